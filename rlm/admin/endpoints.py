@@ -14,7 +14,7 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, Rule, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
-from rlm.core.text import cut, safe_line, span
+from rlm.core.text import cut, did_you_mean, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health

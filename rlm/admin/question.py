@@ -12,7 +12,7 @@ from rlm.admin.planning import Arrivals, measured_arrivals, start_seconds
 from rlm.admin.replay import Replay, replay
 from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
-from rlm.core.text import one_line
+from rlm.core.text import did_you_mean, one_line
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.settings import Settings, load_settings

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError
 from rlm.core.item import BadItemError, decode_item
-from rlm.core.text import counted, cut, safe_line
+from rlm.core.text import counted, cut, did_you_mean, safe_line
 from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.inspection import no_audit_list

@@ -14,7 +14,7 @@ import click
 from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
 from rlm.core import errors
-from rlm.core.text import safe_words
+from rlm.core.text import did_you_mean, safe_words
 
 if TYPE_CHECKING:
     from rlm.ledger import Store

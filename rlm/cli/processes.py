@@ -162,15 +162,17 @@ def list_workers(config: Path | None) -> None:
     "rlm web --metrics-only    # for Prometheus, and nothing else",
     prints_data=False,
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
+@click.option("--host", help="The address to listen on; web.listen without this option.")
 @click.option(
-    "--read-only", is_flag=True, help=("Refuse every request that would change something, as web.read_only does.")
+    "--port", type=WholeNumber(0, 65535), help="The port, 0 picks a free one; that of web.listen without this option."
 )
+@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
+@click.option("--read-only", is_flag=True, help="Refuse every request that would change something.")
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool, wait: bool) -> None:
+def web(
+    *, config: Path | None, host: str | None, port: int | None, metrics_only: bool, read_only: bool, wait: bool
+) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
@@ -183,10 +185,13 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
+    from rlm.settings.addresses import split_listen
     from rlm.web.app import make_app, read_token, redis_trouble
     from rlm.web.serve import bind, bind_when_free, serve
 
     settings = settings_of(config).web
+    address = split_listen(settings.listen)
+    host, port = host or address[0], address[1] if port is None else port
     token = read_token(settings.token, os.environ)
     try:
         bound: socket.socket | None = bind(host, port, has_token=bool(token))
@@ -201,7 +206,7 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
             bound = bind_when_free(host, port, stop, has_token=bool(token))
         if bound is None:
             return
-        how = {"metrics_only": metrics_only, "read_only": read_only or settings.read_only}
+        how = {"metrics_only": metrics_only, "read_only": read_only}
         _tell_where(bound, has_token=bool(token), **how)
         if reason := redis_trouble(store):
             log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})

@@ -25,7 +25,7 @@ from rlm.settings import Settings
 def offer_of(settings: Settings) -> Offer:
     """Return what a supervisor with these settings offers."""
     workers = settings.workers
-    return Offer(settings.capacity, workers.min, workers.max, dict(settings.host.labels))
+    return Offer(settings.capacity, workers.min, workers.max)
 
 
 def divide(

@@ -174,9 +174,7 @@ def _event_types(
             for endpoint in described.endpoints
         )
         own = Limit.parse(limit) if limit else None
-        types.append(
-            EventType(name, described.priority, described.processing_seconds, endpoints, described.share, own)
-        )
+        types.append(EventType(name, described.priority, described.processing_seconds, endpoints, described.share, own))
     return tuple(sorted(types, key=lambda event_type: -event_type.priority))
 
 

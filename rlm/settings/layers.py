@@ -10,8 +10,8 @@ from typing import Any
 
 from rlm.core.text import cut, did_you_mean, safe_line
 from rlm.settings.model import NAMED, SECTIONS, Document, EndpointSettings
-from rlm.settings.secrets import mask_url, mask_value
-from rlm.settings.section import Problem, Section, Setting, defaults_of, settings_of
+from rlm.settings.secrets import MASK, mask_url, mask_value
+from rlm.settings.section import UNKNOWN_KEY, Problem, Section, Setting, defaults_of, settings_of
 from rlm.settings.toml import Place, dotted, toml_value
 
 #: The command option that overrides all other layers; also the origin of its values.
@@ -125,11 +125,11 @@ class Layers:
                 origin = f"file {self.source}"
             subject = cut(safe_line(dotted(place)), _LONGEST_VALUE)
             setting = settings_at(place[:-1]).get(str(place[-1]))
-            if setting is None:
-                problem += _unknown(place) if problem == "unknown key" else ""
-            elif value is not None and len(place) > 1:
+            words = problem + _unknown(place) if problem == UNKNOWN_KEY else problem
+            is_single = setting is not None and (setting.section is None or isinstance(value, list | dict))
+            if is_single and value is not None and len(place) > 1:
                 subject += f" = {shown(place, value)}"
-            self.faults.append(f"{origin}: {subject}: {problem}")
+            self.faults.append(f"{origin}: {subject}: {words}")
 
     def listed(self) -> str:
         """Return the faults, one line each, and how many there are beyond the most that are listed."""
@@ -150,11 +150,9 @@ def layered(file: dict[str, Any], source: Path | None = None) -> Layers:
 
 def masked(place: Place, value: Any) -> Any:
     """Return what may be shown of the setting at `place`."""
-    if not isinstance(value, str):
-        return value
     if "headers" in place[2:] or place == ("web", "token"):
-        return mask_value(value)
-    return mask_url(value) if place[-1] == "url" else value
+        return mask_value(value) if isinstance(value, str) else value and MASK
+    return mask_url(value) if place[-1] == "url" and isinstance(value, str) else value
 
 
 def shown(place: Place, value: Any) -> str:

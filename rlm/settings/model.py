@@ -120,9 +120,7 @@ class RunSettings(Section, frozen=True):
 
     window_seconds: Annotated[
         float,
-        seconds(
-            "The window of a run: by its end every event is settled or a leftover. At most `run.every_seconds`."
-        ),
+        seconds("The window of a run: by its end every event is settled or a leftover. At most `run.every_seconds`."),
     ] = 180.0
     every_seconds: Annotated[
         float, seconds("Runs start on multiples of this by the clock of Redis (180: every 3 minutes).")
@@ -259,15 +257,13 @@ class WebSettings(Section, frozen=True):
             'a list of names and addresses without port, ["rlm.example.com"]',
             check=addresses.check_web_hosts,
         ),
-    ] = []
+    ] = msgspec.field(default_factory=list)
 
 
 class EndpointSettings(Section, frozen=True, kw_only=True):
     """One API address of a type."""
 
-    name: Annotated[
-        str, described("Its name, in records, log lines and commands.", _NAME, check=values.check_name)
-    ]
+    name: Annotated[str, described("Its name, in records, log lines and commands.", _NAME, check=values.check_name)]
     url: Annotated[
         str,
         described(
@@ -276,21 +272,27 @@ class EndpointSettings(Section, frozen=True, kw_only=True):
             "http:// or https:// and a host, printable ASCII, without user, password and fragment",
         ),
     ]
-    rate_limit: Annotated[
-        str | None,
-        described("Its own limit.", 'a limit such as "30/minute"', unset="the type's", check=values.check_limit),
-    ] = None
-    budget: Annotated[
-        str | None,
-        described(
-            "The budget that it shares with other endpoints; see [`[budgets.NAME]`](#budgetsname).",
-            "the NAME of a table [budgets.NAME]",
-            unset="none",
-        ),
-    ] = None
-    timeout_seconds: Annotated[
-        float | None, seconds("How long a call to it may take.", unset="`retry.timeout_seconds`")
-    ] = None
+    rate_limit: (
+        Annotated[
+            str,
+            described("Its own limit.", 'a limit such as "30/minute"', unset="the type's", check=values.check_limit),
+        ]
+        | None
+    ) = None
+    budget: (
+        Annotated[
+            str,
+            described(
+                "The budget that it shares with other endpoints; see [`[budgets.NAME]`](#budgetsname).",
+                "the NAME of a table [budgets.NAME]",
+                unset="none",
+            ),
+        ]
+        | None
+    ) = None
+    timeout_seconds: (
+        Annotated[float, seconds("How long a call to it may take.", unset="`retry.timeout_seconds`")] | None
+    ) = None
     headers: Annotated[
         dict[str, str],
         described(
@@ -299,7 +301,7 @@ class EndpointSettings(Section, frozen=True, kw_only=True):
             unset="none",
             check=values.check_headers,
         ),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
 
 
 def _not_empty(endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSettings, ...]:
@@ -329,16 +331,19 @@ class TypeSettings(Section, frozen=True, kw_only=True):
         ),
     ] = 0.0
     processing_seconds: Annotated[float, seconds("How long a call is expected to take; used to plan.")] = 1.0
-    rate_limit: Annotated[
-        str | None,
-        described(
-            "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be "
-            "a fraction. Several limits are joined by `;` and all hold.",
-            'a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
-            unset="required, unless each endpoint has one",
-            check=values.check_limit,
-        ),
-    ] = None
+    rate_limit: (
+        Annotated[
+            str,
+            described(
+                "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may "
+                "be a fraction. Several limits are joined by `;` and all hold.",
+                'a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
+                unset="required, unless each endpoint has one",
+                check=values.check_limit,
+            ),
+        ]
+        | None
+    ) = None
     endpoints: Annotated[
         tuple[EndpointSettings, ...],
         described(
@@ -385,9 +390,9 @@ class Document(Section, frozen=True):
     alarm: Annotated[AlarmSettings, _table(AlarmSettings)]
     web: Annotated[WebSettings, _table(WebSettings)]
     types: Annotated[dict[str, TypeSettings], described("Types", "a table for each of them, [types.NAME]", check=_some)]
-    budgets: Annotated[
-        dict[str, BudgetSettings], described("Budgets", "a table for each of them, [budgets.NAME]")
-    ] = {}
+    budgets: Annotated[dict[str, BudgetSettings], described("Budgets", "a table for each of them, [budgets.NAME]")] = (
+        msgspec.field(default_factory=dict)
+    )
 
 
 #: The sections that have one table each.

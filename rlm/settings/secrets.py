@@ -37,13 +37,6 @@ _PASSWORD = re.compile(r"(?P<start>[?&](?:password|sentinel_password|ssl_passwor
 _SHORTEST = 6
 
 
-class Headers(dict[str, str]):
-    """Configured headers whose representation shows `env:NAME` and masks every other value."""
-
-    def __repr__(self) -> str:
-        return repr({name: mask_value(value) for name, value in self.items()})
-
-
 def mask_value(value: str) -> str:
     """Return what may be shown of a configured header or token: `env:NAME`, but no literal value."""
     return value if not value or value.startswith(FROM_ENVIRONMENT) else MASK

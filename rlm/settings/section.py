@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 from msgspec.structs import asdict, fields
@@ -16,6 +16,8 @@ Problem = tuple[Place, str]
 #: Returns a value as RLM uses it, or raises a ValueError that says what it must be.
 Check = Callable[[Any], Any]
 
+#: What is wrong with a key that a table may not have.
+UNKNOWN_KEY = "unknown key"
 #: Not in the representation of a section, because they may hold secrets.
 _SECRET = frozenset({"url", "token", "headers"})
 
@@ -54,7 +56,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """One setting of a section. `kind` is its annotated type, `default` NODEFAULT if it must be given."""
+    """One setting of a section. `kind` is its annotated type, without None; `default` is NODEFAULT if there is none."""
 
     kind: Any
     default: Any
@@ -85,10 +87,11 @@ def settings_of(section: type[Section]) -> Mapping[str, Setting]:
     """Return the settings of a section by key, in their order."""
     found = {}
     for field in fields(section):
-        meta = get_args(field.type)[1]
+        annotated = next(kind for kind in (field.type, *get_args(field.type)) if get_origin(kind) is Annotated)
+        meta = get_args(annotated)[1]
         is_made = field.default_factory is not msgspec.NODEFAULT
         default = field.default_factory() if is_made else field.default
-        found[field.name] = Setting(field.type, default, meta.description, **meta.extra)
+        found[field.name] = Setting(annotated, default, meta.description, **meta.extra)
     return found
 
 
@@ -109,7 +112,7 @@ def read_table(section: type[Section], table: Any, place: Place, problems: list[
             values[key] = _read(setting, table[key], (*place, key), problems)
         elif setting.is_required:
             problems.append(((*place, key), f"is missing; give {setting.allowed}"))
-    problems += [((*place, key), "unknown key") for key in table if key not in known]
+    problems += [((*place, key), UNKNOWN_KEY) for key in table if key not in known]
     return section(**values) if len(problems) == before else None
 
 

@@ -109,7 +109,7 @@ def variable_name(place: Iterable[str | int]) -> str:
 def _converted(text: str, place: Place) -> Any:
     """Return `text` converted to the setting's type if possible; validation reports text that cannot be converted."""
     setting = settings_at(place[:-1]).get(str(place[-1]))
-    if setting is None or setting.plain in (str, str | None):
+    if setting is None or setting.plain is str:
         return text
     if setting.plain == list[str]:
         return [part.strip() for part in text.split(",") if part.strip()]

@@ -10,7 +10,7 @@ import re
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
-from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
+from rlm.settings.secrets import FROM_ENVIRONMENT
 
 #: Headers that RLM sets on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -68,8 +68,8 @@ def check_limit(text: str) -> str:
     return text
 
 
-def check_headers(headers: dict[str, str]) -> Headers:
-    """Check configured headers: their names, and each value, which is a literal or `env:` and the name of a variable."""
+def check_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Check configured headers: their names and values."""
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError("a header's name has letters, digits and any of !#$%&'*+-.^_`|~")
@@ -81,7 +81,7 @@ def check_headers(headers: dict[str, str]) -> Headers:
             raise ValueError(f"header {name}: {error}") from None
     if len({name.lower() for name in headers}) < len(headers):
         raise ValueError("the same header is here twice, in upper and lower case")
-    return Headers(headers)
+    return headers
 
 
 def check_source(value: str) -> str:

@@ -119,7 +119,7 @@ class Visit:
 
     @property
     def may_write(self) -> bool:
-        """Whether a page offers buttons: not in read-only mode (`web.read_only`)."""
+        """Whether a page offers buttons: not in read-only mode (`--read-only`)."""
         return not self.read_only and (self.session is not None or self.is_open)
 
     @property
