@@ -1,9 +1,9 @@
-"""The runs: matching ones page by page; one over time; two side by side; the open one cancelled."""
+"""The runs: matching ones page by page; one over time; the open one cancelled."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from threading import Lock
@@ -26,36 +26,6 @@ _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
 _PAGE = 100
 #: The most calls of an endpoint to read when looking for those of a run.
 MOST_CALLS = 200_000
-#: The compared figures of two records: path, name and unit.
-_COMPARED = (
-    *((f"counts {name}", name.replace("_", " "), "") for name in ("taken", "carried_over", "completed", "failed")),
-    ("counts leftover", "left over", ""),
-    ("counts invalid", "invalid", ""),
-    ("counts duplicates", "duplicates", ""),
-    ("duration_seconds", "took", "s"),
-    ("plan forecast_seconds", "planned: done after", "s"),
-    ("plan actual_seconds", "in fact: done after", "s"),
-    ("plan expected_leftover", "planned: left over", ""),
-    ("plan workers", "planned: workers", ""),
-    ("workers peak", "workers at the most", ""),
-    ("workers restarted", "workers replaced", ""),
-    ("used calls_per_minute", "calls a minute", ""),
-    ("used lanes", "time of the lanes used", "%"),
-    ("used slots", "slots used", "%"),
-    ("used answered_p50_seconds", "half answered within", "s"),
-    ("used answered_p95_seconds", "19 of 20 answered within", "s"),
-    ("redis_away_seconds", "Redis away", "s"),
-)
-_OF_TYPE = (
-    *((name, name.replace("_", " "), "") for name in ("taken", "carried_over", "completed", "failed")),
-    ("leftover", "left over", ""),
-)
-_OF_ENDPOINT = (
-    *((name, name, "") for name in ("calls", "completed", "throttled", "errors")),
-    ("peak_in_window", "most in a period", ""),
-    ("p50_ms", "half took at the most", "ms"),
-    ("p95_ms", "19 of 20 took at the most", "ms"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,40 +110,6 @@ def _sent(store: Store, limited: Limited, ago_seconds: float, began: float, ende
     number = rule.amount * (2 + math.ceil(max(0.0, ago_seconds) / rule.seconds))
     moments = (stamp / MICROSECONDS for stamp in store.windows.sent(limited, min(number, MOST_CALLS)))
     return [round(at - began, 3) for at in moments if began <= at <= ended]
-
-
-def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two records side by side, figure by figure: `in_all`, `by_type`, `by_endpoint`.
-
-    Each row has `what`, its `unit`, `a`, `b` and their `difference`; None for what a record does not have.
-    """
-    return {
-        "in_all": [_row(a, b, *each) for each in _COMPARED],
-        "by_type": _side_by_side(a, b, "by_type", _OF_TYPE),
-        "by_endpoint": _side_by_side(a, b, "by_endpoint", _OF_ENDPOINT),
-    }
-
-
-def _side_by_side(
-    a: Mapping[str, Any], b: Mapping[str, Any], part: str, figures: Sequence[tuple[str, str, str]]
-) -> dict[str, list[dict[str, Any]]]:
-    names = dict.fromkeys([*a[part], *b[part]])
-    return {name: [_row(a[part].get(name, {}), b[part].get(name, {}), *each) for each in figures] for name in names}
-
-
-def _row(a: Mapping[str, Any], b: Mapping[str, Any], path: str, what: str, unit: str) -> dict[str, Any]:
-    before, after = _at(a, path.split()), _at(b, path.split())
-    if unit == "ms":  # 0 if no call was completed
-        before, after = before or None, after or None
-    difference = None if before is None or after is None else round(after - before, 3)
-    return {"what": what, "unit": unit, "a": before, "b": after, "difference": difference}
-
-
-def _at(record: Mapping[str, Any], path: Sequence[str]) -> Any:
-    found: Any = record
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
 
 
 def open_run(store: Store, prefix: str | None) -> Run:

@@ -133,8 +133,8 @@ OVERVIEW = {
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
-        "supervisor": ("supervisor", "supervisor", "Keep the wanted workers alive on this host; see the hosts."),
-        "worker": ("processes", "worker", "Start a worker by hand; list the workers."),
+        "supervisor": ("processes", "supervisor", "Keep the wanted workers alive on this host."),
+        "worker": ("processes", "worker", "Start a worker by hand; list the workers and hosts."),
         "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },
     "Watch it": {
@@ -154,7 +154,6 @@ OVERVIEW = {
     "Check it": {
         "doctor": ("doctor", "doctor", "Check the installation; print what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "orders": ("doctor", "orders", "List orders given over HTTP or about hosts: when, by whom."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }

@@ -9,14 +9,14 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
 from rlm.cli.options import WholeNumber, log_format_option, process_options
-from rlm.cli.printing import print_json, short_host, show_words, styled, table
-from rlm.core.errors import ListenError
+from rlm.cli.printing import print_json, short_host, show, show_words, styled, table
+from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
     import socket
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 #: Seconds that `rlm web` waits for an answer of Redis: its users want to know soon if Redis is away.
 _WEB_ANSWER_SECONDS = 2.0
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
+_HOST_KINDS = {"ready": "ok", "unsupervised": "ok", "cut off": "warn", "silent": "warn"}
 
 
 @contextmanager
@@ -115,6 +116,21 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
+@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", prints_data=False)
+@process_options
+def supervisor(config: Path | None, allow_volatile: bool) -> None:
+    """Keep this host's share of the wanted workers alive. TERM lets calls in flight end; a second TERM does not.
+
+    From the first TERM on the other hosts take the share over.
+    """
+    from rlm.processes.alive import AliveFile
+
+    with stop_signals(AliveFile().touch) as stop:
+        settings = settings_of(config)
+        with warm_template(settings) as template:
+            supervise(template, settings, stop, allow_volatile=allow_volatile)
+
+
 @click.group(cls=Group)
 def worker() -> None:
     """Start a worker by hand; list the workers."""
@@ -134,11 +150,15 @@ def start_worker(config: Path | None, allow_volatile: bool) -> None:
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None) -> None:
-    """List the workers: where and since when they run, and how many events each works on."""
+    """List the workers: where and since when they run, and how many events each works on; the hosts with their shares.
+
+    With --json, the workers alone.
+    """
+    from rlm.admin.hosts import hosts
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
-        entries = worker_list(store)
+        entries, places = worker_list(store), hosts(store)
     print_json(entries)
     if not entries:
         needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
@@ -153,6 +173,28 @@ def list_workers(config: Path | None) -> None:
             entry["host"] = short_host(entry["host"])
         rows = [[entry[name] for name in names] for entry in entries]
         table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
+    if places:
+        show()
+        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard"]
+        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["version", "heard"])
+    for one in places:
+        if one["why"]:
+            show_words(f"{one['host']}: {one['why']}.")
+
+
+def _host_row(entry: dict[str, Any]) -> list[object]:
+    heard, versions = entry["heard_seconds"], ", ".join(entry["versions"])
+    return [
+        short_host(entry["host"]),
+        styled(entry["state"], _HOST_KINDS[entry["state"]]),
+        entry["capacity"],
+        entry["share"],
+        entry["workers"],
+        f"{entry['busy']}/{entry['lanes']}",
+        entry["scheduler"],
+        versions or None,
+        None if heard is None else f"{heard:.1f} s ago",
+    ]
 
 
 @command(
@@ -181,12 +223,12 @@ def web(
     reason. It also starts without Redis, and then reports that Redis is away.
 
     On an address outside the loopback interface it starts only with a token (web.token), which is then required for all
-    but /healthz: a program sends "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists the orders.
+    but /healthz: a program sends "Authorization: Bearer TOKEN", a browser logs in.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
     from rlm.settings.addresses import split_listen
-    from rlm.web.app import make_app, read_token, redis_trouble
+    from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 
     settings = settings_of(config).web
@@ -208,8 +250,12 @@ def web(
             return
         how = {"metrics_only": metrics_only, "read_only": read_only}
         _tell_where(bound, has_token=bool(token), **how)
-        if reason := redis_trouble(store):
-            log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
+        try:
+            store.require_schema()
+        except StoreUnfitError:
+            raise
+        except StoreError as error:
+            log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
         serve(make_app(store, token, settings.hosts, **how), bound, stop)
 
 

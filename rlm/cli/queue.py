@@ -56,25 +56,23 @@ def stats(config: Path | None) -> None:
 @command(
     "rlm queue monitor",
     "rlm queue monitor --interval 10 | tee -a queue.log",
-    "rlm queue monitor --json | jq -c .trend",
+    "rlm queue monitor --json | jq -c .arriving_per_minute",
     group=queue,
 )
 @interval_option(MONITOR_SECONDS)
 def monitor(config: Path | None, interval: float | None) -> None:
-    """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
+    """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
 
     On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
-    are over the time since the command began, at most the last 10 minutes; the forecast is based on the last 20 runs,
-    like that of `rlm plan --windows 20`.
+    are over the time since the command began, at most the last minute.
     """
     from rlm.admin.monitoring import Monitor
-    from rlm.admin.planning import start_seconds
     from rlm.cli.status import output_of, watch
     from rlm.terminal.queue import queue_line, queue_picture
 
     with store_of(config) as store:
-        seen = Monitor(store, start_seconds(store))
-        output = output_of(lambda found, _height: queue_picture(found, seen.trend), queue_line)
+        seen = Monitor(store)
+        output = output_of(lambda found, _height: queue_picture(found), queue_line)
         watch(store, seen.look, output, interval or MONITOR_SECONDS)
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
@@ -113,6 +111,8 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
     letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
     `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
+
+    The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
     from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit
@@ -131,7 +131,7 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
-            is_known = is_known_undone(store, error)
+            is_known = is_known_undone(error)
             after = "none was after that" if is_known else "it is not known whether the next were"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise

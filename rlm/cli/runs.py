@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -117,42 +116,20 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     "rlm status --follow                     # until q or Ctrl-C, from run to run",
     "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
     "rlm status --json | jq .seconds_left",
-    "rlm status --all /etc/rlm               # each one with a file there",
 )
 @click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
 @click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
-@several(
-    "--all",
-    "places",
-    "PATH",
-    "A line for each installation: that of this configuration file, or those of all *.toml in this folder.",
-    type=click.Path(path_type=Path),
-)
-def status(
-    config: Path | None, run_id: str | None, places: Sequence[Path], *, follow: bool, interval: float | None
-) -> None:
+def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None) -> None:
     """Show the current run, or RUN: phase, countdown, progress by type, endpoint and budget, workers.
 
     RUN is the id of a run, or a beginning that no other id has.
 
     With --follow the picture is redrawn on a terminal; elsewhere a line is printed whenever something has changed, with
     --json one document per line. Without RUN it continues from run to run. Ctrl-C ends the view, not the run.
-
-    With --all each installation is a line. One that does not answer within 5 s is shown as such, and the command exits
-    with 4; it exits with 2 if a file is at fault. Nothing is started, not even an embedded server.
     """
     if interval is not None and not follow:
         raise click.UsageError("--interval needs --follow: it is how often to look")
-    if places:
-        if config or run_id or follow:
-            raise click.UsageError(
-                "--all names configurations and shows them once, so it takes no --config, RUN or --follow"
-            )
-        from rlm.cli.status import show_all
-
-        show_all(places)
-        return
     from rlm.admin import report
     from rlm.cli.status import beside, follow_status, show_run
 

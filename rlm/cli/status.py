@@ -1,4 +1,4 @@
-"""Shows runs: a status or a record once, or a status repeatedly; a line for each installation.
+"""Shows runs: a status or a record once, or a status repeatedly.
 
 Modules that draw are imported only for a picture: programs and pipes get none.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,11 @@ from rlm.admin.verdict import call_troubles, troubles
 from rlm.admin.words import forecast, halted, is_open, is_planned, left_of, to_take
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, styled, table, wants_json
+from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table, wants_json
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import counted, safe, safe_line, sentence, span
+from rlm.core.text import counted, safe, sentence, span
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: The style of each level of a verdict.
-_LEVELS = {"well": "ok", "rest": "dim", "warn": "warn", "bad": "error", None: "error"}
 
 
 def show_run(found: dict[str, Any]) -> None:
@@ -233,45 +230,3 @@ def detachable() -> Iterator[None]:
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)
-
-
-def show_all(places: Sequence[Path]) -> None:
-    """Print the installations of these files and folders; exit with 2 if a file is at fault, 4 if one is silent."""
-    from rlm.admin.installations import MISCONFIGURED, find_installations, overview_of_all
-
-    found = overview_of_all(find_installations(places))
-    print_json(found)
-    headings = ["installation", "state", "run", "done", "left", "ends in", "endpoints", "verdict"]
-    rows = map(_installation, found["installations"])
-    table(headings, rows, right=["done", "left", "ends in"], spare=["run", "endpoints"])
-    show()
-    show_words(_totals(found["totals"]))
-    states = [one["state"] for one in found["installations"] if one["error"] is not None]
-    if states:
-        raise SystemExit(int(ExitCode.USAGE if MISCONFIGURED in states else ExitCode.REDIS))
-
-
-def _installation(one: Mapping[str, Any]) -> list[object]:
-    told = safe_line(one["verdict"] if one["error"] is None else " ".join(one["error"].split()))
-    is_open = one["seconds_left"] is not None
-    unwell = f"{one['unwell']:,} of {one['endpoints']:,} not well" if one["unwell"] else ""
-    return [
-        one["name"],
-        styled(safe_line(one["state"]), _LEVELS.get(one["level"], "warn")),
-        one["run_id"],
-        one["done"],
-        one["left"],
-        span(one["ends_in_seconds"]) if is_open else None,
-        None if one["endpoints"] is None else unwell or "all well",
-        told,
-    ]
-
-
-def _totals(totals: Mapping[str, int]) -> str:
-    silent = totals["installations"] - totals["answered"]
-    told = counted(totals["installations"], "installation")
-    told += f", {silent:,} of them cannot be shown" if silent else ""
-    return (
-        f"{told}; {counted(totals['open'], 'run')} open; {totals['done']:,} done, {totals['left']:,} left; "
-        f"{totals['unwell']:,} of {counted(totals['endpoints'], 'endpoint')} not well."
-    )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, compress
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
 
-from rlm.core.item import BadItemError, decode_item, event_id, order_offset, type_of
-from rlm.core.packing import pack_item
-from rlm.ledger.folded import fold
+from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.ledger.keys import Keys
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.scripts import Argument, Call
@@ -48,31 +46,14 @@ class Chunk(NamedTuple):
         """How many items it has."""
         return len(self.items)
 
-    def without(self, known: Sequence[bool]) -> Chunk:
-        """Return it with these of its events as repeated ones."""
-        new = [not one for one in known]
-        ids = list(compress(self.ids, new))
-        return self._replace(
-            repeated=self.repeated + len(self.ids) - len(ids),
-            types=dict(Counter(map(type_of, ids))),
-            ids=ids,
-            of=list(compress(self.of, new)),
-            wallets=list(compress(self.wallets, new)),
-            offsets=list(compress(self.offsets, new)),
-        )
-
 
 class ChunkWriter:
-    """Makes chunks of staged items, of at most `max_item_bytes` each; `now` is the time of their letters.
+    """Makes chunks of staged items, of at most `max_item_bytes` each; `now` is the time of their letters."""
 
-    With `compress` events are kept with their items compressed.
-    """
-
-    def __init__(self, keys: Keys, max_item_bytes: int, now: Callable[[], float], *, compress: bool = False) -> None:
+    def __init__(self, keys: Keys, max_item_bytes: int, now: Callable[[], float]) -> None:
         self._keys = keys
         self._max_item_bytes = max_item_bytes
         self._now = now
-        self._compress = compress
 
     def write(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
         """Decode as many of the oldest staged items as a chunk holds."""
@@ -115,36 +96,11 @@ class ChunkWriter:
                     again += 1
         return new, again, [] if new + again == len(item.types) else list(writer.unknown(raw, item, priorities))
 
-    def hashes(self, chunk: Chunk) -> Call:
+    def call(self, chunk: Chunk) -> Call:
         """Return what `take_chunk` is called with, but for its first arguments: the token, and what it reads then."""
-        events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.of, chunk.wallets, chunk.offsets]
-        args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
-        args += [msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]
-        return self._keys_of(chunk), [*args, *self._packed(chunk)] if self._compress else args
-
-    def strings(self, chunk: Chunk, taken_at: bytes) -> list[Argument]:
-        """Return the keys of its events, and each event folded behind its key."""
-        kept = self._packed(chunk) if self._compress else (chunk.items[one] for one in chunk.of)
-        folded: list[Argument] = []
-        family = self._keys.event("")
-        for id_, wallet, item in zip(chunk.ids, chunk.wallets, kept, strict=True):
-            folded += (family + id_, fold(id_, taken_at, wallet, item))
-        return folded
-
-    def places(self, chunk: Chunk, staged: int) -> Call:
-        """Return what `take_folded` is called with, but for its first arguments; so many items were `staged`."""
-        events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.offsets]
-        args: list[Argument] = [chunk.run_id, chunk.number, staged, chunk.items[0], chunk.items[-1], chunk.repeated]
-        return self._keys_of(chunk, chunk.ids[0]), [*args, msgspec.msgpack.encode(events), *chunk.letters]
-
-    def _keys_of(self, chunk: Chunk, event: str = "") -> list[str]:
-        """Return the keys of both scripts: of one event of the chunk, or else the family of all."""
         names = self._keys
         keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
-        return [*keys, names.failed, names.types, names.sequence, names.event(event), *map(names.pending, chunk.types)]
-
-    @staticmethod
-    def _packed(chunk: Chunk) -> Iterator[bytes]:
-        """Yield the item of each event, packed for it."""
-        for id_, of, wallet in zip(chunk.ids, chunk.of, chunk.wallets, strict=True):
-            yield pack_item(chunk.items[of], id_, wallet.encode())
+        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, chunk.types)]
+        events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.of, chunk.wallets, chunk.offsets]
+        args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
+        return keys, [*args, msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]

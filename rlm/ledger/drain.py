@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from rlm import LEAST_TO_UNFOLD
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
@@ -21,14 +20,6 @@ FIRST_SECONDS = 0.25
 PIECE_SECONDS = 0.05
 #: No drain is so quick that it took less, seconds.
 SHORTEST_SECONDS = 0.001
-
-#: From so many items on most events are folded, and the embedded server shortens its append-only file after the run,
-#: unless that has so many bytes before: it forks to do so, which holds up the calls of a run, and the child takes a
-#: processor's time.
-DEEP_ITEMS = 100_000
-DEEP_LOG_BYTES = 1_000_000_000
-#: What the server has by default.
-LOG_BYTES = 64 * 1024 * 1024
 
 
 class Drain:
@@ -47,10 +38,6 @@ class Drain:
         self._priorities = {one.name: one.priority for one in store.settings.event_types}
         self._look()
         self._taken_before, self._left_before = self.taken, self._left
-        self._deep = self._left > DEEP_ITEMS
-        if self._deep:
-            store.intake.rewrite_log_above(DEEP_LOG_BYTES)
-            store.leases.require(token, LEAST_TO_UNFOLD)
         self._worked_seconds = 0.0
         self._begin()
 
@@ -107,7 +94,7 @@ class Drain:
         return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
 
     def _begin(self) -> None:
-        self._chunks = self._store.intake.drain(self._token, self.run.id, self._priorities, fold=self._deep)
+        self._chunks = self._store.intake.drain(self._token, self.run.id, self._priorities)
 
     def _look(self) -> None:
         tally = self._store.runs.tally(self.run.id)

@@ -16,7 +16,6 @@ from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.folded import read_fields
 from rlm.ledger.scripts import Argument, Command, Part
 from rlm.ledger.turns import releases_in
 
@@ -57,7 +56,7 @@ class Ledger(Part):
         """Return the events that a lane holds according to the ledger."""
         keys = self._keys
         notes = {one: raw for one, raw in self._hgetall(keys.calls(lane.worker_id)).items() if is_of_lane(raw, lane)}
-        claims = read_fields(self._client, [keys.event(text(one)) for one in notes], "claims")
+        claims = self._batch(("HMGET", keys.event(text(one)), "claims") for one in notes)
         # A claim belongs to the lane if the note was the lane's both before and after the claim was read.
         again = self._ask("HMGET", keys.calls(lane.worker_id), *notes) if notes else []
         found = zip(notes, claims, notes.values(), again, strict=True)

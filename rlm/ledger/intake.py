@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from rlm.core.failpoints import crash_point
-from rlm.core.item import BadItemError, Excerpt, type_of
+from rlm.core.item import BadItemError, Excerpt
 from rlm.ledger.chunks import Chunk, ChunkWriter
-from rlm.ledger.client import run_lasting
 from rlm.ledger.connect import translated, translating
-from rlm.ledger.folded import are_known
 from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.quarantine import Giants, Quarantine
+from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Part
-from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -27,21 +24,13 @@ if TYPE_CHECKING:
 CHUNK_ITEMS = 100
 #: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
-#: What `take_chunk` returns if the key of an event holds something else.
-_NO_EVENT = -2
 
 
 class _Taken(NamedTuple):
-    """How many events were taken, or a negative number if none could be; how many were duplicates; the next items.
-
-    `staged` is how many items were left then, and `at` when that was, seconds since 1970, with three decimals.
-    """
+    """How many events were taken, or a negative number if none could be; the next items."""
 
     events: int
-    duplicates: int = 0
     next_items: Sequence[bytes] = ()
-    staged: int = 0
-    at: bytes = b""
 
 
 class Intake(Part):
@@ -50,36 +39,33 @@ class Intake(Part):
     def __init__(self, store: StoreFront) -> None:
         super().__init__(store)
         queue = store.settings.queue
-        self._quarantine = Quarantine(store)
         self._max_item_bytes = queue.max_item_bytes
-        self._chunks = ChunkWriter(self._keys, queue.max_item_bytes, self._now, compress=queue.compress)
+        self._chunks = ChunkWriter(self._keys, queue.max_item_bytes, self._now)
         self._longest = longest_item(queue.max_item_bytes)
         self._staged = Giants(store, self._keys.processing, self._longest)
 
-    def drain(self, token: int, run_id: str, priorities: Mapping[str, int], *, fold: bool = False) -> Iterator[int]:
+    def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
 
         Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
         `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
-        lease; what is still staged then stays for the next drain. With `fold`, most events are folded: schedulers of
-        older versions must be barred (`Leases.require`).
+        lease; what is still staged then stays for the next drain.
         """
-        yield from self._empty_staging(token, run_id, priorities, fold=fold)
+        yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
         self._run("stage_items", [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
         crash_point("drain.staged")
-        yield from self._empty_staging(token, run_id, priorities, fold=fold)
+        yield from self._empty_staging(token, run_id, priorities)
 
-    def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int], *, fold: bool) -> Iterator[int]:
+    def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         """Take all that is staged. While Redis takes a chunk and reads on, the one behind it is decoded.
 
         None is taken unasked.
         """
         chunk: Chunk | None = None
         items: list[bytes] = []  # behind the chunk
-        before: _Taken | None = None
         while True:
-            taking = self._take_chunk(token, chunk, len(items), before if fold else None) if chunk else None
+            taking = self._take_chunk(token, chunk, len(items)) if chunk else None
             taken = _Taken(0)
             try:
                 behind = self._chunks.write(run_id, items, priorities) if items else None
@@ -89,9 +75,8 @@ class Intake(Part):
             if taking:
                 yield max(0, taken.events)  # also where none was: the caller has a lease to prolong
             if taken.events < 0:  # staging is not as it was read
-                chunk, items, before = None, [], None
+                chunk, items = None, []
                 continue
-            before = taken if taking else None
             chunk, items = behind, [*items[behind.number if behind else 0 :], *taken.next_items]
             if not items:
                 giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES, chunk.number if chunk else 0)
@@ -117,53 +102,24 @@ class Intake(Part):
         keys += [names.aside(names.processing), names.giant(name), names.failed]
         self._run("take_giant", keys, [token, run_id, name, letter])
 
-    def _take_chunk(
-        self, token: int, chunk: Chunk, read: int = 0, before: _Taken | None = None
-    ) -> Callable[[], _Taken]:
+    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], _Taken]:
         """Take a chunk, behind which so many items are `read`; return what waits for the answer.
 
-        The answer has the next items as well, if few were read. The events are folded if the chunk was read before the
-        answer `before`, and can be.
+        The answer has the next items as well, if few were read.
         """
         reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, self._longest]
-        if before is not None and (folded := self._fold(chunk, before.at)):
-            script, (keys, args) = "take_folded", self._chunks.places(folded, before.staged)
-        else:
-            script, (keys, args) = "take_chunk", self._chunks.hashes(chunk)
-        taking = self._script(script).begin(self._client, keys, [token, *reading, *args])
+        keys, args = self._chunks.call(chunk)
+        taking = self._script("take_chunk").begin(self._client, keys, [token, *reading, *args])
 
         def taken() -> _Taken:
             events, *more = taking()
-            if events == _NO_EVENT:  # else its item would be taken for a duplicate, and nobody would have it
-                event = self._keys.event(chunk.ids[more[0] - 1])
-                self._quarantine.set_aside(token, event, "is neither the hash of an event nor a folded event")
             if events < 0:
                 return _Taken(events)
-            duplicates, staged, at, sizes, items = more
+            sizes, items = more
             ends = accumulate(msgspec.msgpack.decode(sizes), initial=0)
-            return _Taken(events, duplicates, [items[first:end] for first, end in pairwise(ends)], staged, at)
+            return _Taken(events, [items[first:end] for first, end in pairwise(ends)])
 
         return taken
-
-    def _fold(self, chunk: Chunk, at: bytes) -> Chunk | None:
-        """Write the new events of a chunk folded; return the chunk with just these, or None: nothing was written.
-
-        Until they have their places nobody knows them. If they never get them, whoever takes these items writes them
-        anew: then they are in the way here.
-        """
-        keys = self._keys
-        if chunk.ids and not self._ask("MSETNX", *self._chunks.strings(chunk, at)):
-            spelled = [(keys.event(one), keys.pending(type_of(one)), one) for one in chunk.ids]
-            chunk = chunk.without(are_known(self._client, spelled))
-            if chunk.ids and not self._ask("MSETNX", *self._chunks.strings(chunk, at)):
-                return None
-        crash_point("drain.folded")
-        return chunk if chunk.ids else None
-
-    def rewrite_log_above(self, size: int) -> None:
-        """Have the embedded server leave its append-only file as it is up to so many bytes; another is not RLM's."""
-        if self._store.settings.redis.url == EMBEDDED:
-            self._ask("CONFIG", "SET", "auto-aof-rewrite-min-size", size)
 
     @translating
     def ever_taken(self) -> int:
@@ -210,10 +166,5 @@ class Intake(Part):
         return int(self._batch([("LLEN", self._keys.events), ("UNLINK", self._keys.events)], transaction=True)[0])
 
     def push(self, items: Sequence[bytes]) -> int:
-        """Push items onto the audit list, as the audit system does; return how many wait there now.
-
-        Raises:
-            StoreUnreachableError: they were not pushed, or a fail-over may lose them: push them again.
-        """
-        with translated(self._client):
-            return int(run_lasting(self._client, "LPUSH", self._keys.events, *items))
+        """Push items onto the audit list, as the audit system does; return how many wait there now."""
+        return int(self._ask("LPUSH", self._keys.events, *items))

@@ -159,7 +159,7 @@ class Letters(Part):
         item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
         if not event:
             item = _nameless_part(item) if is_nameless(letter) else item
-            return one, ([keys.events, keys.retried(""), keys.pending("")], ["", "", "", item, 0])
+            return one, ([keys.events, keys.retried("")], ["", "", "", item, 0])
         if (name := type_of(event)) not in priorities:
             return BadItemError.unknown_type(name)
         try:
@@ -170,7 +170,7 @@ class Letters(Part):
             return BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
         priority = priorities[name] if decoded.priority is None else decoded.priority
         args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
-        return one, ([keys.event(event), keys.retried(name), keys.pending(name)], args)
+        return one, ([keys.event(event), keys.retried(name)], args)
 
     def drop(self, letters: Sequence[Placed]) -> list[Removal]:
         """Remove letters, and forget each event that failed with its letter; return what was done, oldest first."""

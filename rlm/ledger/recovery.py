@@ -8,12 +8,10 @@ from itertools import chain
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
 from rlm.core.item import Reason, encode_letter, type_of
-from rlm.core.packing import unpack_item
 from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import text, translating
-from rlm.ledger.folded import read_fields
 from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
 
@@ -26,27 +24,18 @@ OUT_OF_THE_WAY = 2**53 - 1
 _LOST = {"dead": "died", "ended": "was ended"}
 
 
-def _unpacked(event_id: str, item: bytes | None, wallet: bytes | None) -> bytes:
-    return unpack_item(item or b"null", event_id, wallet)
-
-
 class Recovery(Part):
     """Recovers events. Every method may be repeated; the second time changes nothing."""
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
-        """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event.
-
-        A folded one can be sent: a worker of a version that knows none put it out of the way.
-        """
-        keys = self._keys
-        event, found = keys.event(event_id), self._fields(event_id, "item", "wallet")
-        names = [keys.lease, event, keys.pending(name), keys.sequence]
-        if self._run("place_folded", names, [token, event_id, self._priority(name)]):
-            return
-        item, wrong = _unpacked(event_id, *found), "is not the hash of an event that can be sent"
+        """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event."""
+        event, (item,) = self._keys.event(event_id), self._fields(event_id, "item")
+        wrong = "is not the hash of an event that can be sent"
         Quarantine(self._store).set_aside(token, event, wrong)
         detail = f"{safe_line(event)} {wrong}"
-        self._run("fail_pending", *self._failing(token, run_id, name, event_id, (item, Reason.BAD_VALUE, detail)))
+        self._run(
+            "fail_pending", *self._failing(token, run_id, name, event_id, (item or b"null", Reason.BAD_VALUE, detail))
+        )
 
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
@@ -57,10 +46,10 @@ class Recovery(Part):
         detail = f"{type_name!r} is no longer a configured type"
         while True:
             ids = list(map(text, self._ask("ZRANGE", self._keys.pending(type_name), 0, CHUNK - 1)))
-            found = read_fields(self._client, list(map(self._keys.event, ids)), "item", "wallet")
+            items = self._batch(("HGET", self._keys.event(one), "item") for one in ids)
             calls = [
-                self._failing(token, run_id, type_name, one, (_unpacked(one, *kept), Reason.UNKNOWN_TYPE, detail))
-                for one, kept in zip(ids, found, strict=True)
+                self._failing(token, run_id, type_name, one, (item or b"null", Reason.UNKNOWN_TYPE, detail))
+                for one, item in zip(ids, items, strict=True)
             ]
             failed += sum(self._run_each("fail_pending", calls))
             if not ids or not goes_on():
@@ -76,12 +65,9 @@ class Recovery(Part):
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
         """Return fields of an event, all None if its key is not an event's."""
         try:
-            return read_fields(self._client, [self._keys.event(event_id)], *fields)[0]
+            return list(self._ask("HMGET", self._keys.event(event_id), *fields))
         except StoreGarbledError:
             return [None] * len(fields)
-
-    def _priority(self, type_name: str) -> int:
-        return next((one.priority for one in self._store.settings.event_types if one.name == type_name), 0)
 
     def promote(self, types: Iterable[str], now_us: int) -> int:
         """Make events pending again whose back-off is over; return how many."""
@@ -147,12 +133,14 @@ class Recovery(Part):
         if waits_alone(call):  # its lane had not begun to carry it, so another event may have killed the worker
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
         run = text(self._ask("GET", keys.current) or b"")
-        item, wallet, attempt = self._fields(event_id, "item", "wallet", "attempt")
+        item, attempt = self._fields(event_id, "item", "attempt")
         number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
-        item, why = _unpacked(event_id, item, wallet), f"{POISON_DEATHS} workers died or froze while they had it"
+        why = f"{POISON_DEATHS} workers died or froze while they had it"
         called, at = {"endpoint": note.endpoint} if note.endpoint else {}, self._now()
-        letter = encode_letter(item, Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called)
+        letter = encode_letter(
+            item or b"null", Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called
+        )
         entry = trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id)
         names = [keys.event(event_id), keys.inflight(name), keys.pending(name), keys.calls(worker_id), keys.tally(run)]
         names.append(keys.failed)
@@ -199,19 +187,15 @@ class Recovery(Part):
             entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
         return entries
 
-    def adopt(self, token: int, type_name: str, *, retried: bool = False, folded: bool = True) -> int:
-        """Recover events of a type that are in none of its zsets: make them pending, or `retried` in the next run.
-
-        `folded` ones are events only if they were pending, and without their place nobody can tell.
-        """
+    def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
+        """Recover events of a type that are in none of its zsets: make them pending, or `retried` in the next run."""
         keys = self._keys
         found = names_of(self._client, keys.event(f"*:{type_name}"))
         target = keys.retried(type_name) if retried else keys.pending(type_name)
         zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
         ids = [one.removeprefix(keys.event("")) for one in found]
-        priority = self._priority(type_name) if folded else ""
         calls: list[Call] = [
-            ([keys.lease, target, keys.sequence, *zsets, *map(keys.event, chunk)], [token, priority, *chunk])
+            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk])
             for chunk in (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
         ]
         return sum(self._run_each("adopt_events", calls))

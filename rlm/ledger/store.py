@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.control import Changes, Control, Orders
+from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -65,7 +65,6 @@ class Store(StoreFront):
         self.windows = Windows(self)
         self.epochs = Epochs(self)
         self.changes = Changes(self)
-        self.orders = Orders(self)
         self.breaker = Breaker(self)
         self.ways = Ways(self)
         self.control = Control(self)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import structs
 
-from rlm import RELEASES
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import one_line
@@ -191,15 +190,10 @@ def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> 
     facts = [
         [_facts(event_type) for event_type in event_types],
         tables["retry"],
-        {
-            key: value
-            for key, value in tables["queue"].items()
-            if key not in {"failed_max", "failed_max_bytes"} and (value or key != "compress")  # off: digest as before
-        },
+        {key: value for key, value in tables["queue"].items() if key not in {"failed_max", "failed_max_bytes"}},
         tables["redis"]["prefix"],
         tables["run"]["guard_seconds"],
         tables["workers"]["threads"],
-        *([RELEASES] if RELEASES else []),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
 

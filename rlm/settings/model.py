@@ -48,25 +48,6 @@ class RedisSettings(Section, frozen=True):
             65535,
         ),
     ] = 0
-    wait_replicas: Annotated[
-        int,
-        whole(
-            "How many replicas must have a slot, an answer or a pushed item before RLM acts on it, so that a fail-over "
-            "cannot lose it. With fewer replicas nothing is sent. 0: RLM waits for no replica, and after a fail-over "
-            "that lost slots every endpoint rests.",
-            0,
-            16,
-        ),
-    ] = 0
-    wait_milliseconds: Annotated[
-        int,
-        whole(
-            "How long the replicas of `redis.wait_replicas` may take; if they take longer, RLM acts as if Redis were "
-            "away.",
-            1,
-            4000,
-        ),
-    ] = 1000
     prefix: Annotated[
         str,
         described(
@@ -93,15 +74,6 @@ class QueueSettings(Section, frozen=True):
             from_zero=True,
         ),
     ] = 3600.0
-    compress: Annotated[
-        bool,
-        described(
-            "Whether waiting items are compressed, to take about a third less of Redis' memory. Versions of RLM "
-            "without this setting cannot read them: no worker of such a version may run while any waits, even once "
-            "this is off.",
-            "true or false",
-        ),
-    ] = False
     failed_max: Annotated[
         int, whole("Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", 1)
     ] = 100_000

@@ -69,15 +69,6 @@ def trouble(store: Store) -> str:
         return "Redis does not answer; `rlm doctor` on this host says more"
 
 
-def redis_trouble(store: Store) -> str:
-    """Return why Redis does not answer, and the remedy; else empty. It contains the address: for the log only."""
-    try:
-        store.ping()
-    except errors.StoreError as error:
-        return str(error)
-    return ""
-
-
 def make_app(
     store: Store, token: str, hosts: Iterable[str], *, metrics_only: bool = False, read_only: bool = False
 ) -> Starlette:

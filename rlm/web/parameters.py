@@ -38,8 +38,8 @@ MOST_DISCARDED: Final = 1_000_000
 DISCARD_SECONDS: Final = 1.0
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
-#: Most windows, workers, endpoints and runs to plan with: a request may cost at most a second or two.
-_MOST_WINDOWS, _MOST_TRIED, _MOST_REPLAYED = 200, 20, 500
+#: Most settings and endpoints to plan with: a request may cost at most a second or two.
+_MOST_TRIED = 20
 
 Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
 Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
@@ -48,7 +48,7 @@ Search = Annotated[str, Meta(max_length=200, description="Only those with this t
 Text = Annotated[str, Meta(max_length=200)]
 LetterId = Annotated[str, Meta(max_length=50)]
 Counted = Annotated[str, Meta(max_length=200, pattern=r"^[^=]{1,100}=\d{1,15}$")]
-OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the record of orders.")]
+OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the log.")]
 OfType = Annotated[list[Text], Meta(max_length=100, description="Only those of one of these types.")]
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="Only those with one of these codes.")]
 OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Only those last sent to one of these endpoints.")]
@@ -113,23 +113,12 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     add_endpoint: Annotated[
         list[Text], Meta(max_length=_MOST_TRIED, description="TYPE: with one more endpoint of a type.")
     ] = []
-    windows: Annotated[int, Meta(ge=1, le=_MOST_WINDOWS, description="Look N windows ahead.")] | None = None
-    arrivals: Annotated[
-        list[Counted], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
-    ] = []
-    replay: Annotated[int, Meta(ge=1, le=_MOST_REPLAYED, description="Plan the last N runs again.")] | None = None
 
 
 class ComplianceAsked(Struct, forbid_unknown_fields=True):
     """How far to look back."""
 
     since: Duration = "24h"
-
-
-class OrdersAsked(Struct, forbid_unknown_fields=True):
-    """How many orders to list."""
-
-    limit: Limit = 20
 
 
 class Ordered(Struct, forbid_unknown_fields=True):

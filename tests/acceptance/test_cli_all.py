@@ -24,7 +24,6 @@ ARGUMENTS = {
     "endpoint resume": ["rebalance_api"],
     "endpoint limit": ["rebalance_api", "5/minute"],
     "completion": ["bash"],
-    "supervisor forget": ["nowhere"],
     "init": ["--dry-run"],
 }
 #: They need no Redis: they start what they need, or nothing.

@@ -126,7 +126,7 @@ def test_what_comes_before_a_value(inst, monkeypatch):
 
     assert completed("rlm plan --count REB") == ["REBALANCE_NEEDED="]
     assert completed("rlm plan --set run.t") == ["run.target="]
-    assert completed("rlm plan --windows 3 --arrivals ") == ["REBALANCE_NEEDED="]
+    assert completed("rlm plan --count ") == ["REBALANCE_NEEDED="]
 
 
 def test_runs_and_dead_letters(inst):

@@ -15,7 +15,6 @@ from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog, stamped_at
-from tests.acceptance.redisusers import make_user, url_of
 from tests.store import steps
 from tests.store.deadletters import retry
 
@@ -337,22 +336,6 @@ def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch, failure, 
     assert next_were in done.stderr
     assert "cannot be reached" in done.stderr
     assert len(queued(inst)) == PUSH_ITEMS
-
-
-def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
-    """Redis took them: what its user lacks is the right to wait for replicas."""
-    admin, server = inst.store.client, inst.settings.redis.url
-    make_user(admin, inst.prefix, ["on", ">PASSWORD", "~*", "&*", "+@all", "-wait"])
-    monkeypatch.setenv("RLM_REDIS__URL", url_of(server, inst.prefix))
-    monkeypatch.setenv("RLM_REDIS__WAIT_REPLICAS", "1")
-    try:
-        done = inst.rlm("queue", "push", input=b"\n".join(steps.items(3, steps.TYPE)), code=4)
-    finally:
-        admin.acl_deluser(inst.prefix)
-
-    assert "0 items had been pushed before this; it is not known whether the next were" in done.stderr
-    assert "does not give RLM the rights it needs" in done.stderr
-    assert len(queued(inst)) == 3
 
 
 def test_push_names_a_key_that_is_no_list(inst):

@@ -96,9 +96,9 @@ def pages(inst):
     said, event = quote(TEXT, safe=""), quote(EVENT, safe="")
     return [
         *("/", "/endpoints", "/runs", "/queue", "/failures", "/compliance", "/whatif", "/nothing", "/login"),
-        *(f"/runs/{inst.over}", f"/runs/{inst.open}", f"/runs/compare?a={inst.over}&b={inst.over}"),
+        *(f"/runs/{inst.over}", f"/runs/{inst.open}"),
         *(f"/events/{event}", f"/events/{quote(ITEM, safe='')}", f"/events/{said}", f"/runs/{said}", f"/{said}"),
-        *(f"/search?q={event}", f"/search?q={said}", "/search?q=i2", f"/runs/compare?a={said}&b={said}"),
+        *(f"/search?q={event}", f"/search?q={said}", "/search?q=i2"),
         *(f"/runs?search={said}&state={said}&since={said}", f"/queue?type={said}&wallet={said}&item={said}"),
         *(f"/queue?older-than={said}&state={said}", f"/failures?reason={said}&type={said}&endpoint={said}"),
         *(f"/failures?answer={said}&since={said}&search={said}", f"/failures?search={quote(SCRIPT)}"),
@@ -158,14 +158,14 @@ TRICKS = [
     ),
     *("/queue?from=zzz", "/failures?from=99999999999999999999", "/whatif?workers=1e9", "/whatif?events.X=nan"),
     *(f"/whatif?for=counts&events.{steps.TYPE}=99999999999999", f"/whatif?for=counts&events.{steps.TYPE}=-1"),
-    *("/whatif?replay=99999999", "/runs/compare", "/runs/compare?a=%00&b=..", "/api/events/%00", "/api/runs/..%2f"),
+    *("/whatif?workers=99999999", "/runs/..", "/api/events/%00", "/api/runs/..%2f"),
     *(
         "/api/failed?since=1h%0a",
         "/api/failed?limit=%D9%A1",
         "/api/compliance?since=999999999d",
         "/api/plan?set=a%00=b",
     ),
-    *(f"/api/plan?count={steps.TYPE}%3D999999999999999999999", "/api/plan?windows=1e9", "/api/plan?count=%ff"),
+    *(f"/api/plan?count={steps.TYPE}%3D999999999999999999999", "/api/plan?workers=1e9", "/api/plan?count=%ff"),
 ]
 
 

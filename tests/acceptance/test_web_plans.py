@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from rlm.admin.planning import Arrivals
 from rlm.web.pages import FILES, endpoints, whatif
-from rlm.web.pages.events import outlook_of
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Frame, Query, render
 from tests.store import looks, steps
@@ -21,15 +19,8 @@ def shown(inst, page, **query):
     return values, render(Frame((page,), page, "server", 0.0), page.template, values).html
 
 
-def finish_a_run(inst, number):
-    """Take events into a run and close it: all of them are left over."""
-    inst.push(*steps.items(number, steps.TYPE))
-    inst.close_run(inst.start_run())
-
-
 def test_the_answer_is_that_of_the_command_that_it_names(inst):
-    """Its verdict, its leftovers and the binding constraint, and what the last runs would have left over."""
-    finish_a_run(inst, 3)
+    """Its verdict, its leftovers and the binding constraint."""
     asked = {"for": "counts", f"events__{steps.TYPE}": "500", f"add__{steps.TYPE}": "1"}
 
     values, html = shown(inst, whatif.PAGE, **asked)
@@ -40,20 +31,16 @@ def test_the_answer_is_that_of_the_command_that_it_names(inst):
     assert "50 of 500 events will be left over" in html
     assert "today: 140 of 500 events will be left over" in html
     assert found["binds"][1:] in html
-    replayed = inst.json(*values["replay"]["command"].split()[1:])["replay"]
-    assert replayed["sentence"] in html
-    assert (replayed["runs"], replayed["left_over"]) == (1, values["replay"]["found"].left_over)
 
 
 def test_without_a_question_it_plans_for_what_waits(inst):
-    """As things are; there is nothing to replay yet, and that is said."""
+    """As things are."""
     inst.push(*steps.items(70, steps.TYPE))
 
     values, html = shown(inst, whatif.PAGE)
 
     assert values["form"].began_with == "waiting now"
     assert "All 70 events are done" in html
-    assert "No run is on record yet, so there is nothing to replay." in html
 
 
 def test_a_question_that_cannot_be_asked_says_why(inst):
@@ -87,19 +74,6 @@ def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
     remark = "The configuration has changed since rlm web started"
     assert remark not in before
     assert remark in after
-
-
-def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
-    """None where nothing is known of what arrives."""
-    assert outlook_of(Documents(inst.store)) is None
-    monkeypatch.setattr("rlm.admin.planning.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
-    inst.push(*steps.items(400, steps.TYPE))
-
-    found = outlook_of(Documents(inst.store))
-
-    told = inst.json("plan", "--windows", "20", "--arrivals", f"{steps.TYPE}=400")
-    assert found["verdicts"] == [told["verdict"]]
-    assert [column.parts[0][0] for column in found["columns"]] == [one["leftover"] for one in told["windows"]]
 
 
 def test_compliance_is_that_of_the_command(inst):

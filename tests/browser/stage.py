@@ -33,7 +33,7 @@ def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
 
 
 def every_path(system: System, runs: list[str], event: str = "") -> list[str]:
-    """Return a path of each page, including the last of the `runs`, a comparison of the first two and an `event`."""
+    """Return a path of each page, including the last of the `runs` and an `event`."""
     filled = {"{run_id}": runs[-1], "{event_id:path}": event or min(system.pushed)}
     paths = []
     for page in PAGES:
@@ -42,6 +42,4 @@ def every_path(system: System, runs: list[str], event: str = "") -> list[str]:
             path = path.replace(name, value)
         assert "{" not in path, path
         paths.append(path)
-    a, b, *_ = runs
-    more = {"/runs/compare": f"?a={a}&b={b}", "/search": "?q=wallet_001"}
-    return [f"{path}{more.get(path, '')}" for path in paths]
+    return [f"{path}?q=wallet_001" if path == "/search" else path for path in paths]

@@ -57,8 +57,6 @@ OF_DISASTERS = {
 }
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
 OF_GIANTS = {"take_giant", "trim_giant"}
-#: Scripts of a deep backlog; likewise in tests/store/test_folded_cut.py.
-OF_DEEP_BACKLOGS = {"place_folded", "require_schema", "take_folded"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
 ROUNDS = 4
 #: Systems that share the cases of a test.
@@ -364,7 +362,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(SOURCES) - reached == OF_COMMANDS | OF_DISASTERS | OF_GIANTS | OF_DEEP_BACKLOGS
+    assert set(SOURCES) - reached == OF_COMMANDS | OF_DISASTERS | OF_GIANTS
 
 
 #: What is failed, and what only where there is time.

@@ -27,7 +27,6 @@ from rlm.sandbox.mockapi.service import recount
 from rlm.settings import load_settings
 from tests.simulation.faults import PROCESS_FAULTS
 from tests.simulation.loop import Doom
-from tests.simulation.seams import folds
 from tests.simulation.world import World
 from tests.values import replace
 
@@ -48,8 +47,6 @@ LIMIT_SETTLES_SECONDS = 4.0
 
 #: Scripts with which a deposed conductor could do harm.
 WRITES = ("open_run", "stage_items", "peek_items", "take_chunk", "release_calls", "advance_run")
-#: And the two steps in which a chunk is folded, where events are.
-FOLDING = ("MSETNX", "take_folded")
 
 DOCUMENT = """
 [redis]
@@ -120,7 +117,7 @@ class Case:
         document = options.pop("settings", None) or settings_of()
         self._mutations: Mapping[str, bytes] = options.pop("mutations", {})
         self.faulty_windows: int = options.pop("faulty_windows", FAULTY_WINDOWS)
-        self._writes: Sequence[str] = options.pop("writes", (*WRITES, *FOLDING) if folds(seed) else WRITES)
+        self._writes: Sequence[str] = options.pop("writes", WRITES)
         self.world = World(seed, document, **options)
         self._rng = Random(seed + 2)
         self._load = self._rng.choice((6, 12, 20, 30))
@@ -364,13 +361,8 @@ class Case:
         pipeline = store.client.pipeline(transaction=False)
         for event in events:
             pipeline.hget(store.keys.event(event), "state")
-        states = pipeline.execute(raise_on_error=False)  # a folded event has none
+        states = pipeline.execute()
         return {event for event, state in zip(events, states, strict=True) if state == b"completed"}
-
-    def _folded(self) -> set[str]:
-        """Return the events that are strings, which are those that wait, and those without a place."""
-        client, keys = self.world.store.client, self.world.store.keys
-        return {one for one in self._events if client.type(keys.event(one)) == b"string"}
 
     def _judge_records(self, letters: list[dict[str, Any]]) -> None:
         """Check that each record balances, and all with the open run count every event exactly once."""
@@ -451,8 +443,6 @@ class Case:
                 f"{len(self._waiting())} items and {len(self._unsettled())} events are left: "
                 f"{sorted(self._unsettled())[:5]}"
             )
-        if strays := self._folded():
-            world.complain(f"nothing is left, but {len(strays)} events are folded: {sorted(strays)[:5]}")
         for run_id, seen_at in self._opened.items():
             record = world.store.runs.record(run_id)
             if record is None or record["trigger"] != "schedule" or seen_at < self._healed_at + 2 * WINDOW_SECONDS:

@@ -24,13 +24,5 @@ def doubling_drain() -> dict[str, bytes]:
     return {"take_chunk": take.replace(known, "known[index] = false").encode()}
 
 
-def strays_as_known() -> dict[str, bytes]:
-    """Return the drain's script that takes every folded event for a known one, also one without a place."""
-    take = _texts()["take_chunk"]
-    stray = "stray[index] = not redis.call('ZSCORE', KEYS[8 + place], ids[index])"
-    assert stray in take
-    return {"take_chunk": take.replace(stray, "stray[index] = false").encode()}
-
-
 def _texts() -> dict[str, str]:
     return {name: source.decode() for name, source in SOURCES.items()}

@@ -184,9 +184,11 @@ class Ticking:
 
 
 def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None:
-    script.name = name
-    script.source = mutations.get(name) or names.SOURCES[name]
-    script.sha = names.known_as(name, script.source)
+    _AS_IT_IS(script, name, mutations.get(name))
+    names.known_as(name, script.source)
+
+
+_AS_IT_IS = rlm.ledger.scripts.Script.__init__
 
 
 def _complaining(world: World, log: Callable[..., None]) -> Callable[..., None]:
@@ -205,15 +207,6 @@ _DEEP: list[tuple[Any, str, Any]] = [
     (rlm.ledger.drain, "PIECE_SECONDS", 0.0),
     (rlm.ledger.intake, "CHUNK_ITEMS", 3),
 ]
-
-
-#: Of those cases every other one folds: a chunk is folded if it was read with the one before.
-_FOLDING: list[tuple[Any, str, Any]] = [(rlm.ledger.drain, "DEEP_ITEMS", 0)]
-
-
-def folds(seed: int) -> bool:
-    """Return whether the drains of a case fold events."""
-    return seed % 4 == 3
 
 
 @contextmanager
@@ -242,7 +235,6 @@ def in_place(world: World, mutations: Mapping[str, bytes]) -> Iterator[None]:
         (scheduler.conductor, "BUSY_SECONDS", 0.02),
         # In every other case audit lists count as deep: most items are taken while calls are made.
         *(_DEEP if world.seed % 2 else ()),
-        *(_FOLDING if folds(world.seed) else ()),
         (scheduler.redis_watch, "require_fit", lambda *_, **__: None),  # there is no more to INFO than a run id
         (scheduler.leader, "os", no_kill),
         (scheduler.leader, "has_died", world.has_died),

@@ -11,9 +11,8 @@ import pytest
 
 from tests.simulation import __main__ as program
 from tests.simulation import mutants, scale
-from tests.simulation.case import FAULTY_WINDOWS, FOLDING, play, settings_of, without_guard
+from tests.simulation.case import FAULTY_WINDOWS, play, settings_of, without_guard
 from tests.simulation.faults import HOST_FAULTS, STOP_FAULTS
-from tests.simulation.server import Server
 
 #: Seeds that are always played. A seed that once found something stays here.
 SEEDS = range(1, 16)
@@ -55,34 +54,6 @@ def test_without_fencing_a_deposed_conductor_is_noticed():
 def test_a_drain_that_takes_an_event_twice_is_noticed():
     """The drain's look at what it has taken already is taken out."""
     assert _caught(mutations=mutants.doubling_drain())
-
-
-def test_the_simulated_redis_writes_all_events_of_a_chunk_or_none():
-    """As a real one: also if the last of them is known, and as something else."""
-    server = Server()
-    write = [b"MSETNX", b"a", b"1", b"b", b"2"]
-
-    assert server.apply([[b"HSET", b"b", b"f", b"v"], write, [b"EXISTS", b"a"]]) == [1, 0, 0]
-    assert server.apply([[b"DEL", b"b"], write, [b"MGET", b"a", b"b"], write]) == [1, 1, [b"1", b"2"], 0]
-
-
-@pytest.mark.rest
-@pytest.mark.parametrize("seed", [3, 11, 15])
-def test_a_conductor_that_meets_its_fault_at_either_step_of_a_folded_chunk_keeps_every_promise(seed):
-    """Killed or frozen before or after it, for longer than its lease lasts, while another takes the same items."""
-    focus = ("scheduler killed", "scheduler frozen")
-
-    verdict = play(seed, focus=focus, writes=FOLDING, keeps_log=True)
-
-    assert not verdict.complaints, program.failure(verdict)
-    assert all(verdict.faults[kind] for kind in focus)
-    assert all(any(f"asks {how}" in line for line in verdict.trace) for how in ("b'MSETNX", "take_folded"))
-
-
-@pytest.mark.rest
-def test_a_drain_that_takes_an_event_without_a_place_for_known_is_noticed():
-    """Its item is trimmed as a duplicate's, and the event is lost."""
-    assert _caught(mutations=mutants.strays_as_known(), focus=["scheduler killed"], writes=FOLDING)
 
 
 def test_a_guard_of_zero_is_noticed():

@@ -29,15 +29,6 @@ def drain(store, conductor, monkeypatch):
     return begin
 
 
-@pytest.fixture
-def log_bytes(store):
-    """Up to which size the server leaves its append-only file as it is: `log_bytes()`."""
-    name = "auto-aof-rewrite-min-size"
-    before = store.client.config_get(name)[name]
-    yield lambda: int(store.client.config_get(name)[name])
-    store.client.config_set(name, before)
-
-
 def test_it_is_taken_a_piece_at_a_time(store, drain):
     """Each piece is a chunk at the least; what is over pauses for nothing."""
     drained = drain(5)
@@ -207,46 +198,6 @@ def test_the_loop_drains_no_longer_than_to_the_deadline(idle_loop, monkeypatch):
     assert 0 < pauses[0] <= 60
 
 
-def test_the_embedded_server_does_not_fork_before_the_run_is_over(store, drain, conductor, monkeypatch, log_bytes):
-    """Its log is left to grow, within bounds, because a fork would hold up calls, also once all is taken."""
-    monkeypatch.setattr(intake, "EMBEDDED", store.settings.redis.url)
-    monkeypatch.setattr(drains, "DEEP_ITEMS", 4)
-    drained = drain(5)
-    drained.work(60.0)
-    assert drained.over
-    assert log_bytes() == drains.DEEP_LOG_BYTES
-
-    conductor._housekeeper.after_run(None)
-
-    assert log_bytes() == drains.LOG_BYTES
-
-
-def test_no_setting_is_asked_for_in_a_run_of_few_items(store, drain, monkeypatch):
-    """Which most are: nothing stands between them and their first call."""
-    monkeypatch.setattr(drains, "DEEP_ITEMS", 4)
-    asked = []
-    monkeypatch.setattr(store.intake, "rewrite_log_above", asked.append)
-
-    drained = drain(4)
-    drained.work(60.0)
-
-    assert drained.over
-    assert asked == []
-
-
-@pytest.mark.parametrize(("embedded", "number"), [(True, 4), (False, 5)])
-def test_else_no_setting_is_changed(store, drain, monkeypatch, log_bytes, embedded, number):
-    """Few items make no long log, and a server of others is theirs."""
-    if embedded:
-        monkeypatch.setattr(intake, "EMBEDDED", store.settings.redis.url)
-    monkeypatch.setattr(drains, "DEEP_ITEMS", 4)
-    before = log_bytes()
-
-    drain(number).work(60.0)
-
-    assert log_bytes() == before
-
-
 def test_a_cancelled_run_takes_no_more(store, drain, conductor):
     """What is staged stays for the next drain."""
     drained = drain(5)
@@ -327,18 +278,6 @@ def test_with_very_many_endpoints_all_is_taken_before_the_plan(store, drain, con
     conductor._conductor._begin_drain(drained.run, drained)
 
     assert drained.over
-
-
-def test_keys_of_events_that_hold_something_else_do_not_hold_up_a_piece(store, drain):
-    """One is set aside at a time: between two of them the lease is prolonged, and calls are released."""
-    drained = drain(2)
-    for one in steps.event_ids(2):
-        store.client.set(store.keys.event(one), "no hash")
-    asked = []
-
-    drained.work(60.0, lambda: asked.append(looks.pending(store)) or True)
-
-    assert asked == [[], [], steps.event_ids(2)]
 
 
 def test_who_takes_a_run_over_before_its_plan_plans_for_what_is_not_taken(store, drain, conductor, monkeypatch):

@@ -18,7 +18,7 @@ from scheduler import redis_watch
 from scheduler.leader import MOST_ASKS, Duty, Leader
 from scheduler.redis_watch import LOOKING_PART, Mender
 from tests.faults import poisons
-from tests.store import folding, looks, steps
+from tests.store import looks, steps
 
 
 @pytest.fixture
@@ -107,25 +107,6 @@ def test_the_events_of_a_lost_zset_are_found_again(store, mender, running):
 
     assert looks.pending(store) == before
     assert books(store).faults == []
-
-
-@pytest.mark.parametrize("family", ["pending", "inflight", "backoff", "spent", "retried"])
-def test_folded_events_are_found_again_only_where_pending_ones_were_lost(store, leader, mender, family):
-    """They were never anywhere else: what has no place may be nobody's, of items that are still staged."""
-    run = steps.open_run(store, leader.token)
-    folding.take(store, leader.token, run, *steps.items(2, steps.TYPE))
-    folding.leave_strays(store, run, *steps.items(2, steps.TYPE, first=3))
-    lost = getattr(store.keys, family)(steps.TYPE)
-    store.client.delete(lost)
-    store.client.set(lost, "another type")
-
-    mender.before_run()
-
-    assert looks.pending(store) == steps.event_ids(4 if family == "pending" else 2)
-    assert looks.retried(store) == 0
-    folding.drain_by(store, store.client, leader.token, run)
-    assert looks.pending(store) == steps.event_ids(4)
-    assert folding.folded_events(store)[1] == set()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from rlm.ledger.intake import CHUNK_ITEMS
 from tests.store import looks, steps
 from tests.wait import wait_until
 
-GONE = (-1, 0)
+GONE = -1
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def fill(store, *items):
 
 
 def take(store, token, run, *items):
-    """Take these items, which were read from staging; return the numbers of taken events and of duplicates."""
+    """Take these items, which were read from staging; return the number of taken events."""
     chunk = store.intake._chunks.write(run.id, items, steps.priorities(store))
-    return store.intake._take_chunk(token, chunk)()[:2]
+    return store.intake._take_chunk(token, chunk)().events
 
 
 def staged(store):
@@ -38,7 +38,7 @@ def test_an_empty_chunk_takes_nothing(store, token, run):
     """Staging and ledger stay as they are."""
     fill(store, *steps.items(1, steps.TYPE))
 
-    assert take(store, token, run) == (0, 0)
+    assert take(store, token, run) == 0
 
     assert staged(store) == steps.items(1, steps.TYPE)
     assert looks.tally(store, run) == {}
@@ -51,7 +51,7 @@ def test_an_item_becomes_a_pending_event(store, token, run):
 
     before = looks.redis_us(store) / 1_000_000
 
-    assert take(store, token, run, raw) == (1, 0)
+    assert take(store, token, run, raw) == 1
 
     event = looks.event(store, steps.event_id(1))
     assert before - 0.001 <= float(event.pop("taken_at")) <= looks.redis_us(store) / 1_000_000 + 0.001
@@ -72,8 +72,8 @@ def test_the_items_behind_the_chunk_are_read_in_the_same_step(store, token, run)
     fill(store, *items[:6], giant, items[6])
     chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
 
-    assert store.intake._take_chunk(token, chunk, 1)()[:3] == (2, 0, items[3:6])
-    assert store.intake._take_chunk(token, chunk, 1)()[:2] == GONE
+    assert store.intake._take_chunk(token, chunk, 1)() == (2, items[3:6])
+    assert store.intake._take_chunk(token, chunk, 1)().events == GONE
 
     assert staged(store) == [*items[2:6], giant, items[6]]
 
@@ -84,7 +84,7 @@ def test_no_more_is_read_where_enough_is_at_hand(store, token, run):
     fill(store, *items)
     chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
 
-    assert store.intake._take_chunk(token, chunk, CHUNK_ITEMS + 1)()[:3] == (2, 0, [])
+    assert store.intake._take_chunk(token, chunk, CHUNK_ITEMS + 1)() == (2, [])
 
 
 def test_an_item_of_several_types_is_several_events(store, token, run):
@@ -92,7 +92,7 @@ def test_an_item_of_several_types_is_several_events(store, token, run):
     raw = steps.item("i1", steps.TYPE, steps.OTHER_TYPE)
     fill(store, raw)
 
-    assert take(store, token, run, raw) == (2, 0)
+    assert take(store, token, run, raw) == 2
 
     for name in (steps.TYPE, steps.OTHER_TYPE):
         assert looks.pending(store, name) == [steps.event_id(1, name)]
@@ -105,7 +105,7 @@ def test_exactly_the_chunk_leaves_staging(store, token, run):
     items = steps.items(250, steps.TYPE)
     fill(store, *items)
 
-    assert take(store, token, run, *items[:100]) == (100, 0)
+    assert take(store, token, run, *items[:100]) == 100
 
     assert staged(store) == items[100:]
     assert looks.pending(store) == steps.event_ids(100)
@@ -146,7 +146,7 @@ def test_items_that_arrive_meanwhile_do_not_matter(store, token, run):
     fill(store, *items)
     fill(store, b"younger")
 
-    assert take(store, token, run, *items) == (2, 0)
+    assert take(store, token, run, *items) == 2
 
     assert staged(store) == [b"younger"]
 
@@ -156,7 +156,7 @@ def test_bad_items_become_dead_letters_in_the_same_step(store, token, run):
     good, unknown = steps.item("i1", steps.TYPE), steps.item("i2", "NOBODY_KNOWS", steps.TYPE)
     fill(store, b"bad", good, unknown)
 
-    assert take(store, token, run, b"bad", good, unknown) == (2, 0)
+    assert take(store, token, run, b"bad", good, unknown) == 2
 
     assert [(one["reason"], one["event_id"], one["run_id"]) for one in looks.letters(store)] == [
         ("not_json", None, run.id),
@@ -171,7 +171,7 @@ def test_the_first_of_two_equal_events_stands(store, token, run):
     first, second = steps.item("i1", steps.TYPE, n=1), steps.item("i1", steps.TYPE, n=2, priority=100)
     fill(store, first, second)
 
-    assert take(store, token, run, first, second) == (1, 1)
+    assert take(store, token, run, first, second) == 1
 
     assert looks.event(store, steps.event_id(1))["item"] == first.decode()
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
@@ -190,7 +190,7 @@ def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
     before = looks.event(store, steps.event_id(1))
     fill(store, again)
 
-    assert take(store, token, run, again) == (0, 1)
+    assert take(store, token, run, again) == 0
 
     assert looks.where(store, steps.event_id(1)) == [state]
     assert looks.event(store, steps.event_id(1)) == before
@@ -207,15 +207,27 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
         store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
     fill(store, raw, raw)
 
-    assert take(store, token, run, raw) == (0, 1)
+    assert take(store, token, run, raw) == 0
     store.client.pexpire(store.keys.event(claim.event_id), 1)  # an hour passes
     wait_until(lambda: not store.client.exists(store.keys.event(claim.event_id)))
-    assert take(store, token, run, raw) == (1, 0)
+    assert take(store, token, run, raw) == 1
 
     assert looks.where(store, claim.event_id) == ["pending"]
     event = looks.event(store, claim.event_id)
     assert set(event) == {"wallet", "item", "score", "taken_at"}
     assert event["score"] == str(order_offset(5) + 2)
+
+
+def test_a_key_that_is_no_hash_is_no_event(store, token, run):
+    """It is replaced: if it counted as the event, the item would be dropped as a duplicate."""
+    raw = steps.items(1, steps.TYPE)[0]
+    store.client.set(store.keys.event(steps.event_id(1)), "no hash")
+    fill(store, raw)
+
+    assert take(store, token, run, raw) == 1
+
+    assert looks.event(store, steps.event_id(1))["item"] == raw.decode()
+    assert looks.where(store, steps.event_id(1)) == ["pending"]
 
 
 def test_the_order_is_by_priority_then_by_arrival(store, token, run):
@@ -264,7 +276,7 @@ def test_of_ten_conductors_with_the_same_chunk_one_takes_it(store, token, run):
 
     replies = steps.at_once(*[lambda: take(store, token, run, *items, b"bad")] * 10)
 
-    assert sorted(replies) == [GONE] * 9 + [(80, 0)]
+    assert sorted(replies) == [GONE] * 9 + [80]
     assert looks.pending(store) == steps.event_ids(40)
     assert looks.pending(store, steps.OTHER_TYPE) == steps.event_ids(40, steps.OTHER_TYPE)
     assert len(looks.letters(store)) == 1

@@ -1,11 +1,9 @@
-"""The page of a run: its picture, its decisions; and two runs side by side."""
+"""The page of a run: its picture, its decisions."""
 
 from __future__ import annotations
 
-from rlm.admin.runs import compare
 from rlm.web.pages.run_plot import plot
-from rlm.web.pages.runs import decisions, figures, told_of
-from tests.each import each
+from rlm.web.pages.runs import decisions, told_of
 from tests.store.steps import record_of
 
 TYPE = {"taken": 10, "carried_over": 2, "completed": 9, "failed": 1, "leftover": 2}
@@ -107,36 +105,6 @@ def test_decisions_of_a_finished_run_are_those_of_its_record():
     assert found["what binds"] == ["the limit of A binds"]
     assert found["why"] == ["2 events left over: the limit of A"]
     assert found["trouble"][0].startswith("2 of 11 calls failed: 2 x HTTP 500")
-
-
-@each(
-    ("what", "b", "told"),
-    [
-        ("failed", 1, ("same", "")),
-        ("failed", 4, ("+3", "worse")),
-        ("left over", 0, ("\N{MINUS SIGN}2", "better")),
-        ("completed", 12, ("+3", "")),
-    ],
-)
-def test_two_runs_are_compared_figure_by_figure(what, b, told):
-    """More completed is neither better nor worse: there may have been more to do."""
-    key = what.replace("left over", "leftover")
-    other = {**RECORD, "counts": {**RECORD["counts"], key: b}}
-
-    (found,) = [one for one in figures(compare(RECORD, other)["in_all"]) if one["what"] == what]
-
-    assert (found["difference"], found["kind"]) == told
-
-
-def test_what_only_one_run_has_is_shown_without_a_difference():
-    """An endpoint that came later, a record without usage."""
-    other = {**RECORD, "by_endpoint": {"b1": ENDPOINT}, "used": {"lanes": 0.5}}
-
-    found = compare(RECORD, other)
-
-    (lanes,) = [one for one in figures(found["in_all"]) if one["what"] == "time of the lanes used"]
-    assert (lanes["a"], lanes["b"], lanes["difference"]) == ("\N{EN DASH}", "50%", "")
-    assert {one["a"] for one in figures(found["by_endpoint"]["b1"])} == {"\N{EN DASH}"}
 
 
 def test_what_happened_at_the_same_moment_has_one_line():

@@ -71,8 +71,6 @@ def test_built_in_values(here):
     assert asdict(settings.redis) == {
         "url": "embedded",
         "embedded_port": 0,
-        "wait_replicas": 0,
-        "wait_milliseconds": 1000,
         "prefix": "rlm",
     }
     assert asdict(settings.queue) == {
@@ -81,7 +79,6 @@ def test_built_in_values(here):
         "failed": "wallet_audit_failed",
         "max_item_bytes": 65536,
         "dedupe_seconds": 3600,
-        "compress": False,
         "failed_max": 100_000,
         "failed_max_bytes": 256 * 1024 * 1024,
     }
@@ -355,7 +352,6 @@ def test_settings_can_be_pickled(load):
         {"RLM_RUN__GUARD_SECONDS": "0.6"},
         {"RLM_REDIS__PREFIX": "other"},
         {"RLM_QUEUE__EVENTS": "other"},
-        {"RLM_QUEUE__COMPRESS": "true"},
         {"RLM_TYPES__A__RATE_LIMIT": "11/second"},
         {"RLM_TYPES__A__PRIORITY": "8"},
     ],

@@ -44,8 +44,7 @@ def test_without_a_query_it_begins_with_what_waits(form_of):
 
     assert (form.basis, form.began_with) == (WAITING, "waiting now")
     assert [one.events.value for one in form.types] == [40, 0]
-    assert form.asked.command == "rlm plan --windows 20"
-    assert form.of_runs.command == "rlm plan --replay 20"
+    assert form.asked.command == "rlm plan"
 
 
 def test_where_nothing_waits_it_begins_with_the_last_run(form_of):
@@ -58,7 +57,7 @@ def test_where_nothing_waits_it_begins_with_the_last_run(form_of):
 
 
 def test_each_field_is_an_option_of_the_command(form_of):
-    """Numbers, limits of types, endpoints and budgets in the words of the file, workers, more endpoints, runs."""
+    """Numbers, limits of types, endpoints and budgets in the words of the file, workers, more endpoints."""
     form = form_of(
         [
             ("for", "counts"),
@@ -68,17 +67,14 @@ def test_each_field_is_an_option_of_the_command(form_of):
             ("budget.account", "200"),
             ("add.B", "2"),
             ("workers", "3"),
-            ("replay", "100"),
         ]
     )
 
     assert form.asked.command == (
         "rlm plan --count A=500 --workers 3 --set 'types.A.rate_limit=60 per 3 seconds' "
         "--set 'types.A.endpoints[1].rate_limit=7/minute' --set 'budgets.account.rate_limit=200/minute; 1000/hour' "
-        "--add-endpoint B --add-endpoint B --windows 20"
+        "--add-endpoint B --add-endpoint B"
     )
-    assert form.of_runs.command.endswith("--add-endpoint B --add-endpoint B --replay 100")
-    assert "--count" not in form.of_runs.command
     assert [one.told for one in form.types] == [True, True]
 
 
@@ -86,7 +82,7 @@ def test_what_is_as_today_is_not_told(form_of):
     """A form that is sent with all its fields asks for nothing else than what was changed."""
     form = form_of([("for", "waiting"), ("limit.A", "30"), ("limit.B", "10"), ("add.A", "0"), ("workers", "0")])
 
-    assert form.asked.command == "rlm plan --windows 20"
+    assert form.asked.command == "rlm plan"
 
 
 @each(
@@ -100,7 +96,6 @@ def test_what_is_as_today_is_not_told(form_of):
         ("limit.A", "0"),
         ("add.A", "10"),
         ("workers", "100000000"),
-        ("replay", "0"),
     ],
 )
 def test_what_is_no_number_is_a_fault_that_names_it(form_of, name, value):

@@ -41,7 +41,6 @@ IN_REDIS: Checks[Store] = {
     "supervisor": processes.check_supervisor,
     "hosts": processes.check_hosts,
     "workers": processes.check_workers,
-    "versions": processes.check_versions,
     "run": ledger.check_run,
     "last run": ledger.check_last_run,
     "orphans": ledger.check_orphans,

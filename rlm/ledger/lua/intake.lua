@@ -44,43 +44,34 @@ return redis.call('LLEN', staging)
 --                    number of events of each, and then of each event, type by type: ids, indices of their items from 0,
 --                    wallets, what their priorities add to their scores
 -- ARGV[11] letters   number of dead letters
--- then the letters; then the item of each event as it is to be kept, or none to keep them as they stand in staging
--- Returns  {taken, duplicates, staged, at, sizes, behind}: staged: how many items are left, at: when, seconds since 1970;
---          then the items read, as of items_behind; {-1} when staging is no longer as it was read and nothing was written;
---          {-2, index} if the key of that event holds no event, and nothing was written either
+-- then the letters
+-- Returns  {taken, sizes, behind}, the latter two the items read, as of items_behind; {-1} when staging is no longer as it was read and nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 local lease, run, tally, staging, failed, types, sequence, family =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local token, run_id, items, repeated, kept_at = ARGV[1], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9]), 11 + ARGV[11]
+local token, run_id, items, repeated, letters = ARGV[1], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[11])
 local names, numbers, ids, indices, wallets, offsets = unpack(cmsgpack.unpack(ARGV[10]))
 -- include fence
 -- include fence_run
 -- include oldest_entries
--- include unfold_event
 local raw = redis.call('LRANGE', staging, -items, -1)
 if #raw < items or table.concat(raw, '\n', 1, items) ~= ARGV[8] then return {-1} end
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
 for index = 9, #KEYS do checks[KEYS[index]] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
-local events, letters = #ids, kept_at - 11
+local events = #ids
 local hashes = {unpack(ids)}  -- at its full size at once: growing costs more
 for index = 1, events do hashes[index] = family .. ids[index] end
-local known, stray, new = {}, {}, events
+local known, no_event, new = {}, {}, events
 if events > 0 and redis.call('EXISTS', unpack(hashes)) > 0 then  -- seldom, and asked all at once
-  local place, last = 1, numbers[1]
   for index = 1, events do
-    while index > last do place, last = place + 1, last + numbers[place + 1] end
     local fields = redis.pcall('HLEN', hashes[index])
-    if type(fields) == 'table' then
-      if not folded_parts(hashes[index]) then return {-2, index} end
-      stray[index] = not redis.call('ZSCORE', KEYS[8 + place], ids[index])  -- folded by a drain that was interrupted
-      fields = stray[index] and 0 or 1
-    end
-    known[index] = fields > 0
+    no_event[index] = type(fields) == 'table'  -- nobody would have the event if its item were taken for a duplicate
+    known[index] = not no_event[index] and fields > 0
     if known[index] then new = new - 1 end
   end
 end
-if letters > 0 then redis.call('LPUSH', failed, unpack(ARGV, 12, kept_at)) end
+if letters > 0 then redis.call('LPUSH', failed, unpack(ARGV, 12)) end
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
@@ -92,8 +83,8 @@ for place, type in ipairs(names) do
     if not known[index] then
       arrival = arrival + 1
       local score = string.format('%d', offsets[index] + arrival)  -- exact below 2^53
-      local item = ARGV[kept_at + index] or raw[items - indices[index]]
-      if stray[index] then redis.call('DEL', hashes[index]) end
+      local item = raw[items - indices[index]]
+      if no_event[index] then redis.call('DEL', hashes[index]) end
       redis.call('HSET', hashes[index], 'wallet', wallets[index], 'item', item, 'score', score, 'taken_at', taken_at)
       scored[2 * taken + 1], scored[2 * taken + 2] = score, ids[index]
       taken = taken + 1
@@ -109,74 +100,7 @@ redis.call('HINCRBY', tally, 'duplicates', repeated + events - new)
 redis.call('HINCRBY', tally, 'invalid', letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
 -- include items_behind
-return {new, repeated + events - new, redis.call('LLEN', staging), taken_at, cmsgpack.pack(sizes), table.concat(behind)}
-
---- take_folded
--- Takes the oldest staged items into the ledger, whose events were written folded: all of them, and none was known.
--- It writes their places and counts, trims just these items, and reads some of those behind them.
--- KEYS[1]  lease     hash with the fencing token
--- KEYS[2]  run       hash of the open run
--- KEYS[3]  tally     hash of the run's counts
--- KEYS[4]  staging   the staging list, oldest at its right end
--- KEYS[5]  failed    the list of dead letters
--- KEYS[6]  types     set of types that have events in the ledger
--- KEYS[7]  sequence  counter of arrivals
--- KEYS[8]  event     of one of them, which are there all or not at all: a fail-over may have lost them
--- KEYS[9..] pending zset of each type in the chunk
--- ARGV[1]  token
--- ARGV[2]  skip      what follows is of oldest_entries, for the items that are read then
--- ARGV[3]  count
--- ARGV[4]  bytes
--- ARGV[5]  longest
--- ARGV[6]  run id
--- ARGV[7]  items     number of items in the chunk
--- ARGV[8]  left      length of staging when they were read
--- ARGV[9]  oldest    the oldest of them
--- ARGV[10] newest
--- ARGV[11] repeated  number of events that are another one's of the chunk or the ledger's, and not among those below
--- ARGV[12] events    MessagePack: the types in the order of their keys, the number of events of each, and then of each
---                    event, type by type: ids, what their priorities add to their scores
--- then the dead letters
--- Returns  what take_chunk does, but never {-2}
--- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item. What the items
---          are is not compared, which would cost more than all the rest: only who leads takes items from there, and a
---          call that took some leaves another length.
-local lease, run, tally, staging, failed, types, sequence =
-  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local token, run_id, items, repeated, letters = ARGV[1], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[11]), #ARGV - 12
-local names, numbers, ids, offsets = unpack(cmsgpack.unpack(ARGV[12]))
--- include fence
--- include fence_run
--- include oldest_entries
-if redis.call('LLEN', staging) ~= tonumber(ARGV[8]) or redis.call('LINDEX', staging, -1) ~= ARGV[9]
-  or redis.call('LINDEX', staging, -items) ~= ARGV[10] or redis.call('EXISTS', KEYS[8]) == 0 then return {-1} end
-for index = 9, #KEYS do redis.call('ZCARD', KEYS[index]) end  -- refused, it is before anything is changed
-redis.call('HLEN', tally)
-redis.call('SCARD', types)
-redis.call('LLEN', failed)
-local arrival, last = redis.call('INCRBY', sequence, #ids) - #ids, 0
-redis.call('SADD', types, unpack(names))
-for place, type in ipairs(names) do
-  local scored, taken = {}, numbers[place]
-  for index = 1, taken do
-    arrival = arrival + 1
-    scored[2 * index - 1] = string.format('%d', offsets[last + index] + arrival)  -- exact below 2^53
-    scored[2 * index] = ids[last + index]
-  end
-  last = last + taken
-  redis.call('ZADD', KEYS[8 + place], unpack(scored))
-  redis.call('HINCRBY', tally, 'taken:' .. type, taken)
-end
-redis.call('HINCRBY', tally, 'duplicates', repeated)
-if letters > 0 then
-  redis.call('LPUSH', failed, unpack(ARGV, 13))
-  redis.call('HINCRBY', tally, 'invalid', letters)
-end
-redis.call('LTRIM', staging, 0, -(items + 1))
--- include items_behind
-local time = redis.call('TIME')
-local at = string.format('%.3f', time[1] + time[2] / 1000000)
-return {#ids, repeated, redis.call('LLEN', staging), at, cmsgpack.pack(sizes), table.concat(behind)}
+return {new, cmsgpack.pack(sizes), table.concat(behind)}
 
 --- items_behind
 -- Reads the items behind those that were taken.

@@ -3,8 +3,8 @@
 -- KEYS[1]  failed    the list of dead letters
 -- KEYS[2]  types     set of types that have events in the ledger
 -- KEYS[3]  sequence  counter of arrivals
--- then three for each letter: its event, and two zsets of its type: the one that is merged into pending when a run opens,
--- and pending; for one without an event the audit list, and any keys
+-- then two for each letter: its event, and the zset of its type that is merged into pending when a run opens; for one
+-- without an event the audit list, and any key
 -- ARGV[1]  width  7, the number of arguments of each letter:
 -- the letter as stored, how many entries are older, event id or empty, type, wallet, item, what the priority adds to the
 -- order score
@@ -13,17 +13,12 @@
 -- Atomic because there must never be both the letter and the event, or neither.
 local failed, types, sequence = KEYS[1], KEYS[2], KEYS[3]
 -- include find_letters
--- include unfold_event
-local function is_unsettled(event, pending, event_id)
-  if folded_parts(event) then return redis.call('ZSCORE', pending, event_id) end  -- without a place it is nobody's
-  return redis.call('HEXISTS', event, 'item') == 1
-end
 local done, taken, chosen, new = {}, {}, {}, 0
 for number, place in ipairs(places) do  -- a damaged key must fail before anything is changed
-  local event, retried, event_id = KEYS[3 * number + 1], KEYS[3 * number + 2], ARGV[7 * number - 3]
+  local event, retried, event_id = KEYS[2 * number + 2], KEYS[2 * number + 3], ARGV[7 * number - 3]
   if not place then
     done[number] = 0
-  elseif event_id ~= '' and (chosen[event_id] or is_unsettled(event, KEYS[3 * number + 3], event_id)) then
+  elseif event_id ~= '' and (chosen[event_id] or redis.call('HEXISTS', event, 'item') == 1) then
     done[number] = -1
   else
     if event_id == '' then
@@ -42,7 +37,7 @@ local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 for number, outcome in ipairs(done) do
   local first = 7 * number - 5
-  local event, retried = KEYS[3 * number + 1], KEYS[3 * number + 2]
+  local event, retried = KEYS[2 * number + 2], KEYS[2 * number + 3]
   local event_id, type, wallet, item, offset =
     ARGV[first + 2], ARGV[first + 3], ARGV[first + 4], ARGV[first + 5], ARGV[first + 6]
   if outcome == 1 and event_id == '' then

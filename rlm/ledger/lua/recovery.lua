@@ -163,40 +163,16 @@ return returned
 -- Returns  1 settled, 0 the event was no longer pending and nothing was changed
 -- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send.
 -- include settle_event
--- include unfold_event
 local lease, event, pending, tally, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 -- include fence
 if not redis.call('ZSCORE', pending, event_id) then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
-unfold_event(event, '0')
 redis.call('ZREM', pending, event_id)
 redis.call('LPUSH', failed, letter)
 redis.call('HSET', event, 'letter', redis.sha1hex(letter))
 settle_event(event, 'failed', dedupe_ms)
-return 1
-
---- place_folded
--- Puts a folded event that waits out of the way back into its place among the pending ones, as a hash.
--- KEYS[1]  lease     hash with the fencing token
--- KEYS[2]  event     its key
--- KEYS[3]  pending   zset of its type
--- KEYS[4]  sequence  counter of arrivals
--- ARGV[1]  token
--- ARGV[2]  event id
--- ARGV[3]  priority  of its type
--- Returns  1 put back, 0 it is not folded or not pending, and nothing was changed
--- Atomic because lanes claim pending events meanwhile.
-local lease, event, pending, sequence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local token, event_id, priority = ARGV[1], ARGV[2], tonumber(ARGV[3])
--- include fence
--- include unfold_event
--- include score_anew
-if not redis.call('ZSCORE', pending, event_id) or not folded_parts(event) then return 0 end
-local score = score_anew(event, priority)
-unfold_event(event, score)
-redis.call('ZADD', pending, score, event_id)
 return 1
 
 --- drop_pending
@@ -228,27 +204,20 @@ return 1
 -- Recovers events that are in none of their type's zsets and not settled.
 -- KEYS[1]  lease   hash with the fencing token
 -- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
--- KEYS[3]  sequence  counter of arrivals
--- KEYS[4..] every zset of the type: pending, inflight, backoff, spent, retried; then the key of each event
+-- KEYS[3..] every zset of the type: pending, inflight, backoff, spent, retried; then the key of each event
 -- ARGV[1]  token
--- ARGV[2]  priority  of the type; empty: folded events stay, because they were never where this type's events were lost
--- ARGV[3..] id of each event
+-- ARGV[2..] id of each event
 -- Returns  how many were taken in
 -- Atomic because an event must be in one state, and from this instant older answers are refused: it has no owner.
-local lease, target, sequence = KEYS[1], KEYS[2], KEYS[3]
-local token, priority = ARGV[1], tonumber(ARGV[2])
+local lease, target = KEYS[1], KEYS[2]
+local token = ARGV[1]
 -- include fence
--- include unfold_event
--- include score_anew
 local adopted = 0
-for index = 9, #KEYS do
+for index = 8, #KEYS do
   local event, event_id, held = KEYS[index], ARGV[index - 6], false
-  for zset = 4, 8 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
+  for zset = 3, 7 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
   local told = redis.pcall('HMGET', event, 'score', 'state')
-  if not held and told.err and priority and folded_parts(event) then
-    redis.call('ZADD', target, score_anew(event, priority), event_id)
-    adopted = adopted + 1
-  elseif not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
+  if not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
     redis.call('ZADD', target, told[1], event_id)
     redis.call('HDEL', event, 'owner')
     adopted = adopted + 1

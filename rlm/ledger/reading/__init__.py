@@ -13,13 +13,11 @@ import msgspec
 
 from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
-from rlm.core.packing import unpack_item
 from rlm.core.run import run_at
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
 from rlm.ledger.claims import find_note
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.folded import is_folded, read_at_once, read_fields
 from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import SLICE, Command, ask, batch
 
@@ -32,7 +30,7 @@ PAGE = 200
 class Waiter(NamedTuple):
     """A waiting event. `since` and `due` (the end of its back-off) are in seconds since 1970.
 
-    On the audit list, `priority` is None if the item has none.
+    On the audit list, `priority` is None if the item has none. `item` is the item as it came.
     """
 
     event_id: str
@@ -41,6 +39,7 @@ class Waiter(NamedTuple):
     priority: int | None
     since: float | None
     due: float | None = None
+    item: bytes = b""
 
     @property
     def item_id(self) -> str:
@@ -66,11 +65,11 @@ def stamped_at(raw: bytes) -> float | None:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def waits_since(event_id: str, wallet: bytes | None, item: bytes | None, taken_at: bytes | None) -> float | None:
+def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
     """Return since when an event waits, from its item or else from when it was taken; None for a settled event."""
     if item is None:
         return None
-    stamped = stamped_at(unpack_item(item, event_id, wallet))
+    stamped = stamped_at(item)
     return stamped if stamped is not None or taken_at is None else float(taken_at)
 
 
@@ -81,12 +80,12 @@ def events_in(store: Store, raw: bytes) -> list[Waiter]:
     except BadItemError:
         return []
     since = stamped_at(raw)
-    return [Waiter(one.id, item.wallet_name, Place.QUEUED, item.priority, since) for one in item.events]
+    return [Waiter(one.id, item.wallet_name, Place.QUEUED, item.priority, since, item=raw) for one in item.events]
 
 
 def fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
     """Return some fields of each event."""
-    return read_fields(store.client, list(map(store.keys.event, event_ids)), *fields)
+    return batch(store.client, (("HMGET", store.keys.event(one), *fields) for one in event_ids))
 
 
 def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[str]:
@@ -153,13 +152,17 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     """Read the state of an event at one instant; None if the ledger does not know it."""
     keys, name = store.keys, type_of(event_id)
     zsets = keys.zsets(name)
-    read: list[Command] = [("TIME",), ("GET", keys.current), ("LRANGE", keys.runs, 0, SLICE - 1)]
+    read: list[Command] = [
+        ("HGETALL", keys.event(event_id)),
+        ("TIME",),
+        ("GET", keys.current),
+        ("LRANGE", keys.runs, 0, SLICE - 1),
+    ]
     read += [("ZRANK", keys.pending(name), event_id), ("ZCARD", keys.pending(name))]
     read += [("ZSCORE", key, event_id) for key in zsets.values()]
-    fields, told = read_at_once(store.client, keys.event(event_id), read)
-    (seconds, microseconds), current, runs, rank, pending, *scores = told
+    fields, (seconds, microseconds), current, runs, rank, pending, *scores = batch(store.client, read, transaction=True)
     placed = [(place, score) for place, score in zip(zsets, scores, strict=True) if score is not None]
-    if not fields or (is_folded(fields) and not placed):  # the latter is nobody's: a drain may be about to place it
+    if not fields:
         return None
     place, score = placed[0] if placed else (_settled(fields), 0.0)
     if place is Place.PENDING and current is None:

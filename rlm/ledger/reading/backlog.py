@@ -15,7 +15,6 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.connect import text
-from rlm.ledger.folded import are_known
 from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.pages import pages
@@ -29,7 +28,7 @@ _ROUNDS = 3
 #: The most events of the ledger that are read to find the oldest, per kind of zset; this takes a tenth of a second.
 MOST_AGED = 5_000
 #: The fields that tell since when an event waits.
-_AGED = ("wallet", "item", "taken_at")
+_AGED = ("item", "taken_at")
 
 _PRIORITIES = range(MAX_PRIORITY + 1)
 
@@ -134,8 +133,7 @@ def _become(store: Store, page: Sequence[bytes], seen: set[str] | None) -> list[
 
 def _fresh(store: Store, each: Sequence[Sequence[Waiter]], seen: set[str]) -> list[list[Waiter]]:
     """Return of each item the events that are neither in `seen` nor known to the ledger, and remember them."""
-    spelled = [(store.keys.event(one.event_id), store.keys.pending(one.type), one.event_id) for one in chain(*each)]
-    known = iter(are_known(store.client, spelled))
+    known = iter(batch(store.client, (("EXISTS", store.keys.event(one.event_id)) for one in chain(*each))))
     fresh: list[list[Waiter]] = []
     for events in each:
         fresh.append([])
@@ -155,8 +153,8 @@ def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
     oldest, most = oldest_pending(store, types), max(1, MOST_AGED // max(1, len(types)))
     for name in types:
         for zset in store.keys.zsets(name).values():
-            for event_id, entry in islice(fields_in(store, zset, *_AGED), most):
-                if (at := waits_since(event_id, *entry)) is not None:
+            for _, entry in islice(fields_in(store, zset, *_AGED), most):
+                if (at := waits_since(*entry)) is not None:
                     oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
@@ -181,8 +179,8 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
             lowest[name] = (int(score) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
     entries = fields_of(store, (event_id for _, event_id in first), *_AGED)
-    for (name, event_id), entry in zip(first, entries, strict=True):
-        if (at := waits_since(event_id, *entry)) is not None:
+    for (name, _), entry in zip(first, entries, strict=True):
+        if (at := waits_since(*entry)) is not None:
             oldest[name] = min(at, oldest.get(name, at))
     return oldest
 

@@ -1,21 +1,20 @@
-"""The pages Runs, a run, and two runs compared."""
+"""The pages Runs and a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rlm.admin import report, words
-from rlm.admin.runs import RunFilter, compare, course, runs_page
+from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
-from rlm.core.errors import NoSuchRunError
 from rlm.core.run import MOVES, State, Trigger
-from rlm.core.text import counted, span
+from rlm.core.text import counted
 from rlm.ledger import Store
 from rlm.web.pages.live import Documents
-from rlm.web.pages.page import ListFilter, Page, Query, address
+from rlm.web.pages.page import ListFilter, Page, Query
 from rlm.web.pages.run_plot import plot
 
 #: Runs on a page of the list.
@@ -24,8 +23,6 @@ ON_A_PAGE = 50
 _PARTS = ("completed", "failed", "leftover")
 #: The states of finished runs.
 STATES = tuple(str(one) for one in State if one not in MOVES)
-#: Figures of a comparison of which less is always better.
-LESS = frozenset({"failed", "left over", "errors", "throttled", "invalid"})
 
 
 def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -49,7 +46,6 @@ def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
         "older": asked.address(before=found["next"]) if found["next"] else "",
         "newest": asked.address() if before else "",
         "none_finished": documents.get("none_finished", report.none_finished),
-        "compare": _comparison(*(one["run_id"] for one in found["runs"][1::-1])) if found["runs"][1:] else "",
         "command": f"rlm list {ON_A_PAGE}{asked.options(before=before)}",
     }
 
@@ -62,11 +58,6 @@ def told_of(record: Mapping[str, Any]) -> str:
 
 def _open(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], words.Counted, str] | None:
     return (status, words.counts_in_all(status), words.forecast(status).words) if words.is_open(status) else None
-
-
-def _comparison(first: str, second: str) -> str:
-    """Return the address of the comparison of two runs."""
-    return address("/runs/compare", {"a": [first], "b": [second]})
 
 
 def context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -89,7 +80,6 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
         "course": events,
         "plot": plot(found, events),
         "json": f"/api/runs/{run_id}",
-        "before": "" if is_open else documents.get(("before", run_id), lambda store: _before(store, run_id)),
         "command": f"rlm {'status' if is_open else 'result'} {run_id}",
     }
 
@@ -109,63 +99,7 @@ def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, lis
     return [*told, ("used", use), ("why", [*failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
 
 
-def _before(store: Store, run_id: str) -> str:
-    """Return the address of the comparison with the run before; empty if there is none."""
-    page = runs_page(store, RunFilter(), 1, run_id)["runs"]
-    return _comparison(page[0]["run_id"], run_id) if page else ""
-
-
-def compare_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return the values of the comparison of two runs; raise NoSuchRunError if one is missing, unknown or open."""
-    names = {name: question.get(name) for name in ("a", "b")}
-    for name, asked in names.items():
-        if not asked:
-            raise NoSuchRunError(f"The address does not say which run is {name}: /runs/compare?a=RUN&b=RUN")
-    records = [_record(documents, asked) for asked in names.values()]
-    found = compare(*records)
-    parts = {name: figures(rows) for name, rows in [*found["by_type"].items(), *found["by_endpoint"].items()]}
-    differing = {name: [one for one in rows if one["difference"] not in {"", "same"}] for name, rows in parts.items()}
-    return {
-        "records": [(record, words.summary(record)) for record in records],
-        "why": [troubles(record) for record in records],
-        "in_all": figures(found["in_all"]),
-        "parts_that_differ": [(name, rows) for name, rows in differing.items() if rows],
-        "swapped": _comparison(names["b"], names["a"]),
-        "command": f"rlm result {records[1]['run_id']}",
-    }
-
-
-def _record(documents: Documents, asked: str) -> dict[str, Any]:
-    return documents.get(("record", asked), lambda store: report.record(store, report.find_run(store, asked)))
-
-
-def figures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return rows of a comparison in words, without those that neither record has."""
-    return [_words(one) for one in rows if one["a"] is not None or one["b"] is not None]
-
-
-def _words(row: Mapping[str, Any]) -> dict[str, str]:
-    difference, unit = row["difference"], row["unit"]
-    told = {"what": row["what"], "a": _figure(row["a"], unit), "b": _figure(row["b"], unit)}
-    told |= {"difference": "", "kind": ""}
-    if difference is None:
-        return told
-    size = _figure(abs(difference), unit)
-    if size == _figure(0, unit):
-        return {**told, "difference": "same"}
-    kind = "better" if difference < 0 else "worse"
-    sign = "+" if difference > 0 else "\N{MINUS SIGN}"
-    return {**told, "difference": f"{sign}{size}", "kind": kind if row["what"] in LESS else ""}
-
-
-def _figure(value: float | None, unit: str) -> str:
-    if value is None:
-        return "\N{EN DASH}"
-    return span(value) if unit == "s" else {"%": "{:.0%}", "ms": "{:,.0f} ms"}.get(unit, "{:,}").format(value)
-
-
 PAGES = (
     Page("/runs", "Runs", "runs.html", list_context, command="rlm list", label="Runs"),
-    Page("/runs/compare", "Two runs compared", "compare.html", compare_context, command="rlm result"),
     Page("/runs/{run_id}", "A run", "run.html", context, command="rlm result"),
 )

@@ -1,4 +1,4 @@
-"""The page What if: the planner's answer to a question set by sliders, and what the last runs would have left over."""
+"""The page What if: the planner's answer to a question set by sliders."""
 
 from __future__ import annotations
 
@@ -8,31 +8,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rlm.admin.planning import types_in_force
-from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question, replayed
-from rlm.admin.replay import Replay
+from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question
 from rlm.admin.verdict import side_by_side, verdict_on
 from rlm.admin.whatif import Forecast
-from rlm.admin.words import clock
-from rlm.core.clock import isoformat
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
-from rlm.core.run import started_at_of
 from rlm.core.text import sentence
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import backlog
 from rlm.settings import Settings, load_settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
-from rlm.web.pages.events import GAP, WINDOWS, outlook_values
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
-from rlm.web.pages.plots import Column
 
-#: Seconds for which an answer is shared: a plan of what waits now, and a replay of records, which change once per run.
-_PLAN_SECONDS, _REPLAY_SECONDS = 5.0, 30.0
-#: Most endpoints to add to a type, and the choices for the number of runs to replay.
+#: Seconds for which an answer is shared.
+_PLAN_SECONDS = 5.0
+#: Most endpoints to add to a type.
 MOST_ADDED = 9
-REPLAYS = (20, 100, 500)
 #: A slider goes to so many times today's value, and for events at least to this number.
 _TIMES, _LEAST_EVENTS = 4, 500
 _MOST_CALLS = 10**9
@@ -43,16 +36,14 @@ WAITING, COUNTS = "waiting", "counts"
 def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return the values of the page: the form, and the answers if the form is valid."""
     form = documents.get(("what if", question.query), lambda store: _form(store, question), _PLAN_SECONDS)
-    shown: dict[str, Any] = {"form": form, "faults": form.faults, "replays": REPLAYS}
-    shown |= {"answer": None, "replay": None}
+    shown: dict[str, Any] = {"form": form, "faults": form.faults, "answer": None}
     if form.faults:
         return shown
     try:
         found = documents.get(("plan", question.query), lambda store: _answer(store, form.asked), _PLAN_SECONDS)
-        past = documents.get(("replay", question.query), lambda store: _replay(store, form), _REPLAY_SECONDS)
     except (BadQuestionError, ConfigurationError) as error:
         return shown | {"faults": str(error).splitlines()}
-    return shown | {"answer": found, "replay": past}
+    return shown | {"answer": found}
 
 
 def _form(store: Store, question: Query) -> Form:
@@ -65,16 +56,15 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
     question = read_question(store.settings, asked)
     found = answer(store, question)
     today, last = found.forecasts[0], found.forecasts[-1]
-    changed, outlooks = last is not today, [one.outlook for one in found.forecasts if one.outlook]
     return {
         "verdict": verdict_on(last),
-        "today": verdict_on(today) if changed else None,
+        "today": verdict_on(today) if last is not today else None,
         "assumptions": last.case.assumptions,
         "rows": list(side_by_side(*found.forecasts)),
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
         "remarks": [*question.remarks(), *_edited(store.settings, asked), *_led(today)],
-        "outlooks": outlook_values(*outlooks) if any(one.windows for one in outlooks) else None,
+        "outlook": last.outlook.sentence if last.outlook else "",
         "command": asked.command,
     }
 
@@ -89,29 +79,6 @@ def _led(today: Forecast) -> Iterator[str]:
     """Yield a remark if runs use another configuration than this process."""
     if today.case.led_otherwise:
         yield sentence(today.case.led_otherwise)
-
-
-def _replay(store: Store, form: Form) -> Mapping[str, Any]:
-    asked = form.of_runs
-    found = replayed(store, read_question(store.settings, asked), form.replay)
-    ends = [_clock(one.run_id) for one in (*found.runs[:1], *found.runs[-1:])]
-    return {"found": found, "columns": list(_runs(found)), "ends": ends, "command": asked.command}
-
-
-def _clock(run_id: str) -> str:
-    """Return the time of day in a run's id."""
-    began_at = started_at_of(run_id)
-    return run_id if began_at is None else f"{clock(isoformat(began_at))} UTC"
-
-
-def _runs(found: Replay) -> Iterator[Column]:
-    """Yield columns for each run: its leftovers as recorded, as replayed, and in the hypothetical case."""
-    for one in found.runs:
-        each = [("recorded", one.recorded, "wait"), ("replayed", one.unchanged, "left")]
-        each += [("what if", one.what_if, "busy")] if one.what_if else []
-        for name, run, kind in each:
-            yield Column(f"{one.run_id}, {name}: {run.leftover:,} of {run.events:,} left over", [(run.leftover, kind)])
-        yield GAP
 
 
 class Number(NamedTuple):
@@ -159,7 +126,6 @@ class Form(NamedTuple):
     workers: Number
     types: tuple[TypeFields, ...]
     budgets: tuple[Number, ...]
-    replay: int
     faults: list[str]
 
     @property
@@ -178,14 +144,7 @@ class Form(NamedTuple):
             workers=self.workers.value or None,
             told=[f"{one.key}={one.limit}" for one in limits if one.told],
             add=[one.name for one in self.types for _ in range(one.added.value)],
-            windows=WINDOWS,
         )
-
-    @property
-    def of_runs(self) -> PlanAsk:
-        """The same question about finished runs, which needs no counts."""
-        asked = self.asked
-        return PlanAsk(workers=asked.workers, told=asked.told, add=asked.add, replay=self.replay)
 
 
 def read_form(
@@ -207,7 +166,6 @@ def read_form(
         workers=reader.number("workers", "workers", 0, (0, MOST_WORKERS), slider=max(2 * most_workers, 10)),
         types=tuple(_type_fields(reader, settings, kind, begin.get(kind.name, 0)) for kind in types),
         budgets=tuple(_budgets(reader, types)),
-        replay=reader.number("replay", "runs", REPLAYS[0], (1, REPLAYS[-1])).value,
         faults=reader.faults,
     )
 
