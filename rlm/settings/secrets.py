@@ -44,12 +44,14 @@ def mask_value(value: str) -> str:
 
 def mask_url(url: str) -> str:
     """Return a URL without the login in it; a user before a password stays. Any text is accepted."""
-    return _PASSWORD.sub(rf"\g<start>{MASK}", _LOGIN.sub(rf"\g<start>{MASK}@", url, count=1))
+    if login := _LOGIN.match(url):
+        url = f"{login['start']}{MASK}@{url[login.end() :]}"
+    return _PASSWORD.sub(rf"\g<start>{MASK}", url)
 
 
 def url_secrets(url: str) -> Iterator[str]:
     """Yield the parts of a URL that `mask_url` masks, as they are written."""
-    yield from (match["secret"] for match in (*_LOGIN.finditer(url), *_PASSWORD.finditer(url)))
+    yield from (match["secret"] for match in (_LOGIN.match(url), *_PASSWORD.finditer(url)) if match)
 
 
 def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

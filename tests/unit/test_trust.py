@@ -164,10 +164,6 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
 @each(
     "text",
     [
-        ".".join("a" * LONG) + " = 1\n",
-        "[run]\n" + ".".join('"a"' for _ in range(LONG)) + " = 1\n",
-        "x = {" + " . ".join("'='" for _ in range(LONG)) + " = 1}\n",
-        "[" + ".".join("a" * LONG) + "]\n",
         "[run]\n" + "window_seconds" * (LONG // 14) + " = 1\n",
         f'[redis]\nurl = "{"a" * LONG}"\n',
         f'[redis]\nurl = "redis://h/0?{"a=b&" * LONG}"\n',
