@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from rlm.core.hollow import leave_unused_empty
-
 __version__ = "0.1.0"
 
 #: The form in which RLM keeps things in Redis. It grows with any change of that form: a process of another number
 #: refuses to work there.
 SCHEMA = 1
-
-leave_unused_empty()  # first, before any module of RLM imports a library

@@ -139,13 +139,12 @@ class Pushed:
             if flaw.type_name and len(faulty.types) < MOST_NAMED:
                 faulty.types[flaw.type_name] = None
 
-    def summary(self, *, would: bool = False) -> str:
-        """Return how many items will, or would, become dead letters, by reason, the most frequent first."""
+    def summary(self) -> str:
+        """Return how many items will become dead letters, by reason, the most frequent first."""
         by_number = sorted(self.faults.items(), key=lambda one: -one[1].items)
         parts = ", ".join(f"{faulty.items:,} {reason} {faulty}" for reason, faulty in by_number)
         letters = "a dead letter" if self.bad == 1 else "dead letters"
-        verb = "would" if would else "will"
-        return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
+        return f"{self.bad:,} of {counted(self.read, 'item')} will become {letters}: {parts}"
 
 
 class _Listed(msgspec.Struct):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import Group, command, store_of
-from rlm.cli.options import Duration, limited_names, type_names
+from rlm.cli.options import Duration
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
@@ -28,11 +28,9 @@ def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change a limit."""
 
 
-_names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
+_names_argument = click.argument("names", metavar="[NAME]...", nargs=-1)
 _reason_option = click.option("--reason", metavar="TEXT", default="", help="Why; kept with the change.")
-_type_option = click.option(
-    "--type", "type_name", metavar="TYPE", shell_complete=type_names, help="All endpoints of this type."
-)
+_type_option = click.option("--type", "type_name", metavar="TYPE", help="All endpoints of this type.")
 
 
 @command(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import CommandError, command, confirm, show_site, store_of, tell_unknown
-from rlm.cli.options import Duration, WholeNumber, all_of, deal_flags, several, type_names
+from rlm.cli.options import Duration, WholeNumber, all_of, deal_flags, several
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table, wants_json
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
@@ -34,7 +34,7 @@ def _filter(item: str, **options: Any) -> EventFilter:
 
 #: The options that choose events: the arguments of `_filter`.
 event_filter = all_of(
-    several("--type", "types", "TYPE", "Only events of this type.", shell_complete=type_names),
+    several("--type", "types", "TYPE", "Only events of this type."),
     click.option("--wallet", metavar="NAME", default="", help="Only events of this wallet."),
     click.option("--item", metavar="ID", default="", help="Only events of this item."),
     click.option(

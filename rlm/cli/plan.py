@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import command, opened, settings_of
-from rlm.cli.options import WholeNumber, setting_values, several, type_counts, type_names
+from rlm.cli.options import WholeNumber, several
 from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.text import counted, safe_line, sentence, span
 
@@ -27,10 +27,10 @@ _ADDED = "What if a type had one more endpoint? Repeatable."
     "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
 )
-@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
+@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.")
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
-@several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.", shell_complete=setting_values)
-@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
+@several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.")
+@several("--add-endpoint", "add", "TYPE", _ADDED)
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 

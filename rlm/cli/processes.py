@@ -199,22 +199,17 @@ def _host_row(entry: dict[str, Any]) -> list[object]:
 
 @command(
     "rlm web",
-    "rlm web --read-only --port 9090",
+    "rlm web --port 9090",
     "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
-    "rlm web --metrics-only    # for Prometheus, and nothing else",
     prints_data=False,
 )
 @click.option("--host", help="The address to listen on; web.listen without this option.")
 @click.option(
-    "--port", type=WholeNumber(0, 65535), help="The port, 0 picks a free one; that of web.listen without this option."
+    "--port", type=WholeNumber(0, 65535), help="The port, 0 for a free one; web.listen without this option."
 )
-@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
-@click.option("--read-only", is_flag=True, help="Refuse every request that would change something.")
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
-def web(
-    *, config: Path | None, host: str | None, port: int | None, metrics_only: bool, read_only: bool, wait: bool
-) -> None:
+def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
@@ -248,20 +243,18 @@ def web(
             bound = bind_when_free(host, port, stop, has_token=bool(token))
         if bound is None:
             return
-        how = {"metrics_only": metrics_only, "read_only": read_only}
-        _tell_where(bound, has_token=bool(token), **how)
+        _tell_where(bound, has_token=bool(token), read_only=settings.read_only)
         try:
             store.require_schema()
         except StoreUnfitError:
             raise
         except StoreError as error:
             log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
-        serve(make_app(store, token, settings.hosts, **how), bound, stop)
+        serve(make_app(store, token, settings.hosts, read_only=settings.read_only), bound, stop)
 
 
-def _tell_where(bound: socket.socket, *, has_token: bool, metrics_only: bool, read_only: bool) -> None:
+def _tell_where(bound: socket.socket, *, has_token: bool, read_only: bool) -> None:
     address, port = bound.getsockname()[:2]
     where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
     asked = "a token is asked for" if has_token else "this host only, without a token"
-    log.info("Serving %s, %s%s", served, asked, ", read-only" if read_only else "", extra={"action": "serve"})
+    log.info("Serving %s/, %s%s", where, asked, ", read-only" if read_only else "", extra={"action": "serve"})

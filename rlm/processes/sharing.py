@@ -38,9 +38,9 @@ def divide(wanted: int, supervisors: Iterable[Process], ways: Mapping[str, HostW
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
     least, most = 0, 0
     for one in sorted(supervisors, key=lambda one: one.id):
-        if one.offer:
-            hosts[one.host][one.id] = one.offer.capacity
-            least, most = max(least, one.offer.least), max(most, one.offer.most)
+        offer = one.offer or Offer(0, 0, 0)
+        hosts[one.host][one.id] = offer.capacity
+        least, most = max(least, offer.least), max(most, offer.most)
     total = min(max(wanted, least), most)
     cut = cut_off(ways or {})
     by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, cut)

@@ -230,6 +230,13 @@ class WebSettings(Section, frozen=True):
             check=addresses.check_web_hosts,
         ),
     ] = msgspec.field(default_factory=list)
+    read_only: Annotated[
+        bool,
+        described(
+            "Whether the dashboard and the JSON are read-only: every request that would change something is refused.",
+            "true or false",
+        ),
+    ] = False
 
 
 class EndpointSettings(Section, frozen=True, kw_only=True):

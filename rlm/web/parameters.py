@@ -23,7 +23,7 @@ from rlm.admin.runs import RunFilter
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
-from rlm.core.run import RUN_ID_START, Trigger  # msgspec reads the annotations
+from rlm.core.run import RUN_ID_START  # msgspec reads the annotations
 from rlm.core.text import DURATIONS, seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)
@@ -69,16 +69,14 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
     limit: Limit = 20
     offset: Offset = 0
     state: Annotated[list[Finished], Meta(max_length=10, description="Only those in one of these states.")] = []
-    trigger: Annotated[list[Trigger], Meta(max_length=10, description="Only those with one of these triggers.")] = []
     since: Duration | None = None
-    search: Search = ""
     before: Annotated[
         str, Meta(pattern=rf"^({RUN_ID_START.pattern})?$", description=("Only those before this run."))
     ] = ""
 
     def chosen(self) -> RunFilter:
         """Return the filter that it describes."""
-        return RunFilter(self.state, self.trigger, ago(self.since), self.search)
+        return RunFilter(self.state, ago(self.since))
 
 
 class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):

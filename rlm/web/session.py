@@ -119,18 +119,13 @@ class Visit:
 
     @property
     def may_write(self) -> bool:
-        """Whether a page offers buttons: not in read-only mode (`--read-only`)."""
+        """Whether a page offers buttons: not in read-only mode (`web.read_only`)."""
         return not self.read_only and (self.session is not None or self.is_open)
 
     @property
     def is_logged_in(self) -> bool:
         """Whether a page offers a log-out, which is `POST /logout`."""
         return self.session is not None and not self.is_open
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its session ended while the request is still being answered."""
-        return self.session is not None and self.sessions.has_ended(self.session)
 
     def csrf_token(self) -> str:
         """Return the CSRF token for a page, whose script sends it back as `X-CSRF-Token` with each POST.

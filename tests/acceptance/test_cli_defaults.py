@@ -46,7 +46,7 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
 
     # The upper floors first: a module that is imported by this must find below what is there.
     for place in (
-        "sandbox.selftest.self_test",
+        "sandbox.stage.installed_stage",
         "admin.doctor.examine",
         "ledger.open_store",
         "ledger.server.server_of",
@@ -57,7 +57,7 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
     assert not (folder / ".rlm").exists()
 
 
-@pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"], ["completion", "bash"]])
+@pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"]])
 def test_what_makes_no_server_says_nothing(folder, words):
     """Help, and what only reads the configuration."""
     assert run(*words).stderr == ""

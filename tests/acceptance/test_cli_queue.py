@@ -242,21 +242,6 @@ def test_push_warns_of_the_first_bad_lines_only(inst):
     assert "700 of 700 items will become dead letters: 700 not_json (lines 1, 2, 3, 4, 5 and 695 more)" in done.stderr
 
 
-def test_a_strict_push_refuses_all_if_any_would_be_a_dead_letter(inst):
-    """What is wrong is said; nothing is pushed. Without a fault all is, as it is."""
-    good = steps.items(700, steps.TYPE)
-    bad = [*good, steps.item("x", "FOO"), steps.item("y", "FOO", "BAR", steps.TYPE), b"bad"]
-
-    done = inst.rlm("queue", "push", "--strict", "--json", input=b"\n".join(bad), code=1)
-    assert json.loads(done.stdout)["pushed"] == 0
-    assert "Nothing was pushed: 3 of 703 items would become dead letters: " in done.stderr
-    assert "2 unknown_type (FOO, BAR), 1 not_json (line 703)" in done.stderr
-    assert queued(inst) == []
-
-    assert inst.json("queue", "push", "--strict", input=b"\r\n".join(good))["pushed"] == 700
-    assert queued(inst) == good
-
-
 def test_push_holds_no_more_than_a_chunk(inst):
     """Lines are read as they are pushed: a chunk ends by its number of items or of bytes."""
     unread = []

@@ -42,8 +42,6 @@ PLAN = f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps
 SAME = [
     ("/api/runs", ["list"]),
     ("/api/runs?limit=1&state=completed&state=partial&since=1h", ["list", "1", "--state", "completed"]),
-    ("/api/runs?search=HTTP", ["list", "--search", "HTTP"]),
-    ("/api/runs?trigger=schedule", ["list", "--trigger", "schedule"]),
     ("/api/queue", ["queue", "stats"]),
     ("/api/failed", ["failed", "list"]),
     ("/api/failed?limit=1", ["failed", "list", "1"]),

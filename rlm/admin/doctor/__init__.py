@@ -50,7 +50,6 @@ IN_REDIS: Checks[Store] = {
     "limits": endpoints.check_limits,
     "archive": host.check_archive,
     "times": endpoints.check_times,
-    "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
@@ -118,7 +117,7 @@ class Examination:
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
             seen = f"; so not checked: {', '.join(missing)}" if missing else ""
-            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md is ordered by symptom"
+            remedy = refusal.remedy or "do what it says; docs/operations.md is ordered by symptom"
             yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
 
     def _note(self, name: str, error: StoreError) -> None:
