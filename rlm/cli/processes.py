@@ -204,9 +204,7 @@ def _host_row(entry: dict[str, Any]) -> list[object]:
     prints_data=False,
 )
 @click.option("--host", help="The address to listen on; web.listen without this option.")
-@click.option(
-    "--port", type=WholeNumber(0, 65535), help="The port, 0 for a free one; web.listen without this option."
-)
+@click.option("--port", type=WholeNumber(0, 65535), help="The port, 0 for a free one; web.listen without this option.")
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
 def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) -> None:
