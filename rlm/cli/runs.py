@@ -63,16 +63,12 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             stop = stack.enter_context(stop_signals())
             settings = settings_of(config)
             tell_new_server(settings)  # before it is created
-            from rlm.ledger.server import server_of
-
-            server = server_of(settings)
-            stack.callback(server.leave)
-            is_new = server.begin()  # an embedded server starts during the other imports
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
+            from rlm.ledger.server import server_of, server_there
 
-            spare = None
-            if wait and (is_new or not is_anybody_there(settings)):
+            server, spare = server_of(settings) if wait else server_there(settings), None
+            if wait and not is_anybody_there(settings):
                 from rlm.cli.by_hand import spare_supervisor
 
                 spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))

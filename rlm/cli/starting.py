@@ -61,14 +61,14 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
     output = Drawn(sys.stderr, picture_of, transient=True) if drawn else Lines(say, line_of, changes)
     with output:
         while True:
-            record = look_once(store, lambda: store.runs.record(run_id) or {}, output)
+            record = look_once(lambda: store.runs.record(run_id) or {}, output)
             if record:
                 return record
             if stop.graceful:
                 raise CommandError(detached(run_id), ExitCode.INTERRUPTED)
             if record is not None and system_clock.monotonic() - shown_at >= pause:
                 shown_at = system_clock.monotonic()
-                found = look_once(store, lambda: report.status(store, run_id, measured=False), output)
+                found = look_once(lambda: report.status(store, run_id, measured=False), output)
                 if found is not None and is_open(found):
                     output.show(found)
             system_clock.sleep(POLL_SECONDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,7 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
     def is_last(found: Mapping[str, Any]) -> bool:
         return run_id is not None and not is_open(found)
 
-    if watch(store, look, output, interval, is_last) is None:
+    if watch(look, output, interval, is_last) is None:
         say(detached(open_run))
 
 
@@ -177,7 +177,6 @@ class Detached(BaseException):
 
 
 def watch(
-    store: Store,
     look: Callable[[], dict[str, Any]],
     output: Output,
     interval: float,
@@ -189,7 +188,7 @@ def watch(
     try:
         with detachable(), keyboard() as typed, output:
             while True:
-                document = look_once(store, look, output)
+                document = look_once(look, output)
                 if document is not None:
                     output.show(document)
                 if document is not None and is_last(document):
@@ -200,14 +199,12 @@ def watch(
         return None
 
 
-def look_once(store: Store, look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
+def look_once(look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
     """Return the result of `look`; if Redis does not answer, show that and return None."""
     try:
         return look()
     except StoreError as error:
         output.trouble(str(error))
-        with suppress(StoreError):  # shown in the next round, if it persists
-            store.revive()
         return None
 
 

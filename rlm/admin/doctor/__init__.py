@@ -14,6 +14,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import REFUSING, Finding, Severity, fault, warning
+from rlm.ledger.server import server_there
 from rlm.settings import Settings
 from rlm.settings.secrets import known
 
@@ -47,7 +48,6 @@ IN_REDIS: Checks[Store] = {
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "limits": endpoints.check_limits,
     "archive": host.check_archive,
     "times": endpoints.check_times,
     "staging": ledger.check_staging,
@@ -102,7 +102,7 @@ class Examination:
             with ExitStack() as stack:
                 began = system_clock.monotonic()
                 with self._opening:
-                    store = stack.enter_context(open_store(settings))
+                    store = stack.enter_context(open_store(settings, server_there(settings)))
                 yield from server.check_wait(system_clock.monotonic() - began)
                 found = list(self.make({"redis": fit}, store))
                 yield from found
@@ -112,7 +112,7 @@ class Examination:
                 message = "while Redis takes no writes, no process can report there that it is alive"
                 unseen = ", ".join(name for name in checks if name in silent)
                 yield warning(f"{message}; so not checked: {unseen}", "repair Redis first", "processes")
-        except StoreError as error:  # the embedded server does not start
+        except StoreError as error:  # the embedded server does not run
             self._note("redis", error)
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
