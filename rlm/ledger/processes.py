@@ -213,7 +213,7 @@ class Processes(Part):
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count each worker once that ended unexpectedly and was replaced; return how many are new."""
         marks = [self._keys.restarted(one) for one in worker_ids]
-        return int(self._run("count_restarts", [self._keys.restarts, *marks], [_RESTARTED_MS]))
+        return int(self._run("count_restarts", restarts=self._keys.restarts, keep_ms=_RESTARTED_MS, marks=marks))
 
     @translating
     def restarts(self) -> int:
@@ -244,7 +244,7 @@ class Processes(Part):
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._run("want_workers", [self._keys.lease, self._keys.wanted], [token, workers])
+        self._run("want_workers", lease=self._keys.lease, wanted=self._keys.wanted, token=token, workers=workers)
         self.wake("supervisors")
 
     def wake(self, *whom: str) -> None:
