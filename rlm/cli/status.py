@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from rlm.admin import report
 from rlm.admin.attendance import lacking
@@ -23,6 +24,7 @@ from rlm.admin.words import forecast, halted, is_open, is_planned, left_of, to_t
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table, wants_json
+from rlm.core.documents import Record, plain
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
@@ -59,8 +61,8 @@ def show_run(found: dict[str, Any]) -> None:
 def tell(record: dict[str, Any], *, waited: bool = False) -> None:
     """Print a record; raise SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
-    if waited and every_call_failed(record):
-        say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
+    if waited and every_call_failed(read := msgspec.convert(record, Record)):
+        say_error(f"every call of run {record['run_id']} failed: {in_words(read.troubles)}")
     elif record["state"] == State.FAILED:
         say_error(f"run {record['run_id']} failed: {record['failure']}")
     else:
@@ -151,10 +153,10 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
 
     def look() -> dict[str, Any]:
         nonlocal open_run
-        found = report.status(store, run_id, measured=wants_json())
+        found = plain(report.status(store, run_id, measured=wants_json()))
         now = None if found["state"] == report.IDLE else found["run_id"]
         if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
-            output.show(ended)  # lines and documents show every run's end, even between two looks
+            output.show(plain(ended))  # lines and documents show every run's end, even between two looks
         open_run = now if is_open(found) else None
         return beside(store, found)
 
