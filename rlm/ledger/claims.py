@@ -175,11 +175,10 @@ class CallNote(NamedTuple):
         return [one for one in (self.window_id, self.budget_id) if one]
 
 
-def call_keys(keys: Keys, call: Call | None) -> list[str]:
-    """Return the keys where a call is noted; unused keys if there is no call."""
-    if call is None:
-        return [keys.calls(""), keys.inflight("")]
-    return [keys.calls(call.lane.worker_id), keys.inflight(type_of(call.event_id))]
+def call_keys(keys: Keys, call: Call | None) -> dict[str, str]:
+    """Return the keys where a call is noted, by their names in scripts; unused keys if there is no call."""
+    worker_id, event_type = (call.lane.worker_id, type_of(call.event_id)) if call else ("", "")
+    return {"calls": keys.calls(worker_id), "inflight": keys.inflight(event_type)}
 
 
 def write_note(lane: LaneId, endpoint: str, window_ids: Sequence[str]) -> str:

@@ -18,9 +18,9 @@ from limits.strategies import MovingWindowRateLimiter
 
 from rlm.core.endpoint import Limit, Limited
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
-from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text
+from rlm.ledger.connect import MICROSECONDS, SERVER_ID
 from rlm.ledger.keys import Keys
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Script, ScriptReply
 
 
 class Period(RateLimitItemPerSecond):
@@ -38,6 +38,14 @@ class Period(RateLimitItemPerSecond):
 def periods(limit: Limit) -> list[RateLimitItem]:
     """Return a limit as items of `limits`."""
     return [Period(rule.amount, rule.seconds) for rule in limit.rules]
+
+
+class Slot(ScriptReply, frozen=True):
+    """What `acquire_slot` answers: the stamp of a slot, or microseconds until there is one, -1 for never."""
+
+    stamp: str = ""
+    suspect: bool = False
+    wait_us: int = 0
 
 
 class WindowStorage(RedisStorage):
@@ -73,18 +81,29 @@ class WindowStorage(RedisStorage):
         Raises:
             StoreError: Redis did not answer; do not assume that a slot was taken.
         """
-        args: list[str | int] = [cost, KEEP_SECONDS * MICROSECONDS, round(probe_seconds * MICROSECONDS)]
-        args += [call.event_id, write_note(call.lane, call.endpoint, list(rules))] if call else ["", ""]
-        keys = [*call_keys(self._keys, call), self._keys.epoch, self._keys.limits]
+        keys, windows = self._keys, []
         for window_id, together in rules.items():
-            keys += [self._keys.window(window_id), self._keys.health(window_id)]
-            args += [*(limits or {}).get(window_id, ("", "")), len(together)]
-            for amount, seconds in together:
-                args += [amount, round((seconds + self._guard_seconds) * MICROSECONDS)]
-        granted, wait, stamp, suspect = self._acquire(self._client, keys, [*args, SERVER_ID])
-        if granted:
-            return Admitted(text(stamp), suspect=bool(suspect))
-        return Refused(None if wait < 0 else wait / MICROSECONDS)
+            name, limit = (limits or {}).get(window_id, ("", ""))
+            spans = [(amount, round((seconds + self._guard_seconds) * MICROSECONDS)) for amount, seconds in together]
+            lists = {"window": keys.window(window_id), "health": keys.health(window_id)}
+            windows.append(lists | {"name": name, "limit": limit, "rules": spans})
+        reply = self._acquire(
+            self._client,
+            **call_keys(keys, call),
+            epoch=keys.epoch,
+            limits=keys.limits,
+            cost=cost,
+            keep_us=KEEP_SECONDS * MICROSECONDS,
+            probe_us=round(probe_seconds * MICROSECONDS),
+            event_id=call.event_id if call else "",
+            note=write_note(call.lane, call.endpoint, list(rules)) if call else "",
+            windows=windows,
+            server=SERVER_ID,
+        )
+        slot = Slot.read(reply)
+        if slot.stamp:
+            return Admitted(slot.stamp, suspect=slot.suspect)
+        return Refused(None if slot.wait_us < 0 else slot.wait_us / MICROSECONDS)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Take slots as the original strategy requests them."""

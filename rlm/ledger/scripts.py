@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
 
+import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -29,45 +30,105 @@ CHUNK = 200
 SLICE = 10_000
 
 Argument: TypeAlias = str | bytes | int | float
-#: The keys and arguments of a script.
-Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
 Command: TypeAlias = "Sequence[Argument]"
+#: The keys and arguments of a script that has no signature yet.
+Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
+#: The named arguments of a script; lists and mappings reach it as JSON.
+Named: TypeAlias = "Mapping[str, Any]"
 
-_SECTION = re.compile(rb"^--- ([a-z_]+)\n", re.MULTILINE)
-_HEADER = re.compile(rb"\A(--[^\n]*\n)+")
-#: It begins with the previous line end, because searching for `^` would try every character of all scripts.
-_INCLUDE = re.compile(rb"\n *-- include ([a-z_]+)(?=\n)")
+_SECTION = re.compile(r"^--- ([a-z_]+)(?:\(([^)]*)\))?\n", re.MULTILINE)
+_HEADER = re.compile(r"\A(--[^\n]*\n)+")
+_INCLUDE = re.compile(r"^-- include ([a-z_]+)\n", re.MULTILINE)
+#: What an argument becomes in Lua; one without a kind stays text.
+_KINDS = {"": "{}", "number": "tonumber({})", "json": "cjson.decode({})"}
 
 
-def _read_sections() -> dict[str, bytes]:
-    """Return the sections of all files in `lua/` by title; a title is a line `--- TITLE`."""
-    found: dict[str, bytes] = {}
-    for file in Path(__file__).with_name("lua").iterdir():
-        _, *parts = _SECTION.split(file.read_bytes())
-        found.update(zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True))
-    return found
+class ScriptSource(NamedTuple):
+    """One section of a file in `lua/`: a script if it has a signature, else functions for scripts to include."""
+
+    keys: tuple[str, ...]
+    arguments: Mapping[str, str]
+    source: str
+    is_script: bool
+
+
+def _read_sections() -> dict[str, ScriptSource]:
+    """Return the sections of all files in `lua/` by name.
+
+    A section begins with `--- NAME(KEYS; ARGUMENTS)`, or with `--- NAME` if it is only included. KEYS and ARGUMENTS are
+    names; an argument that is not text has its kind behind a colon: `number`, or `json` for anything with parts.
+    """
+    sections = {}
+    for file in sorted(Path(__file__).with_name("lua").iterdir()):
+        _, *parts = _SECTION.split(file.read_text())
+        for name, signature, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            keys, _, arguments = (signature or "").replace("\n---", " ").partition(";")
+            kinds = (argument.partition(":") for argument in arguments.split(",") if argument.strip())
+            sections[name] = ScriptSource(
+                tuple(key.strip() for key in keys.split(",") if key.strip()),
+                {argument.strip(): kind.strip() for argument, _, kind in kinds},
+                source,
+                signature is not None,
+            )
+    return sections
 
 
 #: All are read at the start, so a running process keeps its scripts even if another version is installed.
 _SECTIONS = _read_sections()
-_INCLUDED = {title.decode() for source in _SECTIONS.values() for title in _INCLUDE.findall(source)}
-#: The scripts by name: the sections that are not included. A line `-- include NAME` is replaced by that section's code.
-SOURCES = {
-    name: _INCLUDE.sub(lambda line: b"\n" + _HEADER.sub(b"", _SECTIONS[line[1].decode()]).removesuffix(b"\n"), source)
-    for name, source in _SECTIONS.items()
-    if name not in _INCLUDED
-}
+
+
+def _assemble(name: str) -> str:
+    """Return the source of a script: what it includes, its parameters as local variables, its code.
+
+    A line `-- include NAME` at the top of a section brings the functions of another one, each of them once.
+    """
+    included: dict[str, str] = {}
+
+    def include(source: str) -> str:
+        for title in _INCLUDE.findall(source):
+            if title not in included:
+                included[title] = ""  # before what it includes itself
+                code = include(_SECTIONS[title].source)
+                included[title] = included.pop(title) + _HEADER.sub("", code)
+        return _INCLUDE.sub("", source)
+
+    section = _SECTIONS[name]
+    if not section.is_script:
+        return _INCLUDED_ANYWHERE.sub(
+            lambda line: "\n" + _HEADER.sub("", _SECTIONS[line[1]].source).removesuffix("\n"), section.source
+        )
+    code = include(section.source)
+    parameters = [f"KEYS[{place}]" for place in range(1, len(section.keys) + 1)]
+    kinds = section.arguments.values()
+    parameters += [_KINDS[kind].format(f"ARGV[{place}]") for place, kind in enumerate(kinds, start=1)]
+    names = ", ".join([*section.keys, *section.arguments])
+    return "".join([*included.values(), f"local {names} = {', '.join(parameters)}\n", code])
+
+
+_INCLUDED_ANYWHERE = re.compile(r"\n *-- include ([a-z_]+)(?=\n)")
+_INCLUDED = {title for section in _SECTIONS.values() for title in _INCLUDED_ANYWHERE.findall(f"\n{section.source}")}
+#: The sources of the scripts by name.
+SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if name not in _INCLUDED}
 
 
 class Script:
-    """One script of `rlm/ledger/lua`, named by its section."""
+    """One script of `rlm/ledger/lua`, called with its arguments by name.
+
+    A call returns a number or a text, or a list of names and values, which a `ScriptReply` reads.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.source = SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        section = _SECTIONS[name]
+        self._head = ("EVALSHA", self.sha, len(section.keys))
+        self._names = (*section.keys, *section.arguments)
+        self._encoded = frozenset(name for name, kind in section.arguments.items() if kind == "json")
 
-    def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
+    def __call__(
+        self, client: redis.Redis, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any
+    ) -> Any:
         """Run it and return its reply.
 
         Raises:
@@ -76,27 +137,69 @@ class Script:
             StoreError: Redis refused it.
         """
         with translated(client, self.name):
-            return self._run(client, keys, args)
+            return self._run(client, self._command(named if keys is None else (keys, args)))
 
-    def begin(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Callable[[], Any]:
+    def begin(
+        self, client: redis.Redis, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any
+    ) -> Callable[[], Any]:
         """Send it; return a function that waits for its reply and must be called exactly once in any case.
 
-        Both raise what a call raises. The script must not be one that waits for replicas.
+        Both raise what a call raises.
         """
+        command = self._command(named if keys is None else (keys, args))
         with translated(client):
-            told = cast("LedgerClient", client).ask("EVALSHA", self.sha, len(keys), *keys, *args)
+            wait = cast("LedgerClient", client).ask(*command)
 
         def reply() -> Any:
             with translated(client, self.name):
                 try:
-                    return told()
+                    return wait()
                 except NoScriptError:
-                    return self._run(client, keys, args)
+                    return self._run(client, command)
 
         return reply
 
-    def _run(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        command = ("EVALSHA", self.sha, len(keys), *keys, *args)
+    def run_each(self, client: redis.Redis, calls: Sequence[Named] | Sequence[Call]) -> list[Any]:
+        """Run it for each call in one round trip, each atomic by itself; return the replies in order.
+
+        Raises the same errors as one call, after all have run.
+        """
+        if not calls:
+            return []
+        commands = [self._command(call) for call in calls]
+        with translated(client):
+            replies = _pipelined(client, commands)
+            forgotten = [
+                command for command, reply in zip(commands, replies, strict=True) if isinstance(reply, NoScriptError)
+            ]
+            if forgotten:  # as in `_run`; a forgotten script did nothing yet
+                client.script_load(self.source)
+                again = iter(_pipelined(client, forgotten))
+                replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise in_own_words(reply, client, self.name) from reply
+        return replies
+
+    def _command(self, named: Named | Call) -> Command:
+        """Return the command. Raises TypeError unless exactly the script's parameters are given."""
+        if isinstance(named, tuple):  # a script that has no signature yet
+            keys, args = named
+            return ("EVALSHA", self.sha, len(keys), *keys, *args)
+        if len(named) != len(self._names):
+            raise TypeError(f"{self.name} takes {', '.join(self._names)}, not {', '.join(named)}")
+        try:
+            values = [named[name] for name in self._names]
+        except KeyError as error:
+            raise TypeError(f"{self.name} takes {error}") from error
+        if self._encoded:
+            values = [
+                msgspec.json.encode(value) if name in self._encoded else value
+                for name, value in zip(self._names, values, strict=True)
+            ]
+        return (*self._head, *values)
+
+    def _run(self, client: redis.Redis, command: Command) -> Any:
         run: Callable[..., Any] = partial(run_lasting, client) if self.name in LASTING else client.execute_command
         try:
             return run(*command)
@@ -104,30 +207,44 @@ class Script:
             client.script_load(self.source)
             return run(*command)
 
-    def run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-        """Run it for each call in one round trip, each atomic by itself; return the replies in order.
 
-        Raises the same errors as one call, after all have run.
+def _pipelined(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+    return pipeline.execute(raise_on_error=False)
+
+
+class ScriptReply(msgspec.Struct, frozen=True):
+    """What a script answers by name, as `named` of `lua/include.lua` builds it. A field that is left out is nil.
+
+    Each subclass stands beside the method that calls its script. Only a field of the type `bytes` may be no text.
+    """
+
+    @classmethod
+    def read(cls, reply: Sequence[Any]) -> Self:
+        """Return the answer in a reply.
+
+        Raises:
+            ValueError: the reply has a field of another type, because a key holds what RLM does not write.
         """
-        if not calls:
-            return []
-        with translated(client):
-            replies = self._run_each(client, calls)
-            forgotten = [call for call, reply in zip(calls, replies, strict=True) if isinstance(reply, NoScriptError)]
-            if forgotten:  # as in `_run`; a forgotten script did nothing yet
-                client.script_load(self.source)
-                again = iter(self._run_each(client, forgotten))
-                replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                raise in_own_words(reply, client, self.name) from reply
-        return replies
+        raw = _raw_fields(cls)
+        pairs = zip(map(_decoded, reply[::2]), reply[1::2], strict=True)
+        return msgspec.convert(
+            {name: value if name in raw else _decoded(value) for name, value in pairs}, cls, strict=False
+        )
 
-    def _run_each(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-        pipeline = client.pipeline(transaction=False)
-        for keys, args in calls:
-            pipeline.evalsha(self.sha, len(keys), *keys, *args)
-        return pipeline.execute(raise_on_error=False)
+
+@cache
+def _raw_fields(answer: type[ScriptReply]) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(answer) if field.type is bytes)
+
+
+def _decoded(value: Any) -> Any:
+    """Return a value with texts in place of bytes, at any depth."""
+    if isinstance(value, bytes):
+        return text(value)
+    return list(map(_decoded, value)) if isinstance(value, list) else value
 
 
 def ask(client: redis.Redis, *command: Argument) -> Any:
@@ -170,11 +287,11 @@ class Part:
 
     _script = staticmethod(cache(Script))
 
-    def _run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:
-        return self._script(name)(self._client, keys, args)
+    def _run(self, script: str, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any) -> Any:
+        return self._script(script)(self._client, keys, args, **named)
 
-    def _run_each(self, name: str, calls: Sequence[Call]) -> list[Any]:
-        return self._script(name).run_each(self._client, calls)
+    def _run_each(self, script: str, calls: Sequence[Named] | Sequence[Call]) -> list[Any]:
+        return self._script(script).run_each(self._client, calls)
 
     def _ask(self, *command: Argument) -> Any:
         return ask(self._client, *command)

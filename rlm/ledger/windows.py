@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limited, all_limited
+from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limit, Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
 from rlm.ledger.connect import MICROSECONDS, text, translating
-from rlm.ledger.scripts import Command, Part
+from rlm.ledger.scripts import Command, Part, ScriptReply
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -21,6 +21,35 @@ if TYPE_CHECKING:
 MOST_MOVED = 100_000
 #: How many windows are read at one instant, during which nobody else is served.
 _AT_ONCE = 100
+
+
+class WindowLooks(ScriptReply, frozen=True):
+    """What `look_windows` sees at one instant, microseconds of Redis time: the names and values of each window."""
+
+    now_us: int
+    windows: list[list[Any]]
+
+
+class WindowLook(ScriptReply, frozen=True):
+    """One window of a `WindowLooks`, times in microseconds from then on."""
+
+    free: int
+    wait_us: int
+    rest_us: int
+    suspect: bool
+    held_us: int
+    paused_us: int
+
+    def state(self) -> WindowState:
+        """Return it in seconds."""
+        spans = (us / MICROSECONDS for us in (self.wait_us, self.rest_us, self.held_us, self.paused_us))
+        wait, rest, held, paused = spans
+        return WindowState(self.free, wait, rest, self.suspect, held, paused)
+
+
+def rules_of(limit: Limit, guard_seconds: float) -> list[tuple[int, int]]:
+    """Return the rules of a limit as scripts read them: calls, and period and guard in microseconds."""
+    return [(rule.amount, round((rule.seconds + guard_seconds) * MICROSECONDS)) for rule in limit.rules]
 
 
 class Windows(Part):
@@ -49,7 +78,7 @@ class Windows(Part):
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give back a slot for which no call was sent."""
-        self._move(endpoint, slot, call, ["", 0, ""])
+        self._move(endpoint, slot, call)
 
     def block(
         self,
@@ -66,23 +95,47 @@ class Windows(Part):
         slot was taken if that is later. `left_late`: the call was sent only now.
         """
         limited = list(all_limited([endpoint]))
-        window_ids = [one.window_id for one in limited]
-        noted = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # not empty: it is moved
-        shortest_seconds = min(rule.seconds for one in limited for rule in one.limit.rules)
-        shortest_us = "" if left_late else round(shortest_seconds * MICROSECONDS)
+        window_ids = [each.window_id for each in limited]
+        note = write_note(call.lane, endpoint.name, window_ids) if call else "%s"  # not empty: it is moved
+        shortest_seconds = min(rule.seconds for each in limited for rule in each.limit.rules)
+        shortest_us = None if left_late else round(shortest_seconds * MICROSECONDS)
         ago_us = round(max(0.0, ago_seconds) * MICROSECONDS)
-        stamp = self._move(endpoint, slot, call, [noted, ago_us, shortest_us])
+        stamp = self._move(endpoint, slot, call, note=note, ago_us=ago_us, shortest_us=shortest_us)
         return Admitted(stamp, suspect=slot.suspect)
 
-    def _move(self, endpoint: Endpoint, slot: Admitted, call: Call | None, told: Sequence[str | int]) -> str:
-        """Move a slot as `told`, which are the arguments of `return_slot` from `call` to `shortest`."""
-        limited = list(all_limited([endpoint]))
-        kept_ms = [round(1000 * max(KEEP_SECONDS, one.limit.longest_seconds + self._guard_seconds)) for one in limited]
-        lists = [spell(one.window_id) for one in limited for spell in (self._keys.window, self._keys.moved)]
-        health = self._keys.health(endpoint.window_id)
-        keys = [lists[0], *call_keys(self._keys, call), lists[1], health, *lists[2:]]
-        args = [slot.stamp, call.event_id if call else "", *told, MOST_MOVED, *kept_ms]
-        return text(self._run("return_slot", keys, args))
+    def _move(
+        self,
+        endpoint: Endpoint,
+        slot: Admitted,
+        call: Call | None,
+        *,
+        note: str = "",
+        ago_us: int = 0,
+        shortest_us: int | None = None,
+    ) -> str:
+        """Move a slot; without a `note`, give it back."""
+        keys = self._keys
+        windows = [
+            {
+                "window": keys.window(limited.window_id),
+                "moved": keys.moved(limited.window_id),
+                "kept_ms": round(1000 * max(KEEP_SECONDS, limited.limit.longest_seconds + self._guard_seconds)),
+            }
+            for limited in all_limited([endpoint])
+        ]
+        new_stamp = self._run(
+            "return_slot",
+            **call_keys(keys, call),
+            health=keys.health(endpoint.window_id),
+            stamp=slot.stamp,
+            event_id=call.event_id if call else "",
+            note=note,
+            ago_us=ago_us,
+            shortest_us=shortest_us,
+            most=MOST_MOVED,
+            windows=windows,
+        )
+        return text(new_stamp)
 
     def join_budgets(self, token: int, endpoints: Iterable[Endpoint]) -> None:
         """Count the earlier calls of endpoints on their budgets, each once, when an endpoint names a new budget.
@@ -96,24 +149,36 @@ class Windows(Part):
             budget_id = budget.window_id if budget else ""
             if text(counted.get(window_id.encode(), b"")) != budget_id:
                 longest = budget.limit.longest_seconds + self._guard_seconds if budget else 0
-                both = [key for one in (window_id, budget_id) for key in (keys.window(one), keys.health(one))]
-                args: list[str | int] = [token, window_id, budget_id, round(1000 * max(KEEP_SECONDS, longest))]
-                calls.append(([keys.lease, keys.budgets, *both], args))
+                calls.append(
+                    {
+                        "lease": keys.lease,
+                        "budgets": keys.budgets,
+                        "window": keys.window(window_id),
+                        "health": keys.health(window_id),
+                        "shared": keys.window(budget_id),
+                        "account": keys.health(budget_id),
+                        "token": token,
+                        "endpoint": window_id,
+                        "budget": budget_id,
+                        "keep_ms": round(1000 * max(KEEP_SECONDS, longest)),
+                    }
+                )
         self._run_each("join_budget", calls)
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
-        """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        keys, args = [self._keys.epoch], [KEEP_SECONDS * MICROSECONDS]
-        for one in limited:
-            keys += [self._keys.window(one.window_id), self._keys.health(one.window_id)]
-            args.append(len(one.limit.rules))
-            for rule in one.limit.rules:
-                args += [rule.amount, round((rule.seconds + self._guard_seconds) * MICROSECONDS)]
-        now, *views = self._run("look_windows", keys, args)
-        return int(now), {
-            one.name: WindowState(free, wait / MICROSECONDS, rest / MICROSECONDS, bool(suspect), *_seconds(more))
-            for one, (free, wait, rest, suspect, *more) in zip(limited, views, strict=True)
-        }
+        """WindowLooks at several windows at one instant: the time of Redis in microseconds, and each window by name."""
+        windows = [
+            {
+                "window": self._keys.window(each.window_id),
+                "health": self._keys.health(each.window_id),
+                "rules": rules_of(each.limit, self._guard_seconds),
+            }
+            for each in limited
+        ]
+        keep_us = KEEP_SECONDS * MICROSECONDS
+        look = WindowLooks.read(self._run("look_windows", epoch=self._keys.epoch, keep_us=keep_us, windows=windows))
+        states = map(WindowLook.read, look.windows)
+        return look.now_us, {each.name: state.state() for each, state in zip(limited, states, strict=True)}
 
     def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
         """Return by name the ages of the slots that still count for a rule, seconds, newest first."""
@@ -147,11 +212,14 @@ class Windows(Part):
 
         The cost does not grow with the number of slots.
         """
-        args: list[int] = []
-        for _, spans in asked:
-            args += [len(spans), *(round(seconds * MICROSECONDS) for seconds in spans)]
-        keys = [self._keys.window(one.window_id) for one, _ in asked]
-        return cast("list[int]", self._run("count_slots", keys, args))
+        windows = [
+            {
+                "window": self._keys.window(limited.window_id),
+                "spans": [round(seconds * MICROSECONDS) for seconds in spans],
+            }
+            for limited, spans in asked
+        ]
+        return cast("list[int]", self._run("count_slots", windows=windows))
 
     @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
@@ -187,8 +255,3 @@ def _when_sent(slots: Iterable[bytes], moved: Iterable[bytes]) -> list[int]:
             found[stamp] -= 1
             found[sent] += 1
     return sorted(found.elements())
-
-
-def _seconds(microseconds: Sequence[int]) -> tuple[float, float]:
-    held, paused = microseconds
-    return held / MICROSECONDS, paused / MICROSECONDS

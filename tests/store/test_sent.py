@@ -117,8 +117,8 @@ def test_one_whose_answer_is_lost_when_it_is_moved_stands_where_it_was_sent(stor
     slot = aged(store, endpoint, slot, 70)
     run = store.windows._run
 
-    def unheard(*told):
-        run(*told)
+    def unheard(*script, **named):
+        run(*script, **named)
         raise StoreUnreachableError("the answer is lost")
 
     monkeypatch.setattr(store.windows, "_run", unheard)

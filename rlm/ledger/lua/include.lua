@@ -1,3 +1,41 @@
+--- clock
+-- Reads the clock of Redis.
+-- Gives  us(microseconds)  as text, because tostring would lose digits
+--        now_us()          microseconds since 1970
+local function us(microseconds)
+  return string.format('%.0f', microseconds)
+end
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+--- replies
+-- Builds replies with names.
+-- Gives  named(fields)  the names and values in one list; a field that is nil is left out; numbers must be whole
+local function named(fields)
+  local list = {}
+  for name, value in pairs(fields) do
+    if type(value) == 'boolean' then value = value and 1 or 0 end
+    list[#list + 1] = name
+    list[#list + 1] = value
+  end
+  return list
+end
+
+--- fencing
+-- Refuses a conductor that has lost its lease to another, or whose run is no longer open.
+-- Gives  FENCED                   the answer then
+--        fenced(lease, token)     whether another conductor has the lease
+--        fenced_run(run, run_id)  whether that run is no longer open
+local FENCED = redis.error_reply('FENCED by another conductor')
+local function fenced(lease, token)
+  return redis.call('HGET', lease, 'token') ~= token
+end
+local function fenced_run(run, run_id)
+  return redis.call('HGET', run, 'run_id') ~= run_id
+end
+
 --- now
 -- Reads the clock of Redis.
 -- Gives  time   {seconds, microseconds} since 1970, as text
@@ -129,7 +167,7 @@ local function note_well(well, hosts, host, recent_us)
   end
 end
 
---- slots
+--- old_slots
 -- Takes slots of windows, according to their rules and health.
 -- Uses   now, restamp_ahead, younger
 -- Gives  ask_slot(window, health, cost, rules, keep_us, trust)  microseconds until it has them, -1 for never; and the slot

@@ -71,7 +71,7 @@ local worker, lane, run_id, revision, connected, keep_us = ARGV[1], ARGV[2], ARG
 -- include now
 -- include restamp_ahead
 -- include younger
--- include slots
+-- include old_slots
 local stamp = string.format('%.0f', now)  -- tostring would lose digits
 local trust = redis.pcall('HMGET', epoch, 'server', 'since', 'underway_us', 'ways')  -- on error: no slot, but it settles
 -- include ways
