@@ -1,68 +1,138 @@
-"""The strict API as its own process, so that it stamps arrivals however busy its clients are."""
+"""A strict API, in a process of its own so that it stamps arrivals however busy its callers are.
+
+In no period, wherever it begins, does it admit more calls to an endpoint than the limit, without any tolerance; what it
+refuses it answers 429 with `Retry-After`. `GET /` returns the number of answered events, `GET /calls` all calls.
+"""
 
 from __future__ import annotations
 
-import re
+import asyncio
+import json
+import math
 import sys
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import urlopen
 
-import msgspec
-
-from benchmarks.harness.children import running
-from rlm.sandbox.mockapi import Arrival, EndpointSummary
-from tests.wait import wait_until
+from benchmarks.harness.processes import NotRunError, free_port, running, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-_decode_arrival = msgspec.json.Decoder(Arrival).decode
-_decode_summary = msgspec.json.Decoder(dict[str, EndpointSummary]).decode
+    from benchmarks.harness.work import Work
+
+#: Seconds between two looks at the API: seldom, because each takes from the processors that all share.
+LOOK_SECONDS = 0.1
+_JSON = (b"content-type", b"application/json")
 
 
-#: Its URL in the first line that it prints; warnings may follow.
-_URL = re.compile(r"http://\S+(?=\s)")
+class Call(NamedTuple):
+    """A call as the server saw it: when it came, in seconds since 1970, and whether it was admitted."""
+
+    at: float
+    endpoint: str
+    event_id: str
+    admitted: bool
 
 
-class ApiProcess:
-    """`rlm mock-api` with the endpoints of `config`, on a free port; used like `rlm.sandbox.mockapi.MockApi`.
+class Api:
+    """The running API, from outside."""
 
-    Its arrivals are read from its log, at no cost for the server.
-    """
+    def __init__(self, url: str, pid: int) -> None:
+        self.url = url
+        self.pid = pid
 
-    def __init__(self, config: Path) -> None:
-        self.url = ""
-        self._config = config
-        self._log = config.with_name("arrivals.jsonl")
-        self._said = config.with_name("mock-api.log")
-        self._stack = ExitStack()
+    def answered(self) -> int:
+        """Return how many events have their good answer."""
+        with urlopen(self.url, timeout=10) as answer:
+            return json.load(answer)
 
-    def start(self) -> None:
-        """Start it; returns once it listens."""
-        options = ["--config", str(self._config), "--port", "0", "--log", str(self._log)]
-        self._stack.enter_context(running([sys.executable, "-m", "rlm", "mock-api", *options], self._said))
-        found = wait_until(lambda: _URL.search(self._said.read_text()), message="the API listens")
-        self.url = found[0]
+    def calls(self) -> list[Call]:
+        """Return all calls, in order."""
+        with urlopen(f"{self.url}/calls", timeout=30) as answer:
+            return [Call(*call) for call in json.load(answer)]
 
-    def stop(self) -> None:
-        self._stack.close()
+    def await_events(self, number: int, seconds: float) -> None:
+        """Return once so many events have their good answer, or `seconds` are over."""
+        deadline = time.monotonic() + seconds
+        while self.answered() < number and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def answers(self) -> bool:
+        try:
+            return self.answered() >= 0
+        except OSError:
+            return False
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
-    @property
-    def arrivals(self) -> list[Arrival]:
-        """All arrivals so far, in order, each with its present or future status."""
-        return [
-            _decode_arrival(line) for line in self._log.read_bytes().splitlines(keepends=True) if line[-1:] == b"\n"
-        ]
+@contextmanager
+def serving(work: Work, directory: Path) -> Iterator[Api]:
+    """Run the API for the endpoints of `work`."""
+    port, rules = free_port(), directory / "api.json"
+    rules.write_text(json.dumps({"amount": work.amount, "period": work.period, "takes": work.takes()}))
+    command = [sys.executable, "-m", "benchmarks.harness.api", str(port), str(rules)]
+    with running(command, directory / "api.log") as process:
+        api = Api(f"http://127.0.0.1:{port}", process.pid)
+        wait_until(lambda: process.poll() is not None or api.answers(), 20, "the API answers")
+        if process.poll() is not None:
+            raise NotRunError((directory / "api.log").read_text())
+        yield api
 
-    def summary(self) -> dict[str, EndpointSummary]:
-        """Return the summary of each endpoint, by name."""
-        with urlopen(f"{self.url}/_mock/summary", timeout=10) as answer:
-            return _decode_summary(answer.read())
+
+# -- the process
+
+
+class Server:
+    """The ASGI application."""
+
+    def __init__(self, rules: dict) -> None:
+        self._amount, self._period = rules["amount"], rules["period"]
+        self._takes: dict[str, float] = rules["takes"]
+        self._admitted = {name: deque(maxlen=self._amount) for name in self._takes}
+        self._calls: list[Call] = []
+        self._answered: set[str] = set()
+
+    async def __call__(self, scope, receive, send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        if scope["method"] == "POST":
+            headers = dict(scope["headers"])
+            await self._call(scope["path"][1:], headers[b"idempotency-key"].decode(), send)
+        else:
+            await _answer(send, 200, self._calls if scope["path"] == "/calls" else len(self._answered))
+
+    async def _call(self, endpoint: str, event_id: str, send) -> None:
+        now, admitted = time.time(), self._admitted[endpoint]
+        opens_at = admitted[0] + self._period if len(admitted) == self._amount else now
+        self._calls.append(Call(now, endpoint, event_id, opens_at <= now))
+        if opens_at > now:
+            seconds = max(1, math.ceil(opens_at - now))
+            await _answer(send, 429, {"error": "full"}, (b"retry-after", b"%d" % seconds))
+            return
+        admitted.append(now)
+        await asyncio.sleep(self._takes[endpoint])
+        await _answer(send, 200, {"ok": True})
+        self._answered.add(event_id)
+
+
+async def _answer(send, status: int, document: object, *headers: tuple[bytes, bytes]) -> None:
+    body = json.dumps(document).encode()
+    head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+def main() -> None:
+    import uvicorn  # noqa: PLC0415 - the measuring program needs no server
+
+    with open(sys.argv[2]) as file:  # noqa: PTH123
+        server = Server(json.load(file))
+    options = {"http": "httptools", "lifespan": "off", "access_log": False, "log_level": "warning"}
+    uvicorn.run(server, port=int(sys.argv[1]), timeout_keep_alive=3600, **options)
+
+
+if __name__ == "__main__":
+    main()

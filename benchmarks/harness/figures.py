@@ -1,55 +1,66 @@
-"""The figures by which a contender is judged, all from the server's log of arrivals."""
+"""The figures by which a contender is judged, all from the server's own account of the calls."""
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from rlm.sandbox.mockapi import Arrival
-    from rlm.settings import Settings
+    from benchmarks.harness.api import Call
+    from benchmarks.harness.work import Work
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """The result of one run, times in seconds.
 
     `makespan` is from the first call to the last good answer, `first_call` from the start to the first call.
-    `in_window` are events answered well by the end of the run's window, `refused` calls answered 429, `repeats` calls
-    of an event beyond the first admitted one, `undone` events never answered well.
+    `late` are events without a good answer by the end of the window, `refused` calls answered 429, `repeats` admitted
+    calls of an event beyond the first, `error` the forecast's as a part of the makespan.
     """
 
     makespan: float
     first_call: float
-    in_window: int
     refused: int
     repeats: int
-    undone: int
-
-    @property
-    def total(self) -> float:
-        """The time from the start to the last good answer, including all work before the first call."""
-        return self.first_call + self.makespan
+    late: int
+    error: float | None
 
 
-def measure(arrivals: Sequence[Arrival], events: Collection[str], settings: Settings, started_at: float) -> Figures:
-    """Judge a run of `events` (ids) that was started at `started_at`, in monotonic seconds."""
-    takes = {end.name: one.processing_seconds for one in settings.event_types for end in one.endpoints}
-    answered: dict[str, float] = {}
-    for one in arrivals:
-        if one.status == 200 and one.event_id in events:
-            answered.setdefault(one.event_id, one.at + takes[one.endpoint])
-    first = min((one.at for one in arrivals), default=started_at)
-    admitted = Counter(one.event_id for one in arrivals if one.accepted)
-    window_ends = started_at + settings.run.window_seconds
+def measure(calls: Sequence[Call], work: Work, started_at: float, forecast: float | None) -> Figures:
+    """Judge a run that was started at `started_at`, in seconds since 1970."""
+    takes, answered = work.takes(), {}
+    for call in calls:
+        if call.admitted:
+            answered.setdefault(call.event_id, call.at + takes[call.endpoint])
+    first = min((call.at for call in calls), default=started_at)
+    makespan = max(answered.values(), default=first) - first
+    admitted = Counter(call.event_id for call in calls if call.admitted)
     return Figures(
-        makespan=max(answered.values(), default=first) - first,
+        makespan=makespan,
         first_call=first - started_at,
-        in_window=sum(at <= window_ends for at in answered.values()),
-        refused=sum(not one.accepted for one in arrivals),
+        refused=sum(not call.admitted for call in calls),
         repeats=sum(admitted.values()) - len(admitted),
-        undone=len(events) - len(answered),
+        late=work.count - sum(at <= started_at + work.window for at in answered.values()),
+        error=abs(forecast - makespan) / makespan if forecast is not None and makespan else None,
     )
+
+
+def median(runs: Iterable[tuple], name: str) -> float | None:
+    """Return the median of a field of all runs, None where they have none."""
+    values = [value for run in runs if (value := getattr(run, name)) is not None]
+    return statistics.median(values) if values else None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(values: Iterable[int]) -> str:
+    """Return the least and the most, or the value where they are equal."""
+    least, most = min(values := list(values)), max(values)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"

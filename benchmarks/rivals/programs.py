@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,32 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.harness.api import ApiProcess
-from benchmarks.harness.children import ROOT, private_redis, running
-from benchmarks.harness.contender import LANES, NotRunError, Result, judge
+from benchmarks.harness.processes import NotRunError, below, running, wait_until
+from benchmarks.harness.work import THREADS
 from benchmarks.rivals.job import VARIABLE
-from rlm.sandbox.configuration import demo_document
-from rlm.settings import load_settings
-from tests.wait import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from benchmarks.harness.loads import Load
-    from rlm.core.endpoint import Endpoint
-    from rlm.settings import Settings
+    from benchmarks.harness.work import Work
 
 BULLMQ = Path(__file__).parent / "bullmq"
 #: Seconds until a crew must be ready.
 WARMING_SECONDS = 90.0
-THREADS = 5
+LANES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
     """Processes that must be ready before a program begins; each writes `ready` a number of times to its log then."""
 
-    commands: Callable[[Settings], Iterator[list[str]]]
+    commands: Callable[[Work], Iterator[list[str]]]
     ready: str
     times: int = 1
 
@@ -62,94 +57,81 @@ class Program:
     processes: int = 1
     moving: bool = False
 
-    def run(self, load: Load, speed: float, directory: Path) -> Result:
-        """Start server, Redis, workers and program, tell it to begin once all are ready, and judge it."""
-        config = directory / "rlm.toml"
-        config.write_text(demo_document(load_settings(None, {}), speed, "http://127.0.0.1:1"))
-        with ExitStack() as stack:
-            api = stack.enter_context(ApiProcess(config))
-            config.write_text(demo_document(load_settings(None, {}), speed, api.url))
-            settings = load_settings(config, {})
-            redis_url = stack.enter_context(private_redis(directory))
-            begin = stack.enter_context(self.ready(load, settings, redis_url, directory))
-            started_at = time.monotonic()
-            begin()
-            events = [event_id for event_id, _ in _events(load, settings)]
-            return Result(judge(api, events, settings, started_at))
+    def check(self) -> None:
+        """Raise NotRunError if it cannot run here."""
+        self.command()
 
     @contextmanager
-    def ready(self, load: Load, settings: Settings, redis_url: str, directory: Path) -> Iterator[Callable[[], None]]:
-        """Start workers and program; yield the function that lets it begin, once all are ready.
-
-        Raises:
-            NotRunError: it cannot run here.
-        """
-        command, log, job = self.command(), directory / "program.log", directory / "job.json"
-        job.write_text(json.dumps(self.job(load, settings, redis_url)))
-        env = {VARIABLE: str(job)}
-
-        def begin() -> None:
-            program.stdin.write(b"go\n")
-            program.stdin.flush()
-
+    def ready(self, work: Work, api_url: str, redis_url: str, directory: Path) -> Iterator[Running]:
+        """Start workers and program; yield once all are ready and the events are where they wait."""
+        log, job = directory / "program.log", directory / "job.json"
+        job.write_text(json.dumps(self.job(work, api_url, redis_url)))
+        env, before = {**os.environ, VARIABLE: str(job)}, below(os.getpid())
         with ExitStack() as stack:
-            self._start_crew(stack, settings, directory, env)
-            program = stack.enter_context(running(command, log, env=env, cwd=ROOT))
+            self._start_crew(stack, work, directory, env)
+            program = stack.enter_context(running(self.command(), log, env=env))
             _await_words(log, "ready", 1, program)
-            yield begin
+            started = below(os.getpid()) - before
+            yield Running(program, {pid for pid in started if not below(pid)})
 
-    def job(self, load: Load, settings: Settings, redis_url: str) -> dict[str, object]:
+    def job(self, work: Work, api_url: str, redis_url: str) -> dict[str, object]:
         """Return its work: the fields of `benchmarks.rivals.job.Job`."""
-        pad = self.pad_seconds + (settings.run.guard_seconds if self.guarded else 0)
-        backlog = load.backlog(settings.event_types)
-        used = sum(len(one.endpoints) for one in settings.event_types if backlog[one.name])
+        seconds = work.period + self.pad_seconds + (work.guard if self.guarded else 0)
         return {
             "redis_url": redis_url,
-            "types": {one.name: [_address(end, pad) for end in one.endpoints] for one in settings.event_types},
-            "events": _events(load, settings),
-            "lanes_each": self.lanes // used,
+            "types": {
+                kind.name: [
+                    {"name": name, "url": f"{api_url}/{name}", "amount": work.amount, "seconds": seconds}
+                    for name in kind.endpoints
+                ]
+                for kind in work.types
+            },
+            "events": [(f"{item}:{name}", name) for item, name in work.events()],
+            "lanes_each": self.lanes // sum(len(kind.endpoints) for kind in work.types if kind.events),
             "lanes": self.lanes,
             "processes": self.processes,
             "moving": self.moving,
         }
 
-    def _start_crew(self, stack: ExitStack, settings: Settings, directory: Path, env: dict[str, str]) -> None:
+    def _start_crew(self, stack: ExitStack, work: Work, directory: Path, env: dict[str, str]) -> None:
         if self.crew is None:
             return
         crew = {}
-        for number, command in enumerate(self.crew.commands(settings)):
+        for number, command in enumerate(self.crew.commands(work)):
             log = directory / f"crew-{number}.log"
-            crew[log] = stack.enter_context(running(command, log, env=env, cwd=ROOT))
+            crew[log] = stack.enter_context(running(command, log, env=env))
         stack.callback(lambda: [process.terminate() for process in crew.values()])  # all end together
         for log, process in crew.items():
             _await_words(log, self.crew.ready, self.crew.times, process)
 
 
-def _events(load: Load, settings: Settings) -> list[tuple[str, str]]:
-    return [(f"{item_id}:{name}", name) for item_id, name in load.items(settings.event_types)]
+class Running:
+    """A rival that is ready."""
 
+    def __init__(self, program: subprocess.Popen[bytes], workers: set[int]) -> None:
+        self._program = program
+        self._begun_at = 0.0
+        self.workers = workers
 
-def _address(endpoint: Endpoint, pad_seconds: float) -> dict[str, object]:
-    (rule,) = endpoint.limit.rules
-    return {
-        "name": endpoint.name,
-        "url": endpoint.url,
-        "amount": rule.amount,
-        "seconds": rule.seconds + pad_seconds,
-    }
+    def begin(self) -> None:
+        """Let it begin."""
+        self._begun_at = time.time()
+        self._program.stdin.write(b"go\n")
+        self._program.stdin.flush()
+
+    def result(self, seconds: float) -> tuple[float, None]:  # noqa: ARG002 - RLM may have to be waited for
+        """Return when it began, and that it has no forecast."""
+        return self._begun_at, None
 
 
 def _await_words(log: Path, words: str, times: int, process: subprocess.Popen[bytes]) -> None:
-    def said() -> bool:
+    def ready() -> bool:
         if process.poll() is not None:
-            raise NotRunError(f"it ended with status {process.returncode}: {_last_line(log.read_text())}")
+            last = log.read_text().strip().rpartition("\n")[2]
+            raise NotRunError(f"it ended with status {process.returncode}: {last}")
         return log.read_text().count(words) >= times
 
-    wait_until(said, timeout=WARMING_SECONDS, message=f"{log.name} says {words!r} {times} times")
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
+    wait_until(ready, WARMING_SECONDS, f"{log.name} says {words!r} {times} times")
 
 
 # -- the commands
@@ -163,12 +145,12 @@ def dramatiq_workers(processes: int) -> Crew:
     """Return the workers of Dramatiq: `processes` with `THREADS` threads each."""
     size = ["--processes", str(processes), "--threads", str(THREADS)]
     command = [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
-    return Crew(lambda _settings: iter([command]), "ready for action", processes)
+    return Crew(lambda _work: iter([command]), "ready for action", processes)
 
 
-def _celery_workers(settings: Settings) -> Iterator[list[str]]:
+def _celery_workers(work: Work) -> Iterator[list[str]]:
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
-    for name in settings.endpoints:
+    for name in work.takes():
         own = ["--queues", name, "--hostname", name, "--pool", "gevent"]
         yield [sys.executable, "-m", "celery", "--app", "benchmarks.rivals.with_celery", "worker", *own, *quiet]
 
@@ -201,10 +183,9 @@ def _bullmq_installed(*options: str) -> Path:
 
 _DRAMATIQ = dramatiq_workers(LANES // THREADS)
 _CELERY = Crew(_celery_workers, "ready.")
-#: Lanes that are not threads cost little, so there may be more of them.
-_WIDE = 5 * LANES
 
-PROGRAMS = (
+#: For the main job, with RLM's 100 lanes; lanes that are not threads cost little, so one has more of them.
+PACE = (
     Program("threads", module("with_threads")),
     Program("threads-padded", module("with_threads"), guarded=True),
     Program("dramatiq", module("with_dramatiq"), _DRAMATIQ),
@@ -213,6 +194,11 @@ PROGRAMS = (
     Program("celery-padded", module("with_celery"), _CELERY, guarded=True),
     Program("bullmq", bullmq),
     Program("bullmq-padded", bullmq, guarded=True),
-    Program("bullmq-padded-more", bullmq, guarded=True, pad_seconds=0.4),
-    Program("bullmq-wide-padded", bullmq, guarded=True, pad_seconds=0.6, lanes=_WIDE),
+    Program("bullmq-wide-padded", bullmq, guarded=True, pad_seconds=0.6, lanes=5 * LANES),
+)
+#: Where no limit binds, with 20 lanes; nothing is fetched then.
+THROUGHPUT = (
+    Program("threads", module("with_threads"), lanes=20, processes=2),
+    Program("dramatiq", module("with_dramatiq"), dramatiq_workers(4), lanes=20, moving=True),
+    Program("bullmq", functools.partial(bullmq, "--offline"), lanes=20),
 )

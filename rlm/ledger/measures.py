@@ -68,11 +68,11 @@ class Measures(Part):
 
     def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
         """Replace the published expectations, which workers get with their claims."""
-        args: list[str | int] = [token]
-        for (type_name, endpoint), one in expected.items():
-            times = f"{one.seconds * MICROSECONDS:.0f} {one.needed_seconds * MICROSECONDS:.0f}"
-            args += [f"{type_name} {endpoint}", times]
-        self._run("publish_expected", [self._keys.lease, self._keys.expected], args)
+        times = {
+            f"{type_name} {endpoint}": f"{each.seconds * MICROSECONDS:.0f} {each.needed_seconds * MICROSECONDS:.0f}"
+            for (type_name, endpoint), each in expected.items()
+        }
+        self._run("publish_expected", lease=self._keys.lease, expected=self._keys.expected, token=token, times=times)
 
     @translating
     def published(self) -> dict[Pair, Expected]:

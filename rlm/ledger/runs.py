@@ -14,7 +14,7 @@ from rlm.core.text import safe_line
 from rlm.core.trail import Counts
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
 from rlm.ledger.schema import is_record
-from rlm.ledger.scripts import CHUNK, Argument, Command, Part, names_of
+from rlm.ledger.scripts import CHUNK, Command, Part, names_of
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,17 @@ class Runs(Part):
             **({"late": _encoded(run.late)} if run.late else {}),
             **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
-        names = [*self._open_keys(run.id), keys.tally(run.id)]
-        names += [key for name in types for key in (keys.pending(name), keys.retried(name))]
-        return text(self._run("open_run", names, [token, run.id, len(fields), *_pairs(fields), *types]))
+        zsets = [{"name": name, "pending": keys.pending(name), "retried": keys.retried(name)} for name in types]
+        opened = self._run(
+            "open_run",
+            **self._open_keys(run.id),
+            tally=keys.tally(run.id),
+            token=token,
+            run_id=run.id,
+            fields=_texts(fields),
+            types=zsets,
+        )
+        return text(opened)
 
     @translating
     def current(self) -> Run | None:
@@ -159,9 +167,17 @@ class Runs(Part):
         Raises:
             StoreError: the run's current state may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        before = "".join(f"{one} " for one, after in MOVES.items() if state in after)
-        keys = [*self._open_keys(run_id), self._keys.releases]
-        reply = self._run("advance_run", keys, [token, run_id, state, before, *_pairs(fields)])
+        before = {str(other): True for other, after in MOVES.items() if state in after}
+        reply = self._run(
+            "advance_run",
+            **self._open_keys(run_id),
+            releases=self._keys.releases,
+            token=token,
+            run_id=run_id,
+            state=state,
+            before=before,
+            fields=_texts(fields),
+        )
         if isinstance(reply, bytes):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
         return bool(reply)
@@ -171,20 +187,25 @@ class Runs(Part):
 
         Return False if it already finishes, is no longer open, or is not overdue.
         """
-        keys = [*self._open_keys(run_id), self._keys.releases]
-        return bool(self._run("end_overdue", keys, [run_id, *_pairs(fields)]))
+        keys = self._open_keys(run_id)
+        releases = self._keys.releases
+        return bool(self._run("end_overdue", **keys, releases=releases, run_id=run_id, fields=_texts(fields)))
 
     def note(self, token: int, run_id: str, **fields: str | float) -> bool:
         """Write `fields` of the open run in any state; return False if it is no longer open."""
-        return bool(self._run("note_run", self._open_keys(run_id), [token, run_id, *_pairs(fields)]))
+        keys = self._open_keys(run_id)
+        return bool(self._run("note_run", **keys, token=token, run_id=run_id, fields=_texts(fields)))
 
-    def _open_keys(self, run_id: str) -> list[str]:
-        return [self._keys.lease, self._keys.current, self._keys.run(run_id)]
+    def _open_keys(self, run_id: str) -> dict[str, str]:
+        """Return the keys of every script that changes an open run, by their names there."""
+        return {"lease": self._keys.lease, "current": self._keys.current, "run": self._keys.run(run_id)}
 
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None if it is not open."""
-        keys = [self._keys.current, self._keys.run(run_id), self._keys.releases]
-        state = self._run("cancel_run", keys, [run_id])
+        keys = self._keys
+        state = self._run(
+            "cancel_run", current=keys.current, run=keys.run(run_id), releases=keys.releases, run_id=run_id
+        )
         return State(text(state)) if state else None
 
     def close(
@@ -202,12 +223,26 @@ class Runs(Part):
         `measured` comes from `Measures.encode` and is kept; `added` is what the run adds to the totals beside its
         counts, see `rlm.core.tally`.
         """
-        keys, kept = self._keys, measured or {}
-        names = [keys.current, keys.run(run_id), keys.tally(run_id), keys.timings(run_id), keys.records, keys.runs]
-        names += [keys.wanted, keys.measured, keys.totals, keys.releases]
-        names += [holder for name in types for holder in keys.holders(name)]
-        args: list[Argument] = [run_id, msgspec.json.encode(record), wanted, len(kept)]
-        reply = self._run("close_run", names, [*args, *_pairs(kept), *_pairs(added or {})])
+        keys = self._keys
+        reply = self._run(
+            "close_run",
+            current=keys.current,
+            run=keys.run(run_id),
+            tally=keys.tally(run_id),
+            timings=keys.timings(run_id),
+            records=keys.records,
+            runs=keys.runs,
+            wanted=keys.wanted,
+            measured=keys.measured,
+            totals=keys.totals,
+            releases=keys.releases,
+            run_id=run_id,
+            record=msgspec.json.encode(record),
+            workers=wanted,
+            holders=[holder for name in types for holder in keys.holders(name)],
+            kept={pair: value.decode() for pair, value in (measured or {}).items()},
+            added=added or {},
+        )
         return None if reply < 0 else int(reply)
 
     @translating
@@ -249,9 +284,11 @@ class Runs(Part):
 
     def trim(self, token: int, run_ids: Sequence[str]) -> int:
         """Remove the oldest records, the archived `run_ids`; return how many. May be repeated."""
-        keys = [self._keys.lease, self._keys.records, self._keys.runs]
-        return int(self._run("trim_records", keys, [token, *run_ids]))
+        keys = self._keys
+        lists = {"lease": keys.lease, "records": keys.records, "runs": keys.runs}
+        return int(self._run("trim_records", **lists, token=token, run_ids=run_ids))
 
 
-def _pairs(fields: Mapping[str, Argument]) -> list[Argument]:
-    return [part for field in fields.items() for part in field]
+def _texts(fields: Mapping[str, str | float]) -> dict[str, str]:
+    """Return fields as Redis keeps them: a float would lose digits on its way through Lua."""
+    return {name: str(value) for name, value in fields.items()}

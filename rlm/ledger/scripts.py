@@ -6,6 +6,7 @@ Errors are translated into RLM's own.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
@@ -18,7 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import StoreForbiddenError
 from rlm.ledger.client import LASTING, LedgerClient, run_lasting
-from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
 from rlm.ledger.trouble import in_own_words
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Script:
             raise TypeError(f"{self.name} takes {error}") from error
         if self._encoded:
             values = [
-                msgspec.json.encode(value) if name in self._encoded else value
+                _as_json(value) if name in self._encoded else value
                 for name, value in zip(self._names, values, strict=True)
             ]
         return (*self._head, *values)
@@ -206,6 +207,14 @@ class Script:
         except NoScriptError:  # the server was restarted or flushed its scripts
             client.script_load(self.source)
             return run(*command)
+
+
+def _as_json(value: Any) -> bytes:
+    """Return a value as JSON. Bytes that are not text, in names decoded as `ESCAPED`, reach the script unchanged."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, ensure_ascii=False).encode(errors=ESCAPED)
 
 
 def _pipelined(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:

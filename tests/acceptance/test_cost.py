@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.prices.idle import measure_idle
-from benchmarks.prices.throughput import Shape, measure
+from benchmarks.costs import measure_idle
+from benchmarks.harness.rlm import Rlm
+from benchmarks.harness.work import unlimited
+from benchmarks.throughput import run_once
 from rlm.ledger.processes import HEARTBEAT_SECONDS
 
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
-#: A run's own commands are shared by fewer events than where it is measured: 30 with 5,000. It looks around by the
-#: clock, so the longer a busy machine takes, the more there are.
+#: A run looks around by the clock: the longer a busy machine takes, the more commands there are.
 PER_EVENT, EVENTS = 32, 4000
-#: With 20 warm workers, commands and parts of a core, those of Redis too; over whole heartbeats: as they keep step,
-#: another time has too many of them or too few.
+#: With 20 warm workers: commands, and parts of a core, those of Redis too; over whole heartbeats.
 PER_SECOND, CORE, SECONDS = 19, 0.01, 18 * HEARTBEAT_SECONDS
 #: Whatever the machine does beside it, one try shows what RLM needs.
 TRIES = 3
@@ -22,11 +22,11 @@ TRIES = 3
 
 def test_an_event_takes_few_commands():
     """Those inside of scripts counted, and from the audit list to its record all that a run does."""
-    assert any(measure("rlm", Shape(), EVENTS).commands <= PER_EVENT for _ in range(TRIES))
+    assert any(run_once(Rlm(), unlimited(EVENTS)).commands <= PER_EVENT for _ in range(TRIES))
 
 
 @pytest.mark.long
 def test_idle_workers_take_little():
     """They sleep until they are woken, as their supervisor and the scheduler do."""
-    tries = (measure_idle(SECONDS) for _ in range(TRIES))
-    assert any(one.commands <= PER_SECOND and one.rlm + one.redis <= CORE for one in tries)
+    tries = (measure_idle(Rlm(), SECONDS) for _ in range(TRIES))
+    assert any(idle.commands <= PER_SECOND and idle.rlm + idle.redis <= CORE for idle in tries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from contextlib import contextmanager
 
@@ -232,16 +231,3 @@ def test_every_way_to_say_not_now_and_one_to_say_elsewhere(system):
     system.assert_promises(events, [record])
     system.api.set_fault("*")
     assert_next_run(system)
-
-
-@pytest.mark.long
-def test_jitter_at_full_load_has_no_call_refused(tmp_path):
-    """20 workers, up to 0.6 of the guard on the way there, answers up to a time-out late: no limit is exceeded."""
-    from benchmarks import jitter
-
-    seed = random.randrange(10_000)
-    result = jitter.run(tmp_path, speed=10, seconds=200, seed=seed)
-
-    print(result)
-    assert result.refused == 0, result
-    assert result.calls > 1000, result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,38 +120,6 @@ def test_imports_go_down():
     assert wrong == []
 
 
-def test_no_function_takes_more_than_six_parameters():
-    """Besides `self` or `cls`; those of a command are its options."""
-    long = [
-        f"{module.relative_to(ROOT)}:{one.lineno} {one.name}"
-        for package in PACKAGES
-        for module in (ROOT / package).rglob("*.py")
-        if "cli" not in module.parts
-        for one in ast.walk(ast.parse(module.read_text()))
-        if isinstance(one, ast.FunctionDef)
-        if len([*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]) - _is_method(one) > 6
-    ]
-
-    assert long == []
-
-
-def _is_method(function):
-    return bool(function.args.args) and function.args.args[0].arg in {"self", "cls"}
-
-
-def test_no_two_classes_share_a_name():
-    """Whoever reads a name knows what it is, in whatever file."""
-    names = Counter(
-        node.name
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
-    )
-
-    assert [name for name, number in names.items() if number > 1] == []
-
-
 def test_errors_import_nothing():
     """Everything may raise them, so they stand on nothing."""
     assert [found.module for found in IMPORTS if found.file == "rlm/core/errors.py"] == ["__future__.annotations"]
@@ -207,23 +174,6 @@ def test_nobody_asks_datetime_what_time_it_is_either():
                         asked.append(f"{path.relative_to(ROOT)}:{node.lineno}")
 
     assert asked == []
-
-
-@pytest.mark.parametrize(
-    ("code", "expected"),
-    [
-        ("import time", ("time", False, False)),
-        ("from time import sleep", ("time.sleep", False, False)),
-        ("def f():\n    import scheduler.ticks", ("scheduler.ticks", True, False)),
-        ("if TYPE_CHECKING:\n    from rlm.ledger import Store", ("rlm.ledger.Store", False, True)),
-        ("class A:\n    try:\n        import x\n    except E:\n        pass", ("x", False, False)),
-    ],
-)
-def test_this_test_sees_every_kind_of_import(code, expected):
-    """A check that finds nothing is worth something only if it would have found something."""
-    (found,) = _walk(ast.parse(code), "rlm/x.py", in_function=False, for_types=False)
-
-    assert (found.module, found.in_function, found.for_types) == expected
 
 
 #: What Dramatiq's broker does with Redis is its own: it has a client, and its consumer outlives what that raises.

