@@ -21,7 +21,6 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import open_own, opened_directory
-from rlm.core.failpoints import crash_point
 from rlm.ledger.letters import Letters
 
 if TYPE_CHECKING:
@@ -92,7 +91,6 @@ class Archivist:
             extra = alarm(Alarm.NO_ARCHIVE, "archive")
             log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
             return False
-        crash_point("letters.archived")
         return self._letters.trim(token, surplus) > 0
 
     @property

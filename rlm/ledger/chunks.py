@@ -46,7 +46,7 @@ class Chunk(NamedTuple):
     def as_written(self, keys: Keys) -> dict[str, Any]:
         """Return its letters and events as `take_chunk` reads them."""
         return {
-            "letters": self.letters,
+            "letters": [letter.decode() for letter in self.letters],
             "types": [*self.types],
             "pending": [*map(keys.pending, self.types)],
             "numbers": [*self.types.values()],

@@ -14,8 +14,8 @@ class Entries(ScriptReply, frozen=True):
     both only of scripts that say so.
     """
 
-    joined: bytes
-    sizes: list[int]
+    joined: bytes = b""
+    sizes: tuple[int, ...] = ()
     length: int = 0
     giant: int = 0
 

@@ -26,8 +26,6 @@ CHUNK_BYTES = 1_000_000
 class Taken(Entries, frozen=True):
     """What `take_chunk` has done: how many events were taken, -1 if none could be; and the items behind the chunk."""
 
-    joined: bytes = b""
-    sizes: list[int] = []
     taken: int = 0
 
 
@@ -62,7 +60,9 @@ class Intake(Part):
         """
         chunk: Chunk | None = None
         items: list[bytes] = []  # behind the chunk
-        while not self._too_many_letters(token):
+        looks = True
+        while not (looks and self._too_many_letters(token)):
+            looks = bool(chunk and chunk.letters)
             taking = self._take_chunk(token, chunk, len(items)) if chunk else None
             taken = Taken()
             try:
@@ -83,15 +83,16 @@ class Intake(Part):
                     if not read.giant:
                         return
                     self._move_giant(token, run_id, read.giant)
+                    looks = True
                     yield 0
 
     def _too_many_letters(self, token: int) -> bool:
-        """Archive dead letters beyond those that there may be; return whether there are too many, and the disk refuses."""
+        """Archive dead letters beyond those that there may be; return whether that failed, and there are too many."""
         self._archivist.step(token)
         return self._archivist.is_refused
 
     def _read_staged(self, skip: int) -> Entries:
-        reading = {"skip": skip, "count": CHUNK_ITEMS, "bytes": CHUNK_BYTES, "longest": self._longest}
+        reading: dict[str, Any] = {"skip": skip, "count": CHUNK_ITEMS, "bytes": CHUNK_BYTES, "longest": self._longest}
         return Entries.read(self._run("read_staged", staging=self._keys.processing, **reading))
 
     def _move_giant(self, token: int, run_id: str, size: int) -> None:
@@ -173,8 +174,17 @@ class Intake(Part):
         With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
         back empty. At first `at_once` items are read, however large.
         """
-        reading = {"skip": skip, "count": count, "bytes": CHUNK_BYTES, "longest": self._longest, "at_once": at_once}
-        page = Entries.read(self._run("look_items", list=items, **reading))
+        page = Entries.read(
+            self._run(
+                "look_items",
+                list=items,
+                skip=skip,
+                count=count,
+                bytes=CHUNK_BYTES,
+                longest=self._longest,
+                at_once=at_once,
+            )
+        )
         return page.length, page.each
 
     def clear(self) -> int:

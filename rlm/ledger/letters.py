@@ -23,8 +23,9 @@ from rlm.core.item import (
     type_of,
 )
 from rlm.core.text import is_name
-from rlm.ledger.keys import longest_letter
+from rlm.ledger.connect import text
 from rlm.ledger.entries import Entries
+from rlm.ledger.keys import longest_letter
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
@@ -100,9 +101,7 @@ class NewLetters:
         return letter_of_unread(size, most, aside, failed_at=self._time(), run_id=self._run_id)
 
     def _write(self, raw: bytes, error: BadItemError, **origin: Any) -> bytes:
-        return encode_letter(
-            raw, error.reason, error.detail, failed_at=self._time(), run_id=self._run_id, **origin
-        )
+        return encode_letter(raw, error.reason, error.detail, failed_at=self._time(), run_id=self._run_id, **origin)
 
     def _time(self) -> float:
         self._at = self._at or self._now()
@@ -141,7 +140,13 @@ class Letters(Part):
 
         New letters do not shift them. An entry too large to be RLM's letter is returned empty.
         """
-        reading = {"skip": skip, "count": number, "bytes": _CHUNK_BYTES, "longest": self._longest, "at_once": 1}
+        reading: dict[str, Any] = {
+            "skip": skip,
+            "count": number,
+            "bytes": _CHUNK_BYTES,
+            "longest": self._longest,
+            "at_once": 1,
+        }
         return Entries.read(self._run("look_items", list=self._keys.failed, **reading)).each
 
     def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
@@ -163,24 +168,28 @@ class Letters(Part):
         if letter.aside is not None:
             return BadItemError(letter.reason, f"its item was moved aside unread, to {letter.aside}")
         item = letter.item_bytes
-        told = {"letter": one.raw, "older": one.older, "item": item, "rest": b"", "wallet": "", "events": []}
+        events: list[dict[str, Any]] = []
+        told: dict[str, Any] = {"letter": text(one.raw), "older": one.older, "item": text(item), "events": events}
+        told |= {"wallet": "", "rest": ""}
         if not (types := letter.event_types):
             return told
         try:
             decoded = decode_item(item, max_bytes=len(item))
         except BadItemError as error:
             return error
+        if not _is_own(letter, decoded):
+            return BadItemError(Reason.BAD_VALUE, "its events are not of its item")
         known = [name for name in types if name in priorities]
-        if not known or not _is_own(letter, decoded):
+        if not known:
             return BadItemError.unknown_types(types)
         if unknown := [name for name in types if name not in priorities]:
-            told["rest"] = _with_types(one.raw, unknown)
+            told["rest"] = _with_types(one.raw, unknown).decode()
         told["wallet"] = decoded.wallet_name
         for name in known:
             event = event_id(decoded.id, name)
             offset = order_offset(priorities[name] if decoded.priority is None else decoded.priority)
             place = {"key": self._keys.event(event), "retried": self._keys.retried(name)}
-            told["events"].append({"id": event, "type": name, "offset": offset, **place})
+            events.append({"id": event, "type": name, "offset": offset, **place})
         return told
 
     def drop(self, letters: Sequence[Placed]) -> list[Removal]:
@@ -188,7 +197,9 @@ class Letters(Part):
         calls = []
         for one in letters:
             event = _own_event(msgspec.json.decode(one.raw, type=Envelope))
-            calls.append({"letter": one.raw, "older": one.older, "event": self._keys.event(event) if event else ""})
+            calls.append(
+                {"letter": text(one.raw), "older": one.older, "event": self._keys.event(event) if event else ""}
+            )
         return self._remove("drop_letters", calls, failed=self._keys.failed)
 
     def _remove(self, script: str, letters: Sequence[dict[str, Any]], **keys: str) -> list[Removal]:
@@ -210,7 +221,10 @@ class Letters(Part):
 
         An entry that was too large to be read is moved aside.
         """
-        keys, digests = self._keys, [hashlib.sha1(one, usedforsecurity=False).hexdigest() if one else "" for one in letters]
+        keys, digests = (
+            self._keys,
+            [hashlib.sha1(one, usedforsecurity=False).hexdigest() if one else "" for one in letters],
+        )
         return int(
             self._run(
                 "trim_letters", lease=keys.lease, failed=keys.failed, aside=keys.aside, token=token, digests=digests
@@ -248,7 +262,9 @@ def _is_own(letter: Envelope, item: Item) -> bool:
     types = letter.event_types
     if not set(types) <= set(item.types):
         return False
-    return letter.event_id is None or (is_name(types[0]) and [letter.event_id] == [event_id(item.id, one) for one in types])
+    return letter.event_id is None or (
+        is_name(types[0]) and [letter.event_id] == [event_id(item.id, one) for one in types]
+    )
 
 
 def _with_types(raw: bytes, types: Sequence[str]) -> bytes:

@@ -73,13 +73,7 @@ class QueueSettings(Section, frozen=True):
         from_zero=True,
     )
     failed_max: int = whole(
-        100_000, "Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", lowest=1
-    )
-    failed_max_bytes: int = whole(
-        256 * 1024 * 1024,
-        "Bytes of Redis' memory that these dead letters may take; the oldest beyond that are archived as well.",
-        lowest=1_000_000,
-        highest=10**12,
+        100_000, "Dead letters kept on the list; the oldest beyond them are moved to the archive.", lowest=1
     )
     failed_alarm: int = whole(
         1000,
@@ -116,9 +110,7 @@ class RunSettings(Section, frozen=True):
         "Calls to one endpoint are kept a period plus this apart, for the jitter between here and its server.",
         from_zero=True,
     )
-    history: int = whole(
-        1000, "Run records kept in Redis; when a run has closed, the oldest beyond them are archived.", lowest=1
-    )
+    history: int = whole(1000, "Run records kept in Redis; older ones are removed.", lowest=1)
 
 
 class WorkersSettings(Section, frozen=True):
@@ -168,13 +160,12 @@ class RetrySettings(Section, frozen=True):
 
 
 class ArchiveSettings(Section, frozen=True):
-    """Where run records and dead letters go once there are more than Redis keeps."""
+    """Where dead letters go once there are more than Redis keeps."""
 
     directory: str = setting(
         "",
-        "The directory of the archive, on the host of the scheduler: `records-2026-11.jsonl` and "
-        "`failed-2026-11.jsonl`, new ones each month. A relative path starts at the configuration file's directory. "
-        "Empty: `.rlm/archive`.",
+        "The directory of the archive, on the host of the scheduler: `failed-2026-11.jsonl`, a new file each month. A "
+        "relative path starts at the configuration file's directory. Empty: `.rlm/archive`.",
         allowed="a path, or empty",
         kind=Text(values.check_directory),
     )

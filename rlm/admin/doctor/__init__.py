@@ -51,7 +51,6 @@ IN_REDIS: Checks[Store] = {
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
     "limits": endpoints.check_limits,
-    "archive": host.check_archive,
     "times": endpoints.check_times,
     "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,

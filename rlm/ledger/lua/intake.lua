@@ -29,7 +29,7 @@ local entries, giant = oldest_entries(staging, skip, count, bytes, longest)
 return named(joined_entries(entries, {giant = giant}))
 
 --- take_chunk(lease, run, tally, staging, failed, types, sequence;
----   token, run_id, items: number, read, repeated: number, chunk: msgpack,
+---   token, run_id, items: number, read, repeated: number, chunk: json,
 ---   skip: number, count: number, bytes: number, longest: number)
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
 -- Then it reads some of those behind them.

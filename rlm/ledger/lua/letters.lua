@@ -1,4 +1,4 @@
---- retry_letters(failed, types, sequence, audit; letters: msgpack)
+--- retry_letters(failed, types, sequence, audit; letters: json)
 -- Removes dead letters and, in the same step, sends their events into the next run, or pushes their items back.
 -- failed    the list of dead letters
 -- types     set of types that have events in the ledger
@@ -58,7 +58,7 @@ for number, outcome in ipairs(done) do
 end
 return done
 
---- drop_letters(failed; letters: msgpack)
+--- drop_letters(failed; letters: json)
 -- Removes dead letters, and forgets the event of each if that is settled and failed with this letter.
 -- failed   the list of dead letters
 -- letters  {letter, older, event} of each: the letter as stored; how many entries are older; the key of its event, or empty
