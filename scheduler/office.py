@@ -22,8 +22,8 @@ from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.housekeeping import HostWatch, Housekeeper
-from scheduler.leader import BARRED, LEASE_SECONDS, Duty, Leader
+from scheduler.housekeeping import Housekeeper, SupervisorWatch
+from scheduler.leader import LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
 
@@ -57,7 +57,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
-    changes, watch = ChangeTeller(store), HostWatch(store)
+    changes, watch = ChangeTeller(store), SupervisorWatch(store)
     said_at, others = float("-inf"), False
     while True:
         try:
@@ -104,8 +104,6 @@ class HandConductor(Office):
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
-            if self._leader.barred:
-                raise RunError(f"rlm {self._leader.newer} has conducted here: {BARRED}. Upgrade this host.")
             if system_clock.monotonic() > until or self._duty.stopping:
                 holder = self._store.leases.holder()
                 raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")
@@ -183,8 +181,6 @@ class Standby:
     def step(self, *, woken: bool) -> None:
         """After a wake-up look for an open run; close an overdue one."""
         self._redis.watch()
-        if self._leader.barred:
-            return  # it may not close a run of a newer version
         now = system_clock.monotonic()
         if woken or now - self._looked_at >= RUN_SECONDS:
             self._looked_at = now

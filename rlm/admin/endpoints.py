@@ -131,7 +131,7 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
 
 
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
-    """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
+    """Return the newest `number` changes, newest first.
 
     The first publication of a file's limit is recorded, but is not a change.
     """

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from rlm.admin.attendance import led_otherwise, nobody_sends, revision_in_force, ticks_every_seconds
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
@@ -217,14 +215,6 @@ def _listed(worker: Process, busy: int, revision: str) -> dict[str, Any]:
         "started_at": isoformat(worker.started_at),
         "other_configuration": worker.revision != revision,
     }
-
-
-def order_list(store: Store, number: int) -> list[dict[str, Any]]:
-    """Return the newest `number` orders that came over HTTP, newest first, as `rlm orders` prints them."""
-    return [
-        msgspec.to_builtins(one) | {"at": isoformat(one.at), "reason": one.reason or None}
-        for one in store.orders.newest(number)
-    ]
 
 
 def scaling(store: Store) -> dict[str, int]:

@@ -32,29 +32,17 @@ MOST_CALLS = 200_000
 class RunFilter:
     """Criteria for finished runs: a run must match each given criterion; of several values, one is enough.
 
-    `since` is in seconds since 1970. `text` is searched for in the id, in why the run failed or left events over, and
-    in the failed calls, ignoring case.
+    `since` is in seconds since 1970.
     """
 
     states: Collection[str] = ()
-    triggers: Collection[str] = ()
     since: float | None = None
-    text: str = ""
 
     def fits(self, record: Mapping[str, Any]) -> bool:
         """Return whether a record matches."""
-        return (
-            (not self.states or record["state"] in self.states)
-            and (not self.triggers or record["trigger"] in self.triggers)
-            and (self.since is None or timestamp(record["started_at"]) >= self.since)
-            and (not self.text or self.text.casefold() in _searched(record).casefold())
+        return (not self.states or record["state"] in self.states) and (
+            self.since is None or timestamp(record["started_at"]) >= self.since
         )
-
-
-def _searched(record: Mapping[str, Any]) -> str:
-    why = [one["sentence"] for one in record.get("why", ())]
-    troubles = [f"{one['endpoint']} {one['what']}" for one in record.get("troubles", ())]
-    return "\n".join([record["run_id"], record.get("failure", ""), *why, *troubles])
 
 
 def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def examples(*lines: str) -> str:
 #: The exit code of each error, most specific first; of any other error it is FAILED.
 _EXIT_CODES = (
     ((errors.ConfigurationError, errors.AmbiguousRunError, errors.BadQuestionError), ExitCode.USAGE),
-    ((errors.NoSuchEndpointError, errors.NoSuchHostError), ExitCode.USAGE),
+    (errors.NoSuchEndpointError, ExitCode.USAGE),
     (errors.InterruptedByHandError, ExitCode.INTERRUPTED),
     ((errors.NoSuchRunError, errors.NoSuchLetterError), ExitCode.NOT_FOUND),
     (errors.FencedError, ExitCode.FAILED),
@@ -251,4 +251,5 @@ def _answering(opening: AbstractContextManager[_Front], settings: Settings) -> I
         with waiting_for_redis(settings):
             front = stack.enter_context(opening)
             front.ping()
+        front.require_schema()
         yield front

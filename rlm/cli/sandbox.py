@@ -15,7 +15,7 @@ import msgspec
 
 from rlm import __version__
 from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
-from rlm.cli.options import NumberRange, WholeNumber, endpoint_names, several, volatile_option
+from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
 from rlm.cli.printing import is_terminal, print_json, say, show, show_verdict, styled, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
@@ -151,8 +151,8 @@ def _sum_up(outcome: SelfTestResult) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
-@several("--fail", "fail", "ENDPOINT=RATE", _FAIL, shell_complete=endpoint_names)
-@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT, shell_complete=endpoint_names)
+@several("--fail", "fail", "ENDPOINT=RATE", _FAIL)
+@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
 def mock_api(
     *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any

@@ -33,7 +33,6 @@ class Alarm(StrEnum):
     LIMIT_TOO_HIGH = "limit_too_high", "An endpoint refuses calls that its limit allows"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
     PROCESS_DIED = "process_died", "A scheduler or supervisor ended unexpectedly"
-    HOST_LOST = "host_lost", "A host is not heard from any more"
     NO_WORKER = "no_worker", "Workers cannot be started, or do not stay up"
     REDIS_AWAY = "redis_away", "Redis is away, or refuses commands"
     REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what is written to it"

@@ -1,4 +1,4 @@
-"""A run: its states, the allowed moves between them, and its record. docs/lifecycle.md describes each state."""
+"""A run: its states, the allowed moves between them, and its record. docs/reliability.md describes each state."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.control import Changes, Control, Orders
+from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -67,7 +67,6 @@ class Store(StoreFront):
         self.windows = Windows(self)
         self.epochs = Epochs(self)
         self.changes = Changes(self)
-        self.orders = Orders(self)
         self.breaker = Breaker(self)
         self.ways = Ways(self)
         self.control = Control(self)

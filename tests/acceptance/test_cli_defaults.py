@@ -57,7 +57,7 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
     assert not (folder / ".rlm").exists()
 
 
-@pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"], ["completion", "bash"]])
+@pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"]])
 def test_what_makes_no_server_says_nothing(folder, words):
     """Help, and what only reads the configuration."""
     assert run(*words).stderr == ""

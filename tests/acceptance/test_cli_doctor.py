@@ -18,7 +18,7 @@ from rlm.admin.explain.words import moment
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import Measured
-from rlm.core.files import replace_own
+from rlm.core.files import replace_file
 from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger import fitness
@@ -385,7 +385,7 @@ def test_an_epoch_that_could_not_be_written_is_told(inst):
         return findings(inst.json("doctor")).get("memory.file", {"message": "", "remedy": ""})
 
     assert told()["message"] == ""
-    replace_own(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
+    replace_file(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
     assert told()["message"].startswith(f"{file} could not be written when calls were made: ")
     assert "every endpoint is held" in told()["message"]
     assert told()["remedy"].startswith("make room on its disk")

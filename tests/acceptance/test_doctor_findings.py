@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -189,74 +188,20 @@ def test_schedulers_of_which_none_leads_are_a_warning(inst, monkeypatch):
     assert found(inst, "leader") == [("warn", f"nobody leads, although {frozen} is registered")]
 
 
-def test_processes_of_another_version_or_configuration_are_named(inst):
-    """A worker too: it claims nothing while it has another configuration."""
-    announce(inst, Role.WORKER, "old", version="0.0.9", state=WorkerState.READY)
-    announce(inst, Role.SUPERVISOR, "older", version="")
-    announce(inst, Role.WORKER, "astray", revision="other", state=WorkerState.READY)
-
-    behind = f"supervisor older (an older rlm, where rlm {__version__} works)"
-    behind = f"worker old (rlm 0.0.9, where rlm {__version__} works), {behind}"
-    assert found(inst, "versions") == [("warn", f"host host is behind: {behind}")]
-    assert found(inst, "workers") == [("warn", "2 ready of 0 wanted; of another configuration: astray")]
-
-
-def test_a_command_that_is_behind_says_so(inst):
-    """Also where no process of the newer version lives any more: what that wrote is there."""
-    announce(inst, Role.SCHEDULER, "leader")
-    inst.store.client.hset(inst.store.keys.schemas, "7", "9.9")
-
-    ((verdict, message),) = found(inst, "versions")
-
-    assert verdict == "warn"
-    assert message == f"this command is rlm {__version__}, behind rlm 9.9: it leaves alone what it cannot read"
-
-
-def test_schedulers_that_may_not_conduct_are_told_why(inst):
-    """They stand by for ever: a newer one has left what they cannot go on with."""
-    announce(inst, Role.SCHEDULER, "older")
-    inst.store.leases.release(steps.CONDUCTOR)
-    inst.store.client.hset(inst.store.keys.schemas, "7", "9.9")
-    inst.store.client.hset(inst.store.keys.lease, "least", "7")
-
-    message = "nobody leads: rlm 9.9 has conducted, and left what older cannot continue with"
-    assert found(inst, "leader") == [("warn", message)]
-
-
-def test_processes_of_another_version_than_this_command_are_named(inst, monkeypatch):
-    """None of them is behind, only the command is another's."""
-    monkeypatch.setattr("rlm.admin.doctor.processes.__version__", "9.9")
-    announce(inst, Role.SCHEDULER, "leader")
-
-    message = f"this command is rlm 9.9, every process is rlm {__version__}"
-    assert found(inst, "versions") == [("warn", message)]
-
-
 # -- events that do not get on
 
 
 def test_hosts_that_are_out_of_service_are_named(inst):
-    """Lost or drained, with what to do; with all drained nobody works, and that is a fault."""
+    """With what to do."""
     assert found(inst, "hosts") == [("ok", "none is known")]
     for name in ("a", "b"):
         offer = Offer(20, 0, 20)
         inst.store.processes.announce(Role.SUPERVISOR, Process(f"{name}:1:x", 1, name, 0.0, offer=offer))
     assert found(inst, "hosts") == [("ok", "2 hosts, all in service")]
 
-    inst.store.hosts.drain("a", "me@there", "reboot")
-    ((verdict, message),) = found(inst, "hosts")
-    assert verdict == "warn"
-    assert message.startswith("a is draining: drained by me@there at ")
-    inst.store.hosts.drain("b", "me@there")
-    assert [verdict for verdict, _ in found(inst, "hosts", code=1)] == ["fail", "warn", "warn"]
-
-    inst.store.hosts.take_back("a")
-    inst.store.hosts.take_back("b")
     inst.store.client.delete(inst.store.keys.process(Role.SUPERVISOR, "b:1:x"))
-    inst.store.hosts.lose("b")
-    ((verdict, message),) = found(inst, "hosts")
-    assert verdict == "warn"
-    assert re.fullmatch(r"b is lost: its supervisor is not heard from for 8\.\d s, and did not sign off", message)
+    message = "b is silent: its supervisor is not heard from, and did not sign off"
+    assert found(inst, "hosts") == [("warn", message)]
 
 
 def test_a_supervisor_that_is_no_longer_heard_of_is_told_by_its_name(inst):

@@ -537,18 +537,6 @@ def test_a_long_path_gets_a_short_socket(deep_dir):
     assert list(files.SHORT_PLACE.iterdir()) == []
 
 
-def test_a_place_for_the_socket_that_others_may_enter_is_refused(deep_dir):
-    """Where somebody has made the private directory before and left it open, no server is asked or started."""
-    place = files.socket_path(deep_dir).parent
-    place.mkdir()
-    place.chmod(0o755)
-
-    with pytest.raises(StoreError, match=r"open to others \(mode 755\)"):
-        EmbeddedServer(deep_dir).join()
-
-    assert not running(deep_dir)
-
-
 def test_the_directory_is_closed_to_others(data_dir):
     """Directory and socket are the owner's alone, whatever the umask, and whatever mode the directory had."""
     data_dir.mkdir()

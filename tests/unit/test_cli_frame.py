@@ -191,7 +191,7 @@ def test_a_person_is_told_that_redis_is_waited_for(monkeypatch):
     @contextmanager
     def open_store(_settings):
         assert answered.wait(20)
-        yield SimpleNamespace(ping=lambda: None)
+        yield SimpleNamespace(ping=lambda: None, require_schema=lambda: None)
 
     monkeypatch.setattr(common, "say", say)
     monkeypatch.setattr(common, "tell_new_server", lambda _settings: None)

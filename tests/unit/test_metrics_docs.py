@@ -87,8 +87,8 @@ def test_every_metric_that_a_query_names_exists_with_its_labels():
 def test_every_alert_leads_to_its_symptom():
     """And says how bad it is, and what it is about."""
     text = ALERTS.read_text()
-    titles = re.findall(r"^## (.+)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
-    symptoms = re.findall(r"^ +runbook: docs/troubleshooting\.md#(.+)$", text, re.MULTILINE)
+    titles = re.findall(r"^### (.+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    symptoms = re.findall(r"^ +runbook: docs/operations\.md#(.+)$", text, re.MULTILINE)
 
     assert len(symptoms) == text.count("- alert:") == text.count("summary:") == text.count("severity:")
     assert set(symptoms) - {title.lower().replace(" ", "-") for title in titles} == set()

@@ -60,8 +60,6 @@ RECORD = record_of(
     state="partial",
     trigger="schedule",
     started_at="2026-11-28T10:15:00.000Z",
-    why=[{"cause": "limit", "types": ["A"], "leftover": 3, "sentence": "3 events left over: the limit of A"}],
-    troubles=[{"endpoint": "a1", "address": "h:1", "what": "HTTP 500", "calls": 2}],
 )
 
 
@@ -71,17 +69,12 @@ RECORD = record_of(
         (RunFilter(), True),
         (RunFilter(states=frozenset({"partial", "failed"})), True),
         (RunFilter(states=frozenset({"failed"})), False),
-        (RunFilter(triggers=frozenset({"manual"})), False),
         (RunFilter(since=1_795_860_900.0), True),
         (RunFilter(since=1_795_860_901.0), False),
-        (RunFilter(text="http 500"), True),
-        (RunFilter(text="1A2B"), True),
-        (RunFilter(text="the limit of a"), True),
-        (RunFilter(text="HTTP 503"), False),
     ],
 )
 def test_runs_fit_by_all_that_is_asked(chosen, fits):
-    """One of several values is enough, and a text may stand in the id, the causes or the troubles."""
+    """One of several values is enough."""
     assert chosen.fits(RECORD) == fits
 
 

@@ -43,7 +43,6 @@ IN_REDIS: Checks[Store] = {
     "supervisor": processes.check_supervisor,
     "hosts": processes.check_hosts,
     "workers": processes.check_workers,
-    "versions": processes.check_versions,
     "run": ledger.check_run,
     "last run": ledger.check_last_run,
     "orphans": ledger.check_orphans,
@@ -137,7 +136,7 @@ class Examination:
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
             seen = f"; so not checked: {', '.join(missing)}" if missing else ""
-            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md is ordered by symptom"
+            remedy = refusal.remedy or "do what it says; docs/operations.md is ordered by symptom"
             yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
 
     def _note(self, name: str, error: StoreError) -> None:

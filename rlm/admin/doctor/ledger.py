@@ -181,7 +181,7 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
         if oldest and waits[oldest] > long:
             number = sum(wait > long for wait in waits.values())
             message = f"events of {name} that have waited in the ledger for more than {long:g} s: {number:,}"
-            remedy = f"`rlm explain {oldest}` shows what it waits for, `rlm plan --windows 10` whether that will end"
+            remedy = f"`rlm explain {oldest}` shows what it waits for, `rlm plan` whether that will end"
             yield warning(f"{message}; {oldest} for {span(waits[oldest])}", remedy)
 
 

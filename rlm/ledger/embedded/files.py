@@ -6,15 +6,14 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError, UnsafeError
-from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
+from rlm.core.errors import StoreError
+from rlm.core.files import CAREFUL, FILE_MODE
 
 #: The interval of checking a lock or a server, seconds.
 POLL_SECONDS = 0.01
@@ -126,19 +125,3 @@ def is_own_socket(path: Path) -> bool:
     place = path.parent
     short = place.parent == SHORT_PLACE and place.name.startswith(f"rlm-{os.geteuid()}-")
     return path.name == SOCKET_NAME and (short or (place / "server.lock").exists())
-
-
-def claim_socket_dir(directory: Path) -> None:
-    """Make `directory` in a place where everybody may write.
-
-    Raises:
-        UnsafeError: another user made it, may enter it, or could put another directory in its place.
-    """
-    with suppress(FileNotFoundError):
-        mode = stat.S_IMODE(directory.lstat().st_mode)
-        if is_own_directory(directory) and mode & 0o077:
-            raise UnsafeError(
-                f"{str(directory)!r} is open to others (mode {mode:03o}), so a socket is not safe in it",
-                "remove it, or keep the configuration in a directory with a shorter path",
-            )
-    claim_directory(directory)

@@ -90,7 +90,7 @@ return done
 -- Gives  find_letters(failed, letters)   the index of each letter, false if it is gone; it ends before the second to be
 --                                        searched for
 --        remove_letters(failed, places)  removes the letters with these indexes together
---        make_room(key)                  allows a script to write on a full Redis, because it frees more than it takes:
+--        make_room(list)                 allows a script to write on a full Redis, because it frees more than it takes:
 --                                        Redis refuses writes for want of memory only up to the first that it allows
 local REMOVED = 'removed by RLM'
 local function find_letters(failed, letters)
@@ -112,8 +112,8 @@ local function remove_letters(failed, places)
   local is_new = -2 * (places[#places] or 0) > redis.call('LLEN', failed)  -- begin at the nearer end
   if #places > 0 then redis.call('LREM', failed, is_new and #places or -#places, REMOVED) end
 end
-local function make_room(key)
-  redis.call('PERSIST', key)
+local function make_room(list)
+  redis.call('LTRIM', list, 0, -1)
 end
 
 --- trim_letters(lease, failed, aside; token, digests: json)

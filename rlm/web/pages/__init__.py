@@ -27,8 +27,6 @@ from rlm.web.session import visit_of
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
-#: Downloadable CSV files by path, each made from documents.
-FILES: Final = {"/compliance.csv": endpoints.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 MISSING: Final = "There is no page at this address; the existing pages are listed above"
@@ -42,8 +40,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
     site = _Site(store)
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
     pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
-    files = [Route(path, site.file(find)) for path, find in FILES.items()]
-    return [*pages, *files, Mount("/static", static, name="static")]
+    return [*pages, Mount("/static", static, name="static")]
 
 
 def missing_page(request: Request) -> Response:
@@ -86,17 +83,6 @@ class _Site:
             except Elsewhere as found:
                 return RedirectResponse(found.address, 303)
             return HTMLResponse(rendered.html, status)
-
-        return answer
-
-    def file(self, find: Callable[[Documents], str]) -> Callable[[Request], Response]:
-        """Return the handler of a file."""
-
-        def answer(_request: Request) -> Response:
-            try:
-                return Response(find(self._documents), media_type="text/csv")
-            except StoreError as error:
-                return Response(f"{self._documents.away(error)}\n", _UNAVAILABLE, media_type="text/plain")
 
         return answer
 
