@@ -13,12 +13,11 @@ from msgspec.structs import replace
 
 from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.endpoint import EventType, Limit, all_limited
+from rlm.core.endpoint import EventType, all_limited
 from rlm.core.expected import Turnaround
 from rlm.core.run import Run
 from rlm.core.text import counted, done_after
 from rlm.ledger import Store
-from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
@@ -125,12 +124,11 @@ class Forecaster:
         waiting = {name: number + scene.untaken.get(name, 0) for name, number in _waiting(snapshot).items()}
         in_all = {name: scene.begun[name] + scene.counts[name].pending + scene.untaken.get(name, 0) for name in waiting}
         lead = self._lead_seconds(scene)
-        lower = self._lower_limits()
         windows = {name: replace(scene.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()}
         workload = Workload(
             waiting,
-            [_by(lower, one) for one in self._types],
-            windows | {name: replace(windows[name], suspect=False) for name in lower},
+            self._types,
+            windows,
             self.measuring.expected,
             RunProgress(
                 snapshot.calls,
@@ -158,19 +156,6 @@ class Forecaster:
             return now - first_release_at + plan.first_call_seconds + plan.forecast_seconds
         answered_us = max(self.measuring.answered_us.values(), default=0)
         return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
-
-    def _lower_limits(self) -> dict[str, Limit]:
-        """Return the limits that seem to apply to endpoints that refuse calls within their configured limit.
-
-        Only endpoints that answered since a period before their refusals count: they answer again after their rest.
-        """
-        answered_us = self.measuring.answered_us
-        endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
-        return {
-            name: Limit.parse(one.suggested)
-            for one in limits_too_high(self._store, self._run.started_at, endpoints)
-            if answered_us[name := one.endpoint.name] / 1_000_000 >= one.refusals.at - one.period_seconds
-        }
 
     def _lead_seconds(self, scene: ReleaseState) -> float:
         """Return the seconds until a call can be made: 0 if a lane is ready, else until workers have come up."""
@@ -246,9 +231,3 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
         name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
         for name, count in snapshot.counts.items()
     }
-
-
-def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
-    """Return a type whose endpoints have the given limits where there is one."""
-    endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
-    return replace(kind, endpoints=tuple(endpoints))

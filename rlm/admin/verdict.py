@@ -241,14 +241,14 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     told += [(away, [])] if (away := tally.away_in_words(found)) else []
     if number := _failed(found):
         told.append((number, [safe_line(one) for one in tally.each_in_words(_called(found), addresses=False)]))
-    return [*told, *((one, []) for one in [*_unreached(found), *_too_high(found)])]
+    return [*told, *((one, []) for one in _unreached(found))]
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many calls failed or were throttled and why, unreachable endpoints, and limits that are too high."""
+    """Return how many calls failed or were throttled and why, and unreachable endpoints."""
     why = tally.in_words(_called(found))
     failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
-    return [*failed, *_unreached(found), *_too_high(found)]
+    return [*failed, *_unreached(found)]
 
 
 def _called(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -260,12 +260,6 @@ def _unreached(found: Mapping[str, Any]) -> list[str]:
     """Return the endpoints that no host could call, and their errors."""
     entries = [one for one in found.get("troubles", ()) if not one["calls"]]
     return [safe_line(one) for one in tally.each_in_words(entries)]
-
-
-def _too_high(found: Mapping[str, Any]) -> list[str]:
-    """Return the limits that exceed what the endpoint takes, and how to correct them."""
-    told = (f"{one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ()))
-    return [safe_line(f"a limit is too high: {one}") for one in told]
 
 
 def _failed(found: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
 from rlm.delivery.run_record import final_record, look_over
 from rlm.ledger import Store
-from rlm.ledger.breaker import ALARMING, raised_alarm
+from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending
 from rlm.ledger.runs import write_waits
 from rlm.plan.cause import alarmed, verdict
@@ -112,9 +112,8 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
 
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
-    """Return the types with an endpoint that has raised an alarm, for its failures or its limit."""
-    refusing = {one.endpoint.name for one in found.too_high if one.refusals.calls >= ALARMING}
-    names = raised_alarm(found.health, run.started_at) | refusing
+    """Return the types with an endpoint that has raised an alarm for its failures."""
+    names = raised_alarm(found.health, run.started_at)
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 

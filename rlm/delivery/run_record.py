@@ -20,7 +20,7 @@ from rlm.core.tally import actual_seconds, refused_by, troubles_of, with_trouble
 from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
-from rlm.ledger.breaker import forget_what_is_over, raised_alarm
+from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import failing
 from rlm.ledger.processes import Role
@@ -69,8 +69,6 @@ def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any
     unreached = {name: what for name, what in found.unreached.items() if name in wanted}
     if troubles := troubles_of(found.tally, found.endpoints, unreached):
         record["troubles"] = troubles
-    if too_high := [one.as_json() for one in found.too_high if one.refusals.at >= run.started_at]:
-        record["limits_too_high"] = too_high
     return record
 
 
@@ -178,7 +176,6 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         _look_at_limits(store, record)
         _look_at_books(store, record)
         _look_at_letters(store, record)
-        forget_what_is_over(store)
         store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
         store.leases.note_end(record["run_id"])
     except StoreError as error:

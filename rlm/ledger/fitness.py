@@ -104,8 +104,8 @@ def check_fitness(store: StoreFront, *, allow_volatile: bool = False) -> Fitness
         return Fitness((_schema(store), *judged.findings))
 
 
-def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
-    """Return if the Redis of `store` is fit.
+def require_fit(store: StoreFront, *, allow_volatile: bool = False, claim: bool = True) -> None:
+    """Return if the Redis of `store` is fit; `claim`: then note the form in which this version keeps its keys.
 
     Raises:
         StoreUnfitError: it is not; the message names all faults with their remedies.
@@ -113,7 +113,7 @@ def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
     """
     if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
         raise StoreUnfitError("this Redis could lose events or refuse them", in_words(errors))
-    store.require_schema(claim=True)
+    store.require_schema(claim=claim)
 
 
 def _schema(store: StoreFront) -> Finding:

@@ -63,7 +63,7 @@ quarantine                 hash    key set aside -> its old name, what was wrong
 quarantine:KEY:MS          any     the invalid content of a key; until somebody deletes it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 dramatiq:*                 -       the broker's own keys: messages, which only wake lanes and may be lost
-(PREFIX-test-*)            -       not under the prefix: keys of self-tests; see rlm/ledger/selftests.py
+(PREFIX-test-*)            -       not under the prefix: keys of `rlm test`, of a prefix of its own
 =========================  ======  ===========================================================================
 """
 

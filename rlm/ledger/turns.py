@@ -32,7 +32,6 @@ class Terms(msgspec.Struct, frozen=True):
 
     `endpoints` are those that such a call may use; `limited` names all limits there. `revision` is the run's, which the
     worker must have. Times are in microseconds. `windows` are those of the endpoint and its budget, with their rules.
-    `origin` is the endpoint's.
     """
 
     type: str
@@ -45,7 +44,6 @@ class Terms(msgspec.Struct, frozen=True):
     probe: int
     windows: list[dict[str, Any]]
     revision: str = ""
-    origin: str = ""
 
     @classmethod
     def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
@@ -68,9 +66,7 @@ class Terms(msgspec.Struct, frozen=True):
         probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
         zsets = keys.pending(kind.name), keys.inflight(kind.name)
         lease_us = _us(kind.lease_seconds)
-        return cls(
-            kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision, endpoint.origin
-        )
+        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -186,14 +182,15 @@ class Turns(Part):
         self,
         lane: LaneId,
         run_id: str,
-        connected: Iterable[str] = (),
         completed: Completion | None = None,
         reached: Iterable[str] = (),
+        *,
+        with_slot: bool = False,
     ) -> Turn:
-        """Settle what the lane has `completed`, and claim its next event, with a slot if the lane is `connected`.
+        """Settle what the lane has `completed`, and claim its next event; `with_slot`, a first attempt has its slot.
 
-        `connected` are the origins to which the lane has a connection; `reached` are those that a turn named for a
-        probe and that its worker could connect to. Nothing is claimed without a `run_id`.
+        `reached` are the endpoints that a turn named for a probe and that the worker could connect to. Nothing is
+        claimed without a `run_id`.
 
         Raises:
             StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
@@ -218,7 +215,7 @@ class Turns(Part):
             lane=lane.note,
             run_id=run_id,
             revision=self._store.settings.revision,
-            connected=dict.fromkeys(connected, True),
+            with_slot=int(with_slot),
             reached=dict.fromkeys(reached, True),
             keep_us=KEEP_SECONDS * MICROSECONDS,
             suspect=POISON_DEATHS - 1,

@@ -1,4 +1,4 @@
-"""The demo: it pushes items, starts processes, requests one run, shows it until it is on record, and judges it."""
+"""Plays a demo: pushes items, starts processes, requests one run, shows it until it is on record, and judges it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
 
 
 def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Return the result, the comparison with the forecast, the API's view by type, and the next step."""
+    """Return the result, the comparison with the forecast, and the API's view by type."""
     return [
         *_outcome(verdict),
         *_forecast(verdict),
@@ -141,8 +141,6 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
         *_api(verdict),
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
-        "Next: `rlm init` in an empty directory writes a configuration of your own to",
-        "begin with, and prints what to type to see a run of it.",
     ]
 
 

@@ -26,7 +26,6 @@ from rlm.core.run import MOVES, State
 from rlm.core.tally import forecast_error
 from rlm.core.window import Circuit, circuit_of
 from rlm.ledger import Store
-from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from rlm.ledger.reading.books import books
@@ -150,7 +149,6 @@ def _limits(store: Store) -> Iterator[Sample]:
     limited = all_limited(store.endpoints().values())
     used, (now_us, views) = store.windows.used(limited), store.windows.look(limited)
     views = store.hosts.shade(views, limited, now_us)
-    refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
         # A series must not appear twice, so the strictest of several rules with one period counts.
@@ -160,7 +158,6 @@ def _limits(store: Store) -> Iterator[Sample]:
             yield Sample("rlm_limit_calls", labels, amount)
             yield Sample("rlm_limit_used_calls", labels, number)
         yield Sample("rlm_next_slot_seconds", {"endpoint": one.name}, views[one.name].wait_seconds)
-        yield Sample("rlm_endpoint_refused_call", {"endpoint": one.name}, refused.get(one.name, 0))
         budget = views.get(one.budget.name) if isinstance(one, Endpoint) and one.budget else None
         health = circuit_of(views[one.name], budget)
         for word in Circuit:

@@ -46,7 +46,7 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
 
     # The upper floors first: a module that is imported by this must find below what is there.
     for place in (
-        "sandbox.selftest.self_test",
+        "sandbox.stage.installed_stage",
         "admin.doctor.examine",
         "ledger.open_store",
         "ledger.server.server_of",

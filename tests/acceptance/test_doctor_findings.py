@@ -20,7 +20,6 @@ from rlm.cli import printing, up
 from rlm.cli.group import rlm
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Offer, Process, Role, WorkerState
-from rlm.ledger.selftests import LEFT_SECONDS, SelfTest, SelfTests
 from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.store import steps
@@ -309,7 +308,7 @@ def test_events_of_types_that_are_not_configured_are_told_before_they_are_dead_l
     assert "wait on the audit list (of the oldest items): " in found(inst, "types")[1][1]
 
 
-# -- files, Sentry, what a self-test left
+# -- files, Sentry
 
 
 def test_files_that_others_can_read_are_warnings_with_the_command_to_type(tmp_path, valkey_only_url):
@@ -357,20 +356,6 @@ def test_a_sentry_that_cannot_be_reached_is_a_warning_without_its_key(inst, monk
     monkeypatch.setenv("http_proxy", "http://user:very/secret@proxy:3128")
     ((verdict, message),) = found(inst, "sentry")
     assert (verdict, "has an invalid port" in message, "very" in message) == ("warn", True, False)
-
-
-def test_what_a_killed_self_test_left_is_told_after_an_hour(inst):
-    """Until then it may be one that runs."""
-    tests = SelfTests(inst.store)
-    prefix = tests.new_prefix()
-    tests.begin(prefix, SelfTest(system_clock.now() - LEFT_SECONDS + 60, "host"))
-    assert found(inst, "selftest") == [("ok", "no self-test left anything behind")]
-
-    tests.begin(prefix, SelfTest(system_clock.now() - LEFT_SECONDS - 60, "host"))
-
-    ((verdict, message),) = found(inst, "selftest")
-    assert verdict == "warn"
-    assert message.endswith(f"on host was killed; its keys {prefix}* are left")
 
 
 # -- while things are broken

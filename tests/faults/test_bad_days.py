@@ -15,10 +15,7 @@ import pytest
 from rlm.admin import report
 from rlm.admin.unwell import unwell
 from rlm.admin.verdict import call_troubles
-from rlm.core.endpoint import Limit
-from rlm.core.text import ordinal
 from rlm.ledger.processes import Role
-from rlm.sandbox.mockapi.endpoint import StrictWindow
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.stopwatch import Stopwatch
@@ -324,45 +321,6 @@ def closed_port():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
-
-
-TIGHT = """
-[types.ALPHA]
-priority = 5
-processing_seconds = 0.1
-rate_limit = "30 per 2 second"
-endpoints = [ { name = "tight", url = "http://127.0.0.1:1/tight" } ]
-"""
-
-
-@pytest.mark.long
-def test_a_limit_set_too_high_is_named_with_the_one_to_set(bad_day):
-    """By what was seen; the command that is named ends it."""
-    with bad_day(document=TIGHT, speed=1, env=READY | {"RLM_RUN__WINDOW_SECONDS": "8"}) as system:
-        system.api._by_name["tight"]._windows[0] = StrictWindow(Limit.parse("5 per 2 second"))
-        begin(system)
-        events = system.push([make_item(f"e{index}", "ALPHA") for index in range(60)])
-        run_id = system.ask_for_run()
-        assert named(system, run_id, "HTTP 429") < NAMED_SECONDS
-        record = system.await_record(run_id)
-
-        (told,) = record["limits_too_high"]
-        limit = system.settings.endpoints["tight"].limit.text
-        sentence = f"tight refused the {ordinal(told['refused_call'])} call in 2 s; you set {limit}"
-        assert told["refused_call"] in {5, 6}  # of those sent at once either may arrive first
-        assert told["sentence"] == sentence
-        assert told["remedy"] == f"`rlm endpoint limit tight '{told['suggested']}'`"
-        assert f"A limit is too high: {sentence}; {told['remedy']} sets it." in on_one_line(system.rlm("result").stdout)
-        assert sentence in on_one_line(system.rlm("doctor", check=False).stdout)
-        assert [one["cause"] for one in record["why"]] == ["resting"]
-        assert alarms(system) == ["limit_too_high"]
-        assert record["counts"]["completed"] >= 10
-        assert set(events) == set(system.answered()) | system.pending()
-
-        system.rlm("endpoint", "limit", "tight", told["suggested"])
-
-        doctor = system.rlm("doctor", "-v", check=False)
-        assert "no endpoint refuses what its limit allows" in on_one_line(doctor.stdout)
 
 
 @pytest.mark.long

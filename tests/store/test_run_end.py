@@ -261,20 +261,6 @@ def test_more_leases_than_one_step_takes_back_are_all_taken_back(store, token, r
     assert looks.counts(store).pending == CHUNK + 1
 
 
-def test_what_limits_are_too_high_is_asked_once(store, token, running, monkeypatch):
-    """For the record and for the alarm; the record has those that were refused in the run, the alarm any that stand."""
-    run, endpoint = running(1), store.endpoints()[steps.ENDPOINT]
-    *_, slot = [store.windows.acquire(endpoint) for _ in range(2)]
-    store.breaker.refuse(endpoint, 0.0, slot)
-    asked, real = [], books.limits_too_high
-    monkeypatch.setattr(books, "limits_too_high", lambda *args, **how: asked.append(args) or real(*args, **how))
-
-    record = close(store, token, run)
-
-    assert len(asked) == 1
-    assert [one["endpoint"] for one in record["limits_too_high"]] == [steps.ENDPOINT]
-
-
 @pytest.mark.parametrize(("held", "trips"), [(0, 7), (2, 10)])
 def test_closing_a_run_takes_few_round_trips(store, token, running, call, monkeypatch, held, trips):
     """However many types, endpoints and budgets there are: 0.1 s each to a Redis far away, and a run is to end in time.

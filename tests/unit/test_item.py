@@ -338,7 +338,7 @@ def test_the_reasons_are_the_contracts():
         "attempts_spent",
         "poison",
     }
-    assert BadItemError.unknown_type("X\n").detail == r"'X\n' is not a configured type"
+    assert BadItemError.unknown_types(["X\n"]).detail == r"'X\n' is not a configured type"
 
 
 @pytest.mark.parametrize("number", [b"18446744073709551617", b"-9223372036854775809", b"9" * 4300, b"1e-400", b"1.0"])

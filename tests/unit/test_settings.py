@@ -85,7 +85,6 @@ def test_built_in_values(here):
         "max_item_bytes": 65536,
         "dedupe_seconds": 3600,
         "failed_max": 100_000,
-        "failed_max_bytes": 256 * 1024 * 1024,
         "failed_alarm": 1000,
         "failed_alarm_share": 0.1,
     }

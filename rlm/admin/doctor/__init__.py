@@ -49,9 +49,7 @@ IN_REDIS: Checks[Store] = {
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "limits": endpoints.check_limits,
     "times": endpoints.check_times,
-    "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }

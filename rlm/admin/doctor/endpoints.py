@@ -12,7 +12,6 @@ from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
 from rlm.ledger import Store
-from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.fitness import Finding, good, warning
 from rlm.settings.toml import dotted
 
@@ -130,15 +129,6 @@ _WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "`rlm status`, or after the run `rlm result`, counts the errors; `rlm endpoint resume {name}` calls it now",
     ),
 }
-
-
-def check_limits(store: Store) -> list[Finding]:
-    """Check for endpoints that refused calls within their limits."""
-    found = [
-        warning(one.sentence, f"{one.remedy}; another program may be calling with the same key, too")
-        for one in limits_too_high(store)
-    ]
-    return found or [good("no endpoint refuses what its limit allows")]
 
 
 def check_times(store: Store) -> Iterator[Finding]:

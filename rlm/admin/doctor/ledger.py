@@ -8,7 +8,7 @@ from itertools import islice
 
 from rlm.admin.attendance import led_otherwise
 from rlm.core import tally
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import isoformat
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
@@ -20,7 +20,6 @@ from rlm.ledger.processes import Role
 from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.selftests import SelfTests
 from rlm.ledger.trouble import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
 
@@ -61,16 +60,6 @@ def check_keys(store: Store) -> Iterator[Finding]:
         yield warning(more, f"`redis-cli HGETALL {store.keys.quarantine}` names them")
     if not flaws and not asides:
         yield good("each has valid content")
-
-
-def check_selftests(store: Store) -> Iterator[Finding]:
-    """Check for keys of self-tests that were killed long ago; they use memory but do no harm."""
-    left = SelfTests(store).left(system_clock.now())
-    for prefix, test in left.items():
-        message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
-        yield warning(message, "the next `rlm test` removes them")
-    if not left:
-        yield good("no self-test left anything behind")
 
 
 def check_run(store: Store) -> Finding:

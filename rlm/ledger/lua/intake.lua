@@ -5,6 +5,7 @@
 -- events   the audit list
 -- staging  the staging list
 -- token    the caller's fencing token
+-- run_id   of the open run
 -- Returns  how many items are staged now; -1 when earlier items are still staged and must be drained first
 -- Atomic because the audit system pushes meanwhile, and a repeated call must not take a second helping.
 -- include fencing
@@ -40,6 +41,8 @@ return named(joined_entries(entries, {giant = giant}))
 -- failed    the list of dead letters
 -- types     set of types that have events in the ledger
 -- sequence  counter of arrivals
+-- token     the caller's fencing token
+-- run_id    of the open run
 -- items     number of items in the chunk
 -- read      these as they were read, the newest first, with a line break between two
 -- repeated  number of events that are another one's of the chunk, and not in it
@@ -106,6 +109,8 @@ return named(joined_entries(oldest_entries(staging, skip, count, bytes, longest)
 -- staging  the staging list, oldest at its right end
 -- aside    the list of what is too large to be read
 -- failed   the list of dead letters
+-- token    the caller's fencing token
+-- run_id   of the open run
 -- size     of the item
 -- letter   the dead letter, JSON
 -- Returns  1 done, 0 the oldest staged item is another one by now, and nothing was changed

@@ -121,6 +121,7 @@ end
 -- lease    hash with the fencing token
 -- failed   the list of dead letters, newest first
 -- aside    the list of what is too large to be read
+-- token    the caller's fencing token
 -- digests  the SHA-1 of each letter that was read, the oldest first; '' of one that is too large, and is moved aside
 -- Returns  how many were removed; fewer than given if the oldest letter is another one by now
 -- Atomic because a letter may be retried or dropped meanwhile, and no letter that is not archived may be removed.

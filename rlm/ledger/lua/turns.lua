@@ -18,9 +18,9 @@ if first_at ~= '' then redis.call('HSETNX', run, 'first_release_at', first_at) e
 return redis.call('RPUSH', releases, unpack(calls))
 
 --- take_turn(run, releases, epoch, limits, expected, calls, inflight, tally, timings, ways, well, hosts;
----   worker, lane, run_id, revision, connected: json, reached: json, keep_us: number, suspect: number, family,
+---   worker, lane, run_id, revision, with_slot: number, reached: json, keep_us: number, suspect: number, family,
 ---   completed: json, dedupe_ms: number, server)
--- Takes a lane's turn: settles the event it has completed, and claims its next one, with a slot if it is connected.
+-- Takes a lane's turn: settles the event it has completed, and claims its next one.
 -- The next released call determines the type; its first pending event is claimed.
 -- run        hash of the run
 -- releases   list of the released calls
@@ -40,7 +40,7 @@ return redis.call('RPUSH', releases, unpack(calls))
 -- lane       the beginning of the note of its call: its number and a colon
 -- run_id     the run to claim for; empty: claim nothing
 -- revision   of the worker's configuration
--- connected  {ORIGIN = true} to which the lane has a connection
+-- with_slot  1: a first attempt is claimed with its slot
 -- reached    {ENDPOINT = true} that a turn named for a probe and the worker could connect to
 -- keep_us    how long slots are kept, at least
 -- suspect    number of deaths from which on an event is carried alone
@@ -162,7 +162,7 @@ local function probe_way(way, window, probe_us, stage)
   end
 end
 
--- Claims the first event that waits for a released call, with a slot if the lane is connected. Returns the claim; else nil, and
+-- Claims the first event that waits for a released call, with a slot if it may have one. Returns the claim; else nil, and
 -- what bars it if it is left to others. The claim: {event_id, claims, type, endpoint, remaining_us, begin_us: the time to the
 -- deadline, and within which the call must begin, call_us, lease_us, wallet, item, attempt, tries, runs, last, suspect: as in
 -- acquire_slot, alone: the event must be carried alone}. With a slot its `stamp`, and in `limits` names and limits of its
@@ -182,7 +182,7 @@ local function begin_claim(release)
   if bar == 'probe' then probe_way(way, of.windows[1].id, 2000000, 2) end
   if bar then return nil, bar end
   -- A retry needs a fresh connection or another endpoint, so its slot is taken once that connection is open.
-  local direct = not alone and tonumber(tries) == 0 and connected[of.origin]
+  local direct = with_slot == 1 and not alone and tonumber(tries) == 0
   local note, is_suspect, slots, stamp = lane .. (alone and '-' or ''), way ~= nil, {}, us(now)
   if direct then
     for index, window in ipairs(of.windows) do
