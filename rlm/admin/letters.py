@@ -187,7 +187,9 @@ def is_unsendable(store: Store, letter: DeadLetter) -> bool:
 
 
 def is_refused(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry is refused, as far as the letter shows: none of its types is configured."""
+    """Return whether a retry is refused, as far as the letter shows: it has no item, or no type that is configured."""
+    if letter.aside is not None:
+        return True
     return bool(letter.event_types) and store.settings.types.keys().isdisjoint(letter.event_types)
 
 
