@@ -210,7 +210,6 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
         left[Circuit.PAUSED] = view.paused_seconds
     return {
         "health": circuit,
-        "circuit": circuit.former,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
         "circuit_reason": reason_of(circuit, view, health),
         "paused_by": health.paused_by if paused else None,

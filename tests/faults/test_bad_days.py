@@ -19,6 +19,7 @@ from rlm.ledger.processes import Role
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.stopwatch import Stopwatch
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -146,7 +147,7 @@ def changed_in_mid_run(system, *command):
         nonlocal told
         if not told or time.monotonic() < changed_at + 2:  # so long it may take until the forecast follows
             told = forecast(system) or told
-        return system.store.runs.record(run_id)
+        return as_json(system.store.runs.record(run_id))
 
     record = wait_until(look, timeout=40, message="the run is closed")
     system.assert_promises(events, [record])
@@ -386,4 +387,4 @@ def test_a_tick_that_a_killed_scheduler_served_too_late_has_that_for_its_cause(b
         assert {one["cause"] for one in record["why"]} == {"conductor"}, record["why"]
         assert "nobody conducted for" in record["why"][0]["sentence"]
         assert alarms(system).count("leftovers") == 1
-        system.assert_promises(events, system.store.runs.recent(5)[::-1])
+        system.assert_promises(events, [*map(as_json, system.store.runs.recent(5))][::-1])

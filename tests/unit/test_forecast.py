@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.core.documents import RunPlan
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import MEASURED_TURNS, TURNAROUND_SECONDS, Completed
 from rlm.core.trail import Counts
@@ -54,7 +55,7 @@ class Planned:
         )
         run = SimpleNamespace(
             id="r",
-            plan={"kept": {"T": 2}},
+            plan=RunPlan(kept={"T": 2}),
             started_at=20.0,
             window_seconds=180.0,
             deadline=200.0,

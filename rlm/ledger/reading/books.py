@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
+from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
 from rlm.core.item import is_type_name, type_of
@@ -143,17 +143,17 @@ def books(store: Store) -> Books:
     return Books(now, run_name, events, staged, letters, accounts, dropped, stager)
 
 
-def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
+def miscounted(store: Store, found: Books, record: Record) -> list[str]:
     """Compare a record's leftovers with what the ledger holds according to the books `found`; one sentence per type.
 
     A record's leftover is computed as what came minus what was settled, so a record alone always balances. Events that
     were dropped by hand since are excepted. Nothing is compared if a later run was opened, which took the leftovers.
     """
-    if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
+    if found.run_id is not None or store.runs.history(1) != [record.run_id]:
         return []
-    dropped = found.dropped if found.dropped.get("run") == record["run_id"] else {}
+    dropped = found.dropped if found.dropped.get("run") == record.run_id else {}
     left = {
-        name: record["by_type"].get(name, {}).get("leftover", 0) - int(dropped.get(f"events:{name}", 0))
+        name: record.by_type.get(name, TypeCounts()).leftover - int(dropped.get(f"events:{name}", 0))
         for name in found.by_type
     }
     return [
