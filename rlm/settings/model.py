@@ -160,8 +160,8 @@ class ArchiveSettings(Section, frozen=True):
     directory: Annotated[
         str,
         described(
-            "The directory of the archive, on the host of the scheduler: `failed-2026-11.jsonl`, a new file each month. "
-            "A relative path starts at the configuration file's directory. Empty: `.rlm/archive`.",
+            "The directory of the archive, on the host of the scheduler: `failed-2026-11.jsonl`, a new file each "
+            "month. A relative path starts at the configuration file's directory. Empty: `.rlm/archive`.",
             "a path, or empty",
             check=values.check_directory,
         ),
