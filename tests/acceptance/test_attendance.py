@@ -15,7 +15,7 @@ from rlm.admin.whatif import as_it_is
 from rlm.core.clock import system_clock, timestamp
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.backlog import backlog
-from tests.acceptance.cli import Installation
+from tests.acceptance.cli import Installation, words_of
 from tests.store import steps
 
 
@@ -29,11 +29,6 @@ def enter(inst, role, name, revision=None, **facts):
     """Have a process be heard from; one with another configuration if its revision is named."""
     process = Process(name, 1, "h", system_clock.now(), revision=revision or inst.settings.revision, **facts)
     inst.store.processes.announce(role, process)
-
-
-def words_of(done):
-    """Return what a command printed, on one line."""
-    return " ".join(done.stdout.split())
 
 
 def test_a_plan_says_that_nobody_would_do_it(inst):
@@ -80,12 +75,13 @@ def test_an_open_run_without_a_supervisor_is_not_on_track(inst):
 
     assert inst.json("status")["workers"]["lacking"] == NO_SUPERVISOR
     said = words_of(inst.rlm("status"))
-    assert f"By now: nothing is sent before a worker comes up. N{NO_SUPERVISOR[1:]}." in said
+    assert "nothing is sent before a worker comes up" in said
+    assert NO_SUPERVISOR in said
     assert verdict(overview(inst.store))[:2] == (Level.BAD, "No worker is ready")
 
     enter(inst, Role.SUPERVISOR, "h:1:a")
     assert inst.json("status")["workers"]["lacking"] is None
-    assert "all of it fits, with 1 worker" in words_of(inst.rlm("status"))
+    assert "all of it fits" in words_of(inst.rlm("status"))
 
 
 def test_the_next_tick_is_that_of_the_scheduler_that_leads(inst):
