@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, command, settings_of, store_of, tell_new_server, waiting_for_redis
+from rlm.cli.common import ExitCode, command, settings_of, store_of, unread_url, waiting_for_redis
 from rlm.cli.options import Duration, volatile_option
-from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
+from rlm.cli.printing import print_json, say, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -49,7 +49,8 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     except ConfigurationError as error:
         _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
         raise
-    tell_new_server(settings)
+    if words := unread_url(settings):
+        say(words)
     opening = waiting_for_redis(settings)
     found = _print(examine(settings, allow_volatile=allow_volatile, opening=opening), verbose=verbose)
     failed = [one["name"] for one in found if one["verdict"] == "fail"]

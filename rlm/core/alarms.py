@@ -30,7 +30,6 @@ class Alarm(StrEnum):
     DEAD_LETTERS = "dead_letters", "There are more dead letters than queue.failed_alarm or queue.failed_alarm_share"
     BREAKER_OPEN = "breaker_open", "An endpoint keeps failing and is rested"
     HOST_CUT_OFF = "host_cut_off", "A host does not reach endpoints that others reach"
-    LIMIT_TOO_HIGH = "limit_too_high", "An endpoint refuses calls that its limit allows"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
     PROCESS_DIED = "process_died", "A scheduler or supervisor ended unexpectedly"
     NO_WORKER = "no_worker", "Workers cannot be started, or do not stay up"

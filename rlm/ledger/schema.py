@@ -128,9 +128,9 @@ def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
         return re.fullmatch(rb"\d{1,18}", value) is not None
     if field == b"paused_at":
         return _is_number(value, MOST - 1)
-    if field in {b"failures", b"kept_us", b"opened_us", b"refused_us", b"refused_nth", b"refused_calls"}:
+    if field in {b"failures", b"refusals", b"kept_us", b"opened_us"}:
         return _is_count(value)
-    return _is_limit(value) if field == b"refused_limit" else _is_text(value)
+    return _is_text(value)
 
 
 def _is_way(field: bytes, value: bytes) -> bool:

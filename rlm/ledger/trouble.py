@@ -27,8 +27,8 @@ from rlm.core.errors import (
     StoreUnfitError,
     StoreUnreachableError,
 )
-from rlm.ledger.embedded.answers import HANGS_REMEDY
 from rlm.ledger.embedded.files import is_own_socket
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.refusals import CLUSTER_REMEDY, is_cluster, refusal_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from rlm.core.errors import (
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, process, running
-from rlm.ledger.embedded.answers import HANGS_REMEDY
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.server import server_of
 from rlm.ledger.trouble import address, goes_by_sentinel
 from rlm.settings import load_settings

@@ -114,7 +114,10 @@ class Api:
         return Unreachable("no answer", None, "no answer in time")
 
     def fail(self, _endpoint, **_options):
-        return Failed(1.0, opened=self.opened)
+        return Failed(1_000_000, opened=self.opened)
+
+    def rest(self, _endpoint, seconds):
+        return seconds
 
     def __getattr__(self, _verb):
         return lambda *_args, **_options: None
@@ -404,9 +407,8 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 @pytest.mark.parametrize(
     ("asked", "others", "then"),
     [
-        (10.0, True, "asked for a rest of 10.0 s; the others take its share"),
-        (10.0, False, "asked for a rest of 10.0 s; its events wait until it is over"),
-        (None, True, "throttled and asked for no time; it rests 10.0 s; the others take its share"),
+        (10.0, True, "refuses calls and rests 10.0 s; the others take its share"),
+        (None, False, "refuses calls and rests 10.0 s; its events wait until it is over"),
     ],
 )
 def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, asked, others, then):
