@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 
+import msgspec
 import pytest
 
 from rlm.admin.attendance import BY_HAND, NO_SCHEDULER, NO_SUPERVISOR
@@ -12,7 +12,8 @@ from rlm.admin.doctor.ledger import check_unknown_types
 from rlm.admin.report import overview
 from rlm.admin.verdict import Level, verdict, verdict_on
 from rlm.admin.whatif import as_it_is
-from rlm.core.clock import system_clock, timestamp
+from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.documents import RunForecast
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.backlog import backlog
 from tests.acceptance.cli import Installation, words_of
@@ -70,8 +71,8 @@ def test_an_open_run_without_a_supervisor_is_not_on_track(inst):
     inst.push(*steps.items(5, steps.TYPE))
     run = inst.start_run()
     inst.store.processes.want(inst.token, 1)
-    planned = {"workers": 1, "forecast_seconds": 2.0, "expected_leftover": 0, "binds": "nothing binds", "shortage": ""}
-    inst.store.runs.note(inst.token, run.id, forecast=json.dumps(planned))
+    forecast = RunForecast(as_of=isoformat(0.0), forecast_seconds=2.0, expected_leftover=0, workers=1)
+    inst.store.runs.note(inst.token, run.id, forecast=msgspec.json.encode(forecast).decode())
 
     assert inst.json("status")["workers"]["lacking"] == NO_SUPERVISOR
     said = words_of(inst.rlm("status"))

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from rlm.core.clock import system_clock
@@ -34,7 +35,7 @@ def close_run(inst, run):
 
 def record_run(inst, run_id, record):
     """Keep the record of a run; the next one is older."""
-    inst.store.client.hset(inst.store.keys.records, run_id, json.dumps(record))
+    inst.store.client.hset(inst.store.keys.records, run_id, msgspec.json.encode(record))
     inst.store.client.rpush(inst.store.keys.runs, run_id)
 
 
