@@ -128,7 +128,6 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
             ("worker", "list"),
             ("failed", "list"),
             ("compliance",),
-            ("endpoint", "changes"),
         ):
             command(*args, user="watcher")
         command("queue", "push", user="watcher", code=4, stdin=pushed)

@@ -217,16 +217,10 @@ def test_every_file_named_exists(page):
     assert {path for path in paths if not (ROOT / path).exists()} == set()
 
 
-def test_every_decision_is_written_alike_and_linked():
-    """The records of decisions have a number each, and the four parts, and docs/development.md links each."""
-    assert len({path.name[:4] for path in DECISIONS}) == len(DECISIONS)
-
+def test_every_decision_is_linked():
     links = Page(DOCS / "development.md").text
-    for path in DECISIONS:
-        headings = re.findall(r"^#+ (.+)$", Page(path).prose, re.MULTILINE)
-        assert headings[0].startswith(f"{int(path.name[:4])}. ")
-        assert headings[1:] == ["Context", "Decision", "Consequences", "How we would notice it is wrong"], path.name
-        assert f"(adr/{path.name})" in links
+
+    assert {path.name for path in DECISIONS if f"(adr/{path.name})" not in links} == set()
 
 
 # -- the worked example
