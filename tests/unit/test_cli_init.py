@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import re
+import tomllib
 
 import pytest
 from click.testing import CliRunner
@@ -12,11 +14,13 @@ from honcho.environ import parse_procfile
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.section import settings_of
 from rlm.settings.sources import parse_dotenv
-from tests import init_files
+from rlm.settings.template import first_files
 
 FILES = [".env.example", "Procfile", "rlm.toml"]
-TEXTS = {name: (init_files.FOLDER / name).read_text(encoding="utf-8") for name in FILES}
+TEXTS = first_files()
 
 
 @pytest.fixture
@@ -81,6 +85,32 @@ def test_force_asks_before_it_overwrites(place):
     assert (place / "rlm.toml").read_text() == TEXTS["rlm.toml"]
 
 
+class CtrlC(io.RawIOBase):
+    """A terminal at which somebody presses Ctrl-C."""
+
+    def readable(self):
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, _buffer):
+        """Be interrupted."""
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_at_the_question_is_an_interruption(place):
+    """Not a no: the exit code is that of any command that is interrupted, and what is there stays."""
+    # Given a file of somebody's own
+    (place / "rlm.toml").write_text("# mine\n")
+
+    # When they press Ctrl-C at the question
+    done = CliRunner().invoke(rlm, ("init", "--force"), input=io.BufferedReader(CtrlC()))
+
+    # Then the command was interrupted
+    assert done.exit_code == 130
+    assert done.stderr.endswith("Nothing was written.\n")
+    assert (place / "rlm.toml").read_text() == "# mine\n"
+
+
 def test_a_dry_run_writes_nothing(place):
     """What would be written is printed, on stdout alone."""
     done = run("init", "new", "--dry-run")
@@ -90,6 +120,14 @@ def test_a_dry_run_writes_nothing(place):
     assert "new/rlm.toml would be written" in done.stderr
 
 
+def test_another_directory_is_made(place):
+    """And the person is told to go there."""
+    said = run("init", "a/b c").stdout
+
+    assert sorted(path.name for path in (place / "a" / "b c").iterdir()) == FILES
+    assert "cd 'a/b c'" in said
+
+
 def test_a_directory_that_cannot_be_written_is_told(place):
     """In a sentence, exit 1."""
     (place / "file").write_text("")
@@ -97,10 +135,16 @@ def test_a_directory_that_cannot_be_written_is_told(place):
     assert "choose another DIRECTORY" in run("init", "file/below", code=1).stderr
 
 
-def test_the_files_are_made_of_the_settings():
-    """`uv run python -m tests.init_files` makes them anew."""
-    assert init_files.texts() == TEXTS
-    assert sorted(path.name for path in init_files.FOLDER.iterdir()) == FILES
+def test_the_template_has_every_setting():
+    """Commented out with its default, or explained above the types; taken at its word, it still loads."""
+    # The template, and the same with every default no comment any more
+    text = TEXTS["rlm.toml"]
+    bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
+
+    for name, section in SECTIONS.items():
+        assert set(tomllib.loads(bold)[name]) == set(settings_of(section))
+    for table in (TypeSettings, EndpointSettings, BudgetSettings):
+        assert all(f"#   {key}: " in text for key in settings_of(table))
 
 
 def test_the_template_taken_at_its_word_is_the_default(tmp_path):
