@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 
 import pytest
@@ -152,19 +151,18 @@ def test_show_makes_text_of_what_is_not_json(inst, item, reason, expected):
     assert set(inst.json("failed", "show", handle)["item"]) == {"base64"}
 
 
-def test_show_and_retry_say_what_is_left_of_an_item_that_was_too_large(inst):
-    """Its beginning, its size, its SHA-256; a retry is refused with what to do, and the letter stays."""
-    raw = b"\x1b[2J" + b"x" * 50_000
-    handle = letter(inst, raw, Reason.TOO_LARGE)
+def test_show_and_retry_say_where_an_item_is_that_was_too_large(inst):
+    """The letter has no item; a retry is refused, and it stays."""
+    inst.push(b"x" * 70_000)
+    inst.start_run()
+    (handle,) = ids(inst)
 
     shown = inst.rlm("failed", "show", handle).stdout
     refused = inst.rlm("failed", "retry", handle, code=1).stderr
 
-    sha256 = hashlib.sha256(raw).hexdigest()
-    assert f"item: the first 4,096 of 50,004 bytes, SHA-256 of all {sha256}: \\u001b[2Jxxx" in shown
-    item = inst.json("failed", "show", handle)["item"]
-    assert (item["truncated"], item["bytes"], item["sha256"]) == (True, 50_004, sha256)
-    assert "only the beginning of its item; push the item again" in " ".join(refused.split())
+    assert "aside: " in shown
+    assert "item: null" in shown
+    assert "its item was moved aside unread" in " ".join(refused.split())
     assert ids(inst) == [handle]
 
 
