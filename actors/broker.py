@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from queue import Empty, PriorityQueue
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,7 +21,7 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
-from actors.messages import QUEUE, fits, read_message, read_newer
+from actors.messages import QUEUE, fits, read_message
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import translated
@@ -82,8 +82,6 @@ class WakingBroker(RedisBroker):
         self.stopping = threading.Event()
         self.held: set[int] = set()
         self.dropped = Bounded(_QUIET_SECONDS)
-        #: Whether a version with this schema has worked here: its messages are left to it, others are dropped.
-        self.has_worked: Callable[[int], bool] = lambda _schema: False
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue without its delay queue: nothing is ever delayed, and one consumer fewer polls."""
@@ -94,7 +92,6 @@ class WakingBroker(RedisBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WakefulConsumer:  # noqa: ARG002  # dramatiq's signature
         """Return a consumer that sleeps until `wake` if there are no messages or no lane is free."""
-        self.put_back_left()
         self.wake()  # the first fetch does not sleep
         return WakefulConsumer(self, prefetch)
 
@@ -135,27 +132,6 @@ class WakingBroker(RedisBroker):
         """Delete this worker's unacknowledged messages; after a StoreError it is unknown whether they were deleted."""
         with translated(self.client):
             self._deletion(self.broker_id).execute()
-
-    def leave(self, message_id: str) -> None:
-        """Put a fetched message aside for workers of a newer version, which put it back when they start to consume.
-
-        Raises:
-            StoreError: it is not known whether it was put aside; otherwise it is deleted when this worker ends.
-        """
-        with translated(self.client):
-            pipeline = self.client.pipeline(transaction=True)
-            pipeline.srem(self._acks(self.broker_id), message_id)
-            pipeline.rpush(self._left(), message_id)
-            pipeline.execute()
-
-    def put_back_left(self) -> None:
-        """Put back the messages that other workers have put aside: this worker may be able to read them."""
-        with suppress(redis.RedisError):  # the next worker that starts to consume does it
-            for _ in range(self.client.llen(self._left())):
-                self.client.rpoplpush(self._left(), f"{self.namespace}:{QUEUE}")
-
-    def _left(self) -> str:
-        return f"{self.namespace}:{QUEUE}.newer"
 
     def _deletion(self, broker_id: str) -> Any:
         ids = cast("set[bytes]", self.client.smembers(self._acks(broker_id)))
@@ -216,8 +192,7 @@ class WakefulConsumer(Consumer):
         data = self._fetched.popleft()
         message = read_message(data)
         if message is None or not self._is_ours(message):
-            if not self._leave(data):
-                self._drop()
+            self._drop()
             return None
         proxy = MessageProxy(message)
         self._broker.held.add(id(proxy))
@@ -226,15 +201,6 @@ class WakefulConsumer(Consumer):
     def _is_ours(self, message: Message[Any]) -> bool:
         actor = self._broker.actors.get(message.actor_name)
         return actor is not None and fits(actor.fn, message.args)
-
-    def _leave(self, data: bytes | None) -> bool:
-        """Put a message of a newer version aside for its workers; return whether it was one."""
-        message_id, schema = read_newer(data)
-        with suppress(StoreError):  # dropping it does no harm: a message only wakes
-            if message_id and self._broker.has_worked(schema):
-                self._broker.leave(message_id)
-                return True
-        return False
 
     def _drop(self) -> None:
         """Skip a message. It stays fetched until no other is, because another message may have the same id."""

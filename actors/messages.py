@@ -1,8 +1,7 @@
 """The two thin actors, and the messages of their queue, which name a run but no event.
 
 `dispatch_events` makes a lane take turns while calls are released, `record_leftovers` closes a run. Anyone with access
-to Redis may have written other messages; they are ignored. A version whose messages this one cannot read puts its
-schema (rlm/__init__.py) into the option `schema`.
+to Redis may have written other messages; they are ignored.
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ from functools import cache
 from typing import Any, get_type_hints
 
 import dramatiq
-import msgspec
 from dramatiq import Message
 from dramatiq.errors import DecodeError
-
-from rlm import SCHEMA
 
 #: The only queue, and the names of the actors.
 QUEUE = "rlm"
@@ -52,26 +48,6 @@ def read_message(data: bytes | None) -> Message[Any] | None:
     except DecodeError:
         return None
     return message if _is_ours(message) else None
-
-
-def read_newer(data: bytes | None) -> tuple[str, int]:
-    """Return the id and schema of a message whose schema is above this version's; else empty and 0."""
-    try:
-        found = msgspec.json.decode(data or b"", type=_Newer).options
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "", 0
-    return (found.redis_message_id, found.schema) if found.schema > SCHEMA else ("", 0)
-
-
-class _Options(msgspec.Struct):
-    redis_message_id: str
-    schema: int
-
-
-class _Newer(msgspec.Struct):
-    """The part that messages of all versions have in common."""
-
-    options: _Options
 
 
 def _is_ours(message: Message[Any]) -> bool:

@@ -112,7 +112,6 @@ class WorkerProcess:
         self._overdue = self._lanes.overdue = OverdueWatch(store, patience, on_closed=ended, wake=self._wakeup.wake)
         self._broker = WakingBroker(store)
         self._broker.broker_id = worker_id
-        self._broker.has_worked = store.leases.has_worked
         declare(self._broker, DISPATCH, self._lanes.carry)
         declare(self._broker, LEFTOVERS, self._close)
         threads = self._settings.workers.threads

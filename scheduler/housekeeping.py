@@ -5,9 +5,8 @@ deep drain forbids that, because the server forks for it, which holds up calls. 
 bounds of Redis to the archive. The janitor removes what processes left in Redis when they died. An open run needs
 neither: leases expire, and other workers continue.
 
-Lost hosts are reported during a run too: once when a host is lost, and once when it is back. A host is lost if none of
-its supervisors and schedulers was heard from within the lifetime of a heartbeat, and one did not sign off. By then the
-other hosts have its share of the workers (rlm/processes/sharing.py).
+A supervisor that died is reported during a run too. By then the other hosts have its share of the workers
+(rlm/processes/sharing.py).
 
 Archivist and janitor raise FencedError if another scheduler leads, because it may have a run open. They log errors of
 Redis.
@@ -16,20 +15,18 @@ Redis.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 from actors.broker import WakingBroker
 from rlm import telemetry
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock, timestamp
+from rlm.core.documents import Record
 from rlm.core.errors import ArchiveError, FencedError, StoreError, StoreGarbledError
-from rlm.core.text import span
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
@@ -47,8 +44,6 @@ LOOK_SECONDS = 5.0
 ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
 #: The most processes to clean up after at one look, so that no run waits for it.
 MOST_AT_ONCE = 50
-#: Seconds after which a lost host is forgotten.
-FORGET_SECONDS = 86_400.0
 
 log = logging.getLogger(__name__)
 
@@ -61,23 +56,23 @@ class Housekeeper:
         self._janitor = Janitor(store, broker, leader)
         self._store = store
 
-    def see_to(self, closed: Iterable[Mapping[str, Any]], patience_seconds: float = 0.0) -> bool:
+    def see_to(self, closed: Iterable[Record], patience_seconds: float = 0.0) -> bool:
         """Do the steps after `closed` runs, unless `look_over` has noted that they are done.
 
         Return False if another process closed one overdue within the last `patience_seconds`: it may be at them.
         """
         for record in closed:
-            if record["run_id"] == self._store.leases.last_end():
+            if record.run_id == self._store.leases.last_end():
                 continue
             with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
-                age_seconds = self._store.now() - timestamp(record["finished_at"]) if record.get("overdue") else -1
+                age_seconds = self._store.now() - timestamp(record.finished_at) if record.overdue else -1
                 if 0 <= age_seconds < patience_seconds:
                     return False
                 telemetry.run_ended(self._store.settings, None, record)
                 self.after_run(record)
         return True
 
-    def after_run(self, record: Mapping[str, Any] | None) -> None:
+    def after_run(self, record: Record | None) -> None:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
@@ -195,9 +190,6 @@ class Janitor:
         return self._grace_seconds if role is Role.WORKER else HEARTBEAT_TTL_SECONDS
 
     def _forget(self, role: Role, process_id: str) -> None:
-        if role is Role.SUPERVISOR and unheard(self._store, [process_id]):
-            report_lost(self._store, host_of(process_id))  # it stays registered, so that its host can be named
-            return
         if role is not Role.WORKER and self._is_restored(self._missed[role, process_id]):
             self._store.processes.forget(role, process_id)
             told = "The %s %s has not been heard from since Redis came back with another state; it may have signed off"
@@ -220,51 +212,18 @@ class Janitor:
         return renewal is not None and self._store.now() - renewal.at <= not_heard_seconds
 
 
-def unheard(store: Store, missing: Iterable[str]) -> set[str]:
-    """Return the hosts of `missing` processes on which no supervisor and no scheduler is alive."""
-    hosts = {host_of(one) for one in missing}
-    if not hosts:
-        return set()
-    return hosts - {one.host for role in (Role.SUPERVISOR, Role.SCHEDULER) for one in store.processes.alive(role)}
-
-
-def report_lost(store: Store, host: str) -> None:
-    """Log a lost host and raise the alarm, unless that has been done."""
-    if store.hosts.lose(host):
-        told = "Host %s is lost: nothing is heard from it, and it did not sign off; the others have its share"
-        extra = alarm(Alarm.HOST_LOST, "lose_host", host=host)
-        log.warning(told, host, extra=extra)
-
-
-class HostWatch:
-    """Follows the hosts of an installation for one scheduler."""
+class SupervisorWatch:
+    """Follows the supervisors of an installation for one scheduler."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._peers = Peers(store)
-        self._began_at = system_clock.monotonic()
-        self._lost = True  #: some hosts may be lost
 
     def look(self, *, aloud: bool) -> bool:
-        """Note who lives; if `aloud`, report hosts that are lost or back. Return whether there are other hosts."""
+        """Note who lives; if `aloud`, report those that died. Return whether there are other hosts."""
         found = self._peers.look()
-        living = {one.host for one in self._peers.living}
-        missing = [name for name, one in found.items() if one is None]
-        if aloud and (missing or self._lost) and system_clock.monotonic() - self._began_at > HEARTBEAT_TTL_SECONDS:
-            silent = unheard(self._store, missing)
-            for host in sorted(silent - living):
-                report_lost(self._store, host)
-            self._see_back(silent)
-        # A silent host counts while it is registered, so that it is reported as soon as it no longer is.
-        return bool((living | {one.host for one in found.values() if one}) - {self._store.settings.host_name})
-
-    def _see_back(self, silent: set[str]) -> None:
-        """Forget lost hosts that are back, and those that were lost for `FORGET_SECONDS`."""
-        for host, seconds in self._store.hosts.lost().items():
-            if host not in silent:
-                self._store.hosts.forget(host)
-                log.info("Host %s is back, after %s", host, span(seconds), extra={"action": "find_host"})
-            elif seconds > FORGET_SECONDS:
-                self._store.hosts.forget(host)
-                log.info("Host %s has been lost for a day, and is forgotten", host, extra={"action": "forget_host"})
-        self._lost = bool(self._store.hosts.lost())
+        for name in self._peers.died if aloud else ():
+            report_death(self._store, Role.SUPERVISOR, name)
+        # A silent host counts while its entry lasts, so that its death is reported as soon as it does not.
+        hosts = {one.host for one in (*self._peers.living, *filter(None, found.values()))}
+        return bool(hosts - {self._store.settings.host_name})

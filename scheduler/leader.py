@@ -7,7 +7,6 @@ import os
 import secrets
 import zlib
 
-from rlm import SCHEMA
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError
 from rlm.core.run import Run
@@ -27,18 +26,11 @@ MOST_ASKS = 100
 #: Seconds for which an outage counts as recent after Redis has answered again.
 LATELY_SECONDS = HEARTBEAT_TTL_SECONDS
 
-#: The consequence if a newer version has conducted.
-BARRED = "this one cannot continue with what it left, so it does not conduct"
-
 log = logging.getLogger(__name__)
 
 
 class Leader:
-    """One process's claim to lead. `token` is 0 while another process, the `holder`, has the lease.
-
-    `newer` is the version of processes with a higher schema than this one; empty if there are none. `barred`: such a
-    scheduler has conducted, and this one may not continue what it left.
-    """
+    """One process's claim to lead. `token` is 0 while another process, the `holder`, has the lease."""
 
     def __init__(self, leases: Leases, host: str) -> None:
         self._leases = leases
@@ -47,8 +39,7 @@ class Leader:
         self._space = f"{zlib.crc32(space.encode()):08x}" if space else ""
         self.owner = f"{host}:{os.getpid()}:{self._space}{secrets.token_hex(4)}"
         self.token = 0
-        self.holder = self._told = self.newer = ""
-        self.barred = False
+        self.holder = self._told = ""
         self._renewed_at, self._renewed_for = float("-inf"), 0.0
 
     def campaign(self, seconds: float = LEASE_SECONDS) -> bool:
@@ -58,11 +49,10 @@ class Leader:
             return True
         before = self.token
         standing = self._leases.contend(self.owner, seconds)
-        if not standing.barred and self._is_dead(standing.holder) and self._leases.release(standing.holder):
+        if self._is_dead(standing.holder) and self._leases.release(standing.holder):
             standing = self._leases.contend(self.owner, seconds)
-        self.token, self.holder, self.barred = standing.token, standing.holder, standing.barred
+        self.token, self.holder = standing
         self._renewed_at, self._renewed_for = now, seconds
-        self._tell_newer(standing.newer)
         if self.token and not before:
             self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
@@ -74,12 +64,9 @@ class Leader:
         return is_near and has_died(holder, self.owner.partition(":")[0])
 
     def prolong(self) -> bool:
-        """Extend the lease while idle, without learning of newer versions.
-
-        Return whether it was ours without a break; if not, `campaign` finds out who leads.
-        """
+        """Extend the lease while idle; return whether it was ours without a break; else `campaign` says whose."""
         began = system_clock.monotonic()
-        if self._leases.acquire(self.owner, LEASE_SECONDS) == self.token:
+        if self._leases.contend(self.owner, LEASE_SECONDS).token == self.token:
             self._renewed_at, self._renewed_for = began, LEASE_SECONDS
             return True
         self.token = 0
@@ -94,14 +81,6 @@ class Leader:
         told = "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s"
         extra = {"action": "stand_by"}
         log.info(told, self.owner, host, process.partition(":")[0], extra=extra)
-
-    def _tell_newer(self, newer: str) -> None:
-        """Log that a newer version works here, whenever that version changes."""
-        if newer and newer != self.newer:
-            told = "rlm %s works here, whose schema is above that of this scheduler (%d): %s; upgrade this host"
-            then = BARRED if self.barred else "what this one cannot read is left alone, and nothing is repaired"
-            log.warning(told, newer, SCHEMA, then, extra={"action": "meet_newer"})
-        self.newer = newer
 
     def keep(self, turn_seconds: float | None = None) -> None:
         """Extend the lease if that is due; only briefly if the next call follows within `turn_seconds`.

@@ -9,11 +9,11 @@ import logging
 import os
 import threading
 from functools import partial
-from typing import Any
 
 from actors.broker import WakingBroker
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
+from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import Run, State, Trigger
 from rlm.delivery.run_end import OverdueWatch
@@ -22,8 +22,8 @@ from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.housekeeping import HostWatch, Housekeeper
-from scheduler.leader import BARRED, LEASE_SECONDS, Duty, Leader
+from scheduler.housekeeping import Housekeeper, SupervisorWatch
+from scheduler.leader import LEASE_SECONDS, Duty, Leader
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
 
@@ -57,7 +57,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
-    changes, watch = ChangeTeller(store), HostWatch(store)
+    changes, watch = ChangeTeller(store), SupervisorWatch(store)
     said_at, others = float("-inf"), False
     while True:
         try:
@@ -104,8 +104,6 @@ class HandConductor(Office):
         """
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
-            if self._leader.barred:
-                raise RunError(f"rlm {self._leader.newer} has conducted here: {BARRED}. Upgrade this host.")
             if system_clock.monotonic() > until or self._duty.stopping:
                 holder = self._store.leases.holder()
                 raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")
@@ -131,14 +129,14 @@ class HandConductor(Office):
             log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
             self._conduct(run)
 
-    def conduct(self) -> dict[str, Any] | None:
+    def conduct(self) -> Record | None:
         """Open a run now and conduct it to its record; return the record."""
         self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         if (run := self._store.runs.current()) is None or run.id != self.run_id:
             return self._store.runs.record(self.run_id)
         return self._conduct(run)
 
-    def _conduct(self, run: Run) -> dict[str, Any] | None:
+    def _conduct(self, run: Run) -> Record | None:
         record = self._conductor.conduct(run)
         try:
             self._housekeeper.after_run(record)
@@ -146,7 +144,7 @@ class HandConductor(Office):
             log.info("Nothing is cleaned up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
-    def close_open(self, run_id: str) -> dict[str, Any] | None:
+    def close_open(self, run_id: str) -> Record | None:
         """Close that run now, if it is open: calls in flight are awaited, the rest becomes leftovers."""
         run = self._store.runs.current()
         if run is None or run.id != run_id:
@@ -183,8 +181,6 @@ class Standby:
     def step(self, *, woken: bool) -> None:
         """After a wake-up look for an open run; close an overdue one."""
         self._redis.watch()
-        if self._leader.barred:
-            return  # it may not close a run of a newer version
         now = system_clock.monotonic()
         if woken or now - self._looked_at >= RUN_SECONDS:
             self._looked_at = now

@@ -145,10 +145,7 @@ class RedisWatch:
 
 
 class Mender:
-    """Repairs what `inspect` finds. A lost window fails closed: its endpoint is held before the key is removed.
-
-    If a newer version works here it repairs nothing: what looks damaged may have been written by that version.
-    """
+    """Repairs what `inspect` finds. A lost window fails closed: its endpoint is held before the key is removed."""
 
     def __init__(self, store: Store, leader: Leader) -> None:
         self._store = store
@@ -195,8 +192,6 @@ class Mender:
     def look(self, *, deep: bool = False, records: bool = False) -> None:
         """Repair what can be read quickly; with `deep` also entries of large lists, with `records` also run records."""
         self._looked_at = system_clock.monotonic()
-        if self._leader.newer:
-            return
         flaws = inspect(self._store, deep=deep, records=records)
         self.took_seconds = system_clock.monotonic() - self._looked_at
         for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first

@@ -252,8 +252,7 @@ class ReleaseLoop:
         if void and sum(one.inflight for one in counts.values()) < self._lanes:  # else they waited for a lane
             self._watch.note_void(void, views)
             log.warning("Not made in time: %s", counted(len(void), "released call"), extra={"action": "void", **extra})
-        if not self._leader.newer:  # which may know how to send what no lane of this version can
-            recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
+        recovery.condemn_unsound(self._leader.token, self._run.id, self._names)
         recovery.promote([name for name, count in counts.items() if count.backoff], now_us)
         if system_clock.monotonic() < self._settling_until:
             return

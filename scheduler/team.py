@@ -13,12 +13,11 @@ from rlm.core.endpoint import Limited
 from rlm.core.text import counted, of_another_configuration
 from rlm.core.window import WindowState
 from rlm.ledger import Store
-from rlm.ledger.claims import host_of
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.ledger.ways import HostWays, cut_off, shade
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait
 from rlm.processes.sharing import LISTENING_SECONDS, room
-from scheduler.housekeeping import report_death, report_lost, unheard
+from scheduler.housekeeping import report_death
 from scheduler.leader import Duty
 
 #: A supervisor whose last announcement is older is not counted on, seconds: the interval is `HEARTBEAT_SECONDS`.
@@ -129,21 +128,17 @@ class TeamWatch:
             self._tell(f"wants {counted(wanted, 'worker')}, {what}", {"wanted": wanted})
         if not supervised:
             return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
-        most = room(supervisors, self._store.hosts.idle())
-        if most is not None and most < wanted:
-            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm supervisor list`"
+        most = room(supervisors, cut_off(self._store.ways.look()))
+        if most < wanted:
+            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`"
         return "those missing are not up yet: check whether their supervisor is alive, and its log"
 
     def _look_for_the_dead(self) -> None:
         """Raise the alarm for dead supervisors, instead of the one for missing workers."""
         if not self._told and (dead := self._store.processes.missing(Role.SUPERVISOR)):
             self._told = True
-            lost = unheard(self._store, dead)
-            for host in lost:
-                report_lost(self._store, host)
             for one in dead:
-                if host_of(one) not in lost:
-                    report_death(self._store, Role.SUPERVISOR, one)
+                report_death(self._store, Role.SUPERVISOR, one)
 
     def _tell(self, what: str, counts: dict[str, float]) -> None:
         if not self._told:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from rlm.admin.hosts import NO_HOST
 from rlm.core.run import State
 from rlm.core.text import safe_line
 from rlm.ledger import Store
@@ -87,10 +86,7 @@ def nobody_sends(
     supervisors = there.living(Role.SUPERVISOR)
     if not supervisors:
         return NO_SUPERVISOR
-    if all(_differs(one, revision) for one in supervisors):
-        return _STRANGERS
-    drains = store.hosts.drains()
-    return NO_HOST if all(one.host in drains for one in supervisors) else ""
+    return _STRANGERS if all(_differs(one, revision) for one in supervisors) else ""
 
 
 def nobody_does(store: Store) -> str:

@@ -34,9 +34,9 @@ _LONGEST_WHO = 200
 #: The reason if no host can call an endpoint.
 NO_HOST_REACHES_IT = "no host reaches it"
 #: Fields that a picture of a window needs and a list of endpoints does not show.
-_DRAWN_ONLY = frozenset({"allowed", "window", "refused"})
+_DRAWN_ONLY = frozenset({"allowed", "window"})
 #: Fields that a list of endpoints shows and the status of a run does not.
-_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window", "refused"})
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window"})
 #: The most calls of a window to draw, the newest: more cannot be told apart.
 _MOST_DRAWN = 1000
 
@@ -115,14 +115,12 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
-        refused = health[one.name].refusals  # refused calls within its limit: the newest, and how many
         counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
         found[one.name] = {
             "types": _types(store, one),
             "used": len(counting),
             "allowed": rule.amount,
             "window": {"period_seconds": rule.seconds, "ages_seconds": counting[:_MOST_DRAWN]},
-            "refused": refused and {"at": isoformat(refused.at), "calls": refused.calls, "nth": refused.nth},
             "since": _since(views[one.name], health[one.name]),
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(one, views, health[one.name]),
@@ -131,7 +129,7 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
 
 
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
-    """Return the newest `number` changes, newest first, as `rlm endpoint changes` prints them.
+    """Return the newest `number` changes, newest first.
 
     The first publication of a file's limit is recorded, but is not a change.
     """
@@ -212,7 +210,6 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
         left[Circuit.PAUSED] = view.paused_seconds
     return {
         "health": circuit,
-        "circuit": circuit.former,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
         "circuit_reason": reason_of(circuit, view, health),
         "paused_by": health.paused_by if paused else None,

@@ -1,88 +1,20 @@
-"""The hosts: the state of each, processes of an older version, and an operator's orders for a host."""
+"""The hosts, and the state of each."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from rlm import SCHEMA
-from rlm.admin.endpoints import check_reason
 from rlm.core.clock import isoformat
-from rlm.core.errors import NoSuchHostError
 from rlm.core.tally import MOST_NAMED
-from rlm.core.text import named, safe_line, span
+from rlm.core.text import named, safe_line
 from rlm.ledger import Store
 from rlm.ledger.claims import host_of
-from rlm.ledger.hosts import DrainOrder, idle_of
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
 from rlm.processes.sharing import divide
-
-#: How to bring a process up to date.
-_REMEDIES = {
-    Role.SCHEDULER: (
-        "restart the scheduler: a standby takes an open run over; without a standby, restart it between two runs"
-    ),
-    Role.SUPERVISOR: "restart the supervisor: its workers finish their calls first",
-    Role.WORKER: "restart the worker, or the supervisor that started it",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """A process that is behind, and why."""
-
-    role: Role
-    process: Process
-    why: str
-
-    @property
-    def remedy(self) -> str:
-        """How to update it without a loss."""
-        return _REMEDIES[self.role]
-
-
-def behind(living: Mapping[Role, Sequence[Process]], leader: str | None, read_here: str) -> list[Behind]:
-    """Return the `living` processes that are behind.
-
-    The configuration of the `leader` counts. But a process with the revision `read_here` from the file has already been
-    restarted: then the leader is behind.
-    """
-    every = [(role, one) for role, processes in living.items() for one in processes]
-    newest = max((one for _, one in every), key=_age, default=None)
-    conductor = next((one for _, one in every if one.id == leader), None)
-    found = []
-    for role, one in every:
-        if newest is not None and _age(one) < _age(newest):
-            name = f"an earlier {called(newest.version)}" if one.version == newest.version else called(one.version)
-            found.append(Behind(role, one, f"{name}, where {called(newest.version)} works"))
-        elif conductor is not None and one.revision not in {conductor.revision, read_here}:
-            found.append(Behind(role, one, f"another configuration than that of {conductor.id}, which leads"))
-    return found
-
-
-def newer_than_this(store: Store) -> str:
-    """Return the version with a higher schema than this command's that has worked here; empty if there is none."""
-    schema, version = store.leases.newest()
-    return version if schema > SCHEMA else ""
-
-
-def _age(process: Process) -> tuple[int, list[int]]:
-    """Return a sort key for the age of a version."""
-    return process.schema, [int(number) for number in re.findall(r"\d{1,9}", process.version)]
-
-
-def called(version: str) -> str:
-    """Return the name of a version; the oldest ones do not announce theirs."""
-    return f"rlm {version}" if version else "an older rlm"
-
-
-#: The reason if every host that could take workers is drained.
-NO_HOST = "no host takes workers, because all are drained, so nothing is sent"
 
 
 class HostState(StrEnum):
@@ -90,14 +22,12 @@ class HostState(StrEnum):
 
     READY = "ready"
     UNSUPERVISED = "unsupervised"  #: only a scheduler, or workers started by hand, run there
-    DRAINING = "draining"  #: an operator ordered it to take no share
     CUT_OFF = "cut off"  #: it reaches Redis, but no endpoint that others reach
-    SILENT = "silent"  #: it is missing from the register for now: it is lost, or its entry is
-    LOST = "lost"  #: it is no longer heard from, and did not sign off
+    SILENT = "silent"  #: its supervisor is not heard from, and did not sign off
 
 
 def hosts(store: Store, there: Present | None = None) -> list[dict[str, Any]]:
-    """Return every host that works, stands by or did not sign off, by name, as `rlm supervisor list` prints them."""
+    """Return every host that works, stands by or did not sign off, by name."""
     found = _Found(store, there or present(store))
     return [found.describe(host) for host in sorted(found.names)]
 
@@ -117,20 +47,16 @@ class _Found:
                     continue
                 self._by_host[one.host][role].append(one)
                 self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
-        self._lost = store.hosts.lost()
-        gone = {host_of(one) for one in missing} | set(self._lost)
+        gone = {host_of(one) for one in missing}
         self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
-        self._drains: Mapping[str, DrainOrder] = store.hosts.drains()
         self._ways = store.ways.look()
         self._names: dict[str, list[str]] = defaultdict(list)
         for endpoint in store.settings.endpoints.values():
             self._names[endpoint.window_id].append(endpoint.name)
-        self.names = gone | set(self._by_host) | set(self._drains)
+        self.names = gone | set(self._by_host)
         self._leader = there.holder
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._behind = behind(living, self._leader, store.settings.revision)
-        idle = idle_of(self._ways, self._drains)
-        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], idle, self._ways)
+        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], self._ways)
         workers = [one.id for one in living[Role.WORKER]]
         self._busy = dict(zip(workers, processes.busy(workers), strict=True))
 
@@ -142,16 +68,13 @@ class _Found:
         offers = [one.offer for one in supervisors if one.offer]
         leads = any(one.id == self._leader for one in schedulers)
         silence = self._silences.get(host)
-        if silence is None and host in self._lost:
-            silence = HEARTBEAT_TTL_SECONDS + self._lost[host]
         return {
             "host": host,
             "state": self._state(host),
             "why": self._why(host),
             "unreached": self._unreached(host),
             "labels": {name: value for offer in offers for name, value in offer.labels.items()},
-            "versions": sorted({one.version or "older" for one in every}),
-            "behind": [f"{one.role} {one.process.id}: {one.why}" for one in self._behind if one.process.host == host],
+            "versions": sorted({one.version for one in every if one.version}),
             "capacity": max((one.capacity for one in offers), default=None),
             "share": sum(self._shares[one.id] for one in supervisors),
             "workers": len(workers),
@@ -166,11 +89,9 @@ class _Found:
 
     def _state(self, host: str) -> HostState:
         if host in self._silent:
-            return HostState.LOST if host in self._lost else HostState.SILENT
+            return HostState.SILENT
         if self._is_cut_off(host):
             return HostState.CUT_OFF
-        if host in self._drains:
-            return HostState.DRAINING
         return HostState.READY if self._by_host[host][Role.SUPERVISOR] else HostState.UNSUPERVISED
 
     def _is_cut_off(self, host: str) -> bool:
@@ -186,13 +107,8 @@ class _Found:
 
     def _why(self, host: str) -> str | None:
         if host in self._silent:
-            lost = self._lost.get(host)
-            since = "at this moment" if lost is None else f"for {span(HEARTBEAT_TTL_SECONDS + lost)}"
-            return f"its supervisor is not heard from {since}, and did not sign off"
-        order = self._drains.get(host)
-        if order is None or self._is_cut_off(host):
-            return self._why_unreached(host)
-        return f"drained by {order.by} at {isoformat(order.at)}" + (f": {order.reason}" if order.reason else "")
+            return "its supervisor is not heard from, and did not sign off"
+        return self._why_unreached(host)
 
     def _why_unreached(self, host: str) -> str | None:
         unreached = self._unreached(host)
@@ -203,60 +119,8 @@ class _Found:
         return f"it has not reached {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
 
 
-def nobody_takes_workers(entries: Iterable[Mapping[str, Any]]) -> bool:
-    """Return whether some hosts could take workers, but all of those are drained."""
-    able = [one for one in entries if one["capacity"]]
-    return bool(able) and all(one["state"] == HostState.DRAINING for one in able)
-
-
 def hosts_unwell(found: Mapping[str, Any]) -> list[str]:
     """Return in words which hosts of a document are not in service, and why."""
     entries = found.get("hosts", ())  # records, and statuses of older versions, have none
     told = [f"host {one['host']} is {one['state']}: {one['why']}" for one in entries if one["why"]]
-    return [*([NO_HOST] if nobody_takes_workers(entries) else []), *map(safe_line, told)]
-
-
-#: Most hosts to name in a message.
-_MOST_NAMED = 8
-
-
-def drain(store: Store, host: str, by: str, reason: str = "", *, off: bool = False) -> dict[str, Any]:
-    """Give a host no share of the wanted workers; if `off`, give it its share again.
-
-    Its workers finish their calls, and other hosts take its share. The order stays in Redis until it is revoked,
-    whatever is restarted; supervisors see it at once.
-
-    Raises:
-        NoSuchHostError: no such host is known.
-    """
-    entry, reason = _known(store, host), check_reason(reason)
-    store.orders.note(by, "", "undrain_host" if off else "drain_host", host, reason)
-    changed = store.hosts.take_back(host) if off else store.hosts.drain(host, by, reason)
-    store.processes.wake("supervisors")
-    # How many workers the hosts in service can take.
-    left = sum(one["capacity"] or 0 for one in hosts(store) if one["state"] == HostState.READY)
-    return {"host": host, "drained": not off, "changed": changed, "workers": entry["workers"], "left": left}
-
-
-def workers_on(store: Store, host: str) -> int:
-    """Return how many workers are alive on a host."""
-    return sum(one.host == host for one in store.processes.alive(Role.WORKER))
-
-
-def forget(store: Store, host: str, by: str) -> dict[str, Any]:
-    """Remove a lost host from the register until it is back; raise a NoSuchHostError if it is unknown or alive."""
-    entry = _known(store, host)
-    if entry["state"] not in {HostState.LOST, HostState.SILENT}:
-        instead = f"to stop its work, stop its supervisor, or `rlm supervisor drain {host}`"
-        raise NoSuchHostError(f"Host {host} is heard from, so it cannot be forgotten; {instead}.")
-    store.orders.note(by, "", "forget_host", host, "")
-    store.hosts.forget(host)
-    return {"host": host, "forgotten": True}
-
-
-def _known(store: Store, host: str) -> dict[str, Any]:
-    entries = {one["host"]: one for one in hosts(store)}
-    if host not in entries:
-        known = f"known are {named(sorted(entries), _MOST_NAMED)}" if entries else "none is known"
-        raise NoSuchHostError(f"There is no host {host!r}; {known}. `rlm supervisor list` shows them.")
-    return entries[host]
+    return list(map(safe_line, told))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import timestamp
+from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.ways import cut_off
 from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
@@ -73,7 +73,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(supervisors, store.hosts.idle())
+        return sharing.room(supervisors, cut_off(store.ways.look()))
     by_hand = [one for one in store.processes.alive(Role.WORKER) if not one.supervisor]
     able = [one for one in by_hand if one.revision == store.settings.revision and one.state != WorkerState.STOPPING]
     return len(able) or None
@@ -122,51 +122,32 @@ def plan_run(
     return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))
 
 
-class Arrivals(msgspec.Struct, frozen=True):
-    """Events by type that arrive in `seconds`: the mean over `windows` windows, or the number `given` for a type."""
-
-    by_type: Mapping[str, float]
-    seconds: float
-    windows: float = 0.0
-    given: frozenset[str] = frozenset()
-
-    def but(self, given: Mapping[str, int]) -> Arrivals:
-        """Return the same arrivals with the given numbers for some types."""
-        return replace(self, by_type={**self.by_type, **given}, given=self.given | set(given))
-
-    def within(self, seconds: float) -> dict[str, float]:
-        """Return the arrivals in that time, by type."""
-        return {name: number * seconds / self.seconds for name, number in self.by_type.items()}
-
-
-def measured_arrivals(store: Store) -> Arrivals:
-    """Return the events taken per `run.every_seconds` over the last `MEASURED_RUNS` runs."""
-    found = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
+def measured_arrivals(store: Store) -> dict[str, float] | None:
+    """Return the events taken a second over the last `MEASURED_RUNS` runs, by type; None if that is not known."""
+    records = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
     names = [one.name for one in store.settings.event_types]
     every_seconds = store.settings.run.every_seconds
     ticked_at, current = store.schedule.last_tick() or 0.0, store.runs.current()
     # The record of an open run does not exist yet, so its window does not count.
     until = min(ticked_at, current.tick - every_seconds) if current else ticked_at
-    return arrivals_of([one for one in found if one], names, every_seconds, until)
+    return arrivals_of([one for one in records if one], names, every_seconds, until)
 
 
 def arrivals_of(
-    records: Sequence[Mapping[str, Any]], types: Iterable[str], every_seconds: float, until: float = 0.0
-) -> Arrivals:
-    """Return the events taken per `every_seconds`, for each of `types`.
+    records: Sequence[Record], types: Iterable[str], every_seconds: float, until: float = 0.0
+) -> dict[str, float] | None:
+    """Return the events taken a second, for each of `types`; None if the records cover no whole window.
 
     The time counts from the first start to the last, or to the tick at `until` (seconds since 1970) if that is later,
     because a tick with nothing to do leaves no record. The events of the first run do not count: they arrived earlier,
     over an unknown time.
     """
-    unknown = Arrivals(dict.fromkeys(types, 0.0), every_seconds)
     if not records:
-        return unknown
-    starts = [timestamp(one["started_at"]) for one in records]
+        return None
+    starts = [timestamp(record.started_at) for record in records]
     first = min(starts)
-    windows = (max(*starts, until) - first) / every_seconds
-    if round(windows) < 1:
-        return unknown
-    later = [one for start, one in zip(starts, records, strict=True) if start > first]
-    taken = {name: sum(one["by_type"].get(name, {}).get("taken", 0) for one in later) for name in unknown.by_type}
-    return Arrivals({name: number / windows for name, number in taken.items()}, every_seconds, windows)
+    seconds = max(*starts, until) - first
+    if round(seconds / every_seconds) < 1:
+        return None
+    later = [record for start, record in zip(starts, records, strict=True) if start > first]
+    return {name: sum(record.by_type.get(name, TypeCounts()).taken for record in later) / seconds for name in types}

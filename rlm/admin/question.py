@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlm.admin.planning import Arrivals, measured_arrivals, start_seconds
+from rlm.admin.planning import start_seconds
 from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import one_line
@@ -37,8 +37,6 @@ class PlanAsk:
     workers: int | None = None
     told: Sequence[str] = ()
     add: Sequence[str] = ()
-    windows: int | None = None
-    arriving: Sequence[str] = ()
 
     @property
     def command(self) -> str:
@@ -47,8 +45,6 @@ class PlanAsk:
         options += [f"--workers {self.workers}"] if self.workers else []
         options += [f"--set {shlex.quote(one)}" for one in self.told]
         options += [f"--add-endpoint {shlex.quote(one)}" for one in self.add]
-        options += [f"--windows {self.windows}"] if self.windows else []
-        options += [f"--arrivals {shlex.quote(one)}" for one in self.arriving]
         return " ".join(["rlm plan", *options])
 
 
@@ -58,7 +54,6 @@ class Question:
 
     asked: PlanAsk
     counts: Mapping[str, int]
-    arriving: Mapping[str, int]
     settings: Settings
 
     @property
@@ -84,7 +79,6 @@ class PlanAnswer:
 
     forecasts: Sequence[Forecast]
     backlog: Backlog
-    arrivals: Arrivals | None
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of `rlm plan --json`."""
@@ -98,17 +92,14 @@ class PlanAnswer:
 def read_question(settings: Settings, asked: PlanAsk) -> Question:
     """Check a question; raise a BadQuestionError with the faulty `option`, or a ConfigurationError."""
     counts = _numbers("--count", asked.counts, settings)
-    arriving = _numbers("--arrivals", asked.arriving, settings)
     for name in asked.add:
         _check_type("--add-endpoint", name, settings)
-    if arriving and asked.windows is None:
-        raise BadQuestionError("--arrivals needs --windows N: it is what arrives in each of them")
     other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
     if asked.workers and asked.workers > MOST_WORKERS:
         shown = one_line(f"{asked.workers:,}", _SHOWN)
         most = f"workers.max cannot be more than {MOST_WORKERS:,}; ask for 1 to {MOST_WORKERS:,}"
         raise BadQuestionError(f"{shown}: {most}", "--workers")
-    return Question(asked, counts, arriving, other)
+    return Question(asked, counts, other)
 
 
 def _numbers(option: str, texts: Sequence[str], settings: Settings) -> dict[str, int]:
@@ -136,12 +127,10 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 def answer(store: Store, question: Question) -> PlanAnswer:
     """Read the waiting events and the windows, and plan; nothing is taken or changed."""
-    asked = question.asked
     cases, numbers = _cases(store, question, fresh=bool(question.counts)), question.counts
     of_counts = {one.name: numbers.get(one.name, 0) for one in store.settings.event_types}
     found = Backlog.of_counts(of_counts) if numbers else backlog(store)
-    arrivals = measured_arrivals(store).but(question.arriving) if asked.windows else None
-    return PlanAnswer([case.forecast(found, arrivals, asked.windows or 0) for case in cases], found, arrivals)
+    return PlanAnswer([case.forecast(found) for case in cases], found)
 
 
 def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:

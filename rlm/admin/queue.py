@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError
@@ -139,21 +140,47 @@ class Pushed:
             if flaw.type_name and len(faulty.types) < MOST_NAMED:
                 faulty.types[flaw.type_name] = None
 
-    def summary(self, *, would: bool = False) -> str:
-        """Return how many items will, or would, become dead letters, by reason, the most frequent first."""
+    def summary(self) -> str:
+        """Return how many items will become dead letters, by reason, the most frequent first."""
         by_number = sorted(self.faults.items(), key=lambda one: -one[1].items)
         parts = ", ".join(f"{faulty.items:,} {reason} {faulty}" for reason, faulty in by_number)
         letters = "a dead letter" if self.bad == 1 else "dead letters"
-        verb = "would" if would else "will"
-        return f"{self.bad:,} of {counted(self.read, 'item')} {verb} become {letters}: {parts}"
+        return f"{self.bad:,} of {counted(self.read, 'item')} will become {letters}: {parts}"
+
+
+class _Listed(msgspec.Struct):
+    """The part of an event of `rlm queue list --json` that is pushed."""
+
+    item: msgspec.Raw
+
+
+class _List(msgspec.Struct):
+    """The document of `rlm queue list --json`."""
+
+    events: list[_Listed]
 
 
 def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
-    """Yield the lines of a file in constant memory; a line of more than `longest` bytes is cut to `longest` + 1."""
+    """Yield the lines of a file in constant memory; a line of more than `longest` bytes is cut to `longest` + 1.
+
+    The document of `rlm queue list --json` is read as a whole; its lines are the items of its events.
+    """
     while line := file.readline(longest + 1):
+        if line.strip() == b"{":  # no JSON line
+            yield from _items_listed(line + file.read())
+            return
         yield line
         while len(line) > longest and not line.endswith(b"\n"):
             line = file.readline(longest + 1) or b"\n"
+
+
+def _items_listed(document: bytes) -> Iterator[bytes]:
+    try:
+        events = msgspec.json.decode(document, type=_List).events
+    except ValueError:
+        yield from document.splitlines()
+    else:
+        yield from (msgspec.json.format(bytes(one.item), indent=-1) for one in events)
 
 
 def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator[str]:
@@ -176,14 +203,9 @@ def push_lines(store: Store, lines: Iterable[bytes], pushed: Pushed) -> Iterator
     _push(store, chunk, pushed)
 
 
-def is_known_undone(store: Store, error: StoreError) -> bool:
-    """Return whether the `error` of a push shows that Redis took none of its items.
-
-    With `redis.wait_replicas` the refused command may be the wait, which follows the push.
-    """
-    if isinstance(error, StoreGarbledError):
-        return True
-    return isinstance(error, StoreRefusingError | StoreForbiddenError) and not store.settings.redis.wait_replicas
+def is_known_undone(error: StoreError) -> bool:
+    """Return whether the `error` of a push shows that Redis took none of its items."""
+    return isinstance(error, StoreGarbledError | StoreRefusingError | StoreForbiddenError)
 
 
 def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:

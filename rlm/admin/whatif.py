@@ -22,10 +22,10 @@ from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import learned
-from rlm.ledger.reading.backlog import Backlog, backlog
-from rlm.plan import Plan, carried, course_of, look_ahead
+from rlm.ledger.reading.backlog import Backlog
+from rlm.plan import Plan
 from rlm.plan.allocation import Sacrifice, sacrifice
-from rlm.plan.outlook import LongRun, Outlook
+from rlm.plan.outlook import Outlook, look_ahead
 from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.document import OPTION
@@ -42,7 +42,8 @@ class Case(msgspec.Struct, frozen=True):
 
     `gone_seconds` is the time from a run's start to its first call; `added` are hypothetical endpoints; `room` is how
     many workers the hosts take, if known. `lacking` is why a run would come to nothing now, `led_otherwise` that runs
-    use another configuration; both are empty otherwise.
+    use another configuration; both are empty otherwise. `arrivals` are events a second by type, as in the last runs;
+    None if they are not known.
     """
 
     settings: Settings
@@ -56,6 +57,7 @@ class Case(msgspec.Struct, frozen=True):
     lacking: str = ""
     led_otherwise: str = ""
     by_hand: Mapping[str, str] = {}
+    arrivals: Mapping[str, float] | None = None
 
     @property
     def suspect(self) -> list[str]:
@@ -86,25 +88,29 @@ class Case(msgspec.Struct, frozen=True):
             "workers": self.workers,
         }
 
-    def forecast(self, backlog: Backlog, arrivals: planning.Arrivals | None = None, windows: int = 0) -> Forecast:
-        """Plan a run that starts now and, if `windows` are asked for, what becomes of its leftovers in them."""
+    def forecast(self, backlog: Backlog) -> Forecast:
+        """Plan a run that starts now, and look ahead at what becomes of its leftovers."""
         workload = self.workload(backlog.events)
         plan = planning.plan_run(self.settings, workload, self._capacity, gone_seconds=self.gone_seconds)
         left_over = {
             one.name: sacrifice(plan.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
             for one in self.types
         }
-        outlook = self.outlook(backlog, arrivals, windows) if arrivals else None
-        return Forecast(self, plan, left_over, outlook, backlog.run.id if backlog.run else None)
+        return Forecast(self, plan, left_over, self._outlook(plan), backlog.run.id if backlog.run else None)
 
-    def outlook(self, backlog: Backlog, arrivals: planning.Arrivals, number: int) -> Outlook:
-        """Plan up to `number` runs one after the other."""
-        run, horizon = self.settings.run, planning.horizon_of(self.settings, self.gone_seconds)
-        plan = partial(course_of, capacity=self._capacity, horizon=horizon)
-        carry = partial(carried, seconds=run.every_seconds, guard_seconds=run.guard_seconds)
-        long_run = LongRun.of(self.types, self.suspect, run.every_seconds, run.guard_seconds)
-        arriving = arrivals.within(run.every_seconds)
-        return look_ahead(self.workload(backlog.events), arriving, number, plan, carry, long_run)
+    def _outlook(self, plan: Plan) -> Outlook | None:
+        if self.arrivals is None:
+            return None
+        run = self.settings.run
+        return look_ahead(
+            self.types,
+            {name: part.events for name, part in plan.by_type.items()},
+            {name: part.expected_leftover for name, part in plan.by_type.items()},
+            {name: rate * run.every_seconds for name, rate in self.arrivals.items()},
+            self.suspect,
+            window_seconds=run.every_seconds,
+            guard_seconds=run.guard_seconds,
+        )
 
     def workload(self, events: Mapping[str, int]) -> Workload:
         """Return the workload of this case with these `events` by type."""
@@ -117,7 +123,7 @@ class Case(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The plan of one case, the events left over by type, and the coming windows if they were asked for.
+    """The plan of one case, the events left over by type, and the outlook if it is known what arrives.
 
     `open_run` is the id of an open run, which works on part of the planned events.
     """
@@ -129,19 +135,20 @@ class Forecast:
     open_run: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document of the plan, with the leftovers by priority and the outlook."""
+        """Return the document of the plan, with the leftovers by priority."""
         document = self.plan.as_json() | {
             "start_seconds": round(self.case.gone_seconds, 3),
             "failing": self.case.failing,
             "open_run": self.open_run,
             "lacking": self.case.lacking or None,
             "led_otherwise": self.case.led_otherwise or None,
+            "gone_in_windows": self.outlook and self.outlook.windows,
         }
         for name, part in document["by_type"].items():
             chosen = self.left_over[name]
             part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
             part["carried_over_again"] = chosen.carried
-        return document | (self.outlook.as_json() if self.outlook else {})
+        return document
 
     @property
     def done_seconds(self) -> float:
@@ -165,7 +172,18 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
     windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
     expected, room, lacking = learned(store, types), planning.room_of(store), "" if fresh else nobody_does(store)
     otherwise, by_hand = led_otherwise(store), limits_by_hand(store, all_limited(_endpoints(types)))
-    return Case(store.settings, types, windows, expected, gone_seconds, None, (), room, lacking, otherwise, by_hand)
+    return Case(
+        store.settings,
+        types,
+        windows,
+        expected,
+        gone_seconds,
+        room=room,
+        lacking=lacking,
+        led_otherwise=otherwise,
+        by_hand=by_hand,
+        arrivals=planning.measured_arrivals(store),
+    )
 
 
 def as_it_might_be(
@@ -201,15 +219,8 @@ def as_it_might_be(
         lacking,
         today.led_otherwise,
         limits_by_hand(store, all_limited(_endpoints(types))),
+        today.arrivals,
     )
-
-
-def outlook_now(store: Store, gone_seconds: float, number: int) -> Outlook | None:
-    """Plan the next `number` windows with arrivals as in the last runs; None if no whole window is on record."""
-    arrivals = planning.measured_arrivals(store)
-    if not arrivals.windows:
-        return None
-    return as_it_is(store, gone_seconds, fresh=False).outlook(backlog(store), arrivals, number)
 
 
 def told(settings: Settings) -> dict[str, Any]:

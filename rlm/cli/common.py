@@ -93,7 +93,7 @@ def examples(*lines: str) -> str:
 #: The exit code of each error, most specific first; of any other error it is FAILED.
 _EXIT_CODES = (
     ((errors.ConfigurationError, errors.AmbiguousRunError, errors.BadQuestionError), ExitCode.USAGE),
-    ((errors.NoSuchEndpointError, errors.NoSuchHostError), ExitCode.USAGE),
+    (errors.NoSuchEndpointError, ExitCode.USAGE),
     (errors.InterruptedByHandError, ExitCode.INTERRUPTED),
     ((errors.NoSuchRunError, errors.NoSuchLetterError), ExitCode.NOT_FOUND),
     (errors.FencedError, ExitCode.FAILED),
@@ -135,7 +135,7 @@ def confirm(question: str, done: str = "removed") -> None:
 
 
 def new_server(settings: Settings) -> str:
-    """Return a warning if a command without a configuration is about to create an embedded server, else ''.
+    """Return a warning if a process without a configuration is about to create an embedded server, else ''.
 
     An existing folder needs no warning: its creator was warned, and processes started by a command find it there.
     """
@@ -209,16 +209,18 @@ def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
 
 
 def store_of(config: Path | None) -> AbstractContextManager[Store]:
-    """Load the settings and open their store; start the embedded server if it is configured."""
+    """Load the settings and open their store; an embedded server must run."""
     return opened(settings_of(config))
 
 
 def opened(settings: Settings) -> AbstractContextManager[Store]:
     """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store
+    from rlm.ledger.server import server_there
 
-    tell_new_server(settings)
-    return _answering(open_store(settings), settings)
+    if words := unread_url(settings):
+        say(words)
+    return _answering(open_store(settings, server_there(settings)), settings)
 
 
 def opened_front(settings: Settings, server: Server) -> AbstractContextManager[StoreFront]:
@@ -251,4 +253,5 @@ def _answering(opening: AbstractContextManager[_Front], settings: Settings) -> I
         with waiting_for_redis(settings):
             front = stack.enter_context(opening)
             front.ping()
+        front.require_schema()
         yield front

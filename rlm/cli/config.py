@@ -1,8 +1,7 @@
-"""Setup: `rlm init` writes a first configuration, `rlm config` shows and checks it, `rlm completion`."""
+"""Setup: `rlm init` writes a first configuration, `rlm config` shows and checks it."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import stat
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, settings_of
-from rlm.cli.options import setting_keys, yes_option
+from rlm.cli.options import yes_option
 from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, wants_json, width_of
-from rlm.core.errors import ConfigurationError, UnsafeError
-from rlm.core.files import replace_in, weakness
+from rlm.core.errors import ConfigurationError
+from rlm.core.files import replace_file
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
@@ -39,24 +38,6 @@ directory:
 
 Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
 checks whether it can be used, and `rlm doctor` whether all is well."""
-#: click's own script lets bash expand completions as file names (`endpoints[0]`), and adds a space after `TYPE=`.
-BASH = """\
-_rlm_completion() {
-    local type value
-    COMPREPLY=()
-    while IFS=, read -r type value; do
-        case $type in
-            dir) compopt -o dirnames ;;
-            file) compopt -o default ;;
-            plain)
-                COMPREPLY+=("$value")
-                if [[ $value == *= ]]; then compopt -o nospace; fi
-                ;;
-        esac
-    done < <(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" %(complete_var)s=bash_complete "$1" 2>/dev/null)
-}
-complete -o nosort -F _rlm_completion rlm
-"""
 #: A key, as its table and the rest: `types.X` and `endpoints[0].url`.
 _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(.*)", re.DOTALL)
 
@@ -97,24 +78,12 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
+            path = directory / name
             mode = 0o600 if name == _ENV_EXAMPLE else 0o666  # copies keep this mode, and will hold secrets
-            _write_whole(directory / name, text, mode)
+            replace_file(path, text.encode(), stat.S_IMODE(path.stat().st_mode) if path.exists() else mode)
     except OSError as error:
         where = error.filename or directory.absolute()
         raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
-
-
-def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Write a file atomically; an existing one keeps its mode and the links to it."""
-    if path.is_symlink() and (found := weakness(path)):
-        raise UnsafeError(f"file {path}: {found.what}", found.remedy)
-    path = path.resolve()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        kept = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-        replace_in(directory, path.name, text.encode(), mode, kept)
-    finally:
-        os.close(directory)
 
 
 def _tell(directory: Path, written: Mapping[str, str], kept: list[str], *, dry_run: bool) -> None:
@@ -150,7 +119,7 @@ def config() -> None:
     name="show",
     group=config,
 )
-@click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=setting_keys)
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
 def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
     """Show every setting, its value, and where the value comes from.
 
@@ -232,30 +201,3 @@ def check(config: Path | None) -> None:
     show_words(f"{styled('ok', 'ok')}  {what} can be used: {facts}. Revision {settings.revision}.")
     if settings.source is None:
         show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
-
-
-@command(
-    "echo 'eval \"$(rlm completion bash)\"' >> ~/.bashrc",
-    "echo 'eval \"$(rlm completion zsh)\"' >> ~/.zshrc",
-    "rlm completion fish > ~/.config/fish/completions/rlm.fish",
-    prints_data=False,
-)
-@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(("bash", "zsh", "fish")))
-def completion(config: Path | None, shell: str) -> None:
-    """Print the script that completes commands, options and names in a shell.
-
-    Names are those of runs, types, endpoints, budgets, dead letters and settings at the time of completion. If the
-    store cannot be reached, nothing in it is completed; no server is started for it.
-
-    Install the script as in the examples below, then open a new shell. With zsh the line belongs after `compinit`; bash
-    must be 4.4 or later.
-    """
-    from click.shell_completion import ShellComplete, get_completion_class
-
-    from rlm.cli.group import COMPLETE_VARIABLE, rlm  # which imports commands as they are asked for
-
-    if config is not None:
-        settings_of(config)  # it is not used, but a faulty file is reported
-    kind = get_completion_class(shell) or ShellComplete  # click has all three
-    script = kind(rlm, {}, "rlm", COMPLETE_VARIABLE)
-    show((BASH if shell == "bash" else script.source_template) % script.source_vars())

@@ -1,4 +1,4 @@
-"""Checks: the installation (`rlm doctor`), the calls sent (`rlm compliance`), the orders given (`rlm orders`)."""
+"""Checks: the installation (`rlm doctor`), the calls sent (`rlm compliance`)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, command, settings_of, store_of, tell_new_server, waiting_for_redis
-from rlm.cli.options import Duration, number_argument, volatile_option
-from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
+from rlm.cli.common import ExitCode, command, settings_of, store_of, unread_url, waiting_for_redis
+from rlm.cli.options import Duration, volatile_option
+from rlm.cli.printing import print_json, say, show, show_verdict, show_words, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted, safe_line
 
@@ -49,7 +49,8 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     except ConfigurationError as error:
         _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
         raise
-    tell_new_server(settings)
+    if words := unread_url(settings):
+        say(words)
     opening = waiting_for_redis(settings)
     found = _print(examine(settings, allow_volatile=allow_volatile, opening=opening), verbose=verbose)
     failed = [one["name"] for one in found if one["verdict"] == "fail"]
@@ -139,23 +140,3 @@ def compliance(config: Path | None, since: float) -> None:
         show_words(unknown)
     if not found["ok"]:
         raise SystemExit(int(ExitCode.FAILED))
-
-
-@command("rlm orders", "rlm orders 100 --json | jq '.[] | select(.what == \"cancel_run\")'")
-@number_argument
-def orders(config: Path | None, number: int) -> None:
-    """List the last N orders (20) that came over HTTP or are about hosts, newest first: what, by whom, why.
-
-    Each order is recorded before it is carried out. The newest 1000 are kept. Changes of endpoints by other commands
-    are in `rlm endpoint changes`.
-    """
-    from rlm.admin.report import order_list
-
-    with store_of(config) as store:
-        entries = order_list(store, number)
-    print_json(entries)
-    if not entries:
-        show_words("No order was given yet. `rlm web` serves the dashboard, and `rlm supervisor drain` is an order.")
-    else:
-        names = ["at", "by", "address", "what", "about", "reason"]
-        table(names, [[one[name] for name in names] for one in entries], right=())

@@ -1,4 +1,4 @@
-"""`rlm endpoint`: list endpoints and budgets; pause, resume or limit them in the live system; list the changes."""
+"""`rlm endpoint`: list endpoints and budgets; pause, resume or limit them in the live system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import Group, command, store_of
-from rlm.cli.options import Duration, limited_names, number_argument, type_names
+from rlm.cli.options import Duration
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
@@ -28,11 +28,9 @@ def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change a limit."""
 
 
-_names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=limited_names)
-_reason_option = click.option("--reason", metavar="TEXT", default="", help="Why; kept in `rlm endpoint changes`.")
-_type_option = click.option(
-    "--type", "type_name", metavar="TYPE", shell_complete=type_names, help="All endpoints of this type."
-)
+_names_argument = click.argument("names", metavar="[NAME]...", nargs=-1)
+_reason_option = click.option("--reason", metavar="TEXT", default="", help="Why; kept with the change.")
+_type_option = click.option("--type", "type_name", metavar="TYPE", help="All endpoints of this type.")
 
 
 @command(
@@ -133,7 +131,7 @@ def limit_endpoints(
             show_words(f"The limit of {told} was {alike['from']} and {now}.")
     if any(one["from"] != rate for one in changed):
         holds = "It holds" if len(changed) == 1 else "They hold"
-        show_words(f"{holds} until the file's value changes; `rlm endpoint changes` shows who changed what.")
+        show_words(f"{holds} until the file's value changes; `rlm endpoint list` shows who set it.")
 
 
 def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -211,26 +209,3 @@ def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
     calls = [entry["limit"], entry["used"], entry["free"], at, entry["failures"]]
     health = f"{styled(entry['health'], _LOOKS.get(entry['health'], 'warn'))} {health_beside(entry)}".rstrip()
     return [entry["name"], of, *calls, health + told]
-
-
-@command("rlm endpoint changes", "rlm endpoint changes 100 --json", group=endpoint)
-@number_argument
-def changes(config: Path | None, number: int) -> None:
-    """List the last N changes (20), newest first.
-
-    They are changes of limits, pauses and resumes. The newest 1000 are kept. The first publication of the file's limits
-    is not a change.
-    """
-    from rlm.admin.endpoints import changes_made
-
-    with store_of(config) as store:
-        entries = changes_made(store, number)
-    print_json(entries)
-    if not entries:
-        show_words("Nothing was changed yet: limits are as the file has them.")
-    else:
-        names = ["at", "by", "name", "what", "from", "to", "reason"]
-        for one in entries:
-            if one["what"] == "resume":  # what it ended is named as health does; the record has `open` for resting
-                one["from"] = one["from"].replace("open", "resting")
-        table(names, [[one[name] for name in names] for one in entries], right=())

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import CommandError, command, confirm, show_site, store_of, tell_unknown
-from rlm.cli.options import Duration, all_of, deal_flags, number_argument, several, type_names
-from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table
+from rlm.cli.options import Duration, WholeNumber, all_of, deal_flags, several
+from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table, wants_json
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rlm.ledger.reading.waiting import EventFilter
 
 
+#: How many events a page shows.
+SHOWN = 20
 #: Most characters of an answer in the list.
 ANSWER_WIDTH = 80
 _STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
@@ -32,7 +34,7 @@ def _filter(item: str, **options: Any) -> EventFilter:
 
 #: The options that choose events: the arguments of `_filter`.
 event_filter = all_of(
-    several("--type", "types", "TYPE", "Only events of this type.", shell_complete=type_names),
+    several("--type", "types", "TYPE", "Only events of this type."),
     click.option("--wallet", metavar="NAME", default="", help="Only events of this wallet."),
     click.option("--item", metavar="ID", default="", help="Only events of this item."),
     click.option(
@@ -52,25 +54,31 @@ event_filter = all_of(
     "rlm queue list 1000 --json | jq -r '.events[].event_id'",
     name="list",
 )
-@number_argument
+@click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), required=False)
 @event_filter
 @several("--state", "states", "STATE", f"Only events that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
 @click.option("--after", metavar="MARK", help="Continue after this mark, which the previous page printed.")
-def list_events(config: Path | None, number: int, after: str | None, **options: Any) -> None:
-    """List the first N waiting events (20): type by type in their order, then those in items on the audit list.
+def list_events(config: Path | None, number: int | None, after: str | None, **options: Any) -> None:
+    """List the first N waiting events (20; with --json all): type by type, then those in items on the audit list.
 
     They are pending in the open run or left over by the last; in back-off before another attempt; out of attempts in
     this run; retried by hand; or queued in an item. `rlm status` shows what is under way. An option given several times
     matches any of its values. At most 100,000 events are looked at; `--after` continues from there.
+
+    `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled over to there.
     """
-    from rlm.ledger.reading.waiting import Mark, list_waiting
+    from rlm.ledger.reading.waiting import MOST_LOOKED, Mark, list_waiting
 
     wanted = _filter(**options)
     mark = Mark.read(after) if after is not None else None
     if after is not None and mark is None:
         raise click.UsageError(f"--after {after!r}: no page ends there; use the mark that the previous page printed.")
     with store_of(config) as store:
-        found = list_waiting(store, wanted, number, mark)
+        every = number is None and wants_json()
+        found = list_waiting(store, wanted, MOST_LOOKED if every else number or SHOWN, mark)
+        while every and found["next"]:
+            more = list_waiting(store, wanted, MOST_LOOKED, Mark.read(found["next"]))
+            found = {"events": found["events"] + more["events"], "next": more["next"]}
     print_json(found)
     _list(found)
     if not found["events"] and not found["next"]:

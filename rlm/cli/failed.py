@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from rlm.cli.common import ExitCode, Group, command, confirm, show_site, store_of, tell_unknown
-from rlm.cli.options import Since, all_of, deal_flags, endpoint_names, letter_ids, number_argument, several, type_names
+from rlm.cli.options import Since, all_of, deal_flags, number_argument, several
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
@@ -47,9 +47,9 @@ def failed() -> None:
 
 #: The options that choose dead letters: the fields of a `LetterFilter`.
 letter_filter = all_of(
-    several("--type", "types", "TYPE", "Only letters of events of this type.", shell_complete=type_names),
+    several("--type", "types", "TYPE", "Only letters of events of this type."),
     several("--reason", "reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
-    several("--endpoint", "endpoints", "NAME", _CALLED_LAST, shell_complete=endpoint_names),
+    several("--endpoint", "endpoints", "NAME", _CALLED_LAST),
     several("--answer", "answers", "STATUS", "Only letters that this answer caused, such as 'HTTP 500'."),
     click.option("--since", type=Since(), metavar="DURATION", help="Only letters written this long ago at most."),
     click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
@@ -123,7 +123,7 @@ def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     name="show",
     group=failed,
 )
-@click.argument("handle", metavar="[ID]", required=False, shell_complete=letter_ids)
+@click.argument("handle", metavar="[ID]", required=False)
 @letter_filter
 def show_letter(config: Path | None, handle: str | None, **options: Any) -> None:
     """Show one dead letter with its item, or the newest 20 of those that match the options."""
@@ -175,9 +175,7 @@ def _item_text(raw: bytes) -> str:
 
 
 #: The arguments of retry and drop.
-dealt_with = all_of(
-    click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=letter_ids), letter_filter, deal_flags
-)
+dealt_with = all_of(click.argument("ids", nargs=-1, metavar="[ID]..."), letter_filter, deal_flags)
 
 
 @command(

@@ -9,9 +9,9 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import click
 
@@ -20,9 +20,6 @@ from rlm.cli.common import CommandError, ExitCode, Group, examples, exit_code_of
 from rlm.cli.options import DEBUG_OPTION
 from rlm.cli.printing import is_terminal, say, say_error
 from rlm.core.errors import RLMError
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 #: The directory in which RLM's packages are installed.
 _HOME = Path(__file__).parents[2]
@@ -116,9 +113,6 @@ def _masked(words: str) -> str:
     return known().mask(words)
 
 
-#: A shell sets this variable to request completions (`rlm completion`).
-COMPLETE_VARIABLE = "_RLM_COMPLETE"
-
 #: The commands by section of the overview: module of `rlm.cli`, name in it, and summary.
 OVERVIEW = {
     "Try it": {
@@ -128,13 +122,12 @@ OVERVIEW = {
     "Set it up": {
         "init": ("config", "init", "Write a commented configuration to begin with."),
         "config": ("config", "config", "See the configuration and where each value comes from; check it."),
-        "completion": ("config", "completion", "Let a shell complete commands, options and names."),
     },
     "Run it": {
         "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
-        "supervisor": ("supervisor", "supervisor", "Keep the wanted workers alive on this host; see the hosts."),
-        "worker": ("processes", "worker", "Start a worker by hand; list the workers."),
+        "supervisor": ("processes", "supervisor", "Keep the wanted workers alive on this host."),
+        "worker": ("processes", "worker", "Start a worker by hand; list the workers and hosts."),
         "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
     },
     "Watch it": {
@@ -154,7 +147,6 @@ OVERVIEW = {
     "Check it": {
         "doctor": ("doctor", "doctor", "Check the installation; print what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "orders": ("doctor", "orders", "List orders given over HTTP or about hosts: when, by whom."),
         "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }
@@ -182,16 +174,6 @@ class LazyGroup(Group):
             with formatter.section(title):
                 formatter.write_dl([(f"{name:<{width}}", line) for name, (_, _, line) in commands.items()])
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the name of a command without importing any."""
-        from click.shell_completion import CompletionItem
-
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        return [
-            CompletionItem(name, help=line) for name, (_, _, line) in COMMANDS.items() if name.startswith(incomplete)
-        ]
-
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the command line up to the command; `--help` and `--version` are answered here."""
         try:
@@ -205,15 +187,6 @@ class LazyGroup(Group):
         """Run a command inside `orderly`."""
         with orderly(ctx):
             return super().invoke(ctx)
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; if a shell requests completions, print no errors."""
-        if COMPLETE_VARIABLE not in os.environ:
-            return super().main(*args, **extra)
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until this process ends
-        with suppress(Exception):
-            return super().main(*args, **{**extra, "complete_var": COMPLETE_VARIABLE})
-        sys.exit(ExitCode.FAILED)
 
 
 def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:

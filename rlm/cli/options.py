@@ -1,13 +1,10 @@
-"""Options and value types that several commands share, and the names for shell completion."""
+"""Options and value types that several commands share."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterable
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +15,6 @@ from rlm.core.clock import system_clock
 from rlm.core.text import DURATIONS, is_plain, seconds_of, span
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
-    from rlm.settings import Settings
-
     Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
@@ -165,64 +159,3 @@ def interval_option(default: float) -> Callable[[Any], Any]:
         metavar="DURATION",
         help=(f"How often to look.  [default: {default:g}s]"),
     )
-
-
-#: Seconds for the store to answer a completion: a person waits for it.
-_ANSWER_SECONDS = 0.5
-#: Most names to offer.
-_MOST_NAMES = 100
-#: A name that every shell takes as one word and not as an option, like all names that RLM makes. Others may write to
-#: Redis, and a completion is put on the command line unchanged: Enter would run a `$(...)` in it.
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=\[\]-]*")
-
-
-def _completing(names: Callable[[Settings], Iterable[str]]) -> Complete:
-    """Return a completion of the names in the settings or in their store."""
-
-    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-        given = ctx.params.get("ids") or ()  # dead letters already on the command line
-        try:
-            from rlm.settings import load_settings
-
-            found = names(load_settings(ctx.params.get("config")))
-            return [one for one in found if one.startswith(incomplete) and _WORD.fullmatch(one) and one not in given]
-        except Exception:  # noqa: BLE001  # completion must not print an error
-            return []
-
-    return complete
-
-
-def _in_store(names: Callable[[Store], Iterable[str]]) -> Callable[[Settings], Iterable[str]]:
-    """Return a source of names that asks the store, if it answers."""
-
-    def find(settings: Settings) -> Iterable[str]:
-        from rlm.ledger import Store
-        from rlm.ledger.server import running_url
-
-        if (url := running_url(settings)) is not None:
-            with closing(Store(settings, url, answer_seconds=_ANSWER_SECONDS)) as store:
-                yield from islice(names(store), _MOST_NAMES)
-
-    return find
-
-
-def _open_run(store: Store) -> Iterable[str]:
-    run = store.runs.current()
-    return [run.id] if run else []
-
-
-def _letters(store: Store) -> Iterable[str]:
-    from rlm.admin.letters import DeadLetter
-
-    return (DeadLetter.read(raw).id for raw in store.letters.all())
-
-
-run_ids = _completing(_in_store(lambda store: [*_open_run(store), *store.runs.history(_MOST_NAMES)]))
-open_run_id = _completing(_in_store(_open_run))
-letter_ids = _completing(_in_store(_letters))
-limited_names = _completing(lambda settings: [*settings.endpoints, *settings.budgets])
-endpoint_names = _completing(lambda settings: settings.endpoints)
-type_names = _completing(lambda settings: settings.types)
-type_counts = _completing(lambda settings: [f"{name}=" for name in settings.types])
-setting_keys = _completing(lambda settings: [one.key for one in settings.shown])
-setting_values = _completing(lambda settings: [f"{one.key}=" for one in settings.shown])

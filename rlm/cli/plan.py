@@ -9,39 +9,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import command, opened, settings_of
-from rlm.cli.options import WholeNumber, setting_values, several, type_counts, type_names
+from rlm.cli.options import WholeNumber, several
 from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.text import counted, safe_line, sentence, span
 
 if TYPE_CHECKING:
-    from rlm.admin.planning import Arrivals
     from rlm.admin.question import PlanAnswer
     from rlm.admin.whatif import Forecast
     from rlm.plan.allocation import Sacrifice
-    from rlm.plan.outlook import Outlook
 
 _CLOCK = re.compile(r"\b\d+:\d\d\b")
-#: If there are more windows, only so many of the first and so many of the last are shown.
-SHOWN_WINDOWS = (7, 4)
-#: From this number on, arrivals are shown as whole events.
-SHOWN_WHOLE = 100
 _ADDED = "What if a type had one more endpoint? Repeatable."
-_WINDOWS = "How do the leftovers develop over the next N windows?"
-_ARRIVING = "With --windows: N events arrive in a window of today's length; repeatable."
 
 
 @command(
     "rlm plan",
     "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
-    "rlm plan --windows 20 --arrivals REBALANCE_NEEDED=400",
 )
-@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.", shell_complete=type_counts)
+@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.")
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
-@several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.", shell_complete=setting_values)
-@several("--add-endpoint", "add", "TYPE", _ADDED, shell_complete=type_names)
-@click.option("--windows", type=WholeNumber(1, 10_000), metavar="N", help=_WINDOWS)
-@several("--arrivals", "arriving", "TYPE=N", _ARRIVING, shell_complete=type_counts)
+@several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.")
+@several("--add-endpoint", "add", "TYPE", _ADDED)
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
@@ -50,8 +39,8 @@ def plan(*, config: Path | None, **options: Any) -> None:
     or changed. Both need Redis, because the limits in force, and how long calls take, are read there.
 
     --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. An added endpoint has the limit
-    of its type and an open window. --windows plans one window after the other, each with what the one before left over
-    and what arrives meanwhile: as many events as in the last 20 runs, or as many as --arrivals says.
+    of its type and an open window. The last line says when the backlog is gone if as many events arrive in each window
+    as in the last 20 runs.
     """
     from rlm.admin.question import PlanAsk, answer, read_question
     from rlm.core.errors import BadQuestionError
@@ -93,8 +82,8 @@ def _show(answered: PlanAnswer) -> None:
         _compare(today, last)
     else:
         _describe(today)
-    if answered.arrivals:
-        _show_windows(last, answered.arrivals, today if asked else None)
+    if last.events and last.outlook:
+        show_words(last.outlook.sentence)
 
 
 def _describe(found: Forecast) -> None:
@@ -189,73 +178,3 @@ def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
     ]
     again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
     return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"
-
-
-def _show_windows(found: Forecast, arrivals: Arrivals, today: Forecast | None) -> None:
-    """Print how the leftovers develop, and the verdict; with `today` also today's verdict."""
-    outlook = found.outlook
-    if outlook is None or not outlook.windows:
-        return
-    show()
-    every_seconds = found.case.settings.run.every_seconds
-    show_words(f"The next windows, {_arriving(arrivals, sum(outlook.arrivals.values()), every_seconds)}:")
-    show()
-    # All rows up to the first window after which nothing is left over.
-    last = max((number for number, one in enumerate(outlook.windows, start=1) if one.leftover), default=0)
-    rows = []
-    for number, one in enumerate(outlook.windows[: last + 2], start=1):
-        waiting = sum(one.events.values())
-        rows.append([f"{number:,}", f"{waiting:,}", f"{waiting - one.leftover:,}", f"{one.leftover:,}"])
-    headings = ["window", "waiting", "done", "left over"]
-    table(headings, _shortened(rows, *SHOWN_WINDOWS), right=headings)
-    if suspect := found.case.suspect:
-        show()
-        show_words(f"Not counted on in any of them, until a call there is answered well: {', '.join(suspect)}.")
-    if not outlook.drained_in:
-        _show_last(outlook)
-    show()
-    if today is not None and today.outlook:
-        show_words(f"Today: {today.outlook.verdict}.")
-        show_words(f"What if: {outlook.verdict}.")
-    else:
-        show_words(sentence(outlook.verdict))
-
-
-def _show_last(outlook: Outlook) -> None:
-    last = outlook.windows[-1]
-    rows = []
-    for name, left in last.left.items():
-        if last.events[name] or outlook.arrivals.get(name):
-            arriving, growth = _rate(outlook.arrivals.get(name, 0.0)), round(outlook.growth_of(name))
-            done = last.events[name] - left
-            rows.append([name, arriving, f"{done:,}", f"{left:,}", f"{growth:+,}" if growth else "-"])
-    if rows:
-        show()
-        show_words(f"In window {len(outlook.windows):,}, by type:")
-        show()
-        table(["type", "arriving", "done", "left over", "growing by"], rows)
-
-
-def _shortened(rows: list[list[str]], first: int, last: int) -> list[list[str]]:
-    return [*rows[:first], ["..."] * len(rows[0]), *rows[-last:]] if len(rows) > first + last + 1 else rows
-
-
-def _arriving(arrivals: Arrivals, number: float, every_seconds: float) -> str:
-    """Return how many events arrive in each window, and whether that is given or measured."""
-    if not number:
-        known = arrivals.windows or arrivals.given
-        return "with nothing arriving" + ("" if known else " (no whole window is on record yet; see --arrivals)")
-    measured = f"as in the last {counted(round(arrivals.windows), 'window')}"
-    others = any(number for name, number in arrivals.by_type.items() if name not in arrivals.given)
-    sources = measured
-    if arrivals.given:
-        sources = f"{', '.join(sorted(arrivals.given))} as given, the others {measured}" if others else "as given"
-    events = f"{_rate(number)} {'event' if number == 1 else 'events'}"
-    scaled = "" if every_seconds == arrivals.seconds else f", for {every_seconds:g} s instead of {arrivals.seconds:g} s"
-    return f"with {events} arriving in each ({sources}{scaled})"
-
-
-def _rate(number: float) -> str:
-    """Format a number of arrivals, with its fraction unless it is large."""
-    whole = number >= SHOWN_WHOLE or number == int(number)
-    return f"{number:,.0f}" if whole else f"{number:.3g}"

@@ -9,14 +9,14 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
 from rlm.cli.options import WholeNumber, log_format_option, process_options
-from rlm.cli.printing import print_json, short_host, show_words, styled, table
-from rlm.core.errors import ListenError
+from rlm.cli.printing import print_json, short_host, show, show_words, styled, table
+from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
     import socket
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 #: Seconds that `rlm web` waits for an answer of Redis: its users want to know soon if Redis is away.
 _WEB_ANSWER_SECONDS = 2.0
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
+_HOST_KINDS = {"ready": "ok", "unsupervised": "ok", "cut off": "warn", "silent": "warn"}
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 def import_supervisor(settings: Settings) -> None:
     """Import the modules of a supervisor and its workers."""
     needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
-    needed += ["rlm.ledger.embedded.answers", "encodings.idna"]  # otherwise each worker loads them when it connects
+    needed.append("encodings.idna")  # otherwise each worker loads it when it connects
     if settings.sentry_dsn is not None:  # otherwise each worker would load the library
         needed.append("rlm.telemetry.sentry")
     for module in needed:
@@ -115,6 +116,21 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
+@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", prints_data=False)
+@process_options
+def supervisor(config: Path | None, allow_volatile: bool) -> None:
+    """Keep this host's share of the wanted workers alive. TERM lets calls in flight end; a second TERM does not.
+
+    From the first TERM on the other hosts take the share over.
+    """
+    from rlm.processes.alive import AliveFile
+
+    with stop_signals(AliveFile().touch) as stop:
+        settings = settings_of(config)
+        with warm_template(settings) as template:
+            supervise(template, settings, stop, allow_volatile=allow_volatile)
+
+
 @click.group(cls=Group)
 def worker() -> None:
     """Start a worker by hand; list the workers."""
@@ -134,11 +150,15 @@ def start_worker(config: Path | None, allow_volatile: bool) -> None:
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
 def list_workers(config: Path | None) -> None:
-    """List the workers: where and since when they run, and how many events each works on."""
+    """List the workers: where and since when they run, and how many events each works on; the hosts with their shares.
+
+    With --json, the workers alone.
+    """
+    from rlm.admin.hosts import hosts
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
-        entries = worker_list(store)
+        entries, places = worker_list(store), hosts(store)
     print_json(entries)
     if not entries:
         needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
@@ -153,24 +173,42 @@ def list_workers(config: Path | None) -> None:
             entry["host"] = short_host(entry["host"])
         rows = [[entry[name] for name in names] for entry in entries]
         table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
+    if places:
+        show()
+        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard", "labels"]
+        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["labels", "version", "heard"])
+    for one in places:
+        if one["why"]:
+            show_words(f"{one['host']}: {one['why']}.")
+
+
+def _host_row(entry: dict[str, Any]) -> list[object]:
+    heard, versions = entry["heard_seconds"], ", ".join(entry["versions"])
+    return [
+        short_host(entry["host"]),
+        styled(entry["state"], _HOST_KINDS[entry["state"]]),
+        entry["capacity"],
+        entry["share"],
+        entry["workers"],
+        f"{entry['busy']}/{entry['lanes']}",
+        entry["scheduler"],
+        versions or None,
+        None if heard is None else f"{heard:.1f} s ago",
+        ", ".join(f"{name}={value}" for name, value in entry["labels"].items()) or None,
+    ]
 
 
 @command(
     "rlm web",
-    "rlm web --read-only --port 9090",
+    "rlm web --port 9090",
     "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
-    "rlm web --metrics-only    # for Prometheus, and nothing else",
     prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
-@click.option("--metrics-only", is_flag=True, help="Serve /metrics and /healthz only.")
-@click.option(
-    "--read-only", is_flag=True, help=("Refuse every request that would change something, as web.read_only does.")
-)
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_only: bool, wait: bool) -> None:
+def web(*, config: Path | None, host: str, port: int, wait: bool) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
@@ -179,11 +217,11 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
     reason. It also starts without Redis, and then reports that Redis is away.
 
     On an address outside the loopback interface it starts only with a token (web.token), which is then required for all
-    but /healthz: a program sends "Authorization: Bearer TOKEN", a browser logs in. `rlm orders` lists the orders.
+    but /healthz: a program sends "Authorization: Bearer TOKEN", a browser logs in.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.web.app import make_app, read_token, redis_trouble
+    from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 
     settings = settings_of(config).web
@@ -201,16 +239,18 @@ def web(*, config: Path | None, host: str, port: int, metrics_only: bool, read_o
             bound = bind_when_free(host, port, stop, has_token=bool(token))
         if bound is None:
             return
-        how = {"metrics_only": metrics_only, "read_only": read_only or settings.read_only}
-        _tell_where(bound, has_token=bool(token), **how)
-        if reason := redis_trouble(store):
-            log.warning("Nothing can be read yet: %s", reason, extra={"action": "serve"})
-        serve(make_app(store, token, settings.hosts, **how), bound, stop)
+        _tell_where(bound, has_token=bool(token), read_only=settings.read_only)
+        try:
+            store.require_schema()
+        except StoreUnfitError:
+            raise
+        except StoreError as error:
+            log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
+        serve(make_app(store, token, settings.hosts, read_only=settings.read_only), bound, stop)
 
 
-def _tell_where(bound: socket.socket, *, has_token: bool, metrics_only: bool, read_only: bool) -> None:
+def _tell_where(bound: socket.socket, *, has_token: bool, read_only: bool) -> None:
     address, port = bound.getsockname()[:2]
     where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    served = f"{where}/metrics and {where}/healthz" if metrics_only else f"{where}/ and {where}/metrics"
     asked = "a token is asked for" if has_token else "this host only, without a token"
-    log.info("Serving %s, %s%s", served, asked, ", read-only" if read_only else "", extra={"action": "serve"})
+    log.info("Serving %s/, %s%s", where, asked, ", read-only" if read_only else "", extra={"action": "serve"})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, Group, command, confirm, show_site, store_of
+from rlm.cli.common import ExitCode, Group, command, confirm, show_site, store_of
 from rlm.cli.events import drop, list_events
 from rlm.cli.options import interval_option, sure_flags
 from rlm.cli.printing import print_json, say, show, show_words, table
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 MONITOR_SECONDS = 2.0
 #: Most warnings to print about lines; the others are only counted.
 MOST_WARNINGS = 20
-#: A strict push buffers items in a file from so many bytes on.
-SPOOLED_BYTES = 10_000_000
 
 
 @click.group(cls=Group)
@@ -56,26 +53,24 @@ def stats(config: Path | None) -> None:
 @command(
     "rlm queue monitor",
     "rlm queue monitor --interval 10 | tee -a queue.log",
-    "rlm queue monitor --json | jq -c .trend",
+    "rlm queue monitor --json | jq -c .arriving_per_minute",
     group=queue,
 )
 @interval_option(MONITOR_SECONDS)
 def monitor(config: Path | None, interval: float | None) -> None:
-    """Watch the queues: what waits, how old, how it moves, and whether it will grow or drain. Ctrl-C ends the view.
+    """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
 
     On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
-    are over the time since the command began, at most the last 10 minutes; the forecast is based on the last 20 runs,
-    like that of `rlm plan --windows 20`.
+    are over the time since the command began, at most the last minute.
     """
     from rlm.admin.monitoring import Monitor
-    from rlm.admin.planning import start_seconds
     from rlm.cli.status import output_of, watch
     from rlm.terminal.queue import queue_line, queue_picture
 
     with store_of(config) as store:
-        seen = Monitor(store, start_seconds(store))
-        output = output_of(lambda found, _height: queue_picture(found, seen.trend), queue_line)
-        watch(store, seen.look, output, interval or MONITOR_SECONDS)
+        seen = Monitor(store)
+        output = output_of(lambda found, _height: queue_picture(found), queue_line)
+        watch(seen.look, output, interval or MONITOR_SECONDS)
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
@@ -106,13 +101,14 @@ def _describe(found: dict[str, Any], store: Store) -> None:
     group=queue,
 )
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE|-]")
-@click.option("--strict", is_flag=True, help="Push nothing if any item would become a dead letter, and exit with 1.")
-def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
+def push(config: Path | None, file: BinaryIO) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
     Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
     letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
     `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
+
+    The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
     from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
     from rlm.ledger.fitness import check_fitness, unfit
@@ -122,16 +118,14 @@ def push(config: Path | None, file: BinaryIO, *, strict: bool) -> None:
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
     pushed = Pushed()
-    with store_of(config) as store, SpooledTemporaryFile(SPOOLED_BYTES) as checked:
+    with store_of(config) as store:
         lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
-        if strict:
-            _require_good(store, lines, checked)
         try:
-            for warning in push_lines(store, checked if strict else lines, pushed):
+            for warning in push_lines(store, lines, pushed):
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
         except StoreError as error:
-            is_known = is_known_undone(store, error)
+            is_known = is_known_undone(error)
             after = "none was after that" if is_known else "it is not known whether the next were"
             say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
             raise
@@ -168,23 +162,6 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool, unfit: str)
     else:
         then = "`rlm up` starts one, `rlm start --wait` a run, `rlm plan` forecasts it."
         show_words(f"No scheduler is running to take them: {then}")
-
-
-def _require_good(store: Store, lines: Iterable[bytes], checked: IO[bytes]) -> None:
-    """Copy all lines into `checked`; end the command if any item would become a dead letter."""
-    from rlm.admin.queue import Pushed, check_lines, waiting_items
-
-    read = Pushed()
-    for item, warning in check_lines(store.settings, lines, read):
-        checked.write(item + b"\n")
-        if warning and read.bad + read.refused <= MOST_WARNINGS:
-            say(f"Warning: {one_line(warning, 200)}")
-    checked.seek(0)
-    if read.bad or read.refused:
-        print_json(_as_json(read, waiting_items(store)))
-        told = [read.summary(would=True)] if read.bad else []
-        told += [f"{counted(read.refused, 'line')} too long to push"] if read.refused else []
-        raise CommandError(f"Nothing was pushed: {'; '.join(told)}.")
 
 
 def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:

@@ -26,18 +26,16 @@ from rlm.cli.options import (
     all_of,
     interval_option,
     number_argument,
-    open_run_id,
-    run_ids,
     several,
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
-from rlm.core.run import RUN_ID_START, State, Trigger
+from rlm.core.documents import plain
+from rlm.core.run import RUN_ID_START, State
 from rlm.core.text import counted, span
 
 #: The style of the states of finished runs in a list.
 STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
-_SEARCHED = "Only runs with this text in id, failure, cause of leftovers, or calls that went wrong."
 
 
 @command(
@@ -66,16 +64,12 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             stop = stack.enter_context(stop_signals())
             settings = settings_of(config)
             tell_new_server(settings)  # before it is created
-            from rlm.ledger.server import server_of
-
-            server = server_of(settings)
-            stack.callback(server.leave)
-            is_new = server.begin()  # an embedded server starts during the other imports
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
+            from rlm.ledger.server import server_of, server_there
 
-            spare = None
-            if wait and (is_new or not is_anybody_there(settings)):
+            server, spare = server_of(settings) if wait else server_there(settings), None
+            if wait and not is_anybody_there(settings):
                 from rlm.cli.by_hand import spare_supervisor
 
                 spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
@@ -117,7 +111,7 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
     "rlm status --json | jq .seconds_left",
 )
-@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
+@click.argument("run_id", metavar="[RUN]", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed, `q` or Ctrl-C.")
 @interval_option(FOLLOW_SECONDS)
 def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None) -> None:
@@ -138,12 +132,12 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
         if follow:
             follow_status(store, run_id, interval or FOLLOW_SECONDS)
             return
-        found = beside(store, report.status(store, run_id, measured=wants_json() or not is_terminal()))
+        found = beside(store, plain(report.status(store, run_id, measured=wants_json() or not is_terminal())))
     show_run(found)
 
 
 @command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
-@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=run_ids)
+@click.argument("run_id", metavar="[RUN]", required=False)
 def result(config: Path | None, run_id: str | None) -> None:
     """Show the record of the last finished run, or of RUN.
 
@@ -153,23 +147,20 @@ def result(config: Path | None, run_id: str | None) -> None:
     from rlm.cli.status import show_run
 
     with store_of(config) as store:
-        found = report.record(store, report.find_run(store, run_id))
+        found = plain(report.record(store, report.find_run(store, run_id)))
     show_run(found)
 
 
 #: The options that choose finished runs: the fields of a `RunFilter`.
 run_filter = all_of(
     several("--state", "states", "STATE", f"Only runs that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
-    several("--trigger", "triggers", "TRIGGER", "Only runs started this way.", of=Trigger),
     click.option("--since", type=Since(), metavar="DURATION", help="Only runs started this long ago at most."),
-    click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
 )
 
 
 @command(
     "rlm list",
     "rlm list --state partial --since 24h",
-    "rlm list --search 'HTTP 500'    # runs in which calls failed with it",
     "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'",
     name="list",
 )
@@ -226,7 +217,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
 
 
 @command("rlm cancel")
-@click.argument("run_id", metavar="[RUN]", required=False, shell_complete=open_run_id)
+@click.argument("run_id", metavar="[RUN]", required=False)
 def cancel(config: Path | None, run_id: str | None) -> None:
     """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover.
 

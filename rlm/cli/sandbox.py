@@ -15,20 +15,25 @@ import msgspec
 
 from rlm import __version__
 from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
-from rlm.cli.options import NumberRange, WholeNumber, endpoint_names, several, volatile_option
-from rlm.cli.printing import is_terminal, print_json, say, show, show_verdict, styled, wants_json
+from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
+from rlm.cli.printing import is_terminal, print_json, say, show, wants_json
 from rlm.core.errors import ConfigurationError
-from rlm.core.text import counted, safe_line
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
+    from rlm.sandbox.judge import DemoVerdict
     from rlm.sandbox.mockapi import EndpointSummary, MockApi
-    from rlm.sandbox.selftest import SelfTestResult, Step
 
 #: The default divisor of all times.
 DEFAULT_SPEED = 10.0
-#: The length of the longest step name, `dead letters`.
-_NAMES = 12
+#: How many events a test has.
+TEST_EVENTS = 50
+#: What to do after a demo.
+NEXT = (
+    "Next: `rlm init` in an empty directory writes a configuration of your own to\n"
+    "begin with, and prints what to type to see a run of it."
+)
 
 _FAIL = "Answer this share of its calls (0 to 1) with 500."
 _FAULT = (
@@ -68,7 +73,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
     """
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
-    from rlm.sandbox.demo import play, prologue, summary, view_on
+    from rlm.sandbox.demo import play, prologue, view_on
     from rlm.sandbox.stage import demo_stage
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
@@ -88,57 +93,42 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
                 if is_terminal(err=True):
                     linger = partial(tell, f"The run is over. Its dashboard stays until Ctrl-C: {where}")
             verdict = play(stage, view, events, pace, linger=linger)
-    print_json(verdict.as_json())
-    show()
-    for line in summary(verdict, settings.event_types):
-        show(line)
-    if verdict.broken:
-        raise SystemExit(int(ExitCode.FAILED))
+    _report(verdict, settings.event_types, NEXT)
 
 
 @command("rlm test", "rlm test --config /etc/rlm/rlm.toml --json", name="test")
 @volatile_option
 def test(*, config: Path | None, allow_volatile: bool) -> None:
-    """Test the installation: marked events, real processes, a mock API.
+    """Test the installation: a small demo on the configured Redis, with real processes and a mock API.
 
-    A few events of each configured type go through the configured Redis to an API on this host that enforces limits of
-    the configured kind, small enough that it takes about ten seconds. The configured endpoints get no call. Everything
-    happens under a prefix of its own, beside a running system, and is removed again, also after Ctrl-C.
+    A few events of the configured types are sent to an API on this host that enforces the configured limits, all ten
+    times as fast. The configured endpoints get no call. Everything happens under a prefix of its own, beside a running
+    system, and is removed again, also after Ctrl-C. Only if it is killed its keys, PREFIX-test-..., stay.
 
     Exits with 0 if all was well, 1 if something was not, 4 if Redis was not, 130 if interrupted.
     """
-    from rlm.sandbox.selftest import self_test
+    from rlm.sandbox.demo import play, view_on
+    from rlm.sandbox.stage import installed_stage
 
     with stop_signals() as stop:
         settings = settings_of(config)
         tell_new_server(settings)
-        outcome = self_test(settings, _show, stop, allow_volatile=allow_volatile)
-    found = {name: getattr(outcome, name) for name in ("events", "calls", "seconds", "steps", "log")}
-    print_json({"ok": outcome.ok, "interrupted": outcome.interrupted, "prefix": outcome.prefix or None, **found})
-    if not wants_json():
-        _sum_up(outcome)
-    if not outcome.ok:
-        code = ExitCode.INTERRUPTED if outcome.interrupted else ExitCode.FAILED
-        raise SystemExit(int(ExitCode.REDIS if outcome.of_redis else code))
+        view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {TEST_EVENTS} events")
+        with installed_stage(settings, DEFAULT_SPEED, stop, allow_volatile=allow_volatile) as stage:
+            verdict = play(stage, view, TEST_EVENTS, DEFAULT_SPEED)
+    _report(verdict, settings.event_types)
 
 
-def _show(step: Step) -> None:
-    took = f" ({step.seconds:.1f} s)" if step.seconds >= 0.1 else ""  # noqa: PLR2004  # shorter times are not shown
-    show_verdict("ok" if step.ok else "fail", step.name, f"{step.message}{took}", step.remedy, _NAMES)
+def _report(verdict: DemoVerdict, types: Sequence[EventType], then: str = "") -> None:
+    """Print what happened, and `then`; end the command if anything was not as promised."""
+    from rlm.sandbox.demo import summary
 
-
-def _sum_up(outcome: SelfTestResult) -> None:
-    for line in outcome.log:
-        say(styled(safe_line(line), "dim"))
-    failed = sum(not step.ok for step in outcome.steps)
+    print_json(verdict.as_json())
     show()
-    if outcome.interrupted and failed == 1:
-        show(f"Interrupted after {outcome.seconds:.1f} s: what was not tested is not known to be faulty.")
-    elif failed:
-        show(styled(f"{failed} of {counted(len(outcome.steps), 'step')} failed, in {outcome.seconds:.1f} s.", "error"))
-    else:
-        events = counted(outcome.events, "event")
-        show(styled(f"All is well: {events} in {outcome.seconds:.1f} s, and nothing of them is left.", "ok"))
+    for line in (*summary(verdict, types), then):
+        show(line)
+    if verdict.broken:
+        raise SystemExit(int(ExitCode.FAILED))
 
 
 @command(
@@ -151,8 +141,8 @@ def _sum_up(outcome: SelfTestResult) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
-@several("--fail", "fail", "ENDPOINT=RATE", _FAIL, shell_complete=endpoint_names)
-@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT, shell_complete=endpoint_names)
+@several("--fail", "fail", "ENDPOINT=RATE", _FAIL)
+@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
 def mock_api(
     *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any

@@ -111,17 +111,6 @@ class Endpoint(msgspec.Struct, frozen=True):
         """The name of its window in Redis. It depends only on the URL, so used slots survive a changed name."""
         return _window_id(self.url)
 
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port. A connection to an origin serves all its endpoints."""
-        return _origin(self.url)
-
-
-@lru_cache(maxsize=1 << 16)
-def _origin(url: str) -> str:
-    host, port, scheme = target_of(url)
-    return f"{scheme}://{host}:{port}"
-
 
 @lru_cache(maxsize=1 << 16)
 def _window_id(of: str) -> str:

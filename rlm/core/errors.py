@@ -92,10 +92,6 @@ class NoSuchEndpointError(RLMError):
     """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
 
 
-class NoSuchHostError(RLMError):
-    """Raised when no host has this name, or it is not in the requested state. The message names the hosts that are."""
-
-
 class BadQuestionError(RLMError):
     """Raised when a question or an order is not possible. The message says what is; `option` names the faulty part."""
 

@@ -49,7 +49,7 @@ POINTS: Final = {
     "worker.started": "the worker has begun; it is not ready",
     "worker.fetched": "a message is fetched; no event is claimed",
     "worker.claimed": "the event is claimed; nothing is done with it",
-    "worker.connected": "the connection is open; no slot is taken",
+    "worker.connected": "the connection is open; the slot that came with the claim is not used",
     "worker.slot_taken": "the slot is taken; nothing is sent",
     "worker.sent": "the request is sent; there is no answer",
     "worker.answered": "the answer is read; nothing is written of it",

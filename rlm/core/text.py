@@ -79,7 +79,7 @@ def harmless(document: Any, longest: int = LONGEST_TEXT) -> Any:
             cut(safe_line(name), LONGEST_TEXT): harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
             for name, value in document.items()
         }
-    if isinstance(document, list):
+    if isinstance(document, list | tuple):
         return [harmless(value) for value in document]
     return cut(safe_line(document), longest) if isinstance(document, str) else document
 

@@ -1,8 +1,8 @@
 """One claimed event in a lane: connect, take a slot, send, receive the answer, settle, in this order.
 
-The connection is opened before the slot is taken, so the slot is used at once. If the lane already had a connection,
-the slot came with the claim, unless the event is retried. Once sent, the call counts even if Redis fails; what cannot
-be written now is written later.
+The slot of a first attempt came with the claim. If connecting took so long that the call would leave late, that slot is
+given back, and another is taken now that the connection is open. Once sent, the call counts even if Redis fails; what
+cannot be written now is written later.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from functools import partial
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, all_limited, in_force
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
-from rlm.delivery.candidates import Candidates, choose_last, endpoints_for
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import (
@@ -34,6 +34,7 @@ from rlm.delivery.outcome import (
     try_again,
 )
 from rlm.ledger.claims import Admitted, Call, Refused
+from rlm.ledger.turns import MOST_TRIED
 
 if TYPE_CHECKING:
     from rlm.delivery.lane import LaneContext
@@ -95,15 +96,15 @@ class Attempt:
         self._held_until = self.lease_ends - LEASE_SLACK_SECONDS / 2
         self._guard_seconds = lane.settings.run.guard_seconds or float("inf")
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
+        self._has_slot = bool(claim.stamp)
 
-    def finish(self, connection: Connection | None = None) -> Completion | None:
+    def finish(self) -> Completion | None:
         """Take all steps after the claim; return a completion if one is still to be settled.
 
-        `connection` is for the slot that came with the claim. If anything fails before the call is made, the event is
-        given back.
+        If anything fails before the call is made, the event is given back.
         """
         try:
-            answered = self._deliver(connection)
+            answered = self._deliver()
         except Exception as error:  # noqa: BLE001  # the event is given back after any error
             if isinstance(error, StoreError):
                 told = "Redis failed while event %s was being sent; it is given back: %s"
@@ -121,45 +122,46 @@ class Attempt:
         self._lane.settle(self._claim, partial(self._write, answered, answered.outcome), self.lease_ends)
         return None
 
-    def _deliver(self, connection: Connection | None) -> Answered | Settlement:
+    def _deliver(self) -> Answered | Settlement:
         """Send the event to the first endpoint with a slot that can answer in time; return what came of it."""
         if refused := refuse_unsound(self._ledger, self._claim):
-            self._return_slot(connection)
+            self._return_slot()
             return refused
-        if connection and (slot := self._slot_in_hand(connection)):
-            return self._call_with(slot, connection)
-        choice = self._choose()
-        for endpoint in choice.endpoints:
+        for endpoint in self._endpoints():
             if system_clock.monotonic() > (begins_by := self._begins_by(endpoint)):
                 continue
             try:
                 connection = self._connect(endpoint)
             except UnreachableError as error:
+                self._return_slot()
                 excused = self._health.fail(endpoint, error.outcome)
                 return try_again(self._ledger, self._claim, endpoint, error.outcome, self._retry, excused=excused)
             slot = None
             try:
-                slot = self._take_slot(endpoint, begins_by)
+                slot = self._slot_in_hand() or self._take_slot(endpoint, begins_by)
             finally:
                 if slot is None:
                     self._dispatcher.keep(endpoint, connection)
             if slot is not None:
                 return self._call_with(slot, connection)
-        if choice.wait_seconds is not None:
-            return partial(self._ledger.postpone, self._claim, choice.wait_seconds)
+        self._return_slot()
         return partial(self._ledger.give_back, self._claim)
 
-    def _choose(self) -> Candidates:
-        """Return the endpoints to try now; the last attempt of a run is no probe if that can be helped."""
-        endpoints = endpoints_for(self._claim, self._type)
-        reached = [one for one in endpoints if self._health.reaches(one)]
-        # The endpoint that the call was released for is tried even if this host does not reach it.
-        tried = [one for one in endpoints if one in reached or one.name == self._claim.endpoint]
-        if len(tried) > 1 and self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts:
-            _, views = self._windows.look(all_limited(reached))
-            left = self._deadline - system_clock.monotonic()
-            return choose_last(tried, {one.name: left - self._needs(one) for one in reached}, views)
-        return Candidates(tried)
+    def _endpoints(self) -> list[Endpoint]:
+        """Return the endpoints to try: that of the call, then the type's others, last the one at which it failed last.
+
+        The endpoint of the call is tried even if this host does not reach it.
+        """
+        if self._has_slot:  # the claim has only the limits of that endpoint
+            return [self._endpoint]
+        claim = self._claim
+
+        def place(endpoint: Endpoint) -> tuple[bool, bool]:
+            return endpoint.name == claim.last_endpoint and self._is_retry, endpoint.name != claim.endpoint
+
+        first = nsmallest(MOST_TRIED, self._type.endpoints, key=place)  # like `sorted`, but only the first ones
+        reached = [one for one in first if one.name == claim.endpoint or self._health.reaches(one)]
+        return [in_force(endpoint, claim.limits) for endpoint in reached]
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
         """Make the call that a slot was taken for, unless the lease has ended meanwhile."""
@@ -174,18 +176,18 @@ class Attempt:
         """Whether the event may belong to another worker by now."""
         return system_clock.monotonic() > self.lease_ends
 
-    def _slot_in_hand(self, connection: Connection) -> _Slot | None:
-        """Return the slot that came with the claim; give it back if it cannot be used at once."""
-        in_time = self._claimed_at <= self._asked_at + self._leaving_seconds
-        if in_time and connection.is_usable():
+    def _slot_in_hand(self) -> _Slot | None:
+        """Return the slot that came with the claim, if any; give it back if it is too late to use it."""
+        now = system_clock.monotonic()
+        if self._has_slot and now <= self._asked_at + self._leaving_seconds:
             endpoint, admitted = self._endpoint, Admitted(self._claim.stamp, suspect=self._claim.suspect)
-            return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, self._claimed_at)
-        self._return_slot(connection)
+            return _Slot(endpoint, self._call(endpoint), admitted, self._asked_at, now)
+        self._return_slot()
         return None
 
-    def _return_slot(self, connection: Connection | None) -> None:
-        if connection:
-            self._dispatcher.keep(self._endpoint, connection)
+    def _return_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
             self._windows.give_back(self._endpoint, Admitted(self._claim.stamp), self._call(self._endpoint))
 
     @property

@@ -85,8 +85,7 @@ class Connection:
         self._busy = False
         #: At most this many bytes were unacknowledged at the last check.
         self._unacknowledged = 0
-        #: When it was last answered or checked, monotonic seconds.
-        self.seen_at = self._opened_at = system_clock.monotonic()
+        self._opened_at = system_clock.monotonic()
         #: The endpoint sent something unasked on it.
         self.spoke = False
 
@@ -133,7 +132,6 @@ class Connection:
             answer.close()
         self._busy = False
         self.spoke = answer.surplus
-        self.seen_at = system_clock.monotonic()
         return answer
 
     def close(self) -> None:

@@ -5,11 +5,9 @@ The steps are separate because the slot is taken between `connect` and `send`.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import re
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from rlm.core.clock import system_clock
@@ -30,14 +28,11 @@ from rlm.delivery.outcome import (
 )
 from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
 
-#: For how long no connection is kept to an origin that spoke unasked, seconds. Late data that arrives during the next
+#: For how long no connection is kept to an endpoint that spoke unasked, seconds. Late data that arrives during the next
 #: call would be taken for its answer.
 DISTRUST_SECONDS = 600.0
-#: An endpoint rarely closes a connection sooner than this after an answer, seconds.
-_LATELY_SECONDS = 1.0
-#: The most connections that a lane takes into a turn. With more origins it takes those used last, and connects to
-#: others after the claim, because naming thousands would cost more.
-MOST_BORROWED = 100
+#: The most connections that are kept for another call. Those used last are kept.
+MOST_KEPT = 100
 
 _EXCERPT_CHARACTERS = 200
 #: From this status on, the beginning of an answer is kept for people to read.
@@ -57,8 +52,8 @@ class Dispatcher:
     def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
         self._resolve_headers = resolve_headers
         self._opener = Opener()
-        #: By origin; the one used last is last.
-        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
+        #: The kept connections with the URLs of their endpoints; the one used last is last.
+        self._idle: list[tuple[str, Connection]] = []
         self._distrusted_until: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -80,41 +75,13 @@ class Dispatcher:
         return self._open(endpoint, seconds)
 
     def reach(self, endpoint: Endpoint) -> None:
-        """Replace all kept connections to its origin by a new one, because its way was shut and they may be dead.
+        """Replace all kept connections to an endpoint by a new one, because its way was shut and they may be dead.
 
         Raises:
             UnreachableError: as `connect` does.
         """
-        with self._lock:
-            idle = self._idle.pop(endpoint.origin, [])
-        for connection in idle:
-            connection.close()
+        self._close_idle(endpoint.url)
         self.keep(endpoint, self._open(endpoint, endpoint.timeout_seconds, doubtful=True))
-
-    def borrow(self, endpoints: Mapping[str, Endpoint]) -> dict[str, Connection]:
-        """Take a kept connection to each origin used lately. Put unused ones back at once.
-
-        `endpoints` has an endpoint of each origin wanted.
-        """
-        now = system_clock.monotonic()
-        with self._lock:
-            lately = itertools.islice(reversed(self._idle.items()), MOST_BORROWED)
-            found = {origin: idle.pop() for origin, idle in lately if idle and origin in endpoints}
-        for origin in [one for one, connection in found.items() if now - connection.seen_at >= _LATELY_SECONDS]:
-            found[origin].seen_at = now
-            if not found[origin].is_usable():
-                self._drop(endpoints[origin], found.pop(origin))
-        return found
-
-    def put_back(self, borrowed: Mapping[str, Connection]) -> None:
-        """Put back borrowed connections that were not used."""
-        now = system_clock.monotonic()
-        with self._lock:
-            for origin, connection in borrowed.items():
-                if now >= self._distrusted_until.get(origin, now):
-                    self._idle[origin].append(connection)
-                else:
-                    connection.close()
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put back a connection without a call under way; close it if it may not serve another call."""
@@ -170,23 +137,39 @@ class Dispatcher:
 
     def close(self) -> None:
         """Close the idle connections."""
-        with self._lock:
-            for connection in itertools.chain.from_iterable(self._idle.values()):
-                connection.close()
-            self._idle.clear()
+        self._close_idle()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether this host's way may be cut: something was not acknowledged, and no call has been answered since."""
+        return self._opener.in_doubt
 
     def _put(self, endpoint: Endpoint, connection: Connection) -> None:
         now = system_clock.monotonic()
-        if connection.is_young(now) and now >= self._distrusted_until.get(endpoint.origin, now):
-            with self._lock:
-                self._idle[endpoint.origin] = [*self._idle.pop(endpoint.origin, ()), connection]
-        else:
+        if not connection.is_young(now) or now < self._distrusted_until.get(endpoint.url, now):
             self._drop(endpoint, connection)
+            return
+        with self._lock:
+            self._idle.append((endpoint.url, connection))
+            surplus = self._idle[:-MOST_KEPT]
+            del self._idle[:-MOST_KEPT]
+        for _, unused in surplus:
+            unused.close()
 
     def _take(self, endpoint: Endpoint) -> Connection | None:
         with self._lock:
-            idle = self._idle.get(endpoint.origin)
-            return idle.pop() if idle else None
+            for place in range(len(self._idle) - 1, -1, -1):
+                if self._idle[place][0] == endpoint.url:
+                    return self._idle.pop(place)[1]
+        return None
+
+    def _close_idle(self, url: str = "") -> None:
+        """Close the kept connections to `url`; without one, all."""
+        with self._lock:
+            closed = [connection for of, connection in self._idle if url in ("", of)]
+            self._idle = [kept for kept in self._idle if url not in ("", kept[0])]
+        for connection in closed:
+            connection.close()
 
     def _open(self, endpoint: Endpoint, seconds: float, *, doubtful: bool = False) -> Connection:
         try:
@@ -212,16 +195,13 @@ class Dispatcher:
             self._distrust(endpoint)
 
     def _distrust(self, endpoint: Endpoint) -> None:
-        """Keep no connection to the endpoint's origin for a while, and close those kept now."""
+        """Keep no connection to the endpoint for a while, and close those kept now."""
         now = system_clock.monotonic()
-        with self._lock:
-            known = now < self._distrusted_until.get(endpoint.origin, now)
-            self._distrusted_until[endpoint.origin] = now + DISTRUST_SECONDS
-            idle = self._idle.pop(endpoint.origin, [])
-        for connection in idle:
-            connection.close()
-        if not known:
-            told = "%s sent data unasked on its connection; no connection to its host is kept for %.0f s"
+        is_known = now < self._distrusted_until.get(endpoint.url, now)
+        self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
+        self._close_idle(endpoint.url)
+        if not is_known:
+            told = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
             extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
             log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
 

@@ -7,7 +7,7 @@ that is not exactly what HTTP/1.1 allows is rejected, because it could be unders
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -195,7 +195,7 @@ class Answer:
             return
         fields, self._fields = self._fields, []
         status = parser.get_status_code()
-        self._fault = _fault_of(status, parser.get_http_version())
+        self._fault = _fault_of(status, parser.get_http_version(), fields)
         if self._fault:
             raise BrokenAnswerError(self._fault)  # this stops the parser, and `_parse` gets the parser's error
         self._interim = status in _INTERIM
@@ -220,9 +220,14 @@ class Answer:
         self._keeps = keeps and not (status in _BODILESS and _has_body(fields))
 
 
-def _fault_of(status: int, version: str) -> str:
+def _fault_of(status: int, version: str, fields: Iterable[tuple[bytes, bytes]]) -> str:
     if version not in _VERSIONS:
         return f"its version of HTTP is {version}"
+    codings = b",".join(value for name, value in fields if name == _CODING).lower()
+    if codings and version == "1.0":
+        return "it has a Transfer-Encoding, which HTTP/1.0 does not know"
+    if codings.count(b"chunked") > 1:
+        return "it is chunked twice"
     if status == _SWITCHING_PROTOCOLS:
         return "it switches protocols (HTTP 101), which nobody asked for"
     return "" if status in _INTERIM or status in _FINAL else f"HTTP {status} is not a status"

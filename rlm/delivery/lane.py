@@ -19,7 +19,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
-from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.connection import UnreachableError
 from rlm.delivery.deadline import DeadlineEstimate
 from rlm.delivery.health import HealthKeeper
 from rlm.delivery.http import Dispatcher
@@ -106,7 +106,6 @@ class Lanes:
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._types = {event_type.name: event_type for event_type in settings.event_types}
-        self._by_origin = {endpoint.origin: endpoint for endpoint in settings.endpoints.values()}
         self._on_change = on_change
         self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
         #: Checks whether the run of these lanes is closed in time.
@@ -154,15 +153,8 @@ class Lanes:
         """Take turns until there is a reason to stop; return it as a turn gives it, empty for other reasons."""
         completed: Completion | None = None
         while self._may_turn(lane):
-            borrowed = self._dispatcher.borrow(self._by_origin)
             asked_at = system_clock.monotonic()
-            connection = None
-            try:
-                turn = self._turn(lane, run_id, borrowed, completed)
-                if turn.claim is not None and turn.claim.stamp:
-                    connection = borrowed.pop(self._settings.endpoints[turn.claim.endpoint].origin)
-            finally:
-                self._dispatcher.put_back(borrowed)
+            turn = self._turn(lane, run_id, completed)
             if turn.probe and self._reach(turn.probe):
                 completed = None
                 continue
@@ -173,7 +165,7 @@ class Lanes:
             left_seconds = turn.claim.remaining_seconds
             deadline = self._deadline.refine(run_id, asked_at, system_clock.monotonic(), left_seconds)
             self.overdue.expect(run_id, deadline)
-            completed = self._attempt(lane, turn.claim, asked_at, deadline, connection)
+            completed = self._attempt(lane, turn.claim, asked_at, deadline)
         if completed is not None:
             self._complete(lane, completed)
         return ""
@@ -189,11 +181,10 @@ class Lanes:
                 self._on_change()
             return True
 
-    def _turn(
-        self, lane: LaneContext, run_id: str, borrowed: dict[str, Connection], completed: Completion | None
-    ) -> Turn:
+    def _turn(self, lane: LaneContext, run_id: str, completed: Completion | None) -> Turn:
+        with_slot = not self._dispatcher.in_doubt  # otherwise connecting may take longer than a slot may wait
         try:
-            turn = self._store.turns.take(lane.id, run_id, borrowed, completed, tuple(self._reached))
+            turn = self._store.turns.take(lane.id, run_id, completed, tuple(self._reached), with_slot=with_slot)
         except StoreError as error:
             log.info("A lane could not take its turn, because Redis failed: %s", error, extra={"action": "claim"})
             if completed is not None:
@@ -218,9 +209,7 @@ class Lanes:
         self._reached.add(name)
         return True
 
-    def _attempt(
-        self, lane: LaneContext, claim: Claim, asked_at: float, deadline: float, connection: Connection | None
-    ) -> Completion | None:
+    def _attempt(self, lane: LaneContext, claim: Claim, asked_at: float, deadline: float) -> Completion | None:
         crash_point("worker.claimed")
         give_back, lease_ends = partial(self._store.ledger.give_back, claim), asked_at + claim.lease_seconds
         event_type = self._types.get(claim.type)
@@ -229,7 +218,7 @@ class Lanes:
             return None
         attempt = Attempt(lane, claim, event_type, asked_at, deadline)
         if not claim.alone:
-            return attempt.finish(connection)
+            return attempt.finish()
         try:
             if self._wait_alone(lane, claim, until=asked_at + claim.lease_seconds / 2):
                 return attempt.finish()

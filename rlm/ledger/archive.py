@@ -19,7 +19,7 @@ import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.errors import ArchiveError, UnsafeError
-from rlm.core.files import open_own, opened_directory
+from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
@@ -58,10 +58,10 @@ class Archive:
     def _append(self, kind: ArchiveKind, parts: Iterable[bytes], now: float) -> Path:
         path = self.directory / f"{kind}-{isoformat(now)[:7]}.jsonl"
         try:
-            with opened_directory(self.directory) as directory:
-                with _opened(directory, path.name) as file:
-                    _append(file, parts)
-                os.fsync(directory)  # makes the name of a new file durable
+            claim_directory(self.directory)
+            with _opened(path) as file:
+                _append(file, parts)
+            _sync(self.directory)  # makes the name of a new file durable
         except (OSError, UnsafeError) as error:
             why = getattr(error, "strerror", None) or error
             raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
@@ -98,14 +98,22 @@ def _line(entry: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(directory: int, name: str) -> Iterator[int]:
+def _opened(path: Path) -> Iterator[int]:
     """Open a file for exclusive appending, because a deposed conductor that does not know it yet may also write."""
-    file = open_own(directory, name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
     finally:
         os.close(file)
+
+
+def _sync(directory: Path) -> None:
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | CAREFUL)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _append(file: int, parts: Iterable[bytes]) -> None:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ContextDecorator, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, ParamSpec, TypeVar, cast
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
-from hiredis import pack_command
 from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer
+from redis.connection import HiredisRespSerializer, parse_url
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from rlm.core.errors import ConfigurationError, StoreGarbledError
 from rlm.core.files import require_regular
-from rlm.ledger.client import LedgerClient, Replicas, heed
-from rlm.ledger.primary import SENTINEL_PORT, SENTINEL_SCHEMES, sentinel_client
 from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
 from rlm.settings.secrets import mask_url
 
@@ -31,6 +29,11 @@ _CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+SENTINEL_PORT = 26379
+#: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+#: How long connecting to a sentinel and its answer may take, seconds.
+_SENTINEL_PATIENCE = {"socket_connect_timeout": 0.5, "socket_timeout": 1.0}
 #: How long connecting may take. The next attempt comes sooner than the kernel would repeat a lost packet.
 CONNECT_SECONDS = 1.0
 #: A connection counts as cut after this many milliseconds without an acknowledgement by the host of Redis. A host still
@@ -62,14 +65,34 @@ def text(raw: bytes) -> str:
     return raw.decode(errors=ESCAPED)
 
 
-def make_client(
-    url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS, replicas: Replicas | None = None
-) -> redis.Redis:
+class LedgerClient(redis.Redis):
+    """A client that can do something else while it waits for a reply."""
+
+    def ask(self, *command: Any) -> Callable[[], Any]:
+        """Send a command; return a function that waits for its reply and must be called exactly once in any case."""
+        pool = self.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*command)  # type: ignore[no-untyped-call]
+        except BaseException:
+            pool.release(connection)
+            raise
+
+        def reply() -> Any:
+            try:
+                return self.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
+            finally:
+                pool.release(connection)
+
+        return reply
+
+
+def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> LedgerClient:
     """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
     rediss+sentinel:// uses TLS for sentinels and primary. The client connects at the first command and waits
     `socket_timeout` seconds for an answer. If the answer is lost, it reports that and does not repeat the command as
-    redis-py would, because the command may have been carried out. Durable writes wait for `replicas`.
+    redis-py would, because the command may have been carried out.
 
     Raises:
         ConfigurationError: `url` names no Redis, or names a certificate that is not a file of a plausible size.
@@ -87,17 +110,42 @@ def make_client(
     try:
         _check_certificates(url)
         if url.startswith(tuple(f"{scheme}://" for scheme in SENTINEL_SCHEMES)):
-            client = sentinel_client(url, options | by_tcp)
-        else:
-            client = LedgerClient.from_url(url, **options, **({} if url.startswith("unix://") else by_tcp))
-            heed(client.connection_pool)
+            return _sentinel_client(url, options | by_tcp)
+        pool = redis.ConnectionPool.from_url(url, **options, **({} if url.startswith("unix://") else by_tcp))
+        return cast("LedgerClient", LedgerClient.from_pool(pool))
     except ValueError:
         raise ConfigurationError(
             f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
             f"or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
         ) from None  # the original message may quote part of the password
-    client.replicas = replicas
-    return client
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
+    """Return a client that asks the sentinels of `url` for the primary whenever it connects. Raises ValueError."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    places = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    if not service or not all(place.hostname for place in places):
+        raise ValueError("a service or a host is missing")
+    by_tls = parts.scheme == SENTINEL_SCHEMES[1]
+    parameters = dict(parse_qsl(parts.query))
+    asked_by_tls = parameters.pop("sentinel_tls", "yes" if by_tls else "no") == "yes"
+    asker = {name: value for name in ("username", "password") if (value := parameters.pop(f"sentinel_{name}", None))}
+    shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
+    certificates = {name: value for name, value in parameters.items() if name.startswith("ssl_")}
+    asking = shared | _SENTINEL_PATIENCE | _parsed("host", certificates, tls=asked_by_tls) | asker
+    connecting = options | _parsed(f"{login}@host/{int(database or 0)}", parameters, tls=by_tls)
+    sentinels: Any = Sentinel  # it has no types
+    manager = sentinels([(place.hostname, place.port or SENTINEL_PORT) for place in places], sentinel_kwargs=asking)
+    return cast("LedgerClient", manager.master_for(unquote(service), redis_class=LedgerClient, **connecting))
+
+
+def _parsed(address: str, parameters: Mapping[str, str], *, tls: bool) -> dict[str, Any]:
+    """Return the options that redis-py reads from such a URL, without the host."""
+    url = f"{'rediss' if tls else 'redis'}://{address}?{urlencode(parameters)}"
+    options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    return {name: value for name, value in options.items() if name not in {"host", "connection_class"}} | {"ssl": tls}
 
 
 def _check_certificates(url: str) -> None:
@@ -112,16 +160,10 @@ def _greet(connection: Any) -> None:
     """Log in, and learn which server the connection leads to. Without the permission to ask, it gets no slots."""
     packer = connection._command_packer = _Packer()  # noqa: SLF001  # one for each connection
     connection.on_connect()
-    if primary := hasattr(connection, "require_primary"):  # found by Sentinel
-        connection.send_packed_command(connection.pack_commands([("INFO", "server"), ("INFO", "replication")]))
-    else:
-        connection.send_command("INFO", "server")
+    connection.send_command("INFO", "server")
     with suppress(redis.ResponseError):
-        found = re.search(rb"run_id:([0-9a-f]+)", connection.read_response())
-        packer.server_id = found[1] if found else b""
-    if primary:
-        with suppress(redis.ResponseError):
-            connection.require_primary(connection.read_response())
+        match = re.search(rb"run_id:([0-9a-f]+)", connection.read_response())
+        packer.server_id = match[1] if match else b""
 
 
 class _Packer(HiredisRespSerializer):
@@ -135,7 +177,7 @@ class _Packer(HiredisRespSerializer):
         if args[-1] is SERVER_ID:
             args = (*args[:-1], self.server_id)
         try:
-            return [pack_command(args)] if args[0] == "EVALSHA" else super().pack(*args)  # the latter is slower
+            return super().pack(*args)
         except UnicodeEncodeError:
             raw: list[Any] = [one.encode(errors=ESCAPED) if isinstance(one, str) else one for one in args]
             return super().pack(*raw)

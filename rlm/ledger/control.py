@@ -1,7 +1,4 @@
-"""Changes by an operator to the live system (limits and pauses), and their records: when, by whom, from what.
-
-Orders are recorded too: what was ordered over HTTP, and orders about hosts.
-"""
+"""Changes by an operator to the live system (limits and pauses), and their records: when, by whom, from what."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -212,38 +209,3 @@ class Control(Part):
 
     def _both(self, limited: Limited) -> list[str]:
         return [self._keys.health(limited.window_id), self._keys.changes]
-
-
-#: How many records are kept, the newest.
-MOST_ORDERS: Final = 1000
-
-
-class Order(msgspec.Struct, frozen=True):
-    """One order. `at` is seconds since 1970 by the clock of Redis.
-
-    `by` is the token or a session, at an `address`; for a command it is user@host, without an address. `what` is an
-    operation of rlm/web/operations.py, `about` its object, `reason` the given reason, empty if none.
-    """
-
-    at: float
-    by: str
-    address: str
-    what: str
-    about: str
-    reason: str = ""
-
-
-class Orders(Part):
-    """The newest orders. Each is noted before it is carried out."""
-
-    def note(self, by: str, address: str, what: str, about: str, reason: str) -> None:
-        """Note an order that is about to be carried out."""
-        record = msgspec.json.encode(Order(self._now(), by, address, what, about, reason))
-        key = self._keys.orders
-        self._batch([("LPUSH", key, record), ("LTRIM", key, 0, MOST_ORDERS - 1)], transaction=True)
-
-    @translating
-    def newest(self, number: int) -> list[Order]:
-        """Return the newest `number` orders, newest first."""
-        found = self._ask("LRANGE", self._keys.orders, 0, max(0, number - 1))
-        return [msgspec.json.decode(raw, type=Order) for raw in found]

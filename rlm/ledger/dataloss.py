@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.clock import system_clock
-from rlm.ledger.client import replicas_of
 from rlm.ledger.connect import MICROSECONDS, text, translating
 from rlm.ledger.epoch_file import UNSURE, Epoch, EpochFile, is_sane
 from rlm.ledger.scripts import Argument, Part
@@ -86,8 +85,7 @@ class Epochs(Part):
         """Vouch for the server that answers, if it has forgotten nothing; otherwise workers get no slots from it."""
         known = self._known or self._file.take_over()
         seen = (known.born, known.id, known.slots) if known else (0, "", UNSURE)
-        marks = int(replicas_of(self._client) is not None)  # slots that no replica has yet must not be counted
-        args: list[Argument] = [token, *seen, secrets.token_hex(8), marks]
+        args: list[Argument] = [token, *seen, secrets.token_hex(8)]
         told = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
         now_us, shifted_us, verdict, born, epoch_id, slots, why = told
         if verdict not in {b"forgot", b"unknown"}:

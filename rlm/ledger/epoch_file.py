@@ -17,7 +17,7 @@ import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
-from rlm.core.files import is_own_directory, opened_directory, overwrite_own, read_own, replace_own
+from rlm.core.files import claim_directory, is_own_directory, overwrite_file, refusal_of, replace_file, require_own
 from rlm.ledger.connect import MICROSECONDS
 
 #: Shortest time between two writes of the file, seconds. If the conductor and Redis die at the same moment, slots of
@@ -68,13 +68,14 @@ class EpochFile:
         Raises:
             UnsafeError: it does not.
         """
-        with suppress(OSError), opened_directory(self._path.parent):
-            pass
+        with suppress(OSError):
+            claim_directory(self._path.parent)
 
     def read(self) -> Epoch | None:
         """Return what was saved, None if nothing can be read."""
         try:
-            found = msgspec.json.decode(read_own(self._path), type=Epoch)
+            require_own(self._path.parent)
+            found = msgspec.json.decode(self._path.read_bytes(), type=Epoch)
             return found if is_sane(found, system_clock.now()) else None
         except FileNotFoundError:
             return None
@@ -97,10 +98,12 @@ class EpochFile:
             return
         self._saved_at = now
         try:
-            replace_own(self._path, msgspec.json.encode(epoch))
+            claim_directory(self._path.parent)
+            replace_file(self._path, msgspec.json.encode(epoch))
         except (OSError, UnsafeError) as error:
             with suppress(OSError, UnsafeError):
-                overwrite_own(self._path, msgspec.json.encode(msgspec.structs.replace(epoch, slots=UNSURE)))
+                require_own(self._path.parent)
+                overwrite_file(self._path, msgspec.json.encode(msgspec.structs.replace(epoch, slots=UNSURE)))
             if not self._refused:
                 why, extra = getattr(error, "strerror", None) or error, {"action": "save_epoch"}
                 log.warning("%s cannot be written (%s): %s; %s", self._path, why, _FOLLOWS, REMEDY, extra=extra)
@@ -110,8 +113,6 @@ class EpochFile:
 
     def doubt(self) -> str:
         """Return why a conductor of this user could not rely on the file, and the consequence; empty if it could."""
-        from rlm.core.writable import refusal_of  # noqa: PLC0415  # its imports are only for `rlm doctor`
-
         directory = self._path.parent
         nearest = directory if os.path.lexists(directory) else directory.parent  # where it would be created
         if not is_own_directory(nearest):

@@ -11,9 +11,9 @@ import msgspec
 import redis
 
 from rlm.core.errors import StoreUnfitError
-from rlm.ledger.client import CLUSTER_REMEDY, Replicas, replicas_of
 from rlm.ledger.connect import translated
 from rlm.ledger.reading.present import Present, present
+from rlm.ledger.refusals import CLUSTER_REMEDY, refusal_of
 from rlm.ledger.trouble import goes_by_sentinel
 
 if TYPE_CHECKING:
@@ -95,15 +95,17 @@ def check_fitness(store: StoreFront, *, allow_volatile: bool = False) -> Fitness
         try:
             info = client.info()
         except redis.ResponseError as error:
+            if refusal_of(error):
+                raise
             remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
             return Fitness((fault(f"it does not report what it is ({error})", remedy, UNTOLD),))
         sentinel = goes_by_sentinel(client)
-        fitness = judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
-        return Fitness((*fitness.findings, _waiting(info, replicas_of(client))))
+        judged = judge(info, _settings(client, _version(info)), sentinel=sentinel, allow_volatile=allow_volatile)
+        return Fitness((_schema(store), *judged.findings))
 
 
-def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
-    """Return if the Redis of `store` is fit.
+def require_fit(store: StoreFront, *, allow_volatile: bool = False, claim: bool = True) -> None:
+    """Return if the Redis of `store` is fit; `claim`: then note the form in which this version keeps its keys.
 
     Raises:
         StoreUnfitError: it is not; the message names all faults with their remedies.
@@ -111,6 +113,15 @@ def require_fit(store: StoreFront, *, allow_volatile: bool = False) -> None:
     """
     if errors := check_fitness(store, allow_volatile=allow_volatile).errors:
         raise StoreUnfitError("this Redis could lose events or refuse them", in_words(errors))
+    store.require_schema(claim=claim)
+
+
+def _schema(store: StoreFront) -> Finding:
+    try:
+        store.require_schema()
+    except StoreUnfitError as error:
+        return fault(error.what, error.remedy, "schema")
+    return good("what RLM keeps there has the form of this version", "schema")
 
 
 def distrusted(store: StoreFront, there: Present | None = None) -> tuple[Finding, ...]:
@@ -204,15 +215,6 @@ def _replicas(info: Mapping[str, Any], settings: Mapping[str, str], *, sentinel:
         f"be used and events sent twice (min-replicas-to-write is {least}, min-replicas-max-lag {lag})"
     )
     return warning(message, remedy, "replicas")
-
-
-def _waiting(info: Mapping[str, Any], wanted: Replicas | None) -> Finding:
-    there = int(info.get("connected_slaves", 0))
-    if wanted is None:
-        return good("no replica is waited for (redis.wait_replicas is 0)", "waiting")
-    message = f"{there} replicas are connected, of which {wanted.number} are waited for (redis.wait_replicas)"
-    remedy = "bring its replicas back, or lower redis.wait_replicas"
-    return _checked(there >= wanted.number, message, warning(f"{message}: nothing is sent", remedy, "waiting"))
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:

@@ -9,8 +9,10 @@ from typing import Self
 
 import redis
 
-from rlm.ledger.client import Replicas
-from rlm.ledger.connect import make_client
+from rlm import SCHEMA
+from rlm.core.errors import StoreUnfitError
+from rlm.core.text import safe_line
+from rlm.ledger.connect import make_client, text
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.processes import Processes
@@ -32,11 +34,7 @@ class StoreFront:
         self.settings = settings
         self.url = url
         self._server = server or RemoteServer(url)
-        self.client: redis.Redis = make_client(
-            url,
-            socket_timeout=answer_seconds,
-            replicas=Replicas(settings.redis.wait_replicas, settings.redis.wait_milliseconds),
-        )
+        self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings)
         self.leases = Leases(self)
         self.schedule = Schedule(self)
@@ -55,6 +53,26 @@ class StoreFront:
     def ping(self) -> None:
         """Return once Redis has answered."""
         ask(self.client, "PING")
+
+    def require_schema(self, *, claim: bool = False) -> None:
+        """Return if the keys have the form of this version, or there are none; then `claim` notes the form.
+
+        Raises:
+            StoreUnfitError: it has the form of another version.
+        """
+        if claim:
+            ask(self.client, "SETNX", self.keys.schema, SCHEMA)
+        raw = ask(self.client, "GET", self.keys.schema)
+        if raw not in {None, b"%d" % SCHEMA}:
+            remedy = (
+                "use the rlm that wrote it; or stop its processes and carry over what is unsettled: its "
+                "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix"
+            )
+            prefix, other = self.settings.redis.prefix, safe_line(text(raw))
+            what = (
+                f"what is kept under the prefix {prefix} has the form {other} of another version; this rlm has {SCHEMA}"
+            )
+            raise StoreUnfitError(what, remedy)
 
     def close(self) -> None:
         """Close its connections."""

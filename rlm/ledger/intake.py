@@ -11,7 +11,6 @@ import msgspec
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, Excerpt
 from rlm.ledger.chunks import Chunk, ChunkWriter
-from rlm.ledger.client import run_lasting
 from rlm.ledger.connect import translated, translating
 from rlm.ledger.keys import longest_item
 from rlm.ledger.letters import NewLetters
@@ -167,10 +166,5 @@ class Intake(Part):
         return int(self._batch([("LLEN", self._keys.events), ("UNLINK", self._keys.events)], transaction=True)[0])
 
     def push(self, items: Sequence[bytes]) -> int:
-        """Push items onto the audit list, as the audit system does; return how many wait there now.
-
-        Raises:
-            StoreUnreachableError: they were not pushed, or a fail-over may lose them: push them again.
-        """
-        with translated(self._client):
-            return int(run_lasting(self._client, "LPUSH", self._keys.events, *items))
+        """Push items onto the audit list, as the audit system does; return how many wait there now."""
+        return int(self._ask("LPUSH", self._keys.events, *items))

@@ -9,10 +9,9 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 aside:LIST                 list    names of a list's giants (staged items or dead letters too large to read); until
                                    each is a dead letter, or archived
 giant:NAME                 string  one giant
-lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), least
-                                   (the schema that a scheduler must have, rlm/__init__.py), ended (the last run whose
-                                   end was handled)
-schemas                    hash    schema of rlm/__init__.py -> the version that worked with it; permanent
+lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), ended
+                                   (the last run whose end was handled)
+schema                     string  the form in which all this is kept: `SCHEMA` of rlm/__init__.py; permanent
 sequence                   string  counter of arrivals: the age of an event
 epoch                      hash    the epoch that Redis is vouched for with: born, id, server, slots ever taken; and
                                    when and why it was last found untrustworthy
@@ -50,9 +49,6 @@ budgets                    hash    window id of an endpoint -> that of its budge
                                    pairing ended
 limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
-orders                     list    records of orders over HTTP or about hosts (JSON), newest first; the newest 1000
-drains                     hash    host -> the order that it takes no share of the workers (JSON); until taken back
-lost                       hash    host -> since when it is lost, seconds since 1970; until it is back or forgotten
 wanted                     string  number of workers wanted; written by the conductor
 dropped                    hash    `run`, a closed one, and `events:TYPE`, its leftovers that were dropped by hand;
                                    until leftovers of a newer run are dropped
@@ -69,7 +65,7 @@ quarantine                 hash    key set aside -> its old name, what was wrong
 quarantine:KEY:MS          any     the invalid content of a key; until somebody deletes it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 dramatiq:*                 -       the broker's own keys: messages, which only wake lanes and may be lost
-(PREFIX-test-*)            -       not under the prefix: keys of self-tests; see rlm/ledger/selftests.py
+(PREFIX-test-*)            -       not under the prefix: keys of `rlm test`, of a prefix of its own
 =========================  ======  ===========================================================================
 """
 
@@ -100,7 +96,6 @@ BROKER: Mapping[str, KeyType] = {
     "__heartbeats__": KeyType.ZSET,
     "rlm": KeyType.LIST,
     "rlm.msgs": KeyType.HASH,
-    "rlm.newer": KeyType.LIST,
     "rlm.XQ": KeyType.ZSET,
     "rlm.XQ.msgs": KeyType.HASH,
     "__acks__.WORKER.rlm": KeyType.SET,
@@ -116,14 +111,13 @@ class Keys:
         self.events = settings.queue.events
         self.processing = settings.queue.processing
         self.failed = settings.queue.failed
-        self.lease, self.schemas, self.epoch = f"{prefix}:lease", f"{prefix}:schemas", f"{prefix}:epoch"
+        self.lease, self.schema, self.epoch = f"{prefix}:lease", f"{prefix}:schema", f"{prefix}:epoch"
         self.sequence, self.types, self.releases = f"{prefix}:sequence", f"{prefix}:types", f"{prefix}:releases"
         self.current, self.records, self.runs = f"{prefix}:current", f"{prefix}:records", f"{prefix}:runs"
         self.totals, self.last_tick, self.requests = f"{prefix}:totals", f"{prefix}:last_tick", f"{prefix}:requests"
         self.budgets, self.limits, self.limits_filed = f"{prefix}:budgets", f"{prefix}:limits", f"{prefix}:limits:filed"
-        self.changes, self.orders = f"{prefix}:changes", f"{prefix}:orders"
+        self.changes = f"{prefix}:changes"
         self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
-        self.drains, self.lost = f"{prefix}:drains", f"{prefix}:lost"
         self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
         self.coming_up, self.restarts = f"{prefix}:coming_up", f"{prefix}:restarts"
         self.quarantine, self.dramatiq = f"{prefix}:quarantine", f"{prefix}:dramatiq"

@@ -12,29 +12,18 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from rlm import LEAST_TO_CONDUCT, SCHEMA
-from rlm.ledger.client import run_lasting
-from rlm.ledger.connect import MICROSECONDS, text, translated, translating
-from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.scripts import Part
 
-#: The flaw of a lease that nobody can take.
-_NO_LEASE = "is not a lease: a hash with a token that is a number is expected"
 #: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
 
 
 class Standing(NamedTuple):
-    """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none).
-
-    `newer` is the version that has worked here with a higher schema than this scheduler's, empty if none. `barred`:
-    that version has conducted, and left something that this scheduler must not continue.
-    """
+    """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none)."""
 
     token: int
     holder: str
-    newer: str = ""
-    barred: bool = False
 
 
 class Tenure(msgspec.Struct, frozen=True):
@@ -49,36 +38,12 @@ class Leases(Part):
 
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or renew the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
-        return self._contend(owner, ttl_seconds, []).token
+        return self.contend(owner, ttl_seconds).token
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or renew the lease like `acquire`, and check for newer versions. A barred holder gives the lease up."""
-        return self._contend(owner, ttl_seconds, [self._keys.schemas])
-
-    def _contend(self, owner: str, ttl_seconds: float, schemas: list[str]) -> Standing:
-        lease, quarantine = self._keys.lease, Quarantine(self._store)
-        note, where = quarantine.note(lease, _NO_LEASE)
-        keys = [lease, where, self._keys.quarantine, *schemas]
-        args: list[Argument] = [owner, round(ttl_seconds * MICROSECONDS), note, SCHEMA, LEAST_TO_CONDUCT]
-        token, holder, aside, newer, barred = self._run("acquire_lease", keys, args)
-        if aside:
-            quarantine.tell(lease, _NO_LEASE, where)
-        return Standing(int(token), text(holder), text(newer), bool(barred))
-
-    @translating
-    def newest(self) -> tuple[int, str]:
-        """Return the highest schema that has worked here, and its version; 0 and empty if none is known."""
-        found = self._hgetall(self._keys.schemas)
-        return max(((int(schema), text(version)) for schema, version in found.items()), default=(0, ""))
-
-    @translating
-    def least(self) -> int:
-        """Return the lowest schema with which a scheduler may conduct, as the last conductor left it."""
-        return int(self._ask("HGET", self._keys.lease, "least") or 0)
-
-    def has_worked(self, schema: int) -> bool:
-        """Return whether processes of a schema have worked here."""
-        return self._ask("HGET", self._keys.schemas, str(schema)) is not None
+        """Take or renew the lease like `acquire`; return also who holds it."""
+        token, holder = self._run("acquire_lease", [self._keys.lease], [owner, round(ttl_seconds * MICROSECONDS)])
+        return Standing(int(token), text(holder))
 
     def release(self, owner: str) -> bool:
         """Give the lease up; return False if it was no longer the owner's."""
@@ -143,13 +108,8 @@ class Schedule(Part):
         return text(oldest) if oldest else None
 
     def withdraw(self, request_id: str) -> bool:
-        """Withdraw a request; return False if it has been answered.
-
-        Raises:
-            StoreUnreachableError: a fail-over may bring it back, because replicas that are waited for do not have it.
-        """
-        with translated(self._client):
-            return bool(run_lasting(self._client, "LREM", self._keys.requests, 1, request_id))
+        """Withdraw a request; return False if it has been answered."""
+        return bool(self._ask("LREM", self._keys.requests, 1, request_id))
 
     def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
         """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm import SCHEMA
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Command, Part
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:  # code that requests a run imports this module, but not that one
     from rlm.ledger.claims import Lane
@@ -69,11 +68,10 @@ class Offer:
 class Process:
     """What a process announces about itself; `started_at` is in seconds since 1970.
 
-    `version` is RLM's and `schema` that of rlm/__init__.py; `said_at` is when it announced this, by its host's clock
-    that never steps. `offer` is a supervisor's. `pids` is the space in which `pid` counts (`pid_space`). `every` is how
-    soon it will announce itself again, seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise;
-    `insists_on_file`: it requires an append-only file. A field is empty, 0 or None if it is unknown or the process is
-    older than the field.
+    `version` is RLM's; `said_at` is when it announced this, by its host's clock that never steps. `offer` is a
+    supervisor's. `pids` is the space in which `pid` counts (`pid_space`). `every` is how soon it will announce itself
+    again, seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise; `insists_on_file`: it requires
+    an append-only file. A field is empty, 0 or None if it is unknown.
     """
 
     id: str
@@ -87,7 +85,6 @@ class Process:
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
-    schema: int = field(default=0, compare=False)
     pids: str = ""
     every: float = field(default=0.0, compare=False)
     insists_on_file: bool = False
@@ -102,21 +99,14 @@ class Process:
 class Processes(Part):
     """The register of processes. Entries expire, so processes of a vanished host do not stay in it."""
 
-    #: The version of this process is stored in Redis, as long as the register has the process.
-    _version_known = False
-
     def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
         """Enter a process, or renew its entry; if another process has `entered` it, only renew."""
-        entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic(), schema=SCHEMA))
+        entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
         write = ("SET", self._keys.process(role, process.id), entry, "PX", _ttl_ms())
         if entered:  # a single command, because a pipeline costs an idle worker more than the command
             self._ask(*write)
-            return
-        commands: list[Command] = [("SADD", self._keys.processes(role), process.id)]  # Redis may have come back empty
-        if not self._version_known:
-            commands.append(("HSETNX", self._keys.schemas, SCHEMA, process.version))
-        new, *_ = self._batch([*commands, write])
-        self._version_known = len(commands) > 1 or not new  # a Redis that lost the register lost the version too
+        else:
+            self._batch([("SADD", self._keys.processes(role), process.id), write])  # Redis may have come back empty
 
     def enter(self, role: Role, process_ids: Sequence[str]) -> None:
         """Enter processes in the register that will announce themselves."""

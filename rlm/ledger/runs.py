@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from rlm.core.documents import Record, RunForecast, RunPlan
 from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.core.run import MOVES, Run, State, Trigger
 from rlm.core.text import safe_line
 from rlm.core.trail import Counts
 from rlm.ledger.connect import MICROSECONDS, text, translated, translating
-from rlm.ledger.schema import is_record
 from rlm.ledger.scripts import CHUNK, Command, Part, names_of
 
 log = logging.getLogger(__name__)
@@ -24,16 +24,16 @@ def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
     return {text(name): int(number) for name, number in found.items()}
 
 
-def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
+def read_record(run_id: str, raw: bytes | None) -> Record | None:
     """Return the record of a closed run, None if there is none; an invalid record is logged and counts as none."""
-    if raw is not None and not is_record(raw):
-        told, extra = (
-            ("What is kept of run %s is not a record, and is left out; see `rlm doctor`"),
-            {"action": "read_record"},
-        )
-        log.warning(told, safe_line(run_id), extra=extra)
+    if raw is None:
         return None
-    return None if raw is None else msgspec.json.decode(raw, type=dict[str, Any])
+    try:
+        return msgspec.json.decode(raw, type=Record)
+    except msgspec.DecodeError as error:
+        message = "What is kept of run %s is not a record, and is left out (%s); see `rlm doctor`"
+        log.warning(message, safe_line(run_id), error, extra={"action": "read_record"})
+        return None
 
 
 #: How each field of a run's hash is decoded.
@@ -44,7 +44,9 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("started_at", "deadline", "window_seconds", "first_release_at", "tick", "away_seconds"), float),
     **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), int),
     **dict.fromkeys(("revision", "failure", "stopped"), str),
-    **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), msgspec.json.decode),
+    **dict.fromkeys(("waits", "spent", "late"), msgspec.json.decode),
+    "plan": msgspec.json.Decoder(RunPlan).decode,
+    "forecast": msgspec.json.Decoder(RunForecast).decode,
 }
 
 
@@ -211,7 +213,7 @@ class Runs(Part):
     def close(
         self,
         run_id: str,
-        record: Mapping[str, Any],
+        record: Record,
         types: Sequence[str],
         *,
         wanted: int,
@@ -250,7 +252,7 @@ class Runs(Part):
         """Return the counts of an open run, `what:name` -> number."""
         return read_tally(self._hgetall(self._keys.tally(run_id)))
 
-    def record(self, run_id: str) -> dict[str, Any] | None:
+    def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""
         return read_record(run_id, self._ask("HGET", self._keys.records, run_id))
 
@@ -258,11 +260,11 @@ class Runs(Part):
         """Return the ids of the last `number` closed runs, newest first."""
         return list(map(text, self._ask("LRANGE", self._keys.runs, 0, number - 1)))
 
-    def recent(self, number: int) -> list[dict[str, Any]]:
+    def recent(self, number: int) -> list[Record]:
         """Return the records of the last `number` closed runs, newest first, without invalid ones."""
         return self.records(self.history(number))
 
-    def records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+    def records(self, ids: Sequence[str]) -> list[Record]:
         """Return the records of these closed runs in this order, without invalid ones."""
         found = self._ask("HMGET", self._keys.records, *ids) if ids else []
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]

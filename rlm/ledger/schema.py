@@ -12,8 +12,7 @@ from rlm.core.endpoint import Limit
 from rlm.core.expected import Measured
 from rlm.core.item import is_type_name
 from rlm.ledger.claims import is_note
-from rlm.ledger.control import Change, Order
-from rlm.ledger.hosts import DrainOrder
+from rlm.ledger.control import Change
 from rlm.ledger.keys import BROKER, KeyType
 from rlm.ledger.measures import read_completed, read_expected
 from rlm.ledger.turns import Release
@@ -129,9 +128,9 @@ def _is_health(field: bytes, value: bytes, latest_us: int) -> bool:
         return re.fullmatch(rb"\d{1,18}", value) is not None
     if field == b"paused_at":
         return _is_number(value, MOST - 1)
-    if field in {b"failures", b"kept_us", b"opened_us", b"refused_us", b"refused_nth", b"refused_calls"}:
+    if field in {b"failures", b"refusals", b"kept_us", b"opened_us"}:
         return _is_count(value)
-    return _is_limit(value) if field == b"refused_limit" else _is_text(value)
+    return _is_text(value)
 
 
 def _is_way(field: bytes, value: bytes) -> bool:
@@ -175,9 +174,6 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
         "restarts": (KeyType.STRING, _is_count),
         "limits_filed": (KeyType.HASH, _with(_is_limit)),
         "changes": (KeyType.LIST, lambda raw: _decoded(raw, Change) is not None),
-        "orders": (KeyType.LIST, lambda raw: _decoded(raw, Order) is not None),
-        "drains": (KeyType.HASH, _with(lambda raw: _decoded(raw, DrainOrder) is not None)),
-        "lost": (KeyType.HASH, _with(lambda raw: _is_number(raw, latest))),
         "last_tick": (KeyType.STRING, lambda raw: _is_number(raw, latest)),
         **{f"dramatiq:{name}": (kind, None) for name, kind in BROKER.items()},
         **dict.fromkeys(ZSETS, (KeyType.ZSET, None)),

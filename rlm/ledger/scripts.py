@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
 
@@ -18,8 +18,7 @@ import redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.errors import StoreForbiddenError
-from rlm.ledger.client import LASTING, LedgerClient, run_lasting
-from rlm.ledger.connect import ESCAPED, MICROSECONDS, text, translated
+from rlm.ledger.connect import ESCAPED, MICROSECONDS, LedgerClient, text, translated
 from rlm.ledger.trouble import in_own_words
 
 if TYPE_CHECKING:
@@ -118,9 +117,9 @@ class Script:
     A call returns a number or a text, or a list of names and values, which a `ScriptReply` reads.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, source: bytes | None = None) -> None:
         self.name = name
-        self.source = SOURCES[name]
+        self.source = source or SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
         section = _SECTIONS[name]
         self._head = ("EVALSHA", self.sha, len(section.keys))
@@ -201,7 +200,7 @@ class Script:
         return (*self._head, *values)
 
     def _run(self, client: redis.Redis, command: Command) -> Any:
-        run: Callable[..., Any] = partial(run_lasting, client) if self.name in LASTING else client.execute_command
+        run: Callable[..., Any] = client.execute_command
         try:
             return run(*command)
         except NoScriptError:  # the server was restarted or flushed its scripts
@@ -227,7 +226,8 @@ def _pipelined(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
 class ScriptReply(msgspec.Struct, frozen=True):
     """What a script answers by name, as `named` of `lua/include.lua` builds it. A field that is left out is nil.
 
-    Each subclass stands beside the method that calls its script. Only a field of the type `bytes` may be no text.
+    Each subclass stands beside the method that calls its script. Only a field of the type `bytes` may be no text; one
+    of the type `list[Any]` has the names and values of other replies.
     """
 
     @classmethod
@@ -246,7 +246,7 @@ class ScriptReply(msgspec.Struct, frozen=True):
 
 @cache
 def _raw_fields(answer: type[ScriptReply]) -> frozenset[str]:
-    return frozenset(field.name for field in msgspec.structs.fields(answer) if field.type is bytes)
+    return frozenset(field.name for field in msgspec.structs.fields(answer) if field.type in {bytes, list[Any]})
 
 
 def _decoded(value: Any) -> Any:

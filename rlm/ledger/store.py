@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import MICROSECONDS, text, translated
-from rlm.ledger.control import Changes, Control, Orders
+from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -65,7 +65,6 @@ class Store(StoreFront):
         self.windows = Windows(self)
         self.epochs = Epochs(self)
         self.changes = Changes(self)
-        self.orders = Orders(self)
         self.breaker = Breaker(self)
         self.ways = Ways(self)
         self.control = Control(self)
@@ -155,9 +154,9 @@ class Store(StoreFront):
         super().close()
 
 
-def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Store:
-    """Return the store of `settings` as a context manager; the embedded server runs while it is open."""
-    server = server_of(settings)
+def open_store(settings: Settings, server: Server | None = None, *, answer_seconds: float = 5.0) -> Store:
+    """Return the store of `settings` on `server` as a context manager; by default it keeps an embedded one running."""
+    server = server or server_of(settings)
     return Store(settings, server.url, server, answer_seconds=answer_seconds)
 
 

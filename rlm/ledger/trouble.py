@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import redis
 from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoPermissionError
+from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
@@ -26,10 +27,9 @@ from rlm.core.errors import (
     StoreUnfitError,
     StoreUnreachableError,
 )
-from rlm.ledger.client import CLUSTER_REMEDY, NotNowError, is_cluster
-from rlm.ledger.embedded.answers import HANGS_REMEDY
 from rlm.ledger.embedded.files import is_own_socket
-from rlm.ledger.primary import watch_of
+from rlm.ledger.embedded.process import HANGS_REMEDY
+from rlm.ledger.refusals import CLUSTER_REMEDY, is_cluster, refusal_of
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -43,13 +43,17 @@ NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: str = "") -> StoreError:
-    """Return RLM's error for one of redis-py's, raised with `client` and, if named, by a `script`."""
+    """Return RLM's error for one of redis-py's, raised with `client` and, if named, by a `script`.
+
+    If the server cannot serve now, the kept connections are dropped: another may have taken its place meanwhile.
+    """
     where = place(client)
+    if (refusal := refusal_of(error)) is not None:
+        if client is not None:
+            client.connection_pool.disconnect(inuse_connections=False)
+        return StoreRefusingError(f"{where} cannot be used now: {refusal.meaning} ({refusal.word})", refusal.remedy)
     if script and isinstance(error, redis.ResponseError) and not is_cluster(error):
         return _refused_script(error, script, where)
-    if isinstance(error, NotNowError):
-        kind = StoreRefusingError if error.undone else StoreUnreachableError
-        return kind(f"{where} cannot be used now: {error}", error.remedy)
     if isinstance(error, BusyLoadingError):
         return StoreLoadingError(f"{where} is still loading its data", "wait and try again")
     if (refused := _refused(error, where)) is not None:
@@ -59,7 +63,8 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
         remedy = f"{remedy}, and a host that is in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
     facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
-    remedy = f"start it, or correct {URL_SETTING}"
+    what = "wait for a fail-over, start the sentinels" if isinstance(error, MasterNotFoundError) else "start it"
+    remedy = f"{what}, or correct {URL_SETTING}"
     if (path := facts.get("path")) is not None and is_own_socket(Path(path)):
         then = f"and hangs: {HANGS_REMEDY}" if is_silent else "which RLM starts again by itself"
         remedy = f"it is the embedded server, {then}"
@@ -115,18 +120,20 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
 
 def goes_by_sentinel(client: redis.Redis) -> bool:
     """Return whether `client` finds its primary with Sentinel."""
-    return watch_of(client) is not None
+    return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def address(client: redis.Redis) -> str:
     """Return the address to which `client` connects, without any login."""
     pool = client.connection_pool
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    if isinstance(pool, SentinelConnectionPool):
+        asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+        places = ",".join(f"{facts['host']}:{facts['port']}" for facts in asked)
+        return f"{scheme}+sentinel://{places}/{pool.service_name}"
     facts = pool.connection_kwargs
-    if watch := watch_of(client):
-        return watch.url.shown
     if "path" in facts:
         return f"unix://{facts['path']}"
-    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
     return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"
 
 

@@ -6,7 +6,7 @@ whose call succeeds goes this way, with one script per turn. The other outcomes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -14,14 +14,13 @@ from typing import Any
 import msgspec
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
-from rlm.core.expected import Expected, Pair
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, Claim, Completion, LaneId, Turn
-from rlm.ledger.connect import MICROSECONDS, SERVER_ID, text, translating
+from rlm.ledger.connect import MICROSECONDS, SERVER_ID, translating
 from rlm.ledger.keys import Keys
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.ways import RECENT_SECONDS
 
 #: The most endpoints that a lane tries for one event; each release names them, even if its type has more.
@@ -33,7 +32,6 @@ class Terms(msgspec.Struct, frozen=True):
 
     `endpoints` are those that such a call may use; `limited` names all limits there. `revision` is the run's, which the
     worker must have. Times are in microseconds. `windows` are those of the endpoint and its budget, with their rules.
-    `origin` is the endpoint's.
     """
 
     type: str
@@ -46,7 +44,6 @@ class Terms(msgspec.Struct, frozen=True):
     probe: int
     windows: list[dict[str, Any]]
     revision: str = ""
-    origin: str = ""
 
     @classmethod
     def of(cls, kind: EventType, endpoint: Endpoint, keys: Keys, guard_seconds: float, revision: str = "") -> Terms:
@@ -69,9 +66,7 @@ class Terms(msgspec.Struct, frozen=True):
         probe_us = _us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS)
         zsets = keys.pending(kind.name), keys.inflight(kind.name)
         lease_us = _us(kind.lease_seconds)
-        return cls(
-            kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision, endpoint.origin
-        )
+        return cls(kind.name, endpoint.name, names, limited, *zsets, lease_us, probe_us, windows, revision)
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -106,6 +101,67 @@ CLAIM_SECONDS = 1.0
 MOST_RELEASED = 1000
 
 
+class TurnReply(ScriptReply, frozen=True):
+    """What `take_turn` answers, as in `Turn`; the names and values of a `claim` are a `Claimed`."""
+
+    settled: bool
+    claim: list[Any] = msgspec.field(default_factory=list)
+    why: str = ""
+    probe: str = ""
+
+
+class Claimed(ScriptReply, frozen=True):
+    """A claim as `take_turn` answers it: spans in microseconds, `limits` and `expected` as names and values."""
+
+    event_id: str
+    claims: int
+    type: str
+    endpoint: str
+    remaining_us: int
+    begin_us: int
+    call_us: int
+    lease_us: int
+    wallet: str
+    item: bytes
+    attempt: int = 0
+    tries: int = 0
+    runs: int = 0
+    last: str = ""
+    stamp: str = ""
+    suspect: bool = False
+    alone: bool = False
+    limits: list[str] = msgspec.field(default_factory=list)
+    expected: list[str] = msgspec.field(default_factory=list)
+
+    def claim(self, lane: LaneId, run_id: str) -> Claim:
+        """Return it as a lane's claim."""
+        return Claim(
+            event_id=self.event_id,
+            run_id=run_id,
+            lane=lane,
+            number=self.claims,
+            endpoint=self.endpoint,
+            remaining_seconds=self.remaining_us / MICROSECONDS,
+            begin_seconds=self.begin_us / MICROSECONDS,
+            call_seconds=self.call_us / MICROSECONDS,
+            lease_seconds=self.lease_us / MICROSECONDS,
+            wallet_name=self.wallet,
+            item=self.item,
+            attempt=self.attempt,
+            tries=self.tries,
+            runs=self.runs,
+            last_endpoint=self.last,
+            stamp=self.stamp,
+            suspect=self.suspect,
+            alone=self.alone,
+            limits=dict(zip(self.limits[::2], self.limits[1::2], strict=True)),
+            expected={
+                (self.type, name): read_expected(times.encode())
+                for name, times in zip(self.expected[::2], self.expected[1::2], strict=True)
+            },
+        )
+
+
 class Turns(Part):
     """The released calls, and the turns of the lanes that make them."""
 
@@ -114,45 +170,63 @@ class Turns(Part):
 
         `first_at`, in seconds since 1970, is noted with them as the run's first release unless it has one.
         """
-        keys, encoded = self._keys, [msgspec.json.encode(one) for one in releases]
-        names = [keys.lease, keys.current, keys.releases, keys.run(run_id)]
-        args: list[Argument] = [token, run_id, "" if first_at is None else repr(first_at)]
+        keys, encoded = self._keys, [msgspec.json.encode(release).decode() for release in releases]
+        named: dict[str, Any] = {"lease": keys.lease, "current": keys.current, "releases": keys.releases}
+        named |= {"run": keys.run(run_id), "token": token, "run_id": run_id}
+        named["first_at"] = "" if first_at is None else repr(first_at)
         pieces = (encoded[at : at + MOST_RELEASED] for at in range(0, len(encoded), MOST_RELEASED))
-        return int(self._run_each("release_calls", [(names, [*args, *piece]) for piece in pieces])[-1])
+        return int(self._run_each("release_calls", [{**named, "calls": piece} for piece in pieces])[-1])
 
     @translating
     def take(
         self,
         lane: LaneId,
         run_id: str,
-        connected: Iterable[str] = (),
         completed: Completion | None = None,
         reached: Iterable[str] = (),
+        *,
+        with_slot: bool = False,
     ) -> Turn:
-        """Settle what the lane has `completed`, and claim its next event, with a slot if the lane is `connected`.
+        """Settle what the lane has `completed`, and claim its next event; `with_slot`, a first attempt has its slot.
 
-        `connected` are the origins to which the lane has a connection; `reached` are those that a turn named for a
-        probe and that its worker could connect to. Nothing is claimed without a `run_id`.
+        `reached` are the endpoints that a turn named for a probe and that the worker could connect to. Nothing is
+        claimed without a `run_id`.
 
         Raises:
             StoreError: whether it was settled, and whether an event was claimed, is not known: see `held_by`.
         """
         keys, done = self._keys, completed.claim if completed else None
         settled_run = done.run_id if done else run_id
-        names = [keys.run(run_id), keys.releases, keys.epoch, keys.limits, keys.expected, keys.calls(lane.worker_id)]
-        names += [keys.event(""), keys.inflight(done.type if done else "")]
-        names += [keys.tally(settled_run), keys.timings(settled_run), keys.ways]
-        names += [keys.well(completed.window_id if completed else ""), keys.well_hosts]
-        args: list[Argument] = [lane.worker_id, lane.note, run_id, self._store.settings.revision]
-        args += [f" {' '.join(connected)} ", KEEP_SECONDS * MICROSECONDS, POISON_DEATHS - 1]
-        args += [*_completion_args(completed), self._dedupe_ms, f" {' '.join(reached)} "]
-        args += [round(RECENT_SECONDS * MICROSECONDS) if completed and completed.window_id else 0, SERVER_ID]
-        settled, why, *claimed = self._run("take_turn", names, args)
-        if not claimed:
-            return Turn(bool(settled), None, text(why))
-        if text(why) == "probe":
-            return Turn(bool(settled), None, "probe", text(claimed[0]))
-        return Turn(bool(settled), _read_claim(lane, run_id, claimed))
+        reply = self._run(
+            "take_turn",
+            run=keys.run(run_id),
+            releases=keys.releases,
+            epoch=keys.epoch,
+            limits=keys.limits,
+            expected=keys.expected,
+            calls=keys.calls(lane.worker_id),
+            inflight=keys.inflight(done.type if done else ""),
+            tally=keys.tally(settled_run),
+            timings=keys.timings(settled_run),
+            ways=keys.ways,
+            well=keys.well(completed.window_id if completed else ""),
+            hosts=keys.well_hosts,
+            worker=lane.worker_id,
+            lane=lane.note,
+            run_id=run_id,
+            revision=self._store.settings.revision,
+            with_slot=int(with_slot),
+            reached=dict.fromkeys(reached, True),
+            keep_us=KEEP_SECONDS * MICROSECONDS,
+            suspect=POISON_DEATHS - 1,
+            family=keys.event(""),
+            completed=_settling(completed) if completed else None,
+            dedupe_ms=self._dedupe_ms,
+            server=SERVER_ID,
+        )
+        turn = TurnReply.read(reply)
+        claim = Claimed.read(turn.claim).claim(lane, run_id) if turn.claim else None
+        return Turn(turn.settled, claim, turn.why, turn.probe)
 
     def complete(self, completed: Completion) -> bool:
         """Settle an event as completed; return False if the claim was lost meanwhile."""
@@ -164,35 +238,17 @@ class Turns(Part):
         return list(releases_in(self._ask("LRANGE", self._keys.releases, 0, -1)))
 
 
-def _read_claim(lane: LaneId, run_id: str, claimed: Sequence[Any]) -> Claim:
-    event_id, number, name, endpoint, stamp, suspect, alone, *spans, wallet, item = claimed[:13]
-    attempt, tries, runs, last, *told = claimed[13:]
-    limits, expected = _read_told(text(name), told, with_slot=bool(stamp))
-    left, begins, lasts, lease = (int(us) / MICROSECONDS for us in spans)
-    begun = (text(event_id), run_id, lane, int(number), text(endpoint), left, begins, lasts, lease)
-    history, slot = (int(attempt), int(tries), int(runs), text(last)), (text(stamp), bool(suspect), bool(alone))
-    return Claim(*begun, text(wallet), item, *history, *slot, limits, expected)
-
-
-def _read_told(kind: str, told: Sequence[Any], *, with_slot: bool) -> tuple[dict[str, str], dict[Pair, Expected]]:
-    """Return the limits and a type's expected times that come with a claim."""
-    if with_slot:
-        return _pairs(told), {}
-    number, *told = told
-    published, limits = told[: 2 * number], told[2 * number :]
-    expected = zip(published[::2], published[1::2], strict=True)
-    return _pairs(limits), {(kind, text(name)): read_expected(raw) for name, raw in expected if raw}
-
-
-def _pairs(told: Sequence[bytes]) -> dict[str, str]:
-    return {text(name): text(value) for name, value in zip(told[::2], told[1::2], strict=True) if value}
-
-
-def _completion_args(completed: Completion | None) -> list[Argument]:
-    if completed is None:
-        return [""] * 7
+def _settling(completed: Completion) -> dict[str, Any]:
+    """Return the event that a turn settles, as `take_turn` takes it."""
     claim = completed.claim
-    times = f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}"
     entry = claim.entry(completed.endpoint, CallEnd.COMPLETED, Heard(completed.answer, completed.seconds))
-    idle_ms = f"{completed.idle_seconds * 1000:.1f}"
-    return [claim.event_id, claim.number, claim.type, completed.endpoint, times, idle_ms, entry]
+    return {
+        "event_id": claim.event_id,
+        "claims": str(claim.number),
+        "type": claim.type,
+        "endpoint": completed.endpoint,
+        "times": f"{completed.seconds * 1000:.1f} {completed.waited_seconds * 1000:.1f}",
+        "idle_ms": f"{completed.idle_seconds * 1000:.1f}",
+        "entry": entry.decode(),
+        "recent_us": round(RECENT_SECONDS * MICROSECONDS) if completed.window_id else 0,
+    }

@@ -21,7 +21,7 @@ from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
 from rlm.ledger.connect import MICROSECONDS, text
 from rlm.ledger.processes import Role
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.scripts import Part, ScriptReply
 
 #: A way is shut from this many failures in a row on.
 FAILING: Final = 3
@@ -61,6 +61,22 @@ class Trouble(msgspec.Struct, frozen=True):
     shut_seconds: float = 0.0
     state: str = ""
     news: int = 0
+
+
+class FailedWay(ScriptReply, frozen=True):
+    """What `fail_way` answers, as in `Trouble`."""
+
+    of_host: bool
+    shut_us: int = 0
+    state: str = ""
+    news: int = 0
+
+
+class OpenedWay(ScriptReply, frozen=True):
+    """What `open_way` answers: whether the way was shut, and the state of its host that has ended."""
+
+    opened: bool
+    state: str = ""
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -105,45 +121,56 @@ class Ways(Part):
 
     def calling(self) -> set[str]:
         """Return the hosts that make calls, and those that would if they had workers."""
-        drained = {text(host) for host in self._hgetall(self._keys.drains)}
-        supervisors, workers = map(self._store.processes.alive, (Role.SUPERVISOR, Role.WORKER))
-        return {one.host for one in workers} | {one.host for one in supervisors} - drained
+        return {one.host for role in (Role.SUPERVISOR, Role.WORKER) for one in self._store.processes.alive(role)}
 
     def fail(self, endpoint: Endpoint, host: str, failure: Failure, endpoints: int) -> Trouble:
         """Count a call of `host` that `endpoint` did not answer.
 
         `endpoints` is the number of all endpoints; if it is one, a single shut way means that the host is cut off.
         """
-        spans = FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS
-        args: list[Argument] = [host, endpoint.window_id, int(failure.here), FAILING]
-        args += [round(seconds * MICROSECONDS) for seconds in spans]
-        args += [min(CUT_OFF_WAYS, endpoints), FAILING if failure.silent else 1, failure.why]
-        args += sorted(self.calling() if self.look() else ())  # needed only if a way may open
-        of_host, shut_us, state, news = self._run("fail_way", self._keys_of(endpoint), args)
-        return Trouble(bool(of_host), shut_us / MICROSECONDS, text(state), news)
+        reply = self._run(
+            "fail_way",
+            **self._keys_of(endpoint),
+            host=host,
+            window=endpoint.window_id,
+            here=failure.here,
+            failing=FAILING,
+            first_us=round(FIRST_SHUT_SECONDS * MICROSECONDS),
+            longest_us=round(LONGEST_SHUT_SECONDS * MICROSECONDS),
+            recent_us=round(RECENT_SECONDS * MICROSECONDS),
+            least=min(CUT_OFF_WAYS, endpoints),
+            counts=FAILING if failure.silent else 1,
+            why=failure.why,
+            calling=sorted(self.calling() if self.look() else ()),  # needed only if a way may open
+        )
+        failed = FailedWay.read(reply)
+        return Trouble(failed.of_host, failed.shut_us / MICROSECONDS, failed.state, failed.news)
 
     def open(self, endpoint: Endpoint, host: str) -> tuple[bool, str]:
         """Record that `endpoint` answered a call of `host`.
 
         Return whether the way was shut, and the host's state ('part' or 'cut') if that has now ended.
         """
-        args: list[Argument] = [host, endpoint.window_id, round(RECENT_SECONDS * MICROSECONDS)]
-        opened, state = self._run("open_way", self._keys_of(endpoint), args)
-        return bool(opened), text(state)
+        recent_us = round(RECENT_SECONDS * MICROSECONDS)
+        keys = self._keys_of(endpoint)
+        reply = self._run("open_way", **keys, host=host, window=endpoint.window_id, recent_us=recent_us)
+        answered = OpenedWay.read(reply)
+        return answered.opened, answered.state
 
     def keep(self, hosts: Collection[str]) -> None:
         """Forget the ways of all hosts except these."""
         found = {text(field).partition(" ")[0] for field in self._hgetall(self._keys.ways)}
         if gone := found - set(hosts):
-            self._run("forget_hosts", [self._keys.ways, self._keys.epoch], sorted(gone))
+            self._run("forget_hosts", ways=self._keys.ways, epoch=self._keys.epoch, gone=sorted(gone))
 
     def look(self) -> dict[str, HostWays]:
         """Return the hosts that have a shut way, by name."""
         return read_ways(self._hgetall(self._keys.ways))
 
-    def _keys_of(self, endpoint: Endpoint) -> list[str]:
+    def _keys_of(self, endpoint: Endpoint) -> dict[str, str]:
         keys = self._keys
-        return [keys.ways, keys.well(endpoint.window_id), keys.well_hosts, keys.epoch]
+        well = keys.well(endpoint.window_id)
+        return {"ways": keys.ways, "well": well, "hosts": keys.well_hosts, "epoch": keys.epoch}
 
 
 def read_ways(entries: Mapping[bytes, bytes]) -> dict[str, HostWays]:

@@ -27,7 +27,7 @@ class WindowLooks(ScriptReply, frozen=True):
     """What `look_windows` sees at one instant, microseconds of Redis time: the names and values of each window."""
 
     now_us: int
-    windows: list[list[Any]]
+    windows: list[Any]
 
 
 class WindowLook(ScriptReply, frozen=True):

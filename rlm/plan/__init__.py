@@ -2,28 +2,23 @@
 
 The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what the conductor
 will do (`simulate`), chooses the number of workers (`workers`) and finds what keeps the run from ending sooner
-(`binds`). `look_ahead` plans several consecutive windows.
+(`binds`).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import asdict, replace
 
-from rlm.core.endpoint import Limited, all_limited
-from rlm.core.window import WindowState
 from rlm.plan.binds import what_binds
 from rlm.plan.limits_bind import LimitsBind
-from rlm.plan.outlook import NO_GROWTH, Ahead, LongRun, Outlook, is_steady, span_of
 from rlm.plan.simulate import Course, Start
-from rlm.plan.situation import FRESH, Capacity, Horizon, Situation, Workload
-from rlm.plan.window import SECOND, ticks
+from rlm.plan.situation import Capacity, Horizon, Situation, Workload
+from rlm.plan.window import SECOND
 from rlm.plan.workers import Bound, choose_workers
 
 #: The most points in the course of a plan.
@@ -103,13 +98,13 @@ class Plan(msgspec.Struct, frozen=True):
             "releases": [asdict(release) for release in self.releases],
             "binds": self.binds,
             "utilisation": asdict(self.utilisation),
-            "course": self.course_as_json(),
+            "course": self.rounded_course(),
             "kept": dict(self.kept),
         }
 
-    def course_as_json(self) -> list[list[float]]:
+    def rounded_course(self) -> tuple[tuple[float, float], ...]:
         """Return the points of the course as pairs: seconds from the first call, and calls answered by then."""
-        return [[round(at, 1), number] for at, number in self.course]
+        return tuple((round(at, 1), number) for at, number in self.course)
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
@@ -195,81 +190,3 @@ def _fillings(course: Course, situation: Situation) -> list[list[Start]]:
             fillings.append(filling)
         filling.append(start)
     return fillings
-
-
-def look_ahead(
-    workload: Workload,
-    arrivals: Mapping[str, float],
-    number: int,
-    plan: Callable[[Workload], Course],
-    carry: Callable[[Workload, Sequence[Start]], Mapping[str, WindowState]],
-    long_run: LongRun,
-) -> Outlook:
-    """Plan up to `number` consecutive windows, fewer if nothing new is expected.
-
-    The first window begins with `workload`. `arrivals` are the events by type that come between the starts of two
-    windows; fractions add up until they make a whole event. `plan` returns the course of a window that begins with a
-    workload; `carry` returns the windows of endpoints and budgets one window later, after the given starts. `long_run`
-    is what the limits admit in the long run.
-    """
-    ahead: list[Ahead] = []
-    for passed in range(1, number + 1):
-        course = plan(workload)
-        ahead.append(Ahead(workload.backlog, dict(course.left)))
-        if _tells_no_more(ahead, arrivals, number, span_of(long_run.cycle)):
-            break
-        backlog = {name: left + _arrived(arrivals.get(name, 0.0), passed) for name, left in course.left.items()}
-        workload = replace(workload, backlog=backlog, windows=carry(workload, course.starts))
-    return Outlook(tuple(ahead), arrivals, long_run)
-
-
-def _arrived(rate: float, passed: int) -> int:
-    """Return how many whole events come after window number `passed`, so that the sum follows the rate."""
-    return math.floor(rate * passed + NO_GROWTH) - math.floor(rate * (passed - 1) + NO_GROWTH)
-
-
-def _tells_no_more(ahead: Sequence[Ahead], arrivals: Mapping[str, float], number: int, span: int) -> bool:
-    """Return whether nothing new is expected: all is done, or a steady trend continues beyond the last window."""
-    left = [one.leftover for one in ahead]
-    quiet = span if any(arrivals.values()) else 1
-    if len(left) >= quiet and not any(left[-quiet:]):
-        return True
-    if not is_steady(left, span):
-        return False
-    between, now = left[-1 - span], left[-1]
-    return now >= between or now > (number - len(left)) * (between - now) / span
-
-
-def course_of(workload: Workload, capacity: Capacity, horizon: Horizon) -> Course:
-    """Return the course of the run that `compute_plan` plans with these arguments."""
-    situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
-    return choose_workers(situation, capacity, horizon).course
-
-
-def carried(
-    workload: Workload, starts: Sequence[Start], seconds: float, guard_seconds: float
-) -> dict[str, WindowState]:
-    """Return the windows of endpoints and budgets `seconds` later, after these calls have begun."""
-    endpoints = {endpoint.name: endpoint for kind in workload.types for endpoint in kind.endpoints}
-    limited = {name: [one.name for one in all_limited([endpoint])] for name, endpoint in endpoints.items()}
-    calls: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    later = ticks(seconds)
-    for start in starts:
-        for name in limited[start.endpoint]:
-            calls[name].append((later - start.at, start.events))
-    return {
-        one.name: _later(workload.windows.get(one.name, FRESH), one, calls[one.name], seconds, guard_seconds)
-        for one in all_limited(endpoints.values())
-    }
-
-
-def _later(
-    window: WindowState, one: Limited, calls: Sequence[tuple[int, int]], seconds: float, guard_seconds: float
-) -> WindowState:
-    """Keep the calls that still count, at most as many as a rule allows, because older ones cannot close a window."""
-    most = max(rule.amount for rule in one.limit.rules)
-    span = one.limit.longest_seconds + guard_seconds
-    then = window.later(seconds)
-    newest_first = (age / SECOND for age, number in reversed(calls) for _ in range(number))
-    counting = itertools.takewhile(lambda age: age < span, itertools.chain(newest_first, sorted(then.ages)))
-    return replace(then, ages=tuple(itertools.islice(counting, most)))

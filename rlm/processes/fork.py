@@ -214,18 +214,10 @@ def _fork_off(orders: Connection, lifeline: Connection, target: Callable[..., No
 
 
 def settle_memory() -> None:
-    """Free the memory that only the imports needed, and exclude the rest from garbage collection.
-
-    Compiling modules without bytecode leaves 10 MB that malloc keeps. A collection writes to each object, and that
-    gives a fork its own copy of every page.
-    """
-    import ctypes  # noqa: PLC0415  # who starts something does not wait for it
-
+    """Exclude what is in memory from garbage collection, which would copy every page of a fork."""
     gc.collect()
     gc.freeze()
     gc.enable()  # it is off in a copy made amid imports
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl does not have it
-        libc.malloc_trim(0)
 
 
 class Spare:

@@ -1,4 +1,4 @@
-"""A group of child processes, stopped in order: for `rlm up`, the demo, the self-test and `rlm start --wait`."""
+"""A group of child processes, stopped in order: for `rlm up`, the demo, the test and `rlm start --wait`."""
 
 from __future__ import annotations
 

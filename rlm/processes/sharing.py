@@ -9,15 +9,14 @@ announces itself more often while it has workers is missed sooner (`silent_after
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
-from rlm.ledger.hosts import idle_of
 from rlm.ledger.processes import LEFT, MOST_LANES, Offer, Process, Role
-from rlm.ledger.ways import HostWays
+from rlm.ledger.ways import HostWays, cut_off
 from rlm.plan.allocation import shares
 from rlm.settings import Settings
 
@@ -28,51 +27,40 @@ def offer_of(settings: Settings) -> Offer:
     return Offer(settings.capacity, workers.min, workers.max, dict(settings.host.labels))
 
 
-def divide(
-    wanted: int,
-    supervisors: Iterable[Process],
-    held: Mapping[str, int] | None = None,
-    ways: Mapping[str, HostWays] | None = None,
-) -> dict[str, int]:
+def divide(wanted: int, supervisors: Iterable[Process], ways: Mapping[str, HostWays] | None = None) -> dict[str, int]:
     """Divide the wanted workers among supervisors, by id: first among hosts, then among the supervisors of each host.
 
-    A `held` host gets at most its number in `held`; the others run the rest. Hosts that are cut off are held only while
-    there are others. If all hosts with workers have the same `ways` shut, a host without workers that reaches more gets
-    one of their workers. The largest `workers.min` and `workers.max` of all supervisors count, so one host with another
-    configuration does not change what the others run.
-
-    A supervisor whose version makes no offer gets an even part, as before; the others divide what is left.
+    A host that by its `ways` is cut off gets one worker while there are others, which probes. If all hosts with workers
+    have the same `ways` shut, a host without workers that reaches more gets one of their workers. The largest
+    `workers.min` and `workers.max` of all supervisors count, so one host with another configuration does not change
+    what the others run.
     """
-    every = sorted(supervisors, key=lambda one: one.id)
-    offers = {one.id: one.offer for one in every if one.offer}
-    least = max((one.least for one in offers.values()), default=0)
-    total = min(max(wanted, least), most_of(every))
-    evenly = ((total + place) // len(every) for place in reversed(range(len(every))))
-    found = {one.id: part for one, part in zip(every, evenly, strict=True) if one.id not in offers}
-    total -= sum(found.values())
-
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
-    for one in every:
-        if one.id in offers:
-            hosts[one.host][one.id] = offers[one.id].capacity
-    by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, held or {})
-    able = [host for host, capacities in hosts.items() if host not in (held or {}) and any(capacities.values())]
+    least, most = 0, 0
+    for one in sorted(supervisors, key=lambda one: one.id):
+        offer = one.offer or Offer(0, 0, 0)
+        hosts[one.host][one.id] = offer.capacity
+        least, most = max(least, offer.least), max(most, offer.most)
+    total = min(max(wanted, least), most)
+    cut = cut_off(ways or {})
+    by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, cut)
+    able = [host for host, capacities in hosts.items() if host not in cut and any(capacities.values())]
     _lend(by_host, able, ways or {})
-    for host, capacities in hosts.items():
-        found |= shares(by_host[host], capacities)
-    return found
+    return {
+        name: share for host, capacities in hosts.items() for name, share in shares(by_host[host], capacities).items()
+    }
 
 
-def _by_host(total: int, capacities: Mapping[str, int], held: Mapping[str, int]) -> dict[str, int]:
-    """Divide workers among hosts; held hosts get at most their number in `held`, out of the same total."""
-    if all(host in held for host in capacities):  # a host that may reach nothing is better than none
-        held = {host: 0 for host, number in held.items() if number == 0}
-    kept, spare = {}, max(0, total - 1)  # the first worker goes to a host that can send
-    for host in sorted(held.keys() & capacities.keys()):
-        kept[host] = min(held[host], capacities[host], spare)
-        spare -= kept[host]
-    free = {host: 0 if host in held else capacity for host, capacity in capacities.items()}
-    return shares(total - sum(kept.values()), free) | kept
+def _by_host(total: int, capacities: Mapping[str, int], cut: Collection[str]) -> dict[str, int]:
+    """Divide workers among hosts; those `cut` off get at most one each, out of the same total."""
+    if all(host in cut for host in capacities):  # a host that may reach nothing is better than none
+        cut = frozenset()
+    probing, spare = {}, max(0, total - 1)  # the first worker goes to a host that can send
+    for host in sorted(capacities.keys() & set(cut)):
+        probing[host] = min(1, capacities[host], spare)
+        spare -= probing[host]
+    free = {host: 0 if host in cut else capacity for host, capacity in capacities.items()}
+    return shares(total - sum(probing.values()), free) | probing
 
 
 def _lend(by_host: dict[str, int], able: Iterable[str], ways: Mapping[str, HostWays]) -> None:
@@ -91,15 +79,13 @@ def most_of(supervisors: Iterable[Process]) -> int:
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
-def room(supervisors: Iterable[Process], held: Mapping[str, int]) -> int | None:
-    """Return how many workers their hosts take together; `held` limits some hosts. None if an offer is missing."""
+def room(supervisors: Iterable[Process], cut: Collection[str]) -> int:
+    """Return how many workers their hosts take together; those `cut` off take one."""
     by_host: dict[str, int] = {}
     for one in supervisors:
-        if one.offer is None:
-            return None
-        capacity = min(one.offer.capacity, held.get(one.host, one.offer.capacity))
-        by_host[one.host] = max(capacity, by_host.get(one.host, 0))
-    return sum(by_host.values()) if by_host else None
+        capacity = one.offer.capacity if one.offer else 0
+        by_host[one.host] = max(min(capacity, 1) if one.host in cut else capacity, by_host.get(one.host, 0))
+    return sum(by_host.values())
 
 
 #: After a longer pause between two looks, seconds, silence counts only from the second look on: Redis may have been
@@ -129,6 +115,7 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._looked_at = system_clock.monotonic()
         self.run_open = False  #: as of the last `share_of`
+        self.died: list[str] = []  #: those that were missed at the last look, without having signed off
 
     def look(self) -> dict[str, Process | None]:
         """Update who lives; return the register's entries by id, None for a supervisor that is no longer in it."""
@@ -142,11 +129,10 @@ class Peers:
             if one is not None and (known is None or not one.said_at or one.said_at != known.said.said_at):
                 self._peers[name] = Peer(one)
         self._looked_at = now
-        self._peers = {
-            name: peer
-            for name, peer in self._peers.items()
-            if peer.said.state != LEFT and (peer.lives or found.get(name) is not None)
-        }
+        self._peers = {name: peer for name, peer in self._peers.items() if peer.said.state != LEFT}
+        self.died = [name for name, peer in self._peers.items() if not peer.lives and found.get(name) is None]
+        for name in self.died:
+            del self._peers[name]
         return found
 
     @property
@@ -168,5 +154,4 @@ class Peers:
         """Return how many of the wanted workers are `own`'s, even if the register does not contain it."""
         every = {one.id: one for one in self.living} | {own.id: own}
         wanted, self.run_open = self._store.processes.demand()
-        ways = self._store.ways.look()
-        return divide(wanted, every.values(), idle_of(ways, self._store.hosts.drains()), ways)[own.id]
+        return divide(wanted, every.values(), self._store.ways.look())[own.id]

@@ -26,7 +26,7 @@ IMMEDIATE = (signal.SIGQUIT,)
 WORKER_SLACK_SECONDS: Final = 2.0
 #: The same for a supervisor's wait: a worker that ends by itself does so before it is killed.
 SUPERVISOR_SLACK_SECONDS: Final = WORKER_SLACK_SECONDS + 1.0
-#: The same for each process of a group (`rlm up`, the demo, the self-test): a supervisor also kills and reaps.
+#: The same for each process of a group (`rlm up`, the demo, the test): a supervisor also kills and reaps.
 GROUP_SLACK_SECONDS: Final = SUPERVISOR_SLACK_SECONDS + 5.0
 
 #: Seconds between two TERMs during an immediate stop; the second TERM means at once.

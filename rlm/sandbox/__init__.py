@@ -1,1 +1,1 @@
-"""RLM on one machine: a mock API, the demo, the self-test."""
+"""RLM on one machine: a mock API, the demo, the test."""

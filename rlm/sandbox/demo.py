@@ -1,4 +1,4 @@
-"""The demo: it pushes items, starts processes, requests one run, shows it until it is on record, and judges it."""
+"""Plays a demo: pushes items, starts processes, requests one run, shows it until it is on record, and judges it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import plain
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
 from rlm.sandbox.judge import DemoVerdict, Evidence, judge_demo
@@ -53,7 +54,7 @@ def play(
 
         def look() -> None:
             if store.runs.is_open(run_id):
-                view.show(report.status(store, run_id, measured=False))
+                view.show(plain(report.status(store, run_id, measured=False)))
 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)
@@ -130,7 +131,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
 
 
 def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Return the result, the comparison with the forecast, the API's view by type, and the next step."""
+    """Return the result, the comparison with the forecast, and the API's view by type."""
     return [
         *_outcome(verdict),
         *_forecast(verdict),
@@ -141,8 +142,6 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
         *_api(verdict),
         *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
         "",
-        "Next: `rlm init` in an empty directory writes a configuration of your own to",
-        "begin with, and prints what to type to see a run of it.",
     ]
 
 

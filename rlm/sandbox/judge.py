@@ -1,4 +1,4 @@
-"""The judge of the demo and the self-test: it compares a run's record, the API's arrivals and the books.
+"""The judge of the demo and the test: it compares a run's record, the API's arrivals and the books.
 
 The mock API counts on its own (`rlm/sandbox/mockapi/service.py`): the judge shares no code with what it judges.
 """
@@ -7,24 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import msgspec
-
-from rlm.core.clock import isoformat
 from rlm.core.endpoint import EventType
-from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.core.text import counted
 from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
 from rlm.sandbox.stage import Stage
-
-#: The wallet of each item of a self-test, so that its purpose is recognisable.
-WALLET = "rlm test"
-#: The reasons of the dead letters that its invalid items become.
-LETTERS = (Reason.NOT_JSON, Reason.UNKNOWN_TYPE)
 
 
 class Evidence(NamedTuple):
@@ -140,89 +130,3 @@ def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
     if counts["leftover"] and not evidence.record["plan"]["expected_leftover"]:
         yield f"{counted(counts['leftover'], 'event')} left over, though all should have fitted"
     yield from evidence.exceeded()
-
-
-class Batch(NamedTuple):
-    """Items to push, and the ids of the events to complete; the other items become `LETTERS` and a duplicate."""
-
-    items: tuple[bytes, ...]
-    events: frozenset[str]
-
-
-def make_batch(prefix: str, events_by_type: Mapping[str, int], now: float) -> Batch:
-    """Return items of one event each, one of them twice, one of an unknown type, and one that is not an item.
-
-    Their ids begin with `prefix`; `now` is their timestamp, in seconds since 1970.
-    """
-    names = [name for name, number in events_by_type.items() for _ in range(number)]
-    items = [_item(f"{prefix}-{number}", name, now) for number, name in enumerate(names, start=1)]
-    events = frozenset(f"{prefix}-{number}:{name}" for number, name in enumerate(names, start=1))
-    unknown = _item(f"{prefix}-0", prefix, now)
-    return Batch((*items, items[0], unknown, f"{prefix}: no JSON".encode()), events)
-
-
-def _item(item_id: str, name: str, now: float) -> bytes:
-    fields = {"id": item_id, "wallet_name": WALLET, "events": [name], "timestamp": isoformat(now)}
-    return msgspec.json.encode(fields)
-
-
-def judge_batch(evidence: Evidence, batch: Batch, stage: Stage) -> Iterator[tuple[str, str, list[str]]]:
-    """Check step by step whether the run of `batch` was as promised: yield (name, text if good, faults)."""
-    calls, events = counted(len(evidence.arrivals), "call"), len(batch.events)
-    endpoints = counted(len(stage.settings.endpoints), "endpoint")
-    letters = f"what is not an event was set aside, with the reason: {', '.join(LETTERS)}"
-    within = f"the API refused none, and by its count none of {endpoints} got too many"
-    limits = [*evidence.refusals(), *evidence.exceeded()]
-    yield ("events", f"all {events} were completed, each once", list(event_faults(evidence, batch)))
-    yield ("idempotency", f"{calls}, each with its key", list(key_faults(evidence, batch)))
-    yield ("limits", within, limits)
-    yield ("record", "the run's record has them all", list(record_faults(evidence, batch)))
-    yield ("dead letters", letters, list(_letter_faults(stage)))
-    yield ("books", "they balance, and nothing is left in the ledger", list(_book_faults(stage)))
-
-
-def event_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
-    """Yield what is wrong with the events that reached the API."""
-    arrived = evidence.accepted()
-    if missing := batch.events - arrived.keys():
-        yield f"{counted(len(missing), 'event')} never reached the API"
-    answered = {one.event_id for one in evidence.arrivals if one.status == HTTPStatus.OK}
-    if failed := (batch.events & arrived.keys()) - answered:
-        yield f"{counted(len(failed), 'event')} reached the API, but it did not answer with success"
-    if doubled := sum(number > 1 for number in arrived.values()):
-        yield f"{counted(doubled, 'event')} reached the API more than once"
-    if strange := arrived.keys() - batch.events - {None}:
-        yield f"{counted(len(strange), 'event')} reached the API that nobody pushed"
-
-
-def key_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
-    """Yield a fault if calls lacked the Idempotency-Key of an event."""
-    if wrong := sum(one.event_id not in batch.events for one in evidence.arrivals):
-        yield f"{counted(wrong, 'call')} had no Idempotency-Key, or a wrong one"
-
-
-def record_faults(evidence: Evidence, batch: Batch) -> Iterator[str]:
-    """Yield what is wrong in the record."""
-    yield from evidence.wrong_end(State.COMPLETED)
-    events = len(batch.events)
-    expected = {"taken": events, "carried_over": 0, "completed": events, "failed": 0, "leftover": 0}
-    expected |= {"duplicates": 1, "invalid": len(LETTERS)}
-    for what, number in expected.items():
-        if evidence.record["counts"][what] != number:
-            yield f"{what} is {evidence.record['counts'][what]}, not {number}"
-
-
-def _letter_faults(stage: Stage) -> Iterator[str]:
-    found = Counter(msgspec.json.decode(raw)["reason"] for raw in stage.store.letters.all())
-    if found != Counter(str(reason) for reason in LETTERS):
-        there = ", ".join(f"{number} {reason}" for reason, number in sorted(found.items())) or "none"
-        yield f"there are {there}, not one each of {', '.join(LETTERS)}"
-
-
-def _book_faults(stage: Stage) -> Iterator[str]:
-    found = books(stage.store)
-    yield from found.faults
-    if found.unsettled:
-        yield f"{counted(found.unsettled, 'event')} are left in the ledger"
-    if found.events or found.staged:
-        yield f"{found.events} items are left on the list, {found.staged} in staging"

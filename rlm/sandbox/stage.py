@@ -1,8 +1,9 @@
-"""The stage of the demo and the self-test: a temporary directory, a strict API, a store, the processes."""
+"""The stage of the demo and the test: a temporary directory, a strict API, a store, the processes."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -14,13 +15,16 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from rlm.core.clock import system_clock
+from rlm.core.documents import plain
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
+from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
+from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import StopSignals, group_grace
-from rlm.sandbox.configuration import demo_document, selftest_document
+from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import Settings, load_settings
 
@@ -41,7 +45,9 @@ POLL_SECONDS = 0.02
 
 _NOWHERE = "http://127.0.0.1:1"
 _OWNER = "demo"
-#: Processes of a self-test get the URL of Redis in this variable, not in the file, because it may hold a password.
+#: The length of a test's prefix: what it has of that of the installation, which may have 50 characters, and at random.
+_LONGEST_BASE, _RANDOM_BYTES = 30, 5
+#: Processes of a test get the URL of Redis in this variable, not in the file, because it may hold a password.
 _URL_VARIABLE = "REDIS_URL"
 
 
@@ -62,8 +68,6 @@ class Stage:
     signals: StopSignals
     environ: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
-    #: The process ids of the started processes.
-    pids: list[int] = field(init=False, default_factory=list)
     _group: ProcessGroup = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,7 +127,8 @@ class Stage:
 
         def record() -> dict[str, Any] | None:
             look()
-            return self.store.runs.record(run_id)
+            record = self.store.runs.record(run_id)
+            return plain(record) if record else None
 
         patience = self.settings.run.window_seconds + CLOSE_SECONDS
         return self._wait_for(record, patience, f"run {run_id} did not end", pause)
@@ -144,14 +149,13 @@ class Stage:
     def _start(self, *command: str) -> None:
         """Start `rlm COMMAND...` without any setting of this environment; it stops when this process dies."""
         with self._log_path.open("ab") as log:
-            process = self._group.start(
+            self._group.start(
                 [*command, "--config", str(self.config), *self.options],
                 stdout=log,
                 stderr=log,
                 cwd=self.config.parent,
                 env={**_bare_environment(), **self.environ},
             )
-        self.pids.append(process.pid)
 
     def _wait_for(
         self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
@@ -183,10 +187,9 @@ def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[
     The processes end first, in the order of their start, so that no call is cut; then the server, the API and the
     directory. A second signal ends them at once.
     """
-    guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
-    faster = replace(settings, run=structs.replace(settings.run, guard_seconds=guard))
+    made = _system("demo", lambda url: demo_document(_guarded(settings, speed), speed, url), {})
     with ExitStack() as stack:
-        effective, config, api = stack.enter_context(_system("demo", lambda url: demo_document(faster, speed, url), {}))
+        effective, config, api = stack.enter_context(made)
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(open_store(effective))
         stage = Stage("demo", effective, config, api, store, stop)
@@ -195,20 +198,35 @@ def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[
 
 
 @contextmanager
-def selftest_stage(installation: Store, prefix: str, stop: StopSignals, options: Sequence[str] = ()) -> Iterator[Stage]:
-    """Build a small system like that of `installation` on its Redis; stop its processes at the end.
+def installed_stage(settings: Settings, speed: float, stop: StopSignals, *, allow_volatile: bool) -> Iterator[Stage]:
+    """Build a system like that of `settings` on its own Redis, `speed` times as fast, under a prefix of its own.
 
-    The caller must remove its keys, which are all under `prefix`. It calls only the mock API.
+    At the end its processes are stopped and its keys are removed.
     """
-    where = {_URL_VARIABLE: installation.url}
+    prefix = f"{settings.redis.prefix[:_LONGEST_BASE]}-test-{secrets.token_hex(_RANDOM_BYTES)}"
     with ExitStack() as stack:
-        effective, config, api = stack.enter_context(
-            _system("test", lambda url: selftest_document(installation.settings, prefix, url), where)
-        )
-        store = stack.enter_context(closing(Store(effective, installation.url)))
-        stage = Stage("self-test", effective, config, api, store, stop, where, options)
+        url = stack.enter_context(_fit_store(settings, allow_volatile=allow_volatile)).url
+        where = {_URL_VARIABLE: url}
+        made = _system("test", lambda api: demo_document(_guarded(settings, speed), speed, api, prefix), where)
+        effective, config, api = stack.enter_context(made)
+        store = stack.enter_context(closing(Store(effective, url)))
+        stack.callback(remove_keys, store)
+        options = ["--allow-volatile"] if allow_volatile else []
+        stage = Stage("test", effective, config, api, store, stop, where, options)
         stack.callback(stage.stop)
         yield stage
+
+
+@contextmanager
+def _fit_store(settings: Settings, *, allow_volatile: bool) -> Iterator[Store]:
+    with open_store(settings) as store:
+        require_fit(store, allow_volatile=allow_volatile, claim=False)
+        yield store
+
+
+def _guarded(settings: Settings, speed: float) -> Settings:
+    guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
+    return replace(settings, run=structs.replace(settings.run, guard_seconds=guard))
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import structs
 
-from rlm import RELEASES
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import one_line
@@ -243,7 +242,6 @@ def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> 
         tables["redis"]["prefix"],
         tables["run"]["guard_seconds"],
         tables["workers"]["threads"],
-        *([RELEASES] if RELEASES else []),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
 

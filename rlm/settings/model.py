@@ -36,20 +36,6 @@ class RedisSettings(Section, frozen=True):
         lowest=0,
         highest=65535,
     )
-    wait_replicas: int = whole(
-        0,
-        "How many replicas must have a slot, an answer or a pushed item before RLM acts on it, so that a fail-over "
-        "cannot lose it. With fewer replicas nothing is sent. 0: RLM waits for no replica, and after a fail-over "
-        "that lost slots every endpoint rests.",
-        lowest=0,
-        highest=16,
-    )
-    wait_milliseconds: int = whole(
-        1000,
-        "How long the replicas of `redis.wait_replicas` may take; if they take longer, RLM acts as if Redis were away.",
-        lowest=1,
-        highest=4000,
-    )
     prefix: str = setting(
         "rlm",
         "The beginning of all keys of RLM except the three lists.",
@@ -200,8 +186,7 @@ class WebSettings(Section, frozen=True):
         kind=Items(Text(addresses.check_web_host)),
     )
     read_only: bool = switch(
-        "Whether the dashboard and the JSON are read-only: every request that would change something is refused. "
-        "`rlm web --read-only` does the same."
+        "Whether the dashboard and the JSON are read-only: every request that would change something is refused."
     )
 
 

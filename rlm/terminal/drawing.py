@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import pairwise
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -31,7 +30,6 @@ _BESIDE = 2
 #: The inner width from which facts have two columns.
 _FACTS_FROM = 40
 
-_LEVELS = "▁▂▃▄▅▆▇█"
 #: Replacements for a terminal with only ASCII.
 _IN_ASCII = str.maketrans("▁▂▃▄▅▆▇█▓░▮▯↑↓→", "_.-=+*%#=.#.^v=")
 
@@ -206,15 +204,3 @@ def cut(text: Text, width: int, mark: str) -> Text:
         return text
     head = (width - len(mark)) // 2
     return Text.assemble(text[:head], mark, text[head + over + len(mark) :], no_wrap=True, overflow="ellipsis")
-
-
-def curve(values: Iterable[float], width: int) -> str:
-    """Draw numbers as a curve of `width` columns, newest last; each column is the mean of its part."""
-    numbers = list(values)
-    if not numbers:
-        return ""
-    width = min(width, len(numbers))
-    cuts = [index * len(numbers) // width for index in range(width + 1)]
-    means = [sum(numbers[begin:end]) / (end - begin) for begin, end in pairwise(cuts)]
-    top = max(1e-9, *means)
-    return "".join(_LEVELS[round(max(0.0, one) / top * (len(_LEVELS) - 1))] for one in means)

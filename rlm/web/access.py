@@ -115,7 +115,7 @@ class Access:
         if not (is_log_in or visit.may_read):
             return _refused_unknown(request)
         if visit.read_only and request.url.path.startswith("/api/"):
-            why = "This `rlm web` is read-only (web.read_only, or --read-only)."
+            why = "This `rlm web` is read-only (web.read_only)."
             return refused(request, 403, why, "Use the commands, or another `rlm web`.")
         if visit.has_token:
             return None

@@ -69,29 +69,19 @@ def trouble(store: Store) -> str:
         return "Redis does not answer; `rlm doctor` on this host says more"
 
 
-def redis_trouble(store: Store) -> str:
-    """Return why Redis does not answer, and the remedy; else empty. It contains the address: for the log only."""
-    try:
-        store.ping()
-    except errors.StoreError as error:
-        return str(error)
-    return ""
-
-
-def make_app(
-    store: Store, token: str, hosts: Iterable[str], *, metrics_only: bool = False, read_only: bool = False
-) -> Starlette:
+def make_app(store: Store, token: str, hosts: Iterable[str], *, read_only: bool = False) -> Starlette:
     """Return the application that serves `store`. With a `token`, only the `OPEN` paths can be read without it.
 
-    `hosts` are allowed in `Host` besides this host. `metrics_only`: no pages, no JSON. `read_only`: no orders.
+    `hosts` are allowed in `Host` besides this host. `read_only`: no orders.
     """
-    routes = _machines(store)
-    handlers: dict[Any, Any] = {errors.RLMError: of_error, HTTPException: of_http, Exception: of_fault}
-    if not metrics_only:
-        routes += [*api_routes(store), *LogIn(token).routes, *page_routes(store)]
-        handlers[404] = of_missing
+    handlers: dict[Any, Any] = {
+        errors.RLMError: of_error,
+        HTTPException: of_http,
+        404: of_missing,
+        Exception: of_fault,
+    }
     app = Starlette(
-        routes=routes,
+        routes=[*machine_routes(store), *api_routes(store), *LogIn(token).routes, *page_routes(store)],
         middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
         exception_handlers=handlers,
     )
@@ -99,7 +89,8 @@ def make_app(
     return app
 
 
-def _machines(store: Store) -> list[BaseRoute]:
+def machine_routes(store: Store) -> list[BaseRoute]:
+    """Return the routes of the health check and of the metrics."""
     page = MetricsPage(store)
 
     def healthz(_request: Request) -> Response:

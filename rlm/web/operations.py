@@ -19,7 +19,6 @@ from rlm.admin import report
 from rlm.admin.deal import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
-from rlm.admin.hosts import hosts as host_list
 from rlm.admin.letters import grouped
 from rlm.admin.question import PlanAsk, answer, read_question
 from rlm.admin.queue import queue_stats
@@ -55,11 +54,10 @@ class ApiCall(NamedTuple):
     asked: Any
 
     def note(self, what: str, about: str = "") -> None:
-        """Note an order before it is carried out, in the record of orders and in the log."""
-        visit, about, reason = self.visit, about or self.about, live.check_reason(self.asked.reason)
-        self.store.orders.note(visit.who, visit.address, what, about, reason)
+        """Log an order before it is carried out."""
+        reason = live.check_reason(self.asked.reason)
         why = f" ({reason})" if reason else ""
-        log.info("%s ordered %s %s%s", visit.by, what, about, why, extra={"action": "order"})
+        log.info("%s ordered %s %s%s", self.visit.by, what, about or self.about, why, extra={"action": "order"})
 
 
 class Pending(NamedTuple):
@@ -103,7 +101,7 @@ def plan(call: ApiCall) -> Any:
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be set here; settings of {', '.join(_PLANNED)} can")
-    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint, said.windows, said.arrivals)
+    options = PlanAsk(said.count, said.workers, said.set, said.add_endpoint)
     question = read_question(call.store.settings, options)
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
@@ -128,19 +126,9 @@ def workers(call: ApiCall) -> Any:
     return report.worker_list(call.store)
 
 
-def hosts(call: ApiCall) -> Any:
-    """List the hosts: state, capacity, share of the workers wanted, workers."""
-    return host_list(call.store)
-
-
 def compliance(call: ApiCall) -> Any:
     """Return the most calls in any period, by endpoint and budget, against its limit."""
     return judged(call.store, parameters.seconds_in(call.asked.since))
-
-
-def orders(call: ApiCall) -> Any:
-    """List what was ordered over HTTP, newest first."""
-    return report.order_list(call.store, call.asked.limit)
 
 
 def scaling(call: ApiCall) -> Any:
@@ -238,9 +226,7 @@ OPERATIONS: Final = (
     Operation("GET", "/api/endpoints", endpoints, "rlm endpoint list"),
     Operation("GET", "/api/events/{event:path}", event, "rlm explain"),
     Operation("GET", "/api/workers", workers, "rlm worker list"),
-    Operation("GET", "/api/hosts", hosts, "rlm supervisor list"),
     Operation("GET", "/api/compliance", compliance, "rlm compliance", parameters.ComplianceAsked),
-    Operation("GET", "/api/orders", orders, "rlm orders", parameters.OrdersAsked),
     Operation("GET", "/api/scaling", scaling, "/api/scaling"),
     Operation("POST", "/api/runs", start_run, "rlm start", parameters.Ordered),
     Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm status", parameters.Ordered),

@@ -23,7 +23,7 @@ from rlm.admin.runs import RunFilter
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
 from rlm.core.item import Reason
-from rlm.core.run import RUN_ID_START, Trigger  # msgspec reads the annotations
+from rlm.core.run import RUN_ID_START  # msgspec reads the annotations
 from rlm.core.text import DURATIONS, seconds_of
 
 _Asked = TypeVar("_Asked", bound=Struct)
@@ -38,8 +38,8 @@ MOST_DISCARDED: Final = 1_000_000
 DISCARD_SECONDS: Final = 1.0
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
-#: Most windows, and settings and endpoints, to plan with: a request may cost at most a second or two.
-_MOST_WINDOWS, _MOST_TRIED = 200, 20
+#: Most settings and endpoints to plan with: a request may cost at most a second or two.
+_MOST_TRIED = 20
 
 Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
 Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
@@ -48,7 +48,7 @@ Search = Annotated[str, Meta(max_length=200, description="Only those with this t
 Text = Annotated[str, Meta(max_length=200)]
 LetterId = Annotated[str, Meta(max_length=50)]
 Counted = Annotated[str, Meta(max_length=200, pattern=r"^[^=]{1,100}=\d{1,15}$")]
-OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the record of orders.")]
+OrderReason = Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the log.")]
 OfType = Annotated[list[Text], Meta(max_length=100, description="Only those of one of these types.")]
 OfReason = Annotated[list[Reason], Meta(max_length=100, description="Only those with one of these codes.")]
 OfEndpoint = Annotated[list[Text], Meta(max_length=100, description="Only those last sent to one of these endpoints.")]
@@ -69,16 +69,14 @@ class RunsAsked(Struct, forbid_unknown_fields=True):
     limit: Limit = 20
     offset: Offset = 0
     state: Annotated[list[Finished], Meta(max_length=10, description="Only those in one of these states.")] = []
-    trigger: Annotated[list[Trigger], Meta(max_length=10, description="Only those with one of these triggers.")] = []
     since: Duration | None = None
-    search: Search = ""
     before: Annotated[
         str, Meta(pattern=rf"^({RUN_ID_START.pattern})?$", description=("Only those before this run."))
     ] = ""
 
     def chosen(self) -> RunFilter:
         """Return the filter that it describes."""
-        return RunFilter(self.state, self.trigger, ago(self.since), self.search)
+        return RunFilter(self.state, ago(self.since))
 
 
 class LettersAsked(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -113,22 +111,12 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     add_endpoint: Annotated[
         list[Text], Meta(max_length=_MOST_TRIED, description="TYPE: with one more endpoint of a type.")
     ] = []
-    windows: Annotated[int, Meta(ge=1, le=_MOST_WINDOWS, description="Look N windows ahead.")] | None = None
-    arrivals: Annotated[
-        list[Counted], Meta(max_length=100, description="TYPE=N: with `windows`, N events arrive in each.")
-    ] = []
 
 
 class ComplianceAsked(Struct, forbid_unknown_fields=True):
     """How far to look back."""
 
     since: Duration = "24h"
-
-
-class OrdersAsked(Struct, forbid_unknown_fields=True):
-    """How many orders to list."""
-
-    limit: Limit = 20
 
 
 class Ordered(Struct, forbid_unknown_fields=True):

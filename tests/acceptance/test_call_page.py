@@ -1,4 +1,4 @@
-"""docs/call.md shows the call that an endpoint receives."""
+"""docs/contract.md shows the call that an endpoint receives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests import bench as benches
 from tests.acceptance.scripted import OK, Server, answering
 from tests.values import replace
 
-PAGE = (Path(__file__).parents[2] / "docs" / "call.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
 #: What the page has for the secret of the endpoint's configuration.
 TOKEN = "Bearer TOKEN"
 
@@ -20,7 +20,7 @@ def shown():
     """Return the page's request: its path, its headers, its body."""
     head = re.search(r"```http\nPOST (\S+) HTTP/1\.1\n(.*?)```", PAGE, re.DOTALL)
     headers = dict(line.split(": ", 1) for line in head[2].splitlines())
-    return head[1], headers, json.loads(re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)[1])
+    return head[1], headers, json.loads(re.search(r"```http\n.*?```json\n(.*?)```", PAGE, re.DOTALL)[1])
 
 
 def test_the_call_shown_is_the_one_sent(valkey_only_url, tmp_path, monkeypatch):

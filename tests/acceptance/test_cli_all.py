@@ -23,12 +23,10 @@ ARGUMENTS = {
     "endpoint pause": ["rebalance_api"],
     "endpoint resume": ["rebalance_api"],
     "endpoint limit": ["rebalance_api", "5/minute"],
-    "completion": ["bash"],
-    "supervisor forget": ["nowhere"],
     "init": ["--dry-run"],
 }
 #: They need no Redis: they start what they need, or nothing.
-WITHOUT_REDIS = {"config show", "config check", "completion", "init", "demo", "up", "mock-api"}
+WITHOUT_REDIS = {"config show", "config check", "init", "demo", "up", "mock-api"}
 #: They go on for as long as nobody stops them, and title, log and signals of their process are theirs.
 LONG_RUNNING = {"scheduler", "supervisor", "worker start", "web", "up"}
 
@@ -156,5 +154,5 @@ def test_every_command_has_help(name):
 
 @each("name", [name for name in LEAVES if name not in WITH_JSON])
 def test_a_command_without_json_prints_no_data(name):
-    """Only what runs in the foreground until it is stopped has none, and what prints a script for a shell."""
-    assert name in {*LONG_RUNNING, "completion"}
+    """Only what runs in the foreground until it is stopped has none."""
+    assert name in LONG_RUNNING

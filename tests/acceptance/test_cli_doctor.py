@@ -18,7 +18,7 @@ from rlm.admin.explain.words import moment
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import Measured
-from rlm.core.files import replace_own
+from rlm.core.files import replace_file
 from rlm.core.item import Reason
 from rlm.core.trail import Heard
 from rlm.ledger import fitness
@@ -28,7 +28,7 @@ from rlm.ledger.reading.books import books
 from tests.store import steps
 from tests.store.windows import pass_time, set_health
 from tests.unit.test_archive import disk_that_takes
-from tests.values import replace
+from tests.values import as_json, replace
 from tests.wait import wait_until
 
 
@@ -385,7 +385,7 @@ def test_an_epoch_that_could_not_be_written_is_told(inst):
         return findings(inst.json("doctor")).get("memory.file", {"message": "", "remedy": ""})
 
     assert told()["message"] == ""
-    replace_own(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
+    replace_file(file, msgspec.json.encode(Epoch(1, "of a test", UNSURE)))
     assert told()["message"].startswith(f"{file} could not be written when calls were made: ")
     assert "every endpoint is held" in told()["message"]
     assert told()["remedy"].startswith("make room on its disk")
@@ -533,7 +533,7 @@ def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
 
         def closed():
             faults.extend(books(system.store).faults)
-            return system.store.runs.record(run_id)
+            return as_json(system.store.runs.record(run_id))
 
         system.push_evenly(300)
         before = json.loads(system.rlm("doctor", "--json").stdout)

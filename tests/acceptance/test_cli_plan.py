@@ -21,6 +21,7 @@ from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.each import each
 from tests.store import looks, steps
+from tests.values import record_from
 from tests.wait import wait_until
 
 THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
@@ -460,13 +461,6 @@ def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_o
         (["--set", "workers.max=5", "--set", "workers.max=6"], "is given twice"),
         (["--set", "workers.max=5", "--set", "workers.min=6"], "must be at most workers.max, which is 5 (--set)"),
         (["--add-endpoint", "REBALANCE_NEDED"], "did you mean 'REBALANCE_NEEDED'?"),
-        (["--windows", "0"], "--windows"),
-        (["--windows", "-3"], "--windows"),
-        (["--windows", "10001"], "--windows"),
-        (["--arrivals", "REBALANCE_NEEDED=1"], "--arrivals needs --windows"),
-        (["--windows", "2", "--arrivals", "REBALANCE_NEEDED"], "is not TYPE=N"),
-        (["--windows", "2", "--arrivals", "REBALANCE_NEEDED=-1"], "is not TYPE=N"),
-        (["--windows", "2", "--arrivals", "NOBODY=1"], "'NOBODY' is not a configured type; there are"),
     ],
 )
 def test_a_wrong_what_if_is_a_usage_error(inst, args, expected):
@@ -539,156 +533,20 @@ def test_the_number_of_workers_goes_over_the_settings(inst):
 # -- the windows to come
 
 
-def test_the_windows_to_come_drain_or_not(inst):
-    """At what arrives: 300 a window are fewer than fit, 400 more."""
-    count = ["--count", f"{steps.TYPE}=500", "--windows", "50"]
-
-    drains, grows = (inst.json("plan", *count, "--arrivals", f"{steps.TYPE}={number}") for number in (300, 400))
-
-    assert [one["leftover"] for one in drains["windows"][:4]] == [140, 80, 20, 0]
-    assert (drains["drained_in"], drains["growth_per_window"]) == (4, 0)
-    assert drains["windows"][0]["by_type"][steps.TYPE] == {"events": 500, "completed": 360, "leftover": 140}
-    assert grows["drained_in"] is None
-    assert grows["growth_per_window"] == pytest.approx(43, abs=2)
-    assert grows["expected_leftover"] == 140
-
-
-def record_ticks(inst, *taken):
-    """Keep the records of a run on each of the last ticks, newest first, which took these numbers of events by type."""
+def test_the_last_line_says_when_the_backlog_is_gone(inst):
+    """At what the last runs took since the first of them; nothing is said before a whole window is on record."""
+    count = ["plan", "--count", f"{steps.TYPE}=500"]
+    assert inst.json(*count)["gone_in_windows"] is None
+    assert "arrivals" not in inst.rlm(*count).stdout
     started = datetime.now(UTC)
-    for number, of_types in enumerate(taken):
+    for number, taken in enumerate((300, 300, 9999)):
         at = (started - number * timedelta(seconds=180)).isoformat()
-        by_type = {name: {"taken": number} for name, number in of_types.items()}
-        record_run(inst, f"run{number}", steps.record_of(started_at=at, by_type=by_type))
-    return started
+        record_run(inst, f"run{number}", record_from(started_at=at, by_type={steps.TYPE: {"taken": taken}}))
 
-
-def test_what_arrives_is_measured(inst):
-    """What the last runs took since the first of them, by type; an option tells otherwise for one of them."""
-    record_ticks(
-        inst, {steps.TYPE: 120, steps.OTHER_TYPE: 10}, {steps.TYPE: 60, steps.OTHER_TYPE: 10}, {steps.TYPE: 9999}
-    )
-    given = ["--arrivals", f"{steps.TYPE}=9"]
-    oftener = ["--set", "run.every_seconds=60", "--set", "run.window_seconds=60"]
-
-    def arriving(*options):
-        found = inst.json("plan", "--windows", "3", *options)
-        return {name: number for name, number in found["arrivals_per_window"].items() if number}
-
-    assert arriving() == {steps.TYPE: 90, steps.OTHER_TYPE: 10}
-    assert arriving(*given) == {steps.TYPE: 9, steps.OTHER_TYPE: 10}
-    assert arriving(*oftener) == {steps.TYPE: pytest.approx(30), steps.OTHER_TYPE: pytest.approx(10 / 3)}
-    assert arriving(*given, *oftener) == {steps.TYPE: pytest.approx(3), steps.OTHER_TYPE: pytest.approx(10 / 3)}
-    assert inst.json("plan", "--windows", "3")["windows"][1]["by_type"][steps.TYPE]["events"] == 90
-
-
-def test_what_is_given_and_what_is_measured_are_told_apart(inst):
-    """By name, in the line above the windows, and what an option makes of it."""
-
-    def said(*options):
-        shown = inst.rlm("plan", "--windows", "3", *options).stdout
-        return re.search(r"^The next windows, (.*):$", shown, re.MULTILINE)[1]
-
-    given = ["--arrivals", f"{steps.TYPE}=4"]
-    nothing = said()
-    only_given = said(*given)
-    record_ticks(inst, {steps.OTHER_TYPE: 1}, {})
-
-    assert nothing == "with nothing arriving (no whole window is on record yet; see --arrivals)"
-    assert only_given == "with 4 events arriving in each (as given)"
-    assert said() == "with 1 event arriving in each (as in the last 1 window)"
-    assert said(*given) == (
-        f"with 5 events arriving in each ({steps.TYPE} as given, the others as in the last 1 window)"
-    )
-    assert said(*given, "--arrivals", f"{steps.OTHER_TYPE}=0", "--set", "run.every_seconds=360") == (
-        "with 8 events arriving in each (as given, for 360 s instead of 180 s)"
-    )
-
-
-def test_quiet_ticks_count_and_the_open_run_does_not_yet(inst):
-    """120 in ten windows, nine of them without a record, are 12 in each; what a run under way took is not known."""
-    started = record_ticks(inst, {steps.TYPE: 120}, {})
-
-    inst.store.schedule.note_tick(started.timestamp() + 9 * 180)
-    quiet = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
-    inst.start_run()
-    busy = inst.json("plan", "--windows", "1")["arrivals_per_window"][steps.TYPE]
-
-    assert (quiet, busy) == (pytest.approx(12), 120)
-
-
-def test_what_if_shows_what_would_become_of_it(inst):
-    """Today the leftovers grow, with one more endpoint they drain."""
-    args = ["plan", "--count", f"{steps.TYPE}=500", "--windows", "20", "--arrivals", f"{steps.TYPE}=400"]
-
-    shown = inst.rlm(*args, "--add-endpoint", steps.TYPE).stdout
-    found = inst.json(*args, "--add-endpoint", steps.TYPE)
-
-    assert "Today: never: growing by" in shown
-    assert "What if: drained in window 2." in shown
-    assert (found["drained_in"], found["today"]["drained_in"]) == (2, None)
-
-
-def test_a_person_reads_a_row_a_window_and_the_verdict(inst):
-    """Few rows, however many windows; by type how the last one ends."""
-    shown = inst.rlm(
-        "plan", "--count", f"{steps.TYPE}=5000", "--windows", "30", "--arrivals", f"{steps.TYPE}=300"
-    ).stdout
-
-    table = shown.partition("The next windows, with 300 events arriving in each (as given):")[2]
-    rows = re.findall(r"^ +(\d+) +([\d,]+) +(\d+) +([\d,]+)$", table, re.MULTILINE)
-    assert rows[0] == ("1", "5,000", "360", "4,640")
-    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6", "7", "27", "28", "29", "30"]
-    assert f"\n{steps.TYPE}" in table
-    assert re.search(r"^Not by window 30: [\d,]+ are left over then, \d\d fewer", table, re.MULTILINE)
-
-
-def test_an_endpoint_that_failed_is_not_counted_on_in_any_window(inst):
-    """Until a call there is answered well nobody knows; a person is told which one it is."""
-    inst.push(*steps.items(400, steps.TYPE))
-    inst.store.breaker.rest(inst.settings.endpoints[steps.OVERFLOW], 1.0)
-    args = ["plan", "--windows", "2", "--arrivals", f"{steps.TYPE}=300"]
-
-    found = inst.json(*args)
-
-    assert [one["leftover"] for one in found["windows"]] == [130, 160]
-    assert (
-        f"Not counted on in any of them, until a call there is answered well: {steps.OVERFLOW}."
-        in inst.rlm(*args).stdout
-    )
-
-
-def test_arrivals_are_written_as_people_write_numbers(inst):
-    """Thousands whole, a few with what is behind the point."""
-    record_ticks(inst, {steps.TYPE: 25_001, steps.OTHER_TYPE: 1}, {}, {})
-
-    shown = inst.rlm("plan", "--windows", "3").stdout
-
-    assert "with 12,501 events arriving in each (as in the last 2 windows):" in shown
-    assert re.search(rf"^{steps.TYPE} +12,500 ", shown, re.MULTILINE)
-    assert re.search(rf"^{steps.OTHER_TYPE} +0\.5 ", shown, re.MULTILINE)
-
-
-def test_no_window_that_leaves_something_over_is_left_out(inst):
-    """100 an hour come through and 300 arrive: two windows with nothing left over are not the end of it."""
-    other = f"{steps.OTHER_TYPE}=15"
-    args = ["--windows", "10", "--count", other, "--arrivals", other]
-    told = ["--set", f"types.{steps.OTHER_TYPE}.rate_limit=25/hour"]
-
-    shown = inst.rlm("plan", *args, *told).stdout
-    found = inst.json("plan", *args, *told)
-
-    assert re.findall(r"^ +\d+ +\d+ +\d+ +(\d+)$", shown, re.MULTILINE) == ["0"] * 6 + ["5", "20", "35", "50"]
-    assert shown.endswith("What if: never: growing by at least 10 events a window.\n")
-    assert (found["drained_in"], found["growth_per_window"]) == (None, pytest.approx(10, abs=0.1))
-
-
-def test_where_all_is_done_no_type_is_shown_to_wait(inst):
-    """The table by type is for what comes to stay."""
-    shown = inst.rlm("plan", "--count", f"{steps.TYPE}=500", "--windows", "9", "--arrivals", f"{steps.TYPE}=9").stdout
-
-    assert "by type" not in shown
-    assert shown.endswith("\nDrained in window 2.\n")
+    assert inst.json(*count)["gone_in_windows"] == 4
+    assert inst.rlm(*count).stdout.endswith("\nAt the arrivals of the last runs the backlog is gone in 4 windows.\n")
+    told = inst.rlm(*count, "--set", f"types.{steps.TYPE}.rate_limit=20/minute").stdout
+    assert told.endswith("\nAt the arrivals of the last runs the backlog grows by about 62 events a window.\n")
 
 
 # -- what a run then does

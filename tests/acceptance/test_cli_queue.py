@@ -15,7 +15,6 @@ from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog, stamped_at
-from tests.acceptance.redisusers import make_user, url_of
 from tests.store import steps
 from tests.store.deadletters import retry
 
@@ -243,21 +242,6 @@ def test_push_warns_of_the_first_bad_lines_only(inst):
     assert "700 of 700 items will become dead letters: 700 not_json (lines 1, 2, 3, 4, 5 and 695 more)" in done.stderr
 
 
-def test_a_strict_push_refuses_all_if_any_would_be_a_dead_letter(inst):
-    """What is wrong is said; nothing is pushed. Without a fault all is, as it is."""
-    good = steps.items(700, steps.TYPE)
-    bad = [*good, steps.item("x", "FOO"), steps.item("y", "FOO", "BAR", steps.TYPE), b"bad"]
-
-    done = inst.rlm("queue", "push", "--strict", "--json", input=b"\n".join(bad), code=1)
-    assert json.loads(done.stdout)["pushed"] == 0
-    assert "Nothing was pushed: 3 of 703 items would become dead letters: " in done.stderr
-    assert "2 unknown_type (FOO, BAR), 1 not_json (line 703)" in done.stderr
-    assert queued(inst) == []
-
-    assert inst.json("queue", "push", "--strict", input=b"\r\n".join(good))["pushed"] == 700
-    assert queued(inst) == good
-
-
 def test_push_holds_no_more_than_a_chunk(inst):
     """Lines are read as they are pushed: a chunk ends by its number of items or of bytes."""
     unread = []
@@ -337,22 +321,6 @@ def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch, failure, 
     assert next_were in done.stderr
     assert "cannot be reached" in done.stderr
     assert len(queued(inst)) == PUSH_ITEMS
-
-
-def test_push_claims_nothing_of_items_whose_wait_was_refused(inst, monkeypatch):
-    """Redis took them: what its user lacks is the right to wait for replicas."""
-    admin, server = inst.store.client, inst.settings.redis.url
-    make_user(admin, inst.prefix, ["on", ">PASSWORD", "~*", "&*", "+@all", "-wait"])
-    monkeypatch.setenv("RLM_REDIS__URL", url_of(server, inst.prefix))
-    monkeypatch.setenv("RLM_REDIS__WAIT_REPLICAS", "1")
-    try:
-        done = inst.rlm("queue", "push", input=b"\n".join(steps.items(3, steps.TYPE)), code=4)
-    finally:
-        admin.acl_deluser(inst.prefix)
-
-    assert "0 items had been pushed before this; it is not known whether the next were" in done.stderr
-    assert "does not give RLM the rights it needs" in done.stderr
-    assert len(queued(inst)) == 3
 
 
 def test_push_names_a_key_that_is_no_list(inst):

@@ -108,7 +108,7 @@ def test_a_page_ends_after_so_many_events_were_looked_at(inst, monkeypatch):
     monkeypatch.setattr(waiting, "MOST_LOOKED", 3)
     leave_over(inst, *steps.items(4, steps.TYPE), steps.item("x", steps.TYPE, wallet_name="w"))
 
-    first = inst.json("queue", "list", "--wallet", "w")
+    first = inst.json("queue", "list", "20", "--wallet", "w")
     assert first["events"] == []
     assert "More: `rlm queue list --after" in inst.rlm("queue", "list", "--wallet", "w").stdout
     assert set(listed(inst, "--wallet", "w", "--after", first["next"])) == {f"x:{steps.TYPE}"}

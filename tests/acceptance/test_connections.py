@@ -107,7 +107,7 @@ def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
         assert [type(outcome) for outcome in outcomes] == [Delivered] * 3
         assert server.connections == 3
     assert [record.getMessage() for record in caplog.records if "unasked" in record.getMessage()] == [
-        "api sent data unasked on its connection; no connection to its host is kept for 600 s"
+        "api sent data unasked on its connection; no connection to it is kept for 600 s"
     ]
 
 
@@ -128,91 +128,40 @@ def test_trust_comes_back(sender, monkeypatch):
         assert server.connections == 2
 
 
-def test_each_kept_connection_is_borrowed_by_one_lane_and_used_after_that(sender):
-    """One for each origin that is asked for; what is put back serves the next call."""
-    with Server(answering(OK)) as server:
-        target, others = endpoint(server.url), {"http://another:80": endpoint("http://another")}
-        lanes = {target.origin: target, **others}
-        assert sender.borrow(lanes) == {}
-        call(sender, target)
-
-        assert sender.borrow(others) == {}
-        borrowed = sender.borrow(lanes)
-        assert list(borrowed) == [target.origin]
-        assert sender.borrow(lanes) == {}
-        sender.put_back(borrowed)
-        assert sender.borrow(lanes) == borrowed
-        sender.put_back(borrowed)
-
-        call(sender, target)
-        assert server.connections == 1
-
-
-def test_of_many_kept_connections_those_used_last_are_borrowed(sender, monkeypatch):
-    """A turn costs no more with thousands of hosts; the others keep theirs for who asks for them."""
-    monkeypatch.setattr(http, "MOST_BORROWED", 2)
-    with Server(answering(OK)) as one, Server(answering(OK)) as two, Server(answering(OK)) as three:
-        first, second, third = (endpoint(server.url) for server in (one, two, three))
-        targets = {target.origin: target for target in (first, second, third)}
-        for target in (first, second, third, first):
-            call(sender, target)
-
-        for _ in range(2):
-            borrowed = sender.borrow(targets)
-            assert borrowed.keys() == {first.origin, third.origin}
-            sender.put_back(borrowed)
-        call(sender, second)
-        assert [server.connections for server in (one, two, three)] == [1, 1, 1]
-        borrowed = sender.borrow(targets)
-        assert borrowed.keys() == {first.origin, second.origin}
-        sender.put_back(borrowed)
-
-
-def test_a_connection_serves_all_endpoints_of_its_host(sender):
-    """So the first call to each endpoint need not connect; another port is another host."""
-    with Server(answering(OK)) as server, Server(answering(OK)) as other:
-        for path in ("/1", "/2", "/3"):
-            call(sender, endpoint(server.url + path, name=path))
-        call(sender, endpoint(other.url))
-
-        assert (server.connections, len(server.requests), other.connections) == (1, 3, 1)
-
-
-@pytest.mark.parametrize("unasked", [b"", b"x", OK], ids=["closed", "a byte", "an answer"])
-def test_a_connection_that_ended_or_spoke_while_it_was_kept_is_not_borrowed(sender, monkeypatch, unasked):
-    """It is closed; after something unasked none is kept there for a while, one that is borrowed meanwhile neither."""
-    monkeypatch.setattr(http, "_LATELY_SECONDS", 0.0)
-    go = threading.Event()
+def test_each_endpoint_has_connections_of_its_own(sender):
+    """Also those of one host: what one of them says unasked is not the answer to another's event."""
 
     def script(peer):
-        peer.request()
-        peer.send(OK)
-        go.wait(PATIENCE)
-        peer.send(unasked)
-        if unasked:
-            peer.until_closed()
+        while peer.request():
+            stray = b"HTTP/1.1 404 Stray\r\nContent-Length: 0\r\n\r\n" if "/rude " in server.requests[-1][0] else b""
+            peer.send(OK)
+            time.sleep(0.02)  # so that it comes after the answer was read
+            peer.send(stray)
 
     with Server(script) as server:
-        target = endpoint(server.url)
-        opened = [sender.connect(target, PATIENCE) for _ in range(2)]
-        for number, one in enumerate(opened):
-            now = time.monotonic()
-            assert sender.send(one, target, request(number), now + PATIENCE) is None
-            assert isinstance(sender.receive(one, target, now, now + PATIENCE), Delivered)
-        other = sender.borrow({target.origin: target})
-        go.set()
-        wait_until(lambda: not other[target.origin].is_quiet(), message="it has spoken or ended")
-        time.sleep(0.05)
+        rude, polite = (endpoint(f"{server.url}/{name}", name=name) for name in ("rude", "polite"))
+        outcomes = []
+        for number in range(20):
+            call(sender, rude, request(number))
+            outcomes.append(call(sender, polite, request(number)))
 
-        assert sender.borrow({target.origin: target}) == {}
-        sender.put_back(other)
-        if unasked:
-            assert sender.borrow({target.origin: target}) == {}
-            fresh = sender.connect(target, PATIENCE)
-            sender.keep(target, fresh)
-            assert sender.borrow({target.origin: target}) == {}
-        sender.close()
-        wait_until(lambda: server.open == 0, message="all are closed")
+        assert {type(outcome) for outcome in outcomes} == {Delivered}
+        heads = [head for head, _ in server.requests]
+        assert len({head.split()[1] for head in heads}) == 2
+
+
+def test_of_many_kept_connections_those_used_last_stay(sender, monkeypatch):
+    """A worker with thousands of endpoints does not run out of descriptors."""
+    monkeypatch.setattr(http, "MOST_KEPT", 2)
+    with Server(answering(OK)) as server:
+        first, second, third = (endpoint(f"{server.url}/{name}", name=name) for name in ("1", "2", "3"))
+        for target in (first, second, third, second):
+            call(sender, target)
+        assert server.connections == 3
+        wait_until(lambda: server.open == 2, message="the one used longest ago is closed")
+
+        call(sender, first)
+        assert server.connections == 4
 
 
 def test_a_byte_that_was_said_unasked_is_not_forgotten_at_a_second_look(sender):
@@ -228,7 +177,6 @@ def test_a_byte_that_was_said_unasked_is_not_forgotten_at_a_second_look(sender):
         wait_until(lambda: not opened.is_usable(), message="it has spoken")
         sender.keep(target, opened)
 
-        assert sender.borrow({target.origin: target}) == {}
         wait_until(lambda: server.open == 0, message="it is closed")
 
 

@@ -538,7 +538,7 @@ def test_bytes_that_follow_an_answer_are_never_taken_for_the_next_one(dispatcher
         target = endpoint(server.url)
         first = call(dispatcher, target)
         kept.set()
-        wait_until(lambda: not dispatcher._idle[target.origin][0].is_quiet(), message="the stray bytes are here")
+        wait_until(lambda: not dispatcher._idle[0][1].is_quiet(), message="the stray bytes are here")
 
         second = call(dispatcher, target)
 

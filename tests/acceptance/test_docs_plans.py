@@ -18,10 +18,9 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.mark.parametrize(
     ("page", "command", "tables"),
     [
-        ("operations.md", "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED", 0),
-        ("howto.md", "rlm plan --count REBALANCE_NEEDED=120 --add-endpoint REBALANCE_NEEDED", 2),
+        ("quickstart.md", "rlm plan --count REBALANCE_NEEDED=120 --add-endpoint REBALANCE_NEEDED", 2),
         (
-            "howto.md",
+            "quickstart.md",
             (
                 "rlm plan --count REBALANCE_NEEDED=1500 --set types.REBALANCE_NEEDED.rate_limit=600/minute"
                 " --set workers.max=2"

@@ -211,24 +211,13 @@ def test_an_unknown_run_cannot_be_followed(inst):
     assert "no-such-run" in inst.rlm("status", "no-such-run", "--follow", code=3).output
 
 
-def test_the_monitor_learns_how_many_events_items_become(inst):
-    """Else what waits on the list would weigh less than the same in the ledger."""
-    item = {"wallet_name": "w", "events": ["REBALANCE_NEEDED", "OPEN_ORDER_DETECTED", "NEW_BALANCE_UPDATE"]}
-    inst.push(*(json.dumps({"id": f"three-{number}", **item}).encode() for number in range(4)))
-    monitor = Monitor(inst.store, 0.3)
-
-    monitor.look()
-
-    assert monitor.trend.waiting == [12.0]
-
-
 def test_a_redraw_is_cheap(inst, run, monkeypatch):
     """However many types, endpoints and workers there are, it takes a few round trips."""
     for number in range(20):
         inst.store.processes.announce(Role.WORKER, Process(f"w{number}", 7 + number, "host", 0.0, "ready", 5))
     for role in (Role.SUPERVISOR, Role.SCHEDULER):
         inst.store.processes.announce(role, Process(f"host:{role}", 1, "host", 0.0, revision=inst.settings.revision))
-    monitor = Monitor(inst.store, 0.3)
+    monitor = Monitor(inst.store)
     monitor.look()
     sent, send = [], AbstractConnection.send_packed_command
     monkeypatch.setattr(

@@ -37,15 +37,11 @@ def letters(inst, number):
 
 
 #: All options of `rlm plan`.
-PLAN = (
-    f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps.TYPE} windows=2 arrivals={steps.TYPE}=9"
-)
+PLAN = f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps.TYPE}"
 #: Paths, and the commands that print the same.
 SAME = [
     ("/api/runs", ["list"]),
     ("/api/runs?limit=1&state=completed&state=partial&since=1h", ["list", "1", "--state", "completed"]),
-    ("/api/runs?search=HTTP", ["list", "--search", "HTTP"]),
-    ("/api/runs?trigger=schedule", ["list", "--trigger", "schedule"]),
     ("/api/queue", ["queue", "stats"]),
     ("/api/failed", ["failed", "list"]),
     ("/api/failed?limit=1", ["failed", "list", "1"]),
@@ -63,7 +59,6 @@ SAME = [
     ("/api/events/wallet%20of%20i1", ["explain", "wallet of i1"]),
     ("/api/workers", ["worker", "list"]),
     ("/api/compliance?since=2h", ["compliance", "--since", "2h"]),
-    ("/api/orders", ["orders"]),
 ]
 
 
@@ -134,9 +129,7 @@ def test_lists_go_on_page_by_page(inst, program):
         ("/api/compliance?since=", "of another form"),
         (f"/api/plan?count={steps.TYPE}", "of another form"),
         ("/api/plan?count=NONE=1", "not a configured type"),
-        (f"/api/plan?arrivals={steps.TYPE}=1", "needs --windows"),
         ("/api/plan?workers=1001", "<= 1000"),
-        ("/api/plan?windows=201", "<= 200"),
         ("/api/plan?set=run.target=2", "run.target"),
         ("/api/plan?set=redis.url=redis://evil/0", "cannot be set here"),
         ("/api/plan?set=web.token=env:HOME", "cannot be set here"),
@@ -286,4 +279,3 @@ def test_a_run_is_cancelled(inst, program, monkeypatch):
     assert (pending.status, pending.json()["run_id"]) == (202, run.id)
     assert (done.status, done.json()["state"]) == (200, State.CANCELLED)
     assert program.post(f"/api/runs/{run.id}/cancel").status == 404
-    assert [one["about"] for one in program.json("/api/orders")] == [run.id, run.id]

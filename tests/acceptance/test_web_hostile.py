@@ -165,7 +165,7 @@ TRICKS = [
         "/api/compliance?since=999999999d",
         "/api/plan?set=a%00=b",
     ),
-    *(f"/api/plan?count={steps.TYPE}%3D999999999999999999999", "/api/plan?windows=1e9", "/api/plan?count=%ff"),
+    *(f"/api/plan?count={steps.TYPE}%3D999999999999999999999", "/api/plan?workers=1e9", "/api/plan?count=%ff"),
 ]
 
 

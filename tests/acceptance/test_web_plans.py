@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
-from rlm.admin.planning import Arrivals
-from rlm.web.pages import FILES, endpoints, whatif
-from rlm.web.pages.events import outlook_of
+from rlm.web.pages import endpoints, whatif
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Frame, Query, render
 from tests.store import looks, steps
@@ -78,38 +73,18 @@ def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
     assert remark in after
 
 
-def test_the_outlook_is_that_of_the_command(inst, monkeypatch):
-    """None where nothing is known of what arrives."""
-    assert outlook_of(Documents(inst.store)) is None
-    monkeypatch.setattr("rlm.admin.planning.measured_arrivals", lambda _: Arrivals({steps.TYPE: 400.0}, 180.0, 3.0))
-    inst.push(*steps.items(400, steps.TYPE))
-
-    found = outlook_of(Documents(inst.store))
-
-    told = inst.json("plan", "--windows", "20", "--arrivals", f"{steps.TYPE}=400")
-    assert found["verdicts"] == [told["verdict"]]
-    assert [column.parts[0][0] for column in found["columns"]] == [one["leftover"] for one in told["windows"]]
-
-
 def test_compliance_is_that_of_the_command(inst):
-    """The page, and the CSV with a line for each rule; an endpoint without a call is named and has no strip."""
+    """An endpoint without a call is named and has no strip."""
     endpoint = inst.store.endpoints()[steps.ENDPOINT]
     for _ in range(30):
         inst.store.windows.acquire(endpoint)
 
     values, html = shown(inst, endpoints.COMPLIANCE)
-    lines = list(csv.DictReader(io.StringIO(FILES["/compliance.csv"](Documents(inst.store)))))
 
     ((name, one),) = values["called"]
     assert (name, one["most"], max(one["course"])) == (steps.ENDPOINT, 30, 30)
     assert "No limit was exceeded since" in html
     assert "30 of 30 in any" in html
-    told = inst.json("compliance")
-    assert {line["name"]: int(line["most"]) for line in lines} == {
-        name: one["rules"][0]["most"] for name, one in told["by_endpoint"].items()
-    }
-    assert {line["exceeded"] for line in lines} == {"false"}
-    assert set(lines[0]) >= {"kind", "calls", "limit", "amount", "period_seconds", "in_force", "at", "known_from"}
 
 
 def test_a_limit_that_was_exceeded_comes_first(inst):

@@ -497,42 +497,6 @@ def test_a_forged_message_ends_no_thread_and_strands_no_other(broker, client, na
     ]
 
 
-def newer(number):
-    """Return a message of a future version, marked as such."""
-    options = {"redis_message_id": f"newer-{number}", "schema": 9}
-    return forged(message_id="m", message_timestamp=1, kwargs={"number": number}, options=options)
-
-
-def test_a_message_of_a_newer_version_is_left_to_its_workers(make_broker, client, namespace):
-    """Whoever cannot read it puts it aside, and is not kept busy by it; a worker that begins to consume looks there."""
-    older, younger = make_broker(), make_broker()
-    older.has_worked = lambda schema: schema == 9
-    for number in range(20):
-        poison(client, namespace, newer(number), f"newer-{number}")
-    with working(older):
-        older.enqueue_many(messages(1))
-        older.wake()
-        wait_until(lambda: noted(older) == [1], message="what it can read is read")
-        wait_until(lambda: client.llen(f"{namespace}:{QUEUE}.newer") == 20, message="the others are put aside")
-        assert client.llen(f"{namespace}:{QUEUE}") == 0
-    assert client.hlen(f"{namespace}:{QUEUE}.msgs") == 20
-
-    younger.consume(QUEUE, 20)
-    assert set(younger.do_fetch(QUEUE, 20)) == {newer(number) for number in range(20)}
-    assert client.llen(f"{namespace}:{QUEUE}.newer") == 0
-
-
-def test_a_message_of_a_version_that_never_worked_here_is_dropped(broker, client, namespace):
-    """Whoever reaches Redis could pile them up."""
-    poison(client, namespace, newer(1), "newer-1")
-
-    with working(broker):
-        broker.wake()
-        wait_until(lambda: not client.exists(f"{namespace}:{QUEUE}.msgs"), message="it is deleted")
-
-    assert client.llen(f"{namespace}:{QUEUE}.newer") == 0
-
-
 def test_what_is_in_hand_is_not_deleted_with_what_was_dropped(make_broker, client, namespace):
     """A forged message stays fetched until nothing else is, whatever it calls itself."""
     go = threading.Event()

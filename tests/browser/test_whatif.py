@@ -50,8 +50,5 @@ def test_the_answer_moves_as_one_drags(tmp_path, valkey_only_url):
         driver.get(driver.current_url)
         assert answer_of(driver).startswith("All 480 events are done")
         told = driver.execute_script("return document.querySelector('#answer code').textContent")
-        assert (
-            told
-            == f"rlm plan --count {steps.TYPE}=480 --add-endpoint {steps.TYPE} --add-endpoint {steps.TYPE} --windows 20"
-        )
+        assert told == f"rlm plan --count {steps.TYPE}=480 --add-endpoint {steps.TYPE} --add-endpoint {steps.TYPE}"
         assert console_errors(driver) == []

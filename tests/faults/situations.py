@@ -124,8 +124,7 @@ DAYS = {
         before=strict("c1", "12 per 6 second"),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("limit_too_high",),
-        may_ring=("leftovers",),
+        alarms=("leftovers",),
         state="partial",
     ),
     "an only endpoint paused": Day(
@@ -211,7 +210,6 @@ DAYS = {
         knows=rests("c1"),
         causes={"C": "resting"},
         alarms=("leftovers",),
-        may_ring=("limit_too_high",),
         state="partial",
     ),
     "one of two endpoints down": Day(

@@ -5,7 +5,6 @@ Windows are 18 s, because time is divided by ten. The measurements of each trial
 
 from __future__ import annotations
 
-import gc
 import re
 import signal
 import threading
@@ -28,21 +27,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _collected():
-    """Collect unclosed sockets before a later test, once the threads that listen to sentinels have ended."""
-    yield
-    wait_until(
-        lambda: gc.collect() >= 0 and not any(one.name == "sentinel" for one in threading.enumerate()),
-        timeout=30,
-        message="nobody listens to a sentinel",
-    )
-    gc.collect()
-
-
-#: Calls must come again so many seconds after another server is the primary, and a run be closed so many seconds after
-#: its deadline.
-AGAIN_SECONDS = 5.0
+#: A run must be closed so many seconds after its deadline.
 CLOSED_SECONDS = 2.0
 FROZEN_SECONDS = 8.0
 #: The guard of life, not divided: on a busy machine Redis may take longer than a tenth of it for a slot.
@@ -79,12 +64,6 @@ def fail_over(redis):
     """Let a sentinel replace the primary on an operator's request; the old one continues meanwhile."""
     with redis.admin(redis.sentinels[0].port) as admin:
         admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
-
-
-def hand_over(redis):
-    """Let the primary itself hand over, without the sentinels' knowledge."""
-    with redis.admin(redis.primary.port) as admin:
-        admin.execute_command("FAILOVER")
 
 
 def freeze(redis):
@@ -137,30 +116,13 @@ def trial(redis, system, mishap, events):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "mishap",
-    [fail_over, *(pytest.param(one, marks=pytest.mark.long) for one in (kill, hand_over, freeze))],
+    [fail_over, *(pytest.param(one, marks=pytest.mark.long) for one in (kill, freeze))],
     ids=lambda one: one.__name__,
 )
-@pytest.mark.parametrize("number", [0, *(pytest.param(one, marks=pytest.mark.long) for one in range(1, 10))], ids=str)
-def test_a_fail_over_in_mid_run_loses_nothing(tmp_path, make_system, mishap, number):
-    """With `redis.wait_replicas` no window need be held: calls go on within seconds, no limit is exceeded."""
-    env = UNHURRIED | {"RLM_REDIS__WAIT_REPLICAS": "1"}
-    with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=env) as system:
-        figures = trial(redis, system, mishap, 240 + 12 * number if number else 150)
-
-        assert 0 <= figures.first_call <= AGAIN_SECONDS
-        assert figures.late <= CLOSED_SECONDS
-        answered_again = {event for event, number in system.answered().items() if number > 1}
-        assert answered_again <= unsettled(system)
-        assert set(system.repeats().values()) <= {2}
-
-
-@pytest.mark.long
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("mishap", [kill, fail_over, hand_over, freeze], ids=lambda one: one.__name__)
-def test_without_waiting_for_replicas_no_limit_is_exceeded_either(tmp_path, make_system, mishap):
+def test_a_fail_over_in_mid_run_loses_nothing_and_exceeds_no_limit(tmp_path, make_system, mishap):
     """What the new primary forgot holds every endpoint for its longest period."""
     with Sentinels(tmp_path / "redis") as redis, make_system(redis_url=redis.url, env=UNHURRIED) as system:
-        figures = trial(redis, system, mishap, 240)
+        figures = trial(redis, system, mishap, 150)
 
         assert figures.late <= CLOSED_SECONDS
 

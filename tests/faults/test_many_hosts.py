@@ -153,23 +153,6 @@ def test_an_orderly_end_is_taken_over_at_once(hosts):
 
 
 @pytest.mark.long
-def test_a_drained_host_gives_its_share_away_at_once(hosts):
-    """By the command, which returns when no worker is left; the order outlives its supervisor, and is taken back."""
-    assert "No worker is left on c." in hosts.rlm("supervisor", "drain", "c", "--wait").stdout
-    drained = {"a": MOST // 2, "b": MOST // 2, "c": 0}
-    assert seconds_until(hosts.samples, drained) < 3
-    hosts.stop("c")
-    hosts.start("c", "supervisor")
-    hosts.samples.supervisors["c"] = hosts.processes["c"].pid
-    wait_until(lambda: len(hosts.store.processes.alive(Role.SUPERVISOR)) == 3, timeout=40, message="it is back")
-    settle(hosts.samples, drained)
-
-    hosts.rlm("supervisor", "drain", "c", "--off")
-    assert seconds_until(hosts.samples, dict.fromkeys(NAMES, MOST // 3)) < 10
-    assert hosts.samples.most <= MOST, hosts.samples.worst
-
-
-@pytest.mark.long
 def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_is_too_much_when_it_is_back(tmp_path):
     """The workers that are heard from are never more than there may be for longer than it takes to see that.
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from rlm.core.clock import system_clock
 from tests.faults.proxy import Proxy
-from tests.faults.test_upgrade import assert_on_time
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.long
@@ -156,7 +158,27 @@ def test_a_standby_on_a_host_whose_clock_is_wrong_serves_the_same_ticks(make_sys
         wait_until(lambda: system.store.runs.current() is None, timeout=30, message="the last run is closed")
 
         assert sent <= TAKEOVER_SECONDS
-        records = [system.store.runs.record(one) for one in reversed(system.store.runs.history(20))]
+        records = [as_json(system.store.runs.record(one)) for one in reversed(system.store.runs.history(20))]
         system.assert_promises(ids, records)
         assert not system.repeats()
         assert_on_time(system, records)
+
+
+def assert_on_time(system, records):
+    """Check that each run begins at a tick, none with work is missing, and each is closed by its deadline."""
+    every = system.settings.run.every_seconds
+    ticks = [datetime.fromisoformat(one["started_at"]).timestamp() for one in records]
+    assert all(min(tick % every, every - tick % every) < 0.002 for tick in ticks), ticks
+    for number, (earlier, later) in enumerate(pairwise(ticks), 1):
+        for missed in range(1, round((later - earlier) / every)):
+            assert work_at(earlier + missed * every, system, records[:number]) <= 0, ticks
+    for one in records:
+        late = datetime.fromisoformat(one["finished_at"]) - datetime.fromisoformat(one["deadline"])
+        assert late.total_seconds() <= 1.0, one
+        assert one["state"] in {"completed", "partial"}, one
+
+
+def work_at(tick, system, records):
+    """Return the minimum number of events for a tick without a run, after those of `records`."""
+    pushed = sum(number for at, number in system.pushes if at < tick - 1)
+    return pushed - sum(one["counts"]["completed"] + one["counts"]["failed"] for one in records)

@@ -233,8 +233,8 @@ _TWO_EACH = {name: {"RLM_WORKERS__MAX_HERE": "2"} for name in ("host1", "host2")
 #: Each host takes two workers, and all of them are needed.
 _FAST = Layout(types=1, endpoints=1, amount=100_000, workers=4, target=0.3)
 
-_LOST = noticed("status", "supervisor list", "doctor", within=15)
-_SHUT = noticed("status", "supervisor list", "doctor", within=5)
+_LOST = noticed("status", "doctor", within=15)
+_SHUT = noticed("status", "doctor", within=5)
 _EQUAL = fair(host1=1, host2=1, host3=1)
 
 TRIALS: dict[str, Trial] = {

@@ -40,7 +40,7 @@ class Observer:
     def __enter__(self) -> Self:
         self._over = threading.Event()
         desk = self.bench.desk
-        asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "supervisor list", "doctor")
+        asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "doctor")
         self._asker = self._open(asker)
         self._status = self._open(desk.command("status", "--follow", "--interval", "0.5", "--json"))
         self._threads = [threading.Thread(target=one) for one in (self._follow, self._ask, self._count)]

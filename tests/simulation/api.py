@@ -81,14 +81,10 @@ class SimulatedDispatcher:
         """Connect before an event is claimed."""
         self.connect(endpoint, endpoint.timeout_seconds)
 
-    def borrow(self, _endpoints: object) -> dict[str, Any]:
-        """Return a connection to some origins, some of them unusable when they are needed."""
-        rng = self._world.rng
-        origins = {one.origin: None for one in self._world.settings.endpoints.values()}
-        return {origin: _Connection(usable=rng.random() < 0.9) for origin in origins if rng.random() < 0.6}
-
-    def put_back(self, borrowed: dict[str, Any]) -> None:
-        """Connections cost nothing here."""
+    @property
+    def in_doubt(self) -> bool:
+        """Make some first attempts take their slot once they are connected."""
+        return self._world.rng.random() < 0.4
 
     def keep(self, endpoint: Endpoint, connection: Any) -> None:
         """Connections cost nothing here."""

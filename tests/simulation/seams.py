@@ -184,9 +184,11 @@ class Ticking:
 
 
 def _read_script(script: Any, name: str, mutations: Mapping[str, bytes]) -> None:
-    script.name = name
-    script.source = mutations.get(name) or names.SOURCES[name]
-    script.sha = names.known_as(name, script.source)
+    _AS_IT_IS(script, name, mutations.get(name))
+    names.known_as(name, script.source)
+
+
+_AS_IT_IS = rlm.ledger.scripts.Script.__init__
 
 
 def _complaining(world: World, log: Callable[..., None]) -> Callable[..., None]:

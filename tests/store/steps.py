@@ -28,12 +28,11 @@ T = TypeVar("T")
 
 #: Who holds the lease.
 CONDUCTOR = "conductor"
-#: The configured type of the highest priority, another one, endpoints of the first, and the origin of all.
+#: The configured type of the highest priority, another one, and endpoints of the first.
 TYPE = "REBALANCE_NEEDED"
 OTHER_TYPE = "OPEN_ORDER_DETECTED"
 ENDPOINT = "rebalance_api"
 OVERFLOW = "overflow_rebalance_api_1"
-ORIGIN = "http://127.0.0.1:8090"
 
 
 def item(item_id: str, *types: str, **fields: Any) -> bytes:
@@ -44,12 +43,6 @@ def item(item_id: str, *types: str, **fields: Any) -> bytes:
 def items(number: int, *types: str, first: int = 1) -> list[bytes]:
     """Write items `i1`, `i2`, ... with these event types."""
     return [item(f"i{index}", *types) for index in range(first, first + number)]
-
-
-def record_of(**fields: Any) -> dict[str, Any]:
-    """Return a minimal record of a run, with the given fields."""
-    texts = dict.fromkeys(("run_id", "state", "started_at", "finished_at"), "")
-    return {**texts, "duration_seconds": 0.0, "counts": {}, "by_type": {}, "by_endpoint": {}, **fields}
 
 
 def push(store: Store, *items: bytes) -> None:
@@ -145,7 +138,7 @@ def claim_next(
     store: Store, token: int, run: Run, worker: str = "worker-1", type_name: str = TYPE, **changes: Any
 ) -> Claim:
     """Release a call of a type and claim the first pending event for it."""
-    options = {name: changes.pop(name) for name in ("lane", "connected") if name in changes}
+    options = {name: changes.pop(name) for name in ("lane", "with_slot") if name in changes}
     release(store, token, run, 1, type_name, changes.pop("endpoint", ""), **changes)
     return claim(store, run, worker, **options)
 

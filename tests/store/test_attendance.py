@@ -18,7 +18,6 @@ from rlm.admin.attendance import (
     revision_in_force,
     ticks_every_seconds,
 )
-from rlm.admin.hosts import NO_HOST
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.web.app import trouble
 
@@ -54,16 +53,6 @@ def test_a_run_is_promised_only_by_who_could_send(store, role, revision, state, 
     found = nobody_sends(store)
 
     assert (found[: len(told)], bool(found)) == (told, bool(told))
-
-
-def test_without_a_host_in_service_nothing_is_sent(store):
-    """All of them are drained; one that is not suffices."""
-    enter(store, Role.SUPERVISOR, "a:1:x")
-    store.hosts.drain("a", "somebody", "")
-    assert nobody_sends(store) == NO_HOST
-
-    enter(store, Role.SUPERVISOR, "b:1:x")
-    assert not nobody_sends(store)
 
 
 def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):

@@ -6,27 +6,24 @@ import json
 import os
 import signal
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import pytest
-from msgspec import structs
 
 from rlm import telemetry
-from rlm.admin.start_run import ask_scheduler
 from rlm.cli import by_hand
 from rlm.cli.by_hand import conduct_here
-from rlm.cli.common import CommandError, ExitCode, exit_code_of
+from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.starting import wait_for
 from rlm.core.errors import FencedError, StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
 from rlm.delivery.run_end import close_overdue
-from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
 from scheduler.office import HandConductor
 from tests.store import steps
-from tests.values import replace
+from tests.values import as_json
 
 
 @pytest.fixture
@@ -36,20 +33,6 @@ def signals():
     with StopSignals(wakeup) as stop:
         yield stop
     wakeup.close()
-
-
-def test_a_start_that_no_scheduler_takes_up_for_want_of_a_replica_says_so(store, monkeypatch):
-    """The scheduler lives and can do nothing. Redis is named, not the scheduler; no run starts later."""
-    monkeypatch.setattr("rlm.admin.start_run.ANSWER_SECONDS", 0.0)
-    waiting = {"wait_replicas": 1, "wait_milliseconds": 1}
-    settings = replace(store.settings, redis=structs.replace(store.settings.redis, **waiting))
-    store.leases.acquire("a scheduler", 60)
-
-    with closing(Store(settings, store.url)) as asked, pytest.raises(StoreError, match="0 of 1 replicas") as refused:
-        ask_scheduler(asked, patient=False)
-
-    assert exit_code_of(refused.value) is ExitCode.REDIS
-    assert store.schedule.next_request() is None
 
 
 def test_a_campaign_that_fails_leaves_no_lease_behind(store, signals, monkeypatch):
@@ -104,7 +87,7 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
     record = conductor.conduct()
     conductor.resign()
 
-    assert record["state"] == State.COMPLETED
+    assert record.state == State.COMPLETED
     assert store.leases.holder() == "another"
     assert store.letters.count() == 3
 
@@ -139,7 +122,7 @@ def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(sto
     record = conductor.close_open(run.id)
     conductor.resign()
 
-    assert (record["run_id"], record["counts"]["leftover"]) == (run.id, 2)
+    assert (record.run_id, record.counts.leftover) == (run.id, 2)
     assert store.runs.current() is None
     assert conductor.close_open(run.id) is None
 
@@ -208,4 +191,4 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
 
     record = conduct_here(store, signals, None, allow_volatile=True)
 
-    assert record == store.runs.recent(1)[0]
+    assert as_json(record) == next(map(as_json, store.runs.recent(1)))

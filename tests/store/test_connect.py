@@ -12,16 +12,24 @@ from contextlib import closing, contextmanager
 import pytest
 import redis
 
-from rlm.core.errors import ConfigurationError, StoreError, StoreGarbledError, StoreUnreachableError
+from rlm.core.errors import (
+    ConfigurationError,
+    StoreError,
+    StoreGarbledError,
+    StoreRefusingError,
+    StoreUnreachableError,
+)
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, process, running
-from rlm.ledger.embedded.answers import HANGS_REMEDY
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.server import server_of
 from rlm.ledger.trouble import address, goes_by_sentinel
 from rlm.settings import load_settings
 from rlm.settings.secrets import Secrets, known, remember
 from tests.each import each
+from tests.store.fakeservers import FakeRedis, FakeSentinel
+from tests.store.fakeservers import running as running_fakes
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -216,6 +224,34 @@ def test_sentinel_leads_to_the_master(tmp_path):
         finally:
             sentinel.terminate()
             sentinel.wait()
+
+
+def test_a_primary_that_was_replaced_is_left_for_its_successor():
+    """It says that it takes no writes any more; the next try asks the sentinels, of which the first is gone."""
+    first, second = FakeRedis(), FakeRedis()
+    with running_fakes(first, second, FakeSentinel(first.port)) as (before, after, asked):
+        client = make_client(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{asked.port}/main")
+        assert int(client.get("k")) == before.port
+        before.refusal = b"-READONLY You can't write against a read only replica.\r\n"
+        asked.named = after.port
+        with pytest.raises(StoreRefusingError, match="it is a replica"), translated(client):
+            client.get("k")
+
+        assert int(client.get("k")) == after.port
+        client.close()
+
+
+def test_a_service_that_no_sentinel_knows_is_named():
+    """The message says whom to start, and keeps the login to itself."""
+    url = f"redis+sentinel://u:s3cret@127.0.0.1:{free_port()}/main?sentinel_password=s3cret"
+    with make_client(url) as client, pytest.raises(StoreUnreachableError) as raised, translated(client):
+        client.ping()
+
+    assert "No master found for 'main'" in str(raised.value)
+    assert str(raised.value).endswith(
+        ": wait for a fail-over, start the sentinels, or correct redis.url (or REDIS_URL)"
+    )
+    assert "s3cret" not in str(raised.value)
 
 
 def _answers(client):

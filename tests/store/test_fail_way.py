@@ -247,14 +247,12 @@ def test_the_way_of_a_host_that_is_left_alone_opens(store):
     assert store.ways.look() == {}
 
 
-@pytest.mark.parametrize("other", ["lost", "drained", "idle"])
+@pytest.mark.parametrize("other", ["lost", "idle"])
 def test_a_host_that_makes_no_calls_keeps_no_way_shut(store, other):
-    """It never fails, and stays in the register for a day; one that would start workers may reach the endpoint."""
+    """It never fails; one that would start workers may reach the endpoint."""
     register(store, A)
     register(store, B, role=Role.SUPERVISOR)
-    if other == "drained":
-        store.hosts.drain(B, "me")
-    elif other == "lost":
+    if other == "lost":
         store.client.delete(store.keys.process(Role.SUPERVISOR, f"{B}:1:1"))
     store.ways.open(ONE, B)
     fail(store, ONE, A, times=FAILING)

@@ -1,4 +1,4 @@
-"""The document of all hosts, from the register and the orders."""
+"""The document of all hosts, from the register."""
 
 from __future__ import annotations
 
@@ -38,23 +38,6 @@ def test_each_host_is_described_with_all_that_runs_there(store, say):
     assert 0 <= first["heard_seconds"] < 10
 
 
-def test_a_drained_host_has_no_share_and_says_who_ordered_it(store, say):
-    """The others have it instead, until the order is taken back."""
-    store.client.set(store.keys.wanted, 6)
-    for name in ("a:1:x", "b:1:x"):
-        say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
-    assert store.hosts.drain("a", "me@there", "reboot")
-
-    first, second = hosts(store)
-
-    assert (first["state"], first["share"], second["share"]) == ("draining", 0, 6)
-    assert first["why"].startswith("drained by me@there at ")
-    assert first["why"].endswith(": reboot")
-    assert store.hosts.take_back("a")
-    assert not store.hosts.take_back("a")
-    assert [one["share"] for one in hosts(store)] == [3, 3]
-
-
 def test_a_host_that_does_not_reach_endpoints_says_which(store, say):
     """One that still reaches others is ready; one that reaches nothing is cut off, and keeps a worker that probes."""
     store.client.set(store.keys.wanted, 6)
@@ -76,23 +59,16 @@ def test_a_host_that_does_not_reach_endpoints_says_which(store, say):
     assert first["why"].endswith("(connection refused), and nothing gets through to any other")
 
 
-def test_a_host_that_is_heard_of_no_more_is_silent_and_lost_once_that_is_noted(store, say):
+def test_a_host_that_is_heard_of_no_more_is_silent_until_its_death_is_reported(store, say):
     """Its supervisor did not sign off; one that did is no longer there."""
     for name in ("a:1:x", "b:1:x"):
         say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
     store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
     assert [(one["host"], one["state"]) for one in hosts(store)] == [("a", "silent"), ("b", "ready")]
 
-    assert store.hosts.lose("a")
-    assert not store.hosts.lose("a")
-    assert (hosts(store)[0]["state"], hosts(store)[0]["share"]) == ("lost", 0)
-    assert hosts(store)[0]["why"] == "its supervisor is not heard from for 8.0 s, and did not sign off"
+    assert hosts(store)[0]["why"] == "its supervisor is not heard from, and did not sign off"
 
-    say(Role.SUPERVISOR, "a:2:x", offer=Offer(20, 0, 20))
-    assert hosts(store)[0]["state"] == "ready"
-    store.processes.forget(Role.SUPERVISOR, "a:2:x")
-    assert store.hosts.forget("a")
-    assert not store.hosts.forget("a")
+    store.processes.forget(Role.SUPERVISOR, "a:1:x")
     assert [one["host"] for one in hosts(store)] == ["b"]
 
 
@@ -116,19 +92,3 @@ def test_a_host_signs_off_with_its_supervisor(store, say):
     assert hosts(store) == []
     assert store.processes.heard(Role.SUPERVISOR, ["a:1:x"])["a:1:x"].state == LEFT
     assert store.processes.heard(Role.SUPERVISOR) == {}
-
-
-def test_a_drained_host_is_listed_while_it_is_rebooted(store, say):
-    """The order stands, and so it can be taken back."""
-    store.hosts.drain("a", "me@there")
-
-    assert [(one["host"], one["state"], one["heard_seconds"]) for one in hosts(store)] == [("a", "draining", None)]
-
-
-def test_a_supervisor_of_an_older_version_is_a_host_all_the_same(store, say):
-    """It says neither version nor capacity."""
-    say(Role.SUPERVISOR, "a:1:x")
-
-    (found,) = hosts(store)
-
-    assert (found["state"], found["capacity"], found["versions"], found["labels"]) == ("ready", None, ["older"], {})

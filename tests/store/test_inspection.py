@@ -7,6 +7,7 @@ import logging
 import pytest
 from msgspec import structs
 
+from rlm.core.documents import CallTrouble
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.item import Reason
 from rlm.core.window import FAILING
@@ -49,8 +50,8 @@ def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, c
 
     assert set(alarms()) == {"leftovers"}
     told = alarms()["leftovers"]
-    assert (told.levelname, told.run_id, told.counts["leftover"]) == ("WARNING", record["run_id"], 1)
-    assert run_end.close_run(store, record["run_id"]) is None
+    assert (told.levelname, told.run_id, told.counts["leftover"]) == ("WARNING", record.run_id, 1)
+    assert run_end.close_run(store, record.run_id) is None
     assert caplog.text.count(" closed: ") == 1
 
 
@@ -66,7 +67,7 @@ def test_more_calls_than_a_limit_allows_are_told_of_with_where(store, close, ala
     look_over(store, record)
 
     told = alarms()["limit_exceeded"]
-    assert (told.levelname, told.endpoint, told.run_id) == ("ERROR", steps.ENDPOINT, record["run_id"])
+    assert (told.levelname, told.endpoint, told.run_id) == ("ERROR", steps.ENDPOINT, record.run_id)
     assert told.counts == {"exceeded": 1, "too_many": 2}
 
 
@@ -74,7 +75,8 @@ def test_books_that_do_not_balance_are_told_of(store, close, alarms):
     """In the ledger after the run, and in the record itself."""
     record = close()
     store.client.zadd(store.keys.holders(steps.TYPE)[0], {"i:T": 1})
-    record["by_type"][steps.TYPE]["completed"] += 1
+    counts = record.by_type[steps.TYPE]
+    record = structs.replace(record, by_type={steps.TYPE: structs.replace(counts, completed=counts.completed + 1)})
 
     look_over(store, record)
 
@@ -129,7 +131,7 @@ def test_too_many_dead_letters_are_told_of_after_a_run_that_added_some(store, cl
     with_most_letters(store, 2)
     store.client.lpush(store.keys.failed, b"1", b"2")
     record = close()
-    quiet = {**record, "counts": {**record["counts"], "failed": 0, "invalid": 0}}
+    quiet = structs.replace(record, counts=structs.replace(record.counts, failed=0, invalid=0))
 
     look_over(store, quiet)
     assert "dead_letters" not in alarms()
@@ -163,7 +165,7 @@ def test_dead_letters_that_are_a_large_part_of_a_run_are_told_of(
     queue = structs.replace(store.settings.queue, failed_alarm_share=share)
     store.settings = replace(store.settings, queue=queue)
     record = close()
-    record["counts"] |= {"failed": failed, "completed": completed}
+    record = structs.replace(record, counts=structs.replace(record.counts, failed=failed, completed=completed))
 
     look_over(store, record)
 
@@ -173,14 +175,14 @@ def test_dead_letters_that_are_a_large_part_of_a_run_are_told_of(
 def test_what_an_endpoint_refused_that_has_raised_an_alarm_is_told_of_once(store, close, alarms):
     """Those dead letters have their cause there; others count all the same."""
     record = close()
-    record["counts"] |= {"failed": 9}
-    record["troubles"] = [{"endpoint": steps.ENDPOINT, "address": None, "what": "HTTP 401", "calls": 5}]
+    refused = CallTrouble(endpoint=steps.ENDPOINT, address=None, what="HTTP 401", calls=5)
+    record = structs.replace(record, counts=structs.replace(record.counts, failed=9), troubles=(refused,))
     endpoint = store.endpoints()[steps.ENDPOINT]
     for _ in range(FAILING):
         store.breaker.fail(endpoint, first_rest_seconds=1.0, failing=FAILING)
 
     look_over(store, record)
     assert "dead_letters" not in alarms()
-    look_over(store, {**record, "counts": record["counts"] | {"failed": 10}})
+    look_over(store, structs.replace(record, counts=structs.replace(record.counts, failed=10)))
 
     assert "dead_letters" in alarms()

@@ -168,16 +168,3 @@ def test_no_process_is_said_to_have_died_that_only_an_older_state_of_redis_knows
 
     assert [one.alarm for one in caplog.records if one.levelname == "WARNING"] == (["process_died"] if heard else [])
     assert store.processes.missing(Role.SCHEDULER) == []
-
-
-def test_the_supervisor_of_a_lost_host_is_the_hosts_alarm(store, janitor, clock, left, caplog):
-    """One alarm, which names the host; its entry stays until the host is back, or is forgotten."""
-    store.processes.announce(Role.SUPERVISOR, DEAD)
-    store.client.delete(store.keys.process(Role.SUPERVISOR, DEAD.id))
-    for _ in range(5):
-        janitor.step()
-        clock(6)
-
-    assert [record.alarm for record in caplog.records if record.levelname == "WARNING"] == ["host_lost"]
-    assert list(store.hosts.lost()) == [DEAD.host]
-    assert store.processes.missing(Role.SUPERVISOR) == [DEAD.id]

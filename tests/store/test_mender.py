@@ -19,6 +19,7 @@ from scheduler.leader import MOST_ASKS, Duty, Leader
 from scheduler.redis_watch import LOOKING_PART, Mender
 from tests.faults import poisons
 from tests.store import looks, steps
+from tests.values import as_json
 
 
 @pytest.fixture
@@ -191,8 +192,8 @@ def test_a_record_that_is_none_is_left_out_and_told_of(store, running, mender, c
     store.client.hset(store.keys.records, "20991231T000000000Z-dead", b"[]")
     store.client.lpush(store.keys.runs, "20991231T000000000Z-dead")
 
-    assert store.runs.recent(5) == [record]
-    assert store.runs.record("20991231T000000000Z-dead") is None
+    assert [*map(as_json, store.runs.recent(5))] == [record]
+    assert as_json(store.runs.record("20991231T000000000Z-dead")) is None
     assert "20991231T000000000Z-dead is not a record" in caplog.text
 
 

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from rlm import SCHEMA
 from rlm.core.clock import system_clock
 from rlm.ledger import processes
 from rlm.ledger import waker as waker_module
@@ -168,7 +167,7 @@ def test_a_forgotten_process_leaves_nothing(store):
     store.processes.forget(Role.WORKER, WORKER.id)
     store.processes.forget(Role.WORKER, WORKER.id)
 
-    assert set(looks.snapshot(store)) == {store.keys.epoch, store.keys.schemas}  # which outlives who wrote it
+    assert set(looks.snapshot(store)) == {store.keys.epoch}
 
 
 def test_busy_lanes_are_counted_by_worker(store, token, running):
@@ -358,22 +357,6 @@ def test_who_has_been_entered_only_says_that_it_lives(store):
     store.processes.enter(Role.WORKER, [WORKER.id])
     store.processes.enter(Role.WORKER, [])
     assert store.processes.alive(Role.WORKER) == [WORKER]
-
-
-def test_the_version_is_told_once_and_again_after_redis_came_back_empty(store):
-    """Not with each announcement; that it was forgotten is seen by the register, which has forgotten the process."""
-    own = replace(WORKER, version="1.2")
-    store.processes.announce(Role.SUPERVISOR, own)
-    store.client.delete(store.keys.schemas)
-    store.processes.announce(Role.SUPERVISOR, own)
-    assert not store.client.exists(store.keys.schemas)
-
-    store.client.delete(store.keys.processes(Role.SUPERVISOR))
-    for _ in range(2):
-        store.processes.announce(Role.SUPERVISOR, own)
-
-    assert store.leases.newest() == (SCHEMA, "1.2")
-    assert store.processes.alive(Role.SUPERVISOR) == [own]
 
 
 def test_the_missing_of_several_roles_are_found_at_once(store):

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 
 from rlm.admin.explain.look import search_items
-from rlm.admin.monitoring import Monitor
 from rlm.admin.queue import queue_stats
 from rlm.ledger import intake
 from rlm.ledger.reading import backlog, pages
@@ -79,16 +78,6 @@ def test_a_plan_the_stats_and_the_monitor_count_them_all(store, drained):
     assert +Counter({name: one["pending"] for name, one in queue_stats(store)["by_type"].items()}) == events
 
 
-def test_the_monitor_learns_what_an_item_holds_in_mid_drain(store, drained):
-    """From those that wait, staged or not."""
-    drained()
-    monitor = Monitor(store, 0.0)
-
-    monitor.look()
-
-    assert monitor.trend.events_per_item == 2
-
-
 def test_only_the_oldest_are_read_and_the_rest_is_counted(store, drained, monkeypatch):
     """As many as there may be when all were read, whatever was taken meanwhile."""
     monkeypatch.setattr(backlog, "MOST_ITEMS", 12)
@@ -99,19 +88,6 @@ def test_only_the_oldest_are_read_and_the_rest_is_counted(store, drained, monkey
     assert 12 - 2 <= found.waiting.items <= 12  # one chunk may be taken after the last read
     assert found.waiting.unread == found.books.staged - found.waiting.items
     assert sum(waiting(found).values()) == 2 * (ITEMS - found.waiting.unread)
-
-
-def test_the_trend_of_a_queue_that_is_not_read_to_its_end_is_steady(store, token, monkeypatch):
-    """What an item holds is learned from those that were read: a drain makes no more of them."""
-    monkeypatch.setattr(backlog, "MOST_ITEMS", 10)
-    steps.push(store, *steps.items(ITEMS, steps.TYPE))
-    monitor = Monitor(store, 0.0)
-    monitor.look()
-    steps.start_run(store, token)
-
-    monitor.look()
-
-    assert monitor.trend.waiting == [ITEMS, ITEMS]
 
 
 def test_explain_passes_over_no_item_while_others_are_taken(store, drained):

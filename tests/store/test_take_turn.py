@@ -265,8 +265,8 @@ def test_the_limits_of_budgets_come_with_it(store, token, types, run):
 
 
 @pytest.mark.parametrize("kind", ["inflight", "calls"])
-@pytest.mark.parametrize("connected", [[], [steps.ORIGIN]], ids=["without a slot", "with a slot"])
-def test_what_redis_refuses_leaves_the_event_pending(store, token, run, kind, connected):
+@pytest.mark.parametrize("with_slot", [False, True])
+def test_what_redis_refuses_leaves_the_event_pending(store, token, run, kind, with_slot):
     """Its lane gives back what it may have noted, and the next one claims it."""
     steps.release(store, token, run)
     wrong = {"inflight": store.keys.inflight(steps.TYPE), "calls": store.keys.calls("worker-1")}[kind]
@@ -276,7 +276,7 @@ def test_what_redis_refuses_leaves_the_event_pending(store, token, run, kind, co
     may_change += [store.keys.health(window_id), store.keys.window(window_id)]  # a slot that nobody uses does no harm
 
     with looks.nothing_changes(store, *may_change), pytest.raises(StoreError):
-        steps.turn(store, run, connected=connected)
+        steps.turn(store, run, with_slot=with_slot)
 
     store.client.delete(wrong)
     for held in store.ledger.held_by(LaneId("worker-1", 1)):
@@ -289,7 +289,7 @@ def test_what_a_lane_has_in_hand_is_known_when_it_does_not_know_itself(store, to
     """The answer to its turn was lost: it gives back what the ledger says that it has, and its slot."""
     run, lane, endpoint = running(3), LaneId("worker-1", 2), store.settings.endpoints[steps.ENDPOINT]
     other = steps.claim_next(store, token, run)
-    mine, second = (steps.claim_next(store, token, run, lane=2, connected=one) for one in ([], [steps.ORIGIN]))
+    mine, second = (steps.claim_next(store, token, run, lane=2, with_slot=one) for one in (False, True))
 
     held = store.ledger.held_by(lane)
 
@@ -345,7 +345,7 @@ def test_a_slot_that_cannot_be_taken_leaves_the_event_pending(store, token, run)
     endpoint = store.settings.endpoints[steps.ENDPOINT]
     store.client.rpush(store.keys.window(endpoint.window_id), "1000", "rubbish")
 
-    claim = steps.claim(store, run, connected=[steps.ORIGIN])
+    claim = steps.claim(store, run, with_slot=True)
 
     assert looks.where(store, claim.event_id) == ["inflight"]
 

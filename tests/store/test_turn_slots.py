@@ -1,8 +1,6 @@
-"""A turn of a lane with a kept connection: the event is claimed together with its slot, or not at all."""
+"""A turn with a slot: the event is claimed together with its slot, or not at all."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
@@ -12,8 +10,6 @@ from tests.store.windows import health, make_budget, set_health, stamps, take
 from tests.values import replace
 
 pytestmark = pytest.mark.both_servers
-
-CONNECTED = [steps.ORIGIN]
 
 
 @pytest.fixture
@@ -39,7 +35,7 @@ def release(store, token, run, endpoint, number=1):
 def assert_dropped(store, run):
     """Check that the turn claims nothing and takes no slot, and the call is no longer released."""
     before = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}
-    assert steps.turn(store, run, connected=CONNECTED).why == "none"
+    assert steps.turn(store, run, with_slot=True).why == "none"
     after = {key: value for key, value in looks.snapshot(store).items() if ":window:" in key}
     assert after == before
     assert looks.released(store) == []
@@ -52,7 +48,7 @@ def test_an_event_is_claimed_with_its_slot(store, token, run, endpoint):
     before = looks.redis_us(store)
     slots = int(store.client.hget(store.keys.epoch, "slots"))
 
-    claim = steps.claim_next(store, token, run, connected=CONNECTED, lease_seconds=12)
+    claim = steps.claim_next(store, token, run, with_slot=True, lease_seconds=12)
 
     assert stamps(store, endpoint) == [int(claim.stamp)]
     assert before <= int(claim.stamp) <= looks.redis_us(store)
@@ -61,37 +57,6 @@ def test_an_event_is_claimed_with_its_slot(store, token, run, endpoint):
     assert (looks.counts(store).inflight, looks.counts(store).boarding) == (1, 0)
     assert (claim.suspect, claim.limits, claim.expected) == (False, {steps.ENDPOINT: "30/minute"}, {})
     assert int(store.client.hget(store.keys.epoch, "slots")) == slots + 1
-
-
-@pytest.mark.parametrize(
-    "connected", [[], [steps.ENDPOINT], [steps.ORIGIN[:-1]], [f"x{steps.ORIGIN}"], [f"{steps.ORIGIN}0"]]
-)
-def test_without_a_connection_to_it_no_slot_is_taken(store, token, run, endpoint, connected):
-    """The lane connects first: a slot would wait for that."""
-    claim = steps.claim_next(store, token, run, connected=connected)
-
-    assert (claim.stamp, stamps(store, endpoint)) == ("", [])
-    assert looks.counts(store).boarding == 1
-
-
-@pytest.mark.parametrize("connected", [[], CONNECTED])
-def test_a_call_whose_origin_is_not_known_gets_no_slot_at_once(store, token, run, endpoint, connected):
-    """A conductor of an older version names none."""
-    steps.release(store, token, run)
-    made = json.loads(store.client.rpop(store.keys.releases))
-    del made["of"]["origin"]
-    store.client.rpush(store.keys.releases, json.dumps(made))
-
-    claim = steps.claim(store, run, connected=connected)
-
-    assert (claim.endpoint, claim.stamp, stamps(store, endpoint)) == (steps.ENDPOINT, "", [])
-
-
-def test_any_of_its_connections_will_do(store, token, run, endpoint):
-    """It is the call that is released which says where to."""
-    claim = steps.claim_next(store, token, run, connected=["https://another:443", steps.ORIGIN])
-
-    assert (claim.endpoint, stamps(store, endpoint)) == (steps.ENDPOINT, [int(claim.stamp)])
 
 
 def test_a_call_whose_slot_is_taken_meanwhile_is_dropped(store, token, run, endpoint):
@@ -103,17 +68,17 @@ def test_a_call_whose_slot_is_taken_meanwhile_is_dropped(store, token, run, endp
 
     steps.release(store, token, run)
     steps.release(store, token, run, endpoint=steps.OVERFLOW)
-    claim = steps.claim(store, run, connected=CONNECTED)
+    claim = steps.claim(store, run, with_slot=True)
     assert (claim.endpoint, claim.event_id) == (steps.OVERFLOW, steps.event_id(1))
 
 
 def test_an_event_that_failed_there_is_claimed_without_a_slot(store, token, running, endpoint):
     """In this run: another endpoint may be free, which its lane looks for; in the next run it counts no more."""
     run = running(1)
-    store.ledger.retry(steps.claim_next(store, token, run, connected=CONNECTED), steps.ENDPOINT, 0)
+    store.ledger.retry(steps.claim_next(store, token, run, with_slot=True), steps.ENDPOINT, 0)
     store.recovery.promote([steps.TYPE], looks.redis_us(store))
 
-    claim = steps.claim_next(store, token, run, connected=CONNECTED)
+    claim = steps.claim_next(store, token, run, with_slot=True)
 
     assert (claim.stamp, len(stamps(store, endpoint))) == ("", 1)
     store.ledger.spend(claim, steps.ENDPOINT)
@@ -121,18 +86,18 @@ def test_an_event_that_failed_there_is_claimed_without_a_slot(store, token, runn
     store.recovery.return_unsettled(run.id, [steps.TYPE])
     store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
     following = steps.start_run(store, token)
-    assert steps.claim_next(store, token, following, connected=CONNECTED).stamp
+    assert steps.claim_next(store, token, following, with_slot=True).stamp
 
 
-def test_one_that_was_throttled_gets_its_slot_and_one_that_failed_elsewhere_when_it_is_connected(store, token, run):
+def test_one_that_was_throttled_gets_its_slot_and_one_that_failed_elsewhere_once_it_is_connected(store, token, run):
     """Neither is a reason to look for another endpoint; but a retry goes over a fresh connection."""
     store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT)
-    assert steps.claim_next(store, token, run, connected=CONNECTED).stamp
+    assert steps.claim_next(store, token, run, with_slot=True).stamp
     second = steps.claim_next(store, token, run)
     store.ledger.retry(second, steps.OVERFLOW, 0)
     store.recovery.promote([steps.TYPE], looks.redis_us(store))
 
-    claim = steps.claim_next(store, token, run, connected=CONNECTED)
+    claim = steps.claim_next(store, token, run, with_slot=True)
 
     assert (claim.event_id, claim.tries, claim.stamp, claim.endpoint) == (second.event_id, 1, "", steps.ENDPOINT)
 
@@ -146,14 +111,14 @@ def test_an_endpoint_that_rests_gets_no_call(store, token, run, endpoint, field)
     assert_dropped(store, run)
 
     set_health(store, endpoint, **{field: looks.redis_us(store)})
-    assert steps.claim_next(store, token, run, connected=CONNECTED).stamp
+    assert steps.claim_next(store, token, run, with_slot=True).stamp
 
 
 def test_after_failures_a_call_is_suspect(store, token, run, endpoint):
     """A good answer to it is reported."""
     set_health(store, endpoint, failures=1)
 
-    claim = steps.claim_next(store, token, run, connected=CONNECTED)
+    claim = steps.claim_next(store, token, run, with_slot=True)
 
     assert (claim.suspect, bool(claim.stamp)) == (True, True)
 
@@ -162,31 +127,31 @@ def test_one_probe_goes_at_a_time(store, token, run, endpoint):
     """The next one only after that had its time, as its terms say."""
     set_health(store, endpoint, probing=1)
     (released,) = steps.release(store, token, run)
-    probe = steps.claim(store, run, connected=CONNECTED)
+    probe = steps.claim(store, run, with_slot=True)
 
     assert probe.suspect
     assert health(store, endpoint)["probe_until_us"] == int(probe.stamp) + released.of.probe
     steps.release(store, token, run)
-    assert steps.turn(store, run, connected=CONNECTED).claim is None
+    assert steps.turn(store, run, with_slot=True).claim is None
     set_health(store, endpoint, probe_until_us=looks.redis_us(store))
-    assert steps.claim_next(store, token, run, connected=CONNECTED).suspect
+    assert steps.claim_next(store, token, run, with_slot=True).suspect
 
 
 @pytest.mark.parametrize("name", [steps.ENDPOINT, "account"])
 def test_a_limit_that_has_changed_since_the_release_drops_it(store, token, run, endpoint, name):
-    """With a connection or without: the conductor releases anew by what is in force, the budget's too."""
+    """With a slot or without: the conductor releases anew by what is in force, the budget's too."""
     shared = replace(endpoint, budget=make_budget("5/minute"))
-    for connected in ([], CONNECTED):
+    for with_slot in (False, True):
         release(store, token, run, shared)
         store.client.hset(store.keys.limits, name, "1/hour")
 
-        assert steps.turn(store, run, connected=connected).why == "none"
+        assert steps.turn(store, run, with_slot=with_slot).why == "none"
 
         assert looks.released(store) == []
     assert looks.pending(store) == steps.event_ids(3)
     store.client.hset(store.keys.limits, name, "5/minute" if name == "account" else endpoint.limit.text)
     release(store, token, run, shared)
-    assert steps.claim(store, run, connected=CONNECTED).stamp
+    assert steps.claim(store, run, with_slot=True).stamp
 
 
 def test_a_slot_is_taken_in_the_budget_too(store, token, run, endpoint):
@@ -194,7 +159,7 @@ def test_a_slot_is_taken_in_the_budget_too(store, token, run, endpoint):
     budget = make_budget("5/minute")
     release(store, token, run, replace(endpoint, budget=budget))
 
-    claim = steps.claim(store, run, connected=CONNECTED)
+    claim = steps.claim(store, run, with_slot=True)
 
     assert stamps(store, endpoint) == stamps(store, budget) == [int(claim.stamp)]
     note = f"1:{endpoint.window_id}|{claim.stamp}|{endpoint.name}|{budget.window_id}"
@@ -221,7 +186,7 @@ def test_each_rule_of_a_limit_holds(store, token, run, endpoint):
     store.client.hdel(store.keys.limits, endpoint.name)
     release(store, token, run, strict, 3)
 
-    claims = [steps.turn(store, run, lane=lane, connected=CONNECTED).claim for lane in (1, 2, 3)]
+    claims = [steps.turn(store, run, lane=lane, with_slot=True).claim for lane in (1, 2, 3)]
 
     assert [bool(claim) for claim in claims] == [True, True, False]
 
@@ -231,12 +196,12 @@ def test_a_server_that_nobody_vouched_for_takes_no_call(store, token, run, endpo
     steps.release(store, token, run)
     store.client.hset(store.keys.epoch, "server", "another")
 
-    for connected in ([], CONNECTED):
+    for with_slot in (False, True):
         with looks.nothing_changes(store):
-            assert steps.turn(store, run, connected=connected).why == "none"
+            assert steps.turn(store, run, with_slot=with_slot).why == "none"
     store.client.hdel(store.keys.epoch, "server")
     with looks.nothing_changes(store):
-        assert steps.turn(store, run, connected=CONNECTED).why == "none"
+        assert steps.turn(store, run, with_slot=True).why == "none"
 
 
 def test_windows_of_before_what_is_trusted_do_not_serve(store, token, run):
@@ -253,7 +218,7 @@ def test_of_twenty_lanes_no_more_get_a_slot_than_the_limit_allows(store, token, 
     steps.release(store, token, run, 60)
 
     def turns(lane):
-        return [steps.turn(store, run, f"worker-{lane % 3}", lane, connected=CONNECTED).claim for _ in range(3)]
+        return [steps.turn(store, run, f"worker-{lane % 3}", lane, with_slot=True).claim for _ in range(3)]
 
     claims = [one for some in steps.at_once(*[lambda n=n: turns(n) for n in range(1, 21)]) for one in some if one]
 
@@ -269,7 +234,7 @@ def test_turns_and_slots_taken_on_their_own_share_the_window(store, token, runni
     steps.release(store, token, run, 40)
 
     def turn(lane):
-        return [steps.turn(store, run, lane=lane, connected=CONNECTED).claim for _ in range(4)]
+        return [steps.turn(store, run, lane=lane, with_slot=True).claim for _ in range(4)]
 
     def acquire():
         return [store.windows.acquire(endpoint) for _ in range(4)]
@@ -287,7 +252,7 @@ def test_a_turn_takes_no_more_commands_than_it_needs(store, token, running):
     for number in range(21):
         if number == 1:
             store.client.config_resetstat()
-        completed = steps.completed(steps.claim(store, run, connected=CONNECTED, completed=completed))
+        completed = steps.completed(steps.claim(store, run, with_slot=True, completed=completed))
 
     made = store.client.info("commandstats")
     assert sum(one["calls"] for name, one in made.items() if "config" not in name and "info" not in name) <= 25 * 20

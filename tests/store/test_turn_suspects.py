@@ -78,12 +78,12 @@ def run(store, token, running):
     return run
 
 
-@pytest.mark.parametrize("connected", [[], [steps.ORIGIN]], ids=["unconnected", "connected"])
-def test_an_event_one_death_short_of_poison_is_to_be_carried_alone(store, token, run, connected):
+@pytest.mark.parametrize("with_slot", [False, True])
+def test_an_event_one_death_short_of_poison_is_to_be_carried_alone(store, token, run, with_slot):
     """Without a slot, for its lane waits first, in a lease of twice the length; its note says that it waits."""
     before = looks.redis_us(store)
 
-    claim = steps.claim_next(store, token, run, connected=connected, lease_seconds=20)
+    claim = steps.claim_next(store, token, run, with_slot=with_slot, lease_seconds=20)
 
     assert (claim.event_id, claim.alone, claim.stamp) == (steps.event_id(1), True, "")
     assert looks.calls(store, "worker-1") == {claim.event_id: "1:-"}

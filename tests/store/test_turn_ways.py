@@ -80,7 +80,7 @@ def test_after_the_rest_one_lane_is_to_connect_and_no_event_waits_for_that(store
     pass_time(store, FIRST_SHUT_SECONDS)
     released = steps.release(store, token, run, 2)
 
-    turn = steps.turn(store, run, HERE, connected=[first.origin])
+    turn = steps.turn(store, run, HERE, with_slot=True)
 
     assert (turn.claim, turn.why, turn.probe) == (None, "probe", first.name)
     assert store.turns.releases() == released
@@ -95,7 +95,7 @@ def test_who_has_connected_probes_with_one_call(store, token, run, first):
     steps.release(store, token, run, 2)
     steps.turn(store, run, HERE)
 
-    probe = steps.claim(store, run, HERE, connected=[first.origin], reached=[first.name])
+    probe = steps.claim(store, run, HERE, with_slot=True, reached=[first.name])
 
     assert (probe.suspect, bool(probe.stamp)) == (True, True)
     assert steps.turn(store, run, HERE, lane=2, reached=[first.name]).why == "shut"

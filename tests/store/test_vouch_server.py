@@ -9,6 +9,7 @@ import pytest
 
 from rlm.core import files
 from rlm.core.errors import FencedError
+from rlm.ledger import epoch_file
 from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.dataloss import Continuity
 from tests.store.windows import make_endpoint, take
@@ -187,12 +188,10 @@ def disk(request):
                 raise OSError(number, os.strerror(number), "epoch.json.beside")
 
             full = self.kind == "full"
-            patch.setattr(files, "replace_in", lambda *_: refuse(errno.ENOSPC if full else errno.EROFS))
+            patch.setattr(epoch_file, "replace_file", lambda *_: refuse(errno.ENOSPC if full else errno.EROFS))
+            patch.setattr(files, "replace_file", lambda *_: refuse(errno.ENOSPC if full else errno.EROFS))
             if not full:
-                opened = files.open_own
-                patch.setattr(
-                    files, "open_own", lambda *args: opened(*args) if args[2] == os.O_RDONLY else refuse(errno.EROFS)
-                )
+                patch.setattr(epoch_file, "overwrite_file", lambda *_: refuse(errno.EROFS))
 
         def recover(self):
             patch.undo()

@@ -93,8 +93,7 @@ class Workload:
         lane = done.lane if done else LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
         completed = Completion(done, done.endpoint, 0.1) if done else None
         run_id = self.random.choice([self.run.id, self.run.id, *self.run_ids[-1:]])
-        connected = self.random.choice([[], [steps.ORIGIN]])
-        turn = self.store.turns.take(lane, run_id, connected, completed)
+        turn = self.store.turns.take(lane, run_id, completed, with_slot=self.random.choice([False, True]))
         if done and turn.settled:
             self.completed.append(done.event_id)
         if turn.claim is None:
@@ -163,8 +162,8 @@ class Workload:
         record = run_end.close_run(self.store, self.run.id)
         assert record is not None
         for name in TYPES:
-            counts = record["by_type"][name]
-            assert counts["leftover"] == looks.counts(self.store, name).pending == len(looks.pending(self.store, name))
+            counts = record.by_type[name]
+            assert counts.leftover == looks.counts(self.store, name).pending == len(looks.pending(self.store, name))
         self.push(10)
         self.run_ids.append(self.run.id)
         self.run = steps.open_run(self.store, self.token)

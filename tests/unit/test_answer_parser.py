@@ -121,6 +121,9 @@ def test_a_body_without_a_length_ends_with_its_connection():
 BROKEN = {
     "both framings": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "both framings, other order": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "chunked twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked twice in a line": HEAD + b"Transfer-Encoding: chunked, Chunked\r\n\r\n0\r\n\r\n",
+    "chunked HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two lengths": HEAD + b"Content-Length: 0\r\nContent-Length: 5\r\n\r\nabcde",
     "a list of lengths": HEAD + b"Content-Length: 0, 5\r\n\r\nabcde",
     "negative length": HEAD + b"Content-Length: -1\r\n\r\n",

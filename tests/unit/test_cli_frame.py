@@ -189,12 +189,13 @@ def test_a_person_is_told_that_redis_is_waited_for(monkeypatch):
         answered.set()
 
     @contextmanager
-    def open_store(_settings):
+    def open_store(_settings, _server):
         assert answered.wait(20)
-        yield SimpleNamespace(ping=lambda: None)
+        yield SimpleNamespace(ping=lambda: None, require_schema=lambda: None)
 
     monkeypatch.setattr(common, "say", say)
-    monkeypatch.setattr(common, "tell_new_server", lambda _settings: None)
+    monkeypatch.setattr(common, "unread_url", lambda _settings: "")
+    monkeypatch.setattr("rlm.ledger.server.server_there", lambda _settings: None)
     monkeypatch.setattr("rlm.ledger.open_store", open_store)
     monkeypatch.setattr(common, "PATIENCE_SECONDS", 0.01)
     for url in ("redis://127.0.0.1", "embedded"):

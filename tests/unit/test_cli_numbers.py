@@ -13,7 +13,6 @@ from rlm.cli.group import rlm
     [
         ("list", "9" * 20),
         ("failed", "list", "9" * 20),
-        ("endpoint", "changes", "9" * 20),
         ("demo", "--speed", "nan"),
     ],
 )

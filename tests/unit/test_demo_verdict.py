@@ -116,7 +116,6 @@ def test_the_summary_says_in_words_what_happened():
         "Outcome: 2.0 s, 0.00 s (0.0%) less.",
         "The API refused nothing: 4 calls",
         "No event came twice.",
-        "`rlm init` in an empty directory",
     ):
         assert words in text
     assert "NOT AS PROMISED" not in text

@@ -11,7 +11,6 @@ import click
 import pytest
 
 from rlm.admin.planning import plan_run
-from rlm.cli.common import ExitCode
 from rlm.cli.group import COMMANDS, rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
@@ -129,13 +128,6 @@ def project_files():
 # -- commands, options, exit codes
 
 
-def test_every_command_is_in_the_readme():
-    """Each command, and each of a group's, stands in the README."""
-    shown = {find_command(words)[1] for words in Page(README).commands}
-
-    assert set(all_commands()) - shown == set()
-
-
 @each_page
 def test_every_command_shown_exists(page):
     """What a page calls a command of `rlm` is one, with the options it is shown with."""
@@ -152,17 +144,6 @@ def test_a_flag_that_stands_alone_is_one_of_some_command(page):
     alone = {span.split()[0].partition("=")[0] for span in page.spans if re.match(r"--\w", span)}
 
     assert alone - known == set()
-
-
-def test_every_exit_code_is_explained():
-    """Troubleshooting has those of `ExitCode`, no more and no less; the README those that are RLM's own."""
-    table = Page(DOCS / "troubleshooting.md").text.partition("| exit code | meaning |")[2].partition("\n\n")[0]
-    own = [int(code) for code in ExitCode if code < 128]  # from there on they are those of a shell
-
-    assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == [int(code) for code in ExitCode]
-    told = re.search(r"Exit\s+codes: (.+?)\s+\(\[all\]", Page(README).prose, re.DOTALL)
-    assert told
-    assert [int(code) for code in re.findall(r"\b\d\b", told[1])] == own
 
 
 # -- settings
@@ -195,9 +176,9 @@ def test_every_variable_named_exists(page):
     assert {name for name in named if not name.startswith(("RLM_TYPES__", "RLM_BUDGETS__"))} - known == set()
 
 
-@pytest.mark.parametrize("path", [README, DOCS / "howto.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, DOCS / "quickstart.md"], ids=lambda path: path.name)
 def test_the_configuration_shown_is_right(tmp_path, path):
-    """Every block of TOML in the README and the how-tos is a configuration that loads."""
+    """Every block of TOML in the README and the quickstart is a configuration that loads."""
     blocks = [block for kind, block in Page(path).blocks if kind == "toml"]
     assert blocks
 
@@ -236,26 +217,20 @@ def test_every_file_named_exists(page):
     assert {path for path in paths if not (ROOT / path).exists()} == set()
 
 
-def test_every_decision_is_written_alike_and_linked():
-    """The records of decisions have a number each, and the four parts, and docs/development.md links each."""
-    assert len({path.name[:4] for path in DECISIONS}) == len(DECISIONS)
-
+def test_every_decision_is_linked():
     links = Page(DOCS / "development.md").text
-    for path in DECISIONS:
-        headings = re.findall(r"^#+ (.+)$", Page(path).prose, re.MULTILINE)
-        assert headings[0].startswith(f"{int(path.name[:4])}. ")
-        assert headings[1:] == ["Context", "Decision", "Consequences", "How we would notice it is wrong"], path.name
-        assert f"(adr/{path.name})" in links
+
+    assert {path.name for path in DECISIONS if f"(adr/{path.name})" not in links} == set()
 
 
 # -- the worked example
 
 
 def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
-    """The timeline of docs/example.md has the plan's fillings, end, bound and number of workers, to a tenth."""
+    """The timeline of docs/quickstart.md has the plan's fillings, end, bound and number of workers, to a tenth."""
     settings = load_settings(None, {})
     plan = plan_run(settings, Workload({"OPEN_ORDER_DETECTED": 150}, settings.event_types))
-    text = Page(DOCS / "example.md").text
+    text = Page(DOCS / "quickstart.md").text
     rows = re.findall(r"^\| 12:(\d+):([\d.]+) \| ([\d.]+) \| (\d+) \|", text, re.MULTILINE)
 
     said = re.search(rf"{plan.workers} worker of {plan.threads} lanes, done ([\d.]+) s after the first call", text)
@@ -270,8 +245,8 @@ def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
 
 
 def test_the_shares_worked_out_are_what_the_plan_computes(tmp_path):
-    """The table of docs/howto.md: so many of each type are done with what stands before it set."""
-    page = Page(DOCS / "howto.md")
+    """The table of docs/quickstart.md: so many of each type are done with what stands before it set."""
+    page = Page(DOCS / "quickstart.md")
     file = tmp_path / "rlm.toml"
     file.write_text(next(block for kind, block in page.blocks if kind == "toml" and "[budgets." in block))
     counts = {"REBALANCE_NEEDED": 150, "REPORT_DUE": 50}
@@ -305,11 +280,13 @@ def test_no_file_names_a_registry_the_lock_file_or_a_place_on_one_machine():
     assert wrong == []
 
 
-def test_every_fault_test_stands_in_the_table_of_faults():
-    """And every one that stands there, without a folder, is one."""
-    text = (ROOT / "docs" / "reliability.md").read_text()
-    table = text.partition("### Fault by fault")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`(test_\w+\.py)`", table))
-    composed = {"test_storm.py", "test_nothing_grows.py"}  # told of above it: no fault of their own
+def test_every_promise_names_its_tests():
+    """Each row of what is promised has at least one file that exists."""
+    table = (
+        (DOCS / "reliability.md").read_text().partition("| promise | how it is kept | test |")[2].partition("\n\n")[0]
+    )
+    rows = [re.findall(r"`(tests/[\w/]+\.py)`", row) for row in table.splitlines() if row.startswith("| **")]
 
-    assert named == {path.name for path in (ROOT / "tests" / "faults").glob("test_*.py")} - composed
+    assert rows
+    assert all(rows)
+    assert {name for row in rows for name in row if not (ROOT / name).exists()} == set()

@@ -1,4 +1,4 @@
-"""docs/item.md agrees with the intake's own decoder about each item on the page."""
+"""docs/contract.md agrees with the intake's own decoder about each item on the page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from rlm.core.item import BadItemError, Reason, decode_item, encode_letter
 from rlm.settings import load_settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "item.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
 SETTINGS = load_settings(None, {})
 #: The configured types, without which an event is of an unknown one.
 KNOWN = {one.name for one in SETTINGS.event_types}
 
 
 def section(title):
-    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return PAGE.partition(f"\n### {title}\n")[2].partition("\n##")[0]
 
 
 def table(title):

@@ -23,10 +23,6 @@ FIRST, SECOND = "first", "second"
 TIMEOUT = 10.0
 
 
-def origin(name):
-    return f"http://{name}:1"
-
-
 class Ledger:
     """Returns its claims, one per turn, and records what happens to them and when."""
 
@@ -40,9 +36,9 @@ class Ledger:
         self.probes = []
         self.turn_seconds = 0.0
 
-    def take(self, _lane, _run_id, connected, completed, reached):
+    def take(self, _lane, _run_id, completed, reached, *, with_slot):
         self.reached.append(reached)
-        self.turns.append(([*connected], completed is not None))
+        self.turns.append((with_slot, completed is not None))
         if completed:
             self.complete(completed)
         if self.probes:
@@ -62,14 +58,10 @@ class Ledger:
 
 
 class Kept:
-    """A kept connection; it has ended if it is not `usable`."""
+    """A connection."""
 
     def __init__(self, name):
         self.name = name
-        self.usable = True
-
-    def is_usable(self):
-        return self.usable
 
 
 class Api:
@@ -81,14 +73,7 @@ class Api:
         self.opened, self.shut_seconds = False, 60.0
         self.unreachable = set()
         self.slots, self.given_back, self.kept, self.sent = [], [], [], []
-        self.idle = {}
-
-    def borrow(self, _endpoints):
-        borrowed, self.idle = self.idle, {}
-        return borrowed
-
-    def put_back(self, borrowed):
-        self.idle.update(borrowed)
+        self.in_doubt = False
 
     def connect(self, endpoint, _seconds, **_how):
         self._clock.sleep(self.connecting.get(endpoint.name, 0))
@@ -98,7 +83,6 @@ class Api:
         self._clock.sleep(self.connecting.get(endpoint.name, 0))
         if endpoint.name in self.unreachable:
             raise UnreachableError("no connection", "no answer in time")
-        self.idle[endpoint.origin] = Kept(endpoint.name)
 
     def keep(self, _endpoint, connection):
         self.kept.append(connection.name)
@@ -130,7 +114,10 @@ class Api:
         return Unreachable("no answer", None, "no answer in time")
 
     def fail(self, _endpoint, **_options):
-        return Failed(1.0, opened=self.opened)
+        return Failed(1_000_000, opened=self.opened)
+
+    def rest(self, _endpoint, seconds):
+        return seconds
 
     def __getattr__(self, _verb):
         return lambda *_args, **_options: None
@@ -159,7 +146,9 @@ class Scene:
         self.ledger_changes = {}
 
     def carry(self, *, needs=0.5, remaining=60.0, claims=1, turn_seconds=0.0, rests=0, **changes):
-        endpoints = {name: Endpoint(name, origin(name), Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)}
+        endpoints = {
+            name: Endpoint(name, f"http://{name}:1", Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)
+        }
         kind = EventType("T", 1, needs, tuple(endpoints.values()))
         begin = remaining - needs
         lease = kind.lease_seconds * (2 if changes.get("alone") else 1)
@@ -287,87 +276,35 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
     assert scene.api.given_back == scene.api.slots == [FIRST]
 
 
-def test_the_last_attempt_waits_for_a_healthy_endpoint_that_is_full_for_a_moment(scene):
-    """It is no probe although a probe's slot is free, and no connection to that endpoint is opened in vain."""
-    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, 0.5
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_a_slot_comes_with_the_claim_unless_connecting_may_take_long(scene, in_doubt):
+    """The way of this host may be cut."""
+    scene.api.in_doubt = in_doubt
 
-    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
+    scene.carry()
 
-    assert (scene.sent, scene.api.slots, scene.api.kept, scene.settled) == ([], [], [], "postpone")
-
-
-@pytest.mark.parametrize(("tries", "remaining", "wait"), [(1, 90.0, 0.5), (2, 0.6, 0.5), (2, 90.0, 60.0)])
-def test_an_earlier_attempt_or_one_without_a_healthy_slot_soon_is_a_probe(scene, tries, remaining, wait):
-    """An attempt is left after it, or the healthy endpoint has its slot too late: for an answer, or for the probe."""
-    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, wait
-
-    scene.carry(remaining=remaining, tries=tries, last_endpoint=FIRST)
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+    assert scene.ledger.turns == [(not in_doubt, False), (not in_doubt, True)]
 
 
-@pytest.mark.parametrize("failing", [set(), {FIRST}])
-def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene, failing):
-    """Whatever endpoint the call was released for."""
-    scene.api.failing = failing
+def test_a_slot_that_came_with_the_claim_is_used(scene):
+    """A share of the guard is for the answer of Redis and for connecting; no slot is asked for."""
+    scene.api.connecting = {FIRST: 0.1}
 
-    scene.carry(tries=2, last_endpoint=FIRST)
+    scene.carry(stamp="1", turn_seconds=0.09)
 
-    assert (scene.sent, scene.settled) == ([(SECOND, 0.0)], "complete")
-
-
-def test_the_last_attempt_is_made_at_the_endpoint_that_failed_it_last_if_that_is_healthy(scene):
-    """A call that failed by chance makes no event wait for an endpoint that is full."""
-    scene.api.shut, scene.api.shut_seconds = {SECOND}, 0.5
-
-    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
-
-
-def test_a_slot_that_came_with_the_claim_is_used_at_once(scene):
-    """Neither a connection is opened nor a slot asked for; the turn named what was at hand."""
-    scene.api.idle = {origin(FIRST): Kept(FIRST)}
-
-    scene.carry(stamp="1")
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+    assert (scene.sent, scene.settled) == ([(FIRST, 0.19)], "complete")
     assert (scene.api.slots, scene.api.given_back) == ([], [])
-    assert scene.ledger.turns == [([origin(FIRST)], False), ([], True)]
 
 
-@pytest.mark.parametrize("useless", ["ended", "late"])
-def test_a_slot_that_came_with_the_claim_and_cannot_be_used_is_given_back(scene, useless):
-    """Its connection was closed meanwhile, or the answer of Redis was long on its way: the event has another slot."""
-    scene.api.idle = {origin(FIRST): Kept(FIRST)}
-    scene.api.idle[origin(FIRST)].usable = useless != "ended"
+@pytest.mark.parametrize("slow", ["turn", "connecting"])
+def test_a_slot_that_came_with_the_claim_and_cannot_be_used_in_time_is_given_back(scene, slow):
+    """The answer of Redis was long on its way, or connecting took long: the event has another slot."""
+    scene.api.connecting = {FIRST: 0.21 if slow == "connecting" else 0.0}
 
-    scene.carry(stamp="1", turn_seconds=0.21 if useless == "late" else 0.0)
+    scene.carry(stamp="1", turn_seconds=0.21 if slow == "turn" else 0.0)
 
     assert scene.api.given_back == scene.api.slots == [FIRST]
-    assert scene.api.kept == [FIRST]  # it is `keep` that closes one that has ended
     assert ([name for name, _ in scene.sent], scene.settled) == ([FIRST], "complete")
-
-
-def test_a_slot_whose_claim_came_in_good_time_is_used(scene):
-    """A share of the guard is for the answer of Redis."""
-    scene.api.idle = {origin(FIRST): Kept(FIRST)}
-
-    scene.carry(stamp="1", turn_seconds=0.19)
-
-    assert (scene.sent, scene.api.given_back) == ([(FIRST, 0.19)], [])
-
-
-@pytest.mark.parametrize("stamp", ["", "1"])
-def test_what_was_borrowed_and_not_used_is_put_back(scene, stamp):
-    """All of it where there is no slot; the event is then sent over a connection that is opened, or taken, for it."""
-    first, second = Kept(FIRST), Kept(SECOND)
-    scene.api.idle = {origin(FIRST): first, origin(SECOND): second}
-
-    scene.carry(stamp=stamp)
-
-    assert scene.api.idle == {origin(SECOND): second} | ({} if stamp else {origin(FIRST): first})
-    assert scene.ledger.turns[0] == ([origin(FIRST), origin(SECOND)], False)
 
 
 def test_each_completed_event_is_settled_with_the_next_turn(scene):
@@ -432,9 +369,8 @@ def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, ca
 @pytest.mark.parametrize(
     ("asked", "others", "then"),
     [
-        (10.0, True, "asked for a rest of 10.0 s; the others take its share"),
-        (10.0, False, "asked for a rest of 10.0 s; its events wait until it is over"),
-        (None, True, "throttled and asked for no time; it rests 10.0 s; the others take its share"),
+        (10.0, True, "refuses calls and rests 10.0 s; the others take its share"),
+        (None, False, "refuses calls and rests 10.0 s; its events wait until it is over"),
     ],
 )
 def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, asked, others, then):
@@ -483,7 +419,7 @@ def test_a_call_whose_turn_waited_for_redis_is_awaited_until_the_deadline(scene)
     waits, ends_at = [0.0, 0.19], scene.clock.time + 1.0
     scene.api.answering = {FIRST: 0.35}
 
-    def take(_lane, _run_id, _connected, completed, _reached):
+    def take(_lane, _run_id, completed, _reached, **_options):
         if completed:
             scene.ledger.complete(completed)
         if not waits:

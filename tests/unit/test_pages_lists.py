@@ -8,7 +8,7 @@ from rlm.admin.runs import RunFilter
 from rlm.web.pages import events
 from rlm.web.pages.page import ListFilter, Query, event_address, words
 from tests.each import each
-from tests.store.steps import record_of
+from tests.values import as_json, record_from
 
 
 def asked(*query, path="/runs"):
@@ -55,13 +55,13 @@ def test_the_address_of_an_event_holds_any_id():
     assert event_address("a/../b?c#<d>:T") == "/events/a%2F..%2Fb%3Fc%23%3Cd%3E:T"
 
 
-RECORD = record_of(
-    run_id="20261128T101500000Z-1a2b",
-    state="partial",
-    trigger="schedule",
-    started_at="2026-11-28T10:15:00.000Z",
-    why=[{"cause": "limit", "types": ["A"], "leftover": 3, "sentence": "3 events left over: the limit of A"}],
-    troubles=[{"endpoint": "a1", "address": "h:1", "what": "HTTP 500", "calls": 2}],
+RECORD = as_json(
+    record_from(
+        run_id="20261128T101500000Z-1a2b",
+        state="partial",
+        trigger="schedule",
+        started_at="2026-11-28T10:15:00.000Z",
+    )
 )
 
 
@@ -71,17 +71,12 @@ RECORD = record_of(
         (RunFilter(), True),
         (RunFilter(states=frozenset({"partial", "failed"})), True),
         (RunFilter(states=frozenset({"failed"})), False),
-        (RunFilter(triggers=frozenset({"manual"})), False),
         (RunFilter(since=1_795_860_900.0), True),
         (RunFilter(since=1_795_860_901.0), False),
-        (RunFilter(text="http 500"), True),
-        (RunFilter(text="1A2B"), True),
-        (RunFilter(text="the limit of a"), True),
-        (RunFilter(text="HTTP 503"), False),
     ],
 )
 def test_runs_fit_by_all_that_is_asked(chosen, fits):
-    """One of several values is enough, and a text may stand in the id, the causes or the troubles."""
+    """One of several values is enough."""
     assert chosen.fits(RECORD) == fits
 
 

@@ -76,8 +76,6 @@ def test_built_in_values(here):
     assert asdict(settings.redis) == {
         "url": "embedded",
         "embedded_port": 0,
-        "wait_replicas": 0,
-        "wait_milliseconds": 1000,
         "prefix": "rlm",
     }
     assert asdict(settings.queue) == {

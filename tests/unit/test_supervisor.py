@@ -112,7 +112,6 @@ class FakeStore:
 
     def __init__(self):
         self.processes = self.ledger = self.recovery = self.hosts = self.places = self
-        self.drained = {}
         self.said = 0
         self.signed_off = {}
         self.away = False
@@ -135,10 +134,6 @@ class FakeStore:
     def demand(self):
         self._reach()
         return self.number, self.run_open
-
-    def drains(self):
-        self._reach()
-        return self.drained
 
     def announce(self, role, process, *, entered=False):  # the register's signature
         self._reach()
@@ -747,20 +742,6 @@ def test_a_host_never_has_more_workers_than_it_takes(make_host):
     assert (len(host.table.processes), len(host.running)) == (4, 1)
 
     for one in [one for one in host.supervisor._children.values() if one.stopping]:
-        host.process(one).die(0)
-    host.turn(2)
-    assert len(host.running) == 4
-
-
-def test_a_drained_host_gives_all_its_workers_up(host):
-    """And takes them again when the order is taken back."""
-    host.want(4)
-    host.store.drained = {host.supervisor._settings.host_name: 0}
-    host.turn()
-    assert host.running == []
-
-    host.store.drained = {}
-    for one in list(host.supervisor._children.values()):
         host.process(one).die(0)
     host.turn(2)
     assert len(host.running) == 4

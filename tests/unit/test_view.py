@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import deque
 
 import pytest
 from rich.cells import cell_len
@@ -12,7 +11,6 @@ from rich.text import Text
 
 from rlm.admin import words
 from rlm.admin.attendance import NO_SUPERVISOR
-from rlm.admin.monitoring import QueueSample, Trend
 from rlm.admin.unwell import unwell
 from rlm.terminal import drawing
 from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
@@ -38,22 +36,11 @@ def queues(**more):
         "retried": 1,
         "by_type": {name: {"pending": 300, "oldest_seconds": 61.0} for name in DEFAULT_TYPES},
         "run": None,
-        "trend": {
-            "seconds": 60.0,
-            "arriving_per_minute": 120.0,
-            "settled_per_minute": None,
-            "growth_per_minute": 33.0,
-            "direction": "growing",
-        },
-        "last_leftovers": [0, 10, 40],
-        "outlook": {"verdict": "the leftovers grow by 12 a window", "drained_in": None, "growth_per_window": 12.0},
+        "redis": {"ping_ms": 0.4, "used_bytes": 12_345_678, "max_bytes": 0},
+        "arriving_per_minute": 120.0,
+        "settled_per_minute": None,
         **more,
     }
-
-
-def trend():
-    """Half a minute of samples."""
-    return Trend(deque(QueueSample(float(at), 10 + at, 50 - at, 100 + at) for at in range(30)))
 
 
 def drawn(picture, width, **options):
@@ -108,15 +95,15 @@ def test_no_value_is_cut_on_a_narrow_terminal(name, width):
 
 
 @each("width", WIDTHS)
-@each("found", [queues(), queues(outlook=None, last_leftovers=[], by_type={})])
+@each("found", [queues(), queues(by_type={})])
 def test_the_queues_fit_their_terminal(found, width):
-    """Curves and all."""
-    lines = drawn(queue_picture(found, trend()), width).splitlines()
+    """No figure is cut."""
+    lines = drawn(queue_picture(found), width).splitlines()
     told = " ".join(" ".join(line.strip("│ ") for line in lines).split())
 
     assert max(map(cell_len, lines)) <= width
-    for figure in ("↑ growing +33/min", "120 items/min", "not known yet"):
-        assert figure in told, "no figure is cut"
+    for figure in ("120 items/min", "not known yet", "uses 12 MB"):
+        assert figure in told
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -389,16 +376,15 @@ def test_without_a_scheduler_no_tick_is_promised():
 
 
 def test_the_queues_show_how_they_move():
-    """Rates, growth, ages and the forecast."""
-    picture = drawn(queue_picture(queues(), trend()), 80)
+    """Rates, ages and Redis."""
+    picture = drawn(queue_picture(queues()), 80)
 
     for told in (
         "1,200 items, 3 in staging",
-        "↑ growing +33/min",
         "120 items/min",
         "not known yet",
         "1 min",
-        "grow by 12 a window",
+        "answers in 0.4 ms",
     ):
         assert told in picture
 
@@ -407,11 +393,7 @@ def test_the_queues_in_a_line():
     """The same for a pipe."""
     assert queue_line(queues()) == (
         "1,203 items waiting; 41 in the ledger; 2 dead letters; oldest 1:01 min; arriving 120 items/min; "
-        "settled not known yet; growing; forecast: the leftovers grow by 12 a window"
-    )
-    unknown = {"trend": queues()["trend"] | {"direction": "unknown"}, "by_type": {}, "outlook": None}
-    assert queue_line(queues(**unknown)).endswith(
-        "; oldest -; arriving 120 items/min; settled not known yet; trend not known yet"
+        "settled not known yet; Redis answers in 0.4 ms, uses 12 MB"
     )
 
 
@@ -501,17 +483,6 @@ def test_a_bar_shows_every_part(numbers, width, expected):
 
     assert sum(shares) == width
     assert sorted(shares) == sorted(expected)
-
-
-@pytest.mark.parametrize(("values", "expected"), [([], ""), ([0, 0], "▁▁"), ([1, 2, 4], "▃▅█"), ([3], "█")])
-def test_a_curve(values, expected):
-    """From 0 at the bottom to the largest at the top."""
-    assert drawing.curve(values, 10) == expected
-
-
-def test_a_curve_of_many_values_is_as_wide_as_its_room():
-    """Each column is a mean."""
-    assert drawing.curve(range(1000), 8) == "▁▂▃▄▅▆▇█"
 
 
 def test_a_name_is_cut_in_its_middle():

@@ -44,7 +44,7 @@ def test_without_a_query_it_begins_with_what_waits(form_of):
 
     assert (form.basis, form.began_with) == (WAITING, "waiting now")
     assert [one.events.value for one in form.types] == [40, 0]
-    assert form.asked.command == "rlm plan --windows 20"
+    assert form.asked.command == "rlm plan"
 
 
 def test_where_nothing_waits_it_begins_with_the_last_run(form_of):
@@ -73,7 +73,7 @@ def test_each_field_is_an_option_of_the_command(form_of):
     assert form.asked.command == (
         "rlm plan --count A=500 --workers 3 --set 'types.A.rate_limit=60 per 3 seconds' "
         "--set 'types.A.endpoints[1].rate_limit=7/minute' --set 'budgets.account.rate_limit=200/minute; 1000/hour' "
-        "--add-endpoint B --add-endpoint B --windows 20"
+        "--add-endpoint B --add-endpoint B"
     )
     assert [one.told for one in form.types] == [True, True]
 
@@ -82,7 +82,7 @@ def test_what_is_as_today_is_not_told(form_of):
     """A form that is sent with all its fields asks for nothing else than what was changed."""
     form = form_of([("for", "waiting"), ("limit.A", "30"), ("limit.B", "10"), ("add.A", "0"), ("workers", "0")])
 
-    assert form.asked.command == "rlm plan --windows 20"
+    assert form.asked.command == "rlm plan"
 
 
 @each(

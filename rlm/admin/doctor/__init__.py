@@ -14,10 +14,10 @@ from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError, StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
-from rlm.ledger.embedded import running
 from rlm.ledger.fitness import REFUSING, Finding, Severity, fault, warning
+from rlm.ledger.server import running_url, server_there
 from rlm.settings import Settings
-from rlm.settings.secrets import EMBEDDED, known
+from rlm.settings.secrets import known
 
 _Seen = TypeVar("_Seen")
 _SILENT = nullcontext()
@@ -43,17 +43,14 @@ IN_REDIS: Checks[Store] = {
     "supervisor": processes.check_supervisor,
     "hosts": processes.check_hosts,
     "workers": processes.check_workers,
-    "versions": processes.check_versions,
     "run": ledger.check_run,
     "last run": ledger.check_last_run,
     "orphans": ledger.check_orphans,
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "limits": endpoints.check_limits,
     "archive": host.check_archive,
     "times": endpoints.check_times,
-    "selftest": ledger.check_selftests,
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
@@ -83,7 +80,7 @@ def examine_without(
     yield from here.make({"configuration": host.unusable}, error)
     if file is not None:
         yield from here.make({"files": host.check_file}, file)
-    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts none
+    if sound is not None and running_url(sound):
         yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 
 
@@ -123,7 +120,7 @@ class Examination:
             with ExitStack() as stack:
                 began = system_clock.monotonic()
                 with self._opening:
-                    store = stack.enter_context(open_store(settings))
+                    store = stack.enter_context(open_store(settings, server_there(settings)))
                 yield from server.check_wait(system_clock.monotonic() - began)
                 found = list(self.make({"redis": fit}, store))
                 yield from found
@@ -133,12 +130,12 @@ class Examination:
                 message = "while Redis takes no writes, no process can report there that it is alive"
                 unseen = ", ".join(name for name in checks if name in silent)
                 yield warning(f"{message}; so not checked: {unseen}", "repair Redis first", "processes")
-        except StoreError as error:  # the embedded server does not start
+        except StoreError as error:  # the embedded server does not run
             self._note("redis", error)
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]
             seen = f"; so not checked: {', '.join(missing)}" if missing else ""
-            remedy = refusal.remedy or "do what it says; docs/troubleshooting.md is ordered by symptom"
+            remedy = refusal.remedy or "do what it says; docs/operations.md is ordered by symptom"
             yield replace(fault(f"{refusal.what}{seen}", remedy), name="redis")
 
     def _note(self, name: str, error: StoreError) -> None:

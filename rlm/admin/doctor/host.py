@@ -10,7 +10,6 @@ import shlex
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
@@ -18,10 +17,9 @@ from urllib.request import getproxies, proxy_bypass
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.errors import ConfigurationError, RLMError, UnsafeError
-from rlm.core.files import Weakness, others, require_own, weakness
+from rlm.core.files import Weakness, refusal_of, require_own, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
-from rlm.core.writable import refusal_of
 from rlm.delivery.connection import Opener, UnreachableError
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive
@@ -32,7 +30,7 @@ from rlm.settings.rules import warnings_of
 from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
 from rlm.settings.sources import read_file
 
-_OTHERS_READ = stat.S_IRGRP | stat.S_IROTH
+_OTHERS, _OTHERS_READ = stat.S_IRWXG | stat.S_IRWXO, stat.S_IRGRP | stat.S_IROTH
 #: What one run may add beyond the bounds; the archivist moves it within seconds after the run.
 ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
 _ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
@@ -72,10 +70,6 @@ def check_files(settings: Settings) -> list[Finding]:
     found += _closed(settings.home / "Procfile", "has the commands of `rlm up`", secret=False)
     for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads the one in the first
         found += _closed(directory / ".env", "is for secrets", secret=True)
-    with suppress(OSError):  # the server reports it
-        if settings.redis.url == EMBEDDED and (weak := weakness(settings.data_dir.parent)):
-            message = f"{settings.data_dir} is for the data of the ledger, and is refused: {weak.what}"
-            found.append(fault(message, weak.remedy))
     is_embedded = settings.redis.url == EMBEDDED
     found += _private(settings.data_dir, f"is for {'the data of the ledger' if is_embedded else 'what RLM keeps here'}")
     found += _private(settings.archive_dir, "is for archived data")
@@ -107,21 +101,21 @@ def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
         found = Weakness(f"it cannot be examined ({error.strerror})", "make that possible, or remove it")
     if found:
         yield fault(f"{path} {what}, so it is refused: {found.what}", found.remedy)
-    mode, may = _modes(path)
-    if secret and may & _OTHERS_READ:
+    mode = _mode(path)
+    if secret and mode & _OTHERS_READ:
         yield warning(f"{path} {what}: others can read it (mode {mode:03o})", _chmod(600, path))
 
 
 def _private(directory: Path, what: str) -> Iterator[Finding]:
     try:
-        require_own(directory, directory.lstat())
+        require_own(directory)
     except UnsafeError as error:
         yield fault(f"{error.what}; it {what}, so nothing is written there", error.remedy)
         return
     except OSError:
         return
-    mode, may = _modes(directory)
-    if may:
+    mode = _mode(directory)
+    if mode & _OTHERS:
         yield warning(f"{directory} {what}, and others can enter it (mode {mode:03o})", _chmod(700, directory))
     if not os.access(directory, os.W_OK | os.X_OK):
         is_fixed = os.statvfs(directory).f_flag & os.ST_RDONLY
@@ -133,13 +127,12 @@ def _chmod(mode: int, path: Path) -> str:
     return f"chmod {mode} {shlex.quote(str(path))}"
 
 
-def _modes(path: Path) -> tuple[int, int]:
-    """Return the permissions of a file or directory, and those of other users; 0 if it cannot be examined."""
+def _mode(path: Path) -> int:
+    """Return the permissions of a file or directory; 0 if it cannot be examined."""
     try:
-        facts = path.stat()
+        return stat.S_IMODE(path.stat().st_mode)
     except OSError:
-        return 0, 0
-    return stat.S_IMODE(facts.st_mode), others(facts)
+        return 0
 
 
 def check_archive(store: Store) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from rlm.admin.attendance import led_otherwise
 from rlm.core import tally
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import isoformat
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
@@ -20,7 +20,6 @@ from rlm.ledger.processes import Role
 from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
-from rlm.ledger.selftests import SelfTests
 from rlm.ledger.trouble import LASTING_SECONDS
 from rlm.plan.cause import verdict, went_wrong
 
@@ -63,16 +62,6 @@ def check_keys(store: Store) -> Iterator[Finding]:
         yield good("each has valid content")
 
 
-def check_selftests(store: Store) -> Iterator[Finding]:
-    """Check for keys of self-tests that were killed long ago; they use memory but do no harm."""
-    left = SelfTests(store).left(system_clock.now())
-    for prefix, test in left.items():
-        message = f"a self-test of {isoformat(test.started_at)} on {test.host} was killed; its keys {prefix}* are left"
-        yield warning(message, "the next `rlm test` removes them")
-    if not left:
-        yield good("no self-test left anything behind")
-
-
 def check_run(store: Store) -> Finding:
     """Check whether an open run should have been closed."""
     run = store.runs.current()
@@ -88,12 +77,16 @@ def check_run(store: Store) -> Finding:
 def check_last_run(store: Store) -> Iterator[Finding]:
     """Check whether the last run failed, or why it left events over."""
     for record in store.runs.recent(1):
-        why, troubles = record.get("why", []), tally.in_words(record.get("troubles", ()))
-        causes = [tally.away_in_words(record), verdict(why), f"calls went wrong: {troubles}" if troubles else ""]
+        why, troubles = record.why, tally.in_words(record.troubles)
+        causes = [
+            tally.away_in_words(record.redis_away_seconds),
+            verdict(why),
+            f"calls went wrong: {troubles}" if troubles else "",
+        ]
         said = "; ".join(filter(None, causes))
-        message = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
-        was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
-        again = "; `rlm failed retry` sends the dead letters again" if record["counts"]["failed"] else ""
+        message = f"{record.run_id} ended {record.state}{f': {said}' if said else ''}"
+        was_away = record.redis_away_seconds >= LASTING_SECONDS
+        again = "; `rlm failed retry` sends the dead letters again" if record.counts.failed else ""
         remedy = f"repair what is named; nothing is lost, and the next run takes what was left over first{again}"
         went_badly = was_away or went_wrong(why) or tally.ill(record)
         yield warning(message, remedy) if went_badly else good(message)
@@ -181,7 +174,7 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
         if oldest and waits[oldest] > long:
             number = sum(wait > long for wait in waits.values())
             message = f"events of {name} that have waited in the ledger for more than {long:g} s: {number:,}"
-            remedy = f"`rlm explain {oldest}` shows what it waits for, `rlm plan --windows 10` whether that will end"
+            remedy = f"`rlm explain {oldest}` shows what it waits for, `rlm plan` whether that will end"
             yield warning(f"{message}; {oldest} for {span(waits[oldest])}", remedy)
 
 

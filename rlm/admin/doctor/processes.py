@@ -1,13 +1,12 @@
-"""The processes: scheduler, leader, supervisor, workers, their versions; and the hosts."""
+"""The processes: scheduler, leader, supervisor, workers; and the hosts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from rlm import __version__
 from rlm.admin.attendance import TAKEOVER_SECONDS, revision_in_force
-from rlm.admin.hosts import NO_HOST, HostState, behind, called, hosts, newer_than_this, nobody_takes_workers
+from rlm.admin.hosts import HostState, hosts
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, named, span
 from rlm.ledger import Store
@@ -20,21 +19,14 @@ from rlm.processes.alive import has_died
 MISSED_TICKS = 2
 #: Seconds that a worker may take to be ready, on a host that starts many at once.
 COMING_UP_SECONDS = 10.0
-#: What a version does with data that only a newer one can read.
-_LEFT_ALONE = "it leaves alone what it cannot read"
 #: Processes to name in a finding; the others are counted.
 MOST_NAMED = 5
 
 #: A living scheduler renews its lease within so many seconds; it does so twice a second.
 PROLONG_SECONDS = 1.0
 _RESTART = "check whether it is alive (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
-_GONE = "check whether it is up and reaches Redis; `rlm supervisor forget {host}` if it will not come back"
+_GONE = "check whether it is up and reaches Redis"
 _WAYS = "check its route, resolver and firewall towards what it does not reach"
-_REMEDIES = {
-    HostState.DRAINING: "`rlm supervisor drain {host} --off` puts it in service again",
-    HostState.SILENT: "wait a moment; " + _GONE,
-    HostState.LOST: _GONE,
-}
 
 
 def check_scheduler(store: Store) -> Finding:
@@ -106,29 +98,9 @@ def check_workers(store: Store) -> Finding:
         return good("none; they start when a run needs them")  # the missing supervisor has its own finding
     if ready + coming >= wanted:
         return good(message)
-    if shortage := ((run and run.forecast) or {}).get("shortage"):
+    if shortage := (run.forecast.shortage if run and run.forecast else None):
         return fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); if one runs, read its log")
     return warning(message, "start a supervisor; if one runs, its log says why, or wait a moment")
-
-
-def check_versions(store: Store) -> Finding:
-    """Check that no process nor this command is behind; list those by host, with the remedy for each."""
-    living = {role: store.processes.alive(role) for role in Role}
-    told = []
-    if newer := newer_than_this(store):
-        told.append(f"this command is rlm {__version__}, behind rlm {newer}: {_LEFT_ALONE}")
-    late = behind(living, store.leases.holder(), store.settings.revision)
-    for host in sorted({one.process.host for one in late}):
-        names = [f"{one.role} {one.process.id} ({one.why})" for one in late if one.process.host == host]
-        told.append(f"host {host} is behind: {named(names, MOST_NAMED)}")
-    versions = {one.version for processes in living.values() for one in processes}
-    if not told and versions - {__version__}:
-        others = " or ".join(map(called, sorted(versions)))
-        told.append(f"this command is rlm {__version__}, every process is {others}")
-    if not told:
-        return good(f"every process is rlm {__version__}, as this command is")
-    remedies = list(dict.fromkeys(one.remedy for one in late)) or ["use the `rlm` of the processes here"]
-    return warning("; ".join(told), "; ".join([*remedies, "mix versions no longer than needed"]))
 
 
 def check_leader(store: Store) -> Finding:
@@ -139,10 +111,6 @@ def check_leader(store: Store) -> Finding:
         return _leading(store, tenure, others)
     if not schedulers:
         return good("nobody leads, because no scheduler runs")
-    if all(one.schema < (least := store.leases.least()) for one in schedulers):
-        newest = store.leases.newest()[1] or f"of a schema {least}"
-        message = f"nobody leads: rlm {newest} has conducted, and left what {', '.join(others)} cannot continue with"
-        return warning(message, "start a scheduler of that version, or upgrade these")
     if tenure:
         return _vacant(tenure, others, store.settings.host_name)
     names = ", ".join(others)
@@ -178,11 +146,9 @@ def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
 def check_hosts(store: Store) -> Iterator[Finding]:
     """Check that every known host is in service."""
     found = hosts(store)
-    if nobody_takes_workers(found):
-        yield fault(NO_HOST, "put one in service again, or start a supervisor on another host")
     unwell = [one for one in found if one["why"]]
     for one in unwell:
         message = f"{one['host']} is {one['state']}: {one['why']}"
-        yield warning(message, _REMEDIES.get(one["state"], _WAYS).format(host=one["host"]))
+        yield warning(message, _GONE if one["state"] == HostState.SILENT else _WAYS)
     if not unwell:
         yield good(f"{counted(len(found), 'host')}, all in service" if found else "none is known")

@@ -146,7 +146,7 @@ def check_memory(store: Store) -> Iterator[Finding]:
     ends = moment(until, now).partition(".")[0]
     yield warning(
         f"{isoformat(found.at)}: {found.why}. Every endpoint {'is' if until > now else 'was'} held until {ends}",
-        "find out why (docs/troubleshooting.md, under its symptom); RLM cannot bring back events that Redis lost",
+        "find out why (docs/operations.md, under its symptom); RLM cannot bring back events that Redis lost",
     )
 
 

@@ -6,15 +6,14 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError, UnsafeError
-from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
+from rlm.core.errors import StoreError
+from rlm.core.files import CAREFUL, FILE_MODE
 
 #: The interval of checking a lock or a server, seconds.
 POLL_SECONDS = 0.01
@@ -44,15 +43,8 @@ class FileLock:
 
     def try_alone(self) -> bool:
         """Take an exclusive lock, or return False at once if others hold it."""
-        return self._try(fcntl.LOCK_EX)
-
-    def try_share(self) -> bool:
-        """Take a shared lock, or return False at once if another holds it alone."""
-        return self._try(fcntl.LOCK_SH)
-
-    def _try(self, how: int) -> bool:
         try:
-            fcntl.flock(self.descriptor, how | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -84,15 +76,15 @@ def held(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock at `path` exclusively, or `shared` with others that share it.
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock at `path` exclusively.
 
     Raises:
         StoreError: others held it for `WAIT_SECONDS`.
     """
     deadline = system_clock.monotonic() + WAIT_SECONDS
     with FileLock(path) as lock:
-        while not (lock.try_share() if shared else lock.try_alone()):
+        while not lock.try_alone():
             if system_clock.monotonic() > deadline:
                 raise StoreError(
                     f"another process has held {str(path)!r} for {WAIT_SECONDS:.0f} s: it starts or stops the "
@@ -126,19 +118,3 @@ def is_own_socket(path: Path) -> bool:
     place = path.parent
     short = place.parent == SHORT_PLACE and place.name.startswith(f"rlm-{os.geteuid()}-")
     return path.name == SOCKET_NAME and (short or (place / "server.lock").exists())
-
-
-def claim_socket_dir(directory: Path) -> None:
-    """Make `directory` in a place where everybody may write.
-
-    Raises:
-        UnsafeError: another user made it, may enter it, or could put another directory in its place.
-    """
-    with suppress(FileNotFoundError):
-        mode = stat.S_IMODE(directory.lstat().st_mode)
-        if is_own_directory(directory) and mode & 0o077:
-            raise UnsafeError(
-                f"{str(directory)!r} is open to others (mode {mode:03o}), so a socket is not safe in it",
-                "remove it, or keep the configuration in a directory with a shorter path",
-            )
-    claim_directory(directory)

@@ -1,13 +1,12 @@
 --- vouch_server
 -- Vouches for a server that remembers every slot it is known to have given; only then are slots taken from it.
 -- KEYS[1]  lease  hash with the fencing token
--- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since, looked
+-- KEYS[2]  epoch  hash: born (microseconds of Redis time), id, server, slots, shifted_us, distrust, since
 -- ARGV[1]  token
 -- ARGV[2]  born   of the epoch that the conductor knows, 0 if it knows none
 -- ARGV[3]  id     of that epoch
 -- ARGV[4]  slots  the number that it knows to have been taken in it, -1 if it does not know
 -- ARGV[5]  new id for an epoch that begins here
--- ARGV[6]  1: a mark is written, so that a WAIT after this waits for all slots counted here; missing: no mark
 -- Returns  {now_us, shifted_us, verdict, born, id, slots, why}: 'kept': this server was already vouched for; 'restarted':
 --          it was not, and is now; 'new': neither side knew anything; not vouched for: 'forgot': it lost slots, or its
 --          windows are marked as untrustworthy; 'unknown': nobody can tell whether it lost any
@@ -19,7 +18,6 @@ local token, born, id, slots, new_id = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonu
 local at = string.format('%.0f', now)
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local told = redis.call('HMGET', epoch, 'born', 'id', 'slots', 'server', 'shifted_us', 'distrust', 'since')
-if told[1] and ARGV[6] == '1' then redis.call('HSET', epoch, 'looked', at) end
 local shifted = told[5] or '0'
 if not told[1] then
   if born > 0 or told[6] then return {at, shifted, 'forgot', '0', '', 0, ''} end

@@ -30,7 +30,7 @@ PAGE = 200
 class Waiter(NamedTuple):
     """A waiting event. `since` and `due` (the end of its back-off) are in seconds since 1970.
 
-    On the audit list, `priority` is None if the item has none.
+    On the audit list, `priority` is None if the item has none. `item` is the item as it came.
     """
 
     event_id: str
@@ -39,6 +39,7 @@ class Waiter(NamedTuple):
     priority: int | None
     since: float | None
     due: float | None = None
+    item: bytes = b""
 
     @property
     def item_id(self) -> str:
@@ -79,7 +80,7 @@ def events_in(store: Store, raw: bytes) -> list[Waiter]:
     except BadItemError:
         return []
     since = stamped_at(raw)
-    return [Waiter(one.id, item.wallet_name, Place.QUEUED, item.priority, since) for one in item.events]
+    return [Waiter(one.id, item.wallet_name, Place.QUEUED, item.priority, since, item=raw) for one in item.events]
 
 
 def fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:

@@ -111,11 +111,20 @@ def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | N
                 "since": None if one.since is None else isoformat(one.since),
                 "waiting_seconds": None if one.since is None else round(max(0.0, now - one.since), 3),
                 "due_in_seconds": None if one.due is None else round(max(0.0, one.due - now), 3),
+                "item": _item_of(one),
             }
             for one in page.events
         ],
         "next": str(page.after) if page.after else None,
     }
+
+
+def _item_of(event: Waiter) -> dict[str, Any]:
+    """Return the item of an event as it came, with this event alone: pushed again, it is the same event."""
+    try:
+        return {**msgspec.json.decode(event.item, type=dict[str, msgspec.Raw]), "events": [event.type]}
+    except (ValueError, RecursionError):  # not what RLM wrote
+        return {}
 
 
 def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:
@@ -174,7 +183,8 @@ def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Itera
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
         priority = max(0, MAX_PRIORITY - int(order or score) // PRIORITY_STEP)
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        waiter = Waiter(one, (wallet or b"").decode(), place, priority, waits_since(item, taken_at), due)
+        name = (wallet or b"").decode()
+        waiter = Waiter(one, name, place, priority, waits_since(item, taken_at), due, item or b"")
         yield waiter if item is not None else None
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -21,14 +21,12 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import Store
 from rlm.ledger.trouble import revive
 from rlm.web.pages import endpoints, events, now, runs, whatif
-from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, is_silent, told
+from rlm.web.pages.live import SERVER, Documents, LiveState, is_silent, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
 from rlm.web.session import visit_of
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
-#: Downloadable CSV files by path, each made from documents.
-FILES: Final = {"/compliance.csv": endpoints.as_file}
 
 _NOT_FOUND, _UNAVAILABLE = 404, 503
 MISSING: Final = "There is no page at this address; the existing pages are listed above"
@@ -42,8 +40,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
     site = _Site(store)
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
     pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
-    files = [Route(path, site.file(find)) for path, find in FILES.items()]
-    return [*pages, *files, Mount("/static", static, name="static")]
+    return [*pages, Mount("/static", static, name="static")]
 
 
 def missing_page(request: Request) -> Response:
@@ -66,37 +63,20 @@ class _Site:
 
     def __init__(self, store: Store) -> None:
         self._documents = Documents(store)
-        self._channels = Channels()
 
     def endpoint(self, page: Page) -> Callable[[Request], object]:
-        """Return the handler of a page: the whole page, a stream of its live sections, or these once as JSON."""
+        """Return the handler of a page: the whole page, or its live sections as JSON."""
 
         async def answer(request: Request) -> Response:
             question, viewer = Query.of(request), _viewer_of(request)
-            wanted = request.headers.get("Accept", "")
-            look = partial(self._state, page, question, may_write=viewer.may_write)
-            if "text/event-stream" in wanted:
-                key = page.path, question, viewer.may_write
-                stream = self._channels.stream(key, look, lambda: visit_of(request).has_ended)
-                return StreamingResponse(stream, media_type="text/event-stream")
-            if wanted.startswith("application/json"):
-                return Response(told(await run_in_threadpool(look)), media_type="application/json")
+            if request.headers.get("Accept", "").startswith("application/json"):
+                state = await run_in_threadpool(partial(self._state, page, question, may_write=viewer.may_write))
+                return Response(told(state), media_type="application/json")
             try:
                 rendered, status = await run_in_threadpool(self._page, page, question, viewer)
             except Elsewhere as found:
                 return RedirectResponse(found.address, 303)
             return HTMLResponse(rendered.html, status)
-
-        return answer
-
-    def file(self, find: Callable[[Documents], str]) -> Callable[[Request], Response]:
-        """Return the handler of a file."""
-
-        def answer(_request: Request) -> Response:
-            try:
-                return Response(find(self._documents), media_type="text/csv")
-            except StoreError as error:
-                return Response(f"{self._documents.away(error)}\n", _UNAVAILABLE, media_type="text/plain")
 
         return answer
 

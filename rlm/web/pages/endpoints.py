@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -119,16 +117,6 @@ def limit_strip(name: str, one: Mapping[str, Any]) -> Markup:
 
 def _found(documents: Documents) -> Mapping[str, Any]:
     return documents.get("compliance", lambda store: compliance(store, SINCE_SECONDS, PARTS), _SHARED_SECONDS)
-
-
-def as_file(documents: Documents) -> str:
-    """Return the rules as CSV with a line of headings; booleans are `true` or `false`, as in JSON."""
-    each, text = list(rules(_found(documents))), io.StringIO()
-    writer = csv.DictWriter(text, each[0], lineterminator="\n")  # there is at least one endpoint with one rule
-    writer.writeheader()
-    for one in each:
-        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in one.items()})
-    return text.getvalue()
 
 
 PAGE: Final = Page("/endpoints", "Endpoints", "endpoints.html", context, command="rlm endpoint list", label="Endpoints")

@@ -9,24 +9,17 @@ from typing import Any, Final
 from rlm.admin.explain import explain, search
 from rlm.admin.explain.words import took
 from rlm.admin.letters import LetterFilter, letter_page
-from rlm.admin.planning import start_seconds
+from rlm.admin.question import PlanAsk, answer, read_question
 from rlm.admin.queue import carried_over, queue_stats
-from rlm.admin.whatif import outlook_now
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason
 from rlm.ledger import Store
 from rlm.ledger.reading.waiting import WAITING, EventFilter, Mark, list_waiting
-from rlm.plan.outlook import Outlook
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Elsewhere, ListFilter, Page, Query, address, event_address, run_address
-from rlm.web.pages.plots import Column
 
-#: Windows to look ahead, and seconds for which that outlook is shared.
-WINDOWS, _OUTLOOK_SECONDS = 20, 10.0
-#: An empty column between groups of columns.
-GAP = Column("", ())
-#: The classes of columns: the present case and the hypothetical case.
-KINDS = ("left", "busy")
+#: Seconds for which the outlook is shared.
+_OUTLOOK_SECONDS = 10.0
 #: Events or letters on a page of a list, and the number of largest groups of letters to show.
 ON_A_PAGE, GROUPS = 50, 20
 #: Most seconds of age of a list: all letters are read for theirs, and that of events may be long and is not live.
@@ -36,7 +29,7 @@ _LONGEST = 1000
 
 
 def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return the values of Queue: how much waits by type, which events, and how the leftovers develop."""
+    """Return the values of Queue: how much waits by type, which events, and when they are gone."""
     stats = documents.get("queue_stats", queue_stats)
     asked = ListFilter("/queue", question)
     states = asked.choices("state", [str(one) for one in WAITING])
@@ -61,7 +54,7 @@ def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
         "stats": stats,
         "carried": documents.get("carried_over", carried_over),
         "most": max((one["pending"] for one in stats["by_type"].values()), default=0),
-        "ahead": outlook_of(documents),
+        "ahead": documents.get("outlook", outlook, _OUTLOOK_SECONDS),
         "asked": asked,
         "states": [str(one) for one in WAITING],
         "events": found["events"],
@@ -71,30 +64,10 @@ def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     }
 
 
-def outlook_of(documents: Documents) -> Mapping[str, Any] | None:
-    """Return the values of the macro `outlook` of parts.html; None if no whole window is on record."""
-    found = documents.get("outlook", lambda store: outlook_now(store, start_seconds(store), WINDOWS), _OUTLOOK_SECONDS)
-    return outlook_values(found) if found else None
-
-
-def outlook_values(*found: Outlook) -> Mapping[str, Any]:
-    """Return the macro's values for an outlook, or for the present and the hypothetical one."""
-    return {
-        "verdicts": [one.verdict for one in found],
-        "columns": list(_columns(found)) if any(one.leftover for each in found for one in each.windows) else [],
-        "windows": max(len(one.windows) for one in found),
-        "arriving": sum(found[-1].arrivals.values()),
-    }
-
-
-def _columns(found: Sequence[Outlook]) -> Iterator[Column]:
-    """Yield columns for each window: its leftovers in the present case, then in the hypothetical one."""
-    for at in range(max(len(one.windows) for one in found)):
-        for name, kind, one in zip(("", "what if ") if len(found) > 1 else ("",), KINDS, found, strict=False):
-            ahead = one.windows[at] if at < len(one.windows) else None
-            left, of = (ahead.leftover, sum(ahead.events.values())) if ahead else (0, 0)
-            yield Column(f"window {at + 1}: {name}{left:,} of {of:,} left over", [(left, kind)])
-        yield from [GAP] * (len(found) - 1)
+def outlook(store: Store) -> str:
+    """Return in a sentence when the backlog is gone; empty if that is not known."""
+    found = answer(store, read_question(store.settings, PlanAsk())).forecasts[0].outlook
+    return found.sentence if found else ""
 
 
 def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]:

@@ -10,7 +10,8 @@ from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
-from rlm.core.run import MOVES, State, Trigger
+from rlm.core.documents import plain
+from rlm.core.run import MOVES, State
 from rlm.core.text import counted
 from rlm.ledger import Store
 from rlm.web.pages.live import Documents
@@ -28,18 +29,16 @@ STATES = tuple(str(one) for one in State if one not in MOVES)
 def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return the values of the list of runs."""
     asked = ListFilter("/runs", question)
-    states, triggers = asked.choices("state", STATES), asked.choices("trigger", tuple(Trigger))
-    since, text, before = asked.ago("since"), asked.text("search"), question.get("before")
+    states, since, before = asked.choices("state", STATES), asked.ago("since"), question.get("before")
 
     def find(store: Store) -> dict[str, Any]:
         since_time = since and system_clock.now() - since
-        return runs_page(store, RunFilter(states, triggers, since_time, text), ON_A_PAGE, before)
+        return runs_page(store, RunFilter(states, since_time), ON_A_PAGE, before)
 
     found = {"runs": [], "next": None} if asked.faults else documents.get(("runs", question.query), find)
     return {
         "asked": asked,
         "states": STATES,
-        "triggers": tuple(Trigger),
         "runs": [(one, told_of(one)) for one in found["runs"]],
         "most": max((sum(map(one["counts"].get, _PARTS)) for one in found["runs"]), default=0),
         "open": None if before or asked.given else _open(documents.status()),
@@ -65,7 +64,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     asked = question.get("run_id")
 
     def find(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = report.status(store, report.find_run(store, asked))
+        found = plain(report.status(store, report.find_run(store, asked)))
         return found, course(store, found)
 
     found, events = documents.get(("run", asked), find)

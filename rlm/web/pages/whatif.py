@@ -19,7 +19,6 @@ from rlm.ledger.reading.backlog import backlog
 from rlm.settings import Settings, load_settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
-from rlm.web.pages.events import WINDOWS, outlook_values
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 
@@ -49,7 +48,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 def _form(store: Store, question: Query) -> Form:
     last = next(iter(store.runs.recent(1)), None)
-    events = {name: one["taken"] + one["carried_over"] for name, one in last["by_type"].items()} if last else {}
+    events = {name: counts.taken + counts.carried_over for name, counts in last.by_type.items()} if last else {}
     return read_form(question, store.settings, types_in_force(store), backlog(store).events, events)
 
 
@@ -57,16 +56,15 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
     question = read_question(store.settings, asked)
     found = answer(store, question)
     today, last = found.forecasts[0], found.forecasts[-1]
-    changed, outlooks = last is not today, [one.outlook for one in found.forecasts if one.outlook]
     return {
         "verdict": verdict_on(last),
-        "today": verdict_on(today) if changed else None,
+        "today": verdict_on(today) if last is not today else None,
         "assumptions": last.case.assumptions,
         "rows": list(side_by_side(*found.forecasts)),
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
         "remarks": [*question.remarks(), *_edited(store.settings, asked), *_led(today)],
-        "outlooks": outlook_values(*outlooks) if any(one.windows for one in outlooks) else None,
+        "outlook": last.outlook.sentence if last.outlook else "",
         "command": asked.command,
     }
 
@@ -146,7 +144,6 @@ class Form(NamedTuple):
             workers=self.workers.value or None,
             told=[f"{one.key}={one.limit}" for one in limits if one.told],
             add=[one.name for one in self.types for _ in range(one.added.value)],
-            windows=WINDOWS,
         )
 
 

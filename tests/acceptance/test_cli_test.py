@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -23,13 +22,9 @@ from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
 
-STEPS = [
-    *("redis", "items", "processes", "run", "events", "idempotency", "limits", "record", "dead letters", "books"),
-    *("gone", "clean"),
-]
 TYPES = """
 [types.ONE]
-rate_limit = "1/minute; 20/hour"
+rate_limit = "40/minute; 2000/hour"
 endpoints = [{{ name = "first", url = "{url}/first" }}, {{ name = "second", url = "{url}/second" }}]
 [types.TWO]
 rate_limit = "1000/second"
@@ -38,7 +33,7 @@ endpoints = [{{ name = "third", url = "{url}/third" }}]
 
 
 def test_an_installation_that_works_is_told_to_and_left_as_it_was(tmp_path, valkey_only_url):
-    """Every step is well, the configured endpoints saw nothing, what waits on the list waits there still."""
+    """All is as promised, the configured endpoints saw nothing, what waits on the list waits there still."""
     with Installation(tmp_path, valkey_only_url, TYPES.format(url="http://127.0.0.1:1")) as inst:
         types = load_settings(inst.config, {}).event_types
         with MockApi(types) as configured:
@@ -51,10 +46,8 @@ def test_an_installation_that_works_is_told_to_and_left_as_it_was(tmp_path, valk
         left = {key.decode() for key in inst.store.client.keys(f"{inst.prefix}*")}
         assert inst.store.intake.waiting() == 1
 
-    assert [step["name"] for step in document["steps"]] == STEPS
-    assert all(step["ok"] for step in document["steps"]), document
-    assert (document["ok"], document["events"], document["calls"]) == (True, 8, 8)
-    assert document["prefix"].startswith(f"{inst.prefix}-test-")
+    assert document["as_promised"], document
+    assert document["record"]["counts"]["completed"] == 50
     assert not {key for key in left if "-test-" in key}
 
 
@@ -65,17 +58,12 @@ def test_a_redis_that_is_not_fit_or_not_there_is_exit_four(tmp_path, valkey_only
         monkeypatch.setattr(
             fitness, "judge", lambda info, *rest, **more: real({**info, "aof_enabled": 0}, *rest, **more)
         )
-        unfit = inst.json("test", code=4)
-        shown = inst.rlm("test", code=4).stdout
+        unfit = inst.rlm("test", code=4).stderr
         inst.config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
-        away = inst.json("test", code=4)
+        away = inst.rlm("test", code=4).stderr
 
-    assert [(step["name"], step["ok"]) for step in unfit["steps"]] == [("redis", False)]
-    assert "set appendonly to yes" in unfit["steps"][0]["remedy"]
-    assert "fail  redis" in shown
-    assert shown.endswith("1 of 1 step failed, in 0.0 s.\n")
-    assert (away["prefix"], away["ok"]) == (None, False)
-    assert "nobody.sock cannot be reached" in away["steps"][0]["message"]
+    assert "set appendonly to yes" in unfit
+    assert "nobody.sock cannot be reached" in " ".join(away.split())
 
 
 def begun(tmp_path, url):
@@ -102,7 +90,7 @@ def gone(pids):
 
 
 def test_one_that_is_told_to_stop_leaves_nothing(tmp_path):
-    """TERM, while its processes come up: exit 130, and the document says how far it came."""
+    """TERM, while its processes come up: exit 130."""
     with running_server("valkey", tmp_path / "server") as url, make_client(url) as client:
         test, pids = begun(tmp_path, url)
         test.send_signal(signal.SIGTERM)
@@ -110,24 +98,6 @@ def test_one_that_is_told_to_stop_leaves_nothing(tmp_path):
         assert test.wait(30) == 130
         assert gone(pids)
         assert client.keys("*") == []
-
-    document = json.loads((tmp_path / "out").read_text())
-    assert [step["message"] for step in document["steps"] if not step["ok"]] == ["it was interrupted"]
-    assert document["steps"][-1]["name"] == "clean"
-    assert document["interrupted"]
-    assert document["log"] == []
-
-
-@pytest.mark.long
-def test_the_processes_of_one_that_is_killed_end_by_themselves(tmp_path):
-    """Its keys are noted, for the next one to remove."""
-    with running_server("valkey", tmp_path / "server") as url, make_client(url) as client:
-        test, pids = begun(tmp_path, url)
-        test.kill()
-        test.wait()
-
-        wait_until(lambda: gone(pids), timeout=30, message="they have ended")
-        assert client.hlen("rlm-test-running") == 1
 
 
 @pytest.mark.long
@@ -145,6 +115,5 @@ def test_the_documented_user_of_redis_may_do_it(tmp_path):
         )
 
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [key for key in admin.keys("*") if admin.ttl(key) == -1] == []
-        wait_until(lambda: admin.keys("*") == [], timeout=30, message="the entries of those that signed off are over")
+        assert all(0 < admin.ttl(key) <= 360 for key in admin.keys("*"))  # settled events, and those that signed off
         assert {entry["object"] for entry in admin.acl_log()} == {"config|get", "scan"}

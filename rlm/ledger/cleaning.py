@@ -1,0 +1,47 @@
+"""Removes what a test left in Redis: all keys of the installation that it made for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlm.core.endpoint import all_limited
+from rlm.core.errors import StoreForbiddenError
+from rlm.ledger import Store
+from rlm.ledger.connect import text, translated
+from rlm.ledger.keys import BROKER
+from rlm.ledger.processes import Role
+from rlm.ledger.scripts import CHUNK, ask, batch
+
+
+def remove_keys(store: Store) -> None:
+    """Delete all keys of `store`. If its user may not look for keys (SCAN), those that expire by themselves stay."""
+    try:
+        with translated(store.client):
+            names = list(map(text, store.client.scan_iter(match=f"{store.settings.redis.prefix}[:_]*", count=1000)))
+    except StoreForbiddenError:
+        names = list(_names_of(store))
+    for start in range(0, len(names), CHUNK):
+        ask(store.client, "DEL", *names[start : start + CHUNK])
+
+
+def _names_of(store: Store) -> Iterator[str]:
+    """Yield every key that the installation may have, by what its own keys hold."""
+    keys = store.keys
+    zsets = [key for name in store.known_types for key in keys.zsets(name).values()]
+    events = batch(store.client, [("ZRANGE", key, 0, -1) for key in zsets])
+    workers = list(store.processes.heard(Role.WORKER))
+    run_id = text(ask(store.client, "GET", keys.current) or b"")
+    yield from (value for name, value in vars(keys).items() if isinstance(value, str) and not name.startswith("_"))
+    yield from zsets
+    yield from (keys.event(text(one)) for ids in events for one in ids)
+    yield from (spell(run_id) for spell in (keys.run, keys.tally, keys.timings))
+    for role in Role:
+        yield keys.processes(role)
+        yield from (keys.process(role, one) for one in store.processes.heard(role))
+    for worker in workers:
+        yield keys.calls(worker)
+        yield keys.restarted(worker)
+        yield keys.brokers(f"__acks__.{worker}.rlm")
+    for one in all_limited(store.settings.endpoints.values()):
+        yield from (spell(one.window_id) for spell in (keys.window, keys.moved, keys.health, keys.well))
+    yield from map(keys.brokers, BROKER)
