@@ -51,8 +51,11 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
-def kill(process: subprocess.Popen) -> None:
-    process.kill()
+def kill(process: subprocess.Popen, *, family: bool = False) -> None:
+    """Kill a process, on demand with all that it started."""
+    for pid in (*(descendants(process.pid) if family else ()), process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
@@ -120,7 +123,6 @@ class System:
         self.directory = Path(tempfile.mkdtemp(prefix="rlm-bb-"))
         self.api = api or Api()
         self.server = server or Server(self.directory)
-        self.items: list[dict[str, Any]] = []
         self.pushed: dict[str, dict[str, Any]] = {}
         self.processes: list[subprocess.Popen] = []
         self.env: dict[str, str] = {}
@@ -202,12 +204,8 @@ class System:
 
     def stop(self) -> None:
         """Kill all that was started and still lives."""
-        for process in self.processes:
-            for pid in (*descendants(process.pid), process.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            process.wait()
-        self.processes.clear()
+        while self.processes:
+            kill(self.processes.pop(), family=True)
 
     def close(self) -> None:
         self.stop()

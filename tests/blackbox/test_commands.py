@@ -12,6 +12,8 @@ import pytest
 from tests.blackbox.api import OK, Answer
 from tests.blackbox.system import COUNTS, LISTS, RLM, moment, until
 
+pytestmark = pytest.mark.rest
+
 COMMANDS = [
     "demo", "up", "scheduler", "supervisor", "web", "start", "status", "result", "list", "cancel", "worker start",
     "worker list", "init", "queue list", "queue drop", "queue stats", "queue monitor", "queue push", "queue clear",
@@ -59,7 +61,6 @@ def letters(system, record):
     return system.json("failed", "list")
 
 
-@pytest.mark.rest
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(system, command):
     assert system.rlm(*command.split(), "--help").out

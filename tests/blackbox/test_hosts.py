@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 
 import pytest
 
 from tests.blackbox.api import Answer
-from tests.blackbox.system import until
+from tests.blackbox.system import kill, until
 
 pytestmark = pytest.mark.rest
 
@@ -28,8 +26,7 @@ def test_two_hosts_share_the_work_and_the_limits(fresh):
     system.push_many(60, "A")
     system.calls_under_way(20)
     assert len(system.workers()) <= 4
-    os.killpg(two.pid, signal.SIGKILL)  # a host vanishes
-    two.wait()
+    kill(two, family=True)  # the host vanishes
     system.assert_promises()
     until("one has all workers", lambda: {worker["host"] for worker in system.workers()} == {"one"})
 

@@ -46,6 +46,7 @@ def test_all_that_fits_into_a_window_is_done_within_the_limits(fresh):
     assert set(order[8:]) == set(early[: done - 8])
     assert not set(order) & set(late)
     assert record["state"] == "partial"
+    assert len({call.event_id for call in system.api.calls}) == len(system.api.calls)  # none twice
     assert moment(record["finished_at"]) <= moment(record["deadline"]) + 1
     peaks = {name: counts["peak_in_window"] for name, counts in record["by_endpoint"].items()}
     assert all(peaks[name] <= 4 for name in ("high", "high_2", "low", "order"))
@@ -54,6 +55,15 @@ def test_all_that_fits_into_a_window_is_done_within_the_limits(fresh):
     assert second["by_type"]["ORDER"]["carried_over"] == 32 - done
     assert moment(second["started_at"]) - moment(record["started_at"]) == pytest.approx(9, abs=0.1)
     system.assert_promises(by_hand=True)
+
+
+def test_a_call_that_would_not_be_answered_in_time_is_not_begun(fresh):
+    types = {"A": {"rate_limit": "1 per 1 second", "processing_seconds": 1.5}}
+    system = fresh(types, run={"window_seconds": 4}, workers={"min": 1}).up()
+    system.api.say("a", Answer(delay=1.5))
+    system.push_many(9, "A")
+    record = system.run()
+    assert record["counts"]["completed"] == len(system.api.calls) == 2  # the third would begin after 2.5 s
 
 
 def test_lanes_go_by_the_priority_of_the_type(fresh):
