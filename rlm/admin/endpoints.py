@@ -14,13 +14,12 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, Rule, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
-from rlm.core.text import cut, safe_line, span
+from rlm.core.text import cut, did_you_mean, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
-from rlm.settings.faults import did_you_mean
 from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")

@@ -14,7 +14,7 @@ import click
 from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
 from rlm.core import errors
-from rlm.core.text import safe_words
+from rlm.core.text import did_you_mean, safe_words
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -186,8 +186,6 @@ def show_site(store: Store) -> None:
 
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
     """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
-    from rlm.settings.faults import did_you_mean
-
     settings = store.settings
     for kind, names, known in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
         for name in sorted(set(names) - set(known)):

@@ -27,7 +27,7 @@ class Alarm(StrEnum):
     RUN_FAILED = "run_failed", "A run failed"
     LIMIT_EXCEEDED = "limit_exceeded", "A rate limit was exceeded"
     BOOKS_UNBALANCED = "books_unbalanced", "The books do not balance"
-    DEAD_LETTERS = "dead_letters", "There are more dead letters than queue.failed_alarm or queue.failed_alarm_share"
+    DEAD_LETTERS = "dead_letters", "There are more dead letters than alarm.failed or alarm.failed_share"
     BREAKER_OPEN = "breaker_open", "An endpoint keeps failing and is rested"
     HOST_CUT_OFF = "host_cut_off", "A host does not reach endpoints that others reach"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
@@ -38,7 +38,7 @@ class Alarm(StrEnum):
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
     CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
     KEY_SET_ASIDE = "key_set_aside", "A key in Redis had invalid content, and was set aside"
-    NO_ARCHIVE = "no_archive", "Run records and dead letters cannot be archived"
+    NO_ARCHIVE = "no_archive", "Dead letters cannot be archived"
 
 
 def alarm(cause: Alarm, action: str, *, counts: Mapping[str, float] | None = None, **facts: str) -> dict[str, Any]:

@@ -202,7 +202,7 @@ def _look_at_books(store: Store, record: Record) -> None:
 
 def _look_at_letters(store: Store, record: Record) -> None:
     """After a run that added dead letters, compare their number with the configured bounds."""
-    most, counts = store.settings.queue.failed_alarm, record.counts
+    most, counts = store.settings.alarm.failed, record.counts
     added = counts.failed + counts.invalid
     if not added:
         return
@@ -216,7 +216,7 @@ def _look_at_letters(store: Store, record: Record) -> None:
 
 def _are_many(store: Store, record: Record, added: int) -> bool:
     """Return whether too large a share of what a run settled became dead letters that no other alarm covers."""
-    share = store.settings.queue.failed_alarm_share
+    share = store.settings.alarm.failed_share
     alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record.started_at))
     untold = added - refused_by(record, alarmed)
     return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record.counts.completed)

@@ -103,10 +103,6 @@ def _longest_period(store: Store) -> float:
 def _spelled(store: Store, known: Iterable[str], run_id: str) -> Iterator[tuple[str, str, str]]:
     """Yield the keys to inspect: family, key and owner."""
     keys = store.keys
-    for name in (keys.processing, keys.failed):
-        yield "aside", keys.aside(name), ""
-        for giant in _members(store, keys.aside(name), "LRANGE", 0, -1):
-            yield "giant", keys.giant(giant), ""
     for family in known:
         if isinstance(key := getattr(keys, family, None), str):
             yield family, key, ""

@@ -151,9 +151,7 @@ def families(latest: float, latest_us: int) -> dict[str, tuple[KeyType, Test | N
     (microseconds). The names of the broker's families begin with `dramatiq:`.
     """
     return {
-        "aside": (KeyType.LIST, _is_text),
-        "giant": (KeyType.STRING, None),
-        **dict.fromkeys(("events", "processing", "failed", "requests"), (KeyType.LIST, None)),
+        **dict.fromkeys(("aside", "events", "processing", "failed", "requests"), (KeyType.LIST, None)),
         **dict.fromkeys(("lease", "quarantine", "run"), (KeyType.HASH, None)),
         "schemas": (KeyType.HASH, _with(_is_text, _is_count)),
         "sequence": (KeyType.STRING, _is_count),

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
+from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import MICROSECONDS, text, translated
 from rlm.ledger.control import Changes, Control
@@ -52,8 +53,9 @@ class Store(StoreFront):
         self.revive = self._server.revive
         self.told_until = float("-inf")  #: until then no log line that it cannot be started, monotonic seconds
         self.quarantine = Quarantine(self)
-        self.intake = Intake(self)
-        self.recovery = Recovery(self)
+        self.archivist = Archivist(self)
+        self.intake = Intake(self, self.archivist)
+        self.recovery = Recovery(self, self.archivist)
         self.turns = Turns(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)

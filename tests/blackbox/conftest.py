@@ -11,10 +11,6 @@ from tests.blackbox.system import System
 
 #: What today's program does not do yet: a part of a test's node id, and why.
 NOT_YET = {
-    "test_a_giant_is_set_aside_unread": "CONTRACT 1: a too large item is moved aside unread",
-    "test_unknown_types_make_one_letter": "CONTRACT 1: one letter for all unknown types of an item",
-    "test_many_unknown_types_make_no_more": "CONTRACT 1: one letter for all unknown types of an item",
-    "test_a_retried_letter_makes_events_of_the_types": "CONTRACT 1: one letter for all unknown types of an item",
     "test_retry_after_zero_for_ever": "issue 27, section 5: a floor that grows",
     "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
     "test_what_an_endpoint_sends_unasked": "issue 27, section 5: connections per endpoint",

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 #: Three types with their own endpoints, the last two of which share a budget. Divided by ten, a window is 18 s.
 DOCUMENT = """
-[queue]
-failed_alarm = 25
+[alarm]
+failed = 25
 [types.A]
 priority = 5
 processing_seconds = 2.0

@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
-from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
+from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, SILENT_SECONDS
 from tests.faults.test_processes_die import assert_next_run, busiest, state
 from tests.values import as_json
 from tests.wait import wait_until
@@ -19,7 +19,7 @@ from tests.wait import wait_until
 pytestmark = pytest.mark.rest
 
 #: A frozen worker is killed within so many seconds; those after `SILENT_SECONDS` are for a busy machine.
-FROZEN_SECONDS = SILENT_SECONDS + LOOKS * LOOK_SECONDS + 15
+FROZEN_SECONDS = SILENT_SECONDS + 2 * LOOK_SECONDS + 15
 LONG = {"RLM_RUN__WINDOW_SECONDS": "100"}
 
 

@@ -39,7 +39,7 @@ def alarms(caplog):
 
 
 def with_most_letters(store, most):
-    store.settings = replace(store.settings, queue=structs.replace(store.settings.queue, failed_alarm=most))
+    store.settings = replace(store.settings, alarm=structs.replace(store.settings.alarm, failed=most))
 
 
 def test_a_run_that_kept_its_promises_raises_no_alarm_but_its_leftovers(store, close, alarms, caplog):
@@ -161,9 +161,8 @@ def test_a_redis_that_fails_meanwhile_stops_nobody(store, close, alarms, monkeyp
 def test_dead_letters_that_are_a_large_part_of_a_run_are_told_of(
     store, close, alarms, failed, completed, share, raised
 ):
-    """Of five or more, whatever their number is beside `queue.failed_alarm`."""
-    queue = structs.replace(store.settings.queue, failed_alarm_share=share)
-    store.settings = replace(store.settings, queue=queue)
+    """Of five or more, whatever their number is beside `alarm.failed`."""
+    store.settings = replace(store.settings, alarm=structs.replace(store.settings.alarm, failed_share=share))
     record = close()
     record = structs.replace(record, counts=structs.replace(record.counts, failed=failed, completed=completed))
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.clock import system_clock
-from rlm.core.errors import ConfigurationError, StoreError, StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import REFUSING, Finding, Severity, fault, warning
-from rlm.ledger.server import running_url, server_there
+from rlm.ledger.server import server_there
 from rlm.settings import Settings
 from rlm.settings.secrets import known
 
@@ -49,15 +48,12 @@ IN_REDIS: Checks[Store] = {
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "archive": host.check_archive,
     "times": endpoints.check_times,
     "staging": ledger.check_staging,
     "books": ledger.check_books,
 }
 #: Those of them that depend on what living processes write to Redis.
 SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers", "run", "orphans"})
-#: Those of them that do not depend on the configuration.
-ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(
@@ -67,21 +63,6 @@ def examine(
     here = Examination(opening)
     yield from here.make(HERE, settings)
     yield from here.make_in_redis(IN_REDIS, settings, allow_volatile=allow_volatile)
-
-
-def examine_without(
-    error: ConfigurationError, file: Path | None, sound: Settings | None, *, allow_volatile: bool
-) -> Iterator[Finding]:
-    """Report the faults of the configuration in `file`, and make the checks that do not need it.
-
-    `sound` is the configuration without its faulty sections, if Redis can be found with it.
-    """
-    here = Examination()
-    yield from here.make({"configuration": host.unusable}, error)
-    if file is not None:
-        yield from here.make({"files": host.check_file}, file)
-    if sound is not None and running_url(sound):
-        yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 
 
 class Examination:

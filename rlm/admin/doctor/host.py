@@ -1,4 +1,4 @@
-"""This host: its configuration, secrets, directories and archive, and its connections to endpoints and Sentry.
+"""This host: its configuration, secrets, directories, and its connections to endpoints and Sentry.
 
 Connections are only opened and closed; nothing is sent.
 """
@@ -16,27 +16,17 @@ from urllib.request import getproxies, proxy_bypass
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
-from rlm.core.errors import ConfigurationError, RLMError, UnsafeError
-from rlm.core.files import Weakness, refusal_of, require_own, weakness
+from rlm.core.errors import UnsafeError
+from rlm.core.files import Weakness, require_own, weakness
 from rlm.core.tally import address_of
-from rlm.core.text import counted, named
+from rlm.core.text import named
 from rlm.delivery.connection import Opener, UnreachableError
-from rlm.ledger import Store
-from rlm.ledger.archive import Archive
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.settings import Settings
-from rlm.settings.document import leaves
-from rlm.settings.rules import warnings_of
-from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
-from rlm.settings.sources import read_file
+from rlm.settings.secrets import EMBEDDED
 
 _OTHERS, _OTHERS_READ = stat.S_IRWXG | stat.S_IRWXO, stat.S_IRGRP | stat.S_IROTH
-#: What one run may add beyond the bounds; the archivist moves it within seconds after the run.
-ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
-_ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
 _REMOUNT = "mount it for writing, or name another directory in RLM_DATA_DIR or archive.directory"
-_MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
-_ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
 
 #: Seconds for one connection and for all of them; and connections to open at once.
 EACH_SECONDS: Final = 2.0
@@ -49,24 +39,16 @@ MOST_NAMED: Final = 3
 _MEND: Final = "start it, or fix its address, its certificate or the route to it; calls to it fail until then"
 
 
-def check_configuration(settings: Settings) -> list[Finding]:
-    """Report the source and size of the configuration, and suspicious settings."""
+def check_configuration(settings: Settings) -> Finding:
+    """Report the source and size of the configuration."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
-    remedy = "check whether this is intended; docs/configuration.md has every setting"
-    found = good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
-    return [found, *(warning(one, remedy) for one in warnings_of(settings))]
-
-
-def unusable(error: ConfigurationError) -> Iterator[Finding]:
-    """Report each fault of an unusable configuration."""
-    remedy = "correct it: no process of RLM starts with it; running processes continue with what they have read"
-    return (fault(line, remedy) for line in str(error).splitlines())
+    return good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
 
 
 def check_files(settings: Settings) -> list[Finding]:
     """Check who may read and change the files of `settings`, as far as they exist."""
-    found = [*check_file(settings.source)] if settings.source else []
+    found = [*_closed(settings.source, "is the configuration", secret=False)] if settings.source else []
     found += _closed(settings.home / "Procfile", "has the commands of `rlm up`", secret=False)
     for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads the one in the first
         found += _closed(directory / ".env", "is for secrets", secret=True)
@@ -74,22 +56,6 @@ def check_files(settings: Settings) -> list[Finding]:
     found += _private(settings.data_dir, f"is for {'the data of the ledger' if is_embedded else 'what RLM keeps here'}")
     found += _private(settings.archive_dir, "is for archived data")
     return found or [good("nobody else can change the configuration or read secrets")]
-
-
-def check_file(path: Path) -> Iterator[Finding]:
-    """Check who may read and change the configuration at `path`, even if it is unusable."""
-    try:
-        holds = "holds" if _holds_secret(path) else ""
-    except RLMError:  # it cannot be read
-        holds = "may hold"
-    what = f"is the configuration, and {holds} a secret" if holds else "is the configuration"
-    return _closed(path, what, secret=bool(holds))
-
-
-def _holds_secret(path: Path) -> bool:
-    """Return whether a file has a value that is masked when shown, except harmless headers; raise an RLMError."""
-    masked = [place for place, value in leaves(read_file(path).file) if place and MASK in str(mask_value(place, value))]
-    return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 
 
 def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:
@@ -133,44 +99,6 @@ def _mode(path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return 0
-
-
-def check_archive(store: Store) -> Iterator[Finding]:
-    """Check size and access of the archive on this host, and whether Redis still has what belongs in it."""
-    yield _archive(store)
-    held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
-    if held is None:
-        yield warning("queue.failed_max_bytes is not enforced: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE)
-    elif held > most and not store.runs.current():
-        megabytes = f"{held / 1e6:,.1f} MB of Redis, more than {most / 1e6:,.1f}"
-        yield warning(f"dead letters take {megabytes} (queue.failed_max_bytes)", _ARCHIVED_LATER)
-
-
-def _archive(store: Store) -> Finding:
-    settings = store.settings
-    directory = settings.archive_dir
-    kept = {
-        "run record": store.runs.count() - settings.run.history,
-        "dead letter": store.letters.count() - settings.queue.failed_max,
-    }
-    surplus = {what: number for what, number in kept.items() if number > 0}
-    waiting = ", ".join(counted(number, what) for what, number in surplus.items())
-    waiting = f"{waiting} more than Redis should keep wait there to be archived" if waiting else ""
-    told = f"; {waiting}" if waiting else ""
-    try:
-        files = Archive(directory).files()
-        size = sum(path.stat().st_size for path in files)
-        is_there = directory.exists()
-    except OSError as error:
-        return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
-    if is_there and (why := refusal_of(directory)):
-        return warning(f"{directory} cannot be written to ({why}){told}", _MAKE_WRITABLE)
-    soon = ARCHIVED_SOON if store.runs.current() else {}
-    if any(number > soon.get(what, 0) for what, number in surplus.items()):
-        return warning(waiting, _ARCHIVED_LATER)
-    if not files:
-        return good(f"empty on this host; what Redis should not keep goes to {directory}{told}")
-    return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")
 
 
 def check_reach(settings: Settings) -> Iterator[Finding]:

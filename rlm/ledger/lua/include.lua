@@ -99,17 +99,3 @@ local function restamp_ahead(window)
     ahead = ahead + 1
   end
 end
-
---- record_change
--- Records a change of the live system.
--- Uses   time
--- Gives  quoted(text)  text as JSON
---        record_change(changes, kept, before, record)  before: JSON of the old value; kept: number of records kept
-local function quoted(text)
-  return '"' .. string.gsub(text, '[%c"\\]', ' ') .. '"'
-end
-local function record_change(changes, kept, before, record)
-  local at = string.format('{"at":%d.%06d,"from":', time[1], time[2])
-  redis.call('LPUSH', changes, at .. before .. ',' .. string.sub(record, 2))
-  redis.call('LTRIM', changes, 0, kept - 1)
-end

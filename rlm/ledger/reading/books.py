@@ -61,8 +61,8 @@ class Account(msgspec.Struct, frozen=True):
 class Books(msgspec.Struct, frozen=True):
     """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
-    `run_id` is the open run, None between runs, `stager` the same once it has staged the audit list. `aside` are the
-    staged items that were set aside. `dropped` has a run and how many of its leftovers were dropped by hand.
+    `run_id` is the open run, None between runs, `stager` the same once it has staged the audit list.
+    `dropped` has a run and how many of its leftovers were dropped by hand.
     """
 
     now: float
@@ -73,7 +73,6 @@ class Books(msgspec.Struct, frozen=True):
     by_type: Mapping[str, Account]
     dropped: Mapping[str, str] = msgspec.field(default_factory=dict)
     stager: str | None = None
-    aside: int = 0
 
     @property
     def unsettled(self) -> int:
@@ -115,13 +114,13 @@ def books(store: Store) -> Books:
     while True:
         names = store.known_types
         run_id = ask(store.client, "GET", keys.current)
-        lists = keys.events, keys.processing, keys.aside(keys.processing), keys.failed
+        lists = keys.events, keys.processing, keys.failed
         read: list[Command] = [("TIME",), ("GET", keys.current), ("SMEMBERS", keys.types)]
         read += [("HGETALL", keys.tally(text(run_id or b""))), ("HGETALL", keys.dropped)]
         read += [("HEXISTS", keys.run(text(run_id or b"")), "staged")]
         read += [*(("LLEN", one) for one in lists), *(("ZCARD", keys.retried(name)) for name in names)]
         found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-        (seconds, microseconds), current, types, tally, gone, has_staged, events, staged, aside, letters, *more = found
+        (seconds, microseconds), current, types, tally, gone, has_staged, events, staged, letters, *more = found
         # The commands depend on the run and the types; if these changed meanwhile, read again.
         if current == run_id and {one.decode() for one in types if is_type_name(one)} <= set(names):
             break
@@ -141,7 +140,7 @@ def books(store: Store) -> Books:
     dropped = {name.decode(): value.decode() for name, value in gone.items()}
     now, run_name = seconds + microseconds / MICROSECONDS, text(run_id) if run_id else None
     stager = run_name if has_staged else None
-    return Books(now, run_name, events, staged + aside, letters, accounts, dropped, stager, aside)
+    return Books(now, run_name, events, staged, letters, accounts, dropped, stager)
 
 
 def miscounted(store: Store, found: Books, record: Record) -> list[str]:
