@@ -11,10 +11,7 @@ from tests.blackbox.system import System
 
 #: What today's program does not do yet: a part of a test's node id, and why.
 NOT_YET = {
-    "test_retry_after_zero_for_ever": "issue 27, section 5: a floor that grows",
     "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
-    "test_what_an_endpoint_sends_unasked": "issue 27, section 5: connections per endpoint",
-    "test_each_leftover_has_one_reason": "CONTRACT 5: leftover_by_reason",
     "test_two_files_in_use_on_one_prefix": "CONTRACT 3: two files are a condition; CONTRACT 5: conditions",
     "endpoint share": "CONTRACT 4: rlm endpoint share",
     "test_share_says": "CONTRACT 4: rlm endpoint share",
@@ -22,7 +19,6 @@ NOT_YET = {
     "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
     "test_a_plan_with_another_endpoint": "CONTRACT 4: --add-endpoint TYPE=NAME",
     "test_a_dry_run_is_one_sentence": "CONTRACT 4: rlm start --dry-run",
-    "test_a_command_that_finds_none": "CONTRACT 3: only a long-running process starts the embedded server",
     "test_beside_a_scheduler_that_is_coming_up": "found by this test: see the report on CONTRACT 4, rlm start",
 }
 

@@ -244,9 +244,10 @@ def test_letters_are_retried_and_dropped(system, record, letters):
 def test_a_retried_letter_of_an_item_goes_back_to_the_list(system, record):
     system.redis.lpush(LISTS["events"], b'{"id": "x"}')
     system.run()
-    [letter] = system.letters()
+    before = system.letters()
+    [letter] = [letter for letter in before if letter["reason"] == "missing_field"]
     system.rlm("failed", "retry", letter["id"])
-    assert system.letters() == []
+    assert len(system.letters()) == len(before) - 1
     assert system.redis.lpop(LISTS["events"]) == '{"id": "x"}'
 
 
