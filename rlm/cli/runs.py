@@ -29,7 +29,7 @@ from rlm.cli.options import (
     several,
     volatile_option,
 )
-from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
+from rlm.cli.printing import print_json, show, show_words, styled, table, wants_json
 from rlm.core.documents import plain
 from rlm.core.run import RUN_ID_START, State
 from rlm.core.text import counted, span
@@ -132,7 +132,7 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
         if follow:
             follow_status(store, run_id, interval or FOLLOW_SECONDS)
             return
-        found = beside(store, plain(report.status(store, run_id, measured=wants_json() or not is_terminal())))
+        found = beside(store, plain(report.status(store, run_id, measured=wants_json())))
     show_run(found)
 
 

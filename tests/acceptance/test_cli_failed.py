@@ -60,13 +60,6 @@ def test_an_item_that_was_damaged_in_the_ledger_hides_no_letter(inst, reason, da
     assert inst.store.letters.count() == 0
 
 
-def test_in_a_pipe_a_detail_is_whole(inst):
-    """As far as it is not endless: what looks for a text in it finds it."""
-    letter(inst, steps.items(1, steps.TYPE)[0], detail=f"answered {'and so on ' * 20}in the end")
-
-    assert "in the end" in inst.rlm("failed", "list").stdout
-
-
 def test_no_letters_are_an_empty_list(inst):
     """And a sentence that says where to look next."""
     assert inst.json("failed", "list") == []
@@ -276,13 +269,6 @@ def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypa
     assert looks.where(inst.store, steps.event_id(1)) == []
 
 
-def test_the_same_id_twice_is_one_letter(inst):
-    """It is retried once, and that is no failure."""
-    (handle,) = letters_of_events(inst, 1)
-
-    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": [], "left": [], "more": 0}
-
-
 # -- drop
 
 
@@ -312,15 +298,6 @@ def test_drop_all_asks(inst):
     assert "Drop 3 dead letters" in done.stderr
     assert "3 dead letters dropped" in done.stdout
     assert ids(inst) == []
-
-
-def test_drop_all_yes_does_not_ask(inst):
-    """One JSON document names what went; with nothing there it is empty."""
-    handles = letters_of_events(inst, 2)
-
-    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles, "refused": [], "more": 0}
-    assert inst.json("failed", "drop", "--all") == {"dropped": [], "refused": [], "more": 0}
-    assert "no dead letters" in inst.rlm("failed", "drop", "--all").stdout
 
 
 @pytest.mark.parametrize("command", ["retry", "drop"])
