@@ -118,11 +118,6 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
     return error
 
 
-def goes_by_sentinel(client: redis.Redis) -> bool:
-    """Return whether `client` finds its primary with Sentinel."""
-    return isinstance(client.connection_pool, SentinelConnectionPool)
-
-
 def address(client: redis.Redis) -> str:
     """Return the address to which `client` connects, without any login."""
     pool = client.connection_pool

@@ -190,7 +190,7 @@ class Patient:
         return any(poison.key in one.message for one in self._findings() if not one.ok)
 
     def _findings(self) -> list[Finding]:
-        return list(examine(self.system.settings, allow_volatile=False))
+        return list(examine(self.system.settings, allow_volatile=False).findings)
 
     def _still(self) -> str:
         """Return what `rlm doctor` still reports as a fault after some time."""
