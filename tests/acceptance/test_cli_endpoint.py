@@ -10,7 +10,6 @@ import pytest
 
 from rlm.admin.endpoints import changes_made
 from rlm.ledger.claims import Admitted
-from rlm.telemetry.metrics import MetricsPage
 from tests.acceptance.cli import Installation, words_of
 from tests.each import each
 from tests.store import looks, steps
@@ -344,9 +343,7 @@ def test_every_face_has_the_same_word_for_a_state(inst, state, word):
     (explained,) = [
         each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name
     ]
-    samples = [each for each in MetricsPage(inst.store).look() if each.name == "rlm_endpoint_health" and each.value]
 
     assert entry(inst)["health"] == word
     assert inst.json("status")["by_endpoint"][one.name]["health"] == word
     assert explained["health"] == word
-    assert [each.labels["health"] for each in samples if each.labels["endpoint"] == one.name] == [word]
