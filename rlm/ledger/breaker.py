@@ -16,8 +16,9 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.core.text import ordinal
 from rlm.core.window import FAILING, most_in_any
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, Limited
@@ -137,7 +138,7 @@ class Breaker(Part):
 
 def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:
     """Read the replies to the commands of `Breaker.health_commands`."""
-    return {one.name: _read_health(told) for one, told in zip(limited, replies, strict=True)}
+    return {one.name: _read_health(one.name, told) for one, told in zip(limited, replies, strict=True)}
 
 
 def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
@@ -149,24 +150,29 @@ def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
     }
 
 
-def _read_health(fields: Sequence[bytes | None]) -> Health:
+def _read_health(name: str, fields: Sequence[bytes | None]) -> Health:
     failures, by, at, until_us, opened_us, failed_with, *refused = fields
-    ends = until_us is not None and int(until_us) < _FOREVER_US // 2  # it may be moved with a clock that steps
+    key = f"the health of {name}"
+    until = reading(whole, until_us, key, None)
+    ends = until is not None and until < _FOREVER_US // 2  # it may be moved with a clock that steps
     return Health(
-        int(failures or 0),
+        reading(whole, failures, key, 0),
         text(by or b""),
-        float(at) if at else None,
-        int(until_us) / MICROSECONDS if until_us and ends else None,
-        int(opened_us) / MICROSECONDS if opened_us else None,
+        reading(moment, at, key, None),
+        moment_of_us(until) if until is not None and ends else None,
+        reading(moment_of_us, opened_us, key, None),
         text(failed_with or b""),
-        _read_refusals(*refused),
+        _read_refusals(key, *refused),
     )
 
 
-def _read_refusals(limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None) -> Refusals | None:
+def _read_refusals(
+    key: str, limit: bytes | None, nth: bytes | None, calls: bytes | None, at_us: bytes | None
+) -> Refusals | None:
     if not (limit and nth and calls and at_us):
         return None
-    return Refusals(limit.decode(), int(nth), int(calls), int(at_us) / MICROSECONDS)
+    at = reading(moment_of_us, at_us, key, 0.0)
+    return Refusals(text(limit), reading(whole, nth, key, 0), reading(whole, calls, key, 0), at)
 
 
 class TooHigh(msgspec.Struct, frozen=True):

@@ -8,19 +8,18 @@ from itertools import islice
 
 from rlm.admin.attendance import led_otherwise
 from rlm.core import tally
-from rlm.core.clock import isoformat
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import named, safe_line, span
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.fitness import Finding, fault, good, warning
-from rlm.ledger.inspection import inspect
+from rlm.ledger.inspection import bad_records
 from rlm.ledger.processes import Role
 from rlm.ledger.reading import count_due, field_of_each, scores
 from rlm.ledger.reading.backlog import item_pages
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.trouble import LASTING_SECONDS
+from rlm.ledger.values import MICROSECONDS, moment, reading
 from rlm.plan.cause import verdict, went_wrong
 
 #: The conductor looks for due events several times a second, and closes runs at their deadline. What is overdue for
@@ -33,6 +32,12 @@ MOST_PAGES = 10
 MOST_NAMED = 10
 _OVERDUE_US = round(OVERDUE_SECONDS * MICROSECONDS)
 _CONDUCT = "nothing if a scheduler leads: it takes them back and sends them again; else start one (`rlm scheduler`)"
+#: Keys to name.
+MOST_KEYS = 20
+_MEND = (
+    "find out who wrote it, and let RLM's user alone write there (docs/security.md); then `redis-cli DEL {key}`. "
+    "A window forgets its calls with that: first pause its endpoint for its longest period (`rlm endpoint pause`)"
+)
 _BY_LEADER = "but whether a run takes them or makes dead letters of them is not known here: {}"
 _UNKNOWN = (
     "add a [types.*] table and restart the processes before the next run, or correct the program that pushes them; "
@@ -41,24 +46,16 @@ _UNKNOWN = (
 
 
 def check_keys(store: Store) -> Iterator[Finding]:
-    """Check for keys of the wrong type or with invalid data, and for keys in quarantine."""
-    flaws, asides = inspect(store, deep=True, records=True), store.quarantine.all()
-    for flaw in flaws:
-        remedy = (
-            "nothing if a scheduler leads: it sets this aside within seconds and continues; else start one (`rlm "
-            "scheduler`). Find out who wrote it"
+    """Check for keys that hold what RLM does not write; the next checks leave their types out."""
+    flaws = [*store.find_flaws(), *bad_records(store)]
+    for flaw in flaws[:MOST_KEYS]:
+        out = f"; meanwhile {named(sorted(flaw.types), MOST_NAMED)} is left out" if flaw.types else ""
+        yield fault(f"{safe_line(flaw.key)} {flaw.wrong}{out}", _MEND.format(key=safe_line(flaw.key)))
+    if len(flaws) > MOST_KEYS:
+        yield fault(
+            f"{len(flaws) - MOST_KEYS:,} more keys hold what RLM does not write", "mend those that are named first"
         )
-        yield fault(f"{safe_line(flaw.key)} {safe_line(flaw.wrong)}", remedy)
-    for aside in asides[:MOST_NAMED]:
-        where = safe_line(aside.where)
-        message = (
-            f"{aside.key} was set aside at {isoformat(aside.at)}, because it {aside.wrong}; what it held is in {where}"
-        )
-        yield warning(message, f"find out who wrote it, save what you need, then `redis-cli DEL {where}`")
-    if len(asides) > MOST_NAMED:
-        more = f"{len(asides) - MOST_NAMED:,} more keys were set aside before"
-        yield warning(more, f"`redis-cli HGETALL {store.keys.quarantine}` names them")
-    if not flaws and not asides:
+    if not flaws:
         yield good("each has valid content")
 
 
@@ -165,7 +162,7 @@ def _waiting_long(store: Store, now: float, long: float) -> Iterator[Finding]:
         for place in (Place.PENDING, Place.RETRIED):
             ids = list(scores(store, name, place, MOST_EVENTS))
             taken = zip(ids, field_of_each(store, ids, "taken_at"), strict=True)
-            waits.update({one: now - float(at) for one, at in taken if at})
+            waits.update({one: now - reading(moment, at.encode(), one, now) for one, at in taken if at})
         oldest = max(waits, key=lambda one: waits[one], default="")
         if oldest and waits[oldest] > long:
             number = sum(wait > long for wait in waits.values())
