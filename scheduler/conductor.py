@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -14,6 +13,7 @@ from actors.broker import WakingBroker
 from rlm import telemetry
 from rlm.admin.planning import capacity_of, live_windows, plan_run, room_of, start_seconds, types_in_force
 from rlm.core.clock import system_clock
+from rlm.core.documents import Record, RunPlan
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
@@ -63,7 +63,7 @@ class Conductor:
         self._redis = redis
         self._looks_at = 0.0
 
-    def conduct(self, run: Run) -> dict[str, Any] | None:
+    def conduct(self, run: Run) -> Record | None:
         """Conduct a run from its current state to its record; return the record, or None if it is no longer kept.
 
         After a StoreError conduct the run again later; the release loop itself waits for Redis.
@@ -180,7 +180,7 @@ class Conductor:
         if self._duty.stopping and not self._duty.cancels and self._duty.standby():
             raise HandedOverError(run.id)
 
-    def finish(self, run: Run) -> dict[str, Any] | None:
+    def finish(self, run: Run) -> Record | None:
         """Wait for calls in flight, then have the end-of-run actor close the run, or close it here if time is short."""
         left = self._await_calls(run)
         crash_point("finish.awaited")
@@ -198,7 +198,7 @@ class Conductor:
                 self._leader.keep()
                 system_clock.sleep(BUSY_SECONDS)
         record = close_run(self._store, run.id, keep=self._leader.keep) or self._store.runs.record(run.id)
-        if record is None or not record.get("overdue"):  # otherwise the process that closed it has reported it
+        if record is None or not record.overdue:  # otherwise the process that closed it has reported it
             telemetry.run_ended(self._store.settings, run, record)
         return record
 
@@ -231,14 +231,14 @@ class Conductor:
         self._store.runs.advance(self._leader.token, run.id, state, **fields)
 
 
-def _plan_record(plan: Plan) -> dict[str, Any]:
-    return {
-        "workers": plan.workers,
-        "threads": plan.threads,
-        "forecast_seconds": round(plan.forecast_seconds, 3),
-        "lower_bound_seconds": round(plan.lower_bound_seconds, 3),
-        "expected_leftover": plan.expected_leftover,
-        "binds": plan.binds,
-        "course": plan.course_as_json(),
-        "kept": dict(plan.kept),
-    }
+def _plan_record(plan: Plan) -> RunPlan:
+    return RunPlan(
+        workers=plan.workers,
+        threads=plan.threads,
+        forecast_seconds=round(plan.forecast_seconds, 3),
+        lower_bound_seconds=round(plan.lower_bound_seconds, 3),
+        expected_leftover=plan.expected_leftover,
+        binds=plan.binds,
+        course=plan.rounded_course(),
+        kept=plan.kept,
+    )

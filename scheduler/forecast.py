@@ -6,19 +6,18 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.endpoint import EventType, Limit, all_limited
+from rlm.core.documents import RunForecast
+from rlm.core.endpoint import EventType, all_limited
 from rlm.core.expected import Turnaround
 from rlm.core.run import Run
 from rlm.core.text import counted, done_after
 from rlm.ledger import Store
-from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import HEARTBEAT_SECONDS
@@ -51,7 +50,7 @@ class Forecaster:
         self._names = [one.name for one in types]
         self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
         self.turnaround = Turnaround()  #: the time of a lane between two calls, as of the last look
-        self.kept: Mapping[str, int] = (run.plan or {}).get("kept", {})  #: lanes kept for types, as of the last plan
+        self.kept: Mapping[str, int] = run.plan.kept if run.plan else {}  #: lanes kept for types, as of the last plan
         self._published = self.measuring.expected
         self._report_next_at = float("-inf")
         self._short = 0
@@ -102,20 +101,20 @@ class Forecaster:
         now = self._run.deadline - scene.remaining_seconds
         end = round(self._seconds_in_all(plan, now, first_release_at), 3)
         spent = sum(count.spent for count in snapshot.counts.values())
-        forecast = {
-            "as_of": isoformat(now),
-            "forecast_seconds": end,
-            "expected_leftover": plan.expected_leftover + spent,
-            "workers": plan.workers,
-            "binds": _binds(plan, team, spent, scene.beyond),
-            "blamed": () if team.shortage else plan.blamed,
-            "shortage": team.shortage,
-            "short_since": isoformat(now - team.short_seconds) if team.shortage else None,
-            "leftover_by_type": {name: one.expected_leftover for name, one in plan.by_type.items()},
-            **({"untaken": scene.beyond} if scene.beyond else {}),
-            "probed": _probed(self._types, scene, snapshot),
-            "course": [[round(end - plan.forecast_seconds + at, 1), number] for at, number in plan.course_as_json()],
-        }
+        forecast = RunForecast(
+            as_of=isoformat(now),
+            forecast_seconds=end,
+            expected_leftover=plan.expected_leftover + spent,
+            workers=plan.workers,
+            binds=_binds(plan, team, spent, scene.beyond),
+            blamed=() if team.shortage else plan.blamed,
+            shortage=team.shortage,
+            short_since=isoformat(now - team.short_seconds) if team.shortage else None,
+            leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
+            untaken=scene.beyond,
+            probed=_probed(self._types, scene, snapshot),
+            course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.rounded_course()),
+        )
         self._store.runs.note(self._leader.token, self._run.id, forecast=msgspec.json.encode(forecast).decode())
         self._report(forecast)
         if not team.shortage:
@@ -125,12 +124,11 @@ class Forecaster:
         waiting = {name: number + scene.untaken.get(name, 0) for name, number in _waiting(snapshot).items()}
         in_all = {name: scene.begun[name] + scene.counts[name].pending + scene.untaken.get(name, 0) for name in waiting}
         lead = self._lead_seconds(scene)
-        lower = self._lower_limits()
         windows = {name: replace(scene.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()}
         workload = Workload(
             waiting,
-            [_by(lower, one) for one in self._types],
-            windows | {name: replace(windows[name], suspect=False) for name in lower},
+            self._types,
+            windows,
             self.measuring.expected,
             RunProgress(
                 snapshot.calls,
@@ -159,19 +157,6 @@ class Forecaster:
         answered_us = max(self.measuring.answered_us.values(), default=0)
         return max(0.0, min(now, self._run.moment(answered_us)) - first_release_at) if answered_us else 0.0
 
-    def _lower_limits(self) -> dict[str, Limit]:
-        """Return the limits that seem to apply to endpoints that refuse calls within their configured limit.
-
-        Only endpoints that answered since a period before their refusals count: they answer again after their rest.
-        """
-        answered_us = self.measuring.answered_us
-        endpoints = {one.name: one for kind in self._types for one in kind.endpoints if one.name in answered_us}
-        return {
-            name: Limit.parse(one.suggested)
-            for one in limits_too_high(self._store, self._run.started_at, endpoints)
-            if answered_us[name := one.endpoint.name] / 1_000_000 >= one.refusals.at - one.period_seconds
-        }
-
     def _lead_seconds(self, scene: ReleaseState) -> float:
         """Return the seconds until a call can be made: 0 if a lane is ready, else until workers have come up."""
         if scene.lanes:
@@ -193,9 +178,9 @@ class Forecaster:
             self._room_now, self._room_until = room_of(self._store), now + HEARTBEAT_SECONDS
         return self._room_now
 
-    def _report(self, forecast: Mapping[str, Any]) -> None:
+    def _report(self, forecast: RunForecast) -> None:
         """Log a forecast whose leftover differs from the last one logged, at most every `REPORT_SECONDS`."""
-        leftover, before = forecast["expected_leftover"], self._leftover
+        leftover, before = forecast.expected_leftover, self._leftover
         if before is not None and (before == leftover or system_clock.monotonic() < self._report_next_at):
             return
         self._leftover = leftover
@@ -203,8 +188,8 @@ class Forecaster:
             self._report_next_at = system_clock.monotonic() + REPORT_SECONDS
             told = "Run %s is planned anew: %s, left over %d instead of %d: %s"
             extra = {"action": "replan", "run_id": self._run.id}
-            done = done_after(forecast["forecast_seconds"])
-            log.info(told, self._run.id, done, leftover, before, forecast["binds"], extra=extra)
+            done = done_after(forecast.forecast_seconds)
+            log.info(told, self._run.id, done, leftover, before, forecast.binds, extra=extra)
 
     def _scale(self, workers: int, wanted: int) -> None:
         """Want more workers if the plan needs more. Never want fewer: workers leave when the run closes."""
@@ -228,7 +213,7 @@ def _binds(plan: Plan, team: Team, spent: int, beyond: int) -> str:
     return f"{told}; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else told
 
 
-def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> list[str]:
+def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot) -> tuple[str, ...]:
     """Return the suspect endpoints with open events whose rest ends before the deadline: they are probed."""
     views = {
         each.name: scene.windows[each.name]
@@ -236,7 +221,7 @@ def _probed(types: Sequence[EventType], scene: ReleaseState, snapshot: Snapshot)
         if snapshot.counts[kind.name].open
         for each in kind.endpoints
     }
-    return [name for name, view in views.items() if view.suspect and view.rest_seconds < scene.remaining_seconds]
+    return tuple(name for name, view in views.items() if view.suspect and view.rest_seconds < scene.remaining_seconds)
 
 
 def _waiting(snapshot: Snapshot) -> dict[str, int]:
@@ -246,9 +231,3 @@ def _waiting(snapshot: Snapshot) -> dict[str, int]:
         name: count.pending + count.backoff + count.released + max(count.boarding, count.inflight - calls[name])
         for name, count in snapshot.counts.items()
     }
-
-
-def _by(limits: Mapping[str, Limit], kind: EventType) -> EventType:
-    """Return a type whose endpoints have the given limits where there is one."""
-    endpoints = (replace(each, limit=limits.get(each.name, each.limit)) for each in kind.endpoints)
-    return replace(kind, endpoints=tuple(endpoints))

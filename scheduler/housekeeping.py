@@ -15,14 +15,14 @@ Redis.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
 
 from actors.broker import WakingBroker
 from rlm import telemetry
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock, timestamp
+from rlm.core.documents import Record
 from rlm.core.errors import ArchiveError, FencedError, StoreError, StoreGarbledError
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
@@ -56,23 +56,23 @@ class Housekeeper:
         self._janitor = Janitor(store, broker, leader)
         self._store = store
 
-    def see_to(self, closed: Iterable[Mapping[str, Any]], patience_seconds: float = 0.0) -> bool:
+    def see_to(self, closed: Iterable[Record], patience_seconds: float = 0.0) -> bool:
         """Do the steps after `closed` runs, unless `look_over` has noted that they are done.
 
         Return False if another process closed one overdue within the last `patience_seconds`: it may be at them.
         """
         for record in closed:
-            if record["run_id"] == self._store.leases.last_end():
+            if record.run_id == self._store.leases.last_end():
                 continue
             with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
-                age_seconds = self._store.now() - timestamp(record["finished_at"]) if record.get("overdue") else -1
+                age_seconds = self._store.now() - timestamp(record.finished_at) if record.overdue else -1
                 if 0 <= age_seconds < patience_seconds:
                     return False
                 telemetry.run_ended(self._store.settings, None, record)
                 self.after_run(record)
         return True
 
-    def after_run(self, record: Mapping[str, Any] | None) -> None:
+    def after_run(self, record: Record | None) -> None:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)

@@ -51,7 +51,7 @@ class Leader:
         standing = self._leases.contend(self.owner, seconds)
         if self._is_dead(standing.holder) and self._leases.release(standing.holder):
             standing = self._leases.contend(self.owner, seconds)
-        self.token, self.holder = standing
+        self.token, self.holder = standing.token, standing.holder
         self._renewed_at, self._renewed_for = now, seconds
         if self.token and not before:
             self._told = ""

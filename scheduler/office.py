@@ -9,11 +9,11 @@ import logging
 import os
 import threading
 from functools import partial
-from typing import Any
 
 from actors.broker import WakingBroker
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
+from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import Run, State, Trigger
 from rlm.delivery.run_end import OverdueWatch
@@ -128,14 +128,14 @@ class HandConductor(Office):
             log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
             self._conduct(run)
 
-    def conduct(self) -> dict[str, Any] | None:
+    def conduct(self) -> Record | None:
         """Open a run now and conduct it to its record; return the record."""
         self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         if (run := self._store.runs.current()) is None or run.id != self.run_id:
             return self._store.runs.record(self.run_id)
         return self._conduct(run)
 
-    def _conduct(self, run: Run) -> dict[str, Any] | None:
+    def _conduct(self, run: Run) -> Record | None:
         record = self._conductor.conduct(run)
         try:
             self._housekeeper.after_run(record)
@@ -143,7 +143,7 @@ class HandConductor(Office):
             log.info("Nothing is cleaned up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
-    def close_open(self, run_id: str) -> dict[str, Any] | None:
+    def close_open(self, run_id: str) -> Record | None:
         """Close that run now, if it is open: calls in flight are awaited, the rest becomes leftovers."""
         run = self._store.runs.current()
         if run is None or run.id != run_id:

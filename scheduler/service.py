@@ -253,7 +253,7 @@ class SchedulerService(Office):
         record = self._conductor.conduct(run)
         crash_point("run.conducted")
         self._housekeeper.see_to(unseen)
-        self._saw_last_end = record is None or not record.get("overdue")
+        self._saw_last_end = record is None or not record.overdue
         self._housekeeper.after_run(record if self._saw_last_end else None)
 
     def _sign_off(self) -> None:

@@ -101,8 +101,8 @@ def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool
 def _last_run_until(store: Store) -> float:
     """Return until when the last run was open, at most its deadline; 0 without a readable record."""
     for record in store.runs.recent(1):
-        with suppress(ValueError, TypeError, KeyError):  # an unreadable record must not prevent a run
-            return min(timestamp(record[end]) for end in ("finished_at", "deadline"))
+        with suppress(ValueError):  # an unreadable record must not prevent a run
+            return min(map(timestamp, (record.finished_at, record.deadline)))
     return 0.0
 
 

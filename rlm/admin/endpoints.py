@@ -14,13 +14,12 @@ from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, Rule, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
-from rlm.core.text import cut, safe_line, span
+from rlm.core.text import cut, did_you_mean, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
-from rlm.settings.faults import did_you_mean
 from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")
@@ -34,9 +33,9 @@ _LONGEST_WHO = 200
 #: The reason if no host can call an endpoint.
 NO_HOST_REACHES_IT = "no host reaches it"
 #: Fields that a picture of a window needs and a list of endpoints does not show.
-_DRAWN_ONLY = frozenset({"allowed", "window", "refused"})
+_DRAWN_ONLY = frozenset({"allowed", "window"})
 #: Fields that a list of endpoints shows and the status of a run does not.
-_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window", "refused"})
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window"})
 #: The most calls of a window to draw, the newest: more cannot be told apart.
 _MOST_DRAWN = 1000
 
@@ -115,14 +114,12 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
-        refused = health[one.name].refusals  # refused calls within its limit: the newest, and how many
         counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
         found[one.name] = {
             "types": _types(store, one),
             "used": len(counting),
             "allowed": rule.amount,
             "window": {"period_seconds": rule.seconds, "ages_seconds": counting[:_MOST_DRAWN]},
-            "refused": refused and {"at": isoformat(refused.at), "calls": refused.calls, "nth": refused.nth},
             "since": _since(views[one.name], health[one.name]),
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(one, views, health[one.name]),
@@ -212,7 +209,6 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
         left[Circuit.PAUSED] = view.paused_seconds
     return {
         "health": circuit,
-        "circuit": circuit.former,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
         "circuit_reason": reason_of(circuit, view, health),
         "paused_by": health.paused_by if paused else None,

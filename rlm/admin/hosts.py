@@ -73,7 +73,6 @@ class _Found:
             "state": self._state(host),
             "why": self._why(host),
             "unreached": self._unreached(host),
-            "labels": {name: value for offer in offers for name, value in offer.labels.items()},
             "versions": sorted({one.version for one in every if one.version}),
             "capacity": max((one.capacity for one in offers), default=None),
             "share": sum(self._shares[one.id] for one in supervisors),

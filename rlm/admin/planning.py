@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
 from rlm.core.clock import timestamp
+from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
@@ -135,7 +135,7 @@ def measured_arrivals(store: Store) -> dict[str, float] | None:
 
 
 def arrivals_of(
-    records: Sequence[Mapping[str, Any]], types: Iterable[str], every_seconds: float, until: float = 0.0
+    records: Sequence[Record], types: Iterable[str], every_seconds: float, until: float = 0.0
 ) -> dict[str, float] | None:
     """Return the events taken a second, for each of `types`; None if the records cover no whole window.
 
@@ -145,10 +145,10 @@ def arrivals_of(
     """
     if not records:
         return None
-    starts = [timestamp(one["started_at"]) for one in records]
+    starts = [timestamp(record.started_at) for record in records]
     first = min(starts)
     seconds = max(*starts, until) - first
     if round(seconds / every_seconds) < 1:
         return None
-    later = [one for start, one in zip(starts, records, strict=True) if start > first]
-    return {name: sum(one["by_type"].get(name, {}).get("taken", 0) for one in later) / seconds for name in types}
+    later = [record for start, record in zip(starts, records, strict=True) if start > first]
+    return {name: sum(record.by_type.get(name, TypeCounts()).taken for record in later) / seconds for name in types}

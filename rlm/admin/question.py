@@ -11,11 +11,10 @@ from typing import Any
 from rlm.admin.planning import start_seconds
 from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
 from rlm.core.errors import BadQuestionError
-from rlm.core.text import one_line
+from rlm.core.text import did_you_mean, one_line
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.settings import Settings, load_settings
-from rlm.settings.faults import did_you_mean
 from rlm.settings.model import MOST_WORKERS
 
 #: The most events to plan for: every JSON reader can represent this number.

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError
 from rlm.core.item import BadItemError, decode_item
-from rlm.core.text import counted, cut, safe_line
+from rlm.core.text import counted, cut, did_you_mean, safe_line
 from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.inspection import no_audit_list
@@ -22,7 +22,6 @@ from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.settings import Settings
-from rlm.settings.faults import did_you_mean
 
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500

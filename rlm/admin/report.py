@@ -5,11 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from rlm.admin.attendance import led_otherwise, nobody_sends, revision_in_force, ticks_every_seconds
+from rlm.admin.conditions import Scene, conditions
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, timestamp
+from rlm.core.documents import (
+    CallCounts,
+    CallNow,
+    IdleStatus,
+    LiveCallCounts,
+    LiveTypeCounts,
+    LiveWorkers,
+    Record,
+    RunStatus,
+    RunWorkers,
+    TypeCounts,
+    WorkerNow,
+    plain,
+)
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.run import Run, State
 from rlm.core.text import named
@@ -17,7 +34,7 @@ from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Lane
-from rlm.ledger.fitness import Finding, distrusted, in_words, unfit
+from rlm.ledger.fitness import Finding, distrusted, in_words
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.present import Present, present
@@ -32,21 +49,27 @@ _MOST_NAMED = 5
 _TRIED = 10
 
 
-def status(store: Store, run_id: str | None, *, measured: bool = True) -> dict[str, Any]:
+def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record | RunStatus | IdleStatus:
     """Return the status of the open or the named run, or that none is open.
 
     `measured` is as for `open_status`. Raise a NoSuchRunError if no run with that id is open or on record.
     """
     while (run := store.runs.current()) is not None and run_id in {None, run.id}:
-        found = open_status(store, run, measured=measured)
+        opened = open_status(store, run, measured=measured)
         if store.runs.is_open(run.id):  # otherwise it was closed while it was read
-            return found
+            return opened
     if run_id is not None:
         return record(store, run_id)
     last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
-    ticked = None if ticked_at is None else isoformat(ticked_at)
-    why = unfit(store)
-    return {"state": IDLE, "last": last, "last_tick": ticked, **({"unfit": why} if why else {})}
+    there = present(store)
+    amiss = distrusted(store, there)
+    scene = Scene(there, amiss, hosts(store, there), standing(store)[1])
+    return IdleStatus(
+        last=last,
+        last_tick=None if ticked_at is None else isoformat(ticked_at),
+        unfit=in_words(amiss) or None,
+        conditions=conditions(store, scene),
+    )
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
@@ -82,15 +105,14 @@ def overview(store: Store) -> dict[str, Any]:
 
     Views call it often, so it omits what is `measured`.
     """
-    return beside(store, status(store, None, measured=False))
+    return beside(store, plain(status(store, None, measured=False)))
 
 
 def last_measured(store: Store) -> dict[str, Any] | None:
     """Return the status of the open run with its measurements, or the last record; None if there is neither."""
     found = status(store, None)
-    if found["state"] != IDLE:
-        return found
-    return store.runs.record(found["last"]) if found["last"] else None
+    last = (store.runs.record(found.last) if found.last else None) if isinstance(found, IdleStatus) else found
+    return plain(last) if last else None
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +130,8 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
     that it uses another configuration; both are empty otherwise.
     """
     now = store.now()
-    last = store.runs.record(idle["last"]) if idle["last"] else None
+    newest = store.runs.record(idle["last"]) if idle["last"] else None
+    last = plain(newest) if newest else None
     there = present(store)
     amiss = distrusted(store, there) if idle.get("unfit") else ()
     every_seconds = ticks_every_seconds(store, there)
@@ -134,69 +157,93 @@ def _since(moment: str, now: float) -> float:
     return max(0.0, now - timestamp(moment))
 
 
-def open_status(store: Store, run: Run, *, measured: bool = True) -> dict[str, Any]:
-    """Return an open run with the keys of its record, as far as they are known, and its present state.
+def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
+    """Return an open run with the fields of its record, as far as they are known, and its present state.
 
     A view that is redrawn often omits what is `measured`: see `record_so_far`.
     """
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
     now_us, standings = standing(store)
     known = record_so_far(store, run, now_us, measured=measured)
-    for name, counts in store.ledger.count(store.known_types).items():
-        if name in known["by_type"]:
-            known["by_type"][name] |= {
-                "inflight": counts.inflight,
-                "released": counts.released,
-                "backing_off": counts.backoff,
-                "spent": counts.spent,
-            }
-    for name, entry in standings.items():
-        known["by_endpoint" if name in known["by_endpoint"] else "by_budget"][name] |= entry
-    known["plan"] = run.plan
-    del known["finished_at"]
     there = present(store)
-    amiss = distrusted(store, there)
-    known["workers"] |= _workers(store, run, now_us, there, amiss)
-    now = run.moment(now_us)
-    called_seconds = None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3)
-    return {
-        **known,
-        **({"forecast": dict(run.forecast)} if run.forecast else {}),
-        "state": run.state,
-        "to_take": 0 if run.state is State.FINISHING else to_take,
-        "conductor": there.holder,
-        "unfit": in_words(amiss) or None,
-        "hosts": hosts(store, there),
-        "as_of": isoformat(now),
-        "seconds_left": round(max(0.0, run.left_seconds(now_us)), 3),
-        "called_seconds": called_seconds,
-    }
+    amiss, now, here = distrusted(store, there), run.moment(now_us), hosts(store, there)
+    return RunStatus(
+        run_id=known.run_id,
+        state=run.state,
+        trigger=known.trigger,
+        started_at=known.started_at,
+        deadline=known.deadline,
+        duration_seconds=known.duration_seconds,
+        window_seconds=known.window_seconds,
+        counts=known.counts,
+        by_type=_live_types(store, known),
+        by_endpoint={name: _live_calls(entry, standings.get(name, {})) for name, entry in known.by_endpoint.items()},
+        by_budget={name: _live_calls(entry, standings.get(name, {})) for name, entry in known.by_budget.items()},
+        plan=run.plan,
+        forecast=run.forecast,
+        workers=_workers(store, run, now_us, there, amiss, known.workers),
+        failure=known.failure,
+        untaken=known.untaken,
+        redis_away_seconds=known.redis_away_seconds,
+        troubles=known.troubles,
+        to_take=0 if run.state is State.FINISHING else to_take,
+        conductor=there.holder,
+        unfit=in_words(amiss) or None,
+        hosts=tuple(here),
+        conditions=conditions(store, Scene(there, amiss, here, standings), revision=run.revision),
+        as_of=isoformat(now),
+        seconds_left=round(max(0.0, run.left_seconds(now_us)), 3),
+        called_seconds=None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3),
+    )
 
 
-def _workers(store: Store, run: Run, now_us: int, there: Present, amiss: Sequence[Finding]) -> dict[str, Any]:
+def _live_types(store: Store, known: Record) -> dict[str, TypeCounts]:
+    live = dict(known.by_type)
+    for name, counts in store.ledger.count(store.known_types).items():
+        if name in live:
+            live[name] = LiveTypeCounts(
+                **structs.asdict(live[name]),
+                inflight=counts.inflight,
+                released=counts.released,
+                backing_off=counts.backoff,
+                spent=counts.spent,
+            )
+    return live
+
+
+def _live_calls(entry: CallCounts, standing: Mapping[str, Any]) -> CallCounts:
+    """Return the calls of an endpoint or budget with its window now; a read-only user of Redis sees none."""
+    return LiveCallCounts(**structs.asdict(entry), **standing) if standing else entry
+
+
+def _workers(
+    store: Store, run: Run, now_us: int, there: Present, amiss: Sequence[Finding], so_far: RunWorkers
+) -> LiveWorkers:
     alive = there.living(Role.WORKER)
-    lanes = store.processes.lanes([one.id for one in alive])
-    each = [_worker(one, held, run, now_us) for one, held in zip(alive, lanes, strict=True)]
-    return {
-        "now": len(alive),
-        "ready": sum(one.state == WorkerState.READY for one in alive),
-        "wanted": store.processes.wanted(),
-        "other_configuration": sum(one["other_configuration"] for one in each),
-        "lacking": nobody_sends(store, there, revision=run.revision, distrusted=amiss) or None,
-        "each": each,
-    }
+    lanes = store.processes.lanes([worker.id for worker in alive])
+    each = tuple(_worker(worker, busy, run, now_us) for worker, busy in zip(alive, lanes, strict=True))
+    return LiveWorkers(
+        peak=so_far.peak,
+        restarted=so_far.restarted,
+        now=len(alive),
+        ready=sum(worker.state == WorkerState.READY for worker in alive),
+        wanted=store.processes.wanted(),
+        other_configuration=sum(worker.other_configuration for worker in each),
+        lacking=nobody_sends(store, there, revision=run.revision, distrusted=amiss) or None,
+        each=each,
+    )
 
 
-def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> dict[str, Any]:
-    calls = [
-        {
-            "event_id": lane.event_id,
-            "endpoint": lane.endpoint,
-            "seconds": None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
-        }
+def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> WorkerNow:
+    calls = tuple(
+        CallNow(
+            event_id=lane.event_id,
+            endpoint=lane.endpoint,
+            seconds=None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
+        )
         for lane in lanes
-    ]
-    return {**_listed(worker, len(lanes), run.revision), "calls": calls}
+    )
+    return WorkerNow(**_listed(worker, len(lanes), run.revision), calls=calls)
 
 
 def worker_list(store: Store) -> list[dict[str, Any]]:
@@ -236,7 +283,7 @@ def none_finished(store: Store) -> str:
     return "No run has finished yet. Start one with `rlm start --wait`."
 
 
-def record(store: Store, run_id: str | None) -> dict[str, Any]:
+def record(store: Store, run_id: str | None) -> Record:
     """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
     if run_id is None:
         newest = store.runs.history(_TRIED)

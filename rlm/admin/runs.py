@@ -13,6 +13,7 @@ from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.documents import plain
 from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
@@ -61,7 +62,7 @@ def _records(store: Store, before: str) -> Iterator[dict[str, Any]]:
     """Yield the records, newest first, a page at a time. The ids sort by time."""
     ids = [one for one in store.runs.history(store.runs.count()) if not before or one < before]
     for start in range(0, len(ids), _PAGE):
-        yield from store.runs.records(ids[start : start + _PAGE])
+        yield from map(plain, store.runs.records(ids[start : start + _PAGE]))
 
 
 def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def cancelled(store: Store, run: Run) -> dict[str, Any]:
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
-    return record or status(store, run.id)
+    return plain(record or status(store, run.id))
 
 
 #: The most points of a course: enough for a picture, whatever the number of events.

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from rlm.admin import words
 from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.unwell import endpoints_unwell, remedy, shut, since_words, unwell
 from rlm.core import tally
+from rlm.core.documents import CallTrouble
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
 from rlm.core.window import RECOVERING
@@ -199,7 +202,11 @@ def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
     parts = counted(plan["workers"], "worker"), done_after(plan["forecast_seconds"]), _left(plan["expected_leftover"])
     told = {"planned": ", ".join(parts)}
     if "finished_at" in found:
-        actual = f"done {span(plan['actual_seconds'])} after it" if "actual_seconds" in plan else "no call completed"
+        actual = (
+            f"done {span(plan['actual_seconds'])} after it"
+            if plan["actual_seconds"] is not None
+            else "no call completed"
+        )
         left = _left(found["counts"]["leftover"])
         told["in fact"] = f"{counted(team['peak'], 'worker')}, {actual}, {left}; {team['restarted']} replaced"
     return told
@@ -211,7 +218,8 @@ def _left(number: int) -> str:
 
 def used(record: Mapping[str, Any]) -> str:
     """Return the utilisation of a run and the age of its answers; '' if they are not known."""
-    if (one := record.get("used")) is None:
+    one = record["used"]
+    if not one["calls_per_minute"]:
         return ""
     ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
     return (
@@ -223,7 +231,7 @@ def used(record: Mapping[str, Any]) -> str:
 def troubles(record: Mapping[str, Any]) -> list[str]:
     """Return why a finished run left events over, how long Redis was away, its failed calls and dead letters."""
     told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    told += [away] if (away := tally.away_in_words(record)) else []
+    told += [away] if (away := tally.away_in_words(record["redis_away_seconds"])) else []
     told += call_troubles(record)
     failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
     if dead := failed + invalid:
@@ -238,34 +246,32 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return the troubles of an open or finished run: each as a short text and a list of its parts."""
     why = () if words.is_open(found) else found.get("why", ())
     told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
-    told += [(away, [])] if (away := tally.away_in_words(found)) else []
+    told += [(away, [])] if (away := tally.away_in_words(found["redis_away_seconds"])) else []
     if number := _failed(found):
         told.append((number, [safe_line(one) for one in tally.each_in_words(_called(found), addresses=False)]))
-    return [*told, *((one, []) for one in [*_unreached(found), *_too_high(found)])]
+    return [*told, *((one, []) for one in _unreached(found))]
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many calls failed or were throttled and why, unreachable endpoints, and limits that are too high."""
+    """Return how many calls failed or were throttled and why, and unreachable endpoints."""
     why = tally.in_words(_called(found))
     failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
-    return [*failed, *_unreached(found), *_too_high(found)]
+    return [*failed, *_unreached(found)]
 
 
-def _called(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the troubles of calls that were made; records of older versions have none."""
-    return [one for one in found.get("troubles", ()) if one["calls"]]
+def _called(found: Mapping[str, Any]) -> list[CallTrouble]:
+    """Return the troubles of calls that were made."""
+    return [trouble for trouble in _troubles(found) if trouble.calls]
+
+
+def _troubles(found: Mapping[str, Any]) -> list[CallTrouble]:
+    return msgspec.convert(found["troubles"], list[CallTrouble])
 
 
 def _unreached(found: Mapping[str, Any]) -> list[str]:
     """Return the endpoints that no host could call, and their errors."""
-    entries = [one for one in found.get("troubles", ()) if not one["calls"]]
+    entries = [trouble for trouble in _troubles(found) if not trouble.calls]
     return [safe_line(one) for one in tally.each_in_words(entries)]
-
-
-def _too_high(found: Mapping[str, Any]) -> list[str]:
-    """Return the limits that exceed what the endpoint takes, and how to correct them."""
-    told = (f"{one['sentence']}; {one['remedy']} sets it" for one in found.get("limits_too_high", ()))
-    return [safe_line(f"a limit is too high: {one}") for one in told]
 
 
 def _failed(found: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from rlm.plan.allocation import Sacrifice, sacrifice
 from rlm.plan.outlook import Outlook, look_ahead
 from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
-from rlm.settings.document import OPTION
+from rlm.settings.layers import OPTION
 from rlm.settings.toml import dotted, toml_value
 
 _NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")

@@ -18,6 +18,7 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
 from rlm.cli.starting import check_uninterrupted
 from rlm.core.clock import system_clock
+from rlm.core.documents import plain
 from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
@@ -107,7 +108,7 @@ def conduct_here(
             record = store.runs.record(conductor.run_id)
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
-    return record
+    return plain(record)
 
 
 @contextmanager

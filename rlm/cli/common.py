@@ -14,7 +14,7 @@ import click
 from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error, show_words
 from rlm.core import errors
-from rlm.core.text import safe_words
+from rlm.core.text import did_you_mean, safe_words
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -135,7 +135,7 @@ def confirm(question: str, done: str = "removed") -> None:
 
 
 def new_server(settings: Settings) -> str:
-    """Return a warning if a command without a configuration is about to create an embedded server, else ''.
+    """Return a warning if a process without a configuration is about to create an embedded server, else ''.
 
     An existing folder needs no warning: its creator was warned, and processes started by a command find it there.
     """
@@ -186,8 +186,6 @@ def show_site(store: Store) -> None:
 
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
     """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
-    from rlm.settings.faults import did_you_mean
-
     settings = store.settings
     for kind, names, known in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
         for name in sorted(set(names) - set(known)):
@@ -209,16 +207,18 @@ def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
 
 
 def store_of(config: Path | None) -> AbstractContextManager[Store]:
-    """Load the settings and open their store; start the embedded server if it is configured."""
+    """Load the settings and open their store; an embedded server must run."""
     return opened(settings_of(config))
 
 
 def opened(settings: Settings) -> AbstractContextManager[Store]:
     """Open the store of `settings` and check that it answers."""
     from rlm.ledger import open_store
+    from rlm.ledger.server import server_there
 
-    tell_new_server(settings)
-    return _answering(open_store(settings), settings)
+    if words := unread_url(settings):
+        say(words)
+    return _answering(open_store(settings, server_there(settings)), settings)
 
 
 def opened_front(settings: Settings, server: Server) -> AbstractContextManager[StoreFront]:

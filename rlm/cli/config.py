@@ -16,13 +16,11 @@ from rlm.cli.options import yes_option
 from rlm.cli.printing import print_json, room, say, show, show_words, styled, table, wants_json, width_of
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import replace_file
-from rlm.core.text import counted, safe_line
+from rlm.core.text import counted, did_you_mean, safe_line
 
 if TYPE_CHECKING:
     from rlm.settings import Settings, Shown
 
-#: The files that `rlm init` writes; `python -m tests.init_files` makes them from the descriptions of the settings.
-_FIRST_FILES = Path(__file__).parents[1] / "settings" / "init"
 _ENV_EXAMPLE = ".env.example"
 _NEXT = """\
 
@@ -58,7 +56,9 @@ def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_ru
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. An existing
     file is never overwritten without --force. Prints what to type next.
     """
-    files = {name: (_FIRST_FILES / name).read_text(encoding="utf-8") for name in ("rlm.toml", "Procfile", _ENV_EXAMPLE)}
+    from rlm.settings.template import first_files
+
+    files = first_files()
     there = [name for name in files if (directory / name).exists()]
     kept = [] if force else there
     written = {name: text for name, text in files.items() if name not in kept}
@@ -155,8 +155,6 @@ def _fitted(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _chosen(shown: Sequence[Shown], keys: Sequence[str]) -> list[Shown]:
-    from rlm.settings.faults import did_you_mean
-
     for key in keys:
         if not any(_is_of(one.key, key) for one in shown):
             near = did_you_mean(key, [one.key for one in shown])
@@ -182,19 +180,14 @@ def _row(one: Shown, settings: Settings) -> list[str]:
 def check(config: Path | None) -> None:
     """Check whether the configuration can be used; print everything that is wrong with it. Starts and contacts nothing.
 
-    Exits with 2 if anything is wrong. A value that is allowed but probably not intended is a warning.
+    Exits with 2 if anything is wrong.
     """
-    from rlm.settings.rules import warnings_of
-
     try:
         settings = settings_of(config)
     except ConfigurationError as error:
-        print_json({"ok": False, "file": None, "faults": str(error).splitlines(), "warnings": []})
+        print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
         raise
-    warnings = warnings_of(settings)
-    print_json({"ok": True, "file": settings.source and str(settings.source), "faults": [], "warnings": warnings})
-    for one in warnings:
-        say(f"Warning: {safe_line(one)}.")
+    print_json({"ok": True, "file": settings.source and str(settings.source), "faults": []})
     named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
     facts = ", ".join(counted(len(found), noun) for noun, found in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import ExitCode, command, settings_of, store_of, tell_new_server, waiting_for_redis
+from rlm.cli.common import ExitCode, command, settings_of, store_of, unread_url, waiting_for_redis
 from rlm.cli.options import Duration, volatile_option
-from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
-from rlm.core.errors import ConfigurationError
+from rlm.cli.printing import print_json, say, show, show_verdict, show_words, styled, table
 from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
@@ -44,12 +42,9 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     """
     from rlm.admin.doctor import examine
 
-    try:
-        settings = settings_of(config)
-    except ConfigurationError as error:
-        _print(_without(error, config, allow_volatile=allow_volatile), verbose=verbose)
-        raise
-    tell_new_server(settings)
+    settings = settings_of(config)
+    if words := unread_url(settings):
+        say(words)
     opening = waiting_for_redis(settings)
     found = _print(examine(settings, allow_volatile=allow_volatile, opening=opening), verbose=verbose)
     failed = [one["name"] for one in found if one["verdict"] == "fail"]
@@ -57,19 +52,6 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
         raise SystemExit(int(ExitCode.REDIS))
     if failed or (strict and not all(one["ok"] for one in found)):
         raise SystemExit(int(ExitCode.FAILED))
-
-
-def _without(error: ConfigurationError, config: Path | None, *, allow_volatile: bool) -> Iterable[Finding]:
-    """Examine what does not need a valid configuration; `error` describes its faults."""
-    from rlm.admin.doctor import examine_without
-    from rlm.settings import load_sound
-    from rlm.settings.sources import choose_file
-
-    try:
-        file = choose_file(config, os.environ)
-    except ConfigurationError:  # there is no such file
-        file = None
-    return examine_without(error, file, load_sound(config), allow_volatile=allow_volatile)
 
 
 def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]]:

@@ -106,7 +106,7 @@ def _fault(error: Exception) -> str:
 
 def _masked(words: str) -> str:
     """Mask secrets. Without a loaded configuration there are none, and importing the mask would cost time."""
-    if "://" not in words and "rlm.settings.secrets" not in sys.modules:
+    if "rlm.settings.secrets" not in sys.modules:
         return words
     from rlm.settings.secrets import known
 

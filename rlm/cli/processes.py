@@ -67,7 +67,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 def import_supervisor(settings: Settings) -> None:
     """Import the modules of a supervisor and its workers."""
     needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
-    needed += ["rlm.ledger.embedded.answers", "encodings.idna"]  # otherwise each worker loads them when it connects
+    needed.append("encodings.idna")  # otherwise each worker loads it when it connects
     if settings.sentry_dsn is not None:  # otherwise each worker would load the library
         needed.append("rlm.telemetry.sentry")
     for module in needed:
@@ -175,8 +175,8 @@ def list_workers(config: Path | None) -> None:
         table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
     if places:
         show()
-        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard", "labels"]
-        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["labels", "version", "heard"])
+        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard"]
+        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["version", "heard"])
     for one in places:
         if one["why"]:
             show_words(f"{one['host']}: {one['why']}.")
@@ -194,7 +194,6 @@ def _host_row(entry: dict[str, Any]) -> list[object]:
         entry["scheduler"],
         versions or None,
         None if heard is None else f"{heard:.1f} s ago",
-        ", ".join(f"{name}={value}" for name, value in entry["labels"].items()) or None,
     ]
 
 
@@ -204,11 +203,11 @@ def _host_row(entry: dict[str, Any]) -> list[object]:
     "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
     prints_data=False,
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8088, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
+@click.option("--host", help="The address to listen on; web.listen without this option.")
+@click.option("--port", type=WholeNumber(0, 65535), help="The port, 0 for a free one; web.listen without this option.")
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
-def web(*, config: Path | None, host: str, port: int, wait: bool) -> None:
+def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
@@ -221,10 +220,13 @@ def web(*, config: Path | None, host: str, port: int, wait: bool) -> None:
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
+    from rlm.settings.addresses import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 
     settings = settings_of(config).web
+    address = split_listen(settings.listen)
+    host, port = host or address[0], address[1] if port is None else port
     token = read_token(settings.token, os.environ)
     try:
         bound: socket.socket | None = bind(host, port, has_token=bool(token))

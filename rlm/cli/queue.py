@@ -70,7 +70,7 @@ def monitor(config: Path | None, interval: float | None) -> None:
     with store_of(config) as store:
         seen = Monitor(store)
         output = output_of(lambda found, _height: queue_picture(found), queue_line)
-        watch(store, seen.look, output, interval or MONITOR_SECONDS)
+        watch(seen.look, output, interval or MONITOR_SECONDS)
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 

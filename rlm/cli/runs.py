@@ -30,6 +30,7 @@ from rlm.cli.options import (
     volatile_option,
 )
 from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
+from rlm.core.documents import plain
 from rlm.core.run import RUN_ID_START, State
 from rlm.core.text import counted, span
 
@@ -63,16 +64,12 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
             stop = stack.enter_context(stop_signals())
             settings = settings_of(config)
             tell_new_server(settings)  # before it is created
-            from rlm.ledger.server import server_of
-
-            server = server_of(settings)
-            stack.callback(server.leave)
-            is_new = server.begin()  # an embedded server starts during the other imports
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
+            from rlm.ledger.server import server_of, server_there
 
-            spare = None
-            if wait and (is_new or not is_anybody_there(settings)):
+            server, spare = server_of(settings) if wait else server_there(settings), None
+            if wait and not is_anybody_there(settings):
                 from rlm.cli.by_hand import spare_supervisor
 
                 spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
@@ -135,7 +132,7 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
         if follow:
             follow_status(store, run_id, interval or FOLLOW_SECONDS)
             return
-        found = beside(store, report.status(store, run_id, measured=wants_json() or not is_terminal()))
+        found = beside(store, plain(report.status(store, run_id, measured=wants_json() or not is_terminal())))
     show_run(found)
 
 
@@ -150,7 +147,7 @@ def result(config: Path | None, run_id: str | None) -> None:
     from rlm.cli.status import show_run
 
     with store_of(config) as store:
-        found = report.record(store, report.find_run(store, run_id))
+        found = plain(report.record(store, report.find_run(store, run_id)))
     show_run(found)
 
 

@@ -14,6 +14,7 @@ from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
+from rlm.core.documents import plain
 from rlm.core.errors import RLMError
 from rlm.ledger.front import StoreFront
 from rlm.ledger.processes import Role
@@ -61,14 +62,14 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
     output = Drawn(sys.stderr, picture_of, transient=True) if drawn else Lines(say, line_of, changes)
     with output:
         while True:
-            record = look_once(store, lambda: store.runs.record(run_id) or {}, output)
+            record = look_once(lambda: plain(ended) if (ended := store.runs.record(run_id)) else {}, output)
             if record:
                 return record
             if stop.graceful:
                 raise CommandError(detached(run_id), ExitCode.INTERRUPTED)
             if record is not None and system_clock.monotonic() - shown_at >= pause:
                 shown_at = system_clock.monotonic()
-                found = look_once(store, lambda: report.status(store, run_id, measured=False), output)
+                found = look_once(lambda: plain(report.status(store, run_id, measured=False)), output)
                 if found is not None and is_open(found):
                     output.show(found)
             system_clock.sleep(POLL_SECONDS)
@@ -90,4 +91,4 @@ def await_close(store: Store, run: Run, stop: StopSignals) -> dict[str, Any]:
             finally:
                 conductor.resign()
         system_clock.sleep(POLL_SECONDS)
-    return record
+    return plain(record)

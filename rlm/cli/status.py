@@ -8,11 +8,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from rlm.admin import report
 from rlm.admin.attendance import lacking
@@ -23,6 +24,7 @@ from rlm.admin.words import forecast, halted, is_open, is_planned, left_of, to_t
 from rlm.admin.words import workers as workers_now
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table, wants_json
+from rlm.core.documents import Record, plain
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
@@ -59,8 +61,8 @@ def show_run(found: dict[str, Any]) -> None:
 def tell(record: dict[str, Any], *, waited: bool = False) -> None:
     """Print a record; raise SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
-    if waited and every_call_failed(record):
-        say_error(f"every call of run {record['run_id']} failed: {in_words(record.get('troubles', ()))}")
+    if waited and every_call_failed(read := msgspec.convert(record, Record)):
+        say_error(f"every call of run {record['run_id']} failed: {in_words(read.troubles)}")
     elif record["state"] == State.FAILED:
         say_error(f"run {record['run_id']} failed: {record['failure']}")
     else:
@@ -151,17 +153,17 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
 
     def look() -> dict[str, Any]:
         nonlocal open_run
-        found = report.status(store, run_id, measured=wants_json())
+        found = plain(report.status(store, run_id, measured=wants_json()))
         now = None if found["state"] == report.IDLE else found["run_id"]
         if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
-            output.show(ended)  # lines and documents show every run's end, even between two looks
+            output.show(plain(ended))  # lines and documents show every run's end, even between two looks
         open_run = now if is_open(found) else None
         return beside(store, found)
 
     def is_last(found: Mapping[str, Any]) -> bool:
         return run_id is not None and not is_open(found)
 
-    if watch(store, look, output, interval, is_last) is None:
+    if watch(look, output, interval, is_last) is None:
         say(detached(open_run))
 
 
@@ -177,7 +179,6 @@ class Detached(BaseException):
 
 
 def watch(
-    store: Store,
     look: Callable[[], dict[str, Any]],
     output: Output,
     interval: float,
@@ -189,7 +190,7 @@ def watch(
     try:
         with detachable(), keyboard() as typed, output:
             while True:
-                document = look_once(store, look, output)
+                document = look_once(look, output)
                 if document is not None:
                     output.show(document)
                 if document is not None and is_last(document):
@@ -200,14 +201,12 @@ def watch(
         return None
 
 
-def look_once(store: Store, look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
+def look_once(look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
     """Return the result of `look`; if Redis does not answer, show that and return None."""
     try:
         return look()
     except StoreError as error:
         output.trouble(str(error))
-        with suppress(StoreError):  # shown in the next round, if it persists
-            store.revive()
         return None
 
 

@@ -106,6 +106,10 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     budget: Budget | None = None
 
+    def __repr__(self) -> str:
+        """Return it without URL and headers, which may hold secrets."""
+        return f"Endpoint({self.name!r})"
+
     @property
     def window_id(self) -> str:
         """The name of its window in Redis. It depends only on the URL, so used slots survive a changed name."""

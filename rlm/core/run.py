@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from rlm.core.clock import isoformat
+from rlm.core.documents import Record, RunCounts, RunForecast, RunPlan, RunWorkers, TypeCounts
 
 
 class State(StrEnum):
@@ -93,8 +94,8 @@ class Run(msgspec.Struct, frozen=True):
     deadline_us: int
     window_seconds: float
     revision: str
-    plan: Mapping[str, Any] | None = None
-    forecast: Mapping[str, Any] | None = None
+    plan: RunPlan | None = None
+    forecast: RunForecast | None = None
     first_release_at: float | None = None
     cancelled: bool = False
     failure: str = ""
@@ -134,57 +135,53 @@ def make_record(
     run: Run,
     tally: Mapping[str, int],
     types: Sequence[str],
-    called: Mapping[str, Any],
     *,
     finished_at: float,
     restarted: int,
-) -> dict[str, Any]:
-    """Return the record of a run from its counts, `what:name` -> number. `types` are the configured types.
+) -> Record:
+    """Return the record of a run from its counts, `what:name` -> number, without its calls.
 
-    In every record, by type and in total, `taken + carried_over = completed + failed + leftover`. `called` holds the
-    parts about endpoints and budgets: `by_endpoint` and, if there are budgets, `by_budget`.
+    `types` are the configured types. In every record, by type and in total, `taken + carried_over = completed + failed
+    + leftover`.
     """
     counted = (key.partition(":") for key, number in tally.items() if number)
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
     by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
-    counts = {
-        key: tally.get(key, 0) if key in _OF_NO_TYPE else sum(one[key] for one in by_type.values()) for key in _COUNTS
-    }
-    return {
-        "run_id": run.id,
-        "state": _final_state(run, counts),
-        "trigger": run.trigger,
-        "started_at": isoformat(run.started_at),
-        "finished_at": isoformat(finished_at),
-        "deadline": isoformat(run.deadline),
-        "duration_seconds": round(finished_at - run.started_at, 3),
-        "window_seconds": run.window_seconds,
-        "counts": counts,
-        "by_type": by_type,
-        **called,
-        "plan": dict(run.plan) if run.plan else dict(_NO_PLAN),
-        "workers": {"peak": run.workers_peak, "restarted": restarted},
-        **({"failure": run.failure} if run.failure else {}),
-        **({"untaken": run.untaken} if run.untaken else {}),
-        **({"redis_away_seconds": round(run.away_seconds, 1)} if run.away_seconds >= WORTH_TELLING_SECONDS else {}),
-    }
+    counts = RunCounts(
+        **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
+        invalid=tally.get("invalid", 0),
+        duplicates=tally.get("duplicates", 0),
+    )
+    return Record(
+        run_id=run.id,
+        state=_final_state(run, counts),
+        trigger=run.trigger,
+        started_at=isoformat(run.started_at),
+        finished_at=isoformat(finished_at),
+        deadline=isoformat(run.deadline),
+        duration_seconds=round(finished_at - run.started_at, 3),
+        window_seconds=run.window_seconds,
+        counts=counts,
+        by_type=by_type,
+        by_endpoint={},
+        plan=run.plan or RunPlan(),
+        workers=RunWorkers(peak=run.workers_peak, restarted=restarted),
+        failure=run.failure,
+        untaken=run.untaken,
+        redis_away_seconds=round(run.away_seconds, 1) if run.away_seconds >= WORTH_TELLING_SECONDS else 0.0,
+    )
 
 
-_COUNTS = ("taken", "carried_over", "invalid", "duplicates", "completed", "failed", "leftover")
-_OF_NO_TYPE = frozenset({"invalid", "duplicates"})
-_NO_PLAN = {"workers": 0, "threads": 0, "forecast_seconds": 0.0, "lower_bound_seconds": 0.0, "expected_leftover": 0}
-
-
-def _type_counts(tally: Mapping[str, int], name: str) -> dict[str, int]:
+def _type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
     taken, carried = tally.get(f"taken:{name}", 0), tally.get(f"carried:{name}", 0)
     completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
     left = taken + carried - completed - failed
-    return {"taken": taken, "carried_over": carried, "completed": completed, "failed": failed, "leftover": left}
+    return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
 
 
-def _final_state(run: Run, counts: Mapping[str, int]) -> State:
+def _final_state(run: Run, counts: RunCounts) -> State:
     if run.failure:
         return State.FAILED
     if run.cancelled:
         return State.CANCELLED
-    return State.PARTIAL if counts["leftover"] else State.COMPLETED
+    return State.PARTIAL if counts.leftover else State.COMPLETED

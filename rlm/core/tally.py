@@ -15,17 +15,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from rlm.core.documents import CallTrouble, Record
 from rlm.core.endpoint import Endpoint, EventType, target_of
 from rlm.core.text import named, span
 
 if TYPE_CHECKING:
     from rlm.core.expected import Completed
-
-    Entry = Mapping[str, Any]
 
 #: The prefix of the tally fields that count failed calls.
 FIELD: Final = "trouble:"
@@ -69,7 +68,7 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
 
 def troubles_of(
     tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], unreached: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
+) -> tuple[CallTrouble, ...]:
     """Return the entries of a record for failed calls, the most frequent first.
 
     `unreached` maps endpoints that no host reaches to how calls fail there; they get an entry even without a call.
@@ -79,10 +78,10 @@ def troubles_of(
     calls |= {(name, what): number for name, what, number in counted_in(tally)}
     found = sorted(((*of, number) for of, number in calls.items()), key=lambda one: (-one[2], *one[:2]))
     addresses = {name: address_of(one.url) for name, one in endpoints.items()}
-    return [
-        {"endpoint": name, "address": addresses.get(name), "what": what, "calls": number}
+    return tuple(
+        CallTrouble(endpoint=name, address=addresses.get(name), what=what, calls=number)
         for name, what, number in found[:MOST_ENTRIES]
-    ]
+    )
 
 
 def with_trouble(
@@ -105,31 +104,30 @@ def address_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def in_words(troubles: Sequence[Entry]) -> str:
+def in_words(troubles: Sequence[CallTrouble]) -> str:
     """Return the most frequent troubles in words: `3 x connection refused, a and b at 10.0.0.7:80`."""
     words = each_in_words(troubles)
     more = len(words) - MOST_NAMED
     return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
 
 
-def each_in_words(troubles: Sequence[Entry], *, addresses: bool = True) -> list[str]:
+def each_in_words(troubles: Sequence[CallTrouble], *, addresses: bool = True) -> list[str]:
     """Return the troubles in words, the most frequent first; those of the same kind and address are combined."""
-    alike: dict[tuple[str, str | None], list[Entry]] = {}
-    for one in troubles:
-        alike.setdefault((one["what"], one["address"] if addresses else None), []).append(one)
-    groups = sorted(alike.items(), key=lambda group: -sum(one["calls"] for one in group[1]))
+    alike: dict[tuple[str, str | None], list[CallTrouble]] = {}
+    for trouble in troubles:
+        alike.setdefault((trouble.what, trouble.address if addresses else None), []).append(trouble)
+    groups = sorted(alike.items(), key=lambda group: -sum(trouble.calls for trouble in group[1]))
     return [_group(what, address, entries) for (what, address), entries in groups]
 
 
-def _group(what: str, address: str | None, entries: Sequence[Entry]) -> str:
-    calls, names = sum(one["calls"] for one in entries), [one["endpoint"] for one in entries]
+def _group(what: str, address: str | None, entries: Sequence[CallTrouble]) -> str:
+    calls, names = sum(entry.calls for entry in entries), [entry.endpoint for entry in entries]
     where = f"{named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
     return f"{calls:,} x {what}, {where}" if calls else f"no host reaches {where}: {what}"
 
 
-def away_in_words(record: Entry) -> str:
+def away_in_words(seconds: float) -> str:
     """Return in words how long Redis was away in a run; empty if that was too short to record."""
-    seconds = record.get("redis_away_seconds")
     return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
@@ -138,21 +136,21 @@ def is_refusal(what: str) -> bool:
     return what in _REFUSALS
 
 
-def every_call_failed(record: Entry) -> bool:
+def every_call_failed(record: Record) -> bool:
     """Return whether a run made calls and none of them succeeded."""
-    entries = record["by_endpoint"].values()
-    return any(one["calls"] for one in entries) and not any(one["completed"] for one in entries)
+    entries = record.by_endpoint.values()
+    return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
 
 
-def ill(record: Entry) -> list[str]:
+def ill(record: Record) -> list[str]:
     """Return the endpoints that were called in a run without success."""
-    return [name for name, one in record["by_endpoint"].items() if one["calls"] and not one["completed"]]
+    return [name for name, entry in record.by_endpoint.items() if entry.calls and not entry.completed]
 
 
-def refused_by(record: Entry, endpoints: Collection[str]) -> int:
+def refused_by(record: Record, endpoints: Collection[str]) -> int:
     """Return how many events of a run became dead letters because one of `endpoints` refuses every event."""
     return sum(
-        one["calls"] for one in record.get("troubles", ()) if one["endpoint"] in endpoints and is_refusal(one["what"])
+        trouble.calls for trouble in record.troubles if trouble.endpoint in endpoints and is_refusal(trouble.what)
     )
 
 
@@ -201,28 +199,28 @@ def of_calls(calls: Iterable[Completed]) -> Counter[str]:
     return fields
 
 
-def of_run(record: Mapping[str, Any], calls: Iterable[Completed]) -> Counter[str]:
+def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
     """Return what closing a run adds to the totals, besides the run's own counts."""
     fields = of_calls(calls)
-    for name, entry in record["by_type"].items():
-        fields[f"leftover:{name}"] += entry["leftover"]
-    fields[f"runs:{record['state']}"] += 1
-    observe(fields, "run", record["duration_seconds"])
+    for name, entry in record.by_type.items():
+        fields[f"leftover:{name}"] += entry.leftover
+    fields[f"runs:{record.state}"] += 1
+    observe(fields, "run", record.duration_seconds)
     error = forecast_error(record)
     if error is not None:
         observe(fields, "forecast", abs(error))
     return fields
 
 
-def forecast_error(record: Mapping[str, Any]) -> float | None:
+def forecast_error(record: Record) -> float | None:
     """Return how many seconds later than planned a run's last answer came, None if there is nothing to compare.
 
     Both times count from the first call. A cancelled or failed run did not reach its planned end.
     """
-    plan = record["plan"]
-    if record["state"] not in _FORESEEN or not plan.get("forecast_seconds") or "actual_seconds" not in plan:
+    plan = record.plan
+    if record.state not in _FORESEEN or not plan.forecast_seconds or plan.actual_seconds is None:
         return None
-    return float(plan["actual_seconds"]) - float(plan["forecast_seconds"])
+    return plan.actual_seconds - plan.forecast_seconds
 
 
 def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from unicodedata import category, east_asian_width
 
@@ -29,6 +29,8 @@ LONGEST_LINE = 2000
 #: JSON keys that hold sentences. They are cut at the length of a line, because the end may matter most.
 _SENTENCES = frozenset({"binds", "sentence", "failure"})
 _CUT = "..."
+#: Longer names get no suggestion.
+_LONGEST_GUESS = 200
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 #: Tenths are shown below this many seconds, days from this many.
@@ -79,7 +81,7 @@ def harmless(document: Any, longest: int = LONGEST_TEXT) -> Any:
             cut(safe_line(name), LONGEST_TEXT): harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
             for name, value in document.items()
         }
-    if isinstance(document, list):
+    if isinstance(document, list | tuple):
         return [harmless(value) for value in document]
     return cut(safe_line(document), longest) if isinstance(document, str) else document
 
@@ -123,6 +125,17 @@ def cut(text: str, width: int) -> str:
             break
         kept += 1
     return f"{text[:kept]}{_CUT}"
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return a suffix with the known name closest to `name`, ignoring case; empty if none is close."""
+    if len(name) > _LONGEST_GUESS:
+        return ""
+    import difflib  # noqa: PLC0415  # needed only after a typing error
+
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=cutoff)
+    return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
 def ordinal(number: int) -> str:

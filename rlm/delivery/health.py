@@ -9,10 +9,9 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.window import FAILING
-from rlm.delivery.outcome import BAD_HEADER, TOO_MANY_REQUESTS, Answered, Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Rejected, Throttled, Unreachable
 from rlm.ledger import Store
-from rlm.ledger.breaker import ALARMING, FIRST_REST_SECONDS, TooHigh
-from rlm.ledger.claims import Admitted
+from rlm.ledger.breaker import FIRST_REST_SECONDS
 from rlm.ledger.ways import Failure, Trouble
 
 #: How often each worker notes that an endpoint answers this host although no event is completed, seconds.
@@ -67,7 +66,7 @@ class HealthKeeper:
             self._note_answer(endpoint, suspect=answered.slot.suspect, completed=isinstance(outcome, Delivered))
         match outcome:
             case Throttled():
-                self._rest(endpoint, outcome, answered.slot, others=others)
+                self._rest(endpoint, outcome, others=others)
             case Unreachable() if not answered.cut:
                 return self.fail(endpoint, outcome)
             case Rejected(of_endpoint=True):
@@ -121,28 +120,16 @@ class HealthKeeper:
             told = f"Host {self._host} reaches {endpoint.name} again{', and is in service again' if over else ''}"
             log.info("%s", told, extra={"action": "open_way", "host": self._host, "endpoint": endpoint.name})
 
-    def _rest(self, endpoint: Endpoint, throttled: Throttled, slot: Admitted, *, others: bool) -> None:
-        """Rest an endpoint as it asked. If its limit is too high, log that once over all workers."""
-        asked = throttled.retry_after
-        seconds = endpoint.limit.longest_seconds if asked is None else asked
-        if throttled.status != TOO_MANY_REQUESTS:
-            self._breaker.rest(endpoint, seconds)
-        elif (refusals := self._breaker.refuse(endpoint, seconds, slot)) is not None and refusals.calls == ALARMING:
-            found, counts = TooHigh(endpoint, refusals), {"refused_call": refusals.nth}
-            extra = alarm(Alarm.LIMIT_TOO_HIGH, "rest_endpoint", counts=counts, endpoint=endpoint.name)
-            log.warning("A limit is too high: %s; %s sets it", found.sentence, found.remedy, extra=extra)
-        self._tell_rest(endpoint, seconds, asked=asked is not None, others=others)
-
-    def _tell_rest(self, endpoint: Endpoint, seconds: float, *, asked: bool, others: bool) -> None:
-        """Log a rest of `seconds` once for all calls that were under way when it began."""
-        now = system_clock.monotonic()
+    def _rest(self, endpoint: Endpoint, throttled: Throttled, *, others: bool) -> None:
+        """Rest an endpoint as it asked, or for longer if it keeps refusing; log a rest once for all calls under way."""
+        asked = endpoint.limit.longest_seconds if throttled.retry_after is None else throttled.retry_after
+        seconds, now = self._breaker.rest(endpoint, asked), system_clock.monotonic()
         if now < self._rests_until.get(endpoint.name, now):
             return
         self._rests_until[endpoint.name] = now + seconds
-        told = "asked for a rest of" if asked else "throttled and asked for no time; it rests"
         then = "the others take its share" if others else "its events wait until it is over"
         extra = {"action": "rest_endpoint", "endpoint": endpoint.name}
-        log.info("%s %s %.1f s; %s", endpoint.name, told, seconds, then, extra=extra)
+        log.info("%s refuses calls and rests %.1f s; %s", endpoint.name, seconds, then, extra=extra)
 
     def _fail_endpoint(self, endpoint: Endpoint, outcome: Unreachable | Rejected) -> None:
         """Count a failure of an endpoint. If that makes it rest, log it, which happens once over all workers."""

@@ -26,7 +26,7 @@ from rlm.delivery.outcome import (
     kind_of_error,
     parse_date,
 )
-from rlm.settings.secrets import SHORTEST_SENT, Secrets, known, secrets_of_call
+from rlm.settings.secrets import known
 
 #: For how long no connection is kept to an endpoint that spoke unasked, seconds. Late data that arrives during the next
 #: call would be taken for its answer.
@@ -107,7 +107,7 @@ class Dispatcher:
             return Unreachable(told, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
-            told = f"the request could not be sent completely: {self._redacted(endpoint, str(error))}"
+            told = f"the request could not be sent completely: {known().mask(str(error))}"
             return Unreachable(told, None, kind_of_error(error), silent=self._is_silence(error))
         except RLMError:
             connection.close()
@@ -123,14 +123,14 @@ class Dispatcher:
         except (OSError, BrokenAnswerError) as error:
             connection.close()
             detail, kind = _no_answer(error, sent_at, deadline)
-            return Unreachable(self._redacted(endpoint, detail), None, kind, silent=self._is_silence(error))
+            return Unreachable(known().mask(detail), None, kind, silent=self._is_silence(error))
         self._opener.in_doubt = False
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self._put(endpoint, connection)  # it is checked before its next call
         else:
             self._drop(endpoint, connection)
-        excerpt = "" if answer.status < _REFUSING else self._excerpt(endpoint, answer)
+        excerpt = "" if answer.status < _REFUSING else self._excerpt(answer)
         # By the endpoint's clock, like its `Retry-After`.
         now = parse_date(answer.date) if answer.retry_after else None
         return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
@@ -205,16 +205,13 @@ class Dispatcher:
             extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
             log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
 
-    def _excerpt(self, endpoint: Endpoint, answer: Answer) -> str:
+    @staticmethod
+    def _excerpt(answer: Answer) -> str:
         """Return the beginning of an answer's body, without secrets and safe to show."""
         if answer.encoded:
             return ""
-        text = self._redacted(endpoint, answer.body.decode("latin-1"), torn=not answer.whole)
+        text = known().mask(answer.body.decode("latin-1"), torn=not answer.whole)
         return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
-
-    def _redacted(self, endpoint: Endpoint, text: str, *, torn: bool = False) -> str:
-        own = Secrets(secrets_of_call(endpoint, self._resolve_headers(endpoint)), SHORTEST_SENT).hide(text, torn=torn)
-        return known().hide(own)  # it may contain another endpoint's secret if both belong to one provider
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:

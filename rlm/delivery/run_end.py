@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
+
+from msgspec.structs import replace
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
+from rlm.core.documents import Record
 from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
@@ -21,7 +23,7 @@ from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
 from rlm.delivery.run_record import final_record, look_over
 from rlm.ledger import Store
-from rlm.ledger.breaker import ALARMING, raised_alarm
+from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending
 from rlm.ledger.runs import write_waits
 from rlm.plan.cause import alarmed, verdict
@@ -48,7 +50,7 @@ log = logging.getLogger(__name__)
 
 def close_run(
     store: Store, run_id: str, *, overdue: bool = False, keep: Callable[[], object] = lambda: None
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Close the run if it is finishing; return its record, or None if it is not open or not finishing.
 
     `overdue`: its conductor has not closed it in time, and the caller takes care of what follows. `keep` is called
@@ -64,7 +66,7 @@ def close_run(
         return _close(store, run_id, overdue=overdue, keep=keep)
 
 
-def _close(store: Store, run_id: str, *, overdue: bool, keep: Callable[[], object]) -> dict[str, Any] | None:
+def _close(store: Store, run_id: str, *, overdue: bool, keep: Callable[[], object]) -> Record | None:
     while True:
         run, now_us = store.runs.current_at()
         if run is None or run.id != run_id or run.state is not State.FINISHING:
@@ -80,8 +82,8 @@ def _close(store: Store, run_id: str, *, overdue: bool, keep: Callable[[], objec
         keep()
         found = read_ending(store, run)
         keep()
-        record = final_record(store, run, found) | ({"overdue": True} if overdue else {})
-        kept = record["plan"]["workers"] if record["counts"]["leftover"] else 0  # the next run needs them again
+        record = replace(final_record(store, run, found), overdue=overdue)
+        kept = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
         types_with_alarm = _types_with_alarm(store, run, found)
         crash_point("close.counted")
         closed = store.runs.close(
@@ -101,7 +103,7 @@ def _close(store: Store, run_id: str, *, overdue: bool, keep: Callable[[], objec
             return None
 
 
-def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] | None:
+def close_overdue(store: Store, run: Run, failure: str = "") -> Record | None:
     """Close a run past its deadline in place of its conductor; return its record, None if another closed it.
 
     The conductor is deposed, unless it has moved the run to finishing; then everything for the record is known.
@@ -120,42 +122,40 @@ def close_overdue(store: Store, run: Run, failure: str = "") -> dict[str, Any] |
 
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
-    """Return the types with an endpoint that has raised an alarm, for its failures or its limit."""
-    refusing = {one.endpoint.name for one in found.too_high if one.refusals.calls >= ALARMING}
-    names = raised_alarm(found.health, run.started_at) | refusing
+    """Return the types with an endpoint that has raised an alarm for its failures."""
+    names = raised_alarm(found.health, run.started_at)
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 
-def _is_as_before(run: Run, record: Mapping[str, Any]) -> bool:
+def _is_as_before(run: Run, record: Record) -> bool:
     """Return whether a run that opened late could do nothing; the previous run already reported its leftovers."""
-    calls = sum(one["calls"] for one in record["by_endpoint"].values())
-    return bool(run.late) and not calls and not record["counts"]["taken"]
+    calls = sum(entry.calls for entry in record.by_endpoint.values())
+    return bool(run.late) and not calls and not record.counts.taken
 
 
-def _log_end(record: Mapping[str, Any], types_with_alarm: Collection[str], *, again: bool = False) -> None:
+def _log_end(record: Record, types_with_alarm: Collection[str], *, again: bool = False) -> None:
     """Log how a run ended, as an alarm if events were left over and no other alarm covers it.
 
     `again`: all leftovers were already leftovers of the previous run.
     """
-    level, extra = logging.INFO, {"action": "close_run", "run_id": record["run_id"]}
-    counts = {key: record["counts"][key] for key in ("taken", "carried_over", "completed", "failed", "leftover")}
-    if record["state"] == State.FAILED:
-        level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record["run_id"])
-    elif record["state"] == State.PARTIAL and not again and not alarmed(record.get("why", ()), types_with_alarm):
-        level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record["run_id"])
+    level, extra = logging.INFO, {"action": "close_run", "run_id": record.run_id}
+    counts = {key: getattr(record.counts, key) for key in ("taken", "carried_over", "completed", "failed", "leftover")}
+    if record.state == State.FAILED:
+        level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record.run_id)
+    elif record.state == State.PARTIAL and not again and not alarmed(record.why, types_with_alarm):
+        level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record.run_id)
     elif every_call_failed(record):
         level = logging.WARNING
-    log.log(level, "Run %s closed: %s", record["run_id"], _sentence(record), extra=extra)
+    log.log(level, "Run %s closed: %s", record.run_id, _sentence(record), extra=extra)
 
 
-def _sentence(record: Mapping[str, Any]) -> str:
-    counts = record["counts"]
-    why = f" ({record['failure']})" if record.get("failure") else ""
-    parts = [f"{record['state']}{why} after {span(record['duration_seconds'])}"]
-    parts += [
-        f"{counts[key]} {key}" for key in ("completed", "failed", "leftover") if counts[key] or key == "completed"
-    ]
-    sentences = [away_in_words(record), verdict(record.get("why", ())), in_words(record.get("troubles", ()))]
+def _sentence(record: Record) -> str:
+    counts = record.counts
+    why = f" ({record.failure})" if record.failure else ""
+    numbers = {"completed": counts.completed, "failed": counts.failed, "leftover": counts.leftover}
+    parts = [f"{record.state}{why} after {span(record.duration_seconds)}"]
+    parts += [f"{number} {name}" for name, number in numbers.items() if number or name == "completed"]
+    sentences = [away_in_words(record.redis_away_seconds), verdict(record.why), in_words(record.troubles)]
     return ". ".join([", ".join(parts), *filter(None, sentences)])
 
 
@@ -167,7 +167,7 @@ class OverdueWatch:
         store: Store,
         patience_seconds: float = PATIENCE_SECONDS,
         *,
-        on_closed: Callable[[Run, Mapping[str, Any]], object] = lambda _run, _record: None,
+        on_closed: Callable[[Run, Record], object] = lambda _run, _record: None,
         wake: Callable[[], object] = lambda: None,
     ) -> None:
         """Report a run that was closed here to `on_closed`; call `wake` if the looking thread must look soon."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import timestamp
+from rlm.core.documents import CallCounts, Record, Used
 from rlm.core.endpoint import Budget, Limit, Limited, all_limited
 from rlm.core.errors import StoreError
 from rlm.core.expected import quantile
@@ -20,13 +22,13 @@ from rlm.core.tally import actual_seconds, refused_by, troubles_of, with_trouble
 from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
-from rlm.ledger.breaker import forget_what_is_over, raised_alarm
+from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import failing
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess_of
-from rlm.plan.cause import MOST_NAMED, Ended, causes
+from rlm.plan.cause import MOST_NAMED, Ended, causes, reasons
 from rlm.plan.waits import Waits
 
 #: Fewer dead letters in a run raise no alarm, even if they are a large share of it.
@@ -35,7 +37,7 @@ LEAST_LETTERS = 5
 log = logging.getLogger(__name__)
 
 
-def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> dict[str, Any]:
+def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True) -> Record:
     """Return the record that an open run would leave if it were closed at `now_us`.
 
     Without `measured`, peaks and durations are 0; reading them takes longer the longer the run lasts.
@@ -43,39 +45,35 @@ def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True)
     return _record(store, run, read_ending(store, run, measured=measured), now_us)
 
 
-def final_record(store: Store, run: Run, found: Ending) -> dict[str, Any]:
+def final_record(store: Store, run: Run, found: Ending) -> Record:
     """Return the record of a run that is being closed, including what is known only at its end."""
     record = _record(store, run, found, found.now_us)
     first_us = None if run.first_release_at is None else run.current_us(run.first_release_at)
     if (actual := actual_seconds(found.calls, first_us)) is not None:
-        record["plan"]["actual_seconds"] = actual
-        record["used"] = _used(store, record, found, actual + _failing_on_seconds(record, found))
-    if why := causes(_ended(store, run, record, found)):
-        record["why"] = why
-    return record
+        used = _used(store, record, found, actual + _failing_on_seconds(record, found))
+        record = replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
+    ended = _ended(store, run, record, found)
+    return replace(record, why=causes(ended), leftover_by_reason=reasons(ended))
 
 
-def _record(store: Store, run: Run, found: Ending, now_us: int) -> dict[str, Any]:
+def _record(store: Store, run: Run, found: Ending, now_us: int) -> Record:
     record = make_record(
         run,
         found.tally,
         [event_type.name for event_type in store.settings.event_types],
-        _called(found),
         finished_at=run.moment(now_us),
         restarted=found.restarts - run.restarts_before if run.plan else 0,
     )
-    waiting = [kind for kind in store.settings.event_types if record["by_type"][kind.name]["leftover"]]
+    waiting = [kind for kind in store.settings.event_types if record.by_type[kind.name].leftover]
     wanted = {one.name for kind in waiting for one in kind.endpoints}
     unreached = {name: what for name, what in found.unreached.items() if name in wanted}
-    if troubles := troubles_of(found.tally, found.endpoints, unreached):
-        record["troubles"] = troubles
-    if too_high := [one.as_json() for one in found.too_high if one.refusals.at >= run.started_at]:
-        record["limits_too_high"] = too_high
-    return record
+    by_endpoint, by_budget = _called(found)
+    troubles = troubles_of(found.tally, found.endpoints, unreached)
+    return replace(record, by_endpoint=by_endpoint, by_budget=by_budget, troubles=troubles)
 
 
-def _called(found: Ending) -> dict[str, dict[str, Any]]:
-    """Return the record's parts about endpoints and, if any, about budgets, which have the sums of their endpoints."""
+def _called(found: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts]]:
+    """Return the record's parts about endpoints, and about budgets, which have the sums of their endpoints."""
     durations: dict[str, list[float]] = {}
     for call in found.calls:
         durations.setdefault(call.endpoint, []).append(call.milliseconds)
@@ -83,15 +81,15 @@ def _called(found: Ending) -> dict[str, dict[str, Any]]:
     sharing: dict[Budget, list[str]] = {}
     for name, endpoint in found.endpoints.items():
         milliseconds = sorted(durations.get(name, []))
-        figures = {"p50_ms": quantile(milliseconds, 0.50), "p95_ms": quantile(milliseconds, 0.95)}
-        by_endpoint[name] = _calls(found, endpoint, [name]) | figures
+        counts = _calls(found, endpoint, [name])
+        p50_ms, p95_ms = quantile(milliseconds, 0.50), quantile(milliseconds, 0.95)
+        by_endpoint[name] = replace(counts, p50_ms=p50_ms, p95_ms=p95_ms)
         if endpoint.budget:
             sharing.setdefault(endpoint.budget, []).append(name)
-    by_budget = {budget.name: _calls(found, budget, names) for budget, names in sharing.items()}
-    return {"by_endpoint": by_endpoint, **({"by_budget": by_budget} if by_budget else {})}
+    return by_endpoint, {budget.name: _calls(found, budget, names) for budget, names in sharing.items()}
 
 
-def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, Any]:
+def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> CallCounts:
     """Return the calls of `names` in a run by answer, and the most in a period of the first rule.
 
     `limit_before` is the limit that the run began with, if it was another.
@@ -99,42 +97,42 @@ def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> dict[str, A
     period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
     before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
-    return {
-        "calls": sum(answers.values()),
+    return CallCounts(
+        calls=sum(answers.values()),
         **answers,
-        "peak_in_window": most_in_any(found.sent.get(limited.name, ()), period_us),
-        "limit": limited.limit.text,
-        **({"limit_before": before} if before else {}),
-    }
+        peak_in_window=most_in_any(found.sent.get(limited.name, ()), period_us),
+        limit=limited.limit.text,
+        limit_before=before or "",
+    )
 
 
-def _failing_on_seconds(record: Mapping[str, Any], found: Ending) -> float:
+def _failing_on_seconds(record: Record, found: Ending) -> float:
     """Return for how many seconds after its last completed call a run sent calls without a good answer."""
-    failing_at = [name for name, one in record["by_endpoint"].items() if one["errors"] + one["throttled"]]
+    failing_at = [name for name, entry in record.by_endpoint.items() if entry.errors + entry.throttled]
     sent = [moment for name in failing_at for moment in found.sent.get(name, ())]
     return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
 
 
-def _used(store: Store, record: Mapping[str, Any], found: Ending, seconds: float) -> dict[str, Any]:
+def _used(store: Store, record: Record, found: Ending, seconds: float) -> Used:
     """Return the share of lanes and slots that a run used in the `seconds` in which it made calls.
 
     The slots are those of the endpoints of the types that had events.
     """
-    with_events = [name for name, entry in record["by_type"].items() if entry["taken"] + entry["carried_over"]]
+    with_events = [name for name, entry in record.by_type.items() if entry.taken + entry.carried_over]
     names = {end.name for kind in store.settings.event_types if kind.name in with_events for end in kind.endpoints}
     guard_seconds = store.settings.run.guard_seconds
-    made = {name: entry["calls"] for name, entry in record["by_endpoint"].items()}
-    lanes = record["workers"]["peak"] * record["plan"]["threads"]
+    made = {name: entry.calls for name, entry in record.by_endpoint.items()}
+    lanes = record.workers.peak * record.plan.threads
     ages = sorted(call.age_ms / 1000 for call in found.calls)
     busy = sum(call.milliseconds for call in found.calls) / 1000
     slots = sum(_slots(found.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
-    return {
-        "calls_per_minute": round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
-        "lanes": round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
-        "slots": round(min(1.0, sum(made.get(name, 0) for name in names) / slots), 3) if slots else 0.0,
-        "answered_p50_seconds": round(quantile(ages, 0.50), 3),
-        "answered_p95_seconds": round(quantile(ages, 0.95), 3),
-    }
+    return Used(
+        calls_per_minute=round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
+        lanes=round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
+        slots=round(min(1.0, sum(made.get(name, 0) for name in names) / slots), 3) if slots else 0.0,
+        answered_p50_seconds=round(quantile(ages, 0.50), 3),
+        answered_p95_seconds=round(quantile(ages, 0.95), 3),
+    )
 
 
 def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
@@ -142,7 +140,7 @@ def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
     return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
 
 
-def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> Ended:
+def _ended(store: Store, run: Run, record: Record, found: Ending) -> Ended:
     limited = all_limited(found.endpoints.values())
     limits = {one.name: one.limit.text for one in limited}
     by_hand = {name: f"{name} {told}" for name, told in limits_by_hand(store, limited).items()}
@@ -150,7 +148,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
         limits.setdefault(kind.name, limits[kind.endpoints[0].name])
         told = [by_hand[one.name] for one in kind.endpoints if one.name in by_hand]
         by_hand[kind.name] = "; ".join(told[:MOST_NAMED])
-    leftover = {name: entry["leftover"] for name, entry in record["by_type"].items()}
+    leftover = {name: entry.leftover for name, entry in record.by_type.items()}
     failed = Counter[str]()
     for (name, _), number in failing(found.tally).items():
         failed[name] += number
@@ -169,7 +167,7 @@ def _ended(store: Store, run: Run, record: Mapping[str, Any], found: Ending) -> 
     )
 
 
-def look_over(store: Store, record: Mapping[str, Any]) -> None:
+def look_over(store: Store, record: Record) -> None:
     """Raise an alarm for each broken promise of a run, and record that this is done.
 
     If Redis fails there is no alarm, but `rlm doctor` checks too, and so does the next conductor.
@@ -178,58 +176,57 @@ def look_over(store: Store, record: Mapping[str, Any]) -> None:
         _look_at_limits(store, record)
         _look_at_books(store, record)
         _look_at_letters(store, record)
-        forget_what_is_over(store)
         store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
-        store.leases.note_end(record["run_id"])
+        store.leases.note_end(record.run_id)
     except StoreError as error:
-        extra = {"action": "inspect", "run_id": record["run_id"]}
-        log.info("Run %s is not checked, because Redis failed: %s", record["run_id"], error, extra=extra)
+        extra = {"action": "inspect", "run_id": record.run_id}
+        log.info("Run %s is not checked, because Redis failed: %s", record.run_id, error, extra=extra)
 
 
-def _look_at_limits(store: Store, record: Mapping[str, Any]) -> None:
+def _look_at_limits(store: Store, record: Record) -> None:
     over = {name: calls for name, calls in excess_of(store, record).items() if calls}
     if over:
         worst = max(over, key=over.__getitem__)
         counts = {"exceeded": len(over), "too_many": over[worst]}
         told = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
-        extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=record["run_id"], endpoint=worst)
+        extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=record.run_id, endpoint=worst)
         log.error(told, ", ".join(over), over[worst], extra=extra)
 
 
-def _look_at_books(store: Store, record: Mapping[str, Any]) -> None:
+def _look_at_books(store: Store, record: Record) -> None:
     found = books(store)
     if faults := [*found.faults, *_faults_of(record), *miscounted(store, found, record)]:
-        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record["run_id"])
-        log.error("The books do not balance after run %s: %s", record["run_id"], "; ".join(faults), extra=extra)
+        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record.run_id)
+        log.error("The books do not balance after run %s: %s", record.run_id, "; ".join(faults), extra=extra)
 
 
-def _look_at_letters(store: Store, record: Mapping[str, Any]) -> None:
+def _look_at_letters(store: Store, record: Record) -> None:
     """After a run that added dead letters, compare their number with the configured bounds."""
-    most, counts = store.settings.queue.failed_alarm, record["counts"]
-    added = counts["failed"] + counts["invalid"]
+    most, counts = store.settings.alarm.failed, record.counts
+    added = counts.failed + counts.invalid
     if not added:
         return
     letters = store.letters.count()
     if (most and letters > most) or _are_many(store, record, added):
         told = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
-        numbers = {"letters": letters, "failed": counts["failed"], "invalid": counts["invalid"]}
-        extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=numbers, run_id=record["run_id"])
-        log.warning(told, letters, added, record["run_id"], counts["completed"], extra=extra)
+        numbers = {"letters": letters, "failed": counts.failed, "invalid": counts.invalid}
+        extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=numbers, run_id=record.run_id)
+        log.warning(told, letters, added, record.run_id, counts.completed, extra=extra)
 
 
-def _are_many(store: Store, record: Mapping[str, Any], added: int) -> bool:
+def _are_many(store: Store, record: Record, added: int) -> bool:
     """Return whether too large a share of what a run settled became dead letters that no other alarm covers."""
-    share = store.settings.queue.failed_alarm_share
-    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record["started_at"]))
+    share = store.settings.alarm.failed_share
+    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record.started_at))
     untold = added - refused_by(record, alarmed)
-    return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record["counts"]["completed"])
+    return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record.counts.completed)
 
 
-def _faults_of(record: Mapping[str, Any]) -> list[str]:
+def _faults_of(record: Record) -> list[str]:
     """Return a sentence for each type whose counts in a record do not add up."""
     return [
-        f"{name}: {entry['taken']} taken and {entry['carried_over']} carried over, but {entry['completed']} completed, "
-        f"{entry['failed']} failed and {entry['leftover']} left over"
-        for name, entry in record["by_type"].items()
-        if entry["taken"] + entry["carried_over"] != entry["completed"] + entry["failed"] + entry["leftover"]
+        f"{name}: {entry.taken} taken and {entry.carried_over} carried over, but {entry.completed} completed, "
+        f"{entry.failed} failed and {entry.leftover} left over"
+        for name, entry in record.by_type.items()
+        if entry.taken + entry.carried_over != entry.completed + entry.failed + entry.leftover
     ]

@@ -13,7 +13,7 @@ import msgspec
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Limit, all_limited
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, Moment
 
 if TYPE_CHECKING:
@@ -129,11 +129,11 @@ def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, s
     return found
 
 
-def record_of(by: str, limited: Limited, what: What, after: str | None = None, reason: str = "") -> bytes:
+def record_of(by: str, limited: Limited, what: What, after: str | None = None, reason: str = "") -> str:
     """Return a change for a script, which adds the time and the value before."""
     why = {"reason": reason} if reason else {}
     of = {"name": limited.name, "window": limited.window_id}
-    return msgspec.json.encode({"by": by, **of, "what": what, "to": after, **why})
+    return msgspec.json.encode({"by": by, **of, "what": what, "to": after, **why}).decode()
 
 
 class ChangeTeller:
@@ -165,7 +165,7 @@ def _words(change: Change) -> str:
     return f"{words} ({change.reason})" if change.reason else words
 
 
-class Resumed(msgspec.Struct, frozen=True):
+class Resumed(ScriptReply, frozen=True):
     """What a resume ended: a pause, a rest because of the endpoint's answers."""
 
     paused: bool
@@ -180,36 +180,68 @@ class Control(Part):
 
         A limit belongs to the window, so one set by hand survives a renaming of its endpoint in the file.
         """
-        args: list[Argument] = [token, MOST_CHANGES]
-        for one in limited:
-            args += [one.name, one.limit.text, record_of(BY_FILE, one, What.LIMIT, one.limit.text)]
-        keys, healths = self._keys, [self._keys.health(one.window_id) for one in limited]
-        self._run("publish_limits", [keys.lease, keys.limits, keys.limits_filed, keys.changes, *healths], args)
+        self._run(
+            "publish_limits",
+            lease=self._keys.lease,
+            limits=self._keys.limits,
+            filed=self._keys.limits_filed,
+            changes=self._keys.changes,
+            token=token,
+            kept=MOST_CHANGES,
+            limited=[
+                {
+                    "name": one.name,
+                    "limit": one.limit.text,
+                    "record": record_of(BY_FILE, one, What.LIMIT, one.limit.text),
+                    "health": self._keys.health(one.window_id),
+                }
+                for one in limited
+            ],
+        )
 
     def limit(self, limited: Limited, limit: str, by: str, reason: str = "") -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
 
         The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
-        record = record_of(by, limited, What.LIMIT, limit, reason)
-        keys = [self._keys.limits, self._keys.limits_filed, self._keys.changes, self._keys.health(limited.window_id)]
-        return text(self._run("set_limit", keys, [limited.name, limit, limited.limit.text, MOST_CHANGES, record]))
+        before = self._run(
+            "set_limit",
+            limits=self._keys.limits,
+            filed=self._keys.limits_filed,
+            changes=self._keys.changes,
+            health=self._keys.health(limited.window_id),
+            name=limited.name,
+            limit=limit,
+            in_file=limited.limit.text,
+            kept=MOST_CHANGES,
+            record=record_of(by, limited, What.LIMIT, limit, reason),
+        )
+        return text(before)
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> None:
         """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         pause_us = -1 if seconds is None else round(seconds * MICROSECONDS)
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
-        record = record_of(by, limited, What.PAUSE, how_long, reason)
-        self._run("pause_endpoint", self._both(limited), [pause_us, by, MOST_CHANGES, record])
+        self._run(
+            "pause_endpoint",
+            health=self._keys.health(limited.window_id),
+            changes=self._keys.changes,
+            pause_us=pause_us,
+            by=by,
+            kept=MOST_CHANGES,
+            record=record_of(by, limited, What.PAUSE, how_long, reason),
+        )
 
     def resume(self, limited: Limited, by: str, reason: str = "") -> Resumed:
         """End a pause, and a rest because of the endpoint's answers; its next call is then a probe.
 
         A rest because the window cannot be trusted continues; without it a limit could be exceeded.
         """
-        record = record_of(by, limited, What.RESUME, reason=reason)
-        paused, rested = self._run("resume_endpoint", self._both(limited), [MOST_CHANGES, record])
-        return Resumed(bool(paused), bool(rested))
-
-    def _both(self, limited: Limited) -> list[str]:
-        return [self._keys.health(limited.window_id), self._keys.changes]
+        reply = self._run(
+            "resume_endpoint",
+            health=self._keys.health(limited.window_id),
+            changes=self._keys.changes,
+            kept=MOST_CHANGES,
+            record=record_of(by, limited, What.RESUME, reason=reason),
+        )
+        return Resumed.read(reply)

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Argument, Command, Part
+from rlm.ledger.scripts import Command, Part, ScriptReply
 from rlm.ledger.turns import releases_in
 from rlm.ledger.values import MICROSECONDS
 
@@ -26,23 +26,39 @@ _PER_TYPE = 5
 _NOTHING = Heard()
 
 
-class _Called(msgspec.Struct, frozen=True):
-    """A call that did not settle its event. `failing`: a temporary failure of the endpoint; `excused`: of the host."""
+class EventCounts(ScriptReply, frozen=True):
+    """What `count_events` answers; `types` has a `Counts` for each type, as names and values."""
 
-    claim: Claim
-    endpoint: str
-    answer: CallEnd
-    heard: Heard
-    failing: bool = False
-    excused: bool = False
+    released: int
+    types: list[Any]
 
-    @property
-    def args(self) -> list[Argument]:
-        """The arguments of `return_event` about this call."""
-        counted = "throttled" if self.answer is CallEnd.THROTTLED else "excused" if self.excused else "errors"
-        failing = self.claim.type if self.failing else ""
-        entry = self.claim.entry(self.endpoint, self.answer, self.heard)
-        return [counted, self.endpoint, failing, entry, self.heard.kind]
+
+class TypeCounts(ScriptReply, frozen=True):
+    """How many events of a type are in each place. `boarding`: the part of `inflight` that has no slot yet."""
+
+    pending: int
+    inflight: int
+    backoff: int
+    spent: int
+    boarding: int
+
+
+def _called(
+    claim: Claim, endpoint: str, answer: CallEnd, heard: Heard, *, failing: bool = False, excused: bool = False
+) -> dict[str, Any]:
+    """Return a call that did not complete its event, for the scripts; `failing`: a temporary failure of the endpoint.
+
+    It spends an attempt unless it was throttled, or `excused`, because its host was the cause.
+    """
+    throttled = answer is CallEnd.THROTTLED
+    return {
+        "answer": "throttled" if throttled else "errors",
+        "endpoint": endpoint,
+        "failing": failing,
+        "spends": not throttled and not excused,
+        "kind": heard.kind,
+        "entry": claim.entry(endpoint, answer, heard).decode(),
+    }
 
 
 class Ledger(Part):
@@ -50,7 +66,8 @@ class Ledger(Part):
 
     def begin_alone(self, claim: Claim) -> bool:
         """Begin to carry an event alone that its lane has waited with; return False if the claim was lost meanwhile."""
-        return bool(self._run("begin_alone", [self._keys.calls(claim.worker_id)], [claim.event_id, claim.lane.note]))
+        calls = self._keys.calls(claim.worker_id)
+        return bool(self._run("begin_alone", calls=calls, event_id=claim.event_id, lane=claim.lane.note))
 
     @translating
     def held_by(self, lane: LaneId) -> list[Held]:
@@ -71,13 +88,9 @@ class Ledger(Part):
         """Make an event pending again that was not sent; return False if the claim was lost meanwhile."""
         return self._give_back(claim, "pending")
 
-    def postpone(self, claim: Claim, delay_seconds: float) -> bool:
-        """Make an event that was not sent pending again after `delay_seconds`, without an attempt."""
-        return self._give_back(claim, "backoff", delay_seconds=delay_seconds)
-
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event that `endpoint` throttled pending again, without an attempt. False if the claim was lost."""
-        return self._give_back(claim, "pending", _Called(claim, endpoint, CallEnd.THROTTLED, heard))
+        return self._give_back(claim, "pending", _called(claim, endpoint, CallEnd.THROTTLED, heard))
 
     def retry(
         self, claim: Claim, endpoint: str, delay_seconds: float, heard: Heard = _NOTHING, *, cut: bool = False
@@ -86,33 +99,47 @@ class Ledger(Part):
 
         `cut`: the run's deadline cut its call, which is not a failure of the endpoint.
         """
-        called = _Called(claim, endpoint, CallEnd.ERROR, heard, failing=not cut)
+        called = _called(claim, endpoint, CallEnd.ERROR, heard, failing=not cut)
         return self._give_back(claim, "backoff", called, delay_seconds)
 
     def pass_on(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event pending again whose call failed because of its host; no attempt is spent."""
-        return self._give_back(claim, "pending", _Called(claim, endpoint, CallEnd.ERROR, heard, excused=True))
+        return self._give_back(claim, "pending", _called(claim, endpoint, CallEnd.ERROR, heard, excused=True))
 
     def spend(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Leave an event to the next run, because its attempts in this run are spent."""
-        return self._give_back(claim, "spent", _Called(claim, endpoint, CallEnd.ERROR, heard, failing=True))
+        return self._give_back(claim, "spent", _called(claim, endpoint, CallEnd.ERROR, heard, failing=True))
 
-    def _give_back(self, claim: Claim, where: str, called: _Called | None = None, delay_seconds: float = 0.0) -> bool:
+    def _give_back(
+        self, claim: Claim, where: str, called: dict[str, Any] | None = None, delay_seconds: float = 0.0
+    ) -> bool:
         """Give an event back to `where`, with the call that was made for it, if any."""
         target = {"pending": self._keys.pending, "backoff": self._keys.backoff, "spent": self._keys.spent}[where]
-        keys, args = self._settling(claim)
-        args += [claim.run_id, where, round(delay_seconds * MICROSECONDS)]
-        args += called.args if called else ["", "", "", b"", ""]
-        return bool(self._run("return_event", [*keys, target(claim.type)], args))
+        returned = self._run(
+            "return_event",
+            **self._claimed(claim),
+            target=target(claim.type),
+            run_id=claim.run_id,
+            where=where,
+            delay_us=round(delay_seconds * MICROSECONDS),
+            called=called,
+        )
+        return bool(returned)
 
     def fail(self, claim: Claim, reason: Reason, detail: str, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Settle an event as failed: it becomes a dead letter. Return False if the claim was lost meanwhile."""
         facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": endpoint}
         letter = encode_letter(claim.item, reason, detail, failed_at=self._now(), **facts)
-        entry = claim.entry(endpoint, CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR, heard)
-        keys, args = self._settling(claim)
-        args += [claim.type, endpoint, int(reason is Reason.ATTEMPTS_SPENT), self._dedupe_ms, letter, entry, heard.kind]
-        return bool(self._run("fail_event", [*keys, self._keys.failed], args))
+        answer = CallEnd.REJECTED if reason is Reason.REJECTED else CallEnd.ERROR
+        failed = self._run(
+            "fail_event",
+            **self._claimed(claim),
+            failed=self._keys.failed,
+            called=_called(claim, endpoint, answer, heard, failing=reason is Reason.ATTEMPTS_SPENT),
+            dedupe_ms=self._dedupe_ms,
+            letter=letter,
+        )
+        return bool(failed)
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be a type's name."""
@@ -137,14 +164,31 @@ class Ledger(Part):
 
     def count_waiting(self, types: Sequence[str]) -> tuple[dict[str, Counts], int]:
         """Count like `count`, but return the released calls only as one number for all types."""
-        places = [key for name in types for key in (self._keys.pending(name), *self._keys.holders(name))]
-        released, *numbers = self._run("count_events", [self._keys.releases, *places], [])
-        return _counts(numbers, types, {}), int(released)
+        keys = self._keys
+        places = [
+            {
+                "pending": keys.pending(name),
+                "inflight": keys.inflight(name),
+                "backoff": keys.backoff(name),
+                "spent": keys.spent(name),
+            }
+            for name in types
+        ]
+        answer = EventCounts.read(self._run("count_events", releases=keys.releases, places=places))
+        counts = [Counts(**structs.asdict(TypeCounts.read(told))) for told in answer.types]
+        return dict(zip(types, counts, strict=True)), answer.released
 
-    def _settling(self, claim: Claim) -> tuple[list[str], list[Argument]]:
-        """Return the first keys and arguments of a script that settles or gives back a claim."""
-        keys = [self._keys.event(claim.event_id), self._keys.inflight(claim.type), self._keys.calls(claim.worker_id)]
-        return [*keys, self._keys.tally(claim.run_id)], [claim.event_id, claim.worker_id, claim.number]
+    def _claimed(self, claim: Claim) -> dict[str, Any]:
+        """Return what the scripts need that settle or give back a claim."""
+        return {
+            "event": self._keys.event(claim.event_id),
+            "inflight": self._keys.inflight(claim.type),
+            "calls": self._keys.calls(claim.worker_id),
+            "tally": self._keys.tally(claim.run_id),
+            "event_id": claim.event_id,
+            "worker": claim.worker_id,
+            "claims": claim.number,
+        }
 
 
 def _counts(numbers: Sequence[int], types: Sequence[str], released: Mapping[str, int]) -> dict[str, Counts]:

@@ -57,14 +57,27 @@ class Places(Part):
 
         There are `most` places; the supervisor's `own` workers take one each.
         """
+        newcomers = [
+            {
+                "id": one.id,
+                "entry": self._keys.process(Role.WORKER, one.id),
+                "announcement": msgspec.json.encode(one).decode(),
+            }
+            for one in new
+        ]
         for _ in range(TRIES if new else 0):
             known, others = self._others(new[0].supervisor)
-            entries = [self._keys.process(Role.WORKER, one.id) for one in new]
-            keys = [self._keys.processes(Role.WORKER), *others, *entries]
-            named = [part for one in new for part in (one.id, msgspec.json.encode(one))]
-            counts = [known, most - own, len(others), _TTL_MS, *others.values()]
-            if (entered := int(self._run("admit_workers", keys, [*counts, *named]))) >= 0:
-                return entered
+            entered = self._run(
+                "admit_workers",
+                workers=self._keys.processes(Role.WORKER),
+                known=known,
+                places=most - own,
+                ttl_ms=_TTL_MS,
+                others=[{"entry": entry, "least_ms": least_ms} for entry, least_ms in others.items()],
+                newcomers=newcomers,
+            )
+            if entered >= 0:
+                return int(entered)
         return 0
 
     def left(self, supervisor_id: str, most: int) -> int:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, reading, whole
 
 #: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
 
 
-class Standing(NamedTuple):
+class Standing(ScriptReply, frozen=True):
     """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none)."""
 
     token: int
@@ -42,16 +42,16 @@ class Leases(Part):
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
         """Take or renew the lease like `acquire`; return also who holds it."""
-        token, holder = self._run("acquire_lease", [self._keys.lease], [owner, round(ttl_seconds * MICROSECONDS)])
-        return Standing(int(token), text(holder))
+        ttl_us = round(ttl_seconds * MICROSECONDS)
+        return Standing.read(self._run("acquire_lease", lease=self._keys.lease, owner=owner, ttl_us=ttl_us))
 
     def release(self, owner: str) -> bool:
         """Give the lease up; return False if it was no longer the owner's."""
-        return bool(self._run("release_lease", [self._keys.lease], [owner]))
+        return bool(self._run("release_lease", lease=self._keys.lease, owner=owner))
 
     def note_end(self, run_id: str) -> None:
         """Record that everything that follows the end of the last closed run is done; do nothing for an earlier run."""
-        self._run("note_end", [self._keys.lease, self._keys.runs], [run_id])
+        self._run("note_end", lease=self._keys.lease, runs=self._keys.runs, run_id=run_id)
 
     @translating
     def last_end(self) -> str:

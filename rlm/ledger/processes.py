@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # code that requests a run imports this module, but not that 
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
-#: The same for a worker with events in hand, and for a supervisor with workers and other hosts beside it.
+#: The same for a worker with events in hand.
 BRISK_SECONDS = 1.0
 #: A process is silent after this many times its announced interval without a word; others go on without it.
 SILENT_TIMES = 3.0
@@ -56,12 +56,11 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A supervisor's offer: `capacity` workers on its host with these `labels`, of `least` to `most` in total."""
+    """A supervisor's offer: `capacity` workers on its host, of `least` to `most` in total."""
 
     capacity: int
     least: int = 0
     most: int = MOST_LANES
-    labels: dict[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ class Processes(Part):
     def count_restarts(self, worker_ids: Sequence[str]) -> int:
         """Count each worker once that ended unexpectedly and was replaced; return how many are new."""
         marks = [self._keys.restarted(one) for one in worker_ids]
-        return int(self._run("count_restarts", [self._keys.restarts, *marks], [_RESTARTED_MS]))
+        return int(self._run("count_restarts", restarts=self._keys.restarts, keep_ms=_RESTARTED_MS, marks=marks))
 
     @translating
     def restarts(self) -> int:
@@ -235,15 +234,9 @@ class Processes(Part):
         """Return how many workers the conductor wants, over all hosts."""
         return reading(whole, self._ask("GET", self._keys.wanted), self._keys.wanted, 0)
 
-    @translating
-    def demand(self) -> tuple[int, bool]:
-        """Return how many workers are wanted, over all hosts, and whether a run is open."""
-        wanted, run = self._mget([self._keys.wanted, self._keys.current])
-        return reading(whole, wanted, self._keys.wanted, 0), run is not None
-
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._run("want_workers", [self._keys.lease, self._keys.wanted], [token, workers])
+        self._run("want_workers", lease=self._keys.lease, wanted=self._keys.wanted, token=token, workers=workers)
         self.wake("supervisors")
 
     def wake(self, *whom: str) -> None:

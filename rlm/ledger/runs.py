@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from rlm.core.clock import timestamp
+from rlm.core.documents import Record, RunForecast, RunPlan
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, Run, State, Trigger, started_at_of
 from rlm.core.trail import Counts
@@ -18,30 +19,18 @@ from rlm.ledger.scripts import CHUNK, Command, Part
 from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
 
 
-class _Record(msgspec.Struct):
-    """The parts of a record that its readers need."""
-
-    run_id: str
-    state: State
-    started_at: datetime
-    finished_at: datetime
-    deadline: datetime
-    duration_seconds: float
-    counts: dict[str, int]
-    by_type: dict[str, dict[str, int]]
-    by_endpoint: dict[str, dict[str, Any]]
-
-
-def read_record(run_id: str, raw: bytes | None) -> dict[str, Any] | None:
+def read_record(run_id: str, raw: bytes | None) -> Record | None:
     """Return the record of a closed run, None if there is none; what is no record is named in the log and left out."""
     if raw is None:
         return None
     try:
-        msgspec.json.decode(raw, type=_Record)
-        return msgspec.json.decode(raw, type=dict[str, Any])
+        record = msgspec.json.decode(raw, type=Record)
+        for at in (record.started_at, record.finished_at, record.deadline):
+            timestamp(at)
     except (ValueError, RecursionError) as error:
         name_unreadable(f"the record of run {run_id}", raw, error)
         return None
+    return record
 
 
 #: How each field of a run's hash is decoded.
@@ -53,7 +42,9 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("window_seconds", "away_seconds"), duration),
     **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), whole),
     **dict.fromkeys(("revision", "failure", "stopped"), str),
-    **dict.fromkeys(("plan", "forecast", "waits", "spent", "late"), partial(msgspec.json.decode, type=dict[str, Any])),
+    **dict.fromkeys(("waits", "spent", "late"), partial(msgspec.json.decode, type=dict[str, Any])),
+    "plan": msgspec.json.Decoder(RunPlan).decode,
+    "forecast": msgspec.json.Decoder(RunForecast).decode,
 }
 #: How the failure of a run begins whose hash is lost or damaged.
 DAMAGED = "what Redis holds of it is lost or damaged"
@@ -226,7 +217,7 @@ class Runs(Part):
     def close(
         self,
         run_id: str,
-        record: Mapping[str, Any],
+        record: Record,
         types: Sequence[str],
         *,
         wanted: int,
@@ -266,7 +257,7 @@ class Runs(Part):
         key = self._keys.tally(run_id)
         return numbers(self._hgetall(key), key)
 
-    def record(self, run_id: str) -> dict[str, Any] | None:
+    def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""
         return read_record(run_id, self._ask("HGET", self._keys.records, run_id))
 
@@ -274,11 +265,11 @@ class Runs(Part):
         """Return the ids of the last `number` closed runs, newest first."""
         return list(map(text, self._ask("LRANGE", self._keys.runs, 0, number - 1)))
 
-    def recent(self, number: int) -> list[dict[str, Any]]:
+    def recent(self, number: int) -> list[Record]:
         """Return the records of the last `number` closed runs, newest first, without invalid ones."""
         return self.records(self.history(number))
 
-    def records(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+    def records(self, ids: Sequence[str]) -> list[Record]:
         """Return the records of these closed runs in this order, without invalid ones."""
         found = self._ask("HMGET", self._keys.records, *ids) if ids else []
         return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]

@@ -1,13 +1,11 @@
-"""The Redis in use: an embedded server, which runs while it is used, or one that others run.
-
-This module imports no Redis client, so an embedded server can start during that import.
-"""
+"""The Redis in use: an embedded server, which runs while long-running processes use it, or one that others run."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeAlias
 
+from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.embedded import EmbeddedServer, running
 from rlm.ledger.keys import longest_bulk
 from rlm.settings.secrets import EMBEDDED
@@ -21,13 +19,6 @@ class RemoteServer(AbstractContextManager["RemoteServer", None]):
 
     def __init__(self, url: str) -> None:
         self.url = url
-
-    def begin(self) -> bool:
-        """Do nothing, because others run it."""
-        return False
-
-    def leave(self) -> None:
-        """Do nothing."""
 
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
@@ -48,6 +39,18 @@ def server_of(settings: Settings) -> Server:
         return RemoteServer(settings.redis.url)
     longest = longest_bulk(settings.queue.max_item_bytes)
     return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
+
+
+def server_there(settings: Settings) -> RemoteServer:
+    """Return the server of `settings` for a command that uses it and does not keep it running.
+
+    Raises:
+        StoreUnreachableError: it is an embedded one, and does not run.
+    """
+    if (url := running_url(settings)) is None:
+        what = f"the embedded server of {str(settings.data_dir)!r} does not run"
+        raise StoreUnreachableError(what, "`rlm up`, or any of its processes, or `rlm start --wait` starts it")
+    return RemoteServer(url)
 
 
 def running_url(settings: Settings) -> str | None:

@@ -173,9 +173,9 @@ class Store(StoreFront):
         super().close()
 
 
-def open_store(settings: Settings, *, answer_seconds: float = 5.0) -> Store:
-    """Return the store of `settings` as a context manager; the embedded server runs while it is open."""
-    server = server_of(settings)
+def open_store(settings: Settings, server: Server | None = None, *, answer_seconds: float = 5.0) -> Store:
+    """Return the store of `settings` on `server` as a context manager; by default it keeps an embedded one running."""
+    server = server or server_of(settings)
     return Store(settings, server.url, server, answer_seconds=answer_seconds)
 
 

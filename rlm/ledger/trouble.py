@@ -28,8 +28,8 @@ from rlm.core.errors import (
     StoreUnfitError,
     StoreUnreachableError,
 )
-from rlm.ledger.embedded.answers import HANGS_REMEDY
 from rlm.ledger.embedded.files import is_own_socket
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.refusals import CLUSTER_REMEDY, is_cluster, refusal_of
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
         remedy = f"{remedy}, and a host that is in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
     facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
-    what = "the sentinels" if isinstance(error, MasterNotFoundError) else "it"
-    remedy = f"start {what}, or correct {URL_SETTING}"
+    what = "wait for a fail-over, start the sentinels" if isinstance(error, MasterNotFoundError) else "start it"
+    remedy = f"{what}, or correct {URL_SETTING}"
     if (path := facts.get("path")) is not None and is_own_socket(Path(path)):
         then = f"and hangs: {HANGS_REMEDY}" if is_silent else "which RLM starts again by itself"
         remedy = f"it is the embedded server, {then}"

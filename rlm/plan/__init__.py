@@ -98,13 +98,13 @@ class Plan(msgspec.Struct, frozen=True):
             "releases": [asdict(release) for release in self.releases],
             "binds": self.binds,
             "utilisation": asdict(self.utilisation),
-            "course": self.course_as_json(),
+            "course": self.rounded_course(),
             "kept": dict(self.kept),
         }
 
-    def course_as_json(self) -> list[list[float]]:
+    def rounded_course(self) -> tuple[tuple[float, float], ...]:
         """Return the points of the course as pairs: seconds from the first call, and calls answered by then."""
-        return [[round(at, 1), number] for at, number in self.course]
+        return tuple((round(at, 1), number) for at, number in self.course)
 
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:

@@ -6,11 +6,13 @@ attempts or were under way at the deadline, and how the run ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from rlm.core.documents import Cause, Reasons
 from rlm.core.text import counted, listed, named
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 
@@ -38,6 +40,22 @@ _LACKS: Final = {
     NO_SUPERVISOR: ", because no supervisor was heard from",
 }
 
+#: The reason in a record for each obstacle.
+_REASONS: Final = {
+    Obstacle.START: "workers",
+    Obstacle.WORKERS: "workers",
+    Obstacle.SILENT: "workers",
+    Obstacle.CONDUCTOR: "workers",
+    Obstacle.RUN_BEFORE: "workers",
+    Obstacle.LANES: "lanes",
+    Obstacle.LIMIT: "slots",
+    Obstacle.BUDGET: "slots",
+    Obstacle.PAUSED: "paused",
+    Obstacle.RESTING: "resting",
+    Obstacle.UNREACHED: "resting",
+    Obstacle.HELD: "held",
+    Obstacle.REDIS: "redis",
+}
 #: How many `{seconds}` an obstacle lasted. For endpoints only the `{name}` of those that were shut, because others may
 #: have admitted calls in that time.
 _WORDS: Final = {
@@ -77,47 +95,58 @@ class Ended(msgspec.Struct, frozen=True):
     failing: Mapping[str, int] = {}
 
 
-def causes(run: Ended) -> list[dict[str, Any]]:
+def causes(run: Ended) -> tuple[Cause, ...]:
     """Return why events were left over, as in the record, the cause with the most events first; empty if none were.
 
     `cause` is an obstacle or one of the other causes above. The sentence has no full stop.
     """
     left = {name: number for name, number in run.leftover.items() if number}
     if not left:
-        return []
+        return ()
     cancelled = "the run was cancelled" if run.cancelled else ""
     for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
         if why:
-            return [_cause(word, left, why)]
+            return (_cause(word, left, why),)
     spent = {name: min(number, run.spent.get(name, 0)) for name, number in left.items()}
     cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in left.items()}
     waited = {name: number - spent[name] - cut[name] for name, number in left.items()}
     starved = {name: waited.pop(name) for name in left if _is_starved(run, name, waited[name])}
     told = [*_spent(spent), *_starved(run, starved), *_waited(run, waited, cut)]
-    return sorted(told, key=lambda one: -int(one["leftover"]))
+    return tuple(sorted(told, key=lambda cause: -cause.leftover))
 
 
-def verdict(why: Sequence[Mapping[str, Any]]) -> str:
+def reasons(run: Ended) -> Reasons:
+    """Return by reason how many events were left over, whatever ended the run."""
+    numbers: Counter[str] = Counter()
+    for name, number in run.leftover.items():
+        spent = min(number, run.spent.get(name, 0))
+        longest = _longest(run.waits.by_type.get(name, {}))
+        numbers["retries"] += spent
+        numbers[_REASONS[longest.obstacle] if longest else "slots"] += number - spent
+    return Reasons(**numbers)
+
+
+def verdict(why: Sequence[Cause]) -> str:
     """Return the causes of a record as one sentence without a full stop; empty if there are none."""
-    return "; ".join(one["sentence"] for one in why)
+    return "; ".join(cause.sentence for cause in why)
 
 
-def alarmed(why: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> bool:
+def alarmed(why: Sequence[Cause], types: Collection[str] = ()) -> bool:
     """Return whether every cause of a record has raised its own alarm by the end of the run.
 
     `types` are those with an endpoint that has raised one; it covers the events that the endpoint holds back.
     """
     return bool(why) and all(
-        one["cause"] in ALARMED or (one["cause"] in OF_ENDPOINTS and set(types) & set(one["types"])) for one in why
+        each.cause in ALARMED or (each.cause in OF_ENDPOINTS and set(types) & set(each.types)) for each in why
     )
 
 
-def went_wrong(why: Sequence[Mapping[str, Any]]) -> bool:
+def went_wrong(why: Sequence[Cause]) -> bool:
     """Return whether a cause of a record is not a limit, an operator's order or the previous run."""
-    return any(one["cause"] not in {*IN_ORDER, *_AS_ORDERED} for one in why)
+    return any(each.cause not in {*IN_ORDER, *_AS_ORDERED} for each in why)
 
 
-def _spent(spent: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _spent(spent: Mapping[str, int]) -> Iterator[Cause]:
     numbers = {name: number for name, number in spent.items() if number}
     if numbers:
         yield _cause(ATTEMPTS, numbers, f"calls for {_names(list(numbers))} failed as often as they are tried in a run")
@@ -129,14 +158,14 @@ def _is_starved(run: Ended, name: str, waited: int) -> bool:
     return wait is not None and wait.obstacle in IN_ORDER and 0 < waited <= run.failing.get(name, 0)
 
 
-def _starved(run: Ended, starved: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _starved(run: Ended, starved: Mapping[str, int]) -> Iterator[Cause]:
     if starved:
         failed = sum(run.failing[name] for name in starved)
         calls = f"{counted(failed, 'call')} for {_names(list(starved))} failed"
         yield _cause(ATTEMPTS, starved, f"{calls} and used the slots that they waited for")
 
 
-def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> Iterator[Cause]:
     """Yield a cause for each group of types with the same longest wait, and one for types without a wait."""
     alike: dict[Wait | None, dict[str, int]] = {}
     for name, number in waited.items():
@@ -151,10 +180,10 @@ def _waited(run: Ended, waited: Mapping[str, int], cut: Mapping[str, int]) -> It
         yield _cause(wait.obstacle if wait else DEADLINE, numbers, why)
 
 
-def _cause(word: str, leftover: Mapping[str, int], why: str) -> dict[str, Any]:
+def _cause(word: str, leftover: Mapping[str, int], why: str) -> Cause:
     number = sum(leftover.values())
-    told = f"{counted(number, 'event')} left over: {why}"
-    return {"cause": word, "types": list(leftover), "leftover": number, "sentence": told}
+    sentence = f"{counted(number, 'event')} left over: {why}"
+    return Cause(cause=word, types=tuple(leftover), leftover=number, sentence=sentence)
 
 
 def _longest(waits: Mapping[Wait, float]) -> Wait | None:

@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
-from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Process, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -34,21 +33,17 @@ log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Announces a supervisor every `HEARTBEAT_SECONDS`, and keeps its workers in the register.
-
-    If it is `brisk` it announces every `BRISK_SECONDS`: it has workers whose share others would take over.
-    """
+    """Announces a supervisor every `HEARTBEAT_SECONDS`, and keeps its workers in the register."""
 
     def __init__(self, store: Store, entry: Process, worker_ids: Callable[[], Sequence[str]]) -> None:
         self.entry = entry
         self._store = store
         self._worker_ids = worker_ids
-        self.brisk = False
         #: Others may have taken its share: it is not announced yet, its last announcement is too old, or Redis failed.
         self.lapsed = True
-        self._said_at, self._said_every = float("-inf"), 0.0
+        self._said_at = float("-inf")
         self._turned_at = system_clock.monotonic()
-        self._stopped, self._woken = threading.Event(), threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._speak, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -58,7 +53,6 @@ class Presence:
     def stop(self) -> None:
         """Stop the thread, and wait until it has ended."""
         self._stopped.set()
-        self._woken.set()
         self._thread.join()
 
     def turn(self) -> None:
@@ -72,31 +66,20 @@ class Presence:
 
     def say(self) -> None:
         """Announce the supervisor now."""
-        entry, before = replace(self.entry, every=self._every_seconds), replace(self.entry, every=self._said_every)
-        self.lapsed |= system_clock.monotonic() - self._said_at > before.silent_after
-        self._store.processes.announce(Role.SUPERVISOR, entry)
+        self.lapsed |= system_clock.monotonic() - self._said_at > HEARTBEAT_TTL_SECONDS
+        self._store.processes.announce(Role.SUPERVISOR, self.entry)
         self._store.processes.enter(Role.WORKER, self._worker_ids())  # their own heartbeats do not enter them
-        if entry.every < self._said_every:  # the thread waits for the longer interval
-            self._woken.set()
-        self._said_at, self._said_every = system_clock.monotonic(), entry.every
-
-    @property
-    def _every_seconds(self) -> float:
-        return BRISK_SECONDS if self.brisk else HEARTBEAT_SECONDS
+        self._said_at = system_clock.monotonic()
 
     def _keep(self) -> None:
-        """Announce the supervisor if that is due by the last announced interval or by the current one."""
-        if system_clock.monotonic() - self._said_at >= min(self._said_every, self._every_seconds):
+        """Announce the supervisor if that is due."""
+        if system_clock.monotonic() - self._said_at >= HEARTBEAT_SECONDS:
             self.say()
 
     def _speak(self) -> None:
-        pause = self._every_seconds
-        while True:
-            self._woken.wait(pause)
-            self._woken.clear()
-            if self._stopped.is_set():
-                return
-            pause = self._every_seconds
+        pause = HEARTBEAT_SECONDS
+        while not self._stopped.wait(pause):
+            pause = HEARTBEAT_SECONDS
             if system_clock.monotonic() - self._turned_at > LONGEST_TURN_SECONDS:
                 continue
             try:

@@ -28,11 +28,9 @@ from rlm.processes.signals import how_ended
 
 #: A worker whose last announcement is older is silent, seconds. Even idle workers send a heartbeat earlier.
 SILENT_SECONDS = HEARTBEAT_SECONDS + 2.5
-#: Seconds between two looks for silent workers, once one may be silent.
-LOOK_SECONDS = 1.0
-#: A worker found silent by so many looks in a row is frozen. They take longer than a heartbeat interval, so that each
-#: worker can be heard again after Redis lost the register, its clock stepped, or this host was suspended.
-LOOKS = 5
+#: Seconds between two looks for silent workers. A worker found silent by two looks in a row is frozen: between them
+#: each can be heard again after Redis lost the register, its clock stepped, or this host was suspended.
+LOOK_SECONDS = HEARTBEAT_SECONDS + 0.5
 #: Seconds after which a worker that was never ready is judged. On an overloaded host a start takes long, and killing
 #: workers that are still starting makes it worse.
 BOOT_SECONDS = 60.0
@@ -105,7 +103,7 @@ class Child(msgspec.Struct):
     killed: bool = False
     left: bool = False
     ready: bool = False  #: it was ready at least once
-    silent_looks: int = 0  #: how many looks in a row found it silent
+    silent: bool = False  #: the last look found it silent
     frozen: bool = False  #: it was found frozen, and was killed
     cut: bool = False  #: it was killed by an immediate stop: none of its events is to blame
 
@@ -133,8 +131,8 @@ class Child(msgspec.Struct):
 
     def look(self, silent_seconds: float) -> bool:
         """Note for how long it has been silent at a look; return whether it is frozen."""
-        self.silent_looks = self.silent_looks + 1 if silent_seconds > SILENT_SECONDS else 0
-        return self.silent_looks >= LOOKS
+        before, self.silent = self.silent, silent_seconds > SILENT_SECONDS
+        return before and self.silent
 
     def _signal(self, signum: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -184,7 +182,6 @@ class FrozenWatch:
         self._children = children
         self._grace_seconds = grace_seconds
         self._looked_at = float("-inf")
-        self._silent_at = float("-inf")  #: no worker that was ready can be silent before
 
     def look(self) -> None:
         """Kill the workers that do not stop in time; if a look is due, kill the frozen ones too."""
@@ -192,23 +189,22 @@ class FrozenWatch:
         for child in self._children.values():
             if child.stopping and not child.killed and now > child.told_at + self._grace_seconds:
                 child.kill()
-        all_up = all(child.ready for child in self._children.values())
-        if (all_up and now < self._silent_at) or now < self._looked_at + LOOK_SECONDS:
+        if now < self._looked_at + LOOK_SECONDS:
             return
-        if not all_up:
+        if not all(child.ready for child in self._children.values()):
             self._note_ready()
         judged = [one for one in self._children.values() if _is_judged(one, now)]
         heard = self._processes.silences_here(Role.WORKER, [one.worker_id for one in judged])
-        self._looked_at, self._silent_at = now, now + SILENT_SECONDS - max(heard, default=0.0)
+        self._looked_at = now
         for child, silent_seconds in zip(judged, heard, strict=True):
             if child.look(silent_seconds):
                 log.warning("Worker %s is frozen and is ended", child.worker_id, extra={"action": "kill_worker"})
                 child.end_frozen()
 
     def forgive(self) -> None:
-        """Reset the counts of silent looks: while Redis was away nobody could be heard."""
+        """Forget who was silent: while Redis was away nobody could be heard."""
         for child in self._children.values():
-            child.silent_looks = 0
+            child.silent = False
 
     def _note_ready(self) -> None:
         for worker in self._processes.alive(Role.WORKER):

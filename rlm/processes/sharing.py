@@ -2,8 +2,7 @@
 
 A supervisor that signed off is gone at once. One that is missing from the register may live: Redis may have lost the
 register, or its clock was set. It keeps its share until it was silent for too long. Silence is counted by the clock of
-this host, and only while this host listened, so the first supervisor that is back does not take everything. One that
-announces itself more often while it has workers is missed sooner (`silent_after`).
+this host, and only while this host listened, so the first supervisor that is back does not take everything.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
-from rlm.ledger.processes import LEFT, MOST_LANES, Offer, Process, Role
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, MOST_LANES, Offer, Process, Role
 from rlm.ledger.ways import HostWays, cut_off
 from rlm.plan.allocation import shares
 from rlm.settings import Settings
@@ -24,7 +23,7 @@ from rlm.settings import Settings
 def offer_of(settings: Settings) -> Offer:
     """Return what a supervisor with these settings offers."""
     workers = settings.workers
-    return Offer(settings.capacity, workers.min, workers.max, dict(settings.host.labels))
+    return Offer(settings.capacity, workers.min, workers.max)
 
 
 def divide(wanted: int, supervisors: Iterable[Process], ways: Mapping[str, HostWays] | None = None) -> dict[str, int]:
@@ -91,8 +90,6 @@ def room(supervisors: Iterable[Process], cut: Collection[str]) -> int:
 #: After a longer pause between two looks, seconds, silence counts only from the second look on: Redis may have been
 #: away, or this host suspended.
 LISTENING_SECONDS = 2.0
-#: A supervisor whose silence exceeds so many announcement intervals is overdue.
-OVERDUE = 1.5
 
 
 class Peer(msgspec.Struct):
@@ -104,7 +101,7 @@ class Peer(msgspec.Struct):
     @property
     def lives(self) -> bool:
         """Whether it was heard from recently. If not it may still be registered, but must announce itself to live."""
-        return self.silent_seconds <= self.said.silent_after
+        return self.silent_seconds <= HEARTBEAT_TTL_SECONDS
 
 
 class Peers:
@@ -114,7 +111,6 @@ class Peers:
         self._store = store
         self._peers: dict[str, Peer] = {}
         self._looked_at = system_clock.monotonic()
-        self.run_open = False  #: as of the last `share_of`
         self.died: list[str] = []  #: those that were missed at the last look, without having signed off
 
     def look(self) -> dict[str, Process | None]:
@@ -141,11 +137,6 @@ class Peers:
         return [peer.said for peer in self._peers.values() if peer.lives]
 
     @property
-    def overdue(self) -> bool:
-        """Whether a living supervisor should have announced itself by now."""
-        return any(peer.silent_seconds > OVERDUE * peer.said.every > 0 for peer in self._peers.values() if peer.lives)
-
-    @property
     def most(self) -> int:
         """The most workers over all hosts, by the largest limit that a living supervisor announces."""
         return most_of(self.living)
@@ -153,5 +144,4 @@ class Peers:
     def share_of(self, own: Process) -> int:
         """Return how many of the wanted workers are `own`'s, even if the register does not contain it."""
         every = {one.id: one for one in self.living} | {own.id: own}
-        wanted, self.run_open = self._store.processes.demand()
-        return divide(wanted, every.values(), self._store.ways.look())[own.id]
+        return divide(self._store.processes.wanted(), every.values(), self._store.ways.look())[own.id]

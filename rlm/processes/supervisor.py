@@ -30,7 +30,7 @@ FAILING_STARTS = 3
 POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
 #: The same look if there are other supervisors: a silent one's share is taken over.
 PEERS_SECONDS = 1.0
-#: Seconds until the next look if others still occupy this host's places, or a supervisor is overdue.
+#: Seconds until the next look if others still occupy this host's places.
 CROWDED_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,6 @@ class Supervisor:
         self._reap()
         try:
             with self._store.guarded():  # no content of Redis may end the supervisor
-                self._presence.brisk = bool(self._children) and len(self._peers.living) > 1 and self._peers.run_open
                 self._presence.turn()
                 self._remains.free()
                 self._frozen.look()
@@ -116,7 +115,6 @@ class Supervisor:
             child.stop()
         if share > len(running) and self._starts.left_seconds <= 0:
             self._grow(share - len(running))
-        self._crowded = self._crowded or self._peers.overdue
         alone = len(self._peers.living) == 1
         self._scale_at = now + (CROWDED_SECONDS if self._crowded else SCALE_SECONDS if alone else PEERS_SECONDS)
 

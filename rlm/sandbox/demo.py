@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import plain
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
 from rlm.sandbox.judge import DemoVerdict, Evidence, judge_demo
@@ -53,7 +54,7 @@ def play(
 
         def look() -> None:
             if store.runs.is_open(run_id):
-                view.show(report.status(store, run_id, measured=False))
+                view.show(plain(report.status(store, run_id, measured=False)))
 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from rlm.core.clock import system_clock
+from rlm.core.documents import plain
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
 from rlm.ledger.cleaning import remove_keys
@@ -126,7 +127,8 @@ class Stage:
 
         def record() -> dict[str, Any] | None:
             look()
-            return self.store.runs.record(run_id)
+            record = self.store.runs.record(run_id)
+            return plain(record) if record else None
 
         patience = self.settings.run.window_seconds + CLOSE_SECONDS
         return self._wait_for(record, patience, f"run {run_id} did not end", pause)

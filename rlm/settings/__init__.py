@@ -17,11 +17,11 @@ from msgspec import structs
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import one_line
-from rlm.settings import secrets
-from rlm.settings.document import Document, Layers, layered, leaves
-from rlm.settings.faults import Fault, faults_of, listed, show
-from rlm.settings.kinds import Flaw, as_tables
-from rlm.settings.rules import rule_faults
+from rlm.settings import rules, secrets
+from rlm.settings.addresses import check_endpoint_url
+from rlm.settings.layers import Layers, layered, leaves, masked
+from rlm.settings.model import Document
+from rlm.settings.section import Problem, as_tables, read_table
 from rlm.settings.sources import choose_file, current_directory, put_environment, put_options, read_file
 from rlm.settings.toml import dotted
 from rlm.settings.values import check_dsn
@@ -39,8 +39,6 @@ _DATA_VARIABLE = "RLM_DATA_DIR"
 _DATA_FOLDER = ".rlm"
 _REVISION_DIGITS = 12
 _LISTS = ("events", "processing", "failed")
-#: Headers whose values are not secret; they say what the client accepts.
-_HARMLESS_HEADERS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control"})
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -69,6 +67,7 @@ class Settings:
     host: model.HostSettings
     retry: model.RetrySettings
     archive: model.ArchiveSettings
+    alarm: model.AlarmSettings
     web: model.WebSettings
     types: Mapping[str, model.TypeSettings]
     event_types: tuple[EventType, ...] = field(repr=False)
@@ -110,68 +109,30 @@ def load_settings(
         ConfigurationError: there are faults; the message has one line per fault, with origin, key, value and the
             allowed values.
     """
-    layers = _read(path, environ)
-    faults = [*put_environment(layers, environ), *put_options(layers, overrides)]
-    document, wrong = _validated(layers, environ)
-    dsn = environ.get(_DSN_VARIABLE) or None
-    faults += [*wrong, *_dsn_faults(dsn), *_logging_faults(environ)]
-    if document is None or faults:
-        raise ConfigurationError(listed(faults, layers))
-    return _remembered(_settings_of(document, layers, environ), environ)
-
-
-def load_sound(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings | None:
-    """Return the settings without the faulty sections, for reading Redis only.
-
-    None if the file cannot be read, if `redis` is faulty, or if the remaining sections contradict each other.
-    """
-    try:
-        layers = _read(path, environ)
-    except ConfigurationError:
-        return None
-    faults = [*put_environment(layers, environ), *_validated(layers, environ)[1]]
-    bad = {str(fault.place[0]) for fault in faults if fault.place}
-    if "redis" in bad:
-        return None
-    bad |= {"types", "budgets"} if bad & {"types", "budgets"} else set()  # endpoints of types name budgets
-    sound = layered({name: table for name, table in layers.tables.items() if name not in bad}, layers.source)
-    document, wrong = _validated(sound, environ)
-    unreported = {**environ, _DSN_VARIABLE: ""}
-    return None if document is None or wrong else _remembered(_settings_of(document, sound, unreported), environ)
-
-
-def _read(path: Path | None, environ: Mapping[str, str]) -> Layers:
     source = choose_file(path, environ)
-    return read_file(source) if source else layered({})
-
-
-def _validated(layers: Layers, environ: Mapping[str, str]) -> tuple[Document | None, list[Fault]]:
-    """Return the document (None if a value is wrong by itself) and all faults, including those between settings."""
-    flaws: list[Flaw] = []
-    document = Document.read(layers.tables, (), flaws)
-    wrong = list(faults_of(flaws, layers))
-    sound = replace(layers, faulty=frozenset(fault.place for fault in wrong))
-    return document, [*wrong, *rule_faults(sound, environ)]
-
-
-def _dsn_faults(dsn: str | None) -> Iterator[Fault]:
-    if dsn is None:
-        return
-    try:
-        check_dsn(dsn)
-    except ValueError as error:
-        yield Fault((), "environment", f"{_DSN_VARIABLE} = {show((_DSN_VARIABLE,), dsn)}", str(error))
-
-
-def _logging_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
-    for variable, (allowed, problem) in _LOGGING.items():
-        if (value := environ.get(variable, "")) and value.upper() not in allowed:
-            yield Fault((), "environment", f'{variable} = "{one_line(value, 40)}"', problem)
-
-
-def _remembered(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    layers = read_file(source) if source else layered({})
+    put_environment(layers, environ)
+    put_options(layers, overrides)
+    layers.faults.extend(_environment_faults(environ))
+    wrong: list[Problem] = []
+    document = read_table(Document, layers.tables, (), wrong)
+    layers.refuse(wrong)
+    layers.refuse(list(rules.problems(layers, environ)))
+    if layers.faults:
+        raise ConfigurationError(layers.listed())
+    settings = _settings_of(document, layers, environ)
     secrets.remember(secrets_of(settings, environ))
     return settings
+
+
+def _environment_faults(environ: Mapping[str, str]) -> Iterator[str]:
+    try:
+        check_dsn(environ.get(_DSN_VARIABLE) or "https://key@host/1")
+    except ValueError as error:
+        yield f"environment {_DSN_VARIABLE}: {error}"
+    for variable, (allowed, problem) in _LOGGING.items():
+        if (value := environ.get(variable, "")) and value.upper() not in allowed:
+            yield f'environment {variable} = "{one_line(value, 40)}": {problem}'
 
 
 def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
@@ -179,8 +140,8 @@ def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str])
     home = layers.source.parent if layers.source else current_directory()
     sentry_dsn = environ.get(_DSN_VARIABLE) or None
     tables = as_tables(document)
-    budgets = {name: Budget(name, Limit.parse(one.rate_limit)) for name, one in document.budgets.items()}
-    event_types = _event_types(document, budgets)
+    budgets = {name: Budget(name, Limit.parse(budget.rate_limit)) for name, budget in document.budgets.items()}
+    event_types = _event_types(document, budgets, environ)
     return Settings(
         **{**structs.asdict(document), "budgets": budgets},  # the sections and the types unchanged
         event_types=event_types,
@@ -194,35 +155,26 @@ def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str])
     )
 
 
-def _event_types(document: Document, budgets: Mapping[str, Budget]) -> tuple[EventType, ...]:
-    types = (
-        EventType(
-            name,
-            described.priority,
-            described.processing_seconds,
-            tuple(_endpoint(endpoint, described, document.retry, budgets) for endpoint in described.endpoints),
-            described.share,
-            Limit.parse(described.rate_limit) if described.rate_limit else None,
+def _event_types(
+    document: Document, budgets: Mapping[str, Budget], environ: Mapping[str, str]
+) -> tuple[EventType, ...]:
+    types = []
+    for name, described in document.types.items():
+        limit = described.rate_limit
+        endpoints = tuple(
+            Endpoint(
+                name=endpoint.name,
+                url=check_endpoint_url(secrets.resolve_url(endpoint.url, environ)),
+                limit=Limit.parse(endpoint.rate_limit or str(limit)),  # the rules require one of the two
+                timeout_seconds=endpoint.timeout_seconds or document.retry.timeout_seconds,
+                headers=endpoint.headers,
+                budget=budgets[endpoint.budget] if endpoint.budget else None,
+            )
+            for endpoint in described.endpoints
         )
-        for name, described in document.types.items()
-    )
+        own = Limit.parse(limit) if limit else None
+        types.append(EventType(name, described.priority, described.processing_seconds, endpoints, described.share, own))
     return tuple(sorted(types, key=lambda event_type: -event_type.priority))
-
-
-def _endpoint(
-    endpoint: model.EndpointSettings,
-    event_type: model.TypeSettings,
-    retry: model.RetrySettings,
-    budgets: Mapping[str, Budget],
-) -> Endpoint:
-    return Endpoint(
-        name=endpoint.name,
-        url=endpoint.url,
-        limit=Limit.parse(endpoint.rate_limit or str(event_type.rate_limit)),  # the rules require one of the two
-        timeout_seconds=endpoint.timeout_seconds or retry.timeout_seconds,
-        headers=endpoint.headers,
-        budget=budgets[endpoint.budget] if endpoint.budget else None,
-    )
 
 
 def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
@@ -256,7 +208,7 @@ def _facts(event_type: EventType) -> list[Any]:
 
 def _shown(tables: Mapping[str, Any], layers: Layers, dsn: str | None) -> Iterator[Shown]:
     for place, value in leaves(tables):
-        yield Shown(dotted(place), secrets.mask_value(place, value), layers.where(place))
+        yield Shown(dotted(place), masked(place, value), layers.where(place))
     yield Shown("sentry_dsn", secrets.MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
 
 
@@ -272,17 +224,15 @@ def settings_under(settings: Settings, prefix: str) -> Settings:
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secrets:
     """Return the secrets in URLs, headers, the web token and Sentry's DSN, including those in the environment."""
-    names = (*settings.types, *settings.endpoints, *settings.budgets)
-    return secrets.Secrets(_secret_values(settings, environ), names=names)
+    return secrets.Secrets(_secret_values(settings, environ))
 
 
 def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     yield from secrets.url_secrets(settings.redis.url)
     yield from secrets.url_secrets(settings.sentry_dsn or "")
     yield secrets.from_environment(settings.web.token, environ)
-    for endpoint in (one for event_type in settings.event_types for one in event_type.endpoints):
-        yield from secrets.url_secrets(endpoint.url)
-        for name, value in endpoint.headers.items():
-            harmless = name.lower() in _HARMLESS_HEADERS or secrets.is_plain(value)
-            if value.startswith(secrets.FROM_ENVIRONMENT) or secrets.is_secret(name) or not harmless:
-                yield from secrets.parts_of(secrets.from_environment(value, environ))
+    for endpoint in (endpoint for described in settings.types.values() for endpoint in described.endpoints):
+        yield from (environ.get(name, "") for name in secrets.VARIABLE.findall(endpoint.url))
+        for value in endpoint.headers.values():
+            if value.startswith(secrets.FROM_ENVIRONMENT):
+                yield from secrets.header_secrets(secrets.from_environment(value, environ))

@@ -29,6 +29,7 @@ _PORTS = {"http": 80, "https": 443}
 _HIGHEST_PORT = 65535
 _LONGEST_URL = 8000
 _DATABASE = re.compile(r"[0-9]{1,6}")
+_PORT = re.compile(r"[0-9]{1,5}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 
@@ -128,14 +129,33 @@ def check_endpoint_url(url: str) -> str:
     return parts._replace(netloc=netloc, path=parts.path or "/").geturl()
 
 
-def check_web_host(host: str) -> str:
-    """Check one of `web.hosts` and return its normalized form: a name or an address, without brackets and port."""
+def check_web_hosts(hosts: list[str]) -> list[str]:
+    """Check `web.hosts` and return their normalized forms: names and addresses, without brackets and port."""
+    return [_check_web_host(host) for host in hosts]
+
+
+def _check_web_host(host: str) -> str:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _VISIBLE_ASCII.fullmatch(bare) or "/" in bare:
         raise ValueError("a host is a name or an address, without scheme and port: rlm.example.com, 10.0.0.5")
     if bare.count(":") == 1:
         raise ValueError("give the host without port: any port is allowed")
     return check_host(bare.lower()).strip("[]")
+
+
+def check_listen(text: str) -> str:
+    """Check `web.listen`; whether this host has the address is seen when it is listened on."""
+    split_listen(text)
+    return text
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Return the address and the port of `web.listen`."""
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (colon and host and _VISIBLE_ASCII.fullmatch(host) and _PORT.fullmatch(port) and int(port) <= _HIGHEST_PORT):
+        raise ValueError("must be ADDRESS:PORT, for example 127.0.0.1:8088 or [::1]:8088")
+    return host, int(port)
 
 
 def check_host(host: str) -> str:

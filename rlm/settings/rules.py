@@ -1,4 +1,4 @@
-"""The rules between settings, and warnings about allowed values that are probably mistakes.
+"""The rules between settings, and between settings and the environment.
 
 Each rule uses only values that are right by themselves, so all faults are found at once. A window belongs to a URL, so
 one name has one URL, one limit and one budget; two versions of them would exceed the limit.
@@ -7,47 +7,41 @@ one name has one URL, one limit and one budget; two versions of them would excee
 from __future__ import annotations
 
 import math
-import os
-import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from rlm.core.endpoint import Limit, Rule, all_limited
+from rlm.core.endpoint import Limit, Rule
+from rlm.core.text import did_you_mean
 from rlm.settings.addresses import check_endpoint_url
-from rlm.settings.document import SECTIONS, Layers, fields_at, leaves
-from rlm.settings.faults import Fault, did_you_mean, fault
-from rlm.settings.kinds import Place
-from rlm.settings.secrets import FROM_ENVIRONMENT, mask_url
-from rlm.settings.sources import variable_name
-from rlm.settings.toml import dotted
-from rlm.settings.values import check_header_text
-
-if TYPE_CHECKING:
-    from rlm.settings import Settings
-
-    #: The place of a setting and its fault.
-    Problem = tuple[Place, str]
+from rlm.settings.layers import Layers
+from rlm.settings.secrets import FROM_ENVIRONMENT, VARIABLE, resolve_url
+from rlm.settings.section import Problem
+from rlm.settings.toml import Place, dotted
+from rlm.settings.values import check_header_text, check_name
 
 #: Ten shares of 0.1 must count as 1 despite floating-point errors.
 _ROUNDING = 1e-9
+#: A call takes a slot in each window of its budget in one step of Redis, which grows with their number.
+_MOST_OF_A_BUDGET = 100
 
 
-def rule_faults(layers: Layers, environ: Mapping[str, str]) -> Iterator[Fault]:
-    """Return the faults between settings, and between settings and the environment."""
-    found = chain(
+def problems(layers: Layers, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong between settings, and between settings and the environment."""
+    return chain(
         _at_most(layers, ("run", "window_seconds"), ("run", "every_seconds")),
         _at_most(layers, ("workers", "min"), ("workers", "max")),
         _list_names(layers),
-        _header_variables(layers, environ),
+        _names(layers),
+        _variables(layers, environ),
         _shares(layers),
-        _endpoints(layers),
+        _endpoints(layers, environ),
         _limits_missing(layers),
         _budgets(layers),
     )
-    return (fault(layers, place, problem) for place, problem in found)
 
 
 def _at_most(layers: Layers, low: Place, high: Place) -> Iterator[Problem]:
@@ -66,7 +60,7 @@ def _list_names(layers: Layers) -> Iterator[Problem]:
     prefix = layers.valid(("redis", "prefix"))
     seen: dict[str, Place] = {}
     places = [("queue", key) for key in ("events", "processing", "failed")]
-    for place in sorted(places, key=lambda one: layers.where(one) != "default"):
+    for place in sorted(places, key=lambda place: layers.where(place) != "default"):
         name = layers.valid(place)
         if name is None:
             continue
@@ -77,20 +71,33 @@ def _list_names(layers: Layers) -> Iterator[Problem]:
         seen.setdefault(name, place)
 
 
-def _header_variables(layers: Layers, environ: Mapping[str, str]) -> Iterator[Problem]:
-    for place, _ in leaves(layers.named("types"), ("types",)):
-        value = layers.valid(place) if "headers" in place[2:] else None
-        if not isinstance(value, str) or not value.startswith(FROM_ENVIRONMENT):
-            continue
-        variable = value.removeprefix(FROM_ENVIRONMENT)
-        secret = environ.get(variable)
-        if not secret:
-            yield place, f"header {place[-1]}: the environment variable {variable} is not set or empty; set it"
-            continue
-        try:
-            check_header_text(secret)
-        except ValueError as error:
-            yield place, f"header {place[-1]}: the value of the environment variable {variable}: {error}"
+def _names(layers: Layers) -> Iterator[Problem]:
+    for kind in ("types", "budgets"):
+        for name in layers.named(kind):
+            try:
+                check_name(name)
+            except ValueError as error:
+                yield (kind, name), str(error)
+
+
+def _variables(layers: Layers, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Check the variables that headers and URLs name."""
+    for place in layers.endpoints():
+        url, headers = layers.valid((*place, "url")), layers.valid((*place, "headers")) or {}
+        for variable in VARIABLE.findall(url or ""):
+            if not environ.get(variable):
+                yield (*place, "url"), f"the environment variable {variable} is not set or empty; set it"
+        for name, value in headers.items():
+            if not value.startswith(FROM_ENVIRONMENT):
+                continue
+            variable, where = value.removeprefix(FROM_ENVIRONMENT), (*place, "headers", name)
+            if not (secret := environ.get(variable)):
+                yield where, f"header {name}: the environment variable {variable} is not set or empty; set it"
+                continue
+            try:
+                check_header_text(secret)
+            except ValueError as error:
+                yield where, f"header {name}: the value of the environment variable {variable}: {error}"
 
 
 def _shares(layers: Layers) -> Iterator[Problem]:
@@ -123,15 +130,24 @@ class _Mention(msgspec.Struct, frozen=True):
         return place, f"{problem} (see {dotted(self.place)})"
 
 
-def _endpoints(layers: Layers) -> Iterator[Problem]:
-    """Check that a name or URL means the same endpoint in all types."""
+def _endpoints(layers: Layers, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Check each URL, and that a name or URL means the same endpoint in all types."""
     by_name: dict[str, _Mention] = {}
     by_url: dict[str, _Mention] = {}
-    for mention in _mentions(layers):
+    for place in layers.endpoints():
+        name, url = layers.valid((*place, "name")), layers.valid((*place, "url"))
+        if name is None or url is None:
+            continue
+        try:
+            mention = _mention(layers, place, check_endpoint_url(resolve_url(url, environ)))
+        except ValueError as error:
+            yield (*place, "url"), str(error)
+            continue
         namesake = by_name.setdefault(mention.name, mention)
         neighbour = by_url.setdefault(mention.url, mention)
         if namesake.url != mention.url:
-            problem = f"{mention.name!r} already stands for {mask_url(namesake.url)}; one name stands for one URL"
+            earlier = layers.find((*namesake.place, "url"))
+            problem = f"{mention.name!r} already stands for {earlier}; one name stands for one URL"
             yield namesake.conflict((*mention.place, "url"), problem)
         elif neighbour.name != mention.name:
             problem = f"its URL already has the name {neighbour.name!r}; one URL has one name"
@@ -153,17 +169,12 @@ def _repeated(layers: Layers, first: _Mention, again: _Mention) -> Iterator[Prob
         yield first.conflict((*again.place, "name"), "this endpoint is listed twice; once is enough")
 
 
-def _mentions(layers: Layers) -> Iterator[_Mention]:
-    """Yield the endpoints whose name and URL are right by themselves."""
-    for place in layers.endpoints():
-        name, url = layers.valid((*place, "name")), layers.valid((*place, "url"))
-        if name is None or url is None:
-            continue
-        own = (*place, "rate_limit")
-        limit_place = own if layers.find(own) is not None else (*place[:2], "rate_limit")
-        limit = layers.valid(limit_place)
-        rules = None if limit is None else frozenset(Limit.parse(limit).rules)
-        yield _Mention(place, name, check_endpoint_url(url), limit_place, rules, layers.find((*place, "budget")))
+def _mention(layers: Layers, place: Place, url: str) -> _Mention:
+    own = (*place, "rate_limit")
+    limit_place = own if layers.find(own) is not None else (*place[:2], "rate_limit")
+    limit = layers.valid(limit_place)
+    rules = None if limit is None else frozenset(Limit.parse(limit).rules)
+    return _Mention(place, layers.find((*place, "name")), url, limit_place, rules, layers.find((*place, "budget")))
 
 
 def _limits_missing(layers: Layers) -> Iterator[Problem]:
@@ -175,75 +186,28 @@ def _limits_missing(layers: Layers) -> Iterator[Problem]:
 
 
 def _budgets(layers: Layers) -> Iterator[Problem]:
-    """Check that each budget that an endpoint names exists, and that each budget is named and has a name of its own."""
+    """Check that each budget that endpoints name exists, and that each is named, by few, and has a name of its own."""
     budgets = layers.named("budgets")
-    named: set[str] = set()
-    endpoints: dict[str | None, Place] = {}
+    members: dict[str, set[Any]] = defaultdict(set)
+    endpoints: dict[Any, Place] = {}
     for place in layers.endpoints():
-        endpoints.setdefault(layers.valid((*place, "name")), place)
-        wanted = (*place, "budget")
-        budget = layers.valid(wanted)
+        name, budget = layers.valid((*place, "name")), layers.valid((*place, "budget"))
+        endpoints.setdefault(name, place)
         if budget is None:
             continue
-        named.add(budget)
+        members[budget].add(name)
         if budget not in budgets:
             near = did_you_mean(budget, budgets)
             table = dotted(("budgets", budget))
-            yield wanted, f"there is no such budget{near}; add a table [{table}] with its rate_limit"
+            yield (*place, "budget"), f"there is no such budget{near}; add a table [{table}] with its rate_limit"
     for name in budgets:
         place = ("budgets", name)
         if layers.valid(place) is None:
             continue
         if name in endpoints:
             yield place, f"an endpoint has this name; give one of them another (see {dotted(endpoints[name])})"
-        elif name not in named:
+        elif name not in members:
             yield place, "no endpoint names this budget, so it would limit nothing; name it or take it out"
-
-
-def warnings_of(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return a sentence for each value that is probably a mistake, and for each variable without effect.
-
-    It names the key, the value and the consequence, and contains no value that may be secret.
-    """
-    return [*_long_calls(settings), *_long_guard(settings), *_short_variables(settings, environ)]
-
-
-def _long_calls(settings: Settings) -> Iterator[str]:
-    """Yield a warning for each type that cannot make a call within a run, or within the run's target."""
-    run = settings.run
-    planned = run.target * run.window_seconds
-    for one in settings.event_types:
-        called = f"types.{one.name}.processing_seconds = {one.processing_seconds:g}"
-        if one.processing_seconds >= run.window_seconds:
-            yield f"{called}: no call is expected to be answered in a run, run.window_seconds = {run.window_seconds:g}"
-        elif one.processing_seconds > planned:
-            yield f"{called}: run.target = {run.target:g} is {planned:g} s of the window, too short for such a call"
-
-
-def _long_guard(settings: Settings) -> Iterator[str]:
-    """Yield a warning for each limit that loses half or more to the guard, which lengthens every period."""
-    guard_seconds = settings.run.guard_seconds
-    for one in all_limited(settings.endpoints.values()):
-        shortest = min(rule.seconds for rule in one.limit.rules)
-        if guard_seconds >= shortest:
-            yield (
-                f"run.guard_seconds = {guard_seconds:g}: the limit of {one.name}, {one.limit.text}, has a period of "
-                f"{shortest:g} s; with the guard at most {shortest / (shortest + guard_seconds):.0%} of the limit is "
-                "used"
-            )
-
-
-def _short_variables(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for each variable that would set something if it had two underscores instead of one."""
-    tables: list[tuple[str, ...]] = [(name,) for name in SECTIONS]
-    tables += [("types", name) for name in settings.types]
-    known = [variable_name((*table, key)) for table in tables for key in fields_at(table) if key != "endpoints"]
-    meant = {_squeezed(name): name for name in known}
-    for variable in sorted(environ):
-        name = meant.get(_squeezed(variable.upper()))
-        if name and "__" not in variable:
-            yield f"environment {variable}: sets nothing; {name} would, with two underscores"
-
-
-def _squeezed(name: str) -> str:
-    return re.sub("_+", "_", name)
+        elif len(members[name]) > _MOST_OF_A_BUDGET:
+            number = len(members[name])
+            yield place, f"{number} endpoints name this budget; at most {_MOST_OF_A_BUDGET} may share one"

@@ -8,17 +8,16 @@ import shlex
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
-from rlm.core.text import is_plain
-from rlm.settings.document import OPTION, Layers, fields_at, layered
-from rlm.settings.faults import Fault, did_you_mean, key_of, show
-from rlm.settings.kinds import Items, Named, Place, Quantity, Switch
-from rlm.settings.toml import KeyLines, dotted
+from rlm.core.text import did_you_mean, safe_line
+from rlm.settings.layers import OPTION, Layers, layered, settings_at
+from rlm.settings.toml import Place, dotted
 
 FILE_NAME = "rlm.toml"
 FILE_VARIABLE = "RLM_CONFIG"
@@ -27,16 +26,8 @@ _SEPARATOR = "__"
 
 _EXAMPLE = "run.target=0.5 or types.REBALANCE_NEEDED.rate_limit=60/minute"
 
-_TOML_POSITION = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
-#: The parser's message for a key that is written twice; it does not name the key.
-_TWICE = re.compile(r"Cannot overwrite|Duplicate")
 #: A line of a .env file.
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*)", re.ASCII)
-#: More parts than any RLM key has. The parser's time is quadratic in their number: a minute for 50,000.
-_MOST_PARTS = 50
-_LONG_KEY = re.compile(
-    rf"""(?<![\w\\-])(?:(?:"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[A-Za-z0-9_-]++)[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}"""
-)
 
 
 def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -78,120 +69,77 @@ def read_file(path: Path) -> Layers:
         ConfigurationError: it cannot be read, is not UTF-8 or not TOML; the message has line and column.
     """
     try:
-        text = read_trusted(path).decode("utf-8-sig")
+        return layered(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"file {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"file {path}: is not valid TOML: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error
-    if found := _LONG_KEY.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        raise ConfigurationError(f"{path}:{line}: is not valid: a key has at most {_MOST_PARTS} parts")
-    try:
-        return layered(tomllib.loads(text), path, text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{path}{_syntax_error(str(error), text)}") from None
 
 
-def _twice(text: str) -> str:
-    """Return which key is written twice and its second value, secrets masked; empty if no key is."""
-    found = KeyLines(text).repeated
-    if found is None:
-        return ""
-    place, first, second = found
-    subject = key_of(place)
-    with suppress(ValueError, RecursionError, KeyError):  # a multi-line value, or several keys on the line
-        subject += f" = {show(place, tomllib.loads(text.splitlines()[second - 1])[str(place[-1])])}"
-    return f":{second}: {subject}: is already on line {first}; keep one of the two"
-
-
-def _syntax_error(message: str, text: str) -> str:
-    """Return where and why the text is not TOML. The parser puts the position, if any, at the end of its message."""
-    if _TWICE.match(message) and (told := _twice(text)):
-        return told
-    found = _TOML_POSITION.search(message)
-    if not found:
-        return f": is not valid TOML: {message}"
-    lines = text.split("\n")
-    line, column = found["line"] or len(lines), found["column"] or len(lines[-1]) + 1
-    return f":{line}:{column}: is not valid TOML: {message[: found.start()]}"
-
-
-def put_environment(layers: Layers, environ: Mapping[str, str]) -> list[Fault]:
-    """Put `environ` into the tables, `REDIS_URL` below the others; return a fault for each variable without effect."""
-    known: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+def put_environment(layers: Layers, environ: Mapping[str, str]) -> None:
+    """Put `environ` into the tables, `REDIS_URL` below the others; a variable without effect is a fault."""
+    known: dict[str, list[Place]] = defaultdict(list)
     for table in layers.settable():
-        for place in ((*table, key) for key in fields_at(table) if key != "endpoints"):
+        for place in ((*table, key) for key in settings_at(table) if key != "endpoints"):
             known[variable_name(place)].append(place)  # names that differ only in case or punctuation share one
     if environ.get("REDIS_URL"):
         layers.put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
-    faults = []
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or _SEPARATOR not in variable.removeprefix(_PREFIX):
             continue
         match known.get(variable.upper(), []):
             case [place]:
                 layers.put(place, _converted(environ[variable], place), f"environment {variable}")
-            case candidates:
-                problem = _unmatched(variable, candidates, known)
-                faults.append(Fault((), "environment", f"{variable} = {show((variable,), environ[variable])}", problem))
-    return faults
+            case []:
+                near = did_you_mean(variable, known, cutoff=0.8)
+                rule = f"a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY> and sets a single value"
+                layers.faults.append(f"environment {safe_line(variable)}: no such setting{near}; {rule}")
+            case several:
+                names = " or ".join(str(place[1]) for place in several)
+                layers.faults.append(f"environment {variable}: may mean {names}; set it in the file")
 
 
-def variable_name(place: Iterable[str]) -> str:
+def variable_name(place: Iterable[str | int]) -> str:
     """Return the variable that overrides the setting at `place`; characters not allowed in a variable become `_`."""
-    return _PREFIX + _SEPARATOR.join(re.sub(r"[^A-Z0-9_]", "_", part.upper()) for part in place)
+    return _PREFIX + _SEPARATOR.join(re.sub(r"[^A-Z0-9_]", "_", str(part).upper()) for part in place)
 
 
 def _converted(text: str, place: Place) -> Any:
     """Return `text` converted to the setting's type if possible; validation reports text that cannot be converted."""
-    described = fields_at(place[:-1]).get(str(place[-1]))
-    match described and described.kind:
-        case Items(into=into) if into is list:
-            return [part.strip() for part in text.split(",") if part.strip()]
-        case Named():
-            pairs = [part.partition("=") for part in text.split(",")]
-            return {name.strip(): value.strip() for name, _, value in pairs} if all(one[1] for one in pairs) else text
-        case Switch():
-            return {"true": True, "false": False}.get(text, text)
-        case Quantity(of=number) if is_plain(text):
-            with suppress(ValueError):
-                return number(text)
-    return text
+    setting = settings_at(place[:-1]).get(str(place[-1]))
+    if setting is None or setting.plain is str:
+        return text
+    if setting.plain == list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return msgspec.convert(text, setting.plain, strict=False)
+    except msgspec.ValidationError:
+        return text
 
 
-def _unmatched(variable: str, candidates: list[tuple[str, ...]], known: Iterable[str]) -> str:
-    if candidates:
-        return f"may mean {' or '.join(place[1] for place in candidates)}; set it in the file"
-    if re.fullmatch(rf"{_PREFIX}TYPES{_SEPARATOR}.+{_SEPARATOR}ENDPOINTS", variable, re.IGNORECASE):
-        return "tables of types are set in the file only; a variable sets a single value"
-    near = did_you_mean(variable, known, cutoff=0.8)
-    return f"no such setting{near}; a variable is {_PREFIX}<SECTION>{_SEPARATOR}<KEY>"
-
-
-def put_options(layers: Layers, texts: Iterable[str]) -> list[Fault]:
-    """Put the values of `texts` (`KEY=VALUE` each) into the tables; return a fault for each unreadable text.
+def put_options(layers: Layers, texts: Iterable[str]) -> None:
+    """Put the values of `texts` (`KEY=VALUE` each) into the tables; an unreadable text is a fault.
 
     Keys are written as in messages: `types.X.endpoints[1].rate_limit`. Validation reports keys that a table lacks.
     """
     tables: dict[str, Place] = {dotted(place): place for place in (*layers.settable(), *layers.endpoints())}
-    faults = []
     for text in texts:
         key, equals, value = text.partition("=")
         table, _, name = key.rpartition(".")
+        place = (*tables.get(table, ()), name)
         if not equals:
-            faults.append(Fault((), OPTION, show((OPTION,), text), f"is not KEY=VALUE, for example {_EXAMPLE}"))
-            continue
-        if table not in tables:
+            problem = f"is not KEY=VALUE, for example {_EXAMPLE}"
+        elif table not in tables:
             near = did_you_mean(table, tables)
             problem = f"no such setting{near}; a key is SECTION.KEY or types.TYPE.KEY, for example {_EXAMPLE}"
-        elif layers.origins.get((*tables[table], name)) == OPTION:
+        elif layers.origins.get(place) == OPTION:
             problem = "is given twice; once is enough"
         else:
-            place = (*tables[table], name)
             layers.put(place, _converted(value, place), OPTION)
             continue
-        faults.append(Fault((), OPTION, f"{key} = {show((key,), value)}", problem))
-    return faults
+        layers.faults.append(f"{OPTION}: {safe_line(key)}: {problem}")
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
@@ -203,14 +151,14 @@ def parse_dotenv(text: str) -> dict[str, str]:
     Raises:
         ValueError: a line is not an assignment as a shell reads it. The message has line and variable, but no value.
     """
-    found = {}
+    variables = {}
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line and not line.startswith("#"):
             match = _ASSIGNMENT.fullmatch(line)
             if not match:
                 raise ValueError(f"line {number} is not NAME=value")
-            found[match["name"]] = _unquoted(f"line {number}: {match['name']}", match["value"])
-    return found
+            variables[match["name"]] = _unquoted(f"line {number}: {match['name']}", match["value"])
+    return variables
 
 
 def _unquoted(where: str, text: str) -> str:

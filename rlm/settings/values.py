@@ -1,4 +1,4 @@
-"""How settings are described, and checks of single texts. Each check returns the value or raises a ValueError.
+"""Checks of single texts. Each returns the value or raises a ValueError.
 
 RLM puts file, key and (masked) value before the messages, so no message may quote a value that may be secret.
 """
@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 from rlm.core.endpoint import Limit
 from rlm.core.text import is_name
-from rlm.settings.kinds import Quantity, Setting, Switch, Text
-from rlm.settings.secrets import FROM_ENVIRONMENT, Headers
+from rlm.settings.secrets import FROM_ENVIRONMENT
 
 #: Headers that RLM sets on every call, or that HTTP derives from the call.
 RESERVED_HEADERS = (
@@ -26,7 +24,6 @@ RESERVED_HEADERS = (
 )
 
 _LONGEST_LIST_NAME = 200
-_MOST_LABELS, _LONGEST_LABEL = 16, 50
 #: Well below the largest count and time that Redis can handle.
 _LARGEST = 10**9
 _LONGEST_HEADER = 8000
@@ -37,57 +34,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DSN = re.compile(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+")
 
 
-def setting(default: Any, meaning: str, **description: Any) -> Any:
-    """Describe one setting, with the fields of a `Setting`."""
-    return Setting(default, meaning, **description)
-
-
-def seconds(default: float | None, meaning: str, *, from_zero: bool = False, unset: str = "") -> Any:
-    """Describe a duration. The maximum, 1e9 (31 years), is within the range of dates and of Lua's numbers."""
-    allowed = "a number of seconds " + ("from 0 to 1e9" if from_zero else "above 0, at most 1e9")
-    return setting(default, meaning, kind=Quantity(float, 1e9, above=not from_zero), allowed=allowed, unset=unset)
-
-
-def whole(default: int, meaning: str, *, lowest: int, highest: int = 10**9) -> Any:
-    """Describe a whole number."""
-    allowed = f"a whole number from {lowest} to {highest}"
-    return setting(default, meaning, kind=Quantity(int, highest, lowest), allowed=allowed)
-
-
-def switch(meaning: str) -> Any:
-    """Describe a boolean that is off by default."""
-    return setting(False, meaning, kind=Switch(), allowed="true or false")
-
-
-def list_name(default: str, meaning: str) -> Any:
-    """Describe the name of a Redis list."""
-    allowed = "1 to 200 printable characters, another name than the other two, not beginning with `redis.prefix` and "
-    return setting(default, meaning, kind=Text(check_list_name), allowed=allowed + "a colon")
-
-
 def check_name(name: str) -> str:
-    """Check the name of a type or endpoint; it becomes part of event ids, Redis keys and metrics."""
+    """Check the name of a type, endpoint or budget; it becomes part of event ids, Redis keys and metrics."""
     if not is_name(name):
         raise ValueError("a name has 1 to 100 letters, digits and `_`, `.`, `-` (no colon, no space)")
     return name
-
-
-def check_host_name(name: str) -> str:
-    """Check the name of a host: empty, or a name with which a process id may begin."""
-    return check_name(name) if name else name
-
-
-def check_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Check the labels of a host."""
-    if len(labels) > _MOST_LABELS:
-        raise ValueError(f"a host has at most {_MOST_LABELS} labels")
-    for word in (*labels, *labels.values()):
-        if not word.isprintable() or not 1 <= len(word) <= _LONGEST_LABEL or set(word) & {"=", ","}:
-            raise ValueError(
-                f"a label has a name and a value of 1 to {_LONGEST_LABEL} printable characters each, "
-                "without `=` and `,`"
-            )
-    return labels
 
 
 def check_list_name(name: str) -> str:
@@ -117,16 +68,23 @@ def check_limit(text: str) -> str:
     return text
 
 
-def check_header_name(name: str) -> str:
-    """Check the name of a configured header."""
-    if not _HEADER_NAME.fullmatch(name):
-        raise ValueError("a header's name has letters, digits and any of !#$%&'*+-.^_`|~")
-    if name.title() in RESERVED_HEADERS:
-        raise ValueError(f"RLM sets this header itself; reserved are {', '.join(RESERVED_HEADERS)}")
-    return name
+def check_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Check configured headers: their names and values."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError("a header's name has letters, digits and any of !#$%&'*+-.^_`|~")
+        if name.title() in RESERVED_HEADERS:
+            raise ValueError(f"RLM sets the header {name} itself; reserved are {', '.join(RESERVED_HEADERS)}")
+        try:
+            check_source(value)
+        except ValueError as error:
+            raise ValueError(f"header {name}: {error}") from None
+    if len({name.lower() for name in headers}) < len(headers):
+        raise ValueError("the same header is here twice, in upper and lower case")
+    return headers
 
 
-def check_header_value(value: str) -> str:
+def check_source(value: str) -> str:
     """Check the configured value of a header: a literal, or `env:` and the name of a variable."""
     if not value.startswith(FROM_ENVIRONMENT):
         return check_header_text(value)
@@ -144,18 +102,11 @@ def check_header_text(text: str) -> str:
     return text
 
 
-def check_headers(headers: dict[str, str]) -> Headers:
-    """Check that no header is given twice in different case."""
-    if len({name.lower() for name in headers}) < len(headers):
-        raise ValueError("the same header is here twice, in upper and lower case")
-    return Headers(headers)
-
-
 def check_web_token(token: str) -> str:
     """Check the configured `web.token`: empty, the token itself, or `env:` and the name of a variable."""
     if not token:
         return token
-    return check_header_value(token) if token.startswith(FROM_ENVIRONMENT) else check_token_text(token)
+    return check_source(token) if token.startswith(FROM_ENVIRONMENT) else check_token_text(token)
 
 
 def check_token_text(token: str) -> str:

@@ -5,14 +5,14 @@ The Sentry library is loaded only if there is a DSN, because it costs each proce
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import ModuleType
 
+    from rlm.core.documents import Record
     from rlm.core.run import Run
     from rlm.settings import Settings
 
@@ -50,7 +50,7 @@ def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | Non
         sentry.check_in(settings, due, ok=ok, seconds=seconds)
 
 
-def run_ended(settings: Settings, run: Run | None, record: Mapping[str, Any] | None) -> None:
+def run_ended(settings: Settings, run: Run | None, record: Record | None) -> None:
     """Report the end of the tick that a run served, if it served one.
 
     `record` is None if it is no longer kept, `run` is None if only the record is known.
@@ -62,9 +62,9 @@ def run_ended(settings: Settings, run: Run | None, record: Mapping[str, Any] | N
     if run is not None:
         trigger, tick = run.trigger, run.tick
     elif record is not None:
-        trigger, tick = Trigger(record["trigger"]), timestamp(record["started_at"])
+        trigger, tick = Trigger(record.trigger), timestamp(record.started_at)
     else:
         return
     if trigger is Trigger.SCHEDULE:
-        well = record is None or (record["state"] != State.FAILED and not went_wrong(record.get("why", ())))
-        tick_ended(settings, tick, ok=well, seconds=record["duration_seconds"] if record else None)
+        well = record is None or (record.state != State.FAILED and not went_wrong(record.why))
+        tick_ended(settings, tick, ok=well, seconds=record.duration_seconds if record else None)

@@ -100,9 +100,6 @@ METRICS: Final = (
     _gauge("rlm_next_slot_seconds", "Time until the next slot is free; 0 if one is.", "endpoint"),
     _gauge("rlm_endpoint_circuit", "1 for the state that its circuit is in, else 0.", "endpoint", "state"),
     _gauge("rlm_endpoint_health", "1 for the state that its health is in, else 0.", "endpoint", "health"),
-    _gauge(
-        "rlm_endpoint_refused_call", "The number, in its period, of the refused call that its limit allows.", "endpoint"
-    ),
     _gauge("rlm_last_run_peak_calls", "Most calls of the last run in any period of the first rule.", "endpoint"),
     _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
     # Runs

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
@@ -20,13 +20,13 @@ from rlm import __version__
 from rlm.admin.hosts import HostState, hosts
 from rlm.admin.report import IDLE
 from rlm.core.clock import system_clock, timestamp
+from rlm.core.documents import CallCounts, TypeCounts
 from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from rlm.core.tally import forecast_error
 from rlm.core.window import Circuit, circuit_of
 from rlm.ledger import Store
-from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.backlog import oldest_listed, oldest_pending
 from rlm.ledger.reading.books import books
@@ -81,25 +81,24 @@ class MetricsPage:
     def _last_run(self, store: Store) -> Iterator[Sample]:
         """Yield the samples of the last record; 0 before the first run and for missing values."""
         newest = store.runs.history(1)
-        record: Mapping[str, Any] = (store.runs.record(newest[0]) if newest else None) or {}
-        by_type = record.get("by_type", {})
-        ended = timestamp(record["finished_at"]) if record else 0.0
-        yield Sample("rlm_last_run_timestamp_seconds", {}, ended)
-        yield Sample("rlm_last_run_duration_seconds", {}, record.get("duration_seconds", 0.0))
+        record = store.runs.record(newest[0]) if newest else None
+        yield Sample("rlm_last_run_timestamp_seconds", {}, timestamp(record.finished_at) if record else 0.0)
+        yield Sample("rlm_last_run_duration_seconds", {}, record.duration_seconds if record else 0.0)
         yield Sample("rlm_last_run_forecast_error_seconds", {}, (record and forecast_error(record)) or 0.0)
+        by_type = record.by_type if record else {}
         others = sorted(set(by_type) - set(store.settings.types))
-        for name in (*(one.name for one in store.settings.event_types), *others):
+        for name in (*(kind.name for kind in store.settings.event_types), *others):
+            counts = by_type.get(name, TypeCounts())
             for outcome in OUTCOMES:
-                number = by_type.get(name, {}).get(outcome, 0)
-                yield Sample("rlm_last_run_events", {"type": name, "outcome": outcome}, number)
+                yield Sample("rlm_last_run_events", {"type": name, "outcome": outcome}, getattr(counts, outcome))
         if record and self._judged[0] != newest[0]:
             self._judged = newest[0], excess_of(store, record)
-        called = {**record.get("by_endpoint", {}), **record.get("by_budget", {})}
+        called = {**record.by_endpoint, **record.by_budget} if record else {}
         exceeded = self._judged[1] if record else {}
-        for one in all_limited(store.settings.endpoints.values()):
-            peak = called.get(one.name, {}).get("peak_in_window", 0)
-            yield Sample("rlm_last_run_peak_calls", {"endpoint": one.name}, peak)
-            yield Sample("rlm_last_run_excess_calls", {"endpoint": one.name}, exceeded.get(one.name, 0))
+        for limited in all_limited(store.settings.endpoints.values()):
+            peak = called.get(limited.name, CallCounts()).peak_in_window
+            yield Sample("rlm_last_run_peak_calls", {"endpoint": limited.name}, peak)
+            yield Sample("rlm_last_run_excess_calls", {"endpoint": limited.name}, exceeded.get(limited.name, 0))
 
 
 def _schedule(store: Store) -> Iterator[Sample]:
@@ -150,7 +149,6 @@ def _limits(store: Store) -> Iterator[Sample]:
     limited = all_limited(store.endpoints().values())
     used, (now_us, views) = store.windows.used(limited), store.windows.look(limited)
     views = store.hosts.shade(views, limited, now_us)
-    refused = {one.endpoint.name: one.refusals.nth for one in limits_too_high(store)}
     for one in limited:
         rules = sorted(zip(one.limit.rules, used[one.name], strict=True), key=lambda pair: -pair[0].amount)
         # A series must not appear twice, so the strictest of several rules with one period counts.
@@ -160,7 +158,6 @@ def _limits(store: Store) -> Iterator[Sample]:
             yield Sample("rlm_limit_calls", labels, amount)
             yield Sample("rlm_limit_used_calls", labels, number)
         yield Sample("rlm_next_slot_seconds", {"endpoint": one.name}, views[one.name].wait_seconds)
-        yield Sample("rlm_endpoint_refused_call", {"endpoint": one.name}, refused.get(one.name, 0))
         budget = views.get(one.budget.name) if isinstance(one, Endpoint) and one.budget else None
         health = circuit_of(views[one.name], budget)
         for word in Circuit:

@@ -26,13 +26,12 @@ from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 from rlm.web.parameters import MOST_BYTES, MOST_DISCARDED
 
 #: Seconds after which a connection on which nothing was sent is cut: its client sent no complete request, or does not
-#: read. A stream of events sends more often. Another answer takes longer only if Redis hangs, and Prometheus has given
-#: up by then.
+#: read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
 PATIENCE_SECONDS = 20.0
 #: Seconds for open answers when the process is to end. Nothing is lost if one is cut.
 GRACE_SECONDS = 1
 #: Most simultaneous connections; one more replaces another. Many more requests at once are refused (503). A browser
-#: keeps one for each open page, and briefly a few more.
+#: keeps a few.
 MOST_CONNECTIONS = 250
 #: Most bytes of a request before its body, and of all that a client sends until it is answered.
 _MOST_BYTES = 16_384
@@ -43,8 +42,6 @@ THREADS = 16
 _AGAIN_SECONDS, _LOOK_SECONDS = 2.0, 1.0
 #: The host and port of a request target that is a whole URL, as for proxies.
 _AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-#: The type of an endless answer.
-_ENDLESS = b"text/event-stream"
 log = logging.getLogger(__name__)
 
 
@@ -61,7 +58,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._ceiling = ceiling
         self._unanswered_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
-        self._is_endless = False
         self.app = self._patient_with(self.app)
 
     def _patient_with(self, app: ASGIApp) -> ASGIApp:
@@ -69,9 +65,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
         async def sending(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_on(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
-                    self._is_endless = any(value.startswith(_ENDLESS) for value in kinds)
                 await send(message)
                 if not self.transport.is_closing():
                     self._wait()
@@ -97,12 +90,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
         self._wait()
-
-    def shutdown(self) -> None:
-        """Let the open answer end when the process is to end; cut a stream of events, which would not end."""
-        super().shutdown()
-        if self.busy and self._is_endless:
-            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read the data, unless it is too much."""

@@ -127,11 +127,6 @@ class Visit:
         """Whether a page offers a log-out, which is `POST /logout`."""
         return self.session is not None and not self.is_open
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether its session ended while the request is still being answered."""
-        return self.session is not None and self.sessions.has_ended(self.session)
-
     def csrf_token(self) -> str:
         """Return the CSRF token for a page, whose script sends it back as `X-CSRF-Token` with each POST.
 

@@ -20,6 +20,7 @@ from rlm.ledger.reading.books import books
 from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
+from tests.values import as_json
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -185,7 +186,9 @@ class System:
 
     def await_record(self, run_id: str, timeout: float = 60.0) -> dict[str, Any]:
         """Wait until a run is closed and return its record."""
-        return wait_until(lambda: self.store.runs.record(run_id), timeout=timeout, message=f"run {run_id} is closed")
+        return wait_until(
+            lambda: as_json(self.store.runs.record(run_id)), timeout=timeout, message=f"run {run_id} is closed"
+        )
 
     def workers(self) -> list[int]:
         """The process ids of the ready workers."""
@@ -246,7 +249,7 @@ class System:
         """
         runs, names = self.store.runs, self.types
         newest_first = runs.history(1000)
-        records = [one for run_id in reversed(newest_first) if (one := runs.record(run_id)) is not None]
+        records = [one for run_id in reversed(newest_first) if (one := as_json(runs.record(run_id))) is not None]
         for earlier, later in pairwise(records):
             for name in names:
                 left, found = earlier["by_type"][name]["leftover"], later["by_type"][name]["carried_over"]

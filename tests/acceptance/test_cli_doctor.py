@@ -28,7 +28,7 @@ from rlm.ledger.reading.books import books
 from tests.store import steps
 from tests.store.windows import pass_time, set_health
 from tests.unit.test_archive import disk_that_takes
-from tests.values import replace
+from tests.values import as_json, replace
 from tests.wait import wait_until
 
 
@@ -533,7 +533,7 @@ def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
 
         def closed():
             faults.extend(books(system.store).faults)
-            return system.store.runs.record(run_id)
+            return as_json(system.store.runs.record(run_id))
 
         system.push_evenly(300)
         before = json.loads(system.rlm("doctor", "--json").stdout)

@@ -21,6 +21,7 @@ from tests.acceptance.cli import Installation
 from tests.acceptance.system import make_item
 from tests.each import each
 from tests.store import looks, steps
+from tests.values import record_from
 from tests.wait import wait_until
 
 THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
@@ -540,7 +541,7 @@ def test_the_last_line_says_when_the_backlog_is_gone(inst):
     started = datetime.now(UTC)
     for number, taken in enumerate((300, 300, 9999)):
         at = (started - number * timedelta(seconds=180)).isoformat()
-        record_run(inst, f"run{number}", steps.record_of(started_at=at, by_type={steps.TYPE: {"taken": taken}}))
+        record_run(inst, f"run{number}", record_from(started_at=at, by_type={steps.TYPE: {"taken": taken}}))
 
     assert inst.json(*count)["gone_in_windows"] == 4
     assert inst.rlm(*count).stdout.endswith("\nAt the arrivals of the last runs the backlog is gone in 4 windows.\n")

@@ -329,7 +329,7 @@ def test_files_that_others_can_read_are_warnings_with_the_command_to_type(tmp_pa
         refused = inst.rlm("doctor", code=2).stdout
 
     assert "secret-of-mine" not in shown + refused
-    assert f"> chmod go-w {inst.config}" in refused
+    assert f"> chmod o-w {inst.config}" in refused
     for command, path in (
         ("chmod 600", inst.config),
         ("chmod 600", tmp_path / ".env"),

@@ -165,6 +165,19 @@ def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest)
     bench.check()
 
 
+def test_an_endpoint_that_refuses_for_ever_and_asks_for_no_rest_is_not_besieged(bench):
+    """`Retry-After: 0` each time: one event was sent 44 times a second."""
+    bench.take()
+    bench.api.set_fault(FIRST, throttle=0)
+    until = time.monotonic() + 3.5
+    while time.monotonic() < until:
+        bench.carry()
+
+    assert 3 <= len(bench.api.arrivals) <= 5
+    assert bench.where() == {"pending": 1}
+    bench.check()
+
+
 def test_a_503_with_retry_after_is_a_throttle_and_without_one_an_error(bench):
     """The header makes the difference: with it no attempt is spent."""
     with Scripted(b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n") as busy:
@@ -1285,7 +1298,7 @@ def test_redis_gone_between_answer_and_settlement_is_waited_for(bench):
     ("verb", "fault", "failures", "where"),
     [
         ("reopen", {}, 1, {}),
-        ("refuse", {"throttle": 30}, 0, {"pending": 1}),
+        ("rest", {"throttle": 30}, 0, {"pending": 1}),
         ("fail", {"status": 500}, 0, {"backoff": 1}),
         ("block", {"hang": True}, 0, {"backoff": 1}),
         ("block", {"reset": True}, 0, {"backoff": 1}),
@@ -1309,7 +1322,7 @@ def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, verb, f
     assert len(calls) == 4
     assert bench.where() == where
     assert len(bench.calls()) == 1
-    if verb == "refuse":
+    if verb == "rest":
         assert bench.store.windows.look([first])[1][FIRST].rest_seconds > 28
     if verb == "block" and where:  # without an answer
         assert ended - bench.stamps()[0] < 200_000

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.system import System
+from tests.values import as_json
 
 pytestmark = pytest.mark.rest
 
@@ -30,7 +31,7 @@ def test_the_connections_are_as_many_as_the_page_says(tmp_path):
         system.push_evenly(500)
         run_id = system.ask_for_run()
         most = 0
-        while not (record := system.store.runs.record(run_id)):
+        while not (record := as_json(system.store.runs.record(run_id))):
             most = max(most, clients())
 
     assert record["workers"]["peak"] == WORKERS

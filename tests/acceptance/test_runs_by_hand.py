@@ -9,6 +9,7 @@ import pytest
 
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import SOURCES, Script
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -69,7 +70,7 @@ def test_start_interrupted_cancels_the_run_it_conducts(make_system):
         code = system.stop("start", signal.SIGINT)
 
         (run_id,) = system.store.runs.history(5)
-        record = system.store.runs.record(run_id)
+        record = as_json(system.store.runs.record(run_id))
         assert record["state"] == "cancelled"
         assert code == 130
         left = f"{record['counts']['leftover']} events left over for the next run."

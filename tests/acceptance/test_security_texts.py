@@ -57,7 +57,7 @@ FIXED = [
         ["failed", "list", "--grouped"],
         ["failed", "show", "--since", "9999d"],
     ),
-    *(["explain", HOSTILE], ["endpoint", "changes"]),
+    ["explain", HOSTILE],
     *(["plan"], ["endpoint", "list"], ["explain", f"i1:{steps.TYPE}"], ["compliance"]),
 ]
 

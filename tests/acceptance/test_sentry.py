@@ -22,6 +22,7 @@ from tests.acceptance.system import make_item
 from tests.bench import Bench
 from tests.faults.api_proxy import ApiProxy
 from tests.ingest import Ingest
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -109,7 +110,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
         system.start_both()
         run = wait_until(system.store.runs.current, timeout=20, message="the tick has opened a run")
         seed_faults(system)
-        return made, system, wait_until(lambda: still(lambda: system.store.runs.record(run.id)), timeout=90)
+        return made, system, wait_until(lambda: still(lambda: as_json(system.store.runs.record(run.id))), timeout=90)
     except BaseException:
         made.__exit__(None, None, None)
         raise

@@ -22,6 +22,7 @@ from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings
 from tests.leftbehind import nothing_left_behind
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -127,7 +128,7 @@ def test_runs_what_is_on_the_list_on_the_clock_and_stops_in_order(install):
     assert_in_order(output, "scheduler is asked", "scheduler ended with exit status 0", "supervisor is asked")
     assert_in_order(output, "supervisor is asked", "no worker is left", "supervisor ended with exit status 0")
     with open_store(here.settings) as store:  # on a busy machine it may take more than one window of two seconds
-        records = [store.runs.record(run_id) for run_id in store.runs.history(10)]
+        records = [as_json(store.runs.record(run_id)) for run_id in store.runs.history(10)]
     assert {one["trigger"] for one in records} == {"schedule"}
     assert sum(one["counts"]["completed"] for one in records) == 40
 
@@ -151,7 +152,7 @@ def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum)
     statuses = [one.status for one in here.api.arrivals]
     assert set(statuses) == {200}
     with open_store(here.settings) as store:
-        record = store.runs.record(store.runs.history(1)[0])
+        record = as_json(store.runs.record(store.runs.history(1)[0]))
     assert record["state"] == "partial"
     assert record["counts"]["completed"] == len(statuses)
     assert record["counts"]["leftover"] == 120 - len(statuses)

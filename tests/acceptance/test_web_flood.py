@@ -18,8 +18,8 @@ pytestmark = pytest.mark.rest
 #: More than the server has descriptors, which is what `ulimit -n` says nearly everywhere.
 CLIENTS, DESCRIPTORS = 1300, 1024
 MOST_LOG_BYTES = 10_000
-#: A page that stays open, whose client does not read.
-DASHBOARD = b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+#: A page whose client does not read.
+DASHBOARD = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(autouse=True)

@@ -237,23 +237,6 @@ def test_two_on_one_host_leave_each_other_their_sessions(inst, client):
         assert [browser.get("/api/status", Cookie=cookies).status for browser in (one, two)] == [200, 200]
 
 
-def test_a_stream_ends_with_its_session(client):
-    """What was open goes on no longer than until the next event; another session's does go on."""
-    browser, other = client.browser(), client.browser()
-    for one in (browser, other):
-        one.log_in(TOKEN)
-    headers = {"Accept": "text/event-stream", "Cookie": browser.headers["Cookie"]}
-    stream = client.http.request("GET", f"{client.origin}/", headers=headers, preload_content=False)
-    chunks = stream.stream()
-    next(chunks)
-
-    assert browser.post("/logout").status == 303
-
-    assert len([*chunks]) <= 2
-    assert other.get("/", Accept="text/event-stream", Cookie=browser.headers["Cookie"]).status == 401
-    assert other.get("/api/status").status == 200
-
-
 def test_in_read_only_mode_nothing_can_be_ordered(inst):
     """Not with the token either; one can look, log in and log out."""
     with served(inst.store, TOKEN, read_only=True) as client:

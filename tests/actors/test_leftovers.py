@@ -13,6 +13,7 @@ from dramatiq.brokers.stub import StubBroker
 from actors import messages
 from actors.broker import WakingBroker
 from actors.messages import QUEUE
+from rlm.core.documents import TypeCounts
 from rlm.core.run import State
 from rlm.delivery.run_end import close_run
 from tests.bench import FIRST, TYPE, Bench
@@ -66,9 +67,9 @@ def test_the_actor_records_what_was_left(bench):
     worker.stop()
     broker.client.close()
 
-    assert record["state"] == "partial"
-    assert record["by_type"][TYPE] == {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
-    assert record["by_endpoint"][FIRST]["calls"] == record["by_endpoint"][FIRST]["peak_in_window"] == 1
+    assert record.state == "partial"
+    assert record.by_type[TYPE] == TypeCounts(taken=3, completed=1, leftover=2)
+    assert record.by_endpoint[FIRST].calls == record.by_endpoint[FIRST].peak_in_window == 1
     assert bench.where() == {"pending": 2}
     assert bench.store.runs.current() is None
     assert bench.store.runs.history(10) == [bench.run_id]
@@ -105,5 +106,5 @@ def test_of_many_that_close_a_run_one_does(bench):
     (record,) = [one for one in records if one is not None]
     assert record == bench.store.runs.record(bench.run_id)
     assert bench.store.runs.history(10) == [bench.run_id]
-    assert record["counts"]["taken"] == record["counts"]["leftover"] == 20
+    assert record.counts.taken == record.counts.leftover == 20
     assert bench.where() == {"pending": 20}

@@ -19,6 +19,7 @@ from rlm.delivery.run_end import PATIENCE_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
+from tests.values import as_json
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -402,7 +403,7 @@ def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
         run = bench.store.runs.current()
         late = wait_until(lambda run=run: closed_after(bench.store, run), timeout=PATIENCE, message="the run is closed")
 
-        record = bench.store.runs.record(run.id)
+        record = as_json(bench.store.runs.record(run.id))
         assert (
             record["counts"]["completed"] + record["counts"]["leftover"]
             == record["counts"]["taken"] + (record["counts"]["carried_over"])
@@ -414,5 +415,5 @@ def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
 
 def closed_after(store, run):
     """Return how many seconds after its deadline a run was closed; None if it is open."""
-    record = store.runs.record(run.id)
+    record = as_json(store.runs.record(run.id))
     return record and timestamp(record["finished_at"]) - run.deadline

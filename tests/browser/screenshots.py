@@ -28,11 +28,7 @@ RARE = ((NARROWEST, False), (WIDEST, True))
 TOUR = (
     ("now", "run", False),
     ("endpoints", "run", True),
-    ("runs-RUN", "over", False),
-    ("queue", "full", False),
-    ("failures", "run", False),
     ("whatif", "full", False),
-    ("compliance", "run", True),
 )
 #: The part of its page in a picture of the tour, pixels, and how much of it is kept.
 TOUR_HEIGHT, QUALITY = 960, 45

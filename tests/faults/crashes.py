@@ -11,6 +11,7 @@ from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
 from tests.acceptance.system import System
 from tests.stopwatch import Stopwatch
+from tests.values import as_json
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class CrashingSystem(System):
             return current.id
         started_at = isoformat(tick)
         history = self.store.runs.history(5)
-        return next((one for one in history if self.store.runs.record(one)["started_at"] == started_at), None)
+        return next((one for one in history if as_json(self.store.runs.record(one))["started_at"] == started_at), None)
 
     def asked(self) -> Callable[[], Mapping[str, Any] | None]:
         """Request a run without waiting for an answer; return a function that reads the answer."""

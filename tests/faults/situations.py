@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 #: Three types with their own endpoints, the last two of which share a budget. Divided by ten, a window is 18 s.
 DOCUMENT = """
-[queue]
-failed_alarm = 25
+[alarm]
+failed = 25
 [types.A]
 priority = 5
 processing_seconds = 2.0
@@ -124,8 +124,7 @@ DAYS = {
         before=strict("c1", "12 per 6 second"),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("limit_too_high",),
-        may_ring=("leftovers",),
+        alarms=("leftovers",),
         state="partial",
     ),
     "an only endpoint paused": Day(
@@ -211,7 +210,6 @@ DAYS = {
         knows=rests("c1"),
         causes={"C": "resting"},
         alarms=("leftovers",),
-        may_ring=("limit_too_high",),
         state="partial",
     ),
     "one of two endpoints down": Day(

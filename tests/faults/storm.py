@@ -33,6 +33,7 @@ from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import exceeded
 from tests.acceptance.system import System, assert_balanced, make_item
 from tests.leftbehind import nothing_left_behind
+from tests.values import as_json
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Storm:
 
     def _record(self, run_id: str) -> dict[str, Any] | None:
         try:
-            return self.system.store.runs.record(run_id)
+            return as_json(self.system.store.runs.record(run_id))
         except StoreError:
             return None
 

@@ -17,6 +17,7 @@ from rlm.delivery.outcome import DEADLINE
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -195,7 +196,7 @@ def play_ticks(directory):
             system.await_standby()
         wait_until(lambda: set(events) <= set(system.answered()), timeout=20, message="all is done")
         wait_until(lambda: system.store.runs.current() is None, message="the run is closed")
-        records = [system.store.runs.record(run_id) for run_id in system.store.runs.history(100)]
+        records = [as_json(system.store.runs.record(run_id)) for run_id in system.store.runs.history(100)]
         assert len(system.repeats()) <= cut_by_deadlines(records)
         system.assert_promises(events, records)
         assert len({one["started_at"] for one in records}) == len(records)

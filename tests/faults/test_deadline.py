@@ -14,6 +14,7 @@ import pytest
 
 from rlm.delivery.run_end import REDIS_AWAY
 from tests.faults.test_takeover import SilentProxy, cut_off, freeze, kill, start_standby
+from tests.values import as_json
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def test_a_run_is_closed_in_time(make_system, fault, others, moment):
         if "hand" not in others:
             again = system.await_record(system.ask_for_run(), timeout=30)
             assert again["counts"]["carried_over"] == record["counts"]["leftover"]
-        assert system.store.runs.record(run_id) == record
+        assert as_json(system.store.runs.record(run_id)) == record
         assert system.store.runs.history(10)[-1] == run_id
         system.assert_promises(ids, [record])
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.test_processes_die import assert_next_run
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
@@ -61,7 +62,7 @@ def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
         run = system.store.runs.current()
         if run is not None and run.forecast:
             seen.setdefault(run.forecast["as_of"], (time.monotonic(), dict(run.forecast)))
-        return system.store.runs.record(run_id)
+        return as_json(system.store.runs.record(run_id))
 
     record = wait_until(look, timeout=40, message="the run is closed")
     return Followed(record, changed_at, list(seen.values()))

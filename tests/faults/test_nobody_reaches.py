@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance.scripted import Peer, Server
 from tests.acceptance.system import make_item
 from tests.acceptance.tlsserver import make_ca, program
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -71,7 +72,7 @@ def run_on(system):
     def closed():
         if (found := ask(system, "status")).get("forecast") and found["run_id"] == run_id:
             seen.append(found)
-        return system.store.runs.record(run_id)
+        return as_json(system.store.runs.record(run_id))
 
     record = wait_until(closed, timeout=30, message=f"run {run_id} is closed")
     return record, seen[-1] if seen else None

@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run, busiest
+from tests.values import as_json
 from tests.wait import wait_until
 
 #: Runs before what is there is counted first; then so many more.
@@ -38,7 +39,7 @@ def run_with_a_kill(system, index):
     found = wait_until(
         lambda: (
             next((one for one in busiest(system) if system.store.client.exists(system.store.keys.calls(one.id))), None)
-            or system.store.runs.record(run_id)
+            or as_json(system.store.runs.record(run_id))
         ),
         timeout=30,
         message="a worker has a call under way",

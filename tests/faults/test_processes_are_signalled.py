@@ -11,14 +11,15 @@ import pytest
 
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
-from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, LOOKS, SILENT_SECONDS
+from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, SILENT_SECONDS
 from tests.faults.test_processes_die import assert_next_run, busiest, state
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
 
 #: A frozen worker is killed within so many seconds; those after `SILENT_SECONDS` are for a busy machine.
-FROZEN_SECONDS = SILENT_SECONDS + LOOKS * LOOK_SECONDS + 15
+FROZEN_SECONDS = SILENT_SECONDS + 2 * LOOK_SECONDS + 15
 LONG = {"RLM_RUN__WINDOW_SECONDS": "100"}
 
 
@@ -141,7 +142,7 @@ def test_all_processes_terminated_at_any_moment_of_a_run_cut_no_call(make_system
         system.start_both()
         assert_next_run(system)
 
-        records = [system.store.runs.record(one) for one in system.store.runs.history(10)]
+        records = [as_json(system.store.runs.record(one)) for one in system.store.runs.history(10)]
         assert set(events) <= set(system.answered())
         assert not system.repeats()
         system.assert_promises(events, records)
@@ -215,7 +216,7 @@ def test_a_tick_that_finds_a_run_open_starts_one_when_that_is_closed(make_system
             "it was held up, and did not start slowly"
         )
         assert system.stop("scheduler") == 0
-        records = [system.store.runs.record(one) for one in system.store.runs.history(20)]
+        records = [as_json(system.store.runs.record(one)) for one in system.store.runs.history(20)]
         assert len({one["started_at"] for one in records}) == len(records), "one run for each tick"
         assert not system.repeats()
         system.assert_promises(events, records)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.stopwatch import Stopwatch
+from tests.values import as_json
 from tests.wait import wait_until
 
 
@@ -149,7 +150,7 @@ def test_a_scheduler_told_to_stop_without_a_standby_closes_its_run_first(unhurri
 
     assert system.stop("scheduler") == 0
 
-    record = system.store.runs.record(run_id)
+    record = as_json(system.store.runs.record(run_id))
     assert record["state"] == "partial"
     assert record["counts"]["completed"] == len(system.answered())
     assert not system.repeats()

@@ -15,6 +15,7 @@ from rlm.ledger.embedded.files import held
 from rlm.ledger.embedded.process import ValkeyProcess
 from tests.faults.behind import STEADY, behind_proxies
 from tests.faults.test_processes_die import assert_next_run
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -91,14 +92,14 @@ def test_away_for_more_than_two_ticks(tmp_path):
         )
         assert int(missed[1]) >= 1
         wait_until(lambda: set(events) <= set(system.answered()), timeout=30, message="all is done")
-        records = [system.store.runs.record(one) for one in system.store.runs.history(50)]
+        records = [as_json(system.store.runs.record(one)) for one in system.store.runs.history(50)]
         system.assert_promises(events, records)
         system.assert_slots()
 
 
 def _last_record(system):
     newest = system.store.runs.history(1)
-    return system.store.runs.record(newest[0]) if newest else None
+    return as_json(system.store.runs.record(newest[0])) if newest else None
 
 
 def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
@@ -145,7 +146,7 @@ def _loading(system):
 
 def _record(system, run_id):
     try:
-        return system.store.runs.record(run_id)
+        return as_json(system.store.runs.record(run_id))
     except StoreError:
         return None
 

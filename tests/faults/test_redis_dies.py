@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tests.faults.test_processes_die import assert_next_run
+from tests.values import as_json
 from tests.wait import wait_until
 
 
@@ -68,6 +69,6 @@ def record_of(system, run_id):
     from rlm.core.errors import StoreError
 
     try:
-        return system.store.runs.record(run_id)
+        return as_json(system.store.runs.record(run_id))
     except StoreError:
         return None

@@ -20,6 +20,7 @@ from tests.faults.mishaps import push, slow_redis
 from tests.faults.situations import DAYS, DOCUMENT, Day
 from tests.faults.test_bad_days import NAMED_SECONDS, forecast
 from tests.faults.test_processes_die import assert_next_run
+from tests.values import as_json
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_no_face_says_other_than_what_happened(day_system, name):
             run_id = day.begins(system)
             if day.supervised:
                 wait_until(
-                    lambda: calls(system, run_id) > day.calls or system.store.runs.record(run_id),
+                    lambda: calls(system, run_id) > day.calls or as_json(system.store.runs.record(run_id)),
                     timeout=30,
                     message="calls",
                 )

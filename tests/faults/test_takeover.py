@@ -13,6 +13,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from tests.faults.proxy import Proxy
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.long
@@ -157,7 +158,7 @@ def test_a_standby_on_a_host_whose_clock_is_wrong_serves_the_same_ticks(make_sys
         wait_until(lambda: system.store.runs.current() is None, timeout=30, message="the last run is closed")
 
         assert sent <= TAKEOVER_SECONDS
-        records = [system.store.runs.record(one) for one in reversed(system.store.runs.history(20))]
+        records = [as_json(system.store.runs.record(one)) for one in reversed(system.store.runs.history(20))]
         system.assert_promises(ids, records)
         assert not system.repeats()
         assert_on_time(system, records)

@@ -28,7 +28,7 @@ from rlm.settings import load_settings
 from tests.simulation.faults import PROCESS_FAULTS
 from tests.simulation.loop import Doom
 from tests.simulation.world import World
-from tests.values import replace
+from tests.values import as_json, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -369,7 +369,7 @@ class Case:
         store, world = self.world.store, self.world
         total: Counter[str] = Counter()
         for run_id in store.runs.history(1000):
-            record = store.runs.record(run_id) or {}
+            record = as_json(store.runs.record(run_id)) or {}
             self._judge_record(record)
             total.update({what: record["counts"][what] for what in ("taken", "completed", "failed")})
         run = store.runs.current()
@@ -444,7 +444,7 @@ class Case:
                 f"{sorted(self._unsettled())[:5]}"
             )
         for run_id, seen_at in self._opened.items():
-            record = world.store.runs.record(run_id)
+            record = as_json(world.store.runs.record(run_id))
             if record is None or record["trigger"] != "schedule" or seen_at < self._healed_at + 2 * WINDOW_SECONDS:
                 continue
             late = (seen_at + world.redis_offset) % WINDOW_SECONDS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import __main__ as program
-from tests.simulation import mutants, scale
+from tests.simulation import mutants
 from tests.simulation.case import FAULTY_WINDOWS, play, settings_of, without_guard
 from tests.simulation.faults import HOST_FAULTS, STOP_FAULTS
 
@@ -97,14 +97,3 @@ def test_ten_thousand_windows_with_faults_keep_every_promise(capsys):
     broken = program.main(["--windows", "10000", "--jobs", str(os.cpu_count() or 1)])
 
     assert not broken, capsys.readouterr().out
-
-
-@pytest.mark.rest
-def test_many_hosts_do_what_was_planned_within_every_limit():
-    """Each with a supervisor of its own; more events than the limits let through. `scale.py` plays more of both."""
-    played = scale.play(scale.Load(types=3, each=4, hosts=6, workers_here=2, events=900))
-
-    assert played.complaints == []
-    assert (played.hosts, played.workers, played.worst) == (6, 12, scale.CALLS)
-    assert played.leftover == played.planned_leftover == 900 - 6 * 12 * scale.CALLS
-    assert played.actual_seconds == pytest.approx(played.planned_seconds, rel=0.1)

@@ -45,12 +45,6 @@ def items(number: int, *types: str, first: int = 1) -> list[bytes]:
     return [item(f"i{index}", *types) for index in range(first, first + number)]
 
 
-def record_of(**fields: Any) -> dict[str, Any]:
-    """Return a minimal record of a run, with the given fields."""
-    texts = dict.fromkeys(("run_id", "state", "started_at", "finished_at"), "")
-    return {**texts, "duration_seconds": 0.0, "counts": {}, "by_type": {}, "by_endpoint": {}, **fields}
-
-
 def push(store: Store, *items: bytes) -> None:
     """Push items onto the audit list."""
     if items:

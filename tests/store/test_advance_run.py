@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.core.documents import RunPlan
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import MOVES, State
 from tests.store import looks, steps
@@ -35,7 +36,7 @@ def test_fields_are_written_with_the_state(store, token):
     )
 
     assert store.runs.current() == replace(
-        run, state=State.PLANNING, plan={"workers": 3}, restarts_before=2, workers_peak=4, failure="größer"
+        run, state=State.PLANNING, plan=RunPlan(workers=3), restarts_before=2, workers_peak=4, failure="größer"
     )
 
 

@@ -15,6 +15,7 @@ from scheduler import housekeeping as archiving
 from scheduler.housekeeping import Archivist
 from scheduler.leader import Leader
 from tests.store import steps
+from tests.values import as_json, record_from
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def fill(store, leader, number, *, first=0):
     for index in range(first, first + number):
         run = steps.open_run(store, leader.token)
         steps.finish(store, leader.token, run)
-        store.runs.close(run.id, steps.record_of(run_id=run.id, number=index), [], wanted=0)
+        store.runs.close(run.id, record_from(run_id=run.id, number=index), [], wanted=0)
         store.client.lpush(store.keys.failed, json.dumps({"id": f"letter {index}"}))
 
 
@@ -51,7 +52,7 @@ def archived(store, kind):
 
 def numbers(store):
     """The numbers of the archived records, then of those in Redis, oldest first."""
-    in_redis = [store.runs.record(run_id)["number"] for run_id in reversed(store.runs.history(10_000))]
+    in_redis = [as_json(store.runs.record(run_id))["number"] for run_id in reversed(store.runs.history(10_000))]
     return [one["number"] for one in archived(store, "records")], in_redis
 
 

@@ -23,6 +23,7 @@ from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
 from scheduler.office import HandConductor
 from tests.store import steps
+from tests.values import as_json
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
     record = conductor.conduct()
     conductor.resign()
 
-    assert record["state"] == State.COMPLETED
+    assert record.state == State.COMPLETED
     assert store.leases.holder() == "another"
     assert store.letters.count() == 3
 
@@ -121,7 +122,7 @@ def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(sto
     record = conductor.close_open(run.id)
     conductor.resign()
 
-    assert (record["run_id"], record["counts"]["leftover"]) == (run.id, 2)
+    assert (record.run_id, record.counts.leftover) == (run.id, 2)
     assert store.runs.current() is None
     assert conductor.close_open(run.id) is None
 
@@ -190,4 +191,4 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
 
     record = conduct_here(store, signals, None, allow_volatile=True)
 
-    assert record == store.runs.recent(1)[0]
+    assert as_json(record) == next(map(as_json, store.runs.recent(1)))

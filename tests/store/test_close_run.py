@@ -9,8 +9,9 @@ from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps
+from tests.values import as_json, record_from
 
-RECORD = steps.record_of(run_id="r", state="completed")
+RECORD = record_from(run_id="r", state="completed")
 
 
 def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0, measured=None):
@@ -74,10 +75,10 @@ def test_no_record_is_removed(store, token):
     for number in range(5):
         runs.append(steps.open_run(store, token))
         steps.finish(store, token, runs[-1])
-        close(store, runs[-1], steps.record_of(number=number))
+        close(store, runs[-1], record_from(duration_seconds=number))
 
     assert store.runs.history(10) == [run.id for run in runs[::-1]]
-    assert [store.runs.record(run.id)["number"] for run in runs] == [0, 1, 2, 3, 4]
+    assert [as_json(store.runs.record(run.id))["duration_seconds"] for run in runs] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("state", ["inflight", "backoff", "spent"])
@@ -105,7 +106,7 @@ def test_a_repeated_call_changes_nothing(store, token, running):
     close(store, run)
 
     with looks.nothing_changes(store):
-        assert close(store, run, {"state": "failed"}, wanted=9, measured={"T window": b"{}"}) == 0
+        assert close(store, run, record_from(state="failed"), wanted=9, measured={"T window": b"{}"}) == 0
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])
@@ -136,11 +137,11 @@ def test_of_twenty_calls_at_once_one_closes(store, token, running):
     steps.finish(store, token, run)
 
     closed = steps.at_once(
-        *[lambda number=number: close(store, run, steps.record_of(by=number)) for number in range(20)]
+        *[lambda number=number: close(store, run, record_from(duration_seconds=number)) for number in range(20)]
     )
 
     assert sorted(closed) == [0] * 19 + [1]
-    assert store.runs.record(run.id)["by"] == closed.index(1)
+    assert as_json(store.runs.record(run.id))["duration_seconds"] == closed.index(1)
     assert store.runs.history(10) == [run.id]
 
 
@@ -160,8 +161,8 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
 
     assert [first, second].count(None) == 1
     assert len(store.measures.kept()[steps.TYPE, steps.ENDPOINT].milliseconds) == completed
-    record = store.runs.record(run.id)
-    assert record == (first or second)
+    record = as_json(store.runs.record(run.id))
+    assert record == as_json(first or second)
     assert store.runs.history(10) == [run.id]
     counts = record["by_type"][steps.TYPE]
     assert (counts["taken"], counts["completed"], counts["leftover"]) == (40, completed, 40 - completed)

@@ -22,7 +22,7 @@ from rlm.core.errors import (
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, process, running
-from rlm.ledger.embedded.answers import HANGS_REMEDY
+from rlm.ledger.embedded.process import HANGS_REMEDY
 from rlm.ledger.server import server_of
 from rlm.ledger.trouble import address, goes_by_sentinel
 from rlm.settings import load_settings
@@ -248,7 +248,9 @@ def test_a_service_that_no_sentinel_knows_is_named():
         client.ping()
 
     assert "No master found for 'main'" in str(raised.value)
-    assert str(raised.value).endswith(": start the sentinels, or correct redis.url (or REDIS_URL)")
+    assert str(raised.value).endswith(
+        ": wait for a fail-over, start the sentinels, or correct redis.url (or REDIS_URL)"
+    )
     assert "s3cret" not in str(raised.value)
 
 

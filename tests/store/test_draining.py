@@ -79,7 +79,7 @@ def test_the_plan_counts_what_is_not_taken_yet(store, drain, conductor):
 
     conductor._conductor._plan(drained.run, drained.untaken())
 
-    assert 700 < store.runs.current().plan["expected_leftover"] < 1000
+    assert 700 < store.runs.current().plan.expected_leftover < 1000
 
 
 def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
@@ -90,7 +90,7 @@ def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
 
     steps.release_loop(store, conductor, drained)._turn()
 
-    assert store.runs.current().forecast["leftover_by_type"][steps.TYPE] > 700
+    assert store.runs.current().forecast.leftover_by_type[steps.TYPE] > 700
 
 
 def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, monkeypatch):
@@ -107,12 +107,12 @@ def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, mo
     loop._turn()
 
     forecast = store.runs.current().forecast
-    assert forecast["untaken"] == 988
-    assert "988 items cannot be taken before the deadline" in forecast["binds"]
-    assert forecast["expected_leftover"] <= 12
+    assert forecast.untaken == 988
+    assert "988 items cannot be taken before the deadline" in forecast.binds
+    assert forecast.expected_leftover <= 12
     left = drained.left
     assert store.runs.advance(conductor._leader.token, drained.run.id, State.FINISHING, **loop.account())
-    assert close_run(store, drained.run.id)["untaken"] == left > 900
+    assert close_run(store, drained.run.id).untaken == left > 900
 
 
 def test_the_first_forecast_after_a_takeover_counts_what_is_not_taken_yet(store, drain, conductor, monkeypatch):
@@ -265,7 +265,7 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
     record = conductor._conductor.conduct(run)
 
     assert states == [State.DRAINING, *[State.RUNNING] * 3]
-    assert (record["counts"]["taken"], record["counts"]["leftover"]) == (7, 7)
+    assert (record.counts.taken, record.counts.leftover) == (7, 7)
     assert store.intake.waiting() == 0
 
 
@@ -291,4 +291,4 @@ def test_who_takes_a_run_over_before_its_plan_plans_for_what_is_not_taken(store,
 
     conductor._conductor.conduct(store.runs.current())
 
-    assert 700 < store.runs.current().plan["expected_leftover"] < 1000
+    assert 700 < store.runs.current().plan.expected_leftover < 1000

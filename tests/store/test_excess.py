@@ -64,14 +64,14 @@ def test_each_excess_is_told_with_one_run(store, token, caplog):
     look_over(store, first)
     late = close(store, token, late_seconds=30)
     look_over(store, late)
-    assert told_of(caplog) == [first["run_id"]]
+    assert told_of(caplog) == [first.run_id]
 
     pass_time(store, api, 61)
     exceed(store, api, 3)
     last = close(store, token)
     look_over(store, last)
 
-    assert told_of(caplog) == [first["run_id"], last["run_id"]]
+    assert told_of(caplog) == [first.run_id, last.run_id]
 
 
 def exceed(store, api, number):

@@ -20,9 +20,9 @@ def say(store):
 
 
 def test_each_host_is_described_with_all_that_runs_there(store, say):
-    """State, capacity, share, workers, lanes, scheduler, versions, labels."""
+    """State, capacity, share, workers, lanes, scheduler, versions."""
     store.client.set(store.keys.wanted, 6)
-    say(Role.SUPERVISOR, "a:1:x", version="1.0", offer=Offer(10, 0, 20, {"zone": "z"}))
+    say(Role.SUPERVISOR, "a:1:x", version="1.0", offer=Offer(10, 0, 20))
     say(Role.SUPERVISOR, "b:1:x", version="1.1", offer=Offer(20, 0, 20))
     say(Role.WORKER, "b:1:x:1", version="1.1", state=WorkerState.READY, threads=5)
     say(Role.WORKER, "b:1:x:2", version="1.1", state=WorkerState.STARTING, threads=5)
@@ -31,7 +31,7 @@ def test_each_host_is_described_with_all_that_runs_there(store, say):
     first, second, third = hosts(store)
 
     assert (first["host"], first["state"], first["capacity"], first["share"]) == ("a", "ready", 10, 2)
-    assert (first["labels"], first["versions"], first["scheduler"]) == ({"zone": "z"}, ["1.0"], None)
+    assert (first["versions"], first["scheduler"]) == (["1.0"], None)
     assert (second["share"], second["workers"], second["ready"], second["lanes"], second["busy"]) == (4, 2, 1, 10, 0)
     assert (third["scheduler"], third["capacity"], third["share"], third["supervisors"]) == ("standby", None, 0, 0)
     assert (third["state"], third["why"]) == ("unsupervised", None)

@@ -66,9 +66,9 @@ def test_a_run_leaves_its_durations_and_failures(store, token, running, carry):
     record = close(store, token, run)
 
     assert store.measures.kept() == {PAIR: Measured((100.0, 300.0), 2, 2), OVERFLOW: Measured((200.0,), 1, 0)}
-    entry = record["by_endpoint"][steps.ENDPOINT]
-    assert (entry["completed"], entry["errors"], entry["throttled"]) == (2, 4, 1)
-    assert (entry["p50_ms"], entry["p95_ms"]) == (100.0, 300.0)
+    entry = record.by_endpoint[steps.ENDPOINT]
+    assert (entry.completed, entry.errors, entry.throttled) == (2, 4, 1)
+    assert (entry.p50_ms, entry.p95_ms) == (100.0, 300.0)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.store import looks, steps
+from tests.values import record_from
 
 
 def closed(store, token):
     """Open a run and close it; return its id."""
     run = steps.open_run(store, token)
     steps.finish(store, token, run)
-    store.runs.close(run.id, steps.record_of(), [], wanted=0)
+    store.runs.close(run.id, record_from(), [], wanted=0)
     return run.id
 
 

@@ -14,6 +14,7 @@ from rlm.ledger.reading.books import books
 from tests.clocks import SetClock
 from tests.store import steps
 from tests.store.windows import take
+from tests.values import record_from
 
 WINDOW_SECONDS = 60.0
 
@@ -79,9 +80,9 @@ def test_a_run_is_closed_once_it_was_seen_overdue_for_long_enough(store, token, 
 
     (record,) = closed
     assert record == store.runs.record(run.id)
-    assert record["counts"] | {"completed": 1, "leftover": 2} == record["counts"]
-    assert record["state"] == "partial"
-    assert [one["cause"] for one in record["why"]] == ["conductor"]
+    assert (record.counts.completed, record.counts.leftover) == (1, 2)
+    assert record.state == "partial"
+    assert [one.cause for one in record.why] == ["conductor"]
     assert books(store).faults == []
     clock.sleep(AGAIN_SECONDS)
     watch.look()
@@ -111,7 +112,7 @@ def test_a_run_that_is_closed_is_looked_at_once(store, token, watch, clock, runn
     run = running(0)
     watch.expect(run.id, clock.ends_at)
     steps.finish(store, token, run)
-    store.runs.close(run.id, steps.record_of(), [], wanted=0)
+    store.runs.close(run.id, record_from(), [], wanted=0)
 
     clock.sleep(WINDOW_SECONDS)
     watch.look()
@@ -130,7 +131,7 @@ def test_what_the_conductor_wrote_as_the_run_finished_stands(store, token, watch
     clock.sleep(PATIENCE_SECONDS)
     watch.look()
 
-    assert closed[0]["failure"] == "no worker came up"
+    assert closed[0].failure == "no worker came up"
     assert store.leases.token() == token
 
 
@@ -167,7 +168,7 @@ def test_redis_that_was_away_past_the_deadline_is_told_of(store, watch, clock, c
     watch.look()
 
     (record,) = closed
-    assert (record["state"], record["failure"]) == ("failed", REDIS_AWAY)
+    assert (record.state, record.failure) == ("failed", REDIS_AWAY)
 
 
 def test_an_outage_before_the_deadline_fails_no_run(store, watch, clock, closed, running):
@@ -182,7 +183,7 @@ def test_an_outage_before_the_deadline_fails_no_run(store, watch, clock, closed,
     clock.sleep(PATIENCE_SECONDS)
     watch.look()
 
-    assert closed[0]["state"] == "partial"
+    assert closed[0].state == "partial"
 
 
 def test_who_stood_still_itself_looks_anew(store, watch, clock, closed, running):
@@ -245,7 +246,7 @@ def test_who_is_woken_looks_which_run_is_open_unless_it_knows(store, token, cloc
     assert (len(looks), len(woken), watch.pause_seconds) == (2, 2, pytest.approx(clock.ends_at - clock.time))
 
     steps.finish(store, token, run)
-    store.runs.close(run.id, steps.record_of(), [], wanted=0)
+    store.runs.close(run.id, record_from(), [], wanted=0)
     clock.sleep(WINDOW_SECONDS)
     watch.look()
     clock.ends_at = clock.time + WINDOW_SECONDS

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from rlm.admin.explain import search
 from rlm.admin.letters import LetterFilter, letter_page
 from rlm.admin.queue import carried_over, queue_stats
 from rlm.admin.report import open_status
 from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.core.clock import isoformat
+from rlm.core.documents import plain
 from rlm.core.item import Reason
 from rlm.ledger import intake
 from tests.store import deadletters, steps
+from tests.values import record_from
 
 FIELDS = {"trigger": "schedule", "started_at": "2026-11-28T10:15:00.000Z", "finished_at": "2026-11-28T10:16:00.000Z"}
 
@@ -19,8 +23,8 @@ def write_records(store, number):
     """Leave records `20261128T0-00`, ...; every third is partial."""
     for at in range(number):
         run_id = f"20261128T0-{at:02d}"
-        record = steps.record_of(run_id=run_id, state="completed" if at % 3 else "partial", **FIELDS)
-        store.client.hset(store.keys.records, run_id, steps.json.dumps(record))
+        record = record_from(run_id=run_id, state="completed" if at % 3 else "partial", **FIELDS)
+        store.client.hset(store.keys.records, run_id, msgspec.json.encode(record))
         store.client.lpush(store.keys.runs, run_id)
 
 
@@ -58,8 +62,8 @@ def test_the_status_of_a_run_that_drains_counts_what_it_has_still_to_take(store,
     steps.push(store, *steps.items(1, steps.TYPE))  # for the next run
     found.append(open_status(store, run))
 
-    assert [(one["to_take"], one["counts"]["taken"]) for one in found] == [(6, 0), (4, 2), (2, 4), (0, 6), (0, 6)]
-    assert {one["plan"] for one in found} == {None}
+    assert [(one.to_take, one.counts.taken) for one in found] == [(6, 0), (4, 2), (2, 4), (0, 6), (0, 6)]
+    assert {one.plan for one in found} == {None}
 
 
 def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, running):
@@ -68,7 +72,7 @@ def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, ru
     endpoint = store.endpoints()[steps.ENDPOINT]
     store.windows.acquire(endpoint)
     store.control.pause(endpoint, "me@host", 5.0)
-    status = open_status(store, run)
+    status = plain(open_status(store, run))
     status["by_endpoint"][steps.ENDPOINT]["calls"] = 3  # two more than the log of calls has
     sent_us = store.windows.sent(endpoint, 1)[0]
     seen_at_once = status | {"as_of": isoformat(sent_us / 1_000_000)}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
-from rlm.ledger.breaker import TooHigh, forget_what_is_over, limits_too_high
 from rlm.ledger.claims import Admitted, Refused
 from tests.store import steps
-from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, stamps, take
+from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
 
 #: How exactly a rest is met by a test that looks at it a moment later, seconds.
 SOON = 2.0
@@ -209,134 +207,36 @@ def test_a_rest_leaves_the_window_alone(store, endpoint):
     assert 54 - SOON < refusal(store, full) <= 54.5
 
 
-def refuse(store, endpoint, number=1, **more):
-    """Take slots, and let the call of the newest be refused; return how many refusals are recorded."""
-    *_, slot = [store.windows.acquire(endpoint) for _ in range(number)]
-    noted = store.breaker.refuse(endpoint, 0.0, replace(slot, **{"suspect": False, **more}))
-    return noted.calls if noted else 0
+def test_who_keeps_refusing_rests_longer_each_time_although_it_asks_for_no_rest(store, endpoint):
+    """From the second in a row on: 1, 2, 4 s and so on, up to a period; a longer rest that it asks for stands."""
+    rests = []
+    for _ in range(9):
+        rests.append(store.breaker.rest(endpoint, 0))
+        pass_time(store, endpoint, rests[-1] + 1)
+        take(store, endpoint)
+        refusal(store, endpoint)
+    assert rests == pytest.approx([0, 1, 2, 4, 8, 16, 32, 60, 60], abs=0.001)
+
+    assert store.breaker.rest(endpoint, 90) == pytest.approx(90, abs=0.001)
 
 
-def refusals(store, endpoint):
-    return store.breaker.health([endpoint])[endpoint.name].refusals
-
-
-def test_a_call_refused_as_too_many_is_noted_with_how_manieth_it_was(store, endpoint):
-    """Of those of its period; the lowest stands."""
-    take(store, endpoint, 3)
-    pass_time(store, endpoint, 61)
-
-    noted = [refuse(store, endpoint, 6), refuse(store, endpoint)]
-
-    assert noted == [1, 2]
-    told = refusals(store, endpoint)
-    assert (told.limit, told.nth, told.calls) == (endpoint.limit.text, 6, 2)
-
-
-def refuse_each(store, endpoint, slots):
-    """Let calls of these slots be refused, in this order; return the lowest recorded number."""
-    for slot in slots:
-        store.breaker.refuse(endpoint, 0.0, slot)
-    return refusals(store, endpoint).nth
-
-
-def test_calls_under_way_together_have_no_order(store):
-    """An API of 2 accepts a probe and the last of three calls sent at once: the third is too many, not the second."""
-    endpoint = make_endpoint("4 per 10 second")
-    take(store, endpoint)  # the probe
-    first, second, _accepted = take(store, endpoint, 3)
-
-    assert refuse_each(store, endpoint, [second, first]) == 3
-    assert TooHigh(endpoint, refusals(store, endpoint)).suggested == "2 per 10 second"
-
-
-def test_what_was_accepted_in_a_period_is_always_suggested(store):
-    """Period after period, in whatever order the answers come, also where the probe is refused."""
-    endpoint = make_endpoint("4 per 10 second")
-    for refused in ([0, 1], [3, 1], [2, 3], [0, 3]):
-        slots = take(store, endpoint, 4)
-        assert refuse_each(store, endpoint, [slots[one] for one in refused]) == 3
-        pass_time(store, endpoint, 11)
-        (probe,) = take(store, endpoint)
-        assert probe.suspect
-        store.breaker.refuse(endpoint, 0.0, probe)
-        pass_time(store, endpoint, 11)
+@pytest.mark.parametrize("answer", ["good", "failure"])
+def test_refusals_count_in_a_row_only(store, endpoint, answer):
+    """An answer that is none in between starts the count anew."""
+    for _ in range(5):
+        pass_time(store, endpoint, store.breaker.rest(endpoint, 0) + 1)
+    if answer == "good":
         store.breaker.reopen(endpoint)
+    else:
+        pass_time(store, endpoint, fail(store, endpoint) + 1)
+
+    assert store.breaker.rest(endpoint, 0) == 0
 
 
-def test_no_more_are_counted_than_the_limit_lets_out_in_a_period(store):
-    """A refusal that took three periods says no more than that the limit is too high."""
-    endpoint = make_endpoint("3 per 10 second")
-    (slot, *_) = take(store, endpoint, 3)
-    pass_time(store, endpoint, 11)
-    take(store, endpoint, 3)
+def test_refusals_of_calls_from_before_a_rest_do_not_lengthen_it(store, endpoint):
+    """Twenty calls under way are refused at once."""
+    for _ in range(20):
+        store.breaker.rest(endpoint, 3)
 
-    store.breaker.refuse(endpoint, 0.0, replace(slot, stamp=stamps(store, endpoint)[-1]))
-
-    assert refusals(store, endpoint).nth == 3
-
-
-def test_of_several_rules_the_shortest_period_counts(store):
-    """The suggestion lowers that one."""
-    endpoint = make_endpoint("90 per 60 second; 50 per 5 second")
-    take(store, endpoint, 4)
-    pass_time(store, endpoint, 6)
-
-    refuse(store, endpoint, 3)
-
-    assert refusals(store, endpoint).nth == 3
-    assert TooHigh(endpoint, refusals(store, endpoint)).suggested == "90 per 60 second; 2 per 5 second"
-
-
-@pytest.mark.parametrize("first", [True, False], ids=["the first of its period", "a probe"])
-def test_a_refusal_that_says_nothing_of_a_number_is_not_noted(store, endpoint, first):
-    """It rests the endpoint like any other."""
-    take(store, endpoint, 0 if first else 5)
-
-    assert refuse(store, endpoint, suspect=not first) == 0
-
-    assert refusals(store, endpoint) is None
-    assert look(store, endpoint).suspect
-
-
-def test_another_limit_begins_anew(store, endpoint):
-    """What was refused under the one before says nothing of it, but that the endpoint does not count that call."""
-    refuse(store, endpoint, 6)
-    store.breaker.reopen(endpoint)
-    lower = make_endpoint("50 per 60 second", timeout_seconds=10)
-
-    assert refuse(store, lower, 3) == 1
-
-    assert (refusals(store, lower).limit, refusals(store, lower).nth) == ("50 per 60 second", 8)
-
-
-def test_it_is_over_once_as_many_were_sent_in_a_period_and_none_refused(store, token):
-    """Or once the limit is another; both are forgotten, so that the next one is an alarm again."""
-    endpoint = store.endpoints()[steps.ENDPOINT]
-    refuse(store, endpoint, 4)
-    assert [one.sentence for one in limits_too_high(store)] == [
-        f"{steps.ENDPOINT} refused the 4th call in 60 s; you set {endpoint.limit.text}"
-    ]
-    forget_what_is_over(store)
-    assert refusals(store, endpoint)
-
-    store.breaker.reopen(endpoint)
-    pass_time(store, endpoint, 70)
-    at_us = int(store.client.hget(store.keys.health(endpoint.window_id), "refused_us"))
-    set_health(store, endpoint, refused_us=at_us - 70_000_000)
-    take(store, endpoint, 4)
-    assert len(limits_too_high(store)) == 1  # the period is not over yet
-    pass_time(store, endpoint, 65)
-
-    assert limits_too_high(store) == []
-    forget_what_is_over(store)
-    assert refusals(store, endpoint) is None
-
-
-def test_an_endpoint_that_refuses_every_call_says_nothing_of_a_limit(store, endpoint):
-    """Its quota is spent, or its account shut: until the last is refused, some of them may have been accepted."""
-    slots = take(store, endpoint, 10)
-
-    assert refuse_each(store, endpoint, slots[:9]) == 2
-    store.breaker.refuse(endpoint, 0.0, slots[9])
-
-    assert refusals(store, endpoint) is None
+    pass_time(store, endpoint, 4)
+    assert store.breaker.rest(endpoint, 0) == pytest.approx(1, abs=0.001)

@@ -10,6 +10,7 @@ from redis.connection import AbstractConnection
 
 from rlm.admin import report
 from rlm.core.clock import system_clock
+from rlm.core.documents import CallCounts
 from rlm.core.endpoint import in_force
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
@@ -22,7 +23,7 @@ from scheduler.ticks import open_run
 from tests.clocks import SetClock
 from tests.store import looks, steps
 from tests.store.windows import make_budget, stamps, take
-from tests.values import replace
+from tests.values import as_json, replace
 from tests.wait import wait_until
 
 BUDGET = make_budget("50/minute")
@@ -79,15 +80,15 @@ def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token
     store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, 60)
     together = {"calls": 7, "completed": 5, "throttled": 1, "errors": 1, "peak_in_window": 5, "limit": "50/minute"}
 
-    open_budgets = report.status(store, None)["by_budget"]
+    open_budgets = report.status(store, None).by_budget
     record = close(store, token, run)
 
-    assert {**together, "circuit": "closed"}.items() <= open_budgets["account"].items()
-    assert record["by_budget"] == {"account": together}
-    assert record["by_endpoint"][steps.ENDPOINT]["peak_in_window"] == 3
+    assert together.items() <= as_json(open_budgets["account"]).items()
+    assert record.by_budget == {"account": CallCounts(**together)}
+    assert record.by_endpoint[steps.ENDPOINT].peak_in_window == 3
     limit = shared[steps.OVERFLOW].limit.text
     alone = {"calls": 3, "completed": 2, "throttled": 1, "errors": 0, "peak_in_window": 2, "limit": limit}
-    assert record["by_endpoint"][steps.OVERFLOW] == {**alone, "p50_ms": 100.0, "p95_ms": 100.0}
+    assert record.by_endpoint[steps.OVERFLOW] == CallCounts(**alone, p50_ms=100.0, p95_ms=100.0)
 
 
 def test_slots_of_earlier_runs_are_no_part_of_a_peak(store, token, running, shared, call):
@@ -96,7 +97,7 @@ def test_slots_of_earlier_runs_are_no_part_of_a_peak(store, token, running, shar
     run = running(1)
     call(run, shared[steps.OVERFLOW], 1)
 
-    assert close(store, token, run)["by_budget"]["account"]["peak_in_window"] == 1
+    assert close(store, token, run).by_budget["account"].peak_in_window == 1
 
 
 def test_calls_after_the_tick_that_the_run_before_sent_are_no_part_of_a_run_that_opened_late(
@@ -113,10 +114,10 @@ def test_calls_after_the_tick_that_the_run_before_sent_are_no_part_of_a_run_that
     steps.put_into(store, run, State.RUNNING)
     call(run, shared[steps.ENDPOINT], 1)
 
-    found = close(store, token, run)["by_endpoint"][steps.ENDPOINT]
+    found = close(store, token, run).by_endpoint[steps.ENDPOINT]
 
-    assert (found["calls"], found["peak_in_window"], found["limit"]) == (1, 1, "29/minute")
-    assert "limit_before" not in found
+    assert (found.calls, found.peak_in_window, found.limit) == (1, 1, "29/minute")
+    assert not found.limit_before
 
 
 def test_a_budget_that_was_not_called_is_in_the_record(store, token, running, shared):
@@ -124,7 +125,7 @@ def test_a_budget_that_was_not_called_is_in_the_record(store, token, running, sh
     record = close(store, token, running(1))
 
     assert {one.budget for one in shared.values()} == {BUDGET}
-    assert set(record["by_budget"]["account"].values()) == {0, "50/minute"}
+    assert record.by_budget["account"] == CallCounts(limit="50/minute")
 
 
 def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running, monkeypatch):
@@ -142,15 +143,10 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
 
     monkeypatch.setattr(books, "read_completed", earlier)
 
-    used = close(store, token, run)["used"]
+    used = close(store, token, run).used
 
-    assert 5 < used["calls_per_minute"] < 6.1  # two in 20 s
-    assert used["lanes"] < 0.1
-
-
-def test_without_budgets_a_record_has_no_word_of_them(store, token, running):
-    """The key is there where there is something to say."""
-    assert "by_budget" not in close(store, token, running(1))
+    assert 5 < used.calls_per_minute < 6.1  # two in 20 s
+    assert used.lanes < 0.1
 
 
 def test_a_limit_set_by_hand_is_the_one_on_record(store, token, running, shared, call):
@@ -161,15 +157,8 @@ def test_a_limit_set_by_hand_is_the_one_on_record(store, token, running, shared,
 
     record = close(store, token, run)
 
-    assert record["by_endpoint"][steps.ENDPOINT]["limit"] == "5 per 30 seconds"
-    assert record["by_budget"]["account"] == {
-        "calls": 2,
-        "completed": 2,
-        "throttled": 0,
-        "errors": 0,
-        "peak_in_window": 2,
-        "limit": "7 per hour",
-    }
+    assert record.by_endpoint[steps.ENDPOINT].limit == "5 per 30 seconds"
+    assert record.by_budget["account"] == CallCounts(calls=2, completed=2, peak_in_window=2, limit="7 per hour")
 
 
 @pytest.fixture
@@ -202,7 +191,7 @@ def test_nothing_is_left_of_a_call_that_nobody_will_report_any_more(store, token
     event = looks.event(store, claim.event_id)
     assert (event["attempt"], event.get("deaths"), event.get("owner")) == ("1", None, None)
     assert looks.pending(store) == steps.event_ids(2)
-    assert (record["counts"]["leftover"], record["by_endpoint"][steps.ENDPOINT]["errors"]) == (2, 1)
+    assert (record.counts.leftover, record.by_endpoint[steps.ENDPOINT].errors) == (2, 1)
 
 
 def test_an_event_whose_lease_ran_out_without_a_slot_is_left_over_as_it_was(store, token, running):
@@ -261,20 +250,6 @@ def test_more_leases_than_one_step_takes_back_are_all_taken_back(store, token, r
     assert looks.counts(store).pending == CHUNK + 1
 
 
-def test_what_limits_are_too_high_is_asked_once(store, token, running, monkeypatch):
-    """For the record and for the alarm; the record has those that were refused in the run, the alarm any that stand."""
-    run, endpoint = running(1), store.endpoints()[steps.ENDPOINT]
-    *_, slot = [store.windows.acquire(endpoint) for _ in range(2)]
-    store.breaker.refuse(endpoint, 0.0, slot)
-    asked, real = [], books.limits_too_high
-    monkeypatch.setattr(books, "limits_too_high", lambda *args, **how: asked.append(args) or real(*args, **how))
-
-    record = close(store, token, run)
-
-    assert len(asked) == 1
-    assert [one["endpoint"] for one in record["limits_too_high"]] == [steps.ENDPOINT]
-
-
 @pytest.mark.parametrize(("held", "trips"), [(0, 7), (2, 10)])
 def test_closing_a_run_takes_few_round_trips(store, token, running, call, monkeypatch, held, trips):
     """However many types, endpoints and budgets there are: 0.1 s each to a Redis far away, and a run is to end in time.
@@ -299,7 +274,7 @@ def test_closing_a_run_takes_few_round_trips(store, token, running, call, monkey
 
     record = run_end.close_run(store, run.id)
 
-    assert record["counts"] | {"completed": 4, "leftover": 96} == record["counts"]
+    assert (record.counts.completed, record.counts.leftover) == (4, 96)
     assert len(sent) - 1 <= trips  # the last wakes those who wait for it
 
 
@@ -316,7 +291,7 @@ def test_closing_takes_no_more_round_trips_the_more_endpoints_were_called(store,
             call(run, store.endpoints()[name], 1)
         steps.finish(store, token, run)
         trips.clear()
-        assert run_end.close_run(store, run.id)["counts"]["completed"] == len(called)
+        assert run_end.close_run(store, run.id).counts.completed == len(called)
         numbers.append(len(trips))
 
     assert numbers[0] <= MOST_TRIPS
@@ -345,7 +320,7 @@ def test_the_lease_is_prolonged_while_a_run_ends(store, conductor, monkeypatch):
     run = steps.start_run(store, conductor._leader.token)
 
     began = clock.time
-    assert conductor.close_open(run.id)["run_id"] == run.id
+    assert conductor.close_open(run.id).run_id == run.id
 
     assert clock.time - began > LEASE_SECONDS
     moments = [began, *renewed, clock.time]

@@ -22,11 +22,10 @@ from rlm.delivery import run_end, run_record
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
-from scheduler.office import STANDBY_SECONDS
 from scheduler.service import IDLE_SECONDS, SchedulerService
 from scheduler.ticks import RedisClock, last_due, open_run
 from tests.store import steps
-from tests.values import replace
+from tests.values import as_json, record_from, replace
 from tests.wait import wait_until
 
 DUE = 1_800_000_000.0
@@ -49,7 +48,7 @@ def seen_to(service, monkeypatch):
     """What was told of the tick, and which records were looked over."""
     told, looked_over = [], []
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, *, ok, seconds: told.append((due, ok)))
-    monkeypatch.setattr(service._housekeeper, "after_run", lambda record: looked_over.append(record["run_id"]))
+    monkeypatch.setattr(service._housekeeper, "after_run", lambda record: looked_over.append(record.run_id))
     return told, looked_over
 
 
@@ -88,7 +87,7 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
     monkeypatch.setattr(
         "scheduler.housekeeping.look_over",
-        lambda store, record: looked_over.append(record["run_id"]) or look_over(store, record),
+        lambda store, record: looked_over.append(record.run_id) or look_over(store, record),
     )
     every = store.settings.run.every_seconds
     tick = last_due(store.now(), every) - every
@@ -110,7 +109,7 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
 @pytest.mark.rest
 def test_a_last_record_that_cannot_be_read_keeps_no_run_from_starting(store, service):
     """Whoever writes to Redis may have written it; nobody has looked it over, and a leader would."""
-    record = steps.record_of(run_id="r", trigger=7, by_type=[], by_endpoint="", counts={"failed": "x", "invalid": 1})
+    record = as_json(record_from(run_id="r")) | {"trigger": 7, "by_type": [], "counts": {"failed": "x", "invalid": 1}}
     store.client.hset(store.keys.records, "r", msgspec.json.encode(record))
     store.client.lpush(store.keys.runs, "r")
     request = store.schedule.request()
@@ -132,7 +131,7 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
     """Who closes one that is overdue does, whatever state it was in: each alarm is raised once, its tick ends once."""
     looked_over, told = [], []
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
-    monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record["run_id"]))
+    monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record.run_id))
     for finishing in (False, True):
         assert service._leader.campaign()
         tick = store.now() - store.settings.run.window_seconds
@@ -142,7 +141,7 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
             if finishing:
                 steps.finish(store, service._leader.token, run)
             record = run_end.close_overdue(store, run)
-            assert record["overdue"]
+            assert record.overdue
             run_record.look_over(store, record)
             raise StoreError("Redis was away")
 
@@ -150,7 +149,7 @@ def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store,
         for _ in range(3):
             service._turn()
 
-        assert store.runs.record(run_id)["overdue"]
+        assert store.runs.record(run_id).overdue
         assert service._saw_last_end
         assert tick not in told
 
@@ -162,7 +161,7 @@ def alone(service, monkeypatch):
     """A service for which no run is due: the ticks that it reports, and the runs that it looks over."""
     told, looked_over = [], []
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
-    monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record["run_id"]))
+    monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record.run_id))
     monkeypatch.setattr(service, "_start_due", lambda: False)
     return told, looked_over
 
@@ -170,7 +169,7 @@ def alone(service, monkeypatch):
 def closed_by_the_dead(store, token):
     """Open the run of a tick, and close it overdue as one that dies before it reports anything; return its id."""
     run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds)
-    assert run_end.close_overdue(store, store.runs.current())["overdue"]
+    assert run_end.close_overdue(store, store.runs.current()).overdue
     return run_id
 
 
@@ -303,8 +302,8 @@ def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
 
     service._turn()
 
-    record = store.runs.recent(1)[0]
-    assert record["trigger"] == Trigger.SCHEDULE
+    record = next(iter(store.runs.recent(1)))
+    assert record.trigger == Trigger.SCHEDULE
     assert store.schedule.last_tick() == DUE - 3600 + 1
 
 
@@ -328,12 +327,12 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
 
     # Then all its times are by the clock of Redis, its tick's too
     assert run.tick == tick
-    assert seconds(record["started_at"]) == pytest.approx(now - 1, abs=1)
-    assert seconds(record["deadline"]) == pytest.approx(now - 1 + run.window_seconds, abs=1)
-    assert seconds(seen["as_of"]) == pytest.approx(now, abs=1)
-    assert seconds(record["finished_at"]) == pytest.approx(now, abs=1)
-    assert record["duration_seconds"] == pytest.approx(1, abs=1)
-    assert seen["seconds_left"] == pytest.approx(run.window_seconds - 1, abs=1)
+    assert seconds(record.started_at) == pytest.approx(now - 1, abs=1)
+    assert seconds(record.deadline) == pytest.approx(now - 1 + run.window_seconds, abs=1)
+    assert seconds(seen.as_of) == pytest.approx(now, abs=1)
+    assert seconds(record.finished_at) == pytest.approx(now, abs=1)
+    assert record.duration_seconds == pytest.approx(1, abs=1)
+    assert seen.seconds_left == pytest.approx(run.window_seconds - 1, abs=1)
 
 
 def test_a_tick_is_its_runs_start(service, store):
@@ -403,7 +402,7 @@ def test_a_run_that_no_standby_takes_over_is_closed_by_who_leaves(service, store
     service._sign_off()
 
     assert store.runs.current() is None
-    assert store.runs.record(run_id)["state"] == "completed"
+    assert store.runs.record(run_id).state == "completed"
     assert store.leases.holder() is None
 
 
@@ -516,7 +515,7 @@ def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, servic
 def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
     """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
     looked_over = []
-    monkeypatch.setattr("rlm.delivery.run_end.look_over", lambda _store, record: looked_over.append(record["run_id"]))
+    monkeypatch.setattr("rlm.delivery.run_end.look_over", lambda _store, record: looked_over.append(record.run_id))
     tick = store.now() - store.settings.run.window_seconds
     store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)
@@ -530,16 +529,6 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
     assert store.leases.holder() == service._leader.owner
     with pytest.raises(FencedError):
         store.runs.note(token, run_id, workers_peak=1)
-
-
-def test_a_standby_that_may_not_conduct_closes_nothing(service, store, token, monkeypatch):
-    """A newer version opened the run."""
-    open_run(store, token, Trigger.MANUAL, store.now() - store.settings.run.window_seconds)
-    monkeypatch.setattr(service._leader, "barred", True)
-
-    service._standby.step(woken=True)
-
-    assert service._standby.pause_seconds == STANDBY_SECONDS
 
 
 def test_those_who_would_close_a_run_hear_of_it_as_it_opens(store, token, monkeypatch):

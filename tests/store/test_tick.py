@@ -11,6 +11,7 @@ from rlm.plan.waits import Obstacle, Wait
 from scheduler.ticks import is_anything_to_do, open_run, why_late
 from tests.store import looks, steps, windows
 from tests.store.deadletters import retry
+from tests.values import record_from
 
 
 def test_nothing_anywhere_is_nothing_to_do(store):
@@ -33,7 +34,7 @@ def test_a_leftover_is_something_to_do(store, token, running):
     """Whatever its type."""
     run = running(1, steps.OTHER_TYPE)
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, {}, store.known_types, wanted=0) == 1
+    assert store.runs.close(run.id, record_from(), store.known_types, wanted=0) == 1
 
     assert is_anything_to_do(store)
 
@@ -74,7 +75,7 @@ def test_what_held_a_run_up_is_the_run_before_until_its_deadline(store, token, f
     """From then on somebody should have opened the next."""
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
-    record = steps.record_of(run_id=run.id, finished_at=isoformat(finished_at), deadline=isoformat(deadline))
+    record = record_from(run_id=run.id, finished_at=isoformat(finished_at), deadline=isoformat(deadline))
     store.runs.close(run.id, record, store.known_types, wanted=0)
 
     assert why_late(store, 1000.0, 16.5, away=away) == expected
@@ -89,9 +90,9 @@ def test_a_run_that_nobody_opened_in_time_says_so(store, conductor, settings):
 
     record = conductor._conductor.conduct(store.runs.current())
 
-    (why,) = record["why"]
-    assert (why["cause"], why["leftover"]) == ("conductor", 3)
-    assert why["sentence"] == f"3 events left over: nobody conducted for {window_seconds - 0.3:.0f} s"
+    (why,) = record.why
+    assert (why.cause, why.leftover) == ("conductor", 3)
+    assert why.sentence == f"3 events left over: nobody conducted for {window_seconds - 0.3:.0f} s"
 
 
 def test_a_late_run_whose_windows_were_full_says_that_the_limit_binds(store, conductor, settings):

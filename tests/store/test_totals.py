@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 import redis
 
+from rlm.core.documents import TypeCounts
 from rlm.core.errors import StoreError
 from rlm.core.item import Reason
 from rlm.core.tally import histograms
@@ -78,12 +79,15 @@ def test_totals_are_the_sum_of_the_records(store, token, running):
     totals = store.totals.look()
 
     for outcome, field in (("carried_over", "carried"), *((one, one) for one in ("taken", "completed", "failed"))):
-        assert totals[f"{field}:{steps.TYPE}"] == sum(one["counts"][outcome] for one in records), outcome
-    assert totals[f"leftover:{steps.TYPE}"] == sum(one["counts"]["leftover"] for one in records) > 0
+        assert totals[f"{field}:{steps.TYPE}"] == sum(getattr(one.counts, outcome) for one in records), outcome
+    assert totals[f"leftover:{steps.TYPE}"] == sum(one.counts.leftover for one in records) > 0
     for answer, field in (("completed", "delivered"), ("throttled", "throttled"), ("errors", "errors")):
         for name in (steps.ENDPOINT, steps.OVERFLOW):
-            assert totals[f"{field}:{name}"] == sum(one["by_endpoint"][name][answer] for one in records), (field, name)
-    assert totals["duplicates"] == sum(one["counts"]["duplicates"] for one in records)
+            assert totals[f"{field}:{name}"] == sum(getattr(one.by_endpoint[name], answer) for one in records), (
+                field,
+                name,
+            )
+    assert totals["duplicates"] == sum(one.counts.duplicates for one in records)
     assert totals[f"unsent:{steps.TYPE}"] == 4
     assert totals["runs:partial"] == len(records)
     assert histograms(totals, "run")[""].number == len(records)
@@ -113,10 +117,15 @@ def test_whatever_workers_do_totals_are_the_sum_of_the_records(store, token, see
     assert Totals(store).look() == now
     for name in TYPES:
         for outcome, field in OUTCOMES.items():
-            assert now[f"{field}:{name}"] == sum(one["by_type"].get(name, NONE)[outcome] for one in records), outcome
+            assert now[f"{field}:{name}"] == sum(
+                getattr(one.by_type.get(name, TypeCounts()), outcome) for one in records
+            ), outcome
     for name in store.endpoints():
         for answer, field in (("completed", "delivered"), ("throttled", "throttled"), ("errors", "errors")):
-            assert now[f"{field}:{name}"] == sum(one["by_endpoint"][name][answer] for one in records), (field, name)
+            assert now[f"{field}:{name}"] == sum(getattr(one.by_endpoint[name], answer) for one in records), (
+                field,
+                name,
+            )
         if delivered := now[f"delivered:{name}"]:
             assert {histograms(now, what)[name].number for what in ("call", "wait")} == {delivered}
     assert now[f"failed:{steps.OTHER_TYPE}"] > 0
@@ -197,7 +206,7 @@ def test_a_call_worked_off_by_an_older_worker_counts(store, token, running):
     now = store.totals.look()
 
     assert {histograms(now, what)[steps.ENDPOINT].number for what in ("call", "wait")} == {2}
-    assert close(store, token, run)["plan"]["actual_seconds"] == 0.4
+    assert close(store, token, run).plan.actual_seconds == 0.4
     assert all(store.totals.look()[name] >= number for name, number in now.items())
 
 

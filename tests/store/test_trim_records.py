@@ -8,6 +8,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from tests.store import looks, steps
+from tests.values import as_json, record_from
 
 
 @pytest.fixture
@@ -17,14 +18,14 @@ def runs(store, token):
     for number in range(5):
         run = steps.open_run(store, token)
         steps.finish(store, token, run)
-        store.runs.close(run.id, steps.record_of(number=number), [], wanted=0)
+        store.runs.close(run.id, record_from(duration_seconds=number), [], wanted=0)
         ids.append(run.id)
     return ids
 
 
 def test_the_surplus_is_read_oldest_first(store, runs):
     """Those beyond what is kept, each with its record; none where there are no more than that."""
-    assert {one: json.loads(record)["number"] for one, record in store.runs.surplus(3).items()} == {
+    assert {one: json.loads(record)["duration_seconds"] for one, record in store.runs.surplus(3).items()} == {
         runs[0]: 0,
         runs[1]: 1,
     }
@@ -43,8 +44,8 @@ def test_the_oldest_are_removed(store, token, runs):
     assert store.runs.trim(token, runs[:2]) == 2
 
     assert store.runs.history(10) == runs[:1:-1]
-    found = [store.runs.record(one) for one in runs]
-    assert [one and one["number"] for one in found] == [None, None, 2, 3, 4]
+    found = [as_json(store.runs.record(one)) for one in runs]
+    assert [one and one["duration_seconds"] for one in found] == [None, None, 2, 3, 4]
     assert store.runs.count() == store.client.hlen(store.keys.records) == 3
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: The fields of an endpoint's health that are moments of Redis time.
 _MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
 #: The fields there that are not whole numbers.
-_WORDS = {b"paused_by", b"paused_at", b"refused_limit", b"refused_stamps", b"failed_with", b"named"}
+_WORDS = {b"paused_by", b"paused_at", b"failed_with", b"named"}
 
 
 def make_endpoint(
@@ -52,10 +52,6 @@ def pass_time(store: Store, limited: Limited, seconds: float) -> None:
     _move(store, limited, -seconds)
     if since := store.client.hget(store.keys.epoch, "since"):
         store.client.hset(store.keys.epoch, "since", int(since) - round(seconds * 1_000_000))
-    key = store.keys.health(limited.window_id)
-    if refused := store.client.hget(key, "refused_stamps"):
-        moved = [int(one) - round(seconds * 1_000_000) for one in cast("bytes", refused).split()]
-        store.client.hset(key, "refused_stamps", " ".join(map(str, moved)))
     known = health(store, limited)
     for name in _MOMENTS:
         if name in known:

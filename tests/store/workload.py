@@ -162,8 +162,8 @@ class Workload:
         record = run_end.close_run(self.store, self.run.id)
         assert record is not None
         for name in TYPES:
-            counts = record["by_type"][name]
-            assert counts["leftover"] == looks.counts(self.store, name).pending == len(looks.pending(self.store, name))
+            counts = record.by_type[name]
+            assert counts.leftover == looks.counts(self.store, name).pending == len(looks.pending(self.store, name))
         self.push(10)
         self.run_ids.append(self.run.id)
         self.run = steps.open_run(self.store, self.token)

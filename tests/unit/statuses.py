@@ -85,7 +85,13 @@ def status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
             "forecast_seconds": 120.0,
             "lower_bound_seconds": 90.0,
             "expected_leftover": 0,
+            "actual_seconds": None,
         },
+        "failure": "",
+        "redis_away_seconds": 0.0,
+        "troubles": [],
+        "why": [],
+        "used": {"calls_per_minute": 0.0},
         "workers": {"peak": 3, "restarted": 0, "now": workers, "ready": workers, "wanted": 3, "each": each},
         **more,
     }

@@ -7,6 +7,7 @@ import pytest
 from rlm.admin.planning import arrivals_of
 from rlm.core.clock import isoformat
 from tests.each import each
+from tests.values import record_from
 
 EVERY = 180.0
 START = 1_700_000_000
@@ -14,7 +15,7 @@ START = 1_700_000_000
 
 def record(number, at=None, type_name="A"):
     """Return the record of the run of tick `at` that took this many."""
-    return {"started_at": isoformat(START + EVERY * at), "by_type": {type_name: {"taken": number}}}
+    return record_from(started_at=isoformat(START + EVERY * at), by_type={type_name: {"taken": number}})
 
 
 def a_window(*records, until=0.0):

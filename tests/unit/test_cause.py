@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
+from operator import attrgetter
 
+from rlm.core.documents import Cause
 from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 from tests.each import each
@@ -22,12 +23,12 @@ def ended(leftover, waits, **more):
     return Ended(leftover=leftover, waits=Waits(0.0, waits), **facts)
 
 
-figures = itemgetter("cause", "types", "leftover")
+figures = attrgetter("cause", "types", "leftover")
 
 
 def test_nothing_left_over_has_no_cause():
     """Whatever was waited for."""
-    assert causes(ended({"A": 0}, {"A": {WORKERS: 40.0}})) == []
+    assert causes(ended({"A": 0}, {"A": {WORKERS: 40.0}})) == ()
 
 
 @each(
@@ -55,8 +56,8 @@ def test_what_was_waited_for_longest_is_the_cause(wait, words):
     """With the number it left over."""
     (found,) = causes(ended({"A": 1234}, {"A": {wait: 40.0, Wait(Obstacle.LIMIT, "short"): 1.0}}))
 
-    assert figures(found) == (wait.obstacle, ["A"], 1234)
-    assert found["sentence"] == f"1,234 events left over: {words}"
+    assert figures(found) == (wait.obstacle, ("A",), 1234)
+    assert found.sentence == f"1,234 events left over: {words}"
 
 
 def test_workers_that_took_no_calls_and_none_that_were_ready_count_together():
@@ -65,7 +66,7 @@ def test_workers_that_took_no_calls_and_none_that_were_ready_count_together():
 
     found = causes(ended({"A": 10}, waits))
 
-    assert [one["sentence"] for one in found] == [
+    assert [one.sentence for one in found] == [
         "10 events left over: no worker took the calls released for 4.0 s; besides, no worker was ready for 3.0 s"
     ]
     assert not alarmed(found)
@@ -77,11 +78,11 @@ def test_types_that_waited_for_the_same_are_told_together_and_others_apart():
 
     found = causes(ended({"A": 10, "B": 20, "C": 7}, waits))
 
-    assert [(one["cause"], one["types"], one["leftover"]) for one in found] == [
-        ("limit", ["A", "B"], 30),
-        ("budget", ["C"], 7),
+    assert [(one.cause, one.types, one.leftover) for one in found] == [
+        ("limit", ("A", "B"), 30),
+        ("budget", ("C",), 7),
     ]
-    assert found[0]["sentence"] == "30 events left over: the limits of A and B let no more through"
+    assert found[0].sentence == "30 events left over: the limits of A and B let no more through"
 
 
 def test_a_limit_is_no_cause_where_failed_calls_used_the_slots():
@@ -91,14 +92,14 @@ def test_a_limit_is_no_cause_where_failed_calls_used_the_slots():
     found = causes(ended({"A": 24, "B": 3}, waits, spent={"A": 5}, failing={"A": 21, "B": 9}))
 
     assert [figures(one) for one in found] == [
-        (ATTEMPTS, ["A"], 19),
-        (ATTEMPTS, ["A"], 5),
-        (Obstacle.LANES, ["B"], 3),
+        (ATTEMPTS, ("A",), 19),
+        (ATTEMPTS, ("A",), 5),
+        (Obstacle.LANES, ("B",), 3),
     ]
-    assert found[0]["sentence"] == "19 events left over: 21 calls for A failed and used the slots that they waited for"
+    assert found[0].sentence == "19 events left over: 21 calls for A failed and used the slots that they waited for"
     assert went_wrong(found)
     (found,) = causes(ended({"A": 24}, waits, failing={"A": 21}))
-    assert figures(found) == (Obstacle.LIMIT, ["A"], 24)
+    assert figures(found) == (Obstacle.LIMIT, ("A",), 24)
 
 
 def test_what_went_wrong_besides_is_told_where_it_took_long_enough():
@@ -108,8 +109,7 @@ def test_what_went_wrong_besides_is_told_where_it_took_long_enough():
     (found,) = causes(ended({"A": 9}, waits))
 
     assert (
-        found["sentence"]
-        == "9 events left over: the limit of A (30/minute) lets no more through; besides, a1 was paused"
+        found.sentence == "9 events left over: the limit of A (30/minute) lets no more through; besides, a1 was paused"
     )
 
 
@@ -124,7 +124,7 @@ def test_beside_busy_lanes_a_limit_is_told(wait, words):
     """More workers would bring few of these events, which the plan of the same run says, too."""
     (found,) = causes(ended({"A": 86}, {"A": {LANES: 30.0, wait: 29.0}}))
 
-    assert found["sentence"] == f"86 events left over: all lanes were busy for 30 s; besides, {words}"
+    assert found.sentence == f"86 events left over: all lanes were busy for 30 s; besides, {words}"
 
 
 def test_endpoints_shut_for_the_same_reason_count_together():
@@ -133,14 +133,14 @@ def test_endpoints_shut_for_the_same_reason_count_together():
 
     (found,) = causes(ended({"A": 9}, waits))
 
-    assert found["sentence"] == "9 events left over: a1 and a2 were resting or probed"
+    assert found.sentence == "9 events left over: a1 and a2 were resting or probed"
 
 
 def test_spent_attempts_are_a_cause_of_their_own():
     """Those events waited for nothing any more."""
     found = causes(ended({"A": 12}, {"A": {LIMIT: 5.0}}, spent={"A": 8}))
 
-    assert [(one["cause"], one["leftover"]) for one in found] == [(ATTEMPTS, 8), ("limit", 4)]
+    assert [(one.cause, one.leftover) for one in found] == [(ATTEMPTS, 8), ("limit", 4)]
 
 
 def test_what_the_deadline_cut_waited_for_nothing_any_more():
@@ -150,12 +150,12 @@ def test_what_the_deadline_cut_waited_for_nothing_any_more():
     (hung,) = causes(ended({"A": 8}, {"A": {LANES: 2.0}}, cut={"A": 8}))
     both = causes(ended({"A": 8, "B": 9}, waits, spent={"A": 3}, cut={"A": 8, "B": 5}))
 
-    assert hung["cause"] == DEADLINE
-    assert hung["sentence"] == "8 events left over: the deadline came while calls for A were under way"
+    assert hung.cause == DEADLINE
+    assert hung.sentence == "8 events left over: the deadline came while calls for A were under way"
     assert [*map(figures, both)] == [
-        (DEADLINE, ["A", "B"], 10),
-        ("lanes", ["B"], 4),
-        (ATTEMPTS, ["A"], 3),
+        (DEADLINE, ("A", "B"), 10),
+        ("lanes", ("B",), 4),
+        (ATTEMPTS, ("A",), 3),
     ]
 
 
@@ -163,8 +163,8 @@ def test_what_waited_for_nothing_was_cut_by_the_deadline():
     """Its call was under way."""
     (found,) = causes(ended({"A": 1}, {}))
 
-    assert found["cause"] == DEADLINE
-    assert found["sentence"] == "1 event left over: the deadline came while calls for A were under way"
+    assert found.cause == DEADLINE
+    assert found.sentence == "1 event left over: the deadline came while calls for A were under way"
 
 
 def test_a_run_that_was_cancelled_or_failed_says_just_that():
@@ -175,10 +175,8 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that():
         causes(ended({"A": 1}, waits, **more)) for more in ({"cancelled": True}, {"failure": "no worker came up"})
     )
 
-    assert [(one["cause"], one["sentence"]) for one in cancelled] == [
-        (CANCELLED, "1 event left over: the run was cancelled")
-    ]
-    assert [(one["cause"], one["sentence"]) for one in failed] == [(FAILED, "1 event left over: no worker came up")]
+    assert [(one.cause, one.sentence) for one in cancelled] == [(CANCELLED, "1 event left over: the run was cancelled")]
+    assert [(one.cause, one.sentence) for one in failed] == [(FAILED, "1 event left over: no worker came up")]
 
 
 @each(
@@ -197,7 +195,7 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that():
 )
 def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words, wrong, told):
     """A record's causes say it, by their words alone."""
-    why = [{"cause": word, "sentence": word} for word in words]
+    why = [Cause(cause=word, types=(), leftover=1, sentence=word) for word in words]
 
     assert went_wrong(why) == wrong
     assert alarmed(why) == told
@@ -210,8 +208,8 @@ def test_a_run_whose_scheduler_was_told_to_stop_says_so():
         ended({"A": 9}, {"A": {WORKERS: 4.0}}, stopped="the scheduler was told to stop 28 s before the deadline")
     )
 
-    assert found["cause"] == STOPPED
-    assert found["sentence"] == "9 events left over: the scheduler was told to stop 28 s before the deadline"
+    assert found.cause == STOPPED
+    assert found.sentence == "9 events left over: the scheduler was told to stop 28 s before the deadline"
     assert not went_wrong([found])
 
 
@@ -222,5 +220,5 @@ def test_a_limit_that_was_set_by_hand_is_named():
     (one,) = causes(ended({"A": 1}, {"A": {LIMIT: 9.0}}, by_hand=by_hand))
     (two,) = causes(ended({"A": 1, "B": 1}, {"A": {LIMIT: 9.0}, "B": {LIMIT: 9.0}}, by_hand=by_hand))
 
-    assert one["sentence"].endswith(f"the limit of A (30/minute; {by_hand['A']}) lets no more through")
-    assert two["sentence"].endswith(f"the limits of A and B let no more through ({by_hand['A']})")
+    assert one.sentence.endswith(f"the limit of A (30/minute; {by_hand['A']}) lets no more through")
+    assert two.sentence.endswith(f"the limits of A and B let no more through ({by_hand['A']})")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from rlm.cli import common
 from rlm.cli.group import COMMANDS, OVERVIEW, rlm
 from rlm.core.errors import InterruptedByHandError, StoreUnreachableError
+from rlm.settings.secrets import Secrets, remember
 from tests.each import each
 
 
@@ -28,9 +29,12 @@ def broken(monkeypatch):
     """Make loading the settings fail unexpectedly, with a password in the message."""
 
     def fail(*_args, **_more):
-        raise LookupError("no such thing\nat redis://user:secret@host/0")
+        remember(Secrets(["hunter2"]))
+        raise LookupError("no such thing\nat redis://user:hunter2@host/0")
 
     monkeypatch.setattr("rlm.settings.load_settings", fail)
+    yield
+    remember(Secrets())
 
 
 def test_an_error_nobody_foresaw_is_one_line(broken):
@@ -68,7 +72,7 @@ def test_debug_shows_the_traceback(broken, monkeypatch, words):
 
     assert done.exit_code == 1
     assert "Traceback (most recent call last)" in done.stderr
-    assert "secret" not in done.stderr
+    assert "hunter2" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: LookupError")
 
 
@@ -189,12 +193,13 @@ def test_a_person_is_told_that_redis_is_waited_for(monkeypatch):
         answered.set()
 
     @contextmanager
-    def open_store(_settings):
+    def open_store(_settings, _server):
         assert answered.wait(20)
         yield SimpleNamespace(ping=lambda: None, require_schema=lambda: None)
 
     monkeypatch.setattr(common, "say", say)
-    monkeypatch.setattr(common, "tell_new_server", lambda _settings: None)
+    monkeypatch.setattr(common, "unread_url", lambda _settings: "")
+    monkeypatch.setattr("rlm.ledger.server.server_there", lambda _settings: None)
     monkeypatch.setattr("rlm.ledger.open_store", open_store)
     monkeypatch.setattr(common, "PATIENCE_SECONDS", 0.01)
     for url in ("redis://127.0.0.1", "embedded"):

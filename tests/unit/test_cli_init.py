@@ -14,13 +14,13 @@ from honcho.environ import parse_procfile
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
-from rlm.settings.document import SECTIONS
-from rlm.settings.model import BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.section import settings_of
 from rlm.settings.sources import parse_dotenv
-from tests import init_files
+from rlm.settings.template import first_files
 
 FILES = [".env.example", "Procfile", "rlm.toml"]
-TEXTS = {name: (init_files.FOLDER / name).read_text(encoding="utf-8") for name in FILES}
+TEXTS = first_files()
 
 
 @pytest.fixture
@@ -135,12 +135,6 @@ def test_a_directory_that_cannot_be_written_is_told(place):
     assert "choose another DIRECTORY" in run("init", "file/below", code=1).stderr
 
 
-def test_the_files_are_made_of_the_settings():
-    """`uv run python -m tests.init_files` makes them anew."""
-    assert init_files.texts() == TEXTS
-    assert sorted(path.name for path in init_files.FOLDER.iterdir()) == FILES
-
-
 def test_the_template_has_every_setting():
     """Commented out with its default, or explained above the types; taken at its word, it still loads."""
     # The template, and the same with every default no comment any more
@@ -148,9 +142,9 @@ def test_the_template_has_every_setting():
     bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
 
     for name, section in SECTIONS.items():
-        assert set(tomllib.loads(bold)[name]) == set(section.settings())
+        assert set(tomllib.loads(bold)[name]) == set(settings_of(section))
     for table in (TypeSettings, EndpointSettings, BudgetSettings):
-        assert all(f"#   {key}: " in text for key in table.settings())
+        assert all(f"#   {key}: " in text for key in settings_of(table))
 
 
 def test_the_template_taken_at_its_word_is_the_default(tmp_path):

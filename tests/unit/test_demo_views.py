@@ -11,7 +11,14 @@ from rlm.sandbox.demo import view_on
 from rlm.terminal.live import Lines
 from rlm.terminal.record import line_of
 
-PLAN = {"workers": 3, "threads": 5, "forecast_seconds": 10.77, "lower_bound_seconds": 6.4, "expected_leftover": 0}
+PLAN = {
+    "actual_seconds": None,
+    "workers": 3,
+    "threads": 5,
+    "forecast_seconds": 10.77,
+    "lower_bound_seconds": 6.4,
+    "expected_leftover": 0,
+}
 COUNTS = {"taken": 180, "carried_over": 0, "completed": 60, "failed": 0, "leftover": 120, "invalid": 0, "duplicates": 0}
 DONE = {**COUNTS, "completed": 180, "leftover": 0}
 FOUND = {
@@ -22,6 +29,10 @@ FOUND = {
     "duration_seconds": 4.2,
     "window_seconds": 18.0,
     "seconds_left": 13.8,
+    "troubles": [],
+    "why": [],
+    "redis_away_seconds": 0.0,
+    "failure": "",
     "called_seconds": 3.6,
     "counts": COUNTS,
     "by_type": {"REBALANCE_NEEDED": COUNTS, "NEW_BALANCE_UPDATE": DONE},
@@ -47,6 +58,7 @@ OVER = {
     "duration_seconds": 11.4,
     "finished_at": "2026-11-25T10:15:11.523Z",
     "workers": {"peak": 3, "restarted": 0},
+    "used": {"calls_per_minute": 0.0},
 }
 
 

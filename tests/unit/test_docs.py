@@ -14,8 +14,8 @@ from rlm.admin.planning import plan_run
 from rlm.cli.group import COMMANDS, rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
-from rlm.settings.document import SECTIONS
-from rlm.settings.model import EndpointSettings, TypeSettings
+from rlm.settings.model import SECTIONS, EndpointSettings, TypeSettings
+from rlm.settings.section import settings_of
 from tests.each import each
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def flags_of(command):
 
 
 def settings_keys():
-    return {f"{name}.{key}" for name, section in SECTIONS.items() for key in section.settings()}
+    return {f"{name}.{key}" for name, section in SECTIONS.items() for key in settings_of(section)}
 
 
 def project_files():
@@ -153,7 +153,7 @@ def test_every_setting_is_in_the_reference():
     """docs/configuration.md has a row for each key of each section, of a type and of an endpoint."""
     text = Page(ROOT / "docs" / "configuration.md").text
     keys = {key.partition(".")[2] for key in settings_keys()}
-    keys |= {*TypeSettings.settings(), *EndpointSettings.settings()}
+    keys |= {*settings_of(TypeSettings), *settings_of(EndpointSettings)}
 
     assert {key for key in keys if f"| `{key}` |" not in text} == set()
 
@@ -217,16 +217,10 @@ def test_every_file_named_exists(page):
     assert {path for path in paths if not (ROOT / path).exists()} == set()
 
 
-def test_every_decision_is_written_alike_and_linked():
-    """The records of decisions have a number each, and the four parts, and docs/development.md links each."""
-    assert len({path.name[:4] for path in DECISIONS}) == len(DECISIONS)
-
+def test_every_decision_is_linked():
     links = Page(DOCS / "development.md").text
-    for path in DECISIONS:
-        headings = re.findall(r"^#+ (.+)$", Page(path).prose, re.MULTILINE)
-        assert headings[0].startswith(f"{int(path.name[:4])}. ")
-        assert headings[1:] == ["Context", "Decision", "Consequences", "How we would notice it is wrong"], path.name
-        assert f"(adr/{path.name})" in links
+
+    assert {path.name for path in DECISIONS if f"(adr/{path.name})" not in links} == set()
 
 
 # -- the worked example

@@ -7,6 +7,7 @@ import pytest
 from rlm.admin.explain.look import EndpointGate, TypeStatus
 from rlm.admin.explain.words import moment, ordinal, sentence
 from rlm.cli import events
+from rlm.core.documents import RunForecast
 from rlm.core.run import Run, State, Trigger
 from rlm.core.trail import Place
 from rlm.core.window import Circuit
@@ -38,6 +39,10 @@ def status(*gates, ready=1, **changes):
 
 def gate(name="api", health=Circuit.FULL, wait=3.2, free=0, reason=None):
     return EndpointGate(name, health, free, wait, reason=reason)
+
+
+def forecast_of(left):
+    return RunForecast(as_of="", forecast_seconds=0.0, expected_leftover=left, workers=1, leftover_by_type={"T": left})
 
 
 def pending(*gates, **changes):
@@ -94,7 +99,7 @@ def test_endpoints_that_are_all_shut_for_the_same_reason():
 @pytest.mark.parametrize(("left", "late"), [(328, False), (329, True)])
 def test_an_event_that_the_forecast_leaves_over_says_so(left, late):
     """The 12th of 340 is one of the last 329, and none of the last 328."""
-    run = replace(status().run, forecast={"leftover_by_type": {"T": left}})
+    run = replace(status().run, forecast=forecast_of(left))
 
     told = pending(gate(), run=run)
 
@@ -107,7 +112,7 @@ def test_an_event_that_the_forecast_leaves_over_says_so(left, late):
 def test_an_event_that_the_forecast_leaves_over_is_not_about_to_be_released():
     """Nor is one with more events before it than lanes are idle: both slots and lanes are needed."""
     slots = gate(health=Circuit.OK, wait=0.0, free=14)
-    late = replace(status().run, forecast={"leftover_by_type": {"T": 340}})
+    late = replace(status().run, forecast=forecast_of(340))
 
     assert pending(slots, lanes=20, busy=8) == "14 slots are free, so it is about to be released"
     assert pending(slots, lanes=20, busy=9) == "14 slots are free, and 11 lanes of the workers are idle"

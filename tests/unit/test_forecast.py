@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.core.documents import RunPlan
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import MEASURED_TURNS, TURNAROUND_SECONDS, Completed
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.ledger.breaker import Refusals, TooHigh
 from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
 from rlm.plan.choose_releases import ReleaseState
@@ -40,9 +40,7 @@ class Planned:
         monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
         self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={}, down=set())
         monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
-        self.too_high = []
         self.kept = []
-        monkeypatch.setattr(forecast, "limits_too_high", lambda _store, _since, among: self._too_high(among))
         monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
@@ -57,7 +55,7 @@ class Planned:
         )
         run = SimpleNamespace(
             id="r",
-            plan={"kept": {"T": 2}},
+            plan=RunPlan(kept={"T": 2}),
             started_at=20.0,
             window_seconds=180.0,
             deadline=200.0,
@@ -65,9 +63,6 @@ class Planned:
         )
         self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
         self.now = 100.0
-
-    def _too_high(self, among):
-        return [one for one in self.too_high if one.endpoint.name in among]
 
     def plan(self, _settings, workload, capacity, *, gone_seconds, **__):
         self.told.append((dict(workload.backlog), dict(workload.progress.begun)))
@@ -189,26 +184,6 @@ def test_what_a_lane_needs_between_two_calls_is_planned_with_as_it_was_measured(
     planned.look(Counts(pending=9), 0)
 
     assert planned.turnarounds == [TURNAROUND_SECONDS, pytest.approx(0.07)]
-
-
-@pytest.mark.parametrize(
-    ("answered_us", "counted_on"),
-    [
-        ({"t": 90_000_000}, (False, "8/minute")),
-        ({"t": 30_000_000}, (True, "30/minute")),
-        ({"other": 90_000_000}, (True, "30/minute")),
-    ],
-    ids=["it answered just before", "it refused all for more than a period", "it never answered"],
-)
-def test_an_endpoint_that_refuses_what_is_too_much_is_counted_on_for_what_is_not(monkeypatch, answered_us, counted_on):
-    """From the end of the rest that it asked for, unless it refuses whatever it is sent."""
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    planned.measuring.answered_us = answered_us
-    planned.too_high = [TooHigh(KIND.endpoints[0], Refusals("30/minute", 9, 3, 95.0))]
-
-    planned.look(Counts(pending=9), 0, view=WindowState(0, 5.0, 5.0, suspect=True))
-
-    assert planned.counted_on == {"t": counted_on}
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ class Store:
         self.trouble = Trouble(of_host=False)
         self.told = []
         self.breaker = SimpleNamespace(
-            fail=lambda endpoint, **_: self.told.append("endpoint") or Failed(0.0, opened=False),
+            fail=lambda endpoint, **_: self.told.append("endpoint") or Failed(0),
             reopen=lambda endpoint: bool(self.told.append("reopen")),
-            rest=lambda endpoint, _seconds: self.told.append("rest"),
+            rest=lambda endpoint, seconds: self.told.append("rest") or seconds,
         )
         self.windows = SimpleNamespace(block=lambda *_args, **_options: self.told.append("block"))
         self.ways = self

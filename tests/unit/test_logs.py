@@ -61,18 +61,17 @@ def full_record():
 
 @pytest.mark.parametrize("formatter", [LineFormatter(), JsonFormatter("worker")], ids=["text", "json"])
 def test_what_is_secret_is_masked_in_both_forms_whoever_logs_it(formatter):
-    """In the sentence, its values, a fact and a traceback; in an address also what only looks like a secret."""
+    """In the sentence, its values, a fact and a traceback."""
     remember(Secrets(["hunter2 hunter2"]))
     try:
         error = (ValueError, ValueError("hunter2 hunter2"), None)
-        record = record_of("hunter2 hunter2 and %s", "https://h/aB3dE5fG7", exc_info=error)
+        record = record_of("hunter2 hunter2 and %s", "hunter2 hunter2", exc_info=error)
         record.name, record.event_id = "urllib3.connectionpool", "hunter2 hunter2"
         line = formatter.format(record)
     finally:
         remember(Secrets())
 
     assert "hunter2" not in line
-    assert "aB3dE5fG7" not in line
     assert line.count("***") == 4
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from rlm.admin.verdict import against_plan
 from rlm.core.errors import StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.core.window import Circuit
 from rlm.web.pages import PAGES, _Site, endpoints, live, now
-from rlm.web.pages.live import Channels, Documents, LiveState
+from rlm.web.pages.live import Documents
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
 
@@ -346,57 +345,3 @@ def test_only_what_is_silent_is_said_to_go_on_once_it_answers(error, says, goes_
     assert says in page.html
     assert "this is why" in page.html
     assert ("once it answers" in page.html) == goes_on
-
-
-def events(lines):
-    """Return the documents of server-sent events."""
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-
-
-async def first_of(stream, number):
-    found = []
-    async for one in stream:
-        found.append(one)
-        if len(events(found)) == number:
-            await stream.aclose()
-            return events(found)
-    return events(found)
-
-
-def test_a_rendering_is_shared_and_only_changes_are_sent(monkeypatch):
-    """Two who look at one URL cost one rendering a turn; each is sent what changed since its own last event."""
-    monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
-    looks = iter(LiveState({"a": "same", "b": str(number)}) for number in range(1000))
-    made = []
-
-    def look():
-        made.append(next(looks))
-        return made[-1]
-
-    async def two():
-        channels = Channels()
-        streams = [channels.stream("url", look) for _ in range(2)]
-        found = await asyncio.gather(*(first_of(stream, 3) for stream in streams))
-        return found, channels
-
-    found, channels = asyncio.run(two())
-
-    for seen in found:
-        assert set(seen[0]["sections"]) == {"a", "b"}
-        assert [set(one["sections"]) for one in seen[1:]] == [{"b"}, {"b"}]
-    assert len(made) <= 5
-    assert channels._channels == {}  # nobody looks any more
-
-
-def test_trouble_is_told_once_and_its_end_too(monkeypatch):
-    """With an event each, so that the page can say how old it is; what is shown stays as it is."""
-    monkeypatch.setattr(live, "EVERY_SECONDS", 0.01)
-    states = [LiveState({"a": "1"}), *[LiveState(trouble="away")] * 3, *[LiveState({"a": "1"})] * 500]
-    turns = iter(states)
-
-    async def one():
-        return await first_of(Channels().stream("url", lambda: next(turns)), 3)
-
-    told = [(seen["trouble"], seen["sections"]) for seen in asyncio.run(one())]
-
-    assert told == [("", {"a": "1"}), ("away", {}), ("", {})]

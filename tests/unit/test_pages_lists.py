@@ -8,7 +8,7 @@ from rlm.admin.runs import RunFilter
 from rlm.web.pages import events
 from rlm.web.pages.page import ListFilter, Query, event_address, words
 from tests.each import each
-from tests.store.steps import record_of
+from tests.values import as_json, record_from
 
 
 def asked(*query, path="/runs"):
@@ -55,11 +55,13 @@ def test_the_address_of_an_event_holds_any_id():
     assert event_address("a/../b?c#<d>:T") == "/events/a%2F..%2Fb%3Fc%23%3Cd%3E:T"
 
 
-RECORD = record_of(
-    run_id="20261128T101500000Z-1a2b",
-    state="partial",
-    trigger="schedule",
-    started_at="2026-11-28T10:15:00.000Z",
+RECORD = as_json(
+    record_from(
+        run_id="20261128T101500000Z-1a2b",
+        state="partial",
+        trigger="schedule",
+        started_at="2026-11-28T10:15:00.000Z",
+    )
 )
 
 

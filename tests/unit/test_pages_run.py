@@ -4,33 +4,35 @@ from __future__ import annotations
 
 from rlm.web.pages.run_plot import plot
 from rlm.web.pages.runs import decisions, told_of
-from tests.store.steps import record_of
+from tests.values import as_json, record_from
 
 TYPE = {"taken": 10, "carried_over": 2, "completed": 9, "failed": 1, "leftover": 2}
 ENDPOINT = {"calls": 11, "completed": 9, "throttled": 0, "errors": 2, "peak_in_window": 5, "limit": "5/minute"}
-RECORD = record_of(
-    run_id="r2",
-    state="partial",
-    trigger="schedule",
-    started_at="2026-11-28T10:15:00.000Z",
-    finished_at="2026-11-28T10:15:50.000Z",
-    duration_seconds=50.0,
-    window_seconds=60.0,
-    counts={**TYPE, "invalid": 0, "duplicates": 0},
-    by_type={"A": TYPE},
-    by_endpoint={"a1": {**ENDPOINT, "p50_ms": 20.0, "p95_ms": 40.0}},
-    plan={
-        "workers": 1,
-        "threads": 5,
-        "forecast_seconds": 40.0,
-        "expected_leftover": 2,
-        "actual_seconds": 44.0,
-        "binds": "the limit of A binds",
-        "course": [[20.0, 5], [40.0, 10]],
-    },
-    workers={"peak": 2, "restarted": 1},
-    why=[{"cause": "limit", "types": ["A"], "leftover": 2, "sentence": "2 events left over: the limit of A"}],
-    troubles=[{"endpoint": "a1", "address": "h:1", "what": "HTTP 500", "calls": 2}],
+RECORD = as_json(
+    record_from(
+        run_id="r2",
+        state="partial",
+        trigger="schedule",
+        started_at="2026-11-28T10:15:00.000Z",
+        finished_at="2026-11-28T10:15:50.000Z",
+        duration_seconds=50.0,
+        window_seconds=60.0,
+        counts={**TYPE, "invalid": 0, "duplicates": 0},
+        by_type={"A": TYPE},
+        by_endpoint={"a1": {**ENDPOINT, "p50_ms": 20.0, "p95_ms": 40.0}},
+        plan={
+            "workers": 1,
+            "threads": 5,
+            "forecast_seconds": 40.0,
+            "expected_leftover": 2,
+            "actual_seconds": 44.0,
+            "binds": "the limit of A binds",
+            "course": [[20.0, 5], [40.0, 10]],
+        },
+        workers={"peak": 2, "restarted": 1},
+        why=[{"cause": "limit", "types": ["A"], "leftover": 2, "sentence": "2 events left over: the limit of A"}],
+        troubles=[{"endpoint": "a1", "address": "h:1", "what": "HTTP 500", "calls": 2}],
+    )
 )
 COURSE = {"calls": {"a1": [2.0, 2.5, 30.0]}, "missing": {}, "changes": [], "workers": []}
 

@@ -70,23 +70,3 @@ def test_one_that_hangs_is_not_spoken_for(register, spoken_for, monkeypatch):
     monkeypatch.setattr(alive, "LONGEST_TURN_SECONDS", 90.0)
     spoken_for.go_on()
     wait_until(lambda: register.tried > 1, message="it is announced again")
-
-
-def test_one_that_has_said_that_it_is_heard_of_sooner_is(register, monkeypatch):
-    """Its turn may take long just then, while what speaks for it still waits as it did before."""
-    monkeypatch.setattr(alive, "HEARTBEAT_SECONDS", 60.0)
-    monkeypatch.setattr(alive, "BRISK_SECONDS", 0.02)
-    made = Presence(register.store, Process("here:1:a", 1, "here", 0.0), list)
-    waits, real = [], made._woken.wait
-    monkeypatch.setattr(made._woken, "wait", lambda seconds: (waits.append(seconds), real(seconds))[1])
-    made.turn()
-    made.start()
-    wait_until(lambda: waits == [60.0], message="it waits")
-
-    made.brisk = True
-    made.say()
-
-    try:
-        wait_until(lambda: register.said > 4, message="it is announced again and again")
-    finally:
-        made.stop()

@@ -13,7 +13,6 @@ from rlm.core.errors import ConfigurationError, UnsafeError
 from rlm.core.files import LARGEST_FILE
 from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
-from rlm.settings.secrets import mask_url, mask_urls
 from tests.each import each
 
 #: A file that takes longer is not read in a time that anybody waits.
@@ -68,10 +67,6 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
 @each(
     "text",
     [
-        ".".join("a" * LONG) + " = 1\n",
-        "[run]\n" + ".".join('"a"' for _ in range(LONG)) + " = 1\n",
-        "x = {" + " . ".join("'='" for _ in range(LONG)) + " = 1}\n",
-        "[" + ".".join("a" * LONG) + "]\n",
         "[run]\n" + "window_seconds" * (LONG // 14) + " = 1\n",
         f'[redis]\nurl = "{"a" * LONG}"\n',
         f'[redis]\nurl = "redis://h/0?{"a=b&" * LONG}"\n',
@@ -96,18 +91,3 @@ def test_a_long_key_or_value_takes_no_time(tmp_path, text):
 
     assert time.process_time() - before < SECONDS
     assert len(str(caught.value)) < 50_000
-
-
-def test_masking_takes_no_time_and_misses_nothing():
-    """Parameters behind every mark, of a text of any length."""
-    assert mask_url("redis://h/0?a=1&password=p&b=2#c?token=t") == "redis://h/0?a=1&password=***&b=2#c?token=***"
-    assert mask_url("http://h/a?b?api_key=k") == "http://h/a?b?api_key=***"
-    assert mask_url("http://h/&=?token=t") == "http://h/***?token=***"
-    assert mask_urls("see redis://u:p@h/0 and no") == "see redis://u:***@h/0 and no"
-    before = time.process_time()
-
-    for text in ("a" * LONG, "a?" * LONG, "&" * LONG, "a://" * LONG, "a:" * LONG):
-        mask_url(text)
-        mask_urls(text)
-
-    assert time.process_time() - before < SECONDS

@@ -8,9 +8,11 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm.core.documents import RunPlan, TypeCounts
 from rlm.core.run import MOVES, Run, State, Trigger, make_record, make_run_id, run_at
 from rlm.core.tally import away_in_words
 from tests.each import each
+from tests.values import as_json
 
 TYPES = ("A", "B")
 STARTED = 1_700_000_000.25
@@ -30,13 +32,12 @@ def make_run(**fields):
     return Run(**{**common, **fields})
 
 
-def record_of(tally, *, types=TYPES, called=None, restarted=0, **fields):
-    called = called or {"by_endpoint": {}}
-    return make_record(make_run(**fields), tally, types, called, finished_at=STARTED + 12.3456, restarted=restarted)
+def record_of(tally, *, types=TYPES, restarted=0, **fields):
+    return make_record(make_run(**fields), tally, types, finished_at=STARTED + 12.3456, restarted=restarted)
 
 
 def balances(counts):
-    return counts["taken"] + counts["carried_over"] == counts["completed"] + counts["failed"] + counts["leftover"]
+    return counts.taken + counts.carried_over == counts.completed + counts.failed + counts.leftover
 
 
 def test_a_record_has_the_contracts_keys_and_values():
@@ -52,37 +53,38 @@ def test_a_record_has_the_contracts_keys_and_values():
         "errors:a1": 2,
         "throttled:a1": 1,
     }
-    called = {"by_endpoint": {"a1": {"calls": 7}}, "by_budget": {"account": {"calls": 7}}}
-    plan = {"workers": 2, "threads": 5, "forecast_seconds": 3.5, "lower_bound_seconds": 3.0, "expected_leftover": 0}
+    plan = RunPlan(workers=2, threads=5, forecast_seconds=3.5, lower_bound_seconds=3.0)
 
-    record = record_of(tally, called=called, restarted=1, plan=plan, workers_peak=2)
+    record = record_of(tally, restarted=1, plan=plan, workers_peak=2)
 
-    assert record == {
-        "run_id": "r1",
-        "state": "partial",
-        "trigger": "schedule",
-        "started_at": "2023-11-14T22:13:20.250Z",
-        "finished_at": "2023-11-14T22:13:32.595Z",
-        "deadline": "2023-11-14T22:16:20.250Z",
-        "duration_seconds": 12.346,
-        "window_seconds": 180.0,
-        "counts": {
-            "taken": 5,
-            "carried_over": 2,
-            "invalid": 3,
-            "duplicates": 6,
-            "completed": 4,
-            "failed": 1,
-            "leftover": 2,
-        },
-        "by_type": {
-            "A": {"taken": 5, "carried_over": 2, "completed": 4, "failed": 1, "leftover": 2},
-            "B": {"taken": 0, "carried_over": 0, "completed": 0, "failed": 0, "leftover": 0},
-        },
-        **called,
-        "plan": plan,
-        "workers": {"peak": 2, "restarted": 1},
-    }
+    assert (
+        as_json(record).items()
+        >= {
+            "run_id": "r1",
+            "state": "partial",
+            "trigger": "schedule",
+            "started_at": "2023-11-14T22:13:20.250Z",
+            "finished_at": "2023-11-14T22:13:32.595Z",
+            "deadline": "2023-11-14T22:16:20.250Z",
+            "duration_seconds": 12.346,
+            "window_seconds": 180.0,
+            "counts": {
+                "taken": 5,
+                "carried_over": 2,
+                "invalid": 3,
+                "duplicates": 6,
+                "completed": 4,
+                "failed": 1,
+                "leftover": 2,
+            },
+            "by_type": {
+                "A": {"taken": 5, "carried_over": 2, "completed": 4, "failed": 1, "leftover": 2},
+                "B": {"taken": 0, "carried_over": 0, "completed": 0, "failed": 0, "leftover": 0},
+            },
+            "plan": as_json(plan),
+            "workers": {"peak": 2, "restarted": 1},
+        }.items()
+    )
 
 
 @each(
@@ -104,41 +106,29 @@ def test_the_final_state_follows_from_the_counts_unless_somebody_ended_the_run(t
     """Cancelled whatever the counts, failed whatever else; then leftovers decide."""
     record = record_of(tally, **fields)
 
-    assert record["state"] == state
-    assert balances(record["counts"])
-
-
-def test_a_failed_run_says_why_and_another_has_no_such_key():
-    """The reason of a failure is one more key."""
-    assert record_of({}, failure="no worker came up")["failure"] == "no worker came up"
-    assert "failure" not in record_of({})
+    assert record.state == state
+    assert balances(record.counts)
 
 
 def test_a_record_says_for_how_long_redis_was_away():
     """A run that took longer than planned has that reason, and left nothing over; a moment is not worth telling."""
     records = [record_of({"taken:A": 1, "completed:A": 1}, away_seconds=seconds) for seconds in (0.0, 0.4, 9.04)]
 
-    assert [one.get("redis_away_seconds") for one in records] == [None, None, 9.0]
-    assert [away_in_words(one) for one in records] == ["", "", "Redis was away for 9.0 s"]
+    assert [one.redis_away_seconds for one in records] == [0.0, 0.0, 9.0]
+    assert [away_in_words(one.redis_away_seconds) for one in records] == ["", "", "Redis was away for 9.0 s"]
 
 
 def test_a_type_that_is_no_longer_configured_is_in_the_record_where_it_has_events():
     """Configured types come first, in their order; others after them, by name, if anything is counted of them."""
     record = record_of({"carried:Z": 1, "failed:Z": 1, "taken:Y": 1, "taken:X": 0, "duplicates": 1, "errors:W": 1})
 
-    assert list(record["by_type"]) == ["A", "B", "Y", "Z"]
-    assert record["by_type"]["Z"] == {"taken": 0, "carried_over": 1, "completed": 0, "failed": 1, "leftover": 0}
+    assert list(record.by_type) == ["A", "B", "Y", "Z"]
+    assert record.by_type["Z"] == TypeCounts(carried_over=1, failed=1)
 
 
 def test_a_run_without_a_plan_has_an_empty_one():
     """A run that was cancelled while draining has the plan's keys nevertheless."""
-    assert record_of({})["plan"] == {
-        "workers": 0,
-        "threads": 0,
-        "forecast_seconds": 0.0,
-        "lower_bound_seconds": 0.0,
-        "expected_leftover": 0,
-    }
+    assert record_of({}).plan == RunPlan()
 
 
 WHAT = ("taken", "carried", "completed", "failed")
@@ -155,13 +145,13 @@ def test_the_books_balance_by_type_and_in_all(tally, cancelled, failure):
     """What came in is completed, failed or leftover, in every state, and the totals are the sums."""
     record = record_of(tally, cancelled=cancelled, failure=failure)
 
-    assert balances(record["counts"])
-    for counts in record["by_type"].values():
+    assert balances(record.counts)
+    for counts in record.by_type.values():
         assert balances(counts)
     for key in ("taken", "carried_over", "completed", "failed", "leftover"):
-        assert record["counts"][key] == sum(counts[key] for counts in record["by_type"].values())
+        assert getattr(record.counts, key) == sum(getattr(counts, key) for counts in record.by_type.values())
     for what, key in zip(WHAT, ("taken", "carried_over", "completed", "failed"), strict=True):
-        assert record["counts"][key] == sum(n for name, n in tally.items() if name.startswith(f"{what}:"))
+        assert getattr(record.counts, key) == sum(n for name, n in tally.items() if name.startswith(f"{what}:"))
 
 
 @given(st.lists(st.floats(0, 4_000_000_000), min_size=2, max_size=20))

@@ -10,6 +10,7 @@ import pytest
 from rlm.core.expected import Completed
 from rlm.core.tally import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
 from tests.each import each
+from tests.values import record_from
 
 RECORD = {
     "state": "partial",
@@ -75,7 +76,7 @@ def test_numbers_with_bounds_of_another_version_are_not_lost():
 
 def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
     """Beside what its tally has."""
-    added = of_run(RECORD, [])
+    added = of_run(record_from(**RECORD), [])
 
     assert (added["runs:partial"], added["leftover:T"], added["leftover:U"]) == (1, 3, 0)
     assert histograms(added, "run")[""].seconds == 12.0
@@ -95,8 +96,10 @@ def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
 )
 def test_a_forecast_is_compared_where_the_run_went_to_its_end(state, plan, expected):
     """One that was cut off proves nothing of its plan, nor does one without a call."""
-    assert forecast_error({"state": state, "plan": plan}) == expected
-    assert ("forecast_us:" in of_run({**RECORD, "state": state, "plan": plan}, [])) is (expected is not None)
+    assert forecast_error(record_from(state=state, plan=plan)) == expected
+    assert ("forecast_us:" in of_run(record_from(**RECORD | {"state": state, "plan": plan}), [])) is (
+        expected is not None
+    )
 
 
 def test_a_run_lasts_from_its_first_call_to_its_last_answer():

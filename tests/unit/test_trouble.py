@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.verdict import call_troubles
+from rlm.core.documents import CallTrouble
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.tally import (
     MOST_ENTRIES,
@@ -15,6 +16,7 @@ from rlm.core.tally import (
     troubles_of,
     with_trouble,
 )
+from tests.values import as_json, record_from
 
 ONE, TWO = (
     Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")
@@ -26,7 +28,7 @@ CALLS = {"by_endpoint": {"one": {"calls": 5, "completed": 0, "throttled": 0, "er
 
 
 def trouble(endpoint, what, calls, address="api.example:443"):
-    return {"endpoint": endpoint, "address": address, "what": what, "calls": calls}
+    return CallTrouble(endpoint=endpoint, address=address, what=what, calls=calls)
 
 
 def test_each_count_of_the_tally_is_an_entry_the_most_calls_first():
@@ -38,11 +40,11 @@ def test_each_count_of_the_tally_is_an_entry_the_most_calls_first():
         "trouble:gone HTTP 401": 1,
     }
 
-    assert troubles_of(tally, {"one": ONE, "two": TWO}) == [
+    assert troubles_of(tally, {"one": ONE, "two": TWO}) == (
         trouble("two", "connection refused", 7),
         trouble("one", "HTTP 503", 2),
         trouble("gone", "HTTP 401", 1, None),
-    ]
+    )
 
 
 def test_an_endpoint_that_no_host_reaches_is_named_without_a_call():
@@ -51,11 +53,11 @@ def test_an_endpoint_that_no_host_reaches_is_named_without_a_call():
 
     found = troubles_of(tally, {"one": ONE, "two": TWO}, {"one": "not reachable", "two": "name not found"})
 
-    assert found == [trouble("one", "not reachable", 5), trouble("two", "name not found", 0)]
+    assert found == (trouble("one", "not reachable", 5), trouble("two", "name not found", 0))
     assert in_words(found) == (
         "5 x not reachable, one at api.example:443; no host reaches two at api.example:443: name not found"
     )
-    assert [one.partition(":")[0] for one in call_troubles({"troubles": found, **CALLS})] == [
+    assert [one.partition(":")[0] for one in call_troubles({"troubles": list(map(as_json, found)), **CALLS})] == [
         "5 of 5 calls failed",
         "no host reaches two at api.example",
     ]
@@ -65,7 +67,7 @@ def test_a_record_holds_so_many_of_them_and_no_more():
     """Those with the most calls."""
     found = troubles_of({f"trouble:e{number} HTTP 500": number for number in range(1, 300)}, {})
 
-    assert [one["calls"] for one in found] == list(range(299, 299 - MOST_ENTRIES, -1))
+    assert [one.calls for one in found] == list(range(299, 299 - MOST_ENTRIES, -1))
 
 
 def test_calls_are_put_down_to_the_types_that_have_so_many_left_over():
@@ -107,11 +109,11 @@ def test_those_alike_at_one_address_are_told_together():
 @pytest.mark.parametrize(("calls", "completed", "failed"), [(0, 0, False), (3, 0, True), (3, 1, False)])
 def test_every_call_failed_where_there_were_some_and_none_was_answered_well(calls, completed, failed):
     """A run without a call failed in none."""
-    assert every_call_failed({"by_endpoint": {"one": {"calls": calls, "completed": completed}}}) is failed
+    assert every_call_failed(record_from(by_endpoint={"one": {"calls": calls, "completed": completed}})) is failed
 
 
 def test_what_an_endpoint_refuses_whatever_it_is_sent_is_counted_apart():
     """Not what speaks of the event, nor that of another endpoint."""
     found = [trouble("one", "HTTP 401", 4), trouble("one", "HTTP 422", 8), trouble("two", "HTTP 404", 16)]
 
-    assert refused_by({"troubles": found}, {"one"}) == 4
+    assert refused_by(record_from(troubles=list(map(as_json, found))), {"one"}) == 4

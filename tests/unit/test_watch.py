@@ -32,15 +32,6 @@ class Output:
         self.told.append(why)
 
 
-class Store:
-    """A store that is asked to revive its server."""
-
-    revived = 0
-
-    def revive(self):
-        self.revived += 1
-
-
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
     """The pauses that were made, none of which takes time."""
@@ -68,20 +59,19 @@ def test_it_ends_with_the_last_document(pauses):
     """Which is shown, and returned; between two there is a pause."""
     output = Output()
 
-    last = watch(Store(), looks(1, 2, 3), output, 0.5, lambda found: found["n"] == 3)
+    last = watch(looks(1, 2, 3), output, 0.5, lambda found: found["n"] == 3)
 
     assert last == {"n": 3}
     assert (output.told, output.left, pauses) == ([1, 2, 3], True, [0.5, 0.5])
 
 
 def test_it_goes_on_when_redis_is_back():
-    """Meanwhile it says so, and starts the server again where that is ours."""
-    output, store = Output(), Store()
+    """Meanwhile it says so."""
+    output = Output()
 
-    watch(store, looks(1, StoreUnreachableError("away"), 2), output, 1, lambda found: found["n"] == 2)
+    watch(looks(1, StoreUnreachableError("away"), 2), output, 1, lambda found: found["n"] == 2)
 
     assert output.told == [1, "away", 2]
-    assert store.revived == 1
 
 
 def test_any_other_error_ends_it():
@@ -89,7 +79,7 @@ def test_any_other_error_ends_it():
     output = Output()
 
     with pytest.raises(NoSuchRunError):
-        watch(Store(), looks(1, NoSuchRunError("no such run")), output, 1)
+        watch(looks(1, NoSuchRunError("no such run")), output, 1)
     assert output.left
 
 
@@ -97,7 +87,7 @@ def test_a_signal_ends_it_and_is_an_error_no_more():
     """Even in the middle of a look; the output is left in order, and Ctrl-C means again what it meant before."""
     before, output = signal.getsignal(signal.SIGINT), Output()
 
-    assert watch(Store(), looks(1, "Ctrl-C"), output, 1) is None
+    assert watch(looks(1, "Ctrl-C"), output, 1) is None
 
     assert (output.told, output.left) == ([1], True)
     assert signal.getsignal(signal.SIGINT) is before

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
 from rlm.admin.doctor import endpoints, host, ledger, processes, server
 from rlm.core.clock import system_clock
-from rlm.core.errors import ConfigurationError, StoreError, StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store, open_store
-from rlm.ledger.embedded import running
 from rlm.ledger.fitness import REFUSING, Finding, Severity, fault, warning
+from rlm.ledger.server import server_there
 from rlm.settings import Settings
-from rlm.settings.secrets import EMBEDDED, known
+from rlm.settings.secrets import known
 
 _Seen = TypeVar("_Seen")
 _SILENT = nullcontext()
@@ -49,7 +48,6 @@ IN_REDIS: Checks[Store] = {
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "limits": endpoints.check_limits,
     "archive": host.check_archive,
     "times": endpoints.check_times,
     "staging": ledger.check_staging,
@@ -57,8 +55,6 @@ IN_REDIS: Checks[Store] = {
 }
 #: Those of them that depend on what living processes write to Redis.
 SIGNS = frozenset({"scheduler", "leader", "supervisor", "hosts", "workers", "run", "orphans"})
-#: Those of them that do not depend on the configuration.
-ANYWHERE = {name: IN_REDIS[name] for name in ("advisories", "latency", "clock")}
 
 
 def examine(
@@ -68,21 +64,6 @@ def examine(
     here = Examination(opening)
     yield from here.make(HERE, settings)
     yield from here.make_in_redis(IN_REDIS, settings, allow_volatile=allow_volatile)
-
-
-def examine_without(
-    error: ConfigurationError, file: Path | None, sound: Settings | None, *, allow_volatile: bool
-) -> Iterator[Finding]:
-    """Report the faults of the configuration in `file`, and make the checks that do not need it.
-
-    `sound` is the configuration without its faulty sections, if Redis can be found with it.
-    """
-    here = Examination()
-    yield from here.make({"configuration": host.unusable}, error)
-    if file is not None:
-        yield from here.make({"files": host.check_file}, file)
-    if sound is not None and (sound.redis.url != EMBEDDED or running(sound.data_dir)):  # a check starts none
-        yield from here.make_in_redis(ANYWHERE, sound, allow_volatile=allow_volatile)
 
 
 class Examination:
@@ -121,7 +102,7 @@ class Examination:
             with ExitStack() as stack:
                 began = system_clock.monotonic()
                 with self._opening:
-                    store = stack.enter_context(open_store(settings))
+                    store = stack.enter_context(open_store(settings, server_there(settings)))
                 yield from server.check_wait(system_clock.monotonic() - began)
                 found = list(self.make({"redis": fit}, store))
                 yield from found
@@ -131,7 +112,7 @@ class Examination:
                 message = "while Redis takes no writes, no process can report there that it is alive"
                 unseen = ", ".join(name for name in checks if name in silent)
                 yield warning(f"{message}; so not checked: {unseen}", "repair Redis first", "processes")
-        except StoreError as error:  # the embedded server does not start
+        except StoreError as error:  # the embedded server does not run
             self._note("redis", error)
         for refusal, names in self._refused.values():
             missing = [name for name in names if name != "redis"]

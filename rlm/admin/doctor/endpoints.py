@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from rlm.admin.endpoints import endpoint_list
 from rlm.core import tally
+from rlm.core.documents import CallTrouble
 from rlm.core.endpoint import EventType
 from rlm.core.expected import MEASURED_CALLS, quantile
 from rlm.core.text import named, span
 from rlm.core.window import Circuit
 from rlm.ledger import Store
-from rlm.ledger.breaker import limits_too_high
 from rlm.ledger.fitness import Finding, good, warning
 from rlm.settings.toml import dotted
 
@@ -56,21 +56,21 @@ def check_endpoints(store: Store) -> Iterator[Finding]:
         )
 
 
-def _troubles(store: Store) -> list[Sequence[Entry]]:
+def _troubles(store: Store) -> list[Sequence[CallTrouble]]:
     """Return the failed calls of the open run, if there is one, and of the last run."""
     run = store.runs.current()
     now = [tally.troubles_of(store.runs.tally(run.id), store.endpoints())] if run else []
-    return [*now, *(record.get("troubles", ()) for record in store.runs.recent(1))]
+    return [*now, *(record.troubles for record in store.runs.recent(1))]
 
 
-def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[Entry]]) -> tuple[str, str]:
+def _cause(alike: Sequence[Entry], troubles: Iterable[Sequence[CallTrouble]]) -> tuple[str, str]:
     """Return the last errors of the failing endpoints, and the remedy; empty texts if unknown."""
     failing = [one["name"] for one in alike if (one["circuit_reason"] or "").startswith("failing")]
-    found = ([one for one in each if one["endpoint"] in failing] for each in troubles)
+    found = ([trouble for trouble in each if trouble.endpoint in failing] for each in troubles)
     theirs = next(filter(None, found), None)
     if not theirs:
         return "", ""
-    remedy = _REFUSED if any(tally.is_refusal(one["what"]) for one in theirs) else _ILL
+    remedy = _REFUSED if any(tally.is_refusal(trouble.what) for trouble in theirs) else _ILL
     return f" ({tally.in_words(theirs)})", remedy
 
 
@@ -130,15 +130,6 @@ _WORDS: Final[Mapping[str, tuple[str, str, str]]] = {
         "`rlm status`, or after the run `rlm result`, counts the errors; `rlm endpoint resume {name}` calls it now",
     ),
 }
-
-
-def check_limits(store: Store) -> list[Finding]:
-    """Check for endpoints that refused calls within their limits."""
-    found = [
-        warning(one.sentence, f"{one.remedy}; another program may be calling with the same key, too")
-        for one in limits_too_high(store)
-    ]
-    return found or [good("no endpoint refuses what its limit allows")]
 
 
 def check_times(store: Store) -> Iterator[Finding]:

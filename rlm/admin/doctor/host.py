@@ -16,7 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
-from rlm.core.errors import ConfigurationError, RLMError, UnsafeError
+from rlm.core.errors import UnsafeError
 from rlm.core.files import Weakness, refusal_of, require_own, weakness
 from rlm.core.tally import address_of
 from rlm.core.text import counted, named
@@ -25,10 +25,7 @@ from rlm.ledger import Store
 from rlm.ledger.archive import Archive
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.settings import Settings
-from rlm.settings.document import leaves
-from rlm.settings.rules import warnings_of
-from rlm.settings.secrets import EMBEDDED, MASK, is_secret, mask_value
-from rlm.settings.sources import read_file
+from rlm.settings.secrets import EMBEDDED
 
 _OTHERS, _OTHERS_READ = stat.S_IRWXG | stat.S_IRWXO, stat.S_IRGRP | stat.S_IROTH
 #: What one run may add beyond the bounds; the archivist moves it within seconds after the run.
@@ -49,24 +46,16 @@ MOST_NAMED: Final = 3
 _MEND: Final = "start it, or fix its address, its certificate or the route to it; calls to it fail until then"
 
 
-def check_configuration(settings: Settings) -> list[Finding]:
-    """Report the source and size of the configuration, and suspicious settings."""
+def check_configuration(settings: Settings) -> Finding:
+    """Report the source and size of the configuration."""
     source = f"file {settings.source}" if settings.source else "the built-in defaults, whose endpoints are examples"
     types, endpoints = len(settings.event_types), len(settings.endpoints)
-    remedy = "check whether this is intended; docs/configuration.md has every setting"
-    found = good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
-    return [found, *(warning(one, remedy) for one in warnings_of(settings))]
-
-
-def unusable(error: ConfigurationError) -> Iterator[Finding]:
-    """Report each fault of an unusable configuration."""
-    remedy = "correct it: no process of RLM starts with it; running processes continue with what they have read"
-    return (fault(line, remedy) for line in str(error).splitlines())
+    return good(f"{source}; {types} types, {endpoints} endpoints, revision {settings.revision}")
 
 
 def check_files(settings: Settings) -> list[Finding]:
     """Check who may read and change the files of `settings`, as far as they exist."""
-    found = [*check_file(settings.source)] if settings.source else []
+    found = [*_closed(settings.source, "is the configuration", secret=False)] if settings.source else []
     found += _closed(settings.home / "Procfile", "has the commands of `rlm up`", secret=False)
     for directory in dict.fromkeys((Path.cwd(), settings.home)):  # `rlm up` reads the one in the first
         found += _closed(directory / ".env", "is for secrets", secret=True)
@@ -74,22 +63,6 @@ def check_files(settings: Settings) -> list[Finding]:
     found += _private(settings.data_dir, f"is for {'the data of the ledger' if is_embedded else 'what RLM keeps here'}")
     found += _private(settings.archive_dir, "is for archived data")
     return found or [good("nobody else can change the configuration or read secrets")]
-
-
-def check_file(path: Path) -> Iterator[Finding]:
-    """Check who may read and change the configuration at `path`, even if it is unusable."""
-    try:
-        holds = "holds" if _holds_secret(path) else ""
-    except RLMError:  # it cannot be read
-        holds = "may hold"
-    what = f"is the configuration, and {holds} a secret" if holds else "is the configuration"
-    return _closed(path, what, secret=bool(holds))
-
-
-def _holds_secret(path: Path) -> bool:
-    """Return whether a file has a value that is masked when shown, except harmless headers; raise an RLMError."""
-    masked = [place for place, value in leaves(read_file(path).file) if place and MASK in str(mask_value(place, value))]
-    return any("headers" not in place or is_secret(str(place[-1])) for place in masked)
 
 
 def _closed(path: Path, what: str, *, secret: bool) -> Iterator[Finding]:

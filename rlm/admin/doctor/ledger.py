@@ -74,12 +74,16 @@ def check_run(store: Store) -> Finding:
 def check_last_run(store: Store) -> Iterator[Finding]:
     """Check whether the last run failed, or why it left events over."""
     for record in store.runs.recent(1):
-        why, troubles = record.get("why", []), tally.in_words(record.get("troubles", ()))
-        causes = [tally.away_in_words(record), verdict(why), f"calls went wrong: {troubles}" if troubles else ""]
+        why, troubles = record.why, tally.in_words(record.troubles)
+        causes = [
+            tally.away_in_words(record.redis_away_seconds),
+            verdict(why),
+            f"calls went wrong: {troubles}" if troubles else "",
+        ]
         said = "; ".join(filter(None, causes))
-        message = f"{record['run_id']} ended {record['state']}{f': {said}' if said else ''}"
-        was_away = record.get("redis_away_seconds", 0) >= LASTING_SECONDS
-        again = "; `rlm failed retry` sends the dead letters again" if record["counts"]["failed"] else ""
+        message = f"{record.run_id} ended {record.state}{f': {said}' if said else ''}"
+        was_away = record.redis_away_seconds >= LASTING_SECONDS
+        again = "; `rlm failed retry` sends the dead letters again" if record.counts.failed else ""
         remedy = f"repair what is named; nothing is lost, and the next run takes what was left over first{again}"
         went_badly = was_away or went_wrong(why) or tally.ill(record)
         yield warning(message, remedy) if went_badly else good(message)

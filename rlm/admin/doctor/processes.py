@@ -98,7 +98,7 @@ def check_workers(store: Store) -> Finding:
         return good("none; they start when a run needs them")  # the missing supervisor has its own finding
     if ready + coming >= wanted:
         return good(message)
-    if shortage := ((run and run.forecast) or {}).get("shortage"):
+    if shortage := (run.forecast.shortage if run and run.forecast else None):
         return fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); if one runs, read its log")
     return warning(message, "start a supervisor; if one runs, its log says why, or wait a moment")
 

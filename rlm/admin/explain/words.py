@@ -54,7 +54,7 @@ def _pending(event: Whereabouts, status: TypeStatus) -> str:
 
 def _is_late(event: Whereabouts, run: Run) -> bool:
     """Return whether an event is among the last in order, which the forecast leaves over."""
-    left_over = (run.forecast or {}).get("leftover_by_type", {}).get(type_of(event.event_id), 0)
+    left_over = run.forecast.leftover_by_type.get(type_of(event.event_id), 0) if run.forecast else 0
     return bool(event.position and event.of and event.position > event.of - left_over)
 
 

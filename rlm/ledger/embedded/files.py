@@ -43,15 +43,8 @@ class FileLock:
 
     def try_alone(self) -> bool:
         """Take an exclusive lock, or return False at once if others hold it."""
-        return self._try(fcntl.LOCK_EX)
-
-    def try_share(self) -> bool:
-        """Take a shared lock, or return False at once if another holds it alone."""
-        return self._try(fcntl.LOCK_SH)
-
-    def _try(self, how: int) -> bool:
         try:
-            fcntl.flock(self.descriptor, how | fcntl.LOCK_NB)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -83,15 +76,15 @@ def held(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock at `path` exclusively, or `shared` with others that share it.
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock at `path` exclusively.
 
     Raises:
         StoreError: others held it for `WAIT_SECONDS`.
     """
     deadline = system_clock.monotonic() + WAIT_SECONDS
     with FileLock(path) as lock:
-        while not (lock.try_share() if shared else lock.try_alone()):
+        while not lock.try_alone():
             if system_clock.monotonic() > deadline:
                 raise StoreError(
                     f"another process has held {str(path)!r} for {WAIT_SECONDS:.0f} s: it starts or stops the "

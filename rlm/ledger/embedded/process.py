@@ -1,4 +1,4 @@
-"""One Valkey process in one directory: starting it, finding it, making it listen, stopping it."""
+"""One Valkey process in one directory: starting it, finding it, stopping it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
 from rlm.ledger.embedded.files import POLL_SECONDS, FileLock, held, socket_path
 
-if TYPE_CHECKING:
-    from rlm.ledger.embedded.answers import ServerSocket
-
+#: How long it may leave a command unanswered, seconds. A server that is still reading its file answers with a refusal.
+SILENT_SECONDS = 5.0
+#: The remedy for a server that lives but does not answer.
+HANGS_REMEDY = (
+    "let its process continue if it was stopped (SIGCONT), check whether its disk or its host hangs, else end it; "
+    "RLM starts it again, and no event is lost"
+)
 #: How long a server may take to answer, seconds; it reads its append-only file first.
 START_SECONDS = 30.0
 #: A log longer than this is renamed to `valkey.log.1` when a server is started.
@@ -59,82 +67,45 @@ class ValkeyProcess:
 
     It inherits a lock on `server.lock`, so it holds the lock exactly as long as it lives. This lock, not a process id,
     shows whether a server runs, from its start on and even if its starter was killed at that moment. Only the holder of
-    `start.lock` may call methods that start or stop it.
+    `start.lock` may call its methods.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, port: int, longest: int) -> None:
         self._data_dir = data_dir
+        self._port = port
+        self._longest = longest
         self.socket_path = socket_path(data_dir)
-        self.lock_path = data_dir / "server.lock"
+        self._lock_path = data_dir / "server.lock"
         self._log_path = data_dir / "valkey.log"
         self._log_start = 0  #: where the log of the last start begins
         self._child: int | None = None
-        self._child_lock: os.stat_result | None = None
 
-    def begin(self) -> bool:
-        """Start it unless it runs, without waiting for an answer; return whether it was started.
-
-        If the socket exists, nothing is started, because a foreign server may use it; `ensure` reports that.
+    def ensure(self) -> None:
+        """Start it unless it runs; return when it answers.
 
         Raises:
-            StoreError: there is no server for this platform.
+            StoreError: it ended at once, does not answer in `START_SECONDS`, or is frozen.
         """
-        self._claim_place()
-        with FileLock(self.lock_path) as lock:
-            begun = not self.socket_path.exists() and lock.try_alone()
-            if begun:
-                self._start(lock)
-        return begun
-
-    def admit(self, longest: int) -> bool:
-        """Return whether it runs and answers; if so, limit its arguments to `longest` bytes.
-
-        It refuses longer ones before reading them, so a giant is never copied.
-
-        Raises:
-            StoreError: it is frozen, or serves another directory.
-        """
-        self._claim_place()
-        with self._connect() as server:
-            serves = server.data_of()
-            if serves is not None:
-                self._admit(server, serves, longest)
-        return serves is not None
-
-    def ensure(self, longest: int) -> None:
-        """Start it unless it runs, even as an orphan; when it answers, limit its arguments like `admit` and return.
-
-        Raises:
-            StoreError: it ended at once, does not answer in `START_SECONDS`, is frozen, or serves another directory.
-        """
-        self._claim_place()
-        with self._connect() as server:
-            self._admit(server, self._await_answer(server), longest)
-
-    def _claim_place(self) -> None:
         if self.socket_path.parent != self._data_dir:
             claim_directory(self.socket_path.parent)
-
-    def _admit(self, server: ServerSocket, serves: str, longest: int) -> None:
-        if not self._data_dir.samefile(serves):
-            raise StoreError(
-                f"the server on {str(self.socket_path)!r} keeps its data in {serves!r}, not in "
-                f"{str(self._data_dir)!r}, so RLM did not start it: stop it and try again"
-            )
-        failed = f"the embedded server of {str(self._data_dir)!r} does not answer"
-        server.set("proto-max-bulk-len", longest, failed)
-
-    def listen(self, port: int) -> None:
-        """Listen also on the loopback `port`, for programs other than RLM.
-
-        Raises:
-            StoreError: the port cannot be bound.
-        """
-        failed = (
-            f"the embedded server cannot listen on port {port} of 127.0.0.1, most likely because another program does"
-        )
-        with self._connect() as server:
-            server.set("port", port, f"{failed}: end that one, or change redis.embedded_port")
+        deadline, started = system_clock.monotonic() + START_SECONDS, False
+        self._log_start = self._log_size()
+        with self._client() as client:
+            while not self._answers(client):
+                with FileLock(self._lock_path) as lock:
+                    if lock.try_alone():
+                        status = self._reap()
+                        if started:
+                            taken = f": is redis.embedded_port = {self._port} taken?" if self._port else "."
+                            raise StoreError(f"the embedded server ended as it started ({status}){taken}{self._log()}")
+                        self._start(lock)
+                        started = True
+                if system_clock.monotonic() > deadline:
+                    raise StoreError(
+                        f"the embedded server of {str(self._data_dir)!r} does not answer after {START_SECONDS:.0f} s; "
+                        f"if it still reads a large append-only file, try again, else end it.{self._log()}"
+                    )
+                system_clock.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop it; return when it has ended, with all its data on disk.
@@ -142,16 +113,11 @@ class ValkeyProcess:
         Raises:
             StoreError: it did not end in `STOP_SECONDS`.
         """
-        if self._child is not None and self._was_removed():
-            self._reap()
-            if not self.lock_path.exists():
-                self._remove_socket()
-            return
         self._log_start = self._log_size()
-        with self._connect() as server:
-            server.shut_down()
+        with self._client() as client, suppress(redis.RedisError):
+            client.shutdown()
         deadline = system_clock.monotonic() + STOP_SECONDS
-        while held(self.lock_path):
+        while held(self._lock_path):
             if system_clock.monotonic() > deadline:
                 raise StoreError(
                     f"the embedded server of {str(self._data_dir)!r} does not stop within {STOP_SECONDS:.0f} s: end "
@@ -159,57 +125,46 @@ class ValkeyProcess:
                 )
             system_clock.sleep(POLL_SECONDS)
         self._reap()
-        self._remove_socket()
-
-    def _remove_socket(self) -> None:
         self.socket_path.unlink(missing_ok=True)
         if self.socket_path.parent != self._data_dir:
             with suppress(OSError):  # another user put something there
                 self.socket_path.parent.rmdir()
 
-    def _was_removed(self) -> bool:
-        """Return whether the directory of our server was removed; another server may run in a new directory by now."""
+    def _client(self) -> closing[redis.Redis]:
+        return closing(
+            redis.Redis(
+                unix_socket_path=str(self.socket_path),
+                socket_timeout=SILENT_SECONDS,
+                retry=Retry(NoBackoff(), 0),
+                driver_info=None,  # as in `rlm.ledger.connect`
+                protocol=2,
+            )
+        )
+
+    def _answers(self, client: redis.Redis) -> bool:
+        """Return whether a server that has read its file answers.
+
+        Raises:
+            StoreError: a server accepts connections but does not answer.
+        """
         try:
-            return self._child_lock is None or not os.path.samestat(self.lock_path.stat(), self._child_lock)
-        except FileNotFoundError:
-            return True
-
-    def _connect(self) -> closing[ServerSocket]:
-        from rlm.ledger.embedded.answers import ServerSocket  # noqa: PLC0415  # a start does not need redis-py
-
-        return closing(ServerSocket(self.socket_path, self._data_dir))
-
-    def _await_answer(self, server: ServerSocket) -> str:
-        """Return where the answering server keeps its data; start a server if none runs."""
-        deadline = system_clock.monotonic() + START_SECONDS
-        if self._child is None:
-            self._log_start = self._log_size()
-        started = False
-        while (serves := server.data_of()) is None:
-            with FileLock(self.lock_path) as lock:
-                if lock.try_alone():
-                    status = self._reap()
-                    if started:
-                        raise StoreError(f"the embedded server ended as it started ({status}).{self._log()}")
-                    self._start(lock)
-                    started = True
-            if system_clock.monotonic() > deadline:
-                raise StoreError(
-                    f"the embedded server of {str(self._data_dir)!r} does not answer after {START_SECONDS:.0f} s; "
-                    f"if it still reads a large append-only file, try again, else end it.{self._log()}"
-                )
-            system_clock.sleep(POLL_SECONDS)
-        return serves
+            client.ping()
+        except redis.TimeoutError as error:
+            raise StoreError(
+                f"the embedded server of {str(self._data_dir)!r} runs and takes connections, but has answered nothing "
+                f"for {SILENT_SECONDS:g} s: {HANGS_REMEDY}"
+            ) from error
+        except redis.ConnectionError:  # not there (yet, or any more), or still reading
+            return False
+        return True
 
     def _start(self, lock: FileLock) -> None:
-        self._log_start = self._log_size()
         if self._log_start > LOG_BYTES:
             self._log_path.replace(self._log_path.with_suffix(".log.1"))
             self._log_start = 0
         log = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
         try:
             self._child = spawn(self._command(), lock.descriptor, log)
-            self._child_lock = os.fstat(lock.descriptor)
         finally:
             os.close(log)
 
@@ -219,8 +174,9 @@ class ValkeyProcess:
             "unixsocket": str(self.socket_path),
             "unixsocketperm": "700",
             "bind": "127.0.0.1",
-            "port": "0",
+            "port": str(self._port),
             "protected-mode": "yes",
+            "proto-max-bulk-len": str(self._longest),
             "appendonly": "yes",
             "appendfsync": "always",  # a power cut loses nothing; 0.25 ms per write, where everysec takes 0.12
             "aof-use-rdb-preamble": "yes",
@@ -235,15 +191,14 @@ class ValkeyProcess:
         return [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
     def _reap(self) -> str:
-        """Reap the server if this process started it; return how it ended. One whose directory was removed still lives.
+        """Reap the server that this process started, if it did; return how it ended.
 
-        That one is killed: its data is gone, and a graceful end would remove a new server's socket.
+        One that still lives although nobody holds the lock is that of a directory that was removed: it is killed.
         """
         child, self._child = self._child, None
         with suppress(ChildProcessError, ProcessLookupError):  # another's child, or reaped by the kernel
             if child is not None:
-                if self._was_removed() and not os.waitpid(child, os.WNOHANG)[0]:
-                    os.kill(child, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 return f"exit status {code}" if code >= 0 else f"signal {-code}"
         return "exit status unknown"

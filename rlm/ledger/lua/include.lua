@@ -88,13 +88,6 @@ local function settle_event(event, state, dedupe_ms)
   redis.call('PEXPIRE', event, dedupe_ms)
 end
 
---- lost_claim
--- Ends the script if the claim is no longer the worker's; the note of a newer claim by the same worker stays.
--- Uses   claim  {owner, claims} of the event, or the error of reading it, and worker, number, calls, event_id
-if claim.err then return claim end
-if claim[1] ~= worker or claim[2] == number then redis.call('HDEL', calls, event_id) end
-if claim[1] ~= worker or claim[2] ~= number then return 0 end
-
 --- restamp_ahead
 -- Makes slots that lie ahead of the clock, which was set back, count as taken just now.
 -- Uses   now
@@ -105,31 +98,4 @@ local function restamp_ahead(window)
     redis.call('LSET', window, ahead, string.format('%.0f', now))
     ahead = ahead + 1
   end
-end
-
---- younger
--- Counts the slots of a window that are younger than a moment, by binary search; a window may hold a day of slots.
--- Gives  younger(window, than, most)  than: microseconds of Redis time; most: the maximum to count, or nil
-local function younger(window, than, most)
-  local low, high = 0, math.min(most or math.huge, redis.call('LLEN', window))
-  if high > 0 and (tonumber(redis.call('LINDEX', window, high - 1)) or 0) > than then return high end  -- mostly all are
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if (tonumber(redis.call('LINDEX', window, middle)) or 0) > than then low = middle + 1 else high = middle end
-  end
-  return low
-end
-
---- record_change
--- Records a change of the live system.
--- Uses   time
--- Gives  quoted(text)  text as JSON
---        record_change(changes, kept, before, record)  before: JSON of the old value; kept: number of records kept
-local function quoted(text)
-  return '"' .. string.gsub(text, '[%c"\\]', ' ') .. '"'
-end
-local function record_change(changes, kept, before, record)
-  local at = string.format('{"at":%d.%06d,"from":', time[1], time[2])
-  redis.call('LPUSH', changes, at .. before .. ',' .. string.sub(record, 2))
-  redis.call('LTRIM', changes, 0, kept - 1)
 end

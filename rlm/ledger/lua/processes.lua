@@ -1,27 +1,25 @@
---- want_workers
+--- want_workers(lease, wanted; token, workers)
 -- Publishes how many workers the conductor wants, over all hosts.
--- KEYS[1]  lease   hash with the fencing token
--- KEYS[2]  wanted  number of workers wanted
--- ARGV[1]  token
--- ARGV[2]  workers
+-- lease    hash with the fencing token
+-- wanted   number of workers wanted
+-- workers  the new number
 -- Returns  1
 -- Atomic because a conductor that lost its lease must not scale the run of another.
-local lease, wanted = KEYS[1], KEYS[2]
-local token, workers = ARGV[1], ARGV[2]
--- include fence
+-- include fencing
+if fenced(lease, token) then return FENCED end
 redis.call('SET', wanted, workers)
 return 1
 
---- count_restarts
+--- count_restarts(restarts; keep_ms, marks: json)
 -- Counts workers that ended unexpectedly, each once, even if it is reported repeatedly.
--- KEYS[1]  restarts  the number of all of them
--- KEYS[2..] restarted  a mark for each of the workers
--- ARGV[1]  keep_ms   how long a mark stays; longer than a report may be repeated
--- Returns  how many of them were not counted before
+-- restarts  the number of all of them
+-- keep_ms   how long a mark stays; longer than a report may be repeated
+-- marks     the keys of the marks of these workers
+-- Returns   how many of them were not counted before
 -- Atomic because the reply may be lost; the supervisor then reports again, which must not count twice.
 local counted = 0
-for index = 2, #KEYS do
-  if redis.call('SET', KEYS[index], '1', 'NX', 'PX', ARGV[1]) then counted = counted + 1 end
+for _, mark in ipairs(marks) do
+  if redis.call('SET', mark, '1', 'NX', 'PX', keep_ms) then counted = counted + 1 end
 end
-redis.call('INCRBY', KEYS[1], counted)
+redis.call('INCRBY', restarts, counted)
 return counted

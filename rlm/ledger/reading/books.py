@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
+from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
 from rlm.core.item import is_type_name, type_of
 from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger import Store
-from rlm.ledger.breaker import Health, TooHigh, limits_too_high, read_health
+from rlm.ledger.breaker import Health, read_health
 from rlm.ledger.claims import lanes_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import What, read_changes
@@ -146,17 +146,17 @@ def books(store: Store) -> Books:
     return Books(now, run_name, events, staged + aside, letters, accounts, dropped, stager, aside)
 
 
-def miscounted(store: Store, found: Books, record: Mapping[str, Any]) -> list[str]:
+def miscounted(store: Store, found: Books, record: Record) -> list[str]:
     """Compare a record's leftovers with what the ledger holds according to the books `found`; one sentence per type.
 
     A record's leftover is computed as what came minus what was settled, so a record alone always balances. Events that
     were dropped by hand since are excepted. Nothing is compared if a later run was opened, which took the leftovers.
     """
-    if found.run_id is not None or store.runs.history(1) != [record["run_id"]]:
+    if found.run_id is not None or store.runs.history(1) != [record.run_id]:
         return []
-    dropped = found.dropped if found.dropped.get("run") == record["run_id"] else {}
+    dropped = found.dropped if found.dropped.get("run") == record.run_id else {}
     left = {
-        name: record["by_type"].get(name, {}).get("leftover", 0)
+        name: record.by_type.get(name, TypeCounts()).leftover
         - reading(whole, dropped.get(f"events:{name}", "0").encode(), store.keys.dropped, 0)
         for name in found.by_type
     }
@@ -208,7 +208,7 @@ _ALL, _NONE = (0, -1), (1, 0)
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `too_high` are limits under which endpoints refused calls, at any time. `limits_before` has the earlier text of the
+    `limits_before` has the earlier text of the
     limits that were changed since the run began, by `Change.of`. `sent` has when the run's calls were sent, by endpoint
     and budget, microseconds of Redis time, oldest first. These two and `calls` are empty unless `measured`. `kept` is
     what to keep of calls, including the run's. `now_us` is the time of Redis then, microseconds. `unreached` maps
@@ -220,7 +220,6 @@ class Ending(msgspec.Struct, frozen=True):
     calls: Sequence[Completed]
     limits_before: Mapping[str, str]
     health: Mapping[str, Health]
-    too_high: Sequence[TooHigh]
     restarts: int
     kept: Mapping[Pair, Measured]
     sent: Mapping[str, Sequence[int]]
@@ -247,14 +246,12 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         opened_at = run.current_us(run.opened_at) / MICROSECONDS
         changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]
         used = {name: one for name, one in endpoints.items() if name in in_use}
-        healthy = read_health(health, list(used.values()))
         return Ending(
             tally=tally,
             endpoints=endpoints,
             calls=calls,
             limits_before={one.of: one.before for one in changed if one.before},  # the oldest change is the last
-            health=healthy,
-            too_high=limits_too_high(store, endpoints=used, health=healthy),
+            health=read_health(health, list(used.values())),
             restarts=reading(whole, restarts, keys.restarts, 0),
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
             sent=_read_sent(store, run, used, tally) if measured else {},

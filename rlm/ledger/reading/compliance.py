@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from rlm.core.clock import isoformat, timestamp
+from rlm.core.documents import Record
 from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
@@ -55,16 +56,16 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, 
     }
 
 
-def excess_of(store: Store, record: Mapping[str, Any]) -> dict[str, int]:
+def excess_of(store: Store, record: Record) -> dict[str, int]:
     """Return what `excess` finds since the end of the run before the one of `record`, so each call is judged once.
 
     Without a run before, or if the clock was set back since it ended, judge from the start of this run.
     """
-    since = timestamp(record["started_at"])
-    for one in store.runs.recent(2):  # newest first; one of them may be that of `record`
-        with suppress(ValueError, TypeError):  # a record may hold anything
-            if one["run_id"] != record["run_id"] and one["finished_at"] <= record["finished_at"]:
-                since = timestamp(one["finished_at"])
+    since = timestamp(record.started_at)
+    for other in store.runs.recent(2):  # newest first; one of them may be that of `record`
+        with suppress(ValueError):  # a record may hold any text
+            if other.run_id != record.run_id and other.finished_at <= record.finished_at:
+                since = timestamp(other.finished_at)
     return excess(store, since)
 
 

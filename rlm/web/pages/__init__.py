@@ -12,7 +12,7 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -21,7 +21,7 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import Store
 from rlm.ledger.trouble import revive
 from rlm.web.pages import endpoints, events, now, runs, whatif
-from rlm.web.pages.live import SERVER, Channels, Documents, LiveState, is_silent, told
+from rlm.web.pages.live import SERVER, Documents, LiveState, is_silent, told
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Rendered, Viewer, render
 from rlm.web.session import visit_of
 
@@ -63,21 +63,15 @@ class _Site:
 
     def __init__(self, store: Store) -> None:
         self._documents = Documents(store)
-        self._channels = Channels()
 
     def endpoint(self, page: Page) -> Callable[[Request], object]:
-        """Return the handler of a page: the whole page, a stream of its live sections, or these once as JSON."""
+        """Return the handler of a page: the whole page, or its live sections as JSON."""
 
         async def answer(request: Request) -> Response:
             question, viewer = Query.of(request), _viewer_of(request)
-            wanted = request.headers.get("Accept", "")
-            look = partial(self._state, page, question, may_write=viewer.may_write)
-            if "text/event-stream" in wanted:
-                key = page.path, question, viewer.may_write
-                stream = self._channels.stream(key, look, lambda: visit_of(request).has_ended)
-                return StreamingResponse(stream, media_type="text/event-stream")
-            if wanted.startswith("application/json"):
-                return Response(told(await run_in_threadpool(look)), media_type="application/json")
+            if request.headers.get("Accept", "").startswith("application/json"):
+                state = await run_in_threadpool(partial(self._state, page, question, may_write=viewer.may_write))
+                return Response(told(state), media_type="application/json")
             try:
                 rendered, status = await run_in_threadpool(self._page, page, question, viewer)
             except Elsewhere as found:

@@ -1,21 +1,15 @@
-"""Pages that stay current at a constant cost: each document is read, and each URL rendered, once a second.
-
-All viewers share both; a browser gets only what changed.
-"""
+"""Pages that stay current: a browser asks for their live sections once a second; all viewers share the documents."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
 
 from rlm.admin import report
 from rlm.admin.monitoring import Sparing
@@ -30,10 +24,6 @@ T = TypeVar("T")
 SHARED_SECONDS: Final = 0.9
 #: Most documents to keep; the least recently used one is dropped.
 _MOST = 200
-#: Seconds between two renderings of a URL.
-EVERY_SECONDS: Final = 1.0
-#: Maximum seconds between two messages, so that a browser knows that its connection lives.
-BEAT_SECONDS: Final = 5.0
 #: Lets a page notice that another process serves it now; the page then reloads itself.
 SERVER: Final = secrets.token_hex(4)
 
@@ -98,73 +88,6 @@ class LiveState:
 
     sections: Mapping[str, str] = field(default_factory=dict)
     trouble: str = ""
-
-
-class Channel:
-    """One URL, rendered once a second while it has viewers."""
-
-    def __init__(self, look: Callable[[], LiveState]) -> None:
-        self.state = LiveState()
-        self.watchers = 0
-        self._look = look
-        self._turn = asyncio.Condition()
-        self._task: asyncio.Task[None] | None = None
-
-    async def watch(self) -> AsyncGenerator[LiveState]:
-        """Yield the state after each rendering."""
-        self.watchers += 1
-        if self._task is None:
-            self._task = asyncio.create_task(self._render())
-        try:
-            while True:
-                async with self._turn:
-                    await self._turn.wait()
-                yield self.state
-        finally:
-            self.watchers -= 1
-            if not self.watchers and self._task is not None:
-                self._task.cancel()
-                self._task = None
-
-    async def _render(self) -> None:
-        while True:
-            self.state = await run_in_threadpool(self._look)
-            async with self._turn:
-                self._turn.notify_all()
-            await asyncio.sleep(EVERY_SECONDS)
-
-
-class Channels:
-    """The URLs that have viewers."""
-
-    def __init__(self) -> None:
-        self._channels: dict[Hashable, Channel] = {}
-
-    async def stream(
-        self, key: Hashable, look: Callable[[], LiveState], is_over: Callable[[], bool] = lambda: False
-    ) -> AsyncGenerator[str]:
-        """Yield server-sent events: what changed since the last one, and a beat if nothing did.
-
-        `look` renders the page of `key` in a thread. Once `is_over` returns True, nothing more is sent: the stream
-        ends.
-        """
-        channel = self._channels.setdefault(key, Channel(look))
-        seen: dict[str, str] = {}
-        sent_at, troubled = float("-inf"), ""
-        try:
-            yield "retry: 2000\n\n"
-            async with aclosing(channel.watch()) as states:
-                async for state in states:
-                    if is_over():
-                        return
-                    changed = {name: html for name, html in state.sections.items() if seen.get(name) != html}
-                    if changed or state.trouble != troubled or system_clock.monotonic() - sent_at >= BEAT_SECONDS:
-                        yield f"data: {told(LiveState(changed, state.trouble))}\n\n"
-                        seen |= changed
-                        sent_at, troubled = system_clock.monotonic(), state.trouble
-        finally:
-            if not channel.watchers and self._channels.get(key) is channel:
-                del self._channels[key]
 
 
 def told(state: LiveState) -> str:

@@ -10,6 +10,7 @@ from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
+from rlm.core.documents import plain
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted
 from rlm.ledger import Store
@@ -63,7 +64,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     asked = question.get("run_id")
 
     def find(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = report.status(store, report.find_run(store, asked))
+        found = plain(report.status(store, report.find_run(store, asked)))
         return found, course(store, found)
 
     found, events = documents.get(("run", asked), find)

@@ -48,7 +48,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
 
 def _form(store: Store, question: Query) -> Form:
     last = next(iter(store.runs.recent(1)), None)
-    events = {name: one["taken"] + one["carried_over"] for name, one in last["by_type"].items()} if last else {}
+    events = {name: counts.taken + counts.carried_over for name, counts in last.by_type.items()} if last else {}
     return read_form(question, store.settings, types_in_force(store), backlog(store).events, events)
 
 

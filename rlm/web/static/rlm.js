@@ -5,8 +5,7 @@
    fields of data-fields and sends them with data-body; with data-count it shows that number of a dry run first. */
 "use strict";
 (() => {
-  const STALE_MS = 12_000; // the server sends something every 5 s
-  const RETRY_MS = 2_000, FOLLOW_MS = 200;
+  const STALE_MS = 12_000, EVERY_MS = 1_000, FOLLOW_MS = 200;
   const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
   const byId = (id) => document.getElementById(id);
 
@@ -15,7 +14,6 @@
   let goodAt = Date.now(); // of what is shown
   let trouble = byId("trouble").textContent;
   let failed = 0; // tries to reach the server, in a row
-  let source = null;
   let address = location.href; // what is shown, and asked for again
   let spoken; // the value of the last `data-spoken`
   const shown = new Map(); // by id, the HTML that was put there last
@@ -121,37 +119,28 @@
     document.body.classList.toggle("stale", Boolean(why));
   }
 
-  /* The stream of events, and one look by itself after each time that it failed. */
-  function connect() {
-    source?.close();
-    if (document.hidden) return;
-    source = new EventSource(address);
-    source.onmessage = (event) => receive(JSON.parse(event.data));
-    source.onerror = function lost() {
-      failed += 1; // once is no trouble: a connection may be cut, and is made anew
-      if (this.readyState === EventSource.CLOSED && this === source) setTimeout(look, RETRY_MS);
-    };
-  }
+  /* Asks for the live sections once a second, while the page is visible. */
   let next;
   async function look() {
+    clearTimeout(next);
+    if (document.hidden) return;
     const asked = address;
     try {
       const answer = await fetch(asked, { headers: { Accept: "application/json" } });
-      if (answer.status === 401 || answer.redirected) return loadAnew();
-      const told = await answer.json();
-      if (asked === address) receive(told);
+      if (answer.status === 401 || answer.redirected) loadAnew();
+      else {
+        const told = await answer.json();
+        if (asked === address) receive(told);
+      }
     } catch {
-      failed += 1;
+      failed += 1; // once is no trouble
     }
     clearTimeout(next);
-    next = setTimeout(connect, RETRY_MS);
+    next = setTimeout(look, EVERY_MS);
   }
   function watch() {
-    if (document.hidden) source?.close(); // a browser has few connections to a host
-    else {
-      connect();
-      writeTimes(document);
-    }
+    writeTimes(document);
+    look();
   }
 
   /* A form that is asked again as one types or drags. Its address follows once that is settled, for the link. */
@@ -169,7 +158,6 @@
     following ??= setTimeout(() => {
       following = undefined;
       address = addressOf(form);
-      source?.close();
       look();
     }, FOLLOW_MS);
   });
@@ -291,10 +279,7 @@
   setInterval(() => {
     writeTimes(document);
     showPostponed();
-    if (document.hidden) return;
-    writeTrouble();
-    if (Date.now() - heardAt > STALE_MS && source?.readyState === EventSource.OPEN) connect(); // it sleeps, or is cut
+    if (!document.hidden) writeTrouble();
   }, 1000);
-  writeTimes(document);
-  connect();
+  watch();
 })();

@@ -1,0 +1,103 @@
+"""Everything that is not well, as a list of conditions: found here, and shown as it is.
+
+Each code has one severity, one sentence and one remedy, in one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from rlm.admin.attendance import led_otherwise, no_scheduler, nobody_sends
+from rlm.admin.hosts import HostState
+from rlm.core.documents import Condition
+from rlm.core.window import Circuit
+from rlm.ledger import Store
+from rlm.ledger.fitness import Finding
+from rlm.ledger.reading.present import Present
+
+
+class _Kind(NamedTuple):
+    severity: Literal["info", "warning", "error"]
+    sentence: str
+    remedy: str
+
+
+_KINDS: Final = {
+    "redis_unfit": _Kind("error", "Redis is not fit: {what}", "{remedy}"),
+    "no_scheduler": _Kind("error", "{what}", "`rlm up` or `rlm scheduler` starts one"),
+    "no_worker": _Kind(
+        "error", "{what}", "`rlm up` or `rlm supervisor` starts workers; `rlm doctor` names who does not"
+    ),
+    "other_configuration": _Kind("warning", "{what}", "restart the processes that `rlm doctor` names"),
+    "host_silent": _Kind("warning", "host {subject}: {what}", "look at the supervisor on {subject}, or start it again"),
+    "host_cut_off": _Kind("warning", "host {subject}: {what}", "look at the network of {subject}"),
+    "endpoint_held": _Kind("warning", "{subject} is held: {what}", "it takes calls again by itself"),
+    "endpoint_resting": _Kind(
+        "warning", "{subject} rests: {what}", "`rlm endpoint pause {subject}` keeps events from it until it works"
+    ),
+    "endpoint_probing": _Kind(
+        "warning", "{subject} is probed: {what}", "`rlm endpoint pause {subject}` keeps events from it until it works"
+    ),
+    "endpoint_paused": _Kind("info", "{subject} is paused: {what}", "`rlm endpoint resume {subject}`"),
+}
+_WORST_FIRST: Final = ("error", "warning", "info")
+_OF_HEALTH: Final = {
+    Circuit.HELD: "endpoint_held",
+    Circuit.RESTING: "endpoint_resting",
+    Circuit.PROBING: "endpoint_probing",
+    Circuit.PAUSED: "endpoint_paused",
+}
+_OF_HOST: Final = {HostState.SILENT: "host_silent", HostState.CUT_OFF: "host_cut_off"}
+
+
+class Scene(NamedTuple):
+    """What has been read to find conditions: the register, the faults of Redis, hosts and windows as documents."""
+
+    there: Present
+    amiss: Sequence[Finding]
+    hosts: Sequence[Mapping[str, Any]]
+    standings: Mapping[str, Mapping[str, Any]]
+
+
+def conditions(store: Store, scene: Scene, *, revision: str = "") -> tuple[Condition, ...]:
+    """Return what is not well, the worst first. `revision` is that of the open run, if there is one."""
+    found = [
+        *_of_redis(scene.amiss),
+        *_of_processes(store, scene, revision),
+        *_of_hosts(scene.hosts),
+        *_of_endpoints(scene.standings),
+    ]
+    return tuple(sorted(found, key=lambda condition: _WORST_FIRST.index(condition.severity)))
+
+
+def _of_redis(amiss: Iterable[Finding]) -> Iterator[Condition]:
+    for finding in amiss:
+        yield _condition("redis_unfit", finding.name, what=finding.message, remedy=finding.remedy)
+
+
+def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Condition]:
+    if why := no_scheduler(store, scene.there):
+        yield _condition("no_scheduler", "scheduler", what=why)
+    if why := nobody_sends(store, scene.there, revision=revision, distrusted=scene.amiss):
+        yield _condition("no_worker", "workers", what=why)
+    if why := led_otherwise(store, scene.there):
+        yield _condition("other_configuration", "scheduler", what=why)
+
+
+def _of_hosts(hosts: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
+    for host in hosts:
+        if code := _OF_HOST.get(host["state"]):
+            yield _condition(code, host["host"], since=host["since"], what=host["why"] or "")
+
+
+def _of_endpoints(standings: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:
+    for name, entry in standings.items():
+        if code := _OF_HEALTH.get(entry["health"]):
+            yield _condition(code, name, since=entry["since"], what=entry["circuit_reason"] or "by hand")
+
+
+def _condition(code: str, subject: str, *, since: str | None = None, **facts: str) -> Condition:
+    kind, facts = _KINDS[code], {"subject": subject, **facts}
+    sentence, remedy = kind.sentence.format(**facts), kind.remedy.format(**facts)
+    return Condition(code=code, subject=subject, severity=kind.severity, since=since, sentence=sentence, remedy=remedy)
