@@ -126,7 +126,7 @@ class RedisWatch:
             max(one.limit.longest_seconds for one in all_limited(endpoints))
             for endpoints in (
                 self._store.endpoints().values(),
-                [in_force(one, self._limits) for one in self._store.in_use.values()],
+                [in_force(one, self._limits) for one in self._store.settings.endpoints.values()],
             )
         )
         underway_seconds = longest_call(self._store.settings) + max(0.0, known - longest)
