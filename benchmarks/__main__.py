@@ -9,52 +9,39 @@ from __future__ import annotations
 
 import argparse
 import signal
-import statistics
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import costs, pace, throughput
-from benchmarks.harness.figures import table
+from benchmarks.harness.figures import medians, table
 from benchmarks.harness.processes import NotRunError
 from benchmarks.harness.rlm import Rlm
 from benchmarks.harness.schedule import best_schedule
 from benchmarks.harness.work import LOADS, main_job, unlimited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-#: A figure's name and its value.
-Figure = tuple[str, float]
+    from collections.abc import Callable
 
 
-def paces(rlm: Rlm, load: str, speed: float) -> Iterator[Figure]:
-    """Yield the figures of one load."""
+def measure_pace(rlm: Rlm, load: str, speed: float) -> dict[str, float]:
+    """Return the figures of one load."""
     work = main_job(load, speed)
     figures = pace.run_once(rlm, work)
-    yield f"{load}: makespan, s", figures.makespan
-    yield f"{load}: over the schedule", figures.makespan / best_schedule(work)
-    yield f"{load}: forecast's error", figures.error or 0.0
-    yield f"{load}: refused", figures.refused
-    yield f"{load}: repeats", figures.repeats
-    yield f"{load}: undone", figures.late
+    return {
+        f"{load}: makespan, s": figures.makespan,
+        f"{load}: over the schedule": figures.makespan / best_schedule(work),
+        f"{load}: forecast's error": figures.error or 0.0,
+        f"{load}: refused": figures.refused,
+        f"{load}: repeats": figures.repeats,
+        f"{load}: undone in the window": figures.late,
+    }
 
 
-def rates(rlm: Rlm, events: int) -> Iterator[Figure]:
-    """Yield the figures where no limit binds."""
+def measure_throughput(rlm: Rlm, events: int) -> dict[str, float]:
+    """Return the figures where no limit binds."""
     spent = throughput.run_once(rlm, unlimited(events))
-    yield from ((title, getattr(spent, field)) for field, (title, _) in throughput.COLUMNS.items())
-
-
-def starts(rlm: Rlm) -> Iterator[Figure]:
-    """Yield the seconds of starts."""
-    yield from ((f"start, {name}, s", seconds) for name, seconds in costs.measure_start(rlm)._asdict().items())
-
-
-def idling(rlm: Rlm, seconds: float) -> Iterator[Figure]:
-    """Yield what idle workers cost."""
-    yield from ((f"idle: {name}", value) for name, value in costs.measure_idle(rlm, seconds)._asdict().items())
+    return {title: getattr(spent, field) for field, (title, _) in throughput.COLUMNS.items()}
 
 
 def main() -> None:
@@ -71,25 +58,24 @@ def main() -> None:
             rlm.check()
     except NotRunError as error:
         parser.error(str(error))
-    parts: list[Callable[[Rlm], Iterator[Figure]]] = [
-        *(lambda rlm, load=load: paces(rlm, load, options.speed) for load in (["skewed"] if options.quick else LOADS)),
-        lambda rlm: rates(rlm, 500 if options.quick else 5000),
-        starts,
-        lambda rlm: idling(rlm, 3.0 if options.quick else 20.0),
+    loads, events, seconds = (["skewed"], 500, 3.0) if options.quick else (list(LOADS), 5000, 20.0)
+    parts: list[Callable[[Rlm], dict[str, float]]] = [
+        *(lambda rlm, load=load: measure_pace(rlm, load, options.speed) for load in loads),
+        lambda rlm: measure_throughput(rlm, events),
+        costs.measure_start,
+        lambda rlm: costs.measure_idle(rlm, seconds),
     ]
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _ in range(1 if options.quick else options.repeat):
+    runs: dict[str, list[dict[str, float]]] = {rlm.name: [] for rlm in checkouts}
+    for number in range(1 if options.quick else options.repeat):
+        for rlm in checkouts:
+            runs[rlm.name].append({})
         for part in parts:
             for rlm in checkouts:  # in turns, so that a slow minute of the machine affects all
-                for figure, value in part(rlm):
-                    values[figure][rlm.name].append(value)
-                    print(f"{rlm.name}: {figure} {value:.4g}", file=sys.stderr, flush=True)
-    rows = [[figure, *(_median(runs[rlm.name]) for rlm in checkouts)] for figure, runs in values.items()]
+                runs[rlm.name][number] |= (figures := part(rlm))
+                print(rlm.name, figures, file=sys.stderr, flush=True)
+    columns = [list(medians(runs[rlm.name])) for rlm in checkouts]
+    rows = [[row[0][0], *(f"{median} ({spread})" for _, median, spread in row)] for row in zip(*columns, strict=True)]
     print(table(["median (least to most)", *(f"{rlm.name} {rlm.checkout.name}" for rlm in checkouts)], rows))
-
-
-def _median(values: list[float]) -> str:
-    return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
 if __name__ == "__main__":

@@ -10,17 +10,16 @@ import argparse
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import redis
 
 from benchmarks.harness.api import serving
-from benchmarks.harness.figures import median, table
+from benchmarks.harness.figures import medians, table
 from benchmarks.harness.processes import (
     NotRunError,
     below,
@@ -47,31 +46,15 @@ SETTLING_SECONDS = 3.0
 MOST_SECONDS = 60.0
 
 
-class Start(NamedTuple):
-    """Seconds: of an interpreter with an import, and from `rlm start --wait` to the first call, cold and warm."""
-
-    imports: float
-    cold: float
-    warm: float
-
-
-class Idle(NamedTuple):
-    """Commands a second, parts of a core, and memory in MB, of 20 workers with nothing to do."""
-
-    commands: float
-    rlm: float
-    redis: float
-    scheduler: float
-    supervisor: float
-    worker: float
-    all_processes: float
-
-
-def measure_start(rlm: Rlm) -> Start:
-    """Measure an import, a cold start and a warm one, all modules being compiled."""
+def measure_start(rlm: Rlm) -> dict[str, float]:
+    """Return the seconds of an import, and from `rlm start --wait` to the first call; all modules are compiled."""
     began = time.monotonic()
     subprocess.run([rlm.python, "-c", IMPORT], check=True)
-    return Start(time.monotonic() - began, _cold(rlm), _warm(rlm))
+    return {
+        f"{IMPORT}, s": time.monotonic() - began,
+        "start where nothing runs, s": _cold(rlm),
+        "start with warm workers, s": _warm(rlm),
+    }
 
 
 def _cold(rlm: Rlm) -> float:
@@ -108,8 +91,8 @@ def _first_call(installation: Installation, api: Api) -> float:
     return calls[0].at - began
 
 
-def measure_idle(rlm: Rlm, seconds: float) -> Idle:
-    """Measure warm workers that have nothing to do."""
+def measure_idle(rlm: Rlm, seconds: float) -> dict[str, float]:
+    """Return what 20 warm workers cost that have nothing to do."""
     work = unlimited(0, workers=IDLE_WORKERS)
     with ExitStack() as stack:
         directory = stack.enter_context(_place())
@@ -125,8 +108,15 @@ def measure_idle(rlm: Rlm, seconds: float) -> Idle:
         commands, passed = commands_made(client), time.monotonic() - began
         used = [cpu_seconds(group) - earlier for group, earlier in zip((own, server), before, strict=True)]
         memory = {pid: memory_mb(pid) for pid in own}
-        parts = memory[running.scheduler], memory[running.supervisor], statistics.mean(map(memory.get, running.workers))
-        return Idle(commands / passed, *(part / passed for part in used), *parts, sum(memory.values()))
+        return {
+            "idle: Redis commands/s": commands / passed,
+            "idle: part of a core, RLM": used[0] / passed,
+            "idle: part of a core, Redis": used[1] / passed,
+            "idle: scheduler, MB": memory[running.scheduler],
+            "idle: supervisor, MB": memory[running.supervisor],
+            "idle: a worker, MB": statistics.mean(memory[pid] for pid in running.workers),
+            "idle: all processes, MB": sum(memory.values()),
+        }
 
 
 @contextmanager
@@ -140,19 +130,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=42.0, help="how long idle workers are watched")
     options = parser.parse_args()
-    starts, idle = [], []
-    for _ in range(options.repeat):
-        starts.append(measure_start(Rlm()))
-        idle.append(measure_idle(Rlm(), options.seconds))
-        print(starts[-1], idle[-1], file=sys.stderr, flush=True)
-    imports = median(starts, "imports")
-    rows = [[name, f"{median(starts, name):.2f}", f"{median(starts, name) / imports:.2f}"] for name in Start._fields]
-    print(table(["start", "s", "times the import"], rows))
-    head = ["Redis commands/s", "% of a core, RLM", "% of a core, Redis", *(f"{name}, MB" for name in Idle._fields[3:])]
-    shares = [f"{100 * median(idle, name):.2f}" for name in ("rlm", "redis")]
-    memory = [f"{median(idle, name):.1f}" for name in Idle._fields[3:]]
-    print()
-    print(table(head, [[f"{median(idle, 'commands'):.1f}", *shares, *memory]]))
+    runs = [measure_start(Rlm()) | measure_idle(Rlm(), options.seconds) for _ in range(options.repeat)]
+    print(table(["figure", "median", "least to most"], medians(runs)))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """What a leader does between runs, in small steps, so that the next run never waits for it.
 
-After a run it checks whether the promises were kept, and allows the embedded server to shorten its append-only file: a
-deep drain forbids that, because the server forks for it, which holds up calls. The archivist moves what exceeds the
-bounds of Redis to the archive. The janitor removes what processes left in Redis when they died. An open run needs
-neither: leases expire, and other workers continue.
+After a run it checks whether the promises were kept, and archives dead letters of which Redis keeps no more. The
+janitor removes what processes left in Redis when they died. An open run needs neither: leases expire, and other workers
+continue.
 
 A supervisor that died is reported during a run too. By then the other hosts have its share of the workers
 (rlm/processes/sharing.py).
 
-Archivist and janitor raise FencedError if another scheduler leads, because it may have a run open. They log errors of
-Redis.
+Both raise FencedError if another scheduler leads, because it may have a run open. They log errors of Redis.
 """
 
 from __future__ import annotations
@@ -23,20 +21,12 @@ from rlm import telemetry
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
-from rlm.core.errors import ArchiveError, FencedError, StoreError, StoreGarbledError
+from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
-from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
-
-#: Seconds of archiving right after a run; the rest follows when there is nothing else to do.
-AFTER_RUN_SECONDS = 0.1
-#: Pause after a failed write to the archive, seconds; each failure is logged.
-REFUSED_SECONDS = 60.0
-#: Pause after a failure of Redis, seconds.
-AWAY_SECONDS = 1.0
 
 #: Seconds between two looks of the janitor.
 LOOK_SECONDS = 5.0
@@ -49,10 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class Housekeeper:
-    """Inspects closed runs, archives what exceeds the bounds of Redis, and removes what dead processes left there."""
+    """Inspects closed runs, archives dead letters, and removes what dead processes left in Redis."""
 
     def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
-        self._archivist = Archivist(store, leader)
+        self._leader = leader
         self._janitor = Janitor(store, broker, leader)
         self._store = store
 
@@ -76,74 +66,23 @@ class Housekeeper:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
-        self._archivist.work()
+        self._archive()
         self._janitor.step()
 
     def step(self) -> bool:
         """Do one step when there is nothing else to do; return whether there is more."""
         self._janitor.step()
-        return self._archivist.step()
+        return self._archive()
 
-
-class Archivist:
-    """Moves run records beyond `run.history` and dead letters beyond their two bounds to the archive, in chunks.
-
-    Each step carries the lease's token, so a deposed conductor removes nothing.
-    """
-
-    def __init__(self, store: Store, leader: Leader) -> None:
-        self._store = store
-        self._leader = leader
-        self._archive = Archive(store.settings.archive_dir)
-        self._due = True
-        self._not_before = float("-inf")
-
-    def work(self, seconds: float = AFTER_RUN_SECONDS) -> None:
-        """Archive for about `seconds` after a run."""
-        self._due = True
-        until = system_clock.monotonic() + seconds
-        while self.step() and system_clock.monotonic() < until:
-            continue
-
-    def step(self) -> bool:
-        """Move a chunk; return whether there may be more. Without more nothing is due until the next run ends."""
-        if not self._due or system_clock.monotonic() < self._not_before:
-            return False
+    def _archive(self) -> bool:
+        """Move some dead letters to the archive, if Redis has too many; return whether there may be more."""
         try:
-            self._due = self._move_records() or self._move_letters()
+            return self._store.archivist.step(self._leader.token)
         except FencedError:
             raise
         except StoreError as error:
-            self._not_before = system_clock.monotonic() + AWAY_SECONDS
-            log.info("Nothing can be archived while Redis fails: %s", error, extra={"action": "archive"})
+            log.info("No dead letters can be archived while Redis fails: %s", error, extra={"action": "archive"})
             return False
-        except ArchiveError as error:
-            self._not_before = system_clock.monotonic() + REFUSED_SECONDS
-            told = (
-                "Run records and dead letters stay in Redis, because they cannot be archived: %s; trying again in "
-                "%.0f s"
-            )
-            extra = alarm(Alarm.NO_ARCHIVE, "archive")
-            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
-            return False
-        return self._due
-
-    def _move_records(self) -> bool:
-        surplus = self._store.runs.surplus(self._store.settings.run.history)
-        if records := [record for record in surplus.values() if record != b"null"]:
-            self._archive.append(ArchiveKind.RECORDS, records, system_clock.now())
-        return bool(surplus) and self._store.runs.trim(self._leader.token, list(surplus)) > 0
-
-    def _move_letters(self) -> bool:
-        queue, letters, token = self._store.settings.queue, self._store.letters, self._leader.token
-        giant, surplus = letters.surplus(token, queue.failed_max, queue.failed_max_bytes)
-        if giant:
-            self._archive.append_giant(ArchiveKind.FAILED, letters.pieces(giant), system_clock.now())
-            letters.trim_giant(token, giant)
-        if surplus:
-            self._archive.append(ArchiveKind.FAILED, surplus, system_clock.now())
-        trimmed = letters.trim(token, surplus) if surplus else 0
-        return bool(giant) or trimmed > 0
 
 
 def report_death(store: Store, role: Role, process_id: str) -> None:

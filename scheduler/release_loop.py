@@ -197,6 +197,7 @@ class ReleaseLoop:
         self._interrupted = False
         if (at := system_clock.monotonic()) - self._waits_noted_at >= NOTE_SECONDS:
             self._waits_noted_at = at
+            self._store.archivist.step(self._leader.token)  # of the letters that workers write
             self._note(**self._noted())
 
     def account(self) -> dict[str, str]:

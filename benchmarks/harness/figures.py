@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from benchmarks.harness.api import Call
     from benchmarks.harness.work import Work
@@ -52,6 +52,13 @@ def median(runs: Iterable[tuple], name: str) -> float | None:
     """Return the median of a field of all runs, None where they have none."""
     values = [value for run in runs if (value := getattr(run, name)) is not None]
     return statistics.median(values) if values else None
+
+
+def medians(runs: Sequence[Mapping[str, float]]) -> Iterator[list[str]]:
+    """Yield for each figure its name, its median, and its least and most."""
+    for name in runs[0]:
+        values = [run[name] for run in runs]
+        yield [name, f"{statistics.median(values):.4g}", f"{min(values):.4g} to {max(values):.4g}"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from rlm.admin.letters import DeadLetter, LetterFilter, find_letters, is_refused, is_unsendable
 from rlm.core.item import BadItemError
 from rlm.ledger import Store
-from rlm.ledger.letters import Placed, Removal, SpentLetterError, is_letter
+from rlm.ledger.letters import Placed, Removal, is_letter
 
 #: Letters dealt with at a time, and their bytes, for which Redis is held up by milliseconds.
 _PAGE = 100
@@ -138,13 +138,11 @@ def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:
     """Return the outcome of a retry; a letter without an event put its item back on the audit list."""
     drop = f"`rlm failed drop {letter.id}`"
     if result is Removal.DONE:
-        return Outcome(letter.id, as_item=letter.event_id is None)
+        return Outcome(letter.id, as_item=not letter.event_types)
     if result is Removal.GONE:
         return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
     if result is Removal.UNDER_WAY:
         why = f"its event is under way again; {drop} removes the old letter alone"
-    elif isinstance(result, SpentLetterError):
-        why = f"{result}; push the item again, then remove the letter with {drop}"
     else:
         why = f"{result}; correct the configuration, or drop it with {drop}"
     return Outcome(letter.id, why, kept=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -13,10 +12,10 @@ import msgspec
 
 from rlm.core.clock import isoformat
 from rlm.core.errors import NoSuchLetterError
-from rlm.core.item import NOT_EMBEDDABLE, BadItemError, decode_item, type_of
+from rlm.core.item import BadItemError, decode_item
 from rlm.ledger import Store
-from rlm.ledger.archive import Archive, ArchiveKind
-from rlm.ledger.letters import Envelope, Placed, is_nameless, spent
+from rlm.ledger.archive import Archive
+from rlm.ledger.letters import Envelope, Placed
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -38,20 +37,14 @@ class DeadLetter(Envelope):
 
     @property
     def type(self) -> str | None:
-        """The type of its event."""
-        return type_of(self.event_id) if self.event_id else None
+        """The type of its event; None if it has none, or several."""
+        return self.event_types[0] if len(self.event_types) == 1 else None
 
     @property
     def answer(self) -> str | None:
         """The status of the answer that caused it, `HTTP 500`; None if none did."""
         status = _STATUS.search(str(self.detail)) if self.endpoint else None
         return status[0] if status else None
-
-    @property
-    def item_bytes(self) -> bytes:
-        """Its item as it was pushed, or the beginning of it."""
-        raw = bytes(self.item)
-        return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
 
     @property
     def item_fields(self) -> dict[str, Any]:
@@ -65,12 +58,12 @@ class DeadLetter(Envelope):
     def hopeless(self, max_item_bytes: int) -> str:
         """Return why a retry can only make a dead letter again; empty if it may succeed.
 
-        It applies today's rules to the item in the letter, which may be truncated.
+        It applies today's rules to the item in the letter.
         """
-        if (why := spent(self)) or self.event_id is not None:
-            return why
-        if is_nameless(self):
-            return "its type is not a valid name"
+        if self.event_types:
+            return ""
+        if self.aside is not None:
+            return f"its item was moved aside unread, to {self.aside}"
         try:
             decode_item(self.item_bytes, max_item_bytes)
         except BadItemError as error:
@@ -131,7 +124,7 @@ class LetterFilter:
             return True
         letter = DeadLetter.read(raw)
         return (
-            (not self.types or letter.type in self.types)
+            (not self.types or not set(letter.event_types).isdisjoint(self.types))
             and (not self.reasons or letter.reason in self.reasons)
             and (not self.endpoints or letter.endpoint in self.endpoints)
             and (not self.answers or letter.answer in self.answers)
@@ -194,8 +187,10 @@ def is_unsendable(store: Store, letter: DeadLetter) -> bool:
 
 
 def is_refused(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry is refused, as far as the letter shows: it is spent, or its type is not configured."""
-    return bool(spent(letter)) or not (letter.type is None or letter.type in store.settings.types)
+    """Return whether a retry is refused, as far as the letter shows: it has no item, or no type that is configured."""
+    if letter.aside is not None:
+        return True
+    return bool(letter.event_types) and store.settings.types.keys().isdisjoint(letter.event_types)
 
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, Placed]:
@@ -207,7 +202,7 @@ def find_letters(store: Store, ids: Sequence[str]) -> dict[str, Placed]:
             if len(found) == len(wanted):
                 break
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:
-        older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)
+        older = Archive(store.settings.archive_dir).hint()
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchLetterError(words + older)
     return {handle: found[handle] for handle in ids}

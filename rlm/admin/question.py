@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlm.admin.planning import start_seconds
-from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be, told
+from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import did_you_mean, one_line
 from rlm.ledger import Store
@@ -22,10 +21,6 @@ MOST_EVENTS = 10**15
 _DIGITS = len(str(MOST_EVENTS))
 #: Most characters of a wrong number to show.
 _SHOWN = 60
-#: Settings without influence on a plan: those of the store, of the intake, and of calls that fail for good.
-_APART = re.compile(r"(redis|queue)\..*|run\.history|retry\.(max_runs|timeout_seconds)|.*\]\.timeout_seconds")
-#: Settings without influence if the number of workers is given.
-_WORKERS = ("workers.min", "workers.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +54,6 @@ class Question:
     def is_what_if(self) -> bool:
         """Whether it is about other settings, endpoints or workers than the present ones."""
         return bool(self.asked.told or self.asked.add or self.asked.workers)
-
-    def remarks(self) -> Iterator[str]:
-        """Yield remarks about the question that the user should know."""
-        workers = self.asked.workers
-        if workers and workers > (most := self.settings.workers.max):
-            yield f"workers.max is {most:,}: a run takes no more than that until it is raised."
-        for key in told(self.settings):
-            if _APART.fullmatch(key):
-                yield f"{key} has no part in a plan: it makes no difference here."
-            elif workers and key in _WORKERS:
-                yield f"--workers {workers:,} fixes the number: {key} makes no difference here."
 
 
 @dataclass(frozen=True, slots=True)

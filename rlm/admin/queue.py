@@ -90,11 +90,11 @@ def lengths(found: Books) -> dict[str, int]:
 
 
 class ItemFlaw(NamedTuple):
-    """Why an item, or its event of the named type, will become a dead letter; `told` has the reason and details."""
+    """Why an item, or its events of the unknown `types`, will become a dead letter, in words: `told`."""
 
     reason: str
     told: str
-    type_name: str = ""
+    types: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -126,16 +126,16 @@ class Pushed:
     refused: int = 0
     faults: dict[str, Faulty] = field(default_factory=dict)
 
-    def note(self, line: int, flaws: Sequence[ItemFlaw]) -> None:
-        """Count an item that will become a dead letter because of its first flaw."""
+    def note(self, line: int, flaw: ItemFlaw) -> None:
+        """Count an item that will become a dead letter."""
         self.bad += 1
-        faulty = self.faults.setdefault(flaws[0].reason, Faulty())
+        faulty = self.faults.setdefault(flaw.reason, Faulty())
         faulty.items += 1
         if len(faulty.lines) < MOST_NAMED:
             faulty.lines.append(line)
-        for flaw in flaws:
-            if flaw.type_name and len(faulty.types) < MOST_NAMED:
-                faulty.types[flaw.type_name] = None
+        for name in flaw.types:
+            if len(faulty.types) < MOST_NAMED:
+                faulty.types[name] = None
 
     def summary(self) -> str:
         """Return how many items will become dead letters, by reason, the most frequent first."""
@@ -230,25 +230,27 @@ def check_lines(settings: Settings, lines: Iterable[bytes], pushed: Pushed) -> I
             pushed.refused += 1
             yield b"", f"line {number}: not pushed, because it has more than {longest:,} bytes"
             continue
-        flaws = flaws_of(item, settings)
-        if flaws:
-            pushed.note(number, flaws)
-        yield item, f"line {number}: {flaws[0].told}" if flaws else ""
+        flaw = flaw_of(item, settings)
+        if flaw:
+            pushed.note(number, flaw)
+        yield item, f"line {number}: {flaw.told}" if flaw else ""
 
 
-def flaws_of(item: bytes, settings: Settings) -> list[ItemFlaw]:
-    """Return why an item will become a dead letter, or which of its types are unknown; empty for a good item."""
+def flaw_of(item: bytes, settings: Settings) -> ItemFlaw | None:
+    """Return why an item, or a part of its events, will become a dead letter; None for a good item."""
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
-        return [ItemFlaw(error.reason, f"{error.reason}: {error}")]
-    return [_unknown(name, settings) for name in types if name not in settings.types]
+        return ItemFlaw(error.reason, f"{error.reason}: {error}")
+    unknown = [name for name in types if name not in settings.types]
+    return unknown_types(unknown, settings) if unknown else None
 
 
-def _unknown(name: str, settings: Settings) -> ItemFlaw:
-    error = BadItemError.unknown_type(name)
-    near = did_you_mean(name, settings.types)
-    return ItemFlaw(error.reason, f"{error.reason}: {error}{near}", name)
+def unknown_types(names: Sequence[str], settings: Settings) -> ItemFlaw:
+    """Return why events of these types will become a dead letter."""
+    error = BadItemError.unknown_types(names)
+    near = did_you_mean(names[0], settings.types) if len(names) == 1 else ""
+    return ItemFlaw(error.reason, f"{error.reason}: {error}{near}", names)
 
 
 def waiting_items(store: Store) -> int:

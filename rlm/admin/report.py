@@ -32,7 +32,6 @@ from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
-from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Lane
 from rlm.ledger.fitness import Finding, distrusted, in_words
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -296,6 +295,5 @@ def record(store: Store, run_id: str | None) -> Record:
         run = store.runs.current()
         if run is not None and run.id == run_id:
             raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
-        older = Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
-        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.{older}")
+        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.")
     return found

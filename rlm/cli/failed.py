@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -75,7 +74,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     """
     from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
-    from rlm.ledger.archive import Archive, ArchiveKind
+    from rlm.ledger.archive import Archive
 
     chosen = LetterFilter(**options)
     with store_of(config) as store:
@@ -84,7 +83,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
         few = total < number or (len(letters) < number and not grouped)
-        older = Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED) if few else ""
+        older = Archive(store.settings.archive_dir).hint() if few else ""
     print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
     if not letters and not groups:
         fit = " that match" if chosen and total else ""
@@ -161,14 +160,8 @@ def _show_letter(raw: bytes) -> None:
 def _item_text(raw: bytes) -> str:
     """Return a letter's item for a person: JSON indented, anything else on one line with non-text escaped."""
     from rlm.admin.letters import DeadLetter
-    from rlm.ledger.letters import is_excerpt
 
     letter = DeadLetter.read(raw)
-    if is_excerpt(letter):
-        held = msgspec.json.decode(letter.item)
-        head = base64.b64decode(held["base64"])
-        told = f"the first {len(head):,} of {held['bytes']:,} bytes, SHA-256 of all {held['sha256']}:"
-        return safe_line(f"{told} {head.decode(errors='backslashreplace')}")
     if letter.reason in NOT_EMBEDDABLE:  # its line breaks are content, not layout
         return safe_line(letter.item_bytes.decode(errors="backslashreplace"))
     return msgspec.json.format(bytes(letter.item), indent=2).decode()
@@ -189,11 +182,11 @@ dealt_with = all_of(click.argument("ids", nargs=-1, metavar="[ID]..."), letter_f
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters into the next run, as if they were new: those named, those that match, or --all.
 
-    A letter is removed and its event made pending in one step, with attempts and runs at zero and without a check for
-    duplicates. The letter of a whole item puts the item back on the audit list; the letter of a type that is no valid
-    name puts its item back with such types only. If none is named, the command asks first on a terminal, and leaves
-    letters that would only become dead letters again, for example because they are no JSON or too large. Exits with 1
-    if any cannot be retried, for example because its type is still not configured.
+    A letter is removed and its events made pending in one step, with attempts and runs at zero and without a check for
+    duplicates; a letter of several types stays for those that are still not configured. The letter of a whole item puts
+    the item back on the audit list. If none is named, the command asks first on a terminal, and leaves letters that
+    would only become dead letters again, for example because they are no JSON or too large. Exits with 1 if any cannot
+    be retried, for example because its type is still not configured.
     """
     _deal(config, ids, "retried", **options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
     from rlm.plan.allocation import Sacrifice
 
-_CLOCK = re.compile(r"\b\d+:\d\d\b")
 _ADDED = "What if a type had one more endpoint? Repeatable."
 
 
@@ -52,8 +50,6 @@ def plan(*, config: Path | None, **options: Any) -> None:
         if error.option:
             raise click.BadParameter(str(error), param_hint=error.option) from None
         raise click.UsageError(str(error)) from None
-    for remark in question.remarks():
-        say(remark)
     with opened(settings) as store:
         found = answer(store, question)
     if unread := found.backlog.waiting.unread:
@@ -104,7 +100,7 @@ def _describe(found: Forecast) -> None:
         show_words(f"No call is counted on: see below. {then}")
     else:
         show_words("No call can begin in time to be answered before the deadline.")
-    show_words(f"{sentence(plan.binds)}{_counted_from(found)}")
+    show_words(f"{sentence(plan.binds)}")
     _coming_up(found)
     if failing := found.case.failing:
         told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
@@ -144,15 +140,6 @@ def _coming_up(found: Forecast) -> None:
 
     if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
         show_words(f"Workers take {seconds:.1f} s to come up, as in the last runs: no call is planned before that.")
-
-
-def _counted_from(found: Forecast) -> str:
-    """Return what times in `binds` count from, because it is not the forecast's origin; '' without such times."""
-    if not (clock := _CLOCK.search(found.plan.binds)):
-        return ""
-    before = found.case.gone_seconds + found.plan.first_call_seconds
-    first = f", {before:.1f} s before the first call" if found.plan.releases else ""
-    return f" A time such as {clock[0]} counts from the start of the run{first}."
 
 
 def _left_over(found: Forecast) -> None:

@@ -176,7 +176,7 @@ def list_workers(config: Path | None) -> None:
     if places:
         show()
         names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard"]
-        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["version", "heard"])
+        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["version", "heard", "scheduler"])
     for one in places:
         if one["why"]:
             show_words(f"{one['host']}: {one['why']}.")

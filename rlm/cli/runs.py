@@ -29,7 +29,7 @@ from rlm.cli.options import (
     several,
     volatile_option,
 )
-from rlm.cli.printing import is_terminal, print_json, show, show_words, styled, table, wants_json
+from rlm.cli.printing import print_json, show, show_words, styled, table, wants_json
 from rlm.core.documents import plain
 from rlm.core.run import RUN_ID_START, State
 from rlm.core.text import counted, span
@@ -132,7 +132,7 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
         if follow:
             follow_status(store, run_id, interval or FOLLOW_SECONDS)
             return
-        found = beside(store, plain(report.status(store, run_id, measured=wants_json() or not is_terminal())))
+        found = beside(store, plain(report.status(store, run_id, measured=wants_json())))
     show_run(found)
 
 
@@ -174,7 +174,6 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     """
     from rlm.admin import report
     from rlm.admin.runs import RunFilter, entry_of, runs_page
-    from rlm.ledger.archive import Archive, ArchiveKind
 
     if before and not RUN_ID_START.fullmatch(before):
         told = f"--before {before!r}: no run has such an id; use the one that the previous list printed."
@@ -183,7 +182,6 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)
         records = page["runs"]
-        older = "" if page["next"] else Archive(store.settings.archive_dir).hint(ArchiveKind.RECORDS)
         nothing = "" if records else report.none_finished(store)
         if not records and store.runs.count():
             nothing = "No run on record matches. `rlm list` names the recent ones."
@@ -208,9 +206,6 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
         # The id and the other columns contain these too; a narrow terminal keeps the state, which they do not.
         spare = ["started", "taken", "carried_over", "took", "failed", "leftover", "completed"]
         table(headings, rows, right=["took", *columns], spare=spare)
-        if older and len(records) < number:
-            show()
-            show_words(older.strip())
         if page["next"] and (before or chosen != RunFilter()):
             show()
             show_words(f"More: `rlm list --before {page['next']}` with the same options.")

@@ -16,19 +16,14 @@ import click
 import msgspec
 
 from rlm.admin import report
-from rlm.admin.attendance import lacking
-from rlm.admin.hosts import hosts_unwell
-from rlm.admin.unwell import endpoints_unwell, shut
-from rlm.admin.verdict import call_troubles, troubles
-from rlm.admin.words import forecast, halted, is_open, is_planned, left_of, to_take
-from rlm.admin.words import workers as workers_now
+from rlm.admin.words import is_open
 from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table, wants_json
+from rlm.cli.printing import is_terminal, print_json, say, say_error, show, wants_json
 from rlm.core.documents import Record, plain
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import counted, safe, sentence, span
+from rlm.core.text import safe
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -39,23 +34,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def show_run(found: dict[str, Any]) -> None:
-    """Print a status or record: as JSON, as a picture on a terminal, else as text."""
+    """Print a status or record: as JSON, or as a picture, which is plain text in a pipe."""
     print_json(found)
-    if wants_json():
-        return
-    if is_terminal():
+    if not wants_json():
         from rlm.terminal.live import console_on
         from rlm.terminal.record import picture_of
 
         console_on(sys.stdout).print(picture_of(found))
-    elif found["state"] == report.IDLE:
-        from rlm.terminal.record import rest_rows
-
-        show_words("No run is open.")
-        for name, told in rest_rows(found):
-            show(f"{name:<12}  {told.plain}")
-    else:
-        describe(found)
 
 
 def tell(record: dict[str, Any], *, waited: bool = False) -> None:
@@ -68,65 +53,6 @@ def tell(record: dict[str, Any], *, waited: bool = False) -> None:
     else:
         return
     raise SystemExit(int(ExitCode.FAILED))
-
-
-def describe(found: dict[str, Any]) -> None:
-    """Print a run, open or finished, as text."""
-    left = found.get("seconds_left")
-    ends = f" after {span(found['duration_seconds'])}" if left is None else f", {left_of(found)}"
-    show_words(f"Run {found['run_id']} ({found['trigger']}): {found['state']}{ends}")
-    if why := halted(found):
-        show_words(sentence(why))
-    _describe_plan(found)
-    for one in troubles(found) if left is None else call_troubles(found):
-        show_words(sentence(one))
-    _describe_workers(found)
-    for one in hosts_unwell(found):
-        show_words(sentence(one))
-    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
-    headings = [*columns[:-1], columns[-1] if left is None else "still to do"]
-    rows = {**found["by_type"], "in all": found["counts"]}.items()
-    show()
-    table(["type", *headings], [[name, *(entry[key] for key in columns)] for name, entry in rows])
-    _describe_calls(found)
-
-
-def _describe_plan(found: dict[str, Any]) -> None:
-    plan, now = found["plan"], found.get("forecast")
-    if is_planned(found):
-        bound = f"even with the most workers not before {plan['lower_bound_seconds']:.1f} s"
-        done = f"done {plan['forecast_seconds']:.1f} s after the first call ({bound})"
-        show_words(f"Planned: {done if plan['forecast_seconds'] else 'no call'}, {plan['expected_leftover']} left over")
-    if why := lacking(found):
-        show_words(f"By now: {forecast(found).words}. {sentence(why)}")
-    elif now is not None:
-        team = counted(now["workers"], "worker")
-        with_whom = "." if halted(found) else f", with {team}. {sentence(now['binds'])}"
-        show_words(f"By now: {forecast(found).words}{with_whom}")
-
-
-def _describe_workers(found: dict[str, Any]) -> None:
-    plan, workers, counts = found["plan"], found["workers"], found["counts"]
-    planned = f"{'not yet' if is_open(found) else 'never'} planned"
-    if is_planned(found):
-        planned = f"{plan['workers']} planned, of {plan['threads']} lanes each"
-    show_words(f"Workers: {planned}; {workers['peak']} at the most, {workers['restarted']} replaced")
-    if workers.get("other_configuration"):
-        show_words(f"By now {workers_now(found)}.")
-    intake = [f"{counts['invalid']} invalid", counted(counts["duplicates"], "duplicate"), *to_take(found)]
-    show_words(f"Intake: {', '.join(intake)}")
-
-
-def _describe_calls(found: dict[str, Any]) -> None:
-    called = ["calls", "completed", "throttled", "errors", "peak_in_window", "limit"]
-    tables = [("endpoint", found["by_endpoint"], [*called, "p50_ms", "p95_ms"])]
-    tables += [("budget", found["by_budget"], called)] if found.get("by_budget") else []
-    for what, entries, keys in tables:
-        show()
-        table([what, *keys], [[name, *(entry[key] for key in keys)] for name, entry in entries.items()])
-    if unwell := endpoints_unwell(found, shut(found)):
-        show()
-        show_words(f"{'; '.join(unwell)}: see `rlm endpoint list`")
 
 
 def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:

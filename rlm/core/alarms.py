@@ -38,7 +38,7 @@ class Alarm(StrEnum):
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
     CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
     KEY_DAMAGED = "key_damaged", "A key in Redis holds what RLM does not write"
-    NO_ARCHIVE = "no_archive", "Run records and dead letters cannot be archived"
+    NO_ARCHIVE = "no_archive", "Dead letters cannot be archived"
 
 
 def alarm(cause: Alarm, action: str, *, counts: Mapping[str, float] | None = None, **facts: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class InterruptedByHandError(RunError):
 
 
 class ArchiveError(RLMError):
-    """Raised when the archive cannot be written. Redis keeps everything until then; free space or correct the owner."""
+    """Raised when the archive cannot be written. Redis keeps the letters until then: free space, or mend its owner."""
 
 
 class DispatchError(RLMError):

@@ -29,7 +29,6 @@ POINTS: Final = {
     "run.opened": "the run is open; its tick is not noted, nobody is answered",
     "tick.noted": "the tick is noted, and its run, if there is anything to do, is open",
     "drain.staged": "the audit list is staged; nothing of it is in the ledger",
-    "drain.giant_aside": "a giant is set aside; there is no letter of it",
     "drain.chunk_taken": "a chunk is in the ledger; the rest is staged",
     "drain.done": "what is taken before the plan is in the ledger; the run is still draining",
     "plan.limits_published": "the limits are published; there is no plan",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Required, TypedDict, Unpack
 
@@ -17,7 +16,7 @@ from rlm.core.text import cut, is_name
 
 #: How deep an item may nest arrays and objects.
 MAX_DEPTH = 100
-#: How many distinct types an item may hold; each unknown type makes a dead letter that contains the whole item.
+#: How many distinct types an item may hold.
 MAX_TYPES = 100
 #: The highest `priority` of an item, from 0; higher priorities go first.
 MAX_PRIORITY = 100
@@ -32,8 +31,8 @@ _MAX_ID = 200
 _MAX_WALLET_NAME = 500
 #: The name of an unknown type is quoted up to this length; no configured name is longer.
 _MAX_TYPE_NAME = 100
-#: How many bytes of an item an excerpt keeps: the first number of an item longer than that, else the second.
-_HEAD_BYTES, _SHORT_HEAD_BYTES = 4096, 1024
+#: How many unknown types are named in the detail of a letter.
+_MOST_NAMED = 5
 
 
 class Reason(StrEnum):
@@ -54,7 +53,7 @@ class Reason(StrEnum):
 
 
 #: Items with one of these faults cannot be embedded in JSON unchanged.
-NOT_EMBEDDABLE = frozenset({Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP, Reason.TOO_LARGE})
+NOT_EMBEDDABLE = frozenset({Reason.NOT_JSON, Reason.NOT_UTF8, Reason.TOO_DEEP})
 
 
 class BadItemError(ValueError):
@@ -66,9 +65,14 @@ class BadItemError(ValueError):
         self.detail = detail
 
     @classmethod
-    def unknown_type(cls, name: str) -> BadItemError:
-        """Return the error of an event whose type `name` is not in the configuration."""
-        return cls(Reason.UNKNOWN_TYPE, f"{cut(name, _MAX_TYPE_NAME)!r} is not a configured type")
+    def unknown_types(cls, names: Sequence[str]) -> BadItemError:
+        """Return the error of events whose types are not in the configuration."""
+        quoted = ", ".join(repr(cut(name, _MAX_TYPE_NAME)) for name in names[:_MOST_NAMED])
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        return cls(
+            Reason.UNKNOWN_TYPE,
+            f"{quoted} is not a configured type" if len(names) == 1 else f"{quoted}{more} are not configured types",
+        )
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
@@ -212,64 +216,45 @@ def _priority(document: dict[str, Any]) -> int | None:
     return whole
 
 
-class Excerpt:
-    """What a letter keeps of an item of `size` bytes that is too long: its first bytes, its size and its SHA-256."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.head = b""
-        self._length = _HEAD_BYTES if size > _HEAD_BYTES else _SHORT_HEAD_BYTES
-        self._digest = hashlib.sha256()
-
-    @classmethod
-    def of(cls, raw: bytes) -> Excerpt:
-        """Return the excerpt of a whole item."""
-        excerpt = cls(len(raw))
-        excerpt.add(raw)
-        return excerpt
-
-    def add(self, piece: bytes) -> None:
-        """Add the next piece of the item."""
-        self.head += piece[: self._length - len(self.head)]
-        self._digest.update(piece)
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the pieces so far, in hex."""
-        return self._digest.hexdigest()
-
-
 class _Origin(TypedDict, total=False):
-    """Where a dead letter comes from, as far as known."""
+    """Where a dead letter comes from, as far as known; `types` are those of its item that made it one."""
 
     run_id: Required[str | None]
     event: Required[str | None]
+    types: Sequence[str]
     endpoint: str
 
 
-def encode_letter(
-    item: bytes | Excerpt, reason: Reason, detail: str, *, failed_at: float, **origin: Unpack[_Origin]
-) -> bytes:
+def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float, **origin: Unpack[_Origin]) -> bytes:
     """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970.
 
     If the item was damaged in the ledger so that it cannot be embedded, that becomes the reason, because otherwise
     nobody could read its letter.
     """
     event = origin["event"]
-    if isinstance(item, bytes) and reason not in NOT_EMBEDDABLE and (flaw := _not_embeddable(item)):
+    if reason not in NOT_EMBEDDABLE and (flaw := _not_embeddable(item)):
         reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
     return msgspec.json.encode(
         {
-            "id": secrets.token_hex(8),
-            "reason": reason,
-            "detail": detail,
-            "failed_at": isoformat(failed_at),
-            "run_id": origin["run_id"],
+            **_beginning(reason, detail, failed_at, origin["run_id"]),
             "event_id": event if event and event.isascii() else None,  # valid event ids are ASCII
+            **({"types": origin["types"]} if "types" in origin else {}),
             **({"endpoint": origin["endpoint"]} if "endpoint" in origin else {}),
-            "item": _embedded(item, reason),
+            "item": {"base64": base64.b64encode(item).decode()} if reason in NOT_EMBEDDABLE else msgspec.Raw(item),
         }
     )
+
+
+def letter_of_unread(size: int, most: int, aside: str, *, failed_at: float, run_id: str) -> bytes:
+    """Return the dead letter of an item of `size` bytes, too many to be read, which was moved to the list `aside`."""
+    detail = str(BadItemError.too_large(size, most))
+    beginning = _beginning(Reason.TOO_LARGE, detail, failed_at, run_id)
+    return msgspec.json.encode({**beginning, "event_id": None, "item": None, "aside": aside})
+
+
+def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> dict[str, str | None]:
+    identity = {"id": secrets.token_hex(8), "reason": reason, "detail": detail}
+    return {**identity, "failed_at": isoformat(failed_at), "run_id": run_id}
 
 
 def _not_embeddable(item: bytes) -> BadItemError | None:
@@ -279,12 +264,3 @@ def _not_embeddable(item: bytes) -> BadItemError | None:
     except BadItemError as error:
         return error if error.reason in NOT_EMBEDDABLE else None
     return None
-
-
-def _embedded(item: bytes | Excerpt, reason: Reason) -> object:
-    if isinstance(item, bytes) and reason is Reason.TOO_LARGE:
-        item = Excerpt.of(item)
-    if isinstance(item, Excerpt):
-        head = base64.b64encode(item.head).decode()
-        return {"base64": head, "truncated": True, "bytes": item.size, "sha256": item.sha256}
-    return {"base64": base64.b64encode(item).decode()} if reason in NOT_EMBEDDABLE else msgspec.Raw(item)

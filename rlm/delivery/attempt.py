@@ -107,11 +107,11 @@ class Attempt:
             answered = self._deliver()
         except Exception as error:  # noqa: BLE001  # the event is given back after any error
             if isinstance(error, StoreError):
-                told = "Redis failed while event %s was being sent; it is given back: %s"
-                self._lane.log(logging.INFO, "give_back", self._claim, told, error)
+                message = "Redis failed while event %s was being sent; it is given back: %s"
+                self._lane.log(logging.INFO, "give_back", self._claim, message, error)
             else:
-                told = "Event %s could not be handled; it is given back"
-                self._lane.log(logging.ERROR, "give_back", self._claim, told)
+                message = "Event %s could not be handled; it is given back"
+                self._lane.log(logging.ERROR, "give_back", self._claim, message)
             answered = partial(self._ledger.give_back, self._claim)
         if not isinstance(answered, Answered):
             self._lane.settle(self._claim, answered, self.lease_ends)
@@ -160,7 +160,7 @@ class Attempt:
             return endpoint.name == claim.last_endpoint and self._is_retry, endpoint.name != claim.endpoint
 
         first = nsmallest(MOST_TRIED, self._type.endpoints, key=place)  # like `sorted`, but only the first ones
-        reached = [one for one in first if one.name == claim.endpoint or self._health.reaches(one)]
+        reached = [each for each in first if each.name == claim.endpoint or self._health.reaches(each)]
         return [in_force(endpoint, claim.limits) for endpoint in reached]
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
@@ -233,9 +233,9 @@ class Attempt:
                 return _Slot(endpoint, call, structs.replace(admitted, suspect=suspect), asked_at, answered_at)
             self._windows.give_back(endpoint, admitted, call)
             if answered_at > tries_end:
-                told = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
+                message = "Redis takes %.0f ms for a slot, too long to use it; event %s is given back"
                 extra = {"action": "give_back", "event_id": call.event_id, "endpoint": endpoint.name}
-                log.warning(told, 1000 * (answered_at - asked_at), call.event_id, extra=extra)
+                log.warning(message, 1000 * (answered_at - asked_at), call.event_id, extra=extra)
                 break
             system_clock.sleep(AGAIN_SECONDS)  # with a small guard it would otherwise be asked hundreds of times
         return None

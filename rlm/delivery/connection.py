@@ -219,29 +219,29 @@ class Opener:
             sock = _reach(self._resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)
         except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
-            told = f"no connection to {host}:{port}: {error}"
-            raise UnreachableError(told, kind_of_error(error), here=lies_here(error)) from error
+            message = f"no connection to {host}:{port}: {error}"
+            raise UnreachableError(message, kind_of_error(error), here=lies_here(error)) from error
 
     def _resolve(self, host: str, port: int, seconds: float) -> Addresses:
         with suppress(socket.gaierror):  # not a numeric address
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         with self._lock:
-            found = self._under_way.get((host, port))
-            if found is None:
-                found = Future()
-                args = host, port, found
+            answer = self._under_way.get((host, port))
+            if answer is None:
+                answer = Future()
+                args = host, port, answer
                 threading.Thread(target=self._look_up, args=args, name=f"resolve {host}", daemon=True).start()
-                self._under_way[host, port] = found  # once started; the thread needs the lock to remove it
+                self._under_way[host, port] = answer  # once started; the thread needs the lock to remove it
         try:
-            return found.result(max(0.0, seconds))
+            return answer.result(max(0.0, seconds))
         except TimeoutError:
             raise TimeoutError("timed out while its name was looked up") from None
 
-    def _look_up(self, host: str, port: int, found: Future[Addresses]) -> None:
+    def _look_up(self, host: str, port: int, answer: Future[Addresses]) -> None:
         try:
-            end = partial(found.set_result, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            end = partial(answer.set_result, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
-            end = partial(found.set_exception, error)
+            end = partial(answer.set_exception, error)
         with self._lock:  # before it ends, so that a later request begins a new look-up
             del self._under_way[host, port]
         end()

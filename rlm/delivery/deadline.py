@@ -16,9 +16,9 @@ class DeadlineEstimate:
 
     def refine(self, run_id: str, asked_at: float, answered_at: float, remaining_seconds: float) -> float:
         """Return the deadline of a run after a turn that was answered with `remaining_seconds`."""
-        known_id, known = self._known
+        run_of, deadline = self._known
         earliest, latest = asked_at + remaining_seconds, answered_at + remaining_seconds
         # What this turn excludes is no longer true: the clock of Redis was set, or does not run as this host's does.
-        found = known if known_id == run_id and earliest <= known <= latest else earliest
-        self._known = run_id, found
-        return found
+        deadline = deadline if run_of == run_id and earliest <= deadline <= latest else earliest
+        self._known = run_id, deadline
+        return deadline

@@ -99,10 +99,12 @@ class HealthKeeper:
     def _tell_trouble(self, endpoint: Endpoint, outcome: Unreachable, trouble: Trouble) -> None:
         """Log that this host does not reach what others reach: once, and again if it is cut off later."""
         what = "is cut off: it reaches Redis, but no endpoint any more" if trouble.state == "cut" else "is in trouble"
-        told = "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed"
+        message = (
+            "Host %s %s; the last it could not call was %s: %s. What it was sending goes to others, and it is probed"
+        )
         extra = {"action": "shut_way", "host": self._host, "endpoint": endpoint.name}
         extra |= {"alarm": Alarm.HOST_CUT_OFF} if trouble.news == _NEW else {}
-        log.warning(told, self._host, what, endpoint.name, outcome.detail, extra=extra)
+        log.warning(message, self._host, what, endpoint.name, outcome.detail, extra=extra)
 
     def _note_answer(self, endpoint: Endpoint, *, suspect: bool, completed: bool) -> None:
         """Note now and then that an endpoint answers this host, and at once after a failure at any endpoint.
@@ -117,8 +119,8 @@ class HealthKeeper:
         self._noted_at[name] = now
         self._shut_until.pop(name, None)
         if opened:
-            told = f"Host {self._host} reaches {endpoint.name} again{', and is in service again' if over else ''}"
-            log.info("%s", told, extra={"action": "open_way", "host": self._host, "endpoint": endpoint.name})
+            message = f"Host {self._host} reaches {endpoint.name} again{', and is in service again' if over else ''}"
+            log.info("%s", message, extra={"action": "open_way", "host": self._host, "endpoint": endpoint.name})
 
     def _rest(self, endpoint: Endpoint, throttled: Throttled, *, others: bool) -> None:
         """Rest an endpoint as it asked, or for longer if it keeps refusing; log a rest once for all calls under way."""

@@ -103,12 +103,12 @@ class Dispatcher:
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
-            told = "the request could not be sent: a configured header is not what HTTP allows"
-            return Unreachable(told, None, BAD_HEADER)
+            why = "the request could not be sent: a configured header is not what HTTP allows"
+            return Unreachable(why, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
-            told = f"the request could not be sent completely: {known().mask(str(error))}"
-            return Unreachable(told, None, kind_of_error(error), silent=self._is_silence(error))
+            why = f"the request could not be sent completely: {known().mask(str(error))}"
+            return Unreachable(why, None, kind_of_error(error), silent=self._is_silence(error))
         except RLMError:
             connection.close()
             raise
@@ -167,7 +167,7 @@ class Dispatcher:
         """Close the kept connections to `url`; without one, all."""
         with self._lock:
             closed = [connection for of, connection in self._idle if url in ("", of)]
-            self._idle = [kept for kept in self._idle if url not in ("", kept[0])]
+            self._idle = [(of, connection) for of, connection in self._idle if url not in ("", of)]
         for connection in closed:
             connection.close()
 
@@ -201,9 +201,9 @@ class Dispatcher:
         self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
         self._close_idle(endpoint.url)
         if not is_known:
-            told = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
+            message = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
             extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
-            log.warning(told, endpoint.name, DISTRUST_SECONDS, extra=extra)
+            log.warning(message, endpoint.name, DISTRUST_SECONDS, extra=extra)
 
     @staticmethod
     def _excerpt(answer: Answer) -> str:

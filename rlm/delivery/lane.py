@@ -74,8 +74,8 @@ class LaneContext(msgspec.Struct):
                 if not overdue or (isinstance(error, StoreUnreachableError) and not self.leaving()):
                     system_clock.sleep(_OVERDUE_SECONDS if overdue else AGAIN_SECONDS)
                     continue
-                told = "Event %s could not be settled before its lease ended; it will be sent again: %s"
-                self.log(logging.WARNING, "lose_claim", claim, told, error)
+                message = "Event %s could not be settled before its lease ended; it will be sent again: %s"
+                self.log(logging.WARNING, "lose_claim", claim, message, error)
                 self.unsettled.add(claim.event_id)
                 return
             self.settled(claim, well=settled)
@@ -85,8 +85,8 @@ class LaneContext(msgspec.Struct):
         """Record that the ledger has the answer; not `well` if the claim was lost meanwhile."""
         crash_point("worker.settled")
         if not well:
-            told = "The answer for event %s came after its claim was lost; the ledger did not change"
-            self.log(logging.INFO, "late_answer", claim, told)
+            message = "The answer for event %s came after its claim was lost; the ledger did not change"
+            self.log(logging.INFO, "late_answer", claim, message)
 
 
 class Lanes:
@@ -224,8 +224,8 @@ class Lanes:
                 return attempt.finish()
             lane.settle(claim, give_back, lease_ends)
         except StoreError as error:
-            told = "Event %s could not be begun, because Redis failed; it is given back: %s"
-            lane.log(logging.INFO, "give_back", claim, told, error)
+            message = "Event %s could not be begun, because Redis failed; it is given back: %s"
+            lane.log(logging.INFO, "give_back", claim, message, error)
             lane.settle(claim, give_back, lease_ends)
         finally:
             if self._alone == lane.id.number:
@@ -257,15 +257,15 @@ class Lanes:
         until = system_clock.monotonic() + self._longest_lease
         while system_clock.monotonic() < until:
             with suppress(StoreError):
-                held = self._store.ledger.held_by(lane.id)
-                lane.unsettled.intersection_update(one.event_id for one in held)
-                for one in held:
-                    if one.event_id in lane.unsettled:
+                holdings = self._store.ledger.held_by(lane.id)
+                lane.unsettled.intersection_update(holding.event_id for holding in holdings)
+                for holding in holdings:
+                    if holding.event_id in lane.unsettled:
                         continue  # its call was made, so the slot is used
-                    if one.call and (endpoint := self._settings.endpoints.get(one.call.endpoint)):
-                        slot, of = Admitted(one.call.stamp), Call(lane.id, one.event_id, one.call.endpoint)
+                    if holding.call and (endpoint := self._settings.endpoints.get(holding.call.endpoint)):
+                        slot, of = Admitted(holding.call.stamp), Call(lane.id, holding.event_id, holding.call.endpoint)
                         self._store.windows.give_back(endpoint, slot, of)
-                    self._store.ledger.unclaim(lane.id, run_id, one)
+                    self._store.ledger.unclaim(lane.id, run_id, holding)
                 return
             system_clock.sleep(AGAIN_SECONDS)
 

@@ -224,11 +224,11 @@ def settlement_of(
     endpoint = answered.endpoint
     match outcome:
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
-            asked = "" if rest is None else f", asked for a rest of {rest:.1f} s"
-            return partial(ledger.throttle, claim, endpoint.name, Heard(f"HTTP {status}{asked}", seconds, kind))
+            rested = "" if rest is None else f", rested for a rest of {rest:.1f} s"
+            return partial(ledger.throttle, claim, endpoint.name, Heard(f"HTTP {status}{rested}", seconds, kind))
         case Rejected(detail=detail, seconds=seconds, kind=kind):
-            told, heard = f"{endpoint.name} answered {detail}", Heard(detail, seconds, kind)
-            return partial(ledger.fail, claim, Reason.REJECTED, told, endpoint.name, heard)
+            why, heard = f"{endpoint.name} answered {detail}", Heard(detail, seconds, kind)
+            return partial(ledger.fail, claim, Reason.REJECTED, why, endpoint.name, heard)
         case Unreachable():
             if not answered.cut or answered.stale:
                 return try_again(ledger, claim, endpoint, outcome, retry, excused=excused)

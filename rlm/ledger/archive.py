@@ -1,34 +1,36 @@
-"""The archive: surplus run records and dead letters are written to disk before they are removed from Redis.
+"""The archive: surplus dead letters are on disk before they are removed from Redis.
 
-There is one file of JSON lines per kind and month. RLM only appends to it; the operator may move or delete it. A crash
-between writing a line and removing it from Redis repeats the line, so identify records by `run_id`, letters by `id`.
+There is one file of JSON lines per month. RLM only appends to it; the operator may move or delete it. A crash between
+writing a line and removing it from Redis repeats the line, so identify letters by `id`.
 """
 
 from __future__ import annotations
 
 import base64
 import fcntl
+import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
-from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.core.clock import isoformat
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
+from rlm.ledger.letters import Letters
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+#: Pause after the disk refused, seconds; each failure is logged.
+REFUSED_SECONDS = 30.0
 
-
-class ArchiveKind(StrEnum):
-    """What is archived; also the first part of the file's name."""
-
-    RECORDS = "records"
-    FAILED = "failed"
+log = logging.getLogger(__name__)
 
 
 class Archive:
@@ -37,55 +39,64 @@ class Archive:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def append(self, kind: ArchiveKind, entries: Sequence[bytes], now: float) -> Path:
-        """Append `entries` to the file of `kind` for the month of `now` (seconds since 1970); return its path.
+    def append(self, entries: Sequence[bytes], now: float) -> Path:
+        """Append `entries` to the file for the month of `now` (seconds since 1970); return its path.
 
         On return all entries are on disk. After an error none is, or some are and may be written again.
 
         Raises:
             ArchiveError: the disk refused, or the directory cannot be used.
         """
-        return self._append(kind, [b"".join(map(_line, entries))], now)
-
-    def append_giant(self, kind: ArchiveKind, pieces: Iterable[bytes], now: float) -> Path:
-        """Append one entry that comes in pieces, as base64 and in constant memory; otherwise like `append`.
-
-        The length of each piece except the last is a multiple of 3 bytes. If `pieces` raises, the entry is removed.
-        """
-        encoded = (base64.b64encode(piece) for piece in pieces)
-        return self._append(kind, chain([b'{"base64":"'], encoded, [b'"}\n']), now)
-
-    def _append(self, kind: ArchiveKind, parts: Iterable[bytes], now: float) -> Path:
-        path = self.directory / f"{kind}-{isoformat(now)[:7]}.jsonl"
+        path = self.directory / f"failed-{isoformat(now)[:7]}.jsonl"
         try:
             claim_directory(self.directory)
             with _opened(path) as file:
-                _append(file, parts)
+                _append(file, b"".join(map(_line, entries)))
             _sync(self.directory)  # makes the name of a new file durable
         except (OSError, UnsafeError) as error:
             why = getattr(error, "strerror", None) or error
             raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
         return path
 
-    def files(self, kind: ArchiveKind | None = None) -> list[Path]:
-        """Return the non-empty files of one kind, or of all kinds, by kind and then oldest first.
-
-        A full disk may leave an empty file.
-
-        Raises:
-            OSError: the directory cannot be read.
-        """
-        kinds = [kind] if kind else list(ArchiveKind)
-        found = (path for one in kinds for path in sorted(self.directory.glob(f"{one}-*.jsonl")))
-        return [path for path in found if path.stat().st_size]
-
-    def hint(self, kind: ArchiveKind) -> str:
-        """Return a sentence, after a space, about where older entries are; empty if this host has none."""
+    def hint(self) -> str:
+        """Return a sentence, after a space, about where older letters are; empty if this host has none."""
         try:
-            found = self.files(kind)
+            found = any(path.stat().st_size for path in self.directory.glob("failed-*.jsonl"))
         except OSError:
             return ""
-        return f" Older ones are in {self.directory / f'{kind}-*.jsonl'}." if found else ""
+        return f" Older ones are in {self.directory / 'failed-*.jsonl'}." if found else ""
+
+
+class Archivist:
+    """Keeps the list of dead letters within `queue.failed_max`, also while letters are written.
+
+    The oldest ones beyond it are moved to the archive, a chunk at a time. Each step carries the lease's token.
+    """
+
+    def __init__(self, store: StoreFront) -> None:
+        self._letters = Letters(store)
+        self._most = store.settings.queue.failed_max
+        self._archive = Archive(store.settings.archive_dir)
+        self._not_before = float("-inf")
+
+    def step(self, token: int) -> bool:
+        """Move a chunk; return whether there may be more. After the disk refused, none is moved for a while."""
+        if self.is_refused or not (surplus := self._letters.surplus(self._most)):
+            return False
+        try:
+            self._archive.append(surplus, system_clock.now())
+        except ArchiveError as error:
+            self._not_before = system_clock.monotonic() + REFUSED_SECONDS
+            told = "Dead letters stay in Redis, and no more items are taken, because %s; trying again in %.0f s"
+            extra = alarm(Alarm.NO_ARCHIVE, "archive")
+            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
+            return False
+        return self._letters.trim(token, surplus) > 0
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the disk has refused lately: until it takes the letters, nothing may make more of them."""
+        return system_clock.monotonic() < self._not_before
 
 
 def _line(entry: bytes) -> bytes:
@@ -116,16 +127,15 @@ def _sync(directory: Path) -> None:
         os.close(opened)
 
 
-def _append(file: int, parts: Iterable[bytes]) -> None:
-    """Append and sync. If the disk or Redis fails, the file is truncated to its old size."""
+def _append(file: int, lines: bytes) -> None:
+    """Append and sync. If the disk fails, the file is truncated to its old size."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":  # a crash left an incomplete line; start a new one
-        parts = chain([b"\n"], parts)
+        lines = b"\n" + lines
+    rest = memoryview(lines)
     try:
-        for part in parts:
-            rest = memoryview(part)
-            while rest:
-                rest = rest[os.write(file, rest) :]
+        while rest:
+            rest = rest[os.write(file, rest) :]
         os.fsync(file)
     except BaseException:
         os.ftruncate(file, size)

@@ -96,20 +96,20 @@ class Breaker(Part):
 
     def health_commands(self, limited: Sequence[Limited]) -> list[Command]:
         """Return the commands whose replies `read_health` reads."""
-        return [("HMGET", self._keys.health(one.window_id), *_HEALTH) for one in limited]
+        return [("HMGET", self._keys.health(each.window_id), *_HEALTH) for each in limited]
 
 
 def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:
     """Read the replies to the commands of `Breaker.health_commands`."""
-    return {one.name: _read_health(one.name, reply) for one, reply in zip(limited, replies, strict=True)}
+    return {each.name: _read_health(each.name, reply) for each, reply in zip(limited, replies, strict=True)}
 
 
 def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
     """Return the names of the endpoints that raised an alarm since `since` (seconds since 1970), or still fail."""
     return {
         name
-        for name, one in health.items()
-        if one.failures >= FAILING or (one.opened_at is not None and one.opened_at >= since)
+        for name, each in health.items()
+        if each.failures >= FAILING or (each.opened_at is not None and each.opened_at >= since)
     }
 
 

@@ -1,21 +1,18 @@
-"""Chunks of staged items, decoded: their events and dead letters, as the scripts write them into the ledger."""
+"""Chunks of staged items, decoded: their events and dead letters, as `take_chunk` writes them into the ledger."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from rlm.core.item import BadItemError, decode_item, event_id, order_offset
 from rlm.ledger.keys import Keys
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.scripts import Argument, Call
 
 #: Bytes to be written for a chunk, and events and letters together, after which it ends as well: an item may make many
-#: of both, each of which holds the item, and Redis writes a chunk in one go.
+#: events, each of which holds the item, and Redis writes a chunk in one go.
 CHUNK_WRITTEN_BYTES = 1_000_000
 CHUNK_WRITTEN = 125
 #: The new events of a type by their ids: the index of its item, from 0, its wallet, and what its priority adds to its
@@ -46,12 +43,25 @@ class Chunk(NamedTuple):
         """How many items it has."""
         return len(self.items)
 
+    def as_written(self, keys: Keys) -> dict[str, Any]:
+        """Return its letters and events as `take_chunk` reads them."""
+        return {
+            "letters": [letter.decode() for letter in self.letters],
+            "types": [*self.types],
+            "pending": [*map(keys.pending, self.types)],
+            "numbers": [*self.types.values()],
+            "ids": self.ids,
+            "keys": [*map(keys.event, self.ids)],
+            "of": self.of,
+            "wallets": self.wallets,
+            "offsets": self.offsets,
+        }
+
 
 class ChunkWriter:
     """Makes chunks of staged items, of at most `max_item_bytes` each; `now` is the time of their letters."""
 
-    def __init__(self, keys: Keys, max_item_bytes: int, now: Callable[[], float]) -> None:
-        self._keys = keys
+    def __init__(self, max_item_bytes: int, now: Callable[[], float]) -> None:
         self._max_item_bytes = max_item_bytes
         self._now = now
 
@@ -62,29 +72,30 @@ class ChunkWriter:
         by_type: dict[str, _NewEvents] = defaultdict(dict)
         number = written = written_bytes = repeated = 0
         for number, raw in enumerate(items, start=1):
-            new, again, of_item = self._sort(raw, number - 1, priorities, by_type, writer)
+            new, again, letter = self._sort(raw, number - 1, priorities, by_type, writer)
             repeated += again
-            written += new + len(of_item)
+            written += new
             written_bytes += (new + again) * len(raw)
-            if of_item:
-                letters += of_item
-                written_bytes += sum(map(len, of_item))
+            if letter:
+                letters.append(letter)
+                written += 1
+                written_bytes += len(letter)
             if written_bytes > CHUNK_WRITTEN_BYTES or written > CHUNK_WRITTEN:
                 break
         types = dict(sorted(by_type.items()))
-        found = [*chain.from_iterable(events.values() for events in types.values())]
-        columns = zip(*found, strict=True) if found else ((),) * 3
-        numbers, ids = {name: len(events) for name, events in types.items()}, [*chain.from_iterable(types.values())]
+        events = [*chain.from_iterable(of_type.values() for of_type in types.values())]
+        columns = zip(*events, strict=True) if events else ((),) * 3
+        numbers, ids = {name: len(of_type) for name, of_type in types.items()}, [*chain.from_iterable(types.values())]
         return Chunk(run_id, items[:number], letters, repeated, numbers, ids, *columns)
 
     def _sort(
         self, raw: bytes, of: int, priorities: Mapping[str, int], by_type: dict[str, _NewEvents], writer: NewLetters
-    ) -> tuple[int, int, list[bytes]]:
-        """Add the events of an item; return how many are new and how many are not, and the letters of what is wrong."""
+    ) -> tuple[int, int, bytes]:
+        """Add the events of an item; return how many are new and how many are not, and the letter of what is wrong."""
         try:
             item = decode_item(raw, self._max_item_bytes)
         except BadItemError as error:
-            return 0, 0, [writer.write(raw, error)]
+            return 0, 0, writer.reject(raw, error)
         id_, wallet, own = item.id, item.wallet_name, item.priority
         new = again = 0
         for name in item.types:
@@ -94,13 +105,6 @@ class ChunkWriter:
                     new += 1
                 else:
                     again += 1
-        return new, again, [] if new + again == len(item.types) else list(writer.unknown(raw, item, priorities))
-
-    def call(self, chunk: Chunk) -> Call:
-        """Return what `take_chunk` is called with, but for its first arguments: the token, and what it reads then."""
-        names = self._keys
-        keys = [names.lease, names.run(chunk.run_id), names.tally(chunk.run_id), names.processing]
-        keys += [names.failed, names.types, names.sequence, names.event(""), *map(names.pending, chunk.types)]
-        events = [[*chunk.types], [*chunk.types.values()], chunk.ids, chunk.of, chunk.wallets, chunk.offsets]
-        args: list[Argument] = [chunk.run_id, chunk.number, b"\n".join(reversed(chunk.items)), chunk.repeated]
-        return keys, [*args, msgspec.msgpack.encode(events), len(chunk.letters), *chunk.letters]
+        if new + again == len(item.types):
+            return new, again, b""
+        return new, again, writer.unknown(raw, item, [name for name in item.types if name not in priorities])

@@ -172,7 +172,7 @@ class CallNote(NamedTuple):
     @property
     def window_ids(self) -> list[str]:
         """The windows of the slot: the endpoint's, and its budget's if it has one."""
-        return [one for one in (self.window_id, self.budget_id) if one]
+        return [window_id for window_id in (self.window_id, self.budget_id) if window_id]
 
 
 def call_keys(keys: Keys, call: Call | None) -> dict[str, str]:
@@ -192,10 +192,10 @@ def read_note(raw: bytes) -> CallNote | None:
 
     Raises ValueError if it is not a note.
     """
-    found = _NOTE.fullmatch(raw.decode())
-    if found is None:
+    match = _NOTE.fullmatch(raw.decode())
+    if match is None:
         raise ValueError(f"no call is noted so: {raw[:40]!r}")
-    return CallNote(**found.groupdict(default="")) if found["stamp"] else None
+    return CallNote(**match.groupdict(default="")) if match["stamp"] else None
 
 
 def is_of_lane(raw: bytes, lane: LaneId) -> bool:
@@ -236,5 +236,5 @@ class Lane(msgspec.Struct, frozen=True):
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     """Return what a worker holds according to its hash of notes, the longest running calls first."""
     read = ((text(event_id), read_note(raw)) for event_id, raw in notes.items())
-    found = [Lane(event_id, note.endpoint, int(note.stamp)) if note else Lane(event_id) for event_id, note in read]
-    return sorted(found, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))
+    lanes = [Lane(event_id, note.endpoint, int(note.stamp)) if note else Lane(event_id) for event_id, note in read]
+    return sorted(lanes, key=lambda lane: (lane.taken_us is None, lane.taken_us or 0, lane.event_id))

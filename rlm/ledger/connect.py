@@ -177,7 +177,7 @@ class _Packer(HiredisRespSerializer):
         try:
             return super().pack(*args)
         except UnicodeEncodeError:
-            raw: list[Any] = [one.encode(errors=ESCAPED) if isinstance(one, str) else one for one in args]
+            raw: list[Any] = [value.encode(errors=ESCAPED) if isinstance(value, str) else value for value in args]
             return super().pack(*raw)
 
 

@@ -73,16 +73,20 @@ class Ledger(Part):
     def held_by(self, lane: LaneId) -> list[Held]:
         """Return the events that a lane holds according to the ledger."""
         keys = self._keys
-        notes = {one: raw for one, raw in self._hgetall(keys.calls(lane.worker_id)).items() if is_of_lane(raw, lane)}
-        claims = self._batch(("HMGET", keys.event(text(one)), "claims") for one in notes)
+        notes = {name: raw for name, raw in self._hgetall(keys.calls(lane.worker_id)).items() if is_of_lane(raw, lane)}
+        claims = self._batch(("HMGET", keys.event(text(name)), "claims") for name in notes)
         # A claim belongs to the lane if the note was the lane's both before and after the claim was read.
         again = self._ask("HMGET", keys.calls(lane.worker_id), *notes) if notes else []
-        found = zip(notes, claims, notes.values(), again, strict=True)
-        return [Held(text(one), int(number or 0), find_note(raw)) for one, (number,), raw, same in found if raw == same]
+        rows = zip(notes, claims, notes.values(), again, strict=True)
+        return [
+            Held(text(name), int(number or 0), find_note(raw)) for name, (number,), raw, same in rows if raw == same
+        ]
 
-    def unclaim(self, lane: LaneId, run_id: str, held: Held) -> bool:
+    def unclaim(self, lane: LaneId, run_id: str, holding: Held) -> bool:
         """Give back what a lane has claimed without knowing; return False if it has not."""
-        return self._give_back(Claim(held.event_id, run_id, lane, held.number, "", 0, 0, 0, 0, "", b""), "pending")
+        return self._give_back(
+            Claim(holding.event_id, run_id, lane, holding.number, "", 0, 0, 0, 0, "", b""), "pending"
+        )
 
     def give_back(self, claim: Claim) -> bool:
         """Make an event pending again that was not sent; return False if the claim was lost meanwhile."""
@@ -143,7 +147,7 @@ class Ledger(Part):
 
     def types(self) -> list[str]:
         """Return the types that have or had events in the ledger, without entries that cannot be a type's name."""
-        return sorted(one.decode() for one in self._ask("SMEMBERS", self._keys.types) if is_type_name(one))
+        return sorted(name.decode() for name in self._ask("SMEMBERS", self._keys.types) if is_type_name(name))
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by place, all at one instant."""
@@ -175,7 +179,7 @@ class Ledger(Part):
             for name in types
         ]
         answer = EventCounts.read(self._run("count_events", releases=keys.releases, places=places))
-        counts = [Counts(**structs.asdict(TypeCounts.read(told))) for told in answer.types]
+        counts = [Counts(**structs.asdict(TypeCounts.read(each))) for each in answer.types]
         return dict(zip(types, counts, strict=True)), answer.released
 
     def _claimed(self, claim: Claim) -> dict[str, Any]:
@@ -192,8 +196,8 @@ class Ledger(Part):
 
 
 def _counts(numbers: Sequence[int], types: Sequence[str], released: Mapping[str, int]) -> dict[str, Counts]:
-    found = {}
+    counts = {}
     for index, name in enumerate(types):
-        pending, *held = numbers[_PER_TYPE * index : _PER_TYPE * (index + 1)]
-        found[name] = Counts(pending, 0, *held).release(released.get(name, 0))
-    return found
+        pending, *rest = numbers[_PER_TYPE * index : _PER_TYPE * (index + 1)]
+        counts[name] = Counts(pending, 0, *rest).release(released.get(name, 0))
+    return counts

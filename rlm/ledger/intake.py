@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.failpoints import crash_point
-from rlm.core.item import BadItemError, Excerpt
+from rlm.ledger.archive import Archivist
 from rlm.ledger.chunks import Chunk, ChunkWriter
 from rlm.ledger.connect import translating
-from rlm.ledger.keys import longest_item
+from rlm.ledger.entries import Entries
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.quarantine import Giants
 from rlm.ledger.scripts import Part
 from rlm.ledger.values import reading, whole
 
@@ -27,34 +23,33 @@ CHUNK_ITEMS = 100
 CHUNK_BYTES = 1_000_000
 
 
-class _Taken(NamedTuple):
-    """How many events were taken, or a negative number if none could be; the next items."""
+class Taken(Entries, frozen=True):
+    """What `take_chunk` has done: how many events were taken, -1 if none could be; and the items behind the chunk."""
 
-    events: int
-    next_items: Sequence[bytes] = ()
+    taken: int = 0
 
 
 class Intake(Part):
     """Moves items into the ledger. It belongs to the conductor: each step carries the fencing token and the run."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: StoreFront, archivist: Archivist) -> None:
         super().__init__(store)
-        queue = store.settings.queue
-        self._max_item_bytes = queue.max_item_bytes
-        self._chunks = ChunkWriter(self._keys, queue.max_item_bytes, self._now)
-        self._longest = longest_item(queue.max_item_bytes)
-        self._staged = Giants(store, self._keys.processing, self._longest)
+        self._archivist = archivist
+        self._longest = store.settings.queue.max_item_bytes
+        self._chunks = ChunkWriter(self._longest, self._now)
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
 
         Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
         `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
-        lease; what is still staged then stays for the next drain.
+        lease; what is still staged then stays for the next drain. So it does while there are more dead letters than
+        there may be and the disk takes none.
         """
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
-        self._run("stage_items", [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+        lists = {"events": keys.events, "staging": keys.processing}
+        self._run("stage_items", lease=keys.lease, run=keys.run(run_id), **lists, token=token, run_id=run_id)
         crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
@@ -65,62 +60,86 @@ class Intake(Part):
         """
         chunk: Chunk | None = None
         items: list[bytes] = []  # behind the chunk
-        while True:
+        looks = True
+        while not (looks and self._too_many_letters(token)):
+            looks = bool(chunk and chunk.letters)
             taking = self._take_chunk(token, chunk, len(items)) if chunk else None
-            taken = _Taken(0)
+            taken = Taken()
             try:
                 behind = self._chunks.write(run_id, items, priorities) if items else None
             finally:
                 if taking:
                     taken = taking()
             if taking:
-                yield max(0, taken.events)  # also where none was: the caller has a lease to prolong
-            if taken.events < 0:  # staging is not as it was read
+                yield max(0, taken.taken)  # also where none was: the caller has a lease to prolong
+            if taken.taken < 0:  # staging is not as it was read
                 chunk, items = None, []
                 continue
-            chunk, items = behind, [*items[behind.number if behind else 0 :], *taken.next_items]
+            chunk, items = behind, [*items[behind.number if behind else 0 :], *taken.each]
             if not items:
-                giant, items = self._staged.peek(token, CHUNK_ITEMS, CHUNK_BYTES, chunk.number if chunk else 0)
-                if giant:
-                    yield from self._reject_giant(token, run_id, giant)
-                elif not items and not chunk:
-                    return
+                read = self._read_staged(chunk.number if chunk else 0)
+                items = read.each
+                if not items and not chunk:
+                    if not read.giant:
+                        return
+                    self._move_giant(token, run_id, read.giant)
+                    looks = True
+                    yield 0
 
-    def _reject_giant(self, token: int, run_id: str, name: str) -> Iterator[int]:
-        """Make a dead letter of a staged item that is too large to be read, in constant memory.
+    def _too_many_letters(self, token: int) -> bool:
+        """Archive dead letters beyond those that there may be; return whether that failed, and there are too many."""
+        self._archivist.step(token)
+        return self._archivist.is_refused
 
-        Yields 0 after each piece, because reading may take longer than the lease lasts.
-        """
-        crash_point("drain.giant_aside")
-        size = self._staged.size(name)
-        excerpt = Excerpt(size)
-        for piece in self._staged.pieces(name):
-            excerpt.add(piece)
-            yield 0
-        letter = NewLetters(run_id, self._now).write(excerpt, BadItemError.too_large(size, self._max_item_bytes))
-        names = self._keys
-        keys = [names.lease, names.run(run_id), names.tally(run_id)]
-        keys += [names.aside(names.processing), names.giant(name), names.failed]
-        self._run("take_giant", keys, [token, run_id, name, letter])
+    def _read_staged(self, skip: int) -> Entries:
+        reading: dict[str, Any] = {"skip": skip, "count": CHUNK_ITEMS, "bytes": CHUNK_BYTES, "longest": self._longest}
+        return Entries.read(self._run("read_staged", staging=self._keys.processing, **reading))
 
-    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], _Taken]:
+    def _move_giant(self, token: int, run_id: str, size: int) -> None:
+        """Move the oldest staged item aside, which is too large to be read, and make a dead letter of it."""
+        keys = self._keys
+        letter = NewLetters(run_id, self._now).unread(size, self._longest, keys.aside)
+        self._run(
+            "move_giant",
+            lease=keys.lease,
+            run=keys.run(run_id),
+            tally=keys.tally(run_id),
+            staging=keys.processing,
+            aside=keys.aside,
+            failed=keys.failed,
+            token=token,
+            run_id=run_id,
+            size=size,
+            letter=letter,
+        )
+
+    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], Taken]:
         """Take a chunk, behind which so many items are `read`; return what waits for the answer.
 
         The answer has the next items as well, if few were read.
         """
-        reading = [read, CHUNK_ITEMS if read <= CHUNK_ITEMS else 0, CHUNK_BYTES, self._longest]
-        keys, args = self._chunks.call(chunk)
-        taking = self._script("take_chunk").begin(self._client, keys, [token, *reading, *args])
-
-        def taken() -> _Taken:
-            events, *more = taking()
-            if events < 0:
-                return _Taken(events)
-            sizes, items = more
-            ends = accumulate(msgspec.msgpack.decode(sizes), initial=0)
-            return _Taken(events, [items[first:end] for first, end in pairwise(ends)])
-
-        return taken
+        keys, run_id = self._keys, chunk.run_id
+        taking = self._script("take_chunk").begin(
+            self._client,
+            lease=keys.lease,
+            run=keys.run(run_id),
+            tally=keys.tally(run_id),
+            staging=keys.processing,
+            failed=keys.failed,
+            types=keys.types,
+            sequence=keys.sequence,
+            token=token,
+            run_id=run_id,
+            items=chunk.number,
+            read=b"\n".join(reversed(chunk.items)),
+            repeated=chunk.repeated,
+            chunk=chunk.as_written(keys),
+            skip=read,
+            count=CHUNK_ITEMS if read <= CHUNK_ITEMS else 0,
+            bytes=CHUNK_BYTES,
+            longest=self._longest,
+        )
+        return lambda: Taken.read(taking())
 
     @translating
     def ever_taken(self) -> int:
@@ -130,19 +149,16 @@ class Intake(Part):
     def untaken(self, run_id: str) -> tuple[int, bool]:
         """Count the items that the open run has still to take; return also whether it has staged the audit list."""
         keys = self._keys
-        lists = (keys.processing, keys.aside(keys.processing), keys.events)
-        asked = [*(("LLEN", one) for one in lists), ("HEXISTS", keys.run(run_id), "staged")]
-        waiting, aside, listed, staged = self._batch(asked, transaction=True)
-        return int(waiting + aside + (0 if staged else listed)), bool(staged)
+        asked = [("LLEN", keys.processing), ("LLEN", keys.events), ("HEXISTS", keys.run(run_id), "staged")]
+        waiting, listed, staged = self._batch(asked, transaction=True)
+        return int(waiting + (0 if staged else listed)), bool(staged)
 
     def waiting(self) -> int:
-        """Count the items on the audit list and in staging, including those set aside."""
-        keys = self._keys
-        lists = (keys.events, keys.processing, keys.aside(keys.processing))
-        return sum(self._batch((("LLEN", one) for one in lists), transaction=True))
+        """Count the items on the audit list and in staging."""
+        return sum(self.lengths())
 
     def lengths(self) -> tuple[int, int]:
-        """Count the items in staging, without those set aside, and those on the audit list, at one instant."""
+        """Count the items in staging, and those on the audit list, at one instant."""
         lists = (self._keys.processing, self._keys.events)
         staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
         return staged, listed
@@ -153,9 +169,18 @@ class Intake(Part):
         With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
         back empty. At first `at_once` items are read, however large.
         """
-        args = [skip, count, CHUNK_BYTES, self._max_item_bytes, at_once]
-        length, *page = self._run("look_items", [items], args)
-        return length, page
+        page = Entries.read(
+            self._run(
+                "look_items",
+                list=items,
+                skip=skip,
+                count=count,
+                bytes=CHUNK_BYTES,
+                longest=self._longest,
+                at_once=at_once,
+            )
+        )
+        return page.length, page.each
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

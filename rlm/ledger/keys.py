@@ -6,9 +6,7 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 (`queue.events`)           list    items of the audit system, which pushes left; the drain takes them away
 (`queue.processing`)       list    the drain's staging list; empty between drains
 (`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived
-aside:LIST                 list    names of a list's giants (staged items or dead letters too large to read); until
-                                   each is a dead letter, or archived
-giant:NAME                 string  one giant
+aside                      list    items that were too large to be read, newest first; until somebody deletes them
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), ended
                                    (the last run whose end was handled)
 schema                     string  the form in which all this is kept: `SCHEMA` of rlm/__init__.py; permanent
@@ -103,7 +101,9 @@ BROKER: Mapping[str, KeyType] = {
 #: The types of the other keys, by their names in `Keys`.
 KINDS: Mapping[str, KeyType] = {
     **dict.fromkeys(("schema", "sequence", "current", "last_tick", "wanted", "coming_up", "restarts"), KeyType.STRING),
-    **dict.fromkeys(("events", "processing", "failed", "releases", "runs", "changes", "requests"), KeyType.LIST),
+    **dict.fromkeys(
+        ("events", "processing", "failed", "releases", "runs", "changes", "requests", "aside"), KeyType.LIST
+    ),
     **dict.fromkeys(("lease", "epoch", "totals", "measured", "expected", "records", "dropped", "ways"), KeyType.HASH),
     **dict.fromkeys(("budgets", "limits", "limits_filed"), KeyType.HASH),
     **dict.fromkeys(("pending", "backoff", "spent", "inflight", "retried", "well", "well_hosts"), KeyType.ZSET),
@@ -131,11 +131,11 @@ class Keys:
         self.measured, self.expected = f"{prefix}:measured", f"{prefix}:expected"
         self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
         self.coming_up, self.restarts = f"{prefix}:coming_up", f"{prefix}:restarts"
+        self.aside = f"{prefix}:aside"
         self.dramatiq = f"{prefix}:dramatiq"
         self.ways, self.well_hosts = f"{prefix}:ways", f"{prefix}:well"
         each = self._each
-        self.event, self.giant = each("event"), each("giant")
-        self.aside = each("aside")  #: of a list
+        self.event = each("event")
         #: Of a type.
         self.pending, self.backoff, self.spent = each("pending"), each("backoff"), each("spent")
         self.inflight, self.retried = each("inflight"), each("retried")
@@ -174,18 +174,18 @@ class Keys:
         return self.inflight(type_name), self.backoff(type_name), self.spent(type_name)
 
 
-#: Items up to this many bytes are read completely, even if `queue.max_item_bytes` is smaller.
+#: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.
 READABLE_BYTES = 1_000_000
 
 
 def longest_item(max_item_bytes: int) -> int:
-    """Return the size up to which an item is read completely, to be taken or to become a dead letter."""
+    """Return the size up to which a line is pushed as an item."""
     return max(max_item_bytes, READABLE_BYTES)
 
 
 def longest_letter(max_item_bytes: int) -> int:
-    """Return the size up to which a dead letter is read completely; it may hold an item as base64."""
-    return 2 * longest_item(max_item_bytes)
+    """Return the size up to which a dead letter is read; it may hold an item as base64, or the names of its types."""
+    return 2 * longest_item(max_item_bytes) + 10_000
 
 
 def longest_bulk(max_item_bytes: int) -> int:

@@ -1,33 +1,32 @@
-"""Dead letters: writing and listing them, sending a letter's event into the next run, and dropping letters."""
+"""Dead letters: writing and listing them, sending a letter's events into the next run, and dropping letters."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from rlm.core.errors import StoreForbiddenError
 from rlm.core.item import (
     NOT_EMBEDDABLE,
     BadItemError,
-    Excerpt,
     Item,
     Reason,
     decode_item,
     encode_letter,
     event_id,
+    letter_of_unread,
     order_offset,
     type_of,
 )
 from rlm.core.text import is_name
-from rlm.ledger.connect import translated
+from rlm.ledger.connect import text
+from rlm.ledger.entries import Entries
 from rlm.ledger.keys import longest_letter
-from rlm.ledger.quarantine import Giants
-from rlm.ledger.scripts import Argument, Call, Part
+from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -36,20 +35,10 @@ if TYPE_CHECKING:
 _PAGE = 500
 _CHUNK = 200
 _CHUNK_BYTES = 1_000_000
-#: How many bytes of an item its letters may hold together; further letters hold an excerpt.
-WHOLE_BYTES = 256_000
-_ELSEWHERE = "other letters of this item hold it whole, this one only its beginning"
-#: The fields of an excerpt, which replaces the item in a letter.
-_EXCERPT = {"base64", "truncated", "bytes", "sha256"}
-_EXCERPTED = frozenset({Reason.TOO_LARGE, Reason.UNKNOWN_TYPE})
-
-
-class SpentLetterError(BadItemError):
-    """Raised when no configuration can make a letter's event possible; push the item again, corrected if necessary."""
 
 
 class Envelope(msgspec.Struct):
-    """The parts of a letter that RLM uses."""
+    """The parts of a letter that RLM uses. `aside` is the list to which its item was moved because it was too large."""
 
     id: str
     reason: Reason
@@ -57,6 +46,19 @@ class Envelope(msgspec.Struct):
     item: msgspec.Raw
     detail: object = ""
     failed_at: object = ""
+    types: list[str] = []
+    aside: object = None
+
+    @property
+    def event_types(self) -> list[str]:
+        """The types of its events; empty if its item as a whole is the letter."""
+        return self.types or ([type_of(self.event_id)] if self.event_id else [])
+
+    @property
+    def item_bytes(self) -> bytes:
+        """Its item as it was pushed."""
+        raw = bytes(self.item)
+        return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
 
 
 class Placed(NamedTuple):
@@ -82,25 +84,28 @@ class NewLetters:
         self._now = now
         self._at = 0.0
 
-    def write(self, item: bytes | Excerpt, error: BadItemError, event: str | None = None) -> bytes:
-        """Return the letter of an item, or of its invalid `event`."""
-        self._at = self._at or self._now()
-        return encode_letter(item, error.reason, error.detail, failed_at=self._at, run_id=self._run_id, event=event)
+    def reject(self, raw: bytes, error: BadItemError) -> bytes:
+        """Return the letter of an item as a whole."""
+        return self._write(raw, error, event=None)
 
-    def unknown(self, raw: bytes, item: Item, configured: Container[str]) -> Iterator[bytes]:
-        """Yield a letter for each unconfigured type of an item; the first ones hold the whole item.
+    def unknown(self, raw: bytes, item: Item, types: Sequence[str]) -> bytes:
+        """Return the letter of an item's types that are not configured.
 
-        A letter has no event id if the type's name is invalid: `a` + `b:T` would be the id of `a:b` + `T`.
+        It has the event's id if it is of one event whose type is a valid name: `a` + `b:T` would be the id of `a:b`.
         """
-        unknown = [event for event in item.events if event.type not in configured]
-        whole = max(1, WHOLE_BYTES // len(raw))
-        excerpt = Excerpt.of(raw) if len(unknown) > whole else None
-        for number, event in enumerate(unknown):
-            error, of = BadItemError.unknown_type(event.type), event.id if is_name(event.type) else None
-            if excerpt is None or number < whole:
-                yield self.write(raw, error, of)
-            else:
-                yield self.write(excerpt, BadItemError(error.reason, f"{error.detail}; {_ELSEWHERE}"), of)
+        event = event_id(item.id, types[0]) if len(types) == 1 and is_name(types[0]) else None
+        return self._write(raw, BadItemError.unknown_types(types), event=event, types=types)
+
+    def unread(self, size: int, most: int, aside: str) -> bytes:
+        """Return the letter of an item that was moved to the list `aside`."""
+        return letter_of_unread(size, most, aside, failed_at=self._time(), run_id=self._run_id)
+
+    def _write(self, raw: bytes, error: BadItemError, **origin: Any) -> bytes:
+        return encode_letter(raw, error.reason, error.detail, failed_at=self._time(), run_id=self._run_id, **origin)
+
+    def _time(self) -> float:
+        self._at = self._at or self._now()
+        return self._at
 
 
 class Letters(Part):
@@ -109,7 +114,6 @@ class Letters(Part):
     def __init__(self, store: StoreFront) -> None:
         super().__init__(store)
         self._longest = longest_letter(store.settings.queue.max_item_bytes)
-        self._giants = Giants(store, store.keys.failed, self._longest)
 
     def count(self) -> int:
         """Return how many there are."""
@@ -136,96 +140,103 @@ class Letters(Part):
 
         New letters do not shift them. An entry too large to be RLM's letter is returned empty.
         """
-        args = [skip, number, _CHUNK_BYTES, self._longest, 1]
-        return cast("list[bytes]", self._run("look_items", [self._keys.failed], args)[1:])
+        reading: dict[str, Any] = {
+            "skip": skip,
+            "count": number,
+            "bytes": _CHUNK_BYTES,
+            "longest": self._longest,
+            "at_once": 1,
+        }
+        return Entries.read(self._run("look_items", list=self._keys.failed, **reading)).each
 
     def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
         """Send the events of letters into the next run, with no attempts or runs; push items without event back.
 
-        `priorities` has the priority of each configured type. Return for each letter, the oldest first, what was done,
-        or why its event cannot be sent: its type is not configured, its item is bad, or, as a SpentLetterError, never.
+        `priorities` has the priority of each configured type; a letter of several events stays for those of other
+        types. Return for each letter, the oldest first, what was done, or why its events cannot be sent.
         """
         keys = self._keys
         outcomes = [self._retry_of(one, priorities) for one in letters]
-        calls = [one for one in outcomes if isinstance(one, tuple)]
-        done = iter(self._remove("retry_letters", [keys.failed, keys.types, keys.sequence], calls))
-        return [next(done) if isinstance(one, tuple) else one for one in outcomes]
+        calls = [one for one in outcomes if not isinstance(one, BadItemError)]
+        names = {"failed": keys.failed, "types": keys.types, "sequence": keys.sequence, "audit": keys.events}
+        done = iter(self._remove("retry_letters", calls, **names))
+        return [one if isinstance(one, BadItemError) else next(done) for one in outcomes]
 
-    def _retry_of(self, one: Placed, priorities: Mapping[str, int]) -> tuple[Placed, Call] | BadItemError:
-        """Return the letter with its keys and arguments of `retry_letters`, or why it cannot be retried."""
+    def _retry_of(self, one: Placed, priorities: Mapping[str, int]) -> dict[str, Any] | BadItemError:
+        """Return the letter as `retry_letters` reads it, or why it cannot be retried."""
         letter = msgspec.json.decode(one.raw, type=Envelope)
-        if why := spent(letter):
-            return SpentLetterError(letter.reason, why)
-        item, keys, event = _item_of(letter), self._keys, letter.event_id or ""
-        if not event:
-            item = _nameless_part(item) if is_nameless(letter) else item
-            return one, ([keys.events, keys.retried("")], ["", "", "", item, 0])
-        if (name := type_of(event)) not in priorities:
-            return BadItemError.unknown_type(name)
+        if letter.aside is not None:
+            return BadItemError(letter.reason, f"its item was moved aside unread, to {letter.aside}")
+        item = letter.item_bytes
+        events: list[dict[str, Any]] = []
+        told: dict[str, Any] = {"letter": text(one.raw), "older": one.older, "item": text(item), "events": events}
+        told |= {"wallet": "", "rest": ""}
+        if not (types := letter.event_types):
+            return told
         try:
             decoded = decode_item(item, max_bytes=len(item))
         except BadItemError as error:
             return error
-        if not _is_own(event, decoded):
-            return BadItemError.unknown_type(event.removeprefix(f"{decoded.id}:"))
-        priority = priorities[name] if decoded.priority is None else decoded.priority
-        args: list[Argument] = [event, name, decoded.wallet_name, item, order_offset(priority)]
-        return one, ([keys.event(event), keys.retried(name)], args)
+        if not _is_own(letter, decoded):
+            return BadItemError(Reason.BAD_VALUE, "its events are not of its item")
+        known = [name for name in types if name in priorities]
+        if not known:
+            return BadItemError.unknown_types(types)
+        if unknown := [name for name in types if name not in priorities]:
+            told["rest"] = _with_types(one.raw, unknown).decode()
+        told["wallet"] = decoded.wallet_name
+        for name in known:
+            event = event_id(decoded.id, name)
+            offset = order_offset(priorities[name] if decoded.priority is None else decoded.priority)
+            place = {"key": self._keys.event(event), "retried": self._keys.retried(name)}
+            events.append({"id": event, "type": name, "offset": offset, **place})
+        return told
 
     def drop(self, letters: Sequence[Placed]) -> list[Removal]:
         """Remove letters, and forget each event that failed with its letter; return what was done, oldest first."""
-        events = [_own_event(msgspec.json.decode(one.raw, type=Envelope)) for one in letters]
-        calls = [(one, ([self._keys.event(event)], [event])) for one, event in zip(letters, events, strict=True)]
-        return self._remove("drop_letters", [self._keys.failed], calls)
+        calls = []
+        for one in letters:
+            event = _own_event(msgspec.json.decode(one.raw, type=Envelope))
+            calls.append(
+                {"letter": text(one.raw), "older": one.older, "event": self._keys.event(event) if event else ""}
+            )
+        return self._remove("drop_letters", calls, failed=self._keys.failed)
 
-    def _remove(self, script: str, keys: Sequence[str], calls: Sequence[tuple[Placed, Call]]) -> list[Removal]:
+    def _remove(self, script: str, letters: Sequence[dict[str, Any]], **keys: str) -> list[Removal]:
         """Run a script that removes letters until it has dealt with each; those removed shift the newer ones."""
         done: list[Removal] = []
-        while rest := calls[len(done) :]:
+        while rest := letters[len(done) :]:
             shift = done.count(Removal.DONE)
-            names = [*keys, *(name for _, (of_letter, _) in rest for name in of_letter)]
-            args = [arg for one, (_, more) in rest for arg in (one.raw, one.older - shift, *more)]
-            done += map(Removal, self._run(script, names, [2 + len(rest[0][1][1]), *args]))
+            shifted = [{**one, "older": one["older"] - shift} for one in rest]
+            done += map(Removal, self._run(script, **keys, letters=shifted))
         return done
 
-    def held_bytes(self) -> int | None:
-        """Return how many bytes of memory the list takes; None if this Redis user may not ask."""
-        try:
-            with translated(self._client):
-                return int(self._client.memory_usage(self._keys.failed, samples=0) or 0)
-        except StoreForbiddenError:
-            return None
-
-    def surplus(self, token: int, keep: int, keep_bytes: int) -> tuple[str, list[bytes]]:
-        """Return what to archive next: the name of a giant or "", and some of the oldest entries, oldest first.
-
-        Entries are surplus while there are more than `keep`, or they take more memory than `keep_bytes`.
-        """
-        number, size = min(_CHUNK, self.count() - keep), _CHUNK_BYTES
-        if number <= 0 and (over := (self.held_bytes() or 0) - keep_bytes) > 0:
-            number, size = _CHUNK, min(size, over)
-        return self._giants.peek(token, max(0, number), size)
-
-    def pieces(self, giant: str) -> Iterator[bytes]:
-        """Yield an entry that is too large to read, piece by piece."""
-        return self._giants.pieces(giant)
-
-    def trim_giant(self, token: int, giant: str) -> None:
-        """Remove an archived entry that is too large to read. May be repeated."""
-        keys = self._keys
-        self._run("trim_giant", [keys.lease, keys.aside(keys.failed), keys.giant(giant)], [token, giant])
+    def surplus(self, keep: int) -> list[bytes]:
+        """Return what to archive next: some of the oldest entries beyond the newest `keep`, oldest first."""
+        number = min(_CHUNK, self.count() - keep)
+        return self.oldest(0, number) if number > 0 else []
 
     def trim(self, token: int, letters: Sequence[bytes]) -> int:
-        """Remove the oldest entries, the archived `letters`; return how many. May be repeated."""
-        digests = [hashlib.sha1(one, usedforsecurity=False).hexdigest() for one in letters]
-        return int(self._run("trim_letters", [self._keys.lease, self._keys.failed], [token, *digests]))
+        """Remove the oldest entries, the archived `letters`; return how many. May be repeated.
+
+        An entry that was too large to be read is moved aside.
+        """
+        keys, digests = (
+            self._keys,
+            [hashlib.sha1(one, usedforsecurity=False).hexdigest() if one else "" for one in letters],
+        )
+        return int(
+            self._run(
+                "trim_letters", lease=keys.lease, failed=keys.failed, aside=keys.aside, token=token, digests=digests
+            )
+        )
 
 
 def is_letter(raw: bytes) -> bool:
     """Return whether an entry of the list is a letter that RLM wrote, or a similar one."""
     try:
         msgspec.json.decode(raw)  # all of it, as its readers do
-        _item_of(msgspec.json.decode(raw, type=Envelope))
+        msgspec.json.decode(raw, type=Envelope).item_bytes  # noqa: B018  # it may raise
     except (ValueError, TypeError, KeyError, RecursionError):  # other programs may push here
         return False
     return True
@@ -233,56 +244,31 @@ def is_letter(raw: bytes) -> bool:
 
 def _own_event(letter: Envelope) -> str:
     """Return the id of a letter's event; "" if it has none, or one that does not belong to its item."""
-    if not letter.event_id or is_excerpt(letter):  # an event with an excerpt was never taken
+    if not letter.event_id:
         return ""
-    item = _item_of(letter)
     try:
-        return letter.event_id if _is_own(letter.event_id, decode_item(item, max_bytes=len(item))) else ""
+        item = decode_item(letter.item_bytes, max_bytes=len(letter.item_bytes))
     except BadItemError:
         return ""
+    return letter.event_id if _is_own(letter, item) else ""
 
 
-def _is_own(event: str, item: Item) -> bool:
-    """Return whether `event` belongs to the item.
+def _is_own(letter: Envelope, item: Item) -> bool:
+    """Return whether the events of a letter belong to its item.
 
-    If not, its unknown type has a colon and ends like a known type, or another program wrote the letter; its event id
+    If not, an unknown type has a colon and ends like a known type, or another program wrote the letter; its event id
     must not get into keys and headers unchecked.
     """
-    name = type_of(event)
-    return is_name(name) and name in item.types and event == event_id(item.id, name)
-
-
-def spent(letter: Envelope) -> str:
-    """Return why a letter can never be retried; empty if it can."""
-    return "it holds only the beginning of its item" if is_excerpt(letter) else ""
-
-
-def is_nameless(letter: Envelope) -> bool:
-    """Return whether a letter is for a type whose name no configuration can have."""
-    return letter.reason is Reason.UNKNOWN_TYPE and letter.event_id is None
-
-
-def is_excerpt(letter: Envelope) -> bool:
-    """Return whether a letter holds an excerpt; for these reasons an item cannot be mistaken for one."""
-    if letter.reason not in _EXCERPTED or b"sha256" not in bytes(letter.item):
+    types = letter.event_types
+    if not set(types) <= set(item.types):
         return False
-    held = msgspec.json.decode(letter.item)
-    return isinstance(held, dict) and set(held) == _EXCERPT
+    return letter.event_id is None or (
+        is_name(types[0]) and [letter.event_id] == [event_id(item.id, one) for one in types]
+    )
 
 
-def _item_of(letter: Envelope) -> bytes:
-    raw = bytes(letter.item)
-    return base64.b64decode(msgspec.json.decode(raw)["base64"]) if letter.reason in NOT_EMBEDDABLE else raw
-
-
-def _nameless_part(item: bytes) -> bytes:
-    """Return an item with only those types whose letters have no event id; the others were taken, or have one.
-
-    The rest of the item stays unchanged, byte for byte.
-    """
-    fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
-    types = msgspec.json.decode(fields["events"], type=list[str])
-    nameless = [name for name in types if not is_name(name)]
-    if len(nameless) == len(types):
-        return item
-    return msgspec.json.encode({**fields, "events": msgspec.Raw(msgspec.json.encode(nameless))})
+def _with_types(raw: bytes, types: Sequence[str]) -> bytes:
+    """Return a letter as it stays for some of its types, unchanged but for what names them."""
+    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    detail = msgspec.json.encode(str(BadItemError.unknown_types(types)))
+    return msgspec.json.encode({**fields, "detail": msgspec.Raw(detail), "types": types})

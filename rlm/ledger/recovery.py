@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from rlm.core import trail
 from rlm.core.errors import StoreGarbledError
@@ -13,6 +14,10 @@ from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import CHUNK, Argument, Call, Part
+
+if TYPE_CHECKING:
+    from rlm.ledger.archive import Archivist
+    from rlm.ledger.front import StoreFront
 
 #: An event in whose lease this many workers died becomes a dead letter, because it may be what kills them. One death
 #: earlier it is carried alone, so that no other event dies with it.
@@ -26,6 +31,10 @@ _LOST = {"dead": "died", "ended": "was ended"}
 class Recovery(Part):
     """Recovers events. Every method may be repeated; the second time changes nothing."""
 
+    def __init__(self, store: StoreFront, archivist: Archivist) -> None:
+        super().__init__(store)
+        self._archivist = archivist
+
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event."""
         (item,) = self._fields(event_id, "item")
@@ -36,7 +45,8 @@ class Recovery(Part):
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
 
-        Because there may be very many, it stops after a chunk when `goes_on` returns False.
+        Because there may be very many, it stops after a chunk when `goes_on` returns False, and when dead letters
+        cannot be archived.
         """
         failed: int = 0
         detail = f"{type_name!r} is no longer a configured type"
@@ -48,7 +58,8 @@ class Recovery(Part):
                 for one, item in zip(ids, items, strict=True)
             ]
             failed += sum(self._run_each("fail_pending", calls))
-            if not ids or not goes_on():
+            self._archivist.step(token)
+            if not ids or self._archivist.is_refused or not goes_on():
                 return failed
 
     def _failing(self, token: int, run_id: str, name: str, event_id: str, why: tuple[bytes, Reason, str]) -> Call:

@@ -15,7 +15,7 @@ from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, Run, State, Trigger, started_at_of
 from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import CHUNK, Command, Part
+from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
 
 
@@ -226,6 +226,8 @@ class Runs(Part):
     ) -> int | None:
         """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
+        Records beyond `run.history` are removed, the oldest first.
+
         `measured` comes from `Measures.encode` and is kept; `added` is what the run adds to the totals beside its
         counts, see `rlm.core.tally`.
         """
@@ -245,6 +247,7 @@ class Runs(Part):
             run_id=run_id,
             record=msgspec.json.encode(record),
             workers=wanted,
+            history=self._store.settings.run.history,
             holders=[holder for name in types for holder in keys.holders(name)],
             kept={pair: value.decode() for pair, value in (measured or {}).items()},
             added=added or {},
@@ -277,23 +280,6 @@ class Runs(Part):
     def count(self) -> int:
         """Return how many records there are."""
         return int(self._ask("LLEN", self._keys.runs))
-
-    def surplus(self, keep: int) -> dict[str, bytes]:
-        """Return the oldest records beyond the newest `keep`: run id -> JSON, oldest first.
-
-        There are at most `CHUNK`. A run whose record was removed by others has b"null".
-        """
-        number = min(CHUNK, self.count() - keep)
-        if number <= 0 or not (ids := self._ask("LRANGE", self._keys.runs, -number, -1)[::-1]):
-            return {}
-        found = self._ask("HMGET", self._keys.records, *ids)
-        return {text(one): record or b"null" for one, record in zip(ids, found, strict=True)}
-
-    def trim(self, token: int, run_ids: Sequence[str]) -> int:
-        """Remove the oldest records, the archived `run_ids`; return how many. May be repeated."""
-        keys = self._keys
-        lists = {"lease": keys.lease, "records": keys.records, "runs": keys.runs}
-        return int(self._run("trim_records", **lists, token=token, run_ids=run_ids))
 
 
 def _texts(fields: Mapping[str, str | float]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
+from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
@@ -54,8 +55,9 @@ class Store(StoreFront):
         self.told_until = float("-inf")  #: until then no log line that it cannot be started, monotonic seconds
         #: Types that are left out, because a key of theirs has a flaw.
         self.left_out: frozenset[str] = frozenset()
-        self.intake = Intake(self)
-        self.recovery = Recovery(self)
+        self.archivist = Archivist(self)
+        self.intake = Intake(self, self.archivist)
+        self.recovery = Recovery(self, self.archivist)
         self.turns = Turns(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)

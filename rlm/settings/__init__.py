@@ -92,7 +92,7 @@ class Settings:
 
     @property
     def archive_dir(self) -> Path:
-        """Where run records and dead letters are archived on this host."""
+        """Where dead letters are archived on this host."""
         return self.home / self.archive.directory if self.archive.directory else self.data_dir / "archive"
 
 
@@ -190,7 +190,7 @@ def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> 
     facts = [
         [_facts(event_type) for event_type in event_types],
         tables["retry"],
-        {key: value for key, value in tables["queue"].items() if key not in {"failed_max", "failed_max_bytes"}},
+        {key: value for key, value in tables["queue"].items() if key != "failed_max"},
         tables["redis"]["prefix"],
         tables["run"]["guard_seconds"],
         tables["workers"]["threads"],

@@ -75,16 +75,8 @@ class QueueSettings(Section, frozen=True):
         ),
     ] = 3600.0
     failed_max: Annotated[
-        int, whole("Dead letters kept on the list; when a run has closed, the oldest beyond them are archived.", 1)
+        int, whole("Dead letters kept on the list; the oldest beyond them are moved to the archive.", 1)
     ] = 100_000
-    failed_max_bytes: Annotated[
-        int,
-        whole(
-            "Bytes of Redis' memory that these dead letters may take; the oldest beyond that are archived as well.",
-            1_000_000,
-            10**12,
-        ),
-    ] = 256 * 1024 * 1024
 
 
 class RunSettings(Section, frozen=True):
@@ -113,9 +105,7 @@ class RunSettings(Section, frozen=True):
             from_zero=True,
         ),
     ] = 0.5
-    history: Annotated[
-        int, whole("Run records kept in Redis; when a run has closed, the oldest beyond them are archived.", 1)
-    ] = 1000
+    history: Annotated[int, whole("Run records kept in Redis; older ones are removed.", 1)] = 1000
 
 
 class WorkersSettings(Section, frozen=True):
@@ -165,14 +155,13 @@ class RetrySettings(Section, frozen=True):
 
 
 class ArchiveSettings(Section, frozen=True):
-    """Where run records and dead letters go once there are more than Redis keeps."""
+    """Where dead letters go once there are more than Redis keeps."""
 
     directory: Annotated[
         str,
         described(
-            "The directory of the archive, on the host of the scheduler: `records-2026-11.jsonl` and "
-            "`failed-2026-11.jsonl`, new ones each month. A relative path starts at the configuration file's "
-            "directory. Empty: `.rlm/archive`.",
+            "The directory of the archive, on the host of the scheduler: `failed-2026-11.jsonl`, a new file each "
+            "month. A relative path starts at the configuration file's directory. Empty: `.rlm/archive`.",
             "a path, or empty",
             check=values.check_directory,
         ),

@@ -13,7 +13,7 @@ import threading
 import tty
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, Any, Self, TextIO
+from typing import IO, Any, Final, Self, TextIO
 
 import msgspec
 from rich.console import Console, Group, RenderableType
@@ -64,9 +64,14 @@ class Output:
         raise NotImplementedError
 
 
+#: Columns of a picture in a pipe or a file.
+PIPE_WIDTH: Final = 120
+
+
 def console_on(stream: TextIO) -> Console:
-    """Return a console on a stream; with COLUMNS=0 it asks the terminal for its width."""
-    console = Console(file=stream, highlight=False)
+    """Return a console on a stream; with COLUMNS=0 it asks the terminal for its width. A pipe is `PIPE_WIDTH` wide."""
+    wide = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    console = Console(file=stream, highlight=False, width=wide)
     if console.width < 1:
         console.width = shutil.get_terminal_size().columns
     return console

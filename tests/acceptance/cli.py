@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -27,6 +28,11 @@ rate_limit = "40/minute"
 [types.REBALANCE_NEEDED]
 endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minute", budget = "account" }]
 """
+
+
+def words_of(done: Result) -> str:
+    """Return what a command printed on one line, without the frame of a picture."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout).split())
 
 
 class Installation:

@@ -8,7 +8,6 @@ import pytest
 
 from rlm.core.clock import isoformat
 from tests.acceptance.cli import Installation
-from tests.each import each
 from tests.store import looks, steps, windows
 
 SECTIONS = """
@@ -105,12 +104,6 @@ def test_since_says_how_far_to_look_back(inst, since, code):
     put(inst, steps.ENDPOINT, *[300.0] * 6)
 
     assert judge(inst, "--since", since, code=code)["ok"] is (code == 0)
-
-
-@each("since", ["", "h", "-1h", "0s", "1w", "24 h", "1e3s", "\N{ARABIC-INDIC DIGIT ONE}h"])
-def test_a_since_that_is_none_exits_with_2(inst, since):
-    """The message shows what one looks like."""
-    assert "write for example 90, 90s, 15m, 1h30m, 24h or 2d" in inst.rlm("compliance", "--since", since, code=2).stderr
 
 
 def test_more_than_is_kept_is_said(inst):

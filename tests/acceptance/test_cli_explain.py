@@ -7,7 +7,6 @@ import pytest
 from rlm.admin.explain import look
 from rlm.core.item import Reason
 from rlm.core.trail import Heard
-from rlm.ledger.archive import Archive, ArchiveKind
 from rlm.ledger.claims import Call, Completion
 from rlm.ledger.processes import Process, Role
 from tests.each import each
@@ -72,17 +71,6 @@ def test_an_event_nobody_knows_exits_with_3(inst, asked):
     assert "\x1b" not in done.output
 
 
-def test_an_unknown_id_is_said_again_in_part_and_the_archive_is_named(inst):
-    """However long it is; older dead letters are in files, as `rlm failed show` says."""
-    archive = Archive(inst.settings.archive_dir)
-    archive.append(ArchiveKind.FAILED, [b"{}"], 0.0)
-
-    told = inst.rlm("explain", "x" * 5000, code=3).stderr
-
-    assert 150 < told.count("x") < 250
-    assert f"Older ones are in {archive.directory / 'failed-*.jsonl'}." in told
-
-
 def test_an_event_on_the_audit_list_is_not_taken_yet(inst):
     """With its place there; without a scheduler nobody will take it."""
     inst.push(*steps.items(3, steps.TYPE))
@@ -126,13 +114,6 @@ def test_what_will_become_a_dead_letter_says_so(inst):
     assert "will become a dead letter, missing_field: wallet_name is missing" in tell(inst, "bad:REBALANCE_NEEDED")[1]
     assert "will become a dead letter, unknown_type" in tell(inst, "i1:NO_TYPE")[1]
     assert "not taken yet" in tell(inst)[1]
-
-
-def test_an_id_written_with_escapes_is_found(inst):
-    """JSON may spell the same id in other ways."""
-    inst.push(b'{"id": "\\u0069\\u0031", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}')
-
-    assert tell(inst)[0] == "queued"
 
 
 # -- in an open run
@@ -191,53 +172,6 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
 
 
-def test_a_pending_event_may_wait_for_its_turn_or_for_a_lane(inst):
-    """A slot is free, and others of its type go first; then all lanes are busy."""
-    inst.push(*steps.items(6, steps.TYPE))
-    run = inst.start_run()
-    work(inst, threads=1)
-    fill(inst, but=2)
-
-    assert tell(inst)[1].endswith("2 slots are free, so it is about to be released")
-    assert tell(inst, steps.event_id(6))[1].endswith("2 slots are free, and 5 of its type go before it")
-    claim(inst, run)
-    assert tell(inst, steps.event_id(6))[1].endswith("2 slots are free, and the only lane of the workers is busy")
-
-
-def test_a_run_that_is_about_to_end_takes_no_more(inst):
-    """What does not fit before the deadline will be left over; so will all when the run is ending."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run(window_seconds=1.0)
-    work(inst)
-
-    assert "too little for a call, so it will be left over" in tell(inst)[1]
-    steps.finish(inst.store, inst.token, run)
-    assert f"run {run.id} is ending, so it will be left over" in tell(inst)[1]
-
-
-def test_a_run_that_is_still_draining_releases_nothing(inst):
-    """Its events are in the ledger and wait for the plan."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = steps.open_run(inst.store, inst.token)
-    steps.drain(inst.store, inst.token, run)
-
-    assert f"run {run.id} is still draining" in tell(inst)[1]
-
-
-def test_an_event_is_pending_until_it_is_claimed_though_a_call_is_released(inst):
-    """The call is for whichever event is the first by then."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run()
-    work(inst)
-    steps.release(inst.store, inst.token, run)
-
-    state, sentence = tell(inst)
-
-    assert state == "pending"
-    assert sentence.startswith("is pending, 1st of 1 of its type: ")
-    assert inst.json("explain", EVENT)["releases"] == 0
-
-
 def test_an_event_in_flight_says_where_and_since_when(inst):
     """First without a slot, then with its call under way, last with a lease that ran out."""
     inst.push(*steps.items(2, steps.TYPE))
@@ -281,15 +215,6 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     assert "HTTP 500: \\u001b[2J bad" in shown
 
 
-def test_a_back_off_that_outlasts_the_run_says_so(inst):
-    """It will be left over."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run(window_seconds=10)
-    inst.store.ledger.retry(claim(inst, run), steps.ENDPOINT, 60)
-
-    assert tell(inst)[1].endswith("(back-off), which is too late for this run, so it will be left over")
-
-
 def test_an_event_that_spent_its_attempts_of_this_run_waits_for_the_next(inst):
     """As one of so many runs in which it may."""
     inst.push(*steps.items(1, steps.TYPE))
@@ -320,19 +245,6 @@ def test_a_leftover_says_when_the_next_run_is_or_that_nobody_starts_one(inst):
     assert alone[0] == scheduled[0] == "leftover"
     assert "no run is open; no scheduler is alive, so no run starts by itself" in alone[1]
     assert "is left over, 1st of 1 of its type: no run is open; the next run starts at about " in scheduled[1]
-
-
-def test_a_leftover_says_that_its_endpoints_are_paused(inst):
-    """That is why it is left over, and what is to be done; the endpoints are told as for one that waits."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.close_run(inst.start_run())
-    for one in endpoints(inst):
-        inst.store.control.pause(one, "somebody")
-
-    found = inst.json("explain", EVENT)
-
-    assert found["sentence"].endswith("; all four endpoints are paused, until resumed by hand")
-    assert [(one["state"], one["wait_seconds"]) for one in found["endpoints"]] == [("paused", None)] * 4
 
 
 def test_a_completed_event_says_when_where_and_after_how_long(inst):
@@ -383,48 +295,6 @@ def test_a_dead_letter_of_a_whole_item_is_found_by_the_items_id(inst):
     found = inst.json("explain", "bad")
 
     assert (found["state"], found["type"], found["letter"]["reason"]) == ("failed", None, "missing_field")
-
-
-@pytest.mark.parametrize(
-    ("item", "asked", "reason"),
-    [
-        (b'{"id": "big", "wallet_name": "w", "events": ["%b"]}' % (b"X" * 2000), "big", "too_large"),
-        (b'\xef\xbb\xbf{"id": "bom", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}', "bom", "not_json"),
-        (b'{"id": 5, "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}', "5", "wrong_type"),
-        (b'{"id": "cut", "wallet_name": "w"', "cut", "not_json"),
-    ],
-)
-def test_an_item_that_could_not_be_read_is_found_by_its_id_before_and_after(inst, item, asked, reason):
-    """On the audit list, and as a dead letter that holds it in base64 or with a number for its id."""
-    inst.push(item)
-    if reason != "too_large":  # of such an item nothing is read where it waits
-        assert f"will become a dead letter, {reason}" in tell(inst, asked)[1]
-
-    inst.start_run()
-    found = inst.json("explain", asked)
-
-    assert (found["state"], found["letter"]["reason"]) == ("failed", reason)
-
-
-def test_no_id_names_nothing(inst):
-    """Not even a dead letter that has none either."""
-    inst.push("bad json", '{"wallet_name": "w", "events": ["REBALANCE_NEEDED"]}')
-    inst.start_run()
-
-    assert len(inst.json("failed", "list")) == 2
-    inst.rlm("explain", "", code=3)
-
-
-def test_an_item_shows_its_dead_letters_beside_what_is_under_way(inst):
-    """An event of an unknown type was never taken: only its letter knows it."""
-    inst.push(steps.item("i1", steps.TYPE, "UNKNOWN"))
-    inst.start_run()
-
-    found = inst.json("explain", "i1")["events"]
-
-    assert [(one["event_id"], one["state"]) for one in found] == [(EVENT, "pending"), ("i1:UNKNOWN", "failed")]
-    assert found[1]["letter"]["reason"] == "unknown_type"
-    assert inst.json("explain", EVENT)["state"] == "pending"
 
 
 def test_it_changes_nothing(inst):
@@ -482,10 +352,3 @@ def test_a_wallet_lists_its_events_wherever_they_are(inst):
     shown = inst.rlm("explain", "W\u00e4llet 1").stdout
     assert f"m2:{steps.TYPE}" in shown
     assert "4 events of this wallet" in shown
-
-
-def test_a_wallet_without_events_is_exit_three(inst):
-    """As an event that nobody knows."""
-    inst.push(*steps.items(2, steps.TYPE))
-
-    assert "No event or item 'wallet of' is known" in inst.rlm("explain", "wallet of", code=3).stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 
 import pytest
@@ -59,13 +58,6 @@ def test_an_item_that_was_damaged_in_the_ledger_hides_no_letter(inst, reason, da
     assert inst.store.letters.count() == 1
     inst.rlm("failed", "drop", handle, "--yes")
     assert inst.store.letters.count() == 0
-
-
-def test_in_a_pipe_a_detail_is_whole(inst):
-    """As far as it is not endless: what looks for a text in it finds it."""
-    letter(inst, steps.items(1, steps.TYPE)[0], detail=f"answered {'and so on ' * 20}in the end")
-
-    assert "in the end" in inst.rlm("failed", "list").stdout
 
 
 def test_no_letters_are_an_empty_list(inst):
@@ -159,19 +151,18 @@ def test_show_makes_text_of_what_is_not_json(inst, item, reason, expected):
     assert set(inst.json("failed", "show", handle)["item"]) == {"base64"}
 
 
-def test_show_and_retry_say_what_is_left_of_an_item_that_was_too_large(inst):
-    """Its beginning, its size, its SHA-256; a retry is refused with what to do, and the letter stays."""
-    raw = b"\x1b[2J" + b"x" * 50_000
-    handle = letter(inst, raw, Reason.TOO_LARGE)
+def test_show_and_retry_say_where_an_item_is_that_was_too_large(inst):
+    """The letter has no item; a retry is refused, and it stays."""
+    inst.push(b"x" * 70_000)
+    inst.start_run()
+    (handle,) = ids(inst)
 
     shown = inst.rlm("failed", "show", handle).stdout
     refused = inst.rlm("failed", "retry", handle, code=1).stderr
 
-    sha256 = hashlib.sha256(raw).hexdigest()
-    assert f"item: the first 4,096 of 50,004 bytes, SHA-256 of all {sha256}: \\u001b[2Jxxx" in shown
-    item = inst.json("failed", "show", handle)["item"]
-    assert (item["truncated"], item["bytes"], item["sha256"]) == (True, 50_004, sha256)
-    assert "only the beginning of its item; push the item again" in " ".join(refused.split())
+    assert "aside: " in shown
+    assert "item: null" in shown
+    assert "its item was moved aside unread" in " ".join(refused.split())
     assert ids(inst) == [handle]
 
 
@@ -278,13 +269,6 @@ def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypa
     assert looks.where(inst.store, steps.event_id(1)) == []
 
 
-def test_the_same_id_twice_is_one_letter(inst):
-    """It is retried once, and that is no failure."""
-    (handle,) = letters_of_events(inst, 1)
-
-    assert inst.json("failed", "retry", handle, handle) == {"retried": [handle], "refused": [], "left": [], "more": 0}
-
-
 # -- drop
 
 
@@ -314,15 +298,6 @@ def test_drop_all_asks(inst):
     assert "Drop 3 dead letters" in done.stderr
     assert "3 dead letters dropped" in done.stdout
     assert ids(inst) == []
-
-
-def test_drop_all_yes_does_not_ask(inst):
-    """One JSON document names what went; with nothing there it is empty."""
-    handles = letters_of_events(inst, 2)
-
-    assert inst.json("failed", "drop", "--all", "--yes") == {"dropped": handles, "refused": [], "more": 0}
-    assert inst.json("failed", "drop", "--all") == {"dropped": [], "refused": [], "more": 0}
-    assert "no dead letters" in inst.rlm("failed", "drop", "--all").stdout
 
 
 @pytest.mark.parametrize("command", ["retry", "drop"])

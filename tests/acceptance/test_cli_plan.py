@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.core.expected import Expected
 from rlm.core.item import Reason, type_of
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
@@ -35,7 +35,7 @@ def close_run(inst, run):
 
 def record_run(inst, run_id, record):
     """Keep the record of a run; the next one is older."""
-    inst.store.client.hset(inst.store.keys.records, run_id, json.dumps(record))
+    inst.store.client.hset(inst.store.keys.records, run_id, msgspec.json.encode(record))
     inst.store.client.rpush(inst.store.keys.runs, run_id)
 
 
@@ -71,15 +71,6 @@ def test_counts_are_planned_on_windows_that_are_all_open(inst):
     assert too_many["fits"] is False
 
 
-def test_several_counts_are_planned_together(inst):
-    """The option is repeatable; a type that is not named has none."""
-    found = inst.json(
-        "plan", "--count", f"{steps.TYPE}=40", "--count", f"{THIRD_TYPE}=0", "--count", "OPEN_ORDER_DETECTED=7"
-    )
-
-    assert events(found) == {steps.TYPE: 40, "OPEN_ORDER_DETECTED": 7}
-
-
 def test_a_limit_in_force_is_planned_with(inst):
     """One set by hand counts, not the file's."""
     for endpoint in inst.settings.event_types[0].endpoints:
@@ -98,19 +89,6 @@ def test_workers_fix_the_number(inst):
     assert (few["workers"], many["workers"]) == (1, 24)
     assert few["forecast_seconds"] == pytest.approx(48, rel=0.05)
     assert many["forecast_seconds"] == pytest.approx(2, rel=0.05)
-
-
-def test_more_workers_than_the_settings_allow_are_noted(inst):
-    """A run would not take so many; that is said beside the answer, also where the document is for a program."""
-    note = "workers.max is 20: a run takes no more than that until it is raised.\n"
-
-    asked = [inst.rlm("plan", "--workers", "21", *more).stderr for more in ([], ["--json"])]
-    within = inst.rlm("plan", "--workers", "20").stderr
-    raised = inst.rlm("plan", "--workers", "21", "--set", "workers.max=30").stderr
-
-    assert asked == [note, note]
-    assert within == ""
-    assert "until it is raised" not in raised
 
 
 @each(
@@ -238,15 +216,6 @@ def test_a_person_reads_a_table_the_forecast_and_what_binds(inst):
     assert "Nothing will be left over." in inst.rlm("plan", "--count", f"{steps.TYPE}=5").stdout
 
 
-def test_a_person_with_nothing_to_do_is_told_what_to_type(inst):
-    """No table of zeros."""
-    shown = inst.rlm("plan").stdout
-
-    assert "rlm plan --count" in shown
-    assert steps.TYPE not in shown
-    assert inst.json("plan")["workers"] == 0
-
-
 # -- who is left over
 
 
@@ -305,13 +274,6 @@ def test_what_an_open_run_took_waits_for_the_first_time(inst):
     inst.close_run(run)
     assert inst.json("plan")["open_run"] is None
     assert inst.json("plan")["by_type"][steps.TYPE]["carried_over_again"] == 30
-
-
-def test_counts_wait_by_their_types_priority(inst):
-    """Nothing is known of items where only numbers are given."""
-    part = inst.json("plan", "--count", f"{steps.TYPE}=500")["by_type"][steps.TYPE]
-
-    assert part["left_over_by_priority"] == {"5": 140}
 
 
 # -- what if
@@ -430,25 +392,6 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     assert found["forecast_seconds"] == pytest.approx(1.0, abs=0.1)
 
 
-def test_an_endpoint_that_was_never_called_stays_as_configured_beside_an_added_one(
-    tmp_path, valkey_only_url, monkeypatch
-):
-    """Half the calls to the primary fail: a what-if changes what is asked, not what is expected of the spare."""
-    sections = (
-        '[run]\nwindow_seconds = 30\nevery_seconds = 30\n[types.T]\nrate_limit = "20/minute"\n'
-        'endpoints = [{ name = "t_api", url = "http://h/t" }, { name = "t_spare", url = "http://h/s" }]\n'
-    )
-    with Installation(tmp_path, valkey_only_url, sections) as inst:
-        measured = {("T", "t_api"): Expected(1.0, 1.0, error_rate=0.5)}
-        monkeypatch.setattr("rlm.admin.whatif.learned", lambda *_: measured)
-
-        found = inst.json("plan", "--count", "T=45", "--add-endpoint", "T")
-
-    assert found["today"]["failing"] == found["failing"] == {"t_api": pytest.approx(0.5)}
-    assert "a second overflow endpoint would leave none over" in found["today"]["binds"]
-    assert found["expected_leftover"] == 0
-
-
 @each(
     ("args", "expected"),
     [
@@ -485,49 +428,6 @@ def test_a_person_reads_both_side_by_side(inst):
     assert max(len(line) for line in lines[2:8]) < 80
     assert f"Today: the limit of {steps.TYPE} binds" in shown
     assert f"What if: the limit of {steps.TYPE} binds" in shown
-
-
-def test_forecasts_that_count_from_different_moments_are_told_apart(inst):
-    """Today the windows are full and the first call is a minute away; a new endpoint begins now and ends as late."""
-    inst.push(*steps.items(60, steps.TYPE))
-    for endpoint in inst.settings.event_types[0].endpoints:
-        for _ in range(30):
-            inst.store.windows.acquire(endpoint)
-
-    shown = inst.rlm("plan", "--add-endpoint", steps.TYPE).stdout
-
-    rows = {row[0]: row for row in re.findall(r"^(\w[\w ]*?)  +([\d.]+) s +([\d.]+) s$", shown, re.MULTILINE)}
-    first, forecast, last = (
-        [float(seconds) for seconds in rows[name][1:]] for name in ("first call in", "forecast", "last answer in")
-    )
-    assert first == [pytest.approx(60, abs=2), 0.0]
-    assert last == pytest.approx([one + other for one, other in zip(first, forecast, strict=True)], abs=0.2)
-
-
-def test_a_priority_that_is_told_is_that_of_items_without_one(inst):
-    """An item that brings a priority keeps it, so who waits changes."""
-    inst.push(*(steps.item(f"own{number}", steps.TYPE, priority=7) for number in range(30)))
-    inst.push(*steps.items(370, steps.TYPE))
-
-    found = inst.json("plan", "--set", f"types.{steps.TYPE}.priority=9")
-
-    assert found["by_type"][steps.TYPE]["left_over_by_priority"] == {"7": 30, "9": 10}
-    assert found["today"]["by_type"][steps.TYPE]["left_over_by_priority"] == {"5": 40}
-
-
-def test_a_setting_that_changes_no_plan_is_told_to_be_one(inst):
-    """Rather than two equal columns without a word."""
-    done = inst.rlm("plan", "--set", "redis.prefix=other")
-
-    assert "redis.prefix has no part in a plan" in done.stderr
-
-
-def test_the_number_of_workers_goes_over_the_settings(inst):
-    """Told together, one of them makes no difference, and that is said."""
-    done = inst.rlm("plan", "--count", f"{steps.TYPE}=500", "--workers", "7", "--set", "workers.max=5")
-
-    assert "--workers 7 fixes the number: workers.max makes no difference here." in done.stderr
-    assert re.search(r"^workers +4 +7$", done.stdout, re.MULTILINE)
 
 
 # -- the windows to come
@@ -615,25 +515,3 @@ def all_open(system):
     endpoints = list(system.settings.endpoints.values())
     _, views = system.store.windows.look(endpoints)
     return all(views[one.name].free == one.limit.rules[0].amount for one in endpoints)
-
-
-def test_that_no_probe_is_answered_well_is_told_as_an_assumption(inst):
-    """A run calls an endpoint that failed, one call at a time; the plan only does not count on it."""
-    for one in inst.settings.event_types[0].endpoints:
-        inst.store.breaker.rest(one, 0.001)
-    inst.push(*steps.items(5, steps.TYPE))
-
-    told = inst.rlm("plan").stdout.replace("\n", " ")
-
-    assert "No call is counted on" in told
-    assert "until a probe is answered well: unless one is, 5 are left over" in told
-    assert "5 events of 5 would be left over for the next run, unless a probe is answered well before the" in told
-    assert "can be called" not in told
-    assert "No call can begin" not in told
-
-
-def test_a_plan_says_what_its_clock_counts_from(inst):
-    """The forecast counts from the first call, what binds from the start of the run."""
-    told = inst.rlm("plan", "--count", f"{steps.TYPE}=100").stdout.replace("\n", " ")
-
-    assert re.search(r"A time such as \d:\d\d counts from the start of the run, \d\.\d s before the first call\.", told)

@@ -82,14 +82,6 @@ def test_the_age_on_the_list_is_that_of_the_earliest_timestamp(inst):
     assert by_type[steps.OTHER_TYPE]["oldest_seconds"] == 0
 
 
-@pytest.mark.parametrize("timestamp", [None, "", "yesterday", "2023-02-31T00:00:00Z", 1703169025, [THEN], {}])
-def test_a_timestamp_that_tells_nothing_is_no_age(inst, timestamp):
-    """On the list there is nothing else to go by."""
-    inst.push(steps.item("i1", steps.TYPE, timestamp=timestamp))
-
-    assert inst.json("queue", "stats")["by_type"][steps.TYPE] == {"pending": 1, "oldest_seconds": None}
-
-
 @pytest.mark.parametrize("timestamp", [THEN, "2023-12-21T15:30:25+01:00", "2023-12-21T14:30:25", "20231221T143025Z"])
 def test_any_iso_8601_is_a_timestamp(timestamp):
     """Without a zone it is UTC."""
@@ -232,16 +224,6 @@ def test_push_warns_about_lines_that_will_be_dead_letters(inst):
     assert queued(inst) == lines
 
 
-def test_push_warns_of_the_first_bad_lines_only(inst):
-    """A file of something else does not flood the terminal."""
-    done = inst.rlm("queue", "push", "--json", input=b"bad\n" * 700)
-
-    printed = json.loads(done.stdout)
-    assert [printed[key] for key in ("pushed", "waiting", "bad")] == [700, 700, 700]
-    assert len(done.stderr.splitlines()) == 21
-    assert "700 of 700 items will become dead letters: 700 not_json (lines 1, 2, 3, 4, 5 and 695 more)" in done.stderr
-
-
 def test_push_holds_no_more_than_a_chunk(inst):
     """Lines are read as they are pushed: a chunk ends by its number of items or of bytes."""
     unread = []
@@ -332,18 +314,6 @@ def test_push_names_a_key_that_is_no_list(inst):
     assert "0 items had been pushed before this; none was after that" in told
     assert f"{inst.store.keys.events} (queue.events) is a string, where a list is expected" in told
     assert "a scheduler sets it aside" in told
-
-
-def test_push_of_no_file_is_a_usage_error(inst, tmp_path):
-    """The file is named."""
-    done = inst.rlm("queue", "push", str(tmp_path / "none.jsonl"), code=2)
-
-    assert "none.jsonl" in done.stderr
-
-
-def test_pushing_nothing_says_so(inst):
-    """And where to read what an item looks like."""
-    assert "rlm queue push --help" in inst.rlm("queue", "push", input=b"\n\n").stdout
 
 
 # -- clear

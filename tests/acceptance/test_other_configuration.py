@@ -7,7 +7,7 @@ import pytest
 from rlm.admin.doctor import HERE
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
-from tests.acceptance.cli import Installation
+from tests.acceptance.cli import Installation, words_of
 from tests.acceptance.system import System
 from tests.store import steps, windows
 from tests.wait import wait_until
@@ -44,7 +44,7 @@ def test_every_face_names_workers_of_another_configuration(inst, monkeypatch):
 
     workers = inst.json("status")["workers"]
     assert (workers["other_configuration"], workers["each"][0]["other_configuration"]) == (1, True)
-    assert "0 of 1 ready" in (said := inst.rlm("status").stdout)
+    assert "0 of 1 ready" in (said := words_of(inst.rlm("status")))
     assert "1 of another configuration claims nothing" in said
     assert inst.json("worker", "list")[0]["other_configuration"] is True
     assert "ready, another configuration" in inst.rlm("worker", "list").stdout

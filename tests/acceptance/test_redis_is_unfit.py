@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role
 from rlm.web.app import trouble
 from rlm.web.pages.now import _figures
-from tests.acceptance.cli import Installation
+from tests.acceptance.cli import Installation, words_of
 from tests.acceptance.webapp import served
 from tests.conftest import running_server
 from tests.store import steps
@@ -63,15 +63,15 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
     """By the status, the page, the health check and the one who asks for a run, until it is fit again."""
     monkeypatch.setattr(start_run, "ANSWER_SECONDS", 0.0)
     with unfit(inst.store.client) as why:
-        shown = inst.rlm("status").stdout
+        shown = words_of(inst.rlm("status"))
         told, found = verdict(report.overview(inst.store)), inst.json("status")
 
         assert why in found["unfit"]
-        assert "next tick     none: nothing is sent until Redis is fit" in shown
+        assert "next tick none: nothing is sent until Redis is fit" in shown
         assert "starts one now" not in shown, "no run starts"
         assert "when a run needs them" not in shown, "no worker does either"
         assert ("no supervisor is heard from" in shown) is (unfit is evicting), "elsewhere none can write that it lives"
-        assert why in " ".join(shown.split())
+        assert why in shown
         assert (told.level, told.words) == (Level.BAD, "No run starts")
         assert why in told.more
         assert "not fit" in trouble(inst.store)
@@ -83,7 +83,7 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
 
     assert "unfit" not in inst.json("status")
     assert "The next tick takes them" in inst.rlm("queue", "push", input=steps.item("three", steps.TYPE)).stdout
-    assert "next tick     none" not in inst.rlm("status").stdout
+    assert "next tick none" not in words_of(inst.rlm("status"))
     assert trouble(inst.store) == ""
 
 
@@ -93,7 +93,7 @@ def test_of_an_open_run_it_is_said_that_nothing_is_sent(inst, unfit):
     run = inst.start_run()
     inst.store.leases.release(steps.CONDUCTOR)
     with unfit(inst.store.client) as why:
-        shown = " ".join(inst.rlm("status").stdout.split())
+        shown = words_of(inst.rlm("status"))
         found = report.overview(inst.store)
 
         assert why in shown

@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
-from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.archive import Archive
 from rlm.ledger.dataloss import Epoch, EpochFile
 from rlm.ledger.embedded import EmbeddedServer, files, running
 from rlm.ledger.server import running_url
@@ -126,7 +126,7 @@ def test_epoch_and_archive_go_nowhere_else(folder, victim, caplog):
     with pytest.raises(UnsafeError, match=str(OTHER)):
         epochs.claim()
     with pytest.raises(ArchiveError, match="archive"):
-        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append([b"{}"], NOVEMBER)
 
 
 def test_no_scheduler_runs_on_the_data_directory_of_another(folder, valkey_only_url, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_link_in_our_own_data_directory_is_replaced_or_refused(tmp_path, victi
 
     assert epochs.read() == Epoch(1, "a", 1)
     with pytest.raises(ArchiveError, match="link"):
-        Archive(data_dir / "archive").append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+        Archive(data_dir / "archive").append([b"{}"], NOVEMBER)
 
 
 # -- sockets

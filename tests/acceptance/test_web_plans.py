@@ -61,18 +61,6 @@ def test_a_limit_that_the_configuration_refuses_is_a_fault(inst):
     assert "This cannot be asked" in html
 
 
-def test_a_file_that_was_edited_meanwhile_is_remarked(inst):
-    """What is told goes by the file as it is now, and today by what was read."""
-    inst.push(*steps.items(3, steps.TYPE))
-    _, before = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
-    inst.config.write_text(inst.config.read_text() + "\n[workers]\nmax = 3\n")
-    _, after = shown(inst, whatif.PAGE, **{f"limit__{steps.TYPE}": "40"})
-
-    remark = "The configuration has changed since rlm web started"
-    assert remark not in before
-    assert remark in after
-
-
 def test_compliance_is_that_of_the_command(inst):
     """An endpoint without a call is named and has no strip."""
     endpoint = inst.store.endpoints()[steps.ENDPOINT]

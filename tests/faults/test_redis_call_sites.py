@@ -52,7 +52,7 @@ OF_DISASTERS = {
     "shift_stamps",
 }
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
-OF_GIANTS = {"take_giant", "trim_giant"}
+OF_GIANTS = {"move_giant"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
 ROUNDS = 4
 #: Systems that share the cases of a test.

@@ -10,9 +10,7 @@ Run it for any time, on its own server:
 from __future__ import annotations
 
 import argparse
-import ast
 import base64
-import hashlib
 import json
 import random
 import re
@@ -28,12 +26,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from rlm.core.item import NOT_EMBEDDABLE, Reason
-from rlm.core.text import cut
 from tests.fuzz.items import mutated_item, random_item, sized_item
 from tests.store import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rlm.ledger import Store
 
@@ -41,13 +38,8 @@ if TYPE_CHECKING:
 BATCH = 5000
 #: Seconds after which a drain of so many counts as hung; it normally takes one or two.
 HANG_SECONDS = 120
-#: Whose letters may hold the beginning of an item, and items longer than this.
-EXCERPTED = {Reason.TOO_LARGE, Reason.UNKNOWN_TYPE}
-LEAST_EXCERPT = 2000
 #: Characters that JSON allows around a value, and its readers drop.
 WHITESPACE = b" \t\r\n"
-#: Columns up to which a letter's detail quotes an unknown type.
-LONGEST_TYPE = 100
 
 Maker: TypeAlias = "Callable[[random.Random, Sequence[str]], bytes]"
 Drain: TypeAlias = "Callable[[int, str], int]"
@@ -103,7 +95,9 @@ def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
 
     letters = list(store.letters.all())
     tally = store.runs.tally(run.id)
-    rejected, unknown = _sort(letters, {_facts(item): item for item in items if len(item) > LEAST_EXCERPT})
+    aside = store.client.lrange(store.keys.aside, 0, -1)
+    assert min(map(len, aside), default=1 << 30) > store.settings.queue.max_item_bytes
+    rejected, unknown = _sort(letters, aside)
     accepted = Counter(item.strip(WHITESPACE) for item in items)
     accepted.subtract(rejected)
     assert min(accepted.values(), default=0) >= 0, "a dead letter holds what was never pushed"
@@ -111,65 +105,52 @@ def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
     configured = {one.name for one in store.settings.event_types}
     known = {one: count for one, count in expected.items() if one[1] in configured}
 
-    told: Counter[tuple[str, str]] = Counter()
-    for (item_id, name), count in expected.items():
-        if (item_id, name) not in known:
-            told[item_id, cut(name, LONGEST_TYPE)] += count
-    assert told == unknown
+    assert {one for one in expected if one not in known} == unknown
     assert _ledger(store) == {f"{item}:{name}" for item, name in known}
     assert taken == len(known)
     assert tally.get("duplicates", 0) == sum(known.values()) - taken
     assert tally.get("invalid", 0) == len(letters)
     assert store.intake.waiting() == 0
-    figures = Figures(len(items), taken, tally.get("duplicates", 0), rejected.total(), unknown.total())
+    figures = Figures(len(items), taken, tally.get("duplicates", 0), rejected.total(), len(unknown))
     figures.reasons.update(json.loads(raw)["reason"] for raw in letters)
     _clear(store)
     return figures
 
 
-def _facts(item: bytes) -> tuple[int, str]:
-    return len(item), hashlib.sha256(item).hexdigest()
-
-
-def _sort(
-    letters: Sequence[bytes], large: Mapping[tuple[int, str], bytes]
-) -> tuple[Counter[bytes], Counter[tuple[str, str]]]:
+def _sort(letters: Sequence[bytes], aside: Sequence[bytes]) -> tuple[Counter[bytes], set[tuple[str, str]]]:
     """Return the items that were rejected whole, and the events of an unknown type; each letter is one or the other.
 
-    `large` are items by size and SHA-256, which identify them in a letter with only their beginning.
+    `aside` are the items that were moved aside unread, each of which has a letter.
     """
-    rejected: Counter[bytes] = Counter()
-    unknown: Counter[tuple[str, str]] = Counter()
+    rejected: Counter[bytes] = Counter(item.strip(WHITESPACE) for item in aside)
+    unknown: set[tuple[str, str]] = set()
+    unread = 0
     for raw in letters:
         letter = json.loads(raw, parse_constant=_no_constant)
-        assert list(letter) == ["id", "reason", "detail", "failed_at", "run_id", "event_id", "item"], letter
+        keys = {"id", "reason", "detail", "failed_at", "run_id", "event_id", "item"}
+        assert set(letter) - {"types", "aside"} == keys, letter
         reason = Reason(letter["reason"])
         assert letter["detail"], letter
-        whole = _whole(raw, letter, large)
-        if reason is not Reason.UNKNOWN_TYPE:
-            assert letter["event_id"] is None
-            rejected[whole.strip(WHITESPACE)] += 1
+        if reason is Reason.UNKNOWN_TYPE:
+            item_id, types = letter["item"]["id"], letter["types"]
+            named = [name for name in types if re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII)]
+            assert letter["event_id"] == (f"{item_id}:{types[0]}" if len(types) == len(named) == 1 else None)
+            unknown |= {(item_id, name) for name in types}
+            continue
+        assert letter["event_id"] is None
+        if reason is Reason.TOO_LARGE:
+            assert letter["item"] is None
+            unread += 1
         else:
-            item_id = json.loads(whole)["id"]
-            name = ast.literal_eval(letter["detail"].removesuffix(" is not a configured type"))
-            named = re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) is not None
-            is_cut = named and len(name) == LONGEST_TYPE and name.endswith("...")  # it was longer, and no name
-            assert letter["event_id"] == (f"{item_id}:{name}" if named and not is_cut else None)
-            unknown[item_id, name] += 1
+            rejected[_whole(raw, letter).strip(WHITESPACE)] += 1
+    assert unread == len(aside)
     return rejected, unknown
 
 
-def _whole(raw: bytes, letter: dict[str, Any], large: Mapping[tuple[int, str], bytes]) -> bytes:
-    """Return the item of a letter, which may contain only its beginning."""
-    held = letter["item"]
-    if Reason(letter["reason"]) in EXCERPTED and set(held) == {"base64", "truncated", "bytes", "sha256"}:
-        whole, head = large[held["bytes"], held["sha256"]], base64.b64decode(held["base64"])
-        assert 1024 <= len(head) < len(whole)
-        assert whole.startswith(head)
-        return whole
-    assert letter["reason"] != Reason.TOO_LARGE
+def _whole(raw: bytes, letter: dict[str, Any]) -> bytes:
+    """Return the item of a letter."""
     if letter["reason"] in NOT_EMBEDDABLE:
-        return base64.b64decode(held["base64"])
+        return base64.b64decode(letter["item"]["base64"])
     return bytes(msgspec.json.decode(raw, type=dict[str, msgspec.Raw])["item"])
 
 

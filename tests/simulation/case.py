@@ -46,7 +46,7 @@ ON_TIME_SECONDS = 1.3
 LIMIT_SETTLES_SECONDS = 4.0
 
 #: Scripts with which a deposed conductor could do harm.
-WRITES = ("open_run", "stage_items", "peek_items", "take_chunk", "release_calls", "advance_run")
+WRITES = ("open_run", "stage_items", "take_chunk", "release_calls", "advance_run")
 
 DOCUMENT = """
 [redis]

@@ -72,11 +72,11 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
 def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_store, tmp_path, signals, monkeypatch):
     """The lease is lost between the record and the tidying up: the record is what the command returns."""
     store = make_store(queue={"failed_max": 1}, archive={"directory": str(tmp_path / "archive")})
-    store.client.lpush(store.keys.failed, *[json.dumps({"id": f"letter {number}"}) for number in range(3)])
     conduct = Conductor.conduct
 
     def conduct_and_be_deposed(self, run):
         record = conduct(self, run)
+        store.client.lpush(store.keys.failed, *[json.dumps({"id": f"letter {number}"}) for number in range(3)])
         store.client.hset(store.keys.lease, "expires_us", 0)
         assert store.leases.acquire("another", 600)
         return record

@@ -45,6 +45,19 @@ def test_counts_and_timings_go_with_the_run(store, token, running):
     assert looks.pending(store) == [steps.event_id(2), steps.event_id(3)]
 
 
+def test_the_oldest_records_go(make_store, token):
+    """The newest `run.history` are kept."""
+    store, ids = make_store(run={"history": 2}), []
+    for _ in range(4):
+        run = steps.open_run(store, token)
+        steps.finish(store, token, run)
+        assert close(store, run) == 1
+        ids.append(run.id)
+
+    assert store.runs.history(10) == ids[:1:-1]
+    assert store.client.hlen(store.keys.records) == 2
+
+
 def test_calls_that_are_released_go_with_the_run(store, token, running):
     """Nothing is in them: their events are pending, and leftover."""
     run = running(2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.ledger.entries import Entries
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
 
@@ -14,8 +15,8 @@ SCRIPT = Script("look_items")
 
 
 def look(store, skip=0, count=200, size=1_000_000, longest=1000, at_once=1):
-    _, *found = SCRIPT(store.client, [store.keys.events], [skip, count, size, longest, at_once])
-    return found
+    reading = {"skip": skip, "count": count, "bytes": size, "longest": longest, "at_once": at_once}
+    return Entries.read(SCRIPT(store.client, list=store.keys.events, **reading)).each
 
 
 def test_an_empty_list_has_nothing_to_read(store):
@@ -95,9 +96,9 @@ def test_it_goes_on_where_it_was_however_many_were_taken(store):
     """The newest that are not read stay the same ones; with the page comes how many there are."""
     items = steps.items(10, steps.TYPE)
     steps.push(store, *items)
-    SCRIPT(store.client, [store.keys.events], [0, 4, 1000, 1000, 1])
+    look(store, 0, 4, 1000)
 
     store.client.rpop(store.keys.events, 3)
 
-    assert SCRIPT(store.client, [store.keys.events], [-6, 2, 1000, 1000, 1]) == [7, *items[4:6]]
-    assert SCRIPT(store.client, [store.keys.events], [-9, 2, 1000, 1000, 1]) == [7, *items[3:5]]
+    assert store.intake.look(store.keys.events, -6, 2, 1) == (7, items[4:6])
+    assert store.intake.look(store.keys.events, -9, 2, 1) == (7, items[3:5])

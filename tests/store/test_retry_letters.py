@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 import pytest
 
 from rlm.core.errors import StoreError
-from rlm.core.item import BadItemError, Reason, encode_letter
+from rlm.core.item import BadItemError, Reason
 from rlm.core.run import State
 from rlm.ledger.claims import Completion
-from rlm.ledger.letters import Placed, Removal, SpentLetterError
+from rlm.ledger.letters import Placed, Removal
 from tests.store import looks, steps
 from tests.store.deadletters import close, drop, newest, reject, reject_at_intake, retry
 
@@ -181,67 +179,56 @@ def test_a_letter_without_an_event_puts_its_item_back(store, token, reason):
     assert store.client.llen(store.keys.events) == 2
 
 
-def test_an_item_put_back_is_judged_anew(store, token):
-    """What was too large when a letter still held all of it is taken by the next run once it is allowed."""
-    raw = steps.item("i1", steps.TYPE, blob="x" * 50_000)
-    letter = encode_letter(raw, Reason.NOT_JSON, "", failed_at=0, run_id=None, event=None)
-    letter = letter.replace(b"not_json", b"too_large")
-    store.client.lpush(store.keys.failed, letter)
+def test_an_item_that_was_moved_aside_stays_there(store, token):
+    """Its letter says where; only somebody who can read it can send it."""
+    letter = reject_at_intake(store, token, b"x" * 70_000)
 
-    assert retry(store, letter)
-
-    assert looks.tally(store, steps.start_run(store, token)) == {f"taken:{steps.TYPE}": 1}
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match=f"moved aside unread, to {store.keys.aside}"):
+        retry(store, letter)
 
 
-@pytest.mark.parametrize("number", [0, 99])
-def test_a_letter_that_holds_only_the_beginning_of_its_item_stays(store, token, number):
-    """Whether the item was too large, or others of its letters hold it whole."""
-    types = [f"X{index}" for index in range(100)] if number else [steps.TYPE]
-    letter = reject_at_intake(store, token, steps.item("i1", *types, blob="x" * (60_000 if number else 70_000)))
-
-    with looks.nothing_changes(store), pytest.raises(SpentLetterError, match="only the beginning of its item"):
-        retry(store, letter, dict.fromkeys(types, 1))
-
-
-def test_what_looks_like_a_beginning_is_an_item(store, token):
-    """If somebody pushes it, with fields of these names: it is put back whole."""
-    raw = b'{"base64": "", "truncated": true, "bytes": 1, "sha256": ""}'
+def test_a_letter_of_several_types_becomes_the_events_of_those_that_are_known_by_then(store, token):
+    """It stays for the others, with the same id, and is removed with the last of them."""
+    raw = steps.item("i1", "NEW_A", steps.TYPE, "no name", "NEW_B", amount=1.5)
     letter = reject_at_intake(store, token, raw)
+    (before,) = looks.letters(store)
 
-    assert retry(store, letter)
+    assert retry(store, letter, {"NEW_B": 3})
 
-    assert store.client.lrange(store.keys.events, 0, -1) == [raw]
-
-
-@pytest.mark.parametrize("name", [f"x:{steps.TYPE}", "x y", "ä", "<b>", ""])
-def test_the_letter_of_a_type_that_is_no_valid_name_puts_that_type_of_its_item_back(store, token, name):
-    """A good type beside it was taken, and may be done: it is not sent again."""
-    alone = steps.item("i1", name, amount=1.5)
-    letters = [reject_at_intake(store, token, raw) for raw in (steps.item("i1", steps.TYPE, name, amount=1.5), alone)]
-
-    assert retry(store, letters[1])
-    assert store.client.lrange(store.keys.events, 0, -1) == [alone]
-    store.client.delete(store.keys.events)
-    assert retry(store, letters[0])
-
-    assert [json.loads(raw) for raw in store.client.lrange(store.keys.events, 0, -1)] == [json.loads(alone)]
+    (rest,) = looks.letters(store)
+    assert rest == before | {"types": ["NEW_A", "no name"], "detail": rest["detail"]}
+    assert rest["detail"] == "'NEW_A', 'no name' are not configured types"
+    assert looks.where(store, "i1:NEW_B") == ["retried"]
+    assert looks.event(store, "i1:NEW_B")["item"].encode() == raw
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match="not configured types"):
+        retry(store, newest(store), {"NEW_B": 3})
+    assert retry(store, newest(store), {"NEW_A": 1, "no name": 1})
     assert looks.letters(store) == []
+    assert looks.where(store, "i1:NEW_A") == ["retried"]
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-def test_two_letters_of_one_item_put_it_back_once(store, token, at_once):
-    """It was pushed twice: both letters go, and it stands on the audit list once."""
-    first, second = (reject_at_intake(store, token, b"{not json") for _ in range(2))
-    assert first != second
+def test_an_event_of_a_letter_that_is_under_way_stands(store, token):
+    """It was pushed again by somebody, and is not doubled; the letter's other events are made."""
+    letter = reject_at_intake(store, token, steps.item("i1", "NEW_A", "NEW_B"))
+    assert retry(store, reject_at_intake(store, token, steps.item("i1", "NEW_A")), {"NEW_A": 1})
+    before = looks.event(store, "i1:NEW_A")
 
-    if at_once:
-        assert store.letters.retry([Placed(first), Placed(second, 1)], {}) == [Removal.DONE] * 2
-    else:
-        assert retry(store, first)
-        assert retry(store, second)
+    assert retry(store, letter, {"NEW_A": 1, "NEW_B": 1})
 
-    assert store.client.lrange(store.keys.events, 0, -1) == [b"{not json"]
     assert looks.letters(store) == []
+    assert looks.event(store, "i1:NEW_A") == before
+    assert looks.where(store, "i1:NEW_B") == ["retried"]
+
+
+@pytest.mark.parametrize("types", [["NEW_A", "OTHER"], ["OTHER"]])
+def test_types_that_are_not_its_items_are_never_taken_over(store, token, types):
+    """Somebody else wrote that letter."""
+    letter = reject_at_intake(store, token, steps.item("i1", "NEW_A", "NEW_B"))
+    forged = msgspec.json.encode({**msgspec.json.decode(letter), "types": types})
+    store.client.lpush(store.keys.failed, forged)
+
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match="not of its item"):
+        retry(store, forged, dict.fromkeys(["NEW_A", "OTHER"], 1))
 
 
 def test_a_type_that_is_not_configured_cannot_be_retried(store, token):
@@ -282,7 +269,7 @@ def test_an_event_id_that_is_not_its_items_is_never_taken_over(store, letter, ev
     forged = msgspec.json.encode({**msgspec.json.decode(letter), "event_id": event})
     store.client.lpush(store.keys.failed, forged)
 
-    with pytest.raises(BadItemError, match="is not a configured type"):
+    with pytest.raises(BadItemError, match="not of its item"):
         retry(store, forged)
 
     assert not store.client.exists(store.keys.event(event))

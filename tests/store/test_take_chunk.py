@@ -27,7 +27,7 @@ def fill(store, *items):
 def take(store, token, run, *items):
     """Take these items, which were read from staging; return the number of taken events."""
     chunk = store.intake._chunks.write(run.id, items, steps.priorities(store))
-    return store.intake._take_chunk(token, chunk)().events
+    return store.intake._take_chunk(token, chunk)().taken
 
 
 def staged(store):
@@ -72,8 +72,8 @@ def test_the_items_behind_the_chunk_are_read_in_the_same_step(store, token, run)
     fill(store, *items[:6], giant, items[6])
     chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
 
-    assert store.intake._take_chunk(token, chunk, 1)() == (2, items[3:6])
-    assert store.intake._take_chunk(token, chunk, 1)().events == GONE
+    assert store.intake._take_chunk(token, chunk, 1)().each == items[3:6]
+    assert store.intake._take_chunk(token, chunk, 1)().taken == GONE
 
     assert staged(store) == [*items[2:6], giant, items[6]]
 
@@ -84,7 +84,7 @@ def test_no_more_is_read_where_enough_is_at_hand(store, token, run):
     fill(store, *items)
     chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
 
-    assert store.intake._take_chunk(token, chunk, CHUNK_ITEMS + 1)() == (2, [])
+    assert store.intake._take_chunk(token, chunk, CHUNK_ITEMS + 1)().each == []
 
 
 def test_an_item_of_several_types_is_several_events(store, token, run):

@@ -20,17 +20,20 @@ def letters(store, token, running):
 
 def test_the_surplus_is_read_oldest_first(store, token, letters):
     """Those beyond what is kept; none where there are no more than that."""
-    assert store.letters.surplus(token, 3, 10**9) == ("", letters[:2])
-    assert store.letters.surplus(token, 5, 10**9) == store.letters.surplus(token, 9, 10**9) == ("", [])
+    assert store.letters.surplus(3) == letters[:2]
+    assert store.letters.surplus(5) == store.letters.surplus(9) == []
 
 
-def test_the_surplus_goes_by_bytes_as_well(store, token, letters):
-    """However few there are: those whose bytes are too many, and at least one."""
-    held = store.letters.held_bytes()
+def test_what_nobody_can_read_is_moved_aside(store, token, letters):
+    """Another program pushed it."""
+    giant = b"x" * 2_200_000
+    store.client.rpush(store.keys.failed, giant)
 
-    assert store.letters.surplus(token, 9, held) == ("", [])
-    assert store.letters.surplus(token, 9, held - 1) == ("", letters[:1])
-    assert store.letters.surplus(token, 9, held - 2 * len(letters[0])) == ("", letters[:2])
+    assert store.letters.surplus(3) == [b""]
+    assert store.letters.trim(token, [b"", *letters[:2]]) == 3
+
+    assert store.client.lrange(store.keys.aside, 0, -1) == [giant]
+    assert list(store.letters.all()) == letters[:1:-1]
 
 
 def test_the_oldest_are_removed_and_their_events_remembered(store, token, letters):

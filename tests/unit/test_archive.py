@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.core.errors import ArchiveError
-from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.archive import Archive
 
 NOVEMBER, DECEMBER = 1_795_600_000.0, 1_797_000_000.0
 
@@ -43,24 +43,19 @@ def disk_that_takes(number):
 
 
 def test_entries_are_lines_of_a_file_a_month(archive):
-    """Of each kind, appended in the order given."""
-    first = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}', b'{"run_id": 2}'], NOVEMBER)
-    archive.append(ArchiveKind.RECORDS, [b'{"run_id": 3}'], NOVEMBER)
-    second = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 4}'], DECEMBER)
-    letters = archive.append(ArchiveKind.FAILED, [b'{"id": "a"}'], NOVEMBER)
-
-    assert [first.name, second.name] == ["records-2026-11.jsonl", "records-2026-12.jsonl"]
-    assert letters.name == "failed-2026-11.jsonl"
-    assert [json.loads(line)["run_id"] for line in lines(first)] == [1, 2, 3]
-    assert archive.files() == [first, second, letters]
-    assert archive.files(ArchiveKind.FAILED) == [letters]
+    """Appended in the order given."""
+    first = archive.append([b'{"id": 1}', b'{"id": 2}'], NOVEMBER)
+    archive.append([b'{"id": 3}'], NOVEMBER)
+    second = archive.append([b'{"id": 4}'], DECEMBER)
+    assert [first.name, second.name] == ["failed-2026-11.jsonl", "failed-2026-12.jsonl"]
+    assert [json.loads(line)["id"] for line in lines(first)] == [1, 2, 3]
 
 
 def test_nobody_else_may_read_it(archive):
     """Items may hold what is private: directories of mode 0700, files of mode 0600, whatever the umask."""
     before = os.umask(0)
     try:
-        path = archive.append(ArchiveKind.FAILED, [b"{}"], NOVEMBER)
+        path = archive.append([b"{}"], NOVEMBER)
     finally:
         os.umask(before)
 
@@ -69,7 +64,7 @@ def test_nobody_else_may_read_it(archive):
 
 def test_an_item_of_several_lines_becomes_one(archive):
     """The line breaks of an item stand between its parts; an escaped one in a text stays."""
-    path = archive.append(ArchiveKind.FAILED, [b'{"item": {\r\n  "a": "x\\ny"\n}}'], NOVEMBER)
+    path = archive.append([b'{"item": {\r\n  "a": "x\\ny"\n}}'], NOVEMBER)
 
     (line,) = lines(path)
     assert json.loads(line) == {"item": {"a": "x\ny"}}
@@ -78,33 +73,33 @@ def test_an_item_of_several_lines_becomes_one(archive):
 @pytest.mark.parametrize("entry", [b"\xff\n", b"", b"{", b"[" * 100_000])
 def test_what_is_no_json_is_kept_byte_for_byte(archive, entry):
     """Others may push anything onto the list of dead letters."""
-    (line,) = lines(archive.append(ArchiveKind.FAILED, [entry], NOVEMBER))
+    (line,) = lines(archive.append([entry], NOVEMBER))
 
     assert base64.b64decode(json.loads(line)["base64"]) == entry
 
 
 def test_a_line_that_a_crash_cut_short_stays_by_itself(archive):
     """What comes after it is whole."""
-    path = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    path = archive.append([b'{"id": 1}'], NOVEMBER)
     with path.open("ab") as file:
         file.write(b'{"run_i')
 
-    archive.append(ArchiveKind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
+    archive.append([b'{"id": 2}'], NOVEMBER)
 
-    assert lines(path) == [b'{"run_id": 1}', b'{"run_i', b'{"run_id": 2}']
+    assert lines(path) == [b'{"id": 1}', b'{"run_i', b'{"id": 2}']
 
 
 def test_what_a_full_disk_took_of_a_chunk_is_cut_off_again(archive):
     """Nothing of it is archived; once there is room, all of it is."""
-    path = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
-    entries = [json.dumps({"run_id": number}).encode() for number in range(2, 50)]
+    path = archive.append([b'{"id": 1}'], NOVEMBER)
+    entries = [json.dumps({"id": number}).encode() for number in range(2, 50)]
 
     with disk_that_takes(100), pytest.raises(ArchiveError, match="cannot be written"):
-        archive.append(ArchiveKind.RECORDS, entries, NOVEMBER)
+        archive.append(entries, NOVEMBER)
 
-    assert lines(path) == [b'{"run_id": 1}']
-    archive.append(ArchiveKind.RECORDS, entries, NOVEMBER)
-    assert [json.loads(line)["run_id"] for line in lines(path)] == list(range(1, 50))
+    assert lines(path) == [b'{"id": 1}']
+    archive.append(entries, NOVEMBER)
+    assert [json.loads(line)["id"] for line in lines(path)] == list(range(1, 50))
 
 
 def test_no_link_is_followed(archive, tmp_path):
@@ -112,24 +107,24 @@ def test_no_link_is_followed(archive, tmp_path):
     archive.directory.mkdir(parents=True)
     target = tmp_path / "target"
     target.write_bytes(b"")
-    (archive.directory / "records-2026-11.jsonl").symlink_to(target)
+    (archive.directory / "failed-2026-11.jsonl").symlink_to(target)
 
     with pytest.raises(ArchiveError):
-        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append([b"{}"], NOVEMBER)
 
     assert target.read_bytes() == b""
 
 
 def test_two_never_write_at_once(archive):
     """A conductor that was deposed and does not know it may be writing: the other waits for its turn."""
-    path = archive.append(ArchiveKind.RECORDS, [b'{"run_id": 1}'], NOVEMBER)
+    path = archive.append([b'{"id": 1}'], NOVEMBER)
 
     with path.open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(ArchiveError):
-            archive.append(ArchiveKind.RECORDS, [b'{"run_id": 2}'], NOVEMBER)
+            archive.append([b'{"id": 2}'], NOVEMBER)
 
-    assert lines(path) == [b'{"run_id": 1}']
+    assert lines(path) == [b'{"id": 1}']
 
 
 def test_a_directory_that_cannot_be_is_an_error_that_names_it(archive):
@@ -138,23 +133,21 @@ def test_a_directory_that_cannot_be_is_an_error_that_names_it(archive):
     archive.directory.write_text("")
 
     with pytest.raises(ArchiveError, match=str(archive.directory)):
-        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append([b"{}"], NOVEMBER)
 
 
 def test_the_hint_names_the_files_where_there_are_any(archive):
     """And says nothing where there are none."""
-    assert archive.hint(ArchiveKind.RECORDS) == ""
+    assert archive.hint() == ""
 
-    archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+    archive.append([b"{}"], NOVEMBER)
 
-    assert archive.hint(ArchiveKind.RECORDS) == f" Older ones are in {archive.directory}/records-*.jsonl."
-    assert archive.hint(ArchiveKind.FAILED) == ""
+    assert archive.hint() == f" Older ones are in {archive.directory}/failed-*.jsonl."
 
 
 def test_the_hint_names_no_file_that_a_full_disk_left_empty(archive):
     """Nothing was ever archived there: what is on the list is all there is."""
     with disk_that_takes(0), pytest.raises(ArchiveError):
-        archive.append(ArchiveKind.RECORDS, [b"{}"], NOVEMBER)
+        archive.append([b"{}"], NOVEMBER)
 
-    assert archive.files() == []
-    assert archive.hint(ArchiveKind.RECORDS) == ""
+    assert archive.hint() == ""

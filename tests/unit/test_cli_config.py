@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
-from click import unstyle
 from click.testing import CliRunner
 
-from rlm.cli import printing
 from rlm.cli.group import rlm
 
 FILE = """
@@ -43,20 +40,6 @@ def run(*words, code=0):
     return done
 
 
-def test_on_a_narrow_terminal_a_long_value_has_its_origin_below(config, monkeypatch):
-    """And the origins of the others stand in their column."""
-    # A terminal that is a little too narrow for one of the values
-    monkeypatch.setattr(printing, "is_terminal", lambda err=False: True)  # as it is called
-    monkeypatch.setenv("COLUMNS", "60")
-    config.write_text(FILE.replace("http://h/b", f"http://{'h' * 30}/b"))
-
-    shown = unstyle(run("show", "types", "--config", str(config)).stdout)
-
-    url = f'{"  endpoints[0].url":<22}  "http://{"h" * 30}/b"'
-    assert f"\n{url}\n{'':24}rlm.toml\n" in shown
-    assert re.search(r'^  endpoints\[0\].name +"b" +rlm.toml$', shown, re.MULTILINE)
-
-
 def test_each_value_is_shown_with_where_it_comes_from(config):
     """Default, file, or the name of the variable."""
     found = json.loads(run("show", "--json", "--config", str(config)).stdout)
@@ -77,16 +60,6 @@ def test_no_secret_is_shown(config):
 
     assert all("hush" not in text for text in shown)
     assert all("A_KEY" in text for text in shown)
-
-
-def test_a_person_sees_the_tables_of_the_file(config):
-    """Each with its keys below, and the origin in its shortest words."""
-    lines = run("show", "--config", str(config)).stdout.splitlines()
-
-    assert "[types.A]" in lines
-    assert '[types."b.c"]' in lines
-    assert ["target", "0.5", "rlm.toml"] in [line.split() for line in lines]
-    assert ["max", "4", "RLM_WORKERS__MAX"] in [line.split() for line in lines]
 
 
 def test_a_key_chooses(config):

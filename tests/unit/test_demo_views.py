@@ -6,9 +6,7 @@ import io
 
 import pytest
 
-from rlm.core.text import counted
 from rlm.sandbox.demo import view_on
-from rlm.terminal.live import Lines
 from rlm.terminal.record import line_of
 
 PLAN = {
@@ -85,13 +83,6 @@ def test_a_terminal_is_drawn_on_and_given_back():
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 
-def test_a_dumb_terminal_is_not_drawn_on(monkeypatch):
-    """Where the cursor cannot be moved there are lines."""
-    monkeypatch.setenv("TERM", "dumb")
-
-    assert isinstance(view_on(Terminal(), ""), Lines)
-
-
 def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(monkeypatch):
     """A script never finds a control character in its input."""
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -115,9 +106,3 @@ def test_plain_lines_come_once_a_second_or_less(window, pause):
         view.show({**RUNNING, "window_seconds": window, "seconds_left": 6 * pause + 2 * pause - 0.001 - seconds})
 
     assert sum("running" in line for line in stream.getvalue().splitlines()) == 3
-
-
-@pytest.mark.parametrize(("number", "text"), [(0, "0 events"), (1, "1 event"), (2, "2 events"), (1785, "1,785 events")])
-def test_numbers_have_their_nouns(number, text):
-    """One event is no events."""
-    assert counted(number, "event") == text

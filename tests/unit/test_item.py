@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from datetime import datetime, timedelta
 
@@ -16,12 +15,12 @@ from rlm.core.item import (
     NOT_EMBEDDABLE,
     BadItemError,
     Event,
-    Excerpt,
     Item,
     Reason,
     decode_item,
     encode_letter,
     event_id,
+    letter_of_unread,
     type_of,
 )
 from tests.each import each
@@ -286,7 +285,7 @@ def test_a_letter_embeds_the_item_as_it_came(reason):
     }
 
 
-@pytest.mark.parametrize("reason", sorted(NOT_EMBEDDABLE - {Reason.TOO_LARGE}))
+@pytest.mark.parametrize("reason", sorted(NOT_EMBEDDABLE))
 def test_a_letter_holds_what_is_no_json_in_base64(reason):
     """What would break the letter is kept in it to the last byte all the same."""
     raw = b'\xff\x00{"not": json\n'
@@ -298,22 +297,19 @@ def test_a_letter_holds_what_is_no_json_in_base64(reason):
     assert datetime.fromisoformat(document["failed_at"]).utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize(("size", "kept"), [(1025, 1024), (4096, 1024), (4097, 4096), (2_000_000, 4096)])
-def test_a_letter_holds_the_beginning_of_what_is_too_large(size, kept):
-    """Never all of it: its size and SHA-256 say what the whole is, whether it was read at once or in pieces."""
-    raw = bytes(index % 256 for index in range(size))
-    excerpt = Excerpt(size)
-    for start in range(0, size, 1000):
-        excerpt.add(raw[start : start + 1000])
+def test_the_letter_of_what_was_not_read_says_where_it_is():
+    """It has the keys of every letter, and no item."""
+    letter = json.loads(letter_of_unread(70_000, 65_536, "rlm:aside", failed_at=0.0, run_id="r1"))
 
-    document = json.loads(encode_letter(raw, Reason.TOO_LARGE, "why", failed_at=0.0, run_id=None, event=None))
-
-    assert (excerpt.head, excerpt.sha256) == (Excerpt.of(raw).head, Excerpt.of(raw).sha256)
-    assert document["item"] == {
-        "base64": base64.b64encode(raw[:kept]).decode(),
-        "truncated": True,
-        "bytes": size,
-        "sha256": hashlib.sha256(raw).hexdigest(),
+    assert len(letter.pop("id")) >= 8
+    assert letter == {
+        "reason": "too_large",
+        "detail": "70000 bytes, at most 65536 are accepted (queue.max_item_bytes)",
+        "failed_at": "1970-01-01T00:00:00.000Z",
+        "run_id": "r1",
+        "event_id": None,
+        "item": None,
+        "aside": "rlm:aside",
     }
 
 
@@ -342,7 +338,7 @@ def test_the_reasons_are_the_contracts():
         "attempts_spent",
         "poison",
     }
-    assert BadItemError.unknown_type("X\n").detail == r"'X\n' is not a configured type"
+    assert BadItemError.unknown_types(["X\n"]).detail == r"'X\n' is not a configured type"
 
 
 @pytest.mark.parametrize("number", [b"18446744073709551617", b"-9223372036854775809", b"9" * 4300, b"1e-400", b"1.0"])

@@ -90,16 +90,4 @@ def test_the_letter_shown_is_what_is_written():
     assert list(json.loads(written).items())[1:] == list(shown.items())[1:]
     assert len(json.loads(written)["id"]) == len(shown["id"])
     named = {key for row in table("What does a dead letter look like?") for key in row[0].split("`, `")}
-    assert named == {*shown, "endpoint"}, "only letters of events that were sent have an endpoint"
-
-
-def test_the_letter_of_what_is_too_large_has_the_form_shown():
-    """The beginning of the item, and what it was: the keys that the page has."""
-    raw = b"x" * 100_000
-    letter = encode_letter(raw, Reason.TOO_LARGE, "", failed_at=0.0, run_id=None, event=None)
-    kept = json.loads(letter)["item"]
-
-    form = re.search(r'`(\{"base64": "...", "truncated".*?\})`', section("What does a dead letter look like?"))[1]
-    assert list(json.loads(form.replace("N", "0"))) == list(kept)
-    assert kept["truncated"] is True
-    assert kept["bytes"] == len(raw)
+    assert named == {*shown, "endpoint", "types", "aside"}, "which only some letters have"

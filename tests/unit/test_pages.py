@@ -9,12 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from rlm.admin.verdict import against_plan
 from rlm.core.errors import StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.core.window import Circuit
 from rlm.web.pages import PAGES, _Site, endpoints, live, now
 from rlm.web.pages.live import Documents
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, moment, render, words
+from rlm.web.pages.page import Frame, Page, Query, Viewer, moment, render, words
 from tests.unit.statuses import endpoint, record, rest, status
 
 HOSTILE = '<b onclick="x()">wallet</b>\x1b[31m\u202e'
@@ -89,55 +88,12 @@ def test_now_shows_what_the_status_has():
     assert ">Retry these 7</button>" in html
 
 
-def test_now_has_the_plan_in_words_and_its_curve_as_a_table():
-    """For those who cannot see a curve; while there is no plan yet nothing is said of one."""
-    running, draining = status(), status(state="draining", plan=None)
-    html = shown(now.PAGE, Shared(status={**running, **WHERE}, course=COURSE)).html
-    planned = f"Planned: {against_plan(running)['planned']}."
-
-    assert planned in html
-    assert re.findall(r'<th scope="col" class="num">(.*?)</th>', html) == ["measured", "expected now"]
-    assert '<tr><th scope="row">1:13</th><td class="num">300</td><td class="num">300</td></tr>' in html
-    html = shown(now.PAGE, Shared(status={**draining, **WHERE}, course=COURSE)).html
-    assert ("Planned:" in html, "expected to be left over" in html) == (False, False)
-
-
 def test_without_the_script_a_page_says_when_it_was_so():
     """It neither updates itself nor has buttons."""
     html = shown(now.PAGE, Shared(status={**status(), **WHERE})).html
 
     assert "<noscript>" in html
     assert "This is what was so at 00:00:00 UTC." in html
-
-
-def test_now_counts_on_past_the_deadline_and_links_to_the_endpoint_to_blame():
-    """It stood at 0:00, as if the run were at its deadline; and the endpoint was to be found elsewhere."""
-    failing = {"a/b": endpoint(["A"], health="resting", circuit_reason="failing", circuit_seconds=9.0)}
-    forecast = {"forecast_seconds": 9.0, "expected_leftover": 1, "workers": 1, "binds": "", "blamed": ["a/b"]}
-    late = {"seconds_left": 0.0, "as_of": "2026-11-25T10:18:17.123Z", "conductor": None}
-
-    blamed, overdue = (
-        shown(now.PAGE, Shared(status={**found, **WHERE})).html
-        for found in (status(by_endpoint=failing, forecast=forecast), status(**late))
-    )
-
-    assert '<a href="/endpoints#a/b">a/b</a>' in blamed
-    assert "data-until" in blamed
-    assert "until</span> the deadline" in blamed
-    assert "data-past" in overdue
-    assert "past</span> the deadline" in overdue
-
-
-def test_now_lists_the_hosts_where_there_are_several():
-    """With their state and share; one alone says nothing that the workers do not."""
-    one = {"host": HOSTILE, "state": "ready", "why": None, "workers": 3, "share": 4, "capacity": 20}
-    lost = {**one, "host": "b", "state": "lost", "why": "its supervisor is not heard from", "capacity": None}
-    for hosts, number in (([one, lost], 2), ([one], 0), ([], 0)):
-        html = shown(now.PAGE, Shared(status={**status(), **WHERE, "hosts": hosts}, course=COURSE)).html
-
-        assert html.count("<td>ready") + html.count("<td>lost") == number
-        assert ("host b is lost: its supervisor is not heard from" in html.lower()) is (number == 2)
-        assert "<b onclick" not in html
 
 
 def test_now_offers_no_retry_that_cannot_help():
@@ -149,39 +105,6 @@ def test_now_offers_no_retry_that_cannot_help():
         html = shown(now.PAGE, Shared(status={**status(), **WHERE}, letter_groups=letters)).html
 
         assert html.count('data-post="/api/failed/retry"') == number
-
-
-def test_what_went_wrong_is_a_list():
-    """The calls that failed with their parts, and where the rest of them stands."""
-    troubles = [
-        {"endpoint": f"a{one}", "address": "h:1", "what": f"HTTP 50{one}", "calls": 9 - one} for one in range(5)
-    ]
-    found = {**status(), **WHERE, "troubles": troubles}
-    found["by_endpoint"] = {"a": {**endpoint(["T"]), "errors": 35}}
-    html = shown(now.PAGE, Shared(status=found)).html
-
-    assert "<li>35 of 90 calls failed<" in html
-    assert "<li>9 x HTTP 500, a0</li>" in html
-    assert f'and 2 more: <a href="/runs/{found["run_id"]}">' in html
-
-
-def test_now_claims_no_more_of_an_open_run_than_is_known():
-    """Without a worker none is on the way, and calls that were not made were not answered well."""
-    found = {**status(workers=0), **WHERE}
-    assert "every call was answered well" in shown(now.PAGE, Shared(status=found)).html
-    found["by_endpoint"] = {"a": {**endpoint(["T"]), "calls": 0, "completed": 0}}
-    html = shown(now.PAGE, Shared(status=found)).html
-
-    assert "None of 3 workers wanted is alive." in html
-    assert "Nothing: no call was made, and there are no dead letters." in html
-
-
-@pytest.mark.parametrize(("number", "figure"), [(146_500, [("items still to take", "146,500", "")]), (0, [])])
-def test_now_counts_the_items_that_a_run_has_still_to_take(number, figure):
-    """More events may be expected to be left over than wait."""
-    found = now.context(Shared(status={**status(to_take=number), **WHERE}), Query())["figures"]
-
-    assert [one for one in found if one[0].startswith("items")] == figure
 
 
 @pytest.mark.parametrize(
@@ -233,16 +156,6 @@ def test_an_endpoint_is_paused_and_resumed_whenever_that_changes_something():
         (Circuit.HELD, None): ["pause"],
         (Circuit.HELD, "me@h"): ["resume"],
     }
-
-
-def test_the_next_slot_of_a_paused_endpoint_is_when_it_is_resumed():
-    """A dash would say that nothing is known."""
-    paused = {"name": "a", **LISTED, "health": "paused", "next_slot_seconds": None}
-    documents = Shared(status=status(), drawn_endpoints=[paused], changes=[], measured=None)
-
-    assert (
-        '<span>when resumed</span><span class="quiet small">next slot</span>' in shown(endpoints.PAGE, documents).html
-    )
 
 
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
@@ -299,11 +212,6 @@ def test_a_question_is_the_last_said_of_a_name():
     assert (question.get("run_id"), question.get("type"), question.get("none", "-")) == ("r", "b", "-")
     assert question.all("type") == ["a", "b"]
     assert hash(question) == hash(Query(*question))
-
-
-def test_templates_are_where_the_program_looks_for_them():
-    """Each page has one."""
-    assert all((TEMPLATES / page.template).is_file() for page in PAGES if isinstance(page, Page))
 
 
 # -- staying current

@@ -80,7 +80,6 @@ def test_built_in_values(here):
         "max_item_bytes": 65536,
         "dedupe_seconds": 3600,
         "failed_max": 100_000,
-        "failed_max_bytes": 256 * 1024 * 1024,
     }
     assert asdict(settings.run) == {
         "window_seconds": 180,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.attendance import NO_SUPERVISOR
-from rlm.admin.verdict import Level, troubles, troubles_by_part, verdict
+from rlm.admin.verdict import Level, verdict
 from tests.unit.statuses import endpoint, record, rest, status
 
 LEFT = {"forecast_seconds": 120.0, "expected_leftover": 12, "workers": 3, "binds": "the limit of A binds"}
@@ -65,19 +65,6 @@ def test_between_two_runs(found, level, words):
     assert verdict(found)[:2] == (level, words)
 
 
-def test_without_a_worker_it_says_why_as_the_status_does():
-    """Whoever reads it has to start a supervisor, or read its log; that so many are wanted does not help."""
-    why = "no worker is ready of 3 wanted, and no supervisor is heard from"
-    short = {**LEFT, "workers": 0, "binds": why, "shortage": why, "short_since": "2026-11-25T10:15:09.000Z"}
-    found = status() | {"workers": {**NOT_READY, "wanted": 3, "now": 0}}
-
-    assert verdict(found).more == "3 are wanted, 0 are alive."
-    assert verdict(found | {"forecast": short})[1:3] == (
-        "No worker is ready since 10:15:09 UTC",
-        f"N{why[1:]}. 12 events will be left over.",
-    )
-
-
 def test_an_endpoint_to_blame_stays_in_the_headline():
     """With what it answers and since when, what to do about it, and a link; only the number stood there before."""
     since = "2026-11-25T10:14:01.500Z"
@@ -103,59 +90,8 @@ def test_an_endpoint_to_blame_stays_in_the_headline():
     assert " `rlm endpoint resume a` ends a pause. " in three.more
 
 
-def test_an_endpoint_to_blame_for_most_is_told_with_how_many():
-    """What other types leave over by their limits is in the number of all."""
-    found = status(by_endpoint={"a": endpoint(["A", "B"], **RESTING), "c": endpoint(["C"])})
-    found["forecast"] = {**LEFT, "blamed": ["a"], "leftover_by_type": {"A": 7, "B": 3, "C": 2}}
-
-    assert verdict(found).more.startswith("12 events will be left over, 10 of them of A and B. ")
-
-
-def test_an_endpoint_that_is_well_again_is_not_blamed():
-    """The forecast may be older than the answer."""
-    found = status(by_endpoint={"a": endpoint(["A"])}, forecast={**LEFT, "blamed": ["a"]})
-
-    assert verdict(found).words == "12 events will be left over"
-
-
-def test_a_run_past_its_deadline_that_nobody_conducts():
-    """Since when, how late it is, what waits, and that nobody would send either: it looked as if it were at its end."""
-    late = {"seconds_left": 0.0, "as_of": "2026-11-25T10:18:17.123Z", "conductor": None}
-    found = status(**late, forecast={**LEFT, "as_of": "2026-11-25T10:17:30.000Z"})
-    found["workers"]["lacking"] = NO_SUPERVISOR
-
-    assert verdict(found)[:2] == (Level.BAD, "Nothing conducts this run since 10:17:30 UTC")
-    assert verdict(found).more == (
-        "It is 17 s past the deadline. Nothing more is sent; 565 events wait. `rlm up` or `rlm scheduler` continues it."
-        f" N{NO_SUPERVISOR[1:]}."
-    )
-
-
-def test_workers_of_another_configuration_are_not_ready():
-    """From the first look on: the conductor waits some seconds before it calls that a shortage."""
-    found = status() | {"workers": {**NOT_READY, "ready": 3, "other_configuration": 3}}
-
-    assert verdict(found)[:2] == (Level.BAD, "No worker is ready")
-    assert verdict(found).more == "3 of another configuration claim nothing: restart what `rlm doctor` names."
-
-
-def test_what_stands_beside_it_is_a_sentence():
-    """It says more, with a command where there is something to do."""
-    assert verdict(rest(schedulers=0)).more == "No scheduler is heard from; `rlm up` or `rlm scheduler` starts one."
-    assert verdict(status(forecast=LEFT)).more == "The last answer comes in 50 s. The limit of A binds."
-
-
 def test_names_from_outside_are_made_visible():
     """An endpoint's answer may hold what a terminal takes for a command."""
     found = status(by_endpoint=FAILING, troubles=[{**TROUBLES[0], "what": "\x1b[31mHTTP"}])
 
     assert verdict(found).words.endswith("\\u001b[31mHTTP")
-
-
-def test_how_long_redis_was_away_is_told_of_a_run_that_left_nothing_over_as_well():
-    """In text, in the picture and on the page alike: only the log's closing line and the picture had it."""
-    found = record() | {"redis_away_seconds": 8.7}
-
-    assert "Redis was away for 8.7 s" in troubles(found)
-    assert ("Redis was away for 8.7 s", []) in troubles_by_part(found)
-    assert not any("away" in one for one in troubles(record()))

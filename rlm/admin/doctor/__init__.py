@@ -48,7 +48,6 @@ IN_REDIS: Checks[Store] = {
     "stuck": ledger.check_stuck,
     "types": ledger.check_unknown_types,
     "endpoints": endpoints.check_endpoints,
-    "archive": host.check_archive,
     "times": endpoints.check_times,
     "staging": ledger.check_staging,
     "books": ledger.check_books,

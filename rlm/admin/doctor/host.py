@@ -1,4 +1,4 @@
-"""This host: its configuration, secrets, directories and archive, and its connections to endpoints and Sentry.
+"""This host: its configuration, secrets, directories, and its connections to endpoints and Sentry.
 
 Connections are only opened and closed; nothing is sent.
 """
@@ -17,23 +17,16 @@ from urllib.request import getproxies, proxy_bypass
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.errors import UnsafeError
-from rlm.core.files import Weakness, refusal_of, require_own, weakness
+from rlm.core.files import Weakness, require_own, weakness
 from rlm.core.tally import address_of
-from rlm.core.text import counted, named
+from rlm.core.text import named
 from rlm.delivery.connection import Opener, UnreachableError
-from rlm.ledger import Store
-from rlm.ledger.archive import Archive
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED
 
 _OTHERS, _OTHERS_READ = stat.S_IRWXG | stat.S_IRWXO, stat.S_IRGRP | stat.S_IROTH
-#: What one run may add beyond the bounds; the archivist moves it within seconds after the run.
-ARCHIVED_SOON = {"run record": 1, "dead letter": 1000}
-_ALLOW_MEMORY_USAGE = "allow the user of redis.url to ask (ACL SETUSER name +memory|usage)"
 _REMOUNT = "mount it for writing, or name another directory in RLM_DATA_DIR or archive.directory"
-_MAKE_WRITABLE = "make room on its disk, see who owns the directory, or name another in archive.directory"
-_ARCHIVED_LATER = f"a scheduler archives them after each run; if they stay, its log says why: {_MAKE_WRITABLE}"
 
 #: Seconds for one connection and for all of them; and connections to open at once.
 EACH_SECONDS: Final = 2.0
@@ -106,44 +99,6 @@ def _mode(path: Path) -> int:
         return stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return 0
-
-
-def check_archive(store: Store) -> Iterator[Finding]:
-    """Check size and access of the archive on this host, and whether Redis still has what belongs in it."""
-    yield _archive(store)
-    held, most = store.letters.held_bytes(), store.settings.queue.failed_max_bytes
-    if held is None:
-        yield warning("queue.failed_max_bytes is not enforced: MEMORY USAGE is forbidden", _ALLOW_MEMORY_USAGE)
-    elif held > most and not store.runs.current():
-        megabytes = f"{held / 1e6:,.1f} MB of Redis, more than {most / 1e6:,.1f}"
-        yield warning(f"dead letters take {megabytes} (queue.failed_max_bytes)", _ARCHIVED_LATER)
-
-
-def _archive(store: Store) -> Finding:
-    settings = store.settings
-    directory = settings.archive_dir
-    kept = {
-        "run record": store.runs.count() - settings.run.history,
-        "dead letter": store.letters.count() - settings.queue.failed_max,
-    }
-    surplus = {what: number for what, number in kept.items() if number > 0}
-    waiting = ", ".join(counted(number, what) for what, number in surplus.items())
-    waiting = f"{waiting} more than Redis should keep wait there to be archived" if waiting else ""
-    told = f"; {waiting}" if waiting else ""
-    try:
-        files = Archive(directory).files()
-        size = sum(path.stat().st_size for path in files)
-        is_there = directory.exists()
-    except OSError as error:
-        return warning(f"{directory} cannot be read: {error.strerror}{told}", _MAKE_WRITABLE)
-    if is_there and (why := refusal_of(directory)):
-        return warning(f"{directory} cannot be written to ({why}){told}", _MAKE_WRITABLE)
-    soon = ARCHIVED_SOON if store.runs.current() else {}
-    if any(number > soon.get(what, 0) for what, number in surplus.items()):
-        return warning(waiting, _ARCHIVED_LATER)
-    if not files:
-        return good(f"empty on this host; what Redis should not keep goes to {directory}{told}")
-    return good(f"{len(files)} files of {size / 1e6:,.1f} MB in {directory}{told}")
 
 
 def check_reach(settings: Settings) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from rlm.core.item import event_id, type_of
 from rlm.core.text import cut
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
-from rlm.ledger.archive import Archive, ArchiveKind
+from rlm.ledger.archive import Archive
 from rlm.ledger.reading import Whereabouts, event_state, field_of_each, scores
 from rlm.ledger.reading.backlog import MOST_ITEMS
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
@@ -135,7 +135,7 @@ def _unknown(store: Store, asked: str, unread: int) -> str:
         f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not on the audit list, and "
         f"no dead letter.{more} Settled events are forgotten after {store.settings.queue.dedupe_seconds:g} s "
         "(queue.dedupe_seconds); until then they are found by the id of the event or its item, not by its "
-        f"wallet.{Archive(store.settings.archive_dir).hint(ArchiveKind.FAILED)}"
+        f"wallet.{Archive(store.settings.archive_dir).hint()}"
     )
 
 

@@ -13,7 +13,7 @@ from rlm.admin.attendance import ticks_every_seconds
 from rlm.admin.endpoints import reason_of
 from rlm.admin.letters import DeadLetter, may_contain
 from rlm.admin.planning import types_in_force
-from rlm.admin.queue import flaws_of
+from rlm.admin.queue import unknown_types
 from rlm.core.endpoint import Endpoint, all_limited
 from rlm.core.expected import needed_seconds
 from rlm.core.item import BadItemError, decode_item, event_id
@@ -177,8 +177,8 @@ def _events(store: Store, raw: bytes, asked: str) -> Iterator[tuple[str, str]]:
         return
     for event in item.events:
         if item.id == asked or (item.id == item_id and event.type == name):
-            flaws = [] if event.type in store.settings.types else flaws_of(raw, store.settings)
-            yield event_id(item.id, event.type), flaws[0].told if flaws else ""
+            fault = "" if event.type in store.settings.types else unknown_types([event.type], store.settings).told
+            yield event_id(item.id, event.type), fault
 
 
 class _Identified(msgspec.Struct):
@@ -204,13 +204,20 @@ def search_letters(store: Store, asked: str) -> dict[str, DeadLetter]:
     A letter without an event counts under the id of its item.
     """
     found: dict[str, DeadLetter] = {}
-    for letter in letters_with(store, asked):
-        of = item_id_of(letter.item_bytes) if letter.event_id is None else letter.event_id
-        if of == asked or of.rpartition(":")[0] == asked:
-            found.setdefault(of, letter)
+    for letter in letters_with(store, asked, *filter(None, [asked.rpartition(":")[0]])):
+        for of in _ids_in(letter):
+            if of == asked or of.rpartition(":")[0] == asked:
+                found.setdefault(of, letter)
     return found
 
 
-def letters_with(store: Store, text: str) -> Iterator[DeadLetter]:
-    """Yield the dead letters that may contain a text, newest first."""
-    return map(DeadLetter.read, store.letters.all(may_contain(text)))
+def _ids_in(letter: DeadLetter) -> list[str]:
+    if letter.event_id is not None:
+        return [letter.event_id]
+    item_id = item_id_of(letter.item_bytes)
+    return [event_id(item_id, name) for name in letter.event_types] or [item_id]
+
+
+def letters_with(store: Store, *texts: str) -> Iterator[DeadLetter]:
+    """Yield the dead letters that may contain one of some texts, newest first."""
+    return map(DeadLetter.read, store.letters.all(may_contain(*texts)))

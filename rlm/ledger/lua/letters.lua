@@ -1,141 +1,135 @@
---- retry_letters
+--- retry_letters(failed, types, sequence, audit; letters: json)
 -- Removes dead letters and, in the same step, sends their events into the next run, or pushes their items back.
--- KEYS[1]  failed    the list of dead letters
--- KEYS[2]  types     set of types that have events in the ledger
--- KEYS[3]  sequence  counter of arrivals
--- then two for each letter: its event, and the zset of its type that is merged into pending when a run opens; for one
--- without an event the audit list, and any key
--- ARGV[1]  width  7, the number of arguments of each letter:
--- the letter as stored, how many entries are older, event id or empty, type, wallet, item, what the priority adds to the
--- order score
--- Returns  of each letter in order: 1 done; 0 it is gone; -1 its event is already unsettled, and nothing was changed. It
--- may be of fewer than given: the first of the others was not found in its place
--- Atomic because there must never be both the letter and the event, or neither.
-local failed, types, sequence = KEYS[1], KEYS[2], KEYS[3]
--- include find_letters
-local done, taken, chosen, new = {}, {}, {}, 0
+-- failed    the list of dead letters
+-- types     set of types that have events in the ledger
+-- sequence  counter of arrivals
+-- audit     the audit list
+-- letters   {letter, older, item, wallet, events, rest} of each: the letter as stored; how many entries are older; rest: the
+--           letter of the item's other types, which replaces it, or empty; events: {id, key, retried, type, offset} of each,
+--           where retried is the zset of its type that is merged into pending when a run opens, and offset what its
+--           priority adds to its order score; without events the item is pushed back
+-- Returns   of each letter in order: 1 done; 0 it is gone; -1 its events are already unsettled, and nothing was changed. It
+--           may be of fewer than given: the first of the others was not found in its place
+-- Atomic because there must never be both the letter and its events, or neither.
+-- include clock
+-- include found_letters
+local places = find_letters(failed, letters)
+local done, taken, chosen, new = {}, {}, {}, {}
 for number, place in ipairs(places) do  -- a damaged key must fail before anything is changed
-  local event, retried, event_id = KEYS[2 * number + 2], KEYS[2 * number + 3], ARGV[7 * number - 3]
+  local letter, fresh = letters[number], {}
+  for _, event in ipairs(letter.events) do
+    if place and not chosen[event.id] and redis.call('HEXISTS', event.key, 'item') == 0 then
+      redis.call('ZCARD', event.retried)
+      fresh[#fresh + 1] = event
+    end
+  end
   if not place then
     done[number] = 0
-  elseif event_id ~= '' and (chosen[event_id] or redis.call('HEXISTS', event, 'item') == 1) then
+  elseif #letter.events > 0 and #fresh == 0 then
     done[number] = -1
   else
-    if event_id == '' then
-      redis.call('LLEN', event)
-    else
-      redis.call('ZCARD', retried)
-      redis.call('SCARD', types)
-      new, chosen[event_id] = new + 1, true
-    end
-    done[number], taken[#taken + 1] = 1, place
+    done[number] = 1
+    for _, event in ipairs(fresh) do chosen[event.id], new[#new + 1] = true, {event, letter} end
+    if letter.rest == '' then taken[#taken + 1] = place end
   end
 end
-local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
-remove(taken)
-local time = redis.call('TIME')
-local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
+redis.call('SCARD', types)
+redis.call('LLEN', audit)
+redis.call('STRLEN', sequence)
+make_room(failed)
+local arrival = #new > 0 and redis.call('INCRBY', sequence, #new) - #new
+for number, place in ipairs(places) do
+  if done[number] == 1 and letters[number].rest ~= '' then redis.call('LSET', failed, place, letters[number].rest) end
+end
+remove_letters(failed, taken)
+local taken_at = string.format('%.3f', now_us() / 1000000)
+for _, one in ipairs(new) do
+  local event, letter = one[1], one[2]
+  arrival = arrival + 1
+  local score = string.format('%.0f', event.offset + arrival)
+  redis.call('DEL', event.key)
+  redis.call('HSET', event.key, 'type', event.type, 'wallet', letter.wallet, 'item', letter.item, 'score', score,
+    'taken_at', taken_at)
+  redis.call('ZADD', event.retried, score, event.id)
+  redis.call('SADD', types, event.type)
+end
 for number, outcome in ipairs(done) do
-  local first = 7 * number - 5
-  local event, retried = KEYS[2 * number + 2], KEYS[2 * number + 3]
-  local event_id, type, wallet, item, offset =
-    ARGV[first + 2], ARGV[first + 3], ARGV[first + 4], ARGV[first + 5], ARGV[first + 6]
-  if outcome == 1 and event_id == '' then
-    -- Another letter of the same item may have pushed it back already; look for it among the newest.
-    if not redis.call('LPOS', event, item, 'MAXLEN', #places > 1 and 1000 or 10000) then redis.call('LPUSH', event, item) end
-  elseif outcome == 1 then
-    arrival = arrival + 1
-    local score = string.format('%.0f', offset + arrival)
-    redis.call('DEL', event)
-    redis.call('HSET', event, 'type', type, 'wallet', wallet, 'item', item, 'score', score, 'taken_at', taken_at)
-    redis.call('ZADD', retried, score, event_id)
-    redis.call('SADD', types, type)
-  end
+  if outcome == 1 and #letters[number].events == 0 then redis.call('LPUSH', audit, letters[number].item) end
 end
 return done
 
---- drop_letters
+--- drop_letters(failed; letters: json)
 -- Removes dead letters, and forgets the event of each if that is settled and failed with this letter.
--- KEYS[1]  failed  the list of dead letters
--- then one for each letter: hash of its event; any other key for a letter without one
--- ARGV[1]  width  3, the number of arguments of each letter:
--- the letter as stored, how many entries are older, event id or empty
+-- failed   the list of dead letters
+-- letters  {letter, older, event} of each: the letter as stored; how many entries are older; the key of its event, or empty
 -- Returns  of each letter in order: 1 dropped, 0 it is gone. It may be of fewer than given: the first of the others was
--- not found in its place
+--          not found in its place
 -- Atomic because an event that was taken again meanwhile must not be forgotten with its old letter.
-local failed = KEYS[1]
--- include find_letters
+-- include found_letters
+local places = find_letters(failed, letters)
 local done, taken = {}, {}
 for number, place in ipairs(places) do
   done[number] = place and 1 or 0
   if place then taken[#taken + 1] = place end
 end
-remove(taken)
+make_room(failed)
+remove_letters(failed, taken)
 for number, outcome in ipairs(done) do
-  local event, letter, event_id = KEYS[number + 1], ARGV[3 * number - 1], ARGV[3 * number + 1]
-  if outcome == 1 and event_id ~= '' then
-    local known = redis.pcall('HMGET', event, 'state', 'letter')  -- a damaged key stays
-    if known[1] == 'failed' and (known[2] or redis.sha1hex(letter)) == redis.sha1hex(letter) then
-      redis.call('DEL', event)
+  local one = letters[number]
+  if outcome == 1 and one.event ~= '' then
+    local state = redis.pcall('HMGET', one.event, 'state', 'letter')  -- a damaged key stays
+    if state[1] == 'failed' and (state[2] or redis.sha1hex(one.letter)) == redis.sha1hex(one.letter) then
+      redis.call('DEL', one.event)
     end
   end
 end
 return done
 
---- find_letters
+--- found_letters
 -- Finds dead letters in their places in the list, because finding one by its value, or removing one, reads the whole list.
--- Uses   failed, ARGV[1] = the number of arguments of each letter, which follow; the first two are letter and older
--- Gives  places         the index of each letter, false if it is gone; it ends before the second to be searched for
---        remove(taken)  removes the letters with these indexes together
-local places, moved = {}, 0
-for first = 2, #ARGV, tonumber(ARGV[1]) do
-  local letter, place = ARGV[first], moved - 1 - ARGV[first + 1]
-  if redis.call('LINDEX', failed, place) ~= letter then
-    if first > 2 then break end
-    local found = redis.call('LPOS', failed, letter, 'RANK', -1)
-    moved = found and found - redis.call('LLEN', failed) - place or 1  -- with it gone, the newer ones have moved by one
-    place = found and place + moved
+-- Gives  find_letters(failed, letters)   the index of each letter, false if it is gone; it ends before the second to be
+--                                        searched for
+--        remove_letters(failed, places)  removes the letters with these indexes together
+--        make_room(list)                 allows a script to write on a full Redis, because it frees more than it takes:
+--                                        Redis refuses writes for want of memory only up to the first that it allows
+local REMOVED = 'removed by RLM'
+local function find_letters(failed, letters)
+  local places, moved = {}, 0
+  for number, one in ipairs(letters) do
+    local place = moved - 1 - one.older
+    if redis.call('LINDEX', failed, place) ~= one.letter then
+      if number > 1 then break end
+      local index = redis.call('LPOS', failed, one.letter, 'RANK', -1)
+      moved = index and index - redis.call('LLEN', failed) - place or 1  -- with it gone, the newer ones have moved by one
+      place = index and place + moved
+    end
+    places[#places + 1] = place
   end
-  places[#places + 1] = place
+  return places
 end
-local function remove(taken)
-  for _, place in ipairs(taken) do redis.call('LSET', failed, place, 'removed by RLM') end
-  local is_new = -2 * (taken[#taken] or 0) > redis.call('LLEN', failed)  -- begin at the nearer end
-  if #taken > 0 then redis.call('LREM', failed, is_new and #taken or -#taken, 'removed by RLM') end
+local function remove_letters(failed, places)
+  for _, place in ipairs(places) do redis.call('LSET', failed, place, REMOVED) end
+  local is_new = -2 * (places[#places] or 0) > redis.call('LLEN', failed)  -- begin at the nearer end
+  if #places > 0 then redis.call('LREM', failed, is_new and #places or -#places, REMOVED) end
+end
+local function make_room(list)
+  redis.call('LTRIM', list, 0, -1)
 end
 
---- trim_letters
+--- trim_letters(lease, failed, aside; token, digests: json)
 -- Removes the oldest dead letters, which are already archived; their events stay known as failed.
--- KEYS[1]  lease   hash with the fencing token
--- KEYS[2]  failed  the list of dead letters, newest first
--- ARGV[1]  token
--- ARGV[2..] the SHA-1 of each letter that was read, the oldest first
+-- lease    hash with the fencing token
+-- failed   the list of dead letters, newest first
+-- aside    the list of what is too large to be read
+-- token    the caller's fencing token
+-- digests  the SHA-1 of each letter that was read, the oldest first; '' of one that is too large, and is moved aside
 -- Returns  how many were removed; fewer than given if the oldest letter is another one by now
 -- Atomic because a letter may be retried or dropped meanwhile, and no letter that is not archived may be removed.
-local lease, failed = KEYS[1], KEYS[2]
-local token = ARGV[1]
--- include fence
-local removed = 0
-for index = 2, #ARGV do
+-- include fencing
+if fenced(lease, token) then return FENCED end
+for number, digest in ipairs(digests) do
   local letter = redis.call('LINDEX', failed, -1)
-  if not letter or redis.sha1hex(letter) ~= ARGV[index] then break end
-  redis.call('RPOP', failed)
-  removed = removed + 1
+  if not letter or (digest ~= '' and redis.sha1hex(letter) ~= digest) then return number - 1 end
+  if digest == '' then redis.call('LMOVE', failed, aside, 'RIGHT', 'LEFT') else redis.call('RPOP', failed) end
 end
-return removed
-
---- trim_giant
--- Removes an archived entry of the dead letters that was set aside because it is too large to read.
--- KEYS[1]  lease  hash with the fencing token
--- KEYS[2]  aside  list of the names of entries set aside
--- KEYS[3]  giant  the entry, a string
--- ARGV[1]  token
--- ARGV[2]  name   of KEYS[3]
--- Returns  1 done, 0 it was already removed
--- Atomic because a deposed conductor must not remove what its successor has not archived.
-local lease, aside, giant = KEYS[1], KEYS[2], KEYS[3]
-local token, name = ARGV[1], ARGV[2]
--- include fence
-if redis.call('LREM', aside, -1, name) == 0 then return 0 end
-redis.call('UNLINK', giant)
-return 1
+return #digests

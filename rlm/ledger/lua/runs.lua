@@ -116,7 +116,7 @@ end
 return state
 
 --- close_run(current, run, tally, timings, records, runs, wanted, measured, totals, releases;
----   run_id, record, workers, holders: json, kept: json, added: json)
+---   run_id, record, workers, history: number, holders: json, kept: json, added: json)
 -- Closes a finishing run once: writes its record, measurements and totals, so that the next run may open.
 -- current  id of the open run
 -- run      its hash
@@ -131,6 +131,7 @@ return state
 -- run_id
 -- record
 -- workers  wanted from now on
+-- history  number of records that are kept
 -- holders  every zset that must be empty by now: inflight, backoff and spent of each type
 -- kept     fields and values for `measured`
 -- added    the fields of `totals` that are not in the tally, and by how much each grows
@@ -147,6 +148,9 @@ redis.call('HLEN', totals)
 local counts = redis.call('HGETALL', tally)
 redis.call('HSET', records, run_id, record)
 redis.call('LPUSH', runs, run_id)
+for _ = 1, math.min(1000, redis.call('LLEN', runs) - history) do
+  redis.call('HDEL', records, redis.call('RPOP', runs))
+end
 for field, value in pairs(kept) do redis.call('HSET', measured, field, value) end
 for index = 1, #counts, 2 do
   redis.pcall('HINCRBY', totals, counts[index], counts[index + 1])  -- a total that is not a number is skipped
@@ -155,23 +159,3 @@ for field, number in pairs(added) do redis.pcall('HINCRBY', totals, field, numbe
 redis.call('SET', wanted, workers)
 redis.call('DEL', current, run, tally, timings, releases)
 return 1
-
---- trim_records(lease, records, runs; token, run_ids: json)
--- Removes the oldest run records, which are already archived.
--- lease    hash with the fencing token
--- records  hash: run id -> record, JSON
--- runs     list of run ids, newest first
--- token
--- run_ids  the oldest first
--- Returns  how many were removed; fewer than given if the oldest record is another one by now
--- Atomic because a deposed conductor, or a repeated call, must not remove records that are not archived.
--- include fencing
-if fenced(lease, token) then return FENCED end
-local removed = 0
-for _, run_id in ipairs(run_ids) do
-  if redis.call('LINDEX', runs, -1) ~= run_id then break end
-  redis.call('RPOP', runs)
-  redis.call('HDEL', records, run_id)
-  removed = removed + 1
-end
-return removed

@@ -97,7 +97,7 @@ def look(store: Store, *, dedupe: bool = False) -> Look:
         found = books(store)
         if found.stager == before.stager and found.events >= waiting.items:
             break
-    left = max(0, found.staged - found.aside - behind)  # of those read; the oldest are taken first
+    left = max(0, found.staged - behind)  # of those read; the oldest are taken first
     waiting.add(staged[max(0, len(staged) - left) :])
     waiting.unread = max(0, found.events + found.staged - waiting.items)
     return Look(found, waiting)
@@ -124,7 +124,7 @@ def _become(store: Store, page: Sequence[bytes], seen: set[str] | None) -> list[
         _Item(
             tuple((intern(one.type), one.priority) for one in new),
             new[0].since if new else None,
-            len(events) - len(known) if events else 1,
+            int(len(known) < len(events) or not events),
             len(known) - len(new),
         )
         for events, known, new in zip(each, good, fresh, strict=True)

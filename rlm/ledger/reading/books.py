@@ -61,8 +61,8 @@ class Account(msgspec.Struct, frozen=True):
 class Books(msgspec.Struct, frozen=True):
     """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
-    `run_id` is the open run, None between runs, `stager` the same once it has staged the audit list. `aside` are the
-    staged items that were set aside. `dropped` has a run and how many of its leftovers were dropped by hand.
+    `run_id` is the open run, None between runs, `stager` the same once it has staged the audit list.
+    `dropped` has a run and how many of its leftovers were dropped by hand.
     """
 
     now: float
@@ -73,7 +73,6 @@ class Books(msgspec.Struct, frozen=True):
     by_type: Mapping[str, Account]
     dropped: Mapping[str, str] = msgspec.field(default_factory=dict)
     stager: str | None = None
-    aside: int = 0
 
     @property
     def unsettled(self) -> int:
@@ -115,20 +114,20 @@ def books(store: Store) -> Books:
     while True:
         names = store.known_types
         run_id = ask(store.client, "GET", keys.current)
-        lists = keys.events, keys.processing, keys.aside(keys.processing), keys.failed
+        lists = keys.events, keys.processing, keys.failed
         read: list[Command] = [("TIME",), ("GET", keys.current), ("SMEMBERS", keys.types)]
         read += [("HGETALL", keys.dropped), *(("LLEN", one) for one in lists)]
         read += [*(("ZCARD", keys.retried(name)) for name in names), *ledger.count_commands(names)]
         name = text(run_id or b"")
         of_run = [("HGETALL", keys.tally(name)), ("HEXISTS", keys.run(name), "staged")] if run_id else []
         found = batch(store.client, [*read, *of_run], transaction=True)
-        (seconds, microseconds), current, types, gone, events, staged, aside, letters, *more = found
+        (seconds, microseconds), current, types, gone, events, staged, letters, *more = found
         tally, has_staged = found[len(read) :] if run_id else ({}, False)
         # The commands depend on the run and the types; if these changed meanwhile, read again.
         if current == run_id and {one.decode() for one in types if is_type_name(one)} <= {*names, *store.left_out}:
             break
     told = numbers(tally, keys.tally(text(run_id or b"")))
-    counts = ledger.read_counts(more[len(names) : len(read) - 8], names)
+    counts = ledger.read_counts(more[len(names) : len(read) - 7], names)
     accounts = {
         name: Account(
             taken=told.get(f"taken:{name}", 0),
@@ -143,7 +142,7 @@ def books(store: Store) -> Books:
     dropped = {text(name): text(value) for name, value in gone.items()}
     now, run_name = seconds + microseconds / MICROSECONDS, text(run_id) if run_id else None
     stager = run_name if has_staged else None
-    return Books(now, run_name, events, staged + aside, letters, accounts, dropped, stager, aside)
+    return Books(now, run_name, events, staged, letters, accounts, dropped, stager)
 
 
 def miscounted(store: Store, found: Books, record: Record) -> list[str]:

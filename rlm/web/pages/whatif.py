@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 from rlm.admin.planning import types_in_force
 from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question
 from rlm.admin.verdict import side_by_side, verdict_on
-from rlm.admin.whatif import Forecast
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.text import sentence
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import backlog
-from rlm.settings import Settings, load_settings
+from rlm.settings import Settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
 from rlm.web.pages.live import Documents
@@ -63,22 +62,10 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
         "rows": list(side_by_side(*found.forecasts)),
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
-        "remarks": [*question.remarks(), *_edited(store.settings, asked), *_led(today)],
+        "otherwise": sentence(today.case.led_otherwise) if today.case.led_otherwise else "",
         "outlook": last.outlook.sentence if last.outlook else "",
         "command": asked.command,
     }
-
-
-def _edited(settings: Settings, asked: PlanAsk) -> Iterator[str]:
-    """Yield a remark if the file differs from what `rlm web` has read: the question uses the file."""
-    if asked.told and load_settings(settings.source).shown != settings.shown:
-        yield "The configuration has changed since rlm web started: what if uses the file as it is now."
-
-
-def _led(today: Forecast) -> Iterator[str]:
-    """Yield a remark if runs use another configuration than this process."""
-    if today.case.led_otherwise:
-        yield sentence(today.case.led_otherwise)
 
 
 class Number(NamedTuple):
