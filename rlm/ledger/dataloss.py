@@ -73,10 +73,6 @@ class Epochs(Part):
         """Claim the directory of the file before the file is read or written; see `EpochFile.claim`."""
         self._file.claim()
 
-    def doubt(self) -> str:
-        """Return why a conductor could not rely on this host's file, and the consequence; empty if it could."""
-        return self._file.doubt()
-
     @property
     def _newest(self) -> Epoch | None:
         return self._known or self._file.read()

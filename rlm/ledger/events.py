@@ -92,6 +92,10 @@ class Ledger(Part):
         """Make an event pending again that was not sent; return False if the claim was lost meanwhile."""
         return self._give_back(claim, "pending")
 
+    def postpone(self, claim: Claim, delay_seconds: float) -> bool:
+        """Make an event that was not sent pending again after `delay_seconds`, without an attempt."""
+        return self._give_back(claim, "backoff", delay_seconds=delay_seconds)
+
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event that `endpoint` throttled pending again, without an attempt. False if the claim was lost."""
         return self._give_back(claim, "pending", _called(claim, endpoint, CallEnd.THROTTLED, heard))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
@@ -93,14 +93,6 @@ class Store(StoreFront):
     def server_info(self) -> dict[str, Any]:
         """Return the result of `INFO server`: versions and build."""
         return dict(ask(self.client, "INFO", "server"))
-
-    def admitted_bytes(self) -> int | None:
-        """Return the longest argument that Redis accepts, bytes; None if this Redis user may not ask."""
-        with translated(self.client):
-            try:
-                return int(self.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0) or None
-            except ResponseError:
-                return None
 
     def load_scripts(self) -> None:
         """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.

@@ -66,8 +66,8 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
         remedy = f"{remedy}, and a host that is in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
     facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
-    what = "wait for a fail-over, start the sentinels" if isinstance(error, MasterNotFoundError) else "start it"
-    remedy = f"{what}, or correct {URL_SETTING}"
+    what = "the sentinels" if isinstance(error, MasterNotFoundError) else "it"
+    remedy = f"start {what}, or correct {URL_SETTING}"
     if (path := facts.get("path")) is not None and is_own_socket(Path(path)):
         then = f"and hangs: {HANGS_REMEDY}" if is_silent else "which RLM starts again by itself"
         remedy = f"it is the embedded server, {then}"
@@ -127,11 +127,6 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def goes_by_sentinel(client: redis.Redis) -> bool:
-    """Return whether `client` finds its primary with Sentinel."""
-    return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def address(client: redis.Redis) -> str:

@@ -56,11 +56,6 @@ local now = time[1] * 1000000 + time[2]
 -- Uses   lease, token
 if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
 
---- fence_run
--- Refuses a conductor whose run is no longer open.
--- Uses   run, run_id
-if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
-
 --- score_of
 -- Reads the order score of an event.
 -- Gives  score_of(event)  '0' if it cannot be read: the event goes first, so that its release reveals the fault

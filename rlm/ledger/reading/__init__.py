@@ -110,12 +110,6 @@ def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, f
     return {text(one): score for one, score in found}
 
 
-def count_due(store: Store, place: Place, before_us: int) -> int:
-    """Count the events of all types in a place that were due before `before_us`, microseconds of Redis time."""
-    zsets = [store.keys.zsets(name)[place] for name in store.known_types]
-    return sum(batch(store.client, (("ZCOUNT", zset, "-inf", before_us) for zset in zsets)))
-
-
 class Whereabouts(msgspec.Struct, frozen=True):
     """The state of one event, in the ledger, before it or after it. Times are seconds since 1970 by the clock of Redis.
 
