@@ -36,7 +36,6 @@ OF_COMMANDS = {
     "cancel_run",
     "drop_letters",
     "drop_pending",
-    "look_items",
     "pause_endpoint",
     "resume_endpoint",
     "retry_letters",

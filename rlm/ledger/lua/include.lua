@@ -82,15 +82,3 @@ local function settle_event(event, state, dedupe_ms)
   redis.call('HSET', event, 'state', state)
   redis.call('PEXPIRE', event, dedupe_ms)
 end
-
---- restamp_ahead
--- Makes slots that lie ahead of the clock, which was set back, count as taken just now.
--- Uses   now
--- Gives  restamp_ahead(window)
-local function restamp_ahead(window)
-  local ahead = 0
-  while (tonumber(redis.call('LINDEX', window, ahead) or nil) or 0) > now do
-    redis.call('LSET', window, ahead, string.format('%.0f', now))
-    ahead = ahead + 1
-  end
-end
