@@ -55,9 +55,7 @@ def test_a_redis_that_is_not_fit_or_not_there_is_exit_four(tmp_path, valkey_only
     """With what is wrong and the remedy, and nothing is started."""
     real = fitness.judge
     with Installation(tmp_path, valkey_only_url) as inst:
-        monkeypatch.setattr(
-            fitness, "judge", lambda info, *rest, **more: real({**info, "aof_enabled": 0}, *rest, **more)
-        )
+        monkeypatch.setattr(fitness, "judge", lambda info, **more: real({**info, "aof_enabled": 0}, **more))
         unfit = inst.rlm("test", code=4).stderr
         inst.config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
         away = inst.rlm("test", code=4).stderr

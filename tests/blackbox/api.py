@@ -23,7 +23,7 @@ class Answer:
     delay: float = 0.0
     ahead: bytes = b""
     behind: bytes = b""
-    lag: float = 0.0  # between the answer and what is behind it
+    late: bytes = b""  # sent unasked when the next call on the connection arrives, before it is read
     then: str = "keep"  # or "close"; or instead of an answer "cut" (after `ahead`) or "hang"
 
     def bytes(self) -> bytes:
@@ -165,9 +165,9 @@ class Api:
             return False
         connection.sendall(answer.bytes())
         call.answered, call.answered_at = answer.status, time.monotonic()
-        if answer.behind:
-            time.sleep(answer.lag)
-            connection.sendall(answer.behind)
+        connection.sendall(answer.behind)
+        if answer.late and connection.recv(1, socket.MSG_PEEK):
+            connection.sendall(answer.late)
         return answer.then == "keep"
 
 

@@ -6,9 +6,30 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.blackbox.api import Answer
 from tests.blackbox.system import System
 
+#: What today's program does not do yet: a part of a test's node id, and why.
+NOT_YET = {
+    "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
+    "test_two_files_in_use_on_one_prefix": "CONTRACT 3: two files are a condition; CONTRACT 5: conditions",
+    "endpoint share": "CONTRACT 4: rlm endpoint share",
+    "test_share_says": "CONTRACT 4: rlm endpoint share",
+    "test_doctor_and_status_have_conditions": "CONTRACT 5: conditions",
+    "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
+    "test_a_plan_with_another_endpoint": "CONTRACT 4: --add-endpoint TYPE=NAME",
+    "test_a_dry_run_is_one_sentence": "CONTRACT 4: rlm start --dry-run",
+    "test_beside_a_scheduler_that_is_coming_up": "found by this test: see the report on CONTRACT 4, rlm start",
+}
+
 _OPEN: list[System] = []
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for part, reason in NOT_YET.items():
+            if part in item.nodeid:
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -47,3 +68,22 @@ def fresh():
     """A function that makes a `System` for one test."""
     with _systems() as make:
         yield make
+
+
+@pytest.fixture
+def mid_run(fresh):
+    """A system in the middle of a run of the schedule, with calls under way."""
+    types = {
+        "NEXT": {"priority": 9, "rate_limit": "100/second"},
+        "A": {"rate_limit": "6 per 2 second", "endpoints": ["a", "a_2"], "processing_seconds": 0.3},
+        "B": {"rate_limit": "3 per 1 second", "processing_seconds": 0.3},
+    }
+    run = {"window_seconds": 5, "every_seconds": 5}
+    system = fresh(types, run=run, workers={"min": 1, "max": 3}, retry={"timeout_seconds": 1.5})
+    for path in ("a", "a_2", "b"):
+        system.api.say(path, Answer(delay=0.3))
+    system.push_many(20, "A", start="a")
+    system.push_many(8, "B", start="b")
+    system.up()
+    system.calls_under_way(8)
+    return system

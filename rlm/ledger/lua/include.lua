@@ -56,11 +56,6 @@ local now = time[1] * 1000000 + time[2]
 -- Uses   lease, token
 if redis.call('HGET', lease, 'token') ~= token then return redis.error_reply('FENCED by another conductor') end
 
---- fence_run
--- Refuses a conductor whose run is no longer open.
--- Uses   run, run_id
-if redis.call('HGET', run, 'run_id') ~= run_id then return redis.error_reply('FENCED by another conductor') end
-
 --- score_of
 -- Reads the order score of an event.
 -- Gives  score_of(event)  '0' if it cannot be read: the event goes first, so that its release reveals the fault
@@ -86,16 +81,4 @@ local function settle_event(event, state, dedupe_ms)
   redis.call('HDEL', event, 'item', 'owner')
   redis.call('HSET', event, 'state', state)
   redis.call('PEXPIRE', event, dedupe_ms)
-end
-
---- restamp_ahead
--- Makes slots that lie ahead of the clock, which was set back, count as taken just now.
--- Uses   now
--- Gives  restamp_ahead(window)
-local function restamp_ahead(window)
-  local ahead = 0
-  while (tonumber(redis.call('LINDEX', window, ahead) or nil) or 0) > now do
-    redis.call('LSET', window, ahead, string.format('%.0f', now))
-    ahead = ahead + 1
-  end
 end
