@@ -37,7 +37,7 @@ class Alarm(StrEnum):
     REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what is written to it"
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
     CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
-    KEY_SET_ASIDE = "key_set_aside", "A key in Redis had invalid content, and was set aside"
+    KEY_DAMAGED = "key_damaged", "A key in Redis holds what RLM does not write"
     NO_ARCHIVE = "no_archive", "Dead letters cannot be archived"
 
 

@@ -14,10 +14,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.clock import system_clock
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.epoch_file import UNSURE, Epoch, EpochFile, is_sane
 from rlm.ledger.scripts import Argument, Part
 from rlm.ledger.trouble import address
+from rlm.ledger.values import MICROSECONDS, moment_of_us, reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -120,16 +121,17 @@ class Epochs(Part):
         (seconds, microseconds), fields, info = self._batch(commands, transaction=True)
         born, epoch_id, slots, shifted_us, since, server = fields
         if born and epoch_id and slots and server == info["run_id"].encode():
-            seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._newest
+            seen, known = Epoch(whole(born), text(epoch_id), whole(slots)), self._newest
             if is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # not saved, because the conductor's file is newer
-        return seconds * MICROSECONDS + microseconds, int(shifted_us or 0)
+        return seconds * MICROSECONDS + microseconds, reading(whole, shifted_us, self._keys.epoch, 0)
 
     @translating
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows were last found untrustworthy, or None."""
         since, why = self._ask("HMGET", self._keys.epoch, "since", "why")
-        return Renewal(int(since) / MICROSECONDS, text(why)) if since and why else None
+        at = reading(moment_of_us, since, self._keys.epoch, None)
+        return Renewal(at, text(why)) if at is not None and why else None
 
     def close(self) -> None:
         """Save what is known for the next conductor on this host, if this process conducted."""

@@ -17,7 +17,7 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
 from rlm.core.files import claim_directory, overwrite_file, replace_file, require_own
-from rlm.ledger.connect import MICROSECONDS
+from rlm.ledger.values import MICROSECONDS
 
 #: Shortest time between two writes of the file, seconds. If the conductor and Redis die at the same moment, slots of
 #: this time may be forgotten unnoticed.

@@ -15,9 +15,10 @@ from msgspec import structs
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part, ScriptReply
 from rlm.ledger.turns import releases_in
+from rlm.ledger.values import MICROSECONDS
 
 #: How many replies are the counts of one type.
 _PER_TYPE = 5

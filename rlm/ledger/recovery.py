@@ -1,4 +1,4 @@
-"""Recovery of events that were lost on the way: with a worker, a message, a type's configuration or a key."""
+"""Recovery of events that were lost on the way: with a worker, a message or a type's configuration."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import text, translating
-from rlm.ledger.quarantine import Quarantine
-from rlm.ledger.scripts import CHUNK, Argument, Call, Part, names_of
+from rlm.ledger.scripts import CHUNK, Argument, Call, Part
 
 if TYPE_CHECKING:
     from rlm.ledger.archive import Archivist
@@ -38,13 +37,10 @@ class Recovery(Part):
 
     def condemn(self, token: int, run_id: str, name: str, event_id: str) -> None:
         """Make a pending event that cannot be sent a dead letter; its hash is missing, or not that of an event."""
-        event, (item,) = self._keys.event(event_id), self._fields(event_id, "item")
-        wrong = "is not the hash of an event that can be sent"
-        Quarantine(self._store).set_aside(token, event, wrong)
-        detail = f"{safe_line(event)} {wrong}"
-        self._run(
-            "fail_pending", *self._failing(token, run_id, name, event_id, (item or b"null", Reason.BAD_VALUE, detail))
-        )
+        (item,) = self._fields(event_id, "item")
+        detail = f"{safe_line(self._keys.event(event_id))} is not the hash of an event that can be sent"
+        why = item or b"null", Reason.BAD_VALUE, detail
+        self._run("fail_pending", *self._failing(token, run_id, name, event_id, why))
 
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
@@ -197,26 +193,6 @@ class Recovery(Part):
             endpoint = call.endpoint if (call := find_note(raw)) else ""
             entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
         return entries
-
-    def adopt(self, token: int, type_name: str, *, retried: bool = False) -> int:
-        """Recover events of a type that are in none of its zsets: make them pending, or `retried` in the next run."""
-        keys = self._keys
-        found = names_of(self._client, keys.event(f"*:{type_name}"))
-        target = keys.retried(type_name) if retried else keys.pending(type_name)
-        zsets = [keys.pending(type_name), *keys.holders(type_name), keys.retried(type_name)]
-        ids = [one.removeprefix(keys.event("")) for one in found]
-        calls: list[Call] = [
-            ([keys.lease, target, *zsets, *map(keys.event, chunk)], [token, *chunk])
-            for chunk in (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
-        ]
-        return sum(self._run_each("adopt_events", calls))
-
-    def find_types(self) -> None:
-        """Find the types that have events in the ledger, after the set of types was lost."""
-        keys = self._keys
-        zsets = [keys.pending, keys.backoff, keys.spent, keys.inflight, keys.retried]
-        if found := {type_of(one) for spell in zsets for one in names_of(self._client, spell("*"))}:
-            self._ask("SADD", keys.types, *found)
 
     def _due(self, zsets: Iterable[str], until_us: int, since_us: int = 0) -> list[list[str]]:
         """Return the due events of each zset, at most a chunk each, in one round trip."""

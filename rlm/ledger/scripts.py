@@ -17,9 +17,9 @@ import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.core.errors import StoreForbiddenError
-from rlm.ledger.connect import ESCAPED, MICROSECONDS, LedgerClient, text, translated
+from rlm.ledger.connect import ESCAPED, LedgerClient, text, translated
 from rlm.ledger.trouble import in_own_words
+from rlm.ledger.values import MICROSECONDS
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -269,16 +269,6 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute() if len(pipeline) else []
-
-
-def names_of(client: redis.Redis, pattern: str) -> list[str]:
-    """Return the keys of a pattern by SCAN or, if that is forbidden, by KEYS, which blocks all other clients."""
-    try:
-        with translated(client):
-            found = list(client.scan_iter(match=pattern, count=1000))
-    except StoreForbiddenError:
-        found = ask(client, "KEYS", pattern)
-    return sorted(set(map(text, found)))
 
 
 class Part:

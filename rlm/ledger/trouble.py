@@ -6,6 +6,7 @@ It logs the trouble now and then, and restarts an embedded server.
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 URL_SETTING = "redis.url (or REDIS_URL)"
 #: How long to wait for an answer if the caller sets no time, seconds.
 SOCKET_TIMEOUT_SECONDS = 5.0
+#: What Redis says, and Lua in scripts, of a value that is not as expected.
+_GARBLED = re.compile(r"WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument")
 #: The remedy for a key with an invalid value.
-NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
+NAMES_IT = "`rlm doctor` names the key"
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: str = "") -> StoreError:
@@ -83,7 +86,7 @@ def _refused(error: redis.RedisError, where: str) -> StoreError | None:
     if is_cluster(error):
         return StoreUnfitError(f"{where} is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY)
     what = f"{where} refused a command: {error}"
-    return StoreGarbledError(what, NAMES_IT) if "WRONGTYPE" in str(error) else StoreError(what)
+    return StoreGarbledError(what, NAMES_IT) if _is_garbled(error) else StoreError(what)
 
 
 def _refused_script(error: redis.ResponseError, script: str, where: str) -> StoreError:
@@ -93,7 +96,15 @@ def _refused_script(error: redis.ResponseError, script: str, where: str) -> Stor
         )
     if _is_forbidden(error):
         return _forbidden(f"{script}: {where}", error)
-    return StoreError(f"{script}: {where} refused it: {error}")
+    what = f"{script}: {where} refused it: {error}"
+    return StoreGarbledError(what, NAMES_IT) if _is_garbled(error) else StoreError(what)
+
+
+def _is_garbled(error: Exception) -> bool:
+    """Return whether a key holds something that a command or script does not expect."""
+    return (
+        re.search(r"WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument", str(error)) is not None
+    )
 
 
 def place(client: redis.Redis | None) -> str:

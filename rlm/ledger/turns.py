@@ -16,11 +16,12 @@ import msgspec
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, Claim, Completion, LaneId, Turn
-from rlm.ledger.connect import MICROSECONDS, SERVER_ID, translating
+from rlm.ledger.connect import SERVER_ID, translating
 from rlm.ledger.keys import Keys
 from rlm.ledger.measures import read_expected
 from rlm.ledger.recovery import POISON_DEATHS
 from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.ways import RECENT_SECONDS
 
 #: The most endpoints that a lane tries for one event; each release names them, even if its type has more.

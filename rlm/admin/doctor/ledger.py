@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlm.core.clock import isoformat
-from rlm.core.text import safe_line, span
+from rlm.core.text import named, safe_line, span
 from rlm.ledger import Store
-from rlm.ledger.fitness import Finding, fault, good, warning
-from rlm.ledger.inspection import inspect
+from rlm.ledger.fitness import Finding, fault, good
+from rlm.ledger.inspection import bad_records
 from rlm.ledger.reading.books import books, miscounted
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS = 5.0
 #: Keys to name; the others are counted.
 MOST_NAMED = 10
+_MEND = (
+    "find out who wrote it, and let RLM's user alone write there (docs/security.md); then `redis-cli DEL {key}`. "
+    "A window forgets its calls with that: first pause its endpoint for its longest period (`rlm endpoint pause`)"
+)
 
 
 def check_keys(store: Store) -> Iterator[Finding]:
-    """Check for keys of the wrong type or with invalid data, and for keys in quarantine."""
-    flaws, asides = inspect(store, deep=True, records=True), store.quarantine.all()
-    for flaw in flaws:
-        remedy = (
-            "nothing if a scheduler leads: it sets this aside within seconds and continues; else start one (`rlm "
-            "scheduler`). Find out who wrote it"
+    """Check for keys that hold what RLM does not write; the next checks leave their types out."""
+    flaws = [*store.find_flaws(), *bad_records(store)]
+    for flaw in flaws[:MOST_NAMED]:
+        out = f"; meanwhile {named(sorted(flaw.types), MOST_NAMED)} is left out" if flaw.types else ""
+        yield fault(f"{safe_line(flaw.key)} {flaw.wrong}{out}", _MEND.format(key=safe_line(flaw.key)))
+    if len(flaws) > MOST_NAMED:
+        yield fault(
+            f"{len(flaws) - MOST_NAMED:,} more keys hold what RLM does not write", "mend those that are named first"
         )
-        yield fault(f"{safe_line(flaw.key)} {safe_line(flaw.wrong)}", remedy)
-    for aside in asides[:MOST_NAMED]:
-        where = safe_line(aside.where)
-        message = (
-            f"{aside.key} was set aside at {isoformat(aside.at)}, because it {aside.wrong}; what it held is in {where}"
-        )
-        yield warning(message, f"find out who wrote it, save what you need, then `redis-cli DEL {where}`")
-    if len(asides) > MOST_NAMED:
-        more = f"{len(asides) - MOST_NAMED:,} more keys were set aside before"
-        yield warning(more, f"`redis-cli HGETALL {store.keys.quarantine}` names them")
-    if not flaws and not asides:
+    if not flaws:
         yield good("each has valid content")
 
 

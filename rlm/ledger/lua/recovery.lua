@@ -169,6 +169,7 @@ local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonu
 if not redis.call('ZSCORE', pending, event_id) then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
+if type(redis.pcall('HLEN', event)) == 'table' then redis.call('DEL', event) end  -- it holds no hash
 redis.call('ZREM', pending, event_id)
 redis.call('LPUSH', failed, letter)
 redis.call('HSET', event, 'letter', redis.sha1hex(letter))
@@ -199,28 +200,3 @@ if redis.call('HGET', dropped, 'run') ~= last then
 end
 redis.call('HINCRBY', dropped, 'events:' .. type, 1)
 return 1
-
---- adopt_events
--- Recovers events that are in none of their type's zsets and not settled.
--- KEYS[1]  lease   hash with the fencing token
--- KEYS[2]  target  where they go: the pending zset of their type, or the retried one
--- KEYS[3..] every zset of the type: pending, inflight, backoff, spent, retried; then the key of each event
--- ARGV[1]  token
--- ARGV[2..] id of each event
--- Returns  how many were taken in
--- Atomic because an event must be in one state, and from this instant older answers are refused: it has no owner.
-local lease, target = KEYS[1], KEYS[2]
-local token = ARGV[1]
--- include fence
-local adopted = 0
-for index = 8, #KEYS do
-  local event, event_id, held = KEYS[index], ARGV[index - 6], false
-  for zset = 3, 7 do held = held or redis.call('ZSCORE', KEYS[zset], event_id) end
-  local told = redis.pcall('HMGET', event, 'score', 'state')
-  if not held and not told.err and tonumber(told[1]) and not told[2] and redis.call('HEXISTS', event, 'item') == 1 then
-    redis.call('ZADD', target, told[1], event_id)
-    redis.call('HDEL', event, 'owner')
-    adopted = adopted + 1
-  end
-end
-return adopted
