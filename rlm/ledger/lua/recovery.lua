@@ -169,7 +169,7 @@ local token, event_id, type, dedupe_ms, letter = ARGV[1], ARGV[2], ARGV[3], tonu
 if not redis.call('ZSCORE', pending, event_id) then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
 redis.call('HINCRBY', tally, 'failed:' .. type, 1)
-if type(redis.pcall('HLEN', event)) == 'table' then redis.call('DEL', event) end  -- it holds no hash
+if not tonumber(redis.pcall('HLEN', event)) then redis.call('DEL', event) end  -- it holds no hash
 redis.call('ZREM', pending, event_id)
 redis.call('LPUSH', failed, letter)
 redis.call('HSET', event, 'letter', redis.sha1hex(letter))
