@@ -193,7 +193,8 @@ class Attempt:
     @property
     def _endpoint(self) -> Endpoint:
         """The endpoint that the call was released for, with the limits in force."""
-        return in_force(self._lane.settings.endpoints[self._claim.endpoint], self._claim.limits)
+        name = self._claim.endpoint
+        return in_force(next(one for one in self._type.endpoints if one.name == name), self._claim.limits)
 
     def _call(self, endpoint: Endpoint) -> Call:
         return Call(self._lane.id, self._claim.event_id, endpoint.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from rlm.core.endpoint import Budget, Limit, Rule
+from rlm.core.endpoint import Budget, Limit, Rule, Success
 from rlm.settings import load_settings
 from tests.each import each
 
@@ -194,6 +194,28 @@ def test_types_may_share_an_endpoint(load):
 
     assert list(settings.endpoints) == ["a", "b"]
     assert settings.endpoints["a"].url == "http://host/"
+
+
+def test_an_endpoint_has_the_success_of_its_type_or_its_own(load):
+    """As a whole; workers of another `success` are of another revision."""
+    text = """
+        [types.A]
+        rate_limit = "1/second"
+        success = { content_type = "application/json", field = "status", value = "ok" }
+        endpoints = [
+          { name = "a", url = "http://host/a" },
+          { name = "b", url = "http://host/b", success = { value = 0 } },
+          { name = "c", url = "http://host/c", success = {} },
+        ]
+    """
+    settings = load(text)
+
+    assert [one.success for one in settings.endpoints.values()] == [
+        Success("application/json", "status", "ok"),
+        Success(value=0),
+        Success(),
+    ]
+    assert load(text.replace("value = 0", "value = 1")).revision != settings.revision
 
 
 def test_endpoints_share_a_budget_and_types_have_shares(load):

@@ -125,6 +125,10 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
             f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, timeout = 1 }} ]",
             "types.A.endpoints[0].timeout: unknown key (did you mean 'timeout_seconds'?); allowed here are name, ",
         ),
+        (
+            f'{TYPE}endpoints = [ {ENDPOINT} ]\nsuccess = {{ fields = "a" }}',
+            "types.A.success.fields: unknown key (did you mean 'field'?); allowed here are content_type, field, value",
+        ),
     ],
 )
 def test_unknown_key(faults, text, line):

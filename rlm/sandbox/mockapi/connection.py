@@ -60,9 +60,9 @@ def render(reply: Reply, *, last: bool) -> bytes:
     """Return an answer as bytes; `last` announces that the connection is closed after it."""
     lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"]
     body = b"" if reply.status in _BODILESS else msgspec.json.encode(reply.data)
-    if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    own = {"Content-Type": "application/json", "Content-Length": len(body)} if body else {}
+    headers = {**own, **reply.headers}
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     if last:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
