@@ -31,8 +31,6 @@ SLICE = 10_000
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
-#: The keys and arguments of a script that has no signature yet.
-Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
 #: The named arguments of a script; lists and mappings reach it as JSON.
 Named: TypeAlias = "Mapping[str, Any]"
 
@@ -93,10 +91,6 @@ def _assemble(name: str) -> str:
         return _INCLUDE.sub("", source)
 
     section = _SECTIONS[name]
-    if not section.is_script:
-        return _INCLUDED_ANYWHERE.sub(
-            lambda line: "\n" + _HEADER.sub("", _SECTIONS[line[1]].source).removesuffix("\n"), section.source
-        )
     code = include(section.source)
     parameters = [f"KEYS[{place}]" for place in range(1, len(section.keys) + 1)]
     kinds = section.arguments.values()
@@ -105,10 +99,8 @@ def _assemble(name: str) -> str:
     return "".join([*included.values(), f"local {names} = {', '.join(parameters)}\n", code])
 
 
-_INCLUDED_ANYWHERE = re.compile(r"\n *-- include ([a-z_]+)(?=\n)")
-_INCLUDED = {title for section in _SECTIONS.values() for title in _INCLUDED_ANYWHERE.findall(f"\n{section.source}")}
 #: The sources of the scripts by name.
-SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if name not in _INCLUDED}
+SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if section.is_script}
 
 
 class Script:
@@ -117,9 +109,9 @@ class Script:
     A call returns a number or a text, or a list of names and values, which a `ScriptReply` reads.
     """
 
-    def __init__(self, name: str, source: bytes | None = None) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.source = source or SOURCES[name]
+        self.source = SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
         section = _SECTIONS[name]
         self._head = ("EVALSHA", self.sha, len(section.keys))
@@ -127,9 +119,7 @@ class Script:
         self._parameters = dict.fromkeys(section.keys, False)
         self._parameters |= {name: kind == "json" for name, kind in section.arguments.items()}
 
-    def __call__(
-        self, client: redis.Redis, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any
-    ) -> Any:
+    def __call__(self, client: redis.Redis, **named: Any) -> Any:
         """Run it and return its reply.
 
         Raises:
@@ -138,16 +128,14 @@ class Script:
             StoreError: Redis refused it.
         """
         with translated(client, self.name):
-            return self._run(client, self._command(named if keys is None else (keys, args)))
+            return self._run(client, self._command(named))
 
-    def begin(
-        self, client: redis.Redis, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any
-    ) -> Callable[[], Any]:
+    def begin(self, client: redis.Redis, **named: Any) -> Callable[[], Any]:
         """Send it; return a function that waits for its reply and must be called exactly once in any case.
 
         Both raise what a call raises.
         """
-        command = self._command(named if keys is None else (keys, args))
+        command = self._command(named)
         with translated(client):
             wait = cast("LedgerClient", client).ask(*command)
 
@@ -160,7 +148,7 @@ class Script:
 
         return reply
 
-    def run_each(self, client: redis.Redis, calls: Sequence[Named] | Sequence[Call]) -> list[Any]:
+    def run_each(self, client: redis.Redis, calls: Sequence[Named]) -> list[Any]:
         """Run it for each call in one round trip, each atomic by itself; return the replies in order.
 
         Raises the same errors as one call, after all have run.
@@ -182,11 +170,8 @@ class Script:
                 raise in_own_words(reply, client, self.name) from reply
         return replies
 
-    def _command(self, named: Named | Call) -> Command:
+    def _command(self, named: Named) -> Command:
         """Return the command. Raises TypeError unless exactly the script's parameters are given."""
-        if isinstance(named, tuple):  # a script that has no signature yet
-            keys, args = named
-            return ("EVALSHA", self.sha, len(keys), *keys, *args)
         if named.keys() != self._parameters.keys():
             raise TypeError(f"{self.name} takes {', '.join(self._parameters)}, not {', '.join(named)}")
         values = [_as_json(named[name]) if is_json else named[name] for name, is_json in self._parameters.items()]
@@ -281,10 +266,10 @@ class Part:
 
     _script = staticmethod(cache(Script))
 
-    def _run(self, script: str, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any) -> Any:
-        return self._script(script)(self._client, keys, args, **named)
+    def _run(self, script: str, **named: Any) -> Any:
+        return self._script(script)(self._client, **named)
 
-    def _run_each(self, script: str, calls: Sequence[Named] | Sequence[Call]) -> list[Any]:
+    def _run_each(self, script: str, calls: Sequence[Named]) -> list[Any]:
         return self._script(script).run_each(self._client, calls)
 
     def _ask(self, *command: Argument) -> Any:
