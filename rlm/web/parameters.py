@@ -104,7 +104,7 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     workers: Annotated[int, Meta(ge=1, le=1000, description="Exactly N workers.")] | None = None
     set: Annotated[list[Text], Meta(max_length=_MOST_TRIED, description="KEY=VALUE: with this setting.")] = []
     add_endpoint: Annotated[
-        list[Text], Meta(max_length=_MOST_TRIED, description="TYPE: with one more endpoint of a type.")
+        list[Text], Meta(max_length=_MOST_TRIED, description="TYPE=NAME: with one more endpoint of a type.")
     ] = []
 
 

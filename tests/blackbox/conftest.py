@@ -16,8 +16,6 @@ NOT_YET = {
     "endpoint share": "CONTRACT 4: rlm endpoint share",
     "test_share_says": "CONTRACT 4: rlm endpoint share",
     "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
-    "test_a_plan_with_another_endpoint": "CONTRACT 4: --add-endpoint TYPE=NAME",
-    "test_a_dry_run_is_one_sentence": "CONTRACT 4: rlm start --dry-run",
     "test_beside_a_scheduler_that_is_coming_up": "found by this test: see the report on CONTRACT 4, rlm start",
 }
 
