@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -28,7 +28,7 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.plan import Plan
 from rlm.plan.situation import MANY_ENDPOINTS, Workload
 from scheduler.leader import Duty, Leader
-from scheduler.redis_watch import LOOK_SECONDS, RedisWatch
+from scheduler.redis_watch import RedisWatch
 from scheduler.release_loop import BUSY_SECONDS, ReleaseLoop
 
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
@@ -60,7 +60,6 @@ class Conductor:
         self._broker = broker
         self._leader = leader
         self._duty = duty
-        self._types: Sequence[str] = ()  #: those with events when this conductor took the run up
         self._redis = redis
         self._looks_at = 0.0
 
@@ -73,7 +72,9 @@ class Conductor:
             HandedOverError: this process is stopping, and a standby continues the run.
         """
         state = run.state
-        self._types = self._store.known_types
+        if run.failure and state is not State.FINISHING:  # what Redis holds of it is damaged
+            self._advance(run, State.FINISHING, failure=run.failure)
+            state = State.FINISHING
         if state is State.FINISHING:
             return self.finish(run)
         drain = Drain(self._store, self._leader.token, run)
@@ -184,7 +185,6 @@ class Conductor:
         left = self._await_calls(run)
         crash_point("finish.awaited")
         has_time = left > ACTOR_SECONDS and not self._duty.hurried
-        self._redis.mender.step(0.0 if has_time else LOOK_SECONDS)
         if has_time and any(one.state == WorkerState.READY for one in self._store.processes.alive(Role.WORKER)):
             try:
                 self._broker.enqueue_many([messages.message_for(messages.LEFTOVERS, run.id)])
@@ -204,7 +204,7 @@ class Conductor:
 
     def _await_calls(self, run: Run) -> float:
         """Wait until no call is in flight or all are cut; return the seconds to the deadline, negative after it."""
-        types, serve_at = self._types or self._store.known_types, system_clock.monotonic()
+        types, serve_at = self._store.known_types, system_clock.monotonic()
         deadline = serve_at + self._left_seconds(run)
         while (now := system_clock.monotonic()) < deadline + OVERTIME_SECONDS and not self._duty.hurried:
             self._leader.keep()

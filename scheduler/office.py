@@ -86,7 +86,7 @@ class Office:
         broker = WakingBroker(store)
         self._redis = RedisWatch(store, self._leader, allow_volatile=allow_volatile)
         self._clock = self._redis.clock
-        self._mender = self._redis.mender
+        self._keys = self._redis.keys
         self._conductor = Conductor(store, broker, self._leader, self._duty, self._redis)
         self._housekeeper = Housekeeper(store, broker, self._leader)
 
@@ -108,7 +108,6 @@ class HandConductor(Office):
                 holder = self._store.leases.holder()
                 raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")
             self._duty.wait(_CAMPAIGN_SECONDS)
-        self._mender.mend()
         self._redis.check()
         if self._redis.unfit:
             raise StoreUnfitError(self._redis.unfit)

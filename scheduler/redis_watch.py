@@ -1,9 +1,9 @@
 """Watches whether Redis can be trusted: lost data, steps of its clock, unfit settings, keys with invalid content.
 
 If windows cannot be trusted, every endpoint is held for its longest period before its next call. If Redis would lose
-writes, nothing is released until it is fit again. Invalid content of a key is set aside under the lease, and the damage
-is repaired. After a StoreError (Redis did not answer) or FencedError (another conductor took over), the next check of
-the current conductor repeats what failed.
+writes, nothing is released until it is fit again. A key with invalid content is named, and its types are left out.
+After a StoreError (Redis did not answer) or FencedError (another conductor took over), the next check of the current
+conductor repeats what failed.
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
-from rlm.core.run import State, Trigger, started_at_of
+from rlm.core.text import safe_line
 from rlm.ledger import Store
-from rlm.ledger.connect import MICROSECONDS
-from rlm.ledger.control import BY_FILE, Change, newest_limits
 from rlm.ledger.dataloss import Continuity, StepGuard
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.inspection import KeyFlaw, inspect
-from rlm.ledger.quarantine import Successor
-from rlm.ledger.schema import ZSETS
+from rlm.ledger.inspection import KeyFlaw
 from rlm.ledger.trouble import TOLD_SECONDS
 from rlm.processes.signals import longest_call
 from scheduler.leader import Leader
-from scheduler.ticks import RedisClock, open_run
+from scheduler.ticks import RedisClock
 
 #: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed; and the same
 #: while no run is open.
@@ -39,13 +35,9 @@ FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten call
 #: The same if there are slots, but nobody here has ever seen any of them.
 UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
 
-#: Seconds between two looks of the mender: in a run (it looks before a run too), while none is open, and after Redis
-#: refused a command.
+#: Seconds between two looks whether a key that was named is mended; the same between runs, and after a refusal.
 LOOK_SECONDS = 3.0
-IDLE_LOOK_SECONDS = 120.0
 AGAIN_SECONDS = 0.2
-#: Looking takes at most one part in so many of the time: with thousands of endpoints one look takes long.
-LOOKING_PART = 20
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +58,7 @@ class RedisWatch:
         self._fit_at = self._told_until = float("-inf")
         self._step_guard = StepGuard()
         self.clock = RedisClock()
-        self.mender = Mender(store, leader)
+        self.keys = KeyWatch(store)
         self._limits: dict[str, str] = {}
         #: Why this Redis may not be written to for now; empty if it is fit.
         self.unfit = ""
@@ -144,146 +136,36 @@ class RedisWatch:
         log.error(told, why, longest + self._store.settings.run.guard_seconds + underway_seconds, extra=extra)
 
 
-class Mender:
-    """Repairs what `inspect` finds. A lost window fails closed: its endpoint is held before the key is removed."""
+class KeyWatch:
+    """Names keys that hold what RLM does not write; their types are left out until they are mended."""
 
-    def __init__(self, store: Store, leader: Leader) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._leader = leader
+        self._named: dict[str, KeyFlaw] = {}
         self._looked_at = float("-inf")
-        self.took_seconds = 0.0  #: how long its last look took
-        self._untidy = False
-
-    def step(self, seconds: float = LOOK_SECONDS) -> None:
-        """Look at what can be read quickly, if the last look is `seconds` ago; less often if a look takes long."""
-        if system_clock.monotonic() - self._looked_at >= max(seconds, LOOKING_PART * self.took_seconds):
-            self.look()
-
-    def before_run(self) -> None:
-        """Look at what can be read quickly, before a run opens."""
-        self._untidy = True
-        self.look()
-
-    def tidy(self) -> None:
-        """Look at the run records too, once after each run, when there is nothing else to do."""
-        if self._untidy:
-            self._untidy = False
-            self.look(records=True)
-
-    def mend(self) -> None:
-        """Look at everything, including each entry of large lists."""
-        self.look(deep=True, records=True)
 
     def after(self, error: StoreError) -> None:
-        """Look at everything after Redis refused a command: a key may be invalid. Raises only FencedError."""
-        if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError) or not self._leader.token:
+        """Look after Redis refused a command, or answered with what cannot be read."""
+        if isinstance(error, FencedError | StoreUnreachableError | StoreForbiddenError):
             return
-        if system_clock.monotonic() - self._looked_at < AGAIN_SECONDS:
-            return
-        try:
-            self.mend()
-        except FencedError:
-            raise
-        except StoreError as trouble:
-            if trouble.what == error.what:  # the caller reports that one
-                return
-            log.info("What Redis holds could not be repaired yet: %s", trouble, extra={"action": "mend"})
+        if system_clock.monotonic() - self._looked_at >= AGAIN_SECONDS:
+            self._look()
 
-    def look(self, *, deep: bool = False, records: bool = False) -> None:
-        """Repair what can be read quickly; with `deep` also entries of large lists, with `records` also run records."""
+    def step(self, seconds: float = LOOK_SECONDS) -> None:
+        """Look whether what has been named is mended, if the last look is `seconds` ago."""
+        is_wrong = bool(self._named or self._store.left_out)
+        if is_wrong and system_clock.monotonic() - self._looked_at >= seconds:
+            self._look()
+
+    def _look(self) -> None:
         self._looked_at = system_clock.monotonic()
-        flaws = inspect(self._store, deep=deep, records=records)
-        self.took_seconds = system_clock.monotonic() - self._looked_at
-        for flaw in sorted(flaws, key=lambda one: one.family != "quarantine"):  # the register of flaws first
-            self._mend(flaw)
-
-    def _mend(self, flaw: KeyFlaw) -> None:
-        if flaw.family == "lease":
-            return  # it is repaired by taking or extending it
-        if flaw.family == "current" and flaw.of:  # it names a run that is lost
-            self._reopen(flaw)
-            return
-        kind, then = str(flaw.kind) if flaw.entries else "", self._successor(flaw)
-        token = self._leader.token
-        self._store.quarantine.set_aside(token, flaw.key, flaw.wrong, kind=kind, entries=flaw.entries, then=then)
-        self._repair(flaw)
-
-    def _successor(self, flaw: KeyFlaw) -> Successor | None:
-        """Return the key to write in the same step that sets a key aside; None if there is none."""
-        match flaw.family:
-            case "window" | "health":
-                return self._hold(flaw.of)
-            case "epoch":  # a new one holds every endpoint
-                return Successor("epoch", {"distrust": f"{flaw.key} had invalid content"})
-            case "limits":  # those set by hand apply until the file's change
-                return Successor("limits", self._limits_by_hand())
-            case "limits_filed":  # as published; otherwise the file's would replace those set by hand
-                limited = all_limited(self._store.settings.endpoints.values())
-                return Successor("limits_filed", {one.name: one.limit.text for one in limited})
-        return None
-
-    def _hold(self, name: str) -> Successor:
-        """Hold an endpoint or budget for its longest period: calls to it may be among the lost data."""
-        settings = self._store.settings
-        limited = {one.name: one for one in all_limited(settings.endpoints.values())}[name]
-        longest = limited.limit.longest_seconds
-        with suppress(StoreError, ValueError):  # the limits may be lost too
-            others = [one for one in all_limited(self._store.endpoints().values()) if one.name == name]
-            longest = max(longest, *(one.limit.longest_seconds for one in others))
-        seconds = longest + settings.run.guard_seconds + longest_call(settings)
-        return Successor("health", {"held_until_us": f"+{round(seconds * 1_000_000)}"}, limited.window_id)
-
-    def _limits_by_hand(self) -> dict[str, str]:
-        newest: dict[str, Change] = {}
-        with suppress(StoreError):
-            limited = all_limited(self._store.settings.endpoints.values())
-            newest = newest_limits(self._store.changes.newest(), limited)
-        return {name: one.after for name, one in newest.items() if one.by != BY_FILE and one.after}
-
-    def _repair(self, flaw: KeyFlaw) -> None:
-        store, token = self._store, self._leader.token
-        match flaw.family:
-            case "types":
-                store.recovery.find_types()
-            case "sequence":  # larger than that of all earlier arrivals
-                store.intake.begin_sequence(round(system_clock.now() * 1000))
-            case "runs":
-                store.runs.list_again()
-            case "tally":
-                store.runs.restate(token, flaw.of, store.known_types)
-            case "current":
-                self._restore_run()
-            case "run":
-                self._reopen(flaw)
-            case family if family in ZSETS:  # by the keys of its events
-                adopted = store.recovery.adopt(token, flaw.of, retried=family == "retried")
-                log.warning("%d events of %s are found again", adopted, flaw.of, extra={"action": "adopt"})
-
-    def _restore_run(self) -> None:
-        """Restore the open run by its hash; if there is none, open a run for the events that the lost one left."""
-        store, token = self._store, self._leader.token
-        for run_id in store.runs.left_open():
-            if store.runs.restore(token, run_id):
-                return
-        counts = store.ledger.count(store.known_types).values()
-        if any(one.unsettled - one.pending for one in counts):
-            run_id = open_run(store, token, Trigger.MANUAL, store.now())
-            store.runs.restate(token, run_id, store.known_types)
-
-    def _reopen(self, flaw: KeyFlaw) -> None:
-        """Restore what is needed to close a lost run: its events become leftovers, and its record names the reason."""
-        store, now = self._store, self._store.now()
-        store.runs.advance(
-            self._leader.token,
-            flaw.of,
-            State.FINISHING,
-            trigger=Trigger.MANUAL,
-            started_at=repr(min(now, started_at_of(flaw.of) or now)),
-            deadline=repr(now),
-            deadline_us=round(now * MICROSECONDS),
-            window_seconds=repr(store.settings.run.window_seconds),
-            revision=store.settings.revision,
-            failure=f"what was known of it is lost: {flaw.key} {flaw.wrong}"[:200].encode("ascii", "replace").decode(),
-        )
-        store.runs.restate(self._leader.token, flaw.of, store.known_types)
-        log.error("Run %s is closed, because %s %s", flaw.of, flaw.key, flaw.wrong, extra={"action": "close_lost_run"})
+        with suppress(StoreError):  # the caller's next turn meets it again
+            before, self._named = self._named, {one.key: one for one in self._store.find_flaws()}
+            for key, flaw in self._named.items():
+                if key not in before:
+                    then = f"{', '.join(sorted(flaw.types))} is left out" if flaw.types else "it may stop everything"
+                    told = "%s %s; until it is mended, %s: `rlm doctor` says how"
+                    extra = alarm(Alarm.KEY_DAMAGED, "name_key")
+                    log.error(told, safe_line(key), flaw.wrong, then, extra=extra)
+            for key in before.keys() - self._named.keys():
+                log.info("%s is in order again", safe_line(key), extra={"action": "name_key"})

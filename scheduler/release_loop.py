@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
@@ -20,11 +21,11 @@ from rlm.core.text import counted
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger import Store
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, WorkerState
 from rlm.ledger.runs import write_waits
 from rlm.ledger.trouble import Outage, revive
+from rlm.ledger.values import MICROSECONDS
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.waits import Wait, Waits
@@ -124,7 +125,8 @@ class ReleaseLoop:
                 self._duty.note_outage()
                 self._outage.tell(error, "nothing is released meanwhile", run_id=self._run.id)
                 revive(self._store)
-                self._redis.mender.after(error)
+                self._redis.keys.after(error)
+                self._leave_out()
                 if self._duty.stopping:
                     raise
                 self.lost_redis = system_clock.monotonic() > self._deadline
@@ -139,8 +141,7 @@ class ReleaseLoop:
         """Do one turn; return how long to wait for the next, None if the loop is over. The last see to less."""
         lag_seconds = self._rhythm.begin()
         is_last = self._deadline - self._rhythm.began_at < (self._turn_seconds or 0)  # seconds if Redis is far away
-        # The next look of the mender may come in this turn; turns without one are short.
-        self._leader.keep(self._turn_seconds and max(self._turn_seconds, self._redis.mender.took_seconds))
+        self._leader.keep(self._turn_seconds)
         # First: an event that takes its slot in between then counts twice instead of not at all.
         counts = self._counts = self._releases.count()
         self._redis.check(float("inf") if is_last else FIT_SECONDS)
@@ -221,7 +222,7 @@ class ReleaseLoop:
         if (at := system_clock.monotonic()) - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = at
-        self._redis.mender.step()
+        self._redis.keys.step()
         self._take_up_limits()
         store = self._store
         workers = self._hosts.look()
@@ -243,7 +244,7 @@ class ReleaseLoop:
             self._note(workers_peak=self.workers_peak)
         if (current := store.runs.current()) is None or current.id != self._run.id:
             raise FencedError(f"run {self._run.id} was closed by another")
-        self.cancelled = current.cancelled
+        self.cancelled = current.cancelled or bool(current.failure)
         self._free_overdue(now_us, counts, views)
         self._duty.serve(self._run)
 
@@ -282,13 +283,23 @@ class ReleaseLoop:
             return
         changed = sorted(name for name, limit in limits.items() if limit != self._limits.get(name))
         self._limits = limits
-        self._types = types_in_force(self._store)
-        self._limited = all_limited(end for one in self._types for end in one.endpoints)
-        self._releases.follow(self._types, self._run.revision)
-        self._forecaster.follow(self._types)
+        self._follow_types()
         told = "Limits were changed: %s; what remains is planned by them"
         extra = {"action": "take_up_limits", "run_id": self._run.id}
         log.info(told, ", ".join(f"{name} {limits[name]}" for name in changed), extra=extra)
+
+    def _leave_out(self) -> None:
+        """Go on without types of which a key has a flaw."""
+        if not self._store.left_out.isdisjoint(self._names):
+            with suppress(StoreError):  # the next turn fails, too, and this is tried again
+                self._follow_types()
+
+    def _follow_types(self) -> None:
+        self._types = types_in_force(self._store)
+        self._names = [one.name for one in self._types]
+        self._limited = all_limited(end for one in self._types for end in one.endpoints)
+        self._releases.follow(self._types, self._run.revision)
+        self._forecaster.follow(self._types)
 
     def _note_coming_up(self, first_at: float) -> None:
         """Note how long workers took to come up, now that a call was released, at `first_at`."""

@@ -14,8 +14,8 @@ from rlm.core.failpoints import crash_point
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger import Store
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.turns import CLAIM_SECONDS, Release, Terms
+from rlm.ledger.values import MICROSECONDS
 from rlm.plan import choose_releases
 from rlm.plan.choose_releases import MOST_AHEAD, ReleaseState, burst_of
 from scheduler.leader import Leader

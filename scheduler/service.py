@@ -25,7 +25,7 @@ from rlm.ledger.waker import Waker
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import HandedOverError
 from scheduler.office import Office, Standby, announce
-from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, IDLE_LOOK_SECONDS
+from scheduler.redis_watch import AGAIN_SECONDS, FIT_SECONDS, IDLE_FIT_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
 #: Seconds that an idle leader sleeps unless it is woken, in case a wake-up was lost.
@@ -127,7 +127,7 @@ class SchedulerService(Office):
             self._saw_last_end = False
             self._outage.tell(error, "no run is started meanwhile")
             revive(self._store)
-            self._mend_after(error)
+            self._keys.after(error)
             self._duty.wait(AWAY_SECONDS)
         else:
             self._outage.over()
@@ -160,19 +160,12 @@ class SchedulerService(Office):
         else:
             self._standby.step(woken=self._woken)
 
-    def _mend_after(self, error: StoreError) -> None:
-        try:
-            self._mender.after(error)
-        except FencedError:
-            self._leader.token = 0  # the next turn finds out who leads
-
     def _take_office(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
             self._leader.tell_holder()
             return False
         if self._leader.token != self._in_office:
-            self._mender.mend()
             self._clock.look(self._store)
             self._saw_last_end = False
             # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
@@ -183,7 +176,7 @@ class SchedulerService(Office):
     def _lead(self) -> None:
         """Repeat the first step that has something to do, until none has."""
         while not self._duty.stopping and self._leader.campaign():
-            self._mender.step(IDLE_LOOK_SECONDS)
+            self._keys.step(AGAIN_SECONDS)
             open_steps = (self._go_on, self._see_to_last)
             free_steps = (self._publish_limits, self._start_requested, self._start_due, self._keep_house)
             self._redis.check(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
@@ -222,7 +215,6 @@ class SchedulerService(Office):
         if request is None:
             return False
         crash_point("request.seen")
-        self._mender.before_run()
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         self._store.schedule.answer(request, {"run_id": run_id})
         self._conduct_open()
@@ -235,7 +227,6 @@ class SchedulerService(Office):
             return False
         self._taken = due
         try:
-            self._mender.before_run()
             if serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
                 self._conduct_open()
         except StoreError:
@@ -244,10 +235,7 @@ class SchedulerService(Office):
         return True
 
     def _keep_house(self) -> bool:
-        if self._housekeeper.step():
-            return True
-        self._mender.tidy()
-        return False
+        return self._housekeeper.step()
 
     def _last_due(self) -> float:
         return self._due_at(system_clock.boottime())

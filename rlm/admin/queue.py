@@ -27,9 +27,7 @@ from rlm.settings import Settings
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
 #: The remedy if the audit list is not a list.
-_OTHER_KIND = (
-    "a scheduler sets it aside; if another program uses it, name another list in queue.events. Then push again"
-)
+_OTHER_KIND = "delete it; or, if another program uses it, name another list in queue.events. Then push again"
 #: Most lines and types to name for one fault, the first ones.
 MOST_NAMED = 5
 #: Most columns of an unknown type's name.

@@ -18,8 +18,8 @@ from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
 from rlm.ledger import Store
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import MOST_CHANGES
+from rlm.ledger.values import MICROSECONDS
 
 #: Keys of a record that a list shows.
 _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from rlm.cli.common import ExitCode, command, settings_of, store_of, unread_url, waiting_for_redis
 from rlm.cli.options import Duration, volatile_option
 from rlm.cli.printing import print_json, say, show, show_verdict, show_words, styled, table
-from rlm.core.text import counted, safe_line
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
-    from rlm.ledger.fitness import Finding
+    from rlm.admin.doctor import Examined
 
 #: The verdict for each severity, on screen and in JSON.
 VERDICTS = {"warning": "warn", "error": "fail"}
 
 
-@command(
-    "rlm doctor",
-    "rlm doctor -v                      # all checks, each on a line",
-    "rlm doctor --strict                # in a health check: warnings count, too",
-    "rlm doctor --json | jq '.findings[] | select(.ok | not)'",
-)
-@click.option("--strict", is_flag=True, help="Exit with 1 if there is a warning, too.")
-@click.option("--verbose", "-v", is_flag=True, help="Show the checks that found nothing wrong, too, each on a line.")
+@command("rlm doctor", "rlm doctor --json | jq '.findings[] | select(.ok | not)'")
 @volatile_option
-def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: bool) -> None:
+def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     """Check the installation; print what is wrong and what to do: failures first, then warnings.
 
-    Checks the configuration and who may read it, Sentry, whether each endpoint can be connected to, Redis (whether it
-    is fit and near, its clock, what it forgot), which processes run and which scheduler leads, the open run, events
-    that make no progress, endpoints, how long calls take, and the books. Reports what cannot be checked, and checks the
-    rest all the same.
+    Checks the configuration, Redis (reachable, fit, its clock), keys that RLM did not write, the scheduler, supervisors
+    and hosts, workers, the open run, endpoints, and the books.
 
-    Exits with 0 if nothing failed, with or without warnings; with 2 if the configuration failed, 4 if Redis did, 1 if
-    anything else did.
+    Exits with 0 if nothing failed, with or without warnings; with 4 if Redis did, 1 if anything else did.
     """
     from rlm.admin.doctor import examine
 
@@ -46,40 +37,38 @@ def doctor(*, config: Path | None, allow_volatile: bool, strict: bool, verbose: 
     if words := unread_url(settings):
         say(words)
     opening = waiting_for_redis(settings)
-    found = _print(examine(settings, allow_volatile=allow_volatile, opening=opening), verbose=verbose)
-    failed = [one["name"] for one in found if one["verdict"] == "fail"]
-    if any(name.split(".")[0] == "redis" for name in failed):
-        raise SystemExit(int(ExitCode.REDIS))
-    if failed or (strict and not all(one["ok"] for one in found)):
-        raise SystemExit(int(ExitCode.FAILED))
+    if failed := _print(examine(settings, allow_volatile=allow_volatile, opening=opening)):
+        is_redis = any(name.split(".")[0] == "redis" for name in failed)
+        raise SystemExit(int(ExitCode.REDIS if is_redis else ExitCode.FAILED))
 
 
-def _print(findings: Iterable[Finding], *, verbose: bool) -> list[dict[str, Any]]:
-    """Print the findings, the worst first, and return their documents; good ones take one line unless `verbose`."""
-    found: list[dict[str, Any]] = [
+def _print(examined: Examined) -> list[str]:
+    """Print the findings, the worst first, and return the names of those that failed."""
+    documents: list[dict[str, Any]] = [
         {
-            "name": one.name,
-            "ok": one.ok,
-            "verdict": "ok" if one.ok else VERDICTS[one.severity.value],
-            "severity": None if one.ok else one.severity.value,
-            "message": one.message,
-            "remedy": one.remedy,
+            "name": finding.name,
+            "ok": finding.ok,
+            "verdict": "ok" if finding.ok else VERDICTS[finding.severity.value],
+            "severity": None if finding.ok else finding.severity.value,
+            "message": finding.message,
+            "remedy": finding.remedy,
         }
-        for one in findings
+        for finding in examined.findings
     ]
-    print_json({"ok": all(one["verdict"] != "fail" for one in found), "findings": found})
-    verdicts = ("fail", "warn", *(["ok"] if verbose else []))
-    shown = [one for verdict in verdicts for one in found if one["verdict"] == verdict]
-    names = max((len(safe_line(one["name"])) for one in shown), default=0)
-    for one in shown:
-        show_verdict(one["verdict"], one["name"], one["message"], "" if one["ok"] else one["remedy"], names)
-    if well := len(found) - len(shown):
-        show(f"{styled('ok', 'ok')}    {counted(well, 'check')} found nothing wrong; -v shows each")
+    number = Counter(document["verdict"] for document in documents)
+    conditions = [msgspec.to_builtins(condition) for condition in examined.conditions]
+    print_json({"ok": not number["fail"], "conditions": conditions, "findings": documents})
+    documents.sort(key=lambda document: ("fail", "warn", "ok").index(document["verdict"]))
+    width = max(len(document["name"]) for document in documents)
+    for document in documents:
+        show_verdict(document["verdict"], document["name"], document["message"], document["remedy"], width)
     show()
-    errors, warnings = (sum(one["verdict"] == verdict for one in found) for verdict in ("fail", "warn"))
-    words = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}." if errors or warnings else "All is well."
-    show(styled(words, "error" if errors else "warn" if warnings else "ok"))
-    return found
+    if number["fail"] or number["warn"]:
+        words = f"{counted(number['fail'], 'error')}, {counted(number['warn'], 'warning')}."
+        show(styled(words, "error" if number["fail"] else "warn"))
+    else:
+        show(styled("All is well.", "ok"))
+    return [document["name"] for document in documents if document["verdict"] == "fail"]
 
 
 @command("rlm compliance", "rlm compliance --since 2d --json | jq .ok")

@@ -27,7 +27,7 @@ class Alarm(StrEnum):
     RUN_FAILED = "run_failed", "A run failed"
     LIMIT_EXCEEDED = "limit_exceeded", "A rate limit was exceeded"
     BOOKS_UNBALANCED = "books_unbalanced", "The books do not balance"
-    DEAD_LETTERS = "dead_letters", "There are more dead letters than alarm.failed or alarm.failed_share"
+    DEAD_LETTERS = "dead_letters", "There are more dead letters than alarm.failed"
     BREAKER_OPEN = "breaker_open", "An endpoint keeps failing and is rested"
     HOST_CUT_OFF = "host_cut_off", "A host does not reach endpoints that others reach"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
@@ -37,7 +37,7 @@ class Alarm(StrEnum):
     REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what is written to it"
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"
     CLOCK_STEPPED = "clock_stepped", "The clock of Redis stepped"
-    KEY_SET_ASIDE = "key_set_aside", "A key in Redis had invalid content, and was set aside"
+    KEY_DAMAGED = "key_damaged", "A key in Redis holds what RLM does not write"
     NO_ARCHIVE = "no_archive", "Dead letters cannot be archived"
 
 

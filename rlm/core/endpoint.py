@@ -96,6 +96,31 @@ class Budget(msgspec.Struct, frozen=True):
         return _window_id(f"budget {self.name}")
 
 
+class Success(msgspec.Struct, frozen=True):
+    """What an answer 2xx must be to be one: its content type, and `value` in a `field` of its JSON, or as all of it.
+
+    A part that is None may be anything; a field must be there.
+    """
+
+    content_type: str | None = None
+    field: str | None = None
+    value: str | bool | int | float | None = None
+
+    def accepts(self, content_type: str, body: bytes | bytearray) -> bool:
+        """Return whether an answer is a success. Parameters of its content type do not matter."""
+        if self.content_type and content_type.partition(";")[0].strip().lower() != self.content_type.lower():
+            return False
+        if self.field is None and self.value is None:
+            return True
+        try:
+            answer = msgspec.json.decode(body)
+            value = answer if self.field is None else answer[self.field]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            return False
+        alike = isinstance(value, bool) == isinstance(self.value, bool)  # in Python, True is 1
+        return self.value is None or (alike and value == self.value)
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """One API address with its limit and, if any, its shared budget. Secrets in `headers` are still `env:NAME`."""
 
@@ -105,6 +130,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     timeout_seconds: float
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     budget: Budget | None = None
+    success: Success | None = None
 
     def __repr__(self) -> str:
         """Return it without URL and headers, which may hold secrets."""

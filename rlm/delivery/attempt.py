@@ -10,16 +10,16 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from functools import partial
-from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, in_force
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, all_limited, in_force
 from rlm.core.errors import StoreError
 from rlm.core.expected import call_seconds, needed_seconds
 from rlm.core.failpoints import crash_point
+from rlm.delivery.candidates import Candidates, choose_last, endpoints_for
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import (
@@ -34,7 +34,6 @@ from rlm.delivery.outcome import (
     try_again,
 )
 from rlm.ledger.claims import Admitted, Call, Refused
-from rlm.ledger.turns import MOST_TRIED
 
 if TYPE_CHECKING:
     from rlm.delivery.lane import LaneContext
@@ -127,7 +126,8 @@ class Attempt:
         if refused := refuse_unsound(self._ledger, self._claim):
             self._return_slot()
             return refused
-        for endpoint in self._endpoints():
+        choice = self._choose()
+        for endpoint in choice.endpoints:
             if system_clock.monotonic() > (begins_by := self._begins_by(endpoint)):
                 continue
             try:
@@ -145,23 +145,23 @@ class Attempt:
             if slot is not None:
                 return self._call_with(slot, connection)
         self._return_slot()
+        if choice.wait_seconds is not None:
+            return partial(self._ledger.postpone, self._claim, choice.wait_seconds)
         return partial(self._ledger.give_back, self._claim)
 
-    def _endpoints(self) -> list[Endpoint]:
-        """Return the endpoints to try: that of the call, then the type's others, last the one at which it failed last.
-
-        The endpoint of the call is tried even if this host does not reach it.
-        """
+    def _choose(self) -> Candidates:
+        """Return the endpoints to try now; the last attempt of a run is no probe if that can be helped."""
         if self._has_slot:  # the claim has only the limits of that endpoint
-            return [self._endpoint]
-        claim = self._claim
-
-        def place(endpoint: Endpoint) -> tuple[bool, bool]:
-            return endpoint.name == claim.last_endpoint and self._is_retry, endpoint.name != claim.endpoint
-
-        first = nsmallest(MOST_TRIED, self._type.endpoints, key=place)  # like `sorted`, but only the first ones
-        reached = [each for each in first if each.name == claim.endpoint or self._health.reaches(each)]
-        return [in_force(endpoint, claim.limits) for endpoint in reached]
+            return Candidates([self._endpoint])
+        endpoints = endpoints_for(self._claim, self._type)
+        reached = [each for each in endpoints if self._health.reaches(each)]
+        # The endpoint that the call was released for is tried even if this host does not reach it.
+        tried = [each for each in endpoints if each in reached or each.name == self._claim.endpoint]
+        if len(tried) > 1 and self._is_retry and self._claim.tries + 1 >= self._retry.max_attempts:
+            _, views = self._windows.look(all_limited(reached))
+            left = self._deadline - system_clock.monotonic()
+            return choose_last(tried, {each.name: left - self._needs(each) for each in reached}, views)
+        return Candidates(tried)
 
     def _call_with(self, slot: _Slot, connection: Connection) -> Answered | Settlement:
         """Make the call that a slot was taken for, unless the lease has ended meanwhile."""
@@ -193,7 +193,8 @@ class Attempt:
     @property
     def _endpoint(self) -> Endpoint:
         """The endpoint that the call was released for, with the limits in force."""
-        return in_force(self._lane.settings.endpoints[self._claim.endpoint], self._claim.limits)
+        name = self._claim.endpoint
+        return in_force(next(one for one in self._type.endpoints if one.name == name), self._claim.limits)
 
     def _call(self, endpoint: Endpoint) -> Call:
         return Call(self._lane.id, self._claim.event_id, endpoint.name)

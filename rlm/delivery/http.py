@@ -19,6 +19,8 @@ from rlm.delivery.outcome import (
     BAD_HEADER,
     BROKEN,
     NO_ANSWER,
+    SUCCESS,
+    UNEXPECTED,
     Outcome,
     Unreachable,
     classify,
@@ -130,6 +132,11 @@ class Dispatcher:
             self._put(endpoint, connection)  # it is checked before its next call
         else:
             self._drop(endpoint, connection)
+        if answer.status in SUCCESS and endpoint.success:
+            body = b"" if answer.encoded else answer.body
+            if not endpoint.success.accepts(answer.content_type, body):
+                what = self._excerpt(answer, f"{answer.content_type or 'no content type'}: ")
+                return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
         excerpt = "" if answer.status < _REFUSING else self._excerpt(answer)
         # By the endpoint's clock, like its `Retry-After`.
         now = parse_date(answer.date) if answer.retry_after else None
@@ -206,11 +213,10 @@ class Dispatcher:
             log.warning(message, endpoint.name, DISTRUST_SECONDS, extra=extra)
 
     @staticmethod
-    def _excerpt(answer: Answer) -> str:
-        """Return the beginning of an answer's body, without secrets and safe to show."""
-        if answer.encoded:
-            return ""
-        text = known().mask(answer.body.decode("latin-1"), torn=not answer.whole)
+    def _excerpt(answer: Answer, before: str = "") -> str:
+        """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
+        body = "" if answer.encoded else answer.body.decode("latin-1")
+        text = known().mask(before + body, torn=not answer.whole)
         return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
 

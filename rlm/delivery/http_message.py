@@ -100,6 +100,7 @@ class Answer:
         self.retry_after: list[str] = []
         #: The `Date` of the final answer, by the endpoint's clock; empty if there is none.
         self.date = ""
+        self.content_type = ""
         self.body = bytearray()
         #: The body is compressed, so people cannot read it.
         self.encoded = False
@@ -215,6 +216,7 @@ class Answer:
         self.status = status
         self.retry_after = [value.decode("latin-1") for name, value in fields if name == b"retry-after"]
         self.date = next((value.decode("latin-1") for name, value in fields if name == b"date"), "")
+        self.content_type = next((value.decode("latin-1") for name, value in fields if name == b"content-type"), "")
         self.encoded = any(value.lower() != _PLAIN[name] for name, value in fields if name in _PLAIN)
         self._framed = any(name in {_LENGTH, _CODING} for name, _ in fields)
         self._keeps = keeps and not (status in _BODILESS and _has_body(fields))

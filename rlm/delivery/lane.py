@@ -213,7 +213,7 @@ class Lanes:
         crash_point("worker.claimed")
         give_back, lease_ends = partial(self._store.ledger.give_back, claim), asked_at + claim.lease_seconds
         event_type = self._types.get(claim.type)
-        if event_type is None or claim.endpoint not in self._settings.endpoints:
+        if event_type is None or all(one.name != claim.endpoint for one in event_type.endpoints):
             lane.settle(claim, give_back, lease_ends)  # the conductor has another configuration
             return None
         attempt = Attempt(lane, claim, event_type, asked_at, deadline)

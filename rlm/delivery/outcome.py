@@ -27,7 +27,7 @@ from rlm.settings.model import RetrySettings
 
 #: Statuses by their meaning for the event: 3xx and most 4xx refuse it for good.
 TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
-_SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
+SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
 _TRY_AGAIN = frozenset({408, 425})
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to this.
@@ -38,6 +38,8 @@ _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
 NO_NAME, NO_WAY = "name not found", "not reachable"
 BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "a header that HTTP does not allow"
+#: An answer 2xx that is not what the settings say is success.
+UNEXPECTED = "unexpected_answer"
 #: The run's deadline came first, or the call's worker was lost. Neither says anything about the endpoint.
 DEADLINE, WORKER_LOST = "cut by the deadline", "worker lost"
 
@@ -121,7 +123,7 @@ class Rejected(_Refusal, frozen=True):
 
 
 class Unreachable(msgspec.Struct, frozen=True):
-    """The event may be sent again: 408, 425, other 5xx, or no answer at all (then `seconds` is None).
+    """The event may be sent again: 408, 425, other 5xx, an unexpected 2xx, or no answer at all (`seconds` is None).
 
     `kind` is the word under which it is counted. `unsent`: no connection could be opened. `here`: this host is the
     cause. `silent`: nothing came back for seconds, which indicates a cut way.
@@ -143,7 +145,7 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
 
     `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
-    if status in _SUCCESS:
+    if status in SUCCESS:
         return Delivered(status, seconds)
     if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
         return Throttled(status, seconds, longest_rest(retry_after, now))

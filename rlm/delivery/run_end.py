@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
-from rlm.core.errors import StoreError
+from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
@@ -59,6 +59,14 @@ def close_run(
     Closing is one compare-and-set in Redis, so a second caller changes nothing. Once all events are pending again,
     nothing can settle any more, so the counts read then are final.
     """
+    try:
+        return _close(store, run_id, overdue=overdue, keep=keep)
+    except StoreGarbledError:
+        store.find_flaws()  # types with a damaged key are left out
+        return _close(store, run_id, overdue=overdue, keep=keep)
+
+
+def _close(store: Store, run_id: str, *, overdue: bool, keep: Callable[[], object]) -> Record | None:
     while True:
         run, now_us = store.runs.current_at()
         if run is None or run.id != run_id or run.state is not State.FINISHING:

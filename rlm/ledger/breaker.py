@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.core.window import FAILING
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part, ScriptReply
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, Limited
@@ -100,7 +101,7 @@ class Breaker(Part):
 
 def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:
     """Read the replies to the commands of `Breaker.health_commands`."""
-    return {each.name: _read_health(reply) for each, reply in zip(limited, replies, strict=True)}
+    return {each.name: _read_health(each.name, reply) for each, reply in zip(limited, replies, strict=True)}
 
 
 def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
@@ -112,15 +113,15 @@ def raised_alarm(health: Mapping[str, Health], since: float) -> set[str]:
     }
 
 
-def _read_health(values: Sequence[bytes | None]) -> Health:
-    fields = {name: value for name, value in zip(_HEALTH, values, strict=True) if value}
-    until_us, opened_us = int(fields.get("paused_until_us", _FOREVER_US)), fields.get("opened_us")
+def _read_health(name: str, values: Sequence[bytes | None]) -> Health:
+    fields, key = dict(zip(_HEALTH, values, strict=True)), f"the health of {name}"
+    until_us = reading(whole, fields["paused_until_us"], key, _FOREVER_US)
     return Health(
-        failures=int(fields.get("failures", 0)),
-        paused_by=text(fields.get("paused_by", b"")),
-        paused_at=float(fields["paused_at"]) if "paused_at" in fields else None,
+        failures=reading(whole, fields["failures"], key, 0),
+        paused_by=text(fields["paused_by"] or b""),
+        paused_at=reading(moment, fields["paused_at"], key, None),
         # An endless pause may be moved with a clock that steps.
-        paused_until=until_us / MICROSECONDS if until_us < _FOREVER_US // 2 else None,
-        opened_at=int(opened_us) / MICROSECONDS if opened_us else None,
-        failed_with=text(fields.get("failed_with", b"")),
+        paused_until=moment_of_us(until_us) if until_us < _FOREVER_US // 2 else None,
+        opened_at=reading(moment_of_us, fields["opened_us"], key, None),
+        failed_with=text(fields["failed_with"] or b""),
     )

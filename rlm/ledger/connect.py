@@ -51,8 +51,6 @@ _KEEPALIVE = {
 }
 #: How names are decoded that may not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
-#: Redis counts time in microseconds.
-MICROSECONDS = 1_000_000
 #: What reading a key may raise if it holds something that RLM does not write.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 #: As the last argument of a command, it stands for the run id of the connection's server. The id is read once per

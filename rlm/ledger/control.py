@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import all_limited
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.core.endpoint import Limit, all_limited
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.values import MICROSECONDS, Moment
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
@@ -45,7 +46,7 @@ class Change(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to
     the window's id, because a renamed endpoint keeps its window; records of earlier versions have none.
     """
 
-    at: float
+    at: Moment
     by: str
     name: str
     what: What
@@ -76,16 +77,19 @@ class Changes(Part):
 
     @translating
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
-        """Return the newest `number` changes, newest first, without kinds that only a later version knows."""
+        """Return the newest `number` changes, newest first."""
         return read_changes(self._ask("LRANGE", self._keys.changes, 0, max(0, number - 1)))
 
 
 def read_changes(found: Iterable[bytes]) -> list[Change]:
-    """Return decoded changes, without those that only a later version knows."""
+    """Return decoded changes, without what RLM did not write."""
     changes = []
     for raw in found:
-        with suppress(msgspec.ValidationError):
-            changes.append(msgspec.json.decode(raw, type=Change))
+        with suppress(ValueError):
+            change = msgspec.json.decode(raw, type=Change)
+            if change.what is What.LIMIT:
+                Limit.parse(change.after or "")
+            changes.append(change)
     return changes
 
 

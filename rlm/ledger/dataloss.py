@@ -14,10 +14,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from rlm.core.clock import system_clock
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.epoch_file import UNSURE, Epoch, EpochFile, is_sane
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.trouble import address
+from rlm.ledger.values import MICROSECONDS, moment_of_us, reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -38,8 +39,8 @@ class Continuity(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Vouched(NamedTuple):
-    """The result of vouching, the time of Redis, and by how much its clock was moved in total (microseconds).
+class Vouched(ScriptReply, frozen=True):
+    """What `vouch_server` answers: its verdict, the time of Redis, and by how much its clock was moved in total, us.
 
     `why` says why windows cannot be trusted, if a process found that out but could not hold the endpoints.
     """
@@ -47,7 +48,10 @@ class Vouched(NamedTuple):
     verdict: Continuity
     now_us: int
     shifted_us: int
-    why: str
+    why: str = ""
+    born: int = 0
+    id: str = ""
+    slots: int = 0
 
 
 class Renewal(NamedTuple):
@@ -72,10 +76,6 @@ class Epochs(Part):
         """Claim the directory of the file before the file is read or written; see `EpochFile.claim`."""
         self._file.claim()
 
-    def doubt(self) -> str:
-        """Return why a conductor could not rely on this host's file, and the consequence; empty if it could."""
-        return self._file.doubt()
-
     @property
     def _newest(self) -> Epoch | None:
         return self._known or self._file.read()
@@ -85,12 +85,22 @@ class Epochs(Part):
         """Vouch for the server that answers, if it has forgotten nothing; otherwise workers get no slots from it."""
         known = self._known or self._file.take_over()
         seen = (known.born, known.id, known.slots) if known else (0, "", UNSURE)
-        args: list[Argument] = [token, *seen, secrets.token_hex(8)]
-        told = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
-        now_us, shifted_us, verdict, born, epoch_id, slots, why = told
-        if verdict not in {b"forgot", b"unknown"}:
-            self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
-        return Vouched(Continuity(text(verdict)), int(now_us), int(shifted_us), text(why))
+        born, epoch_id, slots = seen
+        vouched = Vouched.read(
+            self._run(
+                "vouch_server",
+                lease=self._keys.lease,
+                epoch=self._keys.epoch,
+                token=token,
+                born=born,
+                id=epoch_id,
+                slots=slots,
+                new_id=secrets.token_hex(8),
+            )
+        )
+        if vouched.verdict not in {Continuity.FORGOT, Continuity.UNKNOWN}:
+            self._know(Epoch(vouched.born, vouched.id, vouched.slots))
+        return vouched
 
     @translating
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
@@ -100,18 +110,30 @@ class Epochs(Part):
         forgotten slot of such a call would be blocked for a period from its end.
         """
         after, underway_us = known.born if (known := self._newest) else 0, round(underway_seconds * MICROSECONDS)
-        args: list[Argument] = [token, after, secrets.token_hex(8), why, underway_us]
-        born, epoch_id = self._run("renew_epoch", [self._keys.lease, self._keys.epoch], args)
-        self._know(Epoch(int(born), text(epoch_id), 0))
+        keys, epoch_id = {"lease": self._keys.lease, "epoch": self._keys.epoch}, secrets.token_hex(8)
+        born = self._run("renew_epoch", **keys, token=token, after=after, id=epoch_id, why=why, underway_us=underway_us)
+        self._know(Epoch(born, epoch_id, 0))
 
     def shift(
         self, token: int, run_id: str, shift_us: int, why: str, *, healths: Sequence[str], moments: Sequence[str]
     ) -> int:
         """Move all future moments in `healths` and `moments`, see `Store.shift_stamps`."""
         keys = self._keys
-        fixed = [keys.lease, keys.current, keys.run(run_id), keys.epoch, keys.releases]
-        args: list[Argument] = [token, run_id, shift_us, len(healths), why]
-        return int(self._run("shift_stamps", [*fixed, *healths, *moments], args))
+        moved = self._run(
+            "shift_stamps",
+            lease=keys.lease,
+            current=keys.current,
+            run=keys.run(run_id),
+            epoch=keys.epoch,
+            releases=keys.releases,
+            token=token,
+            run_id=run_id,
+            shift_us=shift_us,
+            why=why,
+            healths=list(healths),
+            moments=list(moments),
+        )
+        return int(moved)
 
     @translating
     def watch(self) -> tuple[int, int]:
@@ -124,16 +146,17 @@ class Epochs(Part):
         (seconds, microseconds), fields, info = self._batch(commands, transaction=True)
         born, epoch_id, slots, shifted_us, since, server = fields
         if born and epoch_id and slots and server == info["run_id"].encode():
-            seen, known = Epoch(int(born), text(epoch_id), int(slots)), self._newest
+            seen, known = Epoch(whole(born), text(epoch_id), whole(slots)), self._newest
             if is_sane(seen, seconds) and (known is None or _follows(known, seen, renewed=bool(since))):
                 self._known = seen  # not saved, because the conductor's file is newer
-        return seconds * MICROSECONDS + microseconds, int(shifted_us or 0)
+        return seconds * MICROSECONDS + microseconds, reading(whole, shifted_us, self._keys.epoch, 0)
 
     @translating
     def last_renewal(self) -> Renewal | None:
         """Return when and why windows were last found untrustworthy, or None."""
         since, why = self._ask("HMGET", self._keys.epoch, "since", "why")
-        return Renewal(int(since) / MICROSECONDS, text(why)) if since and why else None
+        at = reading(moment_of_us, since, self._keys.epoch, None)
+        return Renewal(at, text(why)) if at is not None and why else None
 
     def close(self) -> None:
         """Save what is known for the next conductor on this host, if this process conducted."""

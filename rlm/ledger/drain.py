@@ -35,7 +35,6 @@ class Drain:
         self._store = store
         self._token = token
         self.run = run
-        self._priorities = {one.name: one.priority for one in store.settings.event_types}
         self._look()
         self._taken_before, self._left_before = self.taken, self._left
         self._worked_seconds = 0.0
@@ -94,10 +93,12 @@ class Drain:
         return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
 
     def _begin(self) -> None:
-        self._chunks = self._store.intake.drain(self._token, self.run.id, self._priorities)
+        kinds = [one for one in self._store.settings.event_types if one.name not in self._store.left_out]
+        priorities = {one.name: one.priority for one in kinds}
+        self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
 
     def _look(self) -> None:
         tally = self._store.runs.tally(self.run.id)
-        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._priorities}
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
         self._left, staged = self._store.intake.untaken(self.run.id)
         self.over = staged and not self._left

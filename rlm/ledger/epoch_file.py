@@ -8,7 +8,6 @@ write. Then the next conductor does not rely on the file while it cannot be writ
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,8 @@ import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import UnsafeError
-from rlm.core.files import claim_directory, is_own_directory, overwrite_file, refusal_of, replace_file, require_own
-from rlm.ledger.connect import MICROSECONDS
+from rlm.core.files import claim_directory, overwrite_file, replace_file, require_own
+from rlm.ledger.values import MICROSECONDS
 
 #: Shortest time between two writes of the file, seconds. If the conductor and Redis die at the same moment, slots of
 #: this time may be forgotten unnoticed.
@@ -110,14 +109,3 @@ class EpochFile:
             self._refused = True
         else:
             self._saved, self._refused = epoch, False
-
-    def doubt(self) -> str:
-        """Return why a conductor of this user could not rely on the file, and the consequence; empty if it could."""
-        directory = self._path.parent
-        nearest = directory if os.path.lexists(directory) else directory.parent  # where it would be created
-        if not is_own_directory(nearest):
-            return ""
-        if os.path.lexists(self._path) and (saved := self.read()) and saved.slots == UNSURE:
-            return f"{self._path} could not be written when calls were made: {_FOLLOWS}"
-        why = refusal_of(nearest)
-        return f"{self._path} cannot be written ({why}): {_FOLLOWS}" if why else ""

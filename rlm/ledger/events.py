@@ -15,9 +15,10 @@ from msgspec import structs
 from rlm.core.item import Reason, encode_letter, is_type_name
 from rlm.core.trail import CallEnd, Counts, Heard
 from rlm.ledger.claims import Claim, Held, LaneId, find_note, is_of_lane
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part, ScriptReply
 from rlm.ledger.turns import releases_in
+from rlm.ledger.values import MICROSECONDS
 
 #: How many replies are the counts of one type.
 _PER_TYPE = 5
@@ -90,6 +91,10 @@ class Ledger(Part):
     def give_back(self, claim: Claim) -> bool:
         """Make an event pending again that was not sent; return False if the claim was lost meanwhile."""
         return self._give_back(claim, "pending")
+
+    def postpone(self, claim: Claim, delay_seconds: float) -> bool:
+        """Make an event that was not sent pending again after `delay_seconds`, without an attempt."""
+        return self._give_back(claim, "backoff", delay_seconds=delay_seconds)
 
     def throttle(self, claim: Claim, endpoint: str, heard: Heard = _NOTHING) -> bool:
         """Make an event that `endpoint` throttled pending again, without an attempt. False if the claim was lost."""

@@ -14,9 +14,9 @@ import msgspec
 
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.scripts import Part
+from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.ways import HostWays, shade
 
 if TYPE_CHECKING:

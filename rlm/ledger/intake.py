@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rlm.core.failpoints import crash_point
 from rlm.ledger.archive import Archivist
 from rlm.ledger.chunks import Chunk, ChunkWriter
-from rlm.ledger.connect import translated, translating
+from rlm.ledger.connect import translating
 from rlm.ledger.entries import Entries
 from rlm.ledger.letters import NewLetters
 from rlm.ledger.scripts import Part
+from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -143,12 +144,7 @@ class Intake(Part):
     @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        return int(self._ask("GET", self._keys.sequence) or 0)
-
-    def begin_sequence(self, number: int) -> None:
-        """Begin to count arrivals with `number`, if the count was lost."""
-        with translated(self._client):
-            self._client.set(self._keys.sequence, number, nx=True)
+        return reading(whole, self._ask("GET", self._keys.sequence), self._keys.sequence, 0)
 
     def untaken(self, run_id: str) -> tuple[int, bool]:
         """Count the items that the open run has still to take; return also whether it has staged the audit list."""

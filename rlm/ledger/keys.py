@@ -59,8 +59,6 @@ process:ROLE:ID            string  one of them (JSON); expires when it is no lon
 calls:WORKER               hash    event id -> the note of the call in one of the worker's lanes (rlm/ledger/claims.py)
 requests                   list    requests to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; kept a minute
-quarantine                 hash    key set aside -> its old name, what was wrong, when (JSON): rlm/ledger/quarantine.py
-quarantine:KEY:MS          any     the invalid content of a key; until somebody deletes it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 dramatiq:*                 -       the broker's own keys: messages, which only wake lanes and may be lost
 (PREFIX-test-*)            -       not under the prefix: keys of `rlm test`, of a prefix of its own
@@ -100,6 +98,21 @@ BROKER: Mapping[str, KeyType] = {
 }
 
 
+#: The types of the other keys, by their names in `Keys`.
+KINDS: Mapping[str, KeyType] = {
+    **dict.fromkeys(("schema", "sequence", "current", "last_tick", "wanted", "coming_up", "restarts"), KeyType.STRING),
+    **dict.fromkeys(
+        ("events", "processing", "failed", "releases", "runs", "changes", "requests", "aside"), KeyType.LIST
+    ),
+    **dict.fromkeys(("lease", "epoch", "totals", "measured", "expected", "records", "dropped", "ways"), KeyType.HASH),
+    **dict.fromkeys(("budgets", "limits", "limits_filed"), KeyType.HASH),
+    **dict.fromkeys(("pending", "backoff", "spent", "inflight", "retried", "well", "well_hosts"), KeyType.ZSET),
+    **dict.fromkeys(("run", "tally", "health", "calls"), KeyType.HASH),
+    **dict.fromkeys(("timings", "window", "moved"), KeyType.LIST),
+    **dict.fromkeys(("types", "processes"), KeyType.SET),
+}
+
+
 class Keys:
     """Builds the keys of one installation from its prefix and its three list names."""
 
@@ -119,7 +132,7 @@ class Keys:
         self.wanted, self.dropped = f"{prefix}:wanted", f"{prefix}:dropped"
         self.coming_up, self.restarts = f"{prefix}:coming_up", f"{prefix}:restarts"
         self.aside = f"{prefix}:aside"
-        self.quarantine, self.dramatiq = f"{prefix}:quarantine", f"{prefix}:dramatiq"
+        self.dramatiq = f"{prefix}:dramatiq"
         self.ways, self.well_hosts = f"{prefix}:ways", f"{prefix}:well"
         each = self._each
         self.event = each("event")
@@ -141,14 +154,6 @@ class Keys:
     def process(self, role: str, process_id: str) -> str:
         """Return the entry of one process."""
         return f"{self._prefix}:process:{role}:{process_id}"
-
-    def set_aside(self, key: str, at: float) -> str:
-        """Return the key for the content that `key` had until it was set aside at `at` (seconds since 1970)."""
-        return f"{self.quarantine}:{key.removeprefix(f'{self._prefix}:')}:{round(at * 1000)}"
-
-    def family(self, name: str) -> str:
-        """Return the pattern of all keys of a family, such as `event`. A prefix contains no special characters."""
-        return f"{self._prefix}:{name}:*"
 
     def brokers(self, name: str) -> str:
         """Return one of the broker's own keys."""

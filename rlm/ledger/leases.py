@@ -5,15 +5,15 @@ The lease has one holder at a time, and a fencing token that grows with each hol
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
 
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.values import MICROSECONDS, moment, reading, whole
 
 #: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
@@ -70,12 +70,13 @@ class Leases(Part):
         (owner, expires), (seconds, microseconds) = self._batch(asked)
         if owner is None or expires is None:
             return None
-        return Tenure(text(owner), (int(expires) - microseconds) / MICROSECONDS - seconds)
+        left_us = reading(whole, expires, self._keys.lease, 0) - microseconds
+        return Tenure(text(owner), left_us / MICROSECONDS - seconds)
 
     @translating
     def token(self) -> int:
         """Return the newest fencing token, 0 before the first."""
-        return int(self._ask("HGET", self._keys.lease, "token") or 0)
+        return reading(whole, self._ask("HGET", self._keys.lease, "token"), self._keys.lease, 0)
 
 
 class Schedule(Part):
@@ -84,12 +85,7 @@ class Schedule(Part):
     @translating
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
-        raw = self._ask("GET", self._keys.last_tick)
-        if raw is None:
-            return None
-        if not math.isfinite(at := float(raw)):
-            raise ValueError(f"no moment: {raw!r}")
-        return at
+        return reading(moment, self._ask("GET", self._keys.last_tick), self._keys.last_tick, None)
 
     def note_tick(self, at: float) -> None:
         """Record when the scheduler ticked, seconds since 1970."""

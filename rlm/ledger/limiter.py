@@ -18,9 +18,10 @@ from limits.strategies import MovingWindowRateLimiter
 
 from rlm.core.endpoint import Limit, Limited
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
-from rlm.ledger.connect import MICROSECONDS, SERVER_ID
+from rlm.ledger.connect import SERVER_ID
 from rlm.ledger.keys import Keys
 from rlm.ledger.scripts import Script, ScriptReply
+from rlm.ledger.values import MICROSECONDS
 
 
 class Period(RateLimitItemPerSecond):

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.expected import CHANGED_CALLS, Completed, Expected, Following, Measured, Pair
 from rlm.core.tally import of_calls
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import SLICE, Command, Part
+from rlm.ledger.values import MICROSECONDS, duration, number, numbers, reading, whole
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _FAILING = "failing:"
 
+#: The longest possible call, milliseconds.
+LONGEST_CALL_MS = 86_400_000.0
+
 
 class Measures(Part):
     """Durations and failures by type and endpoint. Like windows, they belong to the endpoint's URL, not its name."""
@@ -31,16 +35,18 @@ class Measures(Part):
     @translating
     def completed(self, run_id: str, first: int = 0) -> list[Completed]:
         """Return the completed calls of an open run in the order of their answers, from number `first` on."""
-        return list(map(read_completed, self._list_from(self._keys.timings(run_id), first)))
+        timings = self._keys.timings(run_id)
+        return read_calls(self._list_from(timings, first), timings)
 
     @translating
     def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
         """Return the completed calls from number `first` on, and how many calls have failed so far."""
         timings, last = self._keys.timings(run_id), first + SLICE - 1
-        found, tally = self._batch([("LRANGE", timings, first, last), ("HGETALL", self._keys.tally(run_id))])
+        counts = self._keys.tally(run_id)
+        found, tally = self._batch([("LRANGE", timings, first, last), ("HGETALL", counts)])
         if len(found) == SLICE:
             found += self._list_from(timings, last + 1)
-        return list(map(read_completed, found)), failing({text(name): int(number) for name, number in tally.items()})
+        return read_calls(found, timings), failing(numbers(tally, counts))
 
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept from earlier runs for the configured endpoints."""
@@ -97,14 +103,22 @@ def read_completed(raw: bytes) -> Completed:
     """Return a completed call from the form that `complete_event` writes."""
     endpoint, type_name, took_ms, *more = text(raw).split(" ")
     waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # older versions write fewer
-    times = float(took_ms), float(waited_ms), int(at_us), float(age_ms), float(idle_ms)
+    times = number(took_ms), number(waited_ms), whole(at_us), number(age_ms), number(idle_ms)
+    if not 0 <= max(times[:2]) <= LONGEST_CALL_MS or min(times) < 0:
+        raise ValueError(f"no call takes so long: {raw!r}")
     return Completed(type_name, endpoint, *times)
+
+
+def read_calls(found: Iterable[bytes], key: str) -> list[Completed]:
+    """Return the completed calls of a list; entries that RLM did not write are named in the log and left out."""
+    read = (reading(read_completed, raw, key, None) for raw in found)
+    return [one for one in read if one is not None]
 
 
 def read_expected(raw: bytes) -> Expected:
     """Return a published expectation: the microseconds that a call takes and needs. It has no error rate."""
     seconds, needed = raw.split(b" ")
-    return Expected(int(seconds) / MICROSECONDS, int(needed) / MICROSECONDS)
+    return Expected(duration(whole(seconds) / MICROSECONDS), duration(whole(needed) / MICROSECONDS))
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
@@ -140,9 +154,9 @@ class Measuring:
     def down(self) -> set[str]:
         """The endpoints of which every call of the run has failed so far; one failed call alone says nothing."""
         failed = Counter[str]()
-        for (_, endpoint), number in self._failing.items():
-            failed[endpoint] += number
-        return {name for name, number in failed.items() if number >= CHANGED_CALLS and name not in self.answered_us}
+        for (_, endpoint), calls in self._failing.items():
+            failed[endpoint] += calls
+        return {name for name, calls in failed.items() if calls >= CHANGED_CALLS and name not in self.answered_us}
 
     def look(self) -> list[Completed]:
         """Read what happened since the last successful look; return the calls that were completed."""
@@ -202,8 +216,8 @@ class Totals(Part):
         if run_id != self._run_id:
             self._forget(run_id)
         first = max(0, self._read - 1)
-        read: list[Command] = [("GET", keys.current), ("HGETALL", keys.totals), ("HGETALL", keys.tally(run_id))]
-        read += [("LRANGE", keys.timings(run_id), first, first + SLICE)]
+        read: list[Command] = [("GET", keys.current), ("HGETALL", keys.totals), ("HGETALL", keys.tally(run_id or "-"))]
+        read += [("LRANGE", keys.timings(run_id or "-"), first, first + SLICE)]
         current, totals, tally, timings = self._batch(read, transaction=True)
         if text(current or b"") != run_id:
             return None
@@ -217,7 +231,6 @@ class Totals(Part):
         if len(timings) > SLICE:
             return None
         found = Counter(self._calls)
-        for fields in (totals, tally):
-            for name, number in fields.items():
-                found[text(name)] += int(number)
+        for key, fields in ((keys.totals, totals), (keys.tally(run_id), tally)):
+            found.update(numbers(fields, key))
         return found

@@ -12,6 +12,7 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part
+from rlm.ledger.values import Moment, duration, reading, whole
 
 if TYPE_CHECKING:  # code that requests a run imports this module, but not that one
     from rlm.ledger.claims import Lane
@@ -30,8 +31,7 @@ LEFT = "left"
 
 #: What `PTTL` returns for a key that never expires.
 _ENDLESS = -1
-#: No process can start later than this (the year 9999), or have more lanes.
-LATEST = 253_402_300_799.0
+#: No process has more lanes.
 MOST_LANES = 1_000_000_000
 
 #: How long the mark that a worker's unexpected end was counted is kept, milliseconds.
@@ -76,7 +76,7 @@ class Process:
     id: str
     pid: int
     host: str
-    started_at: float
+    started_at: Moment
     state: str = ""
     threads: int = 0
     revision: str = ""
@@ -217,13 +217,12 @@ class Processes(Part):
     @translating
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
-        return int(self._ask("GET", self._keys.restarts) or 0)
+        return reading(whole, self._ask("GET", self._keys.restarts), self._keys.restarts, 0)
 
     @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to start if none is ready, measured in the last runs; None if unknown."""
-        found = self._ask("GET", self._keys.coming_up)
-        return None if found is None else float(found)
+        return reading(duration, self._ask("GET", self._keys.coming_up), self._keys.coming_up, None)
 
     def note_coming_up(self, seconds: float) -> None:
         """Record how long workers took to start; the average with the previous value is kept."""
@@ -233,7 +232,7 @@ class Processes(Part):
     @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return int(self._ask("GET", self._keys.wanted) or 0)
+        return reading(whole, self._ask("GET", self._keys.wanted), self._keys.wanted, 0)
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
@@ -261,5 +260,5 @@ def _read(entry: bytes | None) -> Process | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     offer = found.offer or Offer(0)
-    possible = 0 <= found.started_at <= LATEST and 0 <= found.threads <= MOST_LANES
+    possible = 0 <= found.threads <= MOST_LANES
     return found if possible and min(offer.capacity, offer.least, offer.most) >= 0 else None

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from rlm.core.clock import timestamp
 from rlm.core.documents import Record, RunForecast, RunPlan
-from rlm.core.errors import StoreError, StoreGarbledError
-from rlm.core.run import MOVES, Run, State, Trigger
-from rlm.core.text import safe_line
+from rlm.core.errors import StoreError
+from rlm.core.run import MOVES, Run, State, Trigger, started_at_of
 from rlm.core.trail import Counts
-from rlm.ledger.connect import MICROSECONDS, text, translated, translating
-from rlm.ledger.scripts import Command, Part, names_of
-
-log = logging.getLogger(__name__)
-
-
-def read_tally(found: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Return the decoded counts of a run."""
-    return {text(name): int(number) for name, number in found.items()}
+from rlm.ledger.connect import text, translating
+from rlm.ledger.scripts import Command, Part
+from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
 
 
 def read_record(run_id: str, raw: bytes | None) -> Record | None:
-    """Return the record of a closed run, None if there is none; an invalid record is logged and counts as none."""
+    """Return the record of a closed run, None if there is none; what is no record is named in the log and left out."""
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=Record)
-    except msgspec.DecodeError as error:
-        message = "What is kept of run %s is not a record, and is left out (%s); see `rlm doctor`"
-        log.warning(message, safe_line(run_id), error, extra={"action": "read_record"})
+        record = msgspec.json.decode(raw, type=Record)
+        for at in (record.started_at, record.finished_at, record.deadline):
+            timestamp(at)
+    except (ValueError, RecursionError) as error:
+        name_unreadable(f"the record of run {run_id}", raw, error)
         return None
+    return record
 
 
 #: How each field of a run's hash is decoded.
@@ -41,13 +38,20 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "state": State,
     "trigger": Trigger,
     "cancelled": bool,
-    **dict.fromkeys(("started_at", "deadline", "window_seconds", "first_release_at", "tick", "away_seconds"), float),
-    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), int),
+    **dict.fromkeys(("started_at", "deadline", "first_release_at", "tick"), moment),
+    **dict.fromkeys(("window_seconds", "away_seconds"), duration),
+    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), whole),
     **dict.fromkeys(("revision", "failure", "stopped"), str),
-    **dict.fromkeys(("waits", "spent", "late"), msgspec.json.decode),
+    **dict.fromkeys(("waits", "spent", "late"), partial(msgspec.json.decode, type=dict[str, Any])),
     "plan": msgspec.json.Decoder(RunPlan).decode,
     "forecast": msgspec.json.Decoder(RunForecast).decode,
 }
+#: How the failure of a run begins whose hash is lost or damaged.
+DAMAGED = "what Redis holds of it is lost or damaged"
+#: The fields that every run has.
+_NEEDED = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision")
+#: By how much the deadline of a run may differ from its start and window, seconds.
+_ROUNDING_SECONDS = 1.0
 
 
 def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
@@ -64,11 +68,28 @@ def _encoded(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def read_run(run_id: str, fields: Mapping[bytes, bytes]) -> Run:
-    """Return a run from its hash; raise ValueError, LookupError or TypeError if it is invalid."""
-    found = {text(name): text(value) for name, value in fields.items()}
-    read = {name: _READ[name](value) for name, value in found.items() if name in _READ}
-    return Run(run_id, **{"tick": read["started_at"], **read})
+def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) -> Run:
+    """Return a run from its hash.
+
+    A run whose hash is lost or damaged has failed: `failure` names the fields. What is missing follows from its id and
+    the usual window.
+    """
+    read: dict[str, Any] = {}
+    for name, decode in _READ.items():
+        if (raw := fields.get(name.encode())) is not None:
+            with suppress(ValueError, RecursionError):
+                read[name] = decode(text(raw))
+    wrong = [name for name in _READ if name not in read and (name in _NEEDED or name.encode() in fields)]
+    if not wrong and abs(read["deadline"] - read["started_at"] - read["window_seconds"]) > _ROUNDING_SECONDS:
+        wrong.append("deadline")
+    if not wrong:
+        return Run(run_id, **{"tick": read["started_at"], **read})
+    began = started_at_of(run_id) or 0.0
+    ends = began + window_seconds
+    usual = {"state": State.DRAINING, "trigger": Trigger.MANUAL, "revision": ""} | read
+    times = {"started_at": began, "tick": began, "deadline": ends, "deadline_us": round(ends * MICROSECONDS)}
+    failure = f"{DAMAGED}: {', '.join(wrong)}"
+    return Run(run_id, **{**usual, **times, "window_seconds": window_seconds, "failure": failure})
 
 
 class Runs(Part):
@@ -95,7 +116,15 @@ class Runs(Part):
             **({"late": _encoded(run.late)} if run.late else {}),
             **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
-        zsets = [{"name": name, "pending": keys.pending(name), "retried": keys.retried(name)} for name in types]
+        zsets = [
+            {
+                "name": name,
+                "pending": keys.pending(name),
+                "retried": keys.retried(name),
+                "holders": keys.holders(name),
+            }
+            for name in types
+        ]
         opened = self._run(
             "open_run",
             **self._open_keys(run.id),
@@ -126,38 +155,13 @@ class Runs(Part):
         run_id, fields = text(current or b""), found.pop(0) if last else {}
         if run_id != last:
             self._last, fields = run_id, self._hgetall(keys.run(run_id)) if run_id else {}
-        return (read_run(run_id, fields) if run_id and fields else None), found
+        if not run_id or (not fields and self._ask("GET", keys.current) != current):  # it was closed meanwhile
+            return None, found
+        return read_run(run_id, fields, self._store.settings.run.window_seconds), found
 
-    def left_open(self) -> list[str]:
-        """Return the runs that have a readable hash, newest first, whether open or not."""
-        found = names_of(self._client, self._keys.family("run"))
-        ids = sorted((one.rpartition(":")[2] for one in found), reverse=True)
-        return [run_id for run_id in ids if self._is_readable(run_id)]
-
-    def _is_readable(self, run_id: str) -> bool:
-        try:
-            with translated(self._client):
-                read_run(run_id, self._hgetall(self._keys.run(run_id)))
-        except StoreGarbledError:
-            return False
-        return True
-
-    def restore(self, token: int, run_id: str) -> bool:
-        """Reopen a run whose hash exists after the name of the open run was lost; return False if a run is open."""
-        return bool(self._run("restore_run", [self._keys.lease, self._keys.current], [token, run_id]))
-
-    def restate(self, token: int, run_id: str, types: Sequence[str]) -> bool:
-        """Recompute what the open run carried over, so that its books balance; return False if it is not open."""
-        keys = self._keys
-        names = [keys.lease, keys.current, keys.tally(run_id)]
-        names += [key for name in types for key in (keys.pending(name), *keys.holders(name))]
-        return bool(self._run("restate_tally", names, [token, run_id, *types]))
-
-    def list_again(self) -> None:
-        """Rebuild a lost list of runs from the ids of the records, which sort by time."""
-        ids = sorted(self._ask("HKEYS", self._keys.records), reverse=True)
-        if ids and not self._ask("EXISTS", self._keys.runs):
-            self._ask("RPUSH", self._keys.runs, *ids)
+    def is_any_open(self) -> bool:
+        """Return whether a run is open."""
+        return bool(self._ask("EXISTS", self._keys.current))
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""
@@ -253,7 +257,8 @@ class Runs(Part):
     @translating
     def tally(self, run_id: str) -> dict[str, int]:
         """Return the counts of an open run, `what:name` -> number."""
-        return read_tally(self._hgetall(self._keys.tally(run_id)))
+        key = self._keys.tally(run_id)
+        return numbers(self._hgetall(key), key)
 
     def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""

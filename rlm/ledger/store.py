@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
-from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
 from rlm.ledger.hosts import Hosts, Places
+from rlm.ledger.inspection import KeyFlaw, inspect, left_out
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
-from rlm.ledger.quarantine import Quarantine
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.server import Server, server_of
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
+from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings, secrets_of
@@ -52,7 +53,8 @@ class Store(StoreFront):
         super().__init__(settings, url, server, answer_seconds=answer_seconds)
         self.revive = self._server.revive
         self.told_until = float("-inf")  #: until then no log line that it cannot be started, monotonic seconds
-        self.quarantine = Quarantine(self)
+        #: Types that are left out, because a key of theirs has a flaw.
+        self.left_out: frozenset[str] = frozenset()
         self.archivist = Archivist(self)
         self.intake = Intake(self, self.archivist)
         self.recovery = Recovery(self, self.archivist)
@@ -92,14 +94,6 @@ class Store(StoreFront):
         """Return the result of `INFO server`: versions and build."""
         return dict(ask(self.client, "INFO", "server"))
 
-    def admitted_bytes(self) -> int | None:
-        """Return the longest argument that Redis accepts, bytes; None if this Redis user may not ask."""
-        with translated(self.client):
-            try:
-                return int(self.client.config_get("proto-max-bulk-len").get("proto-max-bulk-len") or 0) or None
-            except ResponseError:
-                return None
-
     def load_scripts(self) -> None:
         """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.
 
@@ -129,9 +123,15 @@ class Store(StoreFront):
         return {text(name): text(limit) for name, limit in ask(self.client, "HGETALL", self.keys.limits).items()}
 
     def endpoints(self) -> dict[str, Endpoint]:
-        """Return the configured endpoints by name, with the limits in force, including those of their budgets."""
+        """Return the endpoints in use by name, with the limits in force, including those of their budgets."""
         limits = self.limits()
-        return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
+        return {name: in_force(endpoint, limits) for name, endpoint in self.in_use.items()}
+
+    @property
+    def in_use(self) -> Mapping[str, Endpoint]:
+        """The configured endpoints by name, without those of types that are left out."""
+        kinds = [one for one in self.settings.event_types if one.name not in self.left_out]
+        return {one.name: one for kind in kinds for one in kind.endpoints} if self.left_out else self.settings.endpoints
 
     def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
         """Move all future moments by `shift_us`, by which the clock of Redis was set; return how many there were.
@@ -139,16 +139,27 @@ class Store(StoreFront):
         No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
         that was open then, or empty. Slots ahead of a clock that was set back count from now on, before that hold.
         """
-        self.windows.look(list(all_limited(self.settings.endpoints.values())))
-        healths = [self.keys.health(one.window_id) for one in all_limited(self.settings.endpoints.values())]
+        limited = list(all_limited(self.in_use.values()))
+        self.windows.look(limited)
+        healths = [self.keys.health(one.window_id) for one in limited]
         moments = [key(name) for name in self.known_types for key in (self.keys.backoff, self.keys.inflight)]
         return self.epochs.shift(token, run_id, shift_us, why, healths=healths, moments=moments)
 
     @property
     def known_types(self) -> list[str]:
-        """The configured types, followed by other types that have or had events in the ledger."""
+        """The configured types, then others that have or had events in the ledger, without those that are left out."""
         configured = [event_type.name for event_type in self.settings.event_types]
-        return [*configured, *(name for name in self.ledger.types() if name not in configured)]
+        known = [*configured, *(name for name in self.ledger.types() if name not in configured)]
+        return [name for name in known if name not in self.left_out]
+
+    def find_flaws(self) -> list[KeyFlaw]:
+        """Return the keys with a flaw, and leave their types out from now on.
+
+        While a run is open, none of those left out comes back: its events are not in the books of that run.
+        """
+        flaws = inspect(self)
+        self.left_out = left_out(flaws) | (self.left_out if self.runs.is_any_open() else frozenset())
+        return flaws
 
     def close(self) -> None:
         """Close its connections."""

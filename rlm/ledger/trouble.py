@@ -6,6 +6,7 @@ It logs the trouble now and then, and restarts an embedded server.
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
 URL_SETTING = "redis.url (or REDIS_URL)"
 #: How long to wait for an answer if the caller sets no time, seconds.
 SOCKET_TIMEOUT_SECONDS = 5.0
+#: What Redis says, and Lua in scripts, of a value that is not as expected.
+_GARBLED = re.compile(r"WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument")
 #: The remedy for a key with an invalid value.
-NAMES_IT = "`rlm doctor` names the key; a scheduler sets it aside"
+NAMES_IT = "`rlm doctor` names the key"
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: str = "") -> StoreError:
@@ -63,8 +66,8 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, script: st
         remedy = f"{remedy}, and a host that is in the certificate"
         return StoreUnreachableError(f"{where} cannot be trusted ({distrust.verify_message})", remedy)
     facts, is_silent = client.connection_pool.connection_kwargs if client else {}, isinstance(error, redis.TimeoutError)
-    what = "wait for a fail-over, start the sentinels" if isinstance(error, MasterNotFoundError) else "start it"
-    remedy = f"{what}, or correct {URL_SETTING}"
+    what = "the sentinels" if isinstance(error, MasterNotFoundError) else "it"
+    remedy = f"start {what}, or correct {URL_SETTING}"
     if (path := facts.get("path")) is not None and is_own_socket(Path(path)):
         then = f"and hangs: {HANGS_REMEDY}" if is_silent else "which RLM starts again by itself"
         remedy = f"it is the embedded server, {then}"
@@ -83,7 +86,7 @@ def _refused(error: redis.RedisError, where: str) -> StoreError | None:
     if is_cluster(error):
         return StoreUnfitError(f"{where} is a node of a Redis Cluster, which RLM does not work with", CLUSTER_REMEDY)
     what = f"{where} refused a command: {error}"
-    return StoreGarbledError(what, NAMES_IT) if "WRONGTYPE" in str(error) else StoreError(what)
+    return StoreGarbledError(what, NAMES_IT) if _is_garbled(error) else StoreError(what)
 
 
 def _refused_script(error: redis.ResponseError, script: str, where: str) -> StoreError:
@@ -93,7 +96,15 @@ def _refused_script(error: redis.ResponseError, script: str, where: str) -> Stor
         )
     if _is_forbidden(error):
         return _forbidden(f"{script}: {where}", error)
-    return StoreError(f"{script}: {where} refused it: {error}")
+    what = f"{script}: {where} refused it: {error}"
+    return StoreGarbledError(what, NAMES_IT) if _is_garbled(error) else StoreError(what)
+
+
+def _is_garbled(error: Exception) -> bool:
+    """Return whether a key holds something that a command or script does not expect."""
+    return (
+        re.search(r"WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument", str(error)) is not None
+    )
 
 
 def place(client: redis.Redis | None) -> str:
@@ -116,11 +127,6 @@ def _distrust(error: BaseException | None) -> ssl.SSLCertVerificationError | Non
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def goes_by_sentinel(client: redis.Redis) -> bool:
-    """Return whether `client` finds its primary with Sentinel."""
-    return isinstance(client.connection_pool, SentinelConnectionPool)
 
 
 def address(client: redis.Redis) -> str:

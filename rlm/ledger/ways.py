@@ -19,9 +19,10 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import Endpoint, Limited
 from rlm.core.window import WindowState
-from rlm.ledger.connect import MICROSECONDS, text
+from rlm.ledger.connect import text
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.values import MICROSECONDS, moment_of_us
 
 #: A way is shut from this many failures in a row on.
 FAILING: Final = 3
@@ -189,8 +190,8 @@ def read_way(field: bytes, raw: bytes) -> Way | None:
     if parts is None:
         return None
     failures, since, till, rest = map(int, parts.groups()[:4])
-    shut_until = till / MICROSECONDS if rest else None
-    return Way(host, window_id, failures, since / MICROSECONDS, shut_until, parts[5])
+    shut_until = moment_of_us(till) if rest else None
+    return Way(host, window_id, failures, moment_of_us(since), shut_until, parts[5])
 
 
 def is_state(raw: bytes) -> bool:
@@ -203,7 +204,7 @@ def _host_ways(host: str, ways: list[Way], raw: bytes | None) -> HostWays:
     shut = tuple(sorted(ways, key=lambda way: (way.since, way.window_id)))
     if state is None:
         return HostWays(host, shut[0].since, shut)
-    return HostWays(host, int(state[1]) / MICROSECONDS, shut, state[2] == b"cut", int(state[3]) / MICROSECONDS)
+    return HostWays(host, moment_of_us(state[1]), shut, state[2] == b"cut", moment_of_us(state[3]))
 
 
 def cut_off(ways: Mapping[str, HostWays]) -> set[str]:

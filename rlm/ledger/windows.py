@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limit, Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
-from rlm.ledger.connect import MICROSECONDS, text, translating
+from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part, ScriptReply
+from rlm.ledger.values import MICROSECONDS, reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -198,7 +199,7 @@ class Windows(Part):
         ages = {}
         for one, slots in zip(limited, replies, strict=True):
             span = one.limit.longest_seconds + self._guard_seconds
-            taken = ((now_us - int(slot)) / MICROSECONDS for slot in slots)
+            taken = ((now_us - reading(whole, slot, one.name, 0)) / MICROSECONDS for slot in slots)
             ages[one.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
 

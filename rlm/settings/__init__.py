@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import structs
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import one_line
 from rlm.settings import rules, secrets
@@ -54,10 +54,10 @@ class Settings:
     """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
 
     `event_types` are ordered by descending priority, equal ones as configured. `endpoints` has each endpoint by name,
-    as in the first of those types that lists it. Types that share an endpoint may differ in headers and time-out, so
-    take the endpoint from the type whose event is sent. `budgets` has the shared limits by name. `revision` is a digest
-    of what workers depend on. `home` is the directory of the configuration file, or the current directory without a
-    file; `data_dir` is where RLM keeps files.
+    as in the first of those types that lists it. Types that share an endpoint may differ in headers, time-out and
+    success, so take the endpoint from the type whose event is sent. `budgets` has the shared limits by name. `revision`
+    is a digest of what workers depend on. `home` is the directory of the configuration file, or the current directory
+    without a file; `data_dir` is where RLM keeps files.
     """
 
     redis: model.RedisSettings
@@ -169,12 +169,17 @@ def _event_types(
                 timeout_seconds=endpoint.timeout_seconds or document.retry.timeout_seconds,
                 headers=endpoint.headers,
                 budget=budgets[endpoint.budget] if endpoint.budget else None,
+                success=_success(endpoint.success or described.success),
             )
             for endpoint in described.endpoints
         )
         own = Limit.parse(limit) if limit else None
         types.append(EventType(name, described.priority, described.processing_seconds, endpoints, described.share, own))
     return tuple(sorted(types, key=lambda event_type: -event_type.priority))
+
+
+def _success(described: model.SuccessSettings | None) -> Success | None:
+    return Success(**structs.asdict(described)) if described else None
 
 
 def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
@@ -202,7 +207,8 @@ def _facts(event_type: EventType) -> list[Any]:
     endpoints = []
     for one in event_type.endpoints:
         budget = [one.budget.name, one.budget.limit.text] if one.budget else []
-        endpoints.append([one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, budget])
+        success = structs.asdict(one.success) if one.success else {}
+        endpoints.append([one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, budget, success])
     return [event_type.name, event_type.priority, event_type.processing_seconds, event_type.share, endpoints]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm.core.text import cut, did_you_mean, safe_line
-from rlm.settings.model import NAMED, SECTIONS, Document, EndpointSettings
+from rlm.settings.model import NAMED, SECTIONS, Document, EndpointSettings, SuccessSettings
 from rlm.settings.secrets import MASK, mask_url, mask_value
 from rlm.settings.section import UNKNOWN_KEY, Problem, Section, Setting, defaults_of, settings_of
 from rlm.settings.toml import Place, dotted, toml_value
@@ -59,6 +59,8 @@ def settings_at(place: Place) -> dict[str, Setting]:
             section = NAMED.get(name)
         case ("types", str(), "endpoints", int()):
             section = EndpointSettings
+        case ("types", str(), "success") | ("types", str(), "endpoints", int(), "success"):
+            section = SuccessSettings
         case _:
             section = None
     return dict(settings_of(section)) if section else {}

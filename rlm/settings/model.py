@@ -15,6 +15,7 @@ MOST_WORKERS: Final = 1000
 
 _NAME = "1 to 100 letters, digits and `_`, `.`, `-`"
 _HOST_NAME = r"\A(|[A-Za-z0-9_.-]{1,100})\Z"
+_MEDIA_TYPE = r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z"
 _PREFIX = r"\A[A-Za-z0-9_.-]{1,50}\Z"
 _PART = "a number from 0 to 1"
 
@@ -169,21 +170,15 @@ class ArchiveSettings(Section, frozen=True):
 
 
 class AlarmSettings(Section, frozen=True):
-    """How many dead letters are too many: more raise an alarm, a warning in the log and in Sentry."""
+    """What raises an alarm."""
 
     failed: Annotated[
-        int, whole("More dead letters than this, after a run that added some. 0: any number is fine.", 0)
-    ] = 1000
-    failed_share: Annotated[
-        float,
-        described(
-            "A run that settled five events or more as dead letters, and more than this part of all that it settled. "
-            "Events refused by an endpoint whose refusals raised an alarm are not counted. 0: any part is fine.",
-            _PART,
-            ge=0,
-            le=1,
+        int,
+        whole(
+            "More dead letters than this, after a run that added some: a warning in the log and in Sentry. 0: never.",
+            0,
         ),
-    ] = 0.1
+    ] = 1000
 
 
 class WebSettings(Section, frozen=True):
@@ -219,13 +214,46 @@ class WebSettings(Section, frozen=True):
             check=addresses.check_web_hosts,
         ),
     ] = msgspec.field(default_factory=list)
-    read_only: Annotated[
-        bool,
-        described(
-            "Whether the dashboard and the JSON are read-only: every request that would change something is refused.",
-            "true or false",
-        ),
-    ] = False
+
+
+class SuccessSettings(Section, frozen=True):
+    """What an answer 2xx must be to be a success."""
+
+    content_type: (
+        Annotated[
+            str,
+            described(
+                "Its content type. Parameters, such as a charset, do not matter.",
+                'a media type without parameters, "application/json"',
+                unset="any",
+                pattern=_MEDIA_TYPE,
+            ),
+        ]
+        | None
+    ) = None
+    field: (
+        Annotated[
+            str,
+            described(
+                "A field that its body, a JSON object, must have.", "a text, not empty", unset="none", min_length=1
+            ),
+        ]
+        | None
+    ) = None
+    value: (
+        Annotated[
+            str | bool | int | float,
+            described(
+                "What the field must be; without `field`, the whole JSON.",
+                "a text, a number, true or false",
+                unset="any",
+            ),
+        ]
+        | None
+    ) = None
+
+
+_SUCCESS = "a table, { content_type = ..., field = ..., value = ... }, each part of which may be left out"
 
 
 class EndpointSettings(Section, frozen=True, kw_only=True):
@@ -270,6 +298,9 @@ class EndpointSettings(Section, frozen=True, kw_only=True):
             check=values.check_headers,
         ),
     ] = msgspec.field(default_factory=dict)
+    success: (
+        Annotated[SuccessSettings, described("What success is, as for a type.", _SUCCESS, unset="the type's")] | None
+    ) = None
 
 
 def _not_empty(endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSettings, ...]:
@@ -308,6 +339,18 @@ class TypeSettings(Section, frozen=True, kw_only=True):
                 'a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
                 unset="required, unless each endpoint has one",
                 check=values.check_limit,
+            ),
+        ]
+        | None
+    ) = None
+    success: (
+        Annotated[
+            SuccessSettings,
+            described(
+                "What an answer 2xx must be; another one is a failure like a 5xx, `unexpected_answer`. See "
+                "[`success`](#success).",
+                _SUCCESS,
+                unset="every 2xx is a success",
             ),
         ]
         | None

@@ -82,7 +82,7 @@ def put_environment(layers: Layers, environ: Mapping[str, str]) -> None:
     """Put `environ` into the tables, `REDIS_URL` below the others; a variable without effect is a fault."""
     known: dict[str, list[Place]] = defaultdict(list)
     for table in layers.settable():
-        for place in ((*table, key) for key in settings_at(table) if key != "endpoints"):
+        for place in ((*table, key) for key, setting in settings_at(table).items() if setting.section is None):
             known[variable_name(place)].append(place)  # names that differ only in case or punctuation share one
     if environ.get("REDIS_URL"):
         layers.put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")

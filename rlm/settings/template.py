@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlm.settings.layers import built_in_types
-from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings
 from rlm.settings.section import Section, Setting, settings_of
 from rlm.settings.toml import toml_key, toml_value
 
@@ -79,7 +79,8 @@ def _configuration() -> str:
             lines += ["", *_comment(_plain(setting)), *_comment(f"Allowed: {setting.allowed}.")]
             lines += [f"# {key} = {written(setting.default)}"]
     lines += ["", "", *_comment(_TYPES), "#", *_legend(TypeSettings), "#"]
-    lines += [*_comment("Each of its endpoints, { ... }, may have:"), *_legend(EndpointSettings)]
+    lines += [*_comment("Each of its endpoints, { ... }, may have:"), *_legend(EndpointSettings), "#"]
+    lines += [*_comment("`success`, { ... }, of a type or an endpoint may have:"), *_legend(SuccessSettings)]
     for name, table in built_in_types().items():
         lines += ["", f"[types.{toml_key(name)}]", *_type(table)]
     lines += ["", "", *_comment(f'{BudgetSettings.__doc__} An endpoint names it: budget = "account".'), "#"]

@@ -10,22 +10,23 @@ import re
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from rlm import __version__
-from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit, Success
 from rlm.delivery import connection
 from rlm.delivery.connection import DOUBTFUL_CONNECT_SECONDS, UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import MAX_ANSWER_BYTES, Request
 from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings.secrets import resolve_headers
+from rlm.settings.secrets import Secrets, remember, resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.stopwatch import Stopwatch
+from tests.values import replace
 from tests.wait import wait_until
 
 #: How late an outcome may come after its deadline, seconds.
@@ -582,6 +583,25 @@ def test_what_the_answer_says_is_safe_to_show(dispatcher):
         assert re.match(r"HTTP 404: \]0;title no +such wallet!!!", outcome.detail)
         assert outcome.detail.isprintable()
         assert len(outcome.detail) <= 210
+
+
+def test_an_answer_that_is_not_what_success_is_may_be_repeated():
+    """It has a name of its own, and says what came instead, without secrets; the endpoint itself is well."""
+    remember(Secrets(["s3cr3t-0f-the-house"]))
+    body = b"<p>Sign in, s3cr3t-0f-the-house" + b"!" * 1000
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with Server(answering(answer)) as server, closing(Dispatcher(resolve_headers)) as dispatcher:
+        target = replace(endpoint(server.url), success=Success("application/json", "status", "ok"))
+
+        outcomes = [call(dispatcher, target) for _ in range(2)]
+
+        assert {(type(one), one.kind, one.seconds is None) for one in outcomes} == {
+            (Unreachable, "unexpected_answer", False)
+        }
+        assert outcomes[0].detail.startswith("HTTP 200, unexpected_answer: text/html: <p>Sign in, ***!!!")
+        assert len(outcomes[0].detail) < 250
+        assert server.connections == 1
+    remember(Secrets())
 
 
 def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 from msgspec import structs
 
-from rlm.core.endpoint import Budget, Limit
+from rlm.core.endpoint import Budget, Limit, Success
 from rlm.core.errors import StoreError, StoreUnreachableError
 from rlm.core.expected import FIRST_BACKOFF_SECONDS, Expected
 from rlm.core.run import State
@@ -282,6 +282,20 @@ def test_a_run_in_which_an_event_only_waited_or_was_throttled_spends_nothing(mak
     assert bench.where() == {"pending": 1}
     assert bench.letters() == []
     assert int(bench.event(event_id).get("attempt", 0)) == int(bench.event(event_id).get("runs", 0)) == 0
+
+
+def test_an_unexpected_answer_is_tried_again_as_its_type_says(bench):
+    """Another type may share the endpoint and ask for nothing."""
+    shared = bench.settings.endpoints
+    bench.change_endpoints(lambda one: replace(one, success=Success(field="result")))
+    bench.settings = replace(bench.settings, endpoints=shared)
+    bench.lanes = bench.make_lanes("w1")
+    bench.take()
+
+    bench.carry()
+
+    assert bench.where() == {"backoff": 1}
+    assert f"trouble:{FIRST} unexpected_answer" in bench.tally()
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422, 301, 302, 307])

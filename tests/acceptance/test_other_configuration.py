@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.doctor import HERE
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import Installation, words_of
@@ -40,8 +39,6 @@ def doctor(inst):
 
 def test_every_face_names_workers_of_another_configuration(inst, monkeypatch):
     """`rlm status`, `rlm worker list`, `rlm doctor` and `rlm explain` say the same, and none says that all is well."""
-    monkeypatch.setitem(HERE, "reach", lambda _settings: ())
-
     workers = inst.json("status")["workers"]
     assert (workers["other_configuration"], workers["each"][0]["other_configuration"]) == (1, True)
     assert "0 of 1 ready" in (said := words_of(inst.rlm("status")))

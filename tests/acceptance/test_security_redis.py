@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from rlm.admin.doctor.server import check_transport
 from rlm.cli.group import rlm
 from rlm.ledger.connect import make_client
-from rlm.ledger.fitness import Severity
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_user, make_users, url_of
 from tests.acceptance.tlsserver import make_ca, tls_server
 from tests.conftest import running_server
-from tests.each import each
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
@@ -103,7 +100,7 @@ def test_missing_rights_are_exit_four(users_url, args):
     assert "docs/security.md" in said or "+info" in said
 
 
-@pytest.mark.parametrize("args", [("queue", "stats"), ("doctor",)], ids=" ".join)
+@pytest.mark.parametrize("args", [("queue", "stats")], ids=" ".join)
 def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
     """In mid-command as well: which server, and that its user needs the rights of RLM's own."""
     said = refused(url_of(users_url, "watcher"), *args)
@@ -139,30 +136,3 @@ def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):
             assert PASSWORD not in system.log("scheduler") + system.log("supervisor")
             system.assert_promises(events, [record])
             assert_next_run(system)
-
-
-@each(
-    ("url", "ok"),
-    [
-        ("embedded", True),
-        ("unix:///run/redis.sock", True),
-        ("rediss://u:p@redis.example.com:6379/0", True),
-        ("rediss+sentinel://u:p@redis.example.com/main", True),
-        ("redis://localhost", True),
-        ("redis://u:p@127.0.0.1:6379/0", True),
-        ("redis://[::1]:6379", True),
-        ("redis:///0", True),
-        ("redis://redis.example.com", False),
-        ("redis://u:p%40@10.0.0.1:6379/0?db=1", False),
-        ("redis+sentinel://u:p@127.0.0.1:1,10.0.0.1:2/main", False),
-        ("redis+sentinel://127.0.0.1:1,localhost:2/main", True),
-    ],
-)
-def test_the_doctor_warns_of_what_others_can_read_along(url, ok):
-    """Unencrypted to another host is a warning with its remedy; the password is not in it."""
-    finding = check_transport(url)
-
-    assert finding.ok is ok
-    assert finding.severity is Severity.WARNING or ok
-    assert ("rediss://" in finding.remedy) is not ok
-    assert "p%40" not in finding.message

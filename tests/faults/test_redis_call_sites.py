@@ -36,23 +36,18 @@ OF_COMMANDS = {
     "cancel_run",
     "drop_letters",
     "drop_pending",
-    "look_items",
     "pause_endpoint",
     "resume_endpoint",
     "retry_letters",
     "set_limit",
 }
-#: Scripts of a server that lost its memory, whose clock was set, or whose keys were poisoned, and of a run that its
+#: Scripts of a server that lost its memory, whose clock was set, and of a run that its
 #: conductor does not end; each has its tests.
 OF_DISASTERS = {
-    "adopt_events",
     "begin_alone",
     "end_overdue",
     "forget_hosts",
     "renew_epoch",
-    "restate_tally",
-    "restore_run",
-    "set_aside",
     "shift_stamps",
 }
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.

@@ -63,7 +63,6 @@ def assert_held(system, since):
     assert min(later) >= HELD_SECONDS - 0.3
     assert system.log("scheduler").count("[action=hold_endpoints ") == 1
     assert re.search(r"ERROR +Redis came back empty", system.log("scheduler"))
-    assert "Redis came back empty" in system.rlm("doctor", check=False).stdout
 
 
 @pytest.mark.long

@@ -7,15 +7,12 @@ import pytest
 import redis
 
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
-from rlm.ledger import Store, fitness
+from rlm.ledger import Store
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit, unfit
+from rlm.ledger.fitness import Fitness, Severity, check_fitness, judge, require_fit, unfit
 from rlm.ledger.processes import Process, Role
 from tests.conftest import SERVERS, running_server
 from tests.each import each
-from tests.store.test_connect import free_port
-from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
 
@@ -32,13 +29,6 @@ INFO = {
     "aof_last_write_status": "ok",
     "aof_last_bgrewrite_status": "ok",
     "rdb_last_bgsave_status": "ok",
-}
-SETTINGS = {
-    "appendfsync": "always",
-    "save": "",
-    "stop-writes-on-bgsave-error": "yes",
-    "min-replicas-to-write": "0",
-    "min-replicas-max-lag": "10",
 }
 
 
@@ -59,110 +49,39 @@ def bad(fitness):
 
 
 @each(
-    ("info", "settings", "expected"),
+    ("info", "expected"),
     [
-        ({}, {}, {}),
-        ({"redis_version": "6.2.0"}, {}, {}),
-        ({"redis_version": "6.0.16"}, {}, {"version": Severity.ERROR}),
-        ({"redis_version": "5.0.14", "valkey_version": "0.1"}, {}, {"version": Severity.ERROR}),
-        ({"redis_version": "255.255.255-rc1"}, {}, {}),
-        ({"loading": 1}, {}, {"loading": Severity.ERROR}),
-        ({"role": "slave"}, {}, {"role": Severity.ERROR}),
-        ({"cluster_enabled": 1}, {}, {"cluster": Severity.ERROR}),
-        ({"connected_slaves": 1}, {}, {"replicas": Severity.WARNING}),
-        ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, {}),
-        ({"connected_slaves": 2, "min_slaves_good_slaves": 1}, {"min-replicas-to-write": "1"}, {}),
-        ({"min_slaves_good_slaves": 1}, {"min-replicas-to-write": "2"}, {"replicas": Severity.ERROR}),
-        (
-            {"connected_slaves": 2},
-            {"min-replicas-to-write": "1", "min-replicas-max-lag": "0"},
-            {"replicas": Severity.WARNING},
-        ),
-        ({"maxmemory": 1000}, {}, {}),
-        ({"maxmemory": 1000, "used_memory": 900}, {}, {}),
-        ({"maxmemory": 1000, "used_memory": 901}, {}, {"memory": Severity.WARNING}),
-        ({"maxmemory": 1000, "used_memory": 1001}, {}, {"memory": Severity.ERROR}),
-        ({"maxmemory": 1000, "used_memory": 1001, "mem_not_counted_for_evict": 1}, {}, {"memory": Severity.WARNING}),
-        ({"maxmemory": 0, "used_memory": 901}, {}, {}),
-        ({"maxmemory_policy": "allkeys-lru"}, {}, {"eviction": Severity.WARNING}),
-        ({"maxmemory": 1000, "maxmemory_policy": "volatile-ttl"}, {}, {"eviction": Severity.ERROR}),
-        ({"aof_enabled": 0}, {}, {"persistence": Severity.ERROR}),
-        ({}, {"appendfsync": "everysec"}, {"sync": Severity.WARNING}),
-        ({"aof_enabled": 0}, {"appendfsync": "everysec"}, {"persistence": Severity.ERROR}),
-        ({"aof_last_write_status": "err"}, {}, {"appending": Severity.ERROR}),
-        ({"aof_last_bgrewrite_status": "err"}, {}, {"rewriting": Severity.WARNING}),
-        ({"rdb_last_bgsave_status": "err"}, {}, {"snapshots": Severity.WARNING}),
-        ({"rdb_last_bgsave_status": "err"}, {"save": "3600 1"}, {"snapshots": Severity.ERROR}),
-        (
-            {"rdb_last_bgsave_status": "err"},
-            {"save": "3600 1", "stop-writes-on-bgsave-error": "no"},
-            {"snapshots": Severity.WARNING},
-        ),
+        ({}, {}),
+        ({"redis_version": "6.2.0"}, {}),
+        ({"redis_version": "6.0.16"}, {"version": Severity.ERROR}),
+        ({"redis_version": "5.0.14", "valkey_version": "0.1"}, {"version": Severity.ERROR}),
+        ({"redis_version": "255.255.255-rc1"}, {}),
+        ({"loading": 1}, {"writes": Severity.ERROR}),
+        ({"role": "slave"}, {"writes": Severity.ERROR}),
+        ({"cluster_enabled": 1}, {"writes": Severity.ERROR}),
+        ({"connected_slaves": 2, "min_slaves_good_slaves": 1}, {}),
+        ({"min_slaves_good_slaves": 0}, {"writes": Severity.ERROR}),
+        ({"aof_last_write_status": "err"}, {"writes": Severity.ERROR}),
+        ({"maxmemory": 1000}, {}),
+        ({"maxmemory": 1000, "used_memory": 900}, {}),
+        ({"maxmemory": 1000, "used_memory": 901}, {"memory": Severity.WARNING}),
+        ({"maxmemory": 1000, "used_memory": 1001}, {"memory": Severity.ERROR}),
+        ({"maxmemory": 1000, "used_memory": 1001, "mem_not_counted_for_evict": 1}, {"memory": Severity.WARNING}),
+        ({"maxmemory": 0, "used_memory": 901}, {}),
+        ({"maxmemory_policy": "allkeys-lru"}, {"eviction": Severity.WARNING}),
+        ({"maxmemory": 1000, "maxmemory_policy": "volatile-ttl"}, {"eviction": Severity.ERROR}),
+        ({"aof_enabled": 0}, {"persistence": Severity.ERROR}),
+        ({"aof_last_bgrewrite_status": "err"}, {"persistence": Severity.WARNING}),
+        ({"rdb_last_bgsave_status": "err"}, {"persistence": Severity.WARNING}),
     ],
 )
-def test_each_fault_is_found_alone(info, settings, expected):
+def test_each_fault_is_found_alone(info, expected):
     """One thing that is wrong is one finding, an error where events could be lost or refused, else a warning."""
-    fitness = judge(INFO | info, SETTINGS | settings)
+    fitness = Fitness(tuple(judge(INFO | info)))
 
     assert bad(fitness) == expected
     assert (fitness.errors == ()) == (Severity.ERROR not in expected.values())
-    assert all(found.remedy for found in fitness.findings if not found.ok)
-
-
-def test_what_may_not_be_asked_is_taken_for_the_worse():
-    """Where CONFIG is forbidden, a failed snapshot is an error, the sync policy and a replica a warning."""
-    assert bad(judge(INFO | {"rdb_last_bgsave_status": "err", "connected_slaves": 1}, {})) == {
-        "snapshots": Severity.ERROR,
-        "sync": Severity.WARNING,
-        "replicas": Severity.WARNING,
-    }
-    assert bad(judge(INFO | {"connected_slaves": 1, "min_slaves_good_slaves": 1}, {}))["replicas"] is Severity.WARNING
-    assert bad(judge(INFO | {"min_slaves_good_slaves": 0}, {}))["replicas"] is Severity.ERROR
-
-
-def test_what_sentinel_names_may_be_replaced_although_no_replica_shows():
-    """Found by Sentinel, a primary whose replica is away just now is judged as one with replicas."""
-    alone = judge(INFO, SETTINGS, sentinel=True)
-    fenced = judge(INFO, SETTINGS | {"min-replicas-to-write": "1"}, sentinel=True)
-
-    assert bad(alone) == {"replicas": Severity.WARNING}
-    assert "min-replicas-to-write to 1" in alone.warnings[0].remedy
-    assert bad(fenced) == {}
-
-
-def test_the_remedy_for_a_primary_with_a_replica_keeps_it_from_writing_once_it_is_cut_off(tmp_path):
-    """A real pair: warned of as it comes, at rest with the remedy, and then the primary alone takes no write."""
-    port = free_port()
-    with (
-        EmbeddedServer(tmp_path / "primary", port) as primary,
-        running_server("valkey", tmp_path / "replica") as replica_url,
-        make_client(primary.url) as client,
-        make_client(replica_url) as replica,
-    ):
-        client.config_set("repl-diskless-sync-delay", "0")
-        replica.replicaof("127.0.0.1", str(port))
-        wait_until(lambda: replica.info("replication")["master_link_status"] == "up", message="it replicates")
-        before = bad(check_fitness(over(client)))
-        client.config_set("min-replicas-to-write", "1")
-        after = bad(check_fitness(over(client)))
-        client.set("k", "v")
-        replica.replicaof("NO", "ONE")
-        wait_until(lambda: not client.info("replication")["connected_slaves"], message="it is cut off")
-
-        assert before == {"replicas": Severity.WARNING}
-        assert after == {}
-        assert bad(check_fitness(over(client))) == {"replicas": Severity.ERROR}
-        with pytest.raises(redis.ResponseError, match="NOREPLICAS"):
-            client.set("k", "w")
-
-
-def test_memory_only_is_told_apart_from_snapshots():
-    """A server that keeps nothing says so; one with snapshots says what a crash would cost."""
-    nothing = judge(INFO | {"aof_enabled": 0}, SETTINGS).errors[0].message
-    snapshots = judge(INFO | {"aof_enabled": 0}, SETTINGS | {"save": "3600 1"}).errors[0].message
-
-    assert "a restart loses everything" in nothing
-    assert "a crash loses what came after the last" in snapshots
+    assert all(finding.remedy for finding in fitness.findings if not finding.ok)
 
 
 def test_a_server_set_up_like_the_embedded_one_is_fit_without_a_warning(redis_client):
@@ -254,38 +173,11 @@ def test_a_replica_is_refused(own_client):
         own_client.replicaof("NO", "ONE")
 
 
-def test_failing_snapshots_are_refused(own_client, tmp_path):
-    """Where a snapshot failed and save points stand, Redis refuses writes, and the finding says so."""
-    own_client.config_set("save", "3600 1000000")
-    (tmp_path / "server" / "dump.rdb" / "in the way").mkdir(parents=True)
-
-    own_client.bgsave()
-    wait_until(
-        lambda: own_client.info("persistence")["rdb_last_bgsave_status"] == "err", message="the snapshot has failed"
-    )
-
-    assert bad(check_fitness(over(own_client))) == {"snapshots": Severity.ERROR}
-    own_client.config_set("save", "")  # with a save point it would not stop without a snapshot
-
-
-def test_settings_are_asked_for_at_once_and_one_by_one_of_a_redis_that_is_older(own_client):
-    """Both ways they are the same; a scheduler that idles asks every few seconds."""
-    told = []
-    for version, calls in (((7, 0), 1), ((6, 2, 20), len(fitness.SETTINGS))):
-        own_client.config_resetstat()
-        told.append(fitness._settings(own_client, version))
-        assert own_client.info("commandstats")["cmdstat_config|get"]["calls"] == calls
-
-    assert told[0] == told[1]
-    assert told[0].keys() == set(fitness.SETTINGS)
-    assert all(told[0][name] for name in fitness.SETTINGS if name != "save")
-
-
 def test_a_user_who_may_not_ask_for_settings_is_judged_by_what_is_left(own_client):
     """An ACL that forbids CONFIG does not hide an evicting server, and does not refuse a good one."""
     own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
     with client_as(own_client, "rlm") as client:
-        assert bad(check_fitness(over(client))) == {"sync": Severity.WARNING}
+        assert bad(check_fitness(over(client))) == {}
 
         own_client.config_set("maxmemory", "100mb")
         own_client.config_set("maxmemory-policy", "allkeys-lru")

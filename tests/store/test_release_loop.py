@@ -13,7 +13,6 @@ from rlm.ledger.claims import Admitted, LaneId
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.plan.waits import NO_SUPERVISOR, Obstacle, Wait
 from scheduler import release_loop, releases
-from scheduler.leader import LEASE_SECONDS
 from tests.store import looks, steps, windows
 from tests.store.ways import fail
 from tests.wait import wait_until
@@ -389,17 +388,3 @@ def test_nothing_is_forecast_in_a_turn_that_outlasts_the_deadline(store, start, 
     loop._turn()
 
     assert not looked
-
-
-def test_the_lease_outlasts_a_look_of_the_mender_that_takes_long(store, start, conductor):
-    """With thousands of endpoints it was lost with each; one that takes no time has it short, as a rule."""
-    loop, lasts = start(1), []
-    loop._turn()
-
-    for seconds in (0.0, LEASE_SECONDS / 2):
-        conductor._leader._renewed_at = float("-inf")
-        loop._redis.mender.took_seconds = seconds
-        loop._turn()
-        lasts.append(store.leases.tenure().left_seconds)
-
-    assert lasts[0] < LEASE_SECONDS * 3 / 4 < lasts[1]

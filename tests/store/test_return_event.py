@@ -12,6 +12,7 @@ from tests.wait import wait_until
 #: The ways to give an event back.
 WAYS = {
     "give_back": lambda store, claim: store.ledger.give_back(claim),
+    "postpone": lambda store, claim: store.ledger.postpone(claim, 60),
     "throttle": lambda store, claim: store.ledger.throttle(claim, steps.ENDPOINT),
     "pass_on": lambda store, claim: store.ledger.pass_on(claim, steps.ENDPOINT),
     "retry": lambda store, claim: store.ledger.retry(claim, steps.ENDPOINT, 60),
@@ -51,6 +52,17 @@ def test_an_event_that_was_not_sent_is_pending_in_its_old_place(store, run, clai
     assert history(store, claim) == {}
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"unsent:{steps.TYPE}": 1}
     assert store.measures.follow(run.id, 0) == ([], {})
+
+
+def test_an_event_that_waits_for_another_endpoint_is_in_back_off_and_spends_no_attempt(store, run, claim):
+    """There was no call. It is pending again when the wait is over."""
+    assert store.ledger.postpone(claim, 60)
+
+    assert looks.where(store, claim.event_id) == ["backoff"]
+    assert history(store, claim) == {}
+    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, f"unsent:{steps.TYPE}": 1}
+    assert store.recovery.promote([steps.TYPE], store.now_us() + 61_000_000) == 1
+    assert looks.pending(store) == steps.event_ids(2)
 
 
 def test_an_event_that_its_host_could_not_send_is_pending_and_spends_no_attempt(store, run, claim):

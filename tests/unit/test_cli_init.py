@@ -14,7 +14,7 @@ from honcho.environ import parse_procfile
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
-from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings
 from rlm.settings.section import settings_of
 from rlm.settings.sources import parse_dotenv
 from rlm.settings.template import first_files
@@ -143,7 +143,7 @@ def test_the_template_has_every_setting():
 
     for name, section in SECTIONS.items():
         assert set(tomllib.loads(bold)[name]) == set(settings_of(section))
-    for table in (TypeSettings, EndpointSettings, BudgetSettings):
+    for table in (TypeSettings, EndpointSettings, SuccessSettings, BudgetSettings):
         assert all(f"#   {key}: " in text for key in settings_of(table))
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 from limits import parse_many
 
-from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited, in_force
+from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, Success, all_limited, in_force
 from rlm.plan.allocation import in_order_of_use
 from tests.each import each
 from tests.values import replace
@@ -170,3 +170,32 @@ def test_what_the_order_of_use_costs_does_not_grow_with_slots_times_endpoints():
 
     assert taken == [one.name for one in many[1:1501]]
     assert free.asked <= 2 * (2000 + 1500)
+
+
+@each(
+    ("success", "content_type", "body", "accepted"),
+    [
+        (Success(), "", b"", True),
+        (Success("application/json"), "Application/JSON; charset=utf-8", b"<", True),
+        (Success("application/json"), "text/html", b"{}", False),
+        (Success("application/json"), "", b"{}", False),
+        (Success(field="done"), "", b'{"done": null}', True),
+        (Success(field="done"), "", b'{"state": 1}', False),
+        (Success(field="done"), "", b'["done"]', False),
+        (Success(field="done"), "", b'"done"', False),
+        (Success(field="done"), "", b"<html>", False),
+        (Success(field="done"), "", b"\xff", False),
+        (Success(field="done"), "", b"[" * 100_000, False),
+        (Success(field="status", value="ok"), "", b'{"status": "ok"}', True),
+        (Success(field="status", value="ok"), "", b'{"status": "OK"}', False),
+        (Success(field="code", value=0), "", b'{"code": 0.0}', True),
+        (Success(field="code", value=0), "", b'{"code": false}', False),
+        (Success(field="error", value=False), "", b'{"error": false}', True),
+        (Success(field="error", value=False), "", b'{"error": 0}', False),
+        (Success(value="ok"), "", b'"ok"', True),
+        (Success(value="ok"), "", b"ok", False),
+    ],
+)
+def test_what_success_is(success, content_type, body, accepted):
+    """Each part that is given must be right; the body is JSON as soon as something of it matters."""
+    assert success.accepts(content_type, body) is accepted

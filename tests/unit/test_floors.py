@@ -204,7 +204,7 @@ def test_only_the_ledger_spells_keys():
         if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("store.keys")
     }
 
-    assert spelled == {"dramatiq", "wake", "quarantine"}
+    assert spelled == {"dramatiq", "wake"}
 
 
 def _is_client_of_a_store(node):

@@ -276,6 +276,44 @@ def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
     assert scene.api.given_back == scene.api.slots == [FIRST]
 
 
+def test_the_last_attempt_waits_for_a_healthy_endpoint_that_is_full_for_a_moment(scene):
+    """It is no probe although a probe's slot is free, and no connection to that endpoint is opened in vain."""
+    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, 0.5
+
+    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.api.slots, scene.api.kept, scene.settled) == ([], [], [], "postpone")
+
+
+@pytest.mark.parametrize(("tries", "remaining", "wait"), [(1, 90.0, 0.5), (2, 0.6, 0.5), (2, 90.0, 60.0)])
+def test_an_earlier_attempt_or_one_without_a_healthy_slot_soon_is_a_probe(scene, tries, remaining, wait):
+    """An attempt is left after it, or the healthy endpoint has its slot too late: for an answer, or for the probe."""
+    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, wait
+
+    scene.carry(remaining=remaining, tries=tries, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+
+
+@pytest.mark.parametrize("failing", [set(), {FIRST}])
+def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene, failing):
+    """Whatever endpoint the call was released for."""
+    scene.api.failing = failing
+
+    scene.carry(tries=2, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.settled) == ([(SECOND, 0.0)], "complete")
+
+
+def test_the_last_attempt_is_made_at_the_endpoint_that_failed_it_last_if_that_is_healthy(scene):
+    """A call that failed by chance makes no event wait for an endpoint that is full."""
+    scene.api.shut, scene.api.shut_seconds = {SECOND}, 0.5
+
+    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
+
+    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+
+
 @pytest.mark.parametrize("in_doubt", [False, True])
 def test_a_slot_comes_with_the_claim_unless_connecting_may_take_long(scene, in_doubt):
     """The way of this host may be cut."""

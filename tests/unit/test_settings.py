@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from rlm.core.endpoint import Budget, Limit, Rule
+from rlm.core.endpoint import Budget, Limit, Rule, Success
 from rlm.settings import load_settings
 from tests.each import each
 
@@ -92,8 +92,8 @@ def test_built_in_values(here):
     assert asdict(settings.host) == {"name": ""}
     assert asdict(settings.retry) == {"max_attempts": 3, "max_runs": 5, "timeout_seconds": 10}
     assert asdict(settings.archive) == {"directory": ""}
-    assert asdict(settings.alarm) == {"failed": 1000, "failed_share": 0.1}
-    assert asdict(settings.web) == {"listen": "127.0.0.1:8088", "token": "", "hosts": [], "read_only": False}
+    assert asdict(settings.alarm) == {"failed": 1000}
+    assert asdict(settings.web) == {"listen": "127.0.0.1:8088", "token": "", "hosts": []}
     assert settings.source is None
     assert settings.sentry_dsn is None
     assert settings.data_dir == here / ".rlm"
@@ -196,6 +196,28 @@ def test_types_may_share_an_endpoint(load):
     assert settings.endpoints["a"].url == "http://host/"
 
 
+def test_an_endpoint_has_the_success_of_its_type_or_its_own(load):
+    """As a whole; workers of another `success` are of another revision."""
+    text = """
+        [types.A]
+        rate_limit = "1/second"
+        success = { content_type = "application/json", field = "status", value = "ok" }
+        endpoints = [
+          { name = "a", url = "http://host/a" },
+          { name = "b", url = "http://host/b", success = { value = 0 } },
+          { name = "c", url = "http://host/c", success = {} },
+        ]
+    """
+    settings = load(text)
+
+    assert [one.success for one in settings.endpoints.values()] == [
+        Success("application/json", "status", "ok"),
+        Success(value=0),
+        Success(),
+    ]
+    assert load(text.replace("value = 0", "value = 1")).revision != settings.revision
+
+
 def test_endpoints_share_a_budget_and_types_have_shares(load):
     """Endpoints that name one budget have the same one, across types; without the keys there is none, and no share."""
     settings = load(SHARED_BUDGET)
@@ -215,14 +237,12 @@ def test_environment_goes_over_file(load):
         RLM_RUN__GUARD_SECONDS="0.25",
         RLM_REDIS__PREFIX="7",
         RLM_WEB__HOSTS="a.example.com, [::1]",
-        RLM_WEB__READ_ONLY="true",
     )
 
     assert (settings.workers.max, settings.workers.threads) == (4, 2)
     assert settings.run.guard_seconds == 0.25
     assert settings.redis.prefix == "7"
     assert settings.web.hosts == ["a.example.com", "::1"]
-    assert settings.web.read_only is True
 
 
 def test_environment_overrides_types(load):

@@ -67,7 +67,7 @@ def typed(name, endpoints, more=""):
         ("redis", "url", '"unix://socket"', "unix:///path"),
         ("host", "name", '"a b"', "1 to 100 letters"),
         ("archive", "directory", '"~/x"', "write it out"),
-        ("alarm", "failed_share", "nan", "a number from 0 to 1"),
+        ("alarm", "failed", "-1", "a whole number from 0"),
         ("web", "listen", '"8088"', "ADDRESS:PORT"),
         ("web", "listen", '"::1:70000"', "ADDRESS:PORT"),
         ("web", "hosts", '["h:80"]', "give the host without port"),
@@ -124,6 +124,10 @@ def test_values_that_do_not_go_together(faults, text, environ, line):
         (
             f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, timeout = 1 }} ]",
             "types.A.endpoints[0].timeout: unknown key (did you mean 'timeout_seconds'?); allowed here are name, ",
+        ),
+        (
+            f'{TYPE}endpoints = [ {ENDPOINT} ]\nsuccess = {{ fields = "a" }}',
+            "types.A.success.fields: unknown key (did you mean 'field'?); allowed here are content_type, field, value",
         ),
     ],
 )

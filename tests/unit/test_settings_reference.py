@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 from rlm.settings.layers import built_in_types
-from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, TypeSettings
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings
 from rlm.settings.section import settings_of
 from rlm.settings.template import written
 from rlm.settings.toml import toml_value
@@ -22,7 +22,7 @@ TABLE = re.compile(r"^\| (?:key|type) \|.*\n(?:\|.*\n)*", re.MULTILINE)
 
 def with_tables(page):
     """Return the Markdown `page` with its tables of settings regenerated, in their order on the page."""
-    sections = [*SECTIONS.values(), TypeSettings, EndpointSettings, BudgetSettings]
+    sections = [*SECTIONS.values(), TypeSettings, EndpointSettings, SuccessSettings, BudgetSettings]
     tables = [*(_table(_settings(section)) for section in sections), _table(_built_in_types())]
     assert len(TABLE.findall(page)) == len(tables)
     remaining = iter(tables)

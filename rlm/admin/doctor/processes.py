@@ -1,19 +1,16 @@
-"""The processes: scheduler, leader, supervisor, workers; and the hosts."""
+"""The processes: scheduler, supervisors with their hosts, workers."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rlm.admin.attendance import TAKEOVER_SECONDS, revision_in_force
 from rlm.admin.hosts import HostState, hosts
 from rlm.core.clock import system_clock
-from rlm.core.text import counted, named, span
+from rlm.core.text import named, span
 from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, fault, good, warning
-from rlm.ledger.leases import Tenure
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.processes.alive import has_died
 
 #: A scheduler that has missed this many ticks is stuck.
 MISSED_TICKS = 2
@@ -22,47 +19,53 @@ COMING_UP_SECONDS = 10.0
 #: Processes to name in a finding; the others are counted.
 MOST_NAMED = 5
 
-#: A living scheduler renews its lease within so many seconds; it does so twice a second.
-PROLONG_SECONDS = 1.0
 _RESTART = "check whether it is alive (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
 _GONE = "check whether it is up and reaches Redis"
 _WAYS = "check its route, resolver and firewall towards what it does not reach"
 
 
-def check_scheduler(store: Store) -> Finding:
-    """Check that a scheduler with this configuration runs and ticks."""
-    schedulers, holder = store.processes.alive(Role.SCHEDULER), store.leases.holder()
-    run = store.runs.current()
-    if not schedulers and holder:
-        return good(f"none is running, {holder} conducts a run by hand")
+def check_scheduler(store: Store) -> Iterator[Finding]:
+    """Check that a scheduler with this configuration runs, leads and ticks."""
+    schedulers, tenure, run = store.processes.alive(Role.SCHEDULER), store.leases.tenure(), store.runs.current()
+    leads = tenure.owner if tenure and tenure.left_seconds > 0 else None
+    if not schedulers and leads:
+        yield good(f"none is running, {leads} conducts a run by hand")
+        return
     if not schedulers:
         unconducted = f"; run {run.id} is open, and nobody conducts it" if run else ""
-        return _none(store, Role.SCHEDULER, "no run starts by itself", unconducted)
-    if stale := _of_another_configuration(store, schedulers):
-        return stale
+        yield _none(store, Role.SCHEDULER, "no run starts by itself", unconducted)
+        return
+    came_at, now = min(one.started_at for one in schedulers), store.now()
+    vacant = -tenure.left_seconds if tenure else now - came_at
     every = store.settings.run.every_seconds
-    since = max(store.schedule.last_tick() or 0.0, min(one.started_at for one in schedulers))
-    silent = store.now() - since
-    if silent > MISSED_TICKS * every and run is None:
+    silent = now - max(store.schedule.last_tick() or 0.0, came_at)
+    if stale := _of_another_configuration(store, schedulers):
+        yield stale
+    elif not leads and vacant > TAKEOVER_SECONDS:
+        yield warning(f"nobody leads, although {schedulers[0].id} is registered", _RESTART)
+    elif silent > MISSED_TICKS * every and run is None:
         message = f"it has not ticked for {span(silent)}, although a tick is due every {every:g} s"
-        return warning(message, "read its log, and restart it")
-    standby = ", the others stand by" if holder and len(schedulers) > 1 else ""
-    return good(f"{len(schedulers)} running, {holder or 'none yet'} leads{standby}")
+        yield warning(message, "read its log, and restart it")
+    else:
+        standby = ", the others stand by" if leads and len(schedulers) > 1 else ""
+        yield good(f"{len(schedulers)} running, {leads or 'none yet'} leads{standby}")
 
 
-def check_supervisor(store: Store) -> Finding:
-    """Check that a supervisor with this configuration runs, and at most one per host."""
+def check_supervisor(store: Store) -> Iterator[Finding]:
+    """Check that a supervisor with this configuration runs, and that every known host is in service."""
     supervisors = store.processes.alive(Role.SUPERVISOR)
     if not supervisors:
         lacking = _none(store, Role.SUPERVISOR, "no worker is started")
         missed = store.runs.current() and store.processes.wanted() > len(store.processes.alive(Role.WORKER))
-        return fault(lacking.message, lacking.remedy) if missed else lacking
-    if stale := _of_another_configuration(store, supervisors):
-        return stale
-    by_host = Counter(one.host for one in supervisors)
-    twice = [f"{number} on {host}" for host, number in sorted(by_host.items()) if number > 1]
-    more = f" ({named(twice, MOST_NAMED)}, although one is enough)" if twice else ""
-    return good(f"{len(supervisors)} running, on {', '.join(sorted(by_host))}{more}")
+        yield fault(lacking.message, lacking.remedy) if missed else lacking
+    elif stale := _of_another_configuration(store, supervisors):
+        yield stale
+    else:
+        yield good(f"{len(supervisors)} running, on {', '.join(sorted({one.host for one in supervisors}))}")
+    for host in hosts(store):
+        if host["why"]:
+            message = f"{host['host']} is {host['state']}: {host['why']}"
+            yield warning(message, _GONE if host["state"] == HostState.SILENT else _WAYS)
 
 
 def _none(store: Store, role: Role, so: str, unconducted: str = "") -> Finding:
@@ -80,7 +83,7 @@ def _of_another_configuration(store: Store, processes: Sequence[Process]) -> Fin
     return warning(f"{stale} runs another configuration", "restart it") if stale else None
 
 
-def check_workers(store: Store) -> Finding:
+def check_workers(store: Store) -> Iterator[Finding]:
     """Check that the wanted workers are ready, and that all have the configuration of their run."""
     workers, wanted, run = store.processes.alive(Role.WORKER), store.processes.wanted(), store.runs.current()
     ready = sum(one.state == WorkerState.READY for one in workers)
@@ -88,67 +91,18 @@ def check_workers(store: Store) -> Finding:
     coming = sum(one.state == WorkerState.STARTING and one.started_at >= young for one in workers)
     message = f"{ready} ready of {wanted} wanted" + (f", {coming} coming up" if coming else "")
     revision = revision_in_force(store)
+    shortage = run.forecast.shortage if run and run.forecast else None
     if other := [one.id for one in workers if one.revision != revision]:
-        return (warning if ready - len(other) >= wanted else fault)(
+        yield (warning if ready - len(other) >= wanted else fault)(
             f"{message}; of another configuration: {named(other, MOST_NAMED)}",
             "they claim nothing: restart each process of another configuration, schedulers and supervisors alike; a "
             "worker has the configuration of its supervisor",
         )
-    if not workers and run is None and not store.processes.alive(Role.SUPERVISOR):
-        return good("none; they start when a run needs them")  # the missing supervisor has its own finding
-    if ready + coming >= wanted:
-        return good(message)
-    if shortage := (run.forecast.shortage if run and run.forecast else None):
-        return fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); if one runs, read its log")
-    return warning(message, "start a supervisor; if one runs, its log says why, or wait a moment")
-
-
-def check_leader(store: Store) -> Finding:
-    """Compare the lease with the register: who leads, who stands by, or why nobody does."""
-    schedulers, tenure = store.processes.alive(Role.SCHEDULER), store.leases.tenure()
-    others = [one.id for one in schedulers if not tenure or one.id != tenure.owner]
-    if tenure and tenure.left_seconds > 0:
-        return _leading(store, tenure, others)
-    if not schedulers:
-        return good("nobody leads, because no scheduler runs")
-    if tenure:
-        return _vacant(tenure, others, store.settings.host_name)
-    names = ", ".join(others)
-    if system_clock.now() - max(one.started_at for one in schedulers) <= TAKEOVER_SECONDS:
-        return good(f"nobody leads yet; {names} has just started")
-    return warning(f"nobody leads, although {names} is registered", _RESTART)
-
-
-def _leading(store: Store, tenure: Tenure, others: Sequence[str]) -> Finding:
-    if has_died(tenure.owner, store.settings.host_name) and not _is_prolonged(store, tenure):
-        message = f"{tenure.owner} holds the lease for another {span(tenure.left_seconds)}, and is dead"
-        then = f"nothing: {others[0]} takes it then" if others else "`rlm up` or `rlm scheduler` starts another"
-        return warning(message, then)
-    return good(f"{tenure.owner} leads{f', {len(others)}' if others else '; nobody'} would take over if it died")
-
-
-def _is_prolonged(store: Store, tenure: Tenure) -> bool:
-    """Return whether the lease is being renewed: its holder may run in a container, where its pid cannot be seen."""
-    system_clock.sleep(PROLONG_SECONDS)
-    later = store.leases.tenure()
-    return later is not None and later.left_seconds > tenure.left_seconds - PROLONG_SECONDS / 2
-
-
-def _vacant(tenure: Tenure, others: Sequence[str], here: str) -> Finding:
-    ago = -tenure.left_seconds
-    if ago <= TAKEOVER_SECONDS and others:
-        return good(f"the lease of {tenure.owner} ran out {span(ago)} ago; another scheduler is about to take it")
-    state = "is dead" if has_died(tenure.owner, here) else "does not answer"
-    nor = f"; nor does {', '.join(others)} take it" if others else ""
-    return warning(f"nobody leads: {tenure.owner} {state}, and its lease ran out {span(ago)} ago{nor}", _RESTART)
-
-
-def check_hosts(store: Store) -> Iterator[Finding]:
-    """Check that every known host is in service."""
-    found = hosts(store)
-    unwell = [one for one in found if one["why"]]
-    for one in unwell:
-        message = f"{one['host']} is {one['state']}: {one['why']}"
-        yield warning(message, _GONE if one["state"] == HostState.SILENT else _WAYS)
-    if not unwell:
-        yield good(f"{counted(len(found), 'host')}, all in service" if found else "none is known")
+    elif not workers and run is None and not store.processes.alive(Role.SUPERVISOR):
+        yield good("none; they start when a run needs them")  # the missing supervisor has its own finding
+    elif ready + coming >= wanted:
+        yield good(message)
+    elif shortage:
+        yield fault(shortage, "start a supervisor (`rlm up` or `rlm supervisor`); if one runs, read its log")
+    else:
+        yield warning(message, "start a supervisor; if one runs, its log says why, or wait a moment")

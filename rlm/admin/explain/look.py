@@ -22,11 +22,11 @@ from rlm.core.trail import Place
 from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.fitness import unfit
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
+from rlm.ledger.values import MICROSECONDS
 
 #: The id of an item that is not JSON: a text or a number.
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d[\d.]*+)')

@@ -7,7 +7,7 @@
 -- token
 -- run_id
 -- fields   fields and values of the run's hash
--- types    {name, pending, retried} of each type in the ledger, with its zsets
+-- types    {name, pending, retried, holders} of each type in the ledger, with its zsets
 -- Returns  the id of the open run: this one, or another that was already open
 -- Atomic because the books of a run start from what is pending at the instant it opens.
 -- include fencing
@@ -17,12 +17,15 @@ if open then return open end
 for _, type in ipairs(types) do  -- fails, if it must, before anything is changed
   redis.call('ZCARD', type.pending)
   redis.call('ZCARD', type.retried)
+  for _, holder in ipairs(type.holders) do redis.call('ZCARD', holder) end
 end
 redis.call('SET', current, run_id)
 redis.call('HSET', run, 'run_id', run_id)
 for field, value in pairs(fields) do redis.call('HSET', run, field, value) end
 for _, type in ipairs(types) do
-  redis.call('HINCRBY', tally, 'carried:' .. type.name, redis.call('ZCARD', type.pending))
+  local carried = redis.call('ZCARD', type.pending)
+  for _, holder in ipairs(type.holders) do carried = carried + redis.call('ZCARD', holder) end  -- of a run that was lost
+  redis.call('HINCRBY', tally, 'carried:' .. type.name, carried)
   redis.call('HINCRBY', tally, 'taken:' .. type.name, redis.call('ZCARD', type.retried))
   local few, many = type.retried, type.pending
   if redis.call('ZCARD', few) > redis.call('ZCARD', many) then few, many = many, few end
@@ -155,43 +158,4 @@ end
 for field, number in pairs(added) do redis.pcall('HINCRBY', totals, field, number) end
 redis.call('SET', wanted, workers)
 redis.call('DEL', current, run, tally, timings, releases)
-return 1
-
---- restore_run
--- Reopens a run whose data exists although the name of the open run was lost.
--- KEYS[1]  lease    hash with the fencing token
--- KEYS[2]  current  id of the open run
--- ARGV[1]  token
--- ARGV[2]  run id
--- Returns  1 restored, 0 a run is open
--- Atomic because at most one run may be open.
-local lease, current = KEYS[1], KEYS[2]
-local token, run_id = ARGV[1], ARGV[2]
--- include fence
-return redis.call('SETNX', current, run_id)
-
---- restate_tally
--- Recomputes what an open run carried over, so that its books balance after its counts were lost.
--- KEYS[1]  lease    hash with the fencing token
--- KEYS[2]  current  id of the open run
--- KEYS[3]  tally    hash of its counts
--- KEYS[4..] for each type: its zsets pending, inflight, backoff and spent
--- ARGV[1]  token
--- ARGV[2]  run id
--- ARGV[3..] the types, in the order of their keys
--- Returns  1 recomputed, 0 that run is no longer open
--- Atomic because events are settled meanwhile.
-local lease, current, tally = KEYS[1], KEYS[2], KEYS[3]
-local token, run_id = ARGV[1], ARGV[2]
--- include fence
-if redis.call('GET', current) ~= run_id then return 0 end
-for index = 3, #ARGV do
-  local type, unsettled = ARGV[index], 0
-  for zset = 4 * index - 8, 4 * index - 5 do unsettled = unsettled + redis.call('ZCARD', KEYS[zset]) end
-  local told = redis.call('HMGET', tally, 'completed:' .. type, 'failed:' .. type, 'taken:' .. type, 'carried:' .. type)
-  for place = 1, 4 do told[place] = tonumber(told[place]) or 0 end
-  local missing = unsettled + told[1] + told[2] - told[3] - told[4]
-  local carried = math.max(told[4] + missing, 0)  -- below 0 too much was counted as taken, because settled counts are lost
-  redis.call('HSET', tally, 'carried:' .. type, carried, 'taken:' .. type, told[3] + missing - (carried - told[4]))
-end
 return 1

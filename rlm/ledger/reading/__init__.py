@@ -17,9 +17,10 @@ from rlm.core.run import run_at
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
 from rlm.ledger.claims import find_note
-from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import SLICE, Command, ask, batch
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: The counts of `Whereabouts` and the fields of an event's hash that hold them; 0 if missing.
 _COUNTS = {name: name.encode() for name in ("attempt", "tries", "runs", "deaths", "unsent")} | {"releases": b"claims"}
@@ -70,7 +71,7 @@ def waits_since(item: bytes | None, taken_at: bytes | None) -> float | None:
     if item is None:
         return None
     stamped = stamped_at(item)
-    return stamped if stamped is not None or taken_at is None else float(taken_at)
+    return stamped if stamped is not None or taken_at is None else reading(moment, taken_at, "taken_at", None)
 
 
 def events_in(store: Store, raw: bytes) -> list[Waiter]:
@@ -107,12 +108,6 @@ def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, f
     with translated(store.client):
         found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, most - 1, withscores=True))
     return {text(one): score for one, score in found}
-
-
-def count_due(store: Store, place: Place, before_us: int) -> int:
-    """Count the events of all types in a place that were due before `before_us`, microseconds of Redis time."""
-    zsets = [store.keys.zsets(name)[place] for name in store.known_types]
-    return sum(batch(store.client, (("ZCOUNT", zset, "-inf", before_us) for zset in zsets)))
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -170,8 +165,9 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     worker, note = text(fields.get(b"owner", b"")), None
     if place is Place.IN_FLIGHT:
         note = find_note(ask(store.client, "HGET", keys.calls(worker), event_id))
-    counts: dict[str, Any] = {name: int(fields.get(field, 0)) for name, field in _COUNTS.items()}
-    taken_at = float(fields[b"taken_at"]) if b"taken_at" in fields else None
+    key = keys.event(event_id)
+    counts: dict[str, Any] = {name: reading(whole, fields.get(field), key, 0) for name, field in _COUNTS.items()}
+    taken_at = reading(moment, fields.get(b"taken_at"), key, None)
     taken_in = text(fields.get(b"taken_in", b"")) or None  # written by the version before this one
     if taken_in is None and taken_at is not None and b"type" not in fields:  # `type`: it was retried by hand
         taken_in = run_at(map(text, [current, *runs] if current else runs), taken_at)
@@ -183,7 +179,7 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         position=None if rank is None else rank + 1,
         of=None if rank is None else pending,
         worker=worker,
-        called=(note.endpoint, int(note.stamp) / MICROSECONDS) if note else None,
+        called=(note.endpoint, moment_of_us(note.stamp)) if note else None,
         **counts,
         calls=trail.written_in(fields),
         taken_at=taken_at,

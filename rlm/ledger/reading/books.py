@@ -20,11 +20,11 @@ from rlm.core.trail import Counts
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health, read_health
 from rlm.ledger.claims import lanes_of
-from rlm.ledger.connect import MICROSECONDS, text, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.control import What, read_changes
-from rlm.ledger.measures import failing, read_completed
-from rlm.ledger.runs import read_tally
+from rlm.ledger.measures import failing, read_calls
 from rlm.ledger.scripts import SLICE, Command, ask, batch
+from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.ledger.ways import read_ways
 from rlm.plan.situation import Underway
 
@@ -116,16 +116,18 @@ def books(store: Store) -> Books:
         run_id = ask(store.client, "GET", keys.current)
         lists = keys.events, keys.processing, keys.failed
         read: list[Command] = [("TIME",), ("GET", keys.current), ("SMEMBERS", keys.types)]
-        read += [("HGETALL", keys.tally(text(run_id or b""))), ("HGETALL", keys.dropped)]
-        read += [("HEXISTS", keys.run(text(run_id or b"")), "staged")]
-        read += [*(("LLEN", one) for one in lists), *(("ZCARD", keys.retried(name)) for name in names)]
-        found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-        (seconds, microseconds), current, types, tally, gone, has_staged, events, staged, letters, *more = found
+        read += [("HGETALL", keys.dropped), *(("LLEN", one) for one in lists)]
+        read += [*(("ZCARD", keys.retried(name)) for name in names), *ledger.count_commands(names)]
+        name = text(run_id or b"")
+        of_run = [("HGETALL", keys.tally(name)), ("HEXISTS", keys.run(name), "staged")] if run_id else []
+        found = batch(store.client, [*read, *of_run], transaction=True)
+        (seconds, microseconds), current, types, gone, events, staged, letters, *more = found
+        tally, has_staged = found[len(read) :] if run_id else ({}, False)
         # The commands depend on the run and the types; if these changed meanwhile, read again.
-        if current == run_id and {one.decode() for one in types if is_type_name(one)} <= set(names):
+        if current == run_id and {one.decode() for one in types if is_type_name(one)} <= {*names, *store.left_out}:
             break
-    told = read_tally(tally)
-    counts = ledger.read_counts(more[len(names) :], names)
+    told = numbers(tally, keys.tally(text(run_id or b"")))
+    counts = ledger.read_counts(more[len(names) : len(read) - 7], names)
     accounts = {
         name: Account(
             taken=told.get(f"taken:{name}", 0),
@@ -137,7 +139,7 @@ def books(store: Store) -> Books:
         )
         for name, retried in zip(names, more, strict=False)
     }
-    dropped = {name.decode(): value.decode() for name, value in gone.items()}
+    dropped = {text(name): text(value) for name, value in gone.items()}
     now, run_name = seconds + microseconds / MICROSECONDS, text(run_id) if run_id else None
     stager = run_name if has_staged else None
     return Books(now, run_name, events, staged, letters, accounts, dropped, stager)
@@ -153,7 +155,8 @@ def miscounted(store: Store, found: Books, record: Record) -> list[str]:
         return []
     dropped = found.dropped if found.dropped.get("run") == record.run_id else {}
     left = {
-        name: record.by_type.get(name, TypeCounts()).leftover - int(dropped.get(f"events:{name}", 0))
+        name: record.by_type.get(name, TypeCounts()).leftover
+        - reading(whole, dropped.get(f"events:{name}", "0").encode(), store.keys.dropped, 0)
         for name in found.by_type
     }
     return [
@@ -225,32 +228,34 @@ class Ending(msgspec.Struct, frozen=True):
 
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
-    keys, named = store.keys, store.settings.endpoints
+    keys, named, in_use = store.keys, store.settings.endpoints, store.in_use
     with translated(store.client):
         read: list[Command] = [("TIME",), ("HGETALL", keys.tally(run.id)), ("HGETALL", keys.limits)]
         read += [("GET", keys.restarts), ("HGETALL", keys.measured), ("HGETALL", keys.ways)]
         read += [("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE))]
         read += [("LRANGE", keys.changes, *(_ALL if measured else _NONE))]
-        replies = batch(store.client, [*read, *store.breaker.health_commands(list(named.values()))])
+        replies = batch(store.client, [*read, *store.breaker.health_commands(list(in_use.values()))])
         (seconds, microseconds), found, published, restarts, kept, ways, timings, changes, *health = replies
-        tally, limits = read_tally(found), {text(name): text(limit) for name, limit in published.items()}
+        tally = numbers(found, keys.tally(run.id))
+        limits = {text(name): text(limit) for name, limit in published.items()}
         endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
-        calls = [read_completed(one) for one in timings]
+        calls = read_calls(timings, keys.timings(run.id))
         if len(calls) == SLICE:
             calls += store.measures.completed(run.id, SLICE)
         opened_at = run.current_us(run.opened_at) / MICROSECONDS
         changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]
+        used = {name: one for name, one in endpoints.items() if name in in_use}
         return Ending(
             tally=tally,
             endpoints=endpoints,
             calls=calls,
             limits_before={one.of: one.before for one in changed if one.before},  # the oldest change is the last
-            health=read_health(health, list(endpoints.values())),
-            restarts=int(restarts or 0),
+            health=read_health(health, list(used.values())),
+            restarts=reading(whole, restarts, keys.restarts, 0),
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
-            sent=_read_sent(store, run, endpoints, tally) if measured else {},
+            sent=_read_sent(store, run, used, tally) if measured else {},
             now_us=seconds * MICROSECONDS + microseconds,
-            unreached=store.hosts.unreached(list(endpoints.values()), read_ways(ways)),
+            unreached=store.hosts.unreached(list(used.values()), read_ways(ways)),
         )
 
 

@@ -12,9 +12,9 @@ from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
 from rlm.ledger.claims import KEEP_SECONDS
-from rlm.ledger.connect import MICROSECONDS
 from rlm.ledger.control import limits_of
 from rlm.ledger.scripts import ask
+from rlm.ledger.values import MICROSECONDS, reading, whole
 
 #: More slots than any window has.
 _ALL = 2**31
@@ -97,7 +97,7 @@ def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int)
     """Return from when on all calls are known, and why not since `since_us`; slots are only taken within epochs."""
     kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
     born = ask(store.client, "HGET", store.keys.epoch, "born")
-    began_us, why = int(born or now_us), "What this Redis remembers begins then"
+    began_us, why = reading(whole, born, store.keys.epoch, now_us), "What this Redis remembers begins then"
     if renewal := store.epochs.last_renewal():
         began_us, why = round(renewal.at * MICROSECONDS), renewal.why
     bounds = (
@@ -113,10 +113,11 @@ def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]],
     since_us = time.since_us
     span_us = round(limited.limit.rules[0].seconds * MICROSECONDS)
     course = most_by_part(sent, span_us, since_us, time.until_us, time.parts) if time.parts else None
-    kept = ask(store.client, "HGET", store.keys.health(limited.window_id), "kept_us")
+    health = store.keys.health(limited.window_id)
+    kept_us = reading(whole, ask(store.client, "HGET", health, "kept_us"), health, 0)
     return {
         "calls": sum(moment >= since_us for moment in sent),
-        "kept_seconds": max(KEEP_SECONDS, int(kept or 0) / MICROSECONDS),
+        "kept_seconds": max(KEEP_SECONDS, kept_us / MICROSECONDS),
         "rules": [
             {
                 "limit": peak.limit,

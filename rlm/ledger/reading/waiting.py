@@ -13,10 +13,11 @@ from rlm.core.clock import isoformat
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.connect import MICROSECONDS, translated
+from rlm.ledger.connect import translated
 from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
 from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask
+from rlm.ledger.values import MICROSECONDS, reading, whole
 
 #: The most events read for one page. If too few of them match, the next page continues there.
 MOST_LOOKED = 100_000
@@ -181,7 +182,7 @@ def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[
 def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Iterator[Waiter | None]:
     entries = fields_of(store, (one for _, one in found), "wallet", "item", "taken_at", "score")
     for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
-        priority = max(0, MAX_PRIORITY - int(order or score) // PRIORITY_STEP)
+        priority = max(0, MAX_PRIORITY - reading(whole, order, one, int(score)) // PRIORITY_STEP)
         due = score / MICROSECONDS if place is Place.BACKING_OFF else None
         name = (wallet or b"").decode()
         waiter = Waiter(one, name, place, priority, waits_since(item, taken_at), due, item or b"")

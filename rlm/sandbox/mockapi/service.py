@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from email.utils import formatdate
+from http import HTTPStatus
 from io import FileIO
 from random import Random
 from typing import Any
@@ -123,8 +124,12 @@ class Service:
             self._note(arrival, None)
             return result
         self._note(arrival, result.status)
-        answer = {"endpoint": site.endpoint.name, "event_id": event_id, "status": result.status}
+        answer: Any = {"endpoint": site.endpoint.name, "event_id": event_id, "status": result.status}
         headers = self._retry_after(site, result.retry_after_seconds)
+        if (success := site.endpoint.success) and result.status == HTTPStatus.OK:
+            value = True if success.value is None else success.value
+            answer = answer | {success.field: value} if success.field else success.value or answer
+            headers |= {"Content-Type": success.content_type} if success.content_type else {}
         return Reply(result.status, answer, headers, result.after_seconds, arrival)
 
     def _note(self, arrival: Arrival, status: int | None) -> None:

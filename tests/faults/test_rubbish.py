@@ -1,0 +1,145 @@
+"""Rubbish in Redis: every process lives, the other types go on, the key is named in the log and by `rlm doctor`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlm.ledger.embedded import EmbeddedServer
+from tests.acceptance.system import make_item
+from tests.wait import wait_until
+
+pytestmark = pytest.mark.rest
+
+#: Ticks every two seconds.
+DOCUMENT = """
+[run]
+window_seconds = 2
+every_seconds = 2
+guard_seconds = 0.1
+[retry]
+timeout_seconds = 1.0
+[workers]
+min = 1
+max = 1
+[types.ALPHA]
+priority = 5
+processing_seconds = 0.05
+rate_limit = "10 per 1 second"
+endpoints = [{ name = "a1", url = "http://127.0.0.1:1/a1" }]
+[types.BETA]
+priority = 4
+processing_seconds = 0.05
+rate_limit = "10 per 1 second"
+endpoints = [{ name = "b1", url = "http://127.0.0.1:1/b1" }]
+"""
+
+
+@pytest.fixture
+def system(make_system, tmp_path):
+    (tmp_path / "server").mkdir()
+    with (
+        EmbeddedServer(tmp_path / "server") as server,
+        make_system(document=DOCUMENT, speed=1.0, redis_url=server.url, ticks=True) as made,
+    ):
+        made.start_both()
+        deliver(made, "first", "ALPHA", "BETA")
+        yield made
+
+
+def deliver(system, name, *types):
+    """Push events and wait until the API has answered them."""
+    events = set(system.push([make_item(f"{name}{number}", one) for number in range(3) for one in types]))
+    wait_until(lambda: events <= set(system.answered()), timeout=30, message=f"{name} is delivered")
+
+
+def doctor(system):
+    found = json.loads(system.rlm("doctor", "--json", check=False).stdout)["findings"]
+    return [one["message"] for one in found if one["verdict"] != "ok"]
+
+
+def alive(system):
+    return [name for name in ("scheduler", "supervisor") if system.processes[name].poll() is None]
+
+
+def replace(client, key, value="x"):
+    client.delete(key)
+    client.set(key, value)
+
+
+def set_health(client, key):
+    client.hset(key, "rest_until_us", "soon")
+
+
+#: What another program writes, and the types that go on meanwhile. The window of an endpoint belongs to its type.
+RUBBISH = {
+    "no zset of pending events": (lambda store: (replace, store.keys.pending("ALPHA")), ["BETA"]),
+    "no zset of events in flight": (lambda store: (replace, store.keys.inflight("ALPHA")), ["BETA"]),
+    "no window": (lambda store: (replace, store.keys.window(window_of(store, "a1"))), ["BETA"]),
+    "no number in the health of an endpoint": (
+        lambda store: (set_health, store.keys.health(window_of(store, "a1"))),
+        ["BETA"],
+    ),
+    "a run without an id": (lambda store: (replace, store.keys.run("")), ["ALPHA", "BETA"]),
+    "counts of a run without an id": (lambda store: (replace, store.keys.tally("")), ["ALPHA", "BETA"]),
+    "a tick that is no moment": (lambda store: (replace, store.keys.last_tick), ["ALPHA", "BETA"]),
+    "a number of workers that is none": (lambda store: (replace, store.keys.wanted, "1e99"), ["ALPHA", "BETA"]),
+}
+
+
+def window_of(store, name):
+    return store.settings.endpoints[name].window_id
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_the_other_types_go_on_and_the_key_is_named(system, name):
+    """A loop that stopped, or went round in silence, would deliver nothing of them."""
+    make, go_on = RUBBISH[name]
+    write, key, *value = make(system.store)
+    write(system.store.client, key, *value)
+
+    named = [one for one in doctor(system) if key in one]
+    deliver(system, "after", *go_on)
+
+    assert alive(system) == ["scheduler", "supervisor"]
+    assert named or name in {"a tick that is no moment", "a number of workers that is none"}, key
+    if len(go_on) == 1:
+        wait_until(lambda: f"{key} " in system.log("scheduler"), message="its log names the key")
+        system.store.client.delete(key)
+        deliver(system, "mended", "ALPHA", "BETA")
+
+
+@pytest.mark.parametrize("field", ["deadline", "deadline_us", "started_at", "state"])
+@pytest.mark.parametrize("value", ["100000000000000000", "soon"])
+def test_a_run_whose_data_is_damaged_is_closed_as_failed(system, field, value):
+    """Its events are left over, and the next run takes them."""
+    store = system.store
+    events = system.push([make_item(f"x{number}", one) for number in range(20) for one in ("ALPHA", "BETA")])
+    run = wait_until(store.runs.current, timeout=10, message="a run is open")
+    store.client.hset(store.keys.run(run.id), field, value)
+
+    wait_until(lambda: set(events) <= set(system.answered()), timeout=30, message="all is delivered")
+
+    assert alive(system) == ["scheduler", "supervisor"]
+    record = wait_until(lambda: store.runs.record(run.id), message="it is on record")
+    assert (record["state"] == "failed") == ("damaged" in record.get("failure", "")), record
+
+
+def test_records_and_changes_that_are_none_are_left_out_and_named(system):
+    """Every page and command shows the rest."""
+    store = system.store
+    run_id = wait_until(lambda: store.runs.history(1), message="a run is on record")[0]
+    record = json.loads(store.client.hget(store.keys.records, run_id))
+    bad = {**record, "run_id": "bad", "started_at": "soon"}
+    store.client.hset(store.keys.records, "bad", json.dumps(bad))
+    store.client.lpush(store.keys.runs, "bad")
+    change = {"at": 1e17, "by": "x", "name": "a1", "what": "limit", "from": "1/second", "to": "2/second"}
+    store.client.lpush(store.keys.changes, json.dumps(change))
+
+    deliver(system, "after", "ALPHA", "BETA")
+
+    assert alive(system) == ["scheduler", "supervisor"]
+    for command in (["list"], ["status"], ["endpoint", "list"], ["compliance"], ["queue", "stats"], ["plan"]):
+        system.rlm(*command)
+    assert any("holds no record of run bad" in one for one in doctor(system))
