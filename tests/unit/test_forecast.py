@@ -207,6 +207,15 @@ def test_a_forecast_names_what_is_probed_though_it_is_not_counted_on(monkeypatch
     assert planned.published[-1]["probed"] == probed
 
 
+def test_events_without_attempts_left_are_expected_to_be_left_over(monkeypatch):
+    """The plan does not know of them: they wait for the next run."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9, spent=4)))
+
+    planned.look(Counts(pending=9, spent=4), 0)
+
+    assert planned.published[-1]["expected_leftover"] == PLAN.expected_leftover + 4
+
+
 @pytest.mark.parametrize(("cost", "gap"), [(0.001, REPLAN_SECONDS), (0.1, 0.1 * PLANNING_PART)])
 def test_plans_that_are_costly_are_made_less_often(monkeypatch, cost, gap):
     """A plan is made every quarter of a second, but no more often than leaves nine parts in ten to what releases."""
