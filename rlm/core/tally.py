@@ -126,20 +126,10 @@ def away_in_words(seconds: float) -> str:
     return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
-def is_refusal(what: str) -> bool:
-    """Return whether an endpoint that gives this answer would give it to any event."""
-    return what in _REFUSALS
-
-
 def every_call_failed(record: Record) -> bool:
     """Return whether a run made calls and none of them succeeded."""
     entries = record.by_endpoint.values()
     return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
-
-
-def ill(record: Record) -> list[str]:
-    """Return the endpoints that were called in a run without success."""
-    return [name for name, entry in record.by_endpoint.items() if entry.calls and not entry.completed]
 
 
 class Histogram(msgspec.Struct, frozen=True):

@@ -119,27 +119,6 @@ FIRST_WORDS = frozenset(
 )
 
 
-def test_what_is_waited_for_is_written_in_words_that_versions_before_read():
-    """They go on with the run, and close it; this version reads all back as it was."""
-    seen = {Wait(one, "a"): 1.0 for one in Obstacle}
-    waits = Waits(100.0, {"T": seen, "U": {Wait(Obstacle.LIMIT): 1.0}})
-
-    written = waits.as_json()
-
-    assert {one.partition(" ")[0] for found in written["by_type"].values() for one in found} == FIRST_WORDS
-    assert written["by_type"]["T"]["resting a"] == 2.0
-    assert Waits.read(written, 0.0) == waits
-
-
-def test_what_a_newer_version_calls_by_another_name_is_passed_over():
-    """A run must end whoever went on with it."""
-    written = {"until": 100.0, "by_type": {"T": {"becalmed a": 9.0, "limit": 1.0}}}
-    waits = Waits.read(written, 0.0)
-    waits.open_late({"becalmed": 22.0}, scene({"a": FREE}), [kind("a")], ())
-
-    assert waits == Waits(100.0, {"T": {Wait(Obstacle.LIMIT): 1.0}})
-
-
 def test_the_time_before_the_first_look_is_that_of_the_start():
     """However long the drain took: somebody conducted."""
     waits = Waits.read(None, 100.0)
