@@ -5,7 +5,8 @@
     limiter = MovingWindowRateLimiter(storage_from_string("rlm+redis://127.0.0.1:6379/0?prefix=rlm&guard=0.5"))
     may_call = limiter.hit(Rate(30, 60), "https://api.example.com/rebalance")
 
-`prefix` is `redis.prefix`, `guard` is `run.guard_seconds`. The identifier is the URL of the endpoint.
+`prefix` is `redis.prefix`, `guard` is `run.guard_seconds`. The identifier is the URL of the endpoint. A path that is not the
+number of a database is that of a Unix socket: `rlm+redis:///run/valkey.sock`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = ["MovingWindowRateLimiter", "Rate", "WindowStorage", "storage_from_str
 
 #: Put before the scheme of a URL of Redis.
 SCHEME: Final = "rlm+"
+_SOCKET = re.compile(r"\Aredis:///(?=[^\d?])")
 #: The key that `limits` makes of an item and one identifier: a namespace, the identifier, and the item's rule.
 _KEY = re.compile(r"[^/]*/(.+)/[^/]+/[^/]+/[a-z]+")
 
@@ -58,7 +60,7 @@ class WindowStorage(Storage, MovingWindowSupport):
 
     def __init__(self, uri: str, wrap_exceptions: bool = False) -> None:
         super().__init__(uri, wrap_exceptions)
-        url, _, query = uri.removeprefix(SCHEME).partition("?")
+        url, _, query = _SOCKET.sub("unix:///", uri.removeprefix(SCHEME)).partition("?")
         parameters = dict(parse_qsl(query))
         self._keys = Keys(parameters.pop("prefix", RedisSettings().prefix), QueueSettings())
         guard_seconds = float(parameters.pop("guard", RunSettings().guard_seconds))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -140,13 +140,6 @@ def every_call_failed(record: Record) -> bool:
 def ill(record: Record) -> list[str]:
     """Return the endpoints that were called in a run without success."""
     return [name for name, entry in record.by_endpoint.items() if entry.calls and not entry.completed]
-
-
-def refused_by(record: Record, endpoints: Collection[str]) -> int:
-    """Return how many events of a run became dead letters because one of `endpoints` refuses every event."""
-    return sum(
-        trouble.calls for trouble in record.troubles if trouble.endpoint in endpoints and is_refusal(trouble.what)
-    )
 
 
 class Histogram(msgspec.Struct, frozen=True):

@@ -59,10 +59,9 @@ log = logging.getLogger(__name__)
 class Access:
     """Determines who makes a request (`Visit`), refuses what it may not do, sets headers and cookie."""
 
-    def __init__(self, app: ASGIApp, token: str, *, read_only: bool) -> None:
+    def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._token = token
-        self._read_only = read_only
         self._sessions = Sessions(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +84,7 @@ class Access:
     def _visit(self, request: Request) -> Visit:
         token, address = self._token, request.client.host if request.client else "?"
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
-        visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._read_only)
+        visit = Visit(self._sessions, address, has_token, is_open=not token)
         if not has_token and (session := self._sessions.read(request.cookies.get(cookie_name(request), ""))):
             visit.session = session
             renewed = self._sessions.renewed(session)
@@ -114,9 +113,6 @@ class Access:
         is_log_in = request.url.path == LOG_IN
         if not (is_log_in or visit.may_read):
             return _refused_unknown(request)
-        if visit.read_only and request.url.path.startswith("/api/"):
-            why = "This `rlm web` is read-only (web.read_only)."
-            return refused(request, 403, why, "Use the commands, or another `rlm web`.")
         if visit.has_token:
             return None
         if not is_same_origin(request.headers):

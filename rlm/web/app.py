@@ -69,10 +69,10 @@ def trouble(store: Store) -> str:
         return "Redis does not answer; `rlm doctor` on this host says more"
 
 
-def make_app(store: Store, token: str, hosts: Iterable[str], *, read_only: bool = False) -> Starlette:
+def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:
     """Return the application that serves `store`. With a `token`, only the `OPEN` paths can be read without it.
 
-    `hosts` are allowed in `Host` besides this host. `read_only`: no orders.
+    `hosts` are allowed in `Host` besides this host.
     """
     handlers: dict[Any, Any] = {
         errors.RLMError: of_error,
@@ -82,7 +82,7 @@ def make_app(store: Store, token: str, hosts: Iterable[str], *, read_only: bool 
     }
     app = Starlette(
         routes=[*machine_routes(store), *api_routes(store), *LogIn(token).routes, *page_routes(store)],
-        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
+        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token)],
         exception_handlers=handlers,
     )
     app.router.redirect_slashes = False  # a redirect would lead to any host that the client named

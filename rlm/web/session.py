@@ -101,7 +101,6 @@ class Visit:
     address: str
     has_token: bool
     is_open: bool
-    read_only: bool
     session: WebSession | None = None
     #: The session whose cookie the answer sets, or deletes if the session has ended.
     to_set: WebSession | None = None
@@ -119,8 +118,8 @@ class Visit:
 
     @property
     def may_write(self) -> bool:
-        """Whether a page offers buttons: not in read-only mode (`web.read_only`)."""
-        return not self.read_only and (self.session is not None or self.is_open)
+        """Whether a page offers buttons."""
+        return self.session is not None or self.is_open
 
     @property
     def is_logged_in(self) -> bool:

@@ -237,19 +237,6 @@ def test_two_on_one_host_leave_each_other_their_sessions(inst, client):
         assert [browser.get("/api/status", Cookie=cookies).status for browser in (one, two)] == [200, 200]
 
 
-def test_in_read_only_mode_nothing_can_be_ordered(inst):
-    """Not with the token either; one can look, log in and log out."""
-    with served(inst.store, TOKEN, read_only=True) as client:
-        browser = client.browser()
-        browser.log_in(TOKEN)
-        assert browser.get("/").status == 200  # with a CSRF token, for the log-out
-        answers = [browser.post(PAUSE, {}), client.program(TOKEN).post(RESUME, {})]
-        assert browser.post("/logout").status == 303
-    assert [one.status for one in answers] == [403, 403]
-    assert "read-only" in answers[0].json()["error"]
-    assert not is_paused(inst)
-
-
 def test_every_answer_says_what_a_browser_may_do_with_it(client):
     """No script but ours, no frame, no other origin, no cache."""
     answers = [client.program(TOKEN).get(path) for path in ("/", "/api/status", "/metrics", "/healthz", "/none")]

@@ -19,8 +19,9 @@ ITEM = limits.parse("5/minute")
 URL = make_endpoint().url
 
 
-def uri_of(store, scheme="rlm+"):
-    return f"{scheme}{store.url}?prefix={store.settings.redis.prefix}&guard={GUARD}"
+def uri_of(store):
+    address = store.url.replace("unix:///", "redis:///")
+    return f"rlm+{address}?prefix={store.settings.redis.prefix}&guard={GUARD}"
 
 
 @pytest.fixture

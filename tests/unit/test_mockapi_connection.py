@@ -7,7 +7,6 @@ import pytest
 from rlm.sandbox.mockapi import connection
 from rlm.sandbox.mockapi.connection import ClientConnection, Reply, render
 from rlm.sandbox.mockapi.service import Arrival
-from rlm.web.connections import Ceiling
 from tests.each import each
 
 
@@ -48,7 +47,7 @@ def said(*raw):
     """Return the service's requests and the transport after a client sent this."""
     arrival = Arrival(0.0, "a", "i:T", 1, "r", None, accepted=True)
     line, service = Line(arrival), Answering(Reply(200, {}, arrival=arrival))
-    client = ClientConnection(service, lambda: 0.0, set(), Ceiling(10))
+    client = ClientConnection(service, lambda: 0.0, set())
     client.connection_made(line)
     for part in raw:
         client.data_received(part)

@@ -66,7 +66,6 @@ def test_the_plan_is_drawn_from_the_first_call_on():
 
     assert found.is_planned
     assert not found.is_forecast
-    assert [one["calls"] for one in found.rows] == [3]
     assert not plot({**RECORD, "plan": {**RECORD["plan"], "course": None}}, COURSE).is_planned
 
 
@@ -92,9 +91,8 @@ def test_names_of_the_outside_are_text_in_a_picture():
     """An endpoint cannot be called so, but an operator can."""
     change = {"by": "<script>\x1b", "name": "a1", "from": "1/minute", "to": "2/minute", "what": "limit"}
 
-    found = plot(RECORD, {**COURSE, "changes": [{**change, "at_seconds": 9.0}], "calls": {"<b>": [1.0]}})
+    found = plot(RECORD, {**COURSE, "changes": [{**change, "at_seconds": 9.0}]})
 
-    assert "<b>" not in found.rows[0]["picture"]
     assert "<script>" not in found.curve
 
 
