@@ -5,8 +5,8 @@
     limiter = MovingWindowRateLimiter(storage_from_string("rlm+redis://127.0.0.1:6379/0?prefix=rlm&guard=0.5"))
     may_call = limiter.hit(Rate(30, 60), "https://api.example.com/rebalance")
 
-`prefix` is `redis.prefix`, `guard` is `run.guard_seconds`. The identifier is the URL of the endpoint. A path that is not the
-number of a database is that of a Unix socket: `rlm+redis:///run/valkey.sock`.
+`prefix` is `redis.prefix`, `guard` is `run.guard_seconds`. The identifier is the URL of the endpoint. A path that is
+not the number of a database is that of a Unix socket: `rlm+redis:///run/valkey.sock`.
 """
 
 from __future__ import annotations
