@@ -37,8 +37,6 @@ MOST_NAMED: Final = 3
 #: 4xx concerns only its one event, whatever HTTP says about it.
 OF_ENDPOINT: Final = frozenset({401, 403, 404, 405, 410})
 
-_REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
-
 #: The histograms and their bounds in seconds. `call`: from request to answer; `answer`: from taking an event to the
 #: answer that completed it; `run`: from a run's start to its close.
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
