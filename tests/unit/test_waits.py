@@ -71,7 +71,7 @@ def test_events_whose_calls_no_worker_takes_wait_for_one_that_does():
     assert waits_of(replace(state, windows={"a": FULL}), kind("a"), begun=True) == {Wait(Obstacle.LIMIT): 1.0}
     assert waits_of(replace(state, lack=None), kind("a"), begun=True) == {}
     written = waits.as_json()
-    assert written["by_type"] == {"T": {"workers": 1.0}}
+    assert written["by_type"] == {"T": {"silent": 1.0}}
     assert Waits.read(written, 0.0) == waits
 
 
