@@ -109,9 +109,9 @@ class Script:
     A call returns a number or a text, or a list of names and values, which a `ScriptReply` reads.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, source: bytes | None = None) -> None:
         self.name = name
-        self.source = SOURCES[name]
+        self.source = source or SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
         section = _SECTIONS[name]
         self._head = ("EVALSHA", self.sha, len(section.keys))

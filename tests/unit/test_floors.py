@@ -44,7 +44,7 @@ OUTSIDE = {
     "socket",
 }
 #: What may lie in `rlm/` beside the folders.
-LOOSE = {"__init__.py", "__main__.py", "py.typed"}
+LOOSE = {"__init__.py", "__main__.py", "limits_storage.py", "py.typed"}
 
 
 @dataclass(frozen=True)
