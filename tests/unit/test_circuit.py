@@ -31,17 +31,3 @@ def test_one_whose_budget_is_full_has_no_slot_either():
     assert circuit_of(WindowState(3, 0, 0), full) is Circuit.FULL
     assert circuit_of(WindowState(3, 0, 0), paused) is Circuit.OK
     assert circuit_of(WindowState(0, 20, 20), full) is Circuit.RESTING
-
-
-def test_the_older_words_are_still_those_of_the_json_and_the_metric():
-    """Whoever reads them goes on."""
-    told = {word.value: word.former for word in Circuit}
-
-    assert told == {
-        "held": "held",
-        "paused": "paused",
-        "resting": "open",
-        "probing": "half-open",
-        "full": "closed",
-        "ok": "closed",
-    }

@@ -18,27 +18,6 @@ def shapes(picture, kind, tag="rect"):
     return [{key: float(value.strip("%")) for key, value in one.items() if key not in {"class", "d"}} for one in found]
 
 
-def test_a_bar_is_divided_in_proportion():
-    """Each part begins where the one before ends, and all of them fill it."""
-    picture = bar("a", (30, "done"), (0, "busy"), (10, "wait"))
-
-    assert shapes(picture, "done")[0]["width"] == 75
-    assert (shapes(picture, "wait")[0]["x"], shapes(picture, "wait")[0]["width"]) == (75, 25)
-    assert shapes(picture, "busy") == []
-
-
-def test_columns_share_a_scale():
-    """The highest is as high as there is room; each has its words, and leads somewhere if it says where."""
-    picture = columns("c", [Column("one", [(10, "done")], "/runs/1"), Column("two", [(4, "done"), (1, "fail")])], 100)
-    high, low = shapes(picture, "done")
-
-    assert high["height"] == pytest.approx(96)
-    assert low["height"] == pytest.approx(38.4)
-    assert shapes(picture, "fail")[0]["y"] < low["y"]
-    assert '<a href="/runs/1"><title>one</title>' in picture
-    assert "<g><title>two</title>" in picture
-
-
 def test_a_curve_has_a_table_of_its_lines():
     """At each number along the axis and where a line ends; exact, however few points there is room for."""
     measured = [(at / 1000, at) for at in range(19_401)]
@@ -59,11 +38,6 @@ def test_a_curve_has_a_table_of_its_lines():
         ("40 s", "-", "-"),
     ]
     assert len(re.findall("H", re.search(r'<path class="measured" d="([^"]+)"', picture)[1])) < 300
-
-
-def test_an_empty_curve_is_drawn():
-    """No point, no event, no window: nothing to divide by."""
-    ET.fromstring(str(curve("c", Axes(0, 0), [Line([], "measured", filled=True)])))
 
 
 @pytest.mark.parametrize(

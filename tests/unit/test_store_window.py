@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import limits
 import pytest
 from limits.storage import RedisStorage, storage_from_string
 
@@ -21,13 +20,6 @@ def test_a_rule_is_an_item_whose_period_may_be_a_fraction():
 def test_the_window_is_named_after_the_endpoint_alone(amount):
     """Whatever the amount, the key is the same, so that a changed limit finds the calls of the old one."""
     assert Period(amount, 60).key_for("c0ffee") == "c0ffee"
-
-
-def test_the_library_parses_as_before_for_everybody_else():
-    """Our item takes no granularity over: `limits.parse` returns the library's own."""
-    item = limits.parse("5/second")
-
-    assert type(item) is limits.RateLimitItemPerSecond
 
 
 def test_the_library_keeps_its_own_redis_storage():
