@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -20,6 +22,7 @@ from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
+from rlm.settings.secrets import VARIABLE, url_secrets
 from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")
@@ -32,21 +35,12 @@ LONGEST_REASON = 200
 _LONGEST_WHO = 200
 #: The reason if no host can call an endpoint.
 NO_HOST_REACHES_IT = "no host reaches it"
-#: Fields that a picture of a window needs and a list of endpoints does not show.
-_DRAWN_ONLY = frozenset({"allowed", "window"})
 #: Fields that a list of endpoints shows and the status of a run does not.
-_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures", "window"})
-#: The most calls of a window to draw, the newest: more cannot be told apart.
-_MOST_DRAWN = 1000
+_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
 
 
-def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
-    """Return the configured endpoints, then the budgets, as `rlm endpoint list` prints them.
-
-    If `drawn`, add what a picture needs: the calls `allowed`; the `window` of the rule with the fewest calls left, as
-    its period and the ages of its calls in seconds; when an endpoint `refused` calls within its limit, and how many,
-    or None.
-    """
+def endpoint_list(store: Store) -> list[dict[str, Any]]:
+    """Return the configured endpoints, then the budgets, as `rlm endpoint list` prints them."""
     limited = all_limited(store.endpoints().values())
     _, states = _states(store, limited)
     set_by = newest_limits(store.changes.newest(), limited)
@@ -57,7 +51,7 @@ def endpoint_list(store: Store, *, drawn: bool = False) -> list[dict[str, Any]]:
             "types": states[one.name].pop("types"),
             "budget": _budget(one),
             **_limit(one, set_by.get(one.name), store.settings.endpoints),
-            **{key: value for key, value in states[one.name].items() if drawn or key not in _DRAWN_ONLY},
+            **states[one.name],
         }
         for one in limited
     ]
@@ -119,12 +113,43 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
             "types": _types(store, one),
             "used": len(counting),
             "allowed": rule.amount,
-            "window": {"period_seconds": rule.seconds, "ages_seconds": counting[:_MOST_DRAWN]},
             "since": _since(views[one.name], health[one.name]),
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
             **_health(one, views, health[one.name]),
         }
     return now_us, found
+
+
+def share(store: Store, name: str) -> dict[str, Any]:
+    """Return how another program shares the window of an endpoint: URL, limit in force, lines of Python.
+
+    Secrets in the URLs are left to variables of that program's environment.
+    """
+    endpoint = _known("endpoint", name, store.endpoints())
+    kinds = store.settings.types.values()
+    written = next(one.url for kind in kinds for one in kind.endpoints if one.name == name)
+    in_environment = bool(VARIABLE.search(written))
+    url = written if in_environment else endpoint.url
+    identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
+
+    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
+    parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
+    parameters = ("&" if "?" in store.url else "?") + parameters
+    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
+
+    rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
+    seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
+    return {
+        "name": name,
+        "url": url,
+        "limit": endpoint.limit.text,
+        "lines": [
+            f"from os import {', '.join(needed)}; " * bool(needed)
+            + "from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
+            f"limiter = MovingWindowRateLimiter(storage_from_string({storage}))",
+            f"may_call = limiter.hit(Rate({rule.amount}, {seconds}), {identifier})",
+        ],
+    }
 
 
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from rlm.admin.planning import start_seconds
 from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be
 from rlm.core.errors import BadQuestionError
-from rlm.core.text import did_you_mean, one_line
+from rlm.core.text import did_you_mean, is_name, one_line
 from rlm.ledger import Store
 from rlm.ledger.reading.backlog import Backlog, backlog
 from rlm.settings import Settings, load_settings
@@ -44,10 +44,14 @@ class PlanAsk:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A valid question: its numbers by type, and the settings of the hypothetical case if it has one."""
+    """A valid question: its numbers by type, and the settings and additional endpoints of the hypothetical case.
+
+    `added` has the type of each additional endpoint by the endpoint's name.
+    """
 
     asked: PlanAsk
     counts: Mapping[str, int]
+    added: Mapping[str, str]
     settings: Settings
 
     @property
@@ -75,14 +79,13 @@ class PlanAnswer:
 def read_question(settings: Settings, asked: PlanAsk) -> Question:
     """Check a question; raise a BadQuestionError with the faulty `option`, or a ConfigurationError."""
     counts = _numbers("--count", asked.counts, settings)
-    for name in asked.add:
-        _check_type("--add-endpoint", name, settings)
     other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
+    added = _endpoints("--add-endpoint", asked.add, other)
     if asked.workers and asked.workers > MOST_WORKERS:
         shown = one_line(f"{asked.workers:,}", _SHOWN)
         most = f"workers.max cannot be more than {MOST_WORKERS:,}; ask for 1 to {MOST_WORKERS:,}"
         raise BadQuestionError(f"{shown}: {most}", "--workers")
-    return Question(asked, counts, other)
+    return Question(asked, counts, added, other)
 
 
 def _numbers(option: str, texts: Sequence[str], settings: Settings) -> dict[str, int]:
@@ -98,6 +101,19 @@ def _numbers(option: str, texts: Sequence[str], settings: Settings) -> dict[str,
         if name in read:
             raise BadQuestionError(f"{name!r} is given twice", option)
         read[name] = int(number)
+    return read
+
+
+def _endpoints(option: str, texts: Sequence[str], settings: Settings) -> dict[str, str]:
+    read: dict[str, str] = {}
+    for text in texts:
+        name, _, endpoint = text.partition("=")
+        if not is_name(endpoint):
+            raise BadQuestionError(f"{text!r} is not TYPE=NAME, for example REBALANCE_NEEDED=another_api", option)
+        _check_type(option, name, settings)
+        if endpoint in {*read, *settings.endpoints, *settings.budgets}:
+            raise BadQuestionError(f"{endpoint!r} is an endpoint or a budget already", option)
+        read[endpoint] = name
     return read
 
 
@@ -122,4 +138,4 @@ def _cases(store: Store, question: Question, *, fresh: bool) -> list[Case]:
     today = as_it_is(store, start_seconds(store), fresh=fresh)
     if not question.is_what_if:
         return [today]
-    return [today, as_it_might_be(store, today, question.settings, asked.add, asked.workers, fresh=fresh)]
+    return [today, as_it_might_be(store, today, question.settings, question.added, asked.workers, fresh=fresh)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +28,6 @@ from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.layers import OPTION
 from rlm.settings.toml import dotted, toml_value
-
-_NUMBERED = re.compile(r"(?P<stem>.*_)(?P<number>\d+)")
 
 #: A plan reports an endpoint if at least this part of its calls is expected to fail.
 WORTH_TELLING = 0.005
@@ -187,9 +183,9 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
 
 
 def as_it_might_be(
-    store: Store, today: Case, settings: Settings, add: Iterable[str], workers: int | None, *, fresh: bool
+    store: Store, today: Case, settings: Settings, add: Mapping[str, str], workers: int | None, *, fresh: bool
 ) -> Case:
-    """Return the case with these `settings`, and with one more overflow endpoint for each type named in `add`.
+    """Return the case with these `settings`, and with more overflow endpoints: `add` has the type of each by name.
 
     A limit in force overrides that of the settings, unless an option set it.
     """
@@ -199,10 +195,9 @@ def as_it_might_be(
         replace(kind, endpoints=tuple(in_force(one, limits) for one in kind.endpoints)) for kind in settings.event_types
     )
     added = []
-    for name in add:
-        kind = next(one for one in types if one.name == name)
-        free_name = _free_name(kind, {one.name for one in all_limited(_endpoints(types))})
-        added.append(replace(kind.one_more(free_name), url=f"what-if:{free_name}"))
+    for name, of_type in add.items():
+        kind = next(one for one in types if one.name == of_type)
+        added.append(replace(kind.one_more(name), url=f"what-if:{name}"))
         types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
     windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
     expected, lacking = _expected(today, types, settings, added), "" if workers else today.lacking
@@ -242,14 +237,6 @@ def _limits_told(settings: Settings) -> set[str]:
             if dotted(own if endpoint.rate_limit else ("types", name, "rate_limit")) in keys:
                 found.add(endpoint.name)
     return found
-
-
-def _free_name(kind: EventType, taken: set[str]) -> str:
-    """Return the next free numbered name of the type's overflow endpoints."""
-    *_, last = kind.endpoints
-    found = _NUMBERED.fullmatch(last.name)
-    stem, first = (found["stem"], int(found["number"]) + 1) if found else (f"{kind.endpoints[0].name}_extra_", 1)
-    return next(name for number in itertools.count(first) if (name := f"{stem}{number}") not in taken)
 
 
 def _windows(store: Store, today: Case, types: Sequence[EventType], guard_seconds: float) -> dict[str, WindowState]:

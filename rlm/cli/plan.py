@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
     from rlm.plan.allocation import Sacrifice
 
-_ADDED = "What if a type had one more endpoint? Repeatable."
+_ADDED = "What if a type had one more endpoint, of this name? Repeatable."
 
 
 @command(
     "rlm plan",
-    "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED",
+    "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED=a5",
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
 )
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.")
 @click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
 @several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.")
-@several("--add-endpoint", "add", "TYPE", _ADDED)
+@several("--add-endpoint", "add", "TYPE=NAME", _ADDED)
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
@@ -56,6 +56,19 @@ def plan(*, config: Path | None, **options: Any) -> None:
         read = found.backlog.waiting.items
         say(f"Only the oldest {read:,} items were read; {unread:,} more wait and are not planned for.")
     _show(found)
+
+
+def print_verdict(config: Path | None) -> None:
+    """Print the plan for what waits now, in one sentence for people."""
+    from rlm.admin.question import PlanAsk, answer, read_question
+    from rlm.admin.verdict import verdict_on
+
+    settings = settings_of(config)
+    with opened(settings) as store:
+        found = answer(store, read_question(settings, PlanAsk()))
+    print_json(found.as_json())
+    today = found.forecasts[0]
+    show_words(sentence(f"{verdict_on(today).words}: {today.plan.binds}" if today.events else "Nothing to do"))
 
 
 def _show(answered: PlanAnswer) -> None:

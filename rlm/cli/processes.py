@@ -66,7 +66,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 def import_supervisor(settings: Settings) -> None:
     """Import the modules of a supervisor and its workers."""
-    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
+    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
     needed.append("encodings.idna")  # otherwise each worker loads it when it connects
     if settings.sentry_dsn is not None:  # otherwise each worker would load the library
         needed.append("rlm.telemetry.sentry")
@@ -241,18 +241,18 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
             bound = bind_when_free(host, port, stop, has_token=bool(token))
         if bound is None:
             return
-        _tell_where(bound, has_token=bool(token), read_only=settings.read_only)
+        _tell_where(bound, has_token=bool(token))
         try:
             store.require_schema()
         except StoreUnfitError:
             raise
         except StoreError as error:
             log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
-        serve(make_app(store, token, settings.hosts, read_only=settings.read_only), bound, stop)
+        serve(make_app(store, token, settings.hosts), bound, stop)
 
 
-def _tell_where(bound: socket.socket, *, has_token: bool, read_only: bool) -> None:
+def _tell_where(bound: socket.socket, *, has_token: bool) -> None:
     address, port = bound.getsockname()[:2]
     where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     asked = "a token is asked for" if has_token else "this host only, without a token"
-    log.info("Serving %s/, %s%s", where, asked, ", read-only" if read_only else "", extra={"action": "serve"})
+    log.info("Serving %s/, %s", where, asked, extra={"action": "serve"})

@@ -42,11 +42,13 @@ STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "w
     "rlm start           # the scheduler of `rlm up` conducts it",
     "rlm start --wait    # until its end, conducted here if there is no scheduler",
     "rlm start --wait --json | jq .counts",
+    "rlm start --dry-run    # what it would come to",
 )
 @click.option("--wait", is_flag=True, help="Wait for the end; conduct the run here if no scheduler takes it up.")
+@click.option("--dry-run", is_flag=True, help="Start nothing: print what it would come to, as `rlm plan` does.")
 @interval_option(FOLLOW_SECONDS)
 @volatile_option
-def start(config: Path | None, *, wait: bool, interval: float | None, allow_volatile: bool) -> None:
+def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | None, allow_volatile: bool) -> None:
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the live supervisors or one of
@@ -59,6 +61,11 @@ def start(config: Path | None, *, wait: bool, interval: float | None, allow_vola
     """
     if interval is not None and not wait:
         raise click.UsageError("--interval needs --wait: it is how often to look")
+    if dry_run:
+        from rlm.cli.plan import print_verdict
+
+        print_verdict(config)
+        return
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())

@@ -27,7 +27,7 @@ class Alarm(StrEnum):
     RUN_FAILED = "run_failed", "A run failed"
     LIMIT_EXCEEDED = "limit_exceeded", "A rate limit was exceeded"
     BOOKS_UNBALANCED = "books_unbalanced", "The books do not balance"
-    DEAD_LETTERS = "dead_letters", "There are more dead letters than alarm.failed or alarm.failed_share"
+    DEAD_LETTERS = "dead_letters", "There are more dead letters than alarm.failed"
     BREAKER_OPEN = "breaker_open", "An endpoint keeps failing and is rested"
     HOST_CUT_OFF = "host_cut_off", "A host does not reach endpoints that others reach"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"

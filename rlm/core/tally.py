@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -39,23 +39,18 @@ OF_ENDPOINT: Final = frozenset({401, 403, 404, 405, 410})
 
 _REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
 
-#: The histograms and their bounds in seconds. `call`: from request to answer; `wait`: from an event's claim to its
-#: call's slot; `answer`: from taking an event to the answer that completed it; `run`: from a run's start to its close;
-#: `forecast`: the error of the plan.
+#: The histograms and their bounds in seconds. `call`: from request to answer; `answer`: from taking an event to the
+#: answer that completed it; `run`: from a run's start to its close.
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
-    "wait": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
     "answer": (1, 5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600),
     "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
-    "forecast": (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 }
 
 #: The first call follows its release within this time, seconds.
 TRAVEL_SECONDS = 1.0
 
 _MICROSECONDS = 1_000_000
-#: Only runs in these states ended as planned; others were cut off.
-_FORESEEN = frozenset({"completed", "partial"})
 
 
 def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
@@ -147,13 +142,6 @@ def ill(record: Record) -> list[str]:
     return [name for name, entry in record.by_endpoint.items() if entry.calls and not entry.completed]
 
 
-def refused_by(record: Record, endpoints: Collection[str]) -> int:
-    """Return how many events of a run became dead letters because one of `endpoints` refuses every event."""
-    return sum(
-        trouble.calls for trouble in record.troubles if trouble.endpoint in endpoints and is_refusal(trouble.what)
-    )
-
-
 class Histogram(msgspec.Struct, frozen=True):
     """How many values are at most each bound (the last is infinite), and their sum, `seconds`."""
 
@@ -194,7 +182,6 @@ def of_calls(calls: Iterable[Completed]) -> Counter[str]:
     fields: Counter[str] = Counter()
     for call in calls:
         observe(fields, "call", call.milliseconds / 1000, call.endpoint)
-        observe(fields, "wait", call.waited_ms / 1000, call.endpoint)
         observe(fields, "answer", call.age_ms / 1000, call.type)
     return fields
 
@@ -206,21 +193,7 @@ def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
         fields[f"leftover:{name}"] += entry.leftover
     fields[f"runs:{record.state}"] += 1
     observe(fields, "run", record.duration_seconds)
-    error = forecast_error(record)
-    if error is not None:
-        observe(fields, "forecast", abs(error))
     return fields
-
-
-def forecast_error(record: Record) -> float | None:
-    """Return how many seconds later than planned a run's last answer came, None if there is nothing to compare.
-
-    Both times count from the first call. A cancelled or failed run did not reach its planned end.
-    """
-    plan = record.plan
-    if record.state not in _FORESEEN or not plan.forecast_seconds or plan.actual_seconds is None:
-        return None
-    return plan.actual_seconds - plan.forecast_seconds
 
 
 def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:

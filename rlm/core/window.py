@@ -65,13 +65,7 @@ class Circuit(StrEnum):
     FULL = "full"  # no call goes: all slots of its limit are taken
     OK = "ok"  # calls go as the limit allows
 
-    @property
-    def former(self) -> str:
-        """The word that the JSON key `circuit` and the metric `rlm_endpoint_circuit` use for it."""
-        return _FORMER.get(self, self.value)
 
-
-_FORMER: Final = {Circuit.RESTING: "open", Circuit.PROBING: "half-open", Circuit.FULL: "closed", Circuit.OK: "closed"}
 #: The states in which only the limit decides.
 WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
 #: The states between a failure and the next good answer.

@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.clock import timestamp
 from rlm.core.documents import CallCounts, Record, Used
 from rlm.core.endpoint import Budget, Limit, Limited, all_limited
 from rlm.core.errors import StoreError
 from rlm.core.expected import quantile
 from rlm.core.run import Run, make_record
-from rlm.core.tally import actual_seconds, refused_by, troubles_of, with_trouble
+from rlm.core.tally import actual_seconds, troubles_of, with_trouble
 from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
-from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import failing
 from rlm.ledger.processes import Role
@@ -30,9 +28,6 @@ from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_en
 from rlm.ledger.reading.compliance import excess_of
 from rlm.plan.cause import MOST_NAMED, Ended, causes, reasons
 from rlm.plan.waits import Waits
-
-#: Fewer dead letters in a run raise no alarm, even if they are a large share of it.
-LEAST_LETTERS = 5
 
 log = logging.getLogger(__name__)
 
@@ -201,25 +196,17 @@ def _look_at_books(store: Store, record: Record) -> None:
 
 
 def _look_at_letters(store: Store, record: Record) -> None:
-    """After a run that added dead letters, compare their number with the configured bounds."""
+    """After a run that added dead letters, compare their number with the configured bound."""
     most, counts = store.settings.alarm.failed, record.counts
     added = counts.failed + counts.invalid
     if not added:
         return
     letters = store.letters.count()
-    if (most and letters > most) or _are_many(store, record, added):
+    if most and letters > most:
         told = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
         numbers = {"letters": letters, "failed": counts.failed, "invalid": counts.invalid}
         extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=numbers, run_id=record.run_id)
         log.warning(told, letters, added, record.run_id, counts.completed, extra=extra)
-
-
-def _are_many(store: Store, record: Record, added: int) -> bool:
-    """Return whether too large a share of what a run settled became dead letters that no other alarm covers."""
-    share = store.settings.alarm.failed_share
-    alarmed = raised_alarm(store.breaker.health(list(store.endpoints().values())), timestamp(record.started_at))
-    untold = added - refused_by(record, alarmed)
-    return bool(share) and untold >= LEAST_LETTERS and untold > share * (added + record.counts.completed)
 
 
 def _faults_of(record: Record) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
 from rlm.ledger.epoch_file import UNSURE, Epoch, EpochFile, is_sane
-from rlm.ledger.scripts import Argument, Part
+from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.trouble import address
 from rlm.ledger.values import MICROSECONDS, moment_of_us, reading, whole
 
@@ -39,8 +39,8 @@ class Continuity(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Vouched(NamedTuple):
-    """The result of vouching, the time of Redis, and by how much its clock was moved in total (microseconds).
+class Vouched(ScriptReply, frozen=True):
+    """What `vouch_server` answers: its verdict, the time of Redis, and by how much its clock was moved in total, us.
 
     `why` says why windows cannot be trusted, if a process found that out but could not hold the endpoints.
     """
@@ -48,7 +48,10 @@ class Vouched(NamedTuple):
     verdict: Continuity
     now_us: int
     shifted_us: int
-    why: str
+    why: str = ""
+    born: int = 0
+    id: str = ""
+    slots: int = 0
 
 
 class Renewal(NamedTuple):
@@ -82,12 +85,22 @@ class Epochs(Part):
         """Vouch for the server that answers, if it has forgotten nothing; otherwise workers get no slots from it."""
         known = self._known or self._file.take_over()
         seen = (known.born, known.id, known.slots) if known else (0, "", UNSURE)
-        args: list[Argument] = [token, *seen, secrets.token_hex(8)]
-        told = self._run("vouch_server", [self._keys.lease, self._keys.epoch], args)
-        now_us, shifted_us, verdict, born, epoch_id, slots, why = told
-        if verdict not in {b"forgot", b"unknown"}:
-            self._know(Epoch(int(born), epoch_id.decode(), int(slots)))
-        return Vouched(Continuity(text(verdict)), int(now_us), int(shifted_us), text(why))
+        born, epoch_id, slots = seen
+        vouched = Vouched.read(
+            self._run(
+                "vouch_server",
+                lease=self._keys.lease,
+                epoch=self._keys.epoch,
+                token=token,
+                born=born,
+                id=epoch_id,
+                slots=slots,
+                new_id=secrets.token_hex(8),
+            )
+        )
+        if vouched.verdict not in {Continuity.FORGOT, Continuity.UNKNOWN}:
+            self._know(Epoch(vouched.born, vouched.id, vouched.slots))
+        return vouched
 
     @translating
     def renew(self, token: int, why: str, *, underway_seconds: float = 0.0) -> None:
@@ -97,18 +110,30 @@ class Epochs(Part):
         forgotten slot of such a call would be blocked for a period from its end.
         """
         after, underway_us = known.born if (known := self._newest) else 0, round(underway_seconds * MICROSECONDS)
-        args: list[Argument] = [token, after, secrets.token_hex(8), why, underway_us]
-        born, epoch_id = self._run("renew_epoch", [self._keys.lease, self._keys.epoch], args)
-        self._know(Epoch(int(born), text(epoch_id), 0))
+        keys, epoch_id = {"lease": self._keys.lease, "epoch": self._keys.epoch}, secrets.token_hex(8)
+        born = self._run("renew_epoch", **keys, token=token, after=after, id=epoch_id, why=why, underway_us=underway_us)
+        self._know(Epoch(born, epoch_id, 0))
 
     def shift(
         self, token: int, run_id: str, shift_us: int, why: str, *, healths: Sequence[str], moments: Sequence[str]
     ) -> int:
         """Move all future moments in `healths` and `moments`, see `Store.shift_stamps`."""
         keys = self._keys
-        fixed = [keys.lease, keys.current, keys.run(run_id), keys.epoch, keys.releases]
-        args: list[Argument] = [token, run_id, shift_us, len(healths), why]
-        return int(self._run("shift_stamps", [*fixed, *healths, *moments], args))
+        moved = self._run(
+            "shift_stamps",
+            lease=keys.lease,
+            current=keys.current,
+            run=keys.run(run_id),
+            epoch=keys.epoch,
+            releases=keys.releases,
+            token=token,
+            run_id=run_id,
+            shift_us=shift_us,
+            why=why,
+            healths=list(healths),
+            moments=list(moments),
+        )
+        return int(moved)
 
     @translating
     def watch(self) -> tuple[int, int]:

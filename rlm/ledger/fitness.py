@@ -163,7 +163,7 @@ def _writes(info: Mapping[str, Any]) -> Finding:
     if info.get("role") != "master":
         return fault("it is a replica, which takes no writes", "name its primary in redis.url", "writes")
     if int(info.get("min_slaves_good_slaves", 1)) == 0:  # shown only with min-replicas-to-write
-        message = "it takes no writes: none of its replicas keeps up with it"
+        message = "it takes no writes: too few of its replicas keep up with it"
         return fault(message, "bring its replicas back, or lower min-replicas-to-write", "writes")
     if info.get("aof_last_write_status", "ok") != "ok":
         message = "it cannot write its append-only file, and refuses to take more"

@@ -13,7 +13,8 @@ from rlm.core.text import safe_line
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.claims import KEEP_SECONDS, CallNote, find_note, waits_alone
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import CHUNK, Argument, Call, Part
+from rlm.ledger.scripts import CHUNK, Named, Part
+from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.archive import Archivist
@@ -40,7 +41,7 @@ class Recovery(Part):
         (item,) = self._fields(event_id, "item")
         detail = f"{safe_line(self._keys.event(event_id))} is not the hash of an event that can be sent"
         why = item or b"null", Reason.BAD_VALUE, detail
-        self._run("fail_pending", *self._failing(token, run_id, name, event_id, why))
+        self._run("fail_pending", **self._failing(token, run_id, name, event_id, why))
 
     def fail_unknown(self, token: int, run_id: str, type_name: str, goes_on: Callable[[], bool] = lambda: True) -> int:
         """Make dead letters of the pending events of a type that is no longer configured; return how many.
@@ -62,12 +63,21 @@ class Recovery(Part):
             if not ids or self._archivist.is_refused or not goes_on():
                 return failed
 
-    def _failing(self, token: int, run_id: str, name: str, event_id: str, why: tuple[bytes, Reason, str]) -> Call:
+    def _failing(self, token: int, run_id: str, name: str, event_id: str, why: tuple[bytes, Reason, str]) -> Named:
         """Return the `fail_pending` call for an event; `why` is the item, the reason and the detail for its letter."""
         keys = self._keys
-        letter = encode_letter(*why, failed_at=self._now(), run_id=run_id, event=event_id)
-        names = [keys.lease, keys.event(event_id), keys.pending(name), keys.tally(run_id), keys.failed]
-        return names, [token, event_id, name, self._dedupe_ms, letter]
+        return {
+            "lease": keys.lease,
+            "event": keys.event(event_id),
+            "pending": keys.pending(name),
+            "tally": keys.tally(run_id),
+            "failed": keys.failed,
+            "token": token,
+            "event_id": event_id,
+            "type_name": name,
+            "dedupe_ms": self._dedupe_ms,
+            "letter": encode_letter(*why, failed_at=self._now(), run_id=run_id, event=event_id),
+        }
 
     def _fields(self, event_id: str, *fields: str) -> list[bytes | None]:
         """Return fields of an event, all None if its key is not an event's."""
@@ -81,7 +91,11 @@ class Recovery(Part):
         names = list(types)
         due = self._due(map(self._keys.backoff, names), now_us)
         calls = [
-            ([self._keys.backoff(name), self._keys.pending(name), *map(self._keys.event, ids)], ids)
+            {
+                "backoff": self._keys.backoff(name),
+                "pending": self._keys.pending(name),
+                "events": [{"id": one, "key": self._keys.event(one)} for one in ids],
+            }
             for name, ids in zip(names, due, strict=True)
             if ids
         ]
@@ -89,7 +103,8 @@ class Recovery(Part):
 
     def void_releases(self, token: int) -> list[str]:
         """Take back released calls that no lane has made in time; return the endpoint of each."""
-        return list(map(text, self._run("void_releases", [self._keys.lease, self._keys.releases], [token])))
+        keys = self._keys
+        return list(map(text, self._run("void_releases", lease=keys.lease, releases=keys.releases, token=token)))
 
     def condemn_unsound(self, token: int, run_id: str, types: Iterable[str]) -> None:
         """Make dead letters of the pending events that lanes found impossible to send."""
@@ -106,11 +121,18 @@ class Recovery(Part):
         Return how many were removed, and whether a run is open, in which case it owns all leftovers.
         """
         keys = self._keys
-        calls: list[Call] = []
-        for event_id in event_ids:
-            name = type_of(event_id)
-            names = [keys.current, keys.event(event_id), keys.pending(name), keys.runs, keys.dropped]
-            calls.append((names, [event_id, name]))
+        calls = [
+            {
+                "current": keys.current,
+                "event": keys.event(event_id),
+                "pending": keys.pending(name),
+                "runs": keys.runs,
+                "dropped": keys.dropped,
+                "event_id": event_id,
+                "type_name": name,
+            }
+            for event_id, name in zip(event_ids, map(type_of, event_ids), strict=True)
+        ]
         replies = self._run_each("drop_pending", calls)
         return replies.count(1), -1 in replies
 
@@ -141,7 +163,7 @@ class Recovery(Part):
             when = {"dead": "ended", "expired": "closing"}.get(when, when)
         run = text(self._ask("GET", keys.current) or b"")
         item, attempt = self._fields(event_id, "item", "attempt")
-        number = 1 + (int(attempt) if attempt and attempt.isdigit() else 0)
+        number = 1 + reading(whole, attempt, keys.event(event_id), 0)
         heard = Heard(f"nobody knows: its worker {_LOST.get(when, 'froze, or lost Redis')}")
         why = f"{POISON_DEATHS} workers died or froze while they had it"
         called, at = {"endpoint": note.endpoint} if note.endpoint else {}, self._now()
@@ -149,12 +171,29 @@ class Recovery(Part):
             item or b"null", Reason.POISON, why, failed_at=at, run_id=run or None, event=event_id, **called
         )
         entry = trail.encode(run, number, note.endpoint, CallEnd.UNKNOWN, heard, worker_id)
-        names = [keys.event(event_id), keys.inflight(name), keys.pending(name), keys.calls(worker_id), keys.tally(run)]
-        names.append(keys.failed)
-        names += [spell(one) for one in note.window_ids or [""] for spell in (keys.window, keys.moved)]
-        args: list[Argument] = [event_id, worker_id, call, note.stamp, note.endpoint, when, name]
-        args += [self._dedupe_ms, POISON_DEATHS, letter, entry, KEEP_SECONDS * 1000]
-        return bool(self._run("orphan_event", names, args))
+        taken = self._run(
+            "orphan_event",
+            event=keys.event(event_id),
+            inflight=keys.inflight(name),
+            pending=keys.pending(name),
+            calls=keys.calls(worker_id),
+            tally=keys.tally(run),
+            failed=keys.failed,
+            event_id=event_id,
+            worker=worker_id,
+            call=call,
+            stamp=note.stamp,
+            endpoint=note.endpoint,
+            when=when,
+            type_name=name,
+            windows=[{"window": keys.window(one), "moved": keys.moved(one)} for one in note.window_ids],
+            dedupe_ms=self._dedupe_ms,
+            poison=POISON_DEATHS,
+            letter=letter,
+            entry=entry,
+            kept_ms=KEEP_SECONDS * 1000,
+        )
+        return bool(taken)
 
     def return_unsettled(self, run_id: str, types: Sequence[str]) -> bool:
         """Make everything pending again that a finishing run did not settle; return False if it is not finishing.
@@ -170,18 +209,25 @@ class Recovery(Part):
                 return True
             sent = {holder for name, holder in held if holder == keys.inflight(name)}
             cut = self._cut_entries(run_id, [one for (_, holder), ids in held.items() if holder in sent for one in ids])
-            calls: list[Call] = []
-            for (name, holder), ids in held.items():
-                entries = [part for one in ids for part in (one, cut.get(one, b""))]
-                names = [keys.current, keys.run(run_id), holder, keys.pending(name), *map(keys.event, ids)]
-                calls.append((names, [run_id, int(holder in sent), *entries]))
+            calls = [
+                {
+                    "current": keys.current,
+                    "run": keys.run(run_id),
+                    "holder": holder,
+                    "pending": keys.pending(name),
+                    "run_id": run_id,
+                    "sent": int(holder in sent),
+                    "events": [{"id": one, "key": keys.event(one), "entry": cut.get(one, "")} for one in ids],
+                }
+                for (name, holder), ids in held.items()
+            ]
             if min(self._run_each("return_unsettled", calls)) < 0:
                 return False
             if all(len(ids) < CHUNK for ids in held.values()):
                 return True
 
     @translating
-    def _cut_entries(self, run_id: str, event_ids: Sequence[str]) -> dict[str, bytes]:
+    def _cut_entries(self, run_id: str, event_ids: Sequence[str]) -> dict[str, str]:
         """Return the trail entries of calls that may be under way while their run is closed, by event."""
         keys = self._keys
         found = self._batch(("HMGET", keys.event(one), "owner", "attempt") for one in event_ids)
@@ -191,7 +237,8 @@ class Recovery(Part):
         entries = {}
         for event_id, owner, (_, attempt), raw in zip(event_ids, owners, found, notes, strict=True):
             endpoint = call.endpoint if (call := find_note(raw)) else ""
-            entries[event_id] = trail.encode(run_id, int(attempt or 0) + 1, endpoint, CallEnd.UNKNOWN, heard, owner)
+            number = 1 + reading(whole, attempt, keys.event(event_id), 0)
+            entries[event_id] = trail.encode(run_id, number, endpoint, CallEnd.UNKNOWN, heard, owner).decode()
         return entries
 
     def _due(self, zsets: Iterable[str], until_us: int, since_us: int = 0) -> list[list[str]]:

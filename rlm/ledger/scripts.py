@@ -17,7 +17,7 @@ import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.ledger.connect import ESCAPED, LedgerClient, text, translated
+from rlm.ledger.connect import ESCAPED, LedgerClient, translated
 from rlm.ledger.trouble import in_own_words
 from rlm.ledger.values import MICROSECONDS
 
@@ -31,8 +31,6 @@ SLICE = 10_000
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
-#: The keys and arguments of a script that has no signature yet.
-Call: TypeAlias = "tuple[Sequence[str], Sequence[Argument]]"
 #: The named arguments of a script; lists and mappings reach it as JSON.
 Named: TypeAlias = "Mapping[str, Any]"
 
@@ -93,10 +91,6 @@ def _assemble(name: str) -> str:
         return _INCLUDE.sub("", source)
 
     section = _SECTIONS[name]
-    if not section.is_script:
-        return _INCLUDED_ANYWHERE.sub(
-            lambda line: "\n" + _HEADER.sub("", _SECTIONS[line[1]].source).removesuffix("\n"), section.source
-        )
     code = include(section.source)
     parameters = [f"KEYS[{place}]" for place in range(1, len(section.keys) + 1)]
     kinds = section.arguments.values()
@@ -105,10 +99,8 @@ def _assemble(name: str) -> str:
     return "".join([*included.values(), f"local {names} = {', '.join(parameters)}\n", code])
 
 
-_INCLUDED_ANYWHERE = re.compile(r"\n *-- include ([a-z_]+)(?=\n)")
-_INCLUDED = {title for section in _SECTIONS.values() for title in _INCLUDED_ANYWHERE.findall(f"\n{section.source}")}
 #: The sources of the scripts by name.
-SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if name not in _INCLUDED}
+SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if section.is_script}
 
 
 class Script:
@@ -123,12 +115,11 @@ class Script:
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
         section = _SECTIONS[name]
         self._head = ("EVALSHA", self.sha, len(section.keys))
-        self._names = (*section.keys, *section.arguments)
-        self._encoded = frozenset(name for name, kind in section.arguments.items() if kind == "json")
+        #: The names of its keys and arguments, in their order, and whether it takes each as JSON.
+        self._parameters = dict.fromkeys(section.keys, False)
+        self._parameters |= {name: kind == "json" for name, kind in section.arguments.items()}
 
-    def __call__(
-        self, client: redis.Redis, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any
-    ) -> Any:
+    def __call__(self, client: redis.Redis, **named: Any) -> Any:
         """Run it and return its reply.
 
         Raises:
@@ -137,16 +128,14 @@ class Script:
             StoreError: Redis refused it.
         """
         with translated(client, self.name):
-            return self._run(client, self._command(named if keys is None else (keys, args)))
+            return self._run(client, self._command(named))
 
-    def begin(
-        self, client: redis.Redis, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any
-    ) -> Callable[[], Any]:
+    def begin(self, client: redis.Redis, **named: Any) -> Callable[[], Any]:
         """Send it; return a function that waits for its reply and must be called exactly once in any case.
 
         Both raise what a call raises.
         """
-        command = self._command(named if keys is None else (keys, args))
+        command = self._command(named)
         with translated(client):
             wait = cast("LedgerClient", client).ask(*command)
 
@@ -159,7 +148,7 @@ class Script:
 
         return reply
 
-    def run_each(self, client: redis.Redis, calls: Sequence[Named] | Sequence[Call]) -> list[Any]:
+    def run_each(self, client: redis.Redis, calls: Sequence[Named]) -> list[Any]:
         """Run it for each call in one round trip, each atomic by itself; return the replies in order.
 
         Raises the same errors as one call, after all have run.
@@ -181,31 +170,20 @@ class Script:
                 raise in_own_words(reply, client, self.name) from reply
         return replies
 
-    def _command(self, named: Named | Call) -> Command:
+    def _command(self, named: Named) -> Command:
         """Return the command. Raises TypeError unless exactly the script's parameters are given."""
-        if isinstance(named, tuple):  # a script that has no signature yet
-            keys, args = named
-            return ("EVALSHA", self.sha, len(keys), *keys, *args)
-        if len(named) != len(self._names):
-            raise TypeError(f"{self.name} takes {', '.join(self._names)}, not {', '.join(named)}")
-        try:
-            values = [named[name] for name in self._names]
-        except KeyError as error:
-            raise TypeError(f"{self.name} takes {error}") from error
-        if self._encoded:
-            values = [
-                _as_json(value) if name in self._encoded else value
-                for name, value in zip(self._names, values, strict=True)
-            ]
+        if named.keys() != self._parameters.keys():
+            raise TypeError(f"{self.name} takes {', '.join(self._parameters)}, not {', '.join(named)}")
+        values = [_as_json(named[name]) if is_json else named[name] for name, is_json in self._parameters.items()]
         return (*self._head, *values)
 
     def _run(self, client: redis.Redis, command: Command) -> Any:
-        run: Callable[..., Any] = client.execute_command
+        ask = cast("LedgerClient", client).ask  # `execute_command` measures and retries, for 12 of its 31 us
         try:
-            return run(*command)
+            return ask(*command)()
         except NoScriptError:  # the server was restarted or flushed its scripts
             client.script_load(self.source)
-            return run(*command)
+            return ask(*command)()
 
 
 def _as_json(value: Any) -> bytes:
@@ -237,23 +215,25 @@ class ScriptReply(msgspec.Struct, frozen=True):
         Raises:
             ValueError: the reply has a field of another type, because a key holds what RLM does not write.
         """
-        raw = _raw_fields(cls)
-        pairs = zip(map(_decoded, reply[::2]), reply[1::2], strict=True)
-        return msgspec.convert(
-            {name: value if name in raw else _decoded(value) for name, value in pairs}, cls, strict=False
-        )
+        names, raw = _fields(cls)
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        values = {names[name]: value if name in raw else _decoded(value) for name, value in pairs}
+        return msgspec.convert(values, cls, strict=False)
 
 
 @cache
-def _raw_fields(answer: type[ScriptReply]) -> frozenset[str]:
-    return frozenset(field.name for field in msgspec.structs.fields(answer) if field.type in {bytes, list[Any]})
+def _fields(reply: type[ScriptReply]) -> tuple[dict[bytes, str], frozenset[bytes]]:
+    """Return the fields of a reply by their names in Redis, and those of them that stay as they come."""
+    fields = msgspec.structs.fields(reply)
+    raw = frozenset(field.name.encode() for field in fields if field.type in {bytes, list[Any]})
+    return {field.name.encode(): field.name for field in fields}, raw
 
 
 def _decoded(value: Any) -> Any:
-    """Return a value with texts in place of bytes, at any depth."""
-    if isinstance(value, bytes):
-        return text(value)
-    return list(map(_decoded, value)) if isinstance(value, list) else value
+    """Return a value with texts in place of bytes."""
+    if value.__class__ is bytes:
+        return value.decode(errors=ESCAPED)
+    return [_decoded(each) for each in value] if value.__class__ is list else value
 
 
 def ask(client: redis.Redis, *command: Argument) -> Any:
@@ -286,10 +266,10 @@ class Part:
 
     _script = staticmethod(cache(Script))
 
-    def _run(self, script: str, keys: Sequence[str] | None = None, args: Sequence[Argument] = (), **named: Any) -> Any:
-        return self._script(script)(self._client, keys, args, **named)
+    def _run(self, script: str, **named: Any) -> Any:
+        return self._script(script)(self._client, **named)
 
-    def _run_each(self, script: str, calls: Sequence[Named] | Sequence[Call]) -> list[Any]:
+    def _run_each(self, script: str, calls: Sequence[Named]) -> list[Any]:
         return self._script(script).run_each(self._client, calls)
 
     def _ask(self, *command: Argument) -> Any:

@@ -103,27 +103,24 @@ MOST_RELEASED = 1000
 
 
 class TurnReply(ScriptReply, frozen=True):
-    """What `take_turn` answers, as in `Turn`; the names and values of a `claim` are a `Claimed`."""
+    """What `take_turn` answers, as in `Turn`; with an `event_id` a claim.
+
+    Spans are in microseconds; `limits` and `expected` are names and values.
+    """
 
     settled: bool
-    claim: list[Any] = msgspec.field(default_factory=list)
     why: str = ""
     probe: str = ""
-
-
-class Claimed(ScriptReply, frozen=True):
-    """A claim as `take_turn` answers it: spans in microseconds, `limits` and `expected` as names and values."""
-
-    event_id: str
-    claims: int
-    type: str
-    endpoint: str
-    remaining_us: int
-    begin_us: int
-    call_us: int
-    lease_us: int
-    wallet: str
-    item: bytes
+    event_id: str = ""
+    claims: int = 0
+    type: str = ""
+    endpoint: str = ""
+    remaining_us: int = 0
+    begin_us: int = 0
+    call_us: int = 0
+    lease_us: int = 0
+    wallet: str = ""
+    item: bytes = b""
     attempt: int = 0
     tries: int = 0
     runs: int = 0
@@ -135,7 +132,7 @@ class Claimed(ScriptReply, frozen=True):
     expected: list[str] = msgspec.field(default_factory=list)
 
     def claim(self, lane: LaneId, run_id: str) -> Claim:
-        """Return it as a lane's claim."""
+        """Return the claim of a lane."""
         return Claim(
             event_id=self.event_id,
             run_id=run_id,
@@ -226,7 +223,7 @@ class Turns(Part):
             server=SERVER_ID,
         )
         turn = TurnReply.read(reply)
-        claim = Claimed.read(turn.claim).claim(lane, run_id) if turn.claim else None
+        claim = turn.claim(lane, run_id) if turn.event_id else None
         return Turn(turn.settled, claim, turn.why, turn.probe)
 
     def complete(self, completed: Completion) -> bool:

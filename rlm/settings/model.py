@@ -170,21 +170,15 @@ class ArchiveSettings(Section, frozen=True):
 
 
 class AlarmSettings(Section, frozen=True):
-    """How many dead letters are too many: more raise an alarm, a warning in the log and in Sentry."""
+    """What raises an alarm."""
 
     failed: Annotated[
-        int, whole("More dead letters than this, after a run that added some. 0: any number is fine.", 0)
-    ] = 1000
-    failed_share: Annotated[
-        float,
-        described(
-            "A run that settled five events or more as dead letters, and more than this part of all that it settled. "
-            "Events refused by an endpoint whose refusals raised an alarm are not counted. 0: any part is fine.",
-            _PART,
-            ge=0,
-            le=1,
+        int,
+        whole(
+            "More dead letters than this, after a run that added some: a warning in the log and in Sentry. 0: never.",
+            0,
         ),
-    ] = 0.1
+    ] = 1000
 
 
 class WebSettings(Section, frozen=True):
@@ -220,13 +214,6 @@ class WebSettings(Section, frozen=True):
             check=addresses.check_web_hosts,
         ),
     ] = msgspec.field(default_factory=list)
-    read_only: Annotated[
-        bool,
-        described(
-            "Whether the dashboard and the JSON are read-only: every request that would change something is refused.",
-            "true or false",
-        ),
-    ] = False
 
 
 class SuccessSettings(Section, frozen=True):

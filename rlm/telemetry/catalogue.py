@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from rlm.core.run import MOVES, State
-from rlm.core.tally import BOUNDS, Histogram, counted_in, histograms
+from rlm.core.tally import BOUNDS, Histogram, histograms
 from rlm.settings import Settings
 
 #: How an event may enter or leave a run, and its name in a tally.
@@ -53,68 +53,31 @@ _gauge, _counter, _histogram = (partial(_metric, kind) for kind in MetricKind)
 METRICS: Final = (
     # How it is
     _gauge("rlm_up", "1 if Redis answered everything that this page asked; else 0, and then no other value is given."),
-    _gauge("rlm_build_info", "1; the version of RLM that serves this page, and of its Python.", "version", "python"),
-    _gauge("rlm_redis_ping_seconds", "What a round trip to Redis took from here just now."),
-    _gauge("rlm_collect_seconds", "What it took to read all of this page from Redis."),
+    _gauge("rlm_build_info", "1; the version of RLM that serves this page.", "version"),
+    _gauge("rlm_condition", "1 for each condition of `rlm status`, while it lasts.", "code", "subject"),
     _gauge("rlm_tick_interval_seconds", "run.every_seconds of the configuration here."),
-    _gauge("rlm_window_seconds", "run.window_seconds of the configuration here."),
     _gauge(
         "rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by the clock of Redis; 0 before the first."
     ),
-    _gauge("rlm_processes", "Schedulers and supervisors that are alive.", "role"),
-    _gauge(
-        "rlm_other_configuration", "Schedulers and supervisors that run another configuration than this page.", "role"
-    ),
-    _gauge("rlm_hosts", "Hosts that work, stand by, or did not sign off, by state.", "state"),
-    _gauge("rlm_host_state", "1 for the state of a host.", "host", "state"),
-    _gauge("rlm_host_heard_seconds", "How long ago a host was last heard from.", "host"),
-    _gauge("rlm_lease_held", "1 while a process holds the lease: it conducts, or is about to."),
-    _gauge(
-        "rlm_lease_remaining_seconds", "Time until the lease runs out unless its holder prolongs it; 0 without a lease."
-    ),
-    _gauge("rlm_lease_token", "The fencing number of the lease, one more with each change of its holder."),
     # What waits
     _gauge("rlm_queue_events", "Events in the ledger that are not settled, by state.", "type", "state"),
     _gauge("rlm_queue_oldest_seconds", "How long the oldest pending event has waited; 0 without any.", "type"),
     _gauge("rlm_audit_list_items", "Items on the audit list, which the next run takes."),
-    _gauge("rlm_audit_list_oldest_seconds", "How old the oldest of them is by its own timestamp; 0 if it has none."),
-    _gauge("rlm_staging_items", "Items that a drain has moved and not yet taken into the ledger."),
     _gauge("rlm_dead_letters", "Dead letters on their list."),
     # What was done
     _counter("rlm_events_total", "Events by what became of them, over all runs.", "type", "outcome"),
-    _counter("rlm_duplicate_events_total", "Events dropped at intake as duplicates."),
     _counter("rlm_invalid_items_total", "Dead letters written at intake."),
     _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
-    _counter("rlm_call_troubles_total", "Calls not answered well, by what happened to them.", "endpoint", "what"),
-    _counter(
-        "rlm_claims_unsent_total",
-        "Claims given back without a call: no slot, no time, no Redis, or kept from a probe.",
-        "type",
-    ),
     _histogram("rlm_call_duration_seconds", "From the sending of a completed call to its answer.", "endpoint"),
     _histogram("rlm_event_answer_seconds", "Of completed events: from intake to answer.", "type"),
-    _histogram("rlm_slot_wait_seconds", "Of completed calls: from their event's claim to their slot.", "endpoint"),
-    # Limits
-    _gauge("rlm_limit_calls", "Calls allowed in any such period, as in force now.", "endpoint", "period"),
-    _gauge("rlm_limit_used_calls", "Calls of the last such period, up to now.", "endpoint", "period"),
-    _gauge("rlm_next_slot_seconds", "Time until the next slot is free; 0 if one is.", "endpoint"),
-    _gauge("rlm_endpoint_circuit", "1 for the state that its circuit is in, else 0.", "endpoint", "state"),
-    _gauge("rlm_endpoint_health", "1 for the state that its health is in, else 0.", "endpoint", "health"),
-    _gauge("rlm_last_run_peak_calls", "Most calls of the last run in any period of the first rule.", "endpoint"),
-    _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
     # Runs
     _gauge("rlm_run_state", "1 for the state that the open run is in, or for idle; else 0.", "state"),
     _gauge("rlm_run_deadline_timestamp_seconds", "The deadline of the open run; 0 if none is open."),
+    _gauge("rlm_run_target_seconds", "run.target of run.window_seconds: runs are planned to be done by then."),
     _counter("rlm_runs_total", "Closed runs by their state.", "state"),
     _histogram("rlm_run_duration_seconds", "From a run's start to its close."),
-    _histogram(
-        "rlm_forecast_error_seconds",
-        "By how much plans were off, either way, for runs that completed or left events over.",
-    ),
-    _gauge("rlm_last_run_timestamp_seconds", "When the last run was closed; 0 before the first."),
-    _gauge("rlm_last_run_duration_seconds", "How long the last run took."),
-    _gauge("rlm_last_run_events", "What became of the events of the last run.", "type", "outcome"),
-    _gauge("rlm_last_run_forecast_error_seconds", "How much later than planned its last answer came; below 0: sooner."),
+    _gauge("rlm_last_run_leftovers", "Events that the last run left over, by reason.", "reason"),
+    _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
     # Workers
     _gauge("rlm_workers_wanted", "Worker processes that the conductor wants, over all hosts."),
     _gauge("rlm_workers", "Worker processes by state, over all hosts.", "state"),
@@ -140,22 +103,16 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
     for name in types:
         for outcome, field in OUTCOMES.items():
             yield Sample("rlm_events_total", {"type": name, "outcome": outcome}, totals.get(f"{field}:{name}", 0))
-        yield Sample("rlm_claims_unsent_total", {"type": name}, totals.get(f"unsent:{name}", 0))
-    yield Sample("rlm_duplicate_events_total", {}, totals.get("duplicates", 0))
     yield Sample("rlm_invalid_items_total", {}, totals.get("invalid", 0))
     for name in endpoints:
         for answer, field in ANSWERS.items():
             yield Sample("rlm_calls_total", {"endpoint": name, "answer": answer}, totals.get(f"{field}:{name}", 0))
-    for name, what, number in counted_in(totals):
-        yield Sample("rlm_call_troubles_total", {"endpoint": name, "what": what}, number)
     for state in sorted(MOVES[State.FINISHING]):
         yield Sample("rlm_runs_total", {"state": state}, totals.get(f"runs:{state}", 0))
     for metric, what, label, names in (
         ("rlm_call_duration_seconds", "call", "endpoint", endpoints),
-        ("rlm_slot_wait_seconds", "wait", "endpoint", endpoints),
         ("rlm_event_answer_seconds", "answer", "type", types),
         ("rlm_run_duration_seconds", "run", "", [""]),
-        ("rlm_forecast_error_seconds", "forecast", "", [""]),
     ):
         found = histograms(totals, what)
         empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)

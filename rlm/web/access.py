@@ -5,8 +5,10 @@ from __future__ import annotations
 import hmac
 import logging
 import re
-from collections.abc import Iterable
+import secrets
+from collections.abc import Container, Iterable
 from contextlib import suppress
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +18,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from markupsafe import escape
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -25,13 +28,13 @@ from rlm.core.clock import system_clock
 from rlm.telemetry.logs import Bounded
 from rlm.web.pages.page import alone
 from rlm.web.parameters import read_body, refused
-from rlm.web.session import IDLE_SECONDS, VISIT, Sessions, Visit, WebSession, visit_of
+from rlm.web.session import SESSION_SECONDS, VISIT, Visit, visit_of
 
 #: The paths that everybody who reaches the port may read.
 OPEN: Final = ("/healthz", "/login", "/static/")
 LOG_IN: Final = "/login"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-#: Prefix of the cookie's name. The port follows, because browsers send a host's cookies to all its ports.
+#: Prefix of the cookie's name.
 COOKIE: Final = "rlm_session"
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -57,13 +60,13 @@ log = logging.getLogger(__name__)
 
 
 class Access:
-    """Determines who makes a request (`Visit`), refuses what it may not do, sets headers and cookie."""
+    """Determines who makes a request (`Visit`), refuses what it may not do, sets headers."""
 
-    def __init__(self, app: ASGIApp, token: str, *, read_only: bool) -> None:
+    def __init__(self, app: ASGIApp, token: str, ended: Container[str]) -> None:
+        """Accept `token`, and sessions that are not in `ended`."""
         self._app = app
         self._token = token
-        self._read_only = read_only
-        self._sessions = Sessions(token)
+        self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the application."""
@@ -75,8 +78,6 @@ class Access:
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
                 headers.setdefault("Cache-Control", "no-store")  # unless the answer sets it
-                if visit.to_set is not None:
-                    headers.append("Set-Cookie", self._cookie(request, visit.to_set))
             await send(message)
 
         answer = self._refusal(request, visit) or self._app
@@ -85,19 +86,10 @@ class Access:
     def _visit(self, request: Request) -> Visit:
         token, address = self._token, request.client.host if request.client else "?"
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
-        visit = Visit(self._sessions, address, has_token, is_open=not token, read_only=self._read_only)
-        if not has_token and (session := self._sessions.read(request.cookies.get(cookie_name(request), ""))):
-            visit.session = session
-            renewed = self._sessions.renewed(session)
-            if renewed.until - session.until > IDLE_SECONDS / 2:
-                visit.to_set = renewed
-        return visit
-
-    def _cookie(self, request: Request, session: WebSession) -> str:
-        """Return the header that sets the session's cookie, or deletes it if the session has ended."""
-        value, age = ("", 0) if self._sessions.has_ended(session) else (self._sessions.cookie(session), IDLE_SECONDS)
-        secure = "" if is_plain(request) else "; Secure"
-        return f"{cookie_name(request)}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}"
+        if request.session.get("name") in self._ended:
+            request.session.clear()
+        session = {} if has_token else request.session
+        return Visit(session, address, has_token, is_open=not token)
 
     def _refusal(self, request: Request, visit: Visit) -> Response | None:
         """Return the refusal of a request; None if it may continue."""
@@ -114,30 +106,37 @@ class Access:
         is_log_in = request.url.path == LOG_IN
         if not (is_log_in or visit.may_read):
             return _refused_unknown(request)
-        if visit.read_only and request.url.path.startswith("/api/"):
-            why = "This `rlm web` is read-only (web.read_only)."
-            return refused(request, 403, why, "Use the commands, or another `rlm web`.")
         if visit.has_token:
             return None
         if not is_same_origin(request.headers):
             why = "The request comes from a page of another origin, or does not name its origin."
             remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
             return refused(request, 403, why, remedy)
-        return None if is_log_in else self._csrf_refusal(request, visit)
-
-    def _csrf_refusal(self, request: Request, visit: Visit) -> Response | None:
-        said = request.headers.get("X-CSRF-Token", "").encode()
-        right = self._sessions.csrf(visit.session).encode() if visit.session else b""
-        if not right or not hmac.compare_digest(said, right):
-            remedy = "Reload the page. A program sends `Authorization: Bearer TOKEN`, with the token of web.token."
-            return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)
-        return None
+        said, right = request.headers.get("X-CSRF-Token", ""), visit.session.get("csrf", "")
+        if is_log_in or (right and hmac.compare_digest(said.encode(), right.encode())):
+            return None
+        remedy = "Reload the page. A program sends `Authorization: Bearer TOKEN`, with the token of web.token."
+        return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)
 
 
-def cookie_name(request: Request) -> str:
-    """Return the name of this `rlm web`'s cookie, so that two on one host share no session."""
-    _, port = request.scope.get("server") or ("", None)
-    return f"{COOKIE}_{port}" if port else COOKIE
+class Cookies:
+    """starlette's sessions, whose cookie is `Secure` unless the browser uses plain HTTP to a loopback address.
+
+    The cookie's name depends on the key, because browsers send the cookies of a host to all its ports.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        """Sign with a key derived from `token`; without one with a random key, which a restart changes."""
+        key = sha256(f"sessions {token}".encode()).hexdigest() if token else secrets.token_hex()
+        name = f"{COOKIE}_{sha256(key.encode()).hexdigest()[:8]}"
+        self._plain, self._secure = (
+            SessionMiddleware(app, key, name, SESSION_SECONDS, same_site="strict", https_only=is_secure)
+            for is_secure in (False, True)
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the session, and set its cookie if it changes."""
+        await (self._plain if is_plain(Request(scope)) else self._secure)(scope, receive, send)
 
 
 def says_token(authorization: str | None, token: str) -> bool:
@@ -190,8 +189,10 @@ def _page(request: Request, back: str, told: str = "", status: int = _UNKNOWN) -
 class LogIn:
     """Starts and ends sessions."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, ended: set[str]) -> None:
+        """Start a session for `token`; add those that log out to `ended`."""
         self._token = token.encode()
+        self._ended = ended
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._bounded = Bounded(_WAIT_SECONDS, system_clock)
 
@@ -221,16 +222,17 @@ class LogIn:
             self._limiter.hit(ALL, "all")
             log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
             return _page(request, back, "This is not the token.")
-        visit.session = visit.to_set = visit.sessions.begin()
+        visit.begin()
         log.info("%s logged in", visit.by, extra={"action": "log_in"})
         return RedirectResponse(back, 303)
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""
         visit = visit_of(request)
-        if visit.session is not None:
+        if visit.session:
             log.info("%s logged out", visit.by, extra={"action": "log_out"})
-            visit.end()
+            self._ended.add(visit.session["name"])
+            visit.session.clear()
         return RedirectResponse("/", 303)
 
     def _may_try(self, address: str) -> bool:

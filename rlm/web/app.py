@@ -26,7 +26,7 @@ from rlm.ledger.trouble import revive
 from rlm.settings.secrets import known, resolve_token
 from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import HEADERS, Access, KnownHosts, LogIn
+from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn
 from rlm.web.openapi import openapi
 from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
 from rlm.web.pages import missing_page, page_routes
@@ -69,11 +69,12 @@ def trouble(store: Store) -> str:
         return "Redis does not answer; `rlm doctor` on this host says more"
 
 
-def make_app(store: Store, token: str, hosts: Iterable[str], *, read_only: bool = False) -> Starlette:
+def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:
     """Return the application that serves `store`. With a `token`, only the `OPEN` paths can be read without it.
 
-    `hosts` are allowed in `Host` besides this host. `read_only`: no orders.
+    `hosts` are allowed in `Host` besides this host.
     """
+    ended: set[str] = set()  # the sessions that logged out; the others end with their cookie
     handlers: dict[Any, Any] = {
         errors.RLMError: of_error,
         HTTPException: of_http,
@@ -81,8 +82,8 @@ def make_app(store: Store, token: str, hosts: Iterable[str], *, read_only: bool 
         Exception: of_fault,
     }
     app = Starlette(
-        routes=[*machine_routes(store), *api_routes(store), *LogIn(token).routes, *page_routes(store)],
-        middleware=[Middleware(KnownHosts, hosts), Middleware(Access, token, read_only=read_only)],
+        routes=[*machine_routes(store), *api_routes(store), *LogIn(token, ended).routes, *page_routes(store)],
+        middleware=[Middleware(KnownHosts, hosts), Middleware(Cookies, token), Middleware(Access, token, ended)],
         exception_handlers=handlers,
     )
     app.router.redirect_slashes = False  # a redirect would lead to any host that the client named

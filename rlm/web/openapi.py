@@ -63,7 +63,7 @@ def openapi() -> dict[str, Any]:
             "schemas": {**parameters, "Error": _ERROR},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The token of web.token."},
-                "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session_PORT"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session_KEY"},
                 "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
             },
         },

@@ -5,13 +5,11 @@ The checks of a request and its description in /openapi.json are both made from 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from anyio import move_on_after
 from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -33,9 +31,6 @@ _DURATION = r"^(?=.*[1-9])(\d{1,5}(\.\d{1,9})?[smhd]){1,4}$|^(?=.*[1-9])\d{1,9}(
 _PATTERN = re.compile(r"matching regex '.*'")
 #: Most bytes of a body.
 MOST_BYTES: Final = 65_536
-#: Of a longer body at most so many bytes are read, for at most so many seconds, before it is answered.
-MOST_DISCARDED: Final = 1_000_000
-DISCARD_SECONDS: Final = 1.0
 _MOST_LISTED = 1000
 _MOST_IDS = 1000
 #: Most settings and endpoints to plan with: a request may cost at most a second or two.
@@ -109,7 +104,7 @@ class PlanAsked(Struct, forbid_unknown_fields=True, rename="kebab"):
     workers: Annotated[int, Meta(ge=1, le=1000, description="Exactly N workers.")] | None = None
     set: Annotated[list[Text], Meta(max_length=_MOST_TRIED, description="KEY=VALUE: with this setting.")] = []
     add_endpoint: Annotated[
-        list[Text], Meta(max_length=_MOST_TRIED, description="TYPE: with one more endpoint of a type.")
+        list[Text], Meta(max_length=_MOST_TRIED, description="TYPE=NAME: with one more endpoint of a type.")
     ] = []
 
 
@@ -181,48 +176,26 @@ def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
 
 async def read_body(request: Request) -> bytes:
     """Return the body; raise HTTPException if it is too long or the client has gone."""
-    length, body = request.headers.get("Content-Length", "0"), bytearray()
-    chunks = request.stream()
+    body = bytearray()
     try:
-        if length.isdecimal() and int(length) <= MOST_BYTES:
-            async for chunk in chunks:
+        if int(request.headers.get("Content-Length", "0")) <= MOST_BYTES:
+            async for chunk in request.stream():
                 body += chunk
                 if len(body) > MOST_BYTES:
                     break
             else:
                 return bytes(body)
-        if "Expect" not in request.headers:  # otherwise the client sends it only on request
-            await _discard(chunks)
     except ClientDisconnect:
         raise HTTPException(400, "The connection ended before the body") from None
     raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes", {"Connection": "close"})
 
 
-async def _discard(chunks: AsyncIterator[bytes]) -> None:
-    """Read on, within bounds: a client that still sends when its connection closes may not see the answer."""
-    left = MOST_DISCARDED
-    with move_on_after(DISCARD_SECONDS):
-        async for chunk in chunks:
-            left -= len(chunk)
-            if left < 0:
-                return
-
-
 def of_body(body: bytes, kind: type[_Asked]) -> _Asked:
     """Read a body, `{}` if empty; raise BadQuestionError if it is not JSON or contains what `kind` does not allow."""
     try:
-        asked = msgspec.json.decode(body or b"{}", type=kind)
-        json.loads(body or b"{}", object_pairs_hook=_check_distinct)
+        return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadQuestionError(f"the body cannot be used: {_words(error)}") from None
-    return asked
-
-
-def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object with a repeated field, because another reader may use the other value."""
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise BadQuestionError(f"the body cannot be used: `{twice[0]}` is there twice")
 
 
 def _words(error: Exception) -> str:

@@ -1,112 +1,87 @@
-"""Serves the application until a signal: uvicorn in a thread, with bounds and time-outs."""
+"""Serves the application until a signal: uvicorn in a thread, with bounds and a time-out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import re
+import resource
 import socket
 import threading
-from asyncio import get_running_loop
 from contextlib import closing, suppress
-from functools import partial
 from typing import Any
 
 import uvicorn
-from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.processes.signals import StopSignals
 from rlm.web.access import is_loopback
-from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
-from rlm.web.parameters import MOST_BYTES, MOST_DISCARDED
+from rlm.web.parameters import MOST_BYTES
 
-#: Seconds after which a connection on which nothing was sent is cut: its client sent no complete request, or does not
-#: read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
+#: Seconds from one answer on a connection to the next; then it is cut: its client sent no complete request, or does
+#: not read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
 PATIENCE_SECONDS = 20.0
 #: Seconds for open answers when the process is to end. Nothing is lost if one is cut.
 GRACE_SECONDS = 1
-#: Most simultaneous connections; one more replaces another. Many more requests at once are refused (503). A browser
-#: keeps a few.
-MOST_CONNECTIONS = 250
+#: Most simultaneous connections, at most half of the file descriptors; a browser keeps a few.
+MOST_CONNECTIONS = min(250, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+#: Clients that wait to be accepted. asyncio accepts as many in one iteration, so it is well below the descriptors.
+_WAITING = 128
 #: Most bytes of a request before its body, and of all that a client sends until it is answered.
 _MOST_BYTES = 16_384
-_MOST_WITH_BODY = _MOST_BYTES + MOST_BYTES + MOST_DISCARDED
-#: Threads that query Redis; further requests wait for one.
-THREADS = 16
+_MOST_WITH_BODY = _MOST_BYTES + 2 * MOST_BYTES  # as chunks, a body is longer
 #: Seconds between two attempts to bind a busy address, and between two checks that the server still serves.
 _AGAIN_SECONDS, _LOOK_SECONDS = 2.0, 1.0
-#: The host and port of a request target that is a whole URL, as for proxies.
-_AUTHORITY = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's connection with a time-out also before the first answer, few bytes until an answer, and a ceiling.
+    """uvicorn's connection with a time-out also before the first answer, and few bytes until an answer.
 
-    A new connection replaces another if there are as many as the `ceiling` allows.
+    If there are too many connections, a new one replaces the one that is longest without a request.
     """
 
-    def __init__(self, ceiling: Ceiling, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.peer = ""
-        self.since = self.loop.time()
-        self._ceiling = ceiling
         self._unanswered_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
-        self.app = self._patient_with(self.app)
-
-    def _patient_with(self, app: ASGIApp) -> ASGIApp:
-        """Return `app` so that each message it sends restarts the time-out; sending waits for a slow client."""
-
-        async def sending(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_on(message: Message) -> None:
-                await send(message)
-                if not self.transport.is_closing():
-                    self._wait()
-
-            await app(scope, receive, send_on)
-
-        return sending
 
     @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete
+    def _is_answering(self) -> bool:
+        return not getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
 
-    def cut(self) -> None:
-        """Close the connection at once, and stop counting it."""
-        self.connections.discard(self)
-        self.transport.abort()
+    @property
+    def _cut_at(self) -> float:
+        return self._patience.when() if self._patience else 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn
         """Make room for this connection, and start the time-out."""
-        self._ceiling.make_room(self.connections)  # type: ignore[arg-type]  # all are of this class
+        others: set[BoundedProtocol] = self.connections  # type: ignore[assignment]  # all are of this class
+        if len(others) >= MOST_CONNECTIONS:
+            oldest = min(others, key=lambda one: (one._is_answering, one._cut_at))  # noqa: SLF001  # of this class
+            self.connections.discard(oldest)
+            oldest.transport.abort()
         super().connection_made(transport)
-        self.peer = self.client[0] if self.client else ""
         self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Read the data, unless it is too much."""
         self._unanswered_bytes += len(data)
         super().data_received(data)
-        if self._unanswered_bytes > (_MOST_WITH_BODY if self.busy else _MOST_BYTES):
+        if self._unanswered_bytes > (_MOST_WITH_BODY if self._is_answering else _MOST_BYTES):
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
-        """Refuse too long a request, and an encoding in HTTP/1.0, where a proxy may see another end of the body.
+        """Refuse a request that is too long, names a host in its target, or has an encoding in HTTP/1.0.
 
-        A target with a host overrides `Host`, as HTTP requires.
+        A proxy in front may otherwise see another host, or another end of the body.
         """
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_BYTES:
             raise ValueError("a request of more bytes than any request needs")
-        if (authority := _AUTHORITY.match(self.url)) and any(name == b"host" for name, _ in self.headers):
-            self.headers[:] = [(one, authority[1] if one == b"host" else value) for one, value in self.headers]
+        if not self.url.startswith((b"/", b"*")):
+            raise ValueError("a target that names a host")
         if self.parser.get_http_version() < "1.1" and any(name == b"transfer-encoding" for name, _ in self.headers):
             raise ValueError("Transfer-Encoding in HTTP/1.0")
         super().on_headers_complete()
@@ -126,7 +101,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _wait(self) -> None:
         if self._patience:
             self._patience.cancel()
-        self.since = self.loop.time()
         self._patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
 
@@ -161,29 +135,12 @@ def bind_when_free(host: str, port: int, stop: StopSignals, *, has_token: bool) 
     return None
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which accepts only a few clients per iteration, so that the ceiling holds in between."""
-
-    def __init__(self, config: uvicorn.Config, ceiling: Ceiling) -> None:
-        super().__init__(config)
-        self._ceiling = ceiling
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen."""
-        current_default_thread_limiter().total_tokens = THREADS
-        get_running_loop().set_exception_handler(self._ceiling.on_loop_error)
-        await super().startup(sockets)
-        for server in self.servers:
-            let_wait(server)
-
-
 def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
     """Serve `app` on a bound socket until a signal; TERM ends it at once. Raise RuntimeError if it ends by itself."""
-    ceiling = Ceiling(MOST_CONNECTIONS)
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=partial(BoundedProtocol, ceiling),  # type: ignore[arg-type]  # uvicorn only calls it
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -191,11 +148,11 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=AT_A_TURN,
-        limit_concurrency=4 * ceiling.most,  # cut connections count until they end
+        backlog=_WAITING,
+        limit_concurrency=4 * MOST_CONNECTIONS,  # what a cut connection asked goes on to its end
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Server(config, ceiling)
+    server = uvicorn.Server(config)
     with closing(bound):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="uvicorn", daemon=True)
         thread.start()

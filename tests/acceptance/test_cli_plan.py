@@ -207,7 +207,7 @@ def test_a_person_reads_a_table_the_forecast_and_what_binds(inst):
     shown = inst.rlm("plan", "--count", f"{steps.TYPE}=500").stdout
 
     assert "left over" in shown.splitlines()[0]
-    assert f"The limit of {steps.TYPE} binds" in shown
+    assert f"The limits of {steps.TYPE} bind" in shown
     assert "140 events of 500 will be left over" in shown
     assert "4 workers of 5 lanes" in shown
     assert re.search(
@@ -330,30 +330,30 @@ def test_a_limit_that_is_told_counts_what_its_window_holds(inst):
 
 
 def test_an_added_endpoint_takes_its_share(inst):
-    """It has the type's limit and an open window; its name goes on with the others'."""
+    """It has the type's limit and an open window."""
     count = ["--count", f"{steps.TYPE}=500"]
 
-    one = inst.json("plan", *count, "--add-endpoint", steps.TYPE)
-    two = inst.json("plan", *count, "--add-endpoint", steps.TYPE, "--add-endpoint", steps.TYPE)
+    one = inst.json("plan", *count, "--add-endpoint", f"{steps.TYPE}=x")
+    two = inst.json("plan", *count, "--add-endpoint", f"{steps.TYPE}=x", "--add-endpoint", f"{steps.TYPE}=y")
 
     assert (one["expected_leftover"], two["expected_leftover"]) == (50, 0)
-    assert one["what_if"]["added_endpoints"] == [{"endpoint": "overflow_rebalance_api_4", "rate_limit": "30/minute"}]
+    assert one["what_if"]["added_endpoints"] == [{"endpoint": "x", "rate_limit": "30/minute"}]
     endpoints = {release["endpoint"] for release in two["releases"]}
-    assert {"overflow_rebalance_api_4", "overflow_rebalance_api_5"} <= endpoints
+    assert {"x", "y"} <= endpoints
 
 
 def test_an_endpoint_is_added_to_a_type_that_has_one(tmp_path, valkey_only_url):
-    """There are no numbers to go on with; an account that all of the type's endpoints hang on is shared by the new."""
+    """An account that all of the type's endpoints hang on is shared by the new."""
     sections = (
         '[budgets.account]\nrate_limit = "40/minute"\n'
         '[types.X]\nrate_limit = "30/minute"\nendpoints = [{ name = "x", url = "http://h/x" }]\n'
         '[types.Y]\nendpoints = [{ name = "y", url = "http://h/y", rate_limit = "30/minute", budget = "account" }]\n'
     )
     with Installation(tmp_path, valkey_only_url, sections) as inst:
-        more = inst.json("plan", "--count", "X=180", "--add-endpoint", "X")
-        shared = inst.json("plan", "--count", "Y=180", "--add-endpoint", "Y")
+        more = inst.json("plan", "--count", "X=180", "--add-endpoint", "X=x_2")
+        shared = inst.json("plan", "--count", "Y=180", "--add-endpoint", "Y=y_2")
 
-    assert {release["endpoint"] for release in more["releases"]} == {"x", "x_extra_1"}
+    assert {release["endpoint"] for release in more["releases"]} == {"x", "x_2"}
     assert more["expected_leftover"] == 0
     assert shared["expected_leftover"] == 60
     assert shared["today"]["expected_leftover"] == 90
@@ -396,14 +396,16 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     ("args", "expected"),
     [
         (["--set", "run.target"], "is not KEY=VALUE"),
-        (["--set", "run.tarjet=1"], "unknown key (did you mean 'target'?); [run] may have"),
+        (["--set", "run.tarjet=1"], "unknown key (did you mean 'target'?); allowed here are"),
         (["--set", "run.target=2"], "--set: run.target = 2.0: must be a number above 0, at most 1"),
         (["--set", "types.REBALANCE_NEEDED.rate_limit=60"], '"60": must be a limit above zero'),
         (["--set", "types.NOBODY.rate_limit=60/minute"], "no such setting"),
         (["--set", "types.REBALANCE_NEEDED.rate_limit=-1/minute"], '"-1/minute": must be a limit above zero'),
         (["--set", "workers.max=5", "--set", "workers.max=6"], "is given twice"),
         (["--set", "workers.max=5", "--set", "workers.min=6"], "must be at most workers.max, which is 5 (--set)"),
-        (["--add-endpoint", "REBALANCE_NEDED"], "did you mean 'REBALANCE_NEEDED'?"),
+        (["--add-endpoint", "REBALANCE_NEDED=x"], "did you mean 'REBALANCE_NEEDED'?"),
+        (["--add-endpoint", "REBALANCE_NEEDED"], "is not TYPE=NAME"),
+        (["--add-endpoint", "REBALANCE_NEEDED=rebalance_api"], "is an endpoint or a budget already"),
     ],
 )
 def test_a_wrong_what_if_is_a_usage_error(inst, args, expected):
@@ -417,17 +419,17 @@ def test_a_wrong_what_if_is_a_usage_error(inst, args, expected):
 def test_a_person_reads_both_side_by_side(inst):
     """A column each, no wider than a terminal, and what binds in each."""
     shown = inst.rlm(
-        "plan", "--count", f"{steps.TYPE}=500", "--add-endpoint", steps.TYPE, "--set", "workers.max=30"
+        "plan", "--count", f"{steps.TYPE}=500", "--add-endpoint", f"{steps.TYPE}=x", "--set", "workers.max=30"
     ).stdout
 
     lines = shown.splitlines()
-    assert lines[0] == "What if: workers.max = 30; one more endpoint, overflow_rebalance_api_4 (30/minute)."
+    assert lines[0] == "What if: workers.max = 30; one more endpoint, x (30/minute)."
     assert lines[2].split() == ["today", "what", "if"]
     assert re.search(r"^left over +140 +50$", shown, re.MULTILINE)
     assert re.search(rf"^{steps.TYPE} done +360 +450$", shown, re.MULTILINE)
     assert max(len(line) for line in lines[2:8]) < 80
-    assert f"Today: the limit of {steps.TYPE} binds" in shown
-    assert f"What if: the limit of {steps.TYPE} binds" in shown
+    assert f"Today: the limits of {steps.TYPE} bind" in shown
+    assert f"What if: the limits of {steps.TYPE} bind" in shown
 
 
 # -- the windows to come

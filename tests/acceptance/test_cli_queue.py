@@ -312,8 +312,8 @@ def test_push_names_a_key_that_is_no_list(inst):
     told = " ".join(inst.rlm("queue", "push", input=steps.item("one", steps.TYPE), code=4).stderr.split())
 
     assert "0 items had been pushed before this; none was after that" in told
-    assert f"{inst.store.keys.events} (queue.events) is a string, where a list is expected" in told
-    assert "a scheduler sets it aside" in told
+    assert f"{inst.store.keys.events} (queue.events) is no list" in told
+    assert "delete it" in told
 
 
 # -- clear

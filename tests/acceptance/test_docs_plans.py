@@ -18,7 +18,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.mark.parametrize(
     ("page", "command", "tables"),
     [
-        ("quickstart.md", "rlm plan --count REBALANCE_NEEDED=120 --add-endpoint REBALANCE_NEEDED", 2),
+        ("quickstart.md", "rlm plan --count REBALANCE_NEEDED=120 --add-endpoint REBALANCE_NEEDED=another_api", 2),
         (
             "quickstart.md",
             (
@@ -29,9 +29,10 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
         ),
     ],
 )
-def test_a_plan_that_is_shown_is_the_one_that_is_made(tmp_path, monkeypatch, page, command, tables):
+def test_a_plan_that_is_shown_is_the_one_that_is_made(tmp_path, monkeypatch, valkey_only_url, page, command, tables):
     """With the first `tables` of the page as the configuration; a line `...` stands for any that are left out."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", valkey_only_url)
     blocks = _BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     (tmp_path / "rlm.toml").write_text("\n".join([block for kind, block in blocks if kind == "toml"][:tables]))
     below = iter(blocks)

@@ -37,7 +37,6 @@ def echoing(status, prefix=b""):
 def bench(valkey_only_url, tmp_path, monkeypatch):
     """A bench whose calls have secrets in headers and URL."""
     monkeypatch.setenv("API_TOKEN", f"Bearer {TOKEN}")
-    remember(Secrets([TOKEN, QUERY_KEY, "0thers-s3cret"]))
     with Bench(valkey_only_url, tmp_path, max_attempts=3, max_runs=1) as bench:
         yield bench
     remember(Secrets())
@@ -48,6 +47,7 @@ def carry_to(bench, server, event_id):
     headers = {"Authorization": "env:API_TOKEN", "X-Tenant": "blue"}
     url = f"{server.url}?api_key={QUERY_KEY}"
     bench.change_endpoints(lambda one: replace(one, url=f"{url}&{one.name}", headers=headers))
+    remember(Secrets([TOKEN, QUERY_KEY, "0thers-s3cret"]))
     while bench.where():
         bench.carry(endpoint=FIRST)
         bench.promote()

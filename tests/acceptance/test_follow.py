@@ -182,7 +182,7 @@ def test_from_run_to_run_as_json(inst, run):
 
     assert [one for one in dict.fromkeys(states) if one != "finishing"] == ["running", "partial", "idle"]
     assert states.count("partial") == 1
-    assert document == {"state": "idle", "last": run.id, "last_tick": None}
+    assert [document[key] for key in ("state", "last", "last_tick")] == ["idle", run.id, None]
     assert errors == "This view has ended; RLM goes on. `rlm status` shows how it is.\n"
     assert follower.returncode == 0
 

@@ -37,7 +37,7 @@ def letters(inst, number):
 
 
 #: All options of `rlm plan`.
-PLAN = f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps.TYPE}"
+PLAN = f"count={steps.TYPE}=100 workers=2 set=run.target=0.5 add-endpoint={steps.TYPE}=another_api"
 #: Paths, and the commands that print the same.
 SAME = [
     ("/api/runs", ["list"]),

@@ -209,8 +209,7 @@ SAME = b"Origin: http://localhost\r\n"
         (b"GET / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: evil.example\r\n" + HEAD[17:] + b"\r\n", 421),
         (b"GET / HTTP/1.1\r\n" + HEAD + b"Host: evil.example\r\n\r\n", 400),
-        (b"GET http://evil.example/nothing HTTP/1.1\r\n" + HEAD + b"\r\n", 421),
-        (b"GET http://localhost/nothing HTTP/1.1\r\n" + HEAD + b"\r\n", 404),
+        (b"GET http://localhost/nothing HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
         (b"GET /\x00 HTTP/1.1\r\n" + HEAD + b"\r\n", 400),
         (b"GET / HTTP/1.1\r\n" + HEAD + b"Cookie: rlm_session=\xff.1.2.\xff\r\n\r\n", 200),
         (b"GET / HTTP/1.1\r\n" + HEAD + b"Cookie: rlm_session=" + b"1." * 2000 + b"\r\n\r\n", 200),
@@ -228,7 +227,8 @@ SAME = b"Origin: http://localhost\r\n"
 )
 def test_no_request_breaks_the_server(client, request, status):
     """However malformed or large."""
-    request = request.replace(b"rlm_session=", b"rlm_session_%d=" % client.port)
+    name = client.browser().headers["Cookie"].partition("=")[0].encode()
+    request = request.replace(b"rlm_session", name)
     assert status_of(client.port, request) == status
 
 

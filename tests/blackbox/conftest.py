@@ -15,10 +15,7 @@ NOT_YET = {
     "test_two_files_in_use_on_one_prefix": "CONTRACT 3: two files are a condition; CONTRACT 5: conditions",
     "endpoint share": "CONTRACT 4: rlm endpoint share",
     "test_share_says": "CONTRACT 4: rlm endpoint share",
-    "test_doctor_and_status_have_conditions": "CONTRACT 5: conditions",
     "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
-    "test_a_plan_with_another_endpoint": "CONTRACT 4: --add-endpoint TYPE=NAME",
-    "test_a_dry_run_is_one_sentence": "CONTRACT 4: rlm start --dry-run",
     "test_beside_a_scheduler_that_is_coming_up": "found by this test: see the report on CONTRACT 4, rlm start",
 }
 

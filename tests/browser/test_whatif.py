@@ -50,5 +50,6 @@ def test_the_answer_moves_as_one_drags(tmp_path, valkey_only_url):
         driver.get(driver.current_url)
         assert answer_of(driver).startswith("All 480 events are done")
         told = driver.execute_script("return document.querySelector('#answer code').textContent")
-        assert told == f"rlm plan --count {steps.TYPE}=480 --add-endpoint {steps.TYPE} --add-endpoint {steps.TYPE}"
+        added = " ".join(f"--add-endpoint {steps.TYPE}={steps.TYPE}_more_{n}" for n in (1, 2))
+        assert told == f"rlm plan --count {steps.TYPE}=480 {added}"
         assert console_errors(driver) == []

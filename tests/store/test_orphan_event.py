@@ -262,17 +262,25 @@ def orphan(store, run, event_id, worker, call="", when="dead"):
     window_id, stamp, endpoint = call.partition(":")[2].split("|") if "|" in call else ("", "", "")
     return SCRIPT(
         store.client,
-        [
-            keys.event(event_id),
-            keys.inflight(steps.TYPE),
-            keys.pending(steps.TYPE),
-            keys.calls(worker),
-            keys.tally(run.id),
-            keys.failed,
-            keys.window(window_id),
-            keys.moved(window_id),
-        ],
-        [event_id, worker, call, stamp, endpoint, when, steps.TYPE, 3_600_000, POISON_DEATHS, "{}", "[]", 60_000],
+        event=keys.event(event_id),
+        inflight=keys.inflight(steps.TYPE),
+        pending=keys.pending(steps.TYPE),
+        calls=keys.calls(worker),
+        tally=keys.tally(run.id),
+        failed=keys.failed,
+        event_id=event_id,
+        worker=worker,
+        call=call,
+        stamp=stamp,
+        endpoint=endpoint,
+        when=when,
+        type_name=steps.TYPE,
+        windows=[{"window": keys.window(window_id), "moved": keys.moved(window_id)}] if window_id else [],
+        dedupe_ms=3_600_000,
+        poison=POISON_DEATHS,
+        letter="{}",
+        entry="[]",
+        kept_ms=60_000,
     )
 
 

@@ -83,7 +83,10 @@ def test_events_that_are_elsewhere_stay_there(store, token, running):
 
     with looks.nothing_changes(store):
         promoted = SCRIPT(
-            store.client, [keys.backoff(steps.TYPE), keys.pending(steps.TYPE), *map(keys.event, ids)], ids
+            store.client,
+            backoff=keys.backoff(steps.TYPE),
+            pending=keys.pending(steps.TYPE),
+            events=[{"id": one, "key": keys.event(one)} for one in ids],
         )
 
     assert promoted == 0

@@ -135,13 +135,12 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
     assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
     take(store, endpoint)
     store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
-    real = books.read_completed
+    real = books.read_calls
 
-    def earlier(raw):
-        one = real(raw)
-        return one._replace(at_us=one.at_us - 20_000_000)
+    def earlier(*found):
+        return [one._replace(at_us=one.at_us - 20_000_000) for one in real(*found)]
 
-    monkeypatch.setattr(books, "read_completed", earlier)
+    monkeypatch.setattr(books, "read_calls", earlier)
 
     used = close(store, token, run).used
 

@@ -14,7 +14,15 @@ SCRIPT = Script("stage_items")
 
 def stage(store, token, run_id):
     keys = store.keys
-    return SCRIPT(store.client, [keys.lease, keys.run(run_id), keys.events, keys.processing], [token, run_id])
+    return SCRIPT(
+        store.client,
+        lease=keys.lease,
+        run=keys.run(run_id),
+        events=keys.events,
+        staging=keys.processing,
+        token=token,
+        run_id=run_id,
+    )
 
 
 def staged(store):

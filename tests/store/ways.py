@@ -39,6 +39,6 @@ def pass_time(store: Store, seconds: float) -> None:
             str(int(word) - by_us) if place in moments and word != "0" else word for place, word in enumerate(words)
         ]
         client.hset(store.keys.ways, field, " ".join(moved))
-    for key in [store.keys.well_hosts, *client.scan_iter(store.keys.family("well"))]:
+    for key in [store.keys.well_hosts, *client.scan_iter(store.keys.well("*"))]:
         for host, at in client.zrange(key, 0, -1, withscores=True):
             client.zadd(key, {host: at - by_us})

@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from rlm.processes.child import Child, watch_death
 
 PATIENCE = 10.0
-ROOT = Path(__file__).parents[2]
 
 
 class Process:

@@ -26,7 +26,7 @@ FLOORS = (
     "rlm/cli",
 )
 #: What may lie in `rlm/` beside the folders.
-LOOSE = {"__init__.py", "__main__.py", "py.typed"}
+LOOSE = {"__init__.py", "__main__.py", "limits_storage.py", "py.typed"}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,6 @@ LISTED = {
     "paused_until": None,
     "refused": None,
     "circuit_reason": None,
-    "window": {"period_seconds": 60.0, "ages_seconds": [1.0, 2.0]},
 }
 
 
@@ -85,17 +84,17 @@ def test_now_shows_what_the_status_has():
 
 
 def test_endpoints_shows_windows_and_changes():
-    """A strip for each, the health in its word, the limit to begin with in the dialog."""
+    """A bar for each, the health in its word, the limit to begin with in the dialog."""
     change = {"at": "2026-11-25T10:15:00.000Z", "by": "me@h", "name": "a", "what": "resume", "from": "open", "to": None}
     documents = Shared(
         status=status(),
-        drawn_endpoints=[{"name": "a", **LISTED}],
+        endpoints=[{"name": "a", **LISTED}],
         changes=[{**change, "reason": HOSTILE}],
         measured=None,
     )
     html = shown(endpoints.PAGE, documents).html
 
-    assert 'class="tick" d="M483.3 0V1000 M491.7 0V1000"' in html
+    assert 'aria-label="30 calls used of 30"' in html
     assert '<span class="badge busy" data-what="health">full</span>' in html
     assert 'data-rate="30/minute"' in html
     assert '<td data-label="from">resting<td><td>&lt;b onclick=' in html
@@ -105,7 +104,7 @@ def test_endpoints_shows_windows_and_changes():
 def test_nothing_from_outside_becomes_markup(page):
     """It is escaped, control characters are shown, and nothing needs a looser policy than `self`."""
     listed = [{"name": "a", **LISTED, "limit_by": HOSTILE}]
-    documents = Shared(status={**status(), **WHERE}, drawn_endpoints=listed, letter_groups=LETTERS, measured=None)
+    documents = Shared(status={**status(), **WHERE}, endpoints=listed, letter_groups=LETTERS, measured=None)
     html = shown(page, documents).html
 
     assert "<b onclick" not in html
@@ -117,7 +116,7 @@ def test_nothing_from_outside_becomes_markup(page):
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
 def test_who_may_only_read_sees_no_button(page):
     """No order is offered that would be refused."""
-    documents = Shared(status={**status(), **WHERE}, drawn_endpoints=[{"name": "a", **LISTED}], measured=None)
+    documents = Shared(status={**status(), **WHERE}, endpoints=[{"name": "a", **LISTED}], measured=None)
 
     assert "<button data-post" not in shown(page, documents, may_write=False).html
     assert 'data-post="/api/' in shown(page, documents).html

@@ -66,7 +66,6 @@ def test_the_plan_is_drawn_from_the_first_call_on():
 
     assert found.is_planned
     assert not found.is_forecast
-    assert [one["calls"] for one in found.rows] == [3]
     assert not plot({**RECORD, "plan": {**RECORD["plan"], "course": None}}, COURSE).is_planned
 
 

@@ -91,8 +91,8 @@ def test_built_in_values(here):
     assert asdict(settings.host) == {"name": ""}
     assert asdict(settings.retry) == {"max_attempts": 3, "max_runs": 5, "timeout_seconds": 10}
     assert asdict(settings.archive) == {"directory": ""}
-    assert asdict(settings.alarm) == {"failed": 1000, "failed_share": 0.1}
-    assert asdict(settings.web) == {"listen": "127.0.0.1:8088", "token": "", "hosts": [], "read_only": False}
+    assert asdict(settings.alarm) == {"failed": 1000}
+    assert asdict(settings.web) == {"listen": "127.0.0.1:8088", "token": "", "hosts": []}
     assert settings.source is None
     assert settings.sentry_dsn is None
     assert settings.data_dir == here / ".rlm"
@@ -194,14 +194,12 @@ def test_environment_goes_over_file(load):
         RLM_RUN__GUARD_SECONDS="0.25",
         RLM_REDIS__PREFIX="7",
         RLM_WEB__HOSTS="a.example.com, [::1]",
-        RLM_WEB__READ_ONLY="true",
     )
 
     assert (settings.workers.max, settings.workers.threads) == (4, 2)
     assert settings.run.guard_seconds == 0.25
     assert settings.redis.prefix == "7"
     assert settings.web.hosts == ["a.example.com", "::1"]
-    assert settings.web.read_only is True
 
 
 def test_environment_overrides_types(load):

@@ -67,7 +67,7 @@ def typed(name, endpoints, more=""):
         ("redis", "url", '"unix://socket"', "unix:///path"),
         ("host", "name", '"a b"', "1 to 100 letters"),
         ("archive", "directory", '"~/x"', "write it out"),
-        ("alarm", "failed_share", "nan", "a number from 0 to 1"),
+        ("alarm", "failed", "-1", "a whole number from 0"),
         ("web", "listen", '"8088"', "ADDRESS:PORT"),
         ("web", "listen", '"::1:70000"', "ADDRESS:PORT"),
         ("web", "hosts", '["h:80"]', "give the host without port"),

@@ -8,8 +8,7 @@ from collections import Counter
 import pytest
 
 from rlm.core.expected import Completed
-from rlm.core.tally import BOUNDS, actual_seconds, forecast_error, histograms, observe, of_calls, of_run
-from tests.each import each
+from rlm.core.tally import BOUNDS, actual_seconds, histograms, observe, of_calls, of_run
 from tests.values import record_from
 
 RECORD = {
@@ -52,7 +51,6 @@ def test_histograms_add_up_by_name():
     assert set(found) == {"a", "b"}
     assert [found["a"].at_most[bound] for bound in (0.05, 1.5, 2, math.inf)] == [1, 1, 2, 2]
     assert found["a"].seconds == 1.74
-    assert histograms(of_calls(calls), "wait")["a"].seconds == 0.005
 
 
 def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
@@ -61,26 +59,6 @@ def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
 
     assert (added["runs:partial"], added["leftover:T"], added["leftover:U"]) == (1, 3, 0)
     assert histograms(added, "run")[""].seconds == 12.0
-    assert histograms(added, "forecast")[""].seconds == 0.4
-
-
-@each(
-    ("state", "plan", "expected"),
-    [
-        ("completed", {"forecast_seconds": 10.0, "actual_seconds": 9.0}, -1.0),
-        ("partial", {"forecast_seconds": 10.0, "actual_seconds": 11.5}, 1.5),
-        ("cancelled", {"forecast_seconds": 10.0, "actual_seconds": 1.0}, None),
-        ("failed", {"forecast_seconds": 10.0, "actual_seconds": 1.0}, None),
-        ("completed", {"forecast_seconds": 10.0}, None),
-        ("completed", {"forecast_seconds": 0.0, "actual_seconds": 1.0}, None),
-    ],
-)
-def test_a_forecast_is_compared_where_the_run_went_to_its_end(state, plan, expected):
-    """One that was cut off proves nothing of its plan, nor does one without a call."""
-    assert forecast_error(record_from(state=state, plan=plan)) == expected
-    assert ("forecast_us:" in of_run(record_from(**RECORD | {"state": state, "plan": plan}), [])) is (
-        expected is not None
-    )
 
 
 def test_a_run_lasts_from_its_first_call_to_its_last_answer():

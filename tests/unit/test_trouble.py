@@ -11,7 +11,6 @@ from rlm.core.tally import (
     address_of,
     every_call_failed,
     in_words,
-    refused_by,
     troubles_of,
     with_trouble,
 )
@@ -90,10 +89,3 @@ def test_an_address_is_host_and_port_and_nothing_that_may_be_a_secret(url, addre
 def test_every_call_failed_where_there_were_some_and_none_was_answered_well(calls, completed, failed):
     """A run without a call failed in none."""
     assert every_call_failed(record_from(by_endpoint={"one": {"calls": calls, "completed": completed}})) is failed
-
-
-def test_what_an_endpoint_refuses_whatever_it_is_sent_is_counted_apart():
-    """Not what speaks of the event, nor that of another endpoint."""
-    found = [trouble("one", "HTTP 401", 4), trouble("one", "HTTP 422", 8), trouble("two", "HTTP 404", 16)]
-
-    assert refused_by(record_from(troubles=list(map(as_json, found))), {"one"}) == 4

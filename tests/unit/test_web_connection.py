@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 import time
@@ -12,10 +11,10 @@ import pytest
 import urllib3
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from rlm.web import parameters, serve
+from rlm.web import serve
 from rlm.web.access import KnownHosts
 from rlm.web.parameters import MOST_BYTES, read_body
 from tests.acceptance.webapp import serving
@@ -148,36 +147,6 @@ def test_a_body_may_be_longer_than_a_request():
             assert b"200 OK" not in said
 
 
-@each("announced", [True, False])
-@each("size", [MOST_BYTES + 1, 200_000, 900_000])
-def test_who_sends_too_long_a_body_is_told_so(size, announced):
-    """Though the sender reads nothing before all is sent, as most do."""
-    app = Starlette(routes=[Route("/", length, methods=["POST"])])
-    framing = b"Content-Length: %d\r\n\r\n" % size if announced else b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size
-    with serving(app) as port, socket.create_connection(("127.0.0.1", port)) as client:
-        client.settimeout(10)
-        client.sendall(
-            b"POST / HTTP/1.1\r\nHost: x\r\n" + framing + b"a" * size + (b"" if announced else b"\r\n0\r\n\r\n")
-        )
-        said = b"".join(iter(lambda: client.recv(10_000), b""))
-
-    assert re.findall(rb"HTTP/1.1 (\d+)", said) == [b"413"]
-
-
-def test_a_body_without_end_is_not_read_for_long(monkeypatch):
-    """One that stops coming is answered after a moment, one that goes on is cut."""
-    monkeypatch.setattr(parameters, "DISCARD_SECONDS", 0.05)
-    app = Starlette(routes=[Route("/", length, methods=["POST"])])
-    with serving(app) as port:
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\na")
-            assert client.recv(1000).startswith(b"HTTP/1.1 413")
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
-            with pytest.raises(OSError, match=r"reset|Broken"):
-                client.sendall(b"a" * 200_000_000)
-
-
 def test_a_whole_request_of_more_than_any_needs_is_refused(port):
     """Though all of it comes at once."""
     with socket.create_connection(("127.0.0.1", port)) as client:
@@ -190,16 +159,13 @@ def test_a_whole_request_of_more_than_any_needs_is_refused(port):
 @each(
     ("target", "status"),
     [
-        (b"http://evil.example/", b"421"),
-        (b"http://evil.example:80/", b"421"),
-        (b"http://localhost@evil.example/", b"400"),
-        (b"http://LOCALHOST:1/", b"200"),
-        (b"http://[::1]/", b"200"),
+        (b"http://evil.example/", b"400"),
+        (b"http://localhost/", b"400"),
         (b"/", b"200"),
     ],
 )
-def test_a_target_that_names_a_host_is_judged_by_that(target, status):
-    """Whatever `Host` says: HTTP has it that the target counts."""
+def test_a_target_names_no_host(target, status):
+    """It would count more than `Host`, and only a proxy is asked so."""
     routes = [Route("/", lambda _request: PlainTextResponse("ok"))]
     app = Starlette(routes=routes, middleware=[Middleware(KnownHosts, ())])
     with serving(app) as port, socket.create_connection(("127.0.0.1", port)) as client:
@@ -210,22 +176,12 @@ def test_a_target_that_names_a_host_is_judged_by_that(target, status):
 
 
 def test_a_client_that_does_not_read_is_cut(monkeypatch):
-    """One that reads gets all of a long answer, however long it takes."""
+    """However much of the answer is left."""
     monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.25)
+    app = Starlette(routes=[Route("/", lambda _request: PlainTextResponse("a" * 20_000_000))])
+    with serving(app) as port, socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.settimeout(10)
+        silent.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(1)
 
-    async def long(_request):
-        async def sent():
-            for _ in range(20):
-                await asyncio.sleep(0.02)
-                yield b"a" * 1_000_000
-
-        return StreamingResponse(sent())
-
-    with serving(Starlette(routes=[Route("/", long)])) as port, ExitStack() as stack:
-        reads, silent = (stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(2))
-        for client in (reads, silent):
-            client.settimeout(10)
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-
-        assert b"".join(iter(lambda: receive(reads), b"")).endswith(b"0\r\n\r\n")
-        assert not b"".join(iter(lambda: receive(silent), b"")).endswith(b"0\r\n\r\n")
+        assert len(b"".join(iter(lambda: receive(silent), b""))) < 20_000_000

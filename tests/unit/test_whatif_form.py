@@ -73,7 +73,7 @@ def test_each_field_is_an_option_of_the_command(form_of):
     assert form.asked.command == (
         "rlm plan --count A=500 --workers 3 --set 'types.A.rate_limit=60 per 3 seconds' "
         "--set 'types.A.endpoints[1].rate_limit=7/minute' --set 'budgets.account.rate_limit=200/minute; 1000/hour' "
-        "--add-endpoint B --add-endpoint B"
+        "--add-endpoint B=B_more_1 --add-endpoint B=B_more_2"
     )
     assert [one.told for one in form.types] == [True, True]
 

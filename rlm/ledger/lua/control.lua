@@ -60,6 +60,7 @@ return named{paused = paused, rested = rested}
 -- filed    hash: the same name -> the limit that the file had when it was last published
 -- changes  list of records (JSON), newest first
 -- health   hash: named, its name when its limit was last published
+-- name, limit
 -- in_file  its limit in the operator's file, which is in force if none was published yet
 -- kept     number of records kept
 -- record   of the change, without its time and the old value
@@ -80,6 +81,7 @@ return before
 -- limits   hash: name of an endpoint or a budget -> its limit in force
 -- filed    hash: the same name -> the limit that the file had when it was last published
 -- changes  list of records (JSON), newest first
+-- token    the caller's fencing token
 -- kept     number of records kept
 -- limited  {name, limit, record, health} of each: its limit in the file, the record of a change to it without time and
 --          old value, its health, hash: named, its name when it was last published

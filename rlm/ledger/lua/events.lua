@@ -125,6 +125,5 @@ local function count_call(tally, event, event_id, called)
   if called.failing then count('failing:' .. string.match(event_id, '[^:]*$') .. ' ' .. called.endpoint) end
   if called.kind ~= '' then count('trouble:' .. called.endpoint .. ' ' .. called.kind) end
   redis.call('HSET', event, 'last', called.endpoint)
-  local place = string.format('t%d', (tonumber(redis.pcall('HINCRBY', event, 'trail', 1)) or 0) % 50)
-  redis.pcall('HSET', event, place, trail_entry(now_us(), called.entry))  -- a trail that cannot be read is left alone
+  append_trail(event, now_us(), called.entry)
 end

@@ -54,7 +54,7 @@ return redis.call('RPUSH', releases, unpack(calls))
 -- Returns    {settled}: 1, or 0 if the claim was no longer the worker's; and `why` nothing is claimed: 'none': no call is
 --            released; 'shut': the way of its host to the endpoints of all released calls is shut; 'over': the run ends;
 --            'revision': the worker must be replaced; 'probe', with `probe`: the way to that endpoint was shut, and the
---            lane must connect before it gets a call there; no event waits for that. Or `claim`, see `begin_claim`.
+--            lane must connect before it gets a call there; no event waits for that. Or a claim, see `begin_claim`.
 -- Atomic because only one lane may claim an event, and a failed turn must not lose the lane's last answer.
 -- include clock
 -- include replies
@@ -112,26 +112,25 @@ local function refusal()
   if wanted ~= revision then return 'revision' end
 end
 
--- Returns the id and the hash of the first event of a type that can be sent; others get the last score, and the conductor
--- condemns them.
-local FIELDS = {'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt', 'tries', 'runs', 'deaths', 'trail',
-  'unsent'}
-local COUNTS = {'claims', 'attempt', 'tries', 'runs', 'deaths', 'trail', 'unsent'}
+-- Returns whether a field of an event is a number, or missing.
+local function is_count(value)
+  return not value or (#value <= 15 and string.match(value, '^%d+$') ~= nil)
+end
+-- Returns the first event of a type that can be sent: {id, wallet, item, last, tries_in, claims, attempt, tries, runs,
+-- deaths}; others get the last score, and the conductor condemns them.
 local function first_event(pending)
   for _ = 1, 100 do
-    local event_id, score = unpack(redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES'))
-    if not event_id or tonumber(score) >= 9007199254740991 then return end
-    local values, event = redis.pcall('HMGET', family .. event_id, unpack(FIELDS)), {}
-    if not values.err then
-      for place, field in ipairs(FIELDS) do event[field] = values[place] or nil end
+    local id, place = unpack(redis.call('ZRANGE', pending, 0, 0, 'WITHSCORES'))
+    if not id or tonumber(place) >= 9007199254740991 then return end
+    local wallet, item, last, tries_in, score, claims, attempt, tries, runs, deaths, trail, unsent = unpack(redis.pcall(
+      'HMGET', family .. id, 'wallet', 'item', 'last', 'tries_in', 'score', 'claims', 'attempt', 'tries', 'runs',
+      'deaths', 'trail', 'unsent'), 1, 12)
+    if wallet and item and tonumber(score or nil) and is_count(claims) and is_count(attempt) and is_count(tries)
+      and is_count(runs) and is_count(deaths) and is_count(trail) and is_count(unsent) then
+      return {id = id, wallet = wallet, item = item, last = last or '', tries_in = tries_in, claims = claims or 0,
+        attempt = attempt or '0', tries = tries or '0', runs = runs or '0', deaths = deaths or 0}
     end
-    local sound = event.wallet and event.item and tonumber(event.score)
-    for _, count in ipairs(COUNTS) do
-      local value = event[count]
-      sound = sound and (not value or (#value <= 15 and string.match(value, '^%d+$')))
-    end
-    if sound then return event_id, event end
-    redis.call('ZADD', pending, '9007199254740991', event_id)
+    redis.call('ZADD', pending, '9007199254740991', id)
   end
 end
 
@@ -173,10 +172,10 @@ local function begin_claim(release)
   for _, window in ipairs(of.windows) do  -- its limit may have changed since the release
     if (redis.call('HGET', limits, window.name) or window.limit) ~= window.limit then return end
   end
-  local event_id, event = first_event(of.pending)
-  if not event_id then return end
-  local tries = event.tries_in == run_id and event.tries or '0'
-  local alone = tonumber(event.deaths or 0) >= suspect
+  local event = first_event(of.pending)
+  if not event then return end
+  local event_id, tries = event.id, event.tries_in == run_id and event.tries or '0'
+  local alone = tonumber(event.deaths) >= suspect
   local avoided = of.endpoint == event.last and tonumber(tries) > 0  -- it failed there; another endpoint may be free
   local way, bar = way_to(of, avoided)
   if bar == 'probe' then probe_way(way, of.windows[1].id, 2000000, 2) end
@@ -195,52 +194,49 @@ local function begin_claim(release)
     redis.call('HINCRBY', epoch, 'slots', 1)
   end
   if way then probe_way(way, of.windows[1].id, of.probe, 1) end
-  local claims, lease = (tonumber(event.claims) or 0) + 1, of.lease * (alone and 2 or 1)  -- twice: the wait to be alone, too
+  local claims, lease = tonumber(event.claims) + 1, of.lease * (alone and 2 or 1)  -- twice: the wait to be alone, too
   -- Writes that may be refused come first: a slot or a note without its event does no harm.
   redis.call('HSET', calls, event_id, note)
   for _, slot in ipairs(slots) do take_slot(now, slot, 1, of.probe) end
   redis.call('ZADD', of.inflight, us(direct and now + lease or -now - lease), event_id)  -- minus: no slot
   redis.call('ZREM', of.pending, event_id)
   redis.call('HSET', family .. event_id, 'owner', worker, 'claims', claims)
-  local claim = {event_id = event_id, claims = claims, type = of.type, endpoint = of.endpoint, suspect = is_suspect,
-    alone = alone, remaining_us = release.deadline - now, begin_us = release.begin - now, call_us = release.call,
-    lease_us = lease, wallet = event.wallet, item = event.item, attempt = event.attempt, tries = tries, runs = event.runs,
-    last = event.last, limits = {}, expected = {}}
+  local limits_told, times_told = {}, {}
   if direct then
-    claim.stamp = stamp
-    for _, window in ipairs(of.windows) do claim.limits[window.name] = window.limit end
+    for _, window in ipairs(of.windows) do limits_told[window.name] = window.limit end
   else
     for _, name in ipairs(of.endpoints) do
-      claim.expected[name] = redis.call('HGET', expected, of.type .. ' ' .. name) or nil
+      times_told[name] = redis.call('HGET', expected, of.type .. ' ' .. name) or nil
     end
-    for _, name in ipairs(of.limited) do claim.limits[name] = redis.call('HGET', limits, name) or nil end
+    for _, name in ipairs(of.limited) do limits_told[name] = redis.call('HGET', limits, name) or nil end
   end
-  claim.limits, claim.expected = named(claim.limits), named(claim.expected)
-  return named(claim)
+  return {'event_id', event_id, 'claims', claims, 'type', of.type, 'endpoint', of.endpoint, 'stamp', direct and stamp or '',
+    'suspect', is_suspect and 1 or 0, 'alone', alone and 1 or 0, 'remaining_us', release.deadline - now, 'begin_us',
+    release.begin - now, 'call_us', release.call, 'lease_us', lease, 'wallet', event.wallet, 'item', event.item, 'attempt',
+    event.attempt, 'tries', tries, 'runs', event.runs, 'last', event.last, 'limits', named(limits_told), 'expected',
+    named(times_told)}
 end
 
-local settled, left, answer = completed ~= cjson.null and settle_completed() or 0, {}, {}
+local settled, left, answer = completed ~= cjson.null and settle_completed() or 0, {}, nil
 if type(settled) == 'table' then return settled end
 while run_id ~= '' and trust.server == server and #left < 50 do
   local raw = redis.call('LPOP', releases)
   if not raw then break end
   local read, release = pcall(cjson.decode, raw)
   if read and type(release) == 'table' and type(release.of) == 'table' then
-    answer.why = (release.run ~= run_id or release.of.revision ~= revision) and refusal() or nil
-    if answer.why then  -- it is for another lane
+    local why = (release.run ~= run_id or release.of.revision ~= revision) and refusal()
+    if why then  -- it is for another lane
       redis.call('LPUSH', releases, raw)
+      answer = {'why', why}
       break
     end
     local claim, bar = begin_claim(release)
     if bar then left[#left + 1] = raw end
-    if bar == 'probe' then answer.why, answer.probe = bar, release.of.endpoint end
-    answer.claim = claim
-    if claim or bar == 'probe' then break end
+    answer = claim or (bar == 'probe' and {'why', bar, 'probe', release.of.endpoint})
+    if answer then break end
   end
 end
 for place = #left, 1, -1 do redis.call('LPUSH', releases, left[place]) end  -- left to other hosts, in the same order
-if not answer.claim and not answer.why then
-  answer.why = run_id ~= '' and refusal() or (#left > 0 and 'shut' or 'none')
-end
-answer.settled = settled
-return named(answer)
+answer = answer or {'why', run_id ~= '' and refusal() or (#left > 0 and 'shut' or 'none')}
+answer[#answer + 1], answer[#answer + 2] = 'settled', settled
+return answer

@@ -20,12 +20,11 @@ from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi.connection import ClientConnection
 from rlm.sandbox.mockapi.endpoint import Faults
 from rlm.sandbox.mockapi.service import Arrival, EndpointSummary, Service, exceeded, recount
-from rlm.web.connections import AT_A_TURN, Ceiling, let_wait
 
 __all__ = ["Arrival", "EndpointSummary", "Faults", "MockApi", "exceeded", "recount"]
 
-#: Most simultaneous connections, far more than the lanes of one host; one more replaces another.
-_MOST_CONNECTIONS = 10_000
+#: Most clients that wait to be accepted: all workers of a system connect at the same instant.
+_WAITING = 1024
 
 
 class MockApi(Service):
@@ -127,17 +126,14 @@ class MockApi(Service):
 
     async def _listen(self, alive: set[ClientConnection]) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        ceiling = Ceiling(_MOST_CONNECTIONS)
-        loop.set_exception_handler(ceiling.on_loop_error)
 
         def connect() -> ClientConnection:
-            return ClientConnection(self, self._clock.monotonic, alive, ceiling)
+            return ClientConnection(self, self._clock.monotonic, alive)
 
         try:
-            server = await loop.create_server(connect, self.host, self.port, backlog=AT_A_TURN)
+            server = await loop.create_server(connect, self.host, self.port, backlog=_WAITING)
         except OSError as error:
             raise ListenError.at(self.host, self.port, error) from error
-        let_wait(server)
         self.port = server.sockets[0].getsockname()[1]
         addresses = [str(one.getsockname()[0]) for one in server.sockets]
         self.open_to = tuple(one for one in addresses if not ip_address(one.partition("%")[0]).is_loopback)

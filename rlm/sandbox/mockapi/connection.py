@@ -20,7 +20,6 @@ from rlm.sandbox.mockapi.endpoint import NoAnswer
 
 if TYPE_CHECKING:
     from rlm.sandbox.mockapi.service import Arrival, Service
-    from rlm.web.connections import Ceiling
 
 
 #: Most bytes of a request, far more than RLM sends, so that a mistake ends soon.
@@ -108,31 +107,18 @@ class _Reader:
 class ClientConnection(asyncio.Protocol):
     """Answers one request after another; a request sent before the last answer waits."""
 
-    def __init__(
-        self, service: Service, monotonic: Callable[[], float], alive: set[ClientConnection], ceiling: Ceiling
-    ) -> None:
+    def __init__(self, service: Service, monotonic: Callable[[], float], alive: set[ClientConnection]) -> None:
         self._service = service
         self._monotonic = monotonic
         self._alive = alive
-        self._ceiling = ceiling
         self._reader = _Reader(self._look)
         self._timer: asyncio.TimerHandle | None = None
-        self.peer = ""
-        self.since = 0.0
         #: A request is being answered, or will never be.
         self.busy = False
 
-    def cut(self) -> None:
-        """Close the connection at once, and stop counting it."""
-        self._alive.discard(self)
-        self.reset()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Make room for this connection, and keep the transport."""
-        self._ceiling.make_room(self._alive)
+        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
-        self.peer = (transport.get_extra_info("peername") or ("",))[0]
-        self.since = self._monotonic()
         self._alive.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it went makes no difference
@@ -192,6 +178,5 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
             return
         self.busy = False
-        self.since = self._monotonic()
         if self._reader.whole:  # it was sent early, and counts as arriving now
             asyncio.get_running_loop().call_soon(lambda: self._answer_next(self._monotonic()))

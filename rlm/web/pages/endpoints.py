@@ -1,4 +1,4 @@
-"""The pages Endpoints, with a picture of each window, and Compliance: the most calls in any period of a day."""
+"""The pages Endpoints, with the use of each window, and Compliance: the most calls in any period of a day."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from rlm.admin import report, words
 from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
-from rlm.core.text import counted, span
+from rlm.core.text import counted
 from rlm.core.window import Circuit
 from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
 from rlm.web.pages import plots
@@ -21,7 +21,7 @@ from rlm.web.pages.page import Page, Query
 MOST_CHANGES: Final = 20
 #: Durations of calls are read less often, seconds, because reading takes longer the more calls there are.
 _MEASURED_SECONDS = 4.0
-#: Seconds that Compliance looks back, and parts of that time in a strip, a quarter of an hour each.
+#: Seconds that Compliance looks back, and parts of that time in a picture, a quarter of an hour each.
 SINCE_SECONDS, PARTS = 86_400.0, 96
 _LONG = f"{SINCE_SECONDS / 3600:g} h"
 #: Seconds for which the result is shared: it reads the whole log of a day.
@@ -31,8 +31,7 @@ _SHARED_SECONDS = 30.0
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return the values of the page Endpoints."""
     entries = [
-        {**one, "beside": health_beside(one), "next": _next(one), "picture": window_of(one)}
-        for one in documents.get("drawn endpoints", lambda store: endpoint_list(store, drawn=True))
+        {**one, "beside": health_beside(one), "next": _next(one)} for one in documents.get("endpoints", endpoint_list)
     ]
     found = documents.status()
     measured = documents.get("measured", report.last_measured, _MEASURED_SECONDS)
@@ -60,18 +59,6 @@ def _told(entries: list[dict[str, Any]]) -> str:
     number = {health: sum(one["health"] == health for one in entries) for health in Circuit}
     states = [f"{number[health]:,} {health}" for health in reversed(Circuit) if number[health]]
     return f"{counted(sum(number.values()), 'window')}: {', '.join(states)}" if entries else "none is configured"
-
-
-def window_of(entry: Mapping[str, Any]) -> Markup:
-    """Return the picture of a window from its list entry: its calls, and until when no call is made."""
-    period = entry["window"]["period_seconds"]
-    rests = entry["circuit_seconds"]
-    until = entry["next_slot_seconds"] if rests is None else rests
-    said = f"{counted(entry['used'], 'call')} in the last {span(period)}, of {entry['allowed']:,} allowed; "
-    said += "the next slot is free now" if until == 0 else f"no slot for {span(until)}" if until else "no slot"
-    ahead = period if until is None else until  # endless: up to the edge
-    kind = "wait" if entry["health"] in {Circuit.OK, Circuit.FULL} else HEALTHS[entry["health"]]
-    return plots.strip(said, period, entry["window"]["ages_seconds"], (ahead, kind) if ahead else None)
 
 
 def compliance_context(documents: Documents, _question: Query) -> Mapping[str, Any]:

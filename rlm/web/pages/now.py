@@ -23,16 +23,14 @@ from rlm.web.pages.run_plot import RunPlot, expected_line, planned_line, plot
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
-#: Most runs to show as columns, groups of dead letters, and workers.
-LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 20, 5, 10
+#: Most runs to show, groups of dead letters, and workers.
+LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 6, 5, 10
 #: Seconds for which the calls of the last run are shared: they do not change.
 _KEPT_SECONDS = 60.0
 #: Heights in pixels: of the curve, and of the last run's curve, which has a list of events below it.
 HEIGHT, LAST_HEIGHT = 340, 300
 #: Room above the highest line of the curve, and after the deadline, as factors.
 _HEADROOM, _BEHIND = 1.12, 1.03
-#: From this part of the number of events on, a round number has no line of its own.
-_NEAR = 0.88
 #: The class of each health in pictures and badges.
 HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
@@ -42,6 +40,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     found = documents.status()
     is_open = words.is_open(found)
     shown = found if is_open else found["last_record"]
+    last_runs = documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)
     letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
     return {
         "found": found,
@@ -62,7 +61,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "called": any(one["calls"] for one in shown["by_endpoint"].values()) if shown else False,
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
         "letters": sum(one["letters"] for one in letters),
-        "runs": _runs(documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS)["runs"], 2.0)),
+        "runs": [(one, words.summary(one)) for one in last_runs],
         "healths": HEALTHS,
     }
 
@@ -134,19 +133,6 @@ def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dic
     ]
 
 
-def _runs(records: Sequence[Mapping[str, Any]]) -> list[plots.Column]:
-    """Return a column for each finished run, newest last: done, left over, failed."""
-    kinds = {"completed": "done", "leftover": "left", "failed": "fail"}
-    return [
-        plots.Column(
-            f"{one['started_at'][:16].replace('T', ' ')} UTC: {words.summary(one)}",
-            [(one["counts"][key], kind) for key, kind in kinds.items()],
-            f"/runs/{one['run_id']}",
-        )
-        for one in reversed(records)
-    ]
-
-
 def _last(documents: Documents, record: Mapping[str, Any]) -> RunPlot:
     run_id = record["run_id"]
     sent = documents.get(f"course of {run_id}", lambda store: course(store, record), _KEPT_SECONDS)
@@ -164,19 +150,18 @@ def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup
     points.append((max(now, points[-1][0]), points[-1][1]))
     lines, marks = [], [plots.PlotMark(window, "deadline", "deadline")]
     if first_call is not None and found["plan"]:
-        lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned", name="planned"))
+        lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned"))
         expected = found.get("forecast") or found["plan"]
         whole = counts.total - counts.failed - expected["expected_leftover"]
         ahead = expected_line(expected, first_call, points[-1], whole)
-        lines.append(plots.Line(ahead, "forecast", name="expected now"))
+        lines.append(plots.Line(ahead, "forecast"))
         if ahead:
             told = f"{ahead[-1][1]:,.0f} after {span(ahead[-1][0])}"
             marks.append(plots.PlotMark(ahead[-1][0], told, "forecast", ahead[-1][1]))
-    lines.append(plots.Line(points, "measured", filled=True, name="measured"))
+    lines.append(plots.Line(points, "measured", filled=True))
     marks.append(plots.PlotMark(points[-1][0], "", "measured", points[-1][1]))
     total = counts.total or 1
-    rows = [(at, told) for at, told in plots.round_ticks(total, 3) if at < total * _NEAR]
-    axes = plots.Axes(window * _BEHIND, total * _HEADROOM, plots.time_ticks(window), [*rows, (total, f"all {total:,}")])
+    axes = plots.Axes(window * _BEHIND, total * _HEADROOM, plots.time_ticks(window), [(total, f"all {total:,}")])
     label = f"{counts.completed:,} of {counted(counts.total, 'event')} done. {words.forecast(found).words}"
     return plots.curve(label, axes, lines, marks, HEIGHT)
 

@@ -1,4 +1,4 @@
-"""The picture of a run: plan and actual course on one time axis, calls by endpoint, what happened. Pure."""
+"""The picture of a run: plan and actual course on one time axis, and what happened. Pure."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from rlm.web.pages import plots
 
 #: The class of the line for each kind of happening; of any other kind it is `event`.
 _KINDS: Final = {"end": "deadline", "now": "forecast", "pause": "halt", "limit": "halt"}
-#: Marks closer than this part of the window share one label: `2, 3`; even closer ones share one line.
+#: Marks closer than this part of the window share one line, `2, 3`.
 _APART: Final = 0.04
-_AS_ONE: Final = 0.006
 _HEADROOM: Final = 1.12
 _HEIGHT: Final = 210
 
 
 class RunPlot(NamedTuple):
-    """The `curve`, None if there is nothing to draw; a picture for each endpoint; `happened`, numbered in the curve."""
+    """The `curve`, None if there is nothing to draw; `happened`, numbered in the curve; calls no longer in the log."""
 
     curve: Markup | None
     is_planned: bool
     is_forecast: bool
-    rows: list[dict[str, Any]]
     happened: list[str]
+    missing: int
 
 
 def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEIGHT) -> RunPlot:
@@ -42,28 +41,20 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
     happened = _happened(found, course, began)
     actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
     lines = [
-        plots.Line(actual, "measured", filled=True, name="calls sent"),
-        plots.Line(planned, "planned", name="planned"),
-        plots.Line(forecast, "forecast", name="expected now"),
+        plots.Line(actual, "measured", filled=True),
+        plots.Line(planned, "planned"),
+        plots.Line(forecast, "forecast"),
     ]
     most = max([1.0, len(sent), *(number for _, number in planned + forecast)])
-    axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window))
+    axes = plots.Axes(window, most * _HEADROOM, plots.time_ticks(window), [(most, f"{most:,.0f}")])
     label = f"{counted(len(sent), 'call')} sent in {span(ended)} of {span(window)}. "
     label += against_plan(found).get("planned", "")
     return RunPlot(
         plots.curve(label, axes, lines, _marks(happened, window), height) if sent or planned else None,
         bool(planned),
         bool(forecast),
-        [
-            {
-                "name": name,
-                "calls": len(calls),
-                "missing": course["missing"].get(name, 0),
-                "picture": plots.histogram(f"Calls to {name} over time", window, calls),
-            }
-            for name, calls in course["calls"].items()
-        ],
         [told for _, _, told in happened],
+        sum(course["missing"].values()),
     )
 
 
@@ -142,15 +133,11 @@ def _changed(one: Mapping[str, Any]) -> str:
 
 
 def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.PlotMark]:
-    """Return a line for each happening with its number; the first of several neighbours has all their numbers."""
+    """Return a line for each happening with its number; neighbours share one."""
     marks: list[plots.PlotMark] = []
-    first = 0
     for number, (at, kind, _) in enumerate(happened, start=1):
-        if marks and at - marks[first].x < _APART * window:
-            marks[first] = plots.PlotMark(marks[first].x, f"{marks[first].words}, {number}", marks[first].kind)
-            if at - marks[-1].x >= _AS_ONE * window:
-                marks.append(plots.PlotMark(at, "", _KINDS.get(kind, "event")))
+        if marks and at - marks[-1].x < _APART * window:
+            marks[-1] = marks[-1]._replace(words=f"{marks[-1].words}, {number}")
         else:
-            first = len(marks)
             marks.append(plots.PlotMark(at, str(number), _KINDS.get(kind, "event")))
     return marks

@@ -130,7 +130,7 @@ class Form(NamedTuple):
             counts=(counts or nothing) if self.basis == COUNTS else (),
             workers=self.workers.value or None,
             told=[f"{one.key}={one.limit}" for one in limits if one.told],
-            add=[one.name for one in self.types for _ in range(one.added.value)],
+            add=[f"{one.name}={one.name}_more_{n + 1}" for one in self.types for n in range(one.added.value)],
         )
 
 
