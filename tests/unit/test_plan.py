@@ -158,9 +158,6 @@ def test_a_resting_endpoint_gets_nothing_until_it_is_rested():
     assert plan.expected_leftover == 500 - 330
 
 
-FOREVER = 251_606_682_840.2  # what is left until the end of the year 9999, to which a pause without an end lasts
-
-
 def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
     """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
     lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)
