@@ -97,6 +97,10 @@ class HandConductor(Office):
     _cancels = True
     run_id = ""  #: the run that `conduct` opened
 
+    def leads(self) -> bool:
+        """Return whether it has the lease, which it takes if it is free, or is asked to stop."""
+        return self._duty.stopping or self._leader.campaign()
+
     def campaign(self, seconds: float) -> None:
         """Take the lease; wait up to `seconds` for one that a dead scheduler left.
 

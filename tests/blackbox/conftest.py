@@ -16,7 +16,6 @@ NOT_YET = {
     "endpoint share": "CONTRACT 4: rlm endpoint share",
     "test_share_says": "CONTRACT 4: rlm endpoint share",
     "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
-    "test_beside_a_scheduler_that_is_coming_up": "found by this test: see the report on CONTRACT 4, rlm start",
 }
 
 _OPEN: list[System] = []

@@ -35,7 +35,7 @@ class Shared:
 
 
 def shown(page, documents, *, may_write=True):
-    """Return the HTML of a page, and its live sections."""
+    """Return the HTML of a page."""
     frame = Frame(PAGES, page, "s", 0.0, Viewer(may_write, "csrf"))
     return render(frame, page.template, page.context(documents, Query()))
 
@@ -68,7 +68,7 @@ LISTED = {
 
 def test_now_shows_what_the_status_has():
     """By type, in the words of the terminal, with its curve; and a retry of the dead letters of a kind."""
-    html = shown(now.PAGE, Shared(status={**status(), **WHERE}, course=COURSE, letter_groups=LETTERS)).html
+    html = shown(now.PAGE, Shared(status={**status(), **WHERE}, course=COURSE, letter_groups=LETTERS))
 
     assert "On track, finishes 57 s before the deadline" in html
     assert html.count('<b data-what="completed">60</b> of <span data-what="total">180</span>') == 5
@@ -92,7 +92,7 @@ def test_endpoints_shows_windows_and_changes():
         changes=[{**change, "reason": HOSTILE}],
         measured=None,
     )
-    html = shown(endpoints.PAGE, documents).html
+    html = shown(endpoints.PAGE, documents)
 
     assert 'aria-label="30 calls used of 30"' in html
     assert '<span class="badge busy" data-what="health">full</span>' in html
@@ -105,7 +105,7 @@ def test_nothing_from_outside_becomes_markup(page):
     """It is escaped, control characters are shown, and nothing needs a looser policy than `self`."""
     listed = [{"name": "a", **LISTED, "limit_by": HOSTILE}]
     documents = Shared(status={**status(), **WHERE}, endpoints=listed, letter_groups=LETTERS, measured=None)
-    html = shown(page, documents).html
+    html = shown(page, documents)
 
     assert "<b onclick" not in html
     assert "\x1b" not in html
@@ -118,9 +118,9 @@ def test_who_may_only_read_sees_no_button(page):
     """No order is offered that would be refused."""
     documents = Shared(status={**status(), **WHERE}, endpoints=[{"name": "a", **LISTED}], measured=None)
 
-    assert "<button data-post" not in shown(page, documents, may_write=False).html
-    assert 'data-post="/api/' in shown(page, documents).html
-    assert "<noscript>" in shown(page, documents).html  # else they do nothing and say nothing
+    assert "<button data-post" not in shown(page, documents, may_write=False)
+    assert 'data-post="/api/' in shown(page, documents)
+    assert "<noscript>" in shown(page, documents)  # else they do nothing and say nothing
 
 
 # -- staying current
