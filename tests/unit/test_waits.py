@@ -61,7 +61,7 @@ def test_events_whose_calls_no_worker_takes_wait_for_one_that_does():
     assert waits_of(replace(state, windows={"a": FULL}), kind("a"), begun=True) == {Wait(Obstacle.LIMIT): 1.0}
     assert waits_of(replace(state, lack=None), kind("a"), begun=True) == {}
     written = waits.as_json()
-    assert written["by_type"] == {"T": {"workers": 1.0}}
+    assert written["by_type"] == {"T": {"silent": 1.0}}
     assert Waits.read(written, 0.0) == waits
 
 
@@ -89,6 +89,12 @@ def test_time_is_put_down_to_what_is_seen_at_its_end():
     told = {"limit": 0.5, "paused a": 1.0, "redis": 0.5, "conductor": GAP_SECONDS + 1}
     assert waits.as_json() == {"until": 102.0 + GAP_SECONDS + 1, "by_type": {"T": told}}
     assert Waits.read(waits.as_json(), 0.0) == waits
+
+
+#: The words that versions before `unreached` read, which fail on any other.
+FIRST_WORDS = frozenset(
+    "start workers lanes limit budget paused resting held redis conductor run_before".split()  # noqa: SIM905
+)
 
 
 @pytest.mark.parametrize(
