@@ -207,7 +207,7 @@ def test_a_person_reads_a_table_the_forecast_and_what_binds(inst):
     shown = inst.rlm("plan", "--count", f"{steps.TYPE}=500").stdout
 
     assert "left over" in shown.splitlines()[0]
-    assert f"The limit of {steps.TYPE} binds" in shown
+    assert f"The limits of {steps.TYPE} bind" in shown
     assert "140 events of 500 will be left over" in shown
     assert "4 workers of 5 lanes" in shown
     assert re.search(
@@ -428,8 +428,8 @@ def test_a_person_reads_both_side_by_side(inst):
     assert re.search(r"^left over +140 +50$", shown, re.MULTILINE)
     assert re.search(rf"^{steps.TYPE} done +360 +450$", shown, re.MULTILINE)
     assert max(len(line) for line in lines[2:8]) < 80
-    assert f"Today: the limit of {steps.TYPE} binds" in shown
-    assert f"What if: the limit of {steps.TYPE} binds" in shown
+    assert f"Today: the limits of {steps.TYPE} bind" in shown
+    assert f"What if: the limits of {steps.TYPE} bind" in shown
 
 
 # -- the windows to come

@@ -313,7 +313,7 @@ class System:
         assert record["trigger"] == "schedule"
         assert min(begun % every, every - begun % every) < 1.0
         assert begun - now <= every + 1.0
-        assert (first.at - pushed_at) - (begun - now) <= 4.0
+        assert first.at - pushed_at <= begun - now + self.settings["run"]["window_seconds"] + 1.0
 
     def finished(self, run_id: str) -> dict[str, Any] | None:
         """Return the record of a run if it has ended."""

@@ -97,6 +97,7 @@ def test_the_file_is_that_of_the_option_else_of_the_variable_else_here(system):
     system.rlm("config", "check", "--config", system.directory / "none.toml", code=2)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_file_stops_a_command_with_2_and_names_the_key(system, text):
     wrong = system.directory / "wrong.toml"

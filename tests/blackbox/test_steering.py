@@ -26,25 +26,21 @@ def system(shared):
     return shared(TYPES, run={"window_seconds": 20}).up()
 
 
-@pytest.fixture
-def run_id(system):
-    """The id of a run that is open, as it has events enough until its deadline."""
-    system.push_many(14, "PACE", start=f"pace-{time.monotonic()}")
-    calls = len(system.api.calls)
-    started = system.json("start")
-    assert started["state"] in {"draining", "planning", "running"}
-    system.calls_under_way(calls + 1)
-    yield started["run_id"]
+@pytest.fixture(autouse=True)
+def _nothing_is_left(system):
+    yield
     if system.json("status")["state"] != "idle":
-        system.rlm("cancel")
+        system.rlm("cancel", code=None)
     system.rlm("queue", "drop", "--all", "--yes")
 
 
-def push(system, run_id, *arguments, **fields):
-    """Push events into the run: it ends, and a new one begins with them."""
-    system.rlm("cancel", run_id)
-    events = system.push_many(*arguments, **fields)
-    return events, system.json("start")["run_id"]
+def begin(system, count, kind, start):
+    """Start a run with these events, and others enough to keep it open; return their ids and that of the run."""
+    system.push_many(14, "PACE", start=f"pace-{start}")
+    events = system.push_many(count, kind, start=start)
+    started = system.json("start")
+    assert started["state"] in {"draining", "planning", "running"}
+    return events, started["run_id"]
 
 
 def health(system, name):
@@ -52,10 +48,10 @@ def health(system, name):
     return end["health"]
 
 
-def test_a_paused_endpoint_gets_no_call_until_it_is_resumed(system, run_id):
+def test_a_paused_endpoint_gets_no_call_until_it_is_resumed(system):
     system.rlm("endpoint", "pause", "paused")
     assert health(system, "paused") == "paused"
-    paused, _ = push(system, run_id, 3, "PAUSED", start="p")
+    paused, _ = begin(system, 3, "PAUSED", "p")
     others = len(system.api.of("pace"))
     until("the others go on", lambda: len(system.api.of("pace")) >= others + 2)
     assert system.api.of("paused") == []
@@ -64,16 +60,16 @@ def test_a_paused_endpoint_gets_no_call_until_it_is_resumed(system, run_id):
     assert health(system, "paused") in {"ok", "full"}
 
 
-def test_a_pause_ends_by_itself(system, run_id):
+def test_a_pause_ends_by_itself(system):
     begun = time.monotonic()
     system.rlm("endpoint", "pause", "paused", "--for", "2.5")
-    [event], _ = push(system, run_id, 1, "PAUSED", start="for")
+    [event], _ = begin(system, 1, "PAUSED", "for")
     until("it is called", lambda: system.api.of_event(event))
     assert system.api.of_event(event)[0].at - begun >= 2.4
 
 
-def test_a_lowered_limit_holds_at_once_with_the_calls_made_before(system, run_id):
-    push(system, run_id, 14, "LOWER", start="low")
+def test_a_lowered_limit_holds_at_once_with_the_calls_made_before(system):
+    begin(system, 14, "LOWER", "low")
     until("eight calls", lambda: len(system.api.of("lower")) == 8)
     system.rlm("endpoint", "limit", "lower", "3 per 2 second")
     changed = time.monotonic()
@@ -83,8 +79,8 @@ def test_a_lowered_limit_holds_at_once_with_the_calls_made_before(system, run_id
         assert sum(moment - 2 < other <= moment for other in times) <= 3
 
 
-def test_a_raised_limit_holds_at_once(system, run_id):
-    push(system, run_id, 20, "RAISE", start="up")
+def test_a_raised_limit_holds_at_once(system):
+    begin(system, 20, "RAISE", "up")
     until("two calls", lambda: len(system.api.of("raise")) == 2)
     assert health(system, "raise") == "full"
     system.rlm("endpoint", "limit", "raise", "100/second")
@@ -93,10 +89,8 @@ def test_a_raised_limit_holds_at_once(system, run_id):
     assert end["limit"] == "100/second"
 
 
-def test_a_cancelled_run_awaits_calls_and_leaves_over_the_rest(system, run_id):
+def test_a_cancelled_run_awaits_calls_and_leaves_over_the_rest(system):
     system.api.say("hangs", HANG)
-    system.rlm("cancel", run_id)
-    system.rlm("queue", "drop", "--all", "--yes")
     [hanging] = system.push_many(1, "HANGS", start="c")
     system.push_many(10, "SLOW", start="c")
     run_id = system.json("start")["run_id"]
@@ -112,15 +106,16 @@ def test_a_cancelled_run_awaits_calls_and_leaves_over_the_rest(system, run_id):
     system.rlm("cancel", code=3)
 
 
-def test_a_second_run_is_refused_while_there_is_one(system, run_id):
+def test_a_second_run_is_refused_while_there_is_one(system):
+    _, run_id = begin(system, 1, "PAUSED", "two")
     refused = system.rlm("start", code=1)
     assert run_id in refused.out + refused.err
     assert system.json("status")["run_id"] == run_id
 
 
-def test_leftovers_are_listed_and_dropped(system, run_id):
+def test_leftovers_are_listed_and_dropped(system):
     system.rlm("endpoint", "pause", "paused")
-    _, run_id = push(system, run_id, 4, "PAUSED", start="d")
+    _, run_id = begin(system, 4, "PAUSED", "d")
     until("they are taken", lambda: system.redis.llen(LISTS["events"]) == 0)
     system.rlm("cancel", run_id)
     system.rlm("queue", "drop", "--type", "PACE", "--yes")
