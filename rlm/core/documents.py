@@ -47,8 +47,8 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
     peak_in_window: int = 0
     limit: str = ""
     limit_before: str = ""
-    p50_ms: float | None = None
-    p95_ms: float | None = None
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
 
 
 class RunPlan(JsonDocument, frozen=True, kw_only=True):
