@@ -9,7 +9,7 @@ import pytest
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import health
 from rlm.delivery.health import NOTE_SECONDS, HealthKeeper
-from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Throttled, Unreachable
+from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Trouble
@@ -87,13 +87,6 @@ def test_the_trouble_of_an_endpoint_is_counted_there_and_costs_an_attempt(store,
     assert store.told == ["way", "endpoint"]
 
 
-@pytest.mark.parametrize("outcome", [Unreachable("HTTP 500", 0.1, "HTTP 500"), Unreachable("bad", None, BAD_HEADER)])
-def test_what_has_nothing_to_do_with_the_way_is_not_counted_there(store, told, outcome):
-    """An answer came by it, or nothing could be written."""
-    assert not told.fail(ENDPOINT, outcome)
-    assert store.told == ["endpoint"]
-
-
 def test_a_way_that_is_shut_is_known_without_asking(store, told, clock):
     """Until its rest is over."""
     store.trouble = Trouble(of_host=True, shut_seconds=2.0)
@@ -124,14 +117,6 @@ def test_answers_are_noted_now_and_then(store, told, clock):
     told.report(answered(good), others=False)
 
     assert store.told == ["open api"]
-
-
-def test_an_answer_to_a_suspect_call_is_told_whenever_it_comes(store, told):
-    """It opens the endpoint and the way."""
-    for _ in range(2):
-        told.report(answered(Delivered(200, 0.1), suspect=True), others=False)
-
-    assert store.told == ["open api", "reopen"] * 2
 
 
 @pytest.mark.parametrize("outcome", [SENT, Unreachable("HTTP 500", 0.1, "HTTP 500"), Delivered(200, 0.1)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
-from rlm.plan import COURSE_POINTS, compute_plan
+from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND, SimulatedWindow
@@ -150,24 +149,6 @@ def test_no_event_is_left_over_for_a_late_start_where_limits_bind_to_the_end() -
     assert (left_if_late(1), left_if_late(plan.workers)) == (10, 5)
 
 
-def test_a_window_used_up_a_second_ago_costs_its_share():
-    """Endpoints that got all their calls a second before the run open after 59.5 s, and a third is left over."""
-    used_up = dict.fromkeys(ENDPOINTS, WindowState(ages=(1.0,) * 30))
-
-    plan = plan_of(of_each(360), windows=used_up)
-
-    assert plan.expected_leftover == 600
-    assert plan.first_call_seconds == pytest.approx(59.5)
-    assert min(release.at_seconds for release in plan.releases) == 0
-
-
-def test_calls_too_old_to_count_do_no_harm():
-    """Ages beyond the period and its guard change nothing, in whatever order they come."""
-    old = dict.fromkeys(ENDPOINTS, WindowState(ages=(60.5, 300.0, 61.0)))
-
-    assert plan_of(of_each(360), windows=old) == plan_of(of_each(360))
-
-
 def test_a_resting_endpoint_gets_nothing_until_it_is_rested():
     """An endpoint at rest takes no call before its time, its share goes to the others, and the plan says so."""
     plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": WindowState(rest_seconds=100)})
@@ -175,9 +156,6 @@ def test_a_resting_endpoint_gets_nothing_until_it_is_rested():
     of_resting = [release.at_seconds for release in plan.releases if release.endpoint == "rebalance_api"]
     assert of_resting == [100.0, pytest.approx(160.5)]
     assert plan.expected_leftover == 500 - 330
-
-
-FOREVER = 251_606_682_840.2  # what is left until the end of the year 9999, to which a pause without an end lasts
 
 
 def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
@@ -189,18 +167,6 @@ def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
 
     # Two may count: the calls 50, 40 and 20 s ago must be out of the window for one more.
     assert plan.first_call_seconds == pytest.approx(60.5 - 20.0)
-
-
-def test_all_rules_of_an_endpoint_hold_at_once():
-    """Where a limit has two rules a call needs a slot of both."""
-    kind = EventType("A", 1, 0.5, (endpoint("a", "5/second; 12/minute"),))
-
-    plan = plan_of({"A": 20}, types=(kind,), horizon=Horizon(100, 100, 0.0))
-
-    # 5, 5 and 2 in three seconds, the other 8 once the minute of the first ten is over.
-    starts = Counter(start.at / SECOND for start in course_of({"A": 20}, (kind,), lanes=100, guard=0.0).starts)
-    assert set(starts) == {0.0, 1.0, 2.0, 60.0, 61.0}
-    assert plan.forecast_seconds == pytest.approx(61.5)
 
 
 def test_types_that_share_an_endpoint_share_its_window():
@@ -249,13 +215,6 @@ def test_the_minimum_of_workers_is_kept():
     assert plan_of({"REBALANCE_NEEDED": 1}, capacity=replace(CAPACITY, min_workers=4)).workers == 4
 
 
-def test_no_worker_does_nothing():
-    """The what-if of no worker at all leaves everything over."""
-    plan = plan_of(of_each(360), workers=0)
-
-    assert (plan.workers, plan.expected_leftover, plan.forecast_seconds) == (0, 1800, 0.0)
-
-
 def test_releases_are_few_and_complete():
     """The releases say when each endpoint's window is filled, in order of time, and account for every event."""
     plan = plan_of(of_each(360))
@@ -264,41 +223,6 @@ def test_releases_are_few_and_complete():
     assert sum(release.events for release in plan.releases) == 1800
     assert [release.at_seconds for release in plan.releases if release.endpoint == "rebalance_api"] == [0, 60.5, 121]
     assert plan.releases == tuple(sorted(plan.releases, key=lambda release: release.at_seconds))
-
-
-def test_many_short_periods_make_few_releases():
-    """An endpoint whose window is filled hundreds of times is shown by quarters of the run."""
-    kind = EventType("A", 1, 0.1, (endpoint("a", "20/second"),))
-
-    plan = plan_of({"A": 2000}, types=(kind,))
-
-    assert len(plan.releases) <= 5
-    assert sum(release.events for release in plan.releases) == 2000
-
-
-def test_course_says_by_when_so_many_calls_are_answered():
-    """It has few points, each later and with more calls than the one before, and ends with the plan."""
-    plan = plan_of({"REBALANCE_NEEDED": 250})
-    moments, numbers = zip(*plan.course, strict=True)
-
-    assert len(plan.course) <= COURSE_POINTS
-    assert sorted(set(moments)) == list(moments)
-    assert sorted(set(numbers)) == list(numbers)
-    assert plan.course[-1] == (plan.forecast_seconds, 250 - plan.expected_leftover)
-    assert plan_of({}).course == ()
-
-
-def test_json_is_what_the_command_prints():
-    """The JSON form has the keys the contract names, and can be encoded."""
-    document = json.loads(json.dumps(plan_of({"REBALANCE_NEEDED": 130}).as_json()))
-
-    assert document["fits"] is True
-    assert document["by_type"]["NEW_BALANCE_UPDATE"] == {
-        "events": 0,
-        "expected_leftover": 0,
-        "forecast_seconds": 0.0,
-    }
-    assert document["releases"][0] == {"at_seconds": 0.0, "endpoint": "rebalance_api", "events": 30}
 
 
 def test_the_cost_does_not_grow_with_the_backlog():
@@ -318,18 +242,6 @@ def test_the_turnaround_of_a_lane_delays_its_next_call_and_not_its_answer():
 
     assert plan.forecast_seconds == pytest.approx(14.5)
     assert plan.lower_bound_seconds == pytest.approx(10.0)
-
-
-def test_what_a_slot_needs_to_be_used_again_delays_each_refill_and_leaves_the_bound():
-    """Twelve refills of a window were forecast to take no time, and the run ended a quarter of a second later."""
-    types = (EventType("A", 1, 0.1, (endpoint("a", "5 per 1 second"),)),)
-    horizon = Horizon(60.0, 45.0, 0.1, refill_seconds=0.02)
-    full = {"a": WindowState(ages=(0.6,) * 5)}
-
-    fresh, used = (plan_of({"A": 60}, types=types, windows=one, horizon=horizon) for one in (FRESH, full))
-
-    assert (fresh.forecast_seconds, fresh.lower_bound_seconds) == pytest.approx((11 * 1.12 + 0.1, 11 * 1.1 + 0.1))
-    assert (used.first_call_seconds, used.forecast_seconds) == pytest.approx((0.52, fresh.forecast_seconds))
 
 
 def measured(kind, endpoints, seconds, **more):
@@ -420,37 +332,6 @@ def test_a_budget_keeps_its_endpoints_together_within_its_limit():
     assert plan.by_type["OPEN_POSITION_DETECTED"].forecast_seconds == pytest.approx(122.5, abs=0.1)
 
 
-def test_a_single_event_is_not_expected_to_fail_in_every_attempt():
-    """Half the calls fail: of one event the first is planned to, and no further one; of four none is left over."""
-    kind = EventType("A", 1, 1.0, tuple(endpoint(name, "1/minute") for name in "abcd"))
-    expected = {("A", name): Expected(1.0, 1.0, error_rate=0.5) for name in "abcd"}
-
-    assert plan_of({"A": 1}, types=(kind,), expected=expected).expected_leftover == 0
-    assert plan_of({"A": 4}, types=(kind,), expected=expected).expected_leftover == 0
-
-
-def test_no_more_than_all_lanes_are_used_and_no_less_than_none():
-    """Where the only call fails, nothing is answered, and the lane was busy all the time."""
-    kind = EventType("A", 1, 1.0, (endpoint("a", "1/minute"),))
-    windows = {"a": WindowState(ages=(30.0,))}
-    once = replace(HORIZON, max_attempts=1)
-
-    plan = plan_of({"A": 1}, types=(kind,), windows=windows, horizon=once, expected={("A", "a"): Expected(1, 1, 0.5)})
-
-    assert plan.expected_leftover == 1
-    assert plan.utilisation.lanes == pytest.approx(1 / 5)
-
-
-def test_a_call_that_is_overdue_is_not_awaited_beyond_its_time_out():
-    """After 9.5 s of a call of 2 s, whose time-out is 10 s, half a second is left, not 7.5 s."""
-    kind = EventType("A", 1, 2.0, (replace(endpoint("a"), timeout_seconds=10.0),))
-    horizon = replace(HORIZON, deadline_seconds=5.0)
-
-    overdue = plan_of({}, types=(kind,), horizon=horizon, progress=RunProgress((Underway("A", "a", 9.5),)))
-
-    assert (overdue.forecast_seconds, overdue.expected_leftover) == (0.5, 0)
-
-
 def test_a_share_is_kept_while_a_higher_type_takes_the_rest():
     """Of lanes that a high type could use alone, a low one with a share of a fifth gets a fifth, and no more."""
     high = EventType("HIGH", 2, 1.0, (endpoint("high", "6000/minute"),))
@@ -496,15 +377,6 @@ def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again():
     assert plan_of({}, progress=progress, horizon=Horizon(0.9, 0.9, 0.5)).expected_leftover == 1
 
 
-def test_a_call_under_way_to_a_suspect_endpoint_is_not_expected_to_be_done():
-    """The probe of an endpoint that failed keeps its lane busy; its event is planned for the others."""
-    progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 1.0),))
-    windows = {"rebalance_api": WindowState(suspect=True)}
-
-    assert plan_of({}, progress=progress, windows=windows).forecast_seconds == pytest.approx(2.0)
-    assert plan_of({}, progress=progress, windows=windows, horizon=Horizon(1.5, 1.5, 0.5)).expected_leftover == 1
-
-
 def test_lanes_that_are_not_ready_yet_are_planned_with_from_when_they_are():
     """Twenty calls of a second: by ten lanes in two rounds, by five until the others come up in three and a half."""
     kind = EventType("A", 1, 1.0, (endpoint("a", "6000/minute"),))
@@ -530,31 +402,6 @@ def test_what_has_been_begun_counts_for_a_share():
 
     assert first({"HIGH": 9, "LOW": 0}) == "LOW"
     assert first({"HIGH": 0, "LOW": 9}) == "HIGH"
-
-
-def test_utilisation_compares_what_is_used_with_what_there_is():
-    """Twenty calls of a second in two fillings on ten lanes: all slots, 20 of the 10 x 61.5 seconds of the lanes."""
-    kind = EventType("A", 1, 1.0, (endpoint("a", "10/minute"),))
-
-    plan = plan_of({"A": 20}, types=(kind,), workers=2)
-
-    assert plan.utilisation.endpoints == 1.0
-    assert plan.utilisation.lanes == pytest.approx(20 / (10 * 61.5))
-
-
-@pytest.mark.rest
-@pytest.mark.parametrize(("types", "endpoints"), [(5, 2000), (2500, 4)])
-def test_ten_thousand_endpoints_and_a_billion_events_can_be_planned(types, endpoints):
-    """Every event is accounted for, whatever the size."""
-    kinds = tuple(
-        EventType(f"T{i}", -i, 1.0, tuple(endpoint(f"{i}-{number}") for number in range(endpoints)))
-        for i in range(types)
-    )
-
-    plan = plan_of({kind.name: 10**9 // types for kind in kinds}, types=kinds)
-
-    assert sum(release.events for release in plan.releases) + plan.expected_leftover == 10**9
-    assert plan.workers == 20
 
 
 def test_endpoints_that_are_not_needed_cost_a_plan_nothing(monkeypatch):
