@@ -83,7 +83,7 @@ CASES = [
     pytest.param(fault, others, moment, id=f"{fault.__name__} {''.join(others)} {moment:+g}", marks=mark)
     for fault, *others in ((kill, "standby"), (kill,), (freeze,), (cut_off,), (all_but_one_worker, "hand"))
     for moment in MOMENTS
-    for mark in (pytest.mark.rest if (fault, *others, moment) == (kill, "standby", -0.3) else pytest.mark.long,)
+    for mark in (pytest.mark.rest if fault is kill and moment == -0.3 else pytest.mark.long,)
 ]
 
 
