@@ -11,10 +11,6 @@ from tests.blackbox.system import System
 
 #: What today's program does not do yet: a part of a test's node id, and why.
 NOT_YET = {
-    "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
-    "test_two_files_in_use_on_one_prefix": "CONTRACT 3: two files are a condition; CONTRACT 5: conditions",
-    "endpoint share": "CONTRACT 4: rlm endpoint share",
-    "test_share_says": "CONTRACT 4: rlm endpoint share",
     "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
 }
 
