@@ -14,7 +14,6 @@ NOT_YET = {
     "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
     "endpoint share": "CONTRACT 4: rlm endpoint share",
     "test_share_says": "CONTRACT 4: rlm endpoint share",
-    "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
 }
 
 _OPEN: list[System] = []
