@@ -24,8 +24,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlm.core.clock import system_clock
-from rlm.telemetry.logs import Bounded
 from rlm.web.pages.page import alone
 from rlm.web.parameters import read_body, refused
 from rlm.web.session import SESSION_SECONDS, VISIT, Visit, visit_of
@@ -47,7 +45,6 @@ HEADERS: Final = {
 }
 #: A name, an IPv4 address, or an IPv6 address in brackets; then optionally a port.
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(:\d{1,5})?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\](:\d{1,5})?")
-_CLOSED = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 #: Tells programs how to send the token.
 _ASKED = {"WWW-Authenticate": 'Bearer realm="rlm"'}
 #: Most wrong attempts to log in, from one address and from all; beyond that even the right token is refused.
@@ -194,7 +191,6 @@ class LogIn:
         self._token = token.encode()
         self._ended = ended
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._bounded = Bounded(_WAIT_SECONDS, system_clock)
 
     @property
     def routes(self) -> list[Route]:
@@ -212,8 +208,6 @@ class LogIn:
             told = "Over plain HTTP others could read the token. Use https through a proxy, or a tunnel to this host."
             return _page(request, back, told, 403)
         if not self._may_try(visit.address):
-            if self._bounded.admit("too many") is not None:
-                log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
             answer = _page(request, back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
             answer.headers["Retry-After"] = str(_WAIT_SECONDS)
             return answer
@@ -262,9 +256,9 @@ class KnownHosts:
         host = parse_host(values[0].decode("latin-1")) if len(values) == 1 else None
         answer = self._app
         if host is None:
-            answer = PlainTextResponse("the request must have one Host header\n", 400, _CLOSED)
+            answer = PlainTextResponse("the request must have one Host header\n", 400, {"Connection": "close"})
         elif not (is_loopback(host) or host in self._listed or host == _normal((scope.get("server") or ("",))[0])):
-            answer = PlainTextResponse("this host is not listed in web.hosts\n", 421, _CLOSED)
+            answer = PlainTextResponse("this host is not listed in web.hosts\n", 421, {"Connection": "close"})
         await answer(scope, receive, send)
 
 

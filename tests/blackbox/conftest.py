@@ -10,11 +10,7 @@ from tests.blackbox.api import Answer
 from tests.blackbox.system import System
 
 #: What today's program does not do yet: a part of a test's node id, and why.
-NOT_YET = {
-    "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
-    "endpoint share": "CONTRACT 4: rlm endpoint share",
-    "test_share_says": "CONTRACT 4: rlm endpoint share",
-}
+NOT_YET: dict[str, str] = {}
 
 _OPEN: list[System] = []
 

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar, cast
 
 from rlm.admin import report
 from rlm.admin.monitoring import Sparing
-from rlm.admin.runs import DoneCourse
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store
@@ -33,7 +32,6 @@ class Documents:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.done = DoneCourse(store)
         #: When Redis last answered a page, seconds since 1970; None: never.
         self.answered_at: float | None = None
         #: Each is read by one thread at a time; the others wait for it.
