@@ -782,6 +782,29 @@ def test_a_slot_whose_claim_was_long_on_its_way_is_given_back(make_bench):
     bench.check()
 
 
+def test_a_slot_that_counts_no_more_when_its_claim_arrives_is_not_used(make_bench):
+    """Another call has taken its place meanwhile: the event is given back, and nothing is sent."""
+    bench = make_bench(guard=0.1, limit="1 per 60 second")
+    bench.take()
+    real, others = bench.store.turns.take, []
+
+    def turn(*args, **options):
+        taken = real(*args, **options)
+        if taken.claim and taken.claim.stamp and not others:
+            endpoint = bench.store.endpoints()[FIRST]
+            bench.store.client.delete(bench.store.keys.window(endpoint.window_id))  # as if its period were over
+            others.append(bench.store.windows.acquire(endpoint))
+            time.sleep(0.06)  # more than 0.4 of the guard
+        return taken
+
+    with mock.patch.object(bench.store.turns, "take", turn):
+        bench.carry()
+
+    assert [isinstance(one, Admitted) for one in others] == [True]
+    assert bench.api.arrivals == []
+    assert bench.where() == {"pending": 1}
+
+
 # -- carried alone
 
 

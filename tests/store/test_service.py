@@ -284,6 +284,21 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     assert store.intake.waiting() == 1
 
 
+def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store, at):
+    """Its leader died before it noted the tick: what comes after the run is the next tick's."""
+    at(DUE + 1)
+    store.schedule.note_tick(DUE - store.settings.run.every_seconds)
+    closed_and_lost(store, service, FencedError("closed by another"))
+
+    service._turn()
+    push(store)
+    service._turn()
+
+    assert store.schedule.last_tick() == DUE
+    assert store.runs.count() == 1
+    assert store.intake.waiting() == 1
+
+
 def push(store):
     """Have something to do that takes no worker: an item that is none."""
     store.intake.push([b"{"])

@@ -72,6 +72,16 @@ def test_a_call_whose_slot_is_taken_meanwhile_is_dropped(store, token, run, endp
     assert (claim.endpoint, claim.event_id) == (steps.OVERFLOW, steps.event_id(1))
 
 
+def test_a_slot_is_free_only_a_period_and_the_guard_after_its_call(store, token, run, endpoint):
+    """The guard is for the jitter between here and the server: after the period alone there is no slot yet."""
+    (rule,) = endpoint.limit.rules
+    called_us = looks.redis_us(store) - round(rule.seconds * 1_000_000)
+    store.client.rpush(store.keys.window(endpoint.window_id), *[called_us] * rule.amount)
+    steps.release(store, token, run)
+
+    assert_dropped(store, run)
+
+
 def test_an_event_that_failed_there_is_claimed_without_a_slot(store, token, running, endpoint):
     """In this run: another endpoint may be free, which its lane looks for; in the next run it counts no more."""
     run = running(1)
