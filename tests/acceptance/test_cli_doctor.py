@@ -7,11 +7,9 @@ import re
 import time
 
 import pytest
-from click.testing import CliRunner
 
 from rlm import __version__
 from rlm.admin import doctor as checks
-from rlm.cli.group import rlm
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -66,20 +64,6 @@ def test_with_everything_running_all_is_well(inst):
     assert str(inst.config) in shown
     assert "host:1:abc leads" in shown
     assert "1 ready of 1 wanted" in shown
-
-
-def test_what_is_wrong_comes_first_the_worst_before_all(inst):
-    """With what to do, and how much there is."""
-    inst.store.client.zadd(inst.store.keys.inflight(steps.TYPE), {steps.event_id(1): 1})
-
-    shown = inst.rlm("doctor", code=1).stdout
-
-    verdicts = [line.split()[0] for line in shown.splitlines() if line[:1].isalpha()]
-    assert verdicts[0] == "fail"
-    assert verdicts == sorted(verdicts, key=["fail", "warn", "ok"].index)
-    assert "> this is a fault of RLM" in shown
-    assert "1 error, 2 warnings." in shown
-    assert f"{steps.TYPE}: no run is open, but" in findings(inst.json("doctor", code=1))["books"]["message"]
 
 
 def test_a_run_conducted_by_hand_needs_no_scheduler(inst):
@@ -251,18 +235,6 @@ def test_a_faulty_configuration_is_exit_two(inst):
     inst.config.write_text("[run]\ntarget = 2\n")
 
     assert "run.target = 2" in inst.rlm("doctor", code=2).stderr
-
-
-def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, valkey_only_url):
-    """The built-in endpoints are examples, and it says so."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDIS_URL", valkey_only_url)
-    monkeypatch.setenv("RLM_REDIS__PREFIX", "nothing-configured")
-
-    done = CliRunner().invoke(rlm, ["doctor", "--json"])
-
-    assert done.exit_code == 0
-    assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]
 
 
 @pytest.mark.rest

@@ -98,15 +98,6 @@ def test_an_item_stands_for_all_its_events(inst):
     assert inst.rlm("explain", "i1").stdout.count("is pending") == 2
 
 
-def test_items_in_staging_are_found_and_come_first(inst):
-    """A drain that was cut short left them."""
-    inst.push(*steps.items(2, steps.TYPE, first=2))
-    inst.store.client.lpush(inst.store.keys.processing, *steps.items(1, steps.TYPE))
-
-    assert tell(inst)[1].startswith("is in staging, moved off the audit list, in about the 1st of 3 items")
-    assert "on the audit list, in about the 3rd of 3 items" in tell(inst, steps.event_id(3))[1]
-
-
 def test_what_will_become_a_dead_letter_says_so(inst):
     """An item that is bad, and one type that is not known."""
     inst.push(b'{"id": "bad", "events": ["REBALANCE_NEEDED"]}', steps.item("i1", steps.TYPE, "NO_TYPE"))
@@ -215,21 +206,6 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     assert "HTTP 500: \\u001b[2J bad" in shown
 
 
-def test_an_event_that_spent_its_attempts_of_this_run_waits_for_the_next(inst):
-    """As one of so many runs in which it may."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run()
-    inst.store.ledger.spend(claim(inst, run), steps.ENDPOINT)
-
-    state, sentence = tell(inst)
-
-    assert state == "spent"
-    assert len(inst.json("explain", EVENT)["endpoints"]) == 4
-    assert (
-        "has spent its 1 attempt of this run, the 1st run of at most 5: it will be left over for the next" in sentence
-    )
-
-
 # -- no run open, or settled
 
 
@@ -285,27 +261,6 @@ def test_a_dead_letter_says_why(inst):
     assert (forgotten["state"], forgotten["letter"], forgotten["attempts"]) == ("failed", found["letter"], [])
     assert tell(inst)[0] == "retried"
     assert "was a dead letter and is retried by hand: it enters the next run" in tell(inst)[1]
-
-
-def test_a_dead_letter_of_a_whole_item_is_found_by_the_items_id(inst):
-    """It has no event."""
-    inst.push(b'{"id": "bad", "events": ["REBALANCE_NEEDED"]}')
-    inst.start_run()
-
-    found = inst.json("explain", "bad")
-
-    assert (found["state"], found["type"], found["letter"]["reason"]) == ("failed", None, "missing_field")
-
-
-def test_it_changes_nothing(inst):
-    """Whatever is asked."""
-    inst.push(*steps.items(2, steps.TYPE))
-    run = inst.start_run()
-    claim(inst, run)
-
-    with looks.nothing_changes(inst.store):
-        for asked in (EVENT, steps.event_id(2), "i2"):
-            inst.rlm("explain", asked)
 
 
 @pytest.mark.parametrize("moment", ["staged", "taken"])

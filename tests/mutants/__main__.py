@@ -1,8 +1,8 @@
 """Runs mutants of the engine: `uv run python -m tests.mutants [ID ...]`, all without an ID.
 
 Each of `mutants.toml` breaks one promise by a small change. It is made in a copy of the tree, and the test files that
-exercise its code are run there until one fails: then the mutant is killed. `killed_by` is the test that killed it when
-this was written. The exit status is 1 if a mutant survives that is not marked as `equivalent`.
+exercise its code are run there until one fails: then the mutant is killed. `killed_by` is the test that has killed it
+before, and is run first. The exit status is 1 if a mutant survives that is not marked as `equivalent`.
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ def verdict_of(mutant: dict, tree: Path) -> str:
         return f"stale: its text occurs {sound.count(mutant['old'])} times in {mutant['file']}"
     path.write_text(sound.replace(mutant["old"], mutant["new"]))
     try:
-        status, printed = run_tests(tree, mutant["tests"])
+        for tests in filter(None, (mutant.get("killed_by", "").splitlines(), mutant["tests"])):
+            status, printed = run_tests(tree, tests)
+            if status in {_KILLED, _BROKEN_OFF} and (failed := _FAILED.search(printed)):
+                return f"killed by {failed[1]}"
     finally:
         path.write_text(sound)
-    if status in {_KILLED, _BROKEN_OFF} and (failed := _FAILED.search(printed)):
-        return f"killed by {failed[1]}"
     return "survived" if status == 0 else f"broken: pytest ended with {status}\n{printed[-2000:]}"
 
 

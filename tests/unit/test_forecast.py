@@ -155,6 +155,15 @@ def test_a_forecast_names_what_is_probed_though_it_is_not_counted_on(monkeypatch
     assert planned.published[-1]["probed"] == probed
 
 
+def test_events_without_attempts_left_are_expected_to_be_left_over(monkeypatch):
+    """The plan does not know of them: they wait for the next run."""
+    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9, spent=4)))
+
+    planned.look(Counts(pending=9, spent=4), 0)
+
+    assert planned.published[-1]["expected_leftover"] == PLAN.expected_leftover + 4
+
+
 @pytest.mark.parametrize(
     ("team", "told"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import health
@@ -125,3 +126,10 @@ def test_an_answer_that_came_after_the_lease_says_nothing_of_the_endpoint(store,
     assert told.report(answered(outcome, stale=True, suspect=True), others=False)
 
     assert set(store.told) <= {"block"}
+
+
+def test_a_call_that_the_deadline_cut_says_nothing_of_the_endpoint(store, told):
+    """The run is over, however long the endpoint would have taken. Only its slot is kept true."""
+    assert not told.report(structs.replace(answered(SENT), cut=True), others=False)
+
+    assert store.told == ["block"]
