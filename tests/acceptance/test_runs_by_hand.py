@@ -37,15 +37,6 @@ def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(ma
         assert "100" in system.rlm("result").stdout
 
 
-def test_start_by_hand_always_leaves_a_record(make_system):
-    """A run started by hand with nothing to do is completed and recorded."""
-    with make_system() as system:
-        record = json.loads(system.rlm("start", "--wait", "--json").stdout)
-
-        assert record["state"] == "completed"
-        assert record["counts"]["taken"] == 0
-
-
 def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
     """KILL leaves no time to stop it: it ends by itself, with its workers, and signs off."""
     with make_system() as system:
@@ -82,32 +73,6 @@ def test_start_interrupted_cancels_the_run_it_conducts(make_system):
         system.assert_promises(events, [record])
 
 
-def test_a_run_cancelled_before_its_first_worker_is_cancelled(make_system):
-    """That no worker came up is no failure where nobody waited for one: exit 0, and everything is left over."""
-    with make_system() as system:
-        system.push_evenly(10)
-        system.start("scheduler")
-        wait_until(system.store.leases.holder, timeout=30, message="a scheduler holds the lease")
-        system.ask_for_run()
-
-        done = system.rlm("cancel", "--json")
-
-        record = json.loads(done.stdout)
-        assert record["state"] == "cancelled"
-        assert record["counts"]["leftover"] == 10
-
-
-def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
-    """No scheduler and no `--wait`: exit 1 after five seconds, naming what to start; the request is withdrawn."""
-    with make_system() as system:
-        done = system.rlm("start", check=False)
-
-        assert done.returncode == 1
-        assert "rlm up" in done.stderr
-        assert "--wait" in done.stderr
-        assert system.store.schedule.next_request() is None
-
-
 @pytest.mark.alone
 def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     """`start` returns at once with the run's id; a second one is refused, naming the run; `cancel` closes it."""
@@ -136,19 +101,6 @@ def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     assert not system.repeats()
     system.assert_promises(events, [cancelled])
     assert json.loads(system.rlm("status", started["run_id"], "--json").stdout) == cancelled
-
-
-def test_what_is_not_there_has_exit_code_three(make_system):
-    """Unknown runs and nothing to cancel exit with 3; an idle status and an empty list with 0."""
-    with make_system() as system:
-        assert system.rlm("result", check=False).returncode == 3
-        assert system.rlm("result", "no-such-run", check=False).returncode == 3
-        assert system.rlm("status", "no-such-run", check=False).returncode == 3
-        assert system.rlm("cancel", check=False).returncode == 3
-        status = json.loads(system.rlm("status", "--json").stdout)
-        assert [status[key] for key in ("state", "last", "last_tick")] == ["idle", None, None]
-        assert json.loads(system.rlm("list", "--json").stdout) == []
-        assert json.loads(system.rlm("worker", "list", "--json").stdout) == []
 
 
 def test_cancel_closes_a_run_whose_conductor_is_dead(make_system):
