@@ -133,7 +133,8 @@ def test_a_pending_event_whose_endpoints_are_full_is_told_when_and_where_the_nex
 
     assert state == "pending"
     assert sentence.startswith(
-        f"is pending, 1st of 2 of its type: no endpoint lets a call through (4 full); {endpoints(inst)[2].name} has a slot"
+        "is pending, 1st of 2 of its type: no endpoint lets a call through (4 full); "
+        f"{endpoints(inst)[2].name} has a slot in "
     )
     assert [one["state"] for one in found["endpoints"]] == ["full"] * 4
     assert 9 < found["endpoints"][2]["wait_seconds"] < 10.6

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import SOURCES, Script
-from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
-
-
-def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(make_system):
-    """Without a scheduler and a supervisor `start --wait` brings its own, prints the record, and all is gone after."""
-    with make_system() as system:
-        events = system.push_evenly(100)
-
-        done = system.rlm("start", "--wait", "--json")
-
-        record = json.loads(done.stdout)
-        assert record["state"] == "completed"
-        assert record["trigger"] == "manual"
-        assert record["counts"]["completed"] == 100
-        assert "no supervisor" not in done.stderr
-        system.assert_promises(events, [record])
-        assert system.store.leases.holder() is None
-        assert json.loads(system.rlm("result", "--json").stdout) == record
-        assert json.loads(system.rlm("result", record["run_id"], "--json").stdout) == record
-        listed = json.loads(system.rlm("list", "--json").stdout)
-        assert [entry["run_id"] for entry in listed] == [record["run_id"]]
-        assert set(listed[0]) == {"run_id", "state", "started_at", "duration_seconds", "counts"}
-        assert "100" in system.rlm("result").stdout
 
 
 def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
@@ -48,29 +24,6 @@ def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
 
         wait_until(lambda: not system.store.processes.alive(Role.SUPERVISOR), timeout=8, message="it has signed off")
         assert system.store.processes.missing(Role.SUPERVISOR) == []
-
-
-@pytest.mark.alone
-def test_start_interrupted_cancels_the_run_it_conducts(make_system):
-    """INT ends the run: calls under way are awaited, what was not sent is leftover, the record says cancelled."""
-    with make_system() as system:
-        events = system.push_evenly(600)
-        system.start("start", "start", "--wait")
-        wait_until(lambda: len(system.answered()) > 50, timeout=15, message="the run is in its middle")
-
-        code = system.stop("start", signal.SIGINT)
-
-        (run_id,) = system.store.runs.history(5)
-        record = as_json(system.store.runs.record(run_id))
-        assert record["state"] == "cancelled"
-        assert code == 130
-        left = f"{record['counts']['leftover']} events left over for the next run."
-        assert f"Interrupted: run {run_id} was cancelled; {left}" in system.log("start")
-        assert "no_worker" not in system.log("start")
-        assert record["counts"]["completed"] == len(system.answered())
-        assert record["counts"]["leftover"] == 600 - len(system.answered())
-        assert not system.repeats()
-        system.assert_promises(events, [record])
 
 
 @pytest.mark.alone
@@ -101,23 +54,6 @@ def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     assert not system.repeats()
     system.assert_promises(events, [cancelled])
     assert json.loads(system.rlm("status", started["run_id"], "--json").stdout) == cancelled
-
-
-def test_cancel_closes_a_run_whose_conductor_is_dead(make_system):
-    """The scheduler was killed: `cancel` takes its lease once that has run out, and closes the run itself."""
-    with make_system() as system:
-        system.start_both()
-        events = system.push_evenly(600)
-        run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 50, timeout=30, message="the run is in its middle")
-        system.processes["scheduler"].kill()
-        system.processes.pop("scheduler").wait()
-
-        record = json.loads(system.rlm("cancel", "--json").stdout)
-
-        assert record["run_id"] == run_id
-        assert record["state"] == "cancelled"
-        system.assert_promises(events, [record])
 
 
 def test_a_worker_started_by_hand_works_beside_the_others(make_system):
