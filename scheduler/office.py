@@ -8,10 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from actors.broker import WakingBroker
-from rlm import __version__, telemetry
+from rlm import telemetry
+from rlm.admin.attendance import other_configurations
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
@@ -19,7 +23,9 @@ from rlm.core.run import Run, State, Trigger
 from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from rlm.ledger.reading.present import present
+from rlm.processes.alive import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
 from scheduler.housekeeping import Housekeeper, SupervisorWatch
@@ -47,29 +53,35 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
 
     `allow_volatile`: it accepts a Redis without an append-only file.
     """
-    process = Process(
-        id=leader.owner,
-        pid=os.getpid(),
-        host=store.settings.host_name,
-        started_at=system_clock.now(),
-        revision=store.settings.revision,
-        version=__version__,
+    process = replace(
+        entry_of(store.settings, leader.owner, os.getpid(), system_clock.now()),
         insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
     changes, watch = ChangeTeller(store), SupervisorWatch(store)
     said_at, others = float("-inf"), False
+    configurations: dict[str, str] = {}
     while True:
         try:
             if system_clock.monotonic() - said_at >= HEARTBEAT_SECONDS:
                 store.processes.announce(Role.SCHEDULER, process)
                 changes.tell(aloud=bool(leader.token))
+                if leader.token:
+                    configurations = _tell_others(store, configurations)
                 said_at = system_clock.monotonic()
             others = watch.look(aloud=bool(leader.token))
         except StoreError as error:
             log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
         if stopped.wait(LOOK_SECONDS if others else HEARTBEAT_SECONDS):
             return
+
+
+def _tell_others(store: Store, before: Mapping[str, str]) -> dict[str, str]:
+    """Raise the alarm for configurations that are in use beside this one, and were not `before`; return all."""
+    found = other_configurations(store, present(store))
+    for subject in found.keys() - before.keys():
+        log.warning("%s", found[subject], extra=alarm(Alarm.OTHER_CONFIGURATION, "announce"))
+    return found
 
 
 class Office:
@@ -96,6 +108,10 @@ class HandConductor(Office):
 
     _cancels = True
     run_id = ""  #: the run that `conduct` opened
+
+    def leads(self) -> bool:
+        """Return whether it has the lease, which it takes if it is free, or is asked to stop."""
+        return self._duty.stopping or self._leader.campaign()
 
     def campaign(self, seconds: float) -> None:
         """Take the lease; wait up to `seconds` for one that a dead scheduler left.

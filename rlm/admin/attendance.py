@@ -5,6 +5,7 @@ A process that is missing from the register may still live: Redis may have just 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from rlm.ledger import Store
 from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
+from rlm.processes.alive import entry_of
+from rlm.settings import differing
 
 NO_SCHEDULER: Final = "no scheduler is heard from; `rlm up` or `rlm scheduler` starts one"
 NO_LEADER: Final = "no scheduler leads: those heard from died, or cannot lead; see `rlm doctor`"
@@ -68,6 +71,24 @@ def led_otherwise(store: Store, there: Present | None = None) -> str:
     return f"{named} has another configuration than was read here, and runs use it until the scheduler is restarted"
 
 
+def other_configurations(store: Store, there: Present) -> dict[str, str]:
+    """Return what is in use here or elsewhere beside the configuration of the scheduler: a sentence by file and host.
+
+    Empty without a scheduler.
+    """
+    leads, here = leader(store, there), entry_of(store.settings, "", os.getpid(), 0.0)
+    others = [one for role in Role for one in there.living(role)] + [here]
+    if leads is None or not leads.revision:
+        return {}
+    found = {}
+    for one in (one for one in others if _differs(one, leads.revision)):
+        parts = " and ".join(differing(one.revision, leads.revision))
+        by = f"{_file(leads)} of pid {leads.pid} on {leads.host}, by which runs go"
+        subject = safe_line(f"{_file(one)} on {one.host}")
+        found[subject] = safe_line(f"{_file(one)} of pid {one.pid} on {one.host} differs in {parts} from {by}")
+    return found
+
+
 def nobody_sends(
     store: Store, there: Present | None = None, *, revision: str = "", distrusted: Iterable[Finding] = ()
 ) -> str:
@@ -104,6 +125,10 @@ def lacking(found: Mapping[str, Any]) -> str:
         return str(found.get("lacking") or "")
     team, known = found["workers"], (found.get("forecast") or {}).get("shortage")
     return str(team.get("lacking") or "") if team["wanted"] and not known else ""
+
+
+def _file(process: Process) -> str:
+    return process.file or "the built-in configuration"
 
 
 def _differs(process: Process, revision: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from rlm.admin.attendance import led_otherwise, no_scheduler, nobody_sends
+from rlm.admin.attendance import no_scheduler, nobody_sends, other_configurations
 from rlm.admin.hosts import HostState
 from rlm.core.documents import Condition
 from rlm.core.window import Circuit
@@ -29,7 +29,9 @@ _KINDS: Final = {
     "no_worker": _Kind(
         "error", "{what}", "`rlm up` or `rlm supervisor` starts workers; `rlm doctor` names who does not"
     ),
-    "other_configuration": _Kind("warning", "{what}", "restart the processes that `rlm doctor` names"),
+    "other_configuration": _Kind(
+        "warning", "{what}", "give all processes one configuration, and restart those that use {subject}"
+    ),
     "host_silent": _Kind("warning", "host {subject}: {what}", "look at the supervisor on {subject}, or start it again"),
     "host_cut_off": _Kind("warning", "host {subject}: {what}", "look at the network of {subject}"),
     "endpoint_held": _Kind("warning", "{subject} is held: {what}", "it takes calls again by itself"),
@@ -81,8 +83,8 @@ def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Conditi
         yield _condition("no_scheduler", "scheduler", what=why)
     if why := nobody_sends(store, scene.there, revision=revision, distrusted=scene.amiss):
         yield _condition("no_worker", "workers", what=why)
-    if why := led_otherwise(store, scene.there):
-        yield _condition("other_configuration", "scheduler", what=why)
+    for subject, sentence in other_configurations(store, scene.there).items():
+        yield _condition("other_configuration", subject, what=sentence)
 
 
 def _of_hosts(hosts: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -20,6 +22,7 @@ from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
+from rlm.settings.secrets import VARIABLE, url_secrets
 from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")
@@ -115,6 +118,38 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
             **_health(one, views, health[one.name]),
         }
     return now_us, found
+
+
+def share(store: Store, name: str) -> dict[str, Any]:
+    """Return how another program shares the window of an endpoint: URL, limit in force, lines of Python.
+
+    Secrets in the URLs are left to variables of that program's environment.
+    """
+    endpoint = _known("endpoint", name, store.endpoints())
+    kinds = store.settings.types.values()
+    written = next(one.url for kind in kinds for one in kind.endpoints if one.name == name)
+    in_environment = bool(VARIABLE.search(written))
+    url = written if in_environment else endpoint.url
+    identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
+
+    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
+    parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
+    parameters = ("&" if "?" in store.url else "?") + parameters
+    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
+
+    rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
+    seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
+    return {
+        "name": name,
+        "url": url,
+        "limit": endpoint.limit.text,
+        "lines": [
+            f"from os import {', '.join(needed)}; " * bool(needed)
+            + "from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
+            f"limiter = MovingWindowRateLimiter(storage_from_string({storage}))",
+            f"may_call = limiter.hit(Rate({rule.amount}, {seconds}), {identifier})",
+        ],
+    }
 
 
 def changes_made(store: Store, number: int) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from rlm.core.documents import (
     LiveTypeCounts,
     LiveWorkers,
     Record,
+    RunDocument,
     RunStatus,
     RunWorkers,
     TypeCounts,
@@ -166,25 +167,15 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     known = record_so_far(store, run, now_us, measured=measured)
     there = present(store)
     amiss, now, here = distrusted(store, there), run.moment(now_us), hosts(store, there)
+    common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
+    limited = known.by_endpoint, known.by_budget
+    live = [{name: _live_calls(calls, standings.get(name, {})) for name, calls in each.items()} for each in limited]
+    common |= {"state": run.state, "by_type": _live_types(store, known), "by_endpoint": live[0], "by_budget": live[1]}
     return RunStatus(
-        run_id=known.run_id,
-        state=run.state,
-        trigger=known.trigger,
-        started_at=known.started_at,
-        deadline=known.deadline,
-        duration_seconds=known.duration_seconds,
-        window_seconds=known.window_seconds,
-        counts=known.counts,
-        by_type=_live_types(store, known),
-        by_endpoint={name: _live_calls(entry, standings.get(name, {})) for name, entry in known.by_endpoint.items()},
-        by_budget={name: _live_calls(entry, standings.get(name, {})) for name, entry in known.by_budget.items()},
+        **common,
         plan=run.plan,
         forecast=run.forecast,
         workers=_workers(store, run, now_us, there, amiss, known.workers),
-        failure=known.failure,
-        untaken=known.untaken,
-        redis_away_seconds=known.redis_away_seconds,
-        troubles=known.troubles,
         to_take=0 if run.state is State.FINISHING else to_take,
         conductor=there.holder,
         unfit=in_words(amiss) or None,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, islice
-from threading import Lock
-from typing import Any, Final
+from itertools import islice
+from typing import Any
 
 from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
-from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import plain
 from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
@@ -121,60 +120,3 @@ def cancelled(store: Store, run: Run) -> dict[str, Any]:
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
     return plain(record or status(store, run.id))
-
-
-#: The most points of a course: enough for a picture, whatever the number of events.
-MOST_POINTS: Final = 240
-
-
-class DoneCourse:
-    """Follows the open run; after its end it keeps the course of the last run.
-
-    A look reads only what is new since the last one. Several threads may use it.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = Lock()
-        self._run: Run | None = None
-        self._read = 0
-        #: By part of the window: the seconds from the start to the last completed event in it, and the number of those.
-        self._parts: dict[int, tuple[float, int]] = {}
-
-    def look(self) -> dict[str, Any] | None:
-        """Return the course of the open run or the last one seen; None if there was none.
-
-        `points` are pairs: seconds from the start, and the events completed by then; the last point has all of them.
-        `first_call_seconds` is when the first call was released, None before that.
-        """
-        with self._lock:
-            run = self._store.runs.current()
-            if run is not None:
-                self._read_on(run)
-            if self._run is None:
-                return None
-            return self._as_json(self._run)
-
-    def _read_on(self, run: Run) -> None:
-        if self._run is None or self._run.id != run.id:
-            self._read, self._parts = 0, {}
-        self._run = run
-        news = self._store.measures.completed(run.id, self._read)
-        self._read += len(news)
-        for call in news:
-            at = max(0.0, run.moment(call.at_us) - run.started_at)
-            part = int(at / run.window_seconds * MOST_POINTS)
-            last, number = self._parts.get(part, (0.0, 0))
-            self._parts[part] = max(last, at), number + 1
-
-    def _as_json(self, run: Run) -> dict[str, Any]:
-        parts = [self._parts[one] for one in sorted(self._parts)]
-        done = accumulate(number for _, number in parts)
-        first = run.first_release_at
-        return {
-            "run_id": run.id,
-            "started_at": isoformat(run.started_at),
-            "window_seconds": run.window_seconds,
-            "first_call_seconds": None if first is None else round(max(0.0, first - run.started_at), 3),
-            "points": [(round(at, 2), number) for (at, _), number in zip(parts, done, strict=True)],
-        }

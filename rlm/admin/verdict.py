@@ -15,9 +15,8 @@ from rlm.admin.unwell import endpoints_unwell, remedy, shut, since_words, unwell
 from rlm.core import tally
 from rlm.core.documents import CallTrouble
 from rlm.core.run import State
-from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
+from rlm.core.text import capital, counted, done_after, named, of_another_configuration, safe_line, sentence, span
 from rlm.core.window import RECOVERING
-from rlm.plan.limits_bind import first_of
 
 if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
@@ -105,7 +104,11 @@ def _of_them(expected: Mapping[str, Any], shut: Sequence[Mapping[str, Any]]) -> 
     names = {name for entry in shut for name in entry.get("types", ())}
     left = {name: number for name, number in expected.get("leftover_by_type", {}).items() if number and name in names}
     number = sum(left.values())
-    return f", {number:,} of them of {safe_line(first_of(left))}" if 0 < number < expected["expected_leftover"] else ""
+    return (
+        f", {number:,} of them of {safe_line(named(list(left), 2))}"
+        if 0 < number < expected["expected_leftover"]
+        else ""
+    )
 
 
 def _joined(*told: str | None) -> str:

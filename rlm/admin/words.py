@@ -160,14 +160,6 @@ def spare_seconds(found: Mapping[str, Any]) -> float | None:
     return float(max(0.0, found["seconds_left"] - max(0.0, to_go)))
 
 
-def ends_in_seconds(found: Mapping[str, Any]) -> float | None:
-    """Return in how many seconds the last answer of an open run is expected; None before its first call."""
-    expected, called = found.get("forecast") or found["plan"], found["called_seconds"]
-    if found["state"] != State.RUNNING or halted(found) or called is None or not expected:
-        return None
-    return float(max(0.0, expected["forecast_seconds"] - called))
-
-
 def progress(found: Mapping[str, Any]) -> str:
     """Return how much of an open run is done, its rate of calls, and how many calls failed."""
     counts = counts_in_all(found)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from rlm import telemetry
-from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler
 from rlm.cli import uncollected
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from rlm.core.documents import Record
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
@@ -92,23 +93,32 @@ def conduct_here(
 
         conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
         last.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
-        conductor.campaign(ANSWER_SECONDS)
-        conductor.await_supervisor(ANSWER_SECONDS)
-        check_uninterrupted(stop)
-        conductor.finish_open()
-        check_uninterrupted(stop)
-        try:
-            record = conductor.conduct()
-        except FencedError:  # another process goes on with the run, or closes it, which is overdue
-            while store.runs.is_open(conductor.run_id):
-                if stop.graceful:
-                    told = f"Another process conducts run {conductor.run_id} by now; see `rlm status`."
-                    raise CommandError(told, ExitCode.INTERRUPTED) from None
-                system_clock.sleep(POLL_SECONDS)
-            record = store.runs.record(conductor.run_id)
+        # A scheduler may have come up meanwhile: whoever gets the lease conducts.
+        run_id = ask_scheduler(store, patient=True, is_stopped=conductor.leads)
+        if run_id is None:
+            conductor.campaign(0)
+            conductor.await_supervisor(ANSWER_SECONDS)
+            check_uninterrupted(stop)
+            conductor.finish_open()
+            check_uninterrupted(stop)
+            try:
+                record = conductor.conduct()
+            except FencedError:  # another process goes on with the run, or closes it, which is overdue
+                run_id = conductor.run_id
+        if run_id is not None:
+            record = _conducted_elsewhere(store, run_id, stop)
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
     return plain(record)
+
+
+def _conducted_elsewhere(store: Store, run_id: str, stop: StopSignals) -> Record | None:
+    while store.runs.is_open(run_id):
+        if stop.graceful:
+            told = f"Another process conducts run {run_id} by now; see `rlm status`."
+            raise CommandError(told, ExitCode.INTERRUPTED)
+        system_clock.sleep(POLL_SECONDS)
+    return store.runs.record(run_id)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rlm.cli.options import JSON, STANDARD
-from rlm.cli.printing import say, say_error, show_words
+from rlm.cli.printing import say, say_error
 from rlm.core import errors
 from rlm.core.text import did_you_mean, safe_words
 
@@ -150,38 +150,10 @@ def new_server(settings: Settings) -> str:
     )
 
 
-def unread_url(settings: Settings) -> str:
-    """Return a warning if the embedded server is used although a .env file here names another Redis, else ''.
-
-    `rlm up` reads that file itself, so its processes probably use the other Redis.
-    """
-    from rlm.core.files import read_trusted_text
-    from rlm.settings.secrets import EMBEDDED
-    from rlm.settings.sources import parse_dotenv
-
-    file = settings.home / ".env"
-    if settings.redis.url != EMBEDDED:
-        return ""
-    try:
-        url = parse_dotenv(read_trusted_text(file)).get("REDIS_URL", EMBEDDED)
-    except (OSError, ValueError, errors.ConfigurationError):  # there is none, or `rlm up` reports its fault
-        return ""
-    remedy = "this command uses an embedded server instead. To load it into the shell: `set -a; . ./.env; set +a`"
-    return f"{file} sets REDIS_URL, which only `rlm up` reads by itself: {remedy}" if url not in {"", EMBEDDED} else ""
-
-
 def tell_new_server(settings: Settings) -> None:
-    """Print the warnings of `new_server` and `unread_url`, if there are any."""
-    for words in filter(None, (new_server(settings), unread_url(settings))):
+    """Print the warning of `new_server`, if there is one."""
+    if words := new_server(settings):
         say(words)
-
-
-def show_site(store: Store) -> None:
-    """Print which installation an empty answer is about: the user may have meant another."""
-    from rlm.admin import words
-    from rlm.admin.report import looked_at
-
-    show_words(f"Looked at: {words.looked_at(looked_at(store))}.")
 
 
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
@@ -216,8 +188,6 @@ def opened(settings: Settings) -> AbstractContextManager[Store]:
     from rlm.ledger import open_store
     from rlm.ledger.server import server_there
 
-    if words := unread_url(settings):
-        say(words)
     return _answering(open_store(settings, server_there(settings)), settings)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, command, settings_of, store_of, unread_url, waiting_for_redis
+from rlm.cli.common import ExitCode, command, settings_of, store_of, waiting_for_redis
 from rlm.cli.options import Duration, volatile_option
-from rlm.cli.printing import print_json, say, show, show_verdict, show_words, styled, table
+from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     from rlm.admin.doctor import examine
 
     settings = settings_of(config)
-    if words := unread_url(settings):
-        say(words)
     opening = waiting_for_redis(settings)
     if failed := _print(examine(settings, allow_volatile=allow_volatile, opening=opening)):
         is_redis = any(name.split(".")[0] == "redis" for name in failed)

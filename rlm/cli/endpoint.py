@@ -1,4 +1,4 @@
-"""`rlm endpoint`: list endpoints and budgets; pause, resume or limit them in the live system."""
+"""`rlm endpoint`: list endpoints and budgets; pause, resume, limit or share them in the live system."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
 @click.group(cls=Group)
 def endpoint() -> None:
-    """See the endpoints and budgets; pause, resume, change a limit."""
+    """See the endpoints and budgets; pause, resume, change or share a limit."""
 
 
 _names_argument = click.argument("names", metavar="[NAME]...", nargs=-1)
@@ -132,6 +132,25 @@ def limit_endpoints(
     if any(one["from"] != rate for one in changed):
         holds = "It holds" if len(changed) == 1 else "They hold"
         show_words(f"{holds} until the file's value changes; `rlm endpoint list` shows who set it.")
+
+
+@command("rlm endpoint share rebalance_api", name="share", group=endpoint)
+@click.argument("name", metavar="NAME")
+def share_endpoint(config: Path | None, name: str) -> None:
+    """Show how another program shares the limit of an endpoint.
+
+    It needs the package `rlm` and its library `limits`. The limit in force holds for both together.
+    """
+    from rlm.admin.endpoints import share
+
+    with store_of(config) as store:
+        shared = share(store, name)
+    print_json(shared)
+    show_words(f"{name} has the limit {shared['limit']} and the URL {shared['url']}.")
+    show_words("A Python program with the package `rlm` that takes a slot before each of its calls keeps it with RLM:")
+    show()
+    for line in shared["lines"]:
+        show(line)
 
 
 def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import CommandError, command, confirm, show_site, store_of, tell_unknown
+from rlm.cli.common import CommandError, command, confirm, store_of, tell_unknown
 from rlm.cli.options import Duration, WholeNumber, all_of, deal_flags, several
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table, wants_json
 from rlm.core.text import counted, one_line, safe_line, span
@@ -83,7 +83,6 @@ def list_events(config: Path | None, number: int | None, after: str | None, **op
     _list(found)
     if not found["events"] and not found["next"]:
         tell_unknown(store, wanted.types)
-        show_site(store)
 
 
 def _list(found: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, Group, command, confirm, show_site, store_of, tell_unknown
+from rlm.cli.common import ExitCode, Group, command, confirm, store_of, tell_unknown
 from rlm.cli.options import Since, all_of, deal_flags, number_argument, several
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
@@ -89,7 +89,6 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         fit = " that match" if chosen and total else ""
         show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
         tell_unknown(store, chosen.types, chosen.endpoints)
-        show_site(store)
     elif grouped:
         _show_groups(groups, number)
     else:

@@ -66,7 +66,7 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
 
 def import_supervisor(settings: Settings) -> None:
     """Import the modules of a supervisor and its workers."""
-    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.ledger.limiter", "rlm.processes.supervisor"]
+    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
     needed.append("encodings.idna")  # otherwise each worker loads it when it connects
     if settings.sentry_dsn is not None:  # otherwise each worker would load the library
         needed.append("rlm.telemetry.sentry")

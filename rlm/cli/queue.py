@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import ExitCode, Group, command, confirm, show_site, store_of
+from rlm.cli.common import ExitCode, Group, command, confirm, store_of
 from rlm.cli.events import drop, list_events
 from rlm.cli.options import interval_option, sure_flags
 from rlm.cli.printing import print_json, say, show, show_words, table
@@ -17,7 +17,6 @@ from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from rlm.admin.queue import Pushed
-    from rlm.ledger import Store
     from rlm.ledger.fitness import Finding
 
 #: Default seconds between two looks of `rlm queue monitor`.
@@ -47,7 +46,7 @@ def stats(config: Path | None) -> None:
     with store_of(config) as store:
         found = queue_stats(store)
     print_json(found)
-    _describe(found, store)
+    _describe(found)
 
 
 @command(
@@ -74,7 +73,7 @@ def monitor(config: Path | None, interval: float | None) -> None:
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
-def _describe(found: dict[str, Any], store: Store) -> None:
+def _describe(found: dict[str, Any]) -> None:
     staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
     show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
     for name, noun, then in (
@@ -87,7 +86,6 @@ def _describe(found: dict[str, Any], store: Store) -> None:
             show_words(f"{counted(found[name], noun)}{then}")
     if not any(one["pending"] for one in found["by_type"].values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
-        show_site(store)
         return
     show()
     rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]

@@ -15,7 +15,6 @@ from rlm.cli.common import (
     command,
     opened_front,
     settings_of,
-    show_site,
     stop_signals,
     store_of,
     tell_new_server,
@@ -196,7 +195,6 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     print_json(entries)
     if not entries:
         show_words(nothing)
-        show_site(store)
     else:
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [

@@ -33,6 +33,7 @@ class Alarm(StrEnum):
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
     PROCESS_DIED = "process_died", "A scheduler or supervisor ended unexpectedly"
     NO_WORKER = "no_worker", "Workers cannot be started, or do not stay up"
+    OTHER_CONFIGURATION = "other_configuration", "Processes with different configurations share one prefix"
     REDIS_AWAY = "redis_away", "Redis is away, or refuses commands"
     REDIS_UNFIT = "redis_unfit", "Redis is not fit: it would lose what is written to it"
     REDIS_FORGOT = "redis_forgot", "Redis cannot be trusted to know all calls"

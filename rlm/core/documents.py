@@ -47,8 +47,8 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
     peak_in_window: int = 0
     limit: str = ""
     limit_before: str = ""
-    p50_ms: float | None = None
-    p95_ms: float | None = None
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
 
 
 class RunPlan(JsonDocument, frozen=True, kw_only=True):
@@ -141,33 +141,37 @@ class Cause(JsonDocument, frozen=True, kw_only=True):
     sentence: str
 
 
-class Record(JsonDocument, frozen=True, kw_only=True):
-    """The record of a finished run.
+class RunDocument(JsonDocument, frozen=True, kw_only=True):
+    """What the record of a run and the status of an open one have in common.
 
-    `failure` says why it failed, `untaken` how many items it left on the audit list for lack of time; `overdue`: its
-    conductor did not close it in time, and others did.
+    `failure` says why it failed, `untaken` how many items it left on the audit list for lack of time.
     """
 
     run_id: str
     state: str
     trigger: str
     started_at: str
-    finished_at: str
     deadline: str
     duration_seconds: float
     window_seconds: float
     counts: RunCounts
     by_type: Mapping[str, TypeCounts]
     by_endpoint: Mapping[str, CallCounts]
-    plan: RunPlan
-    leftover_by_reason: Reasons = Reasons()
-    used: Used = Used()
-    workers: RunWorkers
     by_budget: Mapping[str, CallCounts] = {}
     failure: str = ""
     untaken: int = 0
     redis_away_seconds: float = 0.0
     troubles: tuple[CallTrouble, ...] = ()
+
+
+class Record(RunDocument, frozen=True, kw_only=True):
+    """The record of a finished run. `overdue`: its conductor did not close it in time, and others did."""
+
+    finished_at: str
+    plan: RunPlan
+    leftover_by_reason: Reasons = Reasons()
+    used: Used = Used()
+    workers: RunWorkers
     why: tuple[Cause, ...] = ()
     overdue: bool = False
 
@@ -241,30 +245,15 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
     each: tuple[WorkerNow, ...]
 
 
-class RunStatus(JsonDocument, frozen=True, kw_only=True):
-    """An open run: the fields of its record as far as they are known, and its present state as of a moment.
+class RunStatus(RunDocument, frozen=True, kw_only=True):
+    """An open run, as far as it is known, and its present state as of a moment.
 
     `to_take` items are still on the audit list; `unfit` says why Redis may not be used.
     """
 
-    run_id: str
-    state: str
-    trigger: str
-    started_at: str
-    deadline: str
-    duration_seconds: float
-    window_seconds: float
-    counts: RunCounts
-    by_type: Mapping[str, TypeCounts]
-    by_endpoint: Mapping[str, CallCounts]
-    by_budget: Mapping[str, CallCounts]
     plan: RunPlan | None
     forecast: RunForecast | None
     workers: LiveWorkers
-    failure: str
-    untaken: int
-    redis_away_seconds: float
-    troubles: tuple[CallTrouble, ...]
     to_take: int
     conductor: str | None
     unfit: str | None

@@ -37,8 +37,6 @@ MOST_NAMED: Final = 3
 #: 4xx concerns only its one event, whatever HTTP says about it.
 OF_ENDPOINT: Final = frozenset({401, 403, 404, 405, 410})
 
-_REFUSALS: Final = frozenset(f"HTTP {status}" for status in OF_ENDPOINT)
-
 #: The histograms and their bounds in seconds. `call`: from request to answer; `answer`: from taking an event to the
 #: answer that completed it; `run`: from a run's start to its close.
 BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
@@ -126,20 +124,10 @@ def away_in_words(seconds: float) -> str:
     return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
-def is_refusal(what: str) -> bool:
-    """Return whether an endpoint that gives this answer would give it to any event."""
-    return what in _REFUSALS
-
-
 def every_call_failed(record: Record) -> bool:
     """Return whether a run made calls and none of them succeeded."""
     entries = record.by_endpoint.values()
     return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
-
-
-def ill(record: Record) -> list[str]:
-    """Return the endpoints that were called in a run without success."""
-    return [name for name, entry in record.by_endpoint.items() if entry.calls and not entry.completed]
 
 
 class Histogram(msgspec.Struct, frozen=True):

@@ -35,7 +35,7 @@ class StoreFront:
         self.url = url
         self._server = server or RemoteServer(url)
         self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
-        self.keys = Keys(settings)
+        self.keys = Keys(settings.redis.prefix, settings.queue)
         self.leases = Leases(self)
         self.schedule = Schedule(self)
         self.processes = Processes(self)

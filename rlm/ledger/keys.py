@@ -74,7 +74,7 @@ from typing import TYPE_CHECKING
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
-    from rlm.settings import Settings
+    from rlm.settings.model import QueueSettings
 
 
 class KeyType(StrEnum):
@@ -116,12 +116,9 @@ KINDS: Mapping[str, KeyType] = {
 class Keys:
     """Builds the keys of one installation from its prefix and its three list names."""
 
-    def __init__(self, settings: Settings) -> None:
-        prefix = settings.redis.prefix
+    def __init__(self, prefix: str, queue: QueueSettings) -> None:
         self._prefix = prefix
-        self.events = settings.queue.events
-        self.processing = settings.queue.processing
-        self.failed = settings.queue.failed
+        self.events, self.processing, self.failed = queue.events, queue.processing, queue.failed
         self.lease, self.schema, self.epoch = f"{prefix}:lease", f"{prefix}:schema", f"{prefix}:epoch"
         self.sequence, self.types, self.releases = f"{prefix}:sequence", f"{prefix}:types", f"{prefix}:releases"
         self.current, self.records, self.runs = f"{prefix}:current", f"{prefix}:records", f"{prefix}:runs"

@@ -101,8 +101,7 @@ def _pair(name: str) -> Pair:
 
 def read_completed(raw: bytes) -> Completed:
     """Return a completed call from the form that `complete_event` writes."""
-    endpoint, type_name, took_ms, *more = text(raw).split(" ")
-    waited_ms, at_us, age_ms, idle_ms, *_ = (*more, "0", "0", "0", "0")  # older versions write fewer
+    endpoint, type_name, took_ms, waited_ms, at_us, age_ms, idle_ms = text(raw).split(" ")
     times = number(took_ms), number(waited_ms), whole(at_us), number(age_ms), number(idle_ms)
     if not 0 <= max(times[:2]) <= LONGEST_CALL_MS or min(times) < 0:
         raise ValueError(f"no call takes so long: {raw!r}")

@@ -173,7 +173,7 @@ class Runs(Part):
         Raises:
             StoreError: the run's current state may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        before = {str(other): True for other, after in MOVES.items() if state in after}
+        barred = {str(one): True for one in State if one is not state and state not in MOVES.get(one, ())}
         reply = self._run(
             "advance_run",
             **self._open_keys(run_id),
@@ -181,7 +181,7 @@ class Runs(Part):
             token=token,
             run_id=run_id,
             state=state,
-            before=before,
+            barred=barred,
             fields=_texts(fields),
         )
         if isinstance(reply, bytes):

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -89,10 +88,6 @@ class Store(StoreFront):
     def address(self) -> str:
         """The address of this Redis, without any login."""
         return address(self.client)
-
-    def server_info(self) -> dict[str, Any]:
-        """Return the result of `INFO server`: versions and build."""
-        return dict(ask(self.client, "INFO", "server"))
 
     def load_scripts(self) -> None:
         """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.

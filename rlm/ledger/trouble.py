@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 URL_SETTING = "redis.url (or REDIS_URL)"
 #: How long to wait for an answer if the caller sets no time, seconds.
 SOCKET_TIMEOUT_SECONDS = 5.0
-#: What Redis says, and Lua in scripts, of a value that is not as expected.
-_GARBLED = re.compile(r"WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument")
+
+
 #: The remedy for a key with an invalid value.
 NAMES_IT = "`rlm doctor` names the key"
 

@@ -194,11 +194,6 @@ def read_way(field: bytes, raw: bytes) -> Way | None:
     return Way(host, window_id, failures, moment_of_us(since), shut_until, parts[5])
 
 
-def is_state(raw: bytes) -> bool:
-    """Return whether this is the state of a host."""
-    return _STATE.fullmatch(raw) is not None
-
-
 def _host_ways(host: str, ways: list[Way], raw: bytes | None) -> HostWays:
     state = _STATE.fullmatch(raw or b"")
     shut = tuple(sorted(ways, key=lambda way: (way.since, way.window_id)))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, Limit, Limited, all_limited
 from rlm.core.window import WindowState
 from rlm.ledger.claims import KEEP_SECONDS, Admitted, Call, Refused, call_keys, write_note
-from rlm.ledger.connect import text, translating
+from rlm.ledger.connect import SERVER_ID, text, translating
 from rlm.ledger.scripts import Command, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
-    from rlm.ledger.limiter import EndpointLimiter
 
 #: How many slots are remembered, the newest, that count from later than their calls were sent.
 MOST_MOVED = 100_000
 #: How many windows are read at one instant, during which nobody else is served.
 _AT_ONCE = 100
+
+
+class Slot(ScriptReply, frozen=True):
+    """What `acquire_slot` answers: the stamp of a slot, or microseconds until there is one, -1 for never."""
+
+    stamp: str = ""
+    suspect: bool = False
+    wait_us: int = 0
 
 
 class WindowLooks(ScriptReply, frozen=True):
@@ -61,21 +67,41 @@ class Windows(Part):
         super().__init__(store)
         self._guard_seconds = store.settings.run.guard_seconds if guard_seconds is None else guard_seconds
 
-    @cached_property
-    def _limiter(self) -> EndpointLimiter:
-        """Takes single slots. Only workers do that, so others do not wait for the import of `limits`."""
-        from rlm.ledger.limiter import EndpointLimiter, WindowStorage  # noqa: PLC0415
-
-        acquire_slot = self._script("acquire_slot")
-        return EndpointLimiter(WindowStorage(self._client, self._keys, self._guard_seconds, acquire_slot))
-
-    def acquire(self, endpoint: Endpoint, call: Call | None = None) -> Admitted | Refused:
-        """Take a slot of `endpoint`, and of its budget, for `call`, if both have one.
+    def acquire(self, endpoint: Endpoint, call: Call | None = None, *, cost: int = 1) -> Admitted | Refused:
+        """Take `cost` slots of `endpoint`, and of its budget, for `call`, if both have them.
 
         If another limit than that of `endpoint` is in force, the call is refused, to be asked again at once.
+
+        Raises:
+            StoreError: Redis did not answer; do not assume that a slot was taken.
         """
-        probe_seconds = endpoint.timeout_seconds + PROBE_SLACK_SECONDS
-        return self._limiter.acquire(all_limited([endpoint]), call=call, probe_seconds=probe_seconds)
+        keys, limited = self._keys, all_limited([endpoint])
+        reply = self._run(
+            "acquire_slot",
+            **call_keys(keys, call),
+            epoch=keys.epoch,
+            limits=keys.limits,
+            cost=cost,
+            keep_us=KEEP_SECONDS * MICROSECONDS,
+            probe_us=round((endpoint.timeout_seconds + PROBE_SLACK_SECONDS) * MICROSECONDS),
+            event_id=call.event_id if call else "",
+            note=write_note(call.lane, call.endpoint, [each.window_id for each in limited]) if call else "",
+            windows=[
+                {
+                    "window": keys.window(each.window_id),
+                    "health": keys.health(each.window_id),
+                    "name": each.name,
+                    "limit": each.limit.text,
+                    "rules": rules_of(each.limit, self._guard_seconds),
+                }
+                for each in limited
+            ],
+            server=SERVER_ID,
+        )
+        slot = Slot.read(reply)
+        if slot.stamp:
+            return Admitted(slot.stamp, suspect=slot.suspect)
+        return Refused(None if slot.wait_us < 0 else slot.wait_us / MICROSECONDS)
 
     def give_back(self, endpoint: Endpoint, slot: Admitted, call: Call | None = None) -> None:
         """Give back a slot for which no call was sent."""

@@ -15,7 +15,6 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from rlm.plan.binds import what_binds
-from rlm.plan.limits_bind import LimitsBind
 from rlm.plan.simulate import Course, Start
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND
@@ -60,9 +59,8 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut; of
-    those beside which others are open, only if that is most of all. `kept` are the lanes kept for types. `course` has
-    at most `COURSE_POINTS` pairs of a time and the calls answered by then.
+    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut. `kept` are the
+    lanes kept for types. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -145,8 +143,8 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             for starts in _fillings(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
-        binds=str(binds),
-        blamed=binds.blamed if isinstance(binds, LimitsBind) else (),
+        binds=binds.words,
+        blamed=binds.blamed,
         kept=course.kept,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )

@@ -234,12 +234,6 @@ class Situation(msgspec.Struct, frozen=True):
             route.error_rate for demand in self.demands for route in demand.routes
         )
 
-    def without_budgets(self) -> Situation:
-        """Return the situation without budgets."""
-        routes = [[replace(route, budget=None) for route in one.routes] for one in self.demands]
-        demands = (replace(one, routes=tuple(free)) for one, free in zip(self.demands, routes, strict=True))
-        return replace(self, demands=tuple(demands))
-
     def with_more(self, names: Sequence[str], number: int) -> Situation:
         """Return the situation with `number` more fresh overflow endpoints for each of the named types.
 

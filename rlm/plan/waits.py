@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec.structs import replace
 
 from rlm.core.window import RECOVERING, Circuit, WindowState, circuit_of
 
@@ -48,9 +47,6 @@ class Obstacle(StrEnum):
     RUN_BEFORE = "run_before"  # the tick has come, but the previous run is still open
 
 
-_OBSTACLES: Final = frozenset(Obstacle)
-
-
 class Wait(msgspec.Struct, frozen=True):
     """What an event waits for. `name` is the endpoint, the budget, or what is wrong with the workers; empty if none."""
 
@@ -58,10 +54,10 @@ class Wait(msgspec.Struct, frozen=True):
     name: str = ""
 
     @classmethod
-    def read(cls, text: str) -> Wait | None:
-        """Return the wait that `str` wrote; None if only a newer version knows its obstacle."""
+    def read(cls, text: str) -> Wait:
+        """Return the wait that `str` wrote."""
         obstacle, _, name = text.partition(" ")
-        return cls(Obstacle(obstacle), name) if obstacle in _OBSTACLES else None
+        return cls(Obstacle(obstacle), name)
 
     def __str__(self) -> str:
         return f"{self.obstacle} {self.name}".rstrip()
@@ -73,10 +69,6 @@ _SHUT: Final = {
     Circuit.RESTING: Obstacle.RESTING,
     Circuit.PROBING: Obstacle.RESTING,
 }
-
-
-#: What older versions, which do not know these obstacles, would have found.
-_BEFORE: Final = {Obstacle.UNREACHED: Obstacle.RESTING, Obstacle.SILENT: Obstacle.WORKERS}
 
 
 def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
@@ -158,15 +150,6 @@ def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
     return {wait: number / len(waits) for wait, number in Counter(waits).items()}
 
 
-def _before_unreached(waits: Mapping[Wait, float]) -> dict[Wait, float]:
-    """Return waits in the words of versions before `UNREACHED` and later words; such endpoints counted as resting."""
-    found: dict[Wait, float] = {}
-    for wait, seconds in waits.items():
-        known = replace(wait, obstacle=_BEFORE.get(wait.obstacle, wait.obstacle))
-        found[known] = found.get(known, 0.0) + seconds
-    return found
-
-
 def _in_words(waits: Mapping[Wait, float]) -> dict[str, float]:
     return {str(one): round(seconds, 3) for one, seconds in waits.items()}
 
@@ -181,26 +164,18 @@ class Waits:
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
-        """Read what `as_json` wrote. Without a document, nothing has been waited for since `began_at`.
-
-        Time under a word that only a newer version knows is dropped; it counts for no other obstacle.
-        """
+        """Read what `as_json` wrote. Without a document, nothing has been waited for since `began_at`."""
         if not document:
             return cls(began_at)
         by_type = {
-            name: {wait: seconds for one, seconds in waits.items() if (wait := Wait.read(one))}
-            for name, waits in (document["by_type"] | document.get("unreached", {})).items()
+            name: {Wait.read(text): seconds for text, seconds in waits.items()}
+            for name, waits in document["by_type"].items()
         }
         return cls(document["until"], by_type)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON document for the run's hash.
-
-        Versions before `UNREACHED` fail on that word and read only `by_type`; `unreached` has the types that use it.
-        """
-        by_type = {name: _in_words(_before_unreached(waits)) for name, waits in self.by_type.items()}
-        apart = {name: one for name, waits in self.by_type.items() if (one := _in_words(waits)) != by_type[name]}
-        return {"until": self.until, "by_type": by_type, **({"unreached": apart} if apart else {})}
+        """Return the JSON document for the run's hash."""
+        return {"until": self.until, "by_type": {name: _in_words(waits) for name, waits in self.by_type.items()}}
 
     def open_late(
         self, late: Mapping[str, float], state: ReleaseState, types: Sequence[EventType], full: Collection[str]
@@ -209,7 +184,7 @@ class Waits:
 
         `late` has seconds by obstacle; `full` has the endpoints and budgets whose windows were full most of that time.
         """
-        known = {Obstacle(one): seconds for one, seconds in late.items() if one in _OBSTACLES}
+        known = {Obstacle(one): seconds for one, seconds in late.items()}
         for kind in types:
             if state.counts[kind.name].pending:
                 for obstacle, seconds in known.items():

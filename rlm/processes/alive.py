@@ -145,6 +145,7 @@ def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -
         started_at,
         threads=settings.workers.threads,
         revision=settings.revision,
+        file=str(settings.source or ""),
         version=__version__,
         pids=pid_space(),
     )

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import wrap
 from types import SimpleNamespace
 from typing import Final, TextIO
 
@@ -42,11 +41,8 @@ _EXPECTED_ENDS = frozenset({0, -signal.SIGTERM, 128 + signal.SIGTERM})
 
 #: A log line for a person: the time, then the rest.
 _DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)
-#: The fewest columns to wrap a line to; on a narrower terminal the terminal breaks the line.
-_LEAST_WIDTH: Final = 40
 #: The beginning of the line in which a command of RLM explains why it fails.
 _FAILED: Final = "Error: "
-_COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Entry:
@@ -206,7 +202,7 @@ class _Printer:
 
 
 class TextPrinter(_Printer):
-    """Prints the time in UTC, the process and its line; on a terminal, lines are wrapped at words."""
+    """Prints the time in UTC, the process and its line; a terminal breaks long lines."""
 
     def __init__(self, output: TextIO, *, coloured: bool) -> None:
         super().__init__(output)
@@ -216,24 +212,8 @@ class TextPrinter(_Printer):
         dated = _DATED.fullmatch(line)
         moment, said = dated.groups() if dated else (isoformat(message.time.timestamp())[CLOCK], line)
         prefix = f"{moment} {message.name or '':<{self.width}} | "
-        first, *others = self._wrapped(said, len(prefix))
         shown = f"\x1b[0m\x1b[{message.colour}m{prefix}\x1b[0m" if self._coloured and message.colour else prefix
-        return "\n".join([f"{shown}{first}", *(f"{'':<{len(prefix)}}{one}" for one in others)])
-
-    def _wrapped(self, line: str, taken: int) -> list[str]:
-        """Wrap a line to the columns beside the names. Colours take no width, and occur only at its beginning."""
-        width = self._columns() - taken
-        hidden = sum(map(len, _COLOURS.findall(line)))
-        if width < _LEAST_WIDTH or len(line) - hidden <= width:
-            return [line]
-        first = next(iter(_words(line, width + hidden)), "")
-        return [first, *_words(line[len(first) :].lstrip(), width)]
-
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._output.fileno()).columns
-        except (OSError, ValueError):  # it is not a terminal
-            return 0
+        return f"{shown}{said}"
 
 
 class JsonPrinter(_Printer):
@@ -247,10 +227,6 @@ class JsonPrinter(_Printer):
         own = {"action": "up"} if message.name == OWN_NAME else {}
         said_at = isoformat(message.time.timestamp())
         return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})
-
-
-def _words(text: str, width: int) -> list[str]:
-    return wrap(text, width, expand_tabs=False, break_long_words=False, break_on_hyphens=False)
 
 
 def _is_document(line: str) -> bool:

@@ -37,7 +37,9 @@ _LOGGING = {
 }
 _DATA_VARIABLE = "RLM_DATA_DIR"
 _DATA_FOLDER = ".rlm"
-_REVISION_DIGITS = 12
+#: The parts of the configuration that workers depend on; a revision has so many digits for each.
+_PARTS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads")
+_DIGITS = 6
 _LISTS = ("events", "processing", "failed")
 
 
@@ -56,7 +58,7 @@ class Settings:
     `event_types` are ordered by descending priority, equal ones as configured. `endpoints` has each endpoint by name,
     as in the first of those types that lists it. Types that share an endpoint may differ in headers, time-out and
     success, so take the endpoint from the type whose event is sent. `budgets` has the shared limits by name. `revision`
-    is a digest of what workers depend on. `home` is the directory of the configuration file, or the current directory
+    has digests of what workers depend on. `home` is the directory of the configuration file, or the current directory
     without a file; `data_dir` is where RLM keeps files.
     """
 
@@ -191,16 +193,23 @@ def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
 
 
 def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> str:
-    """Return a digest of what a worker depends on. It excludes where Redis is, and values of secret headers."""
-    facts = [
+    """Return the digests of the `_PARTS`. They exclude where Redis is, and values of secret headers."""
+    parts = (
         [_facts(event_type) for event_type in event_types],
         tables["retry"],
-        {key: value for key, value in tables["queue"].items() if key != "failed_max"},
-        tables["redis"]["prefix"],
+        [{key: value for key, value in tables["queue"].items() if key != "failed_max"}, tables["redis"]["prefix"]],
         tables["run"]["guard_seconds"],
         tables["workers"]["threads"],
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_REVISION_DIGITS]
+    )
+    digests = (hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for part in parts)
+    return "".join(digest[:_DIGITS] for digest in digests)
+
+
+def differing(revision: str, other: str) -> list[str]:
+    """Return the parts of the configuration in which two revisions differ."""
+    starts = range(0, len(_PARTS) * _DIGITS, _DIGITS)
+    at = zip(_PARTS, starts, strict=True)
+    return [part for part, start in at if revision[start : start + _DIGITS] != other[start : start + _DIGITS]]
 
 
 def _facts(event_type: EventType) -> list[Any]:

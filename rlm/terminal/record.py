@@ -91,10 +91,10 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, one in shown.items():
         cells = [number(one["calls"]), number(one["throttled"], "yellow"), number(one["errors"], "bold red")]
-        times = [number(round(one.get("p50_ms", 0)))]
+        times = [number(round(one["p50_ms"]))]
         if wide:
             cells.insert(1, number(one["completed"], "green"))
-            times.append(number(round(one.get("p95_ms", 0))))
+            times.append(number(round(one["p95_ms"])))
         peak = number(one["peak_in_window"])
         table.add_row(
             short_name(name, "" if one["calls"] else QUIET), *cells, peak, short_name(one["limit"], QUIET), *times

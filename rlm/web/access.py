@@ -24,8 +24,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlm.core.clock import system_clock
-from rlm.telemetry.logs import Bounded
 from rlm.web.pages.page import alone
 from rlm.web.parameters import read_body, refused
 from rlm.web.session import SESSION_SECONDS, VISIT, Visit, visit_of
@@ -47,13 +45,14 @@ HEADERS: Final = {
 }
 #: A name, an IPv4 address, or an IPv6 address in brackets; then optionally a port.
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(:\d{1,5})?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\](:\d{1,5})?")
-_CLOSED = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 #: Tells programs how to send the token.
 _ASKED = {"WWW-Authenticate": 'Bearer realm="rlm"'}
 #: Most wrong attempts to log in, from one address and from all; beyond that even the right token is refused.
 EACH: Final = parse("5/minute")
 ALL: Final = parse("60/minute")
 _WAIT_SECONDS = 60
+#: The headers with which `KnownHosts` refuses.
+_CLOSED = {"Connection": "close", "Cache-Control": "no-store"}
 _UNKNOWN = 401
 
 log = logging.getLogger(__name__)
@@ -194,7 +193,6 @@ class LogIn:
         self._token = token.encode()
         self._ended = ended
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._bounded = Bounded(_WAIT_SECONDS, system_clock)
 
     @property
     def routes(self) -> list[Route]:
@@ -212,8 +210,6 @@ class LogIn:
             told = "Over plain HTTP others could read the token. Use https through a proxy, or a tunnel to this host."
             return _page(request, back, told, 403)
         if not self._may_try(visit.address):
-            if self._bounded.admit("too many") is not None:
-                log.warning("Too many log-ins fail, the last from %s", visit.address, extra={"action": "refuse_log_in"})
             answer = _page(request, back, f"Too many wrong attempts; wait {_WAIT_SECONDS} s.", 429)
             answer.headers["Retry-After"] = str(_WAIT_SECONDS)
             return answer

@@ -20,104 +20,58 @@ _ABOUT: Final = {
 }
 _TEXT: Final = {"type": "string"}
 _ERROR: Final = {"type": "object", "required": ["error", "remedy"], "properties": {"error": _TEXT, "remedy": _TEXT}}
-_REFUSALS: Final = {
-    "400": "What was asked cannot be.",
-    "401": "The token is missing or wrong.",
-    "403": "Read-only, of a foreign page, or without the CSRF token.",
-    "404": "Not known.",
-    "409": "A run is under way.",
-    "413": "The body is too long.",
-    "415": "The body is not JSON.",
-    "503": "Redis is away, or there is nobody to do it.",
-}
-_READ_REFUSALS: Final = ("400", "401", "404", "503")
 _READERS: Final[tuple[dict[str, list[str]], ...]] = ({}, {"token": []}, {"session": []})
 _WRITERS: Final[tuple[dict[str, list[str]], ...]] = ({"token": []}, {"session": [], "csrf": []})
-#: The paths that answer with text: summary, and the meaning of each status.
+#: The paths that answer with text.
 _MACHINES: Final = {
-    "/healthz": ("Whether Redis answers and a scheduler lives.", {"200": "They do.", "503": "The text says why not."}),
-    "/metrics": ("The metrics, in the text format of Prometheus.", {"200": "The metrics.", "401": _REFUSALS["401"]}),
+    "/healthz": "200 if Redis answers and a scheduler lives, else 503 with the reason.",
+    "/metrics": "The metrics, in the text format of Prometheus.",
 }
 
 
 def openapi() -> dict[str, Any]:
     """Return the description of all operations."""
-    _, parameters = msgspec.json.schema_components(
-        dict.fromkeys(operation.takes for operation in OPERATIONS), ref_template=_SCHEMAS
-    )
+    _, parameters = msgspec.json.schema_components({one.takes for one in OPERATIONS}, ref_template=_SCHEMAS)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
-        path = _PARAMETER.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation)
-    for path, (summary, answers) in _MACHINES.items():
-        paths[path] = {"get": _machine(path, summary, answers)}
+    for one in OPERATIONS:
+        described = _operation(one, parameters[one.takes.__name__])
+        paths.setdefault(_PARAMETER.sub(r"{\1}", one.path), {})[one.method.lower()] = described
+    for path, summary in _MACHINES.items():
+        said = {"operationId": path.strip("/"), "summary": summary, "security": _READERS, "parameters": []}
+        paths[path] = {"get": {**said, "responses": {"200": {"description": summary}}}}
+    schemes = {
+        "token": {"type": "http", "scheme": "bearer", "description": "The token of web.token."},
+        "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session_KEY"},
+        "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
+    }
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "RLM, the Rate Limit Manager",
-            "version": __version__,
-            "description": "Each answer is what the command prints with --json. Keys may be added.",
-        },
+        "info": {"title": "RLM, the Rate Limit Manager", "version": __version__},
         "paths": paths,
-        "components": {
-            "schemas": {**parameters, "Error": _ERROR},
-            "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "The token of web.token."},
-                "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session_KEY"},
-                "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token"},
-            },
-        },
+        "components": {"schemas": {**parameters, "Error": _ERROR}, "securitySchemes": schemes},
     }
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, takes: dict[str, Any]) -> dict[str, Any]:
     reads = operation.method == "GET"
-    words = f"What `{operation.command}` prints with --json."
-    body = (
-        {}
-        if reads
-        else {"requestBody": {"content": _content({"$ref": _SCHEMAS.format(name=operation.takes.__name__)})}}
-    )
-    error = _content({"$ref": _SCHEMAS.format(name="Error")})
-    refusals = _READ_REFUSALS if reads else _REFUSALS
+    asked = [
+        {"name": name, "in": "path", "required": True, "description": _ABOUT[name], "schema": _TEXT}
+        for name, _ in _PARAMETER.findall(operation.path)
+    ]
+    if reads:
+        asked += [{"name": name, "in": "query", "schema": schema} for name, schema in takes["properties"].items()]
     return {
         "operationId": operation.handle.__name__,
         "summary": (operation.handle.__doc__ or "").strip(),
         "security": _READERS if reads else _WRITERS,
-        "parameters": [*_in_path(operation), *(_in_query(operation) if reads else [])],
-        **body,
+        "parameters": asked,
+        **({} if reads else {"requestBody": {"content": _json(operation.takes.__name__)}}),
         "responses": {
-            "200": {"description": words, "content": _content({})},
-            **({"202": {"description": "Calls are still awaited.", "content": _content({})}} if not reads else {}),
-            **{code: {"description": _REFUSALS[code], "content": error} for code in refusals},
+            "200": {"description": f"What `{operation.command}` prints with --json; keys may be added."},
+            "default": {"description": "Why not, and what to do.", "content": _json("Error")},
         },
     }
 
 
-def _machine(path: str, summary: str, answers: dict[str, str]) -> dict[str, Any]:
-    content = {"text/plain": {"schema": _TEXT}}
-    return {
-        "operationId": path.strip("/"),
-        "summary": summary,
-        "security": [{}] if path == "/healthz" else _READERS,
-        "parameters": [],
-        "responses": {code: {"description": words, "content": content} for code, words in answers.items()},
-    }
-
-
-def _content(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
-
-
-def _in_path(operation: Operation) -> list[dict[str, Any]]:
-    schema = {"type": "string", "minLength": 1, "maxLength": 1000}
-    return [
-        {"name": name, "in": "path", "required": True, "description": _ABOUT[name], "schema": schema}
-        for name, _ in _PARAMETER.findall(operation.path)
-    ]
-
-
-def _in_query(operation: Operation) -> list[dict[str, Any]]:
-    (_,), known = msgspec.json.schema_components([operation.takes], ref_template=_SCHEMAS)
-    properties: dict[str, dict[str, Any]] = known[operation.takes.__name__]["properties"]
-    return [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+def _json(name: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _SCHEMAS.format(name=name)}}}

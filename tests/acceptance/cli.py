@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
 
 
-#: Sections of one type with one endpoint, which has a budget.
-WITH_BUDGET = """
-[budgets.account]
-rate_limit = "40/minute"
-[types.REBALANCE_NEEDED]
-endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minute", budget = "account" }]
-"""
-
-
 def words_of(done: Result) -> str:
     """Return what a command printed on one line, without the frame of a picture."""
     return " ".join(re.sub("[│╭╮╰╯─]", " ", done.stdout).split())

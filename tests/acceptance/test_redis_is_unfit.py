@@ -108,7 +108,8 @@ def test_of_an_open_run_it_is_said_that_nothing_is_sent(inst, unfit):
 
 def test_a_run_that_cannot_be_closed_is_overdue(inst):
     """Its deadline has passed, and nobody can write that it is closed."""
-    inst.start_run(window_seconds=-3.0)
+    inst.start_run(window_seconds=0.1)
+    system_clock.sleep(1.5)
 
     with full(inst.store.client):
         assert "past the deadline" in inst.rlm("status").stdout
@@ -117,7 +118,8 @@ def test_a_run_that_cannot_be_closed_is_overdue(inst):
 @pytest.mark.parametrize("unfit", [full, following, unheard])
 def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
     """The fault is Redis's: exit 4, and no process is to be started or restarted, even for a run that is overdue."""
-    inst.start_run(window_seconds=-10.0)
+    inst.start_run(window_seconds=0.1)
+    system_clock.sleep(5.5)
     with unfit(inst.store.client) as why:
         found = inst.json("doctor", code=4)["findings"]
 

@@ -97,7 +97,7 @@ def test_a_data_directory_that_another_made_is_refused(folder, victim, kind):
             (data_dir / name).symlink_to(victim)
     give(data_dir)
 
-    refused = run("queue", "stats", code=2)
+    refused = run("scheduler", code=2)
 
     assert str(data_dir) in refused.output
     assert kind == "link" or str(OTHER) in refused.output

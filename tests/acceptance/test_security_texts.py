@@ -110,7 +110,7 @@ def test_no_command_prints_what_a_terminal_could_take_for_commands(installation)
             if form and done.exit_code == 0:
                 json.loads(done.stdout)
     installation.close_run(run)
-    said += [installation.rlm("status").output, installation.rlm("failed", "retry", *handles).output]
+    said += [installation.rlm("status").output, installation.rlm("failed", "retry", *handles, code=1).output]
 
     assert len(handles) >= 12
     assert [text for text in said if unsafe(text)] == []
@@ -169,6 +169,7 @@ def test_what_people_write_stays_readable(text):
     assert safe_line(text) == text
 
 
+@pytest.mark.rest
 def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monkeypatch):
     """A type of 40,000 characters, one of wide ones, one of such as do not show: a table has 80 columns.
 
@@ -204,6 +205,6 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
 
 def test_the_name_of_an_unknown_type_is_quoted_up_to_the_length_of_a_known_one():
     """In the detail of its letter, which is shown in tables and in logs."""
-    detail = BadItemError.unknown_type("A" * 40_000).detail
+    detail = BadItemError.unknown_types(["A" * 40_000]).detail
 
     assert detail == f"'{'A' * 97}...' is not a configured type"

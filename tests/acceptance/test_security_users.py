@@ -85,7 +85,7 @@ def test_a_whole_system_needs_no_more_than_the_documented_user(guarded, make_sys
         system.api.set_fault(next(iter(system.settings.endpoints)), status=400)
         run_id = system.ask_for_run()
         command("status")
-        assert f"Run {run_id}" in command("status", user="watcher")
+        assert f"run {run_id}" in command("status", user="watcher")
         record = system.await_record(run_id)
 
         assert record["state"] == "completed"

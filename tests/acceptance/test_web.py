@@ -201,7 +201,7 @@ def test_a_page_of_somebody_else_cannot_read_what_is_served(tmp_path, valkey_onl
         for path, good in (("/metrics", 200), ("/healthz", 503), ("/", 200), ("/none", 404)):
             assert [read(port, path, Host=f"{name}:{port}").status for name in names] == [421, good, good]
 
-    with web(tmp_path, valkey_only_url, "--host", "0.0.0.0", RLM_WEB__TOKEN=TOKEN) as (_process, port):
+    with web(tmp_path, valkey_only_url, RLM_WEB__LISTEN="0.0.0.0:8088", RLM_WEB__TOKEN=TOKEN) as (_process, port):
         assert read(port, **bearer(TOKEN)).status == 200
         assert read(port, Host="evil.example", **bearer(TOKEN)).status == 421
         assert read(port).status == 401

@@ -13,7 +13,7 @@ def shown(inst, page, **query):
     with looks.nothing_changes(inst.store):
         asked = Query((), tuple((name.replace("__", "."), value) for name, value in query.items()))
         values = page.context(Documents(inst.store), asked)
-    return values, render(Frame((page,), page, "server", 0.0), page.template, values).html
+    return values, render(Frame((page,), page, "server", 0.0), page.template, values)
 
 
 def test_the_answer_is_that_of_the_command_that_it_names(inst):

@@ -1,4 +1,4 @@
-"""Who may read and order over HTTP: the token, sessions, foreign pages, the read-only mode."""
+"""Who may read and order over HTTP: the token, sessions, foreign pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RLM as its user has it. These tests know CONTRACT.md's promises and the command `rlm`, and nothing of its inside."""
+"""RLM as its user has it. These tests know what RLM promises and the command `rlm`, and nothing of its inside."""
 
 from __future__ import annotations
 
@@ -9,24 +9,7 @@ import pytest
 from tests.blackbox.api import Answer
 from tests.blackbox.system import System
 
-#: What today's program does not do yet: a part of a test's node id, and why.
-NOT_YET = {
-    "test_an_unexpected_answer_is_a_failure": "CONTRACT 2: success",
-    "test_two_files_in_use_on_one_prefix": "CONTRACT 3: two files are a condition; CONTRACT 5: conditions",
-    "endpoint share": "CONTRACT 4: rlm endpoint share",
-    "test_share_says": "CONTRACT 4: rlm endpoint share",
-    "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
-    "test_beside_a_scheduler_that_is_coming_up": "found by this test: see the report on CONTRACT 4, rlm start",
-}
-
 _OPEN: list[System] = []
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for part, reason in NOT_YET.items():
-            if part in item.nodeid:
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 @pytest.hookimpl(wrapper=True)

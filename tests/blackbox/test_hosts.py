@@ -73,8 +73,8 @@ def test_two_files_in_use_on_one_prefix_are_a_condition(fresh):
     until("a worker", system.workers)
     other = system.directory / "other.toml"
     other.write_text(system.file.read_text().replace("/a", "/elsewhere"))
-    system.spawn("scheduler", "--config", str(other))
     before = {condition["code"] for condition in system.json("doctor", code=None)["conditions"]}
+    system.spawn("scheduler", "--config", str(other))
 
     def named():
         conditions = system.json("doctor", code=None)["conditions"]

@@ -123,7 +123,7 @@ def test_a_run_whose_data_is_damaged_is_closed_as_failed(system, field, value):
 
     assert alive(system) == ["scheduler", "supervisor"]
     record = wait_until(lambda: store.runs.record(run.id), message="it is on record")
-    assert (record["state"] == "failed") == ("damaged" in record.get("failure", "")), record
+    assert (record.state == "failed") == ("damaged" in record.failure), record
 
 
 def test_records_and_changes_that_are_none_are_left_out_and_named(system):

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 #: One per installation; none of its parts knows it.
 SCHEDULERS = 2
-#: Lines of the trace to keep.
-TRACE_LINES = 4000
 #: Seconds that a client waits for a missing answer; usually the connection breaks at once.
 _SILENCE = (0.001, 0.001, 0.02, 0.3, 5.0)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from rlm.ledger.reading import PAGE, backlog
-from rlm.ledger.reading.backlog import oldest_in_ledger, oldest_listed, oldest_pending
+from rlm.ledger.reading.backlog import oldest_in_ledger, oldest_pending
 from tests.store import looks, steps
 
 
@@ -24,7 +22,6 @@ def at(second):
 def test_a_type_without_a_pending_event_is_left_out(store, token, running):
     """There is nothing old."""
     assert oldest_pending(store, [steps.TYPE, steps.OTHER_TYPE]) == {}
-    assert oldest_listed(store) is None
 
 
 def test_the_first_to_come_is_the_oldest_whatever_its_priority(store, token, running):
@@ -71,14 +68,3 @@ def test_what_waits_behind_many_others_is_found_and_few_are_read(store, token, r
 
     assert found == {steps.TYPE: at(20), steps.OTHER_TYPE: at(10)}
     assert store.client.info("commandstats")["cmdstat_hmget"]["calls"] - before <= PAGE + 3
-
-
-def test_the_oldest_item_of_the_audit_list_tells_its_time(store):
-    """The one that the next run takes first; one that tells none, or is no item, has no age."""
-    steps.push(store, item(1, at=5), item(2, at=1))
-    assert oldest_listed(store) == at(5)
-
-    store.client.rpush(store.keys.events, json.dumps({"timestamp": "yesterday"}))
-    assert oldest_listed(store) is None
-    store.client.rpush(store.keys.events, b"\xff")
-    assert oldest_listed(store) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -70,14 +69,6 @@ def test_an_item_of_several_lines_becomes_one(archive):
     assert json.loads(line) == {"item": {"a": "x\ny"}}
 
 
-@pytest.mark.parametrize("entry", [b"\xff\n", b"", b"{", b"[" * 100_000])
-def test_what_is_no_json_is_kept_byte_for_byte(archive, entry):
-    """Others may push anything onto the list of dead letters."""
-    (line,) = lines(archive.append([entry], NOVEMBER))
-
-    assert base64.b64decode(json.loads(line)["base64"]) == entry
-
-
 def test_a_line_that_a_crash_cut_short_stays_by_itself(archive):
     """What comes after it is whole."""
     path = archive.append([b'{"id": 1}'], NOVEMBER)
@@ -143,11 +134,3 @@ def test_the_hint_names_the_files_where_there_are_any(archive):
     archive.append([b"{}"], NOVEMBER)
 
     assert archive.hint() == f" Older ones are in {archive.directory}/failed-*.jsonl."
-
-
-def test_the_hint_names_no_file_that_a_full_disk_left_empty(archive):
-    """Nothing was ever archived there: what is on the list is all there is."""
-    with disk_that_takes(0), pytest.raises(ArchiveError):
-        archive.append([b"{}"], NOVEMBER)
-
-    assert archive.hint() == ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from rlm.core.documents import Cause
-from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, STOPPED, Ended, alarmed, causes, verdict, went_wrong
+from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, Ended, causes, went_wrong
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 from tests.each import each
 
@@ -24,11 +23,6 @@ def ended(leftover, waits, **more):
 
 
 figures = attrgetter("cause", "types", "leftover")
-
-
-def test_nothing_left_over_has_no_cause():
-    """Whatever was waited for."""
-    assert causes(ended({"A": 0}, {"A": {WORKERS: 40.0}})) == ()
 
 
 @each(
@@ -58,18 +52,6 @@ def test_what_was_waited_for_longest_is_the_cause(wait, words):
 
     assert figures(found) == (wait.obstacle, ("A",), 1234)
     assert found.sentence == f"1,234 events left over: {words}"
-
-
-def test_workers_that_took_no_calls_and_none_that_were_ready_count_together():
-    """Frozen workers count as ready for a heartbeat's life. No alarm stands for them but that of what is left over."""
-    waits = {"A": {LIMIT: 4.5, Wait(Obstacle.SILENT): 4.0, WORKERS: 3.0}}
-
-    found = causes(ended({"A": 10}, waits))
-
-    assert [one.sentence for one in found] == [
-        "10 events left over: no worker took the calls released for 4.0 s; besides, no worker was ready for 3.0 s"
-    ]
-    assert not alarmed(found)
 
 
 def test_types_that_waited_for_the_same_are_told_together_and_others_apart():
@@ -102,40 +84,6 @@ def test_a_limit_is_no_cause_where_failed_calls_used_the_slots():
     assert figures(found) == (Obstacle.LIMIT, ("A",), 24)
 
 
-def test_what_went_wrong_besides_is_told_where_it_took_long_enough():
-    """A pause of a twentieth of the window is; a moment without a worker is not."""
-    waits = {"A": {LIMIT: 40.0, Wait(Obstacle.PAUSED, "a1"): 12.0, WORKERS: 0.4}}
-
-    (found,) = causes(ended({"A": 9}, waits))
-
-    assert (
-        found.sentence == "9 events left over: the limit of A (30/minute) lets no more through; besides, a1 was paused"
-    )
-
-
-@each(
-    ("wait", "words"),
-    [
-        (LIMIT, "the limit of A (30/minute) lets no more through"),
-        (Wait(Obstacle.BUDGET, "account"), "the budget account (10/minute) lets no more through"),
-    ],
-)
-def test_beside_busy_lanes_a_limit_is_told(wait, words):
-    """More workers would bring few of these events, which the plan of the same run says, too."""
-    (found,) = causes(ended({"A": 86}, {"A": {LANES: 30.0, wait: 29.0}}))
-
-    assert found.sentence == f"86 events left over: all lanes were busy for 30 s; besides, {words}"
-
-
-def test_endpoints_shut_for_the_same_reason_count_together():
-    """Two that rested for a third of the time each weigh more than the full third one."""
-    waits = {"A": {LIMIT: 20.0, Wait(Obstacle.RESTING, "a1"): 19.0, Wait(Obstacle.RESTING, "a2"): 19.0}}
-
-    (found,) = causes(ended({"A": 9}, waits))
-
-    assert found.sentence == "9 events left over: a1 and a2 were resting or probed"
-
-
 def test_spent_attempts_are_a_cause_of_their_own():
     """Those events waited for nothing any more."""
     found = causes(ended({"A": 12}, {"A": {LIMIT: 5.0}}, spent={"A": 8}))
@@ -159,14 +107,6 @@ def test_what_the_deadline_cut_waited_for_nothing_any_more():
     ]
 
 
-def test_what_waited_for_nothing_was_cut_by_the_deadline():
-    """Its call was under way."""
-    (found,) = causes(ended({"A": 1}, {}))
-
-    assert found.cause == DEADLINE
-    assert found.sentence == "1 event left over: the deadline came while calls for A were under way"
-
-
 def test_a_run_that_was_cancelled_or_failed_says_just_that():
     """What its events waited for until then is no cause."""
     waits = {"A": {WORKERS: 40.0}}
@@ -177,40 +117,6 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that():
 
     assert [(one.cause, one.sentence) for one in cancelled] == [(CANCELLED, "1 event left over: the run was cancelled")]
     assert [(one.cause, one.sentence) for one in failed] == [(FAILED, "1 event left over: no worker came up")]
-
-
-@each(
-    ("words", "wrong", "told"),
-    [
-        (["limit", "budget"], False, False),
-        (["paused"], False, False),
-        (["run_before"], False, False),
-        (["conductor"], True, False),
-        (["cancelled"], False, False),
-        (["workers"], True, True),
-        (["limit", "workers"], True, False),
-        (["lanes"], True, False),
-        ([], False, False),
-    ],
-)
-def test_what_went_wrong_and_what_raised_an_alarm_of_its_own(words, wrong, told):
-    """A record's causes say it, by their words alone."""
-    why = [Cause(cause=word, types=(), leftover=1, sentence=word) for word in words]
-
-    assert went_wrong(why) == wrong
-    assert alarmed(why) == told
-    assert verdict(why) == "; ".join(words)
-
-
-def test_a_run_whose_scheduler_was_told_to_stop_says_so():
-    """It is an order, nothing that went wrong; what its events waited for until then is no cause."""
-    (found,) = causes(
-        ended({"A": 9}, {"A": {WORKERS: 4.0}}, stopped="the scheduler was told to stop 28 s before the deadline")
-    )
-
-    assert found.cause == STOPPED
-    assert found.sentence == "9 events left over: the scheduler was told to stop 28 s before the deadline"
-    assert not went_wrong([found])
 
 
 def test_a_limit_that_was_set_by_hand_is_named():

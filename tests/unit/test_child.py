@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from rlm.processes.child import Child, watch_death
 
 PATIENCE = 10.0
-ROOT = Path(__file__).parents[2]
 
 
 class Process:
@@ -122,18 +120,6 @@ def test_a_signal_to_a_child_that_has_died_is_no_trouble(make_child):
     child.kill()
 
     assert child.reap() == "with exit status 0"
-
-
-def test_a_process_that_is_gone_cannot_be_watched(make_child):
-    """Watching one that has died and been reaped says so, and a child without a watch reaps all the same."""
-    gone = make_child(UP)
-    assert is_dead(gone, PATIENCE)
-    gone.reap()
-
-    assert watch_death(gone.pid) is None
-    late = Child("late", gone.process, None)
-    late.stop()
-    assert late.reap() == "with exit status 0"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals by descriptor")

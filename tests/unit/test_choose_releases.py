@@ -57,11 +57,6 @@ def next_slot(found, windows):
     return next_slot_seconds(ReleaseState(found, windows, 100, 60.0), TYPES)
 
 
-def test_nothing_pending_releases_nothing():
-    """Without pending events nothing is chosen, however many slots and lanes there are."""
-    assert choose(counts(), views(high=9, low=9)) == {}
-
-
 def test_what_is_pending_goes_to_the_free_slots():
     """Each type gets as many releases as it has events, slots and lanes for, the primary's first."""
     chosen = choose(counts(Counts(pending=4), Counts(pending=1)), views(high=3, high_over=5, low=5))
@@ -90,11 +85,6 @@ def test_busy_lanes_are_not_given_out():
     assert choose(busy, views(high=9, low=9), lanes=5) == {"HIGH": ["high"]}
 
 
-def test_more_busy_than_lanes_releases_nothing():
-    """When workers have gone and more is under way than there are lanes, nothing is added."""
-    assert choose(counts(Counts(pending=9, inflight=8)), views(high=9), lanes=5) == {}
-
-
 def test_what_is_released_counts_against_the_free_slots():
     """Slots that a released event is going to take are not promised again, to its own type or another."""
     chosen = choose(counts(Counts(pending=9, released=2)), views(high=3, high_over=1))
@@ -107,16 +97,6 @@ def test_what_is_claimed_and_has_no_slot_yet_counts_against_the_free_slots():
     chosen = choose(counts(Counts(pending=9, released=1, inflight=5, boarding=2)), views(high=3, high_over=2))
 
     assert chosen == {"HIGH": ["high_over", "high_over"]}
-
-
-def test_an_endpoint_that_types_share_is_promised_once():
-    """Two types with the same endpoint share its slots, the first type first."""
-    other = EventType("OTHER", 4, 1.0, LOW.endpoints)
-    found = {"LOW": Counts(pending=2), "OTHER": Counts(pending=9, released=1)}
-
-    chosen = choose_releases(ReleaseState(found, views(low=4), 100, 60.0), (LOW, other))
-
-    assert chosen == {"LOW": ["low", "low"], "OTHER": ["low"]}
 
 
 def test_what_does_not_fit_before_the_deadline_is_not_released():
@@ -136,12 +116,6 @@ def test_lanes_about_to_fall_free_are_counted_on():
 
     assert choose(counts(Counts(pending=9, inflight=enough)), views(high=9), lanes=enough) == {"HIGH": ["high"]}
     assert choose(counts(Counts(pending=9, inflight=enough - 1)), views(high=9), lanes=enough - 1) == {}
-
-
-def test_backed_off_and_spent_events_are_not_released():
-    """Only pending events are chosen, and those that wait hold no lane."""
-    assert choose(counts(Counts(backoff=5, spent=5)), views(high=9), lanes=1) == {}
-    assert choose(counts(Counts(pending=1, backoff=5, spent=5)), views(high=9), lanes=1) == {"HIGH": ["high"]}
 
 
 @each("seed", range(50))
@@ -189,11 +163,6 @@ def test_an_event_can_be_sent_if_a_slot_comes_in_time(waiting):
     assert not may_send(counts(waiting), views(high=1), 2.0)
 
 
-def test_a_type_that_cannot_be_sent_does_not_hide_one_that_can():
-    """One open type that fits is enough."""
-    assert may_send(counts(Counts(pending=1), Counts(pending=1)), views(low=1), 1.5)
-
-
 @pytest.mark.parametrize(
     ("found", "windows", "short"),
     [
@@ -217,20 +186,6 @@ def test_the_next_slot_is_the_earliest_that_is_waited_for():
     assert next_slot(counts(Counts(pending=1)), views(high_over=1)) == 0.0
 
 
-def test_no_next_slot_is_waited_for_without_pending_events():
-    """Events under way, backed off or spent wait for no slot."""
-    assert next_slot(counts(Counts(released=1, inflight=1, backoff=1, spent=1)), views()) is None
-
-
-def test_a_crowd_sets_out_in_bursts():
-    """With a hundred lanes free no more set out at once than get to their endpoints in time; of many lanes, a part."""
-    found = counts(Counts(pending=900), Counts(pending=900))
-    wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
-
-    assert len(choose(found, wide, lanes=100)["HIGH"]) == BURST_LANES
-    assert len(choose(found, wide, lanes=1000)["HIGH"]) == 150 + 3  # some of these are free again in a moment
-
-
 def test_lanes_that_are_idle_for_a_moment_are_given_more_than_one_quick_call_each():
     """Else all have made theirs before the next look, which finds them idle again, and so on to the end of the run."""
     found = counts(Counts(pending=900), Counts(pending=900))
@@ -247,21 +202,6 @@ def test_lanes_that_are_idle_for_a_moment_are_given_more_than_one_quick_call_eac
     assert number(lag_seconds=60.0) == BURST_LANES + MOST_AHEAD * BURST_LANES
 
 
-def test_lanes_that_end_quick_calls_are_given_no_more_long_ones_than_they_can_begin():
-    """In the time ahead, twelve lanes end 25 quick calls. After a long call, a lane is busy for longer than that."""
-    quick = {("HIGH", "high"): Expected(0.1, 0.2)}
-
-    def number(inflight, released=0):
-        found = counts(Counts(inflight=inflight), Counts(pending=60, released=released))
-        scene = ReleaseState(found, views(low=72), 12, 60.0, quick, lag_seconds=0.05)
-        return len(choose_releases(scene, TYPES).get("LOW", []))
-
-    assert 8 < number(inflight=12) <= 12
-    assert number(inflight=12, released=12) == 0
-    assert 8 < number(inflight=6) <= 13
-    assert 0 < number(inflight=6, released=6) <= 6
-
-
 def test_the_next_look_can_wait_while_lanes_have_calls_ahead():
     """Until half of them are made; with a lane idle, or a slot waited for, it is as soon as that."""
     wide = {name: WindowState(900, 0.0, 0.0) for name in views()}
@@ -273,31 +213,6 @@ def test_the_next_look_can_wait_while_lanes_have_calls_ahead():
     assert (wait(ahead, wide), wait(ahead, wide, 0.01), wait(ahead, wide, 9.0)) == (0.025, pytest.approx(0.04), 0.05)
     assert wait(counts(Counts(pending=900, inflight=20)), wide) == 0.0
     assert wait(ahead, views()) == wait(counts(Counts(inflight=20)), wide) == 0.05
-
-
-def test_the_next_look_is_when_a_slot_opens_whatever_the_turn_has_taken():
-    """The time spent since the windows were read was added to the wait, so every refill of a window came late."""
-    opening = {name: replace(one, free=0, wait_seconds=0.04) for name, one in views().items()}
-    scene = ReleaseState(counts(Counts(pending=9)), opening, 20, 60.0)
-
-    looks = [next_look_seconds(scene, TYPES, most=0.05, spent_seconds=spent) for spent in (0.0, 0.03, 0.07)]
-
-    assert looks == pytest.approx([0.04, 0.01, 0.0])
-    assert next_look_seconds(scene, TYPES, most=0.005, spent_seconds=0.03) == 0.005
-
-
-def test_more_lanes_are_woken_at_once_while_a_burst_is_not_enough():
-    """However many calls are released ahead: they wake nobody, and lanes that sleep make none of them."""
-    free = {name: WindowState(900, 0.0, 0.0) for name in views()}
-
-    def wait(windows=free, **states):
-        scene = ReleaseState(counts(Counts(**states)), windows, 100, 60.0)
-        return next_look_seconds(scene, TYPES, most=0.05)
-
-    assert wait(pending=800, released=80, inflight=100 - BURST_LANES - 1) == 0.0
-    assert wait(views(), released=80, inflight=0) == 0.0
-    assert wait(pending=800, released=80, inflight=100 - BURST_LANES) == 0.025
-    assert wait(views(), released=BURST_LANES, inflight=0) == 0.05
 
 
 def test_a_type_goes_first_while_it_has_had_less_than_its_share():
@@ -334,15 +249,6 @@ def test_a_share_is_of_the_calls_that_a_budget_allows_and_not_of_the_idle_lanes(
     assert order == ["HIGH", "HIGH", "HIGH", "LOW"] * 3
 
 
-@pytest.mark.parametrize("begun", [{}, {"HIGH": 40}])
-def test_a_type_with_a_share_gets_each_of_its_events_released_once(begun):
-    """It has two turns, for its share and by its priority; what it got in the first it does not get in the second."""
-    low = EventType("LOW", 1, 1.0, LOW.endpoints, share=0.2)
-    scene = ReleaseState(counts(Counts(pending=2), Counts(pending=3)), views(high=99, low=99), 10, 60.0, begun=begun)
-
-    assert {name: len(names) for name, names in choose_releases(scene, (HIGH, low)).items()} == {"LOW": 3, "HIGH": 2}
-
-
 def test_a_budget_is_promised_once():
     """Endpoints that share a budget get no more releases than it has slots, whatever their own windows have."""
     budget = Budget("account", Limit.parse("30/minute"))
@@ -376,11 +282,3 @@ def test_an_endpoint_too_slow_for_what_is_left_is_passed_over():
 
     assert choose_releases(scene, TYPES) == {"HIGH": ["high_over", "high_over"]}
     assert not can_send(replace(scene, remaining_seconds=0.6), TYPES)
-
-
-def test_calls_that_are_measured_to_take_no_time_are_released_all_the_same():
-    """An answer may be there before anybody waits for it, so a median of zero is possible."""
-    expected = {("HIGH", "high"): Expected(0.0, 0.0), ("HIGH", "high_over"): Expected(0.0, 0.0)}
-    state = ReleaseState(counts(high=Counts(pending=50, inflight=5)), views(high=50), 10, 60.0, expected)
-
-    assert len(choose_releases(state, TYPES)["HIGH"]) == 50

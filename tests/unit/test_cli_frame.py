@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli import common
-from rlm.cli.group import COMMANDS, OVERVIEW, rlm
-from rlm.core.errors import InterruptedByHandError, StoreUnreachableError
+from rlm.cli.group import rlm
+from rlm.core.errors import StoreUnreachableError
 from rlm.settings.secrets import Secrets, remember
 from tests.each import each
 
@@ -48,19 +43,6 @@ def test_an_error_nobody_foresaw_is_one_line(broken):
     assert "fault of RLM. Run it again with --debug" in done.stderr
 
 
-def test_a_fault_is_not_put_down_to_a_folder_called_rlm(monkeypatch):
-    """The file named is the last of RLM's packages, though a file of another program lies in a folder of that name."""
-    # An error that comes up in somebody else's file, below a folder called rlm
-    theirs: dict[str, Any] = {}
-    code = "def fail(*_, **__): raise LookupError('no such thing')"
-    exec(compile(code, "/opt/rlm/tests/theirs.py", "exec"), theirs)  # the name of a file is all it needs
-    monkeypatch.setattr("rlm.settings.load_settings", theirs["fail"])
-
-    done = run("config", "check")
-
-    assert " (rlm/cli/common.py:" in done.stderr
-
-
 @pytest.mark.parametrize("words", [("--debug", "config", "check"), ("config", "check", "--debug"), ("config", "check")])
 def test_debug_shows_the_traceback(broken, monkeypatch, words):
     """Before the command, behind it, or by the environment; without the secrets, and the line comes last."""
@@ -92,39 +74,6 @@ def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch):
     assert "Traceback" in debugged.stderr
 
 
-def test_an_interruption_is_no_error(monkeypatch):
-    """A demo that is ended early says so, and ends with the code of an interrupted command."""
-
-    # Given a command that notices a signal in the middle of its work
-    def fail(*_args, **_more):
-        raise InterruptedByHandError("The demo was interrupted.")
-
-    monkeypatch.setattr("rlm.settings.load_settings", fail)
-
-    # When it ends
-    done = run("demo")
-
-    # Then it was interrupted, and did not fail
-    assert done.exit_code == 130
-    assert done.stderr == "The demo was interrupted.\n"
-
-
-def test_an_error_of_the_system_is_no_fault_of_rlm(monkeypatch):
-    """A full disk, say: its words, and how to see where."""
-
-    # A disk that is full
-    def fail(*_args, **_more):
-        raise OSError(28, "No space left on device", "/tmp/x")
-
-    monkeypatch.setattr("rlm.settings.load_settings", fail)
-
-    done = run("config", "show")
-
-    assert done.exit_code == 1
-    assert "No space left on device: '/tmp/x'" in done.stderr
-    assert "fault" not in done.stderr
-
-
 @each(
     ("words", "expected"),
     [
@@ -144,17 +93,6 @@ def test_a_mistyped_word_gets_the_nearest_one(words, expected):
 
     assert done.exit_code == 2
     assert expected in done.stderr
-
-
-def test_the_overview_has_sections_and_examples():
-    """Each command stands in it once, with its line, and none is imported for it."""
-    shown = run("--help").stdout
-
-    assert [line for line in shown.splitlines() if line in {f"{title}:" for title in OVERVIEW}] == [
-        f"{title}:" for title in OVERVIEW
-    ]
-    assert all(shown.count(f"\n  {name} ") == 1 for name in COMMANDS)
-    assert "rlm init " in shown.partition("Examples:")[2]
 
 
 def test_a_process_with_a_log_leaves_the_whole_story_there(broken, caplog):
@@ -182,35 +120,3 @@ def test_help_loads_no_library_that_it_does_not_need():
 
     assert done.stderr == ""
     assert "Usage:" in done.stdout
-
-
-def test_a_person_is_told_that_redis_is_waited_for(monkeypatch):
-    """A command that is silent for seconds looks as if it hung; one that has its answer at once says nothing."""
-    told, answered = [], threading.Event()
-
-    def say(words):
-        told.append(words)
-        answered.set()
-
-    @contextmanager
-    def open_store(_settings, _server):
-        assert answered.wait(20)
-        yield SimpleNamespace(ping=lambda: None, require_schema=lambda: None)
-
-    monkeypatch.setattr(common, "say", say)
-    monkeypatch.setattr(common, "unread_url", lambda _settings: "")
-    monkeypatch.setattr("rlm.ledger.server.server_there", lambda _settings: None)
-    monkeypatch.setattr("rlm.ledger.open_store", open_store)
-    monkeypatch.setattr(common, "PATIENCE_SECONDS", 0.01)
-    for url in ("redis://127.0.0.1", "embedded"):
-        answered.clear()
-        with common.opened(SimpleNamespace(redis=SimpleNamespace(url=url))):
-            pass
-    monkeypatch.setattr(common, "PATIENCE_SECONDS", 60.0)
-    with common.opened(SimpleNamespace(redis=SimpleNamespace(url=url))):
-        pass
-
-    assert told == [
-        "Redis has not answered yet; waiting for it.",
-        "The embedded server has not answered yet: it starts, or still reads its data. Waiting for it.",
-    ]

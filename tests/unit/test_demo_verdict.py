@@ -6,10 +6,9 @@ import pytest
 from msgspec.structs import replace as replaced
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.sandbox.demo import prologue, seen_table, summary
+from rlm.sandbox.demo import seen_table, summary
 from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.sandbox.mockapi import Arrival, EndpointSummary
-from rlm.settings import load_settings
 from tests.each import each
 from tests.values import replace
 
@@ -98,13 +97,6 @@ def test_a_budget_is_held_to_as_the_limits_are(most, broken):
     assert [line for line in summary(verdict, types) if line.startswith("account")] == seen_table("budget", seen)[1:]
 
 
-def test_calls_of_another_run_do_not_count_as_this_ones():
-    """The run that a tick starts right after has its own outcome."""
-    verdict = judged([*ALL, arrival(99.0, "later:T", run_id="next")])
-
-    assert verdict.answered_seconds == 2.0
-
-
 def test_the_summary_says_in_words_what_happened():
     """Counts, forecast against outcome, what the API saw, and where to go next."""
     text = "\n".join(summary(judged(), TYPES))
@@ -119,50 +111,3 @@ def test_the_summary_says_in_words_what_happened():
     ):
         assert words in text
     assert "NOT AS PROMISED" not in text
-
-
-def test_the_summary_says_what_was_refused_doubled_and_left():
-    """Bad news is not hidden."""
-    again = [*ALL[:3], arrival(12.0, "e0:T"), arrival(12.1, "e3:T", accepted=False)]
-    text = "\n".join(
-        summary(judged(again, refused=1, unsettled=1, completed=3, leftover=1, expected_leftover=1), TYPES)
-    )
-
-    assert "The API refused 1 call of 5." in text
-    assert "1 event came more than once" in text
-    assert "the next run would take it first" in text
-    assert "Left over: 1 expected, 1 in fact." in text
-    assert "NOT AS PROMISED: the API refused 1 call." in text
-
-
-def test_no_call_at_all_is_said_too():
-    """A run without a worker has no outcome to compare."""
-    assert "No call was answered." in summary(judged([], state="failed", completed=0, leftover=4, unsettled=4), TYPES)
-
-
-def test_the_table_stands_in_columns():
-    """Numbers stand to the right under their headings."""
-    table = seen_table("endpoint", {"a": EndpointSummary(1234, 1234, 0, 0, 30, "30/minute")})
-
-    assert table == ["endpoint  calls  refused  peak  limit", "a         1,234        0    30  30/minute"]
-
-
-def test_the_prologue_says_what_time_means():
-    """Divided by ten, 18 seconds stand for 180; in real time nothing stands for anything."""
-    settings = load_settings(None, {})
-
-    assert "All times are divided by 10: a window of 18 s stands for 180 s." in prologue(settings, 900, 10.0)
-    assert not any("divided" in line for line in prologue(settings, 900, 1.0))
-
-
-def test_the_summary_fits_a_screen():
-    """24 lines of 80 columns, with the built-in types and everything that there is to be told."""
-    types = load_settings(None, {}).event_types
-    seen = {one.name: EndpointSummary(1, 1, 1, 0, 30, "30 per 6 seconds") for kind in types for one in kind.endpoints}
-    counts = {"leftover": 1, "completed": 3, "expected_leftover": 1}
-    verdict = judge_demo(Evidence(record(**counts), types, [], seen, {}, 1), events=4, items=3, speed=10.0)
-
-    lines = summary(verdict, types)
-
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= 80

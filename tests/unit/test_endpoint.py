@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import pytest
-from limits import parse_many
 
-from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, Success, all_limited, in_force
+from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, Success, all_limited
 from rlm.plan.allocation import in_order_of_use
 from tests.each import each
 from tests.values import replace
@@ -43,14 +40,6 @@ def test_a_limit_is_read_as_limits_notation_with_fractions(text, rules):
 
     assert limit == Limit(text, tuple(rules))
     assert limit.longest_seconds == max(rule.seconds for rule in rules)
-
-
-@pytest.mark.parametrize("text", ["30/minute", "7 per 3 hours", "20/second; 45 per 3 second, 9/month|8/year"])
-def test_a_limit_means_what_the_library_takes_it_for(text):
-    """Amounts and periods are those that `limits.parse_many` reads from the same text."""
-    rules = Limit.parse(text).rules
-
-    assert [(one.amount, one.get_expiry()) for one in parse_many(text)] == [(r.amount, r.seconds) for r in rules]
 
 
 @each(
@@ -119,17 +108,6 @@ def test_what_has_a_window_is_each_endpoint_and_each_budget_once():
     assert all_limited([]) == []
 
 
-def test_limits_in_force_are_an_endpoints_and_its_budgets():
-    """Where nothing is published of one, what the file says of it holds."""
-    account = Budget("account", Limit.parse("9/minute"))
-    alone, shared = endpoint("one"), replace(endpoint("two"), budget=account)
-    limits = {"one": "1/hour", "account": "2/hour", "other": "3/hour"}
-
-    assert in_force(alone, limits) == replace(alone, limit=Limit.parse("1/hour"))
-    assert in_force(shared, limits) == replace(shared, budget=Budget("account", Limit.parse("2/hour")))
-    assert in_force(shared, {}) == shared
-
-
 @each(
     ("free", "order"),
     [
@@ -144,32 +122,6 @@ def test_limits_in_force_are_an_endpoints_and_its_budgets():
 def test_free_slots_go_in_the_order_of_use(free, order):
     """The primary's slots come first, then the overflow endpoint with the most left, ties by configured order."""
     assert list(in_order_of_use(free, ENDPOINTS)) == order
-
-
-def test_the_order_of_use_of_a_single_endpoint():
-    """A type without overflow endpoints uses its primary's slots, and no more."""
-    assert list(in_order_of_use({"primary": 3}, ENDPOINTS[:1])) == ["primary"] * 3
-
-
-class Counting(dict):
-    """A dict that counts how often it is asked."""
-
-    asked = 0
-
-    def get(self, key, default=None):
-        self.asked += 1
-        return super().get(key, default)
-
-
-def test_what_the_order_of_use_costs_does_not_grow_with_slots_times_endpoints():
-    """1,500 slots are taken at one time of 2,000 endpoints: each endpoint is looked at a few times."""
-    many = tuple(endpoint(f"e{number}") for number in range(2000))
-    free = Counting(dict.fromkeys((one.name for one in many[1:]), 30))
-
-    taken = list(islice(in_order_of_use(free, many), 1500))
-
-    assert taken == [one.name for one in many[1:1501]]
-    assert free.asked <= 2 * (2000 + 1500)
 
 
 @each(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rlm.admin.explain.look import EndpointGate, TypeStatus
 from rlm.admin.explain.words import sentence
-from rlm.core.documents import RunForecast
 from rlm.core.run import Run, State, Trigger
 from rlm.core.trail import Place
 from rlm.core.window import Circuit
@@ -34,10 +33,6 @@ def status(*gates, ready=1, **changes):
 
 def gate(name="api", health=Circuit.FULL, wait=3.2, free=0, reason=None):
     return EndpointGate(name, health, free, wait, reason=reason)
-
-
-def forecast_of(left):
-    return RunForecast(as_of="", forecast_seconds=0.0, expected_leftover=left, workers=1, leftover_by_type={"T": left})
 
 
 def pending(*gates, **changes):

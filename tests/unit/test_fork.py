@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.clock import system_clock
-from rlm.processes import fork
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -151,54 +149,6 @@ def test_a_template_that_is_killed_is_replaced_and_its_forks_live(make_owner):
     assert owner.ask("collect", first) == "None"  # whoever could learn it is gone
 
 
-@pytest.mark.rest
-def test_a_template_that_hangs_is_replaced(make_owner):
-    """It is ended, as one that lives on and answers nothing would keep its owner from ever starting a worker."""
-    owner = make_owner(patience=2.0)
-    template = int(owner.ask("template"))
-    os.kill(template, signal.SIGSTOP)
-    pid = owner.spawn("sleep")
-
-    assert is_gone(template)
-    assert not is_gone(pid)
-
-
-UNHEARD = """
-import multiprocessing, os, signal
-from rlm.processes.fork import _serve, fork
-
-lifeline, life = multiprocessing.Pipe(duplex=False)
-orders, theirs = multiprocessing.Pipe()
-template = fork(_serve, theirs, lifeline, [orders, life], lambda _lifeline, *_args: os.write(1, b"begun"))
-theirs.close()
-os.kill(template, signal.SIGSTOP)
-orders.send(("anything",))
-orders.close()
-os.kill(template, signal.SIGCONT)
-os.waitpid(template, 0)
-"""
-
-
-def test_a_fork_that_nobody_heard_of_does_not_begin():
-    """Its owner took the template for dead, and has another fork under the same name by now."""
-    done = subprocess.run([sys.executable, "-c", UNHEARD], capture_output=True, text=True, cwd=ROOT, check=True)
-
-    assert (done.stdout, done.stderr) == ("", "")  # read until the fork has ended, too
-
-
-@pytest.mark.rest
-def test_a_template_that_has_answered_is_not_waited_for_as_a_fresh_one_is(make_owner):
-    """Its owner frees nobody's events and heeds no signal meanwhile."""
-    assert fork.ANSWER_SECONDS < fork.FIRST_SECONDS / 10
-    owner = make_owner(patience=2.0, first=60.0)
-    owner.spawn("exit", 0)
-    os.kill(int(owner.ask("template")), signal.SIGSTOP)
-    began = system_clock.monotonic()
-
-    assert not is_gone(owner.spawn("sleep"))
-    assert system_clock.monotonic() - began < 30
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_nobody_is_left_when_the_owner_dies(make_owner, how):
     """Forks see the end of the lifeline, and the template that nobody orders any more."""
@@ -207,16 +157,6 @@ def test_nobody_is_left_when_the_owner_dies(make_owner, how):
     os.kill(owner.process.pid, how)
 
     wait_until(lambda: all(map(is_gone, pids)), timeout=PATIENCE, message="all have left")
-
-
-def test_an_owner_that_ends_waits_for_nobody(make_owner):
-    """Not for its template either."""
-    owner = make_owner()
-    pid = owner.spawn("sleep")
-    owner.process.stdin.close()
-
-    assert owner.process.wait(PATIENCE) == 0
-    wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="the fork has left")
 
 
 SPARE = """
@@ -276,25 +216,3 @@ def test_a_spare_copy_begins_at_once_and_ends_by_a_signal(make_spare):
 
     assert said == "begun True\n"
     assert make_spare.stdout.readline() == "-15\n"
-
-
-@pytest.mark.parametrize("word", ["", "begin"])
-def test_a_spare_copy_ends_with_whoever_made_it(make_spare, word):
-    """Whether it has begun or not."""
-    pid = int(make_spare.stdout.readline().split()[0])
-    if word:
-        print(word, file=make_spare.stdin, flush=True)
-        make_spare.stdout.readline()
-    make_spare.kill()
-
-    wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="it has ended")
-
-
-def test_a_spare_copy_that_was_killed_is_told_nothing(make_spare):
-    """Whoever made it learns that by its exit status, and goes on."""
-    pid = int(make_spare.stdout.readline().split()[0])
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: is_gone(pid), timeout=PATIENCE, message="it is dead")
-    print("begin\n", file=make_spare.stdin, flush=True)
-
-    assert make_spare.stdout.read() == "\n-9\n"

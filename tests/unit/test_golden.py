@@ -7,8 +7,8 @@ from pathlib import Path
 from rlm.terminal.queue import queue_line, queue_picture
 from rlm.terminal.record import line_of, picture_of
 from tests.each import each
-from tests.unit.statuses import endpoint, record, rest, status
-from tests.unit.test_view import drawn, queues
+from tests.unit.statuses import DEFAULT_TYPES, endpoint, record, rest, status
+from tests.unit.test_view import drawn
 
 FOLDER = Path(__file__).with_name("golden")
 WIDTH = 100
@@ -20,6 +20,27 @@ TROUBLED = status(
     by_budget={"account": endpoint(["A"], 50, allowed=50, free=0)},
     forecast={"expected_leftover": 120, "forecast_seconds": 170, "binds": "the limit of A (30/minute) binds"},
 )
+
+
+def queues(**more):
+    """Return a document of the monitor."""
+    return {
+        "as_of": "2026-11-25T10:15:00.000Z",
+        "events": 1200,
+        "staged": 3,
+        "processing": 0,
+        "failed": 2,
+        "leftover": 40,
+        "retried": 1,
+        "by_type": {name: {"pending": 300, "oldest_seconds": 61.0} for name in DEFAULT_TYPES},
+        "run": None,
+        "redis": {"ping_ms": 0.4, "used_bytes": 12_345_678, "max_bytes": 0},
+        "arriving_per_minute": 120.0,
+        "settled_per_minute": None,
+        **more,
+    }
+
+
 VIEWS = {
     "run": (picture_of, line_of, status()),
     "troubled": (picture_of, line_of, TROUBLED),

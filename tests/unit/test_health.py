@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from msgspec import structs
 
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import health
 from rlm.delivery.health import NOTE_SECONDS, HealthKeeper
-from rlm.delivery.outcome import BAD_HEADER, Answered, Delivered, Throttled, Unreachable
+from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Admitted
 from rlm.ledger.ways import Trouble
@@ -87,13 +88,6 @@ def test_the_trouble_of_an_endpoint_is_counted_there_and_costs_an_attempt(store,
     assert store.told == ["way", "endpoint"]
 
 
-@pytest.mark.parametrize("outcome", [Unreachable("HTTP 500", 0.1, "HTTP 500"), Unreachable("bad", None, BAD_HEADER)])
-def test_what_has_nothing_to_do_with_the_way_is_not_counted_there(store, told, outcome):
-    """An answer came by it, or nothing could be written."""
-    assert not told.fail(ENDPOINT, outcome)
-    assert store.told == ["endpoint"]
-
-
 def test_a_way_that_is_shut_is_known_without_asking(store, told, clock):
     """Until its rest is over."""
     store.trouble = Trouble(of_host=True, shut_seconds=2.0)
@@ -126,17 +120,16 @@ def test_answers_are_noted_now_and_then(store, told, clock):
     assert store.told == ["open api"]
 
 
-def test_an_answer_to_a_suspect_call_is_told_whenever_it_comes(store, told):
-    """It opens the endpoint and the way."""
-    for _ in range(2):
-        told.report(answered(Delivered(200, 0.1), suspect=True), others=False)
-
-    assert store.told == ["open api", "reopen"] * 2
-
-
 @pytest.mark.parametrize("outcome", [SENT, Unreachable("HTTP 500", 0.1, "HTTP 500"), Delivered(200, 0.1)])
 def test_an_answer_that_came_after_the_lease_says_nothing_of_the_endpoint(store, told, outcome):
     """A host that was frozen would rest endpoints with what was true long ago. Only its slot is kept true."""
     assert told.report(answered(outcome, stale=True, suspect=True), others=False)
 
     assert set(store.told) <= {"block"}
+
+
+def test_a_call_that_the_deadline_cut_says_nothing_of_the_endpoint(store, told):
+    """The run is over, however long the endpoint would have taken. Only its slot is kept true."""
+    assert not told.report(structs.replace(answered(SENT), cut=True), others=False)
+
+    assert store.told == ["block"]

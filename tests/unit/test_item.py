@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm.core.item import (
-    MAX_DEPTH,
     NOT_EMBEDDABLE,
     BadItemError,
     Event,
@@ -36,11 +35,6 @@ def item_with(**fields):
 
 def item_without(field):
     return json.dumps({name: value for name, value in GOOD.items() if name != field}).encode()
-
-
-def nested(levels):
-    """Return a good item that nests `levels` deep: itself, and arrays in an unknown field."""
-    return item_with(x="@").replace(b'"@"', b"[" * (levels - 1) + b"]" * (levels - 1))
 
 
 def fault_of(raw, max_bytes=MAX_BYTES):
@@ -188,13 +182,6 @@ def test_the_size_counts_in_bytes_up_to_the_border():
     assert fault_of(b"\xff" * 100, 99).reason is Reason.TOO_LARGE
 
 
-def test_the_depth_counts_arrays_and_objects_up_to_the_border():
-    """An item may nest a hundred levels, itself the first; a hundred brackets in a text are none."""
-    assert decode_item(nested(MAX_DEPTH), MAX_BYTES).id == GOOD["id"]
-    assert fault_of(nested(MAX_DEPTH + 1)).reason is Reason.TOO_DEEP
-    assert decode_item(item_with(x="[{" * 1000, y=[[]] * 200), MAX_BYTES).id == GOOD["id"]
-
-
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_a_depth_beyond_any_parser_is_too_deep_and_no_crash(opening):
     """Ten thousand levels are told like a hundred and one, whole or not."""
@@ -311,34 +298,6 @@ def test_the_letter_of_what_was_not_read_says_where_it_is():
         "item": None,
         "aside": "rlm:aside",
     }
-
-
-def test_every_letter_has_a_handle_of_its_own():
-    """Two letters of the same item at the same moment are told apart."""
-    letters = [
-        encode_letter(b"{}", Reason.MISSING_FIELD, "x", failed_at=0.0, run_id=None, event=None) for _ in range(100)
-    ]
-
-    assert len({json.loads(letter)["id"] for letter in letters}) == 100
-
-
-def test_the_reasons_are_the_contracts():
-    """Programs read these codes."""
-    assert {reason.value for reason in Reason} == {
-        "not_json",
-        "not_utf8",
-        "not_object",
-        "missing_field",
-        "wrong_type",
-        "bad_value",
-        "too_deep",
-        "too_large",
-        "unknown_type",
-        "rejected",
-        "attempts_spent",
-        "poison",
-    }
-    assert BadItemError.unknown_types(["X\n"]).detail == r"'X\n' is not a configured type"
 
 
 @pytest.mark.parametrize("number", [b"18446744073709551617", b"-9223372036854775809", b"9" * 4300, b"1e-400", b"1.0"])

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.expected import Expected
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan import compute_plan
 from rlm.plan.choose_releases import ReleaseState, choose_releases, short_of_lanes
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
+from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.waits import Obstacle, Wait, waits_of
-from rlm.plan.window import SECOND
-from rlm.plan.workers import Bound, best_course
+from rlm.plan.workers import Bound
 from tests.values import replace
 
 
@@ -87,68 +83,3 @@ def test_a_kept_lane_is_no_idle_lane_between_two_calls():
     assert waits_of(replace(busy, kept={}), SLOW, begun=True) == {}
     assert not short_of_lanes(busy, TYPES)
     assert short_of_lanes(replace(busy, kept={}), TYPES)
-
-
-def world(seed):
-    """Return a random workload, in which some types may share a budget, its horizon, and a few lanes."""
-    draw = random.Random(seed)
-    deadline, lanes, types, backlog = draw.randint(20, 60), draw.randint(1, 6), [], {}
-    budgets = [None, None, Budget("x", Limit.parse(f"{draw.randint(2, 9)} per {draw.randint(2, 9)} second"))]
-    for number in range(draw.randint(2, 4)):
-        name, takes = f"T{number}", draw.choice([0.5, 1, 2, 5, 10, 20])
-        limit = Limit.parse(f"{draw.randint(1, 3 * lanes)} per {draw.randint(1, 15)} second")
-        endpoint = Endpoint(name, f"http://api/{name}", limit, 10.0, budget=draw.choice(budgets))
-        types.append(EventType(name, -number, takes, (endpoint,)))
-        backlog[name] = draw.randint(1, 60)
-    return Workload(backlog, tuple(types)), Horizon(deadline, deadline, 0.0), lanes
-
-
-def play(workload, horizon, lanes, every):
-    """Return how many events are left over by a run whose rest is planned `every` so many seconds."""
-    kept, begun, underway, ages, backlog = {}, Counter(), [], {}, Counter(workload.backlog)
-    for now in range(0, int(horizon.deadline_seconds), every):
-        windows = {name: WindowState(ages=tuple(now - at for at in found)) for name, found in ages.items()}
-        calls = tuple(Underway(name, name, now - at) for name, at, until in underway if until > now)
-        rest = replace(workload, backlog=backlog, windows=windows, progress=RunProgress(calls, begun, kept=kept))
-        situation = Situation.of(rest, replace(horizon, deadline_seconds=horizon.deadline_seconds - now))
-        course = best_course(situation, lanes, Bound(situation))
-        kept = course.kept
-        for start in course.starts:
-            if (at := start.at / SECOND) < every:
-                underway += [(start.type, now + at, now + at + start.takes / SECOND)] * start.events
-                for limited in {start.endpoint, *_budgets(workload, start.endpoint)}:
-                    ages.setdefault(limited, []).extend([now + at] * start.events)
-                begun[start.type] += start.events
-                backlog[start.type] -= start.events
-    return backlog
-
-
-def _budgets(workload, name):
-    return [end.budget.name for one in workload.types for end in one.endpoints if end.name == name and end.budget]
-
-
-def test_a_run_that_is_planned_again_and_again_loses_nothing_by_kept_lanes():
-    """In no random world is more left over than if every free lane took any call; in some it is less, of the urgent."""
-    gained = 0
-    for seed in range(120):
-        workload, horizon, lanes = world(seed)
-        without = simulate(Situation.of(workload, horizon), lanes)
-        left = play(workload, horizon, lanes, every=5)
-        assert left.total() <= without.leftover, seed
-        gained += without.leftover - left.total()
-
-    assert gained > 100
-
-
-def test_a_run_goes_on_with_the_lanes_that_it_keeps():
-    """As long as it gains by them in all. To begin with, no more of a type and the more urgent may be left over."""
-    workload, horizon, lanes = world(19)
-    situation = Situation.of(workload, horizon)
-    without, keeping = simulate(situation, lanes), simulate(situation, lanes, {"T0": 1})
-    assert (without.leftover, keeping.leftover) == (68, 62)
-    assert without.left["T0"] + without.left["T1"] < keeping.left["T0"] + keeping.left["T1"]
-
-    assert best_course(situation, lanes, Bound(situation)) == without
-    assert best_course(replace(situation, kept={"T0": 1}), lanes, Bound(situation)) == keeping
-    two = simulate(situation, lanes, {"T0": 2})
-    assert best_course(replace(situation, kept={"T0": 2}), lanes, Bound(situation)) == two

@@ -10,10 +10,10 @@ from msgspec import structs
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.window import WindowState
 from rlm.delivery import attempt, health, lane
-from rlm.delivery.attempt import LEASE_SLACK_SECONDS, LEAVING_TRIES_SECONDS
+from rlm.delivery.attempt import LEASE_SLACK_SECONDS
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.lane import Lanes
-from rlm.delivery.outcome import Answered, Delivered, Throttled, Unreachable
+from rlm.delivery.outcome import Delivered, Unreachable
 from rlm.ledger.breaker import Failed
 from rlm.ledger.claims import Admitted, Claim, LaneId, Refused, Turn
 from rlm.ledger.ways import Trouble
@@ -208,15 +208,6 @@ def test_a_call_ends_before_the_lease_whatever_came_before_it(scene):
     assert scene.clock.time <= scene.ledger.lease_ends - LEASE_SLACK_SECONDS / 2
 
 
-def test_a_call_has_its_whole_time_out_where_nothing_came_before_it(scene):
-    """The lease is made for that."""
-    scene.api.answering = {FIRST: TIMEOUT - 0.01}
-
-    scene.carry()
-
-    assert scene.settled == "complete"
-
-
 def test_an_event_that_the_lease_is_too_short_for_by_now_is_given_back(scene):
     """Nothing is sent and no attempt spent: the connection is kept for the next time."""
     scene.api.connecting = {FIRST: 7.0}
@@ -228,15 +219,6 @@ def test_an_event_that_the_lease_is_too_short_for_by_now_is_given_back(scene):
     assert scene.api.kept == [FIRST]
 
 
-def test_a_type_that_needs_longer_than_its_time_out_is_sent_all_the_same(scene):
-    """No call lasts longer than its time-out, so no lease is too short for it from the start."""
-    scene.api.answering = {FIRST: 1.0}
-
-    scene.carry(needs=3 * TIMEOUT)
-
-    assert scene.settled == "complete"
-
-
 def test_a_call_that_no_longer_fits_once_connected_is_not_begun(scene):
     """The time to connect counts; no slot is asked for, and the other endpoint has its chance."""
     scene.api.connecting = {FIRST: 0.9}
@@ -245,24 +227,6 @@ def test_a_call_that_no_longer_fits_once_connected_is_not_begun(scene):
 
     assert (scene.sent, scene.api.slots, scene.settled) == ([], [], "give_back")
     assert scene.api.kept == [FIRST]
-
-
-def test_a_call_that_still_fits_once_connected_is_begun(scene):
-    """To the last moment."""
-    scene.api.connecting = {FIRST: 0.4}
-
-    scene.carry(needs=0.5, remaining=1.0)
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.4)], "complete")
-
-
-def test_after_the_last_try_to_get_a_slot_there_is_no_pause(scene):
-    """Which is only for another try: the other endpoint is asked at once."""
-    scene.api.asking = {FIRST: LEAVING_TRIES_SECONDS + 0.1}
-
-    scene.carry(remaining=90.0)
-
-    assert (scene.sent, scene.settled) == ([(SECOND, pytest.approx(LEAVING_TRIES_SECONDS + 0.1))], "complete")
 
 
 def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
@@ -305,35 +269,6 @@ def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene, faili
     assert (scene.sent, scene.settled) == ([(SECOND, 0.0)], "complete")
 
 
-def test_the_last_attempt_is_made_at_the_endpoint_that_failed_it_last_if_that_is_healthy(scene):
-    """A call that failed by chance makes no event wait for an endpoint that is full."""
-    scene.api.shut, scene.api.shut_seconds = {SECOND}, 0.5
-
-    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
-
-
-@pytest.mark.parametrize("in_doubt", [False, True])
-def test_a_slot_comes_with_the_claim_unless_connecting_may_take_long(scene, in_doubt):
-    """The way of this host may be cut."""
-    scene.api.in_doubt = in_doubt
-
-    scene.carry()
-
-    assert scene.ledger.turns == [(not in_doubt, False), (not in_doubt, True)]
-
-
-def test_a_slot_that_came_with_the_claim_is_used(scene):
-    """A share of the guard is for the answer of Redis and for connecting; no slot is asked for."""
-    scene.api.connecting = {FIRST: 0.1}
-
-    scene.carry(stamp="1", turn_seconds=0.09)
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.19)], "complete")
-    assert (scene.api.slots, scene.api.given_back) == ([], [])
-
-
 @pytest.mark.parametrize("slow", ["turn", "connecting"])
 def test_a_slot_that_came_with_the_claim_and_cannot_be_used_in_time_is_given_back(scene, slow):
     """The answer of Redis was long on its way, or connecting took long: the event has another slot."""
@@ -345,33 +280,6 @@ def test_a_slot_that_came_with_the_claim_and_cannot_be_used_in_time_is_given_bac
     assert ([name for name, _ in scene.sent], scene.settled) == ([FIRST], "complete")
 
 
-def test_each_completed_event_is_settled_with_the_next_turn(scene):
-    """A turn for each event, and one that finds nothing more."""
-    scene.carry(claims=3)
-
-    assert [settles for _, settles in scene.ledger.turns] == [False, True, True, True]
-    assert [verb for verb, _ in scene.ledger.settled] == ["complete"] * 3
-
-
-@pytest.mark.parametrize("rests", [0, 2])
-def test_a_worker_that_rested_is_told_once_before_a_lane_takes_turns(scene, rests):
-    """It then announces itself more often. One that never asked is told nothing."""
-    scene.carry(claims=3, rests=rests)
-
-    assert scene.rested == [True] * rests
-    assert scene.woken == ([[]] if rests else [])
-    assert scene.lanes.rest()
-
-
-def test_an_event_that_is_carried_alone_has_twice_the_lease(scene):
-    """It may have waited as long as a call lasts before it is begun."""
-    scene.api.answering = {FIRST: TIMEOUT - 0.01}
-
-    scene.carry(alone=True)
-
-    assert [verb for verb, _ in scene.ledger.settled] == ["begin_alone", "complete"]
-
-
 def test_an_event_taken_back_while_it_waited_to_be_carried_alone_is_not_sent(scene):
     """It is somebody else's by now."""
     scene.ledger_changes = {"begin_alone": lambda _claim: False}
@@ -380,53 +288,6 @@ def test_an_event_taken_back_while_it_waited_to_be_carried_alone_is_not_sent(sce
 
     assert scene.sent == []
     assert [verb for verb, _ in scene.ledger.settled] == ["give_back"]
-
-
-@pytest.mark.parametrize(
-    ("outcome", "told"),
-    [
-        (
-            Unreachable("no connection to host:80: refused", None, "connection refused"),
-            "no connection to host:80: refused; it",
-        ),
-        (Unreachable("HTTP 500: no such wallet_001", 0.1, "HTTP 500"), "HTTP 500; it rests"),
-    ],
-)
-def test_an_endpoint_that_comes_to_rest_is_told_with_what_it_said_last(scene, caplog, outcome, told):
-    """So that who reads the log knows what to look at; but never what an answer holds, which may be an item."""
-    scene.api.opened = True
-    scene.api.receive = lambda *_args: outcome
-
-    scene.carry()
-
-    (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
-    assert f"first failed 5 times in a row, the last time with: {told}" in record.getMessage()
-    assert "wallet" not in record.getMessage()
-
-
-@pytest.mark.parametrize(
-    ("asked", "others", "then"),
-    [
-        (10.0, True, "refuses calls and rests 10.0 s; the others take its share"),
-        (None, False, "refuses calls and rests 10.0 s; its events wait until it is over"),
-    ],
-)
-def test_a_rest_is_told_of_once_for_the_calls_that_were_under_way(scene, caplog, asked, others, then):
-    """No share is promised to others where there are none, and nobody asked for what is RLM's own period."""
-    caplog.set_level("INFO", logger="rlm.delivery.health")
-    resting = Endpoint("0", "http://127.0.0.1:1/", Limit.parse("9 per 10 second"), TIMEOUT)
-    store = SimpleNamespace(windows=scene.api, breaker=scene.api, ways=Ways())
-    told = health.HealthKeeper(store, "h", 1)
-    times = dict.fromkeys(("waited_seconds", "idle_seconds"), 0.0)
-    throttled = Throttled(503, 0.1, asked)
-    answered = Answered(resting, Admitted("1"), None, throttled, **times, late=False, counts_from=None, cut=False)
-
-    for _ in range(3):
-        told.report(answered, others=others)
-    scene.clock.sleep(10.0)
-    told.report(answered, others=others)
-
-    assert [record.message for record in caplog.records] == [f"0 {then}"] * 2
 
 
 def test_a_lane_that_is_to_probe_a_way_connects_first_and_then_has_the_call(scene):

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.runs import RunFilter
 from rlm.web.pages import events
-from rlm.web.pages.page import ListFilter, Query, event_address, words
+from rlm.web.pages.page import ListFilter, Query, event_address
 from tests.each import each
-from tests.values import as_json, record_from
 
 
 def asked(*query, path="/runs"):
     return ListFilter(path, Query(query=query))
-
-
-def test_a_filter_can_be_said_again_as_address_and_as_options():
-    """Whatever is in it: what the page shows, the link to its next part, and the command agree."""
-    found = asked(("state", "partial"), ("state", "failed"), ("since", "24h"), ("search", "a b'&<"), ("other", "x"))
-
-    assert found.choices("state", ("partial", "failed", "completed")) == {"partial", "failed"}
-    assert found.ago("since") == 86_400
-    assert found.text("search") == "a b'&<"
-    assert not found.faults
-    assert found.address(before="r1") == ("/runs?state=partial&state=failed&since=24h&search=a+b%27%26%3C&before=r1")
-    assert found.options() == """ --state partial --state failed --since 24h --search 'a b'"'"'&<'"""
 
 
 @each(
@@ -55,31 +41,6 @@ def test_the_address_of_an_event_holds_any_id():
     assert event_address("a/../b?c#<d>:T") == "/events/a%2F..%2Fb%3Fc%23%3Cd%3E:T"
 
 
-RECORD = as_json(
-    record_from(
-        run_id="20261128T101500000Z-1a2b",
-        state="partial",
-        trigger="schedule",
-        started_at="2026-11-28T10:15:00.000Z",
-    )
-)
-
-
-@each(
-    ("chosen", "fits"),
-    [
-        (RunFilter(), True),
-        (RunFilter(states=frozenset({"partial", "failed"})), True),
-        (RunFilter(states=frozenset({"failed"})), False),
-        (RunFilter(since=1_795_860_900.0), True),
-        (RunFilter(since=1_795_860_901.0), False),
-    ],
-)
-def test_runs_fit_by_all_that_is_asked(chosen, fits):
-    """One of several values is enough."""
-    assert chosen.fits(RECORD) == fits
-
-
 def group(reason, number=1, answer=None, endpoint=None, type=None):  # noqa: A002  # the name in the document
     return {"letters": number, "reason": reason, "answer": answer, "endpoint": endpoint, "type": type}
 
@@ -104,12 +65,6 @@ def test_a_button_of_a_group_means_that_group_alone():
         {"filter": {"search": "wallet_001", "reason": ["wrong_type"], "type": ["A"]}},
         None,
     ]
-
-
-def test_all_letters_are_meant_only_where_nothing_is_asked():
-    """An empty filter is never sent: the API would have to guess."""
-    assert events.body({}) == {"all": True}
-    assert events.body({"since": ["24h"]}) == {"filter": {"since": "24h"}}
 
 
 def explained(**changes):
@@ -146,11 +101,6 @@ def test_a_trail_is_in_the_order_of_time():
     assert shown["letters"] == "/failures?search=f00d"
 
 
-def test_an_event_that_was_not_taken_has_no_trail():
-    """It waits on the audit list."""
-    assert not list(events.trail(explained(taken_at=None, attempts=[], letter=None)))
-
-
 NOTHING = {"runs": [], "events": [], "letter": None}
 
 
@@ -168,18 +118,3 @@ NOTHING = {"runs": [], "events": [], "letter": None}
 def test_a_search_leads_to_what_is_one_thing(found, place):
     """Several are listed."""
     assert events.place(found) == place
-
-
-def test_commands_in_a_sentence_are_told_apart_and_markup_is_text():
-    """Also what a terminal could take for a command is made visible."""
-    assert words("see `rlm failed list` <b>\x1b[31m`") == (
-        "see <code>rlm failed list</code> &lt;b&gt;\\u001b[31m<code></code>"
-    )
-
-
-def test_a_command_goes_on_where_its_page_does():
-    """What it is told comes from an address, so it is quoted for a shell."""
-    found = asked(("state", "partial"))
-    found.choices("state", ("partial",))
-
-    assert found.options(before="r1; rm x", after="") == " --state partial --before 'r1; rm x'"

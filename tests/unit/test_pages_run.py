@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlm.web.pages.run_plot import plot
-from rlm.web.pages.runs import decisions, told_of
+from rlm.web.pages.runs import decisions
 from tests.values import as_json, record_from
 
 TYPE = {"taken": 10, "carried_over": 2, "completed": 9, "failed": 1, "leftover": 2}
@@ -69,11 +69,6 @@ def test_the_plan_is_drawn_from_the_first_call_on():
     assert not plot({**RECORD, "plan": {**RECORD["plan"], "course": None}}, COURSE).is_planned
 
 
-def test_without_a_call_there_is_nothing_to_draw():
-    """The page says so in words."""
-    assert plot(RECORD, {**COURSE, "calls": {}}).curve is None
-
-
 def test_an_open_run_has_a_forecast():
     """It goes on from what was sent so far."""
     status = {key: value for key, value in RECORD.items() if key != "finished_at"}
@@ -87,15 +82,6 @@ def test_an_open_run_has_a_forecast():
     assert found.happened[-1] == "now, 28 s left"
 
 
-def test_names_of_the_outside_are_text_in_a_picture():
-    """An endpoint cannot be called so, but an operator can."""
-    change = {"by": "<script>\x1b", "name": "a1", "from": "1/minute", "to": "2/minute", "what": "limit"}
-
-    found = plot(RECORD, {**COURSE, "changes": [{**change, "at_seconds": 9.0}]})
-
-    assert "<script>" not in found.curve
-
-
 def test_decisions_of_a_finished_run_are_those_of_its_record():
     """Plan, outcome, what binds, causes and troubles, in the words of `rlm result`."""
     found = dict(decisions(RECORD, is_open=False))
@@ -105,22 +91,3 @@ def test_decisions_of_a_finished_run_are_those_of_its_record():
     assert found["what binds"] == ["the limit of A binds"]
     assert found["why"] == ["2 events left over: the limit of A"]
     assert found["trouble"][0].startswith("2 of 11 calls failed: 2 x HTTP 500")
-
-
-def test_what_happened_at_the_same_moment_has_one_line():
-    """Two lines on one another look like one that is broken."""
-    record = {**RECORD, "finished_at": "2026-11-28T10:15:46.100Z"}
-
-    assert ">2, 3</text>" in plot(record, COURSE).curve
-    assert plot(record, COURSE).curve.count('<line class="mark') == 2
-
-
-def test_a_run_of_the_list_says_in_a_few_words_what_went_wrong():
-    """Why events were left over, else how many calls failed, else the dead letters; a failure before all."""
-    counts = {**RECORD["counts"], "failed": 1, "invalid": 2}
-    quiet = {**ENDPOINT, "errors": 0}
-
-    assert told_of({**RECORD, "failure": "no worker came up"}) == "no worker came up"
-    assert told_of(RECORD) == "2 events left over: the limit of A"
-    assert told_of({**RECORD, "why": []}) == "2 of 11 calls failed"
-    assert told_of({**RECORD, "why": [], "by_endpoint": {"a1": quiet}, "counts": counts}) == "3 dead letters"

@@ -16,12 +16,10 @@ from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan import compute_plan
 from rlm.plan.allocation import divide, in_order_of_use
-from rlm.plan.binds import what_binds
-from rlm.plan.limits_bind import LimitsBind
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
 from rlm.plan.window import SECOND
-from rlm.plan.workers import Bound, best_course, choose_workers
+from rlm.plan.workers import Bound, best_course
 from tests.values import replace
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
@@ -348,20 +346,6 @@ def test_the_workers_chosen_lose_nothing(case):
         more = [workers for workers in enough if workers > plan.workers]
         assert all(most_at_once(courses[workers]) < workers * case.threads for workers in more)
     assert plan.expected_leftover == best.leftover
-
-
-@given(case=cases())
-@settings(max_examples=200, deadline=None)
-def test_what_binds_accounts_for_all_that_is_left_over(case):
-    """Each event left over has one reason, and lanes are the reason of no more than they gain."""
-    situation, capacity = case.situation, Capacity(0, case.max_workers, case.threads)
-    choice = choose_workers(situation, capacity, case.horizon)
-    found = what_binds(situation, choice, capacity, case.horizon)
-
-    if isinstance(found, LimitsBind) and found.leftover:
-        left = choice.course.leftover
-        assert found.leftover + sum(found.failing.values()) + found.untold == left
-        assert sum(found.by_lanes.values()) <= left - (left if found.least is None else found.least)
 
 
 def most_at_once(course):

@@ -10,7 +10,7 @@ import pytest
 from honcho.printer import Message, Printer
 
 from rlm.processes.procfile import Entry, Foreman
-from rlm.processes.signals import HASTE_SECONDS, LINGER_SECONDS, REPEAT_SECONDS, Wakeup
+from rlm.processes.signals import HASTE_SECONDS, REPEAT_SECONDS, Wakeup
 from tests.clocks import SetClock
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -88,15 +88,6 @@ def play():
     wakeup.close()
 
 
-def test_leaves_its_processes_alone_as_long_as_nothing_happens(play):
-    """Without a signal and without an end nobody is told anything."""
-    it = play("web", "supervisor", "scheduler")
-
-    it.turn(after=3600)
-
-    assert it.signals == {"web": [], "supervisor": [], "scheduler": []}
-
-
 def test_stops_the_scheduler_then_the_supervisor_then_the_rest(play):
     """Each is asked to end when those before it have, whatever the order in the Procfile."""
     it = play("web", "supervisor", "scheduler", "bell")
@@ -114,17 +105,6 @@ def test_stops_the_scheduler_then_the_supervisor_then_the_rest(play):
     it.end("web", -TERM)
     it.end("bell", 128 + TERM)
     assert it.code == 0
-
-
-@pytest.mark.parametrize("command", ["exec rlm scheduler", "cd /srv && exec rlm scheduler --allow-volatile"])
-def test_knows_the_scheduler_by_its_command_too(play, command):
-    """What an entry is called is the user's business."""
-    it = play("supervisor", clock=command)
-    it.stop.graceful = True
-
-    it.turn()
-
-    assert it.signals == {"supervisor": [], "clock": [TERM]}
 
 
 def test_asks_once_and_gives_each_its_own_grace_period(play):
@@ -159,17 +139,6 @@ def test_an_end_nobody_asked_for_stops_all_and_gives_the_exit_code(play, returnc
     assert "without having been asked to" in it.output.getvalue()
 
 
-def test_a_bad_end_of_one_that_was_asked_is_told(play):
-    """A scheduler that fails while it closes its run makes the command fail."""
-    it = play("scheduler")
-    it.stop.graceful = True
-    it.turn()
-
-    it.end("scheduler", 1)
-
-    assert it.code == 1
-
-
 def test_a_second_signal_ends_all_at_once(play):
     """All get TERM at the same time, again and again, and are killed soon; the exit code says that work was cut."""
     it = play("scheduler", "supervisor", "web")
@@ -189,30 +158,6 @@ def test_a_second_signal_ends_all_at_once(play):
     assert it.code == 1
 
 
-def test_does_not_wait_for_ever_for_output_that_somebody_holds_open(play):
-    """A killed process whose pipe a stranger inherited is given up after a while."""
-    it = play("web")
-    it.stop.graceful = True
-    it.turn()
-    it.turn(after=10.1)
-
-    it.turn(after=LINGER_SECONDS + 0.1)
-
-    assert it.code == 128 + KILL
-
-
-def test_prints_what_they_say_with_their_names(play):
-    """Every line carries who said it; the foreman's own carry `up`."""
-    it = play("scheduler", "web")
-
-    it["web"].says("hello")
-    it.turn()
-
-    lines = it.output.getvalue().splitlines()
-    assert lines[-1] == "12:00:00 web       | hello"
-    assert any("up        | scheduler started (pid 109)" in line for line in lines)
-
-
 def test_stops_all_when_its_output_is_gone(play):
     """With the terminal closed nobody would know that anything runs, so nothing shall."""
 
@@ -225,14 +170,3 @@ def test_stops_all_when_its_output_is_gone(play):
     assert it.signals == {"scheduler": [TERM]}
     it.end("scheduler")
     assert it.code == 0
-
-
-def test_kills_what_is_left_when_it_fails_itself(play, monkeypatch):
-    """No process is left by an error in the foreman either."""
-    it = play("scheduler", "web")
-    monkeypatch.setattr(it.foreman, "_turn", lambda: 1 / 0)
-
-    with pytest.raises(ZeroDivisionError):
-        it.foreman.run()
-
-    assert it.signals == {"scheduler": [KILL], "web": [KILL]}

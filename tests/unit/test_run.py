@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.documents import RunPlan, TypeCounts
 from rlm.core.run import MOVES, Run, State, Trigger, make_record, make_run_id, run_at
-from rlm.core.tally import away_in_words
 from tests.each import each
 from tests.values import as_json
 
@@ -110,25 +108,12 @@ def test_the_final_state_follows_from_the_counts_unless_somebody_ended_the_run(t
     assert balances(record.counts)
 
 
-def test_a_record_says_for_how_long_redis_was_away():
-    """A run that took longer than planned has that reason, and left nothing over; a moment is not worth telling."""
-    records = [record_of({"taken:A": 1, "completed:A": 1}, away_seconds=seconds) for seconds in (0.0, 0.4, 9.04)]
-
-    assert [one.redis_away_seconds for one in records] == [0.0, 0.0, 9.0]
-    assert [away_in_words(one.redis_away_seconds) for one in records] == ["", "", "Redis was away for 9.0 s"]
-
-
 def test_a_type_that_is_no_longer_configured_is_in_the_record_where_it_has_events():
     """Configured types come first, in their order; others after them, by name, if anything is counted of them."""
     record = record_of({"carried:Z": 1, "failed:Z": 1, "taken:Y": 1, "taken:X": 0, "duplicates": 1, "errors:W": 1})
 
     assert list(record.by_type) == ["A", "B", "Y", "Z"]
     assert record.by_type["Z"] == TypeCounts(carried_over=1, failed=1)
-
-
-def test_a_run_without_a_plan_has_an_empty_one():
-    """A run that was cancelled while draining has the plan's keys nevertheless."""
-    assert record_of({}).plan == RunPlan()
 
 
 WHAT = ("taken", "carried", "completed", "failed")
@@ -161,13 +146,6 @@ def test_ids_sort_by_time(moments):
 
     for (earlier, first), (later, second) in itertools.combinations(zip(sorted(moments), ids, strict=True), 2):
         assert first < second or later - earlier < 0.002
-
-
-def test_an_id_says_when_and_is_safe_everywhere():
-    """Date and time in UTC are read off it; it fits into a key, a path, a URL."""
-    run_id = make_run_id(STARTED)
-
-    assert re.fullmatch(r"20231114T221320250Z-[0-9a-f]{4}", run_id)
 
 
 def test_every_state_leads_to_an_end_and_no_end_leads_on():

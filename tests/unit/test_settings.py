@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
@@ -100,32 +99,6 @@ def test_built_in_values(here):
     assert settings.archive_dir == here / ".rlm" / "archive"
 
 
-def test_built_in_types(here):
-    """The built-in configuration has five types of one primary and three overflow endpoints each."""
-    settings = load_settings(environ={})
-
-    assert [(kind.name, kind.priority, kind.processing_seconds) for kind in settings.event_types] == [
-        ("REBALANCE_NEEDED", 5, 2.0),
-        ("OPEN_POSITION_DETECTED", 4, 1.5),
-        ("OPEN_ORDER_DETECTED", 3, 1.0),
-        ("NEW_BALANCE_UPDATE", 2, 0.8),
-        ("BALANCE_CHECK_REQUIRED", 1, 1.2),
-    ]
-    assert [endpoint.name for endpoint in settings.event_types[3].endpoints] == [
-        "balance_update_api",
-        "overflow_balance_update_api_1",
-        "overflow_balance_update_api_2",
-        "overflow_balance_update_api_3",
-    ]
-    assert len(settings.endpoints) == 20
-    for name, endpoint in settings.endpoints.items():
-        assert endpoint.name == name
-        assert endpoint.url == f"http://127.0.0.1:8090/{name}"
-        assert endpoint.limit.text == "30/minute"
-        assert endpoint.timeout_seconds == 10
-        assert endpoint.headers == {}
-
-
 def test_file_merges_over_defaults(load):
     """What a file does not set keeps its default, built-in types included where it has none."""
     settings = load("[run]\ntarget = 0.5\n[workers]\nmax = 3\n")
@@ -160,22 +133,6 @@ def test_endpoint_has_its_own_limit_timeout_and_headers(load):
     first, second = settings.event_types[0].endpoints
     assert (first.limit.text, first.timeout_seconds, first.headers) == ("10/second", 4, {})
     assert (second.limit.text, second.timeout_seconds, second.headers) == ("2/hour", 0.5, {"X-Kind": "k"})
-
-
-def test_event_types_by_priority_then_as_configured(load):
-    """Types come by priority, high to low; equal ones as they stand in the file."""
-    table = """
-        [types.{0}]
-        priority = {1}
-        rate_limit = "1/second"
-        endpoints = [ {{ name = "{0}", url = "http://h/{0}" }} ]
-    """
-
-    settings = load(
-        "".join(table.format(name, priority) for name, priority in [("z", 1), ("y", 2), ("b", 1), ("a", 2)])
-    )
-
-    assert [kind.name for kind in settings.event_types] == ["y", "a", "z", "b"]
 
 
 def test_types_may_share_an_endpoint(load):
@@ -282,23 +239,6 @@ def test_redis_url_variable(load, environ, url, origin):
     assert where(settings, "redis.url").startswith(origin)
 
 
-def test_other_variables_are_none_of_rlm(here):
-    """RLM_ names without a second separator, and names of others, are ignored."""
-    settings = load_settings(
-        environ={"RLM_TOKEN": "x", "RLM_CONFIG": "", "RLM__X": "1", "RUN__TARGET": "9", "HOME": "/"}
-    )
-
-    assert settings.run.target == 0.75
-
-
-def test_sentry_dsn(here):
-    """SENTRY_DSN is taken from the environment, empty it counts as unset."""
-    dsn = "https://key@sentry.example.com/42"
-
-    assert load_settings(environ={"SENTRY_DSN": dsn}).sentry_dsn == dsn
-    assert load_settings(environ={"SENTRY_DSN": ""}).sentry_dsn is None
-
-
 def test_which_file(here):
     """A given path goes before RLM_CONFIG, that before ./rlm.toml."""
     for name, most in (("rlm.toml", 1), ("variable.toml", 2), ("given.toml", 3)):
@@ -308,17 +248,6 @@ def test_which_file(here):
     assert load_settings(Path("given.toml"), environ).workers.max == 3
     assert load_settings(None, environ).workers.max == 2
     assert load_settings(None, {}).workers.max == 1
-
-
-def test_data_directory_is_beside_the_file(here):
-    """`source` and `data_dir` are absolute, the data beside the file, wherever the process stands."""
-    (here / "conf").mkdir()
-    (here / "conf" / "x.toml").write_text("")
-
-    settings = load_settings(Path("conf/x.toml"), {})
-
-    assert settings.source == here / "conf" / "x.toml"
-    assert settings.data_dir == here / "conf" / ".rlm"
 
 
 @pytest.mark.parametrize(
@@ -334,35 +263,6 @@ def test_the_data_directory_can_be_named(here, said, place):
 
     assert (settings.home, settings.data_dir) == (here / "conf", here / place)
     assert (settings.archive_dir, apart.archive_dir) == (here / place / "archive", here / "conf" / "old")
-
-
-def test_file_with_byte_order_mark(here):
-    """A file saved by an editor that puts a byte order mark first is read like any other."""
-    (here / "rlm.toml").write_bytes(b"\xef\xbb\xbf[workers]\r\nmax = 3\r\n")
-
-    assert load_settings(environ={}).workers.max == 3
-
-
-def test_where(load):
-    """The origin of each key is told: a default, the file or a variable."""
-    settings = load(
-        ONE_TYPE + "[run]\ntarget = 0.5\nguard_seconds = 0.1\n", RLM_RUN__TARGET="0.6", RLM_TYPES__A__PRIORITY="2"
-    )
-
-    assert where(settings, "run.history") == "default"
-    assert where(settings, "run.target") == "environment RLM_RUN__TARGET"
-    assert where(settings, "run.guard_seconds") == f"file {settings.source}"
-    assert where(settings, "types.A.priority") == "environment RLM_TYPES__A__PRIORITY"
-    assert where(settings, "types.A.endpoints[0].url") == f"file {settings.source}"
-    assert where(settings, "types.A.endpoints[0].headers") == "default"
-    assert where(settings, "sentry_dsn") == "default"
-
-
-def test_settings_can_be_pickled(load):
-    """Settings survive a trip to another process."""
-    settings = load(ONE_TYPE)
-
-    assert pickle.loads(pickle.dumps(settings)) == settings
 
 
 @each(
@@ -394,16 +294,6 @@ def test_revision_follows_what_workers_depend_on(load, change):
 def test_revision_does_not_follow_the_rest(load, change):
     """Where Redis and Sentry are, and what the conductor alone uses, leaves the revision as it is."""
     assert load(ONE_TYPE, **change).revision == load(ONE_TYPE).revision
-
-
-def test_revision_follows_the_variable_of_a_header_not_its_secret(load):
-    """A header read from another variable is another revision; another secret in the same variable is not."""
-    text = ONE_TYPE.replace('/a" }', '/a", headers = { Authorization = "env:ONE" } }')
-
-    first = load(text, ONE="1", TWO="2").revision
-
-    assert load(text, ONE="changed", TWO="2").revision == first
-    assert load(text.replace("ONE", "TWO"), ONE="1", TWO="2").revision != first
 
 
 def test_options_go_over_the_environment_and_the_file(here):

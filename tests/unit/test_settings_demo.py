@@ -42,15 +42,6 @@ def test_every_time_is_divided(built_in, reload):
         assert endpoint.timeout_seconds == 1
 
 
-def test_calls_go_to_the_given_address(built_in, reload):
-    """Types and endpoints keep names and order, the URLs are those of the mock API."""
-    demo = reload(built_in, 10, "http://127.0.0.1:9999/")
-
-    assert [kind.name for kind in demo.event_types] == [kind.name for kind in built_in.event_types]
-    assert list(demo.endpoints) == list(built_in.endpoints)
-    assert demo.endpoints["rebalance_api"].url == "http://127.0.0.1:9999/rebalance_api"
-
-
 @pytest.mark.parametrize("speed", [1, 7, 0.5, 100, 3.3])
 def test_any_speed_is_a_valid_configuration(built_in, reload, speed):
     """Whatever the speed, the file loads and its limits are as much faster."""
@@ -109,10 +100,3 @@ def test_budgets_and_shares(tmp_path, reload):
     assert demo.budgets["account.1"].limit.rules == (Rule(60, 6.0), Rule(1000, 360.0))
     assert demo.endpoints["a"].budget == demo.budgets["account.1"]
     assert demo.endpoints["b"].budget is None
-
-
-@pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf")])
-def test_impossible_speed(built_in, speed):
-    """A speed is a finite number above zero."""
-    with pytest.raises(ValueError, match="the speed must be a number above 0"):
-        demo_document(built_in, speed, "http://h")

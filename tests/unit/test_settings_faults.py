@@ -162,11 +162,6 @@ def test_wrong_shape(faults, text, line):
     assert faults(text) == [line]
 
 
-def test_override_does_not_hide_that_a_section_is_no_table(faults):
-    """A variable for a section does not make up for a file that has no table there."""
-    assert faults("workers = 3", RLM_WORKERS__MAX="4") == ["workers: must be a table, [workers]"]
-
-
 def test_what_is_missing(faults):
     """An endpoint's name and URL, a type's endpoints and a limit at one of both have no default."""
     lines = faults("[types.A]\n[types.B]\nendpoints = [ {} ]")
@@ -260,15 +255,6 @@ def test_one_name_one_url_one_limit_one_budget(faults, second, line):
     assert faults(text + ACCOUNT, PART="a") == [f"{line} (see types.A.endpoints[0])"]
 
 
-def test_endpoint_twice_in_a_type(faults):
-    """An endpoint listed twice in one type is a fault: it would count double."""
-    (line,) = faults(f"{TYPE}endpoints = [ {ENDPOINT}, {ENDPOINT} ]")
-
-    assert line.endswith(
-        'endpoints[1].name = "a": this endpoint is listed twice; once is enough (see types.A.endpoints[0])'
-    )
-
-
 @each(
     ("budget", "budgets", "line"),
     [
@@ -285,15 +271,6 @@ def test_wrong_budget(faults, budget, budgets, line):
     lines = faults(typed("A", ENDPOINT[:-1] + f', budget = "{budget}" }}') + budgets)
 
     assert any(line in found for found in lines)
-
-
-def test_a_budget_of_too_many_endpoints(faults):
-    """A call takes its slot in one step, which takes longer the more endpoints share the budget."""
-    endpoints = [f'{{ name = "e{n}", url = "http://h/{n}", budget = "account" }}' for n in range(101)]
-
-    assert faults(typed("A", ", ".join(endpoints)) + ACCOUNT) == [
-        "budgets.account: 101 endpoints name this budget; at most 100 may share one"
-    ]
 
 
 def test_shares_above_one(faults):
@@ -356,15 +333,6 @@ def test_wrong_variable(faults, variable, value, line):
     assert found.startswith(line)
 
 
-def test_variable_that_fits_two_types(faults):
-    """Types that differ in case alone cannot be told apart by a variable."""
-    text = '[types.{0}]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{0}", url = "http://h/{0}" }} ]\n'
-
-    (line,) = faults(text.format("ab") + text.format("AB"), RLM_TYPES__AB__PRIORITY="1")
-
-    assert line == "environment RLM_TYPES__AB__PRIORITY: may mean ab or AB; set it in the file"
-
-
 @each(
     ("option", "line"),
     [
@@ -420,13 +388,6 @@ def test_all_faults_at_once(faults):
     }
 
 
-def test_faults_without_end(faults):
-    """The first hundred are listed, the others counted."""
-    lines = faults("".join(f"x{n} = 1\n" for n in range(250)))
-
-    assert (len(lines), lines[-1]) == (101, "and 150 more")
-
-
 @each(
     ("text", "start"),
     [
@@ -442,12 +403,6 @@ def test_file_that_is_no_toml(faults, text, start):
     (line,) = faults(text)
 
     assert line.startswith(start)
-
-
-def test_file_that_cannot_be_read(tmp_path):
-    """A directory in place of the file is named as unreadable."""
-    with pytest.raises(ConfigurationError, match=f"^file {re.escape(str(tmp_path))}: cannot be read: "):
-        load_settings(tmp_path, {})
 
 
 @pytest.mark.parametrize(

@@ -67,26 +67,12 @@ def test_one_more_wanted_moves_nobody(wanted, capacities):
     assert sorted(more[name] - fewer[name] for name in more)[:-1] == [0] * max(0, len(more) - 1)
 
 
-def test_each_share_is_within_a_tenth_of_its_capacitys():
-    """Of hosts with 10, 20 and 30 lanes' worth, thirty workers."""
-    assert shares(30, {"a": 10, "b": 20, "c": 30}) == {"a": 5, "b": 10, "c": 15}
-    assert shares(20, {"a": 20, "b": 20, "c": 20}) == {"a": 7, "b": 7, "c": 6}
-
-
 def test_a_host_with_less_room_takes_what_it_can_and_the_others_the_rest():
     """The total is what the largest says, not what the smallest can."""
     offers = {"a": Offer(20, 0, 20), "b": Offer(20, 0, 20), "c": Offer(2, 0, 2)}
     found = divide(20, [supervisor(name, offer=offer) for name, offer in offers.items()])
 
     assert found == {"a": 10, "b": 9, "c": 1}
-
-
-def test_workers_min_and_max_hold_over_all_hosts():
-    """Neither is multiplied by the number of hosts."""
-    alike = [supervisor(name, offer=Offer(20, 6, 20)) for name in "abc"]
-
-    assert divide(0, alike) == {"a": 2, "b": 2, "c": 2}
-    assert sum(divide(100, alike).values()) == 20
 
 
 def test_a_host_that_is_cut_off_keeps_a_worker_that_probes():
@@ -122,10 +108,3 @@ def test_a_host_without_workers_gets_one_if_it_reaches_what_those_with_workers_d
     assert divide(0, every, {"a": a}) == {"a": 0, "b": 0, "c": 0}
     stops = supervisor("b", offer=Offer(0, 0, 20))
     assert divide(2, [every[0], stops], {"a": a}) == {"a": 2, "b": 0}
-
-
-def test_two_supervisors_of_a_host_share_what_it_can_take():
-    """Its capacity is not doubled by a second supervisor."""
-    two = [supervisor(name, "a", Offer(8, 0, 20)) for name in ("a:1", "a:2")]
-
-    assert divide(20, [*two, supervisor("b:1", "b", Offer(8, 0, 20))]) == {"a:1": 4, "a:2": 4, "b:1": 8}

@@ -75,16 +75,6 @@ def test_a_terminal_that_closes_says_so_twice_and_means_it_once(wakeup):
         assert (stop.graceful, stop.immediate) == (True, False)
 
 
-def test_what_was_there_before_is_there_again(wakeup):
-    """Afterwards the handlers are the former ones."""
-    signums = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    before = [signal.getsignal(signum) for signum in signums]
-    with StopSignals(wakeup):
-        assert [signal.getsignal(signum) for signum in signums] != before
-
-    assert [signal.getsignal(signum) for signum in signums] == before
-
-
 def test_a_process_started_with_nohup_keeps_ignoring_the_terminal(wakeup):
     """Where HUP was ignored it stays so: nohup promised that."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -96,39 +86,6 @@ def test_a_process_started_with_nohup_keeps_ignoring_the_terminal(wakeup):
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_a_wake_up_lasts_until_it_is_drained(wakeup):
-    """However often the loop was woken, one drain forgets it all."""
-    for _ in range(10):
-        wakeup.wake()
-    assert is_awake(wakeup)
-
-    wakeup.drain()
-
-    assert not is_awake(wakeup)
-    wakeup.drain()  # nothing to forget is no trouble
-    wakeup.wake()
-    assert is_awake(wakeup)
-
-
-def test_a_full_pipe_is_no_trouble(wakeup):
-    """A hundred thousand wake-ups that nobody hears neither block nor fail."""
-    for _ in range(100_000):
-        wakeup.wake()
-    assert is_awake(wakeup)
-
-    wakeup.drain()
-
-    assert not is_awake(wakeup)
-
-
-def test_waking_a_loop_that_is_gone_is_no_trouble():
-    """A late wake-up, of a thread that ends after its loop, is passed over."""
-    wakeup = Wakeup()
-    wakeup.close()
-
-    wakeup.wake()
 
 
 def test_a_blocked_signal_comes_through_once_it_is_unblocked(wakeup):

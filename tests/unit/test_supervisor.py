@@ -13,7 +13,6 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.processes import (
-    HEARTBEAT_TTL_SECONDS,
     LEFT,
     Offer,
     Process,
@@ -30,8 +29,7 @@ from rlm.processes.child import (
     QUICK_DEATH_SECONDS,
     SILENT_SECONDS,
 )
-from rlm.processes.sharing import LISTENING_SECONDS
-from rlm.processes.signals import SUPERVISOR_SLACK_SECONDS, Wakeup
+from rlm.processes.signals import Wakeup
 from rlm.processes.supervisor import Supervisor
 from rlm.settings import load_settings
 from tests.clocks import SetClock
@@ -309,23 +307,6 @@ def test_the_wanted_number_is_spawned_and_announced(host):
     assert list(host.store.entries[Role.SUPERVISOR]) == [host.supervisor.id]
 
 
-def test_nothing_happens_where_the_number_is_right(host):
-    """A loop that goes round ten times spawns nobody twice."""
-    host.want(3)
-    host.turn(10)
-
-    assert len(host.table.processes) == 3
-    assert host.signals() == [[], [], []]
-
-
-def test_no_more_than_the_most_are_spawned(make_host):
-    """`workers.max` holds, whatever the conductor wants."""
-    host = make_host(max=4)
-    host.want(100)
-
-    assert len(host.running) == 4
-
-
 def test_scaling_down_asks_the_quietest(host):
     """The workers with the least in hand are asked to leave, once, and the others go on."""
     host.want(4)
@@ -370,42 +351,6 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, caplog):
     assert "by SIGSEGV" in message
 
 
-def test_workers_that_do_not_stay_up_are_an_error_from_the_third_on(host, caplog):
-    """One that died is replaced, which nobody has to wake up for; where they all die at once, somebody must see why."""
-    host.want(1)
-    for _ in range(3):
-        host.process(host.running[0]).die(-signal.SIGKILL)
-        host.turn()
-        host.clock.sleep(1.1)
-        host.turn(2)
-
-    told = [(one.levelname, one.alarm) for one in caplog.records if hasattr(one, "alarm")]
-    assert told == [("WARNING", "worker_died")] * 2 + [("ERROR", "no_worker")]
-
-
-def test_a_worker_that_leaves_by_itself_is_replaced_and_is_no_restart(host, caplog):
-    """One that ended with status 0, for a run of another configuration, is replaced; that is no error."""
-    host.want(1)
-    host.clock.sleep(QUICK_DEATH_SECONDS + 1)
-    host.process(host.running[0]).die(0)
-    host.turn(2)
-
-    assert len(host.running) == 1
-    assert host.store.restarts == 0
-    assert errors(caplog) == []
-
-
-def test_a_worker_that_died_before_it_could_be_watched_is_noticed(host):
-    """One that is gone before the kernel could be asked to watch it is reaped in the next turn."""
-    host.table.stillborn = True
-    host.want(1)
-    host.table.stillborn = False
-    host.turn()
-
-    assert host.store.orphaned
-    assert host.store.restarts >= 1
-
-
 def test_failed_starts_back_off_and_a_long_life_forgets_them(host):
     """Each quick death doubles the wait up to the longest; a worker that lived long is replaced at once."""
     host.want(1)
@@ -432,33 +377,6 @@ def test_failed_starts_back_off_and_a_long_life_forgets_them(host):
     host.clock.sleep(FIRST_WAIT_SECONDS)
     host.turn()
     assert len(host.running) == 1
-
-
-def test_workers_that_fail_together_are_one_failed_start(host):
-    """Twenty killed at once are not twenty starts that failed: their successors wait as long as one would."""
-    host.want(20)
-    for one in host.running:
-        host.process(one).die(-signal.SIGKILL)
-    host.turn()
-    assert not host.running
-
-    host.clock.sleep(FIRST_WAIT_SECONDS)
-    host.turn()
-
-    assert len(host.running) == 20
-
-
-def test_a_night_of_failed_starts_is_outlived(host):
-    """Workers that cannot start, for hours, do not end their supervisor: it goes on trying."""
-    host.want(1)
-    for _ in range(1200):
-        host.process(host.running[0]).die(1)
-        host.turn()
-        host.clock.sleep(LONGEST_WAIT_SECONDS)
-        host.turn()
-
-    assert len(host.running) == 1
-    assert host.store.restarts == 1200
 
 
 @pytest.mark.parametrize("error", [OSError(11, "no more processes"), ConnectionError("the template does not answer")])
@@ -510,27 +428,6 @@ def test_what_was_killed_with_its_supervisor_is_freed_by_the_next(make_host, dea
     assert len(errors(caplog)) == succeeded
 
 
-def test_all_that_was_killed_is_counted_though_redis_fails_in_between(make_host, dead_pid, caplog, monkeypatch):
-    """The workers are freed, and off the register, when their supervisor is signed off at the second attempt."""
-    host = make_host(max=2)
-    facts = {"pid": dead_pid, "host": host.supervisor._settings.host_name, "started_at": 0.0, "pids": pid_space()}
-    host.store.announce(Role.SUPERVISOR, Process(id="killed", offer=Offer(2, 0, 2), **facts))
-    for number in range(2):
-        host.store.announce(Role.WORKER, Process(id=f"killed:{number}", supervisor="killed", **facts))
-    sign_off = host.store.sign_off
-
-    def fail_once(*_args):
-        monkeypatch.setattr(host.store, "sign_off", sign_off)
-        raise StoreUnreachableError("it is away")
-
-    monkeypatch.setattr(host.store, "sign_off", fail_once)
-    host.want(2)
-    host.turn(2)
-
-    (told,) = [one for one in errors(caplog) if "was killed" in one]
-    assert "2 of its workers are dead" in told
-
-
 def test_a_living_supervisor_of_the_host_is_left_alone(make_host):
     """Two may share a host: the workers of one that lives are its own, even the dead, which it frees itself."""
     host = make_host(max=2)
@@ -556,43 +453,6 @@ def test_a_share_follows_the_supervisors_that_come_and_sign_off(host):
     assert len(host.running) == 4
 
 
-def test_the_share_of_one_that_vanished_is_taken_after_a_heartbeats_life(host):
-    """Redis may have forgotten it, or its clock was set: until then this host runs what it ran."""
-    host.store.announce(Role.SUPERVISOR, other("~last"))
-    host.want(4)
-    host.store.entries[Role.SUPERVISOR].clear()
-    waited = 0.0
-    while len(host.running) == 2:
-        host.clock.sleep(1.0)
-        waited += 1.0
-        host.turn()
-
-    assert len(host.running) == 4
-    assert HEARTBEAT_TTL_SECONDS < waited <= HEARTBEAT_TTL_SECONDS + 2
-
-
-def test_a_redis_that_answers_late_makes_nobody_silent(host):
-    """Between two looks that lay far apart nothing may have been heard."""
-    host.store.announce(Role.SUPERVISOR, other("~last"))
-    host.want(4)
-    for _ in range(20):
-        host.clock.sleep(LISTENING_SECONDS + 0.1)
-        host.turn()
-
-    assert len(host.running) == 2
-
-
-def test_one_that_goes_on_saying_so_is_never_taken_for_gone(host):
-    """However long that lasts."""
-    host.want(4)
-    for _ in range(10):
-        host.store.announce(Role.SUPERVISOR, other("~last"))
-        host.clock.sleep(3.5)
-        host.turn()
-
-    assert len(host.running) == 2
-
-
 def test_silence_does_not_count_while_nothing_could_be_heard(host):
     """Redis was away for long, or this host was suspended: nobody is gone for that."""
     host.store.announce(Role.SUPERVISOR, other("~last"))
@@ -611,37 +471,6 @@ def test_silence_does_not_count_while_nothing_could_be_heard(host):
     assert len(host.running) == 2
 
 
-def test_the_first_who_is_back_does_not_take_all(host):
-    """Redis came back empty: each runs what it ran."""
-    for name in ("a", "b"):
-        host.store.announce(Role.SUPERVISOR, other(name))
-    host.want(20)
-    before = len(host.running)
-    host.store.entries = {role: {} for role in Role}
-    host.turn(3)
-
-    assert before == len(host.running) == len(host.table.processes) == 6
-
-
-def test_one_that_is_back_runs_what_the_others_leave(host):
-    """They have taken its share over: its surplus stops, and it takes up again what they give away."""
-    host.store.announce(Role.SUPERVISOR, other("~last"))
-    host.want(20)
-    assert len(host.running) == 10
-    host.store.entries[Role.WORKER] |= {f"~last:{number}": worker_of("~last", number) for number in range(18)}
-    host.store.entries[Role.SUPERVISOR].pop(host.supervisor.id)
-    host.clock.sleep(0.1 + HEARTBEAT_TTL_SECONDS)
-    host.turn()
-
-    assert len(host.running) == 2
-    for number in range(10, 18):
-        host.store.entries[Role.WORKER].pop(f"~last:{number}")
-    for one in [one for one in host.supervisor._children.values() if one.stopping]:
-        host.process(one).die(0)
-    host.turn(2)
-    assert len(host.running) == 10
-
-
 def test_no_worker_is_started_for_which_there_is_no_place(host):
     """The workers of another host are still about to leave: each that has gone makes room for one here."""
     leaving = {f"~last:{number}": worker_of("~last", number) for number in range(15)}
@@ -653,30 +482,6 @@ def test_no_worker_is_started_for_which_there_is_no_place(host):
         host.store.entries[Role.WORKER].pop(name)
     host.turn()
     assert len(host.running) == 9
-
-
-def test_a_host_never_has_more_workers_than_it_takes(make_host):
-    """Those about to leave are counted as well."""
-    host = make_host(max=20, max_here=4)
-    host.want(20)
-    host.want(1)
-    host.want(20)
-    assert (len(host.table.processes), len(host.running)) == (4, 1)
-
-    for one in [one for one in host.supervisor._children.values() if one.stopping]:
-        host.process(one).die(0)
-    host.turn(2)
-    assert len(host.running) == 4
-
-
-def test_a_supervisor_whose_entry_is_gone_makes_a_new_one_and_keeps_its_workers(host):
-    """The clock of Redis was set, or Redis forgot: nobody is told to leave for that."""
-    host.want(4)
-    host.store.entries[Role.SUPERVISOR].clear()
-    host.turn()
-
-    assert len(host.running) == 4
-    assert host.supervisor.id in host.store.entries[Role.SUPERVISOR]
 
 
 def test_while_redis_is_away_the_workers_stay_and_a_death_is_not_forgotten(host, caplog):
@@ -700,22 +505,6 @@ def test_while_redis_is_away_the_workers_stay_and_a_death_is_not_forgotten(host,
     assert len(host.running) == 2
 
 
-def test_a_spawn_that_could_not_be_announced_is_a_worker_all_the_same(host, monkeypatch):
-    """Redis gone between spawn and announcement: the worker is known to its supervisor and not spawned twice."""
-    announce = host.store.announce
-
-    def fail_for_workers(role, process, **how):
-        if role is Role.WORKER:
-            raise StoreUnreachableError("gone")
-        announce(role, process, **how)
-
-    monkeypatch.setattr(host.store, "announce", fail_for_workers)
-    host.want(1)
-    host.turn(3)
-
-    assert len(host.table.processes) == 1
-
-
 def test_a_stop_asks_every_worker_once_and_waits(host):
     """TERM for each, and the end when the last has left: freed, signed off, the others told."""
     host.want(3)
@@ -730,18 +519,6 @@ def test_a_stop_asks_every_worker_once_and_waits(host):
     assert host.store.entries[Role.SUPERVISOR] == {}
     assert host.store.woken == ["supervisors"] * 3, "as it came, as it gave its share away, and as it went"
     assert host.store.restarts == 0
-
-
-def test_a_worker_that_is_leaving_already_is_not_asked_again(host):
-    """For a worker a second TERM means now, and would cut the call that it is allowed to finish."""
-    host.want(2)
-    host.want(1)
-    leaving = next(one for one in host.supervisor._children.values() if one.stopping)
-    host.stop.steps = iter([lambda one=one: host.process(one).die(0) for one in host.supervisor._children.values()])
-    host.stop.graceful = True
-    host.supervisor.run()
-
-    assert host.process(leaving).signals == [signal.SIGTERM]
 
 
 def test_a_second_signal_ends_every_worker_at_once(host, caplog):
@@ -763,41 +540,6 @@ def test_a_second_signal_ends_every_worker_at_once(host, caplog):
     assert caplog.text.count("is ended at once") == 2
 
 
-def test_the_grace_period_over_is_like_a_second_signal(host):
-    """A worker that does not leave in the time of its longest call and some slack is killed."""
-    host.want(1)
-    grace = host.longest + SUPERVISOR_SLACK_SECONDS
-    before = []
-
-    def almost():
-        host.clock.sleep(grace - 0.1)
-
-    def over():
-        before.extend(host.signals()[0])
-        host.clock.sleep(0.2)
-
-    host.stop.steps = iter([almost, lambda: None, over])
-    host.stop.graceful = True
-    host.supervisor.run()
-
-    assert before == [signal.SIGTERM]
-    assert host.signals() == [[signal.SIGTERM, signal.SIGKILL]]
-    assert len(host.store.blamed) == 1
-
-
-def test_a_stop_while_redis_is_away_ends_all_the_same(host):
-    """Workers are stopped and the process ends; what could not be freed is found by the ends of its leases."""
-    host.want(1)
-    host.store.away = True
-    worker = host.running[0]
-    host.stop.steps = iter([lambda: host.process(worker).die(0)])
-    host.stop.graceful = True
-    host.supervisor.run()
-
-    assert host.signals() == [[signal.SIGTERM]]
-    assert not host.supervisor._children
-
-
 def look(host, number):
     """Let the supervisor look for silent workers `number` times, an interval apart."""
     for _ in range(number):
@@ -809,26 +551,6 @@ def fall_silent(host, *workers):
     """Let enough time pass that a look finds them silent."""
     host.clock.sleep(SILENT_SECONDS)
     host.store.silence.update(dict.fromkeys((one.worker_id for one in workers), SILENT_SECONDS + 0.1))
-
-
-def test_a_frozen_worker_is_killed_freed_and_replaced(host, caplog):
-    """Silent at two looks in a row: it counts as dead, and another takes its place."""
-    host.want(2)
-    host.come_up()
-    look(host, 1)
-    frozen, other = host.running
-    fall_silent(host, frozen)
-    look(host, 1)
-    before = host.process(frozen).signals[:]
-    look(host, 2)
-
-    assert before == []
-    assert host.process(frozen).signals == [signal.SIGKILL]
-    assert host.process(other).signals == []
-    assert len(host.running) == 2
-    assert host.store.orphaned == host.table.forgotten_messages == [frozen.worker_id]
-    assert host.store.restarts == 1
-    assert "frozen" in errors(caplog)[0]
 
 
 def test_workers_that_are_heard_again_were_not_frozen(host):
@@ -850,15 +572,6 @@ def test_workers_that_are_heard_again_were_not_frozen(host):
     assert host.signals() == [[], []]
 
 
-def test_a_worker_that_is_still_coming_up_is_not_judged(host):
-    """On a busy host it may take long before it says something for the first time; its successor would need longer."""
-    host.want(1)
-    host.store.silence[host.running[0].worker_id] = SILENT_SECONDS + 0.1
-    look(host, int(BOOT_SECONDS / LOOK_SECONDS))
-
-    assert host.signals() == [[]]
-
-
 def test_a_worker_that_never_comes_up_is_killed_and_its_successor_waits(host):
     """It hangs while it starts: that is a start that failed, and such ones are not repeated at once for ever."""
     host.want(1)
@@ -872,40 +585,6 @@ def test_a_worker_that_never_comes_up_is_killed_and_its_successor_waits(host):
 
     assert host.signals() == [[signal.SIGKILL], []]
     assert (after_its_death, len(host.running)) == (0, 1)
-
-
-def test_a_worker_that_cannot_be_killed_is_told_of_once(host, caplog):
-    """It waits for a disk and dies when that answers: it is signalled and logged once, then freed and replaced."""
-    host.want(1)
-    host.come_up()
-    look(host, 1)
-    (stuck,) = host.running
-    fall_silent(host, stuck)
-    host.table.unkillable = True
-    look(host, 12)
-    told = errors(caplog)
-    host.process(stuck).die(-signal.SIGKILL)
-    host.turn(2)
-
-    assert host.process(stuck).signals == [signal.SIGKILL]
-    assert len(told) == 1
-    assert host.store.orphaned == [stuck.worker_id]
-    assert len(host.running) == 1
-
-
-def test_a_worker_that_does_not_leave_when_told_is_killed(host):
-    """It is no longer needed and frozen: it has the time that a stop of the supervisor would give it."""
-    host.want(1)
-    (worker,) = host.running
-    host.want(0)
-    host.clock.sleep(host.longest + SUPERVISOR_SLACK_SECONDS - 0.1)
-    host.turn()
-    before = host.process(worker).signals[:]
-    look(host, 2)
-
-    assert before == [signal.SIGTERM]
-    assert host.process(worker).signals == [signal.SIGTERM, signal.SIGKILL]
-    assert host.store.orphaned == [worker.worker_id]
 
 
 #: What a night may bring: (step, its argument), and how many workers run after each.

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.core.text import done_after, named, seconds_of, span
+from rlm.core.text import seconds_of, span
 from tests.each import each
 
 
@@ -61,16 +61,3 @@ def test_a_duration_out_of_range_names_the_range():
 def test_a_span_is_read_at_a_glance(seconds, told):
     """Seconds with tenths only where they are few, and a dash for what is not known."""
     assert span(seconds) == told
-
-
-def test_a_plan_without_a_call_names_no_time():
-    """A forecast of 0 s means that no call can be made, not that all is done at once."""
-    assert [done_after(0.0), done_after(12.34)] == ["no call", "done 12 s after the first call"]
-
-
-@pytest.mark.parametrize(
-    ("number", "written"),
-    [(0, ""), (1, "n0"), (3, "n0, n1, n2"), (4, "n0, n1, n2 and 1 more"), (1788, "n0, n1, n2 and 1,785 more")],
-)
-def test_so_many_names_are_written_and_the_others_counted(number, written):
-    assert named([f"n{index}" for index in range(number)], 3) == written

@@ -50,14 +50,6 @@ def test_ticks_that_nobody_served_are_counted(last, due, number):
     assert missed(last, due, 180.0) == number
 
 
-def test_periods_that_are_no_whole_seconds_are_counted_alike():
-    """Divided by a speed, a period is a fraction: nothing is counted for its rounding."""
-    tick = last_due(1_795_614_475.0, 0.45)
-
-    assert missed(tick + 0.01, tick + 4 * 0.45, 0.45) == 3
-    assert missed(tick + 0.01, tick + 0.45, 0.45) == 0
-
-
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 

@@ -53,25 +53,6 @@ def test_histograms_add_up_by_name():
     assert found["a"].seconds == 1.74
 
 
-def test_seconds_add_up_to_the_same_in_any_order():
-    """A sum that is less by a rounding would be a restart to Prometheus."""
-    calls = [Completed("T", "a", number / 10) for number in range(1, 500)]
-    halves = of_calls(calls[::2]), of_calls(calls[1::2])
-
-    assert halves[0] + halves[1] == of_calls(reversed(calls))
-    assert all(isinstance(number, int) for number in of_calls(calls).values())
-
-
-def test_numbers_with_bounds_of_another_version_are_not_lost():
-    """They count with the next bound there is, so no counter goes back when the bounds change."""
-    (found,) = histograms(
-        {"call<=0.07:a": 2, "call<=99:a": 1, "call<=inf:a": 1, "call_us:a": 5_000_000}, "call"
-    ).values()
-
-    assert [found.at_most[bound] for bound in (0.05, 0.1, 30, math.inf)] == [0, 2, 2, 4]
-    assert found.seconds == 5.0
-
-
 def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
     """Beside what its tally has."""
     added = of_run(record_from(**RECORD), [])

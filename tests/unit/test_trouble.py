@@ -8,7 +8,6 @@ from rlm.admin.verdict import call_troubles
 from rlm.core.documents import CallTrouble
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.tally import (
-    MOST_ENTRIES,
     address_of,
     every_call_failed,
     in_words,
@@ -62,13 +61,6 @@ def test_an_endpoint_that_no_host_reaches_is_named_without_a_call():
     ]
 
 
-def test_a_record_holds_so_many_of_them_and_no_more():
-    """Those with the most calls."""
-    found = troubles_of({f"trouble:e{number} HTTP 500": number for number in range(1, 300)}, {})
-
-    assert [one.calls for one in found] == list(range(299, 299 - MOST_ENTRIES, -1))
-
-
 def test_calls_are_put_down_to_the_types_that_have_so_many_left_over():
     """An endpoint that two types share counts for the first as far as that has leftovers, and no call twice."""
     ends = {name: Endpoint(name, f"http://h/{name}", Limit.parse("1/second"), 5.0) for name in ("a", "shared")}
@@ -91,18 +83,6 @@ def test_calls_are_put_down_to_the_types_that_have_so_many_left_over():
 def test_an_address_is_host_and_port_and_nothing_that_may_be_a_secret(url, address):
     """Whatever else the URL holds."""
     assert address_of(url) == address
-
-
-def test_those_alike_at_one_address_are_told_together():
-    """And of many the first are named."""
-    alike = [trouble(f"e{number}", "HTTP 401", 2) for number in range(5)]
-    others = [trouble("a", what, 1, "host:1") for what in ("HTTP 500", "HTTP 502", "HTTP 503")]
-
-    assert in_words([trouble("one", "connection refused", 3)]) == "3 x connection refused, one at api.example:443"
-    assert in_words([*others, *alike]) == (
-        "10 x HTTP 401, e0, e1, e2 and 2 more at api.example:443; 1 x HTTP 500, a at host:1; "
-        "1 x HTTP 502, a at host:1; and 1 more, see `rlm result --json`"
-    )
 
 
 @pytest.mark.parametrize(("calls", "completed", "failed"), [(0, 0, False), (3, 0, True), (3, 1, False)])

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import sys
 import sysconfig
-from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from rlm.cli import up
-from rlm.cli.up import _entries, _environment, _printer, _read_dotenv, _where, _with_format
+from rlm.cli.up import _entries, _environment, _read_dotenv
 from rlm.core.errors import ConfigurationError
-from rlm.processes.procfile import JsonPrinter
 from rlm.settings import load_settings
 
 
@@ -96,43 +93,3 @@ def test_a_dotenv_file_is_read_if_there_is_one(tmp_path):
 
     with pytest.raises(ConfigurationError, match=r"\.env: cannot be used: line 1: A"):
         _read_dotenv(file)
-
-
-def test_a_dotenv_file_of_another_user_says_who_must_read_it(tmp_path, monkeypatch):
-    """Root wrote it with mode 0600: that is not a matter of its lines."""
-    file = tmp_path / ".env"
-    file.write_text("A=1\n")
-    monkeypatch.setattr("rlm.core.files.read_trusted_text", Mock(side_effect=PermissionError(13, "Permission denied")))
-
-    with pytest.raises(ConfigurationError, match=r"\.env: cannot be read: let the user who runs RLM read it"):
-        _read_dotenv(file)
-
-
-def test_says_where_redis_is_without_its_password(settings):
-    """The line can be shown to anybody."""
-    assert "hunter2" not in _where(settings, "redis://user:hunter2@h:6379/0")
-    ported = load_settings(settings.source, {"RLM_REDIS__EMBEDDED_PORT": "6390"})
-    assert "redis://127.0.0.1:6390/0" in _where(ported, "unix:///x.sock")
-
-
-class Terminal(io.StringIO):
-    """An output that a person reads."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize(
-    ("environ", "output", "expected"),
-    [
-        ({}, io.StringIO(), {"RLM_LOG_FORMAT": "json"}),
-        ({}, Terminal(), {"RLM_LOG_FORMAT": "text", "FORCE_COLOR": "1"}),
-        ({"RLM_LOG_FORMAT": "auto", "NO_COLOR": "1"}, Terminal(), {"RLM_LOG_FORMAT": "text", "NO_COLOR": "1"}),
-        ({"RLM_LOG_FORMAT": "text"}, io.StringIO(), {"RLM_LOG_FORMAT": "text"}),
-        ({"RLM_LOG_FORMAT": "json"}, Terminal(), {"RLM_LOG_FORMAT": "json"}),
-    ],
-)
-def test_the_processes_log_for_whoever_reads_this_one(environ, output, expected):
-    """Their own output is a pipe: whether a person reads along is known here only."""
-    assert _with_format(environ, output) == expected
-    assert isinstance(_printer(expected, output), JsonPrinter) is (expected["RLM_LOG_FORMAT"] == "json")

@@ -88,10 +88,3 @@ def test_an_endpoint_to_blame_stays_in_the_headline():
     assert "; then `rlm endpoint resume NAME` calls it at once. " in two.more
     assert three.words == "a paused for 0.8 s since 10:14:01 UTC"
     assert " `rlm endpoint resume a` ends a pause. " in three.more
-
-
-def test_names_from_outside_are_made_visible():
-    """An endpoint's answer may hold what a terminal takes for a command."""
-    found = status(by_endpoint=FAILING, troubles=[{**TROUBLES[0], "what": "\x1b[31mHTTP"}])
-
-    assert verdict(found).words.endswith("\\u001b[31mHTTP")

@@ -9,35 +9,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from rlm.terminal import drawing
-from rlm.terminal.live import Drawn, JSONLines, Lines, console_on
-from rlm.terminal.queue import queue_picture
-from rlm.terminal.record import changes, picture_of
+from rlm.terminal.live import Drawn, Lines
+from rlm.terminal.record import picture_of
 from tests.each import each
 from tests.unit.statuses import DEFAULT_TYPES, endpoint, record, rest, status
 
 WIDTHS = (20, 30, 40, 52, 80, 140)
 HOSTILE = "\x1b[2J\x9b31m\u202e\nown line[/red]"
 LONG = "A_TYPE_WHOSE_NAME_IS_LONGER_THAN_ANYBODY_WOULD_LIKE_TO_READ_ON_A_TERMINAL_OF_EIGHTY_COLUMNS"
-
-
-def queues(**more):
-    """Return a document of the monitor."""
-    return {
-        "as_of": "2026-11-25T10:15:00.000Z",
-        "events": 1200,
-        "staged": 3,
-        "processing": 0,
-        "failed": 2,
-        "leftover": 40,
-        "retried": 1,
-        "by_type": {name: {"pending": 300, "oldest_seconds": 61.0} for name in DEFAULT_TYPES},
-        "run": None,
-        "redis": {"ping_ms": 0.4, "used_bytes": 12_345_678, "max_bytes": 0},
-        "arriving_per_minute": 120.0,
-        "settled_per_minute": None,
-        **more,
-    }
 
 
 def drawn(picture, width, **options):
@@ -91,40 +70,6 @@ def test_no_value_is_cut_on_a_narrow_terminal(name, width):
     assert ("30/minute" in told) is ("limit" in told)
 
 
-@each("width", WIDTHS)
-@each("found", [queues(), queues(by_type={})])
-def test_the_queues_fit_their_terminal(found, width):
-    """No figure is cut."""
-    lines = drawn(queue_picture(found), width).splitlines()
-    told = " ".join(" ".join(line.strip("│ ") for line in lines).split())
-
-    assert max(map(cell_len, lines)) <= width
-    for figure in ("120 items/min", "not known yet", "uses 12 MB"):
-        assert figure in told
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_who_may_not_see_the_slots_sees_the_rest(width):
-    """A user who only looks on is told nothing of slots and health; the picture has the types all the same."""
-    found = status()
-    for entry in found["by_endpoint"].values():
-        for key in ("types", "used", "allowed", "free", "next_slot_seconds", "health", "circuit_seconds"):
-            del entry[key]
-
-    seen = drawn(picture_of(found), width)
-
-    assert all(name[:3] in seen for name in DEFAULT_TYPES)
-    assert "12/30" not in seen
-
-
-def test_on_a_low_terminal_workers_give_way():
-    """The picture is as high as it may be, and says how many workers it leaves out."""
-    lines = drawn(picture_of(status(workers=20), 30), 80).splitlines()
-
-    assert len(lines) == 30
-    assert any("more workers, " in line and "lanes busy" in line for line in lines)
-
-
 def hostile(document):
     """Return the document with something hostile at the end of every text except the states, which are parsed."""
     if isinstance(document, dict):
@@ -149,25 +94,6 @@ def test_text_from_outside_is_made_visible(name):
     assert "\\u001b" in picture
 
 
-def test_a_terminal_of_no_columns_is_as_wide_as_it_says(monkeypatch):
-    """COLUMNS=0 is what some programs leave to those that they start."""
-    monkeypatch.setenv("COLUMNS", "0")
-    stream = Terminal()
-
-    console_on(stream).print(picture_of(rest()))
-
-    assert "no run is open" in stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [({"seconds_left": 3.0}, False), ({"state": "finishing"}, True), ({"run_id": "another"}, True)],
-)
-def test_a_line_is_worth_writing_when_something_has_changed(more, said):
-    """That time has passed is no change."""
-    assert (changes(status()) != changes(status(**more))) == said
-
-
 def test_lines_come_with_changes_and_trouble_is_told_once():
     """Until things are known again, which is worth a line."""
     told = []
@@ -180,19 +106,6 @@ def test_lines_come_with_changes_and_trouble_is_told_once():
         lines.show({"text": "b"})
 
     assert [line[10:] for line in told] == ["a", "b", "out of date, trying again: Redis is away", "b"]
-
-
-def test_json_lines_are_one_document_each():
-    """While nothing is known there is none on stdout, and a word where people read."""
-    told, said = [], []
-    lines = JSONLines(told.append, said.append)
-    with lines:
-        lines.show({"a": "b\n"})
-        lines.trouble("away")
-        lines.trouble("away")
-
-    assert told == ['{"a":"b\\n"}']
-    assert said == ["Out of date, trying again: away"]
 
 
 class Terminal(io.StringIO):
@@ -213,21 +126,3 @@ def test_a_picture_is_drawn_in_place_and_kept_while_redis_is_away(monkeypatch):
     written = stream.getvalue()
     assert written.rindex("the picture") > written.index("Out of date for 0 s, trying again: Redis is away")
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
-
-
-@pytest.mark.parametrize(
-    ("numbers", "width", "expected"),
-    [
-        ((1, 1), 10, [5, 5]),
-        ((0, 0), 10, [0, 10]),
-        ((1, 1000), 10, [1, 9]),
-        ((1000, 1, 1), 10, [8, 1, 1]),
-        ((1, 1, 1, 1), 2, [0, 0, 1, 1]),
-    ],
-)
-def test_a_bar_shows_every_part(numbers, width, expected):
-    """However small, as long as there is a column for it; and it is always as wide as it is."""
-    shares = drawing.shares(numbers, width)
-
-    assert sum(shares) == width
-    assert sorted(shares) == sorted(expected)

@@ -12,7 +12,7 @@ from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.ledger.dataloss import Continuity, Vouched
 from scheduler import redis_watch
-from scheduler.redis_watch import FIT_SECONDS, FORGOT, IDLE_FIT_SECONDS, UNKNOWN, RedisWatch
+from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS, UNKNOWN, RedisWatch
 
 
 class Redis:
@@ -103,31 +103,6 @@ def test_a_step_moves_what_is_to_come_and_holds_every_endpoint(redis, make_vouch
     assert "stepped by" in redis.held[0]
 
 
-def test_what_another_conductor_has_moved_is_not_moved_again(redis, make_voucher):
-    """A standby that comes to conduct sees the same step, and that it was followed."""
-    leader, standby = make_voucher(), make_voucher()
-    redis.ahead = 7.0
-    leader.check()
-
-    standby.check()
-
-    assert redis.shifted_us == 7_000_000
-    assert len(redis.held) == 1
-
-
-def test_of_two_steps_with_a_change_of_conductor_between_each_is_followed_once(redis, make_voucher):
-    """The first by the one that dies, the second, unobserved by anybody alive, by its successor."""
-    leader, standby = make_voucher(), make_voucher()
-    redis.ahead = -0.3
-    leader.check()
-    redis.ahead = -3600.3
-
-    standby.check()
-
-    assert redis.shifted_us == pytest.approx(-3_600_300_000, abs=1000)
-    assert len(redis.held) == 2
-
-
 @pytest.mark.parametrize("lost_replies", [1, 2])
 def test_a_step_that_redis_failed_in_is_followed_once_and_held_for(redis, make_voucher, lost_replies):
     """Whatever was carried out unheard is not done again, and what was not is."""
@@ -142,35 +117,6 @@ def test_a_step_that_redis_failed_in_is_followed_once_and_held_for(redis, make_v
     assert redis.shifted_us == voucher.shifted_us == 7_000_000
     assert redis.held
     assert not redis.distrust
-
-
-def test_a_step_that_only_a_standby_saw_is_followed_when_it_conducts(redis, make_voucher):
-    """It had looked on before; the conductor died in the same moment."""
-    standby = RedisWatch(redis, mock.Mock(token=1), allow_volatile=False)
-    make_voucher()
-    standby.watch()
-    redis.ahead = 3600.0
-    standby.watch()
-
-    standby.check()
-
-    assert redis.shifted_us == 3_600_000_000
-    assert len(redis.held) == 1
-
-
-def test_who_looks_on_after_a_step_was_followed_sees_none(redis, make_voucher):
-    """It was taken out of the time that it looks at; and so it is when it conducts."""
-    leader = make_voucher()
-    redis.ahead = 7.0
-    leader.check()
-    standby = RedisWatch(redis, mock.Mock(token=1), allow_volatile=False)
-
-    for _ in range(2):
-        standby.watch()
-    standby.check()
-
-    assert redis.shifted_us == 7_000_000
-    assert len(redis.held) == 1
 
 
 @pytest.mark.parametrize(("by_hand", "underway_seconds"), [({}, 1.0), ({"one": "5/hour"}, 1.0 + 3540.0)])
@@ -194,16 +140,6 @@ def test_who_comes_after_one_that_died_before_it_held_holds(redis, make_voucher)
     make_voucher()
 
     assert redis.held == ["it stepped"]
-
-
-def test_a_server_that_forgot_is_told_of_as_such(redis, make_voucher):
-    """Where nothing else is said."""
-    voucher = make_voucher()
-    redis.vouch = lambda _token: Vouched(Continuity.FORGOT, 1_000_000_000, 0, "")
-
-    voucher.check()
-
-    assert redis.held == [FORGOT]
 
 
 def test_a_redis_that_becomes_unfit_is_told_of_every_few_seconds_until_it_is_fit(redis, make_voucher, caplog):

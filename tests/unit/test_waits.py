@@ -8,7 +8,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.choose_releases import ReleaseState
-from rlm.plan.waits import ANOTHER_CONFIGURATION, GAP_SECONDS, NO_SUPERVISOR, Obstacle, Wait, Waits, waits_of
+from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
 from tests.each import each
 from tests.values import replace
 
@@ -26,16 +26,6 @@ def kind(*names, budget=None):
 
 def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0):
     return ReleaseState({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
-
-
-@pytest.mark.parametrize("known", [ANOTHER_CONFIGURATION, NO_SUPERVISOR])
-def test_what_is_known_of_workers_is_named_before_the_first_call_as_well(known):
-    """They are up and claim nothing, or nobody starts any, so nobody is on the way."""
-    seen = replace(scene({"a": FREE}, lanes=0), lack=Wait(Obstacle.WORKERS, known))
-    named = {Wait(Obstacle.WORKERS, known): 1.0}
-
-    assert waits_of(seen, kind("a"), begun=False) == waits_of(seen, kind("a"), begun=True) == named
-    assert {Wait.read(str(one)): part for one, part in named.items()} == named
 
 
 @each(
@@ -71,20 +61,8 @@ def test_events_whose_calls_no_worker_takes_wait_for_one_that_does():
     assert waits_of(replace(state, windows={"a": FULL}), kind("a"), begun=True) == {Wait(Obstacle.LIMIT): 1.0}
     assert waits_of(replace(state, lack=None), kind("a"), begun=True) == {}
     written = waits.as_json()
-    assert written["by_type"] == {"T": {"workers": 1.0}}
+    assert written["by_type"] == {"T": {"silent": 1.0}}
     assert Waits.read(written, 0.0) == waits
-
-
-def test_before_the_first_call_a_missing_worker_is_one_that_comes_up():
-    """Whether it comes is known only later."""
-    assert waits_of(scene({"a": FREE}, lanes=0), kind("a"), begun=False) == {Wait(Obstacle.START): 1.0}
-
-
-def test_of_several_endpoints_each_counts_for_its_part():
-    """Three are full and one is paused: a quarter of the time is the pause's."""
-    found = waits_of(scene({"a": FULL, "b": FULL, "c": FULL, "d": PAUSED}), kind("a", "b", "c", "d"), begun=True)
-
-    assert found == {Wait(Obstacle.LIMIT): 0.75, Wait(Obstacle.PAUSED, "d"): 0.25}
 
 
 def test_a_full_budget_is_told_from_a_full_endpoint():
@@ -113,42 +91,6 @@ def test_time_is_put_down_to_what_is_seen_at_its_end():
     assert Waits.read(waits.as_json(), 0.0) == waits
 
 
-#: The words that versions before `unreached` read, which fail on any other.
-FIRST_WORDS = frozenset(
-    "start workers lanes limit budget paused resting held redis conductor run_before".split()  # noqa: SIM905
-)
-
-
-def test_what_is_waited_for_is_written_in_words_that_versions_before_read():
-    """They go on with the run, and close it; this version reads all back as it was."""
-    seen = {Wait(one, "a"): 1.0 for one in Obstacle}
-    waits = Waits(100.0, {"T": seen, "U": {Wait(Obstacle.LIMIT): 1.0}})
-
-    written = waits.as_json()
-
-    assert {one.partition(" ")[0] for found in written["by_type"].values() for one in found} == FIRST_WORDS
-    assert written["by_type"]["T"]["resting a"] == 2.0
-    assert Waits.read(written, 0.0) == waits
-
-
-def test_what_a_newer_version_calls_by_another_name_is_passed_over():
-    """A run must end whoever went on with it."""
-    written = {"until": 100.0, "by_type": {"T": {"becalmed a": 9.0, "limit": 1.0}}}
-    waits = Waits.read(written, 0.0)
-    waits.open_late({"becalmed": 22.0}, scene({"a": FREE}), [kind("a")], ())
-
-    assert waits == Waits(100.0, {"T": {Wait(Obstacle.LIMIT): 1.0}})
-
-
-def test_the_time_before_the_first_look_is_that_of_the_start():
-    """However long the drain took: somebody conducted."""
-    waits = Waits.read(None, 100.0)
-
-    look(waits, 110.0, {"a": FREE}, lanes=0, begun=False)
-
-    assert waits.by_type == {"T": {Wait(Obstacle.START): 10.0}}
-
-
 @pytest.mark.parametrize(
     ("views", "full", "expected"),
     [
@@ -166,58 +108,6 @@ def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(v
     waits.open_late({"conductor": 22.0}, scene(views, remaining=0.1), [kind("a", "b")], full)
 
     assert waits.by_type == {"T": expected}
-
-
-def test_where_no_slot_comes_any_more_the_rest_of_the_window_is_waited_for_in_vain():
-    """The run ends early, and that is what its events are left over for."""
-    waits = Waits(100.0)
-
-    waits.give_up(scene({"a": PAUSED}, remaining=50.0), [kind("a")])
-
-    assert waits.by_type == {"T": {Wait(Obstacle.PAUSED, "a"): 50.0}}
-
-
-@each(
-    ("views", "wait"),
-    [
-        ({"a": PAUSED}, Wait(Obstacle.PAUSED, "a")),
-        ({"a": RESTING}, Wait(Obstacle.RESTING, "a")),
-        ({"a": HELD}, Wait(Obstacle.HELD, "a")),
-        ({"a": FULL}, Wait(Obstacle.LIMIT)),
-    ],
-)
-def test_a_run_that_ends_before_its_workers_are_up_has_not_missed_them(
-    views: dict[str, WindowState], wait: Wait
-) -> None:
-    """No slot comes any more, so there is nothing to call for."""
-    waits = Waits(100.0)
-
-    waits.give_up(scene(views, lanes=0, remaining=14.0), [kind("a")])
-
-    assert waits.by_type == {"T": {wait: 14.0}}
-
-
-def test_while_all_endpoints_are_shut_no_worker_is_missed() -> None:
-    """One that may be probed, or that is merely full, would be called by a worker."""
-    probing = WindowState(1, 0.0, 5.0, suspect=True)
-
-    def without_lanes(**views: WindowState) -> dict[Wait, float]:
-        return waits_of(scene(views, lanes=0), kind(*views), begun=True)
-
-    assert without_lanes(a=PAUSED, b=HELD) == {Wait(Obstacle.PAUSED, "a"): 0.5, Wait(Obstacle.HELD, "b"): 0.5}
-    assert without_lanes(a=PAUSED, b=FULL) == {Wait(Obstacle.WORKERS): 1.0}
-    assert without_lanes(a=PAUSED, b=probing) == {Wait(Obstacle.WORKERS): 1.0}
-
-
-def test_a_conductor_far_from_redis_is_none_that_is_missing():
-    """Each of its looks takes seconds; only one that takes far longer than they do was not its own."""
-    waits = Waits(100.0)
-    look(waits, 103.0, {"a": FULL}, begun=False)
-    for at in (106.5, 110.0):
-        look(waits, at, {"a": FULL})
-    look(waits, 120.0, {"a": FULL})
-
-    assert waits.by_type["T"][Wait(Obstacle.CONDUCTOR)] == 10.0
 
 
 def test_time_that_nobody_looked_at_is_put_down_to_nobody():

@@ -109,14 +109,3 @@ def test_a_second_signal_does_not_interrupt_what_puts_things_in_order():
         interrupted()
 
     assert tidied
-
-
-def test_a_signal_that_is_ignored_ends_no_view():
-    """As `nohup` has HUP ignored, for a view that goes into a file when whoever began it has left."""
-    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with detachable():
-            os.kill(os.getpid(), signal.SIGHUP)
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, previous)

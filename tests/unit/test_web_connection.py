@@ -121,22 +121,6 @@ def receive(client):
         return b""
 
 
-def test_an_encoding_that_http_1_0_does_not_have_is_refused(port):
-    """Who speaks HTTP/1.0 does not see where the body ends."""
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-
-        assert client.recv(1000).startswith(b"HTTP/1.1 400")
-
-
-def test_one_length_or_one_encoding_is_read(port):
-    """And the next request behind it."""
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        for headers, body in ((b"Content-Length: 2", b"ab"), (b"Transfer-Encoding: chunked", b"1\r\na\r\n0\r\n\r\n")):
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n" + body)
-            wait_until(lambda: client.recv(1000).endswith(b"ok"))
-
-
 async def length(request):
     """Answer with the length of the body."""
     return PlainTextResponse(str(len(await read_body(request))))
@@ -201,20 +185,3 @@ def test_a_client_that_does_not_read_is_cut(monkeypatch):
         time.sleep(1)
 
         assert len(b"".join(iter(lambda: receive(silent), b""))) < 20_000_000
-
-
-def test_many_silent_connections_keep_nobody_out(monkeypatch):
-    """One more than there may be closes one of them; each of 500 is cut in the end."""
-    monkeypatch.setattr(serve, "PATIENCE_SECONDS", 0.8)
-    halves = (b"GET /", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\na")
-    app = Starlette(routes=[Route("/", length, methods=["GET", "POST"])])
-    with serving(app) as port, ExitStack() as stack:
-        silent = []
-        for number in range(500):
-            silent.append(stack.enter_context(socket.create_connection(("127.0.0.1", port))))
-            silent[-1].sendall(halves[number % 2])
-            if number % 100 == 0:
-                assert ask(port) == 200
-
-        assert all(is_cut(one) for one in silent)
-        assert ask(port) == 200

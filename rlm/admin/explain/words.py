@@ -15,7 +15,6 @@ from rlm.core.trail import CallEnd, Place
 from rlm.core.window import Circuit
 from rlm.ledger.reading import Whereabouts
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 #: Reasons other than its limit for which an endpoint is shut.
 _BARS = frozenset({Circuit.PAUSED, Circuit.HELD, Circuit.RESTING, Circuit.PROBING})
 
@@ -93,63 +92,27 @@ def _stopped(run: Run, status: TypeStatus) -> str:
 
 
 def _free(event: Whereabouts, status: TypeStatus, free: int) -> str:
-    slots = f"{counted(free, 'slot')} {'is' if free == 1 else 'are'} free"
-    if status.busy >= status.lanes:
-        lanes = "the only lane" if status.lanes == 1 else f"all {status.lanes:,} lanes"
-        return f"{slots}, and {lanes} of the workers {'is' if status.lanes == 1 else 'are'} busy"
-    before, idle = (event.position or 1) - 1, status.lanes - status.busy
-    if before >= free:
-        return f"{slots}, and {before:,} of its type go before it"
-    if before >= idle or (status.run and _is_late(event, status.run)):
-        return f"{slots}, and {counted(idle, 'lane')} of the workers {'is' if idle == 1 else 'are'} idle"
-    return f"{slots}, so it is about to be released"
+    before, idle = (event.position or 1) - 1, max(0, status.lanes - status.busy)
+    lanes = f"{idle:,} of {counted(status.lanes, 'lane')}"
+    return f"{free:,} of its slots and {lanes} are free, and {before:,} of its type go first"
 
 
 def _shut(gates: Sequence[EndpointGate]) -> str:
+    """Return how many endpoints are in which health and, if all have the same reason, why; and when the next opens."""
     healths = Counter(gate.health for gate in gates)
+    told = ", ".join(f"{number} {health}" for health, number in healths.items())
+    reasons = {gate.reason for gate in gates}
+    reason = reasons.pop() if len(reasons) == 1 else None
     waiting = [gate for gate in gates if gate.wait_seconds is not None]
     first = min(waiting, key=lambda gate: gate.wait_seconds or 0.0, default=None)
-    when = f"the next slot is free in {span(first.wait_seconds)}" if first else "until resumed by hand"
-    if len(gates) == 1:
-        return f"{_whose(gates[0])} is {_named(gates[0].health, 1)}{_because(gates)}, {when}"
-    at = f" at {first.endpoint}" if first else ""
-    number = _NUMBERS[len(gates)] if len(gates) < len(_NUMBERS) else f"{len(gates):,}"
-    if len(healths) == 1:
-        all_its = "both its" if len(gates) == 2 else f"all {number}"  # noqa: PLR2004  # as people say it
-        return f"{all_its} endpoints are {_named(gates[0].health, len(gates))}{_because(gates)}, {when}{at}"
-    kinds = ", ".join(f"{many} {_named(health, many)}" for health, many in healths.items())
-    return f"none of its {number} endpoints lets a call through ({kinds}), {when}{at}"
-
-
-def _whose(gate: EndpointGate) -> str:
-    endpoint = f"its endpoint {gate.endpoint}"
-    return f"the budget {gate.budget} of {endpoint}" if gate.budget else endpoint
-
-
-def _because(gates: Sequence[EndpointGate]) -> str:
-    """Return in brackets why endpoints rest or are probed, if all have the same reason; else empty."""
-    reasons = {None if gate.health is Circuit.HELD else gate.reason for gate in gates}
-    reason = reasons.pop() if len(reasons) == 1 else None
-    return f" ({reason})" if reason else ""
-
-
-def _named(health: Circuit, number: int) -> str:
-    windows = "its window" if number == 1 else "their windows"
-    return f"held, {windows} not to be trusted" if health is Circuit.HELD else health.value
+    when = f"{first.endpoint} has a slot in {span(first.wait_seconds)}" if first else "none opens before it is resumed"
+    return f"no endpoint lets a call through ({told}{f': {reason}' if reason else ''}); {when}"
 
 
 def _barred(status: TypeStatus) -> str:
     """Return a clause that no call is possible for a reason other than the limits; else empty."""
     gates = status.gates
-    if not gates or any(gate.health not in _BARS for gate in gates):
-        return ""
-    if len(gates) > 1:
-        return f"; {_shut(gates)}"
-    (gate,) = gates
-    until = "until resumed" if gate.wait_seconds is None else f"for another {span(gate.wait_seconds)}"
-    if gate.health is Circuit.PROBING:
-        until = "until it answers well"
-    return f"; {_whose(gate)} is {gate.health} {until}{_because(gates)}"
+    return f"; {_shut(gates)}" if gates and all(gate.health in _BARS for gate in gates) else ""
 
 
 def _in_flight(event: Whereabouts, status: TypeStatus) -> str:

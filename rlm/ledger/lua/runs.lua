@@ -36,7 +36,7 @@ for _, type in ipairs(types) do
 end
 return run_id
 
---- advance_run(lease, current, run, releases; token, run_id, state, before: json, fields: json)
+--- advance_run(lease, current, run, releases; token, run_id, state, barred: json, fields: json)
 -- Moves the open run to its next state and writes what is known of it then.
 -- lease    hash with the fencing token
 -- current  id of the open run
@@ -45,7 +45,7 @@ return run_id
 -- token
 -- run_id
 -- state    the state to move to
--- before   the states that may move there: {STATE = true}
+-- barred   the states that may not move there: {STATE = true}
 -- fields   fields and values to write
 -- Returns  1 moved, or already in that state; 0 that run is no longer open; the current state if it may not move
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts.
@@ -53,8 +53,8 @@ return run_id
 -- include fencing
 if fenced(lease, token) then return FENCED end
 if redis.call('GET', current) ~= run_id then return 0 end
-local from = redis.call('HGET', run, 'state')  -- nil: the run's data was lost and is written again
-if from and from ~= state and not before[from] then return from end
+local from = redis.call('HGET', run, 'state')  -- false, or no state: the run's data was lost and is written again
+if from and barred[from] then return from end
 if state ~= 'running' then redis.call('DEL', releases) end
 redis.call('HSET', run, 'state', state)
 for field, value in pairs(fields) do redis.call('HSET', run, field, value) end

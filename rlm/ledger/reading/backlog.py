@@ -15,7 +15,7 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.connect import text
-from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, stamped_at, waits_since
+from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, waits_since
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask, batch
@@ -183,11 +183,6 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
         if (at := waits_since(*entry)) is not None:
             oldest[name] = min(at, oldest.get(name, at))
     return oldest
-
-
-def oldest_listed(store: Store) -> float | None:
-    """Return the `timestamp` of the oldest item on the audit list, seconds since 1970; None if it has none."""
-    return next((stamped_at(one) for page in pages(store, store.keys.events, most=1) for one in page.items), None)
 
 
 class Backlog(msgspec.Struct, frozen=True):

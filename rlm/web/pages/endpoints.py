@@ -90,16 +90,13 @@ def compliance_context(documents: Documents, _question: Query) -> Mapping[str, A
 
 
 def limit_strip(name: str, one: Mapping[str, Any]) -> Markup:
-    """Return the course of an endpoint or budget against its limit; the part above the limit stands out."""
+    """Return the course of an endpoint or budget against its limit."""
     most, course = one["amount"], one["course"]
-    lines = [plots.Line([*enumerate(course), (PARTS, course[-1])], "calls", filled=True)]
-    if one["exceeded"]:
-        over = [value if value > most else 0 for value in course]
-        lines.append(plots.Line([*enumerate(over), (PARTS, over[-1])], "over", filled=True))
     label = f"{name}: at most {one['most']:,} of {most:,} calls in any period of the last day"
     ends = ((0.0, f"{_LONG} ago"), (float(PARTS), "now"))
     axes = plots.Axes(PARTS, max(most, *course) * 1.05, ends, ((most, f"{most:,}"),))
-    return plots.curve(label, axes, [*lines, plots.Line([(0, most), (PARTS, most)], "most")], height=100)
+    calls = plots.Line([*enumerate(course), (PARTS, course[-1])], "measured", filled=True)
+    return plots.curve(label, axes, [calls, plots.Line([(0, most), (PARTS, most)], "most")], height=100)
 
 
 def _found(documents: Documents) -> Mapping[str, Any]:

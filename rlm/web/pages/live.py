@@ -1,19 +1,15 @@
-"""Pages that stay current: a browser asks for their live sections once a second; all viewers share the documents."""
+"""Pages that stay current: a browser asks for its page once a second; all viewers share the documents."""
 
 from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, Final, TypeVar, cast
 
-import msgspec
-
 from rlm.admin import report
 from rlm.admin.monitoring import Sparing
-from rlm.admin.runs import DoneCourse
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store
@@ -36,7 +32,6 @@ class Documents:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.done = DoneCourse(store)
         #: When Redis last answered a page, seconds since 1970; None: never.
         self.answered_at: float | None = None
         #: Each is read by one thread at a time; the others wait for it.
@@ -80,17 +75,3 @@ class Documents:
 def is_silent(error: StoreError) -> bool:
     """Return whether Redis did not answer; after a refusal or a value that cannot be read, somebody may have to act."""
     return isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
-
-
-@dataclass(slots=True)
-class LiveState:
-    """What a URL shows: the HTML of each live section, and why it is out of date; empty if it is not."""
-
-    sections: Mapping[str, str] = field(default_factory=dict)
-    trouble: str = ""
-
-
-def told(state: LiveState) -> str:
-    """Return a state in the format of the script."""
-    said = {"server": SERVER, "now": system_clock.now(), "trouble": state.trouble, "sections": state.sections}
-    return msgspec.json.encode(said).decode()

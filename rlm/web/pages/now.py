@@ -5,32 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from markupsafe import Markup
-
 from rlm.admin import words
 from rlm.admin.letters import grouped
-from rlm.admin.runs import RunFilter, course, runs_page
+from rlm.admin.runs import RunFilter, runs_page
 from rlm.admin.verdict import against_plan, troubles_by_part, verdict
 from rlm.core.run import State
-from rlm.core.text import counted, span
 from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
-from rlm.web.pages import plots
 from rlm.web.pages.events import group
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
-from rlm.web.pages.run_plot import RunPlot, expected_line, planned_line, plot
+from rlm.web.pages.run_plot import plot
+from rlm.web.pages.runs import read_run
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
 #: Most runs to show, groups of dead letters, and workers.
 LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 6, 5, 10
-#: Seconds for which the calls of the last run are shared: they do not change.
-_KEPT_SECONDS = 60.0
-#: Heights in pixels: of the curve, and of the last run's curve, which has a list of events below it.
-HEIGHT, LAST_HEIGHT = 340, 300
-#: Room above the highest line of the curve, and after the deadline, as factors.
-_HEADROOM, _BEHIND = 1.12, 1.03
+#: The height of the curve in pixels.
+HEIGHT = 300
 #: The class of each health in pictures and badges.
 HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
@@ -49,8 +42,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "is_overdue": is_open and words.overdue_seconds(found) > 0,
         "phases": _phases(found["state"]) if is_open else [],
         "figures": _figures(found),
-        "curve": curve_of(found, documents.done.look()) if is_open else None,
-        "last": None if is_open or not shown else _last(documents, shown),
+        "plot": plot(*read_run(documents, shown["run_id"]), HEIGHT) if shown else None,
         "run_id": shown["run_id"] if shown else "",
         "plan": against_plan(shown) if shown else {},
         "types": _types(shown, found["by_endpoint"]) if shown else [],
@@ -131,39 +123,6 @@ def _types(shown: Mapping[str, Any], by_endpoint: Mapping[str, Any]) -> list[dic
         }
         for name, entry in shown["by_type"].items()
     ]
-
-
-def _last(documents: Documents, record: Mapping[str, Any]) -> RunPlot:
-    run_id = record["run_id"]
-    sent = documents.get(f"course of {run_id}", lambda store: course(store, record), _KEPT_SECONDS)
-    return plot(record, sent, LAST_HEIGHT)
-
-
-def curve_of(found: Mapping[str, Any], done: Mapping[str, Any] | None) -> Markup | None:
-    """Return the picture of the open run, events done over the window; None if there is nothing to draw yet."""
-    if done is None or found["run_id"] != done["run_id"]:
-        return None
-    window, first_call = done["window_seconds"], done["first_call_seconds"]
-    counts = words.counts_in_all(found)
-    now = window - found["seconds_left"]
-    points = [(0.0, 0.0), *done["points"]]
-    points.append((max(now, points[-1][0]), points[-1][1]))
-    lines, marks = [], [plots.PlotMark(window, "deadline", "deadline")]
-    if first_call is not None and found["plan"]:
-        lines.append(plots.Line(planned_line(found["plan"], first_call, window), "planned"))
-        expected = found.get("forecast") or found["plan"]
-        whole = counts.total - counts.failed - expected["expected_leftover"]
-        ahead = expected_line(expected, first_call, points[-1], whole)
-        lines.append(plots.Line(ahead, "forecast"))
-        if ahead:
-            told = f"{ahead[-1][1]:,.0f} after {span(ahead[-1][0])}"
-            marks.append(plots.PlotMark(ahead[-1][0], told, "forecast", ahead[-1][1]))
-    lines.append(plots.Line(points, "measured", filled=True))
-    marks.append(plots.PlotMark(points[-1][0], "", "measured", points[-1][1]))
-    total = counts.total or 1
-    axes = plots.Axes(window * _BEHIND, total * _HEADROOM, plots.time_ticks(window), [(total, f"all {total:,}")])
-    label = f"{counts.completed:,} of {counted(counts.total, 'event')} done. {words.forecast(found).words}"
-    return plots.curve(label, axes, lines, marks, HEIGHT)
 
 
 PAGE: Final = Page("/", "Now", "now.html", context, command="rlm status --follow", label="Now")

@@ -185,28 +185,17 @@ class Frame(NamedTuple):
         return self.page is page or (self.page is not None and self.page.path.startswith(f"{page.path}/"))
 
 
-@dataclass(slots=True)
-class Rendered:
-    """The HTML of a page, and of each of its live sections by id."""
-
-    html: str = ""
-    sections: dict[str, str] = field(default_factory=dict)
-
-
-def render(frame: Frame, template: str, values: Mapping[str, Any]) -> Rendered:
+def render(frame: Frame, template: str, values: Mapping[str, Any]) -> str:
     """Render a page."""
-    rendered = Rendered()
-
-    def live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], str]) -> Markup:
-        """Make a section that is replaced when its HTML changes, with id, name for a screen reader, and class."""
-        rendered.sections[name] = str(caller())
-        shape = Markup('<section id="{}" class="{}" data-live aria-label="{}">{}</section>')
-        return shape.format(name, kind, label, Markup(rendered.sections[name]))  # noqa: S704  # it is already escaped
-
     page = frame.page
     known = {"title": page.title, "command": page.command} if page else {"command": ""}
-    rendered.html = _ENVIRONMENT.get_template(template).render({"frame": frame, "live": live, **known, **values})
-    return rendered
+    return alone(template, frame=frame, live=_live, **{**known, **values})
+
+
+def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], str]) -> Markup:
+    """Make a section that is replaced when its HTML changes, with id, name for a screen reader, and class."""
+    shape = Markup('<section id="{}" class="{}" data-live aria-label="{}">{}</section>')
+    return shape.format(name, kind, label, Markup(caller()))  # noqa: S704  # it is already escaped
 
 
 def alone(template: str, **values: object) -> str:

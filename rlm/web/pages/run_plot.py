@@ -37,7 +37,7 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
     sent = sorted(at for calls in course["calls"].values() for at in calls)
     window, ended = found["window_seconds"], _ended(found)
     began = _first_call(found, sent)
-    planned, forecast = planned_line(found["plan"], began, window), _forecast(found, began, len(sent))
+    planned, forecast = _planned(found["plan"], began, window), _forecast(found, began, len(sent))
     happened = _happened(found, course, began)
     actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
     lines = [
@@ -72,7 +72,7 @@ def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None
     return sent[0] if sent else None
 
 
-def planned_line(plan: Mapping[str, Any] | None, began: float | None, window: float) -> list[tuple[float, float]]:
+def _planned(plan: Mapping[str, Any] | None, began: float | None, window: float) -> list[tuple[float, float]]:
     """Return the planned answers over time from the first call on; nothing without a plan or for an old one."""
     course = (plan or {}).get("course")
     if began is None or not course:
@@ -86,10 +86,10 @@ def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[
     if "finished_at" in found or not expected or began is None:
         return []
     whole = sent + max(0, words.counts_in_all(found).waiting - expected["expected_leftover"])
-    return expected_line(expected, began, (_ended(found), float(sent)), whole)
+    return _expected(expected, began, (_ended(found), float(sent)), whole)
 
 
-def expected_line(
+def _expected(
     expected: Mapping[str, Any], began: float, last: tuple[float, float], whole: float
 ) -> list[tuple[float, float]]:
     """Return the line of a forecast from the `last` known point on, up to the `whole`; nothing if it is over."""

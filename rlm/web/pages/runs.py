@@ -59,15 +59,21 @@ def _open(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], words.Counted, 
     return (status, words.counts_in_all(status), words.forecast(status).words) if words.is_open(status) else None
 
 
-def context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return the values of the page of a run, open or on record."""
-    asked = question.get("run_id")
+def read_run(documents: Documents, asked: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the record of a run, or its status while it is open, and its course."""
 
     def find(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
         found = plain(report.status(store, report.find_run(store, asked)))
         return found, course(store, found)
 
-    found, events = documents.get(("run", asked), find)
+    return documents.get(("run", asked), find)
+
+
+def context(documents: Documents, question: Query) -> Mapping[str, Any]:
+    """Return the values of the page of a run, open or on record."""
+    asked = question.get("run_id")
+
+    found, events = read_run(documents, asked)
     run_id, is_open = found["run_id"], words.is_open(found)
     return {
         "title": f"Run {run_id}",

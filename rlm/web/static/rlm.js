@@ -6,7 +6,7 @@
 "use strict";
 (() => {
   const STALE_MS = 12_000, EVERY_MS = 1_000, FOLLOW_MS = 200;
-  const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? "";
+  const meta = (name, page = document) => page.querySelector(`meta[name="${name}"]`)?.content ?? "";
   const byId = (id) => document.getElementById(id);
 
   let skew = Number(meta("rlm-now")) * 1000 - Date.now(); // the server's clock less that of this machine
@@ -61,11 +61,9 @@
   }
   function put(section, html) {
     const focused = section.contains(document.activeElement) ? document.activeElement : null;
-    const open = [...section.querySelectorAll("details[id]")].filter((one) => one.open).map((one) => one.id);
     const scrolled = [...section.querySelectorAll("[data-scroll]")].map((one) => one.scrollLeft);
     section.innerHTML = html;
     writeTimes(section);
-    open.forEach((id) => byId(id)?.setAttribute("open", ""));
     section.querySelectorAll("[data-scroll]").forEach((one, at) => { one.scrollLeft = scrolled[at] ?? 0; });
     if (focused) successor(focused)?.focus({ preventScroll: true });
     const said = section.querySelector("[data-spoken]");
@@ -75,7 +73,7 @@
     }
   }
   function show(sections) {
-    for (const [id, html] of Object.entries(sections)) {
+    for (const [id, html] of sections) {
       const section = byId(id);
       if (!section) return loadAnew();
       if (isUsed(section)) postponed.set(id, html);
@@ -87,8 +85,7 @@
     }
   }
   function showPostponed() {
-    const waiting = Object.fromEntries(postponed);
-    if (postponed.size) show(waiting);
+    show([...postponed]);
   }
   function loadAnew() {
     const before = Number(sessionStorage.getItem("rlm-loaded"));
@@ -96,15 +93,16 @@
     sessionStorage.setItem("rlm-loaded", Date.now());
     location.reload();
   }
-  function receive(told) {
+  function receive(page) {
     heardAt = Date.now();
     failed = 0;
-    skew = told.now * 1000 - heardAt;
-    trouble = told.trouble;
-    if (told.server !== meta("rlm-server")) return loadAnew();
+    const server = meta("rlm-server", page);
+    if (server && server !== meta("rlm-server")) return loadAnew();
+    trouble = server ? page.getElementById("trouble").textContent : "this page cannot be made; the log of rlm web says why";
+    if (server) skew = Number(meta("rlm-now", page)) * 1000 - heardAt;
     if (!trouble) {
       goodAt = heardAt;
-      show(told.sections);
+      show([...page.querySelectorAll("[data-live]")].map((one) => [one.id, one.innerHTML]));
     }
     writeTrouble();
   }
@@ -119,18 +117,18 @@
     document.body.classList.toggle("stale", Boolean(why));
   }
 
-  /* Asks for the live sections once a second, while the page is visible. */
+  /* Asks for the page again once a second, while it is visible. */
   let next;
   async function look() {
     clearTimeout(next);
     if (document.hidden) return;
     const asked = address;
     try {
-      const answer = await fetch(asked, { headers: { Accept: "application/json" } });
+      const answer = await fetch(asked, { headers: { Accept: "text/html" } });
       if (answer.status === 401 || answer.redirected) loadAnew();
       else {
-        const told = await answer.json();
-        if (asked === address) receive(told);
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        if (asked === address) receive(page);
       }
     } catch {
       failed += 1; // once is no trouble

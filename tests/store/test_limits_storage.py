@@ -1,0 +1,149 @@
+"""The windows as a storage of `limits`: under its moving-window strategy they are those of RLM's workers."""
+
+from __future__ import annotations
+
+import time
+
+import limits
+import pytest
+from limits.storage import RedisStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from rlm.core.errors import StoreUnreachableError
+from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string
+from tests.store import steps
+from tests.store.windows import make_budget, make_endpoint, refusal, stamps, take
+
+GUARD = 0.5
+ITEM = limits.parse("5/minute")
+URL = make_endpoint().url
+
+
+def uri_of(store):
+    address = store.url.replace("unix:///", "redis:///")
+    return f"rlm+{address}?prefix={store.settings.redis.prefix}&guard={GUARD}"
+
+
+@pytest.fixture
+def limiter(store):
+    """The library's own moving-window strategy over the storage of its scheme."""
+    return MovingWindowRateLimiter(storage_from_string(uri_of(store)))
+
+
+@pytest.fixture
+def publish(store, token):
+    """Publish endpoints as a conductor does."""
+
+    def do(*endpoints):
+        store.control.publish(token, [*endpoints, *(one.budget for one in endpoints if one.budget)])
+        store.windows.join_budgets(token, endpoints)
+
+    return do
+
+
+def test_a_slot_that_either_takes_counts_for_both(store, limiter):
+    """However the URL is spelt."""
+    take(store, make_endpoint(), 2)
+
+    assert limiter.test(ITEM, URL, cost=3)
+    assert [limiter.hit(ITEM, url) for url in (URL, URL.replace("http:", "HTTP:"), URL, URL)] == [True] * 3 + [False]
+    assert not limiter.test(ITEM, URL)
+    assert len(stamps(store, make_endpoint())) == 5
+    refusal(store, make_endpoint())
+
+
+def test_what_is_left_and_when_the_next_slot_is_free(store, limiter):
+    """With the guard."""
+    take(store, make_endpoint(), 3)
+    assert limiter.get_window_stats(ITEM, URL).remaining == 2
+    take(store, make_endpoint(), 2)
+
+    stats = limiter.get_window_stats(ITEM, URL)
+
+    assert stats.remaining == 0
+    assert stats.reset_time - time.time() == pytest.approx(60 + GUARD, abs=2)
+
+
+def test_a_period_may_be_a_fraction(limiter):
+    """By the clock of Redis."""
+    item, began = Rate(2, 0.3), time.monotonic()
+
+    assert [limiter.hit(item, URL) for _ in range(3)] == [True, True, False]
+    while not limiter.hit(item, URL):
+        time.sleep(0.02)
+    assert time.monotonic() - began >= 0.3 + GUARD
+
+
+def test_the_limit_in_force_holds_beside_that_of_the_item(store, limiter, publish):
+    """Lowered and raised again it lets nothing through twice."""
+    endpoint = make_endpoint("3/minute; 1000/hour")
+    publish(endpoint)
+    assert [limiter.hit(ITEM, URL) for _ in range(4)] == [True] * 3 + [False]
+
+    for limit, remaining in (("2/minute", 0), ("4/minute", 1), ("30/minute", 2)):
+        store.control.limit(endpoint, limit, "test")
+        assert limiter.get_window_stats(ITEM, URL).remaining == remaining
+    assert [limiter.hit(ITEM, URL) for _ in range(3)] == [True] * 2 + [False]
+
+
+def test_a_slot_is_taken_in_the_budget_as_well(store, limiter, publish):
+    """Or in neither."""
+    budget = make_budget("2/minute")
+    one, two = make_endpoint("5/minute", "api", budget=budget), make_endpoint("5/minute", "two", budget=budget)
+    publish(one, two)
+    take(store, two)
+
+    assert [limiter.hit(ITEM, URL) for _ in range(2)] == [True, False]
+    assert not limiter.test(ITEM, URL)
+    assert [len(stamps(store, each)) for each in (one, two, budget)] == [1, 1, 2]
+
+
+def test_nothing_is_let_through_while_rlm_would_not(store, limiter, token):
+    """A pause, a rest, a server that nobody has vouched for."""
+    endpoint = make_endpoint()
+    store.control.pause(endpoint, "test")
+    assert not limiter.hit(ITEM, URL)
+    assert not limiter.test(ITEM, URL)
+    store.control.resume(endpoint, "test")
+    store.breaker.rest(endpoint, 60)
+    assert not limiter.hit(ITEM, URL)
+    store.control.resume(endpoint, "test")
+    assert limiter.hit(ITEM, URL)
+
+    store.client.hset(store.keys.epoch, "server", "another")
+    assert not limiter.hit(ITEM, URL)
+
+
+def test_a_limit_holds_in_a_race(limiter):
+    """A hundred threads that hit at once: exactly five are let through."""
+    assert sum(steps.at_once(*[lambda: limiter.hit(ITEM, URL)] * 100)) == 5
+
+
+@pytest.mark.parametrize("identifiers", [("api",), ("tenant", URL), ()])
+def test_only_the_url_of_an_endpoint_has_a_window(limiter, identifiers):
+    """Anything else would be a window of nobody."""
+    with pytest.raises(ValueError, match="must be"):
+        limiter.hit(ITEM, *identifiers)
+
+
+def test_other_strategies_and_the_librarys_own_storage(store, limiter):
+    """A fixed window would not be shared, and nobody may forget calls; `redis://` is what it was."""
+    storage = storage_from_string(uri_of(store))
+
+    assert storage.check()
+    with pytest.raises(NotImplementedError):
+        FixedWindowRateLimiter(storage).hit(ITEM, URL)
+    with pytest.raises(NotImplementedError):
+        limiter.clear(ITEM, URL)
+    assert type(storage_from_string("redis://127.0.0.1:1/0")) is RedisStorage
+
+
+def test_without_redis_no_slot_is_taken_for_granted(tmp_path):
+    """It is an error of RLM or, on demand, of `limits`."""
+    uri = f"rlm+unix://{tmp_path}/nobody.sock"
+
+    with pytest.raises(StoreUnreachableError):
+        MovingWindowRateLimiter(storage_from_string(uri)).hit(ITEM, URL)
+    with pytest.raises(limits.errors.StorageError):
+        MovingWindowRateLimiter(storage_from_string(uri, wrap_exceptions=True)).hit(ITEM, URL)
+    assert not storage_from_string(uri).check()
