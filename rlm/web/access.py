@@ -51,6 +51,8 @@ _ASKED = {"WWW-Authenticate": 'Bearer realm="rlm"'}
 EACH: Final = parse("5/minute")
 ALL: Final = parse("60/minute")
 _WAIT_SECONDS = 60
+#: The headers with which `KnownHosts` refuses.
+_CLOSED = {"Connection": "close", "Cache-Control": "no-store"}
 _UNKNOWN = 401
 
 log = logging.getLogger(__name__)
@@ -256,9 +258,9 @@ class KnownHosts:
         host = parse_host(values[0].decode("latin-1")) if len(values) == 1 else None
         answer = self._app
         if host is None:
-            answer = PlainTextResponse("the request must have one Host header\n", 400, {"Connection": "close"})
+            answer = PlainTextResponse("the request must have one Host header\n", 400, _CLOSED)
         elif not (is_loopback(host) or host in self._listed or host == _normal((scope.get("server") or ("",))[0])):
-            answer = PlainTextResponse("this host is not listed in web.hosts\n", 421, {"Connection": "close"})
+            answer = PlainTextResponse("this host is not listed in web.hosts\n", 421, _CLOSED)
         await answer(scope, receive, send)
 
 

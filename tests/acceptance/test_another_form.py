@@ -42,6 +42,7 @@ def test_doctor_names_it(inst):
     assert (finding["verdict"], "`rlm queue push`" in finding["remedy"]) == ("fail", True)
 
 
+@pytest.mark.rest
 def test_what_is_unsettled_is_carried_over_into_an_empty_prefix(inst, tmp_path):
     """`rlm queue list --json | rlm queue push`: leftovers of every kind, items not yet taken, each as it came."""
     items = [

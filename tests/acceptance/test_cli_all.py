@@ -23,6 +23,7 @@ ARGUMENTS = {
     "endpoint pause": ["rebalance_api"],
     "endpoint resume": ["rebalance_api"],
     "endpoint limit": ["rebalance_api", "5/minute"],
+    "endpoint share": ["rebalance_api"],
     "init": ["--dry-run"],
 }
 #: They need no Redis: they start what they need, or nothing.

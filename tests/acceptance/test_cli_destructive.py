@@ -6,8 +6,6 @@ import json
 
 import pytest
 
-from rlm.admin.deal import Deal, Dealing, Outcome
-from rlm.cli import failed
 from rlm.core.item import Reason, encode_letter
 from tests.store import steps
 
@@ -96,17 +94,3 @@ def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
     assert "Retry 3 dead letters?" in refused.stderr
     assert "Nothing was retried" in refused.stderr
     assert "3 dead letters retried" in done.stdout
-
-
-def test_of_many_letters_that_are_refused_some_are_named(capsys):
-    """So that a thousand of a type nobody configured are no thousand lines; a program gets them all."""
-    # Eight that cannot be retried
-    outcomes = [Outcome(str(number), "no such type") for number in range(8)]
-
-    with pytest.raises(SystemExit):
-        failed._tell(outcomes, Deal.RETRY)
-
-    told = capsys.readouterr()
-    assert told.err.count("is not retried: no such type") == 5
-    assert "3 more dead letters are not retried" in told.err
-    assert len(Dealing(Deal.RETRY).done(outcomes)["refused"]) == 8

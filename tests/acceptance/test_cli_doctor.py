@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
-from click.testing import CliRunner
 
 from rlm import __version__
 from rlm.admin import doctor as checks
-from rlm.cli.group import rlm
 from rlm.core.clock import Clock, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -67,20 +66,6 @@ def test_with_everything_running_all_is_well(inst):
     assert "1 ready of 1 wanted" in shown
 
 
-def test_what_is_wrong_comes_first_the_worst_before_all(inst):
-    """With what to do, and how much there is."""
-    inst.store.client.zadd(inst.store.keys.inflight(steps.TYPE), {steps.event_id(1): 1})
-
-    shown = inst.rlm("doctor", code=1).stdout
-
-    verdicts = [line.split()[0] for line in shown.splitlines() if line[:1].isalpha()]
-    assert verdicts[0] == "fail"
-    assert verdicts == sorted(verdicts, key=["fail", "warn", "ok"].index)
-    assert "> this is a fault of RLM" in shown
-    assert "1 error, 2 warnings." in shown
-    assert f"{steps.TYPE}: no run is open, but" in findings(inst.json("doctor", code=1))["books"]["message"]
-
-
 def test_a_run_conducted_by_hand_needs_no_scheduler(inst):
     """`rlm start --wait` holds the lease."""
     inst.store.leases.acquire("by hand", 60)
@@ -107,7 +92,7 @@ def test_a_scheduler_that_does_not_lead_or_tick_is_warned_about(inst):
     assert findings(inst.json("doctor"))["scheduler"]["message"] == "nobody leads, although host:1:abc is registered"
     inst.store.leases.acquire("host:1:abc", 60)
     late = findings(inst.json("doctor"))["scheduler"]
-    assert late["message"] == "it has not ticked for 11:40 min, although a tick is due every 180 s"
+    assert re.fullmatch(r"it has not ticked for 11:4\d min, although a tick is due every 180 s", late["message"])
     inst.store.leases.release("host:1:abc")
     steps.open_run(inst.store, inst.store.leases.acquire(steps.CONDUCTOR, 600))
     assert findings(inst.json("doctor"))["scheduler"]["ok"]
@@ -250,18 +235,6 @@ def test_a_faulty_configuration_is_exit_two(inst):
     inst.config.write_text("[run]\ntarget = 2\n")
 
     assert "run.target = 2" in inst.rlm("doctor", code=2).stderr
-
-
-def test_nothing_configured_is_told_apart_from_a_file(tmp_path, monkeypatch, valkey_only_url):
-    """The built-in endpoints are examples, and it says so."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REDIS_URL", valkey_only_url)
-    monkeypatch.setenv("RLM_REDIS__PREFIX", "nothing-configured")
-
-    done = CliRunner().invoke(rlm, ["doctor", "--json"])
-
-    assert done.exit_code == 0
-    assert "built-in defaults" in findings(json.loads(done.stdout))["configuration"]["message"]
 
 
 @pytest.mark.rest

@@ -135,18 +135,6 @@ def test_a_paused_budget_is_told_at_its_endpoints(inst):
     assert any("budget of 1 type " in line for line in rows)
 
 
-def test_a_person_sees_a_row_for_each(inst):
-    """And below, whose limit is not the file's."""
-    inst.rlm("endpoint", "limit", "rebalance_api", "2/minute")
-    inst.rlm("endpoint", "pause", "rebalance_api")
-
-    shown = inst.rlm("endpoint", "list").stdout
-
-    row = next(line for line in shown.splitlines() if line.startswith("rebalance_api "))
-    assert row.split()[1:] == [steps.TYPE, "2/minute", "0", "0", "-", "0", *f"paused until resumed by {ME}".split()]
-    assert f"rebalance_api: 2/minute was set by {ME} at " in shown
-
-
 # -- pause and resume
 
 
@@ -229,16 +217,6 @@ def test_a_limit_that_the_file_may_not_have_is_refused(inst, rate):
 
 
 # -- names and records
-
-
-@pytest.mark.parametrize("what", [["pause"], ["resume"], ["limit", "5/minute"]])
-def test_an_unknown_name_is_a_mistake_with_a_guess(inst, what):
-    """Nothing is written under it."""
-    verb, *rate = what
-    with looks.nothing_changes(inst.store):
-        told = inst.rlm("endpoint", verb, "rebalance_apy", *rate, code=2).stderr
-
-    assert "'rebalance_apy' (did you mean 'rebalance_api'?)" in told
 
 
 def test_a_change_of_the_file_is_listed(inst):

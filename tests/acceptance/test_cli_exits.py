@@ -40,14 +40,6 @@ def test_1_it_ran_and_failed(inst):
     assert exits(inst, "queue", "clear") == 1
 
 
-def test_4_what_another_program_wrote_cannot_be_read(inst):
-    """A Redis whose keys hold what is not RLM's is not fit for use, and a scheduler makes it so again."""
-    inst.store.client.set(inst.store.keys.last_tick, "no time")
-
-    said = inst.rlm("status", code=4).stderr
-    assert "`rlm doctor` names the key; a scheduler sets it aside" in said
-
-
 def test_2_usage_or_configuration(inst):
     """A value that is not allowed, for one."""
     inst.config.write_text("[workers]\nmax = 0\n")

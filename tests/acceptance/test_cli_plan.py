@@ -80,17 +80,6 @@ def test_a_limit_in_force_is_planned_with(inst):
     assert inst.json("plan", "--count", f"{steps.TYPE}=130")["expected_leftover"] == 10
 
 
-def test_workers_fix_the_number(inst):
-    """It is a what-if."""
-    count = ["--count", f"{steps.TYPE}=120"]
-
-    few, many = (inst.json("plan", *count, "--workers", number) for number in ("1", "24"))
-
-    assert (few["workers"], many["workers"]) == (1, 24)
-    assert few["forecast_seconds"] == pytest.approx(48, rel=0.05)
-    assert many["forecast_seconds"] == pytest.approx(2, rel=0.05)
-
-
 @each(
     ("args", "expected"),
     [
@@ -152,18 +141,6 @@ def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
     steps.claim_next(inst.store, inst.token, run)
 
     assert events(inst.json("plan")) == {steps.TYPE: 4}
-
-
-def test_duplicates_and_bad_items_are_not_planned_for(inst):
-    """Neither what the ledger knows, settled or not, nor what comes twice; a person is told how many."""
-    inst.push(*steps.items(2, steps.TYPE))
-    run = inst.start_run()
-    inst.store.turns.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
-    inst.close_run(run)
-    inst.push(*steps.items(3, steps.TYPE), *steps.items(3, steps.TYPE), b"bad", steps.item("i9", "NOBODY_KNOWS"))
-
-    assert events(inst.json("plan")) == {steps.TYPE: 2}
-    assert "Not planned for: 2 dead letters and 5 duplicates" in inst.rlm("plan").stdout
 
 
 def test_events_of_a_former_type_are_not_planned_for(inst):
@@ -301,19 +278,6 @@ def test_a_setting_is_planned_with_and_nothing_is_changed(inst):
     assert before["expected_leftover"] == 140
 
 
-def test_a_limit_that_is_told_goes_over_the_one_in_force(inst):
-    """One set by hand holds for what was not told."""
-    for endpoint in inst.settings.endpoints.values():
-        inst.store.client.hset(inst.store.keys.limits, endpoint.name, "10/minute")
-    count = ["--count", f"{steps.TYPE}=500", "--count", f"{steps.OTHER_TYPE}=200"]
-
-    found = inst.json("plan", *count, "--set", f"types.{steps.TYPE}.rate_limit=30/minute")
-
-    left = {name: part["expected_leftover"] for name, part in found["by_type"].items() if part["events"]}
-    assert left == {steps.TYPE: 140, steps.OTHER_TYPE: 80}
-    assert found["today"]["by_type"][steps.TYPE]["expected_leftover"] == 380
-
-
 def test_a_limit_that_is_told_counts_what_its_window_holds(inst):
     """30 calls of this minute leave 30 of 60, and all of them count in an hour."""
     inst.push(*steps.items(200, steps.TYPE))
@@ -340,23 +304,6 @@ def test_an_added_endpoint_takes_its_share(inst):
     assert one["what_if"]["added_endpoints"] == [{"endpoint": "x", "rate_limit": "30/minute"}]
     endpoints = {release["endpoint"] for release in two["releases"]}
     assert {"x", "y"} <= endpoints
-
-
-def test_an_endpoint_is_added_to_a_type_that_has_one(tmp_path, valkey_only_url):
-    """An account that all of the type's endpoints hang on is shared by the new."""
-    sections = (
-        '[budgets.account]\nrate_limit = "40/minute"\n'
-        '[types.X]\nrate_limit = "30/minute"\nendpoints = [{ name = "x", url = "http://h/x" }]\n'
-        '[types.Y]\nendpoints = [{ name = "y", url = "http://h/y", rate_limit = "30/minute", budget = "account" }]\n'
-    )
-    with Installation(tmp_path, valkey_only_url, sections) as inst:
-        more = inst.json("plan", "--count", "X=180", "--add-endpoint", "X=x_2")
-        shared = inst.json("plan", "--count", "Y=180", "--add-endpoint", "Y=y_2")
-
-    assert {release["endpoint"] for release in more["releases"]} == {"x", "x_2"}
-    assert more["expected_leftover"] == 0
-    assert shared["expected_leftover"] == 60
-    assert shared["today"]["expected_leftover"] == 90
 
 
 def test_an_endpoint_that_would_hang_on_an_account_brings_its_calls_along(tmp_path, valkey_only_url):
@@ -414,22 +361,6 @@ def test_a_wrong_what_if_is_a_usage_error(inst, args, expected):
 
     assert expected in done.stderr
     assert done.stdout == ""
-
-
-def test_a_person_reads_both_side_by_side(inst):
-    """A column each, no wider than a terminal, and what binds in each."""
-    shown = inst.rlm(
-        "plan", "--count", f"{steps.TYPE}=500", "--add-endpoint", f"{steps.TYPE}=x", "--set", "workers.max=30"
-    ).stdout
-
-    lines = shown.splitlines()
-    assert lines[0] == "What if: workers.max = 30; one more endpoint, x (30/minute)."
-    assert lines[2].split() == ["today", "what", "if"]
-    assert re.search(r"^left over +140 +50$", shown, re.MULTILINE)
-    assert re.search(rf"^{steps.TYPE} done +360 +450$", shown, re.MULTILINE)
-    assert max(len(line) for line in lines[2:8]) < 80
-    assert f"Today: the limits of {steps.TYPE} bind" in shown
-    assert f"What if: the limits of {steps.TYPE} bind" in shown
 
 
 # -- the windows to come

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 
 import pytest
 
-from rlm.admin.queue import PUSH_BYTES, PUSH_ITEMS, Pushed, push_lines, read_lines
+from rlm.admin.queue import PUSH_ITEMS
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError, StoreUnreachableError
 from rlm.core.item import Reason
 from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
-from rlm.ledger.reading import backlog, stamped_at
+from rlm.ledger.reading import backlog
 from tests.store import steps
 from tests.store.deadletters import retry
 
@@ -82,14 +81,6 @@ def test_the_age_on_the_list_is_that_of_the_earliest_timestamp(inst):
     assert by_type[steps.OTHER_TYPE]["oldest_seconds"] == 0
 
 
-@pytest.mark.parametrize("timestamp", [THEN, "2023-12-21T15:30:25+01:00", "2023-12-21T14:30:25", "20231221T143025Z"])
-def test_any_iso_8601_is_a_timestamp(timestamp):
-    """Without a zone it is UTC."""
-    item = steps.item("i1", steps.TYPE, timestamp=timestamp)
-
-    assert stamped_at(item) == pytest.approx(1703169025, abs=0.2)
-
-
 def test_while_a_run_is_open_its_events_are_processing(inst):
     """Whatever state they are in, until they are settled; `leftover` is 0 meanwhile, and the age is the timestamp's."""
     inst.push(*[steps.item(f"i{index}", steps.TYPE, timestamp=THEN) for index in range(6)])
@@ -141,17 +132,6 @@ def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
     shown = inst.rlm("queue", "stats").stdout
     assert "1 dead letter" in shown
     assert "1 event retried" in shown
-
-
-def test_items_in_staging_are_pending_too(inst):
-    """After a drain that was cut short nothing is out of sight."""
-    inst.store.client.lpush(inst.store.keys.processing, *steps.items(2, steps.TYPE))
-
-    found = inst.json("queue", "stats")
-
-    assert (found["events"], found["staged"]) == (0, 2)
-    assert found["by_type"][steps.TYPE]["pending"] == 2
-    assert "2 items in staging" in inst.rlm("queue", "stats").stdout
 
 
 def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
@@ -224,23 +204,6 @@ def test_push_warns_about_lines_that_will_be_dead_letters(inst):
     assert queued(inst) == lines
 
 
-def test_push_holds_no_more_than_a_chunk(inst):
-    """Lines are read as they are pushed: a chunk ends by its number of items or of bytes."""
-    unread = []
-
-    def lines(number, line):
-        for index in range(number):
-            unread.append(index - pushed.items)
-            yield line
-
-    for line, most in ((b"x\n", PUSH_ITEMS), (b"x" * 100_000 + b"\n", PUSH_BYTES // 100_000)):
-        pushed = Pushed()
-        unread.clear()
-        list(push_lines(inst.store, lines(2 * most + 1, line), pushed))
-        assert pushed.items == 2 * most + 1
-        assert max(unread) == most - 1
-
-
 def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     """They are named and counted, exit 1; the lines around them are pushed, and one at the bound is."""
     first, last, most = *steps.items(2, steps.TYPE), b"m" * READABLE_BYTES
@@ -259,21 +222,6 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     for number in (2, 3, 6):
         assert f"line {number}: not pushed, because it has more than 1,000,000 bytes" in done.stderr
     assert "3 lines not pushed" in done.stderr
-
-
-def test_a_line_is_read_in_constant_memory():
-    """However long: what is beyond the bound is read away."""
-    read = []
-
-    class Watched(io.BytesIO):
-        def readline(self, size=-1):
-            read.append(line := super().readline(size))
-            return line
-
-    file = Watched(b"x" * 1000 + b"\n12345\n123456\n" + b"y" * 1000)
-
-    assert list(read_lines(file, 5)) == [b"xxxxxx", b"12345\n", b"123456", b"yyyyyy"]
-    assert max(map(len, read)) == 6
 
 
 @pytest.mark.parametrize(
@@ -305,17 +253,6 @@ def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch, failure, 
     assert len(queued(inst)) == PUSH_ITEMS
 
 
-def test_push_names_a_key_that_is_no_list(inst):
-    """Which it is, what it is, and what to do; nothing was pushed, and that is known."""
-    inst.store.client.set(inst.store.keys.events, "text")
-
-    told = " ".join(inst.rlm("queue", "push", input=steps.item("one", steps.TYPE), code=4).stderr.split())
-
-    assert "0 items had been pushed before this; none was after that" in told
-    assert f"{inst.store.keys.events} (queue.events) is no list" in told
-    assert "delete it" in told
-
-
 # -- clear
 
 
@@ -332,18 +269,6 @@ def test_clear_asks_and_removes_the_audit_list_alone(inst):
     assert "4 items removed" in done.stdout
     found = inst.json("queue", "stats")
     assert (found["events"], found["staged"], found["processing"], found["failed"]) == (0, 1, 2, 1)
-
-
-@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
-def test_clear_without_a_yes_removes_nothing(inst, answer):
-    """No, nothing, and nobody there to ask are all no: exit 1, naming --yes."""
-    inst.push(*steps.items(3, steps.TYPE))
-
-    done = inst.rlm("queue", "clear", "--json", input=answer, code=1)
-
-    assert done.stdout == ""
-    assert "--yes" in done.stderr
-    assert len(queued(inst)) == 3
 
 
 def test_clear_yes_does_not_ask(inst):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rlm.admin.report import find_run
-from rlm.cli import printing
 
 
 def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has(inst):
@@ -53,19 +52,3 @@ def test_a_list_goes_on_before_a_run_and_before_nothing_else(inst):
     for word in ("NOPE", "Z", "2026-11-28", f"{ids[1]}0"):
         done = inst.rlm("list", "--before", word, code=3)
         assert "no run has such an id" in done.stderr, word
-
-
-def test_a_list_fits_the_narrowest_terminal_that_holds_an_id_and_a_state(inst, monkeypatch):
-    """What is left out is in the record; the more room, the more of it stays."""
-    inst.close_run(inst.start_run())
-    monkeypatch.setattr(printing, "is_terminal", lambda **_: True)
-    for width, headings in (
-        (40, "run state"),
-        (48, "run state completed"),
-        (70, "run state completed failed leftover"),
-    ):
-        monkeypatch.setenv("COLUMNS", str(width))
-        lines = inst.rlm("list").stdout.splitlines()
-
-        assert max(map(printing.width_of, lines)) <= width
-        assert " ".join(printing._MARKS.sub("", lines[0]).split()) == headings

@@ -165,17 +165,6 @@ def test_leaves_nothing_behind_when_it_is_interrupted(place, signum):
     assert b"interrupted" in err
 
 
-def test_leaves_nothing_behind_when_it_is_interrupted_while_it_starts(place):
-    """A signal while the processes come up ends it as well."""
-    with demo(place, *SHORT) as process:
-        wait_until(lambda: list(place.glob("*/.rlm")), message="the server is being started")
-
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-
-    assert process.returncode == 130
-
-
 def test_ends_at_once_on_a_second_signal(place):
     """A second Ctrl-C does not wait for calls that take two seconds each."""
     with demo(place, "--real-time", "--events", "100") as process:
@@ -201,18 +190,3 @@ def test_leaves_nothing_behind_when_nobody_reads_it(place):
         process.communicate(timeout=40)
 
     assert process.returncode != 0
-
-
-def test_says_what_its_processes_said_when_one_of_them_dies(place):
-    """A scheduler that is killed ends the demo with exit code 1 and the log of its processes."""
-    with demo(place, "--speed", "10") as process:
-        read_until(process, b"running: ")
-        (log,) = place.glob("*/processes.log")
-        scheduler = re.search(r"Scheduler .*, pid (\d+)\)", log.read_text())
-
-        os.kill(int(scheduler[1]), signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
-
-    assert process.returncode == 1
-    assert b"`rlm scheduler` ended unexpectedly (-9)" in err
-    assert b"conducts from now on" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import logging
 import re
@@ -11,7 +10,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -634,28 +632,3 @@ def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, dispatcher):
         assert "s3cr3t" not in trouble.detail
         wait_until(lambda: server.connections == 1 and server.open == 0, message="the server has read to the end")
         assert server.requests == []
-
-
-def test_calls_leave_neither_connections_nor_threads_behind():
-    """After calls that ended in every way, and `close`, no descriptor and no thread is left."""
-
-    def script(peer):
-        while peer.request():
-            peer.send(OK)
-
-    gc.collect()
-    threads, descriptors = threading.active_count(), _descriptors()
-    dispatcher = Dispatcher(resolve_headers)
-    scripts = [script, once(Peer.reset), once(Peer.until_closed), once(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n"))]
-    for script_of_all in scripts:
-        with Server(script_of_all) as server:
-            for _ in range(10):
-                call(dispatcher, endpoint(server.url), seconds=0.05)
-    dispatcher.close()
-
-    assert threading.active_count() <= threads
-    wait_until(lambda: _descriptors() <= descriptors, message="every descriptor is closed")
-
-
-def _descriptors():
-    return sum(1 for _ in Path("/dev/fd").iterdir())

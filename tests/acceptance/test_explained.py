@@ -35,7 +35,7 @@ def test_every_fate_of_an_event_is_explained_and_the_limits_were_kept(make_syste
         run_id = system.ask_for_run()
         again = await_state(system, "one:AGAIN", "backing_off", "attempt (back-off)")
         flying = await_state(system, "one:HANGS", "in_flight", "is in flight at hangs")
-        pending = await_state(system, "two:FULL", "pending", "its endpoint full is full, the next slot is free in ")
+        pending = await_state(system, "two:FULL", "pending", "lets a call through (1 full); full has a slot in ")
         done = await_state(system, "one:DONE", "completed", " by done at its 1st attempt, ")
         dead = await_state(system, "one:DEAD", "failed", "rejected, dead answered HTTP 400")
         record = system.await_record(run_id)

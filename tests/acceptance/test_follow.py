@@ -14,20 +14,14 @@ import termios
 from contextlib import contextmanager
 
 import pytest
-from redis.connection import AbstractConnection
 
-from rlm.admin import report
-from rlm.admin.monitoring import Monitor
 from rlm.delivery import run_end
 from rlm.ledger.claims import Completion
-from rlm.ledger.processes import Process, Role
 from tests.store import steps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
 
-#: Commands and pipelines of one redraw, each a round trip.
-MOST_TRIPS = 25
 
 #: Makes what stands behind it the foreground process of its terminal, as a shell would: Ctrl-C is for it.
 TAKE_TERMINAL = (
@@ -209,24 +203,3 @@ def test_an_interval_is_for_what_goes_on(inst, args):
 def test_an_unknown_run_cannot_be_followed(inst):
     """It is not waited for."""
     assert "no-such-run" in inst.rlm("status", "no-such-run", "--follow", code=3).output
-
-
-def test_a_redraw_is_cheap(inst, run, monkeypatch):
-    """However many types, endpoints and workers there are, it takes a few round trips."""
-    for number in range(20):
-        inst.store.processes.announce(Role.WORKER, Process(f"w{number}", 7 + number, "host", 0.0, "ready", 5))
-    for role in (Role.SUPERVISOR, Role.SCHEDULER):
-        inst.store.processes.announce(role, Process(f"host:{role}", 1, "host", 0.0, revision=inst.settings.revision))
-    monitor = Monitor(inst.store)
-    monitor.look()
-    sent, send = [], AbstractConnection.send_packed_command
-    monkeypatch.setattr(
-        AbstractConnection, "send_packed_command", lambda *args, **more: sent.append(1) or send(*args, **more)
-    )
-
-    report.status(inst.store, None, measured=False)
-    status_trips = len(sent)
-    monitor.look()
-
-    assert status_trips <= MOST_TRIPS
-    assert len(sent) - status_trips <= MOST_TRIPS

@@ -9,11 +9,10 @@ import signal
 import socket
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import pytest
-from msgspec import structs
 
 from rlm.core.endpoint import Budget, Limit, Success
 from rlm.core.errors import StoreError, StoreUnreachableError
@@ -34,34 +33,6 @@ PATIENCE = 10.0
 #: With a guard so short an answer that took long is late, seconds. With that of a bench none is, and every slot is used
 #: that was taken, however busy the machine.
 SHORT_GUARD = 0.15
-
-
-class Scripted:
-    """A server that gives every request the same answer."""
-
-    def __init__(self, answer):
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self._thread = threading.Thread(target=self._serve)
-
-    def _serve(self):
-        with suppress(OSError):
-            while True:
-                peer, _ = self._listener.accept()
-                with peer:
-                    peer.recv(65536)
-                    peer.sendall(self._answer)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc):
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -165,6 +136,7 @@ def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest)
     bench.check()
 
 
+@pytest.mark.rest
 def test_an_endpoint_that_refuses_for_ever_and_asks_for_no_rest_is_not_besieged(bench):
     """`Retry-After: 0` each time: one event was sent 44 times a second."""
     bench.take()
@@ -176,23 +148,6 @@ def test_an_endpoint_that_refuses_for_ever_and_asks_for_no_rest_is_not_besieged(
     assert 3 <= len(bench.api.arrivals) <= 5
     assert bench.where() == {"pending": 1}
     bench.check()
-
-
-def test_a_503_with_retry_after_is_a_throttle_and_without_one_an_error(bench):
-    """The header makes the difference: with it no attempt is spent."""
-    with Scripted(b"HTTP/1.1 503 Busy\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n") as busy:
-        bench.take()
-        bench.redirect(FIRST, busy.url)
-        bench.carry()
-
-        assert bench.where() == {"pending": 1}
-        assert bench.tally()[f"throttled:{FIRST}"] == 1
-
-    bench.api.set_fault(SECOND, status=503)
-    bench.carry(endpoint=SECOND)
-
-    assert bench.where() == {"backoff": 1}
-    assert bench.tally()[f"errors:{SECOND}"] == 1
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 408, 425])
@@ -213,22 +168,6 @@ def test_a_failed_event_waits_and_is_tried_elsewhere(bench, status):
     wait_until(lambda: bench.calls() == [(FIRST, 1, status), (SECOND, 2, 200)], message="both are noted as answered")
     assert {one.event_id for one in bench.api.arrivals} == {event_id}
     assert bench.where() == {}
-    bench.check()
-
-
-def test_back_off_doubles_with_each_attempt(make_bench):
-    """The second wait is twice the first, give or take a half each."""
-    bench = make_bench(max_attempts=6)
-    (event_id,) = bench.take()
-    bench.api.set_fault("*", status=500)
-    for tries in range(1, 6):
-        bench.carry()
-        due = bench.store.client.zscore(bench.store.keys.backoff(TYPE), event_id)
-        wait = (due - bench.now_us()) / 1e6
-        expected = FIRST_BACKOFF_SECONDS * 2 ** (tries - 1)
-
-        assert 0.4 * expected < wait <= 1.5 * expected
-        bench.promote()
     bench.check()
 
 
@@ -264,24 +203,6 @@ def test_an_event_that_spent_its_attempts_waits_for_the_next_run_and_at_last_is_
     assert letter["item"]["id"] == event_id.rpartition(":")[0]
     assert letter["detail"].startswith("2 attempts in each of 2 runs failed, the last at ")
     assert bench.tally()[f"failed:{TYPE}"] == 1
-
-
-def test_a_run_in_which_an_event_only_waited_or_was_throttled_spends_nothing(make_bench):
-    """Full windows and 429 in one run after the other never make a dead letter."""
-    bench = make_bench(max_attempts=1, max_runs=1, limit="1 per 60 second")
-    (event_id,) = bench.take()
-    bench.api.set_fault("*", throttle=0)
-    bench.carry()
-    bench.end_run()
-    bench.open_run()
-    bench.carry()  # the windows are used up by now, or rest
-    bench.end_run()
-    bench.open_run()
-    bench.carry()
-
-    assert bench.where() == {"pending": 1}
-    assert bench.letters() == []
-    assert int(bench.event(event_id).get("attempt", 0)) == int(bench.event(event_id).get("runs", 0)) == 0
 
 
 def test_an_unexpected_answer_is_tried_again_as_its_type_says(bench):
@@ -411,19 +332,6 @@ def test_a_call_released_by_a_limit_that_was_changed_since_is_not_made(bench, co
     bench.carry()
     assert len(bench.calls()) == len(before) + 1
     bench.check()
-
-
-def test_an_endpoint_that_asks_for_a_rest_is_rested_by_the_limit_in_force(bench):
-    """Where it does not say for how long, and whether the slot came with the claim or not."""
-    bench.store.client.hset(bench.store.keys.limits, FIRST, "50 per 7 second")
-    bench.take(2)
-    bench.carry()
-    bench.api.set_fault(FIRST, throttle=7, retry_after="none")
-    bench.carry()
-
-    assert [status for _, _, status in bench.calls()] == [200, 429]
-    first = bench.settings.endpoints[FIRST]
-    assert 5.5 < bench.store.windows.look([first])[1][FIRST].rest_seconds <= 7.1
 
 
 def test_a_budget_set_by_hand_holds_at_once(bench):
@@ -558,17 +466,6 @@ def test_a_call_that_may_have_been_read_late_counts_from_then(make_bench):
     bench.check()
 
 
-def test_an_answer_within_the_guard_is_not_late(make_bench):
-    """The same answer, where the guard allows for it, or where there is no guard and nothing is promised."""
-    for guard in (1.0, 0):
-        bench = make_bench(guard=guard)
-        bench.take()
-        bench.api.set_fault(FIRST, slow=20.0)
-        with restamped(bench) as noted:
-            bench.carry()
-        assert noted == []
-
-
 def test_redis_gone_when_a_late_answer_comes_is_waited_for(make_bench):
     """The slot is stamped anew before the event is settled, and for the same moment however long that takes."""
     bench = make_bench(guard=SHORT_GUARD)
@@ -623,26 +520,6 @@ def test_an_endpoint_that_keeps_failing_is_rested_and_one_good_answer_reopens_it
     bench.check()
 
 
-def test_a_retry_probes_an_endpoint_that_it_has_a_connection_to(make_bench):
-    """No slot comes with its claim, for a retry has a fresh connection: one is taken for that, and so is the probe."""
-    bench = make_bench(max_attempts=100)
-    (event_id,) = bench.take()
-    bench.api.set_fault(SECOND, status=500)
-    bench.carry(SECOND)
-    bench.promote()
-    first = bench.settings.endpoints[FIRST]
-    bench.dispatcher.keep(first, bench.dispatcher.connect(first, PATIENCE))
-    bench.store.client.hset(bench.store.keys.health(first.window_id), "probing", 1)
-
-    bench.carry()
-
-    assert bench.calls() == [(SECOND, 1, 500), (FIRST, 2, 200)]
-    assert bench.event(event_id)["state"] == "completed"
-    assert bench.store.windows.look([first])[1][FIRST].free > 1
-    assert bench.store.client.hget(bench.store.keys.epoch, "slots") == b"2", "one a call: none was given back"
-    bench.check()
-
-
 # -- time
 
 
@@ -688,31 +565,6 @@ def test_an_endpoint_that_is_faster_than_configured_takes_what_would_not_have_fi
 
     assert bench.calls() == [(SECOND, 1, 200)]
     assert bench.where() == {"pending": 2}
-    bench.check()
-
-
-def test_where_every_endpoint_is_too_slow_nothing_is_sent(make_bench):
-    """Whether that is seen when the event is claimed or, its time running out, when a slot is to be taken."""
-    bench = make_bench(window=5.0)
-    bench.take()
-    slow = {(TYPE, FIRST): Expected(4.0, 6.0), (TYPE, SECOND): Expected(4.0, 6.0)}
-    bench.store.measures.publish(bench.token, slow)
-    bench.carry()
-    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
-
-    bench.store.measures.publish(bench.token, {(TYPE, SECOND): Expected(4.0, 6.0)})
-    real = bench.store.turns.take
-
-    def late(*args, **options):
-        turn = real(*args, **options)
-        return structs.replace(turn, claim=structs.replace(turn.claim, begin_seconds=-0.1)) if turn.claim else turn
-
-    with mock.patch.object(bench.store.turns, "take", late):
-        bench.carry()
-
-    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
-    assert bench.tally()[f"unsent:{TYPE}"] == 1
-    assert (bench.stamps(FIRST), bench.stamps(SECOND)) == ([], [])
     bench.check()
 
 
@@ -766,18 +618,6 @@ def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
 # -- messages, released calls and revisions
 
 
-def test_a_message_that_comes_twice_or_late_does_no_harm(bench):
-    """It only wakes a lane: there are as many calls as were released, and for each one event."""
-    bench.take(2)
-    bench.release()
-    for _ in range(3):
-        bench.lanes.carry(bench.run_id)
-
-    assert bench.calls() == [(FIRST, 1, 200)]
-    assert bench.where() == {"pending": 1}
-    bench.check()
-
-
 def test_a_message_that_is_lost_costs_no_event(bench):
     """Whichever lane is woken next makes all calls that are released, each once."""
     ids = bench.take(5)
@@ -802,20 +642,6 @@ def test_a_call_that_is_void_or_has_no_event_is_not_made(bench):
 
     assert bench.calls() == [(FIRST, 1, 200)]
     assert bench.store.turns.releases() == []
-    bench.check()
-
-
-def test_a_call_released_by_another_run_is_not_made(bench):
-    """Should one be left in the list: nothing of it is known to be right in this run."""
-    bench.take()
-    bench.release()
-    left = bench.store.client.lindex(bench.store.keys.releases, 0)
-    bench.end_run()
-    bench.open_run()
-    bench.store.client.rpush(bench.store.keys.releases, left)
-    bench.lanes.carry(bench.run_id)
-
-    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
     bench.check()
 
 
@@ -979,41 +805,6 @@ def test_a_slot_that_counts_no_more_when_its_claim_arrives_is_not_used(make_benc
     assert bench.where() == {"pending": 1}
 
 
-def test_an_event_is_not_claimed_with_a_slot_where_it_failed_last(bench):
-    """Another endpoint comes first, though a connection to this one is at hand."""
-    bench.take()
-    bench.carry()
-    (event_id,) = bench.take()
-    bench.api.set_fault(FIRST, status=500)
-    bench.carry()
-    bench.promote()
-    bench.carry()
-
-    assert [(one.endpoint, one.attempt) for one in bench.api.arrivals if one.event_id == event_id] == [
-        (FIRST, 1),
-        (SECOND, 2),
-    ]
-    assert (len(bench.stamps(FIRST)), len(bench.stamps(SECOND))) == (2, 1)
-    bench.check()
-
-
-def test_a_slot_that_came_with_the_claim_is_taken_in_the_budget_too(bench):
-    """In both windows or in neither; and so it is given back."""
-    budget = Budget("account", Limit.parse("100 per 1 second"))
-    bench.change_endpoints(lambda one: replace(one, budget=budget))
-    bench.take(3)
-    bench.carry()
-    bench.carry()
-    count = bench.store.windows.stamps(budget, 1000)
-    assert len(count) == len(bench.stamps()) == 2
-
-    (kept,) = idle(bench)
-    kept._sock.shutdown(socket.SHUT_RD)
-    bench.carry()
-    assert len(bench.store.windows.stamps(budget, 1000)) == len(bench.stamps()) == 3
-    bench.check()
-
-
 # -- carried alone
 
 
@@ -1084,34 +875,6 @@ def test_the_lanes_of_a_worker_that_carries_one_alone_take_nothing_from_others(b
     bench.check()
 
 
-def test_an_event_to_be_carried_alone_is_carried_next_by_a_worker_that_is_always_busy(bench):
-    """It waits in its lane, no other event comes before it, and it is sent when what was in hand is settled."""
-    (mate,) = bench.take()
-    settled = []
-    real = bench.dispatcher.send
-
-    def send(*args):
-        settled.append(bench.tally().get(f"completed:{TYPE}", 0))
-        return real(*args)
-
-    with answers_held(bench) as go, mock.patch.object(bench.dispatcher, "send", send), carrying(bench):
-        wait_until(bench.calls, message="the other is on its way")
-        first = take_suspect(bench)
-        bench.take()
-        with carrying(bench):
-            wait_until(lambda: waits(bench, first), message="it waits")
-            bench.carry()
-            assert len(bench.calls()) == 1
-            assert bench.where() == {"inflight": 2, "released": 1}
-            go.set()
-    assert [one.event_id for one in bench.api.arrivals][:2] == [mate, first]
-    assert settled[:2] == [0, 1]
-
-    bench.carry()
-    assert bench.where() == {}
-    bench.check()
-
-
 def test_of_two_events_to_be_carried_alone_a_worker_keeps_one(bench):
     """The other one goes back as it was: another worker may be free sooner."""
     bench.take()
@@ -1140,20 +903,6 @@ def test_of_two_events_to_be_carried_alone_a_worker_keeps_one(bench):
     bench.check()
 
 
-def test_a_lane_that_hangs_holds_it_up_no_longer_than_a_call_lasts(make_bench):
-    """Then what that has in hand is nobody's, for its lease has ended, and the event is sent."""
-    with short_leases():
-        bench = make_bench(timeout=0.2)
-        bench.take()
-        with answers_held(bench) as go, carrying(bench):
-            wait_until(bench.calls, message="the other is on its way")
-            first = take_suspect(bench)
-            with carrying(bench):
-                wait_until(lambda: len(bench.calls()) == 2, message="it was sent all the same")
-                assert bench.api.arrivals[-1].event_id == first
-                go.set()
-
-
 def test_a_worker_that_leaves_does_not_wait_to_carry_one_alone(bench):
     """The wait and the call together could outlast its grace period, and it would be taken for one that died of it."""
     bench.take()
@@ -1169,30 +918,6 @@ def test_a_worker_that_leaves_does_not_wait_to_carry_one_alone(bench):
         go.set()
     assert bench.where() == {"pending": 1}
     bench.check()
-
-
-def test_an_event_taken_back_while_it_waits_is_not_sent_and_no_death_is_counted(bench):
-    """Its worker is taken for dead: others may have killed it, and the event is somebody else's."""
-    bench.take()
-    with answers_held(bench) as go, carrying(bench):
-        wait_until(bench.calls, message="the other is on its way")
-        first = take_suspect(bench)
-        with carrying(bench):
-            wait_until(lambda: waits(bench, first), message="it waits")
-            assert bench.store.recovery.orphan_worker("w1") == 2
-            go.set()
-    assert bench.event(first)["deaths"] == str(POISON_DEATHS - 1)
-    assert bench.where() == {"pending": 2}
-    assert len(bench.calls()) == 1
-
-
-def test_redis_gone_when_it_is_to_be_begun_gives_it_back(bench):
-    """It is not sent: were its lease left to end, that would count as another death."""
-    take_suspect(bench)
-    with gone(bench.store.ledger, "begin_alone"):
-        bench.carry()
-
-    assert (bench.calls(), bench.where()) == ([], {"pending": 1})
 
 
 # -- Redis away
@@ -1262,20 +987,6 @@ def test_a_turn_whose_answer_is_lost_settles_what_was_completed_once(bench):
     bench.carry()
     assert sorted(one.event_id for one in bench.api.arrivals) == sorted(ids)
     assert bench.where() == {}
-    bench.check()
-
-
-def test_a_lost_answer_gives_back_nothing_of_another_lane(bench):
-    """What that has in hand is under way, though it is the same worker's."""
-    bench.take(2)
-    with answers_held(bench) as go, carrying(bench):
-        wait_until(bench.calls, message="it is on its way")
-        bench.release()
-        with losing(bench):
-            bench.lanes.carry(bench.run_id)
-        assert bench.where() == {"pending": 1, "inflight": 1}
-        go.set()
-    assert bench.where() == {"pending": 1}
     bench.check()
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack, closing
 
@@ -91,34 +90,6 @@ def test_refuses_the_31st_call_at_59_9_s_and_accepts_it_at_60_1_s():
         assert [arrival.event_id for arrival in arrivals if not arrival.accepted] == ["early:T"]
 
 
-@pytest.mark.rest
-def test_a_crowd_that_hammers_in_real_time_never_gets_more_than_the_limit():
-    """Eight clients as fast as they can: the recount of every period stays within the limit and reaches it."""
-    limit = Limit.parse("20 per 0.3 second; 45 per 1 second")
-    with MockApi([one_type(limit.text)]) as api:
-        end = time.monotonic() + 1.5
-        statuses: list[int] = []
-
-        def hammer():
-            mine = []
-            with connect(api) as connection:
-                while time.monotonic() < end:
-                    mine.append(post(connection).status)
-                    time.sleep(0.004)
-            statuses.extend(mine)
-
-        threads = [threading.Thread(target=hammer) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-        assert [recount(api.arrivals, rule) for rule in limit.rules] == [20, 45]
-        summary = api.summary()["a"]
-        assert (summary.accepted, summary.refused) == (statuses.count(200), statuses.count(429))
-        assert set(statuses) == {200, 429}
-
-
 def test_answers_after_the_processing_time_and_serves_others_meanwhile():
     """Calls are answered side by side, each a processing time after it arrived."""
     with MockApi([one_type(seconds=0.3)]) as api, ExitStack() as stack:
@@ -149,20 +120,6 @@ def test_arrival_is_when_the_last_byte_is_read():
             assert raw.recv(100).startswith(b"HTTP/1.1 200 OK")
 
         assert [(arrival.endpoint, arrival.at) for arrival in api.arrivals] == [("b", 1000.0), ("a", 1005.0)]
-
-
-def test_a_request_sent_before_its_turn_waits_for_it():
-    """Two requests in one packet are answered one after the other."""
-    with MockApi([one_type(seconds=0.05)]) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
-        raw.settimeout(PATIENCE)
-        raw.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}" * 2)
-
-        answers = b""
-        while answers.count(b"HTTP/1.1 200 OK") < 2:
-            answers += raw.recv(1000)
-
-        first, second = api.arrivals
-        assert second.at - first.at >= 0.05
 
 
 def test_what_is_not_http_is_answered_and_cut():
@@ -336,19 +293,3 @@ def test_the_command_serves_until_it_is_told_to_end(number):
     assert statuses == [500, 500, 429]
     assert (process.returncode, err) == (0, "")
     assert json.loads(out)["a"] == {"calls": 3, "accepted": 2, "refused": 1, "cut": 0, "most": 2, "limit": "2/minute"}
-
-
-@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)])
-def test_the_command_warns_where_others_can_reach_it(host, warned):
-    """In one line on stderr, before the one that says where it serves."""
-    command = [sys.executable, "-c", COMMAND, "--port", "0", "--host", host]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        lines = []
-        while line := process.stderr.readline():
-            lines.append(line)
-            if "serves 1 endpoints" in line:
-                break
-        process.terminate()
-        process.wait(PATIENCE)
-
-    assert [line.startswith(f"Warning: anyone who reaches {host} ") for line in lines] == [True, False][not warned :]

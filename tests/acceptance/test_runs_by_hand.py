@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import SOURCES, Script
-from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
-
-
-def test_start_wait_conducts_where_nobody_else_does_and_leaves_nothing_behind(make_system):
-    """Without a scheduler and a supervisor `start --wait` brings its own, prints the record, and all is gone after."""
-    with make_system() as system:
-        events = system.push_evenly(100)
-
-        done = system.rlm("start", "--wait", "--json")
-
-        record = json.loads(done.stdout)
-        assert record["state"] == "completed"
-        assert record["trigger"] == "manual"
-        assert record["counts"]["completed"] == 100
-        assert "no supervisor" not in done.stderr
-        system.assert_promises(events, [record])
-        assert system.store.leases.holder() is None
-        assert json.loads(system.rlm("result", "--json").stdout) == record
-        assert json.loads(system.rlm("result", record["run_id"], "--json").stdout) == record
-        listed = json.loads(system.rlm("list", "--json").stdout)
-        assert [entry["run_id"] for entry in listed] == [record["run_id"]]
-        assert set(listed[0]) == {"run_id", "state", "started_at", "duration_seconds", "counts"}
-        assert "100" in system.rlm("result").stdout
-
-
-def test_start_by_hand_always_leaves_a_record(make_system):
-    """A run started by hand with nothing to do is completed and recorded."""
-    with make_system() as system:
-        record = json.loads(system.rlm("start", "--wait", "--json").stdout)
-
-        assert record["state"] == "completed"
-        assert record["counts"]["taken"] == 0
 
 
 def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
@@ -57,55 +24,6 @@ def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
 
         wait_until(lambda: not system.store.processes.alive(Role.SUPERVISOR), timeout=8, message="it has signed off")
         assert system.store.processes.missing(Role.SUPERVISOR) == []
-
-
-@pytest.mark.alone
-def test_start_interrupted_cancels_the_run_it_conducts(make_system):
-    """INT ends the run: calls under way are awaited, what was not sent is leftover, the record says cancelled."""
-    with make_system() as system:
-        events = system.push_evenly(600)
-        system.start("start", "start", "--wait")
-        wait_until(lambda: len(system.answered()) > 50, timeout=15, message="the run is in its middle")
-
-        code = system.stop("start", signal.SIGINT)
-
-        (run_id,) = system.store.runs.history(5)
-        record = as_json(system.store.runs.record(run_id))
-        assert record["state"] == "cancelled"
-        assert code == 130
-        left = f"{record['counts']['leftover']} events left over for the next run."
-        assert f"Interrupted: run {run_id} was cancelled; {left}" in system.log("start")
-        assert "no_worker" not in system.log("start")
-        assert record["counts"]["completed"] == len(system.answered())
-        assert record["counts"]["leftover"] == 600 - len(system.answered())
-        assert not system.repeats()
-        system.assert_promises(events, [record])
-
-
-def test_a_run_cancelled_before_its_first_worker_is_cancelled(make_system):
-    """That no worker came up is no failure where nobody waited for one: exit 0, and everything is left over."""
-    with make_system() as system:
-        system.push_evenly(10)
-        system.start("scheduler")
-        wait_until(system.store.leases.holder, timeout=30, message="a scheduler holds the lease")
-        system.ask_for_run()
-
-        done = system.rlm("cancel", "--json")
-
-        record = json.loads(done.stdout)
-        assert record["state"] == "cancelled"
-        assert record["counts"]["leftover"] == 10
-
-
-def test_start_without_anybody_to_conduct_says_what_to_start(make_system):
-    """No scheduler and no `--wait`: exit 1 after five seconds, naming what to start; the request is withdrawn."""
-    with make_system() as system:
-        done = system.rlm("start", check=False)
-
-        assert done.returncode == 1
-        assert "rlm up" in done.stderr
-        assert "--wait" in done.stderr
-        assert system.store.schedule.next_request() is None
 
 
 @pytest.mark.alone
@@ -136,36 +54,6 @@ def test_the_scheduler_takes_a_start_up_and_one_run_at_a_time(system):
     assert not system.repeats()
     system.assert_promises(events, [cancelled])
     assert json.loads(system.rlm("status", started["run_id"], "--json").stdout) == cancelled
-
-
-def test_what_is_not_there_has_exit_code_three(make_system):
-    """Unknown runs and nothing to cancel exit with 3; an idle status and an empty list with 0."""
-    with make_system() as system:
-        assert system.rlm("result", check=False).returncode == 3
-        assert system.rlm("result", "no-such-run", check=False).returncode == 3
-        assert system.rlm("status", "no-such-run", check=False).returncode == 3
-        assert system.rlm("cancel", check=False).returncode == 3
-        status = json.loads(system.rlm("status", "--json").stdout)
-        assert [status[key] for key in ("state", "last", "last_tick")] == ["idle", None, None]
-        assert json.loads(system.rlm("list", "--json").stdout) == []
-        assert json.loads(system.rlm("worker", "list", "--json").stdout) == []
-
-
-def test_cancel_closes_a_run_whose_conductor_is_dead(make_system):
-    """The scheduler was killed: `cancel` takes its lease once that has run out, and closes the run itself."""
-    with make_system() as system:
-        system.start_both()
-        events = system.push_evenly(600)
-        run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 50, timeout=30, message="the run is in its middle")
-        system.processes["scheduler"].kill()
-        system.processes.pop("scheduler").wait()
-
-        record = json.loads(system.rlm("cancel", "--json").stdout)
-
-        assert record["run_id"] == run_id
-        assert record["state"] == "cancelled"
-        system.assert_promises(events, [record])
 
 
 def test_a_worker_started_by_hand_works_beside_the_others(make_system):

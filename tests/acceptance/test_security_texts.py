@@ -169,6 +169,7 @@ def test_what_people_write_stays_readable(text):
     assert safe_line(text) == text
 
 
+@pytest.mark.rest
 def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monkeypatch):
     """A type of 40,000 characters, one of wide ones, one of such as do not show: a table has 80 columns.
 

@@ -90,7 +90,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
         "RLM_RUN__EVERY_SECONDS": str(every_seconds_due_in(5)),
         "RLM_RUN__WINDOW_SECONDS": str(window_seconds),
         "RLM_WORKERS__MIN": "4",  # there before the tick, so that all happens in its window on a busy machine, too
-        "RLM_QUEUE__FAILED_ALARM": "2",
+        "RLM_ALARM__FAILED": "2",
         "RLM_LOG_FORMAT": "json",
     }
     made = make_system(env=env, ticks=True, front=front)

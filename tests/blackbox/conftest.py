@@ -1,4 +1,4 @@
-"""RLM as its user has it. These tests know CONTRACT.md's promises and the command `rlm`, and nothing of its inside."""
+"""RLM as its user has it. These tests know what RLM promises and the command `rlm`, and nothing of its inside."""
 
 from __future__ import annotations
 
@@ -9,19 +9,7 @@ import pytest
 from tests.blackbox.api import Answer
 from tests.blackbox.system import System
 
-#: What today's program does not do yet: a part of a test's node id, and why.
-NOT_YET = {
-    "test_metrics_have_the_conditions": "CONTRACT 5: rlm_condition",
-}
-
 _OPEN: list[System] = []
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        for part, reason in NOT_YET.items():
-            if part in item.nodeid:
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 @pytest.hookimpl(wrapper=True)

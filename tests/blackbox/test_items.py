@@ -146,6 +146,7 @@ def test_the_call_is_as_described(system, record):
     assert "authorization" not in other.headers
 
 
+@pytest.mark.rest
 def test_secrets_are_shown_nowhere(system, record):
     shown = system.rlm("config", "show", "--json").out + system.rlm("doctor", "--json", code=None).out
     assert "very-secret-9f3" not in shown + system.rlm("explain", "whole-1:A").out + system.log()

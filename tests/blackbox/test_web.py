@@ -90,6 +90,7 @@ def test_a_path_has_the_document_of_a_command(system, web, path, words):
     until("they agree", lambda: web.json(path) == system.json(*words), 10)
 
 
+@pytest.mark.rest
 def test_a_run_has_its_record(system, web):
     record = system.json("result")
     assert web.json(f"/api/runs/{record['run_id']}") == record
@@ -114,6 +115,7 @@ def test_the_dashboard_and_health(web):
     assert web.ask("/healthz", token="")[0] == 200
 
 
+@pytest.mark.rest
 def test_metrics_have_the_conditions(system, web):
     system.rlm("endpoint", "pause", "b")
     status, text = web.ask("/metrics")
@@ -136,6 +138,7 @@ def test_a_write_needs_the_token(system, web):
     assert len(system.json("list")) == 1
 
 
+@pytest.mark.rest
 def test_orders(system, web):
     web.json("/api/endpoints/a/pause", {"seconds": 60})
     assert health(system)["a"] == "paused"

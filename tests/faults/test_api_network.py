@@ -13,7 +13,7 @@ from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
 from tests.wait import wait_until
 
-pytestmark = pytest.mark.rest
+pytestmark = pytest.mark.long
 
 #: Events of a case: few, so that no window is full and every late call still fits.
 EVENTS = 25

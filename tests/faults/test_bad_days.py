@@ -48,7 +48,7 @@ def bad_day(make_system):
 
 def forecast(system):
     """Return the present forecast of the open run."""
-    return report.status(system.store, None).get("forecast") or {}
+    return as_json(report.status(system.store, None)).get("forecast") or {}
 
 
 @pytest.mark.long
@@ -241,7 +241,7 @@ def named(system, run_id, words):
     began = time.monotonic()
 
     def said():
-        found = report.status(system.store, run_id)
+        found = as_json(report.status(system.store, run_id))
         return words in " ".join([*call_troubles(found), *unwell(found)])
 
     wait_until(said, timeout=NAMED_SECONDS + 1, message=f"{words!r} is said")

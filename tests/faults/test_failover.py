@@ -17,6 +17,7 @@ import pytest
 
 from rlm.core.errors import StoreError
 from tests.faults.sentinels import SERVICE, Sentinels
+from tests.values import as_json
 from tests.wait import wait_until
 
 #: A server that dies just before the handshake of TLS leaves a socket that Python's ssl does not close (3.11).
@@ -93,7 +94,9 @@ def trial(redis, system, mishap, events):
     deadline = system.store.runs.current().deadline
     began = time.monotonic()
     mishap(redis)
-    record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
+    record = as_json(
+        wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
+    )
     closed_at = time.time()
     arrivals = sorted(one.at for one in system.api.arrivals)
     known_at = redis.switches[0][0] if redis.switches else began
@@ -144,7 +147,9 @@ def test_a_run_whose_deadline_passed_while_redis_stood_still_is_closed_at_its_re
             one.signal(signal.SIGCONT)
         wait_until(redis.takes_writes, timeout=20, message="Redis takes writes again")
         back_at = time.monotonic()
-        record = wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
+        record = as_json(
+            wait_until(lambda: quietly(system.store.runs.record, run_id), timeout=60, message="the run is closed")
+        )
         late = time.monotonic() - back_at
 
         print(f"closed {late:.2f} s after Redis was back")

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
 
-pytestmark = pytest.mark.rest
+pytestmark = pytest.mark.long
 
 #: The scheduler may have so much more at its peak for a long audit list than for a single item, megabytes.
 GROWS_BY = 15.0

@@ -16,7 +16,7 @@ from tests.acceptance.tlsserver import make_ca, program
 from tests.values import as_json
 from tests.wait import wait_until
 
-pytestmark = pytest.mark.rest
+pytestmark = pytest.mark.long
 
 #: What the only host cannot call, beside what it can.
 ILL, WELL = "ILL", "WELL"

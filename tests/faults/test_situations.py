@@ -151,4 +151,4 @@ def assert_faces(system: System, day: Day, record: dict[str, Any], status: str) 
     rung = alarms(system)
     assert sorted(one for one, _ in rung if one not in day.may_ring) == sorted(day.alarms), rung
     assert len(rung) == len(set(rung)), rung
-    assert report.status(system.store, None)["last"] == record["run_id"]
+    assert report.status(system.store, None).last == record["run_id"]

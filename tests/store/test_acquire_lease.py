@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store import looks, steps
+from tests.store import looks
 from tests.wait import wait_until
 
 #: Long enough for any test, seconds.
@@ -30,23 +30,6 @@ def test_renewal_keeps_the_token_and_prolongs_the_lease(store):
     assert store.leases.acquire("a", LONG) == token
 
     assert int(store.client.hget(store.keys.lease, "expires_us")) > ends + (LONG - 10) * 1_000_000
-
-
-def test_of_many_who_ask_at_once_one_gets_it(store):
-    """Twenty that ask in the same moment: one token is given, and given once."""
-    tokens = steps.at_once(*[lambda owner=f"s{number}": store.leases.acquire(owner, LONG) for number in range(20)])
-
-    assert sorted(tokens)[:19] == [0] * 19
-    assert sum(tokens) == int(store.client.hget(store.keys.lease, "token"))
-
-
-def test_of_many_who_wait_for_a_lease_to_run_out_one_gets_it(store):
-    """The token of the next holder is one higher, whoever of the twenty it is."""
-    first = store.leases.acquire("a", 0)
-
-    tokens = steps.at_once(*[lambda owner=f"s{number}": store.leases.acquire(owner, LONG) for number in range(20)])
-
-    assert sorted(tokens) == [0] * 19 + [first + 1]
 
 
 def test_a_standby_takes_over_once_the_lease_has_run_out(store):

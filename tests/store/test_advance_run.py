@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.documents import RunPlan
-from rlm.core.errors import FencedError, StoreError
+from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from tests.store import looks, steps
 from tests.values import replace
-from tests.wait import wait_until
 
 
 def test_without_an_open_run_nothing_moves(store, token):
@@ -74,26 +73,6 @@ def test_a_run_makes_no_move_that_none_makes(store, token):
             store.runs.advance(token, run.id, after, workers_peak=4)
 
 
-def test_a_run_of_which_all_is_lost_but_its_id_moves_anywhere(store, token):
-    """It is written anew by whoever mends what Redis lost."""
-    run = steps.open_run(store, token)
-    store.client.delete(store.keys.run(run.id))
-
-    assert store.runs.advance(token, run.id, State.FINISHING, failure="lost")
-
-    assert store.client.hget(store.keys.run(run.id), "state") == b"finishing"
-
-
-def test_a_cancelled_run_stays_cancelled(store, token):
-    """Moving on does not take the mark away."""
-    run = steps.open_run(store, token)
-    store.runs.cancel(run.id)
-
-    store.runs.advance(token, run.id, State.FINISHING)
-
-    assert store.runs.current().cancelled
-
-
 def test_another_run_does_not_move(store, token):
     """Nor is it created, nor the open one touched."""
     steps.open_run(store, token)
@@ -110,43 +89,3 @@ def test_a_closed_run_does_not_move(store, token):
 
     with looks.nothing_changes(store):
         assert not store.runs.advance(token, run.id, State.RUNNING, workers_peak=4)
-
-
-def test_a_stale_token_moves_nothing(store, token):
-    """A conductor whose lease another one took is fenced, open run or not."""
-    run = steps.open_run(store, token)
-    steps.take_over(store)
-
-    for run_id in (run.id, "another"):
-        with looks.nothing_changes(store), pytest.raises(FencedError, match="advance_run"):
-            store.runs.advance(token, run_id, State.FINISHING)
-
-
-def test_a_lease_that_ran_out_serves_until_another_one_takes_it(store):
-    """The successor goes on where the first one stopped, and the first one no longer does."""
-    token = store.leases.acquire(steps.CONDUCTOR, 0.001)
-    run = steps.open_run(store, token)
-    wait_until(lambda: store.leases.holder() is None)
-
-    assert store.runs.advance(token, run.id, State.PLANNING)
-
-    successor = store.leases.acquire("successor", 600)
-    with pytest.raises(FencedError):
-        store.runs.advance(token, run.id, State.RUNNING)
-    assert store.runs.advance(successor, run.id, State.FINISHING)
-    assert store.runs.current().state is State.FINISHING
-
-
-def test_advance_and_close_at_once_leave_no_half_run(store, token):
-    """A late word of the conductor comes before the close, or finds no run; it never brings one back."""
-    run = steps.open_run(store, token)
-    steps.finish(store, token, run)
-
-    closed, *_ = steps.at_once(
-        lambda: store.runs.close(run.id, {}, [], wanted=0),
-        *[lambda: store.runs.advance(token, run.id, State.FINISHING, workers_peak=4)] * 9,
-    )
-
-    assert closed == 1
-    assert store.runs.current() is None
-    assert not store.client.exists(store.keys.run(run.id))

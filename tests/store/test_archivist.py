@@ -48,6 +48,7 @@ def test_what_is_more_is_archived_and_then_removed_in_chunks(bounded, token):
     assert bounded.client.lrange(bounded.keys.failed, 0, -1) == [b'{"id": %d}' % one for one in (999, 998, 997, 996)]
 
 
+@pytest.mark.rest
 def test_the_bound_is_kept_while_letters_are_written(bounded, token):
     """By a drain, chunk by chunk, and where a type is no longer configured."""
     steps.push(bounded, *[b"bad"] * 500, *steps.items(500, steps.TYPE))

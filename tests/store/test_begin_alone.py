@@ -64,14 +64,3 @@ def test_what_another_lane_has_by_now_is_not_begun(store, token, suspect, worker
 
     with looks.nothing_changes(store):
         assert not store.ledger.begin_alone(suspect)
-
-
-@pytest.mark.parametrize("_", range(3))
-def test_beginning_against_taking_back(store, suspect, _):
-    """An event that is begun as its worker is given up for dead is pending, or a dead letter of the third death."""
-    steps.at_once(*[lambda: store.ledger.begin_alone(suspect)] * 5, lambda: store.recovery.orphan_worker("worker-1"))
-    store.recovery.orphan_worker("worker-1")
-
-    places, letters = looks.where(store, suspect.event_id), looks.letters(store)
-    assert len(places) + len(letters) == 1
-    assert looks.calls(store, "worker-1") == {}

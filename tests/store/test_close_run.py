@@ -144,20 +144,6 @@ def test_an_earlier_run_does_not_close_the_open_one(store, token, running):
         assert close(store, first) == 0
 
 
-def test_of_twenty_calls_at_once_one_closes(store, token, running):
-    """There is one record: the winner's."""
-    run = running()
-    steps.finish(store, token, run)
-
-    closed = steps.at_once(
-        *[lambda number=number: close(store, run, record_from(duration_seconds=number)) for number in range(20)]
-    )
-
-    assert sorted(closed) == [0] * 19 + [1]
-    assert as_json(store.runs.record(run.id))["duration_seconds"] == closed.index(1)
-    assert store.runs.history(10) == [run.id]
-
-
 def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, token, running):
     """With events in every state, answers still coming in; the record's counts are those of the ledger."""
     run = running(40)

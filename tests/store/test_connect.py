@@ -15,7 +15,6 @@ import redis
 from rlm.core.errors import (
     ConfigurationError,
     StoreError,
-    StoreGarbledError,
     StoreRefusingError,
     StoreUnreachableError,
 )
@@ -136,34 +135,10 @@ def test_a_refused_command_is_a_store_error(redis_client, prefix):
         redis_client.lpush(f"{prefix}:k", "item")
 
 
-@pytest.mark.parametrize(
-    ("error", "seconds"), [(redis.TimeoutError("no answer"), 5.0), (redis.ConnectionError("refused"), 0.0)]
-)
-def test_an_error_says_for_how_long_an_answer_was_waited_for(error, seconds):
-    """Redis has been away for so long already when it is raised."""
-    with pytest.raises(StoreUnreachableError) as raised, translated():
-        raise error
-
-    assert raised.value.waited_seconds == seconds
-
-
 def test_a_loading_server_is_to_be_waited_for():
     """A server that still reads its data counts as unreachable, with the advice to wait."""
     with pytest.raises(StoreUnreachableError, match="wait and try again"), translated():
         raise redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
-
-
-@pytest.mark.parametrize("error", [KeyError("k"), ValueError("v"), UnicodeDecodeError("utf-8", b"", 0, 1, "w")])
-def test_what_cannot_be_read_is_a_fault_of_what_redis_holds(error):
-    """Whoever reads it tries again: a scheduler sets the key aside meanwhile."""
-    with pytest.raises(StoreGarbledError, match=type(error).__name__), translated():
-        raise error
-
-
-def test_other_errors_pass_as_they_are():
-    """What is neither redis-py's nor of reading is not translated."""
-    with pytest.raises(OSError, match="disk"), translated():
-        raise OSError("disk")
 
 
 @pytest.mark.parametrize(
@@ -236,17 +211,6 @@ def test_a_primary_that_was_replaced_is_left_for_its_successor():
 
         assert int(client.get("k")) == after.port
         client.close()
-
-
-def test_a_service_that_no_sentinel_knows_is_named():
-    """The message says whom to start, and keeps the login to itself."""
-    url = f"redis+sentinel://u:s3cret@127.0.0.1:{free_port()}/main?sentinel_password=s3cret"
-    with make_client(url) as client, pytest.raises(StoreUnreachableError) as raised, translated(client):
-        client.ping()
-
-    assert "No master found for 'main'" in str(raised.value)
-    assert str(raised.value).endswith(": start the sentinels, or correct redis.url (or REDIS_URL)")
-    assert "s3cret" not in str(raised.value)
 
 
 def _answers(client):

@@ -28,20 +28,6 @@ def test_each_type_is_counted_by_where_its_events_are(store, token):
     assert counts["NONE"].unsettled == 0
 
 
-def test_it_is_one_command_however_many_types_there_are(store, monkeypatch):
-    """Five for each type took longer than the rest of a turn."""
-    names, sent, real = [f"T{number}" for number in range(500)], [], store.client.execute_command
-    store.ledger.count_waiting(names)  # the script is loaded
-
-    monkeypatch.setattr(
-        store.client, "execute_command", lambda *args, **how: sent.append(args[0]) or real(*args, **how)
-    )
-    counts, _ = store.ledger.count_waiting(names)
-
-    assert sent == ["EVALSHA"]
-    assert len(counts) == 500
-
-
 def test_a_key_of_another_type_is_an_error(store):
     """As with the commands: nothing is counted as none."""
     store.client.set(store.keys.pending(steps.TYPE), "no zset")

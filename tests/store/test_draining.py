@@ -66,11 +66,6 @@ def test_an_estimate_has_as_many_events_of_each_type_as_came_so_far(store, drain
     assert drained.untaken() == {**dict.fromkeys(drained.taken, 0), steps.TYPE: 98, steps.OTHER_TYPE: 49}
 
 
-def test_nothing_is_estimated_before_a_piece_is_taken(drain):
-    """There is nothing to go by."""
-    assert drain(5).untaken() == {}
-
-
 def test_the_plan_counts_what_is_not_taken_yet(store, drain, conductor):
     """A run of 1,000 items of which 2 are taken is planned as one of 1,000."""
     drained = drain(1000)
@@ -188,16 +183,6 @@ def test_the_loop_looks_sooner_while_an_event_is_to_be_tried_again(store, drain,
     assert pauses == [QUIET_SECONDS]
 
 
-def test_the_loop_drains_no_longer_than_to_the_deadline(idle_loop, monkeypatch):
-    """The run is closed then, whatever is still to be taken."""
-    loop, pauses = idle_loop
-    monkeypatch.setattr("scheduler.release_loop.DRAINING_SECONDS", 1000.0)
-
-    loop._turn()
-
-    assert 0 < pauses[0] <= 60
-
-
 def test_a_cancelled_run_takes_no_more(store, drain, conductor):
     """What is staged stays for the next drain."""
     drained = drain(5)
@@ -242,13 +227,6 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     assert looks.pending(store) == steps.event_ids(5)
 
 
-def test_a_run_whose_drain_is_over_is_known_for_it(store, drain, conductor):
-    """As for every run that was taken over after its drain: there is nothing to be done."""
-    drain(3).work(60.0)
-
-    assert Drain(store, conductor._leader.token, store.runs.current()).over
-
-
 def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
     """Without a worker: it is planned after its first chunk, all is taken all the same, and the books balance."""
     monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
@@ -267,17 +245,6 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
     assert states == [State.DRAINING, *[State.RUNNING] * 3]
     assert (record.counts.taken, record.counts.leftover) == (7, 7)
     assert store.intake.waiting() == 0
-
-
-def test_with_very_many_endpoints_all_is_taken_before_the_plan(store, drain, conductor, monkeypatch):
-    """There nothing is planned anew: workers that the first pieces do not show would never be wanted."""
-    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
-    monkeypatch.setattr("scheduler.conductor.MANY_ENDPOINTS", 1)
-    drained = drain(5)
-
-    conductor._conductor._begin_drain(drained.run, drained)
-
-    assert drained.over
 
 
 def test_who_takes_a_run_over_before_its_plan_plans_for_what_is_not_taken(store, drain, conductor, monkeypatch):

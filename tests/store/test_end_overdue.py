@@ -100,13 +100,3 @@ def test_of_a_lease_that_is_lost_there_is_no_token(store, token):
     assert store.runs.end_overdue(run.id)
 
     assert store.leases.acquire("standby", 60.0) > 1_000_000_000
-
-
-def test_of_many_that_end_it_one_does(store, token):
-    """The token grows once."""
-    run = steps.open_run(store, token, window_seconds=0.0)
-
-    ended = steps.at_once(*[lambda: store.runs.end_overdue(run.id)] * 20)
-
-    assert sorted(ended) == [False] * 19 + [True]
-    assert store.leases.token() == token + 1

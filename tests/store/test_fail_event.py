@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec import structs
 
 from rlm.core.item import Reason
-from rlm.ledger.claims import Completion, LaneId
 from tests.store import looks, losses, steps
 
 
@@ -77,18 +75,6 @@ def test_an_event_whose_attempts_are_spent_is_a_failing_of_its_endpoint(store, r
     assert store.measures.follow(run.id, 0) == ([], {(steps.TYPE, steps.ENDPOINT): 1})
 
 
-def test_many_fail_each_on_its_own(store, token, running):
-    """A letter each, the newest first in the list; those of other lanes stay in flight."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-
-    assert all(fail(store, claim) for claim in claims[5:])
-
-    assert [one["event_id"] for one in looks.letters(store)] == [claim.event_id for claim in claims[5:]]
-    assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
-    assert looks.tally(store, run)[f"failed:{steps.TYPE}"] == 15
-
-
 def test_a_repeated_call_changes_nothing(store, claim):
     """After a lost reply the worker may say it again: there is one letter."""
     fail(store, claim)
@@ -104,56 +90,3 @@ def test_a_lost_claim_fails_nothing(store, token, run, claim, lose):
 
     with looks.nothing_changes(store, store.keys.calls(claim.worker_id)):
         assert not fail(store, claim)
-
-
-def test_a_late_word_clears_the_note_of_its_call(store, token, run, claim):
-    """Closing a run leaves the worker's note of the call; when the worker gets to it the note goes."""
-    losses.run_closed(store, token, run, claim)
-
-    fail(store, claim)
-
-    assert looks.calls(store, "worker-1") == {}
-
-
-def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, run, claim):
-    """Were it cleared, the newer call would be unknown if the worker died."""
-    losses.claimed_anew(store, token, run, claim)
-
-    fail(store, claim)
-
-    assert store.recovery.orphan_worker("worker-1") == 1
-
-
-def test_another_worker_fails_nothing(store, claim):
-    """Only the owner settles."""
-    with looks.nothing_changes(store):
-        assert not fail(store, structs.replace(claim, lane=LaneId("another", 1)))
-
-
-def test_another_claim_number_fails_nothing(store, claim):
-    """Only the current claim settles; the note of its call stays."""
-    with looks.nothing_changes(store):
-        assert not fail(store, structs.replace(claim, number=2))
-
-
-def test_of_twenty_calls_at_once_one_fails_it(store, run, claim):
-    """There is one letter, and one is counted."""
-    settled = steps.at_once(*[lambda: fail(store, claim)] * 20)
-
-    assert settled.count(True) == len(looks.letters(store)) == looks.tally(store, run)[f"failed:{steps.TYPE}"] == 1
-
-
-def test_completing_against_failing(store, token, running):
-    """Two lanes that both hold the same claim, by a fault of ours, settle each event one way."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-
-    completed, failed = steps.at_once(
-        lambda: sum(store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims),
-        lambda: sum(fail(store, claim) for claim in claims[::-1]),
-    )
-
-    assert completed + failed == 20
-    assert len(looks.letters(store)) == failed
-    assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == completed
-    assert looks.counts(store).unsettled == 0

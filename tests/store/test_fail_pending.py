@@ -54,15 +54,6 @@ def test_events_of_the_type_that_are_under_way_are_not_failed(store, token, runn
     assert looks.where(store, other.event_id) == ["backoff"]
 
 
-def test_ten_conductors_failing_a_type_at_once_write_one_letter_an_event(store, token, running):
-    """The counts add up to what there was."""
-    run = running(30)
-
-    failed = steps.at_once(*[lambda: store.recovery.fail_unknown(token, run.id, steps.TYPE)] * 10)
-
-    assert sum(failed) == len(looks.letters(store)) == looks.tally(store, run)[f"failed:{steps.TYPE}"] == 30
-
-
 def test_a_deposed_conductor_fails_nothing(store, token, run):
     """Its configuration may be older than its successor's, which can send the events."""
     with looks.nothing_changes(store), pytest.raises(FencedError):

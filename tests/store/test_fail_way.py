@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.ways import CUT_OFF_WAYS, FAILING, FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS, Failure
-from tests.store import steps
-from tests.store.ways import A, B, C, fail, pass_time, shut
+from rlm.ledger.ways import CUT_OFF_WAYS, FAILING, FIRST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, RECENT_SECONDS
+from tests.store.ways import A, B, fail, pass_time, shut
 from tests.store.windows import make_endpoint
 
 ONE, TWO, THREE = (make_endpoint(name=name) for name in ("one", "two", "three"))
@@ -112,17 +111,6 @@ def test_each_failed_probe_doubles_the_rest(store):
     assert rests == [1, 2, 4, 8, LONGEST_SHUT_SECONDS, LONGEST_SHUT_SECONDS, LONGEST_SHUT_SECONDS]
 
 
-def test_many_at_once_shut_it_once(store):
-    """Each learns that it is the host's, and until when."""
-    store.ways.open(ONE, B)
-
-    found = steps.at_once(*[lambda: fail(store, ONE)] * 20)
-
-    assert all(one.of_host for one in found)
-    assert sum(one.shut_seconds > 0 for one in found) == 20 - FAILING + 1
-    assert fail(store, ONE).shut_seconds <= FIRST_SHUT_SECONDS
-
-
 def test_a_host_to_which_nothing_gets_through_is_cut_off(store):
     """Once several ways are shut and no answer came from anywhere since; that is news once."""
     for endpoint in (ONE, TWO, THREE):
@@ -160,31 +148,6 @@ def test_a_host_that_something_gets_through_to_is_not(store):
     assert not store.ways.look()[A].cut_off
 
 
-def test_what_was_part_may_become_all(store):
-    """That is said, as something known that is worse; it has begun when the first of it did."""
-    for endpoint in (ONE, TWO):
-        store.ways.open(endpoint, B)
-    fail(store, ONE, times=FAILING)
-    pass_time(store, FIRST_SHUT_SECONDS)
-    store.ways.open(ONE, B)
-    assert fail(store, ONE).state == "part"
-    begun = store.ways.look()[A].since
-
-    found = fail(store, TWO, times=FAILING)
-
-    assert (found.state, found.news) == ("cut", 2)
-    assert store.ways.look()[A].since == begun
-
-
-def test_the_only_endpoint_is_enough(store):
-    """There is no second one to fail."""
-    store.ways.open(ONE, B)
-    for _ in range(FAILING):
-        found = store.ways.fail(ONE, A, Failure("no answer in time"), 1)
-
-    assert found.state == "cut"
-
-
 def test_a_clock_that_was_set_back_shuts_nothing_for_long(store):
     """A rest that ends far ahead is over, and an answer from ahead shows nothing."""
     store.ways.open(ONE, B)
@@ -192,17 +155,6 @@ def test_a_clock_that_was_set_back_shuts_nothing_for_long(store):
     pass_time(store, -7200)
 
     assert not fail(store, ONE).of_host
-
-
-@pytest.mark.parametrize("host", [A, C])
-def test_hosts_are_told_apart_by_their_whole_names(store, host):
-    """One may begin with the name of another."""
-    longer = f"{host}-2"
-    store.ways.open(ONE, B)
-    fail(store, ONE, longer, times=FAILING)
-
-    assert shut(store, host) == []
-    assert shut(store, longer) == [ONE.window_id]
 
 
 def test_a_way_is_open_again_once_every_host_that_there_is_fails_there(store):

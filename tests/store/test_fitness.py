@@ -93,23 +93,6 @@ def test_a_server_set_up_like_the_embedded_one_is_fit_without_a_warning(redis_cl
     require_fit(over(redis_client))
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_its_remedy(own_client):
-    """A server that evicts and keeps no file is refused with both reasons and both remedies."""
-    own_client.config_set("maxmemory", "100mb")
-    own_client.config_set("maxmemory-policy", "allkeys-lru")
-    own_client.config_set("appendonly", "no")
-
-    with pytest.raises(StoreUnfitError) as raised:
-        require_fit(over(own_client))
-
-    evicts, keeps_nothing = str(raised.value).split("; ")
-    assert "allkeys-lru" in evicts
-    assert "set maxmemory-policy to noeviction" in evicts
-    assert "appendonly is no" in keeps_nothing
-    assert "--allow-volatile" in keeps_nothing
-    assert "\n" not in str(raised.value), "it is one line of a log"
-
-
 def test_a_full_memory_is_refused(own_client):
     """As Redis refuses every write until there is room."""
     own_client.config_set("maxmemory", 1)

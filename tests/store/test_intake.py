@@ -59,30 +59,6 @@ def test_all_that_waits_is_taken_chunk_by_chunk(store, token, run):
     assert waiting(store) == ([], [])
 
 
-@pytest.mark.usefixtures("small_chunks")
-def test_a_chunk_is_decoded_while_redis_takes_the_one_before(store, token, run, monkeypatch):
-    """And none is under way when the caller goes on: it may leave the drain there."""
-    steps.push(store, *steps.items(5, steps.TYPE))
-    done: list[str] = []
-    ask, write = store.client.ask, store.intake._chunks.write
-
-    def asked(*command):
-        done.append("sent")
-        reply = ask(*command)
-        return lambda: (done.append("heard"), reply())[1]
-
-    monkeypatch.setattr(store.client, "ask", asked)
-    monkeypatch.setattr(store.intake._chunks, "write", lambda *args: (done.append("decoded"), write(*args))[1])
-
-    done.extend("between" for _ in store.intake.drain(token, run.id, steps.priorities(store)))
-
-    assert done == [
-        *("decoded", "sent", "decoded", "heard", "between"),
-        *("sent", "decoded", "heard", "between"),
-        *("sent", "heard", "between"),
-    ]
-
-
 def test_large_items_make_small_chunks(store, token, run):
     """A chunk ends after a number of bytes, whatever the number of items."""
     steps.push(store, *[steps.item(f"i{number}", steps.TYPE, more="x" * 60_000) for number in range(1, 41)])

@@ -83,6 +83,7 @@ def test_the_scenario_has_these_call_sites(store, token, scenario):
     assert_drained_once(store, scenario)
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("applied", [False, True], ids=["request lost", "reply lost"])
 @pytest.mark.parametrize("at", range(1, CALL_SITES + 1))
 def test_a_drain_cut_anywhere_is_resumed(store, token, scenario, at, applied):
@@ -116,11 +117,6 @@ def test_a_drain_cut_anywhere_is_resumed_by_a_successor(store, token, scenario, 
 YIELDS = 6
 
 
-def test_the_scenario_has_so_many_moments_in_between(store, token, scenario):
-    """If the drain ever yields more often, there are more moments at which to abandon it."""
-    assert len(drain_by(store, store.client, token, scenario)) == YIELDS
-
-
 @pytest.mark.parametrize("chunks", range(YIELDS + 1))
 def test_a_drain_abandoned_between_chunks_is_resumed_by_a_successor(store, token, scenario, chunks):
     """The first conductor was frozen there; waking up while items are still staged, it is fenced."""
@@ -137,49 +133,6 @@ def test_a_drain_abandoned_between_chunks_is_resumed_by_a_successor(store, token
         assert list(drain) == []
 
     assert_drained_once(store, scenario)
-
-
-@pytest.mark.parametrize("chunks", range(YIELDS + 1))
-def test_a_conductor_that_wakes_up_after_its_successor_changes_nothing(store, token, scenario, chunks):
-    """It finds staging empty: before it staged it is fenced; else there is nothing left to do."""
-    drain = store.intake.drain(token, scenario.id, steps.priorities(store))
-    for _ in range(chunks):
-        next(drain)
-    steps.drain(store, steps.take_over(store), scenario)
-
-    with looks.nothing_changes(store):
-        try:
-            assert list(drain) == []
-            assert chunks >= 2
-        except FencedError:
-            assert chunks < YIELDS
-
-    assert_drained_once(store, scenario)
-
-
-@pytest.mark.parametrize("chunks", range(YIELDS))
-def test_a_server_that_forgets_the_scripts_is_told_them_again(store, token, scenario, chunks):
-    """As after a restart or a failover, between any two chunks."""
-    drain = store.intake.drain(token, scenario.id, steps.priorities(store))
-    for _ in range(chunks):
-        next(drain)
-    store.client.script_flush()
-
-    list(drain)
-
-    assert_drained_once(store, scenario)
-
-
-@pytest.mark.usefixtures("small_chunks")
-def test_two_conductors_with_one_token_take_each_item_once(store, token, run):
-    """By a fault of ours both drain the same run: what each of them took adds up to what there was."""
-    steps.push(store, *steps.items(60, steps.TYPE), b"bad", *steps.items(10, steps.TYPE))
-
-    taken = steps.at_once(*[lambda: steps.drain(store, token, run)] * 2)
-
-    assert sum(taken) == 60
-    assert looks.pending(store) == steps.event_ids(60)
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 60, "duplicates": 10, "invalid": 1}
 
 
 @pytest.mark.usefixtures("small_chunks")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.errors import FencedError
 from tests.store import looks, steps
 from tests.store.windows import make_budget, make_endpoint, pass_time, refusal, set_health, stamps, take
 from tests.values import replace
@@ -93,15 +92,6 @@ def test_calls_are_brought_along_once(store, token, budget, again):
     assert len(stamps(store, budget)) == 3
 
 
-def test_twenty_at_once_bring_them_along_once(store, token, budget):
-    """Whoever comes first."""
-    take(store, before(), 4)
-
-    steps.at_once(*[lambda: store.windows.join_budgets(token, [after(budget)])] * 20)
-
-    assert len(stamps(store, budget)) == 4
-
-
 def test_an_endpoint_that_leaves_may_come_back(store, token, budget):
     """What it was called in between counts then; what was counted before stays, and counts once."""
     store.windows.join_budgets(token, [after(budget)])
@@ -115,25 +105,6 @@ def test_an_endpoint_that_leaves_may_come_back(store, token, budget):
     assert stamps(store, budget) == stamps(store, before())
     take(store, after(budget))
     refusal(store, after(budget))
-
-
-def test_without_budgets_nothing_is_written(store, token):
-    """Nor for a budget whose endpoints were never called is there a window."""
-    with looks.nothing_changes(store):
-        store.windows.join_budgets(token, [before("one"), before("two")])
-        store.windows.join_budgets(token, [])
-
-    store.windows.join_budgets(token, [after(make_budget("5/minute"))])
-    assert not store.client.exists(store.keys.window(make_budget("5/minute").window_id))
-
-
-def test_slots_brought_along_expire(store, token, budget):
-    """Like those that are taken: a minute beyond what they are kept for, in which the next ones renew nothing."""
-    take(store, before())
-
-    store.windows.join_budgets(token, [after(budget)])
-
-    assert 86400 < store.client.ttl(store.keys.window(budget.window_id)) <= 86460
 
 
 def test_slots_brought_along_are_kept_for_the_budgets_longest_rule(store, token):
@@ -158,37 +129,6 @@ def test_a_rule_that_looks_further_back_than_the_calls_brought_along_rests_the_b
         assert 29 * DAY - 60 < refusal(store, endpoint) <= 29 * DAY + 1
     pass_time(store, MONTHLY, 29 * DAY + 1)
     take(store, after(MONTHLY, "another"))
-
-
-def test_it_rests_a_budget_that_others_have_used_for_long(store, token):
-    """Their calls are known, the newcomer's are not."""
-    store.windows.join_budgets(token, [after(MONTHLY, "other")])
-    take(store, after(MONTHLY, "other"))
-    take(store, before())
-
-    store.windows.join_budgets(token, [after(MONTHLY, "other"), after(MONTHLY)])
-
-    assert refusal(store, after(MONTHLY, "other")) > 28 * DAY
-
-
-def test_a_shorter_rule_rests_nothing(store, token, budget):
-    """What is kept covers it."""
-    take(store, before())
-
-    store.windows.join_budgets(token, [after(budget)])
-
-    take(store, after(budget))
-
-
-def test_an_endpoint_that_was_never_called_rests_nothing(store, token):
-    """There is nothing that the budget does not know."""
-    store.windows.join_budgets(token, [after(MONTHLY, "other")])
-    take(store, after(MONTHLY, "other"))
-
-    store.windows.join_budgets(token, [after(MONTHLY), after(MONTHLY, "other")])
-
-    take(store, after(MONTHLY))
-    take(store, after(MONTHLY, "other"))
 
 
 def test_an_endpoint_that_comes_back_soon_rests_nothing(store, token):
@@ -216,15 +156,6 @@ def test_an_endpoint_that_comes_back_late_rests_the_budget(store, token):
     store.windows.join_budgets(token, [after(MONTHLY)])
 
     assert refusal(store, after(MONTHLY)) > 28 * DAY
-
-
-def test_a_deposed_conductor_brings_nothing_along(store, token, budget):
-    """The file of the one that holds the lease counts."""
-    take(store, before())
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError):
-        store.windows.join_budgets(token, [after(budget)])
 
 
 def test_publishing_the_files_limits_does_it(store, token, budget):

@@ -235,7 +235,7 @@ WILD = (*CALM, "set_clock_back", "rest", "fail", "reopen", "reopen")
 
 
 @pytest.mark.parametrize("doings", [CALM, WILD], ids=["calm", "wild"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_is_seen_is_what_asking_finds(store, seed, doings):
     """After any history: a slot seen free is granted, a wait seen is the wait told, and no rule is ever exceeded."""
     double = Double(store, seed)
@@ -305,7 +305,7 @@ def test_an_endpoint_is_suspect_from_its_rest_until_a_good_answer(store):
     and_then(suspect=True)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_is_seen_of_both_is_what_asking_finds(store, seed):
     """After any history of two endpoints and their budget: a call is admitted where both have a free slot, else not."""
     rng = random.Random(seed)

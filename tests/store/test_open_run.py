@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.errors import FencedError
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import State
 from tests.store import looks, steps
@@ -38,35 +37,6 @@ def retried(store, item_id, **fields):
     assert retry(store, letter)
 
 
-def test_a_look_at_the_open_run_is_right_whoever_looks_meanwhile(store, running, monkeypatch):
-    """Lanes share what was read of it last: who has asked when another reads it first has an answer all the same."""
-    run, batch = running(1), type(store.runs)._batch
-
-    def overtaken(runs, commands):
-        monkeypatch.undo()
-        assert runs.current() == run
-        return batch(runs, commands)
-
-    fresh = type(store.runs)(store)
-    monkeypatch.setattr(type(store.runs), "_batch", overtaken)
-
-    assert fresh.current() == run
-
-
-def test_a_run_that_is_closed_is_not_looked_up_again(store, token, running):
-    """Who idles asks which run is open, in one command."""
-    run = running(1)
-    assert store.runs.current() == run
-    store.client.delete(store.keys.current)
-    assert store.runs.current() is None
-    store.client.config_resetstat()
-
-    assert store.runs.current() is None
-
-    made = store.client.info("commandstats")
-    assert {name for name in made if "config" not in name} == {"cmdstat_get"}
-
-
 def test_the_first_run_opens_over_an_empty_ledger(store, token):
     """It is the open run, in the state it was given, with nothing carried over."""
     run = steps.make_run(store)
@@ -88,17 +58,6 @@ def test_leftovers_are_carried_over(store, token, left_over, number):
 
     assert looks.tally(store, run) == {f"carried:{steps.TYPE}": number, f"carried:{steps.OTHER_TYPE}": 2}
     assert looks.pending(store) == steps.event_ids(number)
-
-
-def test_leftovers_of_every_type_are_carried_over(store, token, left_over):
-    """Of the last in the list as of the first."""
-    for number, name in enumerate(store.known_types, start=1):
-        left_over(number, name)
-
-    open_run(store, token, steps.make_run(store))
-
-    carried = {f"carried:{name}": number for number, name in enumerate(store.known_types, start=1)}
-    assert {name: store.runs.tally(store.runs.current().id)[name] for name in carried} == carried
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 5])
@@ -156,32 +115,3 @@ def test_the_next_run_opens_once_the_last_is_closed(store, token, running):
     assert open_run(store, token, second) == second.id
 
     assert looks.tally(store, second) == {f"carried:{steps.TYPE}": 2}
-
-
-def test_a_stale_token_opens_nothing(store, token, left_over):
-    """A conductor whose lease another one took is fenced."""
-    left_over(1)
-    retried(store, "late")
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError, match="open_run"):
-        open_run(store, token, steps.make_run(store))
-
-
-def test_without_a_lease_nothing_opens(store):
-    """A token nobody ever got is as stale as any."""
-    with looks.nothing_changes(store), pytest.raises(FencedError):
-        open_run(store, 1, steps.make_run(store))
-
-
-def test_twenty_runs_opened_at_once_are_one(store, token, left_over):
-    """All are told the same one, whose books carry each leftover once."""
-    left_over(5)
-    runs = [steps.make_run(store) for _ in range(20)]
-
-    opened = set(steps.at_once(*[lambda run=run: open_run(store, token, run) for run in runs]))
-
-    assert len(opened) == 1
-    assert store.runs.current().id in opened
-    assert store.runs.tally(opened.pop())[f"carried:{steps.TYPE}"] == 5
-    assert len(store.client.keys(store.keys.run("*"))) == 1

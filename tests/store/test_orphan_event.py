@@ -305,20 +305,6 @@ def test_another_worker_is_not_robbed(store, token, run, when):
         assert orphan(store, run, claim.event_id, "another", when=when) == b""
 
 
-def test_of_twenty_who_notice_a_death_each_event_is_taken_back_once(store, token, running, endpoint):
-    """One death an event, one error a call, one slot a call."""
-    run = running(10)
-    for _ in steps.release(store, token, run, 10):
-        take_slot(store, steps.claim(store, run), endpoint)
-
-    taken_back = steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
-
-    assert sum(taken_back) == 10
-    assert {looks.event(store, one)["deaths"] for one in steps.event_ids(10)} == {"1"}
-    assert looks.tally(store, run)[f"errors:{steps.ENDPOINT}"] == 10
-    assert len(store.windows.stamps(endpoint, 100)) == 10
-
-
 def test_death_and_expiry_noticed_at_once_count_once(store, token, running):
     """The supervisor sees the death, the conductor the lease."""
     run = running(10)
@@ -370,18 +356,3 @@ def test_a_note_without_a_budget_is_read_as_it_was_written(store, token, run, sh
 
     assert store.windows.stamps(one, 10)[0] > stamp
     assert store.windows.stamps(budget, 10) == []
-
-
-def test_of_twenty_who_notice_a_death_each_slot_of_the_budget_is_moved_once(store, token, running, sharing):
-    """As many slots as before, in order, the same in all windows."""
-    budget, *endpoints = sharing
-    run = running(10)
-    for number, _ in enumerate(steps.release(store, token, run, 10)):
-        take_slot(store, steps.claim(store, run), endpoints[number % 2])
-
-    steps.at_once(*[lambda: store.recovery.orphan_worker("worker-1")] * 20)
-
-    found = store.windows.stamps(budget, 100)
-    assert len(found) == 10
-    assert found == sorted(found, reverse=True)
-    assert found == sorted((stamp for one in endpoints for stamp in store.windows.stamps(one, 100)), reverse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,7 +17,6 @@ from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server
-from tests.faults.proxy import RedisProxy
 from tests.store import looks, steps
 from tests.store.windows import make_endpoint
 from tests.values import replace
@@ -65,36 +63,12 @@ def _quick_reconnection(monkeypatch):
     monkeypatch.setattr(waker_module, "_RECONNECT_SECONDS", 0.02)
 
 
-def test_nobody_is_alive_at_first(store):
-    """Before the first announcement every role is empty."""
-    assert [store.processes.alive(role) for role in Role] == [[], [], []]
-
-
 def test_what_is_announced_is_read_as_it_was(store):
     """Every field comes back, under its role alone."""
     store.processes.announce(Role.WORKER, WORKER)
 
     assert store.processes.alive(Role.WORKER) == [WORKER]
     assert store.processes.alive(Role.SUPERVISOR) == []
-
-
-def test_announcing_again_changes_the_one_entry(store):
-    """A process is known by its id; its latest announcement is what it is."""
-    store.processes.announce(Role.WORKER, WORKER)
-    stopping = replace(WORKER, state=WorkerState.STOPPING)
-
-    store.processes.announce(Role.WORKER, stopping)
-
-    assert store.processes.alive(Role.WORKER) == [stopping]
-
-
-def test_the_oldest_comes_first(store):
-    """Processes are listed by when they started, those of one moment by id."""
-    several = [replace(WORKER, id=name, started_at=at) for name, at in (("d", 3.0), ("a", 2.0), ("c", 1.0), ("b", 2.0))]
-    for one in several:
-        store.processes.announce(Role.WORKER, one)
-
-    assert [one.id for one in store.processes.alive(Role.WORKER)] == ["c", "a", "b", "d"]
 
 
 def test_a_place_for_a_worker_that_is_not_forked_yet_is_no_process(store):
@@ -125,17 +99,6 @@ def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch, role):
     store.processes.forget(role, WORKER.id)
     assert store.processes.missing(role) == []
     assert store.client.smembers(store.keys.processes(role)) == {b"other"}
-
-
-def test_an_announcement_in_time_prolongs_the_entry(store):
-    """Each announcement gives the full time again, which is several times the interval between them."""
-    store.processes.announce(Role.WORKER, WORKER)
-    key = store.keys.process(Role.WORKER, WORKER.id)
-    store.client.pexpire(key, 100)
-
-    store.processes.announce(Role.WORKER, WORKER)
-
-    assert store.client.pttl(key) > 2 * processes.HEARTBEAT_SECONDS * 1000
 
 
 def test_a_process_that_was_gone_may_come_back(store):
@@ -270,13 +233,6 @@ def test_a_request_wakes_the_scheduler(store):
         calls.wait_for(2)
 
 
-def test_waking_nobody_is_no_fault(store):
-    """A wake-up that nobody hears is lost, which costs latency only."""
-    store.processes.wake("workers")
-
-    assert set(looks.snapshot(store)) == {store.keys.epoch}
-
-
 def test_a_stopped_waker_is_gone(store, channel):
     """Stopping ends the thread and its connection; nothing calls back afterwards, and stopping again does no harm."""
     before = set(threading.enumerate())
@@ -292,40 +248,6 @@ def test_a_stopped_waker_is_gone(store, channel):
     wait_until(lambda: dict(store.client.pubsub_numsub(channel)) == {channel.encode(): 0}, message="nobody listens")
     store.processes.wake("workers")
     assert calls.number == 1
-
-
-def test_a_waker_whose_connection_was_forgotten_on_the_way_listens_again(store, channel, monkeypatch):
-    """A firewall drops what was silent for long and tells neither end: it is asked for now and then, and found out."""
-    monkeypatch.setattr(waker_module, "_PING_SECONDS", 0.1)
-    monkeypatch.setattr(waker_module, "_PONG_SECONDS", 0.1)
-    with RedisProxy(target_of(store.url)) as proxy, listening(proxy.url, channel) as calls:
-        calls.wait_for(1)
-        heard = proxy.connections
-        wait_until(lambda: pinged(store), message="it has asked, and was answered")
-        assert (calls.number, proxy.connections) == (1, heard)
-
-        proxy.bytes_per_second = 1
-        wait_until(lambda: proxy.connections > heard, message="it connects anew")
-        proxy.bytes_per_second = 0
-        proxy.cut()  # those that still wait for their next byte
-
-        calls.wait_for(2)
-
-
-def pinged(store):
-    """Return whether a listening client has sent a PING."""
-    return any(one["cmd"] == "ping" and int(one["sub"]) for one in store.client.client_list())
-
-
-def target_of(url):
-    """Where a server listens: its port, or its socket."""
-    parts = urlsplit(url)
-    return parts.port or parts.path
-
-
-def test_a_waker_that_never_started_can_be_stopped(store, channel):
-    """A process that ends while it starts stops what it has."""
-    Waker(store.url, channel, Calls()).stop()
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -359,18 +281,6 @@ def test_who_has_been_entered_only_says_that_it_lives(store):
     assert store.processes.alive(Role.WORKER) == [WORKER]
 
 
-def test_the_missing_of_several_roles_are_found_at_once(store):
-    """Each by its role; who is heard from is none."""
-    for role in Role:
-        store.processes.announce(role, WORKER)
-        store.processes.enter(role, [f"lost {role}"])
-
-    assert store.processes.missing_of(Role.WORKER, Role.SCHEDULER) == [
-        (Role.WORKER, "lost worker"),
-        (Role.SCHEDULER, "lost scheduler"),
-    ]
-
-
 def test_how_long_those_of_this_host_were_silent_takes_one_command(store, monkeypatch):
     """By their own clock; who has no entry is as silent as can be, what another program wrote is nobody's silence."""
     store.processes.announce(Role.WORKER, WORKER)
@@ -382,10 +292,3 @@ def test_how_long_those_of_this_host_were_silent_takes_one_command(store, monkey
 
     assert heard == [pytest.approx(4.0, abs=0.5), HEARTBEAT_TTL_SECONDS, 0.0]
     assert store.processes.silences_here(Role.WORKER, []) == []
-
-
-def test_an_entry_that_never_expires_is_nobodys_silence(store):
-    """Somebody wrote over it: a living worker writes it anew in a moment, and must not be ended as frozen before."""
-    store.client.set(store.keys.process(Role.WORKER, "w1"), "-1")
-
-    assert store.processes.silences(Role.WORKER, ["w1", "gone"]) == [0.0, HEARTBEAT_TTL_SECONDS]

@@ -90,13 +90,3 @@ def test_events_that_are_elsewhere_stay_there(store, token, running):
         )
 
     assert promoted == 0
-
-
-def test_twenty_calls_at_once_promote_each_event_once(store, token, running):
-    """The counts add up to what there was."""
-    back_off(store, token, running(10), 10, 0)
-
-    promoted = steps.at_once(*[lambda: promote(store)] * 20)
-
-    assert sum(promoted) == 10
-    assert looks.pending(store) == steps.event_ids(10)

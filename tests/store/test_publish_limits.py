@@ -8,11 +8,8 @@ import pytest
 
 from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
-from rlm.core.errors import FencedError
 from rlm.ledger import Store
-from rlm.ledger.reading.compliance import compliance
 from tests.store import looks, steps
-from tests.store.windows import take
 from tests.values import replace
 
 
@@ -52,14 +49,6 @@ def test_the_files_limits_are_in_force_once_published(store, token):
 
     assert store.limits() == {name: endpoint.limit.text for name, endpoint in store.settings.endpoints.items()}
     assert store.endpoints() == store.settings.endpoints
-
-
-def test_publishing_again_changes_nothing(store, token):
-    """The same file published twice leaves every key as it is."""
-    store.publish_limits(token)
-
-    with looks.nothing_changes(store):
-        store.publish_limits(token)
 
 
 def test_a_changed_file_changes_the_limit(store, token, with_limits):
@@ -123,34 +112,6 @@ def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, p
         assert changed.endpoints()["newer"].limit.text == "9/minute"
 
 
-def test_a_renamed_endpoint_whose_limit_the_file_changes_is_judged_by_what_held(store, token):
-    """Thirty calls were allowed before, by hand twenty; the file has nine now, and none was one too many."""
-    store.publish_limits(token)
-    take(store, store.endpoints()[steps.ENDPOINT], 25)
-    by_hand(store, "20/minute")
-
-    with renamed(store, new="9/minute") as after:
-        after.publish_limits(token)
-
-        found = compliance(after, 3600.0)
-        assert after.endpoints()["new"].limit.text == "9/minute"
-        assert found["ok"], found["by_endpoint"]["new"]
-        assert [rule["limit"] for rule in found["by_endpoint"]["new"]["rules"] if rule["most"]] == ["30/minute"]
-    assert in_force(store) == "9/minute"  # for a worker that has the former file
-
-
-def test_two_endpoints_that_change_names_take_their_limits_along(store, token):
-    """Each has what was set by hand for its URL, not for its name."""
-    store.publish_limits(token)
-    by_hand(store, "5/minute")
-
-    with renamed(store, **{steps.OVERFLOW: "30/minute", steps.ENDPOINT: "30/minute"}) as after:
-        after.publish_limits(token)
-        after.publish_limits(token)
-
-        assert (after.limits()[steps.OVERFLOW], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
-
-
 def test_a_new_url_takes_over_what_its_name_had(store, token):
     """Its server moved; the file's value for it is the same. So does one whose window an earlier version published."""
     store.publish_limits(token)
@@ -178,28 +139,6 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
 
 
-def test_a_change_of_another_endpoint_keeps_what_was_set_by_hand(store, token, with_limits):
-    """Only the endpoint whose value changes in the file gets that value."""
-    store.publish_limits(token)
-    set_by_hand(store, "5/minute")
-
-    with_limits(**{steps.OVERFLOW: "9/minute"}).publish_limits(token)
-
-    assert in_force(store) == "5/minute"
-    assert store.limits()[steps.OVERFLOW] == "9/minute"
-
-
-def test_the_files_old_value_published_anew_is_a_change(store, token, with_limits):
-    """A file changed there and back is in force each time, and a limit set by hand in between is over."""
-    store.publish_limits(token)
-    with_limits(rebalance_api="9/minute").publish_limits(token)
-    set_by_hand(store, "5/minute")
-
-    store.publish_limits(token)
-
-    assert in_force(store) == "30/minute"
-
-
 def test_an_endpoint_that_left_the_file_keeps_its_limit(store, token, with_limits):
     """Who still has it in its file, a worker of the older revision, is told the limit of before."""
     store.publish_limits(token)
@@ -218,12 +157,3 @@ def test_only_the_newest_records_are_kept(store, token, with_limits, monkeypatch
     with_limits(rebalance_api="9/minute").publish_limits(token)
 
     assert len(store.changes.newest()) == 2
-
-
-def test_a_deposed_conductor_publishes_nothing(store, token, with_limits):
-    """Under a token that is not the lease's nothing is written."""
-    store.publish_limits(token)
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError, match="publish_limits"):
-        with_limits(rebalance_api="9/minute").publish_limits(token)

@@ -22,15 +22,6 @@ def test_a_call_is_released_and_its_event_waits(store, token, running):
     assert (looks.counts(store).pending, looks.counts(store).released, looks.counts(store).unsettled) == (1, 1, 2)
 
 
-def test_nothing_released_is_nothing_to_take(store, running):
-    """Neither a type, nor a moment."""
-    running(2)
-
-    assert looks.released(store) == []
-    assert store.turns.releases() == []
-    assert store.ledger.count_waiting([steps.TYPE]) == ({steps.TYPE: looks.counts(store)}, 0)
-
-
 def test_calls_are_taken_in_the_order_of_their_release(store, token):
     """Of several types, in one round trip or in several; it is told how many are released by now."""
     steps.push(store, *steps.items(3, steps.TYPE, steps.OTHER_TYPE))
@@ -73,15 +64,6 @@ def test_what_is_no_release_is_counted_as_none(store, token, running):
     assert looks.counts(store).released == 1
 
 
-def test_a_stale_token_releases_nothing(store, token, running):
-    """A conductor whose lease another one took is fenced."""
-    run = running(2)
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError, match="release_calls"):
-        steps.release(store, token, run, 2)
-
-
 def test_another_run_releases_nothing(store, token, running):
     """A run that is closed is no longer a reason to send anything."""
     run = running(2)
@@ -91,15 +73,6 @@ def test_another_run_releases_nothing(store, token, running):
 
     with looks.nothing_changes(store), pytest.raises(FencedError):
         steps.release(store, token, run, 2)
-
-
-def test_ten_at_once_lose_none(store, token, running):
-    """All calls that were released can be taken."""
-    run = running(20)
-
-    steps.at_once(*[lambda: steps.release(store, token, run, 5)] * 10)
-
-    assert looks.released(store) == [steps.TYPE] * 50
 
 
 def test_more_calls_than_lua_can_take_apart_are_released(store, token, running):

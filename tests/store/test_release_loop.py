@@ -9,9 +9,9 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
-from rlm.ledger.claims import Admitted, LaneId
+from rlm.ledger.claims import Admitted
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.plan.waits import NO_SUPERVISOR, Obstacle, Wait
+from rlm.plan.waits import Obstacle, Wait
 from scheduler import release_loop, releases
 from tests.store import looks, steps, windows
 from tests.store.ways import fail
@@ -61,20 +61,6 @@ def test_as_many_are_sent_as_there_are_lanes_and_it_is_noted_when_the_first_were
     assert (looks.counts(store).released, messages(store)) == (7, 7)
     assert store.runs.current().first_release_at == first
     assert store.runs.current().workers_peak == 2
-
-
-def test_when_the_first_call_was_released_is_known_even_if_its_conductor_dies_at_once(store, start, monkeypatch):
-    """Its successor took its own first release for the run's, and the record's peak lacked the earlier calls."""
-    loop = start(7)
-    announce(store, "w1")
-    monkeypatch.setattr(releases, "crash_point", Mock(side_effect=KeyboardInterrupt))
-
-    with pytest.raises(KeyboardInterrupt):
-        loop._turn()
-
-    assert looks.counts(store).released == LANES
-    first = store.runs.current().first_release_at
-    assert store.runs.current().started_at < first <= system_clock.now() + 0.1
 
 
 @pytest.mark.parametrize("hindrance", ["", "stranger", "died", "unsupervised"])
@@ -198,50 +184,6 @@ def test_no_worker_is_missed_for_calls_that_its_host_cannot_make(store, start, m
     assert Wait(Obstacle.SILENT) not in loop._waits.by_type.get(steps.TYPE, {})
 
 
-def test_no_worker_is_missed_for_calls_that_wait_for_a_lane(store, start, conductor, caplog):
-    """While all lanes are busy, nobody could take what is released ahead."""
-    loop = start(LANES + 1)
-    announce(store, "w1")
-    loop._turn()
-    for lane in range(1, LANES + 1):
-        steps.claim(store, loop._run, worker="w1", lane=lane)
-    steps.release(store, conductor._leader.token, loop._run, void=-1)
-
-    loop._looked_at = float("-inf")
-    loop._turn()
-
-    assert looks.counts(store).inflight == LANES
-    assert looks.released(store) == []  # it is void
-    assert loop._lack(loop._counts) is None
-    assert "Not made in time" not in caplog.text
-
-
-def test_nobody_to_start_workers_is_why_none_is_ready_from_the_first_look_on(store, start, conductor):
-    """As the open run says: not that the first call was not made yet."""
-    loop = start(1)
-    store.processes.want(conductor._leader.token, 1)
-
-    for _ in range(2):
-        loop._looked_at = float("-inf")
-        loop._turn()
-
-    assert Wait(Obstacle.START) not in loop._waits.by_type[steps.TYPE]
-    assert loop._waits.by_type[steps.TYPE][Wait(Obstacle.WORKERS, NO_SUPERVISOR)] > 0
-
-
-def test_more_workers_than_are_wanted_are_about_to_leave(store, start, conductor):
-    """Their lanes do not count; those of one that was started by hand do."""
-    loop = start(30)
-    store.processes.want(conductor._leader.token, 1)
-    for number in range(3):
-        announce(store, f"w{number}", supervisor="s")
-    announce(store, "by hand")
-
-    loop._turn()
-
-    assert messages(store) == 2 * LANES
-
-
 def test_a_cancelled_run_gets_no_more(store, start):
     """The loop is over at its next look."""
     loop = start(7)
@@ -351,27 +293,6 @@ def test_leases_that_ran_out_while_redis_was_away_are_no_workers_fault(store, st
     assert blameless == [True, False]
     assert not loop.lost_redis
     assert float(loop.account()["away_seconds"]) == pytest.approx(5.0, abs=0.5)
-
-
-def test_nothing_is_asked_of_types_that_have_nothing_to_take_back(store, start, monkeypatch):
-    """Two commands a type and look, ten looks a second: with hundreds of types that was most of the time."""
-    loop, asked = start(2), []
-    announce(store, "w1")
-    monkeypatch.setattr(store.recovery, "promote", lambda names, _now: asked.append(("promote", names)) or 0)
-    monkeypatch.setattr(
-        store.recovery, "orphan_expired", lambda names, _now, closing: asked.append(("orphan", names, closing)) or 0
-    )
-
-    loop._turn()
-    lane = LaneId("w1", 1)
-    claim = store.turns.take(lane, loop._run.id).claim
-    loop._looked_at = float("-inf")
-    loop._turn()
-    store.ledger.retry(claim, steps.ENDPOINT, 60)
-    loop._looked_at = float("-inf")
-    loop._turn()
-
-    assert [one[1] for one in asked] == [[], [], [], [steps.TYPE], [steps.TYPE], []]
 
 
 def test_nothing_is_forecast_in_a_turn_that_outlasts_the_deadline(store, start, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from rlm.ledger.claims import Admitted, Refused
 from tests.store import steps
-from tests.store.windows import health, look, make_endpoint, pass_time, refusal, set_health, take
+from tests.store.windows import look, make_endpoint, pass_time, refusal, set_health, take
 
 #: How exactly a rest is met by a test that looks at it a moment later, seconds.
 SOON = 2.0
@@ -112,24 +112,6 @@ def test_a_rest_during_a_probe_begins_anew(store, endpoint):
     refusal(store, endpoint)
 
 
-def test_of_many_that_fail_at_once_one_is_told_that_it_came_to_rest(store, endpoint):
-    """An alarm is raised once over all workers; a failed probe is no news, failures after a good answer are."""
-
-    def fail_once():
-        return store.breaker.fail(endpoint, first_rest_seconds=4, failing=3)
-
-    opened = [one.opened for one in steps.at_once(*[fail_once] * 20)]
-    pass_time(store, endpoint, 5)
-    again = fail_once()
-    pass_time(store, endpoint, 60)
-    store.breaker.reopen(endpoint)
-    anew = [fail_once().opened for _ in range(3)]
-
-    assert opened.count(True) == 1
-    assert (again.opened, again.rest_seconds > 0) == (False, True)
-    assert anew == [False, False, True]
-
-
 def test_failures_in_a_row_rest_the_endpoint_from_the_third_on(store, endpoint):
     """Fewer failures rest nothing, but what is admitted meanwhile is suspect: a good answer is to be reported."""
     assert not take(store, endpoint)[0].suspect
@@ -166,27 +148,12 @@ def test_each_failing_probe_doubles_the_rest_up_to_a_period(store, endpoint):
     assert rests == pytest.approx([4, 8, 16, 32, 60, 60], abs=0.001)
 
 
-def test_a_thousand_failures_rest_no_longer_than_a_period(store, endpoint):
-    """However many failures there were, the doubling ends at the period."""
-    set_health(store, endpoint, failures=1000)
-
-    assert fail(store, endpoint) == pytest.approx(60, abs=0.001)
-
-
 def test_a_failure_does_not_shorten_a_rest(store, endpoint):
     """Where the endpoint asked for more than its failures would rest it, that stands."""
     store.breaker.rest(endpoint, 50)
     set_health(store, endpoint, failures=2)
 
     assert 50 - SOON < fail(store, endpoint) <= 50
-
-
-def test_failures_at_one_moment_are_all_counted(store, endpoint):
-    """Ten threads that report a failure at once count ten."""
-    steps.at_once(*[lambda: fail(store, endpoint, failing=100)] * 10)
-
-    assert health(store, endpoint)["failures"] == 10
-    assert look(store, endpoint).rest_seconds == 0
 
 
 def test_failures_of_calls_from_before_a_rest_do_not_lengthen_it(store, endpoint):
@@ -231,12 +198,3 @@ def test_refusals_count_in_a_row_only(store, endpoint, answer):
         pass_time(store, endpoint, fail(store, endpoint) + 1)
 
     assert store.breaker.rest(endpoint, 0) == 0
-
-
-def test_refusals_of_calls_from_before_a_rest_do_not_lengthen_it(store, endpoint):
-    """Twenty calls under way are refused at once."""
-    for _ in range(20):
-        store.breaker.rest(endpoint, 3)
-
-    pass_time(store, endpoint, 4)
-    assert store.breaker.rest(endpoint, 0) == pytest.approx(1, abs=0.001)

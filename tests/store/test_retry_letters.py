@@ -7,11 +7,10 @@ import pytest
 
 from rlm.core.errors import StoreError
 from rlm.core.item import BadItemError, Reason
-from rlm.core.run import State
 from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed, Removal
 from tests.store import looks, steps
-from tests.store.deadletters import close, drop, newest, reject, reject_at_intake, retry
+from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
 
 EVENT = f"i1:{steps.TYPE}"
 DEEP = b"[" * 200 + b"]" * 200
@@ -90,50 +89,12 @@ def test_it_stands_in_line_by_its_priority_and_then_as_a_newcomer(store, token):
     assert looks.pending(store) == [steps.event_id(number) for number in (3, 2, 1, 4)]
 
 
-def test_an_item_without_a_priority_has_its_types(store, token, letter):
-    """The type's own priority places it, before an item of a lower one and after one of a higher."""
-    own = steps.priorities(store)[steps.TYPE]
-    steps.push(store, steps.item("i2", steps.TYPE, priority=own - 1), steps.item("i3", steps.TYPE, priority=own + 1))
-    retry(store, letter)
-
-    steps.start_run(store, token)
-
-    assert looks.pending(store) == [steps.event_id(number) for number in (3, 1, 2)]
-
-
 def test_the_second_retry_finds_it_gone(store, letter):
     """Retrying the same letter again is False and changes nothing."""
     assert retry(store, letter)
 
     with looks.nothing_changes(store):
         assert not retry(store, letter)
-
-
-def test_a_letter_that_was_retried_and_settled_is_gone_too(store, token, letter):
-    """The old letter of an event that has been completed since does not bring it back."""
-    retry(store, letter)
-    run = steps.start_run(store, token)
-    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
-
-    with looks.nothing_changes(store):
-        assert not retry(store, letter)
-
-
-def test_of_many_who_retry_it_at_once_one_does(store, letter):
-    """Ten at the same moment: one is True, and the event is there once."""
-    assert sorted(steps.at_once(*[lambda: retry(store, letter)] * 10)) == [False] * 9 + [True]
-
-    assert looks.retried(store) == 1
-
-
-@pytest.mark.parametrize("repetition", range(5))
-def test_a_retry_and_a_drop_at_once_do_one_of_the_two(store, letter, repetition):
-    """Either the event waits for the next run or it is forgotten; the letter is gone in both cases."""
-    retried, dropped = steps.at_once(lambda: retry(store, letter), lambda: drop(store, letter))
-
-    assert (retried, dropped) in {(True, False), (False, True)}
-    assert looks.letters(store) == []
-    assert looks.where(store, EVENT) == (["retried"] if retried else [])
 
 
 def test_a_retried_event_is_no_duplicate_but_its_id_arriving_again_is(store, token, letter):
@@ -283,23 +244,6 @@ def test_a_letter_whose_item_was_lost_says_so(store, token, letter):
 
     with looks.nothing_changes(store), pytest.raises(BadItemError, match="a JSON null"):
         retry(store, broken)
-
-
-def test_a_late_answer_to_the_event_changes_nothing_after_a_retry(store, token, running):
-    """The numbers of its claims begin anew, but a claim of an earlier run settles nothing of the retried event."""
-    run = running(1)
-    claim = steps.claim_next(store, token, run)
-    store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT)
-    letter = newest(store)
-    close(store, token, run)
-    retry(store, letter)
-
-    following = steps.start_run(store, token)
-    with looks.nothing_changes(store):
-        assert not store.turns.complete(steps.completed(claim))
-
-    assert steps.claim_next(store, token, following).event_id == EVENT
-    assert store.runs.current().state is State.RUNNING
 
 
 def test_many_are_retried_in_one_step_in_their_order(store, token, running):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec import structs
 
-from rlm.ledger.claims import LaneId
 from tests.store import looks, losses, steps
-from tests.wait import wait_until
 
 #: The ways to give an event back.
 WAYS = {
@@ -126,18 +123,6 @@ def test_an_event_given_back_is_nobodys(store, claim, give):
 
 
 @every_way
-def test_many_are_given_back_each_on_its_own(store, token, running, give):
-    """Those of other lanes stay in flight."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-
-    assert all(give(store, claim) for claim in claims[5:])
-
-    assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
-    assert looks.counts(store).unsettled == 20
-
-
-@every_way
 def test_a_repeated_call_changes_nothing(store, claim, give):
     """After a lost reply the worker may say it again: the attempt is spent once."""
     give(store, claim)
@@ -158,55 +143,6 @@ def test_a_lost_claim_gives_nothing_back(store, token, running, give, lose):
         assert not give(store, claim)
 
 
-@every_way
-def test_a_late_word_clears_the_note_of_its_call(store, token, running, give):
-    """Closing a run leaves the worker's note of the call; when the worker gets to it the note goes."""
-    run = running(1)
-    claim = steps.claim_next(store, token, run)
-    losses.run_closed(store, token, run, claim)
-
-    give(store, claim)
-
-    assert looks.calls(store, "worker-1") == {}
-
-
-@every_way
-def test_a_late_word_keeps_the_note_of_a_newer_claim(store, token, running, give):
-    """Were it cleared, the newer call would be unknown if the worker died."""
-    run = running(1)
-    claim = steps.claim_next(store, token, run)
-    losses.claimed_anew(store, token, run, claim)
-
-    give(store, claim)
-
-    assert store.recovery.orphan_worker("worker-1") == 1
-
-
-@every_way
-def test_another_worker_gives_nothing_back(store, claim, give):
-    """Only the owner does."""
-    with looks.nothing_changes(store):
-        assert not give(store, structs.replace(claim, lane=LaneId("another", 1)))
-
-
-@every_way
-def test_another_claim_number_gives_nothing_back(store, claim, give):
-    """Only the current claim does; the note of its call stays."""
-    with looks.nothing_changes(store):
-        assert not give(store, structs.replace(claim, number=2))
-
-
-def test_a_lease_that_ran_out_serves_until_the_event_is_taken_back(store, token, run):
-    """What the worker knows of its call is better than what would be guessed."""
-    claim = steps.claim_next(store, token, run, lease_seconds=0)
-    expired = looks.redis_us(store)
-    wait_until(lambda: looks.redis_us(store) > expired)
-
-    assert store.ledger.throttle(claim, steps.ENDPOINT)
-
-    assert store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store)) == 0
-
-
 def test_tries_count_within_a_run_and_attempts_over_all(store, token, running):
     """Two tries in the first run, one in the second, which began at zero."""
     run = running(1)
@@ -221,43 +157,3 @@ def test_tries_count_within_a_run_and_attempts_over_all(store, token, running):
     store.ledger.spend(claim, steps.ENDPOINT)
 
     assert history(store, claim) == {"attempt": "3", "tries": "1", "runs": "2", "last": steps.ENDPOINT}
-
-
-def test_a_run_in_which_it_only_waited_or_was_throttled_spends_nothing(store, token, running):
-    """Neither attempts nor runs."""
-    run = running(1)
-    store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT)
-    claim = steps.claim_next(store, token, run)
-    store.ledger.give_back(claim)
-
-    losses.run_closed(store, token, run, claim)
-    claim = steps.claim_next(store, token, steps.start_run(store, token))
-
-    assert (claim.attempt, claim.tries, claim.runs) == (0, 0, 0)
-
-
-@every_way
-def test_of_twenty_calls_at_once_one_gives_back(store, claim, give):
-    """The event is in one place and has spent one attempt at the most."""
-    given = steps.at_once(*[lambda: give(store, claim)] * 20)
-
-    assert given.count(True) == 1
-    assert len(looks.where(store, claim.event_id)) == 1
-    assert history(store, claim).get("attempt", "1") == "1"
-
-
-@every_way
-def test_giving_back_against_taking_back(store, token, running, give):
-    """Of twenty events whose worker speaks while it is given up for dead, each goes one way, not both."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-
-    given, taken_back = steps.at_once(
-        lambda: sum(give(store, claim) for claim in claims), lambda: store.recovery.orphan_worker("worker-1")
-    )
-
-    assert given + taken_back == looks.counts(store).unsettled == 20
-    assert looks.counts(store).inflight == 0
-    assert looks.calls(store, "worker-1") == {}
-    deaths = [looks.event(store, one).get("deaths", "0") for one in steps.event_ids(20)]
-    assert deaths.count("1") == taken_back

@@ -51,16 +51,6 @@ def test_a_slot_given_back_frees_exactly_that_one(store, endpoint, index):
     refusal(store, endpoint)
 
 
-def test_a_slot_given_back_twice_frees_one(store, endpoint):
-    """The second time there is nothing to give back."""
-    slot, *_ = take(store, endpoint, 3)
-
-    store.windows.give_back(endpoint, slot)
-    store.windows.give_back(endpoint, slot)
-
-    assert len(stamps(store, endpoint)) == 2
-
-
 def test_of_slots_with_one_stamp_one_is_given_back(store, endpoint):
     """Slots may share a stamp, as all those do that were ahead of a clock set back: giving one back frees one."""
     take(store, endpoint, 2)
@@ -71,19 +61,6 @@ def test_of_slots_with_one_stamp_one_is_given_back(store, endpoint):
     store.windows.give_back(endpoint, slot)
 
     assert stamps(store, endpoint) == [int(slot.stamp)] * 2
-
-
-def test_many_slots_given_back_at_once_free_as_many(store):
-    """Ten threads that take and give back leave a window as empty as they found it."""
-    endpoint = make_endpoint("10/minute")
-
-    def take_and_give_back():
-        (slot,) = take(store, endpoint)
-        store.windows.give_back(endpoint, slot)
-
-    steps.at_once(*[take_and_give_back] * 10)
-
-    assert stamps(store, endpoint) == []
 
 
 def test_a_probe_that_was_not_sent_leaves_the_next_one_free(store, endpoint):
@@ -123,20 +100,6 @@ def test_a_blocked_slot_counts_from_now(store, endpoint):
     assert 36 < refusal(store, endpoint) <= 39.5
 
 
-def test_a_blocked_slot_can_be_blocked_again_and_given_back(store, endpoint):
-    """The slot goes on under the stamp that blocking returned, the old one is void."""
-    (slot,) = take(store, endpoint)
-    once = store.windows.block(endpoint, slot)
-    twice = store.windows.block(endpoint, once)
-    assert stamps(store, endpoint) == [int(twice.stamp)]
-
-    store.windows.give_back(endpoint, slot)
-    assert stamps(store, endpoint) == [int(twice.stamp)]
-
-    store.windows.give_back(endpoint, twice)
-    assert stamps(store, endpoint) == []
-
-
 def test_a_slot_that_is_gone_is_not_blocked(store, endpoint):
     """Blocking what was given back adds no slot."""
     slot, *_ = take(store, endpoint, 2)
@@ -145,18 +108,6 @@ def test_a_slot_that_is_gone_is_not_blocked(store, endpoint):
     assert store.windows.block(endpoint, slot).stamp == "0"
 
     assert len(stamps(store, endpoint)) == 1
-
-
-def test_blocking_keeps_the_list_in_order_whatever_the_clock_does(store, endpoint):
-    """With slots ahead of the clock, which was set back, a blocked one goes no further back than the newest of them."""
-    slot, newest = take(store, endpoint, 2)
-    set_clock_back(store, endpoint, 3600)
-    ahead = Admitted(str(int(slot.stamp) + 3600_000_000))
-
-    blocked = store.windows.block(endpoint, ahead)
-
-    assert int(blocked.stamp) == int(newest.stamp) + 3600_000_000
-    assert stamps(store, endpoint) == [int(blocked.stamp)] * 2
 
 
 def test_the_note_of_a_call_follows_its_slot(store, endpoint):
@@ -169,17 +120,6 @@ def test_the_note_of_a_call_follows_its_slot(store, endpoint):
 
     store.windows.give_back(endpoint, blocked, CALL)
     assert noted(store) == "1:"
-
-
-def test_a_note_that_is_gone_is_not_written_again(store, endpoint):
-    """Once the event was taken back from the worker, its late calls leave no trace with it."""
-    slot = take_noted(store, endpoint)
-    store.client.delete(store.keys.calls(CALL.lane.worker_id))
-
-    blocked = store.windows.block(endpoint, slot, CALL)
-    store.windows.give_back(endpoint, blocked, CALL)
-
-    assert noted(store) is None
 
 
 def test_a_note_of_another_slot_is_kept_when_the_own_one_is_gone(store, endpoint):
@@ -260,33 +200,6 @@ def test_a_blocked_slot_counts_from_now_in_the_budget_too(store, budget, one, tw
     assert 36 < refusal(store, make_endpoint("9/minute", "three", budget=make_budget("3/minute"))) <= 39.5
 
 
-def test_a_slot_is_blocked_no_earlier_than_the_newest_of_either_window(store, budget, one, two):
-    """With the budget's slots ahead of the clock, which was set back, the moved one is ahead in both."""
-    (slot,) = take(store, one)
-    (newest,) = take(store, two)
-    set_clock_back(store, budget, 3600)
-
-    blocked = store.windows.block(one, slot)
-
-    assert int(blocked.stamp) == int(newest.stamp) + 3600_000_000
-    assert stamps(store, one) == [int(blocked.stamp)]
-    assert stamps(store, budget)[0] == int(blocked.stamp)
-
-
-def test_many_slots_given_back_at_once_leave_the_budget_as_it_was(store, budget):
-    """Twenty threads that take and give back at two endpoints leave all three windows empty."""
-    wide = make_budget("20/minute")
-    endpoints = [make_endpoint("10/minute", name, budget=wide) for name in ("one", "two")]
-
-    def take_and_give_back(endpoint):
-        (slot,) = take(store, endpoint)
-        store.windows.give_back(endpoint, store.windows.block(endpoint, slot))
-
-    steps.at_once(*[lambda one=one: take_and_give_back(one) for _ in range(10) for one in endpoints])
-
-    assert [stamps(store, limited) for limited in (*endpoints, budget)] == [[], [], []]
-
-
 def test_the_note_of_a_call_names_the_budget_as_long_as_it_has_a_slot(store, budget, one):
     """It follows the slot like any other."""
     call = Call(CALL.lane, CALL.event_id, one.name)
@@ -297,17 +210,6 @@ def test_the_note_of_a_call_names_the_budget_as_long_as_it_has_a_slot(store, bud
 
     store.windows.give_back(one, blocked, call)
     assert noted(store) == "1:"
-
-
-def test_a_slot_that_is_gone_from_the_endpoint_moves_nothing_in_the_budget(store, budget, one):
-    """Blocking what was given back adds no slot anywhere."""
-    slot, _ = take(store, one, 2)
-    store.windows.give_back(one, slot)
-
-    assert store.windows.block(one, slot).stamp == "0"
-
-    assert stamps(store, budget) == stamps(store, one)
-    assert len(stamps(store, budget)) == 1
 
 
 def test_a_slot_blocked_from_a_while_ago_takes_its_place_among_the_others(store, endpoint):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
-from rlm.ledger.claims import Call, Completion, LaneId
+from rlm.ledger.claims import Call, LaneId
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
 
@@ -153,22 +153,3 @@ def test_a_lane_that_comes_late_claims_nothing(store, token, running):
     steps.release(store, token, steps.start_run(store, token))
     with looks.nothing_changes(store):
         assert steps.turn(store, run).why == "over"
-
-
-def test_answers_against_returns_at_once(store, token, running):
-    """Of twenty events answered as the run ends, each is completed or leftover, not both; ten do the returning."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-    steps.finish(store, token, run)
-
-    completed, *returned = steps.at_once(
-        lambda: [store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[::-1]],
-        *[lambda: return_unsettled(store, run)] * 10,
-    )
-
-    assert returned == [True] * 10
-    left = [claim.event_id for claim, done in zip(claims[::-1], completed, strict=True) if not done]
-    assert looks.pending(store) == left[::-1]
-    assert looks.counts(store).unsettled == len(left)
-    assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == 20 - len(left)
-    assert not any("owner" in looks.event(store, one) for one in left)

@@ -7,13 +7,11 @@ from datetime import datetime
 from types import SimpleNamespace
 from unittest import mock
 
-import msgspec
 import pytest
 from msgspec import structs
 
 from rlm import telemetry
 from rlm.admin import report
-from rlm.admin.start_run import ANSWER_SECONDS
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Limit
 from rlm.core.errors import FencedError, StoreError
@@ -22,10 +20,10 @@ from rlm.delivery import run_end, run_record
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
-from scheduler.service import IDLE_SECONDS, SchedulerService
+from scheduler.service import SchedulerService
 from scheduler.ticks import RedisClock, last_due, open_run
 from tests.store import steps
-from tests.values import as_json, record_from, replace
+from tests.values import replace
 from tests.wait import wait_until
 
 DUE = 1_800_000_000.0
@@ -106,56 +104,6 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
     assert looked_over == [run_id], "the next one to lead knows that it is done"
 
 
-@pytest.mark.rest
-def test_a_last_record_that_cannot_be_read_keeps_no_run_from_starting(store, service):
-    """Whoever writes to Redis may have written it; nobody has looked it over, and a leader would."""
-    record = as_json(record_from(run_id="r")) | {"trigger": 7, "by_type": [], "counts": {"failed": "x", "invalid": 1}}
-    store.client.hset(store.keys.records, "r", msgspec.json.encode(record))
-    store.client.lpush(store.keys.runs, "r")
-    request = store.schedule.request()
-
-    def conduct(run):
-        steps.finish(store, service._leader.token, run)
-        return run_end.close_run(store, run.id)
-
-    service._conductor.conduct = conduct
-
-    for _ in range(3):
-        service._turn()
-
-    assert store.schedule.reply(request), "a run was started"
-
-
-@pytest.mark.rest
-def test_a_run_that_others_closed_while_redis_failed_is_not_seen_to_again(store, service, monkeypatch):
-    """Who closes one that is overdue does, whatever state it was in: each alarm is raised once, its tick ends once."""
-    looked_over, told = [], []
-    monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
-    monkeypatch.setattr("scheduler.housekeeping.look_over", lambda _store, record: looked_over.append(record.run_id))
-    for finishing in (False, True):
-        assert service._leader.campaign()
-        tick = store.now() - store.settings.run.window_seconds
-        run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
-
-        def conduct(run, *, finishing=finishing):
-            if finishing:
-                steps.finish(store, service._leader.token, run)
-            record = run_end.close_overdue(store, run)
-            assert record.overdue
-            run_record.look_over(store, record)
-            raise StoreError("Redis was away")
-
-        service._conductor.conduct = conduct
-        for _ in range(3):
-            service._turn()
-
-        assert store.runs.record(run_id).overdue
-        assert service._saw_last_end
-        assert tick not in told
-
-    assert looked_over == []
-
-
 @pytest.fixture
 def alone(service, monkeypatch):
     """A service for which no run is due: the ticks that it reports, and the runs that it looks over."""
@@ -188,35 +136,6 @@ def test_an_overdue_run_whose_closer_died_is_seen_to_once_that_is_certain(store,
 
     assert looked_over == [run_id]
     assert len(told) == 1
-
-
-def test_an_overdue_run_whose_closer_died_is_seen_to_after_the_next_that_began_at_once(store, token, service, alone):
-    """Where runs follow each other, that is open before it is certain."""
-    before = closed_by_the_dead(store, token)
-    store.schedule.request()
-
-    def conduct(run):
-        steps.finish(store, service._leader.token, run)
-        return run_end.close_run(store, run.id)
-
-    service._conductor.conduct = conduct
-    service._turn()
-
-    assert alone[1] == [before, store.runs.history(1)[0]]
-
-
-def test_a_run_that_others_close_while_it_is_conducted_is_seen_to_if_they_died(store, service, alone, monkeypatch):
-    """Its conductor finds the record, and does not know whether the rest was done."""
-    assert service._leader.campaign()
-    run_id = open_run(store, service._leader.token, Trigger.MANUAL, store.now() - store.settings.run.window_seconds)
-    service._conductor.conduct = lambda run: run_end.close_overdue(store, run)
-    service._turn()
-    assert alone[1] == []
-
-    monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 0.0)
-    service._turn()
-
-    assert alone[1] == [run_id]
 
 
 def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):
@@ -335,16 +254,6 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     assert seen.seconds_left == pytest.approx(run.window_seconds - 1, abs=1)
 
 
-def test_a_tick_is_its_runs_start(service, store):
-    """To the microsecond: a run is found by its tick."""
-    assert service._leader.campaign()
-    tick = round(system_clock.now()) - 2.0
-
-    open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
-
-    assert store.runs.current().started_at == tick
-
-
 @pytest.mark.parametrize("ahead_seconds", [30.0, -30.0])
 def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monkeypatch, ahead_seconds):
     """Nor before it is due: whoever takes over goes by the clock of Redis."""
@@ -357,15 +266,6 @@ def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monk
     service._turn()
     if store.now() // every == now // every:  # no tick came meanwhile
         assert store.runs.count() == 0
-
-
-def test_the_tick_before_the_very_first_scheduler_came_up_is_not_served(service, store):
-    """There is none that it could have missed."""
-    push(store)
-
-    service._turn()
-
-    assert store.schedule.last_tick() is None or store.runs.count() == 1  # a tick came meanwhile
 
 
 def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatch, caplog):
@@ -435,59 +335,6 @@ def test_a_run_that_a_standby_takes_over_is_left_to_it(service, store, monkeypat
     assert store.leases.holder() == "standby"
 
 
-def test_a_stop_that_came_while_a_run_was_conducted_is_not_slept_through(service, store, monkeypatch):
-    """The run took the wake-up: whoever rests then would hold up the end of all for seconds, and win nothing."""
-
-    def conduct(run):
-        service._duty._stop.graceful = True
-        service._wakeup.wake()
-        service._duty.wait(0.0)  # as the release loop does
-        steps.finish(store, service._leader.token, run)
-        return run_end.close_run(store, run.id)
-
-    monkeypatch.setattr(service._conductor, "conduct", conduct)
-    monkeypatch.setattr(service._housekeeper, "after_run", lambda _record: None)
-    waited = []
-    wait = service._duty.wait
-    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(0.0))
-    assert service._leader.campaign()
-    open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
-
-    service._turn()
-
-    assert waited == [0.0]
-
-
-def test_an_idle_leader_looks_in_time_if_nothing_wakes_it(service, monkeypatch):
-    """Whoever asks for a run waits 5 s for an answer: a wake-up that is lost may not cost more than 4 s."""
-    assert IDLE_SECONDS < ANSWER_SECONDS
-    monkeypatch.setattr("scheduler.service.IDLE_SECONDS", 0.2)
-    monkeypatch.setattr("scheduler.service.IDLE_RENEW_SECONDS", 0.15)
-    waited = []
-    wait = service._duty.wait
-    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(seconds))
-    assert service._leader.campaign()
-
-    service._rest()
-
-    assert sum(waited) < 0.25
-
-
-def test_an_idle_leader_sleeps_until_a_tick_is_due(service, store, monkeypatch):
-    """By the clock of Redis, without a look in between, and whoever else wakes it at ticks."""
-    now, tick = system_clock.boottime(), DUE + 10 * store.settings.run.every_seconds
-    service._clock.hear(now, round((tick - 0.3) * 1_000_000), now)
-    service._taken = service._last_due()
-    waited = []
-    wait = service._duty.wait
-    monkeypatch.setattr(service._duty, "wait", lambda seconds: waited.append(seconds) or wait(seconds))
-
-    assert service._sleep(60.0)
-
-    assert len(waited) <= 2
-    assert service._clock.now() == pytest.approx(tick, abs=0.25)
-
-
 def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     """What is staged is drained by the standby, in the same run: by the next one it would come a window late."""
     monkeypatch.setattr("rlm.ledger.intake.CHUNK_ITEMS", 1)
@@ -501,29 +348,6 @@ def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
 
     assert store.runs.current().state == State.DRAINING
     assert (store.ledger.count([steps.TYPE])[steps.TYPE].pending, store.intake.waiting()) == (1, 2)
-
-
-def test_who_stands_by_says_so_and_who_leads_whenever_that_changes(store, service, caplog):
-    """Once for each leader: its host and process; and again after it has led itself."""
-    caplog.set_level("INFO", logger="scheduler.leader")
-
-    def turn():
-        caplog.clear()
-        service._take_office()
-        return [record.message for record in caplog.records if "stands by" in record.message]
-
-    store.leases.acquire("web-1:17:abcd", 600)
-    (told,) = turn()
-    assert "host web-1, pid 17" in told
-    assert turn() == []
-    store.leases.release("web-1:17:abcd")
-    store.leases.acquire("web-2:5:abcd", 600)
-    assert "host web-2, pid 5" in turn()[0]
-    store.leases.release("web-2:5:abcd")
-    assert turn() == []
-    service._leader.resign()
-    store.leases.acquire("web-2:5:abcd", 600)
-    assert "host web-2, pid 5" in turn()[0]
 
 
 @pytest.mark.rest
@@ -546,16 +370,6 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
         store.runs.note(token, run_id, workers_peak=1)
 
 
-def test_those_who_would_close_a_run_hear_of_it_as_it_opens(store, token, monkeypatch):
-    """Else standbys learn of it too late where it is short, and workers not at all where no call is released."""
-    woken = []
-    monkeypatch.setattr(store.processes, "wake", lambda *whom: woken.extend(whom))
-
-    open_run(store, token, Trigger.MANUAL, store.now())
-
-    assert woken == ["scheduler", "workers"]
-
-
 @pytest.mark.rest
 def test_a_changed_file_is_in_force_from_the_restart_on(store, token, service):
     """Not only from the next run on: the plan, the list of endpoints and the metrics go by what is published."""
@@ -576,23 +390,3 @@ def test_a_changed_file_is_in_force_from_the_restart_on(store, token, service):
     service._leader.resign()
     service._turn()
     assert store.limits()[steps.ENDPOINT] == "7/minute"
-
-
-def test_a_run_of_another_configuration_keeps_its_limits(store, service):
-    """They are those of its workers: the file's are published when it is closed."""
-    assert service._leader.campaign()
-    store.runs.open(service._leader.token, replace(steps.make_run(store), revision="another"), store.known_types)
-    during = []
-
-    def conduct(run):
-        during.append(store.limits())
-        steps.finish(store, service._leader.token, run)
-        return run_end.close_run(store, run.id)
-
-    service._conductor.conduct = conduct
-
-    service._turn()
-
-    assert during == [{}]
-    assert store.endpoints() == store.settings.endpoints
-    assert store.limits()

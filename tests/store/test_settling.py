@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from rlm.core.errors import StoreError
-from rlm.ledger.claims import Completion, LaneId
+from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps
 from tests.wait import wait_until
 
@@ -41,14 +41,6 @@ def test_a_completed_event_is_counted_and_timed(store, run, claim):
     assert 0 <= looks.redis_us(store) - call.at_us < 10_000_000
 
 
-def test_how_long_it_waited_for_its_slot_and_its_lane_for_it_are_kept_with_it(store, run, claim):
-    """From its claim, and from the lane's last answer, in milliseconds, beside how long its call took."""
-    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.25, waited_seconds=0.0123, idle_seconds=0.0456))
-
-    (call,) = store.measures.completed(run.id)
-    assert (call.milliseconds, call.waited_ms, call.idle_ms) == (250.0, 12.3, 45.6)
-
-
 def test_a_completed_event_is_nowhere_but_remembered(store, claim):
     """Its item is gone; what is left says how it went, and expires after `queue.dedupe_seconds`."""
     complete(store, claim, steps.OVERFLOW)
@@ -70,18 +62,6 @@ def test_without_dedupe_nothing_is_remembered(make_store, run, claim):
 
     assert looks.event(store, claim.event_id) == {}
     assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1
-
-
-def test_many_are_completed_each_on_its_own(store, token, running):
-    """Those of other lanes stay in flight."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-
-    assert all(complete(store, claim) for claim in claims[5:])
-
-    assert looks.counts(store).inflight == len(looks.calls(store, "worker-1")) == 5
-    assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 15
-    assert [call[:3] for call in store.measures.completed(run.id)] == [(steps.TYPE, steps.ENDPOINT, 250.0)] * 15
 
 
 def test_a_repeated_call_changes_nothing(store, claim):
@@ -111,23 +91,6 @@ def test_a_late_answer_clears_the_note_of_its_call(store, token, run, claim):
     assert looks.calls(store, "worker-1") == {}
 
 
-@pytest.mark.parametrize("lose", [losses.claimed_anew, losses.claimed_in_the_next_run], ids=lambda lose: lose.__name__)
-def test_a_late_answer_keeps_the_note_of_a_newer_claim(store, token, run, claim, lose):
-    """Were it cleared, the newer call would be unknown if the worker died."""
-    lose(store, token, run, claim)
-
-    complete(store, claim)
-
-    assert looks.calls(store, "worker-1") == {claim.event_id: "1:"}
-    assert store.recovery.orphan_worker("worker-1") == 1
-
-
-def test_another_worker_completes_nothing(store, claim):
-    """Only the owner settles."""
-    with looks.nothing_changes(store):
-        assert not complete(store, structs.replace(claim, lane=LaneId("another", 1)))
-
-
 @pytest.mark.parametrize("number", [0, 2])
 def test_another_claim_number_completes_nothing(store, claim, number):
     """Only the current claim settles; the note of its call stays."""
@@ -153,34 +116,6 @@ def test_a_finishing_run_still_counts_answers(store, token, run, claim):
     assert complete(store, claim)
 
     assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1
-
-
-def test_of_twenty_calls_at_once_one_completes(store, run, claim):
-    """It is counted once and timed once."""
-    settled = steps.at_once(*[lambda: complete(store, claim)] * 20)
-
-    assert settled.count(True) == 1
-    assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1
-    assert len(store.measures.completed(run.id)) == 1
-
-
-@pytest.mark.parametrize("rounds", range(3))
-def test_settling_against_taking_back(store, token, running, rounds):
-    """Of twenty events whose worker answers while it is given up for dead, each is completed or pending, not both."""
-    run = running(20)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 20)]
-    halves = claims[:10], claims[10:]
-
-    first, second, taken_back = steps.at_once(
-        lambda: sum(complete(store, claim) for claim in halves[0]),
-        lambda: sum(complete(store, claim) for claim in halves[1]),
-        lambda: store.recovery.orphan_worker("worker-1"),
-    )
-
-    assert first + second + taken_back == 20
-    assert looks.tally(store, run).get(f"completed:{steps.TYPE}", 0) == first + second
-    assert looks.counts(store).pending == looks.counts(store).unsettled == taken_back
-    assert looks.calls(store, "worker-1") == {}
 
 
 def test_a_turn_settles_and_claims_in_one_step(store, token, running):
@@ -225,18 +160,6 @@ def test_it_is_settled_though_nothing_is_claimed(store, run, claim, why):
     assert looks.event(store, claim.event_id)["state"] == "completed"
 
 
-def test_what_an_earlier_run_left_is_settled_in_no_other_books(store, token, run, claim):
-    """A lane that turns for the next run with an answer of the last one, whose event was returned."""
-    losses.run_closed(store, token, run, claim)
-    following = steps.start_run(store, token)
-    steps.release(store, token, following)
-
-    turn = steps.turn(store, following, completed=steps.completed(claim))
-
-    assert (turn.settled, turn.claim.event_id) == (False, claim.event_id)
-    assert looks.tally(store, following) == {f"carried:{steps.TYPE}": 1}
-
-
 @pytest.mark.parametrize("wrong", ["tally", "timings", "inflight"])
 def test_what_redis_refuses_leaves_all_as_it_was(store, token, run, claim, wrong):
     """The call is made and its answer must be written: the lane tries again until it is."""
@@ -267,16 +190,3 @@ def test_an_event_that_is_in_flight_no_more_is_not_counted(store, run, claim):
 
     assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
     assert store.measures.completed(run.id) == []
-
-
-def test_twenty_turns_with_the_same_answer_settle_once(store, token, running):
-    """And each claims another event."""
-    run = running(21)
-    claim = steps.claim_next(store, token, run)
-    steps.release(store, token, run, 20)
-
-    turns = steps.at_once(*[lambda: steps.turn(store, run, completed=steps.completed(claim))] * 20)
-
-    assert [turn.settled for turn in turns].count(True) == 1
-    assert {turn.claim.event_id for turn in turns} == {*steps.event_ids(21)} - {claim.event_id}
-    assert looks.tally(store, run)[f"completed:{steps.TYPE}"] == 1

@@ -7,7 +7,6 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.ledger.scripts import Script
 from tests.store import looks, steps
-from tests.wait import wait_until
 
 SCRIPT = Script("stage_items")
 
@@ -73,15 +72,6 @@ def test_a_repeated_call_takes_no_second_helping(store, token, run):
         assert stage(store, token, run.id) == 2
 
 
-def test_a_repeated_call_takes_nothing_once_staging_is_empty(store, token, run):
-    """Even when all that was staged is drained, later items wait for the next run."""
-    stage(store, token, run.id)
-    steps.push(store, steps.item("late", steps.TYPE))
-
-    with looks.nothing_changes(store):
-        assert stage(store, token, run.id) == 0
-
-
 def test_what_a_crash_left_staged_must_be_drained_first(store, token, run):
     """While an earlier drain's items are staged nothing moves, and the run keeps its helping."""
     store.client.lpush(store.keys.processing, *steps.items(1, steps.TYPE))
@@ -104,59 +94,9 @@ def test_the_next_run_stages_again(store, token, run):
     assert stage(store, token, steps.open_run(store, token).id) == 1
 
 
-def test_a_stale_token_moves_nothing(store, token, run):
-    """A conductor whose lease another one took is fenced."""
-    steps.push(store, steps.item("i1", steps.TYPE))
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError, match="stage_items"):
-        stage(store, token, run.id)
-
-
-@pytest.mark.parametrize("token", [0, 2, "", "1x"], ids=repr)
-def test_a_token_that_was_never_given_out_moves_nothing(store, token):
-    """Only the very token of the lease will do."""
-    run = steps.open_run(store, store.leases.acquire(steps.CONDUCTOR, 600))
-    steps.push(store, steps.item("i1", steps.TYPE))
-
-    with looks.nothing_changes(store), pytest.raises(FencedError):
-        stage(store, token, run.id)
-
-
 def test_another_run_moves_nothing(store, token, run):
     """A run that is not open, closed or never opened, takes nothing off the audit list."""
     steps.push(store, steps.item("i1", steps.TYPE))
 
     with looks.nothing_changes(store), pytest.raises(FencedError):
         stage(store, token, "another")
-
-
-def test_a_lease_that_ran_out_serves_until_another_one_takes_it(store):
-    """Nothing is gained by stopping a conductor that nobody succeeds."""
-    token = store.leases.acquire(steps.CONDUCTOR, 0.001)
-    run = steps.open_run(store, token)
-    steps.push(store, *steps.items(2, steps.TYPE))
-    wait_until(lambda: store.leases.holder() is None)
-
-    assert stage(store, token, run.id) == 2
-
-    store.leases.acquire("successor", 600)
-    with looks.nothing_changes(store), pytest.raises(FencedError):
-        stage(store, token, run.id)
-
-
-def test_ten_calls_at_once_take_one_helping(store, token, run):
-    """While a producer pushes, every item is on the audit list or staged, once."""
-    steps.push(store, *steps.items(20, steps.TYPE))
-    late = steps.items(50, steps.TYPE, first=21)
-
-    def produce():
-        for one in late:
-            steps.push(store, one)
-        return -1
-
-    replies = steps.at_once(produce, *[lambda: stage(store, token, run.id)] * 10)[1:]
-
-    assert len(set(replies)) == 1
-    assert len(staged(store)) == replies[0]
-    assert staged(store) + store.client.lrange(store.keys.events, 0, -1)[::-1] == steps.items(70, steps.TYPE)

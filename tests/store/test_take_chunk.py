@@ -7,7 +7,6 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.core.item import Reason, order_offset
 from rlm.ledger.claims import Completion
-from rlm.ledger.intake import CHUNK_ITEMS
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -32,16 +31,6 @@ def take(store, token, run, *items):
 
 def staged(store):
     return store.client.lrange(store.keys.processing, 0, -1)[::-1]
-
-
-def test_an_empty_chunk_takes_nothing(store, token, run):
-    """Staging and ledger stay as they are."""
-    fill(store, *steps.items(1, steps.TYPE))
-
-    assert take(store, token, run) == 0
-
-    assert staged(store) == steps.items(1, steps.TYPE)
-    assert looks.tally(store, run) == {}
 
 
 def test_an_item_becomes_a_pending_event(store, token, run):
@@ -78,15 +67,6 @@ def test_the_items_behind_the_chunk_are_read_in_the_same_step(store, token, run)
     assert staged(store) == [*items[2:6], giant, items[6]]
 
 
-def test_no_more_is_read_where_enough_is_at_hand(store, token, run):
-    """Memory does not follow the backlog."""
-    items = steps.items(5, steps.TYPE)
-    fill(store, *items)
-    chunk = store.intake._chunks.write(run.id, items[:2], steps.priorities(store))
-
-    assert store.intake._take_chunk(token, chunk, CHUNK_ITEMS + 1)().each == []
-
-
 def test_an_item_of_several_types_is_several_events(store, token, run):
     """They share the item; each is counted under its type."""
     raw = steps.item("i1", steps.TYPE, steps.OTHER_TYPE)
@@ -121,16 +101,6 @@ def test_a_repeated_call_changes_nothing(store, token, run):
         assert take(store, token, run, *items) == GONE
 
 
-def test_a_repeated_call_changes_nothing_once_staging_is_empty(store, token, run):
-    """There is nothing at all where the chunk was."""
-    items = steps.items(3, steps.TYPE)
-    fill(store, *items)
-    take(store, token, run, *items)
-
-    with looks.nothing_changes(store):
-        assert take(store, token, run, *items) == GONE
-
-
 @pytest.mark.parametrize("read", [(b"other",), (b"one", b"other"), (b"two",), (b"one", b"two", b"")], ids=repr)
 def test_a_chunk_that_is_not_what_is_staged_is_refused(store, token, run, read):
     """A single item that differs, or is missing, and nothing is written."""
@@ -138,17 +108,6 @@ def test_a_chunk_that_is_not_what_is_staged_is_refused(store, token, run, read):
 
     with looks.nothing_changes(store):
         assert take(store, token, run, *read) == GONE
-
-
-def test_items_that_arrive_meanwhile_do_not_matter(store, token, run):
-    """They come in at the other end."""
-    items = steps.items(2, steps.TYPE)
-    fill(store, *items)
-    fill(store, b"younger")
-
-    assert take(store, token, run, *items) == 2
-
-    assert staged(store) == [b"younger"]
 
 
 def test_bad_items_become_dead_letters_in_the_same_step(store, token, run):
@@ -247,16 +206,6 @@ def test_the_order_is_by_priority_then_by_arrival(store, token, run):
     assert looks.pending(store) == [steps.event_id(number) for number in (3, 5, 6, 2, 4, 1)]
 
 
-def test_a_stale_token_writes_nothing(store, token, run):
-    """A conductor whose lease another one took is fenced, with the chunk in its hands."""
-    items = [*steps.items(2, steps.TYPE), b"bad"]
-    fill(store, *items)
-    steps.take_over(store)
-
-    with looks.nothing_changes(store), pytest.raises(FencedError, match="take_chunk"):
-        take(store, token, run, *items)
-
-
 def test_a_closed_run_takes_nothing(store, token, run):
     """A drain that was late by a whole run is fenced, even with the right token."""
     items = steps.items(2, steps.TYPE)
@@ -267,17 +216,3 @@ def test_a_closed_run_takes_nothing(store, token, run):
 
     with looks.nothing_changes(store), pytest.raises(FencedError):
         take(store, token, run, *items)
-
-
-def test_of_ten_conductors_with_the_same_chunk_one_takes_it(store, token, run):
-    """With one token between them, the items are taken once and everybody else is told that they are gone."""
-    items = steps.items(40, steps.TYPE, steps.OTHER_TYPE)
-    fill(store, *items, b"bad")
-
-    replies = steps.at_once(*[lambda: take(store, token, run, *items, b"bad")] * 10)
-
-    assert sorted(replies) == [GONE] * 9 + [80]
-    assert looks.pending(store) == steps.event_ids(40)
-    assert looks.pending(store, steps.OTHER_TYPE) == steps.event_ids(40, steps.OTHER_TYPE)
-    assert len(looks.letters(store)) == 1
-    assert staged(store) == []

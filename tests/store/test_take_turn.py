@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 
 from rlm.core.errors import StoreError
 from rlm.core.expected import Expected
 from rlm.core.run import State
 from rlm.ledger.claims import Claim, Held, LaneId
-from rlm.ledger.turns import MOST_TRIED, Terms, Turns
+from rlm.ledger.turns import Terms, Turns
 from tests.store import looks, steps
 from tests.store.windows import make_budget
 from tests.values import replace
-from tests.wait import wait_until
 
 
 @pytest.fixture
@@ -76,19 +74,6 @@ def test_events_are_claimed_by_priority_then_age(store, token):
     assert [steps.claim_next(store, token, run).event_id for _ in range(4)] == order
 
 
-def test_each_lane_claims_its_own(store, token, running):
-    """Of one worker and of several; each call is made once."""
-    run = running(5)
-    steps.release(store, token, run, 4)
-
-    claims = [steps.claim(store, run, f"worker-{number % 2}", number) for number in range(1, 5)]
-
-    assert [claim.event_id for claim in claims] == steps.event_ids(4)
-    assert looks.calls(store, "worker-0") == {steps.event_id(2): "2:", steps.event_id(4): "4:"}
-    assert steps.turn(store, run).why == "none"
-    assert looks.pending(store) == [steps.event_id(5)]
-
-
 def test_what_is_completed_is_settled_while_the_epoch_cannot_be_read(store, token, run):
     """There is no slot until it is mended; the answer is written all the same, or the call would be made again."""
     claim = steps.claim_next(store, token, run)
@@ -129,13 +114,6 @@ def test_a_call_whose_time_is_over_is_dropped(store, token, run, moment):
     assert looks.released(store) == []
     assert looks.where(store, steps.event_id(1)) == ["pending"]
     assert steps.claim_next(store, token, run)
-
-
-def test_what_is_left_until_the_call_must_have_begun_is_told(store, token, run):
-    """Beside what is left to the deadline."""
-    claim = steps.claim_next(store, token, run, begin=10_000_000, deadline=20_000_000)
-
-    assert 5 < claim.begin_seconds <= 10 < claim.remaining_seconds <= 20
 
 
 def test_a_call_of_another_run_is_dropped(store, token, running):
@@ -189,14 +167,6 @@ def test_a_run_that_took_over_another_configuration_is_that_of_its_workers(store
     assert turns_of(store, "third").take(LaneId("worker-1", 1), run.id).why == "revision"
 
 
-def test_a_run_never_heard_of_is_over(store, token, run):
-    """A message that woke a lane may survive a ledger that was lost."""
-    steps.release(store, token, run)
-
-    with looks.nothing_changes(store):
-        assert store.turns.take(LaneId("worker-1", 1), "another").why == "over"
-
-
 def test_a_worker_of_another_revision_claims_nothing(store, token, types, run):
     """It learns that it must be replaced; the call stays for one that is up to date."""
     steps.release(store, token, run)
@@ -219,18 +189,6 @@ def test_how_an_event_fared_goes_with_it(store, token, run):
     assert claim.number == 2
 
 
-def test_in_the_next_run_the_tries_start_anew(store, token, run):
-    """An event that spent its attempts in one run has all of them in the next."""
-    store.ledger.spend(steps.claim_next(store, token, run), steps.ENDPOINT)
-    steps.finish(store, token, run)
-    store.recovery.return_unsettled(run.id, [steps.TYPE])
-    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
-
-    claim = steps.claim_next(store, token, steps.start_run(store, token))
-
-    assert (claim.attempt, claim.tries, claim.runs) == (1, 0, 1)
-
-
 def test_what_is_published_of_its_calls_comes_with_a_claim(store, token, run):
     """For the type's own calls to its endpoints; where nothing is published the worker's file holds."""
     told = Expected(2.5, 3.25)
@@ -238,13 +196,6 @@ def test_what_is_published_of_its_calls_comes_with_a_claim(store, token, run):
     store.measures.publish(token, {(steps.TYPE, steps.OVERFLOW): replace(told, error_rate=0.1), **other})
 
     assert steps.claim_next(store, token, run).expected == {(steps.TYPE, steps.OVERFLOW): told}
-
-
-def test_a_limit_set_by_hand_reaches_the_next_claim(store, token, run):
-    """Limits in force are read with each claim, from Redis."""
-    store.client.hset(store.keys.limits, mapping={steps.OVERFLOW: "1/hour", "other": "5/minute"})
-
-    assert steps.claim_next(store, token, run).limits == {steps.OVERFLOW: "1/hour"}
 
 
 def test_the_limits_of_budgets_come_with_it(store, token, types, run):
@@ -306,39 +257,6 @@ def test_what_a_lane_has_in_hand_is_known_when_it_does_not_know_itself(store, to
         assert not store.ledger.unclaim(lane, run.id, Held("never:heard", 1, None))
 
 
-def test_of_twenty_lanes_each_claims_another_event(store, token, running):
-    """As many as there are, whatever the number of calls; one note each, one owner each."""
-    run = running(12)
-    steps.release(store, token, run, 30)
-    turns = [lambda n=n: steps.turn(store, run, f"worker-{n % 3}", n).claim for n in range(1, 21)]
-
-    claims = [claim for claim in steps.at_once(*turns) if claim]
-
-    assert sorted(claim.event_id for claim in claims) == sorted(steps.event_ids(12))
-    for claim in claims:
-        assert looks.event(store, claim.event_id)["owner"] == claim.worker_id
-        assert looks.calls(store, claim.worker_id)[claim.event_id] == claim.lane.note
-    assert looks.counts(store).inflight == looks.counts(store).unsettled == 12
-
-
-@pytest.mark.parametrize("_", range(3))
-def test_turns_against_the_end_of_the_run(store, token, running, _):
-    """Of ten lanes that turn as the run returns its events each has an event or learns that the run is over."""
-    run = running(20)
-    steps.release(store, token, run, 20)
-
-    def end():
-        steps.finish(store, token, run)
-        return store.recovery.return_unsettled(run.id, [steps.TYPE])
-
-    turns = [lambda n=n: [steps.turn(store, run, lane=n) for _ in range(2)] for n in range(1, 11)]
-    *taken, returned = steps.at_once(*turns, end)
-
-    assert returned
-    assert {turn.why for both in taken for turn in both} <= {"", "over"}
-    assert looks.pending(store) == steps.event_ids(20)
-
-
 def test_a_slot_that_cannot_be_taken_leaves_the_event_pending(store, token, run):
     """The rubbish is at the old end of the window, which is read once a minute."""
     steps.release(store, token, run)
@@ -361,35 +279,3 @@ def test_a_worker_with_another_configuration_reads_what_comes_with_a_claim(store
     claim = steps.claim(store, run)
 
     assert claim.limits == {one.name: one.limit.text for one in kind.endpoints}
-
-
-def test_a_release_is_as_long_for_thousands_of_endpoints_as_for_some(store, types):
-    """It names the endpoint that is meant and as many others as a lane would try, not all of its type."""
-    first = types[0].endpoints[0]
-    many = tuple(replace(first, name=f"e{number}", url=f"http://h/{number}") for number in range(2000))
-    kind = replace(types[0], endpoints=many)
-
-    terms = Terms.of(kind, many[1234], store.keys, 0)
-
-    assert terms.endpoints == ["e1234", *(f"e{number}" for number in range(MOST_TRIED - 1))]
-    assert len(msgspec.json.encode(terms)) < 2000
-
-
-def test_unclaiming_leaves_what_another_lane_has_claimed_meanwhile(store, token, run):
-    """The lease ended between the two, and the event went on."""
-    steps.claim_next(store, token, run, lane=1, lease_seconds=0)
-    (held,) = store.ledger.held_by(LaneId("worker-1", 1))
-    wait_until(lambda: store.recovery.orphan_expired([steps.TYPE], looks.redis_us(store)))
-    again = steps.claim_next(store, token, run, lane=2)
-
-    assert not store.ledger.unclaim(LaneId("worker-1", 1), run.id, held)
-    assert looks.calls(store, "worker-1") == {again.event_id: "2:"}
-
-
-def test_a_count_that_is_no_number_loses_no_event(store, token, run):
-    """It costs itself; the event is completed."""
-    claim = steps.claim_next(store, token, run)
-    store.client.hset(store.keys.tally(run.id), f"delivered:{steps.ENDPOINT}", "no number")
-
-    assert store.turns.complete(steps.completed(claim))
-    assert looks.event(store, claim.event_id)["state"] == "completed"

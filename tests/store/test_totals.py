@@ -30,11 +30,6 @@ def close(store, token, run):
     return run_end.close_run(store, run.id)
 
 
-def test_before_the_first_run_there_is_nothing(store):
-    """And nothing to go wrong."""
-    assert store.totals.look() == {}
-
-
 def test_an_open_run_counts_as_it_goes(store, token, running):
     """What it has done so far is in the totals: they do not wait for its end."""
     run = running(3)
@@ -194,19 +189,6 @@ def test_a_redis_that_came_back_as_it_was_counts_what_it_remembers(store, token,
     assert mine == anew
     assert histograms(mine, "call")[steps.ENDPOINT].seconds == 2.9
     assert store.totals.look() == anew
-
-
-def test_a_call_worked_off_by_an_older_worker_counts(store, token, running):
-    """Its note says neither how long it waited nor when it ended: the wait counts as none, the call like any other."""
-    run = running(1)
-    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.4))
-    store.client.rpush(store.keys.timings(run.id), f"{steps.ENDPOINT} {steps.TYPE} 300.0")
-
-    now = store.totals.look()
-
-    assert histograms(now, "call")[steps.ENDPOINT].number == 2
-    assert close(store, token, run).plan.actual_seconds == 0.4
-    assert all(store.totals.look()[name] >= number for name, number in now.items())
 
 
 def test_a_look_that_fails_in_the_middle_drops_nothing_and_counts_nothing_twice(store, token, running, monkeypatch):

@@ -77,11 +77,3 @@ def test_a_deposed_conductor_removes_nothing(store, token, letters):
     """Its token is not the lease's."""
     with looks.nothing_changes(store), pytest.raises(FencedError):
         store.letters.trim(token - 1, letters[:2])
-
-
-def test_of_many_at_once_each_letter_is_removed_once(store, token, letters):
-    """Ten calls for the same two: two are removed."""
-    removed = steps.at_once(*[lambda: store.letters.trim(token, letters[:2])] * 10)
-
-    assert sum(removed) == 2
-    assert list(store.letters.all()) == letters[:1:-1]

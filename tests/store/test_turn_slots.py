@@ -190,17 +190,6 @@ def test_a_budget_that_has_none_gives_none_of_the_endpoint(store, token, run, en
     assert_dropped(store, run)
 
 
-def test_each_rule_of_a_limit_holds(store, token, run, endpoint):
-    """The longer one here."""
-    strict = replace(endpoint, limit=type(endpoint.limit).parse("9/second; 2/hour"))
-    store.client.hdel(store.keys.limits, endpoint.name)
-    release(store, token, run, strict, 3)
-
-    claims = [steps.turn(store, run, lane=lane, with_slot=True).claim for lane in (1, 2, 3)]
-
-    assert [bool(claim) for claim in claims] == [True, True, False]
-
-
 def test_a_server_that_nobody_vouched_for_takes_no_call(store, token, run, endpoint):
     """Its memory may be older than its slots: the call stays released, with or without a connection."""
     steps.release(store, token, run)
@@ -220,39 +209,6 @@ def test_windows_of_before_what_is_trusted_do_not_serve(store, token, run):
     steps.release(store, token, run)
 
     assert_dropped(store, run)
-
-
-def test_of_twenty_lanes_no_more_get_a_slot_than_the_limit_allows(store, token, running, endpoint):
-    """Each with another event; the calls of the others are dropped, and their events wait."""
-    run, limit = running(50), endpoint.limit.rules[0].amount
-    steps.release(store, token, run, 60)
-
-    def turns(lane):
-        return [steps.turn(store, run, f"worker-{lane % 3}", lane, with_slot=True).claim for _ in range(3)]
-
-    claims = [one for some in steps.at_once(*[lambda n=n: turns(n) for n in range(1, 21)]) for one in some if one]
-
-    assert len({claim.event_id for claim in claims}) == len(claims) == limit
-    assert sorted(int(claim.stamp) for claim in claims) == sorted(stamps(store, endpoint))
-    assert looks.counts(store).pending == 50 - limit
-    assert looks.counts(store).boarding == 0
-
-
-def test_turns_and_slots_taken_on_their_own_share_the_window(store, token, running, endpoint):
-    """Lanes that connected first take slots of the same window at the same time."""
-    run, limit = running(40), endpoint.limit.rules[0].amount
-    steps.release(store, token, run, 40)
-
-    def turn(lane):
-        return [steps.turn(store, run, lane=lane, with_slot=True).claim for _ in range(4)]
-
-    def acquire():
-        return [store.windows.acquire(endpoint) for _ in range(4)]
-
-    results = steps.at_once(*[lambda n=n: turn(n) for n in range(1, 11)], *[acquire] * 10)
-
-    taken = [one.stamp for some in results for one in some if getattr(one, "stamp", "")]
-    assert len(taken) == len(stamps(store, endpoint)) == limit
 
 
 def test_a_turn_takes_no_more_commands_than_it_needs(store, token, running):

@@ -73,28 +73,3 @@ def test_a_stale_token_takes_nothing_back(store, token, running):
 
     with looks.nothing_changes(store), pytest.raises(FencedError):
         store.recovery.void_releases(token)
-
-
-def test_twenty_at_once_take_each_back_once(store, token, running):
-    """The counts add up to what there was."""
-    steps.release(store, token, running(1), 30, void=0)
-
-    voided = steps.at_once(*[lambda: store.recovery.void_releases(token)] * 20)
-
-    assert sum(map(len, voided)) == 30
-
-
-def test_turns_against_voids_at_once(store, token, running):
-    """A call is made or taken back, and both sides know which."""
-    run = running(40)
-    for _ in range(10):
-        steps.release(store, token, run, void=0)
-        steps.release(store, token, run)
-
-    turns = [lambda lane=lane: steps.turn(store, run, lane=lane).claim for lane in range(1, 11)]
-    *claims, voided, again = steps.at_once(
-        *turns, lambda: store.recovery.void_releases(token), lambda: store.recovery.void_releases(token)
-    )
-
-    assert len([claim for claim in claims if claim]) + len(looks.released(store)) == 10
-    assert len(voided + again) <= 10

@@ -50,16 +50,6 @@ def test_nobody_gets_a_slot_from_a_server_that_nobody_vouched_for(fresh, token, 
     assert isinstance(fresh.windows.acquire(endpoint), Admitted)
 
 
-def test_vouching_again_keeps_what_is_known(fresh, token, endpoint):
-    """The same server with as many slots or more is the same epoch; each slot taken counts in it."""
-    fresh.epochs.vouch(token)
-    take(fresh, endpoint, 3)
-
-    assert verdict(fresh, token) is Continuity.KEPT
-    assert slots(fresh) == 3
-    assert verdict(fresh, token) is Continuity.KEPT
-
-
 def test_the_answer_tells_the_time_there(fresh, token):
     """Microseconds of Redis time, for those who watch its clock."""
     now_us = fresh.epochs.vouch(token).now_us
@@ -158,24 +148,6 @@ def test_a_file_that_cannot_be_read_is_no_reason_to_stop(fresh, make_store, toke
     assert "cannot be read" in caplog.text
 
 
-def look_again(store, token):
-    """Vouch once more, and save what is known by now."""
-    store.epochs._file._saved_at = float("-inf")
-    return verdict(store, token)
-
-
-def test_a_file_that_cannot_be_written_is_told_once(fresh, token, endpoint, caplog, tmp_path):
-    """The conductor goes on with what it has in its memory."""
-    (tmp_path / "in the way").write_text("")
-    fresh.epochs._file._path = tmp_path / "in the way" / "epoch.json"
-
-    fresh.epochs.vouch(token)
-    take(fresh, endpoint)
-    assert look_again(fresh, token) is Continuity.KEPT
-
-    assert caplog.text.count("cannot be written") == 1
-
-
 @pytest.fixture(params=["full", "read-only"])
 def disk(request):
     """A disk that accepts no new file once told to; a full one overwrites existing files."""
@@ -198,6 +170,12 @@ def disk(request):
 
     with pytest.MonkeyPatch.context() as patch:
         yield Disk()
+
+
+def look_again(store, token):
+    """Vouch once more, and save what is known by now."""
+    store.epochs._file._saved_at = float("-inf")
+    return verdict(store, token)
 
 
 def lose_sight(store, token, endpoint, disk):
@@ -225,14 +203,6 @@ def test_a_file_that_could_not_be_written_vouches_for_no_other_server(
         assert isinstance(fresh.windows.acquire(endpoint), Refused)
 
 
-def test_a_redis_that_came_back_empty_is_noticed_without_the_number(fresh, make_store, token, endpoint, disk):
-    """That there were slots is known all the same."""
-    lose_sight(fresh, token, endpoint, disk)
-    fresh.client.delete(fresh.keys.epoch)
-
-    assert verdict(make_store(), token) is Continuity.FORGOT
-
-
 def test_a_scheduler_alone_that_starts_anew_holds_nothing_up(fresh, make_store, token, endpoint, disk):
     """The same server knows every slot that it gave."""
     lose_sight(fresh, token, endpoint, disk)
@@ -242,28 +212,6 @@ def test_a_scheduler_alone_that_starts_anew_holds_nothing_up(fresh, make_store, 
     disk.recover()
     assert look_again(successor, token) is Continuity.KEPT
     assert make_store().epochs._file.read().slots == 4
-
-
-def test_once_the_file_can_be_written_it_is_relied_on_again(fresh, make_store, token, endpoint, disk):
-    """However little happens meanwhile."""
-    lose_sight(fresh, token, endpoint, disk)
-    disk.recover()
-    look_again(fresh, token)
-    restart(fresh)
-
-    assert verdict(make_store(), token) is Continuity.RESTARTED
-    restart(fresh, slots=3)
-    assert verdict(make_store(), token) is Continuity.FORGOT
-
-
-def test_what_follows_from_a_file_that_cannot_be_written_is_told(fresh, make_store, token, endpoint, disk, caplog):
-    """The log says by name which file it is, what that may cost, and what to do."""
-    lose_sight(fresh, token, endpoint, disk)
-
-    (told,) = [one.getMessage() for one in caplog.records if one.action == "save_epoch"]
-    for words in (str(fresh.epochs._file._path), "every endpoint is held", "make room"):
-        assert words in told
-    assert "beside" not in told
 
 
 def test_a_standby_learns_nothing_of_a_server_that_nobody_vouched_for(fresh, make_store, token, endpoint, tmp_path):
@@ -314,16 +262,6 @@ def test_who_knows_nothing_cannot_tell_what_a_restarted_server_forgot(fresh, mak
     for _ in range(2):
         assert verdict(ignorant, token) is Continuity.UNKNOWN
         assert isinstance(fresh.windows.acquire(endpoint), Refused)
-
-
-def test_what_is_known_at_the_end_is_saved(fresh, make_store, token, endpoint):
-    """However soon after the last time."""
-    fresh.epochs.vouch(token)
-    take(fresh, endpoint, 3)
-    fresh.epochs.vouch(token)
-    fresh.epochs.close()
-
-    assert make_store().epochs._file.read().slots == 3
 
 
 def test_a_deposed_conductor_vouches_for_nothing(fresh, token):

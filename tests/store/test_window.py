@@ -94,21 +94,6 @@ def test_the_ages_of_the_slots_that_count(store):
     assert ages == tuple(sorted(ages))
 
 
-def test_ages_are_those_of_as_many_slots_as_the_limit_has(store):
-    """Of more slots than the largest amount, as after a limit was lowered, the newest are enough."""
-    take(store, make_endpoint("9/minute"), 9)
-
-    assert len(ages_of(store, make_endpoint("4/minute"), looks.redis_us(store))) == 4
-
-
-def test_slots_ahead_of_the_clock_have_no_age(store):
-    """After the clock was set back a slot's age is 0, never less."""
-    endpoint = make_endpoint("3/minute")
-    take(store, endpoint)
-
-    assert ages_of(store, endpoint, looks.redis_us(store) - 3600_000_000) == (0.0,)
-
-
 @pytest.mark.parametrize(("number", "found"), [(1, 1), (2, 2), (9, 3)])
 def test_the_newest_stamps_are_read_in_order(store, number, found):
     """As many stamps as asked for, where there are so many, the newest first."""

@@ -39,7 +39,7 @@ def assert_nothing_lost(store, workload):
         assert ("item" in looks.event(store, event_id)) == bool(places)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_books_balance_after_every_step(store, make_workload, seed):
     """Workers die, answer late and twice, leases run out, messages are lost, runs close over it all."""
     workload = make_workload(seed)
@@ -55,7 +55,7 @@ def test_the_books_balance_after_every_step(store, make_workload, seed):
     assert workload.completed
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 def test_the_books_balance_at_every_instant(store, make_workload, seed):
     """Six at a time do all that while a seventh reads the books over and over."""
     workload = make_workload(seed)

@@ -91,12 +91,6 @@ def test_time_is_put_down_to_what_is_seen_at_its_end():
     assert Waits.read(waits.as_json(), 0.0) == waits
 
 
-#: The words that versions before `unreached` read, which fail on any other.
-FIRST_WORDS = frozenset(
-    "start workers lanes limit budget paused resting held redis conductor run_before".split()  # noqa: SIM905
-)
-
-
 @pytest.mark.parametrize(
     ("views", "full", "expected"),
     [
