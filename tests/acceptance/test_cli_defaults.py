@@ -60,32 +60,3 @@ def test_the_children_of_a_command_do_not_repeat_it(folder):
     done = subprocess.run(command, env=clean, check=True, capture_output=True, text=True, timeout=60)
 
     assert done.stderr.count(MADE) == 1
-
-
-@pytest.mark.parametrize("words", [["queue", "stats"], ["queue", "list"], ["failed", "list"], ["list"]])
-def test_an_empty_answer_says_which_installation_it_is_of(inst, words):
-    """It may be another than the one that was meant: another folder, another prefix."""
-    redis = inst.settings.redis
-
-    assert inst.rlm(*words).stdout.endswith(f"\nLooked at: {inst.config}, Redis {redis.url}, prefix {redis.prefix}.\n")
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("REDIS_URL=redis://:secret@127.0.0.1:1/0", True),
-        ("REDIS_URL=embedded", False),
-        ("REDIS_URL=", False),
-        ("# REDIS_URL=redis://127.0.0.1:1/0", False),
-        ("what is this", False),
-    ],
-)
-def test_a_redis_that_only_rlm_up_knows_of_is_told_of(folder, line, told):
-    """Else an empty answer of the embedded server is taken for the state of that Redis."""
-    (folder / ".env").write_text(f"{line}\n")
-
-    done = run("queue", "stats")
-
-    assert done.exit_code == 4, "none runs"
-    assert (f"{folder / '.env'} sets REDIS_URL" in done.stderr) is told
-    assert "secret" not in done.output

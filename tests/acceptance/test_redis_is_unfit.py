@@ -115,6 +115,7 @@ def test_a_run_that_cannot_be_closed_is_overdue(inst):
         assert "past the deadline" in inst.rlm("status").stdout
 
 
+@pytest.mark.rest
 @pytest.mark.parametrize("unfit", [full, following, unheard])
 def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
     """The fault is Redis's: exit 4, and no process is to be started or restarted, even for a run that is overdue."""

@@ -150,7 +150,6 @@ def test_a_throttled_event_goes_to_another_endpoint(system, record):
     assert record["by_type"]["SPILL"]["completed"] == 1
 
 
-@pytest.mark.rest
 def test_attempts_are_bounded_over_runs(system, record):
     assert [call.body["attempt"] for call in calls(system, "spent")] == [1, 2, 3]
     assert record["by_type"]["SPENT"]["leftover"] == 1
