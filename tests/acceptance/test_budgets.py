@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.system import make_item
 
-pytestmark = [pytest.mark.alone, pytest.mark.rest]
+pytestmark = [pytest.mark.alone, pytest.mark.long]
 
 #: Two endpoints of 30 a minute that may have 40 a minute together: of 120 events 80 and no more fit into 115 seconds.
 DOCUMENT = """

@@ -30,7 +30,7 @@ def test_a_tick_sends_a_full_load_within_its_window_with_nothing_refused(make_sy
         wait_until(lambda: not system.workers(), timeout=5, message="the workers have left")
 
 
-@pytest.mark.rest
+@pytest.mark.long
 def test_an_overload_leaves_exactly_what_the_limits_do_not_allow_and_the_next_run_takes_it(system):
     """Of 2,500 events the 1,800 first in order are done; the rest is left over, and done by the next run."""
     types = system.types
@@ -55,7 +55,7 @@ def test_an_overload_leaves_exactly_what_the_limits_do_not_allow_and_the_next_ru
     system.assert_promises(events, [first, second])
 
 
-@pytest.mark.rest
+@pytest.mark.long
 def test_bad_items_become_dead_letters_and_touch_nothing_else(system):
     """Ten kinds of bad items among good ones: the good are done, the bad are dead letters with their reasons."""
     good = [make_item(f"good{index}", system.types[index % 5]) for index in range(50)]
@@ -87,7 +87,7 @@ def test_bad_items_become_dead_letters_and_touch_nothing_else(system):
     system.assert_promises([*events, "b5:REBALANCE_NEEDED"], [record])
 
 
-@pytest.mark.rest
+@pytest.mark.long
 def test_a_tick_that_came_when_no_scheduler_lived_is_served_by_the_next_one(make_system):
     """Also by one that was started after the tick; where no tick was ever noted, none was missed."""
     with make_system(env={"RLM_RUN__WINDOW_SECONDS": str(A_DAY)}) as system:
