@@ -198,3 +198,12 @@ def test_refusals_count_in_a_row_only(store, endpoint, answer):
         pass_time(store, endpoint, fail(store, endpoint) + 1)
 
     assert store.breaker.rest(endpoint, 0) == 0
+
+
+def test_refusals_of_calls_from_before_a_rest_do_not_lengthen_it(store, endpoint):
+    """Twenty calls under way are refused at once."""
+    for _ in range(20):
+        store.breaker.rest(endpoint, 3)
+
+    pass_time(store, endpoint, 4)
+    assert store.breaker.rest(endpoint, 0) == pytest.approx(1, abs=0.001)

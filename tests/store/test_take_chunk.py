@@ -216,3 +216,13 @@ def test_a_closed_run_takes_nothing(store, token, run):
 
     with looks.nothing_changes(store), pytest.raises(FencedError):
         take(store, token, run, *items)
+
+
+def test_an_empty_chunk_takes_nothing(store, token, run):
+    """Staging and ledger stay as they are."""
+    fill(store, *steps.items(1, steps.TYPE))
+
+    assert take(store, token, run) == 0
+
+    assert staged(store) == steps.items(1, steps.TYPE)
+    assert looks.tally(store, run) == {}

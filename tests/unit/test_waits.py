@@ -124,3 +124,15 @@ def test_time_that_nobody_looked_at_is_put_down_to_nobody():
         assert waits.by_type.get("A", {}) == expected
         assert "B" not in waits.by_type
         assert waits.until == 100.0 + gone
+
+
+def test_while_all_endpoints_are_shut_no_worker_is_missed() -> None:
+    """One that may be probed, or that is merely full, would be called by a worker."""
+    probing = WindowState(1, 0.0, 5.0, suspect=True)
+
+    def without_lanes(**views: WindowState) -> dict[Wait, float]:
+        return waits_of(scene(views, lanes=0), kind(*views), begun=True)
+
+    assert without_lanes(a=PAUSED, b=HELD) == {Wait(Obstacle.PAUSED, "a"): 0.5, Wait(Obstacle.HELD, "b"): 0.5}
+    assert without_lanes(a=PAUSED, b=FULL) == {Wait(Obstacle.WORKERS): 1.0}
+    assert without_lanes(a=PAUSED, b=probing) == {Wait(Obstacle.WORKERS): 1.0}
