@@ -11,6 +11,7 @@ from tests.wait import wait_until
 pytestmark = pytest.mark.alone
 
 
+@pytest.mark.rest
 def test_a_tick_sends_a_full_load_within_its_window_with_nothing_refused(make_system):
     """1,800 events, all that the limits allow in a window, are completed in one scheduled run, each sent once."""
     with make_system(ticks=True) as system:
