@@ -83,7 +83,7 @@ def test_those_chosen_are_dropped_and_no_others(inst, ids):
     """Counted and asked for first, as all of them are."""
     said = inst.rlm("failed", "drop", "--reason", "rejected", "--since", "1h", input="n\n", code=1).stderr
     assert "Drop 2 dead letters" in said
-    assert inst.json("failed", "drop", "--search", "422", "--dry-run")["would_be_dropped"] == 2
+    assert inst.json("failed", "drop", "--search", "422: n", "--dry-run")["would_be_dropped"] == 2
 
     dropped = inst.json("failed", "drop", "--reason", "rejected", "--since", "1h", "--yes")["dropped"]
 
