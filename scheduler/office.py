@@ -23,8 +23,7 @@ from rlm.core.run import Run, State, Trigger
 from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
-from rlm.ledger.reading.present import present
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.alive import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
@@ -67,7 +66,7 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
                 store.processes.announce(Role.SCHEDULER, process)
                 changes.tell(aloud=bool(leader.token))
                 if leader.token:
-                    configurations = _tell_others(store, configurations)
+                    configurations = _tell_others(store, process, configurations)
                 said_at = system_clock.monotonic()
             others = watch.look(aloud=bool(leader.token))
         except StoreError as error:
@@ -76,9 +75,9 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
             return
 
 
-def _tell_others(store: Store, before: Mapping[str, str]) -> dict[str, str]:
+def _tell_others(store: Store, leads: Process, before: Mapping[str, str]) -> dict[str, str]:
     """Raise the alarm for configurations that are in use beside this one, and were not `before`; return all."""
-    found = other_configurations(store, present(store))
+    found = other_configurations(leads, [one for role in Role for one in store.processes.alive(role)])
     for subject in found.keys() - before.keys():
         log.warning("%s", found[subject], extra=alarm(Alarm.OTHER_CONFIGURATION, "announce"))
     return found

@@ -5,7 +5,6 @@ A process that is missing from the register may still live: Redis may have just 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,7 +14,6 @@ from rlm.ledger import Store
 from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
-from rlm.processes.alive import entry_of
 from rlm.settings import differing
 
 NO_SCHEDULER: Final = "no scheduler is heard from; `rlm up` or `rlm scheduler` starts one"
@@ -71,17 +69,15 @@ def led_otherwise(store: Store, there: Present | None = None) -> str:
     return f"{named} has another configuration than was read here, and runs use it until the scheduler is restarted"
 
 
-def other_configurations(store: Store, there: Present) -> dict[str, str]:
-    """Return what is in use here or elsewhere beside the configuration of the scheduler: a sentence by file and host.
+def other_configurations(leads: Process | None, processes: Iterable[Process]) -> dict[str, str]:
+    """Return which `processes` have another configuration than the scheduler that `leads`: a sentence by file and host.
 
     Empty without a scheduler.
     """
-    leads, here = leader(store, there), entry_of(store.settings, "", os.getpid(), 0.0)
-    others = [one for role in Role for one in there.living(role)] + [here]
     if leads is None or not leads.revision:
         return {}
     found = {}
-    for one in (one for one in others if _differs(one, leads.revision)):
+    for one in (one for one in processes if _differs(one, leads.revision)):
         parts = " and ".join(differing(one.revision, leads.revision))
         by = f"{_file(leads)} of pid {leads.pid} on {leads.host}, by which runs go"
         subject = safe_line(f"{_file(one)} on {one.host}")

@@ -5,16 +5,19 @@ Each code has one severity, one sentence and one remedy, in one table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from rlm.admin.attendance import no_scheduler, nobody_sends, other_configurations
+from rlm.admin.attendance import leader, no_scheduler, nobody_sends, other_configurations
 from rlm.admin.hosts import HostState
 from rlm.core.documents import Condition
 from rlm.core.window import Circuit
 from rlm.ledger import Store
 from rlm.ledger.fitness import Finding
+from rlm.ledger.processes import Role
 from rlm.ledger.reading.present import Present
+from rlm.processes.alive import entry_of
 
 
 class _Kind(NamedTuple):
@@ -83,7 +86,9 @@ def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Conditi
         yield _condition("no_scheduler", "scheduler", what=why)
     if why := nobody_sends(store, scene.there, revision=revision, distrusted=scene.amiss):
         yield _condition("no_worker", "workers", what=why)
-    for subject, sentence in other_configurations(store, scene.there).items():
+    processes = [one for role in Role for one in scene.there.living(role)]
+    reader = entry_of(store.settings, "", os.getpid(), 0.0)
+    for subject, sentence in other_configurations(leader(store, scene.there), [*processes, reader]).items():
         yield _condition("other_configuration", subject, what=sentence)
 
 
