@@ -26,6 +26,7 @@ class _Kind(NamedTuple):
     remedy: str
 
 
+_PROBED: Final = "it is probed until it works; `rlm endpoint pause {subject}` keeps events from it"
 _KINDS: Final = {
     "redis_unfit": _Kind("error", "Redis is not fit: {what}", "{remedy}"),
     "no_scheduler": _Kind("error", "{what}", "`rlm up` or `rlm scheduler` starts one"),
@@ -39,10 +40,14 @@ _KINDS: Final = {
     "host_cut_off": _Kind("warning", "host {subject}: {what}", "look at the network of {subject}"),
     "endpoint_held": _Kind("warning", "{subject} is held: {what}", "it takes calls again by itself"),
     "endpoint_resting": _Kind(
-        "warning", "{subject} rests: {what}", "`rlm endpoint pause {subject}` keeps events from it until it works"
+        "warning",
+        "{subject} rests: {what}",
+        "it is probed until it works; `rlm endpoint pause {subject}` keeps events from it",
     ),
     "endpoint_probing": _Kind(
-        "warning", "{subject} is probed: {what}", "`rlm endpoint pause {subject}` keeps events from it until it works"
+        "warning",
+        "{subject} is probed: {what}",
+        "it is probed until it works; `rlm endpoint pause {subject}` keeps events from it",
     ),
     "endpoint_paused": _Kind("info", "{subject} is paused: {what}", "`rlm endpoint resume {subject}`"),
 }
@@ -95,7 +100,7 @@ def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Conditi
 def _of_hosts(hosts: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
     for host in hosts:
         if code := _OF_HOST.get(host["state"]):
-            yield _condition(code, host["host"], since=host["since"], what=host["why"] or "")
+            yield _condition(code, host["host"], what=host["why"] or "")
 
 
 def _of_endpoints(standings: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:

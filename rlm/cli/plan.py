@@ -68,7 +68,8 @@ def print_verdict(config: Path | None) -> None:
         found = answer(store, read_question(settings, PlanAsk()))
     print_json(found.as_json())
     today = found.forecasts[0]
-    show_words(sentence(f"{verdict_on(today).words}: {today.plan.binds}" if today.events else "Nothing to do"))
+    told = verdict_on(today)
+    show_words(sentence(f"{told.words}: {told.more}" if told.more else told.words))
 
 
 def _show(answered: PlanAnswer) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -107,23 +107,43 @@ def causes(run: Ended) -> tuple[Cause, ...]:
     for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
         if why:
             return (_cause(word, left, why),)
-    spent = {name: min(number, run.spent.get(name, 0)) for name, number in left.items()}
-    cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in left.items()}
-    waited = {name: number - spent[name] - cut[name] for name, number in left.items()}
-    starved = {name: waited.pop(name) for name in left if _is_starved(run, name, waited[name])}
-    told = [*_spent(spent), *_starved(run, starved), *_waited(run, waited, cut)]
+    parts = _parts(run)
+    told = [*_spent(parts.spent), *_starved(run, parts.starved), *_waited(run, parts.waited, parts.cut)]
     return tuple(sorted(told, key=lambda cause: -cause.leftover))
 
 
 def reasons(run: Ended) -> Reasons:
-    """Return by reason how many events were left over, whatever ended the run."""
-    numbers: Counter[str] = Counter()
-    for name, number in run.leftover.items():
-        spent = min(number, run.spent.get(name, 0))
+    """Return by reason how many events were left over, whatever ended the run.
+
+    Without an obstacle, events of a failed run count for `redis`, of one that was ended early for `workers`, and those
+    whose calls the deadline cut for `lanes`.
+    """
+    parts = _parts(run)
+    early = "workers" if run.stopped or run.cancelled else "lanes"
+    unobstructed = "redis" if run.failure else early
+    numbers = Counter(retries=sum(parts.spent.values()) + sum(parts.starved.values()))
+    numbers[unobstructed] += sum(parts.cut.values())
+    for name, number in parts.waited.items():
         longest = _longest(run.waits.by_type.get(name, {}))
-        numbers["retries"] += spent
-        numbers[_REASONS[longest.obstacle] if longest else "slots"] += number - spent
+        numbers[_REASONS[longest.obstacle] if longest else unobstructed] += number
     return Reasons(**numbers)
+
+
+class _Parts(NamedTuple):
+    """The leftovers by type: those that used all attempts, whose slots failed calls used, that were cut; the others."""
+
+    spent: dict[str, int]
+    starved: dict[str, int]
+    cut: dict[str, int]
+    waited: dict[str, int]
+
+
+def _parts(run: Ended) -> _Parts:
+    spent = {name: min(number, run.spent.get(name, 0)) for name, number in run.leftover.items()}
+    cut = {name: min(number - spent[name], run.cut.get(name, 0)) for name, number in run.leftover.items()}
+    waited = {name: number - spent[name] - cut[name] for name, number in run.leftover.items()}
+    starved = {name: waited.pop(name) for name in run.leftover if _is_starved(run, name, waited[name])}
+    return _Parts(spent, starved, cut, waited)
 
 
 def verdict(why: Sequence[Cause]) -> str:

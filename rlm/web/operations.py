@@ -229,7 +229,7 @@ OPERATIONS: Final = (
     Operation("GET", "/api/compliance", compliance, "rlm compliance", parameters.ComplianceAsked),
     Operation("GET", "/api/scaling", scaling, "/api/scaling"),
     Operation("POST", "/api/runs", start_run, "rlm start", parameters.Ordered),
-    Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm status", parameters.Ordered),
+    Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm cancel", parameters.Ordered),
     Operation("POST", "/api/failed/retry", retry_letters, "rlm failed retry", parameters.LettersOrdered),
     Operation("POST", "/api/failed/drop", drop_letters, "rlm failed drop", parameters.LettersOrdered),
     Operation("POST", "/api/endpoints/{name}/pause", pause_endpoint, "rlm endpoint pause", parameters.PauseOrdered),

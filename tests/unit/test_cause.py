@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, Ended, causes, went_wrong
+from rlm.core.documents import Reasons
+from rlm.plan.cause import ATTEMPTS, CANCELLED, DEADLINE, FAILED, Ended, causes, reasons, went_wrong
 from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
 from tests.each import each
 
@@ -117,6 +118,22 @@ def test_a_run_that_was_cancelled_or_failed_says_just_that():
 
     assert [(one.cause, one.sentence) for one in cancelled] == [(CANCELLED, "1 event left over: the run was cancelled")]
     assert [(one.cause, one.sentence) for one in failed] == [(FAILED, "1 event left over: no worker came up")]
+
+
+@each(
+    ("leftover", "waits", "more", "reason"),
+    [
+        ({"A": 24}, {"A": {LIMIT: 40.0}}, {}, "slots"),
+        ({"A": 24}, {"A": {LIMIT: 40.0}}, {"failing": {"A": 24}}, "retries"),
+        ({"A": 8}, {"A": {LIMIT: 40.0}}, {"cut": {"A": 8}}, "lanes"),
+        ({"A": 8}, {}, {"failure": "Redis was away"}, "redis"),
+        ({"A": 8}, {}, {"cancelled": True}, "workers"),
+        ({"A": 8}, {"A": {Wait(Obstacle.PAUSED, "a1"): 5.0}}, {"cancelled": True}, "paused"),
+    ],
+)
+def test_each_event_is_left_over_for_one_reason(leftover, waits, more, reason):
+    """The same that the sentences say, as far as the run's end leaves it open."""
+    assert reasons(ended(leftover, waits, **more)) == Reasons(**{reason: sum(leftover.values())})
 
 
 def test_a_limit_that_was_set_by_hand_is_named():
