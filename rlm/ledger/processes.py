@@ -145,21 +145,17 @@ class Processes(Part):
         entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for (role, one), raw, left_ms in zip(ids, entries, left, strict=True):
-            if (entry := _read(raw)) is None or entry.pid:
-                found[role].append((one, entry, _silence(left_ms)))
+            found[role].append((one, _read(raw), _silence(left_ms)))
         return found
 
     def alive(self, role: Role) -> list[Process]:
-        """Return the processes of a role, oldest first; those no longer heard from are `missing`.
-
-        A reserved place for a worker that is not forked yet is not a process.
-        """
+        """Return the processes of a role, oldest first; those no longer heard from are `missing`."""
         return self.look(role)[0]
 
     def look(self, role: Role) -> tuple[list[Process], list[str]]:
         """Return the results of `alive` and `missing` at one moment."""
         entries = self.heard(role)
-        alive = sorted((one for one in entries.values() if one and one.pid), key=lambda one: (one.started_at, one.id))
+        alive = sorted(filter(None, entries.values()), key=lambda one: (one.started_at, one.id))
         return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:

@@ -18,7 +18,6 @@ from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
-from rlm.ledger.hosts import Places
 from rlm.ledger.inspection import KeyFlaw, inspect, left_out
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
@@ -62,7 +61,6 @@ class Store(StoreFront):
         self.measures = Measures(self)
         self.totals = Totals(self)
         self.letters = Letters(self)
-        self.places = Places(self)
         self.windows = Windows(self)
         self.epochs = Epochs(self)
         self.changes = Changes(self)
