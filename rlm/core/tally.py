@@ -45,9 +45,6 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
 }
 
-#: The first call follows its release within this time, seconds.
-TRAVEL_SECONDS = 1.0
-
 _MICROSECONDS = 1_000_000
 
 
@@ -59,17 +56,12 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
             yield endpoint, what, number
 
 
-def troubles_of(
-    tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], unreached: Mapping[str, str] | None = None
-) -> tuple[CallTrouble, ...]:
+def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:
     """Return the entries of a record for failed calls, the most frequent first.
 
-    `unreached` maps endpoints that no host reaches to how calls fail there; they get an entry even without a call.
     `address` is null for an endpoint that is no longer configured.
     """
-    calls = dict.fromkeys((unreached or {}).items(), 0)
-    calls |= {(name, what): number for name, what, number in counted_in(tally)}
-    found = sorted(((*of, number) for of, number in calls.items()), key=lambda one: (-one[2], *one[:2]))
+    found = sorted(counted_in(tally), key=lambda one: (-one[2], *one[:2]))
     addresses = {name: address_of(one.url) for name, one in endpoints.items()}
     return tuple(
         CallTrouble(endpoint=name, address=addresses.get(name), what=what, calls=number)
@@ -116,7 +108,7 @@ def each_in_words(troubles: Sequence[CallTrouble], *, addresses: bool = True) ->
 def _group(what: str, address: str | None, entries: Sequence[CallTrouble]) -> str:
     calls, names = sum(entry.calls for entry in entries), [entry.endpoint for entry in entries]
     where = f"{named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
-    return f"{calls:,} x {what}, {where}" if calls else f"no host reaches {where}: {what}"
+    return f"{calls:,} x {what}, {where}"
 
 
 def away_in_words(seconds: float) -> str:
@@ -184,16 +176,14 @@ def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
     return fields
 
 
-def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:
-    """Return the seconds from the first call to the last answer that completed an event; None if unknown.
+def actual_seconds(calls: Sequence[Completed], first_us: int | None = None) -> float | None:
+    """Return the seconds from the first call to the last answer that completed an event; None if there was none.
 
-    The first call is the first completed one. If the run's first release, at `released_us` (microseconds of Redis
-    time), was more than `TRAVEL_SECONDS` earlier, the first calls failed, and the time counts from that release.
+    `first_us` is when the run's first call was sent, microseconds of Redis time, also if it failed.
     """
-    timed = [call for call in calls if call.at_us]
-    if not timed:
+    if not calls:
         return None
-    began_us = min(call.at_us - call.milliseconds * 1000 for call in timed)
-    if released_us is not None and began_us - released_us > TRAVEL_SECONDS * _MICROSECONDS:
-        began_us = released_us
-    return round((max(call.at_us for call in timed) - began_us) / _MICROSECONDS, 3)
+    began_us = min(call.at_us - call.milliseconds * 1000 for call in calls)
+    if first_us is not None:
+        began_us = min(began_us, first_us)
+    return round((max(call.at_us for call in calls) - began_us) / _MICROSECONDS, 3)
