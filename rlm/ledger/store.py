@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
+from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
@@ -58,6 +59,7 @@ class Store(StoreFront):
         self.turns = Turns(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)
+        self.calls = Calls(self)
         self.measures = Measures(self)
         self.totals = Totals(self)
         self.letters = Letters(self)
