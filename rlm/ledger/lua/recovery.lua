@@ -61,3 +61,11 @@ local taken = tonumber(redis.call('HGET', retried, 'taken:' .. kind_of(event_id)
 local left = redis.call('ZCARD', P .. 'ready:' .. kind_of(event_id))
 if taken > left then redis.call('HSET', retried, 'taken:' .. kind_of(event_id), left) end
 return 1
+
+--- item_of(event)
+-- Reads the item of an event.
+-- event    its hash; a key that holds something else has no item
+-- Returns  the item, or an empty text
+-- A script because, among others in one round trip, a plain command would fail all of them for one key.
+local item = redis.pcall('HGET', event, 'item')
+return type(item) == 'string' and item or ''

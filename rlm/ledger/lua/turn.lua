@@ -4,14 +4,14 @@
 -- ask     worker, lane: who asks; n: the number of this ask of the lane; host: of the worker; revision: of its configuration
 --         epoch: of the lease, as the asker knows it; expects: the time of Redis that the asker expects now, microseconds, or
 --         nil; stepped: by how much the clock of Redis stepped as the asker sees it, microseconds, or nil
---         nothing: the lane wants no call
+--         nothing: the lane wants no call; dedupe_ms: how long a settled event is remembered, to recognise duplicates
 --         settle: nil, or the call: event, claims, endpoint, stamp; `to`: where the event goes (completed, failed, ready, backoff,
 --         spent); sent: whether it was, or may have been sent, otherwise its slot is given back; finish: how it ended, for
 --         the log; well: the endpoint answered as it should; sick: 'failure' or 'refusal', why: in a few words, asked_us: the rest
 --         that it asked for; unconnected: it never connected; counts_us: how long ago the slot must count from, for the
 --         API may have read it so late; delay_us: of a back-off; spends: an attempt; tried: the attempt has its number;
 --         kind: the trouble that is counted; failing: whether temporarily; times: as `log_call`; entry: for the trail, JSON;
---         letter: of a failed event, JSON; dedupe_ms: how long a settled event is remembered
+--         letter: of a failed event, JSON
 -- server  run id of the server of this connection
 -- Returns {now, settled}: settled: 1, 0 if the claim was no longer the lane's, or missing; opened: the rest of the endpoint that
 --         its failure began, rested: that a refusal began, reopened: it answers again, microseconds or 1; and one of
@@ -58,7 +58,7 @@ local function judge(call)
   elseif call.sick == 'refusal' then
     local refusals = after_rest and redis.call('HINCRBY', place, 'refusals', 1) or 1
     local least = refusals > 1 and math.min(of.rest, 1000000 * 2 ^ math.min(refusals - 2, 30)) or 0
-    local asked = math.max(tonumber(redis.call('HGET', place, 'asked') or 0), now + math.max(call.asked_us, least))
+    local asked = math.max(tonumber(redis.call('HGET', place, 'asked') or 0), now + math.max(call.asked_us or 0, least))
     redis.call('HSET', place, 'asked', us(asked))
     if after_rest then
       redis.call('HSET', place, 'since', us(now))
@@ -69,7 +69,7 @@ local function judge(call)
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
     if call.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then return end
     local failures = redis.call('HINCRBY', place, 'failures', 1)
-    redis.call('HSET', place, 'failed_with', call.why)
+    redis.call('HSET', place, 'failed_with', call.why or '')
     if failures >= 5 or since then
       local rest = math.min(of.rest, 1000000 * 2 ^ math.min(math.max(failures - 5, 0), 30))
       redis.call('HSET', place, 'rest', us(now + rest), 'since', us(now))
@@ -99,7 +99,7 @@ local function settle(call)
     log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil))
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
     if call.failing then count('failing:' .. kind_of(id) .. ' ' .. call.endpoint) end
-    if call.kind ~= '' then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
+    if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
     redis.call('HSET', event, 'last', call.endpoint)
     if call.tried then redis.call('HINCRBY', event, 'attempt', 1) end
     append_trail(event, now, call.entry)
@@ -111,13 +111,13 @@ local function settle(call)
   redis.call('ZREM', P .. 'inflight', id)
   if call.to == 'completed' then
     count('completed:' .. kind_of(id))
-    if call.dedupe_ms <= 0 then redis.call('DEL', event)
+    if ask.dedupe_ms <= 0 then redis.call('DEL', event)
     else
       redis.call('HSET', event, 'state', 'completed')
       redis.call('HDEL', event, 'item', 'owner')
-      redis.call('PEXPIRE', event, call.dedupe_ms)
+      redis.call('PEXPIRE', event, ask.dedupe_ms)
     end
-  elseif call.to == 'failed' then bury(failed, id, call.letter, call.dedupe_ms)
+  elseif call.to == 'failed' then bury(failed, id, call.letter, ask.dedupe_ms)
   elseif call.to == 'ready' then
     if not call.finish then
       redis.call('HINCRBY', event, 'unsent', 1)
@@ -127,7 +127,7 @@ local function settle(call)
   else
     redis.call('HDEL', event, 'owner')
     if call.to == 'spent' then redis.call('HINCRBY', event, 'runs', 1) end
-    redis.call('ZADD', P .. 'backoff', call.to == 'spent' and '+inf' or us(now + call.delay_us), id)
+    redis.call('ZADD', P .. 'backoff', call.to == 'spent' and '+inf' or us(now + (call.delay_us or 0)), id)
   end
   if gave_back then freed(now, gave_back) end
   return 1
