@@ -72,9 +72,9 @@ class RedisWatch:
 
         After a step of its clock all future moments are moved with it, including the deadline of an open run.
         """
-        asked_at = system_clock.boottime()
+        asked_at = system_clock.monotonic()
         vouched = self._store.epochs.vouch(self._leader.token)
-        answered_at = system_clock.boottime()
+        answered_at = system_clock.monotonic()
         self.clock.hear(asked_at, vouched.now_us, answered_at)
         self.now_us, self.shifted_us = vouched.now_us, vouched.shifted_us
         step = self._step_guard.check(asked_at, vouched.now_us, vouched.shifted_us, answered_at)
@@ -92,9 +92,9 @@ class RedisWatch:
 
     def watch(self) -> None:
         """Observe while another scheduler conducts, so that a successor knows what its predecessor knew."""
-        asked_at = system_clock.boottime()
+        asked_at = system_clock.monotonic()
         now_us, shifted_us = self._store.epochs.watch()
-        answered_at = system_clock.boottime()
+        answered_at = system_clock.monotonic()
         self.clock.hear(asked_at, now_us, answered_at)
         self._step_guard.check(asked_at, now_us, shifted_us, answered_at)
 

@@ -80,7 +80,7 @@ class SchedulerService(Office):
         self._standby = Standby(store, self._redis, self._leader, self._duty)
         #: The last tick that was taken; None if it is to be looked at again.
         self._taken: float | None = None
-        self._up_since = system_clock.boottime()
+        self._up_since = system_clock.monotonic()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         #: Whether the steps after the last run are known to be done: not if Redis failed while it was closed, or if
@@ -238,7 +238,7 @@ class SchedulerService(Office):
         return self._housekeeper.step()
 
     def _last_due(self) -> float:
-        return self._due_at(system_clock.boottime())
+        return self._due_at(system_clock.monotonic())
 
     def _due_at(self, moment: float) -> float:
         return last_due(self._clock.at(moment), self._store.settings.run.every_seconds)

@@ -154,11 +154,11 @@ class RedisClock:
 
     def look(self, store: Store) -> None:
         """Ask Redis for its time. Raises StoreError."""
-        asked_at = system_clock.boottime()
-        self.hear(asked_at, store.now_us(), system_clock.boottime())
+        asked_at = system_clock.monotonic()
+        self.hear(asked_at, store.now_us(), system_clock.monotonic())
 
     def hear(self, asked_at: float, redis_us: int, answered_at: float) -> None:
-        """Note the time that Redis returned (microseconds) between two moments of `system_clock.boottime`, seconds.
+        """Note the time that Redis returned (microseconds) between two moments of `system_clock.monotonic`, seconds.
 
         A slow answer changes the estimate only as far as it contradicts it.
         """
@@ -168,9 +168,9 @@ class RedisClock:
 
     def now(self) -> float:
         """Return the time of Redis, seconds since 1970."""
-        return self.at(system_clock.boottime())
+        return self.at(system_clock.monotonic())
 
     def at(self, moment: float) -> float:
-        """Return the time of Redis at a moment of `system_clock.boottime`."""
-        ahead = system_clock.now() - system_clock.boottime() if self._ahead is None else self._ahead
+        """Return the time of Redis at a moment of `system_clock.monotonic`."""
+        ahead = system_clock.now() - system_clock.monotonic() if self._ahead is None else self._ahead
         return moment + ahead

@@ -37,7 +37,7 @@ _KINDS: Final = {
         "warning", "{what}", "give all processes one configuration, and restart those that use {subject}"
     ),
     "host_silent": _Kind("warning", "host {subject}: {what}", "look at the supervisor on {subject}, or start it again"),
-    "host_cut_off": _Kind("warning", "host {subject}: {what}", "look at the network of {subject}"),
+    "worker_sleeps": _Kind("warning", "host {subject}: {what}", "look at the network of {subject}"),
     "endpoint_held": _Kind("warning", "{subject} is held: {what}", "it takes calls again by itself"),
     "endpoint_resting": _Kind(
         "warning",
@@ -58,7 +58,6 @@ _OF_HEALTH: Final = {
     Circuit.PROBING: "endpoint_probing",
     Circuit.PAUSED: "endpoint_paused",
 }
-_OF_HOST: Final = {HostState.SILENT: "host_silent", HostState.CUT_OFF: "host_cut_off"}
 
 
 class Scene(NamedTuple):
@@ -99,8 +98,9 @@ def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Conditi
 
 def _of_hosts(hosts: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
     for host in hosts:
-        if code := _OF_HOST.get(host["state"]):
-            yield _condition(code, host["host"], what=host["why"] or "")
+        if host["why"]:
+            code = "host_silent" if host["state"] == HostState.SILENT else "worker_sleeps"
+            yield _condition(code, host["host"], what=host["why"])
 
 
 def _of_endpoints(standings: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:

@@ -34,7 +34,6 @@ LONGEST_REASON = 200
 #: The most characters of a name in the record of changes.
 _LONGEST_WHO = 200
 #: The reason if no host can call an endpoint.
-NO_HOST_REACHES_IT = "no host reaches it"
 #: Fields that a list of endpoints shows and the status of a run does not.
 _LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
 
@@ -104,7 +103,6 @@ def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
 
 def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
     now_us, views = store.windows.look(limited)
-    views = store.hosts.shade(views, limited, now_us)
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
     found = {}
     for one in limited:
@@ -214,14 +212,12 @@ def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
-def reason_of(circuit: Circuit, view: WindowState, health: Health) -> str | None:
+def reason_of(circuit: Circuit, health: Health) -> str | None:
     """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
     if circuit is Circuit.HELD:
         return "its window cannot be trusted"
     if circuit not in RECOVERING:
         return None
-    if view.unreached:
-        return f"{NO_HOST_REACHES_IT}: {view.unreached}"
     failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
     return failing if health.failures >= FAILING else "throttled"
 
@@ -235,7 +231,7 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
     return {
         "health": circuit,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
-        "circuit_reason": reason_of(circuit, view, health),
+        "circuit_reason": reason_of(circuit, health),
         "paused_by": health.paused_by if paused else None,
         "paused_at": isoformat(health.paused_at) if paused and health.paused_at is not None else None,
         "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,

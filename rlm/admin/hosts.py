@@ -8,8 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from rlm.core.clock import isoformat
-from rlm.core.tally import MOST_NAMED
-from rlm.core.text import named, safe_line
+from rlm.core.text import counted, safe_line
 from rlm.ledger import Store
 from rlm.ledger.claims import host_of
 from rlm.ledger.processes import Process, Role, WorkerState
@@ -22,7 +21,6 @@ class HostState(StrEnum):
 
     READY = "ready"
     UNSUPERVISED = "unsupervised"  #: only a scheduler, or workers started by hand, run there
-    CUT_OFF = "cut off"  #: it reaches Redis, but no endpoint that others reach
     SILENT = "silent"  #: its supervisor is not heard from, and did not sign off
 
 
@@ -49,14 +47,10 @@ class _Found:
                 self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
         gone = {host_of(one) for one in missing}
         self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
-        self._ways = store.ways.look()
-        self._names: dict[str, list[str]] = defaultdict(list)
-        for endpoint in store.settings.endpoints.values():
-            self._names[endpoint.window_id].append(endpoint.name)
         self.names = gone | set(self._by_host)
         self._leader = there.holder
         living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR], self._ways)
+        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR])
         workers = [one.id for one in living[Role.WORKER]]
         self._busy = dict(zip(workers, processes.busy(workers), strict=True))
 
@@ -72,7 +66,7 @@ class _Found:
             "host": host,
             "state": self._state(host),
             "why": self._why(host),
-            "unreached": self._unreached(host),
+            "sleeping": sum(bool(one.sleeping) for one in workers),
             "versions": sorted({one.version for one in every if one.version}),
             "capacity": max((one.capacity for one in offers), default=None),
             "share": sum(self._shares[one.id] for one in supervisors),
@@ -89,33 +83,15 @@ class _Found:
     def _state(self, host: str) -> HostState:
         if host in self._silent:
             return HostState.SILENT
-        if self._is_cut_off(host):
-            return HostState.CUT_OFF
         return HostState.READY if self._by_host[host][Role.SUPERVISOR] else HostState.UNSUPERVISED
-
-    def _is_cut_off(self, host: str) -> bool:
-        return host in self._ways and self._ways[host].cut_off
-
-    def _unreached(self, host: str) -> list[dict[str, Any]]:
-        """Return the endpoints that this host does not reach, longest first; other hosts may reach them."""
-        return [
-            {"endpoint": name, "since": isoformat(way.since), "why": way.why, "failures": way.failures}
-            for way in (self._ways[host].shut if host in self._ways else ())
-            for name in self._names.get(way.window_id, ())
-        ]
 
     def _why(self, host: str) -> str | None:
         if host in self._silent:
             return "its supervisor is not heard from, and did not sign off"
-        return self._why_unreached(host)
-
-    def _why_unreached(self, host: str) -> str | None:
-        unreached = self._unreached(host)
-        if not unreached:
-            return None
-        names = named([one["endpoint"] for one in unreached], MOST_NAMED)
-        rest = ", and nothing gets through to any other" if self._is_cut_off(host) else ""
-        return f"it has not reached {names} since {isoformat(self._ways[host].since)} ({unreached[-1]['why']}){rest}"
+        workers = self._by_host[host][Role.WORKER]
+        if asleep := [one for one in workers if one.sleeping]:
+            return f"{len(asleep):,} of {counted(len(workers), 'worker')} sleep: {asleep[0].sleeping}"
+        return None
 
 
 def hosts_unwell(found: Mapping[str, Any]) -> list[str]:

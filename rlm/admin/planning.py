@@ -13,7 +13,6 @@ from rlm.core.expected import FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.ways import cut_off
 from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
@@ -63,7 +62,6 @@ def live_windows(
     limited = all_limited(endpoints)
     windows = Windows(store, guard_seconds)
     now_us, views = windows.look(limited)
-    views = store.hosts.shade(views, limited, now_us)
     ages = windows.ages(limited, now_us)
     return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
 
@@ -74,7 +72,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(supervisors, cut_off(store.ways.look()))
+        return sharing.room(supervisors)
     by_hand = [one for one in store.processes.alive(Role.WORKER) if not one.supervisor]
     able = [one for one in by_hand if one.revision == store.settings.revision and one.state != WorkerState.STOPPING]
     return len(able) or None

@@ -248,6 +248,7 @@ def _listed(worker: Process, busy: int, revision: str) -> dict[str, Any]:
         "pid": worker.pid,
         "host": worker.host,
         "state": worker.state,
+        "sleeping": worker.sleeping or None,
         "threads": worker.threads,
         "busy": busy,
         "started_at": isoformat(worker.started_at),

@@ -251,30 +251,18 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
     told += [(away, [])] if (away := tally.away_in_words(found["redis_away_seconds"])) else []
     if number := _failed(found):
-        told.append((number, [safe_line(one) for one in tally.each_in_words(_called(found), addresses=False)]))
-    return [*told, *((one, []) for one in _unreached(found))]
+        told.append((number, [safe_line(one) for one in tally.each_in_words(_troubles(found), addresses=False)]))
+    return told
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many calls failed or were throttled and why, and unreachable endpoints."""
-    why = tally.in_words(_called(found))
-    failed = [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
-    return [*failed, *_unreached(found)]
-
-
-def _called(found: Mapping[str, Any]) -> list[CallTrouble]:
-    """Return the troubles of calls that were made."""
-    return [trouble for trouble in _troubles(found) if trouble.calls]
+    """Return how many calls failed or were throttled and why."""
+    why = tally.in_words(_troubles(found))
+    return [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
 
 
 def _troubles(found: Mapping[str, Any]) -> list[CallTrouble]:
     return msgspec.convert(found["troubles"], list[CallTrouble])
-
-
-def _unreached(found: Mapping[str, Any]) -> list[str]:
-    """Return the endpoints that no host could call, and their errors."""
-    entries = [trouble for trouble in _troubles(found) if not trouble.calls]
-    return [safe_line(one) for one in tally.each_in_words(entries)]
 
 
 def _failed(found: Mapping[str, Any]) -> str:

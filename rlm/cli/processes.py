@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 #: Seconds that `rlm web` waits for an answer of Redis: its users want to know soon if Redis is away.
 _WEB_ANSWER_SECONDS = 2.0
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
-_HOST_KINDS = {"ready": "ok", "unsupervised": "ok", "cut off": "warn", "silent": "warn"}
+_HOST_KINDS = {"ready": "ok", "unsupervised": "ok", "silent": "warn"}
 
 
 @contextmanager
@@ -168,6 +168,8 @@ def list_workers(config: Path | None) -> None:
         for entry in entries:
             if entry["other_configuration"]:
                 entry["state"] = styled(f"{entry['state']}, another configuration", "warn")
+            elif entry["sleeping"]:
+                entry["state"] = styled("sleeping", "warn")
             else:
                 entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
             entry["host"] = short_host(entry["host"])

@@ -29,7 +29,7 @@ class Alarm(StrEnum):
     BOOKS_UNBALANCED = "books_unbalanced", "The books do not balance"
     DEAD_LETTERS = "dead_letters", "There are more dead letters than alarm.failed"
     BREAKER_OPEN = "breaker_open", "An endpoint keeps failing and is rested"
-    HOST_CUT_OFF = "host_cut_off", "A host does not reach endpoints that others reach"
+    WORKER_SLEEPS = "worker_sleeps", "A worker can connect to no endpoint, and sleeps"
     WORKER_DIED = "worker_died", "A worker ended unexpectedly"
     PROCESS_DIED = "process_died", "A scheduler or supervisor ended unexpectedly"
     NO_WORKER = "no_worker", "Workers cannot be started, or do not stay up"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+#: Goes on while the machine sleeps, so that waking up is no step of the clock of Redis.
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -16,10 +17,6 @@ class Clock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Return a clock that never steps, seconds."""
-        return time.monotonic()
-
-    def boottime(self) -> float:
         """Return a clock that never steps, seconds. If the system has one, it also runs while the machine sleeps."""
         return time.clock_gettime(_BOOTTIME)
 

@@ -59,17 +59,12 @@ def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
             yield endpoint, what, number
 
 
-def troubles_of(
-    tally: Mapping[str, int], endpoints: Mapping[str, Endpoint], unreached: Mapping[str, str] | None = None
-) -> tuple[CallTrouble, ...]:
+def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:
     """Return the entries of a record for failed calls, the most frequent first.
 
-    `unreached` maps endpoints that no host reaches to how calls fail there; they get an entry even without a call.
     `address` is null for an endpoint that is no longer configured.
     """
-    calls = dict.fromkeys((unreached or {}).items(), 0)
-    calls |= {(name, what): number for name, what, number in counted_in(tally)}
-    found = sorted(((*of, number) for of, number in calls.items()), key=lambda one: (-one[2], *one[:2]))
+    found = sorted(counted_in(tally), key=lambda one: (-one[2], *one[:2]))
     addresses = {name: address_of(one.url) for name, one in endpoints.items()}
     return tuple(
         CallTrouble(endpoint=name, address=addresses.get(name), what=what, calls=number)
@@ -116,7 +111,7 @@ def each_in_words(troubles: Sequence[CallTrouble], *, addresses: bool = True) ->
 def _group(what: str, address: str | None, entries: Sequence[CallTrouble]) -> str:
     calls, names = sum(entry.calls for entry in entries), [entry.endpoint for entry in entries]
     where = f"{named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
-    return f"{calls:,} x {what}, {where}" if calls else f"no host reaches {where}: {what}"
+    return f"{calls:,} x {what}, {where}"
 
 
 def away_in_words(seconds: float) -> str:

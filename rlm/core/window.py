@@ -30,8 +30,7 @@ class WindowState(msgspec.Struct, frozen=True):
     `free` slots are available now, the next in `wait_seconds`. `rest_seconds` is what is left of the longest rest of
     any kind, `held_seconds` of a rest because the window cannot be trusted, `paused_seconds` of an operator's pause.
     `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are the seconds since
-    each call that may still count, in any order; only plans fill them in, to count slots. `unreached` says in a few
-    words how calls fail if no host reaches the endpoint, which then rests and is suspect; empty if a host reaches it.
+    each call that may still count, in any order; only plans fill them in, to count slots.
     """
 
     free: int = 0
@@ -41,7 +40,6 @@ class WindowState(msgspec.Struct, frozen=True):
     held_seconds: float = 0.0
     paused_seconds: float = 0.0
     ages: tuple[float, ...] = ()
-    unreached: str = ""
 
     def later(self, seconds: float) -> WindowState:
         """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""

@@ -1,4 +1,4 @@
-"""Which endpoints the hosts reach, and which of them may start workers.
+"""Which hosts may start workers.
 
 There are `workers.max` places for workers over all hosts, and a supervisor asks for a place before it starts one. A
 worker takes a place while it is heard from, even if it is about to leave, so when hosts take over from another there
@@ -7,39 +7,16 @@ are never more workers than allowed. Silent workers and those started by hand ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from rlm.core.endpoint import Endpoint, Limited
-from rlm.core.window import WindowState
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
 from rlm.ledger.scripts import Part
-from rlm.ledger.values import MICROSECONDS
-from rlm.ledger.ways import HostWays, shade
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
-
-
-class Hosts(Part):
-    """What the hosts together reach."""
-
-    _store: Store
-
-    def shade(
-        self, windows: Mapping[str, WindowState], limited: Sequence[Limited], now_us: int = 0
-    ) -> dict[str, WindowState]:
-        """Return the windows as seen by the hosts that make calls, or would: see `rlm.ledger.ways.shade`."""
-        ways = self._store.ways.look()
-        return shade(windows, limited, ways, self._store.ways.calling() if ways else set(), now_us / MICROSECONDS)
-
-    def unreached(self, endpoints: Sequence[Endpoint], ways: Mapping[str, HostWays]) -> dict[str, str]:
-        """Return the endpoints that none of these hosts reaches, by name with how calls fail there."""
-        windows = {one.name: WindowState() for one in endpoints}
-        found = shade(windows, endpoints, ways, self._store.ways.calling() if ways else set(), now=0.0)
-        return {name: window.unreached for name, window in found.items() if window.unreached}
+    pass
 
 
 #: A worker that was not heard from for this long takes no place, seconds; it normally announces itself sooner.

@@ -18,7 +18,7 @@ from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
-from rlm.ledger.hosts import Hosts, Places
+from rlm.ledger.hosts import Places
 from rlm.ledger.inspection import KeyFlaw, inspect, left_out
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
@@ -30,7 +30,6 @@ from rlm.ledger.server import Server, server_of
 from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.values import MICROSECONDS
-from rlm.ledger.ways import Ways
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings, secrets_of
 from rlm.settings.secrets import remember
@@ -64,12 +63,10 @@ class Store(StoreFront):
         self.totals = Totals(self)
         self.letters = Letters(self)
         self.places = Places(self)
-        self.hosts = Hosts(self)
         self.windows = Windows(self)
         self.epochs = Epochs(self)
         self.changes = Changes(self)
         self.breaker = Breaker(self)
-        self.ways = Ways(self)
         self.control = Control(self)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:

@@ -52,7 +52,6 @@ _REASONS: Final = {
     Obstacle.BUDGET: "slots",
     Obstacle.PAUSED: "paused",
     Obstacle.RESTING: "resting",
-    Obstacle.UNREACHED: "resting",
     Obstacle.HELD: "held",
     Obstacle.REDIS: "redis",
 }
@@ -65,7 +64,6 @@ _WORDS: Final = {
     Obstacle.LANES: "all lanes were busy for {seconds}",
     Obstacle.PAUSED: "{name} {was} paused",
     Obstacle.RESTING: "{name} {was} resting or probed",
-    Obstacle.UNREACHED: "no host reached {name}",
     Obstacle.HELD: "{name} {was} held because the window could not be trusted",
     Obstacle.REDIS: "Redis was away or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from rlm.core.window import RECOVERING, Circuit, WindowState, circuit_of
+from rlm.core.window import Circuit, WindowState, circuit_of
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint, EventType
@@ -40,7 +40,6 @@ class Obstacle(StrEnum):
     BUDGET = "budget"  # the window of a budget is full
     PAUSED = "paused"  # an operator paused its endpoints
     RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
-    UNREACHED = "unreached"  # no host can call its endpoints
     HELD = "held"  # their windows cannot be trusted
     REDIS = "redis"  # Redis is away, or not fit to record calls
     CONDUCTOR = "conductor"  # nobody conducts
@@ -116,8 +115,7 @@ def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait | N
     """Return why an endpoint or its budget is shut regardless of free slots; None if it is not."""
     for limited in (endpoint, endpoint.budget):
         if limited is not None and (circuit := circuit_of(windows[limited.name])) in _SHUT:
-            is_unreached = windows[limited.name].unreached and circuit in RECOVERING
-            return Wait(Obstacle.UNREACHED if is_unreached else _SHUT[circuit], limited.name)
+            return Wait(_SHUT[circuit], limited.name)
     return None
 
 

@@ -8,14 +8,13 @@ this host, and only while this host listened, so the first supervisor that is ba
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, MOST_LANES, Offer, Process, Role
-from rlm.ledger.ways import HostWays, cut_off
 from rlm.plan.allocation import shares
 from rlm.settings import Settings
 
@@ -26,13 +25,11 @@ def offer_of(settings: Settings) -> Offer:
     return Offer(settings.capacity, workers.min, workers.max)
 
 
-def divide(wanted: int, supervisors: Iterable[Process], ways: Mapping[str, HostWays] | None = None) -> dict[str, int]:
+def divide(wanted: int, supervisors: Iterable[Process]) -> dict[str, int]:
     """Divide the wanted workers among supervisors, by id: first among hosts, then among the supervisors of each host.
 
-    A host that by its `ways` is cut off gets one worker while there are others, which probes. If all hosts with workers
-    have the same `ways` shut, a host without workers that reaches more gets one of their workers. The largest
-    `workers.min` and `workers.max` of all supervisors count, so one host with another configuration does not change
-    what the others run.
+    The largest `workers.min` and `workers.max` of all supervisors count, so one host with another configuration does
+    not change what the others run.
     """
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
     least, most = 0, 0
@@ -41,36 +38,10 @@ def divide(wanted: int, supervisors: Iterable[Process], ways: Mapping[str, HostW
         hosts[one.host][one.id] = offer.capacity
         least, most = max(least, offer.least), max(most, offer.most)
     total = min(max(wanted, least), most)
-    cut = cut_off(ways or {})
-    by_host = _by_host(total, {host: max(capacities.values()) for host, capacities in hosts.items()}, cut)
-    able = [host for host, capacities in hosts.items() if host not in cut and any(capacities.values())]
-    _lend(by_host, able, ways or {})
+    by_host = shares(total, {host: max(capacities.values()) for host, capacities in hosts.items()})
     return {
         name: share for host, capacities in hosts.items() for name, share in shares(by_host[host], capacities).items()
     }
-
-
-def _by_host(total: int, capacities: Mapping[str, int], cut: Collection[str]) -> dict[str, int]:
-    """Divide workers among hosts; those `cut` off get at most one each, out of the same total."""
-    if all(host in cut for host in capacities):  # a host that may reach nothing is better than none
-        cut = frozenset()
-    probing, spare = {}, max(0, total - 1)  # the first worker goes to a host that can send
-    for host in sorted(capacities.keys() & set(cut)):
-        probing[host] = min(1, capacities[host], spare)
-        spare -= probing[host]
-    free = {host: 0 if host in cut else capacity for host, capacity in capacities.items()}
-    return shares(total - sum(probing.values()), free) | probing
-
-
-def _lend(by_host: dict[str, int], able: Iterable[str], ways: Mapping[str, HostWays]) -> None:
-    """Move a worker to an able host without any, if it reaches more than all hosts with workers together."""
-    shut = {host: {way.window_id for way in ways[host].shut} if host in ways else set[str]() for host in sorted(able)}
-    at_work = [host for host in shut if by_host[host]]
-    barred = set.intersection(*(shut[host] for host in at_work)) if at_work else set()
-    helpers = [host for host in shut if not by_host[host] and shut[host] < barred]
-    if helpers:
-        by_host[max(at_work, key=lambda host: by_host[host])] -= 1
-        by_host[min(helpers, key=lambda host: len(shut[host]))] = 1
 
 
 def most_of(supervisors: Iterable[Process]) -> int:
@@ -78,12 +49,11 @@ def most_of(supervisors: Iterable[Process]) -> int:
     return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
 
 
-def room(supervisors: Iterable[Process], cut: Collection[str]) -> int:
-    """Return how many workers their hosts take together; those `cut` off take one."""
+def room(supervisors: Iterable[Process]) -> int:
+    """Return how many workers their hosts take together."""
     by_host: dict[str, int] = {}
     for one in supervisors:
-        capacity = one.offer.capacity if one.offer else 0
-        by_host[one.host] = max(min(capacity, 1) if one.host in cut else capacity, by_host.get(one.host, 0))
+        by_host[one.host] = max(one.offer.capacity if one.offer else 0, by_host.get(one.host, 0))
     return sum(by_host.values())
 
 
@@ -144,4 +114,4 @@ class Peers:
     def share_of(self, own: Process) -> int:
         """Return how many of the wanted workers are `own`'s, even if the register does not contain it."""
         every = {one.id: one for one in self.living} | {own.id: own}
-        return divide(self._store.processes.wanted(), every.values(), self._store.ways.look())[own.id]
+        return divide(self._store.processes.wanted(), every.values())[own.id]

@@ -16,7 +16,7 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Role
-from tests.acceptance.system import System, make_item
+from tests.acceptance.system import System
 from tests.faults.proxy import RedisProxy
 from tests.wait import wait_until
 
@@ -163,47 +163,3 @@ def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_i
                 print(f"taken over after {took:.1f} s, given back after {back:.1f} s")
                 assert took < 15
                 assert back < 15
-
-
-#: Two endpoints, and a program with which no address of the first is found.
-TWO_ENDPOINTS = "".join(
-    f'[types.{name.upper()}]\nprocessing_seconds = 0.5\nrate_limit = "300/minute"\n'
-    f'endpoints = [{{ name = "{name}", url = "http://h/{name}" }}]\n'
-    for name in ("ill", "well")
-)
-NO_ADDRESS = """
-import socket
-found = socket.getaddrinfo
-def getaddrinfo(host, *args, **options):
-    if host == "localhost":
-        raise socket.gaierror(socket.EAI_AGAIN, "no resolver answers")
-    return found(host, *args, **options)
-socket.getaddrinfo = getaddrinfo
-"""
-
-
-@pytest.mark.long
-def test_a_host_without_workers_is_given_one_where_the_one_that_has_them_does_not_reach_an_endpoint(
-    make_system, tmp_path
-):
-    """It is enough for all there is to do, so the first by name has it; nothing is left over for that."""
-    (tmp_path / "sitecustomize.py").write_text(NO_ADDRESS)
-    env = {"RLM_WORKERS__MIN": "1", "RLM_WORKERS__MAX": "1", "RLM_RUN__WINDOW_SECONDS": "20"}
-    named = {name: {"RLM_HOST__NAME": name} for name in ("a", "b")}
-    named["a"]["PYTHONPATH"] = str(tmp_path)
-    with make_system(document=TWO_ENDPOINTS, env=env, env_of=named) as system:
-        ill = f"{system.api.url.replace('127.0.0.1', 'localhost')}/ill"
-        system.config.write_text(system.config.read_text().replace(f"{system.api.url}/ill", ill))
-        system.start("scheduler")
-        alive = system.store.processes.alive
-        for number, name in enumerate(("a", "b")):
-            system.start(name, "supervisor")
-            wait_until(lambda number=number: len(alive(Role.SUPERVISOR)) > number, timeout=30, message=f"{name} is up")
-            wait_until(system.workers, timeout=30, message="a worker is ready")
-        assert [one.host for one in alive(Role.WORKER)] == ["a"]
-        events = system.push([make_item(f"e{number}", "ILL") for number in range(5)])
-        events += system.push([make_item(f"w{number}", "WELL") for number in range(5)])
-        record = system.await_record(system.ask_for_run())
-
-        assert record["counts"] | {"completed": 10, "leftover": 0} == record["counts"], record
-        system.assert_promises(events, [record])

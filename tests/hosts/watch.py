@@ -25,7 +25,7 @@ _ASKER = Path(__file__).with_name("asker.py")
 #: States of a host, a worker or a supervisor without a problem.
 _WELL = frozenset({"ready", "starting", "draining", "stopping"})
 #: Words that state a problem of a host in a sentence.
-_WORDS = ("lost", "cut off", "silent", "not heard", "not reach")
+_WORDS = ("lost", "sleep", "silent", "not heard", "no endpoint")
 
 
 @dataclass
@@ -117,7 +117,7 @@ def _troubles(document: Any, host: str) -> Iterator[str]:
     if isinstance(document, dict):
         state = document.get("state", document.get("health"))
         about = host in {document.get("host"), document.get("name")} and isinstance(state, str)
-        if about and (state not in _WELL or document.get("unreached")):
+        if about and (state not in _WELL or document.get("sleeping")):
             yield str(state)
         if document.get("verdict") == "ok":  # a finding of the doctor that found nothing
             return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.admin.conditions import Scene, conditions
 from rlm.admin.hosts import hosts
+from rlm.admin.report import worker_list
 from rlm.ledger.processes import LEFT, Offer, Process, Role, WorkerState
-from tests.store.ways import A, B, fail, pass_time
+from rlm.ledger.reading.present import present
 
 
 def process(process_id, **facts):
@@ -38,25 +40,26 @@ def test_each_host_is_described_with_all_that_runs_there(store, say):
     assert 0 <= first["heard_seconds"] < 10
 
 
-def test_a_host_that_does_not_reach_endpoints_says_which(store, say):
-    """One that still reaches others is ready; one that reaches nothing is cut off, and keeps a worker that probes."""
-    store.client.set(store.keys.wanted, 6)
-    for name in (f"{A}:1:x", f"{B}:1:x"):
-        say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
-    one, two = list(store.settings.endpoints.values())[:2]
-    store.ways.open(one, A)
-    fail(store, one, A, here=True)
+WHY = "it can connect to no endpoint: connection refused"
 
-    first, second = hosts(store)
 
-    assert (first["state"], [way["endpoint"] for way in first["unreached"]]) == ("ready", [one.name])
-    assert first["why"].startswith(f"it has not reached {one.name} since ")
-    assert (second["state"], second["why"], second["unreached"]) == ("ready", None, [])
-    fail(store, two, A, here=True)
-    pass_time(store, 1.0)
-    first, second = hosts(store)
-    assert (first["state"], first["share"], second["share"]) == ("cut off", 1, 5)
-    assert first["why"].endswith("(connection refused), and nothing gets through to any other")
+def test_a_host_whose_workers_sleep_says_so_and_why(store, say):
+    """It is a condition of the host, and `rlm worker list` shows the worker."""
+    say(Role.WORKER, "a:1:x:1", state=WorkerState.READY)
+    say(Role.WORKER, "a:1:x:2", state=WorkerState.READY, sleeping=WHY)
+
+    (found,) = hosts(store)
+    scene = Scene(present(store), (), [found], {})
+    (condition,) = [one for one in conditions(store, scene) if one.subject == "a"]
+
+    assert (found["sleeping"], found["state"]) == (1, "unsupervised")
+    assert found["why"] == f"1 of 2 workers sleep: {WHY}"
+    assert (condition.code, condition.severity) == ("worker_sleeps", "warning")
+    assert condition.sentence == f"host a: {found['why']}"
+    assert [one["sleeping"] for one in worker_list(store)] == [
+        None,
+        "it can connect to no endpoint: connection refused",
+    ]
 
 
 def test_a_host_that_is_heard_of_no_more_is_silent_until_its_death_is_reported(store, say):
@@ -70,6 +73,9 @@ def test_a_host_that_is_heard_of_no_more_is_silent_until_its_death_is_reported(s
 
     store.processes.forget(Role.SUPERVISOR, "a:1:x")
     assert [one["host"] for one in hosts(store)] == ["b"]
+
+
+WHY = "it can connect to no endpoint: connection refused"
 
 
 def test_a_host_whose_supervisor_died_is_unsupervised_once_that_is_forgotten(store, say):

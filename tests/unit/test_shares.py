@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.ledger.processes import Offer, Process
-from rlm.ledger.ways import HostWays, Way
 from rlm.plan.allocation import shares
 from rlm.processes.sharing import divide
 
@@ -73,38 +72,3 @@ def test_a_host_with_less_room_takes_what_it_can_and_the_others_the_rest():
     found = divide(20, [supervisor(name, offer=offer) for name, offer in offers.items()])
 
     assert found == {"a": 10, "b": 9, "c": 1}
-
-
-def test_a_host_that_is_cut_off_keeps_a_worker_that_probes():
-    """Out of the same total; where all are cut off they share as ever, and where nothing is wanted nobody probes."""
-    alike = [supervisor(name, offer=Offer(20, 0, 20)) for name in "abc"]
-
-    assert divide(20, alike, cut("b")) == {"a": 10, "b": 1, "c": 9}
-    assert divide(20, alike, cut(*"abc")) == {"a": 7, "b": 7, "c": 6}
-    assert divide(1, alike, cut("a")) == {"a": 0, "b": 1, "c": 0}
-    assert divide(0, alike, cut("b")) == {"a": 0, "b": 0, "c": 0}
-
-
-def cut(*hosts):
-    return {host: HostWays(host, 0.0, (), cut_off=True) for host in hosts}
-
-
-def bars(host, *windows):
-    return HostWays(host, 0.0, tuple(Way(host, window, 3, 0.0, 1.0, "refused") for window in windows))
-
-
-def test_a_host_without_workers_gets_one_if_it_reaches_what_those_with_workers_do_not():
-    """Else nobody would call that endpoint. Not if it is no better off, or stops."""
-    every = [supervisor(name, offer=Offer(capacity, 0, 20)) for name, capacity in (("a", 20), ("b", 4), ("c", 2))]
-    a, b, c = bars("a", "x", "y"), bars("b", "x"), bars("c", "x", "z")
-
-    assert divide(1, every) == {"a": 1, "b": 0, "c": 0}
-    assert divide(1, every, {"a": a}) == {"a": 0, "b": 1, "c": 0}
-    assert divide(2, every, {"a": a}) == {"a": 1, "b": 1, "c": 0}
-    assert divide(2, every, {"a": a, "b": b}) == {"a": 1, "b": 0, "c": 1}
-    assert divide(2, every, {"a": a, "b": a, "c": a}) == {"a": 2, "b": 0, "c": 0}
-    assert divide(2, every, {"c": c}) == {"a": 2, "b": 0, "c": 0}
-    assert divide(4, every, {"a": a, "b": b}) == {"a": 2, "b": 1, "c": 1}
-    assert divide(0, every, {"a": a}) == {"a": 0, "b": 0, "c": 0}
-    stops = supervisor("b", offer=Offer(0, 0, 20))
-    assert divide(2, [every[0], stops], {"a": a}) == {"a": 2, "b": 0}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.verdict import call_troubles
 from rlm.core.documents import CallTrouble
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.tally import (
     address_of,
     every_call_failed,
-    in_words,
     troubles_of,
     with_trouble,
 )
-from tests.values import as_json, record_from
+from tests.values import record_from
 
 ONE, TWO = (
     Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")
@@ -43,22 +41,6 @@ def test_each_count_of_the_tally_is_an_entry_the_most_calls_first():
         trouble("one", "HTTP 503", 2),
         trouble("gone", "HTTP 401", 1, None),
     )
-
-
-def test_an_endpoint_that_no_host_reaches_is_named_without_a_call():
-    """Unless calls there are counted as failed by the same."""
-    tally = {"trouble:one not reachable": 5}
-
-    found = troubles_of(tally, {"one": ONE, "two": TWO}, {"one": "not reachable", "two": "name not found"})
-
-    assert found == (trouble("one", "not reachable", 5), trouble("two", "name not found", 0))
-    assert in_words(found) == (
-        "5 x not reachable, one at api.example:443; no host reaches two at api.example:443: name not found"
-    )
-    assert [one.partition(":")[0] for one in call_troubles({"troubles": list(map(as_json, found)), **CALLS})] == [
-        "5 of 5 calls failed",
-        "no host reaches two at api.example",
-    ]
 
 
 def test_calls_are_put_down_to_the_types_that_have_so_many_left_over():

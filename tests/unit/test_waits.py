@@ -39,8 +39,6 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0):
         (scene({"a": FULL}, inflight=5), {Wait(Obstacle.LIMIT): 1.0}),
         (scene({"a": PAUSED}), {Wait(Obstacle.PAUSED, "a"): 1.0}),
         (scene({"a": RESTING}), {Wait(Obstacle.RESTING, "a"): 1.0}),
-        (scene({"a": replace(RESTING, unreached="not reachable")}), {Wait(Obstacle.UNREACHED, "a"): 1.0}),
-        (scene({"a": replace(PAUSED, unreached="not reachable")}), {Wait(Obstacle.PAUSED, "a"): 1.0}),
         (scene({"a": HELD}), {Wait(Obstacle.HELD, "a"): 1.0}),
     ],
 )

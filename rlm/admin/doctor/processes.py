@@ -21,7 +21,7 @@ MOST_NAMED = 5
 
 _RESTART = "check whether it is alive (ps, its log) and restart it; a second scheduler takes over by itself within 5 s"
 _GONE = "check whether it is up and reaches Redis"
-_WAYS = "check its route, resolver and firewall towards what it does not reach"
+_ASLEEP = "check its route, resolver and firewall towards the endpoints"
 
 
 def check_scheduler(store: Store) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     for host in hosts(store):
         if host["why"]:
             message = f"{host['host']} is {host['state']}: {host['why']}"
-            yield warning(message, _GONE if host["state"] == HostState.SILENT else _WAYS)
+            yield warning(message, _GONE if host["state"] == HostState.SILENT else _ASLEEP)
 
 
 def _none(store: Store, role: Role, so: str, unconducted: str = "") -> Finding:

@@ -93,7 +93,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     endpoints = event_type.endpoints if event_type else ()
     limited = all_limited(endpoints)
     now_us, views = store.windows.look(limited)
-    views, health = store.hosts.shade(views, limited, now_us), store.breaker.health(limited)
+    health = store.breaker.health(limited)
     expected = store.measures.published() if event_type else {}
     needs = [needed_seconds(event_type, one.name, expected) for one in endpoints] if event_type else []
     workers = store.processes.alive(Role.WORKER)
@@ -133,10 +133,10 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[
     return EndpointGate(
         endpoint.name,
         circuit,
-        0 if own.unreached else min(own.free, budget.free),  # an event does not wait for a probe
+        min(own.free, budget.free),
         round(binds.wait_seconds, 3) if binds.wait_seconds < ENDLESS_SECONDS else None,
         of_budget,
-        reason_of(circuit, binds, health[of_budget or endpoint.name]),
+        reason_of(circuit, health[of_budget or endpoint.name]),
     )
 
 

@@ -25,7 +25,6 @@ from rlm.ledger.control import What, read_changes
 from rlm.ledger.measures import failing, read_calls
 from rlm.ledger.scripts import SLICE, Command, ask, batch
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
-from rlm.ledger.ways import read_ways
 from rlm.plan.situation import Underway
 
 
@@ -210,8 +209,7 @@ class Ending(msgspec.Struct, frozen=True):
     `limits_before` has the earlier text of the
     limits that were changed since the run began, by `Change.of`. `sent` has when the run's calls were sent, by endpoint
     and budget, microseconds of Redis time, oldest first. These two and `calls` are empty unless `measured`. `kept` is
-    what to keep of calls, including the run's. `now_us` is the time of Redis then, microseconds. `unreached` maps
-    endpoints that no host reaches to how calls fail there.
+    what to keep of calls, including the run's. `now_us` is the time of Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
@@ -223,7 +221,6 @@ class Ending(msgspec.Struct, frozen=True):
     kept: Mapping[Pair, Measured]
     sent: Mapping[str, Sequence[int]]
     now_us: int
-    unreached: Mapping[str, str]
 
 
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
@@ -231,11 +228,11 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, named, in_use = store.keys, store.settings.endpoints, store.in_use
     with translated(store.client):
         read: list[Command] = [("TIME",), ("HGETALL", keys.tally(run.id)), ("HGETALL", keys.limits)]
-        read += [("GET", keys.restarts), ("HGETALL", keys.measured), ("HGETALL", keys.ways)]
+        read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
         read += [("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE))]
         read += [("LRANGE", keys.changes, *(_ALL if measured else _NONE))]
         replies = batch(store.client, [*read, *store.breaker.health_commands(list(in_use.values()))])
-        (seconds, microseconds), found, published, restarts, kept, ways, timings, changes, *health = replies
+        (seconds, microseconds), found, published, restarts, kept, timings, changes, *health = replies
         tally = numbers(found, keys.tally(run.id))
         limits = {text(name): text(limit) for name, limit in published.items()}
         endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
@@ -255,7 +252,6 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
             sent=_read_sent(store, run, used, tally) if measured else {},
             now_us=seconds * MICROSECONDS + microseconds,
-            unreached=store.hosts.unreached(list(used.values()), read_ways(ways)),
         )
 
 

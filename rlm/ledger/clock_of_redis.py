@@ -1,0 +1,74 @@
+"""The clock of Redis, as this process knows it by its own clock that never steps: drift is followed, a step noticed."""
+
+from __future__ import annotations
+
+import threading
+
+from rlm.core.clock import system_clock
+from rlm.ledger.values import MICROSECONDS
+
+#: Clocks drift apart by less than this share of the time that passes, otherwise what was known is replaced (500 ppm, by
+#: which NTP slews a clock at most).
+DRIFT_SHARE = 0.0005
+#: A jump of less than this is no step even where `run.guard_seconds` is smaller, seconds: between two looks of an idle
+#: process a clock that runs 0.3 % fast gains 15 ms.
+LEAST_STEP_SECONDS = 0.05
+
+
+class RedisClock:
+    """Follows the clock of Redis by a clock of this host that never steps. Any thread may use it.
+
+    Each answer of Redis bounds the difference of the two clocks. Bounds that agree are intersected, so a slow answer
+    changes nothing that is known better. If they do not agree, the newer ones hold; if they lie further apart than the
+    guard, the clock has stepped. Before the first answer it is the wall clock of this host.
+    """
+
+    def __init__(self, guard_seconds: float) -> None:
+        """Take a jump of more than `guard_seconds` for a step."""
+        self._step_seconds = max(guard_seconds, LEAST_STEP_SECONDS)
+        self._lock = threading.Lock()
+        #: The least and the most that the clock of Redis is ahead, and when that was learned, seconds.
+        self._known: tuple[float, float, float] | None = None
+        #: By how much it stepped, microseconds, until `follow` is called; 0 if it did not.
+        self.stepped_us = 0
+
+    def hear(self, asked_at: float, redis_us: int, answered_at: float) -> None:
+        """Note the time that Redis returned (microseconds) between two moments of `system_clock.monotonic`, seconds."""
+        redis = redis_us / MICROSECONDS
+        low, high = redis - answered_at, redis - asked_at
+        with self._lock:
+            if self._known is not None:
+                least, most, at = self._known
+                slack = DRIFT_SHARE * max(0.0, answered_at - at)
+                gap = max(low - most, least - high, 0.0)
+                if gap > self._step_seconds:
+                    # Before the new bounds: who expects something by these also knows of the step.
+                    self.stepped_us += round((low + high - least - most) / 2 * MICROSECONDS)
+                elif gap <= slack:
+                    low, high = max(low, least - slack), min(high, most + slack)
+            self._known = min(low, high), max(low, high), answered_at
+
+    def follow(self, step_us: int) -> None:
+        """Note that everybody knows of a step (`stepped_us` as it was), or that it was no news."""
+        with self._lock:
+            self.stepped_us -= step_us
+
+    def now(self) -> float:
+        """Return the time of Redis, seconds since 1970."""
+        return self.at(system_clock.monotonic())
+
+    def at(self, moment: float) -> float:
+        """Return the time of Redis at a moment of `system_clock.monotonic`."""
+        known = self._known
+        ahead = system_clock.now() - system_clock.monotonic() if known is None else (known[0] + known[1]) / 2
+        return moment + ahead
+
+    def reached_at(self, redis_us: int) -> float:
+        """Return the moment of `system_clock.monotonic` at which the clock of Redis has certainly reached a time."""
+        known = self._known
+        ahead = system_clock.now() - system_clock.monotonic() if known is None else known[0]
+        return redis_us / MICROSECONDS - ahead
+
+    def expects_us(self) -> int | None:
+        """Return the time that Redis should have now, microseconds; None before its first answer."""
+        return None if self._known is None else round(self.now() * MICROSECONDS)

@@ -1,0 +1,123 @@
+"""The clock of Redis as a process knows it: a slow answer and a drift are followed, a step is noticed once."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm.core.clock import system_clock
+from rlm.ledger.clock_of_redis import RedisClock
+from tests.each import each
+
+GUARD_SECONDS = 0.5
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """Set the clocks of this host: the wall clock, and the one that never steps."""
+
+    def set_to(wall, monotonic):
+        monkeypatch.setattr(type(system_clock), "now", lambda _self: wall)
+        monkeypatch.setattr(type(system_clock), "monotonic", lambda _self: monotonic)
+
+    return set_to
+
+
+def hear(clock, at, redis, took=0.0):
+    clock.hear(at, round(redis * 1_000_000), at + took)
+
+
+def test_until_it_is_heard_the_clock_of_redis_is_the_wall_clock(host):
+    """Nobody starts a run, and nobody takes a slot, before Redis has answered."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+
+    assert (clock.now(), clock.at(7.0), clock.expects_us()) == (1000.0, 997.0, None)
+
+
+def test_the_clock_of_redis_goes_on_with_the_one_that_never_steps(host):
+    """Whatever is done to the wall clock of this host."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+    hear(clock, 9.0, 1030.0)
+
+    host(5000.0, 12.0)
+
+    assert clock.now() == pytest.approx(1033.0)
+    assert clock.expects_us() == 1_033_000_000
+    assert clock.stepped_us == 0
+
+
+def test_a_slow_answer_changes_nothing_that_is_known_better(host):
+    """As far as both can be true."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+    hear(clock, 10.0, 1000.0)
+    hear(clock, 10.0, 1000.9, took=1.0)
+    assert clock.now() == pytest.approx(1000.0, abs=0.001)
+
+    assert clock.reached_at(1_005_000_000) == pytest.approx(15.0, abs=0.001)
+    assert clock.stepped_us == 0
+
+
+def test_a_time_has_certainly_come_when_the_least_bound_reaches_it(host):
+    """A lane that slept until then is not told to wait again."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+    hear(clock, 10.0, 1000.02, took=0.04)
+
+    assert clock.now() == pytest.approx(1000.0)
+    assert clock.reached_at(1_001_000_000) == pytest.approx(11.02)
+
+
+@each("share", [0.003, -0.003, 0.0005])
+def test_a_clock_that_drifts_is_followed(host, share):
+    """Over a day, looked at every two seconds."""
+    host(0.0, 0.0)
+    clock = RedisClock(GUARD_SECONDS)
+    for at in range(0, 86_400, 2):
+        hear(clock, at, 1000.0 + at * (1.0 + share), took=0.001)
+
+    assert clock.stepped_us == 0
+    assert clock.at(at) == pytest.approx(1000.0 + at * (1.0 + share), abs=0.02)
+
+
+@each("step", [0.6, -0.6, 3600.0, -86_400.0])
+def test_a_jump_beyond_the_guard_is_a_step_once(host, step):
+    """It is said until everybody knows of it, and the clock is right at once."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+    hear(clock, 10.0, 1000.0, took=0.001)
+    hear(clock, 11.0, 1001.0 + step, took=0.001)
+    hear(clock, 12.0, 1002.0 + step, took=0.001)
+
+    assert clock.stepped_us == pytest.approx(step * 1_000_000, abs=2000)
+    assert clock.at(12.0) == pytest.approx(1002.0 + step, abs=0.001)
+
+    clock.follow(clock.stepped_us)
+    hear(clock, 13.0, 1003.0 + step, took=0.001)
+
+    assert clock.stepped_us == 0
+
+
+def test_a_step_that_a_slow_answer_hides_is_seen_in_the_next(host):
+    """An answer that took longer than the step cannot show it."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+    hear(clock, 10.0, 1000.0)
+    hear(clock, 11.0, 1003.0, took=3.0)  # the clock was set two seconds ahead while this was asked
+    assert clock.stepped_us == 0
+
+    hear(clock, 15.0, 1007.0)
+
+    assert clock.stepped_us == pytest.approx(2_000_000, abs=2000)
+
+
+def test_a_jump_within_the_guard_is_followed(host):
+    """The guard covers it."""
+    host(1000.0, 10.0)
+    clock = RedisClock(GUARD_SECONDS)
+    hear(clock, 10.0, 1000.0)
+    hear(clock, 11.0, 1001.4)
+
+    assert clock.stepped_us == 0
+    assert clock.at(11.0) == pytest.approx(1001.4)
