@@ -94,6 +94,7 @@ class TurnReply(ScriptReply, frozen=True):
     opened: int = 0
     rested: int = 0
     reopened: bool = False
+    elsewhere: bool = False
     event: str = ""
     claims: int = 0
     endpoint: str = ""

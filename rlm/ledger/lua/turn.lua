@@ -14,7 +14,8 @@
 --         letter: of a failed event, JSON
 -- server  run id of the server of this connection
 -- Returns {now, settled}: settled: 1, 0 if the claim was no longer the lane's, or missing; opened: the rest of the endpoint that
---         its failure began, rested: that a refusal began, reopened: it answers again, microseconds or 1; and one of
+--         its failure began, rested: that a refusal began, microseconds; reopened: it answers again; elsewhere: it could not
+--         be reached from here, but from another host just now; and one of
 --         event, with claims, endpoint, stamp, wallet, item, attempt, tries, runs, run_id, deadline_us, call_us, need_us;
 --         wait: microseconds until it makes sense to ask again; over: no run is running; close: the run to close, for
 --         nothing more can be done in it; outdated: the run has another configuration; epoch: ask again with it; clock:
@@ -58,7 +59,7 @@ local function judge(call)
   elseif call.sick == 'refusal' then
     local refusals = after_rest and redis.call('HINCRBY', place, 'refusals', 1) or 1
     local least = refusals > 1 and math.min(of.rest, 1000000 * 2 ^ math.min(refusals - 2, 30)) or 0
-    local asked = math.max(tonumber(redis.call('HGET', place, 'asked') or 0), now + math.max(call.asked_us or 0, least))
+    local asked = math.max(tonumber(redis.call('HGET', place, 'asked') or 0), now + math.max((call.asked_us or 0) < 0 and of.rest or call.asked_us or 0, least))
     redis.call('HSET', place, 'asked', us(asked))
     if after_rest then
       redis.call('HSET', place, 'since', us(now))
@@ -67,7 +68,10 @@ local function judge(call)
     refresh(now, call.endpoint)
   elseif call.sick and after_rest then
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
-    if call.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then return end
+    if call.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then
+      answer.elsewhere = 1
+      return
+    end
     local failures = redis.call('HINCRBY', place, 'failures', 1)
     redis.call('HSET', place, 'failed_with', call.why or '')
     if failures >= 5 or since then
@@ -95,6 +99,9 @@ local function settle(call)
     gave_back = call.endpoint
   end
   judge(call)
+  if answer.elsewhere then  -- it spends no attempt
+    call.to, call.spends, call.tried, call.failing, call.delay_us = 'backoff', nil, nil, nil, call.delay_us or 500000
+  end
   if call.finish then
     log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil))
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
