@@ -18,6 +18,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.http import Dispatcher
+from rlm.delivery.outcome import unsent
 from rlm.ledger import Store
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.processes import host_of
@@ -207,6 +208,9 @@ class Lane:
             claim, asked_at = self._next_call(settlement)
             if claim is None:
                 return
+            if self._gate.stopped:  # it came after the flag
+                settlement = unsent(claim)
+                continue
             self._lanes.note_busy(self._number, busy=True)
             settlement = self._attempts.make(claim, asked_at)
             self._lanes.note_busy(self._number, busy=False)

@@ -5,7 +5,6 @@
 -- and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in microseconds; those of rules have the guard in.
 -- Gives  FAR                       later than any moment
 --        rules_of(endpoint)        its entry of `rules`, nil if there is none
---        trust()                   the lease: {server, epoch, doubted, parted}
 --        catch_up(now, window)     what a doubt means for a window
 --        lengthen(now, window, longest)  a rule is longer than calls were kept, `longest`: until enough are, none is made
 --        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
@@ -14,22 +13,15 @@
 --        freed(now, endpoint)      likewise for each endpoint that shares a window with it, because it may be free earlier
 --        stamp_call(endpoint, name, at)  the call counts from `at`, if that is later; it is inserted if it is missing
 --        unstamp_call(endpoint, name)    its slot is given back
--- include clock
-local P, FAR = prefix, 8000000000000000
-local known, ranks, lease = {}, {}, nil
+-- include doubt
+local FAR = 8000000000000000
+local known, ranks = {}, {}
 local function rules_of(endpoint)
   if known[endpoint] == nil then
     local text = redis.call('HGET', P .. 'rules', endpoint)
     known[endpoint] = text and cjson.decode(text) or false
   end
   return known[endpoint] or nil
-end
-local function trust()
-  if not lease then
-    local raw = redis.call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
-    lease = {server = raw[1], epoch = raw[2] or '1', doubted = tonumber(raw[3] or nil) or 0, parted = raw[4]}
-  end
-  return lease
 end
 -- After a doubt, once for each window. Calls ahead of a clock that was set back count as taken now. A rule longer than an
 -- hour is not held; instead, as many calls are charged as the endpoint made in a minute.

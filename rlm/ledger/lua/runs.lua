@@ -88,7 +88,7 @@ if state ~= 'finishing' then
 end
 return state or ''
 
---- end_run(prefix, lease; token, run_id, fields: json, workers: json)
+--- end_run(prefix, lease; token, run_id, fields: json)
 -- Ends the open run: nothing is owned from here on, and what is in flight counts as sent now and waits again.
 -- lease    hash with the fencing token
 -- token    the conductor's; empty: of a lane, which may end a run that is overdue, or in which nothing more can be done

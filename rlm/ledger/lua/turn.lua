@@ -22,7 +22,6 @@
 --         measure the clock and ask again; stale: an older ask of the lane; nothing
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
--- include doubt
 -- include replies
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
@@ -175,11 +174,7 @@ if ask.nothing then return done('nothing', 1) end
 if state ~= 'running' or run[8] then return done('over', 1) end
 if revision ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
-if trust().server ~= server then
-  suspect(now, server, 0)
-elseif ask.stepped and ask.epoch == trust().epoch then
-  suspect(now, server, ask.stepped)
-end
+suspect(now, server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
 if not ask.expects or math.abs(now - ask.expects) > math.max(tonumber(run[6] or nil) or 0, 50000) then return done('clock', 1) end
 if now > deadline + 300000 then return done('close', run_id) end
