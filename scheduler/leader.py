@@ -89,6 +89,10 @@ class Leader:
         self._leases.release(self.owner)
 
 
+class HandedOverError(Exception):
+    """Raised out of a run that a standby continues, because this process is stopping."""
+
+
 class Duty:
     """What a leader must do while it works: notice a stop, answer requests for a run, wait so that it can be woken."""
 
@@ -135,3 +139,12 @@ class Duty:
     def standby(self) -> bool:
         """Return whether another scheduler is alive that can continue a run."""
         return not self.forsaken and any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))
+
+    def hand_over(self, run: Run) -> None:
+        """Leave a run open if this process is stopping and a standby lives, which goes on with it.
+
+        Raises:
+            HandedOverError: it is left.
+        """
+        if self.stopping and not self.cancels and self.standby():
+            raise HandedOverError(run.id)
