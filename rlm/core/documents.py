@@ -191,7 +191,6 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
     """The events of one type in an open run, and where those are that are neither waiting nor settled."""
 
     inflight: int = 0
-    released: int = 0
     backing_off: int = 0
     spent: int = 0
 

@@ -24,7 +24,7 @@ free:TYPE                  zset    `RANK ENDPOINT` -> when it may take its next 
 open                       zset    `RANK TYPE` -> when it may be used, likewise; of types with ready events, in a run
 rules                      hash    what the scripts know of the configuration: `ENDPOINT` -> its windows, limits, times
                                    (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON)
-window:URLHASH             zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots; kept by age to the longest rule
+window:URLHASH             zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots; as long as a rule counts them
 endpoint:URLHASH           hash    an endpoint's rest, pause, failures in a row, calls refused within its limit, last
                                    name, hold, and who was answered last
 window:, ...:NAMEHASH      all     the same for a budget, whose slots are those of its endpoints together

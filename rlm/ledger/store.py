@@ -13,12 +13,12 @@ from redis.exceptions import RedisError
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
+from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
-from rlm.ledger.hosts import Places
 from rlm.ledger.inspection import KeyFlaw, inspect, left_out
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
@@ -59,10 +59,10 @@ class Store(StoreFront):
         self.turns = Turns(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)
+        self.calls = Calls(self)
         self.measures = Measures(self)
         self.totals = Totals(self)
         self.letters = Letters(self)
-        self.places = Places(self)
         self.windows = Windows(self)
         self.epochs = Epochs(self)
         self.changes = Changes(self)

@@ -97,10 +97,9 @@ class FakeStore:
     url = "unix:///nowhere"
     keys = SimpleNamespace(wake=lambda whom: f"wake:{whom}")
     guarded = staticmethod(nullcontext)
-    ways = SimpleNamespace(look=dict)
 
     def __init__(self):
-        self.processes = self.ledger = self.recovery = self.hosts = self.places = self
+        self.processes = self.ledger = self.recovery = self
         self.said = 0
         self.signed_off = {}
         self.away = False
@@ -136,15 +135,6 @@ class FakeStore:
     def heard(self, role, known=(), *, gone=False):  # the register's signature
         self._reach()
         return self.entries[role] | {one: self.signed_off[one] for one in known if one in self.signed_off}
-
-    def admit(self, new, own, most):
-        admitted = new[: max(0, self.left(new[0].supervisor, most) - own)] if new else []
-        self.entries[Role.WORKER] |= {one.id: one for one in admitted}
-        return len(admitted)
-
-    def left(self, supervisor_id, most):
-        self._reach()
-        return max(0, most - sum(one.supervisor != supervisor_id for one in self.entries[Role.WORKER].values()))
 
     def enter(self, _role, process_ids):
         self._reach()
