@@ -268,7 +268,7 @@ class Remains:
             log.warning(told, one.id, len(self._bereft.pop(one.id, ())), extra=extra)
 
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
-        taken = self._store.recovery.orphan_worker(worker_id, died=died)
+        taken = self._store.recovery.reap(worker_id, died=died)
         crash_point("supervisor.orphaned")
         self._store.processes.forget(Role.WORKER, worker_id)
         crash_point("supervisor.freed")

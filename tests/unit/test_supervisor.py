@@ -161,7 +161,7 @@ class FakeStore:
         self._reach()
         self.restarts += len(worker_ids)
 
-    def orphan_worker(self, worker_id, *, died):
+    def reap(self, worker_id, *, died):
         self._reach()
         self.orphaned.append(worker_id)
         self.blamed += [worker_id] if died else []
