@@ -165,7 +165,7 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
 
 
 class Record(RunDocument, frozen=True, kw_only=True):
-    """The record of a finished run. `overdue`: its conductor did not close it in time, and others did."""
+    """The record of a finished run."""
 
     finished_at: str
     plan: RunPlan
@@ -173,7 +173,6 @@ class Record(RunDocument, frozen=True, kw_only=True):
     used: Used = Used()
     workers: RunWorkers
     why: tuple[Cause, ...] = ()
-    overdue: bool = False
 
 
 class Condition(JsonDocument, frozen=True, kw_only=True):
