@@ -1,8 +1,8 @@
 """A worker process: a `dramatiq.Worker` whose threads are lanes, alive as long as it is wanted.
 
-The messages of its actors come from this process and are for it: the lanes that it has, and the run that one of them
-found to be over. So they stay in memory. In Redis they would be lost with a reply, could be forged, would be left behind
-by a worker that died, and cost commands while nothing is to be done (docs/adr/0008-broker.md).
+The messages of its actors come from this process and are for it: its lanes, and the run that one of them found to be
+over. So they stay in its memory. In Redis they could be lost with a reply, forged, or left behind by a dead worker, and
+they cost commands while there is nothing to do (docs/adr/0008-broker.md).
 """
 
 from __future__ import annotations
