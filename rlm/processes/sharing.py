@@ -15,7 +15,7 @@ import msgspec
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, MOST_LANES, Offer, Process, Role
-from rlm.plan.allocation import shares
+from rlm.processes.shares import shares
 from rlm.settings import Settings
 
 
