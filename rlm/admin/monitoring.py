@@ -27,7 +27,7 @@ _MINUTE: Final = 60.0
 class QueueSample(NamedTuple):
     """What waits at the instant `at`, in seconds since 1970 by the clock of Redis.
 
-    `items` are on the audit list and in staging, `in_ledger` are unsettled events and those retried by hand; `taken`
+    `items` are on the audit list and in staging, `in_ledger` are unsettled events; `taken`
     counts all events that the ledger ever took.
     """
 
@@ -90,7 +90,7 @@ class Monitor:
         are left are taken to hold as many events of each type, and the ages are those of then.
         """
         store, found = self._store, books(self._store)
-        items, in_ledger = found.events + found.staged, found.unsettled + found.retried
+        items, in_ledger = found.events + found.staged, found.unsettled
         self._rates.add(QueueSample(found.now, items, in_ledger, store.intake.ever_taken()))
         waiting, oldest = self._items.get()
         run = store.runs.current()

@@ -46,7 +46,7 @@ def queue_stats(store: Store) -> dict[str, Any]:
 def stats_of(found: Books, in_items: Mapping[str, int], oldest: Mapping[str, float | None]) -> dict[str, Any]:
     """Return the statistics of the types in `oldest`, which has their ages; `in_items` has their events in items."""
     by_type = {
-        name: {"pending": account.unsettled + account.retried + in_items.get(name, 0), "oldest_seconds": oldest[name]}
+        name: {"pending": account.unsettled + in_items.get(name, 0), "oldest_seconds": oldest[name]}
         for name, account in found.by_type.items()
         if name in oldest
     }
@@ -56,7 +56,7 @@ def stats_of(found: Books, in_items: Mapping[str, int], oldest: Mapping[str, flo
 def oldest_seconds(store: Store, found: Books, waiting: Waiting) -> dict[str, float | None]:
     """Return the age of the oldest event by type, None if none waits: configured types and others in the ledger."""
     configured = [one.name for one in store.settings.event_types]
-    others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled + one.retried]
+    others = [name for name, one in found.by_type.items() if name not in configured and one.unsettled]
     oldest, in_ledger = {}, oldest_in_ledger(store, [*configured, *others])
     for name in (*configured, *others):
         since = (in_ledger.get(name), waiting.oldest.get(name))
@@ -71,10 +71,8 @@ def carried_over(store: Store) -> dict[str, int]:
     found, run = books(store).by_type, store.runs.current()
     if run is None:
         return {name: account.unsettled for name, account in found.items()}
-    return {
-        name: min(account.carried_over, sum(ranks_in_ledger(store, name, run).carried.values()))
-        for name, account in found.items()
-    }
+    ranks = ranks_in_ledger(store, run)
+    return {name: min(one.carried_over, sum(ranks[name].carried.values())) for name, one in found.items()}
 
 
 def lengths(found: Books) -> dict[str, int]:
@@ -85,7 +83,6 @@ def lengths(found: Books) -> dict[str, int]:
         "processing": found.unsettled if found.run_id else 0,
         "failed": found.letters,
         "leftover": 0 if found.run_id else found.unsettled,
-        "retried": found.retried,
     }
 
 

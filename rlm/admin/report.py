@@ -33,8 +33,8 @@ from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
-from rlm.ledger.claims import Lane
 from rlm.ledger.fitness import Finding, distrusted, in_words
+from rlm.ledger.held import Lane
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.present import Present, present
@@ -194,7 +194,6 @@ def _live_types(store: Store, known: Record) -> dict[str, TypeCounts]:
             live[name] = LiveTypeCounts(
                 **structs.asdict(live[name]),
                 inflight=counts.inflight,
-                released=counts.released,
                 backing_off=counts.backoff,
                 spent=counts.spent,
             )
@@ -229,7 +228,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Wo
         CallNow(
             event_id=lane.event_id,
             endpoint=lane.endpoint,
-            seconds=None if lane.taken_us is None else round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
+            seconds=round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
         )
         for lane in lanes
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +12,6 @@ from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import plain
-from rlm.core.endpoint import Limited, all_limited
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
 from rlm.ledger import Store
@@ -24,8 +22,6 @@ from rlm.ledger.values import MICROSECONDS
 _LISTED = ("run_id", "state", "started_at", "duration_seconds", "counts")
 #: Records to read at a time.
 _PAGE = 100
-#: The most calls of an endpoint to read when looking for those of a run.
-MOST_CALLS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +69,11 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
     """
     began = timestamp(found["started_at"])
     ended = timestamp(found.get("finished_at") or found["as_of"]) + 0.001  # it is truncated to milliseconds
-    limited = {one.name: one for one in all_limited(store.endpoints().values())}
     called = {name: one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
-    ago = store.now() - began
-    calls = {name: _sent(store, limited[name], ago, began, ended) if name in limited else [] for name in called}
+    calls: dict[str, list[float]] = {name: [] for name in called}
+    for call in sorted(store.calls.of_run(found["run_id"], ended + 1.0), key=lambda call: call.sent_us):
+        if call.endpoint in calls:
+            calls[call.endpoint].append(round(call.sent_us / MICROSECONDS - began, 3))
     return {
         "calls": calls,
         "missing": {name: number - len(calls[name]) for name, number in called.items() if number > len(calls[name])},
@@ -90,14 +87,6 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
             for one in found["workers"].get("each", ())
         ],
     }
-
-
-def _sent(store: Store, limited: Limited, ago_seconds: float, began: float, ended: float) -> list[float]:
-    """Return the times of a run's calls in seconds after it `began`, which was `ago_seconds` ago."""
-    rule = limited.limit.rules[0]
-    number = rule.amount * (2 + math.ceil(max(0.0, ago_seconds) / rule.seconds))
-    moments = (stamp / MICROSECONDS for stamp in store.windows.sent(limited, min(number, MOST_CALLS)))
-    return [round(at - began, 3) for at in moments if began <= at <= ended]
 
 
 def open_run(store: Store, prefix: str | None) -> Run:

@@ -256,7 +256,7 @@ def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def call_troubles(found: Mapping[str, Any]) -> list[str]:
-    """Return how many calls failed or were throttled and why."""
+    """Return how many calls failed or were throttled, and why."""
     why = tally.in_words(_troubles(found))
     return [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
 

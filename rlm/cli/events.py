@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 20
 #: Most characters of an answer in the list.
 ANSWER_WIDTH = 80
-_STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
+_STATES = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
 _AFTER_IT = "Wait for its end, or `rlm cancel` it; then drop what it left over."
 
 
@@ -62,8 +62,8 @@ def list_events(config: Path | None, number: int | None, after: str | None, **op
     """List the first N waiting events (20; with --json all): type by type, then those in items on the audit list.
 
     They are pending in the open run or left over by the last; in back-off before another attempt; out of attempts in
-    this run; retried by hand; or queued in an item. `rlm status` shows what is under way. An option given several times
-    matches any of its values. At most 100,000 events are looked at; `--after` continues from there.
+    this run; or queued in an item. `rlm status` shows what is under way. An option given several times matches any of
+    its values. At most 100,000 events are looked at; `--after` continues from there.
 
     `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled over to there.
     """

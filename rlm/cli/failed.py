@@ -1,4 +1,4 @@
-"""`rlm failed`: show dead letters; send them into the next run, or remove them for good."""
+"""`rlm failed`: show dead letters; send their events again, or remove them for good."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ MOST_SHOWN, MOST_REFUSED = 20, 5
 
 #: What happens to retried letters: by whether they are events, whole items without one, or both.
 _FOLLOWS = {
-    (False,): "They go out with the next run",
+    (False,): "They go out with the open run, or the next one",
     (True,): "Their items are back on the audit list, where the next run reads them again",
-    (False, True): "Events go out with the next run, and items that had none are back on the audit list, where it "
+    (
+        False,
+        True,
+    ): "Events go out with the open run or the next, and items that had none are back on the audit list, where it "
     "reads them again",
 }
 _LISTED = "`rlm failed list` shows them"
@@ -100,7 +103,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         table(["id", "failed at", "reason", "event", "detail"], rows, right=(), spare=["failed at"])
         show()
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
-        then = "`rlm failed show ID` shows one, `retry` sends it into the next run, `drop` removes it for good."
+        then = "`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good."
         show_words(f"{more}{then}{older}")
 
 
@@ -179,7 +182,7 @@ dealt_with = all_of(click.argument("ids", nargs=-1, metavar="[ID]..."), letter_f
 )
 @dealt_with
 def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
-    """Send the events of dead letters into the next run, as if they were new: those named, those that match, or --all.
+    """Send the events of dead letters again, as if they were new: those named, those that match, or --all.
 
     A letter is removed and its events made pending in one step, with attempts and runs at zero and without a check for
     duplicates; a letter of several types stays for those that are still not configured. The letter of a whole item puts

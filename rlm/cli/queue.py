@@ -79,7 +79,6 @@ def _describe(found: dict[str, Any]) -> None:
     for name, noun, then in (
         ("processing", "event", " of the open run not yet settled; see `rlm status`."),
         ("leftover", "event", " left over for the next run."),
-        ("retried", "event", " retried by hand, for the next run."),
         ("failed", "dead letter", "; see `rlm failed list`."),
     ):
         if found[name]:

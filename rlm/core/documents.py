@@ -164,7 +164,7 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
 
 
 class Record(RunDocument, frozen=True, kw_only=True):
-    """The record of a finished run. `overdue`: its conductor did not close it in time, and others did."""
+    """The record of a finished run."""
 
     finished_at: str
     plan: RunPlan
@@ -172,7 +172,6 @@ class Record(RunDocument, frozen=True, kw_only=True):
     used: Used = Used()
     workers: RunWorkers
     why: tuple[Cause, ...] = ()
-    overdue: bool = False
 
 
 class Condition(JsonDocument, frozen=True, kw_only=True):
@@ -190,7 +189,6 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
     """The events of one type in an open run, and where those are that are neither waiting nor settled."""
 
     inflight: int = 0
-    released: int = 0
     backing_off: int = 0
     spent: int = 0
 

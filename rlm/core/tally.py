@@ -45,9 +45,6 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
     "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
 }
 
-#: The first call follows its release within this time, seconds.
-TRAVEL_SECONDS = 1.0
-
 _MICROSECONDS = 1_000_000
 
 
@@ -179,16 +176,14 @@ def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
     return fields
 
 
-def actual_seconds(calls: Sequence[Completed], released_us: int | None = None) -> float | None:
-    """Return the seconds from the first call to the last answer that completed an event; None if unknown.
+def actual_seconds(calls: Sequence[Completed], first_us: int | None = None) -> float | None:
+    """Return the seconds from the first call to the last answer that completed an event; None if there was none.
 
-    The first call is the first completed one. If the run's first release, at `released_us` (microseconds of Redis
-    time), was more than `TRAVEL_SECONDS` earlier, the first calls failed, and the time counts from that release.
+    `first_us` is when the run's first call was sent, microseconds of Redis time, also if it failed.
     """
-    timed = [call for call in calls if call.at_us]
-    if not timed:
+    if not calls:
         return None
-    began_us = min(call.at_us - call.milliseconds * 1000 for call in timed)
-    if released_us is not None and began_us - released_us > TRAVEL_SECONDS * _MICROSECONDS:
-        began_us = released_us
-    return round((max(call.at_us for call in timed) - began_us) / _MICROSECONDS, 3)
+    began_us = min(call.at_us - call.milliseconds * 1000 for call in calls)
+    if first_us is not None:
+        began_us = min(began_us, first_us)
+    return round((max(call.at_us for call in calls) - began_us) / _MICROSECONDS, 3)

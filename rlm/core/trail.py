@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
-from msgspec.structs import replace
 
 #: How many entries an event keeps, the newest. The scripts rely on this number.
 LENGTH = 50
@@ -29,7 +28,6 @@ class Place(StrEnum):
     BACKING_OFF = "backing_off"
     SPENT = "spent"
     LEFTOVER = "leftover"
-    RETRIED = "retried"
     COMPLETED = "completed"
     FAILED = "failed"
     #: In the ledger, but in none of its places: a bug in RLM.
@@ -37,28 +35,17 @@ class Place(StrEnum):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many events of one type are in each place.
-
-    `released`: waiting events whose call is released but not yet made by a lane; `pending`: the other waiting events.
-    `boarding`: the part of `inflight` that has no slot yet.
-    """
+    """How many events of one type are in each place; `pending` are ready to be sent now."""
 
     pending: int = 0
-    released: int = 0
     inflight: int = 0
     backoff: int = 0
     spent: int = 0
-    boarding: int = 0
-
-    def release(self, calls: int) -> Counts:
-        """Return the counts with `calls` more calls released, at most as many as events are pending."""
-        more = min(calls, self.pending)
-        return replace(self, pending=self.pending - more, released=self.released + more)
 
     @property
     def unsettled(self) -> int:
         """The number of events that are not settled."""
-        return self.pending + self.released + self.inflight + self.backoff + self.spent
+        return self.pending + self.inflight + self.backoff + self.spent
 
     @property
     def open(self) -> int:

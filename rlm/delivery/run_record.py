@@ -23,7 +23,6 @@ from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import failing
-from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess_of
 from rlm.plan.cause import MOST_NAMED, Ended, causes, reasons
@@ -43,7 +42,7 @@ def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True)
 def final_record(store: Store, run: Run, found: Ending) -> Record:
     """Return the record of a run that is being closed, including what is known only at its end."""
     record = _record(store, run, found, found.now_us)
-    first_us = None if run.first_release_at is None else run.current_us(run.first_release_at)
+    first_us = min((moments[0] for moments in found.sent.values() if moments), default=None)
     if (actual := actual_seconds(found.calls, first_us)) is not None:
         used = _used(store, record, found, actual + _failing_on_seconds(record, found))
         record = replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
@@ -59,11 +58,8 @@ def _record(store: Store, run: Run, found: Ending, now_us: int) -> Record:
         finished_at=run.moment(now_us),
         restarted=found.restarts - run.restarts_before if run.plan else 0,
     )
-    waiting = [kind for kind in store.settings.event_types if record.by_type[kind.name].leftover]
-    wanted = {one.name for kind in waiting for one in kind.endpoints}
-    unreached = {name: what for name, what in found.unreached.items() if name in wanted}
     by_endpoint, by_budget = _called(found)
-    troubles = troubles_of(found.tally, found.endpoints, unreached)
+    troubles = troubles_of(found.tally, found.endpoints)
     return replace(record, by_endpoint=by_endpoint, by_budget=by_budget, troubles=troubles)
 
 
@@ -171,7 +167,6 @@ def look_over(store: Store, record: Record) -> None:
         _look_at_limits(store, record)
         _look_at_books(store, record)
         _look_at_letters(store, record)
-        store.ways.keep({one.host for role in Role for one in store.processes.alive(role)})
         store.leases.note_end(record.run_id)
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record.run_id}

@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
         return {
             "letters": [letter.decode() for letter in self.letters],
             "types": [*self.types],
-            "pending": [*map(keys.pending, self.types)],
+            "ready": [*map(keys.ready, self.types)],
             "numbers": [*self.types.values()],
             "ids": self.ids,
             "keys": [*map(keys.event, self.ids)],

@@ -8,7 +8,6 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreForbiddenError
 from rlm.ledger import Store
 from rlm.ledger.connect import text, translated
-from rlm.ledger.keys import BROKER
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import CHUNK, ask, batch
 
@@ -27,21 +26,17 @@ def remove_keys(store: Store) -> None:
 def _names_of(store: Store) -> Iterator[str]:
     """Yield every key that the installation may have, by what its own keys hold."""
     keys = store.keys
-    zsets = [key for name in store.known_types for key in keys.zsets(name).values()]
+    zsets = [keys.inflight, keys.backoff, *map(keys.ready, store.known_types)]
     events = batch(store.client, [("ZRANGE", key, 0, -1) for key in zsets])
-    workers = list(store.processes.heard(Role.WORKER))
-    run_id = text(ask(store.client, "GET", keys.current) or b"")
-    yield from (value for name, value in vars(keys).items() if isinstance(value, str) and not name.startswith("_"))
+    yield from (value for name, value in vars(keys).items() if isinstance(value, str) and name != "prefix")
     yield from zsets
+    yield from map(keys.free, store.known_types)
     yield from (keys.event(text(one)) for ids in events for one in ids)
-    yield from (spell(run_id) for spell in (keys.run, keys.tally, keys.timings))
     for role in Role:
         yield keys.processes(role)
         yield from (keys.process(role, one) for one in store.processes.heard(role))
-    for worker in workers:
-        yield keys.calls(worker)
+    for worker in store.processes.heard(Role.WORKER):
+        yield keys.held(worker)
         yield keys.restarted(worker)
-        yield keys.brokers(f"__acks__.{worker}.rlm")
     for one in all_limited(store.settings.endpoints.values()):
-        yield from (spell(one.window_id) for spell in (keys.window, keys.moved, keys.health, keys.well))
-    yield from map(keys.brokers, BROKER)
+        yield from (keys.window(one.window_id), keys.endpoint(one.window_id))

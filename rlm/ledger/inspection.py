@@ -16,7 +16,7 @@ from rlm.core.endpoint import Limit, all_limited
 from rlm.core.errors import StoreGarbledError
 from rlm.core.text import safe_line
 from rlm.ledger.connect import text, translated
-from rlm.ledger.keys import BROKER, KINDS, KeyType
+from rlm.ledger.keys import KINDS, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.runs import DAMAGED, read_record
 from rlm.ledger.scripts import Command, ask
@@ -25,8 +25,6 @@ from rlm.ledger.values import duration, moment, number, whole
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
-#: Entries that are read of a list.
-ENTRIES = 100
 #: The command for the length of each type. It refuses keys of other types, and every user may run it.
 _LENGTHS = {
     KeyType.STRING: "STRLEN",
@@ -34,11 +32,11 @@ _LENGTHS = {
     KeyType.LIST: "LLEN",
     KeyType.SET: "SCARD",
     KeyType.ZSET: "ZCARD",
+    KeyType.STREAM: "XLEN",
 }
-_ID = re.compile(rb"[!-~]{1,100}")
 #: The fields of a hash that hold numbers.
 _NUMBERS = re.compile(
-    rb"(?:\w+_us|born|slots|since|failures|refused_nth|refused_calls|paused_at|token|(?:taken|carried|completed|failed):.*)"
+    rb"(?:\w+_us|rest|pause|hold|longest|since|asked|failures|refusals|paused_at|token|(?:taken|carried|completed|failed):.*)"
 )
 
 
@@ -54,22 +52,15 @@ def _limit(raw: bytes) -> Limit:
     return Limit.parse(text(raw))
 
 
-def _id(raw: bytes) -> bytes:
-    if not _ID.fullmatch(raw):
-        raise ValueError("no id")
-    return raw
-
-
 #: How the values of a family are read, where anything else would stop something.
 _VALUES: Mapping[str, Callable[[bytes], object]] = {
-    **dict.fromkeys(("sequence", "wanted", "restarts", "window"), whole),
+    **dict.fromkeys(("sequence", "wanted", "restarts"), whole),
     "last_tick": moment,
     "coming_up": duration,
-    "current": _id,
     **dict.fromkeys(("limits", "limits_filed"), _limit),
 }
 #: The hashes whose numbers are read.
-_COUNTED = frozenset({"epoch", "health", "tally", "lease"})
+_COUNTED = frozenset({"endpoint", "tally", "lease"})
 
 
 def inspect(store: Store) -> list[KeyFlaw]:
@@ -94,18 +85,14 @@ def _places(store: Store) -> Iterator[tuple[str, str, frozenset[str]]]:
     for family in KINDS:
         if isinstance(key := getattr(keys, family), str):
             yield family, key, frozenset()
-    run_id = _answer(store, "GET", keys.current)
-    for family in ("run", "tally", "timings"):  # without a run too: nobody may have put anything there
-        yield family, getattr(keys, family)(text(run_id) if isinstance(run_id, bytes) else ""), frozenset()
     for name in {*store.settings.types, *_members(store, keys.types)}:
-        for family in ("pending", "inflight", "backoff", "spent", "retried"):
+        for family in ("ready", "free"):
             yield family, getattr(keys, family)(name), frozenset({name})
     for window_id, users in _users(store).items():
-        for family in ("window", "moved", "health", "well"):
+        for family in ("window", "endpoint"):
             yield family, getattr(keys, family)(window_id), frozenset(users)
     yield from (("processes", keys.processes(role), frozenset()) for role in Role)
-    yield from (("calls", keys.calls(one), frozenset()) for one in _members(store, keys.processes(Role.WORKER)))
-    yield from ((name, keys.brokers(name), frozenset()) for name in BROKER if "WORKER" not in name)
+    yield from (("held", keys.held(one), frozenset()) for one in _members(store, keys.processes(Role.WORKER)))
 
 
 def _users(store: Store) -> dict[str, set[str]]:
@@ -124,13 +111,11 @@ def _members(store: Store, key: str) -> list[str]:
 def _question(family: str, key: str) -> Command:
     if family in _COUNTED or family.startswith("limits"):
         return "HGETALL", key
-    if family == "window":
-        return "LRANGE", key, 0, ENTRIES - 1
     return "GET" if family in _VALUES else _LENGTHS[_kind(family)], key
 
 
 def _kind(family: str) -> KeyType:
-    return BROKER[family] if family in BROKER else KINDS[family]
+    return KINDS[family]
 
 
 def _wrong(family: str, reply: Any) -> str:
@@ -138,11 +123,9 @@ def _wrong(family: str, reply: Any) -> str:
     if isinstance(reply, redis.ResponseError):
         return f"is no {_kind(family)}" if "WRONGTYPE" in str(reply) else ""
     read = _VALUES.get(family, number)
-    values: Iterable[bytes] = ()
+    values: Iterable[bytes] = [reply] if isinstance(reply, bytes) else ()
     if isinstance(reply, dict):
         values = [raw for name, raw in reply.items() if family not in _COUNTED or _NUMBERS.fullmatch(name)]
-    elif isinstance(reply, list | bytes):
-        values = reply if isinstance(reply, list) else [reply]
     bad = [raw for raw in values if not _reads(read, raw)]
     return f"holds {safe_line(repr(bad[0][:40])[1:])}, which RLM does not write" if bad else ""
 
@@ -161,7 +144,7 @@ def _lost_run(store: Store) -> Iterator[KeyFlaw]:
     except StoreGarbledError:  # its key has a flaw of its own
         return
     if run is not None and run.failure.startswith(DAMAGED):
-        yield KeyFlaw(store.keys.run(run.id), run.failure)
+        yield KeyFlaw(store.keys.run, run.failure)
 
 
 def bad_records(store: Store) -> Iterator[KeyFlaw]:

@@ -49,7 +49,7 @@ class Intake(Part):
         yield from self._empty_staging(token, run_id, priorities)
         keys = self._keys
         lists = {"events": keys.events, "staging": keys.processing}
-        self._run("stage_items", lease=keys.lease, run=keys.run(run_id), **lists, token=token, run_id=run_id)
+        self._run("stage_items", lease=keys.lease, run=keys.run, **lists, token=token, run_id=run_id)
         crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
@@ -102,8 +102,8 @@ class Intake(Part):
         self._run(
             "move_giant",
             lease=keys.lease,
-            run=keys.run(run_id),
-            tally=keys.tally(run_id),
+            run=keys.run,
+            tally=keys.tally,
             staging=keys.processing,
             aside=keys.aside,
             failed=keys.failed,
@@ -122,12 +122,13 @@ class Intake(Part):
         taking = self._script("take_chunk").begin(
             self._client,
             lease=keys.lease,
-            run=keys.run(run_id),
-            tally=keys.tally(run_id),
+            run=keys.run,
+            tally=keys.tally,
             staging=keys.processing,
             failed=keys.failed,
             types=keys.types,
             sequence=keys.sequence,
+            prefix=keys.prefix,
             token=token,
             run_id=run_id,
             items=chunk.number,
@@ -149,9 +150,10 @@ class Intake(Part):
     def untaken(self, run_id: str) -> tuple[int, bool]:
         """Count the items that the open run has still to take; return also whether it has staged the audit list."""
         keys = self._keys
-        asked = [("LLEN", keys.processing), ("LLEN", keys.events), ("HEXISTS", keys.run(run_id), "staged")]
-        waiting, listed, staged = self._batch(asked, transaction=True)
-        return int(waiting + (0 if staged else listed)), bool(staged)
+        asked = [("LLEN", keys.processing), ("LLEN", keys.events), ("HMGET", keys.run, "run_id", "staged")]
+        waiting, listed, (current, staged) = self._batch(asked, transaction=True)
+        has_staged = staged is not None and current == run_id.encode()
+        return int(waiting + (0 if has_staged else listed)), has_staged
 
     def waiting(self) -> int:
         """Count the items on the audit list and in staging."""

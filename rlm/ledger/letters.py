@@ -1,4 +1,4 @@
-"""Dead letters: writing and listing them, sending a letter's events into the next run, and dropping letters."""
+"""Dead letters: writing and listing them, sending a letter's events again, and dropping letters."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Letters(Part):
         return Entries.read(self._run("look_items", list=self._keys.failed, **reading)).each
 
     def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
-        """Send the events of letters into the next run, with no attempts or runs; push items without event back.
+        """Make the events of letters ready, with no attempts or runs; push items without event back.
 
         `priorities` has the priority of each configured type; a letter of several events stays for those of other
         types. Return for each letter, the oldest first, what was done, or why its events cannot be sent.
@@ -159,6 +159,7 @@ class Letters(Part):
         outcomes = [self._retry_of(one, priorities) for one in letters]
         calls = [one for one in outcomes if not isinstance(one, BadItemError)]
         names = {"failed": keys.failed, "types": keys.types, "sequence": keys.sequence, "audit": keys.events}
+        names |= {"tally": keys.tally, "prefix": keys.prefix}
         done = iter(self._remove("retry_letters", calls, **names))
         return [one if isinstance(one, BadItemError) else next(done) for one in outcomes]
 
@@ -188,7 +189,7 @@ class Letters(Part):
         for name in known:
             event = event_id(decoded.id, name)
             offset = order_offset(priorities[name] if decoded.priority is None else decoded.priority)
-            place = {"key": self._keys.event(event), "retried": self._keys.retried(name)}
+            place = {"key": self._keys.event(event), "ready": self._keys.ready(name)}
             events.append({"id": event, "type": name, "offset": offset, **place})
         return told
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.expected import CHANGED_CALLS, Completed, Expected, Following, Measured, Pair
 from rlm.core.tally import of_calls
+from rlm.ledger.calls import START, Calls, completed, start_of_run
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import SLICE, Command, Part
-from rlm.ledger.values import MICROSECONDS, duration, number, numbers, reading, whole
+from rlm.ledger.values import MICROSECONDS, duration, numbers, whole
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
@@ -25,28 +26,28 @@ if TYPE_CHECKING:
 
 _FAILING = "failing:"
 
-#: The longest possible call, milliseconds.
-LONGEST_CALL_MS = 86_400_000.0
-
 
 class Measures(Part):
     """Durations and failures by type and endpoint. Like windows, they belong to the endpoint's URL, not its name."""
 
-    @translating
-    def completed(self, run_id: str, first: int = 0) -> list[Completed]:
-        """Return the completed calls of an open run in the order of their answers, from number `first` on."""
-        timings = self._keys.timings(run_id)
-        return read_calls(self._list_from(timings, first), timings)
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        self._log = Calls(store)
 
     @translating
-    def follow(self, run_id: str, first: int) -> tuple[list[Completed], dict[Pair, int]]:
-        """Return the completed calls from number `first` on, and how many calls have failed so far."""
-        timings, last = self._keys.timings(run_id), first + SLICE - 1
-        counts = self._keys.tally(run_id)
-        found, tally = self._batch([("LRANGE", timings, first, last), ("HGETALL", counts)])
-        if len(found) == SLICE:
-            found += self._list_from(timings, last + 1)
-        return read_calls(found, timings), failing(numbers(tally, counts))
+    def follow(self, run_id: str, after: str) -> tuple[list[Completed], dict[Pair, int], str]:
+        """Return what a run's calls behind an entry of the log show, and how many calls have failed so far.
+
+        The last is the id of the last entry that was read, to continue there.
+        """
+        calls, counts = self._log, self._keys.tally
+        entries, tally = self._batch([calls.command(after), ("HGETALL", counts)])
+        found, last = calls.read(entries), calls.last(entries, after)
+        if len(entries) == SLICE:
+            more, last = calls.follow(last)
+            found += more
+        own = [call for call in found if call.run_id == run_id]
+        return completed(own), failing(numbers(tally, counts)), last
 
     def kept(self) -> dict[Pair, Measured]:
         """Return what is kept from earlier runs for the configured endpoints."""
@@ -72,20 +73,6 @@ class Measures(Part):
             if endpoint in endpoints
         }
 
-    def publish(self, token: int, expected: Mapping[Pair, Expected]) -> None:
-        """Replace the published expectations, which workers get with their claims."""
-        times = {
-            f"{type_name} {endpoint}": f"{each.seconds * MICROSECONDS:.0f} {each.needed_seconds * MICROSECONDS:.0f}"
-            for (type_name, endpoint), each in expected.items()
-        }
-        self._run("publish_expected", lease=self._keys.lease, expected=self._keys.expected, token=token, times=times)
-
-    @translating
-    def published(self) -> dict[Pair, Expected]:
-        """Return the published expectations."""
-        found = self._hgetall(self._keys.expected)
-        return {_pair(text(field)): read_expected(value) for field, value in found.items()}
-
 
 def failing(tally: Mapping[str, int]) -> dict[Pair, int]:
     """Return how many calls failed temporarily, by type and endpoint, from a run's counts."""
@@ -99,23 +86,8 @@ def _pair(name: str) -> Pair:
     return type_name, other
 
 
-def read_completed(raw: bytes) -> Completed:
-    """Return a completed call from the form that `complete_event` writes."""
-    endpoint, type_name, took_ms, waited_ms, at_us, age_ms, idle_ms = text(raw).split(" ")
-    times = number(took_ms), number(waited_ms), whole(at_us), number(age_ms), number(idle_ms)
-    if not 0 <= max(times[:2]) <= LONGEST_CALL_MS or min(times) < 0:
-        raise ValueError(f"no call takes so long: {raw!r}")
-    return Completed(type_name, endpoint, *times)
-
-
-def read_calls(found: Iterable[bytes], key: str) -> list[Completed]:
-    """Return the completed calls of a list; entries that RLM did not write are named in the log and left out."""
-    read = (reading(read_completed, raw, key, None) for raw in found)
-    return [one for one in read if one is not None]
-
-
 def read_expected(raw: bytes) -> Expected:
-    """Return a published expectation: the microseconds that a call takes and needs. It has no error rate."""
+    """Return an expectation from its form in Redis: the microseconds that a call takes and needs."""
     seconds, needed = raw.split(b" ")
     return Expected(duration(whole(seconds) / MICROSECONDS), duration(whole(needed) / MICROSECONDS))
 
@@ -142,7 +114,7 @@ class Measuring:
         self._store = store
         self._run_id = run_id
         self._followed = _following(store, store.settings.event_types)
-        self._read = 0
+        self._after = start_of_run(run_id)
         #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
         self.answered_us: dict[str, int] = {}
         self._failing: dict[Pair, int] = {}
@@ -159,8 +131,7 @@ class Measuring:
 
     def look(self) -> list[Completed]:
         """Read what happened since the last successful look; return the calls that were completed."""
-        completed, failing = self._store.measures.follow(self._run_id, self._read)
-        self._read += len(completed)
+        completed, failing, self._after = self._store.measures.follow(self._run_id, self._after)
         changed: dict[Pair, Following] = {}
         for pair in failing.keys() & self._followed.keys():
             if failing[pair] != self._failing.get(pair):
@@ -186,15 +157,16 @@ class Totals(Part):
 
     def __init__(self, store: StoreFront) -> None:
         super().__init__(store)
+        self._log = Calls(store)
         self._lock = threading.Lock()
         self._forget("")
 
     def _forget(self, run_id: str) -> None:
         """Start over with the first call of this run."""
         self._run_id = run_id
-        self._read = 0
-        self._last: bytes | None = None
-        self._calls: Counter[str] = Counter()
+        self._after = start_of_run(run_id) if run_id else START
+        self._read = False
+        self._added: Counter[str] = Counter()
 
     @translating
     def look(self) -> Counter[str]:
@@ -210,26 +182,27 @@ class Totals(Part):
         It must if a run was opened or closed between the two reads, if there are more calls than one read returns, or
         if the last call that was read is no longer in its place because Redis came back in an older state.
         """
-        keys = self._keys
-        run_id = text(self._ask("GET", keys.current) or b"")
+        keys, calls, last = self._keys, self._log, self._after
+        run_id = text(self._ask("HGET", keys.run, "run_id") or b"")
         if run_id != self._run_id:
             self._forget(run_id)
-        first = max(0, self._read - 1)
-        read: list[Command] = [("GET", keys.current), ("HGETALL", keys.totals), ("HGETALL", keys.tally(run_id or "-"))]
-        read += [("LRANGE", keys.timings(run_id or "-"), first, first + SLICE)]
-        current, totals, tally, timings = self._batch(read, transaction=True)
+            last = self._after
+        read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.totals), ("HGETALL", keys.tally)]
+        read += [calls.command(last), ("XRANGE", keys.calls, last, last)]
+        current, totals, tally, entries, known = self._batch(read, transaction=True)
         if text(current or b"") != run_id:
             return None
-        if self._last is not None and timings[:1] != [self._last]:
+        if self._read and not known:
             self._forget(run_id)
             return None
-        news = timings if self._last is None else timings[1:]
-        self._calls.update(of_calls(map(read_completed, news)))
-        self._read += len(news)
-        self._last = timings[-1] if timings else None
-        if len(timings) > SLICE:
-            return None
-        found = Counter(self._calls)
-        for key, fields in ((keys.totals, totals), (keys.tally(run_id), tally)):
-            found.update(numbers(fields, key))
+        found = Counter[str]()
+        if run_id:
+            news = [call for call in calls.read(entries) if call.run_id == run_id]
+            self._added.update(of_calls(completed(news)))
+            self._after, self._read = calls.last(entries, last), self._read or bool(entries)
+            if len(entries) == SLICE:
+                return None
+            found.update(self._added)
+            found.update(numbers(tally, keys.tally))
+        found.update(numbers(totals, keys.totals))
         return found

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
+from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
 from rlm.ledger.values import Moment, duration, reading, whole
-
-if TYPE_CHECKING:  # code that requests a run imports this module, but not that one
-    from rlm.ledger.claims import Lane
 
 #: A process that was not heard from for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
@@ -52,6 +49,11 @@ class WorkerState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
+
+
+def host_of(process_id: str) -> str:
+    """Return the host of a process, which is the first part of its id."""
+    return process_id.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +147,17 @@ class Processes(Part):
         entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for (role, one), raw, left_ms in zip(ids, entries, left, strict=True):
-            if (entry := _read(raw)) is None or entry.pid:
-                found[role].append((one, entry, _silence(left_ms)))
+            found[role].append((one, _read(raw), _silence(left_ms)))
         return found
 
     def alive(self, role: Role) -> list[Process]:
-        """Return the processes of a role, oldest first; those no longer heard from are `missing`.
-
-        A reserved place for a worker that is not forked yet is not a process.
-        """
+        """Return the processes of a role, oldest first; those no longer heard from are `missing`."""
         return self.look(role)[0]
 
     def look(self, role: Role) -> tuple[list[Process], list[str]]:
         """Return the results of `alive` and `missing` at one moment."""
         entries = self.heard(role)
-        alive = sorted((one for one in entries.values() if one and one.pid), key=lambda one: (one.started_at, one.id))
+        alive = sorted(filter(None, entries.values()), key=lambda one: (one.started_at, one.id))
         return alive, [one for one, entry in entries.items() if entry is None]
 
     def missing(self, role: Role) -> list[str]:
@@ -183,16 +181,14 @@ class Processes(Part):
         left = self._batch(("PTTL", key) for key in keys)
         self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)
 
-    def busy(self, worker_ids: list[str]) -> list[int]:
+    def busy(self, worker_ids: Sequence[str]) -> list[int]:
         """Return how many events each worker has claimed."""
-        return self._batch(("HLEN", self._keys.calls(worker_id)) for worker_id in worker_ids)
+        return [len(lanes) for lanes in self.lanes(worker_ids)]
 
     @translating
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes hold, the longest running first."""
-        from rlm.ledger.claims import lanes_of  # noqa: PLC0415  # a requested run waits for this module's import
-
-        return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.calls(one)) for one in worker_ids)]
+        return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.held(one)) for one in worker_ids)]
 
     def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
         """Return how long ago each process announced itself, seconds, from the expiry of its entry.

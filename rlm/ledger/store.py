@@ -13,17 +13,18 @@ from redis.exceptions import RedisError
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
 from rlm.ledger.breaker import Breaker
+from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
-from rlm.ledger.hosts import Places
 from rlm.ledger.inspection import KeyFlaw, inspect, left_out
 from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.recovery import Recovery
+from rlm.ledger.rules import Rules
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.server import Server, server_of
@@ -57,14 +58,14 @@ class Store(StoreFront):
         self.intake = Intake(self, self.archivist)
         self.recovery = Recovery(self, self.archivist)
         self.turns = Turns(self)
+        self.rules = Rules(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)
+        self.calls = Calls(self)
         self.measures = Measures(self)
         self.totals = Totals(self)
         self.letters = Letters(self)
-        self.places = Places(self)
         self.windows = Windows(self)
-        self.epochs = Epochs(self)
         self.changes = Changes(self)
         self.breaker = Breaker(self)
         self.control = Control(self)
@@ -102,13 +103,9 @@ class Store(StoreFront):
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits (see `Control.publish`), and which endpoint belongs to which budget.
-
-        If an endpoint has a new budget, its earlier calls are counted on that.
-        """
+        """Publish the file's limits: see `Control.publish`."""
         endpoints = self.settings.endpoints.values()
         self.control.publish(token, all_limited(endpoints))
-        self.windows.join_budgets(token, endpoints)
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
@@ -155,7 +152,6 @@ class Store(StoreFront):
 
     def close(self) -> None:
         """Close its connections."""
-        self.epochs.close()
         super().close()
 
 

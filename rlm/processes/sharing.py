@@ -3,19 +3,22 @@
 A supervisor that signed off is gone at once. One that is missing from the register may live: Redis may have lost the
 register, or its clock was set. It keeps its share until it was silent for too long. Silence is counted by the clock of
 this host, and only while this host listened, so the first supervisor that is back does not take everything.
+
+A supervisor starts no worker that takes a place of another one. Those that others run beyond their shares, because they
+finish their calls, take places too. So there are no more than `workers.max` while hosts take over from one another.
+Workers started by hand take no place.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, LEFT, MOST_LANES, Offer, Process, Role
-from rlm.processes.shares import shares
 from rlm.settings import Settings
 
 
@@ -25,28 +28,34 @@ def offer_of(settings: Settings) -> Offer:
     return Offer(settings.capacity, workers.min, workers.max)
 
 
+def shares(wanted: int, capacities: Mapping[str, int]) -> dict[str, int]:
+    """Divide `wanted` workers by capacities; the sum is `wanted`, or the total capacity if that is less.
+
+    Each worker goes where the smallest part of the capacity is used, counting half a worker ahead (Webster's method);
+    ties go by name. So every share is within one of its proportion, and one more or one fewer wanted moves no worker
+    from one host to another, which the largest remainder might do.
+    """
+    given = dict.fromkeys(sorted(capacities), 0)
+    for _ in range(min(wanted, sum(capacities.values()))):
+        able = [name for name in given if given[name] < capacities[name]]
+        given[min(able, key=lambda name: (2 * given[name] + 1) / capacities[name])] += 1
+    return given
+
+
 def divide(wanted: int, supervisors: Iterable[Process]) -> dict[str, int]:
     """Divide the wanted workers among supervisors, by id: first among hosts, then among the supervisors of each host.
 
     The largest `workers.min` and `workers.max` of all supervisors count, so one host with another configuration does
     not change what the others run.
     """
+    every = {one.id: (one.host, one.offer or Offer(0, 0, 0)) for one in supervisors}
     hosts: dict[str, dict[str, int]] = defaultdict(dict)
-    least, most = 0, 0
-    for one in sorted(supervisors, key=lambda one: one.id):
-        offer = one.offer or Offer(0, 0, 0)
-        hosts[one.host][one.id] = offer.capacity
-        least, most = max(least, offer.least), max(most, offer.most)
-    total = min(max(wanted, least), most)
-    by_host = shares(total, {host: max(capacities.values()) for host, capacities in hosts.items()})
-    return {
-        name: share for host, capacities in hosts.items() for name, share in shares(by_host[host], capacities).items()
-    }
-
-
-def most_of(supervisors: Iterable[Process]) -> int:
-    """Return the largest `workers.max` of these supervisors; `MOST_LANES` if none has one."""
-    return max((one.offer.most for one in supervisors if one.offer), default=MOST_LANES)
+    for name, (host, offer) in every.items():
+        hosts[host][name] = offer.capacity
+    least = max((offer.least for _, offer in every.values()), default=0)
+    most = max((offer.most for _, offer in every.values()), default=0)
+    by_host = shares(min(max(wanted, least), most), {host: max(each.values()) for host, each in hosts.items()})
+    return {name: share for host, each in hosts.items() for name, share in shares(by_host[host], each).items()}
 
 
 def room(supervisors: Iterable[Process]) -> int:
@@ -106,12 +115,18 @@ class Peers:
         """The last announcements of the supervisors that live."""
         return [peer.said for peer in self._peers.values() if peer.lives]
 
-    @property
-    def most(self) -> int:
-        """The most workers over all hosts, by the largest limit that a living supervisor announces."""
-        return most_of(self.living)
-
-    def share_of(self, own: Process) -> int:
-        """Return how many of the wanted workers are `own`'s, even if the register does not contain it."""
+    def shares(self, own: Process) -> dict[str, int]:
+        """Return how many of the wanted workers each supervisor is to run, `own` too if the register lacks it."""
         every = {one.id: one for one in self.living} | {own.id: own}
-        return divide(self._store.processes.wanted(), every.values())[own.id]
+        return divide(self._store.processes.wanted(), every.values())
+
+    def places_left(self, own: Process, by_supervisor: Mapping[str, int]) -> int:
+        """Return how many workers `own` may have besides those of others, which have these shares.
+
+        The largest `workers.max` of all counts. A worker that its supervisor is about to stop takes a place until it is
+        no longer heard from.
+        """
+        most = max((one.offer.most for one in [own, *self.living] if one.offer), default=MOST_LANES)
+        running = Counter(one.supervisor for one in self._store.processes.alive(Role.WORKER))
+        others = (by_supervisor.keys() | running.keys()) - {own.id, ""}
+        return max(0, most - sum(max(by_supervisor.get(name, 0), running[name]) for name in others))

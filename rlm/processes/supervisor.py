@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import Store
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import Presence, entry_of
@@ -48,7 +48,7 @@ class Supervisor:
         started_at = system_clock.now()
         self.id = f"{settings.host_name}:{os.getpid()}:{round(started_at * 1000):x}"
         self._children: dict[str, Child] = {}
-        self._remains = Remains(store, launcher)
+        self._remains = Remains(store)
         self._spawned = 0
         self._starts = StartBackoff()
         self._scale_at = float("-inf")
@@ -107,74 +107,58 @@ class Supervisor:
         """Spawn or stop workers until as many run as this host's share of the wanted number."""
         if (now := system_clock.monotonic()) < self._scale_at:
             return
-        self._crowded = False
-        share = self._share()
+        if self._presence.lapsed:  # it is new or was away: the others may have taken its share over
+            self._remains.succeed(self._presence.entry)
+            self._presence.say()
+            self._store.processes.wake("supervisors")
+            self._presence.lapsed = False
+        self._peers.look()
+        shares = self._peers.shares(self._presence.entry)
+        share = shares[self.id]
         running = [child for child in self._children.values() if not child.stopping]
         for child in self._quietest(running)[: len(running) - share] if len(running) > share else ():
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop()
+        self._crowded = False
         if share > len(running) and self._starts.left_seconds <= 0:
-            self._grow(share - len(running))
+            most = min(self._settings.capacity, self._peers.places_left(self._presence.entry, shares))
+            missing = min(share - len(running), most - len(self._children))
+            self._crowded = missing < share - len(running)
+            self._grow(missing)
         alone = len(self._peers.living) == 1
         self._scale_at = now + (CROWDED_SECONDS if self._crowded else SCALE_SECONDS if alone else PEERS_SECONDS)
 
-    def _share(self) -> int:
-        """Return how many workers are to run here.
-
-        If this supervisor is new or was away, it announces itself. Others may have taken over its share: then it starts
-        with the places that they leave, and takes more as they stop.
-        """
-        if self._presence.lapsed:
-            self._remains.succeed(self._presence.entry)
-        in_sight = self._peers.look().get(self.id) is not None
-        share = self._peers.share_of(self._presence.entry)
-        if in_sight and not self._presence.lapsed:
-            return share
-        self._presence.say()
-        self._store.processes.wake("supervisors")
-        self._presence.lapsed = False
-        left = self._store.places.left(self.id, self._peers.most)
-        self._crowded = share > left
-        return min(share, left) if self._children else share
-
     def _grow(self, missing: int) -> None:
-        """Spawn missing workers, limited by the places of this host and of all hosts."""
-        missing = min(missing, self._settings.capacity - len(self._children))
-        names = [f"{self.id}:{self._spawned + number}" for number in range(1, missing + 1)]
-        now = system_clock.now()
-        entries = (entry_of(self._settings, name, 0, now) for name in names)
-        new = [replace(one, state=WorkerState.STARTING, supervisor=self.id) for one in entries]
-        admitted = self._store.places.admit(new, len(self._children), self._peers.most)
-        self._crowded = admitted < missing
+        """Spawn missing workers."""
         try:
-            for worker in new[:admitted]:
-                self._spawn(worker)
+            for _ in range(missing):
+                self._spawn()
         except OSError as error:  # the host is out of processes or memory
             wait = self._starts.hold_back()
             told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
             running = len(self._children)
             extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
             log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message contains the cause
-            for worker in new[:admitted]:
-                if worker.id not in self._children:
-                    self._store.processes.forget(Role.WORKER, worker.id)
 
     def _quietest(self, children: list[Child]) -> list[Child]:
         """Return children ordered by events in hand, fewest first: those stop first."""
         busy = zip(self._store.processes.busy([one.worker_id for one in children]), children, strict=True)
         return [child for _, child in sorted(busy, key=lambda pair: pair[0])]
 
-    def _spawn(self, worker: Process) -> None:
-        process = self._launcher.spawn(worker.id, self.id)
+    def _spawn(self) -> None:
+        worker_id = f"{self.id}:{self._spawned + 1}"
+        process = self._launcher.spawn(worker_id, self.id)
         self._spawned += 1
         crash_point("supervisor.spawned")
-        child = Child(worker.id, process, watch_death(process.pid or 0))
-        self._children[worker.id] = child
+        child = Child(worker_id, process, watch_death(process.pid or 0))
+        self._children[worker_id] = child
         if child.death is None:
             self._wakeup.wake()  # it has died already: the next turn reaps it
         else:
             self._selector.register(child.death, selectors.EVENT_READ)
-        self._store.processes.announce(Role.WORKER, replace(worker, pid=child.pid), entered=True)
+        entry = entry_of(self._settings, worker_id, child.pid, system_clock.now())
+        starting = replace(entry, state=WorkerState.STARTING, supervisor=self.id)
+        self._store.processes.announce(Role.WORKER, starting)
 
     def _reap(self) -> None:
         """Reap dead children. Their claims are released next; an unexpected exit delays the replacement."""

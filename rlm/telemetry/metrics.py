@@ -102,11 +102,10 @@ def _queues(store: Store) -> Iterator[Sample]:
     found = books(store)
     oldest, configured = oldest_pending(store, list(found.by_type)), store.settings.types
     for name, account in found.by_type.items():
-        if name not in configured and not account.unsettled + account.retried:
+        if name not in configured and not account.unsettled:
             continue
-        for state in ("pending", "released", "inflight", "backoff", "spent"):
+        for state in ("pending", "inflight", "backoff", "spent"):
             yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
-        yield Sample("rlm_queue_events", {"type": name, "state": "retried"}, account.retried)
         since = oldest.get(name)
         yield Sample("rlm_queue_oldest_seconds", {"type": name}, max(0.0, found.now - since) if since else 0.0)
     yield Sample("rlm_audit_list_items", {}, found.events)

@@ -35,8 +35,6 @@ def _facts(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         yield "open run", told.append_text(state_text(run["state"]))
     else:
         yield "leftovers", Text(counted(found["leftover"], "event"))
-    if found["retried"]:
-        yield "retried", Text(f"{counted(found['retried'], 'event')} for the next run")
     letters = Text(f"{found['failed']:,}; see `rlm failed list`", style="yellow") if found["failed"] else Text("none")
     yield "dead letters", letters
     yield "arriving", Text(_rate(found["arriving_per_minute"], "item"))
@@ -69,7 +67,7 @@ def queue_line(found: Mapping[str, Any]) -> str:
     ages = [one["oldest_seconds"] for one in found["by_type"].values() if one["oldest_seconds"] is not None]
     parts = [
         f"{counted(found['events'] + found['staged'], 'item')} waiting",
-        f"{found['processing'] + found['leftover'] + found['retried']:,} in the ledger",
+        f"{found['processing'] + found['leftover']:,} in the ledger",
         counted(found["failed"], "dead letter"),
         f"oldest {span(max(ages, default=None))}",
         f"arriving {_rate(found['arriving_per_minute'], 'item')}",

@@ -164,12 +164,11 @@ def _last_run(found: Mapping[str, Any]) -> Text:
 
 
 def _waiting(one: Mapping[str, Any]) -> str:
-    if not any(one[key] for key in ("events", "staged", "leftover", "retried")):
+    if not any(one[key] for key in ("events", "staged", "leftover")):
         return "nothing"
     told = [counted(one["events"], "item")]
     told += [f"{one['staged']:,} in staging"] if one["staged"] else []
     told += [f"{counted(one['leftover'], 'event')} left over"] if one["leftover"] else []
-    told += [f"{counted(one['retried'], 'event')} retried by hand"] if one["retried"] else []
     return ", ".join(told)
 
 

@@ -71,19 +71,6 @@ def test_what_is_announced_is_read_as_it_was(store):
     assert store.processes.alive(Role.SUPERVISOR) == []
 
 
-def test_a_place_for_a_worker_that_is_not_forked_yet_is_no_process(store):
-    """It was listed as the worker with the pid 0, for seconds where the template had died. Nor is it missing."""
-    place = replace(WORKER, pid=0, state=WorkerState.STARTING)
-
-    assert store.places.admit([place], 0, 1) == 1
-
-    assert store.processes.look(Role.WORKER) == ([], [])
-    assert store.processes.register()[Role.WORKER] == []
-    assert store.places.left("another", 1) == 0
-    store.processes.announce(Role.WORKER, replace(place, pid=7), entered=True)
-    assert [one.pid for one in store.processes.alive(Role.WORKER)] == [7]
-
-
 @pytest.mark.parametrize("role", list(Role))
 def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch, role):
     """Its entry expires; that it never signed off is known until somebody has cleaned up after it."""

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.ledger.processes import Offer, Process
-from rlm.processes.shares import shares
-from rlm.processes.sharing import divide
+from rlm.processes.sharing import divide, shares
 
 CAPACITIES = st.dictionaries(st.text("abc~", min_size=1, max_size=3), st.integers(0, 40), max_size=8)
 

@@ -22,7 +22,7 @@ from rlm.core.text import cut
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive
-from rlm.ledger.reading import Whereabouts, event_state, field_of_each, scores
+from rlm.ledger.reading import Whereabouts, event_state, field_of_each, held_events
 from rlm.ledger.reading.backlog import MOST_ITEMS
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
 
@@ -197,8 +197,9 @@ def _entry(event_id: str, state: Place, since: str | None = None) -> dict[str, A
 
 
 def _under_way(store: Store, wallet: str) -> Iterator[dict[str, Any]]:
+    held = held_events(store)
     for name in store.known_types:
-        ids = list(scores(store, name, Place.IN_FLIGHT, _MOST_UNDER_WAY))
+        ids = [one.event_id for one in held.get(name, ()) if one.place is Place.IN_FLIGHT][:_MOST_UNDER_WAY]
         for one, owner in zip(ids, field_of_each(store, ids, "wallet"), strict=True):
             if owner == wallet:
                 yield _entry(one, Place.IN_FLIGHT)

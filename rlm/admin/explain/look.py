@@ -23,6 +23,7 @@ from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, circuit_of
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.fitness import unfit
+from rlm.ledger.measures import learned
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts
 from rlm.ledger.reading.backlog import MOST_ITEMS, item_pages
@@ -94,7 +95,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     limited = all_limited(endpoints)
     now_us, views = store.windows.look(limited)
     health = store.breaker.health(limited)
-    expected = store.measures.published() if event_type else {}
+    expected = learned(store, [event_type]) if event_type else {}
     needs = [needed_seconds(event_type, one.name, expected) for one in endpoints] if event_type else []
     workers = store.processes.alive(Role.WORKER)
     run = store.runs.current()

@@ -75,7 +75,7 @@ def _why(event: Whereabouts, status: TypeStatus) -> str:
 
 
 def _stopped(run: Run, status: TypeStatus) -> str:
-    """Return why an open run releases nothing of the type, whatever slots and lanes are free; empty if it may."""
+    """Return why an open run sends nothing of the type, whatever slots and lanes are free; empty if it may."""
     if status.needs_seconds is None:
         return "its type is no longer configured, so it becomes a dead letter when the next run starts"
     if run.cancelled or run.state is State.FINISHING:
@@ -84,7 +84,7 @@ def _stopped(run: Run, status: TypeStatus) -> str:
         nobody = f"nobody conducts run {run.id}: `rlm up` or `rlm scheduler` continues it"
         return f"nothing is sent until Redis is fit: {status.unfit}" if status.unfit else nobody
     if run.state is not State.RUNNING:
-        return f"run {run.id} is still {run.state}, and nothing is released before it is running"
+        return f"run {run.id} is still {run.state}, and nothing is sent before it is running"
     left = max(0.0, status.remaining_seconds)
     if left < status.needs_seconds:
         return f"run {run.id} has {span(left)} left, too little for a call, so it will be left over"
@@ -155,10 +155,6 @@ def _leftover(event: Whereabouts, status: TypeStatus) -> str:
     return f"is left over{_in_order(event)}: no run is open; {_next_run(status)}{spent}{gone}{_barred(status)}"
 
 
-def _retried(_event: Whereabouts, status: TypeStatus) -> str:
-    return f"was a dead letter and is retried by hand: it enters the next run; {_next_run(status)}"
-
-
 def _completed(event: Whereabouts, _status: TypeStatus) -> str:
     done = event.attempts[-1] if event.attempts else None
     if done is None or done.answer is not CallEnd.COMPLETED:
@@ -192,7 +188,6 @@ _SENTENCES: dict[Place, Callable[[Whereabouts, TypeStatus], str]] = {
     Place.BACKING_OFF: _backing_off,
     Place.SPENT: _spent,
     Place.LEFTOVER: _leftover,
-    Place.RETRIED: _retried,
     Place.COMPLETED: _completed,
     Place.FAILED: _failed,
     Place.NOWHERE: lambda *_: "is in the ledger but in none of its places, which is a fault of RLM; see `rlm doctor`",

@@ -30,7 +30,7 @@ local entries, giant = oldest_entries(staging, skip, count, bytes, longest)
 return named(joined_entries(entries, {giant = giant}))
 
 --- take_chunk(lease, run, tally, staging, failed, types, sequence;
----   token, run_id, items: number, read, repeated: number, chunk: json,
+---   prefix, token, run_id, items: number, read, repeated: number, chunk: json,
 ---   skip: number, count: number, bytes: number, longest: number)
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
 -- Then it reads some of those behind them.
@@ -41,12 +41,13 @@ return named(joined_entries(entries, {giant = giant}))
 -- failed    the list of dead letters
 -- types     set of types that have events in the ledger
 -- sequence  counter of arrivals
+-- prefix    of all keys
 -- token     the caller's fencing token
 -- run_id    of the open run
 -- items     number of items in the chunk
 -- read      these as they were read, the newest first, with a line break between two
 -- repeated  number of events that are another one's of the chunk, and not in it
--- chunk     letters; types, pending, numbers: name, zset and number of events of each type; and of each event, type by
+-- chunk     letters; types, ready, numbers: name, zset and number of events of each type; and of each event, type by
 --           type: ids, keys, of (index of its item from 0), wallets, offsets (what its priority adds to its score)
 -- skip, count, bytes, longest  what to read then, as of read_staged
 -- Returns   {taken, joined, sizes}, the latter two as of joined_entries; {taken = -1} when staging is no longer as it was
@@ -55,11 +56,12 @@ return named(joined_entries(entries, {giant = giant}))
 -- include fencing
 -- include entries
 -- include replies
+-- include waiting
 if fenced(lease, token) or fenced_run(run, run_id) then return FENCED end
 local raw = redis.call('LRANGE', staging, -items, -1)
 if #raw < items or table.concat(raw, '\n', 1, items) ~= read then return named{taken = -1} end
 local checks = {[failed] = 'LLEN', [tally] = 'HLEN', [types] = 'SCARD', [sequence] = 'STRLEN'}
-for _, pending in ipairs(chunk.pending) do checks[pending] = 'ZCARD' end
+for _, ready in ipairs(chunk.ready) do checks[ready] = 'ZCARD' end
 for key, command in pairs(checks) do redis.call(command, key) end  -- refused, it is before anything is changed
 local ids, keys = chunk.ids, chunk.keys
 local known, no_event, new = {}, {}, #ids
@@ -75,7 +77,7 @@ if #chunk.letters > 0 then redis.call('LPUSH', failed, unpack(chunk.letters)) en
 local time = redis.call('TIME')
 local taken_at = string.format('%.3f', time[1] + time[2] / 1000000)
 local arrival = new > 0 and redis.call('INCRBY', sequence, new) - new
-local last, scored = 0, {}
+local last, scored, wakes = 0, {}, false
 for place, name in ipairs(chunk.types) do
   local first, taken = last + 1, 0
   last = last + chunk.numbers[place]
@@ -91,7 +93,9 @@ for place, name in ipairs(chunk.types) do
     end
   end
   if taken > 0 then
-    redis.call('ZADD', chunk.pending[place], unpack(scored, 1, 2 * taken))
+    local had_none = redis.call('EXISTS', chunk.ready[place]) == 0
+    redis.call('ZADD', chunk.ready[place], unpack(scored, 1, 2 * taken))
+    if had_none and wait_again(prefix, name) then wakes = true end
     redis.call('SADD', types, name)
     redis.call('HINCRBY', tally, 'taken:' .. name, taken)
   end
@@ -99,6 +103,7 @@ end
 redis.call('HINCRBY', tally, 'duplicates', repeated + #ids - new)
 redis.call('HINCRBY', tally, 'invalid', #chunk.letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
+if wakes then wake_workers(prefix) end
 return named(joined_entries(oldest_entries(staging, skip, count, bytes, longest), {taken = new}))
 
 --- move_giant(lease, run, tally, staging, aside, failed; token, run_id, size: number, letter)

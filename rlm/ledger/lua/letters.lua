@@ -1,25 +1,28 @@
---- retry_letters(failed, types, sequence, audit; letters: json)
--- Removes dead letters and, in the same step, sends their events into the next run, or pushes their items back.
+--- retry_letters(failed, types, sequence, audit, tally; prefix, letters: json)
+-- Removes dead letters and, in the same step, makes their events ready, or pushes their items back.
 -- failed    the list of dead letters
 -- types     set of types that have events in the ledger
 -- sequence  counter of arrivals
 -- audit     the audit list
+-- tally     hash of the counts of the open run or, between runs, of the next one
+-- prefix    of all keys
 -- letters   {letter, older, item, wallet, events, rest} of each: the letter as stored; how many entries are older; rest: the
---           letter of the item's other types, which replaces it, or empty; events: {id, key, retried, type, offset} of each,
---           where retried is the zset of its type that is merged into pending when a run opens, and offset what its
---           priority adds to its order score; without events the item is pushed back
+--           letter of the item's other types, which replaces it, or empty; events: {id, key, ready, type, offset} of each,
+--           where ready is the zset of its type, and offset what its priority adds to its order score; without events the
+--           item is pushed back
 -- Returns   of each letter in order: 1 done; 0 it is gone; -1 its events are already unsettled, and nothing was changed. It
 --           may be of fewer than given: the first of the others was not found in its place
 -- Atomic because there must never be both the letter and its events, or neither.
 -- include clock
 -- include found_letters
+-- include waiting
 local places = find_letters(failed, letters)
 local done, taken, chosen, new = {}, {}, {}, {}
 for number, place in ipairs(places) do  -- a damaged key must fail before anything is changed
   local letter, fresh = letters[number], {}
   for _, event in ipairs(letter.events) do
     if place and not chosen[event.id] and redis.call('HEXISTS', event.key, 'item') == 0 then
-      redis.call('ZCARD', event.retried)
+      redis.call('ZCARD', event.ready)
       fresh[#fresh + 1] = event
     end
   end
@@ -34,6 +37,7 @@ for number, place in ipairs(places) do  -- a damaged key must fail before anythi
   end
 end
 redis.call('SCARD', types)
+redis.call('HLEN', tally)
 redis.call('LLEN', audit)
 redis.call('STRLEN', sequence)
 make_room(failed)
@@ -42,7 +46,7 @@ for number, place in ipairs(places) do
   if done[number] == 1 and letters[number].rest ~= '' then redis.call('LSET', failed, place, letters[number].rest) end
 end
 remove_letters(failed, taken)
-local taken_at = string.format('%.3f', now_us() / 1000000)
+local taken_at, wakes = string.format('%.3f', now_us() / 1000000), false
 for _, one in ipairs(new) do
   local event, letter = one[1], one[2]
   arrival = arrival + 1
@@ -50,12 +54,16 @@ for _, one in ipairs(new) do
   redis.call('DEL', event.key)
   redis.call('HSET', event.key, 'type', event.type, 'wallet', letter.wallet, 'item', letter.item, 'score', score,
     'taken_at', taken_at)
-  redis.call('ZADD', event.retried, score, event.id)
+  local had_none = redis.call('EXISTS', event.ready) == 0
+  redis.call('ZADD', event.ready, score, event.id)
   redis.call('SADD', types, event.type)
+  redis.call('HINCRBY', tally, 'taken:' .. event.type, 1)
+  if had_none and wait_again(prefix, event.type) then wakes = true end
 end
 for number, outcome in ipairs(done) do
   if outcome == 1 and #letters[number].events == 0 then redis.call('LPUSH', audit, letters[number].item) end
 end
+if wakes then wake_workers(prefix) end
 return done
 
 --- drop_letters(failed; letters: json)

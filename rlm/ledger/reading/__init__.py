@@ -5,9 +5,10 @@ This file reads single events and items: where one is, since when it waits, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,15 +17,15 @@ from rlm.core.item import BadItemError, decode_item, type_of
 from rlm.core.run import run_at
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger import Store
-from rlm.ledger.claims import find_note
 from rlm.ledger.connect import text, translated
+from rlm.ledger.events import scored
 from rlm.ledger.letters import Envelope
 from rlm.ledger.scripts import SLICE, Command, ask, batch
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: The counts of `Whereabouts` and the fields of an event's hash that hold them; 0 if missing.
 _COUNTS = {name: name.encode() for name in ("attempt", "tries", "runs", "deaths", "unsent")} | {"releases": b"claims"}
-#: How many events of a zset are read at once.
+#: How many events are read at once.
 PAGE = 200
 
 
@@ -94,26 +95,44 @@ def field_of_each(store: Store, event_ids: Sequence[str], field: str) -> list[st
     return [text(value or b"") for (value,) in fields_of(store, event_ids, field)]
 
 
-def fields_in(store: Store, zset: str, *fields: str) -> Iterator[tuple[str, list[bytes | None]]]:
-    """Yield each event of a zset with some of its fields, page by page."""
+def ready_fields(store: Store, type_name: str, *fields: str) -> Iterator[tuple[str, list[bytes | None]]]:
+    """Yield each ready event of a type with some of its fields, page by page."""
     start = 0
-    while ids := list(map(text, ask(store.client, "ZRANGE", zset, start, start + PAGE - 1))):
+    while ids := list(map(text, ask(store.client, "ZRANGE", store.keys.ready(type_name), start, start + PAGE - 1))):
         yield from zip(ids, fields_of(store, ids, *fields), strict=True)
         start += len(ids)
 
 
-def scores(store: Store, type_name: str, place: Place, most: int) -> dict[str, float]:
-    """Return the first `most` events of a type in a place, with their scores there."""
-    zset = store.keys.zsets(type_name)[place]
-    with translated(store.client):
-        found = cast("list[tuple[bytes, float]]", store.client.zrange(zset, 0, most - 1, withscores=True))
-    return {text(one): score for one, score in found}
+class Held(NamedTuple):
+    """An event that is not ready, and the moment in seconds since 1970 when its lease or its back-off ends.
+
+    The moment of an event that spent its attempts is infinite.
+    """
+
+    event_id: str
+    place: Place
+    due: float
+
+
+@translated()
+def held_events(store: Store) -> dict[str, list[Held]]:
+    """Return the events by type that only an open run may hold, those in flight first, all at one instant."""
+    keys = store.keys
+    read: list[Command] = [("ZRANGE", key, 0, -1, "WITHSCORES") for key in (keys.inflight, keys.backoff)]
+    found: dict[str, list[Held]] = {}
+    for place, reply in zip(
+        (Place.IN_FLIGHT, Place.BACKING_OFF), batch(store.client, read, transaction=True), strict=True
+    ):
+        for event_id, due in scored(reply):
+            where = Place.SPENT if place is Place.BACKING_OFF and due == math.inf else place
+            found.setdefault(type_of(event_id), []).append(Held(event_id, where, due / MICROSECONDS))
+    return found
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
     """The state of one event, in the ledger, before it or after it. Times are seconds since 1970 by the clock of Redis.
 
-    `due` is when its release becomes void, or its back-off or lease ends. `position` counts from 1, among `of` pending
+    `due` is when its back-off or lease ends. `position` counts from 1, among `of` pending
     events of its type or, for a queued one, whose item is not taken yet, among the items. A queued item is `staged`
     if a drain is under way or was interrupted, and has a `fault` if it will become a dead letter. `called` has the
     endpoint and the start of its call under way.
@@ -145,41 +164,43 @@ class Whereabouts(msgspec.Struct, frozen=True):
 
 def event_state(store: Store, event_id: str) -> Whereabouts | None:
     """Read the state of an event at one instant; None if the ledger does not know it."""
-    keys, name = store.keys, type_of(event_id)
-    zsets = keys.zsets(name)
+    keys, key = store.keys, store.keys.event(event_id)
+    ready = keys.ready(type_of(event_id))
     read: list[Command] = [
-        ("HGETALL", keys.event(event_id)),
+        ("HGETALL", key),
         ("TIME",),
-        ("GET", keys.current),
+        ("HGET", keys.run, "run_id"),
         ("LRANGE", keys.runs, 0, SLICE - 1),
     ]
-    read += [("ZRANK", keys.pending(name), event_id), ("ZCARD", keys.pending(name))]
-    read += [("ZSCORE", key, event_id) for key in zsets.values()]
-    fields, (seconds, microseconds), current, runs, rank, pending, *scores = batch(store.client, read, transaction=True)
-    placed = [(place, score) for place, score in zip(zsets, scores, strict=True) if score is not None]
+    read += [("ZRANK", ready, event_id), ("ZCARD", ready)]
+    read += [("ZSCORE", zset, event_id) for zset in (keys.inflight, keys.backoff)]
+    fields, (seconds, microseconds), current, runs, rank, pending, lease, due = batch(
+        store.client, read, transaction=True
+    )
     if not fields:
         return None
-    place, score = placed[0] if placed else (_settled(fields), 0.0)
-    if place is Place.PENDING and current is None:
-        place = Place.LEFTOVER
-    worker, note = text(fields.get(b"owner", b"")), None
-    if place is Place.IN_FLIGHT:
-        note = find_note(ask(store.client, "HGET", keys.calls(worker), event_id))
-    key = keys.event(event_id)
+    place, score = _settled(fields), 0.0
+    if rank is not None:
+        place = Place.LEFTOVER if current is None else Place.PENDING
+    elif lease is not None:
+        place, score = Place.IN_FLIGHT, lease
+    elif due is not None:
+        place, score = (Place.SPENT, 0.0) if due == math.inf else (Place.BACKING_OFF, due)
     counts: dict[str, Any] = {name: reading(whole, fields.get(field), key, 0) for name, field in _COUNTS.items()}
+    endpoint, since = text(fields.get(b"endpoint", b"")), reading(moment_of_us, fields.get(b"stamp"), key, None)
     taken_at = reading(moment, fields.get(b"taken_at"), key, None)
-    taken_in = text(fields.get(b"taken_in", b"")) or None  # written by the version before this one
-    if taken_in is None and taken_at is not None and b"type" not in fields:  # `type`: it was retried by hand
+    taken_in = None
+    if taken_at is not None and b"type" not in fields:  # `type`: it was retried by hand
         taken_in = run_at(map(text, [current, *runs] if current else runs), taken_at)
     return Whereabouts(
         event_id,
         seconds + microseconds / MICROSECONDS,
         place,
-        due=abs(score) / MICROSECONDS,
+        due=score / MICROSECONDS,
         position=None if rank is None else rank + 1,
         of=None if rank is None else pending,
-        worker=worker,
-        called=(note.endpoint, moment_of_us(note.stamp)) if note else None,
+        worker=text(fields.get(b"owner", b"")).partition(" ")[0],
+        called=(endpoint, since) if place is Place.IN_FLIGHT and endpoint and since is not None else None,
         **counts,
         calls=trail.written_in(fields),
         taken_at=taken_at,

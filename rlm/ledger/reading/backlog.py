@@ -15,7 +15,7 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, order_offset
 from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.connect import text
-from rlm.ledger.reading import Waiter, events_in, fields_in, fields_of, waits_since
+from rlm.ledger.reading import Waiter, events_in, fields_of, held_events, ready_fields, waits_since
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask, batch
@@ -25,7 +25,7 @@ from rlm.plan.sacrifice import Ranks
 MOST_ITEMS = 100_000
 #: How often the items are read at most because a run stages the audit list meanwhile.
 _ROUNDS = 3
-#: The most events of the ledger that are read to find the oldest, per kind of zset; this takes a tenth of a second.
+#: The most events of the ledger that are read to find the oldest, ready and not; this takes a tenth of a second.
 MOST_AGED = 5_000
 #: The fields that tell since when an event waits.
 _AGED = ("item", "taken_at")
@@ -148,14 +148,18 @@ def oldest_in_ledger(store: Store, types: Sequence[str]) -> dict[str, float]:
     """Return by type since when the oldest event waits in the ledger, seconds since 1970, without types that have none.
 
     This is the item's `timestamp` or else the time when it was taken. It reads the first pending event of each
-    priority, which is older than the others, and the first events of each zset, `MOST_AGED` over all types.
+    priority, which is older than the others, and the first events in each place, `MOST_AGED` over all types.
     """
     oldest, most = oldest_pending(store, types), max(1, MOST_AGED // max(1, len(types)))
+    held = held_events(store)
     for name in types:
-        for zset in store.keys.zsets(name).values():
-            for _, entry in islice(fields_in(store, zset, *_AGED), most):
-                if (at := waits_since(*entry)) is not None:
-                    oldest[name] = min(at, oldest.get(name, at))
+        ids = [one.event_id for one in held.get(name, ())[:most]]
+        entries = chain(
+            islice(ready_fields(store, name, *_AGED), most), zip(ids, fields_of(store, ids, *_AGED), strict=True)
+        )
+        for _, entry in entries:
+            if (at := waits_since(*entry)) is not None:
+                oldest[name] = min(at, oldest.get(name, at))
     return oldest
 
 
@@ -169,7 +173,7 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
     lowest = dict.fromkeys(types, 0)
     while lowest:
         asked = (
-            ("ZRANGEBYSCORE", store.keys.pending(name), score, "+inf", "WITHSCORES", "LIMIT", 0, 1)
+            ("ZRANGEBYSCORE", store.keys.ready(name), score, "+inf", "WITHSCORES", "LIMIT", 0, 1)
             for name, score in lowest.items()
         )
         replies = zip(lowest, batch(store.client, asked), strict=True)
@@ -220,35 +224,38 @@ def backlog(store: Store) -> Backlog:
     """
     run = store.runs.current()
     found, waiting = look(store, dedupe=True)
-    in_ledger = {name: one.unsettled + one.retried for name, one in found.by_type.items()}
+    in_ledger, ranks = {name: one.unsettled for name, one in found.by_type.items()}, ranks_in_ledger(store, run)
     names = [one.name for one in store.settings.event_types]
     waiting.letters += sum(number for name, number in in_ledger.items() if name not in names)
     return Backlog(
         {name: in_ledger[name] + waiting.events[name] for name in names},
-        {name: ranks_in_ledger(store, name, run) for name in names},
+        {name: ranks[name] for name in names},
         waiting,
         run,
     )
 
 
-def ranks_in_ledger(store: Store, type_name: str, run: Run | None) -> Ranks:
-    """Count a type's events in the ledger by priority. Events retried by hand are new, as for the next run.
+def ranks_in_ledger(store: Store, run: Run | None) -> dict[str, Ranks]:
+    """Count the events in the ledger by priority, for each type. Those that the open `run` took are new.
 
-    So are those that the open `run` took. While a run is open, an event that moves may be missed or counted twice.
+    While a run is open, an event that moves may be missed or counted twice.
     """
-    keys = store.keys
     until = PRIORITY_STEP if run is None or run.ever_taken is None else run.ever_taken + 1
-    pending, retried = _by_score(store, keys.pending(type_name)), _by_score(store, keys.retried(type_name))
-    carried = pending if until == PRIORITY_STEP else _by_score(store, keys.pending(type_name), until)
-    # The zsets of the holders have a different order.
-    entries = chain.from_iterable(fields_in(store, holder, "score") for holder in keys.holders(type_name))
-    held = [int(score) for _, (score,) in entries if score is not None]
-    held_before = _by_priority(score for score in held if score % PRIORITY_STEP < until)
-    return Ranks(carried + held_before, pending - carried + (_by_priority(held) - held_before) + retried)
+    held, ranks = held_events(store), {}
+    for name in store.known_types:
+        ready = _by_score(store, name)
+        carried = ready if until == PRIORITY_STEP else _by_score(store, name, until)
+        ids = [one.event_id for one in held.get(name, ())]
+        # Not ready, they are in another order.
+        scores = [int(score) for (score,) in fields_of(store, ids, "score") if score is not None]
+        held_before = _by_priority(score for score in scores if score % PRIORITY_STEP < until)
+        ranks[name] = Ranks(carried + held_before, ready - carried + (_by_priority(scores) - held_before))
+    return ranks
 
 
-def _by_score(store: Store, zset: str, until: int = PRIORITY_STEP) -> Counter[int]:
-    """Count the events of a zset by priority, only those before `until` in the sequence of arrivals."""
+def _by_score(store: Store, type_name: str, until: int = PRIORITY_STEP) -> Counter[int]:
+    """Count the ready events of a type by priority, only those before `until` in the sequence of arrivals."""
+    zset = store.keys.ready(type_name)
     if not ask(store.client, "EXISTS", zset):
         return Counter()
     firsts = map(order_offset, _PRIORITIES)

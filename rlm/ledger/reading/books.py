@@ -6,7 +6,6 @@ record is read in two round trips, so a run closes in time even if Redis is far 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -19,11 +18,12 @@ from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health, read_health
-from rlm.ledger.claims import lanes_of
+from rlm.ledger.calls import CallEntry, completed, start_of_run
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import What, read_changes
-from rlm.ledger.measures import failing, read_calls
-from rlm.ledger.scripts import SLICE, Command, ask, batch
+from rlm.ledger.held import lanes_of
+from rlm.ledger.measures import failing
+from rlm.ledger.scripts import Command, batch
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.plan.situation import Underway
 
@@ -31,7 +31,8 @@ from rlm.plan.situation import Underway
 class Account(msgspec.Struct, frozen=True):
     """One type: what the open run took and carried over, what it settled, and where the rest is.
 
-    `retried` are former dead letters for the next run; they are not part of the open run's books.
+    Between runs, `taken` counts dead letters that were retried for the next run, and `dropped` leftovers that were
+    dropped, both since the last run.
     """
 
     taken: int
@@ -39,17 +40,17 @@ class Account(msgspec.Struct, frozen=True):
     completed: int
     failed: int
     counts: Counts
-    retried: int
+    dropped: int = 0
 
     @property
     def unsettled(self) -> int:
-        """The events in the ledger, except retried ones."""
+        """The events in the ledger."""
         return self.counts.unsettled
 
     @property
     def held(self) -> int:
         """The unsettled events that only an open run may hold: in flight, backing off, or out of attempts."""
-        return self.unsettled - self.counts.pending - self.counts.released
+        return self.unsettled - self.counts.pending
 
     @property
     def difference(self) -> int:
@@ -61,7 +62,6 @@ class Books(msgspec.Struct, frozen=True):
     """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
     `run_id` is the open run, None between runs, `stager` the same once it has staged the audit list.
-    `dropped` has a run and how many of its leftovers were dropped by hand.
     """
 
     now: float
@@ -70,18 +70,12 @@ class Books(msgspec.Struct, frozen=True):
     staged: int
     letters: int
     by_type: Mapping[str, Account]
-    dropped: Mapping[str, str] = msgspec.field(default_factory=dict)
     stager: str | None = None
 
     @property
     def unsettled(self) -> int:
-        """The events in the ledger over all types, except retried ones."""
+        """The events in the ledger over all types."""
         return sum(account.unsettled for account in self.by_type.values())
-
-    @property
-    def retried(self) -> int:
-        """Former dead letters that wait for the next run, over all types."""
-        return sum(account.retried for account in self.by_type.values())
 
     @property
     def faults(self) -> list[str]:
@@ -97,7 +91,7 @@ class Books(msgspec.Struct, frozen=True):
             return ""
         return (
             f"{name}: {account.taken} taken and {account.carried_over} carried over, but {account.completed} "
-            f"completed, {account.failed} failed, {counts.pending + counts.released} pending, {holders}: "
+            f"completed, {account.failed} failed, {counts.pending} pending, {holders}: "
             f"{abs(account.difference)} too {'few' if account.difference > 0 else 'many'}"
         )
 
@@ -110,53 +104,44 @@ def books(store: Store) -> Books:
     nothing is in flight, backing off or out of attempts.
     """
     keys, ledger = store.keys, store.ledger
+    lists = keys.events, keys.processing, keys.failed
     while True:
         names = store.known_types
-        run_id = ask(store.client, "GET", keys.current)
-        lists = keys.events, keys.processing, keys.failed
-        read: list[Command] = [("TIME",), ("GET", keys.current), ("SMEMBERS", keys.types)]
-        read += [("HGETALL", keys.dropped), *(("LLEN", one) for one in lists)]
-        read += [*(("ZCARD", keys.retried(name)) for name in names), *ledger.count_commands(names)]
-        name = text(run_id or b"")
-        of_run = [("HGETALL", keys.tally(name)), ("HEXISTS", keys.run(name), "staged")] if run_id else []
-        found = batch(store.client, [*read, *of_run], transaction=True)
-        (seconds, microseconds), current, types, gone, events, staged, letters, *more = found
-        tally, has_staged = found[len(read) :] if run_id else ({}, False)
-        # The commands depend on the run and the types; if these changed meanwhile, read again.
-        if current == run_id and {one.decode() for one in types if is_type_name(one)} <= {*names, *store.left_out}:
+        read: list[Command] = [("TIME",), ("HMGET", keys.run, "run_id", "staged"), ("SMEMBERS", keys.types)]
+        read += [("HGETALL", keys.tally), *(("LLEN", one) for one in lists)]
+        found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
+        (seconds, microseconds), (run_id, has_staged), types, counted, events, staged, letters, *more = found
+        # The commands depend on the types; if there are others by now, read again.
+        if {one.decode() for one in types if is_type_name(one)} <= {*names, *store.left_out}:
             break
-    told = numbers(tally, keys.tally(text(run_id or b"")))
-    counts = ledger.read_counts(more[len(names) : len(read) - 7], names)
+    tally, counts = numbers(counted, keys.tally), ledger.read_counts(more, names)
     accounts = {
         name: Account(
-            taken=told.get(f"taken:{name}", 0),
-            carried_over=told.get(f"carried:{name}", 0),
-            completed=told.get(f"completed:{name}", 0),
-            failed=told.get(f"failed:{name}", 0),
+            taken=tally.get(f"taken:{name}", 0),
+            carried_over=tally.get(f"carried:{name}", 0),
+            completed=tally.get(f"completed:{name}", 0),
+            failed=tally.get(f"failed:{name}", 0),
             counts=counts[name],
-            retried=retried,
+            dropped=tally.get(f"dropped:{name}", 0),
         )
-        for name, retried in zip(names, more, strict=False)
+        for name in names
     }
-    dropped = {text(name): text(value) for name, value in gone.items()}
     now, run_name = seconds + microseconds / MICROSECONDS, text(run_id) if run_id else None
-    stager = run_name if has_staged else None
-    return Books(now, run_name, events, staged, letters, accounts, dropped, stager)
+    return Books(now, run_name, events, staged, letters, accounts, run_name if has_staged else None)
 
 
 def miscounted(store: Store, found: Books, record: Record) -> list[str]:
     """Compare a record's leftovers with what the ledger holds according to the books `found`; one sentence per type.
 
     A record's leftover is computed as what came minus what was settled, so a record alone always balances. Events that
-    were dropped by hand since are excepted. Nothing is compared if a later run was opened, which took the leftovers.
+    were dropped by hand since are excepted, and dead letters that were retried. Nothing is compared if a later run was
+    opened, which took the leftovers.
     """
     if found.run_id is not None or store.runs.history(1) != [record.run_id]:
         return []
-    dropped = found.dropped if found.dropped.get("run") == record.run_id else {}
     left = {
-        name: record.by_type.get(name, TypeCounts()).leftover
-        - reading(whole, dropped.get(f"events:{name}", "0").encode(), store.keys.dropped, 0)
-        for name in found.by_type
+        name: record.by_type.get(name, TypeCounts()).leftover + account.taken - account.dropped
+        for name, account in found.by_type.items()
     }
     return [
         f"{name}: {left[name]} left over by what came and was settled, but {account.counts.pending} are pending"
@@ -179,7 +164,7 @@ def take_snapshot(
 ) -> Snapshot:
     """Read everything at one instant; the calls are those of the named workers."""
     counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
-    calls = [("HGETALL", store.keys.calls(one)) for one in worker_ids]
+    calls = [("HGETALL", store.keys.held(one)) for one in worker_ids]
     *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
     ages_end = len(counts) + len(ages)
     now_us = seconds * MICROSECONDS + microseconds
@@ -191,10 +176,9 @@ def take_snapshot(
 
 
 def _underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[Underway]:
-    """Yield a worker's calls that have a slot; `now_us` is the time of Redis, microseconds."""
+    """Yield a worker's calls; `now_us` is the time of Redis, microseconds."""
     for lane in lanes_of(notes):
-        if lane.endpoint and lane.taken_us is not None:
-            yield Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
+        yield Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
 
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -206,10 +190,10 @@ _ALL, _NONE = (0, -1), (1, 0)
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `limits_before` has the earlier text of the
-    limits that were changed since the run began, by `Change.of`. `sent` has when the run's calls were sent, by endpoint
-    and budget, microseconds of Redis time, oldest first. These two and `calls` are empty unless `measured`. `kept` is
-    what to keep of calls, including the run's. `now_us` is the time of Redis then, microseconds.
+    `limits_before` has the earlier text of the limits that were changed since the run began, by `Change.of`. `sent` has
+    when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first. These two and
+    `calls` are empty unless `measured`. `kept` is what to keep of calls, including the run's. `now_us` is the time of
+    Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
@@ -225,23 +209,25 @@ class Ending(msgspec.Struct, frozen=True):
 
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
-    keys, named, in_use = store.keys, store.settings.endpoints, store.in_use
+    keys, named, in_use, log = store.keys, store.settings.endpoints, store.in_use, store.calls
     with translated(store.client):
-        read: list[Command] = [("TIME",), ("HGETALL", keys.tally(run.id)), ("HGETALL", keys.limits)]
+        read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
         read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
-        read += [("LRANGE", keys.timings(run.id), *((0, SLICE - 1) if measured else _NONE))]
         read += [("LRANGE", keys.changes, *(_ALL if measured else _NONE))]
-        replies = batch(store.client, [*read, *store.breaker.health_commands(list(in_use.values()))])
-        (seconds, microseconds), found, published, restarts, kept, timings, changes, *health = replies
-        tally = numbers(found, keys.tally(run.id))
+        read += [log.command(start_of_run(run.id))] if measured else []
+        replies = batch(store.client, [*store.breaker.health_commands(list(in_use.values())), *read])
+        health, (time, found, published, restarts, kept, changes, *entries) = (
+            replies[: len(in_use)],
+            replies[len(in_use) :],
+        )
+        tally = numbers(found, keys.tally)
         limits = {text(name): text(limit) for name, limit in published.items()}
         endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
-        calls = read_calls(timings, keys.timings(run.id))
-        if len(calls) == SLICE:
-            calls += store.measures.completed(run.id, SLICE)
+        used = {name: one for name, one in endpoints.items() if name in in_use}
+        made = [call for page in entries for call in log.read_all(page) if call.run_id == run.id]
+        calls = completed(made)
         opened_at = run.current_us(run.opened_at) / MICROSECONDS
         changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]
-        used = {name: one for name, one in endpoints.items() if name in in_use}
         return Ending(
             tally=tally,
             endpoints=endpoints,
@@ -250,18 +236,16 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             health=read_health(health, list(used.values())),
             restarts=reading(whole, restarts, keys.restarts, 0),
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
-            sent=_read_sent(store, run, used, tally) if measured else {},
-            now_us=seconds * MICROSECONDS + microseconds,
+            sent=_sent(made, used),
+            now_us=time[0] * MICROSECONDS + time[1],
         )
 
 
-def _read_sent(
-    store: Store, run: Run, endpoints: Mapping[str, Endpoint], tally: Mapping[str, int]
-) -> dict[str, list[int]]:
-    """Return when a run sent its calls, by endpoint and budget."""
-    began_us = run.current_us(run.first_release_at or run.opened_at)  # before that, the run before sent calls
-    called = all_limited(one for name, one in endpoints.items() if any(tally.get(f"{what}:{name}") for what in ANSWERS))
-    rules = [one.limit.rules[0] for one in called]
-    numbers = [rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in rules]
-    found = store.windows.sent_each(list(zip(called, numbers, strict=True)))
-    return {one.name: [at for at in moments if at >= began_us] for one, moments in zip(called, found, strict=True)}
+def _sent(calls: Sequence[CallEntry], endpoints: Mapping[str, Endpoint]) -> dict[str, list[int]]:
+    """Return when these calls were sent, by endpoint and budget, ascending."""
+    sent: dict[str, list[int]] = {}
+    for call in sorted(calls, key=lambda call: call.sent_us):
+        if endpoint := endpoints.get(call.endpoint):
+            for each in all_limited([endpoint]):
+                sent.setdefault(each.name, []).append(call.sent_us)
+    return sent

@@ -11,13 +11,9 @@ from rlm.core.documents import Record
 from rlm.core.endpoint import Limit, Limited, all_limited
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
-from rlm.ledger.claims import KEEP_SECONDS
+from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
-from rlm.ledger.scripts import ask
-from rlm.ledger.values import MICROSECONDS, reading, whole
-
-#: More slots than any window has.
-_ALL = 2**31
+from rlm.ledger.values import MICROSECONDS
 
 
 class _Time(NamedTuple):
@@ -42,8 +38,12 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, 
     now_us = store.now_us()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
     time = _Time(since_us, now_us, parts)
-    found = {one.name: _judge(store, one, limits_of(one, changes), time) for one in all_limited(endpoints.values())}
-    known_us, known_why = _known_from(store, found, since_us, now_us)
+    limited = list(all_limited(endpoints.values()))
+    spans = [longest(one, limits_of(one, changes)) for one in limited]
+    # A period that began before that time counts as a whole.
+    sent = store.calls.sent_each(limited, max(0, since_us - round(max(spans, default=0.0) * MICROSECONDS)))
+    found = {one.name: _judge(sent[one.name], one, limits_of(one, changes), time) for one in limited}
+    known_us, known_why = _known_from(store, since_us, now_us)
     return {
         "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
         "since_seconds": since_seconds,
@@ -78,46 +78,42 @@ def excess(store: Store, since: float) -> dict[str, int]:
     now_us = store.now_us()
     if renewal := store.epochs.last_renewal():
         since = renewal.at if since * MICROSECONDS > now_us else max(since, renewal.at)
-    ago = max(0.0, now_us / MICROSECONDS - since)
     changes = store.changes.newest()
-    limited = [(one, limits_of(one, changes)) for one in all_limited(store.endpoints().values())]
-    asked = []
-    for one, history in limited:
-        limits = (one.limit, *(Limit.parse(text) for _, text in history))
-        asked.append((one, [ago + max(limit.longest_seconds for limit in limits)]))
+    limited = {one: limits_of(one, changes) for one in all_limited(store.endpoints().values())}
+    earlier = max((longest(one, history) for one, history in limited.items()), default=0.0)
+    sent = store.calls.sent_each(list(limited), max(0, round((since - earlier) * MICROSECONDS)))
     found = {}
-    for (one, history), number in zip(limited, store.windows.count(asked), strict=True):
-        sent = store.windows.sent(one, number) if number else []
-        judged = peaks(sent, one.limit, history, round(since * MICROSECONDS))
+    for one, history in limited.items():
+        judged = peaks(sent[one.name], one.limit, history, round(since * MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
     return found
 
 
-def _known_from(store: Store, found: dict[str, Any], since_us: int, now_us: int) -> tuple[int, str | None]:
-    """Return from when on all calls are known, and why not since `since_us`; slots are only taken within epochs."""
-    kept = min((one["kept_seconds"] for one in found.values()), default=KEEP_SECONDS)
-    born = ask(store.client, "HGET", store.keys.epoch, "born")
-    began_us, why = reading(whole, born, store.keys.epoch, now_us), "What this Redis remembers begins then"
-    if renewal := store.epochs.last_renewal():
-        began_us, why = round(renewal.at * MICROSECONDS), renewal.why
-    bounds = (
+def longest(limited: Limited, history: Sequence[tuple[float, str]]) -> float:
+    """Return the longest period of the limit in force and of the earlier ones, seconds."""
+    return max(limit.longest_seconds for limit in (limited.limit, *(Limit.parse(text) for _, text in history)))
+
+
+def _known_from(store: Store, since_us: int, now_us: int) -> tuple[int, str | None]:
+    """Return from when on all calls are known, and why not since `since_us`; what a Redis forgot is in no log."""
+    bounds: list[tuple[int, str | None]] = [
         (since_us, None),
-        (now_us - round(kept * MICROSECONDS), f"Calls are kept {kept / 3600:g} h"),
-        (min(now_us, began_us), why),
-    )
+        (now_us - KEEP_SECONDS * MICROSECONDS, f"Calls are kept {KEEP_SECONDS / 3600:g} h"),
+    ]
+    first = store.calls.begins()
+    begins_us = now_us if first is None else min(now_us, round(first * MICROSECONDS))
+    bounds.append((begins_us, "The log of calls begins then"))
+    if renewal := store.epochs.last_renewal():
+        bounds.append((min(now_us, round(renewal.at * MICROSECONDS)), renewal.why))
     return max(bounds, key=lambda bound: bound[0])
 
 
-def _judge(store: Store, limited: Limited, history: Sequence[tuple[float, str]], time: _Time) -> dict[str, Any]:
-    sent = store.windows.sent(limited, _ALL)
+def _judge(sent: Sequence[int], limited: Limited, history: Sequence[tuple[float, str]], time: _Time) -> dict[str, Any]:
     since_us = time.since_us
     span_us = round(limited.limit.rules[0].seconds * MICROSECONDS)
     course = most_by_part(sent, span_us, since_us, time.until_us, time.parts) if time.parts else None
-    health = store.keys.health(limited.window_id)
-    kept_us = reading(whole, ask(store.client, "HGET", health, "kept_us"), health, 0)
     return {
         "calls": sum(moment >= since_us for moment in sent),
-        "kept_seconds": max(KEEP_SECONDS, kept_us / MICROSECONDS),
         "rules": [
             {
                 "limit": peak.limit,

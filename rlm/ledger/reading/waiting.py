@@ -14,7 +14,7 @@ from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
 from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.connect import translated
-from rlm.ledger.reading import PAGE, Waiter, events_in, fields_of, waits_since
+from rlm.ledger.reading import PAGE, Held, Waiter, events_in, fields_of, held_events, waits_since
 from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask
 from rlm.ledger.values import MICROSECONDS, reading, whole
@@ -22,7 +22,7 @@ from rlm.ledger.values import MICROSECONDS, reading, whole
 #: The most events read for one page. If too few of them match, the next page continues there.
 MOST_LOOKED = 100_000
 #: The states of waiting events, in the order of the list.
-WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.RETRIED, Place.QUEUED)
+WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
 
 _MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
 #: The parts that are lists of items.
@@ -51,8 +51,8 @@ class EventFilter(msgspec.Struct, frozen=True):
 class Mark(NamedTuple):
     """A position in the list of waiting events, after an event.
 
-    In a zset it consists of the `score`, and the event's id (`behind`) among those of the same score. In a list it is
-    after `score` items and `behind` events of the next item.
+    In the ledger it consists of the `score`, and the event's id (`behind`) among those of the same score; the score of
+    an event that spent its attempts is 0. In a list it is after `score` items and `behind` events of the next item.
     """
 
     part: str
@@ -82,8 +82,8 @@ class WaitingPage(NamedTuple):
 def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> WaitingPage:
     """Return the first `number` matching events after `after`, and where the list continues.
 
-    Types come in the configured order. Within a type, pending events come first, then those backing off, out of
-    attempts, and retried by hand. Staging and the audit list come last, the oldest item first. Memory is constant, and
+    Types come in the configured order. Within a type, pending events come first, then those backing off and those out
+    of attempts. Staging and the audit list come last, the oldest item first. Memory is constant, and
     no step blocks Redis for long. Events that move meanwhile may be missed or appear twice.
     """
     found: list[Waiter] = []
@@ -134,29 +134,33 @@ def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterat
     if after is not None:
         parts = list(dropwhile(lambda part: part[0][:2] != after[:2], parts))
         parts[:1] = [(after, place) for _, place in parts[:1]]
+    held: dict[str, list[Held]] | None = None  # read when it is needed first
     for mark, place in parts:
         if place is Place.QUEUED:
             yield from _listed(store, mark)
+        elif place in {Place.BACKING_OFF, Place.SPENT}:
+            held = held_events(store) if held is None else held
+            yield from _held(store, mark, place, held.get(mark.type, ()), wanted)
         elif wanted.item:
             yield from _by_id(store, mark, place, wanted.item)
         else:
-            yield from _in_zset(store, mark, place)
+            yield from _ready(store, mark, place)
 
 
 def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
     """Yield the parts that may hold matching events: the mark at the start of each, and the state of its events."""
-    pending = Place.PENDING if ask(store.client, "EXISTS", store.keys.current) else Place.LEFTOVER
+    pending = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
     for name in store.known_types:
         if not wanted.types or name in wanted.types:
-            for part, place in (("pending", pending), *((one.value, one) for one in WAITING[2:5])):
+            for part, place in (("pending", pending), *((one.value, one) for one in WAITING[2:4])):
                 if not wanted.states or place in wanted.states:
                     yield Mark(part, name), place
     if not wanted.states or Place.QUEUED in wanted.states:
         yield from ((Mark(part, ""), Place.QUEUED) for part in _LISTS)
 
 
-def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
-    zset = store.keys.zsets(mark.type)[Place(mark.part)]
+def _ready(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
+    zset = store.keys.ready(mark.type)
     passed = 0  # events of the page's first score to skip; used only if more than a page have the same score
     while True:
         with translated(store.client):
@@ -174,9 +178,28 @@ def _in_zset(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Wai
 def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[Mark, Waiter | None]]:
     """Look up the event of one item, whose id follows from the item and the type."""
     one = event_id(item, mark.type)
-    score = ask(store.client, "ZSCORE", store.keys.zsets(mark.type)[Place(mark.part)], one)
+    score = ask(store.client, "ZSCORE", store.keys.ready(mark.type), one)
     if score is not None and (int(score), one) > (mark.score, mark.behind):
         yield mark._replace(score=int(score), behind=one), next(_look(store, [(int(score), one)], place))
+
+
+def _held(
+    store: Store, mark: Mark, place: Place, held: Sequence[Held], wanted: EventFilter
+) -> Iterator[tuple[Mark, Waiter | None]]:
+    """Yield events that wait for a later moment, the earliest first."""
+    due = [
+        (0 if place is Place.SPENT else round(one.due * MICROSECONDS), one.event_id)
+        for one in held
+        if one.place is place
+    ]
+    new = sorted(one for one in due if one > (mark.score, mark.behind))
+    if wanted.item:
+        new = [one for one in new if one[1] == event_id(wanted.item, mark.type)]
+    for start in range(0, len(new), PAGE):
+        page = new[start : start + PAGE]
+        for (score, one), event in zip(page, _look(store, page, place), strict=True):
+            mark = mark._replace(score=score, behind=one)
+            yield mark, event
 
 
 def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Iterator[Waiter | None]:

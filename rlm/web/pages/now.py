@@ -86,7 +86,6 @@ def _figures(found: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         figures = [
             ("items waiting", waiting["events"] + waiting["staged"], ""),
             ("left over", waiting["leftover"], "warn"),
-            ("retried by hand", waiting["retried"], ""),
             ("dead letters", waiting["failed"], "bad"),
             ("workers alive", found["workers"], ""),
         ]

@@ -1,0 +1,204 @@
+"""The log of calls: every call made, of all runs, with its end and its times; read for records, measures and limits.
+
+It is a stream that the scripts write, one entry when a call ends. Its field `c` has twelve values, joined by spaces:
+`RUN TYPE ENDPOINT WINDOW SENT_US END MS WAITED_MS IDLE_MS AGE_MS EVENT_ID CLAIMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypeAlias, cast
+
+import msgspec
+
+from rlm.core.endpoint import Budget, Limited
+from rlm.core.expected import Completed
+from rlm.core.run import started_at_of
+from rlm.core.trail import CallEnd
+from rlm.ledger.connect import text, translating
+from rlm.ledger.scripts import SLICE, Command, Part
+from rlm.ledger.values import name_unreadable, number, reading, whole
+
+#: Calls are kept so long, if the newest half million reach back so far.
+KEEP_SECONDS = 24 * 3600
+#: Where the log begins: before the first entry.
+START = "0-0"
+
+#: The longest possible call, milliseconds.
+LONGEST_CALL_MS = 86_400_000.0
+#: An entry as Redis has it: its id and its fields.
+Entry: TypeAlias = "tuple[bytes, Mapping[bytes, bytes]]"
+_FIELD = b"c"
+_FIELDS = 12
+
+
+class CallEntry(msgspec.Struct, frozen=True):
+    """A call that was made, by its event's claim number `claims`.
+
+    `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its end;
+    from the claim to the request; from the lane's last answer to the request, 0 if there was none; and from taking its
+    event to its end. `window_id` is the endpoint's.
+    """
+
+    run_id: str
+    type: str
+    endpoint: str
+    window_id: str
+    sent_us: int
+    end: CallEnd
+    milliseconds: float
+    waited_ms: float
+    idle_ms: float
+    age_ms: float
+    event_id: str
+    claims: int
+
+    @property
+    def ended_us(self) -> int:
+        """When it ended, microseconds of Redis time; right even if that clock was set meanwhile."""
+        return self.sent_us + round(self.milliseconds * 1000)
+
+    @property
+    def measured(self) -> Completed:
+        """What it shows of its type at its endpoint, if it has completed its event."""
+        return Completed(
+            self.type,
+            self.endpoint,
+            self.milliseconds,
+            waited_ms=self.waited_ms,
+            at_us=self.ended_us,
+            age_ms=self.age_ms,
+            idle_ms=self.idle_ms,
+        )
+
+
+def completed(calls: Sequence[CallEntry]) -> list[Completed]:
+    """Return the calls that have completed their events, in the order of their answers."""
+    return [call.measured for call in calls if call.end is CallEnd.COMPLETED]
+
+
+def read_call(raw: bytes) -> CallEntry:
+    """Return a call from its form in the log; raise ValueError if it has another one."""
+    fields = text(raw).split(" ")
+    if len(fields) != _FIELDS:
+        raise ValueError("not twelve values")
+    run_id, type_name, endpoint, window_id, sent_us, end, took, waited, idle, age, event_id, claims = fields
+    times = number(took), number(waited), number(idle), number(age)
+    if not 0 <= max(times[:2]) <= LONGEST_CALL_MS or min(times) < 0:
+        raise ValueError("no call takes so long")
+    of = run_id, type_name, endpoint, window_id
+    return CallEntry(*of, whole(sent_us), CallEnd(end), *times, event_id, whole(claims))
+
+
+class Calls(Part):
+    """Reads the log. What RLM did not write there is named in the program's log and left out."""
+
+    def follow(self, after: str = START) -> tuple[list[CallEntry], str]:
+        """Return the calls behind an entry, oldest first, and the id of the last entry, or `after` if there is none."""
+        found: list[CallEntry] = []
+        for entries in self._pages(after):
+            found += self.read(entries)
+            after = self.last(entries, after)
+        return found, after
+
+    @translating
+    def _page(self, after: str, until: str) -> list[Entry]:
+        return cast("list[Entry]", self._ask(*self.command(after, until)))
+
+    def _pages(self, after: str, until: str = "+") -> Iterator[list[Entry]]:
+        """Yield the entries behind one, page by page."""
+        size = SLICE
+        while size == SLICE:
+            entries = self._page(after, until)
+            after, size = self.last(entries, after), len(entries)
+            yield entries
+
+    def command(self, after: str, until: str = "+") -> Command:
+        """Return the command that reads the next entries behind one; there may be more if it returns `SLICE`."""
+        return "XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE
+
+    def read_all(self, entries: Sequence[Entry]) -> list[CallEntry]:
+        """Read the reply to `command`, and the entries behind them if there are more."""
+        found = self.read(entries)
+        return found + self.follow(self.last(entries, START))[0] if len(entries) == SLICE else found
+
+    def read(self, entries: Sequence[Entry]) -> list[CallEntry]:
+        """Read the reply to `command`."""
+        key = self._keys.calls
+        calls = (reading(read_call, raw, key, None) for raw in self._raw(entries))
+        return [call for call in calls if call is not None]
+
+    def last(self, entries: Sequence[Entry], after: str) -> str:
+        """Return the id of the last of these entries; `after` if there are none."""
+        return text(entries[-1][0]) if entries else after
+
+    def _raw(self, entries: Sequence[Entry]) -> Iterator[bytes]:
+        for entry_id, fields in entries:
+            if fields and (raw := fields.get(_FIELD)) is not None:
+                yield raw
+            else:
+                name_unreadable(self._keys.calls, entry_id, ValueError("an entry without `c`"))
+
+    def of_run(self, run_id: str, until: float | None = None) -> list[CallEntry]:
+        """Return the calls of a run, in the order of their ends; none is looked for that ended after `until`.
+
+        It is in seconds since 1970.
+        """
+        behind = "+" if until is None else f"{round(until * 1000)}"
+        pages = self._pages(start_of_run(run_id), behind)
+        return [call for entries in pages for call in self.read(entries) if call.run_id == run_id]
+
+    def sent_each(self, limited: Collection[Limited], since_us: int = 0) -> dict[str, list[int]]:
+        """Return by name when the calls of each endpoint or budget were sent since a moment, ascending.
+
+        Both are microseconds of Redis time. The calls of a budget are those of the endpoints that share it now. All are
+        found in one pass, which decodes no more than that.
+        """
+        users = self._users(limited)
+        sent: dict[str, list[int]] = {each.name: [] for each in limited}
+        for entries in self._pages(_behind(since_us / 1000 - 1)):
+            for raw in self._raw(entries):
+                call = raw.split(b" ", 5)
+                names = users.get(call[3]) if len(call) > 5 else None  # noqa: PLR2004  # up to its moment
+                at_us = reading(whole, call[4], self._keys.calls, 0) if names else 0
+                if names and at_us >= since_us:
+                    for name in names:
+                        sent[name].append(at_us)
+        return {name: sorted(moments) for name, moments in sent.items()}
+
+    def sent(self, limited: Limited, since_us: int = 0) -> list[int]:
+        """Return when the calls of an endpoint or a budget were sent, like `sent_each`."""
+        return self.sent_each([limited], since_us)[limited.name]
+
+    def _users(self, limited: Collection[Limited]) -> dict[bytes, list[str]]:
+        """Return which of these count the calls of each endpoint, by its window."""
+        users: dict[bytes, list[str]] = {}
+        endpoints = self._store.settings.endpoints.values()
+        for each in limited:
+            sharing = [one.window_id for one in endpoints if one.budget and one.budget.name == each.name]
+            for window_id in dict.fromkeys(sharing if isinstance(each, Budget) else [each.window_id]):
+                users.setdefault(window_id.encode(), []).append(each.name)
+        return users
+
+    def begins(self) -> float | None:
+        """Return when the oldest call of the log ended, seconds since 1970; None without any."""
+        oldest = self._ask("XRANGE", self._keys.calls, "-", "+", "COUNT", 1)
+        return int(oldest[0][0].partition(b"-")[0]) / 1000 if oldest else None
+
+    def trim(self) -> None:
+        """Remove calls that are older than they are kept; some of them may stay until the next time."""
+        kept_from = max(0, round((self._now() - KEEP_SECONDS) * 1000))
+        self._ask("XTRIM", self._keys.calls, "MINID", "~", f"{kept_from}-0")
+
+
+def start_of_run(run_id: str) -> str:
+    """Return an id before which no entry is of this run.
+
+    It holds even if the clock of Redis was set since the run opened, because the ids of a stream only grow.
+    """
+    return _behind((started_at_of(run_id) or 0.0) * 1000 - 1)
+
+
+def _behind(milliseconds: float) -> str:
+    """Return the id after which the entries of a later millisecond come."""
+    return f"{max(0, int(milliseconds))}-0"
