@@ -158,11 +158,11 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
 def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
     """Return (moment, calls answered by then): the last answer in each of `COURSE_POINTS` equal parts of the calls."""
     answers = sorted((start.at + start.takes, start.calls) for start in starts)
-    whole, done, found = sum(calls for _, calls in answers), 0, dict[int, tuple[int, int]]()
+    whole, done, points = sum(calls for _, calls in answers), 0, dict[int, tuple[int, int]]()
     for at, calls in answers:
         done += calls
-        found[math.ceil(done * COURSE_POINTS / whole)] = at, done
-    return list(found.values())
+        points[math.ceil(done * COURSE_POINTS / whole)] = at, done
+    return list(points.values())
 
 
 def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:

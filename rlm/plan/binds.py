@@ -101,9 +101,9 @@ class _Comparison:
         """Return what another overflow endpoint would change, which windows are shut, and which limits are by hand."""
         names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
         by_hand = self._situation.by_hand
-        told = [f"{window.name} is {window.shut}" for window in self._shut_windows(demands)]
-        told += [f"{name} {by_hand[name]}" for name in names if name in by_hand]
-        return f"{self._with_another(demands)}{f' ({named(told, MOST_NAMED)})' if told else ''}"
+        facts = [f"{window.name} is {window.shut}" for window in self._shut_windows(demands)]
+        facts += [f"{name} {by_hand[name]}" for name in names if name in by_hand]
+        return f"{self._with_another(demands)}{f' ({named(facts, MOST_NAMED)})' if facts else ''}"
 
     def _with_another(self, demands: Sequence[Demand]) -> str:
         if not self._capacity.lanes or self._situation.must_be_quick or self._shut_windows(demands):

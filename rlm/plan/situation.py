@@ -234,10 +234,10 @@ def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -
     usual = Expected(kind.processing_seconds, kind.processing_seconds)
     routes = []
     for each in kind.endpoints:
-        found = expected.get((kind.name, each.name), usual)
-        takes = duration(found.seconds)
-        latest = deadline - max(takes, ticks(found.needed_seconds))
-        routes.append(Route(each.name, _budget(each), takes, latest, found.error_rate))
+        call = expected.get((kind.name, each.name), usual)
+        takes = duration(call.seconds)
+        latest = deadline - max(takes, ticks(call.needed_seconds))
+        routes.append(Route(each.name, _budget(each), takes, latest, call.error_rate))
     return tuple(routes)
 
 
@@ -247,7 +247,9 @@ def _budget(endpoint: Endpoint) -> str | None:
 
 def _windows(workload: Workload, added_seconds: float) -> dict[str, SimulatedWindow]:
     limited = all_limited(each for kind in workload.types for each in kind.endpoints)
-    return {one.name: SimulatedWindow.of(one, workload.windows.get(one.name, FRESH), added_seconds) for one in limited}
+    return {
+        each.name: SimulatedWindow.of(each, workload.windows.get(each.name, FRESH), added_seconds) for each in limited
+    }
 
 
 def _busy(

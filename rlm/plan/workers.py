@@ -78,7 +78,7 @@ def choose_workers(situation: Situation, capacity: Capacity, horizon: Horizon) -
         busy = -(-most_at_once(situation) // threads)
         apt = [workers for workers in reversed(apt) if workers <= max(fewest, busy)]
         apt = apt[:LEAST_FINENESS] if must_be_quick else apt
-    elif must_be_quick and not is_enough(apt[0]):  # the first is enough in most cases
+    elif must_be_quick and apt and not is_enough(apt[0]):  # the first is enough in most cases
         apt = apt[bisect_left(apt, True, key=is_enough) :]
     workers = next(filter(is_enough, apt), best_workers)
     return Choice(workers, course_of(workers), best, bound)

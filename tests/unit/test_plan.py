@@ -440,6 +440,10 @@ def test_a_long_simulation_is_coarse_and_nearly_as_good():
     assert len(course.starts) < 50_000
     assert sum(call.calls for call in course.starts) == pytest.approx(2 * 180_000, rel=0.02)
 
+    plan = plan_of({"A": 10**6, "B": 10**4}, types=limited, progress=RunProgress())
+    assert plan.lower_bound_seconds <= plan.forecast_seconds <= 180
+    assert plan.by_type["B"].expected_leftover == 0
+
 
 FAST = (EventType("A", 1, 2.0, (endpoint("a", "5000/minute"),)),)
 SLOW = (EventType("A", 1, 2.0, (endpoint("a", "6/minute"),)),)
