@@ -42,7 +42,7 @@ class Standing(ScriptReply, frozen=True):
     token: int
     holder: str
     now_us: int
-    epoch: int
+    epoch: str
     why: str = ""
     apart_us: int = 0
     other: str = ""
@@ -68,8 +68,6 @@ class Leases(Part):
     def __init__(self, store: StoreFront) -> None:
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
-        #: The epoch of the lease as this process last heard it, 0 before.
-        self.epoch = 0
         #: Why Redis was doubted since somebody took note of it here; empty if it was not.
         self.doubted = ""
 
@@ -80,13 +78,13 @@ class Leases(Part):
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
         """Take or renew the lease like `acquire`; return also who holds it. Doubt Redis if there is a reason."""
         clock = self._store.clock
-        stepped_us, asked_at = clock.stepped_us, system_clock.monotonic()
+        (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
         answer = self._run(
             "acquire_lease",
             prefix=self._keys.prefix,
             owner=owner,
             ttl_us=round(ttl_seconds * MICROSECONDS),
-            epoch=self.epoch,
+            epoch=epoch,
             stepped_us=stepped_us,
             expects_us=clock.expects_us() or 0,
             revision=self._store.settings.revision,
@@ -95,10 +93,8 @@ class Leases(Part):
             server=SERVER_ID,
         )
         standing = Standing.read(answer)
-        clock.hear(asked_at, standing.now_us, system_clock.monotonic())
-        if standing.epoch != self.epoch:  # whoever began it has said what this process would say of a step
-            clock.follow(clock.stepped_us)
-        self.epoch, self.doubted = standing.epoch, standing.why or self.doubted
+        clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
+        self.doubted = standing.why or self.doubted
         return standing
 
     @translating

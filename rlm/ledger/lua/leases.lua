@@ -1,9 +1,9 @@
---- acquire_lease(prefix; owner, ttl_us: number, epoch: number, stepped_us: number, expects_us: number, revision, apart,
+--- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart,
 ---     alone_us: number, server)
 -- Takes the conductor's lease if nobody holds it, or renews it for its holder; and doubts Redis, whoever asks.
 -- owner       the asker
 -- ttl_us      how long the lease lasts from now, microseconds
--- epoch       of the lease, as the asker knows it; 0 if it knows none
+-- epoch       of the lease, as the asker knows it; empty if it knows none
 -- stepped_us  by how much the clock of Redis stepped, as the asker has seen it since; 0 if it did not
 -- expects_us  the time of Redis that the asker expects, 0 if it expects none
 -- revision    of the asker's configuration
@@ -20,7 +20,7 @@ local lease, now = P .. 'lease', now_us()
 local doubted = suspect(now, server, epoch, stepped_us, expects_us)
 local holder, expires_us, token, others, seen_us = unpack(redis.call('HMGET', lease, 'owner', 'expires_us', 'token', 'apart', 'apart_us'))
 local answer = {token = 0, holder = holder or '', now_us = us(now), epoch = trust().epoch}
-if doubted or (epoch > 0 and epoch < tonumber(trust().epoch)) then answer.why = redis.call('HGET', lease, 'doubt') or nil end
+if doubted or (epoch ~= '' and epoch ~= trust().epoch) then answer.why = redis.call('HGET', lease, 'doubt') or nil end
 local expires = tonumber(expires_us or 0) or 0
 if holder and holder ~= owner and expires > now then
   if expires > now + ttl_us then  -- the clock was set back; the holder will renew the lease if it is alive
