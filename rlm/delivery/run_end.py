@@ -55,7 +55,7 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
             return None
         if run.state is not State.FINISHING:
             fields = account_of(store, run) | ({"failure": failure} if failure else {})
-            if not store.runs.end(run_id, **fields) or (run := store.runs.current()) is None:
+            if not store.runs.end(run_id, None, **fields) or (run := store.runs.current()) is None:
                 return None
         elif not store.runs.end(run_id):  # whoever ended it may have died before all was ready again
             return None
