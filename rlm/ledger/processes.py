@@ -51,6 +51,11 @@ class WorkerState(StrEnum):
     STOPPING = "stopping"
 
 
+def host_of(process_id: str) -> str:
+    """Return the host of a process, which is the first part of its id."""
+    return process_id.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A supervisor's offer: `capacity` workers on its host, of `least` to `most` in total."""

@@ -24,6 +24,7 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.recovery import Recovery
+from rlm.ledger.rules import Rules
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.server import Server, server_of
@@ -57,6 +58,7 @@ class Store(StoreFront):
         self.intake = Intake(self, self.archivist)
         self.recovery = Recovery(self, self.archivist)
         self.turns = Turns(self)
+        self.rules = Rules(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)
         self.calls = Calls(self)
@@ -64,7 +66,6 @@ class Store(StoreFront):
         self.totals = Totals(self)
         self.letters = Letters(self)
         self.windows = Windows(self)
-        self.epochs = Epochs(self)
         self.changes = Changes(self)
         self.breaker = Breaker(self)
         self.control = Control(self)
@@ -102,13 +103,9 @@ class Store(StoreFront):
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits (see `Control.publish`), and which endpoint belongs to which budget.
-
-        If an endpoint has a new budget, its earlier calls are counted on that.
-        """
+        """Publish the file's limits: see `Control.publish`."""
         endpoints = self.settings.endpoints.values()
         self.control.publish(token, all_limited(endpoints))
-        self.windows.join_budgets(token, endpoints)
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
@@ -155,7 +152,6 @@ class Store(StoreFront):
 
     def close(self) -> None:
         """Close its connections."""
-        self.epochs.close()
         super().close()
 
 
