@@ -169,7 +169,7 @@ class Runs(Part):
         named = self._fenced("" if token is None else token, run_id)
         if not self._run("end_run", **named, fields=_texts(fields)):
             return False
-        while (returned := self._run("return_backoff", prefix=self._keys.prefix, run_id=run_id, count=CHUNK)) > 0:
+        while (returned := self._run("return_backoff", prefix=self._keys.prefix, run_id=run_id, most=CHUNK)) > 0:
             pass
         return bool(returned == 0)
 

@@ -63,7 +63,7 @@ def make_store(settings):
         sections = {name: structs.replace(getattr(settings, name), **values) for name, values in changes.items()}
         changed = replace(settings, **sections)
         made.append(Store(changed, changed.redis.url))
-        if not made[-1].client.exists(made[-1].keys.lease):
+        if not made[-1].client.hexists(made[-1].keys.lease, "server"):
             trust(made[-1])
         return made[-1]
 

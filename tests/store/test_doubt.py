@@ -1,4 +1,4 @@
-"""One rule for doubt: Redis may have forgotten calls, or its clock stepped; said once, in the lease, and held for once."""
+"""One rule for doubt: Redis may have forgotten calls, or its clock stepped; the lease says so, once."""
 
 from __future__ import annotations
 
@@ -197,7 +197,8 @@ def test_the_clock_of_another_server_moves_what_is_to_come(one):
     one.leases.contend("one", LONG)
     now = looks.redis_us(one)
     one.client.hset(f"{one.keys.prefix}run", mapping={"run_id": "r", "deadline_us": now + HOUR_US + 60_000_000})
-    one.clock._known = tuple(bound + HOUR_US / 1_000_000 for bound in one.clock._known[:2]) + (one.clock._known[2],)
+    least, most, at = one.clock._known
+    one.clock._known = (least + HOUR_US / 1_000_000, most + HOUR_US / 1_000_000, at)
     one.client.hset(one.keys.lease, "server", "f" * 40)
 
     one.leases.contend("one", LONG)

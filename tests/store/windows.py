@@ -70,8 +70,9 @@ def _move(store: Store, limited: Limited, seconds: float) -> None:
 
 
 def trust(store: Store) -> None:
-    """Trust the server, as the first conductor does: otherwise it gives no slots."""
-    store.client.hset(store.keys.lease, mapping={"server": store.client.info("server")["run_id"], "epoch": 1})
+    """Vouch for the server like a conductor: otherwise it gives no slots."""
+    server = store.client.info("server")["run_id"]
+    store.client.hset(store.keys.lease, mapping={"server": server, "epoch": 1})
 
 
 def take(store: Store, endpoint: Endpoint, number: int = 1) -> list[Admitted]:
