@@ -52,6 +52,8 @@ class Leader:
             standing = self._leases.contend(self.owner, LEASE_SECONDS)
         self.token, self.holder = standing.token, standing.holder
         self._renewed_at = now
+        if not self.token:
+            self._leases.doubted = ""  # whoever leads says so
         if self.token and not before:
             self._told = ""
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})

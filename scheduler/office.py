@@ -95,8 +95,8 @@ class Office:
         self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
         broker = WakingBroker(store)
-        self._redis = RedisWatch(store, self._leader, allow_volatile=allow_volatile)
-        self._clock = self._redis.clock
+        self._redis = RedisWatch(store, allow_volatile=allow_volatile)
+        self._clock = store.clock
         self._keys = self._redis.keys
         self._conductor = Conductor(store, broker, self._leader, self._duty, self._redis)
         self._housekeeper = Housekeeper(store, broker, self._leader)
@@ -194,7 +194,6 @@ class Standby:
 
     def step(self, *, woken: bool) -> None:
         """After a wake-up look for an open run; close an overdue one."""
-        self._redis.watch()
         now = system_clock.monotonic()
         if woken or now - self._looked_at >= RUN_SECONDS:
             self._looked_at = now

@@ -64,7 +64,6 @@ class RunPlan(JsonDocument, frozen=True, kw_only=True):
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
-    kept: Mapping[str, int] = {}
     actual_seconds: float | None = None
 
 

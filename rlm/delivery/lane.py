@@ -20,7 +20,6 @@ from rlm.delivery.attempt import Attempts
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import unsent
 from rlm.ledger import Store
-from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.processes import host_of
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 from rlm.ledger.values import MICROSECONDS
@@ -104,10 +103,9 @@ class Lanes:
         self.settings = settings
         self.dispatcher = dispatcher
         self.worker_id = worker_id
-        self.clock = RedisClock(settings.run.guard_seconds)
+        self.clock = store.clock
         self.gate = Gate()
         self.asking = threading.Lock()
-        self.epoch = ""
         #: Closes a run; set by the worker.
         self.record: Callable[[str], object] = lambda _run_id: None
         #: The open run has another configuration, so this worker must be replaced.
@@ -237,7 +235,7 @@ class Lane:
         lanes, pause, wait_until = self._lanes, 0.002, None
         self._asks += 1
         while True:
-            stepped_us = self._clock.stepped_us
+            epoch, stepped_us = self._clock.doubts
             ask = Ask(
                 worker=lanes.worker_id,
                 lane=self._number,
@@ -245,7 +243,7 @@ class Lane:
                 host=self._host,
                 revision=lanes.settings.revision,
                 dedupe_ms=self._turns.dedupe_ms,
-                epoch=lanes.epoch,
+                epoch=epoch,
                 expects=self._clock.expects_us(),
                 stepped=stepped_us,
                 nothing=nothing,
@@ -260,16 +258,13 @@ class Lane:
                     return None, asked_at
                 system_clock.sleep(AGAIN_SECONDS)
                 continue
-            self._clock.hear(asked_at, reply.now, system_clock.monotonic())
+            self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
             if settlement is not None:
                 self._settled(settlement, reply)
             if not (reply.epoch or reply.clock) or self._gate.stopped:
                 break
             settlement, self._asks = None, self._asks + 1
-            if reply.epoch:
-                lanes.epoch = reply.epoch
-                self._clock.follow(stepped_us)
-            else:  # Redis was slow, or its clock stepped: the next ask says which
+            if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)
         claim = reply.claim(lanes.worker_id)

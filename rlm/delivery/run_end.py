@@ -1,17 +1,14 @@
 """The end of a run: unsettled events become leftovers, and the record is written exactly once, whoever is first.
 
-The actor `record` and the conductor both call `close_run`. The actor needs no lease: a lane asks for it once nothing more
-can be done in the run, or it is overdue, and the run's own state decides. So a run is closed in time without a conductor.
-The final state follows from the counts, see `rlm.core.run`.
+The end-of-run actor and the conductor both call `close_run`. A lane that hears from its turn that nothing more can be
+done in the run has the actor close it, so a run is closed in time even if no conductor lives. That takes no lease: the
+run's own state decides. The final state follows from the counts, see `rlm.core.run`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
-
-import msgspec
+from collections.abc import Callable, Collection
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.documents import Record
@@ -20,10 +17,11 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
-from rlm.delivery.run_record import final_record
+from rlm.delivery.run_record import final_record, look_over
 from rlm.ledger import Store
 from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending
+from rlm.ledger.runs import write_waits
 from rlm.plan.cause import alarmed, verdict
 
 #: The failure of a run at whose deadline Redis could not be written to.
@@ -35,12 +33,13 @@ log = logging.getLogger(__name__)
 def close_run(
     store: Store, run_id: str, *, failure: str = "", keep: Callable[[], object] = lambda: None
 ) -> Record | None:
-    """Close the run; return its record, or None if it is not open, or may not be ended yet without its conductor.
+    """End the run, if it may be ended by anybody, and close it; return its record, None if it is not to be closed here.
 
-    `failure` is why it failed, if it did. `keep` is called between steps that may take long, to renew a leader's lease.
+    `failure` says why RLM could not conduct it, if so. `keep` is called between steps that may take long, to renew a
+    leader's lease.
 
-    Closing is one compare-and-set in Redis, so a second caller changes nothing. Once the run is finishing, nothing is
-    owned and nothing can settle any more, so the counts read then are final.
+    Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing nothing can
+    settle any more, so the counts read then are final.
     """
     try:
         return _close(store, run_id, failure, keep)
@@ -49,40 +48,29 @@ def close_run(
         return _close(store, run_id, failure, keep)
 
 
-def ending(store: Store, run: Run, waits: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Return the fields of an open run that explain its leftovers, if it ends now.
-
-    They are what its events waited for, the spent events by type, and how many items it did not take.
-    """
-    counts, (untaken, _) = store.ledger.count(store.known_types), store.intake.untaken(run.id)
-    spent = {name: count.spent for name, count in counts.items() if count.spent}
-    found = {"waits": waits, "spent": spent, "untaken": untaken}
-    return {name: msgspec.json.encode(value).decode() for name, value in found.items() if value}
-
-
 def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) -> Record | None:
     while True:
         run = store.runs.current()
         if run is None or run.id != run_id:
             return None
-        keep()
-        fields = {} if run.state is State.FINISHING else ending(store, run)
-        if not store.runs.end(run_id, **fields, **({"failure": failure} if failure else {})):
+        if run.state is not State.FINISHING:
+            fields = account_of(store, run) | ({"failure": failure} if failure else {})
+            if not store.runs.end(run_id, None, **fields) or (run := store.runs.current()) is None:
+                return None
+        elif not store.runs.end(run_id):  # whoever ended it may have died before all was ready again
             return None
         crash_point("close.returned")
-        if (run := store.runs.current()) is None or run.id != run_id:
-            return None
         keep()
         found = read_ending(store, run)
         keep()
         record = final_record(store, run, found)
-        wanted = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
+        kept = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
         types_with_alarm = _types_with_alarm(store, run, found)
         crash_point("close.counted")
         closed = store.runs.close(
             run_id,
             record,
-            wanted=max(store.settings.workers.min, wanted),
+            wanted=max(store.settings.workers.min, kept),
             measured=store.measures.encode(found.kept),
             added=of_run(record, found.calls),
         )
@@ -93,6 +81,12 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
             return record
         if closed is not None:
             return None
+
+
+def account_of(store: Store, run: Run) -> dict[str, str]:
+    """Return the fields of a run that is about to end which say why events are left over."""
+    counts = store.ledger.count(store.known_types)
+    return write_waits(run.waits or {}, counts, store.intake.untaken(run.id)[0])
 
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:

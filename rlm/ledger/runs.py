@@ -13,6 +13,7 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import Record, RunForecast, RunPlan
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, Run, State, Trigger, started_at_of
+from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
@@ -51,6 +52,16 @@ DAMAGED = "what Redis holds of it is lost or damaged"
 _NEEDED = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision")
 #: By how much the deadline of a run may differ from its start and window, seconds.
 _ROUNDING_SECONDS = 1.0
+
+
+def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
+    """Return the fields of a run's hash that explain its leftovers at its end.
+
+    They are what the events waited for, the spent events of each type in `counts`, and how many items were not taken.
+    """
+    spent = {name: count.spent for name, count in counts.items() if count.spent}
+    found = {"waits": _encoded(waits), "spent": _encoded(spent)}
+    return {**found, "untaken": str(untaken)} if untaken else found
 
 
 def _encoded(value: object) -> str:
@@ -158,7 +169,7 @@ class Runs(Part):
         named = self._fenced("" if token is None else token, run_id)
         if not self._run("end_run", **named, fields=_texts(fields)):
             return False
-        while (returned := self._run("return_backoff", prefix=self._keys.prefix, run_id=run_id, count=CHUNK)) > 0:
+        while (returned := self._run("return_backoff", prefix=self._keys.prefix, run_id=run_id, most=CHUNK)) > 0:
             pass
         return bool(returned == 0)
 

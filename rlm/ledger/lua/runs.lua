@@ -119,16 +119,16 @@ redis.call('DEL', P .. 'open')
 redis.call('PUBLISH', P .. 'wake:scheduler', 'ended')
 return 1
 
---- return_backoff(prefix; run_id, count: number)
+--- return_backoff(prefix; run_id, most: number)
 -- Makes events ready again that a finishing run has left in their back-off, or without attempts.
 -- run_id
--- count    at most so many
+-- most     at most so many
 -- Returns  how many are ready again, -1 if that run is not finishing
 -- Atomic because an event must be in exactly one state at any instant.
 -- include moving
 local id, state = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
 if id ~= run_id or state ~= 'finishing' then return -1 end
-local events = redis.call('ZRANGE', P .. 'backoff', 0, count - 1)
+local events = redis.call('ZRANGE', P .. 'backoff', 0, most - 1)
 for _, event in ipairs(events) do
   redis.call('ZREM', P .. 'backoff', event)
   make_ready(event)

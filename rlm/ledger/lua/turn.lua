@@ -29,10 +29,11 @@ local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'dead
   'cancelled', 'shares')
 local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
 local answer, gave_back = {now = us(now)}, nil
+running = state == 'running'  -- as `index` asks
 
 -- Nothing is owned unless the run is running, so a call that is told late changes no more than its windows.
 local function owned(event, claims)
-  local record = redis.pcall('HMGET', event, 'owner', 'claims', 'taken_at', 'tries_in')
+  local record = redis.pcall('HMGET', event, 'owner', 'claims', 'taken_at', 'tries_in', 'tries', 'attempt', 'trail', 'runs')
   if record.err or state ~= 'running' or record[1] ~= me or tonumber(record[2]) ~= claims then return end
   return record
 end
@@ -101,38 +102,45 @@ local function settle(call)
   if answer.elsewhere then  -- it spends no attempt
     call.to, call.spends, call.tried, call.failing, call.delay_us = 'backoff', nil, nil, nil, call.delay_us or 500000
   end
+  local function number(place) return tonumber(record[place] or nil) or 0 end
+  local fields, kind = {}, kind_of(id)
+  local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
   if call.finish then
     log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil))
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
-    if call.failing then count('failing:' .. kind_of(id) .. ' ' .. call.endpoint) end
+    if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
     if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
-    redis.call('HSET', event, 'last', call.endpoint)
-    if call.tried then redis.call('HINCRBY', event, 'attempt', 1) end
-    append_trail(event, now, call.entry)
+    write('last', call.endpoint)
+    if call.tried then write('attempt', number(6) + 1) end
+    write('trail', number(7) + 1)
+    write(string.format('t%d', (number(7) + 1) % 50), trail_entry(now, call.entry))
   end
   if call.spends then
-    if record[4] ~= run_id then redis.call('HSET', event, 'tries_in', run_id, 'tries', '0') end
-    redis.call('HINCRBY', event, 'tries', 1)
+    write('tries_in', run_id)
+    write('tries', record[4] == run_id and number(5) + 1 or 1)
   end
+  if call.to == 'spent' then write('runs', number(8) + 1) end
+  if call.to == 'completed' then write('state', 'completed') end
+  if #fields > 0 then redis.call('HSET', event, unpack(fields)) end
   redis.call('ZREM', P .. 'inflight', id)
   if call.to == 'completed' then
-    count('completed:' .. kind_of(id))
-    if ask.dedupe_ms <= 0 then redis.call('DEL', event)
-    else
-      redis.call('HSET', event, 'state', 'completed')
+    count('completed:' .. kind)
+    if ask.dedupe_ms > 0 then
       redis.call('HDEL', event, 'item', 'owner')
       redis.call('PEXPIRE', event, ask.dedupe_ms)
+    else
+      redis.call('DEL', event)
     end
-  elseif call.to == 'failed' then bury(failed, id, call.letter, ask.dedupe_ms)
+  elseif call.to == 'failed' then
+    bury(failed, id, call.letter, ask.dedupe_ms)
   elseif call.to == 'ready' then
     if not call.finish then
       redis.call('HINCRBY', event, 'unsent', 1)
-      count('unsent:' .. kind_of(id))
+      count('unsent:' .. kind)
     end
     make_ready(id)
   else
     redis.call('HDEL', event, 'owner')
-    if call.to == 'spent' then redis.call('HINCRBY', event, 'runs', 1) end
     redis.call('ZADD', P .. 'backoff', call.to == 'spent' and '+inf' or us(now + (call.delay_us or 0)), id)
   end
   if gave_back then freed(now, gave_back) end
@@ -145,9 +153,11 @@ local function done(name, value)  -- no call this time
   answer[name] = value
   return named(answer)
 end
-local function give(id, claims, endpoint, stamp, kind)
-  local record = redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'attempt', 'tries', 'tries_in', 'runs', 'last')
-  if record.err then record = {} end
+local function look(id)
+  local record = redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'attempt', 'tries', 'tries_in', 'runs', 'last', 'claims')
+  return record.err and {broken = true} or record
+end
+local function give(id, claims, endpoint, stamp, kind, record)
   local terms = rules_of(endpoint).types[kind] or {'', 0, 0}
   answer.event, answer.claims, answer.endpoint, answer.stamp = id, claims, endpoint, stamp
   answer.wallet, answer.item, answer.attempt = record[1] or '', record[2] or '', tonumber(record[3] or nil) or 0
@@ -167,7 +177,7 @@ if ask.n > last_n then
     settle{event = event, claims = tonumber(claims), endpoint = endpoint, stamp = tonumber(stamp), to = 'ready', sent = false}
   end
 elseif event and owned(event_key(event), tonumber(claims)) then
-  return give(event, claims, endpoint, stamp, kind_of(event))
+  return give(event, claims, endpoint, stamp, kind_of(event), look(event))
 end
 
 if ask.nothing then return done('nothing', 1) end
@@ -180,16 +190,20 @@ if not ask.expects or math.abs(now - ask.expects) > math.max(tonumber(run[6] or 
 if now > deadline + 300000 then return done('close', run_id) end
 
 -- Whoever turns puts back what is overdue: leases that ended, back-offs that are over.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'inflight', '-inf', us(now), 'LIMIT', 0, 50)) do
+local function due(set, most, put_back)
+  local at = tonumber(redis.call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil)
+  if not at or at > now then return at end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. set, '-inf', us(now), 'LIMIT', 0, most)) do put_back(id) end
+  return tonumber(redis.call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil)
+end
+local flies = due('inflight', 50, function(id)
   revoke(now, run_id, id, {text = 'nobody knows: its worker froze, or lost Redis'})
   make_ready(id)
-end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'backoff', '-inf', us(now), 'LIMIT', 0, 200)) do
+end)
+local returns = due('backoff', 200, function(id)
   redis.call('ZREM', P .. 'backoff', id)
   make_ready(id)
-end
-local flies = tonumber(redis.call('ZRANGE', P .. 'inflight', 0, 0, 'WITHSCORES')[2] or nil)
-local returns = tonumber(redis.call('ZRANGE', P .. 'backoff', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
+end) or math.huge
 
 local later = math.min(deadline + 300001, flies or math.huge, returns)
 local function head(key)  -- what may be used now scores 0, so that of those the lowest rank comes first
@@ -251,18 +265,18 @@ if not kind then
   return done('wait', us(math.max(0, later - now)))
 end
 
-local id
-for place, other in ipairs(redis.call('ZRANGE', P .. 'ready:' .. kind, 0, 7)) do
-  local record = redis.pcall('HMGET', event_key(other), 'last', 'tries', 'tries_in')
-  if place == 1 then id = other end
-  if record.err or record[1] ~= name or record[3] ~= run_id or (tonumber(record[2] or nil) or 0) == 0 then
-    id = other  -- one that has not just failed there; if there is none among the first, the first goes anyway
+local id, record
+for _, other in ipairs(redis.call('ZRANGE', P .. 'ready:' .. kind, 0, 7)) do
+  local its = look(other)
+  if not id then id, record = other, its end
+  if its[7] ~= name or its[5] ~= run_id or (tonumber(its[4] or nil) or 0) == 0 then
+    id, record = other, its  -- one that has not just failed there; if there is none among the first, the first goes anyway
     break
   end
 end
+if record.broken then redis.call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of = rules_of(name)
-claims = us((tonumber(redis.pcall('HGET', event_key(id), 'claims') or nil) or 0) + 1)
-if type(redis.pcall('HLEN', event_key(id))) ~= 'number' then redis.call('DEL', event_key(id)) end  -- it holds no event
+claims = us((tonumber(record[8] or nil) or 0) + 1)
 stamp_call(name, id .. ' ' .. claims, now)
 if failing then redis.call('HSET', P .. 'endpoint:' .. of.window, 'rest', us(now + of.probe)) end  -- one probe at a time
 redis.call('ZREM', P .. 'ready:' .. kind, id)
@@ -275,7 +289,7 @@ if run[9] then
 end
 refresh(now, name)
 if gave_back and gave_back ~= name then wake('unsent') end
-return give(id, claims, name, us(now), kind)
+return give(id, claims, name, us(now), kind, record)
 
 --- restamp(prefix; worker, lane, event_id, claims, endpoint)
 -- The call leaves now, later than it was stamped: its slot counts from now.
