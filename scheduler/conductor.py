@@ -11,7 +11,6 @@ import logging
 
 import msgspec
 
-from actors import messages
 from rlm import telemetry
 from rlm.admin.planning import (
     START_SECONDS,
@@ -33,7 +32,6 @@ from rlm.delivery.run_end import close_run
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
 from rlm.ledger.measures import learned
-from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.trouble import Outage, revive
 from rlm.plan import Plan
 from rlm.plan.situation import Workload
@@ -41,7 +39,7 @@ from rlm.plan.waits import Look, Waits
 from scheduler.looks import Desk, Looks
 from scheduler.ticks import full_before_opening
 
-#: Seconds that the actor `record` has to close a run before the conductor closes it, and between two looks whether it has.
+#: Seconds that the actor `record` has to close a run that a lane has ended, and between two looks whether it has.
 ACTOR_SECONDS = 0.3
 BUSY_SECONDS = 0.02
 #: Seconds between two looks whether a drain is to go on: a chunk takes milliseconds.
@@ -62,12 +60,14 @@ class Conductor:
     def __init__(self, desk: Desk, run: Run) -> None:
         """Conduct `run`, in whatever state another conductor may have left it."""
         self._desk = desk
-        self._store, self._broker, self._leader, self._duty, self._redis = desk
+        self._store, self._leader, self._duty, self._redis = desk
         self._run = run
         self._drain = Drain(self._store, self._leader.token, run)
         self._plan: Plan | None = None
         self._cold_since: float | None = None
         self._looks_at = 0.0
+        self.has_closed = False  #: whether the run was closed here, and not by a lane
+        self.record: Record | None = None  #: of the run, once it is closed
 
     def conduct(self) -> Record | None:
         """Conduct the run to its record; return the record, or None if it is no longer kept."""
@@ -114,7 +114,7 @@ class Conductor:
         return current.left_seconds(now_us) > 0
 
     def plan(self) -> None:
-        """Publish the limits and what lanes must know; plan what is taken, and what is still to take; let lanes begin."""
+        """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
         if not self._begins:
             return
         store, run, token = self._store, self._run, self._leader.token
@@ -196,32 +196,22 @@ class Conductor:
             self._duty.wait(pause)
 
     def _finish(self, looks: Looks) -> Record | None:
-        """End the run if a lane has not, and have it closed by the actor, or close it here."""
-        store, run, record = self._store, self._run, None
-        if looks.is_open:
+        """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
+        store, run_id = self._store, self._run.id
+        if looks.state not in {State.FINISHING, None}:
             crash_point("finish.due")
-            store.runs.end(run.id, self._leader.token, **looks.account())
+            store.runs.end(run_id, self._leader.token, **looks.account())
             crash_point("finish.marked")
-            ready = [each for each in store.processes.alive(Role.WORKER) if each.state == WorkerState.READY]
-            if ready and not self._duty.hurried:
-                self._await_actor()
-            record = close_run(store, run.id, keep=self._leader.keep)
-        record = record or store.runs.record(run.id)
-        telemetry.run_ended(store.settings, run, record)
-        return record
-
-    def _await_actor(self) -> None:
-        try:
-            self._broker.enqueue_many([messages.message_for(messages.LEFTOVERS, self._run.id)])
-            self._store.processes.wake("workers")
-        except StoreError as error:
-            extra = {"action": "finish", "run_id": self._run.id}
-            log.info("The actor cannot be told, so the run is closed without it: %s", error, extra=extra)
-            return
-        crash_point("finish.actor_told")
-        until = system_clock.monotonic() + ACTOR_SECONDS
-        while system_clock.monotonic() < until and self._store.runs.is_open(self._run.id):
-            system_clock.sleep(BUSY_SECONDS)
+        elif looks.state is State.FINISHING:
+            until = system_clock.monotonic() + ACTOR_SECONDS
+            while system_clock.monotonic() < until and store.runs.is_open(run_id):
+                self._duty.wait(BUSY_SECONDS)
+        self.record = close_run(store, run_id, keep=self._leader.keep)
+        self.has_closed = self.record is not None
+        if self.has_closed:  # otherwise the process that closed it reports it
+            telemetry.run_ended(store.settings, self._run, self.record)
+        self.record = self.record or store.runs.record(run_id)
+        return self.record
 
     def _advance(self, state: State, **fields: str | float) -> None:
         self._leader.keep()

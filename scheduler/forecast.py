@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
@@ -86,9 +85,8 @@ class Forecaster:
             return None
         # An endpoint that has answered no call of the run is not counted on either, before it has failed often enough
         # to rest: with a low limit that takes several periods.
-        windows = look.windows
-        windows = {**windows, **{name: replace(windows[name], suspect=True) for name in self.measuring.down & {*windows}}}
-        look = replace(look, windows=windows)
+        down = {name: replace(look.windows[name], suspect=True) for name in self.measuring.down & {*look.windows}}
+        look = replace(look, windows={**look.windows, **down})
         plan = self._plan(look, snapshot, wanted, team)
         self._fits, self._unhelped = plan.fits, 0 if plan.most else self._unhelped + 1
         forecast = self._forecast(plan, look, snapshot, team, first_call_at)

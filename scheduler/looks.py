@@ -9,19 +9,17 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from actors.broker import WakingBroker
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.run import Run, State
 from rlm.core.text import span
-from rlm.delivery.run_end import REDIS_AWAY, ending
+from rlm.delivery.run_end import REDIS_AWAY, account_of
 from rlm.ledger import Store
 from rlm.ledger.calls import start_of_run
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import Snapshot, take_snapshot
-from rlm.ledger.values import MICROSECONDS
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.plan.waits import GAP_SECONDS, Look, Waits
 from scheduler.forecast import Forecaster
@@ -44,7 +42,6 @@ class Desk(NamedTuple):
     """What a conductor works with."""
 
     store: Store
-    broker: WakingBroker
     leader: Leader
     duty: Duty
     redis: RedisWatch
@@ -55,7 +52,7 @@ class Looks:
 
     def __init__(self, desk: Desk, run: Run, drain: Drain, *, cold_since: float | None = None) -> None:
         """Look at `run`; no worker was ready when it was planned, at `cold_since`, but slots were free."""
-        self._store, _, self._leader, self._duty, self._redis = desk
+        self._store, self._leader, self._duty, self._redis = desk
         self._run = self._store.runs.current() or run
         self._drain = drain
         self._limits = self._store.limits()
@@ -72,7 +69,7 @@ class Looks:
         self._interrupted = self._duty.lately_away  # the run may have stood still before it was taken over
         self._could_send = self._lost_redis = self._refuses = False
         self._most: bool | None = None  #: whether the longest queue goes first; None: as it was planned
-        self.is_open = True  #: whether the run was running at the last look
+        self.state: State | None = self._run.state  #: of the run at the last look; None: it is closed
 
     def note_outage(self, seconds: float = 0.0) -> None:
         """Note that Redis did not answer, or answers again after so many seconds."""
@@ -88,8 +85,8 @@ class Looks:
         asked_at = system_clock.monotonic()
         current, now_us = self._store.runs.current_at()
         answer_seconds = system_clock.monotonic() - asked_at
-        if current is None or current.id != self._run.id or current.state is State.FINISHING:
-            self.is_open = current is not None and current.id == self._run.id
+        self.state = current.state if current is not None and current.id == self._run.id else None
+        if current is None or self.state in {None, State.FINISHING}:
             return None
         self._run, left = current, current.left_seconds(now_us)
         away = self._interrupted or bool(self._redis.unfit) or began - self._due_at > GAP_SECONDS
@@ -184,7 +181,7 @@ class Looks:
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
-        fields = ending(self._store, self._run, self._noted.as_json())
+        fields = account_of(self._store, replace(self._run, waits=self._noted.as_json()))
         stops = self._duty.stopping and not self._duty.cancels
         left = self._run.left_seconds(self._store.now_us())
         lacked = self._could_send and not self._watch.most and not self._run.cancelled and not self._duty.stopping

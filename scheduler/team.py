@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready` for a run, and their `lanes`; `ids` are all that may have calls.
 
-    `shortage` says what is wrong, and has lasted `short_seconds`; it is empty if missing workers are on their way. `lack`
-    is why there are no lanes, if that is known.
+    `shortage` says what is wrong, and has lasted `short_seconds`; it is empty if missing workers are on their way.
+    `lack` is why there are no lanes, if that is known.
     """
 
     ready: int = 0
@@ -78,8 +78,8 @@ class TeamWatch:
         lack, shortage = self._lack(usable, strangers, supervised=supervised), ""
         if now - self._short_since >= self._patience_seconds(known=bool(supervisors)):
             why = self._why(wanted, len(usable) - len(awake), supervisors, strangers, supervised=supervised)
-            number = len(awake)
-            there = f"{counted(number, 'worker')} {'is' if number == 1 else 'are'} ready" if number else "no worker is ready"
+            are = "is" if len(awake) == 1 else "are"
+            there = f"{counted(len(awake), 'worker')} {are} ready" if awake else "no worker is ready"
             shortage = f"{there} of {wanted} wanted, and {why}"
         return Team(len(awake), lanes, ids, shortage, now - self._short_since, None if lanes else lack)
 

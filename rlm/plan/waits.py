@@ -65,9 +65,9 @@ class Wait(msgspec.Struct, frozen=True):
 class Look(msgspec.Struct, frozen=True):
     """What the conductor of a run sees at one look.
 
-    `counts` are by type, `windows` by the name of endpoint or budget, `expected` is what to expect of calls. `lanes` are
-    those of all ready workers; `lack` is a known problem if there are none. `begun`: the run has made a call. `away`:
-    Redis was away or not fit since the last look, or this one came late; Redis took `answer_seconds` to answer.
+    `counts` are by type, `windows` by the name of endpoint or budget, `expected` is what to expect of calls. `lanes`
+    are those of all ready workers; `lack` is a known problem if there are none. `begun`: the run has made a call.
+    `away`: Redis was away or not fit since the last look, or this one came late; it took `answer_seconds` to answer.
     """
 
     counts: Mapping[str, Counts]
@@ -96,7 +96,8 @@ class Look(msgspec.Struct, frozen=True):
 
     def has_chance(self, kind: EventType) -> bool:
         """Return whether a call that waits for the next slot can still be answered before the deadline."""
-        return any(self.wait_seconds(each) + self._needs(kind, each) <= self.remaining_seconds for each in kind.endpoints)
+        left = self.remaining_seconds
+        return any(self.wait_seconds(each) + self._needs(kind, each) <= left for each in kind.endpoints)
 
     def can_send(self, types: Sequence[EventType]) -> bool:
         """Return whether an event may still be sent: a slot comes in time, or a call under way may fail in time."""
@@ -211,7 +212,9 @@ class Waits:
         """Return the JSON document for the run's hash."""
         return {"until": self.until, "by_type": {name: _in_words(waits) for name, waits in self.by_type.items()}}
 
-    def open_late(self, late: Mapping[str, float], look: Look, types: Sequence[EventType], full: Collection[str]) -> None:
+    def open_late(
+        self, late: Mapping[str, float], look: Look, types: Sequence[EventType], full: Collection[str]
+    ) -> None:
         """Count the time from the tick to the opening of the run for what was waited for then.
 
         `late` has seconds by obstacle; `full` has the endpoints and budgets whose windows were full most of that time.
