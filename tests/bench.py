@@ -78,7 +78,6 @@ class Bench:
         self.stores = []
         self.store = self.open_store(self.settings)
         self.token = self.store.leases.acquire("bench", 3600)
-        self.store.epochs.vouch(self.token)
         self.dispatcher = Dispatcher(resolve_headers)
         self.lanes = self.make_lanes("w1")
         self.runs = 0
