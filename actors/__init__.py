@@ -1,1 +1,1 @@
-"""The Dramatiq side: a broker whose messages are claim checks, two thin actors, and the worker process they run in."""
+"""The Dramatiq side: the actors `dispatch` and `record`, and the worker process in which they run."""

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Final, Never
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
 from limits import RateLimitItemPerSecond
 from limits.storage import MovingWindowSupport, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
@@ -23,10 +24,10 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited
 from rlm.core.errors import StoreError
-from rlm.ledger.claims import Admitted, Refused
 from rlm.ledger.connect import SENTINEL_SCHEMES, make_client, text
 from rlm.ledger.keys import Keys
-from rlm.ledger.scripts import ask, batch
+from rlm.ledger.rules import EndpointRules
+from rlm.ledger.scripts import ask
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
 from rlm.settings.addresses import check_endpoint_url
@@ -75,9 +76,7 @@ class WindowStorage(Storage, MovingWindowSupport):
 
     def acquire_entry(self, key: str, limit: int, expiry: float, amount: int = 1) -> bool:
         """Take slots; return whether there were so many."""
-        while (taken := self._windows.acquire(self._endpoint(key, limit, expiry), cost=amount)) == Refused(0.0):
-            pass  # the limit was changed meanwhile
-        return isinstance(taken, Admitted)
+        return self._windows.take(self._endpoint(key, limit, expiry), amount) == 0.0
 
     def get_moving_window(self, key: str, limit: int, expiry: float) -> tuple[float, int]:
         """Return the start of the window that ends when the next slot is free, and how many slots are not free."""
@@ -97,13 +96,15 @@ class WindowStorage(Storage, MovingWindowSupport):
         parts = _KEY.fullmatch(key)
         url, keys = check_endpoint_url(parts[1] if parts else key), self._keys
         item = Endpoint("", url, Limit("", (Rule(limit, expiry),)), timeout_seconds=0.0)
-        asked = [("HGET", keys.health(item.window_id), "named"), ("HGET", keys.budgets, item.window_id)]
-        name, budget_id = (text(reply or b"") for reply in batch(self._client, asked))
-        budget = text(ask(self._client, "HGET", keys.health(budget_id), "named") or b"") if budget_id else ""
+        name = text(ask(self._client, "HGET", keys.endpoint(item.window_id), "named") or b"")
+        entry = ask(self._client, "HGET", keys.rules, name) if name else None
+        windows = msgspec.json.decode(entry, type=EndpointRules).windows if entry else []
+        shared = [window.id for window in windows if window.shared]
+        budget = text(ask(self._client, "HGET", keys.endpoint(shared[0]), "named") or b"") if shared else ""
         texts = [text(reply or b"") for reply in ask(self._client, "HMGET", keys.limits, name, budget)]
-        own, shared = (Limit.parse(each) if each else Limit("", ()) for each in texts)
+        own, of_budget = (Limit.parse(each) if each else Limit("", ()) for each in texts)
         own = Limit(own.text, (*own.rules, *item.limit.rules))
-        return replace(item, name=name, limit=own, budget=Budget(budget, shared) if shared.rules else None)
+        return replace(item, name=name, limit=own, budget=Budget(budget, of_budget) if of_budget.rules else None)
 
     def _refuse(self, *_arguments: Any, **_named: Any) -> Never:
         """Refuse what would be another window, or would forget calls that others have made."""

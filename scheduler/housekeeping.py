@@ -146,9 +146,9 @@ class Janitor:
 
     def _is_restored(self, since: float) -> bool:
         """Return whether Redis came back older or empty after a process, missing `since` then, was last heard from."""
-        renewal, missing_seconds = self._store.epochs.last_renewal(), system_clock.monotonic() - since
+        doubt, missing_seconds = self._store.leases.doubt(), system_clock.monotonic() - since
         not_heard_seconds = missing_seconds + LOOK_SECONDS + HEARTBEAT_TTL_SECONDS
-        return renewal is not None and self._store.now() - renewal.at <= not_heard_seconds
+        return doubt is not None and self._store.now() - doubt.at <= not_heard_seconds
 
 
 class SupervisorWatch:

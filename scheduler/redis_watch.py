@@ -1,9 +1,8 @@
-"""Watches whether Redis can be trusted: lost data, steps of its clock, unfit settings, keys with invalid content.
+"""Watches whether Redis can be trusted: unfit settings, keys with invalid content; and tells of it when it was doubted.
 
-If windows cannot be trusted, every endpoint is held for its longest period before its next call. If Redis would lose
-writes, nothing is released until it is fit again. A key with invalid content is named, and its types are left out.
-After a StoreError (Redis did not answer) or FencedError (another conductor took over), the next check of the current
-conductor repeats what failed.
+If Redis would lose writes, nothing is released until it is fit again. A key with invalid content is named, and its
+types are left out. After a StoreError (Redis did not answer), the next check of the current conductor repeats what
+failed.
 """
 
 from __future__ import annotations
@@ -13,27 +12,18 @@ from contextlib import suppress
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import all_limited, in_force
 from rlm.core.errors import FencedError, StoreError, StoreForbiddenError, StoreUnfitError, StoreUnreachableError
-from rlm.core.text import safe_line
+from rlm.core.text import capital, safe_line
 from rlm.ledger import Store
-from rlm.ledger.dataloss import Continuity, StepGuard
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.inspection import KeyFlaw
+from rlm.ledger.leases import STEPPED
 from rlm.ledger.trouble import TOLD_SECONDS
-from rlm.processes.signals import longest_call
-from scheduler.leader import Leader
-from scheduler.ticks import RedisClock
 
 #: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed; and the same
 #: while no run is open.
 FIT_SECONDS = 2.0
 IDLE_FIT_SECONDS = 10.0
-
-#: Why windows cannot be trusted if known slots are missing.
-FORGOT = "Redis came back empty, or as it was a while ago: it has forgotten calls that were made"
-#: The same if there are slots, but nobody here has ever seen any of them.
-UNKNOWN = "Another server process of Redis answers, and nobody here knows whether it remembers all calls"
 
 #: Seconds between two looks whether a key that was named is mended; the same between runs, and after a refusal.
 LOOK_SECONDS = 3.0
@@ -43,71 +33,38 @@ log = logging.getLogger(__name__)
 
 
 class RedisWatch:
-    """Checks Redis for a conductor. Each process has one, which remembers what it has seen."""
+    """Checks Redis for a conductor. Each process has one."""
 
-    def __init__(self, store: Store, leader: Leader, *, allow_volatile: bool) -> None:
-        """Watch the Redis of `store`; with `allow_volatile` it needs no append-only file.
-
-        Raises:
-            UnsafeError: the directory in which the epoch is remembered belongs to another user.
-        """
-        store.epochs.claim()
+    def __init__(self, store: Store, *, allow_volatile: bool) -> None:
+        """Watch the Redis of `store`; with `allow_volatile` it needs no append-only file."""
         self._store = store
-        self._leader = leader
         self.allow_volatile = allow_volatile
         self._fit_at = self._told_until = float("-inf")
-        self._step_guard = StepGuard()
-        self.clock = RedisClock()
         self.keys = KeyWatch(store)
-        self._limits: dict[str, str] = {}
         #: Why this Redis may not be written to for now; empty if it is fit.
         self.unfit = ""
-        #: The time of Redis at the last check, and by how much future moments were moved with it, microseconds.
-        self.now_us = self.shifted_us = 0
 
     def check(self, fit_seconds: float = FIT_SECONDS) -> None:
-        """Trust the server that answers, or hold every endpoint; update `unfit` if it is older than `fit_seconds`.
+        """Say if Redis was doubted; update `unfit` if it is older than `fit_seconds`.
 
         An unfit Redis is checked as often as in a run.
-
-        After a step of its clock all future moments are moved with it, including the deadline of an open run.
         """
-        asked_at = system_clock.monotonic()
-        vouched = self._store.epochs.vouch(self._leader.token)
-        answered_at = system_clock.monotonic()
-        self.clock.hear(asked_at, vouched.now_us, answered_at)
-        self.now_us, self.shifted_us = vouched.now_us, vouched.shifted_us
-        step = self._step_guard.check(asked_at, vouched.now_us, vouched.shifted_us, answered_at)
-        if vouched.verdict is Continuity.RESTARTED:
-            log.info("Another server process answers, which has forgotten nothing", extra={"action": "vouch"})
-        if step:
-            self._follow_clock(step)
-        elif vouched.verdict is Continuity.FORGOT:
-            self._hold(vouched.why or FORGOT, Alarm.REDIS_FORGOT)
-        elif vouched.verdict is Continuity.UNKNOWN:
-            self._hold(UNKNOWN, Alarm.REDIS_FORGOT)
+        self._tell_doubt()
         if system_clock.monotonic() - self._fit_at >= (min(fit_seconds, FIT_SECONDS) if self.unfit else fit_seconds):
             self._fit_at = system_clock.monotonic()
             self._look_at_fitness()
 
-    def watch(self) -> None:
-        """Observe while another scheduler conducts, so that a successor knows what its predecessor knew."""
-        asked_at = system_clock.monotonic()
-        now_us, shifted_us = self._store.epochs.watch()
-        answered_at = system_clock.monotonic()
-        self.clock.hear(asked_at, now_us, answered_at)
-        self._step_guard.check(asked_at, now_us, shifted_us, answered_at)
-
-    def _follow_clock(self, step: float) -> None:
-        why = f"The clock of Redis stepped by {step:.3f} s"
-        self._store.processes.end_in_time()
-        run, step_us = self._store.runs.current(), round(step * 1_000_000)
-        self._store.shift_stamps(self._leader.token, run.id if run else "", step_us, why)
-        self.shifted_us += step_us
-        self._hold(why, Alarm.CLOCK_STEPPED)
+    def _tell_doubt(self) -> None:
+        if not (why := self._store.leases.doubted):
+            return
+        stepped = why.startswith(STEPPED)
+        if stepped:
+            self._store.processes.end_in_time()
+        extra = alarm(Alarm.CLOCK_STEPPED if stepped else Alarm.REDIS_FORGOT, "hold_endpoints")
+        log.error("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
+        self._store.leases.doubted = ""
 
     def _look_at_fitness(self) -> None:
-        self._limits = self._store.limits() or self._limits
         before, self.unfit = self.unfit, ""
         try:
             require_fit(self._store, allow_volatile=self.allow_volatile)
@@ -119,21 +76,6 @@ class RedisWatch:
             log.error("Nothing is released until Redis is fit again: %s", self.unfit, extra=extra)
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
-
-    def _hold(self, why: str, cause: Alarm) -> None:
-        # A limit set by hand may be lost with the rest: the longer period of both counts.
-        longest, known = (
-            max(one.limit.longest_seconds for one in all_limited(endpoints))
-            for endpoints in (
-                self._store.endpoints().values(),
-                [in_force(one, self._limits) for one in self._store.settings.endpoints.values()],
-            )
-        )
-        underway_seconds = longest_call(self._store.settings) + max(0.0, known - longest)
-        self._store.epochs.renew(self._leader.token, why, underway_seconds=underway_seconds)
-        told = "%s. Every endpoint rests for its longest period, at most %.1f s, before its next call"
-        extra = alarm(cause, "hold_endpoints")
-        log.error(told, why, longest + self._store.settings.run.guard_seconds + underway_seconds, extra=extra)
 
 
 class KeyWatch:

@@ -166,7 +166,6 @@ class SchedulerService(Office):
             self._leader.tell_holder()
             return False
         if self._leader.token != self._in_office:
-            self._clock.look(self._store)
             self._saw_last_end = False
             # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
             self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from rlm import telemetry
-from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.clock import isoformat, timestamp
 from rlm.core.endpoint import Limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, make_run_id
@@ -80,7 +80,7 @@ def serve_tick(store: Store, token: int, now: float, *, away: bool) -> bool:
 def is_anything_to_do(store: Store) -> bool:
     """Return whether items wait on the audit list or in staging, or events in the ledger."""
     found = books(store)
-    return bool(found.events or found.staged or found.unsettled or found.retried)
+    return bool(found.events or found.staged or found.unsettled)
 
 
 def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
@@ -141,36 +141,3 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
     crash_point("run.opened")
     store.processes.wake("scheduler", "workers")  # standbys close the run if its conductor does not
     return opened
-
-
-class RedisClock:
-    """Follows the clock of Redis by a clock of this host that never steps; before the first answer, by its wall clock.
-
-    A step of either clock moves a tick only until the next look.
-    """
-
-    def __init__(self) -> None:
-        self._ahead: float | None = None
-
-    def look(self, store: Store) -> None:
-        """Ask Redis for its time. Raises StoreError."""
-        asked_at = system_clock.monotonic()
-        self.hear(asked_at, store.now_us(), system_clock.monotonic())
-
-    def hear(self, asked_at: float, redis_us: int, answered_at: float) -> None:
-        """Note the time that Redis returned (microseconds) between two moments of `system_clock.monotonic`, seconds.
-
-        A slow answer changes the estimate only as far as it contradicts it.
-        """
-        least, most = redis_us / 1_000_000 - answered_at, redis_us / 1_000_000 - asked_at
-        known = (least + most) / 2 if self._ahead is None else self._ahead
-        self._ahead = min(max(known, least), most)
-
-    def now(self) -> float:
-        """Return the time of Redis, seconds since 1970."""
-        return self.at(system_clock.monotonic())
-
-    def at(self, moment: float) -> float:
-        """Return the time of Redis at a moment of `system_clock.monotonic`."""
-        ahead = system_clock.now() - system_clock.monotonic() if self._ahead is None else self._ahead
-        return moment + ahead

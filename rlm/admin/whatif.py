@@ -22,8 +22,8 @@ from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import learned
 from rlm.ledger.reading.backlog import Backlog
 from rlm.plan import Plan
-from rlm.plan.allocation import Sacrifice, sacrifice
 from rlm.plan.outlook import Outlook, look_ahead
+from rlm.plan.sacrifice import Sacrifice, sacrifice
 from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.layers import OPTION

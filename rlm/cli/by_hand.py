@@ -40,9 +40,8 @@ if TYPE_CHECKING:
 
 def import_shared() -> None:
     """Import what the conductor and its supervisor both need, once, before one is forked from the other."""
-    import actors.broker  # noqa: F401  # as the next two are: whoever uses them finds them there
     import rlm.delivery.run_end
-    import rlm.ledger.store  # noqa: F401
+    import rlm.ledger.store  # noqa: F401  # whoever uses them finds them there
 
 
 def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractContextManager[Spare | None]:

@@ -15,7 +15,7 @@ from rlm.core.text import counted, safe_line, sentence, span
 if TYPE_CHECKING:
     from rlm.admin.question import PlanAnswer
     from rlm.admin.whatif import Forecast
-    from rlm.plan.allocation import Sacrifice
+    from rlm.plan.sacrifice import Sacrifice
 
 _ADDED = "What if a type had one more endpoint, of this name? Repeatable."
 

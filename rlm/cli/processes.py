@@ -91,14 +91,13 @@ def warm_template(settings: Settings) -> Iterator[Template]:
 
 def supervise(template: Template, settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> None:
     """Run a supervisor with a `template` of workers until a signal."""
-    from actors.worker import TemplateLauncher
     from rlm.ledger.fitness import require_fit
     from rlm.processes.supervisor import Supervisor
 
     with _in_role(settings, "supervisor") as store:
         require_fit(store, allow_volatile=allow_volatile)
         store.load_scripts()
-        Supervisor(store, settings, TemplateLauncher(template, store), stop).run()
+        Supervisor(store, settings, template, stop).run()
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)

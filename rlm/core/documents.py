@@ -64,7 +64,6 @@ class RunPlan(JsonDocument, frozen=True, kw_only=True):
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
-    kept: Mapping[str, int] = {}
     actual_seconds: float | None = None
 
 
@@ -165,7 +164,7 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
 
 
 class Record(RunDocument, frozen=True, kw_only=True):
-    """The record of a finished run. `overdue`: its conductor did not close it in time, and others did."""
+    """The record of a finished run."""
 
     finished_at: str
     plan: RunPlan
@@ -173,7 +172,6 @@ class Record(RunDocument, frozen=True, kw_only=True):
     used: Used = Used()
     workers: RunWorkers
     why: tuple[Cause, ...] = ()
-    overdue: bool = False
 
 
 class Condition(JsonDocument, frozen=True, kw_only=True):

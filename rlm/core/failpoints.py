@@ -46,7 +46,7 @@ POINTS: Final = {
     "run.conducted": "the run is closed and recorded; its conductor has not moved on",
     # The life of an event: a worker.
     "worker.started": "the worker has begun; it is not ready",
-    "worker.fetched": "a message is fetched; no event is claimed",
+    "worker.fetched": "a lane begins; no event is claimed",
     "worker.claimed": "the event is claimed; nothing is done with it",
     "worker.connected": "the connection is open; the slot that came with the claim is not used",
     "worker.slot_taken": "the slot is taken; nothing is sent",
@@ -55,13 +55,12 @@ POINTS: Final = {
     "worker.reported": "what the call says of its endpoint is written; it is not settled",
     "worker.settled": "the event is settled or given back; its lane has not gone on",
     "worker.closing": "the end-of-run actor has its message; the run is not closed by it",
-    "worker.closed": "the run is closed, if by this actor; its message is not acknowledged",
+    "worker.closed": "the run is closed, if by this actor; nobody has reported it",
     "worker.leaving": "the worker is told to leave; it has put nothing back",
     # The life of a worker: its supervisor.
     "supervisor.spawned": "a worker is spawned; it is not in the register",
     "supervisor.noticed": "a worker's death is noticed; nothing it held is free",
-    "supervisor.orphaned": "what it had claimed is free; its messages are there",
-    "supervisor.recovered": "all it held is pending; it is still in the register",
+    "supervisor.orphaned": "all it held is pending; it is still in the register",
     "supervisor.freed": "it is out of the register; no other is spawned for it",
 }
 

@@ -88,6 +88,8 @@ class Connection:
         self._opened_at = system_clock.monotonic()
         #: The endpoint sent something unasked on it.
         self.spoke = False
+        #: It was kept after an earlier call, so a call leaves on it at once.
+        self.kept = False
 
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is young and quiet."""
@@ -204,17 +206,17 @@ class Opener:
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
 
-    def open(self, url: str, seconds: float, *, doubtful: bool = False) -> Connection:
+    def open(self, url: str, seconds: float) -> Connection:
         """Return a new connection to the host of `url`, made within `seconds`, including look-up, TCP and TLS.
 
-        TCP has less time if the way is `doubtful` or in doubt.
+        TCP has less time if the way is in doubt.
 
         Raises:
             UnreachableError: it refused, did not answer in time, or has the wrong certificate; nothing was sent.
         """
         deadline = system_clock.monotonic() + seconds
         host, port, scheme = target_of(url)
-        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if doubtful or self.in_doubt else CONNECT_SECONDS
+        tcp_seconds = DOUBTFUL_CONNECT_SECONDS if self.in_doubt else CONNECT_SECONDS
         try:
             sock = _reach(self._resolve(host, port, seconds), deadline, tcp_seconds)
             return Connection(self._encrypt(sock, host, deadline) if scheme == "https" else sock)

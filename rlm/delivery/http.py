@@ -1,6 +1,6 @@
 """One HTTP call for one event: connect, send, receive. Each step ends by its deadline, whatever the endpoint does.
 
-The steps are separate because the slot is taken between `connect` and `send`.
+The steps are separate because connecting takes time: the slot of a call counts from when it is sent.
 """
 
 from __future__ import annotations
@@ -76,15 +76,6 @@ class Dispatcher:
                 break
         return self._open(endpoint, seconds)
 
-    def reach(self, endpoint: Endpoint) -> None:
-        """Replace all kept connections to an endpoint by a new one, because its way was shut and they may be dead.
-
-        Raises:
-            UnreachableError: as `connect` does.
-        """
-        self._close_idle(endpoint.url)
-        self.keep(endpoint, self._open(endpoint, endpoint.timeout_seconds, doubtful=True))
-
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put back a connection without a call under way; close it if it may not serve another call."""
         if connection.is_usable():
@@ -146,11 +137,6 @@ class Dispatcher:
         """Close the idle connections."""
         self._close_idle()
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether this host's way may be cut: something was not acknowledged, and no call has been answered since."""
-        return self._opener.in_doubt
-
     def _put(self, endpoint: Endpoint, connection: Connection) -> None:
         now = system_clock.monotonic()
         if not connection.is_young(now) or now < self._distrusted_until.get(endpoint.url, now):
@@ -167,7 +153,9 @@ class Dispatcher:
         with self._lock:
             for place in range(len(self._idle) - 1, -1, -1):
                 if self._idle[place][0] == endpoint.url:
-                    return self._idle.pop(place)[1]
+                    connection = self._idle.pop(place)[1]
+                    connection.kept = True
+                    return connection
         return None
 
     def _close_idle(self, url: str = "") -> None:
@@ -178,9 +166,9 @@ class Dispatcher:
         for connection in closed:
             connection.close()
 
-    def _open(self, endpoint: Endpoint, seconds: float, *, doubtful: bool = False) -> Connection:
+    def _open(self, endpoint: Endpoint, seconds: float) -> Connection:
         try:
-            return self._opener.open(endpoint.url, seconds, doubtful=doubtful)
+            return self._opener.open(endpoint.url, seconds)
         except UnreachableError as error:
             if error.outcome.silent:
                 self._doubt()

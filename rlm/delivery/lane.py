@@ -1,7 +1,7 @@
-"""The lanes of a worker process. Each takes one turn after the other while calls are released.
+"""The lanes of a worker process: each settles its last call and asks for the next one, in one turn.
 
-A turn is one step in Redis: it settles what the lane has completed and claims its next event. An event in whose lease
-workers died is carried alone: its lane waits until the others have nothing in hand, and they take no turns meanwhile.
+Of the idle lanes of a process one asks, and the others queue behind it. It sleeps until the moment that the last turn
+named, or until it is woken: so nobody polls, and a slot that comes free is used within a millisecond.
 """
 
 from __future__ import annotations
@@ -10,87 +10,85 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 
-import msgspec
-
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError, StoreUnreachableError
+from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.attempt import AGAIN_SECONDS, Attempt
-from rlm.delivery.connection import UnreachableError
-from rlm.delivery.deadline import DeadlineEstimate
-from rlm.delivery.health import HealthKeeper
+from rlm.core.window import FAILING
+from rlm.delivery.attempt import Attempts
 from rlm.delivery.http import Dispatcher
-from rlm.delivery.outcome import Settlement
-from rlm.delivery.run_end import OverdueWatch
+from rlm.delivery.outcome import unsent
 from rlm.ledger import Store
-from rlm.ledger.claims import Admitted, Call, Claim, Completion, LaneId, Turn, host_of
+from rlm.ledger.processes import host_of
+from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
+from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds a lane rests if its worker carries an event alone, or if its host cannot make the released calls; and seconds
-#: between the checks of a lane that waits to carry an event alone.
-_PAUSE_SECONDS = 0.25
-_LOOK_SECONDS = 0.02
-#: Pause between attempts to settle an event whose lease has ended, seconds; Redis may be away for long.
-_OVERDUE_SECONDS = 0.5
+#: No sleep is longer, seconds: a wake-up may be lost.
+LONGEST_SLEEP_SECONDS = 5.0
+#: A lane asks this much after the moment that a turn named, so that it does not ask in vain, seconds.
+AFTER_SECONDS = 0.0005
+#: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
+AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
+#: How long a lane waits before it says again that a run is to be closed, seconds.
+CLOSE_SECONDS = 0.3
+#: After so many calls in a row that could not connect while other hosts could, a worker sleeps; first for so long, at
+#: most for so long, seconds.
+UNCONNECTED, FIRST_SLEEP_SECONDS, MOST_SLEEP_SECONDS = 3, 2.0, 30.0
 
 
-class LaneContext(msgspec.Struct):
-    """One lane of a worker process, the tools of its attempts, and when its last attempt was answered.
+class Gate:
+    """What the lane that asks waits on: a moment, a wake-up, a nearer moment that another lane learned, the stop."""
 
-    `unsettled` are the events whose calls were made but could not be settled before their leases ended. `leaving`
-    returns whether the worker is about to end.
-    """
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._until = 0.0
+        #: The time of Redis in the answer that named that moment; and when the last wake-up came, monotonic seconds.
+        self._heard_us = 0
+        self._woken_at = 0.0
+        #: No lane gets a call any more.
+        self.stopped = False
 
-    id: LaneId
-    store: Store
-    settings: Settings
-    dispatcher: Dispatcher
-    health: HealthKeeper
-    leaving: Callable[[], bool]
-    answered_at: float | None = None
-    unsettled: set[str] = msgspec.field(default_factory=set)
+    def wait(self, at_least_until: float = 0.0) -> None:
+        """Wait until it makes sense to ask, and `at_least_until` (monotonic seconds)."""
+        with self._changed:
+            latest = system_clock.monotonic() + LONGEST_SLEEP_SECONDS
+            while not self.stopped:
+                left = max(at_least_until, min(self._until, latest)) - system_clock.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
 
-    def log(self, level: int, action: str, claim: Claim, message: str, *args: object) -> None:
-        """Log what happened to a claim; the event's id is the first argument of `message`. An ERROR has a traceback."""
-        facts = {"run_id": claim.run_id, "lane": self.id.number, "worker": self.id.worker_id}
-        extra = {"action": action, "event_id": claim.event_id, **facts}
-        log.log(level, message, claim.event_id, *args, exc_info=level == logging.ERROR, extra=extra)
+    def learn(self, asked_at: float, redis_us: int, until: float) -> None:
+        """Wait `until` (monotonic seconds) from now on, as Redis said at `redis_us` to an ask of `asked_at`.
 
-    def settle(self, claim: Claim, settlement: Settlement, until: float) -> None:
-        """Settle an event; if Redis refuses, try again `until` its lease ends, because the call has been made.
-
-        While Redis is away nobody else can take the event, so the lane keeps trying, unless its worker must end.
+        An answer that is older than the last one, or than a wake-up, says nothing.
         """
-        while True:
-            try:
-                settled = settlement()
-            except StoreError as error:
-                overdue = system_clock.monotonic() >= until
-                if not overdue or (isinstance(error, StoreUnreachableError) and not self.leaving()):
-                    system_clock.sleep(_OVERDUE_SECONDS if overdue else AGAIN_SECONDS)
-                    continue
-                message = "Event %s could not be settled before its lease ended; it will be sent again: %s"
-                self.log(logging.WARNING, "lose_claim", claim, message, error)
-                self.unsettled.add(claim.event_id)
+        with self._changed:
+            if asked_at < self._woken_at or redis_us <= self._heard_us:
                 return
-            self.settled(claim, well=settled)
-            return
+            is_nearer, self._until, self._heard_us = until < self._until, until, redis_us
+            if is_nearer:
+                self._changed.notify_all()
 
-    def settled(self, claim: Claim, *, well: bool) -> None:
-        """Record that the ledger has the answer; not `well` if the claim was lost meanwhile."""
-        crash_point("worker.settled")
-        if not well:
-            message = "The answer for event %s came after its claim was lost; the ledger did not change"
-            self.log(logging.INFO, "late_answer", claim, message)
+    def wake(self) -> None:
+        """Let the lane that waits ask now."""
+        with self._changed:
+            self._woken_at, self._until, self._heard_us = system_clock.monotonic(), 0.0, 0
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
 
 
 class Lanes:
-    """The lanes of one worker process; `carry` is called by one thread per lane."""
+    """The lanes of one worker process, and what they share; `carry` is called by one thread per lane."""
 
     def __init__(
         self,
@@ -100,176 +98,208 @@ class Lanes:
         worker_id: str,
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
-        """Carry events for the worker `worker_id`; call `on_change` when it stops resting, or has become outdated."""
-        self._store = store
-        self._settings = settings
-        self._dispatcher = dispatcher
-        self._worker_id = worker_id
-        self._types = {event_type.name: event_type for event_type in settings.event_types}
-        self._on_change = on_change
-        self._longest_lease = max(event_type.lease_seconds for event_type in settings.event_types)
-        #: Checks whether the run of these lanes is closed in time.
-        self.overdue = OverdueWatch(store)
-        self._deadline = DeadlineEstimate()
-        self._health = HealthKeeper(store, host_of(worker_id), len(settings.endpoints))
-        self._numbers = itertools.count(1)
-        #: Endpoints to which a lane has connected as a probe, until a lane has a call for them.
-        self._reached: set[str] = set()
-        self._idle: list[LaneContext] = []
-        self._lock = threading.Lock()
-        #: The numbers of the lanes that take turns, and of the lane that carries its event alone.
-        self._busy: set[int] = set()
-        self._alone: int | None = None
-        #: No lane took turns when the worker last asked; it is told when one does.
-        self._resting = False
+        """Carry events for the worker `worker_id`; call `on_change` when it stops resting, sleeps, or is outdated."""
+        self.store = store
+        self.settings = settings
+        self.dispatcher = dispatcher
+        self.worker_id = worker_id
+        self.clock = store.clock
+        self.gate = Gate()
+        self.asking = threading.Lock()
+        #: Closes a run; set by the worker.
+        self.record: Callable[[str], object] = lambda _run_id: None
         #: The open run has another configuration, so this worker must be replaced.
         self.outdated = False
-        #: This worker is about to end.
-        self.leaving = False
+        #: Why it takes no calls although it lives, in a few words.
+        self.sleeping = ""
+        self._on_change = on_change
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._busy: set[int] = set()
+        self._resting = False
+        self._unconnected = 0
+        self._sleeps_until = 0.0
+        self._closes_at = 0.0
+
+    def wake(self) -> None:
+        """Ask now: something may have come free."""
+        self.gate.wake()
+
+    def stop(self) -> None:
+        """Let every lane end once its call is settled."""
+        self.gate.stop()
 
     def rest(self) -> bool:
-        """Return whether no lane takes turns; if so, `on_change` is called when one is about to."""
+        """Return whether no lane has a call; if so, `on_change` is called when one gets one."""
         with self._lock:
             self._resting = not self._busy
         return self._resting
 
-    def carry(self, run_id: str) -> None:
-        """Carry events of a run until no call is released. Each is settled or given back, or its lease ends."""
+    def carry(self) -> None:
+        """Carry events in one lane until `stop`, or until the worker is outdated."""
         crash_point("worker.fetched")
-        self.overdue.expect(run_id)
+        Lane(self, next(self._numbers)).run()
+
+    def note_busy(self, lane: int, *, busy: bool) -> None:
+        """Note whether a lane has a call."""
         with self._lock:
-            lane = self._idle.pop() if self._idle else self._make_lane()
-        try:
-            why = self._take_turns(lane, run_id)
-        finally:
-            self._busy.discard(lane.id.number)
-            self._idle.append(lane)
-        if self._alone is not None or why == "shut":
-            system_clock.sleep(_PAUSE_SECONDS)  # otherwise it would be sent here again at once, in vain
-        if self.outdated:
+            (self._busy.add if busy else self._busy.discard)(lane)
+            wakes, self._resting = self._resting and busy, self._resting and not busy
+        if wakes:
             self._on_change()
 
-    def _take_turns(self, lane: LaneContext, run_id: str) -> str:
-        """Take turns until there is a reason to stop; return it as a turn gives it, empty for other reasons."""
-        completed: Completion | None = None
-        while self._may_turn(lane):
-            asked_at = system_clock.monotonic()
-            turn = self._turn(lane, run_id, completed)
-            if turn.probe and self._reach(turn.probe):
-                completed = None
-                continue
-            if turn.claim is None:
-                self.outdated |= turn.why == "revision"
-                return "shut" if turn.probe else turn.why
-            self._reached.discard(turn.claim.endpoint)
-            left_seconds = turn.claim.remaining_seconds
-            deadline = self._deadline.refine(run_id, asked_at, system_clock.monotonic(), left_seconds)
-            self.overdue.expect(run_id, deadline)
-            completed = self._attempt(lane, turn.claim, asked_at, deadline)
-        if completed is not None:
-            self._complete(lane, completed)
-        return ""
+    def note_outdated(self) -> None:
+        """Let all lanes end: the open run has another configuration."""
+        self.outdated = True
+        self.stop()
+        self._on_change()
 
-    def _may_turn(self, lane: LaneContext) -> bool:
-        """Return whether a lane may take another turn; not while another lane carries its event alone."""
+    def close(self, run_id: str) -> None:
+        """Have a run closed in which nothing more can be done."""
         with self._lock:
-            if self._alone is not None or self.leaving or self.outdated:
-                return False
-            self._busy.add(lane.id.number)
-            if self._resting:
-                self._resting = False
-                self._on_change()
-            return True
+            now = system_clock.monotonic()
+            is_first, self._closes_at = now >= self._closes_at, max(self._closes_at, now + CLOSE_SECONDS)
+        if is_first:
+            self.record(run_id)
 
-    def _turn(self, lane: LaneContext, run_id: str, completed: Completion | None) -> Turn:
-        with_slot = not self._dispatcher.in_doubt  # otherwise connecting may take longer than a slot may wait
-        try:
-            turn = self._store.turns.take(lane.id, run_id, completed, tuple(self._reached), with_slot=with_slot)
-        except StoreError as error:
-            log.info("A lane could not take its turn, because Redis failed: %s", error, extra={"action": "claim"})
-            if completed is not None:
-                self._complete(lane, completed)
-            self._give_back_unknown(lane, run_id)
-            return Turn(settled=False, why="unknown")
-        if completed is not None:
-            lane.settled(completed.claim, well=turn.settled)
-        return turn
+    def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
+        """Sleep after several calls in a row that could not connect from here while other hosts could."""
+        if settlement.sent and not settlement.unconnected:
+            self._unconnected, self.sleeping = 0, ""
+        if not reply.elsewhere:
+            return
+        self._unconnected += 1
+        if self._unconnected < UNCONNECTED:
+            return
+        seconds = min(MOST_SLEEP_SECONDS, FIRST_SLEEP_SECONDS * 2 ** min(self._unconnected - UNCONNECTED, 10))
+        self._sleeps_until = system_clock.monotonic() + seconds
+        if not self.sleeping:
+            message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
+            extra = alarm(Alarm.WORKER_SLEEPS, "sleep", endpoint=settlement.endpoint)
+            log.warning(message, self.worker_id, settlement.why, extra=extra)
+        self.sleeping = f"it can connect to no endpoint: {settlement.why}"
+        self._on_change()
 
-    def _reach(self, name: str) -> bool:
-        """Connect to an endpoint whose way was shut; return whether that succeeded. No event waits meanwhile."""
-        endpoint = self._settings.endpoints.get(name)
-        if endpoint is None:  # the conductor has another configuration
-            return False
-        try:
-            self._dispatcher.reach(endpoint)
-        except UnreachableError as error:
-            with suppress(StoreError):  # without the note it is probed again all the same
-                self._health.fail(endpoint, error.outcome)
-            return False
-        self._reached.add(name)
-        return True
+    @property
+    def sleeps_until(self) -> float:
+        """Until when it takes no calls, monotonic seconds."""
+        return self._sleeps_until
 
-    def _attempt(self, lane: LaneContext, claim: Claim, asked_at: float, deadline: float) -> Completion | None:
-        crash_point("worker.claimed")
-        give_back, lease_ends = partial(self._store.ledger.give_back, claim), asked_at + claim.lease_seconds
-        event_type = self._types.get(claim.type)
-        if event_type is None or all(one.name != claim.endpoint for one in event_type.endpoints):
-            lane.settle(claim, give_back, lease_ends)  # the conductor has another configuration
-            return None
-        attempt = Attempt(lane, claim, event_type, asked_at, deadline)
-        if not claim.alone:
-            return attempt.finish()
-        try:
-            if self._wait_alone(lane, claim, until=asked_at + claim.lease_seconds / 2):
-                return attempt.finish()
-            lane.settle(claim, give_back, lease_ends)
-        except StoreError as error:
-            message = "Event %s could not be begun, because Redis failed; it is given back: %s"
-            lane.log(logging.INFO, "give_back", claim, message, error)
-            lane.settle(claim, give_back, lease_ends)
-        finally:
-            if self._alone == lane.id.number:
-                self._alone = None
-        return None
 
-    def _wait_alone(self, lane: LaneContext, claim: Claim, until: float) -> bool:
-        """Wait until no other lane of this worker has anything in hand; return whether to carry the event.
+class Lane:
+    """One lane. Its asks are numbered, so that one whose answer was lost can be repeated."""
 
-        After `until`, the others' leases have ended, so there is no more reason to wait.
-        """
-        with self._lock:
-            if self._alone is not None:
-                return False  # another worker may be free sooner
-            self._alone = lane.id.number
-        while self._busy != {lane.id.number} and system_clock.monotonic() < until:
-            if self.leaving:
-                return False
-            system_clock.sleep(_LOOK_SECONDS)
-        return self._store.ledger.begin_alone(claim)
+    def __init__(self, lanes: Lanes, number: int) -> None:
+        self._lanes = lanes
+        self._gate = lanes.gate
+        self._clock = lanes.clock
+        self._turns = lanes.store.turns
+        self._attempts = Attempts(lanes.settings, lanes.dispatcher, self._turns, lanes.clock, number)
+        self._number = number
+        self._asks = 0
+        self._host = host_of(lanes.worker_id)
 
-    def _complete(self, lane: LaneContext, completed: Completion) -> None:
-        claim = completed.claim
-        until = system_clock.monotonic() + claim.lease_seconds
-        lane.settle(claim, partial(self._store.turns.complete, completed), until)
-
-    def _give_back_unknown(self, lane: LaneContext, run_id: str) -> None:
-        """Give back what the lane may have claimed in a turn whose answer was lost; otherwise its lease must end."""
-        until = system_clock.monotonic() + self._longest_lease
-        while system_clock.monotonic() < until:
-            with suppress(StoreError):
-                holdings = self._store.ledger.held_by(lane.id)
-                lane.unsettled.intersection_update(holding.event_id for holding in holdings)
-                for holding in holdings:
-                    if holding.event_id in lane.unsettled:
-                        continue  # its call was made, so the slot is used
-                    if holding.call and (endpoint := self._settings.endpoints.get(holding.call.endpoint)):
-                        slot, of = Admitted(holding.call.stamp), Call(lane.id, holding.event_id, holding.call.endpoint)
-                        self._store.windows.give_back(endpoint, slot, of)
-                    self._store.ledger.unclaim(lane.id, run_id, holding)
+    def run(self) -> None:
+        """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
+        settlement: Settlement | None = None
+        while True:
+            claim, asked_at = self._next_call(settlement)
+            if claim is None:
                 return
-            system_clock.sleep(AGAIN_SECONDS)
+            if self._gate.stopped:  # it came after the flag
+                settlement = unsent(claim)
+                continue
+            self._lanes.note_busy(self._number, busy=True)
+            settlement = self._attempts.make(claim, asked_at)
+            self._lanes.note_busy(self._number, busy=False)
 
-    def _make_lane(self) -> LaneContext:
-        lane_id = LaneId(self._worker_id, next(self._numbers))
-        made_of = self._store, self._settings, self._dispatcher, self._health
-        return LaneContext(lane_id, *made_of, leaving=lambda: self.leaving)
+    def _next_call(self, settlement: Settlement | None) -> tuple[Claim | None, float]:
+        """Settle, and return the next call and when it was asked for; None if the lane is to end."""
+        gate = self._gate
+        if settlement is not None or not self._lanes.asking.locked():
+            wants_none = gate.stopped or system_clock.monotonic() < self._lanes.sleeps_until
+            claim, asked_at = self._turn(settlement, nothing=wants_none)
+            if claim is not None:
+                return claim, asked_at
+        with self._lanes.asking:
+            while True:
+                gate.wait(self._lanes.sleeps_until)
+                if gate.stopped:
+                    return None, 0.0
+                claim, asked_at = self._turn(None)
+                if claim is not None:
+                    return claim, asked_at
+
+    def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> tuple[Claim | None, float]:
+        """Settle and ask; return the call, if the lane got one, and when it was asked for."""
+        lanes, pause, wait_until = self._lanes, 0.002, None
+        self._asks += 1
+        while True:
+            epoch, stepped_us = self._clock.doubts
+            ask = Ask(
+                worker=lanes.worker_id,
+                lane=self._number,
+                n=self._asks,
+                host=self._host,
+                revision=lanes.settings.revision,
+                dedupe_ms=self._turns.dedupe_ms,
+                epoch=epoch,
+                expects=self._clock.expects_us(),
+                stepped=stepped_us,
+                nothing=nothing,
+                settle=settlement,
+            )
+            asked_at = system_clock.monotonic()
+            try:
+                reply = self._turns.take(ask)
+            except StoreError as error:  # whatever became of it, the same number repeats its answer
+                log.debug("A lane could not take its turn: %s", error, extra={"action": "turn"})
+                if self._gate.stopped and settlement is None:
+                    return None, asked_at
+                system_clock.sleep(AGAIN_SECONDS)
+                continue
+            self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+            if settlement is not None:
+                self._settled(settlement, reply)
+            if not (reply.epoch or reply.clock) or self._gate.stopped:
+                break
+            settlement, self._asks = None, self._asks + 1
+            if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
+                system_clock.sleep(pause)
+                pause = min(MEASURE_SECONDS, 2 * pause)
+        claim = reply.claim(lanes.worker_id)
+        if claim is not None:
+            return claim, asked_at
+        now = system_clock.monotonic()
+        if reply.outdated:
+            lanes.note_outdated()
+        elif reply.close:
+            lanes.close(reply.close)
+            wait_until = now + CLOSE_SECONDS
+        elif reply.wait is not None:
+            wait_until = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
+        elif reply.over:
+            wait_until = now + LONGEST_SLEEP_SECONDS
+        if wait_until is not None:
+            self._gate.learn(asked_at, reply.now, wait_until)
+        return None, asked_at
+
+    def _settled(self, settlement: Settlement, reply: TurnReply) -> None:
+        """Log what came of a settlement."""
+        crash_point("worker.settled")
+        lanes, name = self._lanes, settlement.endpoint
+        extra = {"event_id": settlement.event, "endpoint": name, "worker": lanes.worker_id, "lane": self._number}
+        if not reply.settled:
+            message = "The answer for event %s came after its claim was lost; the ledger did not change"
+            log.info(message, settlement.event, extra=extra | {"action": "late_answer"})
+        if reply.reopened:
+            message = "%s answers again, and is called as its limit allows"
+            log.info(message, name, extra=extra | {"action": "reopen_endpoint"})
+        if reply.rested:
+            seconds = reply.rested / MICROSECONDS
+            log.info("%s refuses calls and rests %.1f s", name, seconds, extra=extra | {"action": "rest_endpoint"})
+        if reply.opened:
+            message = "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, and is probed"
+            cause = alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=name)
+            log.warning(message, name, FAILING, settlement.why, reply.opened / MICROSECONDS, extra=cause)
+        lanes.note_connected(settlement, reply)

@@ -7,22 +7,21 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
-from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import structs
 
-from rlm.core.endpoint import Endpoint
 from rlm.core.expected import backoff_seconds
-from rlm.core.item import Reason
+from rlm.core.item import Reason, encode_letter
 from rlm.core.tally import OF_ENDPOINT
-from rlm.core.trail import Heard
+from rlm.core.trail import CallEnd, Heard
 from rlm.delivery.http_message import BrokenAnswerError
-from rlm.ledger.claims import Admitted, Call, Claim, Completion
-from rlm.ledger.events import Ledger
+from rlm.ledger.turns import Claim, Settlement
+from rlm.ledger.values import MICROSECONDS
 from rlm.settings.model import RetrySettings
 
 #: Statuses by their meaning for the event: 3xx and most 4xx refuse it for good.
@@ -184,80 +183,69 @@ def longest_rest(values: Sequence[str], now: float) -> float | None:
     rests = (parse_retry_after(value, now) for value in values)
     return max((rest for rest in rests if rest is not None), default=None)
 
-
-#: Writes what becomes of an event; returns False if its claim was lost meanwhile. Repeated while Redis is away.
-Settlement: TypeAlias = "Callable[[], bool]"
 #: The outcome of a call that did not deliver its event.
 Undelivered: TypeAlias = Throttled | Rejected | Unreachable
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """A call that left, or may have left: its slot, and how it ended.
+def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: float, *, cut: bool = False) -> Settlement:
+    """Return what becomes of an event after its call, `now` by the clock of Redis; `cut`: the run's deadline ended it.
 
-    `waited_seconds`: from the event's claim to its slot; `idle_seconds`: from the lane's last answer to the slot, 0 if
-    there was none. `late`: it left late, and its slot must still be restamped. `counts_from`: when its slot must count
-    from, in monotonic seconds, if the API probably read the call later than the guard allows. `cut`: the run's deadline
-    cut it. `stale`: its worker had lost the event by then, or may have, so it shows nothing else.
+    What is missing is what only the lane knows: the stamp, how long the call took, from when its slot counts.
     """
-
-    endpoint: Endpoint
-    slot: Admitted
-    call: Call
-    outcome: Outcome
-    waited_seconds: float
-    idle_seconds: float
-    late: bool
-    counts_from: float | None
-    cut: bool
-    stale: bool = False
-
-
-def completion_of(claim: Claim, answered: Answered, delivered: Delivered) -> Completion:
-    """Return the completion of a delivered event, which is settled with its lane's next turn."""
-    waited, endpoint = (answered.waited_seconds, answered.idle_seconds), answered.endpoint
-    answer = f"HTTP {delivered.status}"
-    return Completion(claim, endpoint.name, delivered.seconds, answer, *waited, endpoint.window_id)
-
-
-def settlement_of(
-    ledger: Ledger, claim: Claim, answered: Answered, outcome: Undelivered, retry: RetrySettings, *, excused: bool
-) -> Settlement:
-    """Return the settlement of an event that its call did not deliver; `excused` as in `try_again`."""
-    endpoint = answered.endpoint
     match outcome:
+        case Delivered(status=status, seconds=seconds):
+            made = _made(claim, CallEnd.COMPLETED, Heard(f"HTTP {status}", seconds))
+            return structs.replace(made, to="completed", well=True, tried=True)
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
+            asked_us = -1 if rest is None else round(rest * MICROSECONDS)
             rested = "" if rest is None else f", rested for a rest of {rest:.1f} s"
-            return partial(ledger.throttle, claim, endpoint.name, Heard(f"HTTP {status}{rested}", seconds, kind))
+            made = _made(claim, CallEnd.THROTTLED, Heard(f"HTTP {status}{rested}", seconds, kind))
+            return structs.replace(made, to="ready", sick="refusal", why=kind, asked_us=asked_us)
         case Rejected(detail=detail, seconds=seconds, kind=kind):
-            why, heard = f"{endpoint.name} answered {detail}", Heard(detail, seconds, kind)
-            return partial(ledger.fail, claim, Reason.REJECTED, why, endpoint.name, heard)
+            made = _made(claim, CallEnd.REJECTED, Heard(detail, seconds, kind))
+            sick = "failure" if outcome.of_endpoint else ""
+            why = f"{claim.endpoint} answered {detail}"
+            made = structs.replace(made, to="failed", tried=True, sick=sick, well=not sick, why=kind)
+            return _with_letter(made, claim, Reason.REJECTED, why, now)
+        case Unreachable(detail=detail, seconds=seconds, kind=kind) if cut:
+            heard = Heard(f"{detail}, cut by the run's deadline", seconds, DEADLINE)
+            return structs.replace(_made(claim, CallEnd.ERROR, heard), to="backoff", tried=True, spends=True)
         case Unreachable():
-            if not answered.cut or answered.stale:
-                return try_again(ledger, claim, endpoint, outcome, retry, excused=excused)
-            heard = Heard(f"{outcome.detail}, cut by the run's deadline", outcome.seconds, DEADLINE)
-            return partial(ledger.retry, claim, endpoint.name, backoff_seconds(claim.tries + 1), heard, cut=True)
+            return _try_again(claim, outcome, retry, now)
 
 
-def try_again(
-    ledger: Ledger, claim: Claim, endpoint: Endpoint, outcome: Unreachable, retry: RetrySettings, *, excused: bool
-) -> Settlement:
+def _made(claim: Claim, finish: CallEnd, heard: Heard) -> Settlement:
+    """Return the settlement of a call that was made, with its entry in the trail."""
+    return structs.replace(unsent(claim), sent=True, finish=finish, kind=heard.kind, entry=claim.entry(finish, heard))
+
+
+def unsent(claim: Claim) -> Settlement:
+    """Return the settlement of a call that was not made: its slot is given back, and its event waits again."""
+    return Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "ready")
+
+
+def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: float) -> Settlement:
     """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
 
-    If `excused`, because of its host's trouble, the event goes to another host at once and spends no attempt.
+    If this host cannot call anyone, that says nothing about the endpoint, and spends no attempt.
     """
-    name, tries = endpoint.name, claim.tries + 1
+    tries = claim.tries + 1
     heard = Heard(outcome.detail, outcome.seconds, outcome.kind)
-    if excused:
-        return partial(ledger.pass_on, claim, name, heard)
+    made = _made(claim, CallEnd.ERROR, heard)
+    delay_us = round(backoff_seconds(tries) * MICROSECONDS)
+    made = structs.replace(made, sent=not outcome.unsent, to="backoff", delay_us=delay_us, unconnected=outcome.unsent)
+    if outcome.here:
+        return made
+    made = structs.replace(made, sick="failure", why=outcome.kind, failing=True, spends=True, tried=True)
     if tries < retry.max_attempts:
-        return partial(ledger.retry, claim, name, backoff_seconds(tries), heard)
+        return made
     if claim.runs + 1 < retry.max_runs:
-        return partial(ledger.spend, claim, name, heard)
-    detail = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {name}: {outcome.detail}"
-    return partial(ledger.fail, claim, Reason.ATTEMPTS_SPENT, detail, name, heard)
+        return structs.replace(made, to="spent")
+    why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {outcome.detail}"
+    return _with_letter(structs.replace(made, to="failed"), claim, Reason.ATTEMPTS_SPENT, why, now)
 
 
-def refuse_unsound(ledger: Ledger, claim: Claim) -> Settlement | None:
+def refuse_unsound(claim: Claim, now: float) -> Settlement | None:
     """Return the settlement of an event that cannot be sent as stored in the ledger; None if it can be sent."""
     try:
         claim.wallet_name.encode()
@@ -268,4 +256,12 @@ def refuse_unsound(ledger: Ledger, claim: Claim) -> Settlement | None:
         reason, detail = Reason.NOT_JSON, f"not JSON: {error}"
     else:
         return None
-    return partial(ledger.fail, claim, reason, f"in the ledger it is not a valid item: {detail}", "")
+    failed = structs.replace(unsent(claim), to="failed")
+    return _with_letter(failed, claim, reason, f"in the ledger it is not a valid item: {detail}", now)
+
+
+def _with_letter(settlement: Settlement, claim: Claim, reason: Reason, detail: str, now: float) -> Settlement:
+    """Return the settlement of an event that becomes a dead letter."""
+    facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint if settlement.finish else ""}
+    letter = encode_letter(claim.item, reason, detail, failed_at=now, **facts)
+    return structs.replace(settlement, letter=letter.decode())

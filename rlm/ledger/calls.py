@@ -107,20 +107,24 @@ class Calls(Part):
 
     def _pages(self, after: str, until: str = "+") -> Iterator[list[Entry]]:
         """Yield the entries behind one, page by page."""
-        size = SLICE
-        while size == SLICE:
+        while True:
             entries = self._page(after, until)
-            after, size = self.last(entries, after), len(entries)
             yield entries
+            if not is_cut(entries):
+                return
+            after = self.last(entries, after)
 
     def command(self, after: str, until: str = "+") -> Command:
-        """Return the command that reads the next entries behind one; there may be more if it returns `SLICE`."""
+        """Return the command that reads the next entries behind one; its reply may be cut, see `is_cut`."""
         return "XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE
 
-    def read_all(self, entries: Sequence[Entry]) -> list[CallEntry]:
-        """Read the reply to `command`, and the entries behind them if there are more."""
-        found = self.read(entries)
-        return found + self.follow(self.last(entries, START))[0] if len(entries) == SLICE else found
+    def read_on(self, entries: Sequence[Entry], after: str = START) -> tuple[list[CallEntry], str]:
+        """Read the reply to `command`, and what is behind it; return the calls and the id of the last entry."""
+        found, last = self.read(entries), self.last(entries, after)
+        if is_cut(entries):
+            more, last = self.follow(last)
+            found += more
+        return found, last
 
     def read(self, entries: Sequence[Entry]) -> list[CallEntry]:
         """Read the reply to `command`."""
@@ -186,9 +190,14 @@ class Calls(Part):
         return int(oldest[0][0].partition(b"-")[0]) / 1000 if oldest else None
 
     def trim(self) -> None:
-        """Remove calls that are older than they are kept; some of them may stay until the next time."""
+        """Remove calls that are older than they are kept."""
         kept_from = max(0, round((self._now() - KEEP_SECONDS) * 1000))
-        self._ask("XTRIM", self._keys.calls, "MINID", "~", f"{kept_from}-0")
+        self._ask("XTRIM", self._keys.calls, "MINID", f"{kept_from}-0")
+
+
+def is_cut(entries: Sequence[Entry]) -> bool:
+    """Return whether there may be more entries than a reply to `Calls.command` has."""
+    return len(entries) == SLICE
 
 
 def start_of_run(run_id: str) -> str:

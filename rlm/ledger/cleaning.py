@@ -8,7 +8,6 @@ from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreForbiddenError
 from rlm.ledger import Store
 from rlm.ledger.connect import text, translated
-from rlm.ledger.keys import BROKER
 from rlm.ledger.processes import Role
 from rlm.ledger.scripts import CHUNK, ask, batch
 
@@ -39,7 +38,5 @@ def _names_of(store: Store) -> Iterator[str]:
     for worker in store.processes.heard(Role.WORKER):
         yield keys.held(worker)
         yield keys.restarted(worker)
-        yield keys.brokers(f"__acks__.{worker}.rlm")
     for one in all_limited(store.settings.endpoints.values()):
         yield from (keys.window(one.window_id), keys.endpoint(one.window_id))
-    yield from map(keys.brokers, BROKER)

@@ -21,6 +21,9 @@ class RedisClock:
     Each answer of Redis bounds the difference of the two clocks. Bounds that agree are intersected, so a slow answer
     changes nothing that is known better. If they do not agree, the newer ones hold; if they lie further apart than the
     guard, the clock has stepped. Before the first answer it is the wall clock of this host.
+
+    Who asks next says so, with the `epoch` of the lease (lua/doubt.lua). The script that finds the same epoch there
+    holds all endpoints and begins another one, from which everybody learns that the step is known.
     """
 
     def __init__(self, guard_seconds: float) -> None:
@@ -29,29 +32,36 @@ class RedisClock:
         self._lock = threading.Lock()
         #: The least and the most that the clock of Redis is ahead, and when that was learned, seconds.
         self._known: tuple[float, float, float] | None = None
-        #: By how much it stepped, microseconds, until `follow` is called; 0 if it did not.
-        self.stepped_us = 0
+        self._epoch, self._stepped_us, self._stepped_at = "", 0, float("-inf")
 
-    def hear(self, asked_at: float, redis_us: int, answered_at: float) -> None:
-        """Note the time that Redis returned (microseconds) between two moments of `system_clock.monotonic`, seconds."""
+    @property
+    def doubts(self) -> tuple[str, int]:
+        """The epoch as it was heard last, and by how much the clock has stepped since, microseconds; 0 for no step."""
+        with self._lock:
+            return self._epoch, self._stepped_us
+
+    def hear(self, asked_at: float, redis_us: int, answered_at: float, epoch: str = "") -> None:
+        """Note the time that Redis returned (microseconds) between two moments of `system_clock.monotonic`, seconds.
+
+        `epoch` is that of the lease, if the answer has it.
+        """
         redis = redis_us / MICROSECONDS
         low, high = redis - answered_at, redis - asked_at
         with self._lock:
-            if self._known is not None:
+            if self._known is not None and asked_at >= self._stepped_at:  # an older answer may be of the old clock
                 least, most, at = self._known
                 slack = DRIFT_SHARE * max(0.0, answered_at - at)
                 gap = max(low - most, least - high, 0.0)
                 if gap > self._step_seconds:
-                    # Before the new bounds: who expects something by these also knows of the step.
-                    self.stepped_us += round((low + high - least - most) / 2 * MICROSECONDS)
+                    self._stepped_us += round((low + high - least - most) / 2 * MICROSECONDS)
+                    self._stepped_at = answered_at
                 elif gap <= slack:
                     low, high = max(low, least - slack), min(high, most + slack)
-            self._known = min(low, high), max(low, high), answered_at
-
-    def follow(self, step_us: int) -> None:
-        """Note that everybody knows of a step (`stepped_us` as it was), or that it was no news."""
-        with self._lock:
-            self.stepped_us -= step_us
+                self._known = min(low, high), max(low, high), answered_at
+            elif self._known is None:
+                self._known = low, high, answered_at
+            if epoch not in {"", self._epoch}:
+                self._epoch, self._stepped_us = epoch, 0
 
     def now(self) -> float:
         """Return the time of Redis, seconds since 1970."""

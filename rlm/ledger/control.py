@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import Limit, all_limited
+from rlm.core.endpoint import Endpoint, Limit, all_limited
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, Moment
@@ -175,6 +176,8 @@ class Resumed(ScriptReply, frozen=True):
 class Control(Part):
     """Makes changes for all workers at once and records them in the same step. After a StoreError, both may be done."""
 
+    _store: Store
+
     def publish(self, token: int, limited: Collection[Limited]) -> None:
         """Publish the limits of the file, which workers obey, except for limits that were set by hand since.
 
@@ -193,7 +196,7 @@ class Control(Part):
                     "name": one.name,
                     "limit": one.limit.text,
                     "record": record_of(BY_FILE, one, What.LIMIT, one.limit.text),
-                    "health": self._keys.health(one.window_id),
+                    "health": self._keys.endpoint(one.window_id),
                 }
                 for one in limited
             ],
@@ -204,12 +207,13 @@ class Control(Part):
 
         The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
+        self._store.rules.limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
         before = self._run(
             "set_limit",
             limits=self._keys.limits,
             filed=self._keys.limits_filed,
             changes=self._keys.changes,
-            health=self._keys.health(limited.window_id),
+            health=self._keys.endpoint(limited.window_id),
             name=limited.name,
             limit=limit,
             in_file=limited.limit.text,
@@ -224,7 +228,9 @@ class Control(Part):
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
         self._run(
             "pause_endpoint",
-            health=self._keys.health(limited.window_id),
+            prefix=self._keys.prefix,
+            window=limited.window_id,
+            names=self._names(limited),
             changes=self._keys.changes,
             pause_us=pause_us,
             by=by,
@@ -239,9 +245,18 @@ class Control(Part):
         """
         reply = self._run(
             "resume_endpoint",
-            health=self._keys.health(limited.window_id),
+            prefix=self._keys.prefix,
+            window=limited.window_id,
+            names=self._names(limited),
             changes=self._keys.changes,
             kept=MOST_CHANGES,
             record=record_of(by, limited, What.RESUME, reason=reason),
         )
         return Resumed.read(reply)
+
+    def _names(self, limited: Limited) -> list[str]:
+        """Return the endpoints with this window: one, or those of a budget."""
+        if isinstance(limited, Endpoint):
+            return [limited.name]
+        endpoints = self._store.settings.endpoints.values()
+        return [endpoint.name for endpoint in endpoints if endpoint.budget and endpoint.budget.name == limited.name]

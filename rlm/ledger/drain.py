@@ -98,7 +98,7 @@ class Drain:
         self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
 
     def _look(self) -> None:
-        tally = self._store.runs.tally(self.run.id)
+        tally = self._store.runs.tally()
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
         self._left, staged = self._store.intake.untaken(self.run.id)
         self.over = staged and not self._left

@@ -12,6 +12,7 @@ import redis
 from rlm import SCHEMA
 from rlm.core.errors import StoreUnfitError
 from rlm.core.text import safe_line
+from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.connect import make_client, text
 from rlm.ledger.keys import Keys
 from rlm.ledger.leases import Leases, Schedule
@@ -36,6 +37,7 @@ class StoreFront:
         self._server = server or RemoteServer(url)
         self.client: redis.Redis = make_client(url, socket_timeout=answer_seconds)
         self.keys = Keys(settings.redis.prefix, settings.queue)
+        self.clock = RedisClock(settings.run.guard_seconds)
         self.leases = Leases(self)
         self.schedule = Schedule(self)
         self.processes = Processes(self)

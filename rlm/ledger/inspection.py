@@ -16,7 +16,7 @@ from rlm.core.endpoint import Limit, all_limited
 from rlm.core.errors import StoreGarbledError
 from rlm.core.text import safe_line
 from rlm.ledger.connect import text, translated
-from rlm.ledger.keys import BROKER, KINDS, KeyType
+from rlm.ledger.keys import KINDS, KeyType
 from rlm.ledger.processes import Role
 from rlm.ledger.runs import DAMAGED, read_record
 from rlm.ledger.scripts import Command, ask
@@ -93,7 +93,6 @@ def _places(store: Store) -> Iterator[tuple[str, str, frozenset[str]]]:
             yield family, getattr(keys, family)(window_id), frozenset(users)
     yield from (("processes", keys.processes(role), frozenset()) for role in Role)
     yield from (("held", keys.held(one), frozenset()) for one in _members(store, keys.processes(Role.WORKER)))
-    yield from ((name, keys.brokers(name), frozenset()) for name in BROKER if "WORKER" not in name)
 
 
 def _users(store: Store) -> dict[str, set[str]]:
@@ -116,7 +115,7 @@ def _question(family: str, key: str) -> Command:
 
 
 def _kind(family: str) -> KeyType:
-    return BROKER[family] if family in BROKER else KINDS[family]
+    return KINDS[family]
 
 
 def _wrong(family: str, reply: Any) -> str:

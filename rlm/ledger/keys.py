@@ -50,7 +50,6 @@ process:ROLE:ID            string  one of them (JSON); expires when it is no lon
 requests                   list    requests to start a run (JSON), taken by the scheduler
 reply:ID                   string  the answer to one of them; kept a minute
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
-dramatiq:*                 -       the broker's own keys: messages, which only wake lanes and may be lost
 (PREFIX-test-*)            -       not under the prefix: keys of `rlm test`, of a prefix of its own
 =========================  ======  ===========================================================================
 """
@@ -76,18 +75,7 @@ class KeyType(StrEnum):
     STREAM = "stream"
 
 
-#: The broker's keys, as its script names them for the queue `rlm`; the last one is per worker.
-BROKER: Mapping[str, KeyType] = {
-    "__heartbeats__": KeyType.ZSET,
-    "rlm": KeyType.LIST,
-    "rlm.msgs": KeyType.HASH,
-    "rlm.XQ": KeyType.ZSET,
-    "rlm.XQ.msgs": KeyType.HASH,
-    "__acks__.WORKER.rlm": KeyType.SET,
-}
-
-
-#: The types of the other keys, by their names in `Keys`.
+#: The types of the keys, by their names in `Keys`.
 KINDS: Mapping[str, KeyType] = {
     **dict.fromkeys(("schema", "sequence", "last_tick", "wanted", "coming_up", "restarts"), KeyType.STRING),
     **dict.fromkeys(("events", "processing", "failed", "aside", "runs", "changes", "requests"), KeyType.LIST),
@@ -113,7 +101,7 @@ class Keys:
         self.measured, self.last_tick, self.requests = map(alone, ("measured", "last_tick", "requests"))
         self.limits, self.limits_filed, self.changes = map(alone, ("limits", "limits:filed", "changes"))
         self.wanted, self.coming_up, self.restarts = map(alone, ("wanted", "coming_up", "restarts"))
-        self.aside, self.dramatiq = alone("aside"), alone("dramatiq")
+        self.aside = alone("aside")
         self.event = each("event")
         self.ready, self.free = each("ready"), each("free")  #: of a type
         self.window, self.endpoint = each("window"), each("endpoint")  #: by the hash of a URL, or of a budget's name
@@ -132,10 +120,6 @@ class Keys:
     def process(self, role: str, process_id: str) -> str:
         """Return the entry of one process."""
         return f"{self.prefix}process:{role}:{process_id}"
-
-    def brokers(self, name: str) -> str:
-        """Return one of the broker's own keys."""
-        return f"{self.dramatiq}:{name}"
 
 
 #: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.

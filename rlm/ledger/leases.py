@@ -1,29 +1,58 @@
 """What schedulers share: the lease that makes one of them the leader, the last tick, and requests to start a run.
 
-The lease has one holder at a time, and a fencing token that grows with each holder.
+The lease has one holder at a time, and a fencing token that grows with each holder. It also says which server process
+of Redis is trusted, and when and why Redis was last doubted: it may have forgotten calls, or its clock stepped. Every
+endpoint is held for its longest period from then on, once (lua/doubt.lua).
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from rlm.ledger.connect import text, translating
+from rlm.core.clock import system_clock
+from rlm.ledger.connect import SERVER_ID, text, translating
 from rlm.ledger.scripts import Part, ScriptReply
-from rlm.ledger.values import MICROSECONDS, moment, reading, whole
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
+from rlm.settings import apart_of
+
+if TYPE_CHECKING:
+    from rlm.ledger.front import StoreFront
 
 #: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
+#: A scheduler with other types or URLs than those in force takes the lease once everybody that has these, and the
+#: lease, have been gone for so long, seconds.
+ALONE_SECONDS = 30.0
+#: How the reason of a doubt begins if it is the clock of Redis (lua/doubt.lua).
+STEPPED = "the clock of Redis stepped"
 
 
 class Standing(ScriptReply, frozen=True):
-    """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none)."""
+    """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none).
+
+    `why` says why Redis was doubted since the asker last heard the `epoch`, empty if it was not. If other types or URLs
+    are in force and keep the lease from the asker, `apart_us` is for how long at least, and `other` a process that has
+    them, empty if none lives.
+    """
 
     token: int
     holder: str
+    now_us: int
+    epoch: str
+    why: str = ""
+    apart_us: int = 0
+    other: str = ""
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """When Redis was last doubted (seconds since 1970 by its clock), and why."""
+
+    at: float
+    why: str
 
 
 class Tenure(msgspec.Struct, frozen=True):
@@ -36,14 +65,44 @@ class Tenure(msgspec.Struct, frozen=True):
 class Leases(Part):
     """Takes, renews and gives up the lease that allows a scheduler to conduct runs."""
 
+    def __init__(self, store: StoreFront) -> None:
+        super().__init__(store)
+        self._apart = apart_of(store.settings.event_types)
+        #: Why Redis was doubted since somebody took note of it here; empty if it was not.
+        self.doubted = ""
+
     def acquire(self, owner: str, ttl_seconds: float) -> int:
         """Take or renew the lease for `ttl_seconds`; return its fencing token, 0 while another holds it."""
         return self.contend(owner, ttl_seconds).token
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or renew the lease like `acquire`; return also who holds it."""
-        ttl_us = round(ttl_seconds * MICROSECONDS)
-        return Standing.read(self._run("acquire_lease", lease=self._keys.lease, owner=owner, ttl_us=ttl_us))
+        """Take or renew the lease like `acquire`; return also who holds it. Doubt Redis if there is a reason."""
+        clock = self._store.clock
+        (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
+        answer = self._run(
+            "acquire_lease",
+            prefix=self._keys.prefix,
+            owner=owner,
+            ttl_us=round(ttl_seconds * MICROSECONDS),
+            epoch=epoch,
+            stepped_us=stepped_us,
+            expects_us=clock.expects_us() or 0,
+            revision=self._store.settings.revision,
+            apart=self._apart,
+            alone_us=round(ALONE_SECONDS * MICROSECONDS),
+            server=SERVER_ID,
+        )
+        standing = Standing.read(answer)
+        clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
+        self.doubted = standing.why or self.doubted
+        return standing
+
+    @translating
+    def doubt(self) -> Doubt | None:
+        """Return when and why Redis was last doubted; None if it never was."""
+        since, why = self._ask("HMGET", self._keys.lease, "doubted_us", "doubt")
+        at = reading(moment_of_us, since, self._keys.lease, None)
+        return Doubt(at, text(why)) if at is not None and why else None
 
     def release(self, owner: str) -> bool:
         """Give the lease up; return False if it was no longer the owner's."""

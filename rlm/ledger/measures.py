@@ -14,9 +14,9 @@ import msgspec
 
 from rlm.core.expected import CHANGED_CALLS, Completed, Expected, Following, Measured, Pair
 from rlm.core.tally import of_calls
-from rlm.ledger.calls import START, Calls, completed, start_of_run
+from rlm.ledger.calls import START, Calls, completed, is_cut, start_of_run
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import SLICE, Command, Part
+from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS, duration, numbers, whole
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ class Measures(Part):
         """
         calls, counts = self._log, self._keys.tally
         entries, tally = self._batch([calls.command(after), ("HGETALL", counts)])
-        found, last = calls.read(entries), calls.last(entries, after)
-        if len(entries) == SLICE:
-            more, last = calls.follow(last)
-            found += more
+        found, last = calls.read_on(entries, after)
         own = [call for call in found if call.run_id == run_id]
         return completed(own), failing(numbers(tally, counts)), last
 
@@ -200,7 +197,7 @@ class Totals(Part):
             news = [call for call in calls.read(entries) if call.run_id == run_id]
             self._added.update(of_calls(completed(news)))
             self._after, self._read = calls.last(entries, last), self._read or bool(entries)
-            if len(entries) == SLICE:
+            if is_cut(entries):
                 return None
             found.update(self._added)
             found.update(numbers(tally, keys.tally))

@@ -51,6 +51,11 @@ class WorkerState(StrEnum):
     STOPPING = "stopping"
 
 
+def host_of(process_id: str) -> str:
+    """Return the host of a process, which is the first part of its id."""
+    return process_id.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A supervisor's offer: `capacity` workers on its host, of `least` to `most` in total."""
@@ -67,7 +72,8 @@ class Process:
     `version` is RLM's; `said_at` is when it announced this, by its host's clock that never steps. `offer` is a
     supervisor's. `pids` is the space in which `pid` counts (`pid_space`). `every` is how soon it will announce itself
     again, seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise; `insists_on_file`: it requires
-    an append-only file. `file` is that of its configuration, empty for the built-in one. `sleeping` says in a few words
+    an append-only file. `file` is that of its configuration, empty for the built-in one;
+    `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a few words
     why a worker asks for no call for a while, because it can connect to no endpoint; empty if it does not sleep. A
     field is empty, 0 or None if it is unknown.
     """
@@ -88,6 +94,7 @@ class Process:
     insists_on_file: bool = False
     ticks_every: float = 0.0
     file: str = ""
+    apart: str = ""
     sleeping: str = ""
 
     @property

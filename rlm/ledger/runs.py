@@ -15,7 +15,7 @@ from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, Run, State, Trigger, started_at_of
 from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Command, Part
+from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
 
 
@@ -95,15 +95,11 @@ def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) 
 class Runs(Part):
     """The open run (at most one), and the records of closed runs."""
 
-    #: The run that was open at the last look.
-    _last = ""
-
     def open(self, token: int, run: Run, types: Sequence[str]) -> str:
         """Open `run`, carrying over the unsettled events of `types`; return the id of the open run.
 
         If another run was already open, that is its id.
         """
-        keys = self._keys
         fields: dict[str, str | int] = {
             "state": run.state,
             "trigger": run.trigger,
@@ -113,59 +109,35 @@ class Runs(Part):
             "window_seconds": repr(run.window_seconds),
             "revision": run.revision,
             "tick": repr(run.tick),
+            "guard_us": round(self._store.settings.run.guard_seconds * MICROSECONDS),
             **({"late": _encoded(run.late)} if run.late else {}),
             **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
-        zsets = [
-            {
-                "name": name,
-                "pending": keys.pending(name),
-                "retried": keys.retried(name),
-                "holders": keys.holders(name),
-            }
-            for name in types
-        ]
-        opened = self._run(
-            "open_run",
-            **self._open_keys(run.id),
-            tally=keys.tally(run.id),
-            token=token,
-            run_id=run.id,
-            fields=_texts(fields),
-            types=zsets,
-        )
+        opened = self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types)
         return text(opened)
 
     @translating
     def current(self) -> Run | None:
         """Return the open run, or None."""
-        return self._look()[0]
+        return self._read(self._hgetall(self._keys.run))
 
     @translating
     def current_at(self) -> tuple[Run | None, int]:
         """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
-        run, ((seconds, microseconds),) = self._look(("TIME",))
-        return run, seconds * MICROSECONDS + microseconds
+        fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.run), ("TIME",)])
+        return self._read(fields), seconds * MICROSECONDS + microseconds
 
-    def _look(self, *commands: Command) -> tuple[Run | None, list[Any]]:
-        """Return the open run and the replies to `commands`, in one round trip unless the run has changed."""
-        keys, last = self._keys, self._last  # another thread may look at the same time
-        known = [("HGETALL", keys.run(last))] if last else []
-        current, *found = self._batch([("GET", keys.current), *known, *commands])
-        run_id, fields = text(current or b""), found.pop(0) if last else {}
-        if run_id != last:
-            self._last, fields = run_id, self._hgetall(keys.run(run_id)) if run_id else {}
-        if not run_id or (not fields and self._ask("GET", keys.current) != current):  # it was closed meanwhile
-            return None, found
-        return read_run(run_id, fields, self._store.settings.run.window_seconds), found
+    def _read(self, fields: Mapping[bytes, bytes]) -> Run | None:
+        run_id = text(fields.get(b"run_id", b""))
+        return read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None
 
     def is_any_open(self) -> bool:
         """Return whether a run is open."""
-        return bool(self._ask("EXISTS", self._keys.current))
+        return bool(self._ask("EXISTS", self._keys.run))
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""
-        return bool(self._ask("GET", self._keys.current) == run_id.encode())
+        return bool(self._ask("HGET", self._keys.run, "run_id") == run_id.encode())
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
         """Move the open run to `state` and write `fields`; return False if it is no longer open. May be repeated.
@@ -173,52 +145,41 @@ class Runs(Part):
         Raises:
             StoreError: the run's current state may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        barred = {str(one): True for one in State if one is not state and state not in MOVES.get(one, ())}
-        reply = self._run(
-            "advance_run",
-            **self._open_keys(run_id),
-            releases=self._keys.releases,
-            token=token,
-            run_id=run_id,
-            state=state,
-            barred=barred,
-            fields=_texts(fields),
-        )
+        barred = {str(other): True for other in State if other is not state and state not in MOVES.get(other, ())}
+        named = self._fenced(token, run_id)
+        reply = self._run("advance_run", **named, state=state, barred=barred, fields=_texts(fields))
         if isinstance(reply, bytes):
             raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
         return bool(reply)
 
-    def end_overdue(self, run_id: str, **fields: str) -> bool:
-        """Finish a run whose deadline has passed, write `fields`, and depose its conductor.
-
-        Return False if it already finishes, is no longer open, or is not overdue.
-        """
-        keys = self._open_keys(run_id)
-        releases = self._keys.releases
-        return bool(self._run("end_overdue", **keys, releases=releases, run_id=run_id, fields=_texts(fields)))
-
-    def note(self, token: int, run_id: str, **fields: str | float) -> bool:
-        """Write `fields` of the open run in any state; return False if it is no longer open."""
-        keys = self._open_keys(run_id)
-        return bool(self._run("note_run", **keys, token=token, run_id=run_id, fields=_texts(fields)))
-
-    def _open_keys(self, run_id: str) -> dict[str, str]:
-        """Return the keys of every script that changes an open run, by their names there."""
-        return {"lease": self._keys.lease, "current": self._keys.current, "run": self._keys.run(run_id)}
+    def note(self, token: int, run_id: str, *, gone: Sequence[str] = (), **fields: str | float) -> bool:
+        """Write `fields` of the open run in any state, and delete those `gone`; return False if it is not open."""
+        return bool(self._run("note_run", **self._fenced(token, run_id), fields=_texts(fields), gone=gone))
 
     def cancel(self, run_id: str) -> State | None:
         """Ask the conductor to end a run now; return the state it was in, None if it is not open."""
-        keys = self._keys
-        state = self._run(
-            "cancel_run", current=keys.current, run=keys.run(run_id), releases=keys.releases, run_id=run_id
-        )
+        state = self._run("cancel_run", prefix=self._keys.prefix, run_id=run_id)
         return State(text(state)) if state else None
+
+    def end(self, run_id: str, token: int | None = None, **fields: str) -> bool:
+        """End the open run: from here on nothing is owned, and all that is not settled becomes ready again.
+
+        Without a `token` only if it is overdue, or nothing more can be done in it. Return whether it is finishing.
+        """
+        named = self._fenced("" if token is None else token, run_id)
+        if not self._run("end_run", **named, fields=_texts(fields)):
+            return False
+        while (returned := self._run("return_backoff", prefix=self._keys.prefix, run_id=run_id, most=CHUNK)) > 0:
+            pass
+        return bool(returned == 0)
+
+    def _fenced(self, token: int | str, run_id: str) -> dict[str, str | int]:
+        return {"prefix": self._keys.prefix, "lease": self._keys.lease, "token": token, "run_id": run_id}
 
     def close(
         self,
         run_id: str,
         record: Record,
-        types: Sequence[str],
         *,
         wanted: int,
         measured: Mapping[str, bytes] | None = None,
@@ -234,31 +195,25 @@ class Runs(Part):
         keys = self._keys
         reply = self._run(
             "close_run",
-            current=keys.current,
-            run=keys.run(run_id),
-            tally=keys.tally(run_id),
-            timings=keys.timings(run_id),
+            prefix=keys.prefix,
             records=keys.records,
             runs=keys.runs,
             wanted=keys.wanted,
             measured=keys.measured,
             totals=keys.totals,
-            releases=keys.releases,
             run_id=run_id,
             record=msgspec.json.encode(record),
             workers=wanted,
             history=self._store.settings.run.history,
-            holders=[holder for name in types for holder in keys.holders(name)],
             kept={pair: value.decode() for pair, value in (measured or {}).items()},
             added=added or {},
         )
         return None if reply < 0 else int(reply)
 
     @translating
-    def tally(self, run_id: str) -> dict[str, int]:
-        """Return the counts of an open run, `what:name` -> number."""
-        key = self._keys.tally(run_id)
-        return numbers(self._hgetall(key), key)
+    def tally(self) -> dict[str, int]:
+        """Return the counts of the open run, `what:name` -> number."""
+        return numbers(self._hgetall(self._keys.tally), self._keys.tally)
 
     def record(self, run_id: str) -> Record | None:
         """Return the record of a closed run; None if there is none, or if it is invalid."""

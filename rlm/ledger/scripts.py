@@ -76,7 +76,7 @@ _SECTIONS = _read_sections()
 
 
 def _assemble(name: str) -> str:
-    """Return the source of a script: what it includes, its parameters as local variables, its code.
+    """Return the source of a script: its parameters as local variables, what it includes, its code.
 
     A line `-- include NAME` at the top of a section brings the functions of another one, each of them once.
     """
@@ -96,7 +96,7 @@ def _assemble(name: str) -> str:
     kinds = section.arguments.values()
     parameters += [_KINDS[kind].format(f"ARGV[{place}]") for place, kind in enumerate(kinds, start=1)]
     names = ", ".join([*section.keys, *section.arguments])
-    return "".join([*included.values(), f"local {names} = {', '.join(parameters)}\n", code])
+    return "".join([f"local {names} = {', '.join(parameters)}\n", *included.values(), code])
 
 
 #: The sources of the scripts by name.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.embedded import EmbeddedServer, running
-from rlm.ledger.keys import longest_bulk
+from rlm.ledger.keys import Keys, longest_bulk
 from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def server_of(settings: Settings) -> Server:
     if settings.redis.url != EMBEDDED:
         return RemoteServer(settings.redis.url)
     longest = longest_bulk(settings.queue.max_item_bytes)
-    return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest)
+    lease = Keys(settings.redis.prefix, settings.queue).lease
+    return EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest, lease)
 
 
 def server_there(settings: Settings) -> RemoteServer:

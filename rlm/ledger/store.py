@@ -16,7 +16,6 @@ from rlm.ledger.breaker import Breaker
 from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
-from rlm.ledger.dataloss import Epochs
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
 from rlm.ledger.inspection import KeyFlaw, inspect, left_out
@@ -24,6 +23,7 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.recovery import Recovery
+from rlm.ledger.rules import Rules
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.server import Server, server_of
@@ -57,6 +57,7 @@ class Store(StoreFront):
         self.intake = Intake(self, self.archivist)
         self.recovery = Recovery(self, self.archivist)
         self.turns = Turns(self)
+        self.rules = Rules(self)
         self.ledger = Ledger(self)
         self.runs = Runs(self)
         self.calls = Calls(self)
@@ -64,7 +65,6 @@ class Store(StoreFront):
         self.totals = Totals(self)
         self.letters = Letters(self)
         self.windows = Windows(self)
-        self.epochs = Epochs(self)
         self.changes = Changes(self)
         self.breaker = Breaker(self)
         self.control = Control(self)
@@ -102,13 +102,9 @@ class Store(StoreFront):
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
-        """Publish the file's limits (see `Control.publish`), and which endpoint belongs to which budget.
-
-        If an endpoint has a new budget, its earlier calls are counted on that.
-        """
+        """Publish the file's limits: see `Control.publish`."""
         endpoints = self.settings.endpoints.values()
         self.control.publish(token, all_limited(endpoints))
-        self.windows.join_budgets(token, endpoints)
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
@@ -125,18 +121,6 @@ class Store(StoreFront):
         kinds = [one for one in self.settings.event_types if one.name not in self.left_out]
         return {one.name: one for kind in kinds for one in kind.endpoints} if self.left_out else self.settings.endpoints
 
-    def shift_stamps(self, token: int, run_id: str, shift_us: int, why: str) -> int:
-        """Move all future moments by `shift_us`, by which the clock of Redis was set; return how many there were.
-
-        No slot is given until `Epochs.renew` has held every endpoint, with `why` as the reason. `run_id` is the run
-        that was open then, or empty. Slots ahead of a clock that was set back count from now on, before that hold.
-        """
-        limited = list(all_limited(self.in_use.values()))
-        self.windows.look(limited)
-        healths = [self.keys.health(one.window_id) for one in limited]
-        moments = [key(name) for name in self.known_types for key in (self.keys.backoff, self.keys.inflight)]
-        return self.epochs.shift(token, run_id, shift_us, why, healths=healths, moments=moments)
-
     @property
     def known_types(self) -> list[str]:
         """The configured types, then others that have or had events in the ledger, without those that are left out."""
@@ -152,11 +136,6 @@ class Store(StoreFront):
         flaws = inspect(self)
         self.left_out = left_out(flaws) | (self.left_out if self.runs.is_any_open() else frozenset())
         return flaws
-
-    def close(self) -> None:
-        """Close its connections."""
-        self.epochs.close()
-        super().close()
 
 
 def open_store(settings: Settings, server: Server | None = None, *, answer_seconds: float = 5.0) -> Store:

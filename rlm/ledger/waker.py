@@ -55,7 +55,8 @@ class Waker:
                     self._hear(subscriber)
                 client.close()
             except redis.RedisError:
-                system_clock.sleep(_RECONNECT_SECONDS)
+                if not self._stopped.is_set():
+                    system_clock.sleep(_RECONNECT_SECONDS)
 
     def _hear(self, subscriber: Any) -> None:
         asked = False

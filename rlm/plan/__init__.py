@@ -1,6 +1,6 @@
 """The plan: what a backlog needs and when it will be done. A pure function of counts, without clock or I/O.
 
-The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what the conductor
+The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what lanes
 will do (`simulate`), chooses the number of workers (`workers`) and finds what keeps the run from ending sooner
 (`binds`).
 """
@@ -15,10 +15,11 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from rlm.plan.binds import what_binds
+from rlm.plan.bound import Bound
 from rlm.plan.simulate import Course, Start
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND
-from rlm.plan.workers import Bound, choose_workers
+from rlm.plan.workers import choose_workers
 
 #: The most points in the course of a plan.
 COURSE_POINTS: Final = 24
@@ -59,8 +60,9 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut. `kept` are the
-    lanes kept for types. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
+    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut. `most`: the
+    longest queue goes first, instead of the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and
+    the calls answered by then.
     """
 
     workers: int
@@ -74,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
     utilisation: Utilisation
     binds: str
     blamed: tuple[str, ...] = ()
-    kept: Mapping[str, int] = {}
+    most: bool = False
     course: tuple[tuple[float, int], ...] = ()
 
     @property
@@ -97,7 +99,7 @@ class Plan(msgspec.Struct, frozen=True):
             "binds": self.binds,
             "utilisation": asdict(self.utilisation),
             "course": self.rounded_course(),
-            "kept": dict(self.kept),
+            "most": self.most,
         }
 
     def rounded_course(self) -> tuple[tuple[float, float], ...]:
@@ -123,6 +125,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     # Another schedule might need no time to refill windows. Of a run under way, nobody asks for the bound.
     prompt = replace(horizon, refill_seconds=0.0)
     bound = choice.bound if situation.under_way else Bound(Situation.of(workload, prompt))
+    soonest = bound.of_course(course).end(capacity.lanes)
 
     def from_first_call(moment: int) -> float:
         return max(0, moment - first_call) / SECOND
@@ -131,49 +134,51 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         workers=choice.workers,
         threads=capacity.threads,
         first_call_seconds=first_call / SECOND,
-        forecast_seconds=from_first_call(course.forecast),
-        lower_bound_seconds=from_first_call(bound.of_course(course).end(capacity.lanes)),
+        forecast_seconds=from_first_call(max(course.forecast, soonest)),  # a coarse course may be a little early
+        lower_bound_seconds=from_first_call(soonest),
         expected_leftover=course.leftover,
         by_type={
-            one.name: TypePlan(one.events, course.left[one.name], from_first_call(course.answered.get(one.name, 0)))
-            for one in situation.demands
+            demand.name: TypePlan(
+                demand.events, course.left[demand.name], from_first_call(course.answered.get(demand.name, 0))
+            )
+            for demand in situation.demands
         },
         releases=tuple(
-            PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.events for start in starts))
+            PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.calls for start in starts))
             for starts in _fillings(course, situation)
         ),
         utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=binds.words,
         blamed=binds.blamed,
-        kept=course.kept,
+        most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 
 
 def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
     """Return (moment, calls answered by then): the last answer in each of `COURSE_POINTS` equal parts of the calls."""
-    answers = sorted((start.at + start.takes, start.events) for start in starts)
-    whole, done, found = sum(events for _, events in answers), 0, dict[int, tuple[int, int]]()
-    for at, events in answers:
-        done += events
-        found[math.ceil(done * COURSE_POINTS / whole)] = at, done
-    return list(found.values())
+    answers = sorted((start.at + start.takes, start.calls) for start in starts)
+    whole, done, points = sum(calls for _, calls in answers), 0, dict[int, tuple[int, int]]()
+    for at, calls in answers:
+        done += calls
+        points[math.ceil(done * COURSE_POINTS / whole)] = at, done
+    return list(points.values())
 
 
 def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:
     """Compare what is used until the end with what is available: time of all lanes, slots of the endpoints called."""
     end = max([course.forecast, *[start.at + start.takes for start in course.starts]])
     lane_time = lanes * (end - first_call)
-    under_way = sum(max(0, min(one.answered_at, end) - first_call) for one in situation.busy)
-    busy = under_way + sum(start.events * start.takes for start in course.starts)
+    under_way = sum(max(0, min(busy.answered_at, end) - first_call) for busy in situation.busy)
+    used = under_way + sum(start.calls * start.takes for start in course.starts)
     last_call = course.starts[-1].at if course.starts else 0
     slots = sum(
         number
         for name in {route.endpoint for demand in situation.demands if demand.events for route in demand.routes}
         for _, number in situation.windows[name].openings(last_call)
     )
-    calls = sum(start.events for start in course.starts)
-    return Utilisation(min(1.0, busy / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
+    calls = sum(start.calls for start in course.starts)
+    return Utilisation(min(1.0, used / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
 
 
 def _fillings(course: Course, situation: Situation) -> list[list[Start]]:

@@ -39,10 +39,7 @@ class _Comparison:
     def __init__(self, situation: Situation, choice: Choice, capacity: Capacity) -> None:
         self._situation, self._choice, self._course = situation, choice, choice.course
         self._capacity = capacity
-        if situation.must_be_quick and situation.separable:
-            self._plenty = choice.alone
-        else:
-            self._plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
+        self._plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
 
     def leftover(self) -> Binding:
         """Return why events are left over."""
@@ -89,7 +86,7 @@ class _Comparison:
         if last.at < last.takes:
             return Binding(f"nothing binds: the last call, of {last.type}, begins at {self._clock(last.at)}")
         begins = {start.type: start.at for start in plenty.starts}
-        limited = [one for one in self._situation.demands if begins.get(one.name, 0) >= WORTH_IT * last.at]
+        limited = [demand for demand in self._situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]
         words = f"{_limits_of(limited)} until {self._clock(last.at)}; more workers change nothing"
         return Binding(f"{words}{self._besides(limited)}")
 
@@ -104,15 +101,15 @@ class _Comparison:
         """Return what another overflow endpoint would change, which windows are shut, and which limits are by hand."""
         names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
         by_hand = self._situation.by_hand
-        told = [f"{window.name} is {window.shut}" for window in self._shut_windows(demands)]
-        told += [f"{name} {by_hand[name]}" for name in names if name in by_hand]
-        return f"{self._with_another(demands)}{f' ({named(told, MOST_NAMED)})' if told else ''}"
+        facts = [f"{window.name} is {window.shut}" for window in self._shut_windows(demands)]
+        facts += [f"{name} {by_hand[name]}" for name in names if name in by_hand]
+        return f"{self._with_another(demands)}{f' ({named(facts, MOST_NAMED)})' if facts else ''}"
 
     def _with_another(self, demands: Sequence[Demand]) -> str:
         if not self._capacity.lanes or self._situation.must_be_quick or self._shut_windows(demands):
             return ""
-        wider = self._situation.with_more([demand.name for demand in demands], 1)
-        other, course = simulate(wider, self._capacity.lanes, self._course.kept), self._course
+        wider = self._situation.with_one_more([demand.name for demand in demands])
+        other, course = simulate(wider, self._capacity.lanes, most=self._course.most), self._course
         another = f"; one more overflow endpoint{' for each' if len(demands) > 1 else ''} would"
         if other.leftover < course.leftover:
             return f"{another} leave {f'{other.leftover:,}' if other.leftover else 'none over'}"

@@ -1,8 +1,11 @@
-"""A simulation of what the conductor would do. It works on groups of lanes, slots and events, not on single events.
+"""A simulation of the rule by which lanes pull their calls, the same as that of the script `turn`.
 
-The cost depends on the number of moments at which lanes or slots become free, not on the number of events. Lanes go to
-types by priority, but first to a type that has had less than its share. A type that cannot use a lane because its
-endpoints are full leaves it to the next type, unless lanes are kept for it.
+A lane that is idle begins a call of the first type by rank that has an event waiting and a slot, at the first of the
+type's endpoints that has one, if the call can be answered before the deadline. A type that has had less than its share
+of the calls goes first. If nothing can begin, the lane waits for the next slot or event.
+
+Equal calls of one moment are begun together, which changes nothing. A long simulation becomes coarser: what happens
+within a grain of time is treated as one group.
 """
 
 from __future__ import annotations
@@ -10,41 +13,47 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from rlm.core.expected import backoff
-from rlm.plan.allocation import divide, due, kept_from
 from rlm.plan.situation import Demand, Route, Situation
-from rlm.plan.window import NEVER, SimulatedWindow
+from rlm.plan.window import SimulatedWindow
 
-_NOTHING: Mapping[str, int] = Counter()
+#: A simulation is exact up to so many groups of calls.
+EXACT_STARTS: Final = 5000
+#: After that its grain is one part in so many of the available time.
+GRAINS: Final = 2500
+#: In a coarse simulation, types that take turns give way after one part in so many of what they could begin.
+TURNS: Final = 2
+#: *Longest queue first* looks at so many open types.
+MOST_LOOKED_AT: Final = 50
 
 
 class Start(NamedTuple):
-    """A group of calls of one type that begin at one endpoint at one moment, and how long each takes."""
+    """A number of calls of one type that begin at one endpoint at one moment, and how long each takes. Ticks."""
 
     at: int
     type: str
     endpoint: str
-    events: int
     takes: int
+    calls: int = 1
 
 
 class Course(msgspec.Struct):
     """The result of a simulation: all starts ordered by time, and by type what is left and when the last is answered.
 
-    `failed` counts those of the left events that used all attempts, by type; `kept` are the lanes kept for types.
+    `failed` counts those of the left events that used all attempts, by type. `most`: the longest queue went first.
     """
 
     starts: list[Start] = msgspec.field(default_factory=list)
     left: dict[str, int] = msgspec.field(default_factory=dict)
     answered: dict[str, int] = msgspec.field(default_factory=dict)
     failed: dict[str, int] = msgspec.field(default_factory=dict)
-    kept: Mapping[str, int] = {}
+    most: bool = False
 
     @property
     def leftover(self) -> int:
@@ -52,129 +61,197 @@ class Course(msgspec.Struct):
         return sum(self.left.values())
 
     @property
+    def fits(self) -> bool:
+        """Whether no event is left over, except those that used all attempts."""
+        return self.leftover == sum(self.failed.values())
+
+    @property
     def forecast(self) -> int:
         """When the last event that fits is answered, in ticks; 0 if none fits."""
         return max(self.answered.values(), default=0)
 
+    def calls(self) -> Iterator[Start]:
+        """Yield the calls one by one in the order in which they begin."""
+        for start in self.starts:
+            for _ in range(start.calls):
+                yield start._replace(calls=1)
 
-def simulate(situation: Situation, lanes: int, kept: Mapping[str, int] = _NOTHING) -> Course:
-    """Return the course of the run with that many lanes, some of them `kept` for types, which then have no share."""
-    return _Simulation(situation, lanes, kept).run()
+
+def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
+    """Return the course of the run with that many lanes; `most`: of the open types, the longest queue goes first."""
+    return _Simulation(situation, lanes, most=most).run()
 
 
 class _Simulation:
-    """A type waits for a lane (`_open`, by priority), or for a slot or an event (`_shut`, by the moment it comes).
+    """A type is open (`_open`, by rank), or it waits for a slot or an event (`_shut`, by the moment it may come)."""
 
-    Those in `_held` may not use the idle lanes, because these are kept for more urgent types.
-    """
-
-    def __init__(self, situation: Situation, lanes: int, kept: Mapping[str, int]) -> None:
+    def __init__(self, situation: Situation, lanes: int, *, most: bool) -> None:
         # Each window is copied on first use, because with few lanes most are never used.
         window = functools.cache(lambda name: situation.windows[name].copy())
-        self._course = Course(kept=kept)
+        self._situation = situation
         self._lanes = _Lanes(situation, lanes)
-        self._queues = [_Queue(demand, situation, window) for demand in situation.demands]
-        self._sharing = [queue for queue in self._queues if queue.demand.share]
-        self._open = list(range(len(self._queues)))
+        answers: dict[str | None, list[int]] = {}
+        for busy in situation.busy:
+            answers.setdefault(busy.type, []).append(busy.answered_at)
+        self._queues = [_Queue(demand, situation, window, answers.get(demand.name, ())) for demand in situation.demands]
+        self._sharing = [rank for rank, demand in enumerate(situation.demands) if demand.share]
+        self._begun = sum(queue.begun for queue in self._queues)
+        self._most = most
+        self._open = [rank for rank, queue in enumerate(self._queues) if queue.ready]
         self._shut: list[tuple[int, int]] = []
-        self._held: list[int] = []
-        self._kept = [(i, one, kept[one.demand.name]) for i, one in enumerate(self._queues) if one.demand.name in kept]
+        self._starts: list[Start] = []
+        self._grain = 1
 
     def run(self) -> Course:
-        at = 0
+        now, lanes = 0, self._lanes
         while self._open or self._shut:
-            while self._shut and self._shut[0][0] <= at:
-                heapq.heappush(self._open, heapq.heappop(self._shut)[1])
-            self._serve(at)
-            # Without an idle lane, the next event is a lane that becomes free; otherwise all types wait for slots, and
-            # those held back for either.
-            waits_for = self._lanes.moments if self._lanes.idle <= 0 else self._shut
-            if not waits_for:
-                break
-            at = waits_for[0][0]
-            if self._held:
-                at = min([heap[0][0] for heap in (waits_for, self._lanes.moments) if heap])
-                self._open = sorted(self._open + self._held)
-                self._held = []
-            self._lanes.free_by(at)
-        self._course.left = {queue.demand.name: queue.left for queue in self._queues}
-        self._course.answered = {queue.demand.name: queue.answered for queue in self._queues if queue.answered}
-        self._course.failed = {queue.demand.name: queue.failed for queue in self._queues if queue.failed}
-        return self._course
-
-    def _serve(self, at: int) -> None:
-        lanes, starts = self._lanes, self._course.starts
-        if self._sharing and lanes.idle > 0:
-            begin_now = self._begin_now(at)  # first, because it returns failed events to the waiting ones
-            total = begin_now + sum(queue.begun for queue in self._queues)
-            for queue in self._sharing:
-                owed = due(queue.demand.share, total, queue.begun)
-                queue.serve(at, min(owed, lanes.idle), starts, lanes)
-        urgent: list[tuple[int, int]] = []
-        while self._open and lanes.idle > 0:
-            index = self._open[0]
-            queue = self._queues[index]
-            while len(urgent) < len(self._kept) and self._kept[len(urgent)][0] < index:
-                _, other, number = self._kept[len(urgent)]
-                urgent.append((other.answered_in(at), number))
-            kept = kept_from(queue.demand.takes, urgent) if urgent else 0
-            queue.serve(at, lanes.idle - kept, starts, lanes)
+            if lanes.idle <= 0:
+                if not lanes.any_busy:
+                    break
+                now = max(now, lanes.next_free)
+            lanes.free_by(now)
+            while self._shut and self._shut[0][0] <= now:
+                insort(self._open, heapq.heappop(self._shut)[1])
             if lanes.idle > 0:
-                heapq.heappop(self._open)
-                wakes_at = queue.wakes_at(at)
-                if wakes_at is not None and wakes_at <= at:
-                    self._held.append(index)
-                elif wakes_at is not None:
-                    heapq.heappush(self._shut, (wakes_at, index))
+                if chosen := self._choose(now):
+                    self._begin(now, *chosen)
+                elif self._shut:
+                    now = self._shut[0][0]
+        queues = {queue.demand.name: queue for queue in self._queues}
+        return Course(
+            self._starts,
+            left={name: queue.left for name, queue in queues.items()},
+            answered={name: queue.answered for name, queue in queues.items() if queue.answered},
+            failed={name: queue.failed for name, queue in queues.items() if queue.failed},
+            most=self._most,
+        )
 
-    def _begin_now(self, at: int) -> int:
-        """Return how many calls lanes and slots allow at `at`."""
-        lanes, taken = self._lanes.idle, Counter[str]()
-        for index in sorted(self._open):
-            if lanes > 0:
-                lanes -= self._queues[index].begin_now(at, lanes, taken)
-        return self._lanes.idle - lanes
+    def _choose(self, now: int) -> tuple[_Queue, _Place] | None:
+        """Return the type that gets the next call and the endpoint, None if no call can begin now."""
+        for rank in self._sharing:
+            queue = self._queues[rank]
+            is_owed = queue.demand.share * (self._begun + 1) > queue.begun
+            if is_owed and rank in self._open and (place := self._place(rank, now)):
+                return queue, place
+        while self._open:
+            rank = self._open[0]
+            if self._most:
+                rank = max(self._open[:MOST_LOOKED_AT], key=lambda rank: self._queues[rank].ready)
+            if place := self._place(rank, now):
+                return self._queues[rank], place
+        return None
+
+    def _place(self, rank: int, now: int) -> _Place | None:
+        """Return the endpoint at which a call of an open type can begin; without one, the type is open no longer."""
+        queue = self._queues[rank]
+        if place := queue.place(now):
+            return place
+        del self._open[bisect_left(self._open, rank)]
+        if (at := queue.waits_until) is not None:
+            heapq.heappush(self._shut, (at, rank))
+        return None
+
+    def _begin(self, now: int, queue: _Queue, place: _Place) -> None:
+        """Begin a call, and with it those that would follow at this moment anyway."""
+        lanes, grain, route = self._lanes, self._grain, place.route
+        cost = route.takes + self._situation.turnaround
+        in_a_row = 1 if grain == 1 else min(max(1, grain // cost), (route.latest - now) // cost + 1)
+        calls = min(lanes.idle * in_a_row, queue.ready, place.free(now))
+        if self._most or self._sharing:
+            calls = 1 if grain == 1 else max(1, calls // TURNS)
+        in_a_row = -(-calls // lanes.idle)
+        place.take(now + (in_a_row - 1) * cost // 2, calls, grain)
+        lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
+        queue.begin(now + (in_a_row - 1) * cost + route.takes, route, calls)
+        self._begun += calls
+        self._starts.append(Start(now, queue.demand.name, route.endpoint, route.takes, calls))
+        if grain == 1 and len(self._starts) == EXACT_STARTS:
+            self._grain = max(1, self._situation.deadline // GRAINS)
 
 
 class _Lanes:
-    """The idle lanes, and in `moments` when groups of busy lanes become free: a turnaround after the answer.
+    """The idle lanes, and when the busy ones become free: a turnaround after the answer.
 
-    `idle` is negative if more lanes are busy than there should be.
+    `idle` is negative if more lanes are busy than there should be. Lanes that become free within one grain form a
+    group, which is free at their mean moment.
     """
 
     def __init__(self, situation: Situation, lanes: int) -> None:
-        self._turnaround = situation.turnaround
-        self.moments = [(busy.answered_at + situation.turnaround, 1) for busy in situation.busy]
-        self.idle = lanes - len(self.moments)
+        self.idle = lanes
+        self._heap: list[int] = []
+        #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
+        self._groups: dict[int, list[int]] = {}
+        for busy in situation.busy:
+            self.begin(busy.answered_at + situation.turnaround, 1, 1)
         if situation.ready_lanes is not None:
             late = lanes - max(situation.ready_lanes, len(situation.busy))
             if late > 0:
-                self.moments.append((situation.coming_up, late))
-                self.idle -= late
-        heapq.heapify(self.moments)
+                self.begin(situation.coming_up, late, 1)
 
-    def begin(self, answered_at: int, calls: int) -> None:
-        """Use `calls` lanes until a turnaround after `answered_at`."""
-        self.idle -= calls
-        heapq.heappush(self.moments, (answered_at + self._turnaround, calls))
+    @property
+    def any_busy(self) -> bool:
+        return bool(self._heap)
+
+    @property
+    def next_free(self) -> int:
+        """When the next group becomes free."""
+        moments, lanes = self._groups[self._heap[0]]
+        return moments // lanes
+
+    def begin(self, until: int, lanes: int, grain: int) -> None:
+        """Use `lanes` until then."""
+        self.idle -= lanes
+        key = until - until % grain
+        group = self._groups.get(key)
+        if group is None:
+            self._groups[key] = [until * lanes, lanes]
+            heapq.heappush(self._heap, key)
+        else:
+            group[0] += until * lanes
+            group[1] += lanes
 
     def free_by(self, at: int) -> None:
         """Mark the lanes that are free by `at` as idle."""
-        while self.moments and self.moments[0][0] <= at:
-            self.idle += heapq.heappop(self.moments)[1]
+        while self._heap and self.next_free <= at:
+            self.idle += self._groups.pop(heapq.heappop(self._heap))[1]
+
+
+class _Place(NamedTuple):
+    """An endpoint for the calls of a type, with its window and that of its budget, if it has one."""
+
+    route: Route
+    window: SimulatedWindow
+    budget: SimulatedWindow | None
+
+    @property
+    def opens(self) -> int:
+        return self.window.opens if self.budget is None else max(self.window.opens, self.budget.opens)
+
+    def free(self, at: int) -> int:
+        return self.window.free(at) if self.budget is None else min(self.window.free(at), self.budget.free(at))
+
+    def take(self, at: int, slots: int, grain: int) -> None:
+        self.window.take(at, slots, grain)
+        if self.budget is not None:
+            self.budget.take(at, slots, grain)
 
 
 class _Queue:
     """The events of one type: those that wait, and those that failed and are in their back-off.
 
-    A call begins only if it can be answered by the deadline. Events that failed before go first. `answered` is when the
-    last event is answered, 0 if none is. `begun` counts the events begun, including those before this plan; `failed`
-    counts the events that used all attempts.
+    Events that failed before go first. `answered` is when the last event is answered, 0 if none is. `begun` counts the
+    calls begun, including those before this plan; `failed` counts the events that used all attempts.
     """
 
-    def __init__(self, demand: Demand, situation: Situation, window: Callable[[str], SimulatedWindow]) -> None:
-        answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
+    def __init__(
+        self,
+        demand: Demand,
+        situation: Situation,
+        window: Callable[[str], SimulatedWindow],
+        answers: Sequence[int],
+    ) -> None:
         self.demand = demand
+        self.ready = demand.events
         self.begun = demand.begun
         self.failed = 0
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
@@ -189,101 +266,71 @@ class _Queue:
         self._failing = [0.5] + [0.0] * (situation.max_attempts - 1)
         #: (moment, attempts, events) of the events in their back-off.
         self._coming: list[tuple[int, int, int]] = []
-        #: The usable routes, these with the windows of their endpoints and budgets, and the latest beginnings of calls.
-        self._routes: Sequence[Route] = demand.routes
-        self._open: list[tuple[Route, SimulatedWindow, SimulatedWindow | None]] = []
-        self._until = [-1]
+        #: Endpoints by rank that may have a slot, and those that have none before a moment. Both are heaps.
+        self._open = list(range(len(demand.routes)))
+        self._shut: list[tuple[int, int]] = []
+        self._places: dict[int, _Place] = {}
 
     @property
     def left(self) -> int:
         """The number of events that are not answered."""
-        return sum(self._waiting) + self._late + self.failed + sum(events for _, _, events in self._coming)
+        return self.ready + self._late + self.failed + sum(events for _, _, events in self._coming)
 
-    def serve(self, at: int, most: int, starts: list[Start], lanes: _Lanes) -> None:
-        """Begin the calls that slots allow at `at`, on at most `most` idle lanes."""
-        numbers = self._divide(at, most)
-        for (route, window, budget), number in zip(self._open, numbers, strict=False):
-            if number:
-                window.take(at, number)
-                if budget is not None:
-                    budget.take(at, number)
-                starts.append(Start(at, self.demand.name, route.endpoint, number, route.takes))
-                lanes.begin(at + route.takes, number)
-                self._begin(at + route.takes, route, number)
-
-    def begin_now(self, at: int, most: int, taken: Counter[str]) -> int:
-        """Return how many calls `serve` would begin without the slots in `taken`, and add their slots to it."""
-        numbers = self._divide(at, most, taken)
-        for route, number in zip(self._routes, numbers, strict=False):
-            for name in route.windows:
-                taken[name] += number
-        return sum(numbers)
-
-    def wakes_at(self, at: int) -> int | None:
-        """Return when the type can next use a lane, if it cannot use more at `at`; None if never."""
-        if not any(self._waiting):
-            at = self._coming[0][0] if self._coming else NEVER
-        opens = min(
-            [max(window.opens, budget.opens) if budget else window.opens for _, window, budget in self._open],
-            default=NEVER,
-        )
-        wakes_at = max(at, opens)
-        return wakes_at if wakes_at <= max(self._until, default=0) else None
-
-    def answered_in(self, at: int) -> int:
-        """Return in what time the next call can be answered; `NEVER` or more if none can."""
-        self._advance(at)
-        wakes_at = self.wakes_at(at)
-        return (NEVER if wakes_at is None else wakes_at - at) + self.demand.takes
-
-    def _advance(self, at: int) -> None:
-        """Drop routes that are too late for a call; return events whose back-off is over to the waiting ones."""
-        if self._until and at > self._until[0]:
-            self._use([route for route in self._routes if route.latest >= at])
-        while self._coming and self._coming[0][0] <= at:
+    def place(self, now: int) -> _Place | None:
+        """Return the first endpoint at which a call can begin now and be answered in time; None if there is none."""
+        while self._coming and self._coming[0][0] <= now:
             _, attempt, events = heapq.heappop(self._coming)
             self._waiting[attempt] += events
-            self.begun -= events
+            self.ready += events
+        if not self.ready:
+            return None
+        while self._shut and self._shut[0][0] <= now:
+            heapq.heappush(self._open, heapq.heappop(self._shut)[1])
+        while self._open:
+            rank = self._open[0]
+            place = self._places.get(rank) or self._use(rank)
+            opens, latest = place.opens, place.route.latest
+            if opens <= now <= latest:
+                return place
+            heapq.heappop(self._open)
+            if now < opens <= latest:
+                heapq.heappush(self._shut, (opens, rank))
+        return None
 
-    def _use(self, routes: Sequence[Route]) -> None:
-        self._routes = routes
-        self._open = [
-            (route, self._window(route.endpoint), None if route.budget is None else self._window(route.budget))
-            for route in routes
-        ]
-        self._budgets = [route.budget for route in routes]
-        self._until = sorted({route.latest for route in routes})
+    @property
+    def waits_until(self) -> int | None:
+        """The earliest moment at which a call may begin, if none can begin now; None if there is none."""
+        at = 0
+        if not self.ready:
+            if not self._coming:
+                return None
+            at = self._coming[0][0]
+        if self._open:
+            return at
+        return max(at, self._shut[0][0]) if self._shut else None
 
-    def _divide(self, at: int, most: int, taken: Mapping[str, int] = _NOTHING) -> list[int]:
-        """Divide at most `most` calls at `at` over the open routes in order, without the slots in `taken`.
-
-        The result may omit routes at the end, which get none.
-        """
-        self._advance(at)
-        wanted = min(most, sum(self._waiting))
-        if wanted <= 0 or not self._open:
-            return []
-        _, primary, budget = self._open[0]
-        if budget is None and primary.free(at) - taken[primary.name] >= wanted:  # the primary suffices
-            return [wanted]
-        free = [window.free(at) - taken[window.name] if window.opens <= at else 0 for _, window, _ in self._open]
-        free_in = {name: self._window(name).free(at) - taken[name] for name in self._budgets if name is not None}
-        return divide(wanted, free, self._budgets, free_in)
-
-    def _begin(self, answered_at: int, route: Route, number: int) -> None:
-        self.begun += number
-        answered = number
+    def begin(self, answered_at: int, route: Route, calls: int) -> None:
+        """Begin calls that are answered then."""
+        self.begun += calls
+        self.ready -= calls
+        answered = calls
         for attempt in reversed(range(self._attempts)):
-            begun = min(number, self._waiting[attempt])
+            begun = min(calls, self._waiting[attempt])
             if begun:
-                number -= begun
+                calls -= begun
                 self._waiting[attempt] -= begun
                 answered -= self._fail(answered_at, route, attempt, begun) if route.error_rate else 0
         if answered:
             self.answered = max(self.answered, answered_at)
 
+    def _use(self, rank: int) -> _Place:
+        route = self.demand.routes[rank]
+        budget = None if route.budget is None else self._window(route.budget)
+        place = self._places[rank] = _Place(route, self._window(route.endpoint), budget)
+        return place
+
     def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
-        """Return how many of the calls fail, at the expected rate over all groups; put them into their back-off."""
+        """Return how many of the calls fail, at the expected rate over all calls; put them into their back-off."""
         owed = self._failing[attempt] + calls * route.error_rate
         failed = math.floor(owed)
         self._failing[attempt] = owed - failed

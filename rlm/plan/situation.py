@@ -14,8 +14,6 @@ from rlm.core.expected import Expected, Pair
 from rlm.core.window import WindowState
 from rlm.plan.window import SimulatedWindow, duration, ticks
 
-#: For a run under way, slots that come back within this fraction of the guard form one group, at the latest time.
-GRAINS_OF_GUARD: Final = 10
 #: Above this number of endpoints and budgets the planner examines fewer alternatives.
 MANY_ENDPOINTS: Final = 1000
 #: A window without calls.
@@ -33,15 +31,13 @@ class Underway(msgspec.Struct, frozen=True):
 class RunProgress(msgspec.Struct, frozen=True):
     """The progress of a run whose rest is planned: the calls under way, and by type the calls begun so far.
 
-    `ready_lanes` of its lanes are ready now, the others after `coming_up_seconds`; None if all are ready. `kept` are
-    the lanes that it keeps for types.
+    `ready_lanes` of its lanes are ready now, the others after `coming_up_seconds`; None if all are ready.
     """
 
     underway: tuple[Underway, ...] = ()
     begun: Mapping[str, int] = msgspec.field(default_factory=dict)
     ready_lanes: int | None = None
     coming_up_seconds: float = 0.0
-    kept: Mapping[str, int] = {}
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -144,11 +140,6 @@ class Demand(msgspec.Struct, frozen=True):
     begun: int
     one_more: Endpoint
 
-    @property
-    def windows(self) -> set[str]:
-        """The names of its endpoints and their budgets."""
-        return {name for route in self.routes for name in route.windows}
-
 
 class Busy(msgspec.Struct, frozen=True):
     """A lane with a call under way, and when that is answered.
@@ -166,8 +157,8 @@ class Situation(msgspec.Struct, frozen=True):
     Demands are in descending priority; `windows` are those of endpoints and budgets by name, with `added_seconds` after
     each period. A lane needs a `turnaround` between two calls. A failed call is tried again after a `backoff`, which
     doubles with each of the `max_attempts`. If a run is `under_way`, lanes may be `busy`, and lanes beyond
-    `ready_lanes` need `coming_up` to be ready; None if all are ready. `kept` are the lanes that it keeps for types.
-    Moments count from the one planned for, `gone` after the run's start.
+    `ready_lanes` need `coming_up` to be ready; None if all are ready. Moments count from the one planned for, `gone`
+    after the run's start.
     """
 
     demands: tuple[Demand, ...]
@@ -183,7 +174,6 @@ class Situation(msgspec.Struct, frozen=True):
     ready_lanes: int | None = None
     coming_up: int = 0
     by_hand: Mapping[str, str] = {}
-    kept: Mapping[str, int] = {}
 
     @classmethod
     def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
@@ -213,7 +203,6 @@ class Situation(msgspec.Struct, frozen=True):
             ready_lanes=so_far.ready_lanes,
             coming_up=ticks(so_far.coming_up_seconds),
             by_hand=workload.by_hand,
-            kept=so_far.kept,
         )
 
     @property
@@ -226,26 +215,18 @@ class Situation(msgspec.Struct, frozen=True):
         """Whether planning has little time: there are many endpoints, or a run under way is planned repeatedly."""
         return self.under_way or len(self.windows) > MANY_ENDPOINTS
 
-    @property
-    def separable(self) -> bool:
-        """Whether types share only the lanes, and no call is expected to fail."""
-        names = [name for demand in self.demands for name in demand.windows]
-        return len(set(names)) == len(names) and not any(
-            route.error_rate for demand in self.demands for route in demand.routes
-        )
+    def with_one_more(self, names: Collection[str]) -> Situation:
+        """Return the situation with one more fresh overflow endpoint for each of the named types.
 
-    def with_more(self, names: Sequence[str], number: int) -> Situation:
-        """Return the situation with `number` more fresh overflow endpoints for each of the named types.
-
-        `EventType.one_more` defines them, and their calls are like those to the type's last endpoint.
+        `EventType.one_more` defines it, and its calls are like those to the type's last endpoint.
         """
-        windows = dict(self.windows)
-        demands = []
+        windows, demands = dict(self.windows), []
         for demand in self.demands:
-            added = [f"{more} more for {demand.name}" for more in range(1, number + 1) if demand.name in names]
-            like = replace(demand.routes[-1], budget=_budget(demand.one_more))
-            windows |= dict.fromkeys(added, SimulatedWindow.of(demand.one_more, FRESH, self.added_seconds))
-            demands.append(replace(demand, routes=(*demand.routes, *(replace(like, endpoint=name) for name in added))))
+            routes, more = demand.routes, demand.one_more
+            if demand.name in names:
+                routes = (*routes, replace(routes[-1], endpoint=more.name, budget=_budget(more)))
+                windows[more.name] = SimulatedWindow.of(more, FRESH, self.added_seconds)
+            demands.append(replace(demand, routes=routes))
         return replace(self, demands=tuple(demands), windows=windows)
 
 
@@ -253,10 +234,10 @@ def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -
     usual = Expected(kind.processing_seconds, kind.processing_seconds)
     routes = []
     for each in kind.endpoints:
-        found = expected.get((kind.name, each.name), usual)
-        takes = duration(found.seconds)
-        latest = deadline - max(takes, ticks(found.needed_seconds))
-        routes.append(Route(each.name, _budget(each), takes, latest, found.error_rate))
+        call = expected.get((kind.name, each.name), usual)
+        takes = duration(call.seconds)
+        latest = deadline - max(takes, ticks(call.needed_seconds))
+        routes.append(Route(each.name, _budget(each), takes, latest, call.error_rate))
     return tuple(routes)
 
 
@@ -265,11 +246,9 @@ def _budget(endpoint: Endpoint) -> str | None:
 
 
 def _windows(workload: Workload, added_seconds: float) -> dict[str, SimulatedWindow]:
-    grain = max(1, ticks(added_seconds) // GRAINS_OF_GUARD) if workload.progress else 1
     limited = all_limited(each for kind in workload.types for each in kind.endpoints)
     return {
-        one.name: SimulatedWindow.of(one, workload.windows.get(one.name, FRESH), added_seconds, grain)
-        for one in limited
+        each.name: SimulatedWindow.of(each, workload.windows.get(each.name, FRESH), added_seconds) for each in limited
     }
 
 

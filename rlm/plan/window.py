@@ -1,7 +1,7 @@
 """The window of an endpoint or a budget in a simulation: what it admits now, and when it opens again.
 
 The planner counts time in ticks, which are whole microseconds. Their sums are exact, so simultaneous events compare as
-equal and are handled as one group, whatever their number.
+equal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, shut_by
 SECOND: Final = 1_000_000
 #: Later than any moment that matters.
 NEVER: Final = 1 << 62
+#: Of a window with more calls than this, those that come back within a part of the added time form one group, early.
+MANY_AGES: Final = 200
+GRAINS_OF_ADDED: Final = 10
 
 
 def ticks(seconds: float) -> int:
@@ -46,13 +49,10 @@ class SimulatedWindow:
         self.opens = self._next_opening()
 
     @classmethod
-    def of(cls, limited: Limited, window: WindowState, added_seconds: float, grain: int = 1) -> SimulatedWindow:
-        """Return the window at the start. Slots come back a period and `added_seconds` after a call, never early.
-
-        Moments are multiples of `grain` ticks.
-        """
+    def of(cls, limited: Limited, window: WindowState, added_seconds: float) -> SimulatedWindow:
+        """Return the window at the start. Slots come back a period and `added_seconds` after a call."""
         added = ticks(added_seconds)
-        counts = [_Count.of(rule, window.ages, added, grain) for rule in limited.limit.rules]
+        counts = [_Count.of(rule, window.ages, added) for rule in limited.limit.rules]
         endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
         return cls(limited.name, NEVER if endless else ticks(window.rest_seconds), _why_shut(window), counts)
 
@@ -79,11 +79,10 @@ class SimulatedWindow:
         counts = self.counts
         return counts[0].free_at(at) if len(counts) == 1 else min([count.free_at(at) for count in counts])
 
-    def take(self, at: int, slots: int) -> None:
-        """Take `slots` of the free slots."""
+    def take(self, at: int, slots: int, grain: int = 1) -> None:
+        """Take `slots` of the free slots. Those that come back within a `grain` of ticks form one group."""
         for count in self.counts:
-            count.held.append((at + count.period, slots))
-            count.free -= slots
+            count.take(at, slots, grain)
         self.opens = self._next_opening()
 
     def openings(self, until: int) -> Iterator[tuple[int, int]]:
@@ -116,39 +115,49 @@ def _why_shut(window: WindowState) -> Circuit:
 
 
 class _Count:
-    """One rule's slots: how many are free, and when the held ones come back, in ascending order."""
+    """One rule's slots: how many are free, and when the taken ones come back, in ascending order."""
 
-    __slots__ = ("free", "held", "period")
+    __slots__ = ("free", "period", "taken")
 
-    def __init__(self, period: int, free: int, held: deque[tuple[int, int]]) -> None:
+    def __init__(self, period: int, free: int, taken: deque[tuple[int, int]]) -> None:
         self.period = period
         self.free = free
-        self.held = held
+        self.taken = taken
 
     @classmethod
-    def of(cls, rule: Rule, ages: Sequence[float], added: int, grain: int) -> _Count:
+    def of(cls, rule: Rule, ages: Sequence[float], added: int) -> _Count:
         period = duration(rule.seconds) + added
-        back = Counter([-((ticks(age) - period) // grain) * grain for age in ages])
-        held = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
+        grain = max(1, added // GRAINS_OF_ADDED) if len(ages) > MANY_AGES else 1
+        back = Counter([(period - ticks(age)) // grain * grain for age in ages])
+        taken = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
         # After a limit was lowered, earlier calls may exceed it; then `free` is negative for a while.
-        return cls(period, rule.amount - sum(slots for _, slots in held), held)
+        return cls(period, rule.amount - sum(slots for _, slots in taken), taken)
 
     def copy(self) -> _Count:
-        return _Count(self.period, self.free, self.held.copy())
+        return _Count(self.period, self.free, self.taken.copy())
 
     @property
     def amount(self) -> int:
-        return self.free + sum(slots for _, slots in self.held)
+        return self.free + sum(slots for _, slots in self.taken)
+
+    def take(self, at: int, slots: int, grain: int) -> None:
+        back, taken = at + self.period, self.taken
+        self.free -= slots
+        if taken and back - taken[-1][0] < grain:
+            last, before = taken[-1]
+            taken[-1] = last + (back - last) * slots // (before + slots), before + slots
+        else:
+            taken.append((back, slots))
 
     def free_at(self, at: int) -> int:
-        held = self.held
-        while held and held[0][0] <= at:
-            self.free += held.popleft()[1]
+        taken = self.taken
+        while taken and taken[0][0] <= at:
+            self.free += taken.popleft()[1]
         return self.free
 
     def opens_at(self) -> int:
         lacking = 1 - self.free
-        for opens, slots in self.held:
+        for opens, slots in self.taken:
             lacking -= slots
             if lacking <= 0:
                 return opens

@@ -19,6 +19,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
+from rlm.settings import apart_of
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
@@ -146,6 +147,7 @@ def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -
         threads=settings.workers.threads,
         revision=settings.revision,
         file=str(settings.source or ""),
+        apart=apart_of(settings.event_types),
         version=__version__,
         pids=pid_space(),
     )

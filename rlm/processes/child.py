@@ -44,13 +44,10 @@ log = logging.getLogger(__name__)
 
 
 class Launcher(Protocol):
-    """Starts worker processes, and deletes from the broker what dead ones had fetched."""
+    """Starts worker processes: a `rlm.processes.fork.Template` of them."""
 
     def spawn(self, worker_id: str, supervisor_id: str) -> Forked:
         """Start a worker process."""
-
-    def forget(self, worker_id: str) -> None:
-        """Delete the messages that a dead worker had fetched."""
 
 
 class Death(Protocol):
@@ -218,11 +215,10 @@ def _is_judged(child: Child, now: float) -> bool:
 
 
 class Remains:
-    """What dead workers held until it is freed: their events, and the messages that they had fetched."""
+    """What dead workers held until it is freed: their events."""
 
-    def __init__(self, store: Store, launcher: Launcher) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._launcher = launcher
         self._unfreed: dict[str, bool] = {}
         self._restarted: list[str] = []
         #: Dead workers of a dead supervisor, by the id of that supervisor.
@@ -237,7 +233,7 @@ class Remains:
         self._restarted.append(worker_id)
 
     def free(self) -> None:
-        """Release the events and delete the messages of dead workers. What fails stays for the next call."""
+        """Release the events of dead workers. What fails stays for the next call."""
         if self._restarted:
             self._store.processes.count_restarts(self._restarted)
             self._restarted = []
@@ -272,10 +268,8 @@ class Remains:
             log.warning(told, one.id, len(self._bereft.pop(one.id, ())), extra=extra)
 
     def _free_worker(self, worker_id: str, *, died: bool) -> None:
-        taken = self._store.recovery.orphan_worker(worker_id, died=died)
+        taken = self._store.recovery.reap(worker_id, died=died)
         crash_point("supervisor.orphaned")
-        self._launcher.forget(worker_id)
-        crash_point("supervisor.recovered")
         self._store.processes.forget(Role.WORKER, worker_id)
         crash_point("supervisor.freed")
         if taken:

@@ -48,7 +48,7 @@ class Supervisor:
         started_at = system_clock.now()
         self.id = f"{settings.host_name}:{os.getpid()}:{round(started_at * 1000):x}"
         self._children: dict[str, Child] = {}
-        self._remains = Remains(store, launcher)
+        self._remains = Remains(store)
         self._spawned = 0
         self._starts = StartBackoff()
         self._scale_at = float("-inf")

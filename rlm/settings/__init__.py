@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +203,12 @@ def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> 
     )
     digests = (hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for part in parts)
     return "".join(digest[:_DIGITS] for digest in digests)
+
+
+def apart_of(event_types: Iterable[EventType]) -> str:
+    """Return a digest of the types and their URLs: schedulers in which it differs keep apart on one prefix."""
+    calls = sorted((kind.name, [one.url for one in kind.endpoints]) for kind in event_types)
+    return hashlib.sha256(json.dumps(calls).encode()).hexdigest()[:16]
 
 
 def differing(revision: str, other: str) -> list[str]:

@@ -28,9 +28,6 @@ FORMAT_VARIABLE = "RLM_LOG_FORMAT"
 #: The variable with the lowest level that is logged.
 LEVEL_VARIABLE = "RLM_LOG"
 
-#: The logger of Dramatiq's consumer of the queue `rlm`, the only queue (`actors/broker.py`).
-CONSUMER = "dramatiq.worker.ConsumerThread(rlm)"
-
 _OWN = ("rlm", "actors", "scheduler")
 _COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
@@ -147,8 +144,6 @@ def set_up(role: str, worker: str = "") -> None:
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     threading.excepthook = _log_end_of_thread
     logging.captureWarnings(True)  # otherwise Python prints them unmasked
-    # A consumer without Redis logs an error twice a second; RLM reports the outage itself.
-    logging.getLogger(CONSUMER).addFilter(_is_no_outage)
 
 
 def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
@@ -157,10 +152,6 @@ def _log_end_of_thread(died: threading.ExceptHookArgs) -> None:
     logging.getLogger("rlm.thread").critical(
         "The thread %s died of an error", name, exc_info=error, extra={"action": "end_thread"}
     )
-
-
-def _is_no_outage(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("Consumer encountered a connection error")
 
 
 class Bounded:

@@ -14,6 +14,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, WorkerState
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
+from tests.actors.lanes import FakeLanes
 from tests.clocks import SetClock
 
 
@@ -24,7 +25,8 @@ def announce():
 
 
 @pytest.fixture
-def worker(announce):
+def worker(announce, monkeypatch):
+    monkeypatch.setattr(actors_worker, "Lanes", FakeLanes)
     store = Mock(settings=load_settings(None, {}), url="redis://127.0.0.1:1/0", processes=Mock(announce=announce))
     stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
     return WorkerProcess(store, "h:1:a:1", "h:1:a", None, stop)
@@ -73,3 +75,14 @@ def test_a_worker_that_has_gone_idle_is_not_taken_for_silent(worker, announce, m
     worker._keep_announced()
 
     assert [call.args[1].every for call in announce.call_args_list] == [BRISK_SECONDS, HEARTBEAT_SECONDS]
+
+
+def test_a_worker_that_falls_asleep_says_so_at_once(worker, announce, monkeypatch):
+    """Otherwise it would be counted on for as long as a heartbeat."""
+    monkeypatch.setattr(actors_worker, "system_clock", SetClock(300 * HEARTBEAT_SECONDS))
+    worker._keep_announced()
+    worker._lanes.sleeping = "nothing can be reached"
+    worker._keep_announced()
+    worker._keep_announced()
+
+    assert [call.args[1].sleeping for call in announce.call_args_list] == ["", "nothing can be reached"]

@@ -8,7 +8,6 @@ the API is in tests/faults/api_proxy.py.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import socket
 import struct
 import threading
@@ -17,7 +16,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import hiredis
-from dramatiq.brokers import redis as dramatiq_redis
 
 from rlm.ledger.scripts import SOURCES, Script
 
@@ -290,8 +288,7 @@ def _name(command: list[bytes]) -> str:
     words = [one.decode(errors="replace") for one in command]
     verb = words[0].lower()
     if verb == "evalsha":
-        script = _SCRIPTS.get(words[1], words[1])
-        return f"dramatiq {words[3 + int(words[2])]}" if script == "dramatiq" else script
+        return _SCRIPTS.get(words[1], words[1])
     if verb in {"client", "script", "config"}:
         return f"{verb} {words[1].lower()}"
     return " ".join([verb, *(_kind(one) for one in words[1:2])])
@@ -302,11 +299,8 @@ def _kind(key: str) -> str:
     parts = key.split(":")
     if parts[0] == "rlm":
         kept = 2 if parts[1] in {"processes", "process", "wake"} else 1
-        return ":".join(parts[1 : 1 + kept]) if parts[1] != "dramatiq" else f"dramatiq {parts[2].partition('.')[0]}"
+        return ":".join(parts[1 : 1 + kept])
     return key if key.startswith("wallet_") else ""
 
 
-_SCRIPTS = {Script(name).sha: name for name in SOURCES} | {
-    hashlib.sha1(source, usedforsecurity=False).hexdigest(): f"dramatiq{'' if name == 'dispatch' else ' ' + name}"
-    for name, source in dramatiq_redis._scripts.items()
-}
+_SCRIPTS = {Script(name).sha: name for name in SOURCES}

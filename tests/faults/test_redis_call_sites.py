@@ -164,12 +164,6 @@ def forgotten(sweep: Sweep) -> None:
     sweep.run()
 
 
-def unclaimed(sweep: Sweep) -> None:
-    """Lose the messages of some releases on their way to a worker."""
-    sweep.system.proxies["supervisor"].arm("dramatiq fetch", Fault.LOST)
-    sweep.run()
-
-
 def troubled(sweep: Sweep) -> None:
     """Let the API fail each type in another way, and recover."""
     api = sweep.system.api
@@ -254,7 +248,7 @@ rate_limit = "400/minute"
 """
 TRY_TWICE = (("RLM_RETRY__MAX_ATTEMPTS", "2"), ("RLM_RETRY__MAX_RUNS", "50"))
 
-ORDINARY = [Scenario(one.__name__, one) for one in (plain, longer, idle, reconnected, forgotten, unclaimed)]
+ORDINARY = [Scenario(one.__name__, one) for one in (plain, longer, idle, reconnected, forgotten)]
 IDLE = ORDINARY[2]
 TROUBLED = Scenario("troubled", troubled, env=TRY_TWICE)
 BEREAVED = Scenario("bereaved", bereaved, env=(("RLM_WORKERS__MIN", "6"), ("RLM_WORKERS__MAX", "6")))
@@ -403,9 +397,7 @@ def test_a_call_fails_when_processes_start_or_stop(tmp_path, sites, fault):
 @pytest.mark.long
 def test_the_scripts_are_forgotten_just_before_any_of_them(tmp_path, sites):
     """SCRIPT FLUSH right before each script in turn: it is loaded again and run once."""
-    scripts = set(SOURCES) | {f"dramatiq {verb}" for verb in ("fetch", "ack", "maxstack")}
-
-    sweep_all(tmp_path, [case for case in cases(sites, ORDINARY, Fault.FLUSH) if case[1][1] in scripts])
+    sweep_all(tmp_path, [case for case in cases(sites, ORDINARY, Fault.FLUSH) if case[1][1] in SOURCES])
 
 
 @pytest.mark.long

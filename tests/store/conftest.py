@@ -11,7 +11,6 @@ from rlm.ledger import Store
 from rlm.ledger.scripts import SOURCES
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
-from scheduler.office import HandConductor
 from tests.conftest import SERVERS
 from tests.store import deadletters, steps
 from tests.store.windows import trust
@@ -64,7 +63,7 @@ def make_store(settings):
         sections = {name: structs.replace(getattr(settings, name), **values) for name, values in changes.items()}
         changed = replace(settings, **sections)
         made.append(Store(changed, changed.redis.url))
-        if not made[-1].client.exists(made[-1].keys.epoch):
+        if not made[-1].client.hexists(made[-1].keys.lease, "server"):
             trust(made[-1])
         return made[-1]
 
@@ -107,6 +106,8 @@ def running(store, token):
 @pytest.fixture
 def conductor(store):
     """A conductor in this process, which holds the lease."""
+    from scheduler.office import HandConductor  # noqa: PLC0415  # few tests need it
+
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
         made = HandConductor(store, stop, allow_volatile=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,40 +13,24 @@ from tests.store.steps import TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.core.run import Run
     from rlm.core.trail import Counts
     from rlm.ledger import Store
 
 
 def where(store: Store, event_id: str) -> list[str]:
-    """Return the zsets of its type that contain an event: one while it is unsettled, none afterwards."""
-    name, keys = type_of(event_id), store.keys
-    zsets = {
-        "pending": keys.pending(name),
-        "inflight": keys.inflight(name),
-        "backoff": keys.backoff(name),
-        "spent": keys.spent(name),
-        "retried": keys.retried(name),
-    }
+    """Return the places that contain an event: one while it is unsettled, none afterwards."""
+    keys = store.keys
+    zsets = {"ready": keys.ready(type_of(event_id)), "inflight": keys.inflight, "backoff": keys.backoff}
     pipeline = store.client.pipeline(transaction=True)
     for key in zsets.values():
         pipeline.zscore(key, event_id)
-    return [state for state, score in zip(zsets, pipeline.execute(), strict=True) if score is not None]
+    found = zip(zsets, pipeline.execute(), strict=True)
+    return ["spent" if score == math.inf else state for state, score in found if score is not None]
 
 
 def pending(store: Store, type_name: str = TYPE) -> list[str]:
-    """Return the pending events of a type in their order."""
-    return [one.decode() for one in cast("list[bytes]", store.client.zrange(store.keys.pending(type_name), 0, -1))]
-
-
-def released(store: Store) -> list[str]:
-    """Return the types of the released calls, next first."""
-    return [release.of.type for release in store.turns.releases()]
-
-
-def retried(store: Store) -> int:
-    """Count the events for the next run whose dead letters were retried."""
-    return store.client.zcard(store.keys.retried(TYPE))
+    """Return the ready events of a type in their order."""
+    return [one.decode() for one in cast("list[bytes]", store.client.zrange(store.keys.ready(type_name), 0, -1))]
 
 
 def counts(store: Store, type_name: str = TYPE) -> Counts:
@@ -59,9 +44,10 @@ def event(store: Store, event_id: str) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in found.items()}
 
 
-def tally(store: Store, run: Run) -> dict[str, int]:
-    """Read the counts of an open run that are not zero."""
-    return {name: number for name, number in store.runs.tally(run.id).items() if number}
+def tally(store: Store) -> dict[str, int]:
+    """Read the counts of the open run, or for the next one, that are not zero."""
+    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.tally))
+    return {name.decode(): int(number) for name, number in found.items() if int(number)}
 
 
 def letters(store: Store) -> list[dict[str, Any]]:
@@ -69,15 +55,10 @@ def letters(store: Store) -> list[dict[str, Any]]:
     return [json.loads(raw) for raw in reversed(cast("list[bytes]", store.client.lrange(store.keys.failed, 0, -1)))]
 
 
-def calls(store: Store, worker: str) -> dict[str, str]:
-    """Return the calls of a worker in flight."""
-    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.calls(worker)))
-    return {name.decode(): value.decode() for name, value in found.items()}
-
-
 def redis_us(store: Store) -> int:
     """Return the time by the clock of Redis, in microseconds."""
-    return store.windows.look(())[0]
+    seconds, microseconds = cast("tuple[int, int]", store.client.time())
+    return seconds * 1_000_000 + microseconds
 
 
 def snapshot(store: Store) -> dict[str, Any]:
@@ -106,6 +87,8 @@ def _read(pipeline: Any, key: bytes, kind: bytes) -> None:
             pipeline.lrange(key, 0, -1)
         case b"zset":
             pipeline.zrange(key, 0, -1, withscores=True)
+        case b"stream":
+            pipeline.xrange(key)
 
 
 @contextmanager

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.item import Reason
-from rlm.ledger.claims import Completion
-from rlm.ledger.reading.books import books
-from tests.store import losses, steps
-from tests.store.deadletters import retry
+from rlm.core.trail import Counts
+from rlm.ledger.reading.books import books, miscounted, take_snapshot
+from tests.store.ledgers import OTHER_TYPE, TYPE, open_run, put
+from tests.store.looks import redis_us
+from tests.values import record_from
+
+#: One event in each place.
+PLACES = ("ready", "inflight", "backoff", "spent")
 
 
-def account(store, name=steps.TYPE):
+def account(store, name=TYPE):
     return books(store).by_type[name]
+
+
+def count(store, **tally):
+    for what, number in tally.items():
+        store.client.hset(store.keys.tally, f"{what}:{TYPE}", number)
 
 
 def test_without_anything_the_books_are_empty_and_balance(store):
     """Every configured type has an account."""
     found = books(store)
 
-    assert found.run_id is None
-    assert (found.events, found.staged, found.letters, found.unsettled, found.retried) == (0, 0, 0, 0, 0)
+    assert (found.run_id, found.stager) == (None, None)
+    assert (found.events, found.staged, found.letters, found.unsettled) == (0, 0, 0, 0)
     assert list(found.by_type) == [one.name for one in store.settings.event_types]
     assert found.faults == []
 
 
 def test_the_three_lists_are_counted(store):
     """Items, staged items and dead letters."""
-    steps.push(store, *steps.items(3, steps.TYPE))
+    store.client.lpush(store.keys.events, b"1", b"2", b"3")
     store.client.lpush(store.keys.processing, b"1", b"2")
     store.client.lpush(store.keys.failed, b"1")
 
@@ -36,104 +44,51 @@ def test_the_three_lists_are_counted(store):
     assert (found.events, found.staged, found.letters) == (3, 2, 1)
 
 
-def test_the_books_balance_wherever_events_are(store, token, running):
+def test_events_are_counted_where_they_are(store):
+    """By type, which follows the last colon of their ids; those that spent their attempts apart."""
+    for number, place in enumerate(PLACES):
+        put(store, f"i:{number}:{TYPE}", place)
+    put(store, f"i9:{OTHER_TYPE}", "backoff")
+
+    found = store.ledger.count([TYPE, OTHER_TYPE, "NONE"])
+
+    assert found == {TYPE: Counts(1, 1, 1, 1), OTHER_TYPE: Counts(backoff=1), "NONE": Counts()}
+    assert (found[TYPE].unsettled, found[TYPE].open) == (4, 3)
+    assert take_snapshot(store, [TYPE], [], []).counts == {TYPE: found[TYPE]}
+
+
+def test_the_books_balance_wherever_events_are(store):
     """One event in each state; what came is what is accounted for."""
-    run = running(8)
-    claims = [steps.claim_next(store, token, run) for _ in range(6)]
-    steps.release(store, token, run)
-    store.turns.complete(Completion(claims[0], steps.ENDPOINT, 0.1))
-    store.ledger.fail(claims[1], Reason.REJECTED, "no", steps.ENDPOINT)
-    store.ledger.retry(claims[2], steps.ENDPOINT, 60)
-    store.ledger.spend(claims[3], steps.ENDPOINT)
-    store.ledger.throttle(claims[4], steps.ENDPOINT)
+    run_id = open_run(store, staged="1")
+    for number, place in enumerate(PLACES):
+        put(store, f"i{number}:{TYPE}", place)
+    count(store, taken=5, carried=1, completed=1, failed=1)
 
     found, one = books(store), account(store)
 
-    assert found.run_id == run.id
-    assert (one.taken, one.carried_over, one.completed, one.failed) == (8, 0, 1, 1)
-    counts = one.counts
-    assert (counts.pending, counts.released, counts.inflight, counts.backoff, counts.spent) == (2, 1, 1, 1, 1)
-    assert one.held == 3
-    assert found.unsettled == 6
-    assert one.difference == 0
-    assert found.faults == []
+    assert (found.run_id, found.stager, found.unsettled) == (run_id, run_id, 4)
+    assert (one.taken, one.carried_over, one.completed, one.failed) == (5, 1, 1, 1)
+    assert (one.held, one.difference, found.faults) == (3, 0, [])
 
 
-@pytest.mark.parametrize("lose", losses.ALL.values(), ids=losses.ALL)
-def test_the_books_balance_however_a_claim_was_lost(store, token, running, lose):
-    """A worker that died, froze, or answers late changes nothing that does not add up."""
-    run = running(2)
-    claim = steps.claim_next(store, token, run)
+@pytest.mark.parametrize(("taken", "fault"), [(3, "1 too few"), (1, "1 too many")])
+def test_an_event_that_is_lost_or_stands_twice_is_noticed(store, taken, fault):
+    """The sentence has all numbers."""
+    open_run(store)
+    put(store, f"i1:{TYPE}", "ready")
+    put(store, f"i2:{TYPE}", "ready")
+    count(store, taken=taken)
 
-    lose(store, token, run, claim)
-    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    (told,) = books(store).faults
 
-    assert books(store).faults == []
-
-
-def test_the_books_are_of_one_instant(store, token, running):
-    """Read while events move as fast as they can, they balance every time."""
-    run = running(100)
-
-    def work():
-        for _ in range(100):
-            store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
-
-    def read():
-        return [books(store) for _ in range(100)]
-
-    _, seen = steps.at_once(work, read)
-
-    assert [fault for found in seen for fault in found.faults] == []
-    assert account(store).completed == 100
+    assert told.startswith(f"{TYPE}: {taken} taken and 0 carried over, but 0 completed")
+    assert told.endswith(fault)
 
 
-def test_leftovers_are_carried_over_and_retried_letters_are_taken(store, token, running):
-    """Between runs retried events are apart; when the next one opens, all of it is in its books."""
-    run = running(3)
-    failing = steps.claim_next(store, token, run)
-    store.ledger.fail(failing, Reason.REJECTED, "no", steps.ENDPOINT)
-    steps.finish(store, token, run)
-    store.recovery.return_unsettled(run.id, [steps.TYPE])
-    store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
-    (letter,) = store.letters.all()
-    assert retry(store, letter)
-
-    between = books(store)
-    opened = steps.open_run(store, token)
-    after = books(store)
-
-    assert (between.run_id, between.unsettled, between.retried, between.faults) == (None, 2, 1, [])
-    assert (after.run_id, after.unsettled, after.retried, after.faults) == (opened.id, 3, 0, [])
-    assert (account(store).carried_over, account(store).taken) == (2, 1)
-
-
-def test_an_event_that_is_lost_is_missed(store, running):
-    """An event removed behind RLM's back is one too few, and the sentence has all numbers."""
-    running(3)
-    store.client.zpopmin(store.keys.pending(steps.TYPE))
-
-    (fault,) = books(store).faults
-
-    assert account(store).difference == 1
-    assert fault.startswith(f"{steps.TYPE}: 3 taken and 0 carried over, but 0 completed")
-    assert fault.endswith("1 too few")
-
-
-def test_an_event_that_stands_twice_is_noticed(store, token, running):
-    """One event in two states is one too many."""
-    running(1)
-    store.client.zadd(store.keys.spent(steps.TYPE), {steps.event_id(1): 1})
-
-    (fault,) = books(store).faults
-
-    assert fault.endswith("1 too many")
-
-
-@pytest.mark.parametrize("state", ["inflight", "backoff", "spent"])
-def test_between_runs_nothing_may_be_under_way(store, state):
+@pytest.mark.parametrize("place", PLACES[1:])
+def test_between_runs_nothing_may_be_under_way(store, place):
     """What only an open run may hold is a fault without one."""
-    store.client.zadd(getattr(store.keys, state)(steps.TYPE), {steps.event_id(1): 1})
+    put(store, f"i1:{TYPE}", place)
 
     (fault,) = books(store).faults
 
@@ -141,13 +96,39 @@ def test_between_runs_nothing_may_be_under_way(store, state):
     assert account(store).held == 1
 
 
-def test_a_type_that_is_no_longer_configured_has_its_account(store, running):
+def test_a_type_that_is_no_longer_configured_has_its_account(store):
     """Its events are in the ledger until a run makes dead letters of them."""
-    running(1)
-    store.client.sadd(store.keys.types, "FORMER")
-    store.client.zadd(store.keys.pending("FORMER"), {"i9:FORMER": 1})
+    open_run(store)
+    put(store, "i9:FORMER", "ready")
 
     found = books(store)
 
     assert found.by_type["FORMER"].unsettled == 1
     assert [fault.partition(":")[0] for fault in found.faults] == ["FORMER"]
+
+
+@pytest.mark.parametrize(("ready", "tally", "faults"), [(2, {}, 0), (3, {}, 1), (4, {"taken": 3, "dropped": 1}, 0)])
+def test_leftovers_of_a_record_are_in_the_ledger(store, ready, tally, faults):
+    """And letters retried since, without leftovers dropped since; once another run was closed, nobody can tell."""
+    record = record_from(run_id="r1", by_type={TYPE: {"leftover": 2}})
+    store.client.lpush(store.keys.runs, "r1")
+    for number in range(ready):
+        put(store, f"i{number}:{TYPE}", "ready")
+    count(store, **tally)
+
+    assert len(miscounted(store, books(store), record)) == faults
+    store.client.lpush(store.keys.runs, "r2")
+    assert miscounted(store, books(store), record) == []
+
+
+def test_the_calls_of_workers_are_read_with_type_endpoint_and_age(store):
+    """Those of the named workers, all at one instant."""
+    now = redis_us(store)
+    store.client.hset(store.keys.held("w1"), mapping={"1": f"4 1 api {now - 3_000_000} i:1:T", "2": "9"})
+    store.client.hset(store.keys.held("w2"), mapping={"1": f"4 1 api {now} i2:T"})
+
+    (call,) = take_snapshot(store, ["T"], [], ["w1", "w3"]).calls
+
+    assert (call.type, call.endpoint) == ("T", "api")
+    assert call.age_seconds == pytest.approx(3.0, abs=0.5)
+    assert store.processes.busy(["w1", "w2", "w3"]) == [1, 1, 0]

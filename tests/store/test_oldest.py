@@ -1,70 +1,68 @@
-"""The age of the oldest event, found without a scan of the waiting ones."""
+"""The age of the oldest event, found without a scan of the waiting ones; and the priorities of those that wait."""
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from rlm.ledger.reading import PAGE, backlog
-from rlm.ledger.reading.backlog import oldest_in_ledger, oldest_pending
-from tests.store import looks, steps
+from rlm.core.item import order_offset
+from rlm.ledger.reading import backlog
+from rlm.ledger.reading.backlog import oldest_in_ledger, oldest_pending, ranks_in_ledger
+from tests.store.ledgers import OTHER_TYPE, TYPE, open_run, put
+from tests.store.looks import redis_us
 
 
-def item(number, priority=None, at=None):
-    more = {"timestamp": f"2026-01-01T00:00:{at:02}Z"} if at is not None else {}
-    more |= {} if priority is None else {"priority": priority}
-    return steps.item(f"i{number}", steps.TYPE, **more)
+def wait(store, number, priority=0, at=None, place="ready", name=TYPE):
+    """Let an event wait whose item has the timestamp of a second."""
+    item = "{}" if at is None else f'{{"timestamp": "2026-01-01T00:00:{at:02}Z"}}'
+    taken_at = f"{redis_us(store) / 1_000_000:.3f}"
+    put(store, f"i{number}:{name}", place, score=f"{order_offset(priority) + number}", item=item, taken_at=taken_at)
 
 
 def at(second):
     return pytest.approx(1_767_225_600 + second)
 
 
-def test_a_type_without_a_pending_event_is_left_out(store, token, running):
+def test_a_type_without_a_pending_event_is_left_out(store):
     """There is nothing old."""
-    assert oldest_pending(store, [steps.TYPE, steps.OTHER_TYPE]) == {}
+    assert oldest_pending(store, [TYPE, OTHER_TYPE]) == {}
 
 
-def test_the_first_to_come_is_the_oldest_whatever_its_priority(store, token, running):
+def test_the_first_to_come_is_the_oldest_whatever_its_priority(store):
     """An urgent newcomer goes before it, and does not make it younger."""
-    steps.push(store, item(1, priority=1, at=10), item(2, priority=100, at=20), item(3, priority=0, at=30))
-    steps.start_run(store, token)
+    for number, priority, second in ((1, 1, 10), (2, 100, 20), (3, 0, 30)):
+        wait(store, number, priority, second)
 
-    assert oldest_pending(store, [steps.TYPE]) == {steps.TYPE: at(10)}
+    assert oldest_pending(store, [TYPE]) == {TYPE: at(10)}
 
 
-def test_an_item_that_tells_no_time_is_as_old_as_its_arrival(store, token, running):
+def test_an_item_that_tells_no_time_is_as_old_as_its_arrival(store):
     """By the clock of Redis."""
-    steps.push(store, steps.item("i1", steps.TYPE))
-    steps.start_run(store, token)
+    wait(store, 1)
 
-    now = looks.redis_us(store) / 1_000_000
-    assert 0 <= now - oldest_pending(store, [steps.TYPE])[steps.TYPE] < 10
+    assert 0 <= redis_us(store) / 1_000_000 - oldest_pending(store, [TYPE])[TYPE] < 10
 
 
-def test_a_thousand_events_of_three_priorities_cost_a_few_commands(store, token, running):
-    """What is asked does not grow with what waits."""
-    steps.push(store, *(item(number, priority=number % 3, at=number % 60) for number in range(1000)))
-    steps.start_run(store, token)
-    before = store.client.info("commandstats")
+def test_what_waits_behind_many_others_is_found_and_few_are_read(store, monkeypatch):
+    """The first of a low priority, and one that backs off, behind more ready events than are read."""
+    monkeypatch.setattr(backlog, "MOST_AGED", 10)
+    wait(store, 1, 0, 20)
+    for number in range(2, 60):
+        wait(store, number, 9, 30)
+    wait(store, 60, 0, 10, "backoff", OTHER_TYPE)
 
-    oldest_pending(store, [steps.TYPE])
-
-    after = store.client.info("commandstats")
-    asked = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
-    assert asked["cmdstat_zrangebyscore"] == 4
-    assert asked["cmdstat_hmget"] == 3
+    assert oldest_in_ledger(store, [TYPE, OTHER_TYPE]) == {TYPE: at(20), OTHER_TYPE: at(10)}
 
 
-def test_what_waits_behind_many_others_is_found_and_few_are_read(store, token, running, monkeypatch):
-    """The first of a low priority, and one that backs off, behind more pending events than are read."""
-    monkeypatch.setattr(backlog, "MOST_AGED", PAGE)
-    steps.push(store, item(1, priority=0, at=20), *(item(number, priority=9, at=30) for number in range(2, 600)))
-    steps.push(store, steps.item("i600", steps.OTHER_TYPE, timestamp="2026-01-01T00:00:10Z"))
-    run = steps.start_run(store, token)
-    store.ledger.retry(steps.claim_next(store, token, run, type_name=steps.OTHER_TYPE), steps.ENDPOINT, 60)
-    before = store.client.info("commandstats")["cmdstat_hmget"]["calls"]
+def test_events_are_counted_by_priority_and_whether_the_open_run_took_them(store):
+    """Wherever they are."""
+    for number, priority, place in ((1, 5, "ready"), (2, 9, "spent"), (3, 9, "inflight"), (4, 5, "ready")):
+        wait(store, number, priority, place=place)
 
-    found = oldest_in_ledger(store, [steps.TYPE, steps.OTHER_TYPE])
+    between = ranks_in_ledger(store, None)
+    open_run(store, ever_taken="2")
+    during = ranks_in_ledger(store, store.runs.current())
 
-    assert found == {steps.TYPE: at(20), steps.OTHER_TYPE: at(10)}
-    assert store.client.info("commandstats")["cmdstat_hmget"]["calls"] - before <= PAGE + 3
+    assert (between[TYPE].carried, between[TYPE].new) == (Counter({5: 2, 9: 2}), Counter())
+    assert (during[TYPE].carried, during[TYPE].new) == (Counter({5: 1, 9: 1}), Counter({5: 1, 9: 1}))

@@ -50,8 +50,8 @@ def set_health(store: Store, limited: Limited, **fields: int) -> None:
 def pass_time(store: Store, limited: Limited, seconds: float) -> None:
     """Move all records of an endpoint or budget into the past, as if `seconds` had passed."""
     _move(store, limited, -seconds)
-    if since := store.client.hget(store.keys.epoch, "since"):
-        store.client.hset(store.keys.epoch, "since", int(since) - round(seconds * 1_000_000))
+    if since := store.client.hget(store.keys.lease, "doubted_us"):
+        store.client.hset(store.keys.lease, "doubted_us", int(since) - round(seconds * 1_000_000))
     known = health(store, limited)
     for name in _MOMENTS:
         if name in known:
@@ -72,7 +72,7 @@ def _move(store: Store, limited: Limited, seconds: float) -> None:
 def trust(store: Store) -> None:
     """Vouch for the server like a conductor: otherwise it gives no slots."""
     server = store.client.info("server")["run_id"]
-    store.client.hset(store.keys.epoch, mapping={"born": 1, "id": "of a test", "server": server, "slots": 0})
+    store.client.hset(store.keys.lease, mapping={"server": server, "epoch": 1})
 
 
 def take(store: Store, endpoint: Endpoint, number: int = 1) -> list[Admitted]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, Success, all_limited
-from rlm.plan.allocation import in_order_of_use
 from tests.each import each
 from tests.values import replace
 
@@ -106,22 +105,6 @@ def test_what_has_a_window_is_each_endpoint_and_each_budget_once():
 
     assert [limited.name for limited in found] == ["a", "d", "b", "c", "other", "account"]
     assert all_limited([]) == []
-
-
-@each(
-    ("free", "order"),
-    [
-        ({}, []),
-        ({"primary": 2}, ["primary", "primary"]),
-        ({"over_2": 1, "primary": 1}, ["primary", "over_2"]),
-        ({"over_1": 1, "over_2": 1, "over_3": 1}, ["over_1", "over_2", "over_3"]),
-        ({"over_1": 1, "over_2": 3}, ["over_2", "over_2", "over_1", "over_2"]),
-        ({"elsewhere": 5}, []),
-    ],
-)
-def test_free_slots_go_in_the_order_of_use(free, order):
-    """The primary's slots come first, then the overflow endpoint with the most left, ties by configured order."""
-    assert list(in_order_of_use(free, ENDPOINTS)) == order
 
 
 @each(

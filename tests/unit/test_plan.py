@@ -13,7 +13,7 @@ from rlm.core.window import WindowState
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
-from rlm.plan.window import SECOND, SimulatedWindow
+from rlm.plan.window import SECOND
 from tests.values import replace
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def test_a_lower_type_uses_lanes_that_a_higher_one_cannot():
 
     course = course_of({"HIGH": 2, "LOW": 5}, kinds, lanes=1)
 
-    assert [start.type for start in course.starts] == ["HIGH", *["LOW"] * 5, "HIGH"]
+    assert [call.type for call in course.calls()] == ["HIGH", *["LOW"] * 5, "HIGH"]
 
 
 def test_a_call_that_would_end_after_the_deadline_is_not_begun():
@@ -280,10 +280,7 @@ def test_a_slow_endpoint_is_left_out_only_where_its_calls_would_come_too_late():
 
     course = simulate(situation, lanes=100)
 
-    counted = Counter({"slow": 0, "fast": 0})
-    for start in course.starts:
-        counted[start.endpoint] += start.events
-    assert counted == {"slow": 13, "fast": 20}
+    assert Counter(call.endpoint for call in course.calls()) == {"slow": 13, "fast": 20}
 
 
 def test_calls_that_are_expected_to_fail_are_planned_again():
@@ -355,20 +352,6 @@ def test_calls_under_way_keep_their_lanes_and_count_in_the_forecast():
     assert after.first_call_seconds + after.forecast_seconds == pytest.approx(2.0)
 
 
-def test_what_remains_of_a_run_is_planned_as_exactly_as_the_run_but_for_a_part_of_the_guard():
-    """Slots come back in steps of a tenth of the guard there, so that planning is quick; never sooner than they do."""
-    kind = EventType("A", 1, 1.0, (endpoint("a", "2/minute"),))
-    windows = {"a": WindowState(ages=(12.341, 31.718))}
-
-    exact = plan_of({"A": 2}, types=(kind,), windows=windows)
-    quick = plan_of({"A": 2}, types=(kind,), windows=windows, progress=RunProgress())
-
-    assert exact.first_call_seconds == pytest.approx(60.5 - 31.718)
-    assert exact.forecast_seconds == pytest.approx(31.718 - 12.341 + 1.0)
-    assert 0 < quick.first_call_seconds - exact.first_call_seconds < 0.05
-    assert quick.forecast_seconds == pytest.approx(exact.forecast_seconds, abs=0.05)
-
-
 def test_a_call_that_is_overdue_is_expected_to_be_so_for_as_long_again():
     """Of a call of two seconds that has taken three, another is expected, and where that is too late, a leftover."""
     progress = RunProgress((Underway("REBALANCE_NEEDED", "rebalance_api", 3.0),))
@@ -404,23 +387,62 @@ def test_what_has_been_begun_counts_for_a_share():
     assert first({"HIGH": 0, "LOW": 9}) == "HIGH"
 
 
-def test_endpoints_that_are_not_needed_cost_a_plan_nothing(monkeypatch):
-    """As long as the primary has slots, each moment looks at it alone, however many others there are."""
-    looked: Counter[str] = Counter()
-    real = SimulatedWindow.free
+def test_the_overflow_endpoints_are_used_in_the_order_of_the_file():
+    """Each only while all before it are full."""
+    kind = EventType("A", 1, 1.0, tuple(endpoint(name, "2/minute") for name in "abc"))
 
-    def free(window, at):
-        looked[window.name] += 1
-        return real(window, at)
+    course = course_of({"A": 7}, (kind,), lanes=9)
 
-    monkeypatch.setattr(SimulatedWindow, "free", free)
-    kind = EventType("T", 1, 0.1, (endpoint("first", "100000/minute"), *[endpoint(f"e{n}") for n in range(999)]))
-    situation = Situation.of(Workload({"T": 20_000}, [kind]), HORIZON)
+    assert [call.endpoint for call in course.calls()] == [*"aabbcc", "a"]
 
-    course = simulate(situation, 50)
 
-    assert course.left == {"T": 0}
-    assert looked.total() == looked["first"]
+#: On two lanes the short calls of the second type, which has only one endpoint with few slots, wait for the long first.
+LONG, SCARCE = UNEVEN = (
+    EventType("LONG", 2, 1.0, (endpoint("long", "600/minute"),)),
+    EventType("SCARCE", 1, 1.0, (endpoint("scarce", "4 per 5 second"),)),
+)
+
+
+def test_the_longest_queue_goes_first_where_all_fits_and_ends_sooner():
+    """By priority the scarce slots are left unused in the beginning."""
+    backlog = {"LONG": 10, "SCARCE": 12}
+
+    plan = plan_of(backlog, types=UNEVEN, capacity=Capacity(1, 1, 2))
+
+    assert (plan.most, plan.fits) == (True, True)
+    assert plan.forecast_seconds < 0.99 * course_of(backlog, UNEVEN, lanes=2).forecast / SECOND
+    assert plan.as_json()["most"]
+
+
+def test_priority_decides_where_not_everything_fits():
+    """The longest queue goes first only if all fits with it, and not for less than one part in a hundred."""
+    backlog = {"LONG": 10, "SCARCE": 12}
+    by_priority = course_of(backlog, UNEVEN, lanes=2).forecast / SECOND
+
+    def most(deadline):
+        return plan_of(backlog, types=UNEVEN, capacity=Capacity(1, 1, 2), horizon=Horizon(deadline, deadline, 0.5)).most
+
+    assert most(by_priority)
+    assert most(by_priority - 0.5)  # only so does everything fit
+    assert not most(9.0)
+    assert not plan_of({"LONG": 10}, types=UNEVEN).most
+
+
+def test_a_long_simulation_is_coarse_and_nearly_as_good():
+    """Two million calls of a millisecond on a hundred lanes, or as many as a limit admits."""
+    free = (EventType("A", 1, 0.001, (endpoint("a", "1000000/second"),)),)
+    limited = tuple(EventType(name, 1, 0.05, (endpoint(name, "1000/second"),)) for name in "AB")
+
+    unlimited = course_of({"A": 2_000_000}, free, lanes=100)
+    assert (unlimited.leftover, unlimited.forecast / SECOND) == (0, pytest.approx(20, rel=0.01))
+
+    course = course_of({"A": 10**6, "B": 10**6}, limited, lanes=100, guard=0.0)
+    assert len(course.starts) < 50_000
+    assert sum(call.calls for call in course.starts) == pytest.approx(2 * 180_000, rel=0.02)
+
+    plan = plan_of({"A": 10**6, "B": 10**4}, types=limited, progress=RunProgress())
+    assert plan.lower_bound_seconds <= plan.forecast_seconds <= 180
+    assert plan.by_type["B"].expected_leftover == 0
 
 
 FAST = (EventType("A", 1, 2.0, (endpoint("a", "5000/minute"),)),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.plan.allocation import Ranks, sacrifice
+from rlm.plan.sacrifice import Ranks, sacrifice
 
 
 def test_the_lowest_priority_waits_first():

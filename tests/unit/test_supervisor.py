@@ -65,7 +65,6 @@ class Table:
     def __init__(self):
         self.processes = {}
         self.by_pid = {}
-        self.forgotten_messages = []
         self.broken = None
         self.stillborn = False
         self.unkillable = False
@@ -76,10 +75,6 @@ class Table:
         process = FakeProcess(len(self.by_pid) + 1)
         self.processes[worker_id] = self.by_pid[process.pid] = process
         return process
-
-    def forget(self, worker_id):
-        self.forgotten_messages.append(worker_id)
-        return 1
 
     def watch_death(self, pid):
         return None if self.stillborn else self.by_pid[pid]
@@ -166,7 +161,7 @@ class FakeStore:
         self._reach()
         self.restarts += len(worker_ids)
 
-    def orphan_worker(self, worker_id, *, died):
+    def reap(self, worker_id, *, died):
         self._reach()
         self.orphaned.append(worker_id)
         self.blamed += [worker_id] if died else []
@@ -319,7 +314,7 @@ def test_a_worker_that_was_asked_to_leave_is_no_loss(host, caplog):
 
     assert len(host.table.processes) == 2
     assert (host.store.restarts, errors(caplog)) == (0, [])
-    assert host.store.orphaned == host.table.forgotten_messages == [first.worker_id]
+    assert host.store.orphaned == [first.worker_id]
     assert first.worker_id not in host.store.entries[Role.WORKER]
 
 
@@ -331,7 +326,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, caplog):
     host.process(dead).die(-signal.SIGSEGV)
     host.turn(2)
 
-    assert host.store.orphaned == host.table.forgotten_messages == [dead.worker_id]
+    assert host.store.orphaned == [dead.worker_id]
     assert dead.worker_id not in host.store.entries[Role.WORKER]
     assert host.store.restarts == 1
     assert len(host.running) == 2
@@ -618,5 +613,5 @@ def test_a_recorded_history_leaves_as_many_workers_as_it_should(host, name):
         assert len(host.running) == expected, f"after {step} {argument}"
 
     dead = {worker_id for worker_id, process in host.table.processes.items() if process.exitcode is not None}
-    assert set(host.store.orphaned) == set(host.table.forgotten_messages) == dead
+    assert set(host.store.orphaned) == dead
     assert len(host.store.orphaned) == len(dead)

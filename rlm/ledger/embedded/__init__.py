@@ -32,13 +32,14 @@ class EmbeddedServer:
         ...     client = make_client(server.url)
     """
 
-    def __init__(self, data_dir: Path, port: int = 0, longest: int = LONGEST_BULK) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, longest: int = LONGEST_BULK, lease: str = "") -> None:
         """Describe the server of `data_dir`. With `port` it also listens on that port of 127.0.0.1.
 
-        A command with an argument of more than `longest` bytes is refused before it is read.
+        A command with an argument of more than `longest` bytes is refused before it is read. In the hash `lease` it is
+        noted when the server is stopped in order.
         """
         self.data_dir = _located(data_dir)
-        self._process = ValkeyProcess(self.data_dir, port, longest)
+        self._process = ValkeyProcess(self.data_dir, port, longest, lease)
         self._users: FileLock | None = None
 
     @property

@@ -70,10 +70,11 @@ class ValkeyProcess:
     `start.lock` may call its methods.
     """
 
-    def __init__(self, data_dir: Path, port: int, longest: int) -> None:
+    def __init__(self, data_dir: Path, port: int, longest: int, lease: str = "") -> None:
         self._data_dir = data_dir
         self._port = port
         self._longest = longest
+        self._lease = lease
         self.socket_path = socket_path(data_dir)
         self._lock_path = data_dir / "server.lock"
         self._log_path = data_dir / "valkey.log"
@@ -115,6 +116,7 @@ class ValkeyProcess:
         """
         self._log_start = self._log_size()
         with self._client() as client, suppress(redis.RedisError):
+            self._note_parting(client)
             client.shutdown()
         deadline = system_clock.monotonic() + STOP_SECONDS
         while held(self._lock_path):
@@ -129,6 +131,14 @@ class ValkeyProcess:
         if self.socket_path.parent != self._data_dir:
             with suppress(OSError):  # another user put something there
                 self.socket_path.parent.rmdir()
+
+    def _note_parting(self, client: redis.Redis) -> None:
+        """Note in the lease that this server is stopped in order, so that its successor is trusted (lua/doubt.lua)."""
+        if not self._lease:
+            return
+        server: Any = client.info("server")["run_id"]
+        if client.hget(self._lease, "server") == server.encode():
+            client.hset(self._lease, "parted", server)
 
     def _client(self) -> closing[redis.Redis]:
         return closing(

@@ -11,9 +11,10 @@ local function record_change(now, changes, kept, before, record)
   redis.call('LTRIM', changes, 0, kept - 1)
 end
 
---- pause_endpoint(health, changes; pause_us: number, by, kept: number, record)
+--- pause_endpoint(prefix, changes; window, names: json, pause_us: number, by, kept: number, record)
 -- Pauses an endpoint or a budget for all workers at once, as an operator ordered, and records it.
--- health    hash: paused_until_us, paused_by, paused_at
+-- window    its window id
+-- names     of the endpoints with that window: one, or those of a budget
 -- changes   list of records (JSON), newest first
 -- pause_us  how long, microseconds; negative: until it is resumed
 -- by        who pauses it
@@ -21,37 +22,41 @@ end
 -- record    of the change, without its time and the old value
 -- Returns   1; an earlier pause is replaced, even by a shorter one
 -- Atomic because a crash must not leave the pause without its record.
--- include clock
+-- include endpoints
 -- include changes
-local now = now_us()
-local paused = tonumber(redis.call('HGET', health, 'paused_until_us') or 0) > now
+local now, place = now_us(), P .. 'endpoint:' .. window
+local paused = tonumber(redis.call('HGET', place, 'pause') or 0) > now
 local until_us = pause_us < 0 and '253402300799000000' or us(now + pause_us)  -- the end of year 9999
-redis.call('HSET', health, 'paused_until_us', until_us, 'paused_by', by, 'paused_at', stamp_of(now))
+redis.call('HSET', place, 'pause', until_us, 'paused_by', by, 'paused_at', stamp_of(now))
+for _, name in ipairs(names) do refresh(now, name) end
 record_change(now, changes, kept, paused and 'paused' or nil, record)
+redis.call('PUBLISH', P .. 'wake:workers', 'paused')
 return 1
 
---- resume_endpoint(health, changes; kept: number, record)
+--- resume_endpoint(prefix, changes; window, names: json, kept: number, record)
 -- Ends an operator's pause of an endpoint or a budget, and a rest because of its answers, and records it.
--- health   hash: paused_until_us, paused_by, paused_at, rest_until_us, probing, probe_until_us
+-- window   its window id
+-- names    of the endpoints with that window: one, or those of a budget
 -- changes  list of records (JSON), newest first
 -- kept     number of records kept
 -- record   of the change, without its time and the old value
 -- Returns  {paused, rested}: whether that was so and has ended now; if neither was, nothing is recorded
---          After a rest, its next call is a probe. Rests for other reasons continue, because a slot might not be free.
+--          After a rest, its next call is a probe. A hold continues, because a slot might not be free.
 -- Atomic because a rest may begin at the same moment, and the record must say what was ended.
+-- include endpoints
 -- include replies
--- include clock
 -- include changes
-local now = now_us()
-local paused_until, rest_until, probing = unpack(redis.call('HMGET', health, 'paused_until_us', 'rest_until_us', 'probing'))
-local paused = tonumber(paused_until or 0) > now
-local rested = tonumber(rest_until or 0) > now and probing and true
-redis.call('HDEL', health, 'paused_until_us', 'paused_by', 'paused_at')
-if rested then redis.call('HDEL', health, 'rest_until_us', 'probe_until_us') end
+local now, place = now_us(), P .. 'endpoint:' .. window
+local state = redis.call('HMGET', place, 'pause', 'rest', 'asked')
+local function lasts(until_us) return (tonumber(until_us or nil) or 0) > now end
+local paused, rested = lasts(state[1]), lasts(state[2]) or lasts(state[3])
+redis.call('HDEL', place, 'pause', 'paused_by', 'paused_at', 'rest', 'asked')
 if paused or rested then
   local before = paused and (rested and 'paused, open' or 'paused') or 'open'
   record_change(now, changes, kept, before, record)
 end
+for _, name in ipairs(names) do freed(now, name) end
+redis.call('PUBLISH', P .. 'wake:workers', 'resumed')
 return named{paused = paused, rested = rested}
 
 --- set_limit(limits, filed, changes, health; name, limit, in_file, kept: number, record)
@@ -59,7 +64,7 @@ return named{paused = paused, rested = rested}
 -- limits   hash: name of an endpoint or a budget -> its limit in force
 -- filed    hash: the same name -> the limit that the file had when it was last published
 -- changes  list of records (JSON), newest first
--- health   hash: named, its name when its limit was last published
+-- health   hash of its window: named, its name when its limit was last published
 -- name, limit
 -- in_file  its limit in the operator's file, which is in force if none was published yet
 -- kept     number of records kept

@@ -1,151 +1,164 @@
---- open_run(lease, current, run, tally; token, run_id, fields: json, types: json)
--- Opens a run: everything unsettled in the ledger is carried over into it; events retried by hand count as taken.
+--- open_run(prefix, lease; token, run_id, fields: json, types: json)
+-- Opens a run: everything unsettled in the ledger is carried over into it; letters retried by hand since the last one count
+-- as taken already.
 -- lease    hash with the fencing token
--- current  id of the open run
--- run      hash of the run to open
--- tally    hash of its counts
--- token
--- run_id
--- fields   fields and values of the run's hash
--- types    {name, pending, retried, holders} of each type in the ledger, with its zsets
+-- token    the caller's
+-- run_id   of the new run
+-- fields   fields and values of its hash
+-- types    the names of the types in the ledger
 -- Returns  the id of the open run: this one, or another that was already open
--- Atomic because the books of a run start from what is pending at the instant it opens.
+-- Atomic because the books of a run start from what is ready at the instant it opens.
+-- include moving
 -- include fencing
 if fenced(lease, token) then return FENCED end
-local open = redis.call('GET', current)
+local open = redis.call('HGET', P .. 'run', 'run_id')
 if open then return open end
-for _, type in ipairs(types) do  -- fails, if it must, before anything is changed
-  redis.call('ZCARD', type.pending)
-  redis.call('ZCARD', type.retried)
-  for _, holder in ipairs(type.holders) do redis.call('ZCARD', holder) end
+for _, kind in ipairs(types) do redis.call('ZCARD', P .. 'ready:' .. kind) end  -- fails, if it must, before anything is changed
+for _, set in ipairs{'inflight', 'backoff'} do  -- of a run that Redis has lost
+  for _, id in ipairs(redis.call('ZRANGE', P .. set, 0, -1)) do
+    redis.call('ZREM', P .. set, id)
+    make_ready(id)
+  end
 end
-redis.call('SET', current, run_id)
-redis.call('HSET', run, 'run_id', run_id)
-for field, value in pairs(fields) do redis.call('HSET', run, field, value) end
-for _, type in ipairs(types) do
-  local carried = redis.call('ZCARD', type.pending)
-  for _, holder in ipairs(type.holders) do carried = carried + redis.call('ZCARD', holder) end  -- of a run that was lost
-  redis.call('HINCRBY', tally, 'carried:' .. type.name, carried)
-  redis.call('HINCRBY', tally, 'taken:' .. type.name, redis.call('ZCARD', type.retried))
-  local few, many = type.retried, type.pending
-  if redis.call('ZCARD', few) > redis.call('ZCARD', many) then few, many = many, few end
-  local given = redis.call('ZRANGE', few, 0, -1, 'WITHSCORES')  -- cheaper than a union, which would copy both
-  for place = 1, #given, 2 do redis.call('ZADD', many, given[place + 1], given[place]) end
-  redis.call('DEL', few)
-  if many ~= type.pending then redis.call('RENAME', many, type.pending) end
+redis.call('DEL', P .. 'open')
+redis.call('HSET', P .. 'run', 'run_id', run_id)
+for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
+for _, kind in ipairs(types) do
+  local retried = tonumber(redis.call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
+  redis.call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, redis.call('ZCARD', P .. 'ready:' .. kind) - retried))
 end
 return run_id
 
---- advance_run(lease, current, run, releases; token, run_id, state, barred: json, fields: json)
--- Moves the open run to its next state and writes what is known of it then.
+--- advance_run(prefix, lease; token, run_id, state, barred: json, fields: json)
+-- Moves the open run to its next state and writes what is known of it then. A run that begins to run wakes the lanes.
 -- lease    hash with the fencing token
--- current  id of the open run
--- run      its hash
--- releases list of the released calls; emptied in any state but running
--- token
--- run_id
+-- token, run_id
 -- state    the state to move to
 -- barred   the states that may not move there: {STATE = true}
 -- fields   fields and values to write
 -- Returns  1 moved, or already in that state; 0 that run is no longer open; the current state if it may not move
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts.
 --          And because the state could change between reading and writing it.
+-- include moving
 -- include fencing
 if fenced(lease, token) then return FENCED end
-if redis.call('GET', current) ~= run_id then return 0 end
-local from = redis.call('HGET', run, 'state')  -- false, or no state: the run's data was lost and is written again
+if redis.call('HGET', P .. 'run', 'run_id') ~= run_id then return 0 end
+local from = redis.call('HGET', P .. 'run', 'state')  -- false, or no state: the run's data was lost and is written again
 if from and barred[from] then return from end
-if state ~= 'running' then redis.call('DEL', releases) end
-redis.call('HSET', run, 'state', state)
-for field, value in pairs(fields) do redis.call('HSET', run, field, value) end
+redis.call('HSET', P .. 'run', 'state', state)
+for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
+if state == 'running' then
+  for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
+    local kind = string.match(field, '^type (.*)')
+    if kind then index(kind) end
+  end
+  wake('running')
+end
 return 1
 
---- note_run(lease, current, run; token, run_id, fields: json)
+--- note_run(prefix, lease; token, run_id, fields: json, gone: json)
 -- Writes what is known of the open run, in any state.
 -- lease    hash with the fencing token
--- current  id of the open run
--- run      its hash
--- token
--- run_id
+-- token, run_id
 -- fields   fields and values to write
+-- gone     fields to delete; `draining` wakes the lanes, because the run may be over
 -- Returns  1 written, 0 that run is no longer open
 -- Atomic because a conductor that lost its lease must not write to a run that another one conducts.
+-- include moving
 -- include fencing
 if fenced(lease, token) then return FENCED end
-if redis.call('GET', current) ~= run_id then return 0 end
-for field, value in pairs(fields) do redis.call('HSET', run, field, value) end
+if redis.call('HGET', P .. 'run', 'run_id') ~= run_id then return 0 end
+for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
+for _, field in ipairs(gone) do
+  if redis.call('HDEL', P .. 'run', field) == 1 and field == 'draining' then wake('drained') end
+end
 return 1
 
---- end_overdue(lease, current, run, releases; run_id, fields: json)
--- Finishes a run whose conductor let its deadline pass, and takes the lease from that conductor.
--- lease    hash: owner, token, expires_us
--- current  id of the open run
--- run      its hash
--- releases list of the released calls
--- run_id
--- fields   fields and values to write
--- Returns  1 it now finishes; 0 it already does, is no longer open, or its deadline has not passed
--- Atomic because its conductor may end it at the same moment, and must change nothing later: its token becomes invalid.
--- include clock
-if redis.call('GET', current) ~= run_id then return 0 end
-local state, deadline = unpack(redis.call('HMGET', run, 'state', 'deadline_us'))
-deadline = tonumber(deadline or nil)
-if state == 'finishing' or not deadline or now_us() < deadline then return 0 end
--- A lease without a token gets a new one when it is taken, larger than any before.
-if redis.call('HEXISTS', lease, 'token') == 1 then redis.call('HINCRBY', lease, 'token', 1) end
-redis.call('HDEL', lease, 'owner', 'expires_us')
-redis.call('DEL', releases)
-redis.call('HSET', run, 'state', 'finishing')
-for field, value in pairs(fields) do redis.call('HSET', run, field, value) end
-return 1
-
---- cancel_run(current, run, releases; run_id)
--- Asks the conductor of the open run to end it now.
--- current  id of the open run
--- run      its hash
--- releases list of the released calls
+--- cancel_run(prefix; run_id)
+-- Asks the conductor of the open run to end it now: no lane gets a call any more.
 -- run_id
 -- Returns  the state it was in, or an empty string if that run is not open
 -- Atomic because a run that is already finishing must not be marked as cancelled.
-if redis.call('GET', current) ~= run_id then return '' end
-local state = redis.call('HGET', run, 'state')
+-- include moving
+local id, state = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
+if id ~= run_id then return '' end
 if state ~= 'finishing' then
-  redis.call('DEL', releases)
-  redis.call('HSET', run, 'cancelled', '1')
+  redis.call('HSET', P .. 'run', 'cancelled', '1')
+  wake('cancelled')
 end
-return state
+return state or ''
 
---- close_run(current, run, tally, timings, records, runs, wanted, measured, totals, releases;
----   run_id, record, workers, history: number, holders: json, kept: json, added: json)
+--- end_run(prefix, lease; token, run_id, fields: json)
+-- Ends the open run: nothing is owned from here on, and what is in flight counts as sent now and waits again.
+-- lease    hash with the fencing token
+-- token    the conductor's; empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
+-- run_id
+-- fields   fields and values to write
+-- Returns  1 it is finishing; 0 it is not open, or may not be ended yet
+-- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change.
+-- include moving
+-- include fencing
+if token ~= '' and fenced(lease, token) then return FENCED end
+local now = now_us()
+local id, state, deadline, draining = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
+if id ~= run_id then return 0 end
+if state == 'finishing' then return 1 end
+if token == '' and now < (tonumber(deadline or nil) or 0) + 200000 then
+  local opens_at = tonumber(redis.call('ZRANGE', P .. 'open', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
+  local returns = tonumber(redis.call('ZRANGE', P .. 'backoff', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
+  if state ~= 'running' or draining or redis.call('EXISTS', P .. 'inflight') == 1
+    or math.min(opens_at, returns) <= tonumber(deadline) then return 0 end
+end
+for _, event in ipairs(redis.call('ZRANGE', P .. 'inflight', 0, -1)) do
+  revoke(now, run_id, event, {text = 'nobody knows: its run was closed before it was answered', kind = 'cut by the deadline'})
+  make_ready(event)
+end
+redis.call('HSET', P .. 'run', 'state', 'finishing')
+for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
+redis.call('DEL', P .. 'open')
+redis.call('PUBLISH', P .. 'wake:scheduler', 'ended')
+return 1
+
+--- return_backoff(prefix; run_id, most: number)
+-- Makes events ready again that a finishing run has left in their back-off, or without attempts.
+-- run_id
+-- most     at most so many
+-- Returns  how many are ready again, -1 if that run is not finishing
+-- Atomic because an event must be in exactly one state at any instant.
+-- include moving
+local id, state = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
+if id ~= run_id or state ~= 'finishing' then return -1 end
+local events = redis.call('ZRANGE', P .. 'backoff', 0, most - 1)
+for _, event in ipairs(events) do
+  redis.call('ZREM', P .. 'backoff', event)
+  make_ready(event)
+end
+return #events
+
+--- close_run(prefix, records, runs, wanted, measured, totals;
+---   run_id, record, workers, history: number, kept: json, added: json)
 -- Closes a finishing run once: writes its record, measurements and totals, so that the next run may open.
--- current  id of the open run
--- run      its hash
--- tally    hash of its counts
--- timings  list of its completed calls
 -- records  hash: run id -> record, JSON
 -- runs     list of run ids, newest first
 -- wanted   number of workers wanted
 -- measured hash: type and endpoint -> what is kept of its calls, JSON
 -- totals   hash: what is counted over all runs; it only grows
--- releases list of the released calls
--- run_id
--- record
+-- run_id, record
 -- workers  wanted from now on
 -- history  number of records that are kept
--- holders  every zset that must be empty by now: inflight, backoff and spent of each type
 -- kept     fields and values for `measured`
 -- added    the fields of `totals` that are not in the tally, and by how much each grows
--- Returns  1 closed; 0 it was closed already; -1 something is still in flight
+-- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
-if redis.call('GET', current) ~= run_id or redis.call('HGET', run, 'state') ~= 'finishing' then return 0 end
-for _, holder in ipairs(holders) do
-  if redis.call('EXISTS', holder) == 1 then return -1 end
-end
+local P = prefix
+local id, state = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
+if id ~= run_id or state ~= 'finishing' then return 0 end
+if redis.call('EXISTS', P .. 'inflight', P .. 'backoff') > 0 then return -1 end
 redis.call('LLEN', runs)  -- fails, if it must, before anything is changed
 redis.call('HLEN', measured)
 redis.call('HLEN', totals)
-local counts = redis.call('HGETALL', tally)
+local counts = redis.call('HGETALL', P .. 'tally')
 redis.call('HSET', records, run_id, record)
 redis.call('LPUSH', runs, run_id)
 for _ = 1, math.min(1000, redis.call('LLEN', runs) - history) do
@@ -153,9 +166,11 @@ for _ = 1, math.min(1000, redis.call('LLEN', runs) - history) do
 end
 for field, value in pairs(kept) do redis.call('HSET', measured, field, value) end
 for index = 1, #counts, 2 do
-  redis.pcall('HINCRBY', totals, counts[index], counts[index + 1])  -- a total that is not a number is skipped
+  if string.sub(counts[index], 1, 5) ~= 'begun' then
+    redis.pcall('HINCRBY', totals, counts[index], counts[index + 1])  -- a total that is not a number is skipped
+  end
 end
 for field, number in pairs(added) do redis.pcall('HINCRBY', totals, field, number) end
 redis.call('SET', wanted, workers)
-redis.call('DEL', current, run, tally, timings, releases)
+redis.call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1

@@ -19,7 +19,7 @@ from rlm.ledger.reading import Waiter, events_in, fields_of, held_events, ready_
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask, batch
-from rlm.plan.allocation import Ranks
+from rlm.plan.sacrifice import Ranks
 
 #: The most items that are read, the oldest first; the rest is only counted.
 MOST_ITEMS = 100_000

@@ -224,7 +224,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         limits = {text(name): text(limit) for name, limit in published.items()}
         endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
         used = {name: one for name, one in endpoints.items() if name in in_use}
-        made = [call for page in entries for call in log.read_all(page) if call.run_id == run.id]
+        made = [call for page in entries for call in log.read_on(page)[0] if call.run_id == run.id]
         calls = completed(made)
         opened_at = run.current_us(run.opened_at) / MICROSECONDS
         changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]

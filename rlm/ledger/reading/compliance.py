@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Record
 from rlm.core.endpoint import Limit, Limited, all_limited
+from rlm.core.text import capital
 from rlm.core.window import most_by_part, peaks
 from rlm.ledger import Store
 from rlm.ledger.calls import KEEP_SECONDS
@@ -76,8 +77,8 @@ def excess(store: Store, since: float) -> dict[str, int]:
     before endpoints were last held does not count: slots that were ahead of a clock set back have its time.
     """
     now_us = store.now_us()
-    if renewal := store.epochs.last_renewal():
-        since = renewal.at if since * MICROSECONDS > now_us else max(since, renewal.at)
+    if doubt := store.leases.doubt():
+        since = doubt.at if since * MICROSECONDS > now_us else max(since, doubt.at)
     changes = store.changes.newest()
     limited = {one: limits_of(one, changes) for one in all_limited(store.endpoints().values())}
     earlier = max((longest(one, history) for one, history in limited.items()), default=0.0)
@@ -103,8 +104,8 @@ def _known_from(store: Store, since_us: int, now_us: int) -> tuple[int, str | No
     first = store.calls.begins()
     begins_us = now_us if first is None else min(now_us, round(first * MICROSECONDS))
     bounds.append((begins_us, "The log of calls begins then"))
-    if renewal := store.epochs.last_renewal():
-        bounds.append((min(now_us, round(renewal.at * MICROSECONDS)), renewal.why))
+    if doubt := store.leases.doubt():
+        bounds.append((min(now_us, round(doubt.at * MICROSECONDS)), capital(doubt.why)))
     return max(bounds, key=lambda bound: bound[0])
 
 

@@ -1,0 +1,83 @@
+--- doubt
+-- One rule for a Redis that may have forgotten calls, or whose clock stepped: every endpoint is held for its longest period,
+-- once. The hash `lease` has server: run id of the server process that is trusted; epoch: grows with each doubt;
+-- doubted_us: when the last one began, to which whoever computes when an endpoint is free adds the longest period; doubt:
+-- why; parted: a server that was stopped in order.
+-- Gives  trust()  {server, epoch, doubted, parted}: the server as text, nil if there is none yet; the epoch as text
+--        suspect(now, server, epoch, stepped, expects)  doubts, if there is a reason; returns why, nil without one
+--            server: run id of the one that answers; epoch: as the asker knows it, nil or 0 if it knows none
+--            stepped: by how much the clock stepped as the asker has seen; expects: the time that it expects; nil or 0 for none
+-- include clock
+local P = prefix
+local trusted
+local function trust()
+  if not trusted then
+    local raw = redis.call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
+    trusted = {server = raw[1] or nil, epoch = raw[2] or '1', doubted = tonumber(raw[3] or nil) or 0, parted = raw[4] or nil}
+  end
+  return trusted
+end
+
+-- Moments that were written by the old clock move with it: what ends in 5 s still does.
+local function move_moments(now, step)
+  local before = now - step
+  local function move_fields(key, ...)
+    for _, field in ipairs({...}) do
+      local at = tonumber(redis.call('HGET', key, field) or nil)
+      if at and at > before and at < math.huge then redis.call('HSET', key, field, us(at + step)) end
+    end
+  end
+  move_fields(P .. 'run', 'deadline_us')
+  move_fields(P .. 'lease', 'expires_us')
+  for _, key in ipairs({P .. 'inflight', P .. 'backoff'}) do
+    local entries = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for place = 1, #entries, 2 do
+      local at = tonumber(entries[place + 1])
+      if at > before and at < math.huge then redis.call('ZADD', key, us(at + step), entries[place]) end
+    end
+  end
+  local rules = redis.call('HGETALL', P .. 'rules')
+  for place = 1, #rules, 2 do
+    local kind = string.match(rules[place], '^type (.*)$')
+    local free = kind and redis.call('ZRANGE', P .. 'free:' .. kind, 0, -1) or {}
+    for _, member in ipairs(free) do redis.call('ZADD', P .. 'free:' .. kind, 0, member) end  -- looked at again
+    local read, endpoint = pcall(cjson.decode, rules[place + 1])
+    for _, window in ipairs(read and type(endpoint) == 'table' and endpoint.windows or {}) do
+      move_fields(P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold')
+    end
+  end
+  for _, member in ipairs(redis.call('ZRANGE', P .. 'open', 0, -1)) do redis.call('ZADD', P .. 'open', 0, member) end
+end
+
+local function suspect(now, server, epoch, stepped, expects)
+  if server == '' then return end  -- the asker may not ask which it is, and gets no slot
+  local known, was, why = tonumber(epoch or nil) or 0, trust(), nil
+  local step = 0
+  if not was.server then
+    local used = redis.call('EXISTS', P .. 'run', P .. 'runs', P .. 'totals') > 0
+    if known > 0 or used then why = 'Redis came back empty, or as it was a while ago: it may have forgotten calls that were made' end
+  elseif known > tonumber(was.epoch) then
+    why = 'Redis came back as it was a while ago: it has forgotten calls that were made'
+  elseif was.server ~= server then
+    if was.parted ~= was.server then
+      why = 'another server process of Redis answers (after a crash, a restore or a fail-over), which may have forgotten calls'
+      -- Less may be due to the way there, and matters little.
+      if (expects or 0) > 0 and math.abs(now - expects) > 2000000 then step = now - expects end
+    end
+  elseif (stepped or 0) ~= 0 and known == tonumber(was.epoch) then
+    step, why = stepped, string.format('the clock of Redis stepped by %.3f s', stepped / 1000000)
+  end
+  if was.server ~= server or was.parted then
+    redis.call('HDEL', P .. 'lease', 'parted')
+    redis.call('HSET', P .. 'lease', 'server', server)
+  end
+  if why then
+    local later = math.max(tonumber(was.epoch), known) + 1
+    redis.call('HSET', P .. 'lease', 'epoch', us(later), 'doubted_us', us(now), 'doubt', why)
+    if step ~= 0 then move_moments(now, step) end
+  elseif not was.server then
+    redis.call('HSET', P .. 'lease', 'epoch', '1')
+  end
+  trusted = nil
+  return why
+end

@@ -1,0 +1,120 @@
+--- endpoints
+-- When endpoints take their next call. `rules` has what the leader publishes of them: ENDPOINT -> JSON {window: its own
+-- window id, longest: microseconds that it is held after a doubt, timeout, probe, rest: the longest rest, windows: {id, keep,
+-- shared, rules: {{amount, span}...}}: its own, then its budget's, types: {TYPE: {rank, call, need}}}; `type TYPE` -> rank
+-- and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in microseconds; those of rules have the guard in.
+-- Gives  FAR                       later than any moment
+--        rules_of(endpoint)        its entry of `rules`, nil if there is none
+--        catch_up(now, window)     what a doubt means for a window
+--        lengthen(now, window, longest)  a rule is longer than calls were kept, `longest`: until enough are, none is made
+--        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
+--        index(kind)               writes the type's place in `open`, while a run is open
+--        refresh(now, endpoint)    writes `free:` of an endpoint and `open` of its types
+--        freed(now, endpoint)      likewise for each endpoint that shares a window with it, because it may be free earlier
+--        stamp_call(endpoint, name, at)  the call counts from `at`, if that is later; it is inserted if it is missing
+--        unstamp_call(endpoint, name)    its slot is given back
+-- include doubt
+local FAR = 8000000000000000
+local known, ranks = {}, {}
+local function rules_of(endpoint)
+  if known[endpoint] == nil then
+    local text = redis.call('HGET', P .. 'rules', endpoint)
+    known[endpoint] = text and cjson.decode(text) or false
+  end
+  return known[endpoint] or nil
+end
+-- After a doubt, once for each window. Calls ahead of a clock that was set back count as taken now. A rule longer than an
+-- hour is not held; instead, as many calls are charged as the endpoint made in a minute.
+local function catch_up(now, window)
+  local key = P .. 'window:' .. window.id
+  for _, call in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. us(now), '+inf')) do redis.call('ZADD', key, us(now), call) end
+  local newest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  if newest and window.charged then
+    for number = 1, redis.call('ZCOUNT', key, us(newest - 60000000), '+inf') do
+      redis.call('ZADD', key, us(now), 'doubt ' .. trust().epoch .. ' ' .. number)
+    end
+  end
+  redis.call('HSET', P .. 'endpoint:' .. window.id, 'epoch', trust().epoch)
+end
+local function lengthen(now, window, longest)
+  local key = P .. 'endpoint:' .. window.id
+  redis.call('HSET', key, 'longest', us(window.keep))
+  if longest > 0 and redis.call('EXISTS', P .. 'window:' .. window.id) == 1 then
+    local hold = tonumber(redis.call('HGET', key, 'hold') or nil) or 0
+    redis.call('HSET', key, 'hold', us(math.max(hold, now + window.keep - longest)))
+  end
+end
+local function opens(now, endpoint)
+  local of = rules_of(endpoint)
+  if not of then return FAR end
+  local at, failing = math.max(now, trust().doubted + of.longest), nil
+  for _, window in ipairs(of.windows) do
+    local state = redis.call('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch',
+      'longest')
+    if (state[6] or '1') ~= trust().epoch then catch_up(now, window) end
+    for place = 1, 4 do
+      if state[place] then at = math.max(at, tonumber(state[place]) or 0) end
+    end
+    failing = failing or state[5]
+    local key = P .. 'window:' .. window.id
+    for _, rule in ipairs(window.rules) do
+      local nth = redis.call('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')[2]
+      if nth then
+        at = math.max(at, nth + rule[2])
+        if nth + rule[2] < now then  -- windows are trimmed only when an old entry stands in the way
+          redis.call('ZREMRANGEBYSCORE', key, '-inf', us(now - math.max(window.keep, tonumber(state[7] or 0))))
+        end
+      end
+    end
+  end
+  return at, failing
+end
+local function rank_of(kind)
+  if ranks[kind] == nil then
+    local entry = redis.call('HGET', P .. 'rules', 'type ' .. kind)
+    ranks[kind] = entry and string.match(entry, '^%d+') or false
+  end
+  return ranks[kind]
+end
+local running
+local function index(kind)
+  if running == nil then running = redis.call('HGET', P .. 'run', 'state') == 'running' end
+  local rank = running and rank_of(kind)
+  if not rank then return end
+  local free = redis.call('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
+  if free and redis.call('EXISTS', P .. 'ready:' .. kind) == 1 then
+    redis.call('ZADD', P .. 'open', free, rank .. ' ' .. kind)
+  else
+    redis.call('ZREM', P .. 'open', rank .. ' ' .. kind)
+  end
+end
+-- The only writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
+local function refresh(now, endpoint)
+  local of = rules_of(endpoint)
+  if not of then return end
+  local at = opens(now, endpoint)
+  for kind, terms in pairs(of.types) do
+    redis.call('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
+    index(kind)
+  end
+end
+local function freed(now, endpoint)
+  refresh(now, endpoint)
+  for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
+    local sharing = window.shared and redis.call('HGET', P .. 'rules', 'sharing ' .. window.id)
+    for _, other in ipairs(sharing and cjson.decode(sharing) or {}) do
+      if other ~= endpoint then refresh(now, other) end
+    end
+  end
+end
+-- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
+local function stamp_call(endpoint, name, at)
+  for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
+    redis.call('ZADD', P .. 'window:' .. window.id, 'GT', us(at), name)
+  end
+end
+local function unstamp_call(endpoint, name)
+  for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
+    redis.call('ZREM', P .. 'window:' .. window.id, name)
+  end
+end

@@ -1,0 +1,154 @@
+"""What lanes must know of types and endpoints: published by the leader, read by the script `turn`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
+from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
+from rlm.ledger.connect import text
+from rlm.ledger.scripts import Part
+from rlm.ledger.values import MICROSECONDS
+
+#: A longer rule is not held after a doubt, seconds; what the endpoint made in a minute is charged on it instead.
+LONGEST_HOLD_SECONDS = 3600.0
+#: How many types are published in one step.
+_AT_ONCE = 50
+
+
+class WindowRules(msgspec.Struct, frozen=True):
+    """A window and its rules, as scripts read them: [calls, period and guard in microseconds]. `keep`: the longest."""
+
+    id: str
+    keep: int
+    longest: int
+    charged: bool
+    shared: bool
+    rules: list[list[int]]
+
+    @classmethod
+    def of(cls, limited: Limited, guard_seconds: float, *, shared: bool = False) -> WindowRules:
+        """Return the window of an endpoint or a budget with its limit."""
+        rules = [[rule.amount, _us(rule.seconds + guard_seconds)] for rule in limited.limit.rules]
+        return cls.with_rules(limited.window_id, rules, limited.limit, shared=shared)
+
+    @classmethod
+    def with_rules(cls, window_id: str, rules: list[list[int]], limit: Limit, *, shared: bool) -> WindowRules:
+        """Return a window with these rules, which are those of `limit`."""
+        held = [us for (_, us), rule in zip(rules, limit.rules, strict=True) if rule.seconds <= LONGEST_HOLD_SECONDS]
+        charged = len(held) < len(rules)
+        return cls(window_id, max(us for _, us in rules), max(held, default=0), charged, shared, rules)
+
+
+class EndpointRules(msgspec.Struct, frozen=True):
+    """An entry of `rules`: see lua/endpoints.lua. Spans in microseconds; `types`: rank, time of a call, time it needs."""
+
+    window: str
+    longest: int
+    timeout: int
+    probe: int
+    rest: int
+    windows: list[WindowRules]
+    types: dict[str, tuple[str, int, int]]
+
+    def limited_to(self, window: WindowRules, limit: Limit) -> EndpointRules:
+        """Return the entry with one of its windows under another limit."""
+        windows = [window if each.id == window.id else each for each in self.windows]
+        rest = _us(limit.longest_seconds) if window.id == self.window else self.rest
+        longest = max(each.longest for each in windows)
+        return msgspec.structs.replace(self, windows=windows, rest=rest, longest=longest)
+
+
+class Rules(Part):
+    """Publishes the rules; a change is in force for the next call of every lane."""
+
+    _published: Mapping[str, str] = {}
+
+    def publish(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
+        """Publish what `types`, in their order of use, and their endpoints with the limits in force mean for lanes.
+
+        Raises:
+            FencedError: another conductor leads.
+        """
+        guard_seconds = self._store.settings.run.guard_seconds
+        entries = dict(_entries(types, expected, guard_seconds))
+        kinds = {kind.name: f"{rank:05d} {kind.share:g}" for rank, kind in enumerate(types)}
+        sharing: dict[str, list[str]] = {}
+        for endpoint in {each.name: each for kind in types for each in kind.endpoints}.values():
+            if endpoint.budget:
+                sharing.setdefault(endpoint.budget.window_id, []).append(endpoint.name)
+        known = {*entries, *(f"type {name}" for name in kinds), *(f"sharing {window}" for window in sharing)}
+        gone = [field for raw in self._ask("HKEYS", self._keys.rules) if (field := text(raw)) not in known]
+        self._write(token, {}, {}, sharing, gone)
+        for first in range(0, len(types), _AT_ONCE):
+            chunk = types[first : first + _AT_ONCE]
+            names = {endpoint.name for kind in chunk for endpoint in kind.endpoints}
+            self._write(token, {name: entries[name] for name in names}, {kind.name: kinds[kind.name] for kind in chunk})
+        self._published = entries
+
+    def adjust(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
+        """Publish again what has changed since this process published last."""
+        entries = dict(_entries(types, expected, self._store.settings.run.guard_seconds))
+        changed = {name: entry for name, entry in entries.items() if self._published.get(name) != entry}
+        names = list(changed)
+        for first in range(0, len(names), 4 * _AT_ONCE):
+            self._write(token, {name: changed[name] for name in names[first : first + 4 * _AT_ONCE]})
+        self._published = entries
+
+    def limit(self, limited: Limited, guard_seconds: float) -> None:
+        """Put a limit that was set by hand in force, for every endpoint with this window."""
+        shared = text(self._ask("HGET", self._keys.rules, f"sharing {limited.window_id}") or b"")
+        names = msgspec.json.decode(shared, type=list[str]) if shared else [limited.name]
+        window = WindowRules.of(limited, guard_seconds, shared=bool(shared))
+        read = zip(names, self._ask("HMGET", self._keys.rules, *names), strict=True)
+        entries = {name: msgspec.json.decode(raw, type=EndpointRules) for name, raw in read if raw}
+        self._write("", {name: _encoded(entry.limited_to(window, limited.limit)) for name, entry in entries.items()})
+
+    def _write(
+        self,
+        token: int | str,
+        rules: Mapping[str, str],
+        types: Mapping[str, str] = {},
+        sharing: Mapping[str, list[str]] = {},
+        gone: Sequence[str] = (),
+    ) -> None:
+        keys = self._keys
+        named: dict[str, Any] = {"prefix": keys.prefix, "lease": keys.lease, "token": token}
+        self._run("write_rules", **named, rules=rules, types=types, sharing=sharing, gone=gone)
+
+
+def _entries(
+    types: Iterable[EventType], expected: Mapping[Pair, Expected], guard_seconds: float
+) -> Iterator[tuple[str, str]]:
+    """Yield each endpoint's name and entry."""
+    endpoints: dict[str, Endpoint] = {}
+    terms: dict[str, dict[str, tuple[str, int, int]]] = {}
+    for kind in types:
+        for rank, endpoint in enumerate(kind.endpoints):
+            endpoints[endpoint.name] = endpoint
+            call_us, need_us = (_us(read(kind, endpoint.name, expected)) for read in (call_seconds, needed_seconds))
+            terms.setdefault(endpoint.name, {})[kind.name] = (f"{rank:04d}", call_us, need_us)
+    for name, endpoint in endpoints.items():
+        own, *budget = all_limited([endpoint])
+        windows = [WindowRules.of(own, guard_seconds), *(WindowRules.of(each, guard_seconds, shared=True) for each in budget)]
+        entry = EndpointRules(
+            window=endpoint.window_id,
+            longest=max(window.longest for window in windows),
+            timeout=_us(endpoint.timeout_seconds),
+            probe=_us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS),
+            rest=_us(endpoint.limit.longest_seconds),
+            windows=windows,
+            types=terms[name],
+        )
+        yield name, _encoded(entry)
+
+
+def _encoded(entry: EndpointRules) -> str:
+    return msgspec.json.encode(entry).decode()
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)

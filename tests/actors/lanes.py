@@ -1,0 +1,44 @@
+"""Lanes that carry nothing: what a worker process sees of `rlm.delivery.lane.Lanes`."""
+
+from __future__ import annotations
+
+import threading
+
+
+class FakeLanes:
+    """Each lane waits for the stop, or for its `end`; a test sets what lanes would find out."""
+
+    def __init__(self, _store, _settings, _dispatcher, worker_id, on_change):
+        self.worker_id, self.on_change = worker_id, on_change
+        self.record = None
+        self.outdated, self.sleeping, self.resting = False, "", True
+        self.woken = 0
+        self.threads: list[int] = []
+        self.end: BaseException | None = None
+        self._changed = threading.Event()
+
+    def carry(self):
+        self.threads.append(threading.get_ident())
+        self._changed.wait()
+        if self.end is not None:
+            raise self.end
+
+    def wake(self):
+        self.woken += 1
+
+    def stop(self):
+        self._changed.set()
+
+    def rest(self):
+        return self.resting
+
+    # -- what a test lets happen
+
+    def become_outdated(self):
+        self.outdated = True
+        self.stop()
+        self.on_change()
+
+    def die(self, error):
+        self.end = error
+        self._changed.set()

@@ -1,0 +1,127 @@
+"""The two actors, as ordinary ones of Dramatiq: on the broker that workers use, and the same on a Redis broker."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from unittest import mock
+from uuid import uuid4
+
+import dramatiq
+import pytest
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.stub import StubBroker
+
+from actors import record as actors_record
+from actors.dispatch import make_dispatch
+from actors.record import make_record
+from rlm.core.errors import StoreError
+from rlm.ledger.connect import make_client
+from tests.wait import wait_until
+
+LANES = 3
+
+
+@pytest.fixture(params=["stub", "redis"])
+def broker(request):
+    if request.param == "stub":
+        yield StubBroker(middleware=[])
+        return
+    client = make_client(request.getfixturevalue("valkey_only_url"))
+    broker = RedisBroker(client=client, namespace=f"t{uuid4().hex[:8]}:dramatiq", middleware=[])
+    yield broker
+    for key in client.scan_iter(match=f"{broker.namespace}*", count=1000):
+        client.delete(key)
+    client.close()
+
+
+@pytest.fixture
+def work(broker):
+    """Start a stock worker with so many threads."""
+    workers = []
+
+    def start(threads):
+        workers.append(dramatiq.Worker(broker, worker_threads=threads, worker_timeout=50))
+        workers[-1].start()
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.stop()
+
+
+@pytest.fixture
+def closing(monkeypatch):
+    """What closing a run does; its records, of which the first call gets one; who was told of them."""
+    closing = SimpleNamespace(close_run=mock.Mock(side_effect=["the record", None, None, None]), told=mock.Mock())
+    monkeypatch.setattr(actors_record, "close_run", closing.close_run)
+    monkeypatch.setattr(actors_record.telemetry, "run_ended", closing.told.ended)
+    monkeypatch.setattr(actors_record, "look_over", closing.told.looked_over)
+    return closing
+
+
+@pytest.fixture
+def store():
+    return mock.MagicMock()
+
+
+def test_each_message_is_a_lane(broker, work):
+    """So many messages, so many lanes at once, each for as long as it carries."""
+    leave, under_way = threading.Event(), []
+
+    def carry():
+        under_way.append(threading.get_ident())
+        leave.wait(10)
+
+    dispatch = make_dispatch(broker, carry)
+    worker = work(LANES + 1)
+    for _ in range(LANES):
+        dispatch.send()
+    wait_until(lambda: len(under_way) == LANES, message="the lanes are under way")
+    leave.set()
+    worker.join()
+
+    assert len(set(under_way)) == LANES
+
+
+def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing):
+    """With one thread more than lanes; and lanes that say it again and again have it reported once."""
+    leave = threading.Event()
+    dispatch, record = make_dispatch(broker, lambda: leave.wait(10)), make_record(broker, store)
+    work(LANES + 1)
+    for _ in range(LANES):
+        dispatch.send()
+    for _ in range(3):
+        record.send("run-1")
+    wait_until(lambda: closing.close_run.call_count == 3, message="the messages are worked off")
+    leave.set()
+
+    closing.close_run.assert_called_with(store, "run-1")
+    closing.told.ended.assert_called_once_with(store.settings, store.runs.current(), "the record")
+    closing.told.looked_over.assert_called_once_with(store, "the record")
+
+
+def test_a_redis_that_is_away_fails_no_message(broker, work, store, closing, caplog):
+    """The lanes say it again."""
+    caplog.set_level("INFO")
+    closing.close_run.side_effect = [StoreError("Redis is away"), "the record"]
+    record = make_record(broker, store)
+    work(1)
+    record.send("run-1")
+    record.send("run-1")
+    wait_until(lambda: closing.told.ended.called, message="the run is reported")
+
+    assert [one.levelname for one in caplog.records if one.name.startswith(("actors", "dramatiq.worker.W"))] == ["INFO"]
+
+
+@pytest.mark.parametrize("wrong", [([], {}), (["r", 1], {}), ([], {"run": 1}), ([[]], {})])
+def test_a_message_with_wrong_arguments_ends_no_thread(broker, work, store, closing, wrong):
+    """It fails for itself; the next one is worked off."""
+    args, kwargs = wrong
+    record = make_record(broker, store)
+    worker = work(1)
+    broker.enqueue(record.message_with_options(args=tuple(args), kwargs=kwargs))
+    record.send("run-1")
+    wait_until(lambda: mock.call(store, "run-1") in closing.close_run.mock_calls, message="the next one is worked off")
+
+    assert worker.workers[0].is_alive()

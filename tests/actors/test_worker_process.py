@@ -1,0 +1,151 @@
+"""A worker process without lanes that work: what it starts, announces, hears, costs and leaves behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+
+from actors import record as actors_record
+from actors import worker as actors_worker
+from actors.worker import UNFIT, WorkerProcess
+from rlm.ledger import Store
+from rlm.ledger.connect import make_client
+from rlm.ledger.processes import Role, WorkerState
+from rlm.processes.signals import Wakeup
+from rlm.settings import load_settings
+from tests.actors.lanes import FakeLanes
+from tests.wait import wait_until
+
+ID = "host:1:a:1"
+#: Seconds in which an idle worker is watched, and the most commands that may take: one heartbeat, and this test's own.
+WATCHED_SECONDS, MOST_COMMANDS = 1.5, 4
+
+
+class Running:
+    """A worker process in a thread of this one."""
+
+    def __init__(self, store, prefix):
+        self.store, self.prefix = store, prefix
+        self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
+        self.process = WorkerProcess(store, ID, "", None, self.stop)
+        self.lanes = self.process._lanes
+        self.thread = threading.Thread(target=self.process.run, daemon=True)
+
+    def start(self):
+        self.thread.start()
+        wait_until(lambda: self.states() == [WorkerState.READY], message="the worker is ready")
+        wait_until(lambda: len(self.lanes.threads) == self.store.settings.workers.threads, message="its lanes begin")
+
+    def states(self):
+        return [one.state for one in self.store.processes.alive(Role.WORKER)]
+
+    def leave(self, timeout=5.0):
+        self.stop.graceful = True
+        self.stop.wakeup.wake()
+        self.thread.join(timeout)
+        assert not self.thread.is_alive()
+
+    def left(self):
+        """Return the keys of this installation, without its prefix."""
+        return sorted(key.decode().partition(":")[2] for key in self.store.client.keys(f"{self.prefix}*"))
+
+
+@pytest.fixture
+def running(valkey_only_url, monkeypatch, tmp_path):
+    prefix = f"t{os.urandom(4).hex()}"
+    monkeypatch.setattr(actors_worker, "Lanes", FakeLanes)
+    settings = load_settings(None, {"RLM_REDIS__URL": valkey_only_url, "RLM_REDIS__PREFIX": prefix})
+    store = Store(settings, valkey_only_url)
+    running = Running(store, prefix)
+    yield running
+    running.lanes.stop()
+    for key in store.client.keys(f"{prefix}*"):
+        store.client.delete(key)
+    store.close()
+
+
+def test_it_has_its_lanes_and_leaves_nothing_behind(running):
+    """In Redis there is its entry in the register and nothing else, and that is gone once it has left."""
+    running.start()
+    assert len(set(running.lanes.threads)) == running.store.settings.workers.threads
+    assert running.left() == [f"process:worker:{ID}", "processes:worker"]
+
+    began = time.monotonic()
+    running.leave()
+
+    assert time.monotonic() - began < 1.0
+    assert running.left() == []
+
+
+def test_an_idle_worker_costs_its_heartbeats(running):
+    """No lane, no consumer and no subscriber asks Redis for anything."""
+    running.start()
+    with make_client(running.store.url) as client:
+        before = client.info("stats")["total_commands_processed"]
+        time.sleep(WATCHED_SECONDS)
+        assert client.info("stats")["total_commands_processed"] - before <= MOST_COMMANDS
+    running.leave()
+
+
+def test_whoever_wakes_workers_wakes_its_lanes(running):
+    """By the channel; and once when it subscribed, since a word may have been lost before."""
+    running.start()
+    wait_until(lambda: running.lanes.woken == 1, message="it has subscribed")
+    running.store.processes.wake("workers")
+    wait_until(lambda: running.lanes.woken == 2, message="its lanes are woken")
+    running.leave()
+
+
+def test_a_lane_that_hears_that_a_run_is_over_has_it_closed(running, monkeypatch):
+    """Though every lane is busy: the actor has a thread of its own."""
+    close_run = mock.Mock(return_value=None)
+    monkeypatch.setattr(actors_record, "close_run", close_run)
+    running.start()
+    running.lanes.record("run-1")
+
+    wait_until(lambda: close_run.mock_calls == [mock.call(running.store, "run-1")], timeout=1.0, message="it is closed")
+    running.leave()
+
+
+def test_a_worker_that_is_outdated_leaves(running):
+    """In order: another takes its place."""
+    running.start()
+    running.lanes.become_outdated()
+    running.thread.join(5)
+
+    assert not running.thread.is_alive()
+    assert running.states() == []
+
+
+@pytest.mark.parametrize("end", [RuntimeError("a bug"), None])
+def test_a_worker_whose_lane_has_ended_is_unfit(running, monkeypatch, end):
+    """It would hold a place among the workers with a lane fewer; it ends, and is replaced."""
+    ends = []
+    monkeypatch.setattr(actors_worker.os, "_exit", ends.append)
+    running.start()
+    running.lanes.die(end)
+    running.thread.join(5)
+
+    assert ends == [UNFIT]
+
+
+def test_a_call_that_does_not_end_is_cut_by_a_second_signal(running, monkeypatch):
+    """And before that the worker waits, and says that it is stopping."""
+    ends = []
+    monkeypatch.setattr(actors_worker.os, "_exit", ends.append)
+    monkeypatch.setattr(running.lanes, "stop", lambda: None)
+    running.start()
+    running.stop.graceful = True
+    running.stop.wakeup.wake()
+    wait_until(lambda: running.states() == [WorkerState.STOPPING], message="it says that it is stopping")
+    assert running.thread.is_alive()
+    running.stop.immediate = True
+    running.thread.join(5)
+
+    assert ends == [UNFIT]
+    FakeLanes.stop(running.lanes)

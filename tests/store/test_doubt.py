@@ -1,0 +1,281 @@
+"""One rule for doubt: Redis may have forgotten calls, or its clock stepped; the lease says so, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from rlm.ledger import Store, open_store
+from rlm.ledger.embedded import running
+from rlm.ledger.leases import ALONE_SECONDS, STEPPED
+from rlm.ledger.processes import Process, Role
+from rlm.settings import apart_of, load_settings
+from tests.each import each
+from tests.store import looks
+from tests.values import replace
+from tests.wait import wait_until
+
+pytestmark = pytest.mark.both_servers
+
+LONG = 600.0
+HOUR_US = 3_600_000_000
+
+
+def lease_of(store):
+    return {name.decode(): value.decode() for name, value in store.client.hgetall(store.keys.lease).items()}
+
+
+def is_doubted(store, since_us):
+    """Return whether all endpoints are held from a moment since `since_us`."""
+    return int(lease_of(store).get("doubted_us", 0)) >= since_us
+
+
+@pytest.fixture
+def fresh(store):
+    """A store whose prefix nobody has used."""
+    store.client.delete(store.keys.lease)
+    return store
+
+
+@pytest.fixture
+def one(fresh):
+    """The same, with a leader, and calls in its past."""
+    assert fresh.leases.acquire("one", LONG)
+    fresh.client.lpush(fresh.keys.runs, "a run")
+    return fresh
+
+
+def test_a_new_prefix_is_no_doubt(fresh):
+    """Nobody has called anything there; its server is trusted from then on."""
+    standing = fresh.leases.contend("one", LONG)
+
+    assert (standing.epoch, standing.why) == ("1", "")
+    assert lease_of(fresh)["server"] == fresh.client.info("server")["run_id"]
+    assert fresh.leases.doubt() is None
+
+
+def test_a_server_that_goes_on_is_no_doubt(one, make_store):
+    """Whoever asks, and whoever leads next."""
+    with looks.nothing_changes(one):
+        assert make_store().leases.contend("two", LONG).why == ""
+    one.leases.release("one")
+
+    assert make_store().leases.contend("two", LONG).why == ""
+    assert one.leases.doubt() is None
+
+
+def test_another_server_is_doubted_once(one, make_store):
+    """By the first that hears it, which need not lead; the others learn why, and doubt it no more."""
+    before_us, other = looks.redis_us(one), make_store()
+    other.leases.contend("two", LONG)
+    one.client.hset(one.keys.lease, "server", "f" * 40)
+
+    standing = other.leases.contend("two", LONG)
+    assert (standing.token, standing.epoch) == (0, "2")
+    assert "another server" in standing.why
+    assert is_doubted(one, before_us)
+    doubted = lease_of(one)["doubted_us"]
+
+    assert one.leases.contend("one", LONG).why == standing.why
+    assert one.leases.contend("one", LONG).why == ""
+    assert make_store().leases.contend("three", LONG).why == ""
+    assert lease_of(one)["doubted_us"] == doubted
+    assert one.leases.doubt().why == standing.why
+
+
+def test_a_server_that_follows_one_that_was_stopped_in_order_is_adopted(one, make_store):
+    """What it was stopped with is known, whoever comes up first."""
+    one.client.hset(one.keys.lease, mapping={"server": "f" * 40, "parted": "f" * 40})
+
+    standing = make_store().leases.contend("two", LONG)
+
+    assert (standing.epoch, standing.why) == ("1", "")
+    assert lease_of(one)["server"] == one.client.info("server")["run_id"]
+    assert "parted" not in lease_of(one)
+
+
+def test_one_that_was_to_stop_and_did_not_is_doubted_if_it_dies_later(one):
+    """The note is forgotten as soon as it is heard from again."""
+    server = lease_of(one)["server"]
+    one.client.hset(one.keys.lease, "parted", server)
+    one.leases.contend("one", LONG)
+
+    one.client.hset(one.keys.lease, "server", "f" * 40)
+    assert one.leases.contend("one", LONG).why
+
+
+@each("forget", [("lease",), ("lease", "runs")])
+def test_a_redis_that_was_emptied_is_doubted_by_who_remembers_it(one, forget):
+    """As after FLUSHALL."""
+    before_us, before = looks.redis_us(one), one.clock.doubts[0]
+    for name in forget:
+        one.client.delete(getattr(one.keys, name))
+
+    standing = one.leases.contend("one", LONG)
+
+    assert standing.token
+    assert "came back empty" in standing.why
+    assert standing.epoch == one.clock.doubts[0] != before
+    assert is_doubted(one, before_us)
+
+
+def test_a_lease_that_is_missing_beside_records_is_doubted_by_anybody(one, make_store):
+    """Runs were conducted, so calls were made."""
+    one.client.delete(one.keys.lease)
+
+    assert "came back empty" in make_store().leases.contend("two", LONG).why
+
+
+def test_a_redis_that_came_back_older_is_doubted(one):
+    """The same server process, with an earlier epoch: it was restored."""
+    one.client.hset(one.keys.lease, "server", "f" * 40)
+    one.leases.contend("one", LONG)
+    one.client.hset(one.keys.lease, "epoch", 1)
+
+    standing = one.leases.contend("one", LONG)
+
+    assert "as it was a while ago" in standing.why
+    assert standing.epoch == "3"
+
+
+@each("step_us", [5_000_000, -HOUR_US])
+def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
+    """Deadline, lease, and what is in flight or backs off; what is past or has no end stays."""
+    other, keys, prefix = make_store(), one.keys, one.keys.prefix
+    other.leases.contend("two", LONG)
+    now = looks.redis_us(one)
+    was = now - step_us  # by the old clock
+    one.client.hset(f"{prefix}run", mapping={"run_id": "r", "deadline_us": was + 60_000_000})
+    one.client.hset(keys.lease, "expires_us", was + 30_000_000)
+    one.client.zadd(f"{prefix}inflight", {"a": was + 20_000_000, "past": was - 20_000_000})
+    one.client.zadd(f"{prefix}backoff", {"b": was + 10_000_000, "spent": float("inf")})
+    one.client.hset(f"{prefix}rules", mapping={"type A": "1", "api": '{"windows": [{"id": "w"}]}'})
+    one.client.zadd(f"{prefix}free:A", {"1 api": was + 40_000_000})
+    one.client.zadd(f"{prefix}open", {"1 A": was + 40_000_000})
+    one.client.hset(f"{prefix}endpoint:w", mapping={"rest": was + 50_000_000, "since": was - 5})
+    other.clock.hear(other.clock.reached_at(now - step_us), now, other.clock.reached_at(now - step_us))
+    assert other.clock.doubts[1] == pytest.approx(step_us, abs=100_000)
+    step_us = other.clock.doubts[1]
+
+    standing = other.leases.contend("two", LONG)
+
+    assert standing.why.startswith(STEPPED)
+    assert other.clock.doubts[1] == 0
+    moved = {
+        "deadline": int(one.client.hget(f"{prefix}run", "deadline_us")) - 60_000_000,
+        "lease": int(lease_of(one)["expires_us"]) - 30_000_000,
+        "a": one.client.zscore(f"{prefix}inflight", "a") - 20_000_000,
+        "b": one.client.zscore(f"{prefix}backoff", "b") - 10_000_000,
+        "rest": int(one.client.hget(f"{prefix}endpoint:w", "rest")) - 50_000_000,
+    }
+    assert moved == dict.fromkeys(moved, was + step_us)
+    assert one.client.zscore(f"{prefix}inflight", "past") == was - 20_000_000
+    assert one.client.zscore(f"{prefix}backoff", "spent") == float("inf")
+    assert one.client.hget(f"{prefix}endpoint:w", "since") == b"%d" % (was - 5)
+    assert (one.client.zscore(f"{prefix}free:A", "1 api"), one.client.zscore(f"{prefix}open", "1 A")) == (0, 0)
+
+
+def test_a_step_that_another_process_told_of_is_not_told_again(one, make_store):
+    """Both have seen it; moments are moved once."""
+    others = [make_store(), make_store()]
+    for number, other in enumerate(others):
+        other.leases.contend(str(number), LONG)
+        other.clock._stepped_us = 7_000_000
+
+    first, second = (other.leases.contend(str(number), LONG) for number, other in enumerate(others))
+
+    assert (first.epoch, second.epoch) == ("2", "2")
+    assert (first.why, second.why) == (first.why, first.why)
+    assert [other.clock.doubts[1] for other in others] == [0, 0]
+    assert [other.leases.contend("again", LONG).epoch for other in others] == ["2", "2"]
+
+
+def test_the_clock_of_another_server_moves_what_is_to_come(one):
+    """After a fail-over to a host whose clock is an hour behind; the expectation shows it."""
+    one.leases.contend("one", LONG)
+    now = looks.redis_us(one)
+    one.client.hset(f"{one.keys.prefix}run", mapping={"run_id": "r", "deadline_us": now + HOUR_US + 60_000_000})
+    least, most, at = one.clock._known
+    one.clock._known = (least + HOUR_US / 1_000_000, most + HOUR_US / 1_000_000, at)
+    one.client.hset(one.keys.lease, "server", "f" * 40)
+
+    one.leases.contend("one", LONG)
+
+    deadline = int(one.client.hget(f"{one.keys.prefix}run", "deadline_us"))
+    assert deadline - now == pytest.approx(60_000_000, abs=1_000_000)
+    assert one.clock.doubts[1] == 0
+
+
+def differing(settings, name="NEW_TYPE"):
+    """Return a store with a type more."""
+    kind = settings.event_types[0]
+    changed = replace(settings, event_types=(replace(kind, name=name), *settings.event_types))
+    return Store(changed, changed.redis.url)
+
+
+def test_another_configuration_does_not_take_a_lease_that_was_given_up_just_now(one, settings):
+    """Only once it has been free for half a minute, and the same one takes it at once."""
+    other = differing(settings)
+    one.leases.release("one")
+
+    standing = other.leases.contend("other", LONG)
+    assert standing.token == 0
+    assert ALONE_SECONDS - 5 < standing.apart_us / 1_000_000 <= ALONE_SECONDS
+    assert standing.other == ""
+
+    one.client.hset(one.keys.lease, "expires_us", looks.redis_us(one) - round((ALONE_SECONDS - 1) * 1_000_000))
+    assert not other.leases.acquire("other", LONG)
+    one.client.hset(one.keys.lease, "expires_us", looks.redis_us(one) - round((ALONE_SECONDS + 1) * 1_000_000))
+    assert other.leases.acquire("other", LONG)
+
+    other.leases.release("other")
+    assert not one.leases.acquire("one", LONG)
+    other.close()
+
+
+def test_other_limits_are_no_other_configuration_in_this(one, make_store):
+    """Which types there are and where they are sent is what counts."""
+    one.leases.release("one")
+
+    assert make_store(run={"guard_seconds": 0.1}).leases.acquire("other", LONG)
+
+
+def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force_lives(one, settings):
+    """Nor for half a minute after its last one was seen."""
+    theirs = Process("theirs", 1, "host", 1.0, apart=apart_of(settings.event_types), file="/etc/rlm.toml")
+    other = differing(settings)
+    one.processes.announce(Role.SUPERVISOR, theirs)
+    one.leases.release("one")
+    long_ago = looks.redis_us(one) - HOUR_US
+    one.client.hset(one.keys.lease, "expires_us", long_ago)
+
+    standing = other.leases.contend("other", LONG)
+    assert (standing.token, standing.other) == (0, "theirs")
+    assert standing.apart_us == ALONE_SECONDS * 1_000_000
+
+    one.processes.forget(Role.SUPERVISOR, "theirs")
+    assert not other.leases.acquire("other", LONG)
+    one.client.hset(one.keys.lease, "apart_us", long_ago)
+    assert other.leases.acquire("other", LONG)
+    other.close()
+
+
+def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
+    """Its successor is adopted; that of one that was killed is doubted."""
+    file = tmp_path / "rlm.toml"
+    file.write_text("")
+    settings = load_settings(file, {})
+    with open_store(settings) as store:
+        store.leases.acquire("one", LONG)
+        first = lease_of(store)["server"]
+    with open_store(settings) as store:
+        assert lease_of(store)["parted"] == first
+        assert store.leases.contend("one", LONG).why == ""
+        assert lease_of(store)["server"] != first
+
+        os.kill(store.client.info("server")["process_id"], signal.SIGKILL)
+        wait_until(lambda: not running(settings.data_dir), message="it is dead")
+        store.revive()
+        assert "another server" in store.leases.contend("one", LONG).why
