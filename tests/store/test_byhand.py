@@ -184,7 +184,7 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
     def stand_still(_self, run):
-        store.client.hset(store.keys.run(run.id), "deadline_us", store.now_us() - 1)
+        store.client.hset(store.keys.run, "deadline_us", store.now_us() - 1)
         threading.Timer(0.1, close_overdue, (store, store.runs.current())).start()
         raise FencedError("deposed")
 

@@ -64,7 +64,7 @@ def left(store, token, running, broker):
     steps.finish(store, token, run)
     types = store.known_types
     assert store.recovery.return_unsettled(run.id, types)
-    store.runs.close(run.id, {}, types, wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
     return before
 
 
