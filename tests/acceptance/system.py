@@ -208,7 +208,7 @@ class System:
         keys = self.store.keys
         found: set[str] = set()
         for name in self.store.known_types:
-            for key in (keys.pending(name), keys.retried(name), *keys.holders(name)):
+            for key in (keys.ready(name), keys.retried(name), *keys.holders(name)):
                 found |= {one.decode() for one in self.store.client.zrange(key, 0, -1)}
         return found
 
