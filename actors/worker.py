@@ -210,6 +210,7 @@ class WorkerProcess:
             at_work.join(0.02)
         if self._lifeline is None or self._lifeline.poll():  # otherwise its supervisor does it later
             try:
+                self._store.recovery.reap(self._id, died=False)  # what its lanes noted
                 self._store.processes.forget(Role.WORKER, self._id)
             except StoreError as error:
                 log.warning("Worker %s could not sign off: %s", self._id, error, extra={"action": "stop_worker"})

@@ -11,7 +11,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError
 from rlm.core.run import Run
 from rlm.ledger import Store
-from rlm.ledger.leases import Leases
+from rlm.ledger.leases import Leases, Standing
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.alive import has_died, pid_space
 from rlm.processes.signals import StopSignals
@@ -40,6 +40,7 @@ class Leader:
         self.owner = f"{host}:{os.getpid()}:{self._space}{secrets.token_hex(4)}"
         self.token = 0
         self.holder = self._told = ""
+        self.standing: Standing | None = None  #: as it was told last
         self._renewed_at, self._renewed_for = float("-inf"), 0.0
 
     def campaign(self, seconds: float = LEASE_SECONDS) -> bool:
@@ -51,7 +52,7 @@ class Leader:
         standing = self._leases.contend(self.owner, seconds)
         if self._is_dead(standing.holder) and self._leases.release(standing.holder):
             standing = self._leases.contend(self.owner, seconds)
-        self.token, self.holder = standing.token, standing.holder
+        self.token, self.holder, self.standing = standing.token, standing.holder, standing
         self._renewed_at, self._renewed_for = now, seconds
         if not self.token:
             self._leases.doubted = ""  # whoever leads says so

@@ -14,12 +14,13 @@ from functools import partial
 
 from actors.broker import WakingBroker
 from rlm import telemetry
-from rlm.admin.attendance import other_configurations
+from rlm.admin.attendance import kept_apart, other_configurations
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import Run, State, Trigger
+from rlm.core.text import capital
 from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
@@ -120,6 +121,9 @@ class HandConductor(Office):
         until = system_clock.monotonic() + seconds
         while not self._leader.campaign():
             if system_clock.monotonic() > until or self._duty.stopping:
+                standing = self._leader.standing
+                if standing and (apart := kept_apart(self._store, standing)):
+                    raise RunError(f"{capital(apart)}; see `rlm doctor`.")
                 holder = self._store.leases.holder()
                 raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")
             self._duty.wait(_CAMPAIGN_SECONDS)
@@ -186,6 +190,7 @@ class Standby:
         ended = partial(telemetry.run_ended, store.settings)
         self._overdue = OverdueWatch(store, on_closed=ended)
         self._looked_at = float("-inf")
+        self._is_apart = False
 
     @property
     def pause_seconds(self) -> float:
@@ -194,6 +199,7 @@ class Standby:
 
     def step(self, *, woken: bool) -> None:
         """After a wake-up look for an open run; close an overdue one."""
+        self._tell_apart()
         now = system_clock.monotonic()
         if woken or now - self._looked_at >= RUN_SECONDS:
             self._looked_at = now
@@ -202,3 +208,11 @@ class Standby:
                 self._overdue.expect(run.id, now + run.left_seconds(now_us))
         self._overdue.note_outage(self._duty.failed_at)
         self._overdue.look()
+
+    def _tell_apart(self) -> None:
+        """Raise the alarm if other types or URLs are in force and keep this scheduler from the lease."""
+        standing, before = self._leader.standing, self._is_apart
+        self._is_apart = bool(standing and standing.apart_us)
+        if standing and self._is_apart and not before:
+            why = capital(kept_apart(self._store, standing))
+            log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))

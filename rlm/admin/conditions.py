@@ -11,7 +11,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 from rlm.admin.attendance import leader, no_scheduler, nobody_sends, other_configurations
 from rlm.admin.hosts import HostState
+from rlm.core.clock import isoformat
 from rlm.core.documents import Condition
+from rlm.core.text import counted
 from rlm.core.window import Circuit
 from rlm.ledger import Store
 from rlm.ledger.fitness import Finding
@@ -38,6 +40,11 @@ _KINDS: Final = {
     ),
     "host_silent": _Kind("warning", "host {subject}: {what}", "look at the supervisor on {subject}, or start it again"),
     "worker_sleeps": _Kind("warning", "host {subject}: {what}", "look at the network of {subject}"),
+    "redis_doubted": _Kind(
+        "warning",
+        "Redis is doubted, so {number} held for the longest period of each, once: {what}",
+        "it ends by itself; find the cause: a restore, a fail-over, a crash, a clock that was set",
+    ),
     "endpoint_held": _Kind("warning", "{subject} is held: {what}", "it takes calls again by itself"),
     "endpoint_resting": _Kind(
         "warning",
@@ -75,7 +82,7 @@ def conditions(store: Store, scene: Scene, *, revision: str = "") -> tuple[Condi
         *_of_redis(scene.amiss),
         *_of_processes(store, scene, revision),
         *_of_hosts(scene.hosts),
-        *_of_endpoints(scene.standings),
+        *_of_endpoints(store, scene.standings),
     ]
     return tuple(sorted(found, key=lambda condition: _WORST_FIRST.index(condition.severity)))
 
@@ -103,9 +110,15 @@ def _of_hosts(hosts: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
             yield _condition(code, host["host"], what=host["why"])
 
 
-def _of_endpoints(standings: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:
+def _of_endpoints(store: Store, standings: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:
+    held = [name for name, entry in standings.items() if entry["health"] == Circuit.HELD]
+    doubt = store.leases.doubt() if held else None
+    doubted = {name for name in held if doubt and doubt.why in (standings[name]["circuit_reason"] or "")}
+    if doubt and doubted:
+        number = f"{counted(len(doubted), 'endpoint')} {'is' if len(doubted) == 1 else 'are'}"
+        yield _condition("redis_doubted", "redis", since=isoformat(doubt.at), what=doubt.why, number=number)
     for name, entry in standings.items():
-        if code := _OF_HEALTH.get(entry["health"]):
+        if name not in doubted and (code := _OF_HEALTH.get(entry["health"])):
             yield _condition(code, name, since=entry["since"], what=entry["circuit_reason"] or "by hand")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -104,7 +104,7 @@ def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
 def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
     now_us, views = store.windows.look(limited)
     ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
-    found = {}
+    doubted, found = why_held(store, limited, views), {}
     for one in limited:
         counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
         found[one.name] = {
@@ -113,7 +113,7 @@ def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, di
             "allowed": rule.amount,
             "since": _since(views[one.name], health[one.name]),
             **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **_health(one, views, health[one.name]),
+            **_health(one, views, health[one.name], doubted),
         }
     return now_us, found
 
@@ -212,17 +212,30 @@ def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
     return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
 
 
-def reason_of(circuit: Circuit, health: Health) -> str | None:
-    """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
+def why_held(store: Store, limited: Iterable[Limited], views: Mapping[str, WindowState]) -> str:
+    """Return why Redis was doubted, if endpoints or budgets are held for that; else ''."""
+    held = [one for one in limited if views[one.name].held_seconds > 0]
+    if not held or (doubt := store.leases.doubt()) is None:
+        return ""
+    longest = max(one.limit.longest_seconds for one in held) + store.settings.run.guard_seconds
+    until = doubt.at + longest + max(one.timeout_seconds for one in store.settings.endpoints.values())
+    return doubt.why if store.now() <= until else ""
+
+
+def reason_of(circuit: Circuit, health: Health, doubted: str = "") -> str | None:
+    """Return in words why an endpoint or budget rests, is probed or is held; None in other states.
+
+    `doubted` is why Redis was doubted, as from `why_held`.
+    """
     if circuit is Circuit.HELD:
-        return "its window cannot be trusted"
+        return f"its window cannot be trusted: {doubted}" if doubted else "its window cannot be trusted"
     if circuit not in RECOVERING:
         return None
     failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
     return failing if health.failures >= FAILING else "throttled"
 
 
-def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) -> dict[str, Any]:
+def _health(limited: Limited, views: Mapping[str, WindowState], health: Health, doubted: str) -> dict[str, Any]:
     view, budget = views[limited.name], views.get(_budget(limited) or "")
     circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
     left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
@@ -231,7 +244,7 @@ def _health(limited: Limited, views: Mapping[str, WindowState], health: Health) 
     return {
         "health": circuit,
         "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
-        "circuit_reason": reason_of(circuit, health),
+        "circuit_reason": reason_of(circuit, health, doubted),
         "paused_by": health.paused_by if paused else None,
         "paused_at": isoformat(health.paused_at) if paused and health.paused_at is not None else None,
         "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,

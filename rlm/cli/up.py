@@ -20,9 +20,7 @@ from rlm.cli.options import process_options
 from rlm.core.errors import ConfigurationError, RLMError
 
 if TYPE_CHECKING:
-    from honcho.printer import Printer
-
-    from rlm.processes.procfile import Entry
+    from rlm.processes.procfile import Printer
     from rlm.settings import Settings
 
 #: The processes without a Procfile, and those that accept `--allow-volatile`.
@@ -38,8 +36,8 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
 
     They are those of the Procfile beside the configuration file or, without one, a scheduler, a supervisor and the
-    dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them. The embedded
-    server, if configured, starts first and ends last.
+    dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them. The first
+    that needs the embedded server, if it is configured, starts it; the last one ends it.
 
     TERM or Ctrl-C stops the scheduler, which closes its run or hands it over, then the supervisor, whose workers finish
     the calls in flight, then the rest. A second one ends all at once. If one process ends by itself, all are stopped,
@@ -47,7 +45,6 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     """
     from setproctitle import setproctitle
 
-    from rlm.ledger.server import server_of
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
@@ -57,14 +54,15 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     with stop_signals() as stop:
         environ = _with_format({**os.environ, **_read_dotenv(current_directory() / ".env")}, sys.stdout)
         settings = load_settings(config, environ)
-        entries = _entries(settings, environ, allow_volatile=allow_volatile)
+        foreman = Foreman(_printer(environ, sys.stdout), stop, group_grace(settings))
+        env, root = _environment(settings, environ), str(_root(settings))
+        for name, words in _commands(settings, allow_volatile=allow_volatile).items():
+            foreman.add_process(name, words, env=env, cwd=root)
         tell_new_server(settings)
-        with server_of(settings) as server:
-            foreman = Foreman(entries, _printer(environ, sys.stdout), stop, group_grace(settings))
-            foreman.say(_where(settings, server.url))
-            if others := _others_here(settings, server.url):
-                foreman.say(others)
-            code = foreman.run()
+        foreman.say(_where(settings))
+        if others := _others_here(settings):
+            foreman.say(others)
+        code = foreman.run()
     raise SystemExit(code)
 
 
@@ -89,20 +87,25 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
     return TextPrinter(output, coloured=is_coloured(environ, output))
 
 
-def _where(settings: Settings, url: str) -> str:
+def _where(settings: Settings) -> str:
     """Return the address of Redis, for the audit system."""
+    from rlm.ledger.server import server_of
     from rlm.settings.secrets import mask_url
 
+    url = server_of(settings).url
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
 
 
-def _others_here(settings: Settings, url: str) -> str:
+def _others_here(settings: Settings) -> str:
     """Return a warning about a scheduler or supervisor on this host; '' if there is none or Redis does not answer."""
     from rlm.ledger import Store
     from rlm.ledger.processes import Role
+    from rlm.ledger.server import running_url
     from rlm.processes.alive import has_died
 
+    if (url := running_url(settings)) is None:
+        return ""
     found = []
     with suppress(RLMError), closing(Store(settings, url, answer_seconds=_LOOK_SECONDS)) as store:
         found = [
@@ -115,29 +118,27 @@ def _others_here(settings: Settings, url: str) -> str:
     return f"Already running here: {', '.join(found)}; those started now come on top: {more}" if found else ""
 
 
-def _entries(settings: Settings, environ: Mapping[str, str], *, allow_volatile: bool) -> list[Entry]:
-    """Return the entries of the Procfile beside the configuration file, or the default ones."""
-    from honcho.colour import get_colours
+def _root(settings: Settings) -> Path:
+    """Return the directory of the configuration file, in which the processes run."""
+    return settings.source.parent if settings.source else Path.cwd()
+
+
+def _commands(settings: Settings, *, allow_volatile: bool) -> dict[str, str]:
+    """Return the processes of the Procfile beside the configuration file, or the default ones."""
     from honcho.environ import parse_procfile
 
-    from rlm.processes.procfile import Entry
-
-    root = settings.source.parent if settings.source else Path.cwd()
-    procfile = root / "Procfile"
+    procfile = _root(settings) / "Procfile"
     if not os.path.lexists(procfile):
         rlm = ["exec", sys.executable, "-P", "-m", "rlm"]
         flags = {name: ["--allow-volatile"] for name in _REFUSE_VOLATILE if allow_volatile}
-        commands = {name: shlex.join([*rlm, *words, *flags.get(name, [])]) for name, words in DEFAULT_COMMANDS.items()}
-    elif allow_volatile:
+        return {name: shlex.join([*rlm, *words, *flags.get(name, [])]) for name, words in DEFAULT_COMMANDS.items()}
+    if allow_volatile:
         raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")
-    else:
-        commands = _read(procfile, parse_procfile).processes
-        if not commands:
-            words = "has no process; write for example `scheduler: exec rlm scheduler`"
-            raise ConfigurationError(f"file {procfile}: {words}")
-    env = _environment(settings, environ)
-    colours = get_colours()
-    return [Entry(name, command, env, root, next(colours)) for name, command in commands.items()]
+    commands: dict[str, str] = _read(procfile, parse_procfile).processes
+    if not commands:
+        words = "has no process; write for example `scheduler: exec rlm scheduler`"
+        raise ConfigurationError(f"file {procfile}: {words}")
+    return commands
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:

@@ -46,7 +46,7 @@ POINTS: Final = {
     "run.conducted": "the run is closed and recorded; its conductor has not moved on",
     # The life of an event: a worker.
     "worker.started": "the worker has begun; it is not ready",
-    "worker.fetched": "a message is fetched; no event is claimed",
+    "worker.fetched": "a lane begins; no event is claimed",
     "worker.claimed": "the event is claimed; nothing is done with it",
     "worker.connected": "the connection is open; the slot that came with the claim is not used",
     "worker.slot_taken": "the slot is taken; nothing is sent",

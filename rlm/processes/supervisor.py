@@ -107,12 +107,12 @@ class Supervisor:
         """Spawn or stop workers until as many run as this host's share of the wanted number."""
         if (now := system_clock.monotonic()) < self._scale_at:
             return
-        if self._presence.lapsed:  # it is new or was away: the others may have taken its share over
+        if self._presence.lapsed:
             self._remains.succeed(self._presence.entry)
+        if self._peers.look().get(self.id) is None or self._presence.lapsed:
             self._presence.say()
-            self._store.processes.wake("supervisors")
+            self._store.processes.wake("supervisors")  # it is new or was away, and the others may have its share
             self._presence.lapsed = False
-        self._peers.look()
         shares = self._peers.shares(self._presence.entry)
         share = shares[self.id]
         running = [child for child in self._children.values() if not child.stopping]

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from actors import messages
-from actors.broker import WakingBroker
-from actors.worker import UNFIT, TemplateLauncher, worker_template
+from actors.worker import UNFIT
 from rlm.core.clock import timestamp
-from rlm.delivery.run_end import PATIENCE_SECONDS
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
@@ -25,15 +22,19 @@ from tests.wait import wait_until
 ROOT = Path(__file__).parents[2]
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 15.0
+AT_ONCE = 3.0
 THREADS = 5
-#: How late a run may be closed in its conductor's place, seconds: mostly it is half of one.
+#: How late a run may be closed if no conductor lives, seconds: mostly it is half of one.
 LATE_SECONDS = 2.0
-#: A program that is `rlm`, but for a lane of dramatiq's, which ends at its first message.
+#: A program that is `rlm`, but for its lanes, which end by themselves in a moment.
 MORTAL_LANES = """
-import dramatiq.worker
+import time
 from rlm.cli.group import rlm
-def end(self, message): raise SystemError("it ends")
-dramatiq.worker.WorkerThread.process_message = end
+from rlm.delivery.lane import Lanes
+def end(self):
+    time.sleep(1)
+    raise SystemError("it ends")
+Lanes.carry = end
 rlm(prog_name="rlm")
 """
 
@@ -84,7 +85,6 @@ def make_bench(valkey_only_url, tmp_path):
 
     def make(url=valkey_only_url, **options):
         bench = Bench(url, tmp_path, **options).__enter__()
-        bench.broker = WakingBroker(bench.store)
         bench.workers = []
         opened.append(bench)
 
@@ -92,10 +92,10 @@ def make_bench(valkey_only_url, tmp_path):
             bench.workers.append(Started(bench, config, **options))
             return bench.workers[-1]
 
-        def send(number, **more):
-            bench.release(number, **more)
-            bench.broker.enqueue_many(messages.message_for(messages.DISPATCH, bench.run_id) for _ in range(number))
+        def send(number):
+            events = bench.take(number)
             bench.store.processes.wake("workers")
+            return events
 
         bench.start, bench.send = start, send
         return bench
@@ -116,11 +116,6 @@ def under_way(bench, number):
     wait_until(lambda: len(bench.api.arrivals) == number, timeout=PATIENCE, message=f"{number} calls are under way")
 
 
-def fetched(bench, worker):
-    """Return how many messages a worker has fetched and not acknowledged."""
-    return bench.store.client.scard(f"{bench.store.keys.dramatiq}:__acks__.{worker.id}.{messages.QUEUE}")
-
-
 def completed(bench):
     return bench.tally().get(f"completed:{TYPE}", 0)
 
@@ -130,7 +125,6 @@ def test_a_ready_worker_says_so_and_works_when_woken(bench):
     worker = bench.start()
     assert (worker.entry.pid, worker.entry.threads) == (worker.process.pid, THREADS)
     assert worker.entry.revision == bench.settings.revision
-    bench.take(20)
     sent_at = time.monotonic()
     bench.send(20)
     wait_until(lambda: completed(bench) == 20, message="all are completed")
@@ -141,7 +135,7 @@ def test_a_ready_worker_says_so_and_works_when_woken(bench):
 
 
 def test_an_idle_worker_leaves_at_once_and_without_trace(bench):
-    """TERM while idle: status 0, gone from the register, nothing fetched, no heartbeat."""
+    """TERM while idle: status 0, gone from the register, nothing noted of its lanes."""
     worker = bench.start()
     asked_at = time.monotonic()
     worker.signal()
@@ -149,7 +143,7 @@ def test_an_idle_worker_leaves_at_once_and_without_trace(bench):
     assert worker.status() == 0
     assert time.monotonic() - asked_at < 2.0
     assert worker.entries() == []
-    assert bench.store.client.keys(f"{bench.store.keys.dramatiq}*") == []
+    assert not bench.store.client.exists(bench.store.keys.held(worker.id))
 
 
 @pytest.mark.rest
@@ -158,17 +152,13 @@ def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench
     """The calls under way are answered and settled; what it had not begun is left for others."""
     bench = make_bench(processing=0.8)
     worker = bench.start()
-    bench.take(THREADS + 3)
-    bench.send(THREADS + 3, claim_seconds=1.0)
+    bench.send(THREADS + 3)
     under_way(bench, THREADS)
     worker.signal(signum)
 
     assert worker.status() == 0
     assert len(bench.api.arrivals) == completed(bench) == THREADS
     assert worker.entries() == []
-    assert fetched(bench, worker) == 0
-    assert bench.where() == {"released": 3}
-    wait_until(lambda: bench.store.recovery.void_releases(bench.token), message="their releases are void")
     assert bench.where() == {"pending": 3}
     bench.check()
 
@@ -182,7 +172,6 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     bench = make_bench(timeout=5.0)
     bench.api.set_fault("*", hang=True)
     worker = bench.start()
-    bench.take(2)
     bench.send(2)
     under_way(bench, 2)
     first, *others = signums
@@ -195,45 +184,38 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     assert worker.status() == UNFIT
     assert time.monotonic() - asked_at < 3.0  # the calls would take five
     assert bench.where() == {"inflight": 2}
-    assert bench.store.recovery.orphan_worker(worker.id) == 2
+    assert bench.store.recovery.reap(worker.id) == 2
     assert bench.where() == {"pending": 2}
     bench.check()
 
 
 @pytest.mark.rest
 def test_a_worker_whose_lane_has_died_ends_and_is_in_the_register_no_more(bench):
-    """It would hold a place among the workers, and fetch for a lane that carries nothing; now it is replaced."""
+    """It would hold a place among the workers with a lane fewer; now it is replaced."""
     worker = bench.start(program=("-c", MORTAL_LANES))
-    bench.take(1)
-    bench.send(1)
 
     assert worker.status() == UNFIT
     assert worker.entries() == []
-    assert "its consumer or a lane died" in worker.log.read_text()
+    assert "a lane died" in worker.log.read_text()
     bench.check()
 
 
 def test_a_killed_worker_is_recovered_by_its_name(make_bench):
-    """KILL: its claims are pending again with an attempt spent, its messages are gone, its slots stay blocked."""
+    """KILL: its claims are pending again with an attempt spent, its slots stay blocked."""
     bench = make_bench(timeout=5.0)
     bench.api.set_fault("*", hang=True)
     worker = bench.start()
-    bench.take(THREADS + 2)
     bench.send(THREADS + 2)
     under_way(bench, THREADS)
     worker.signal(signal.SIGKILL)
     assert worker.status() == -signal.SIGKILL
     killed_at = bench.now_us()
 
-    freed = bench.store.recovery.orphan_worker(worker.id)
-    launcher = TemplateLauncher(worker_template(bench.settings), bench.store)
-    launcher.forget(worker.id)
-    launcher.forget(worker.id)
+    freed = bench.store.recovery.reap(worker.id)
 
     assert freed == THREADS
-    assert bench.where() == {"pending": THREADS, "released": 2}
+    assert bench.where() == {"pending": THREADS + 2}
     assert min(bench.stamps()) >= killed_at
-    assert fetched(bench, worker) == 0
     bench.check()
 
 
@@ -242,15 +224,16 @@ def test_a_worker_whose_configuration_is_no_longer_the_runs_leaves(bench, tmp_pa
     """Met with a run of another revision it claims nothing and leaves at once, so that it can be replaced."""
     other = tmp_path / "other.toml"
     other.write_text(bench.config.read_text().replace("processing_seconds = 0.02", "processing_seconds = 0.03"))
+    bench.end_run()
     worker = bench.start(other)
-    bench.take(1)
+    bench.open_run()
     sent_at = time.monotonic()
     bench.send(1)
 
     assert worker.status() == 0
     assert time.monotonic() - sent_at < 2.0
     assert bench.api.arrivals == []
-    assert bench.where() == {"released": 1}
+    assert bench.where() == {"pending": 1}
 
 
 @pytest.fixture
@@ -268,13 +251,12 @@ def kill_server(bench):
 
 @pytest.mark.rest
 def test_a_worker_outlives_its_redis_and_goes_on_with_it(own_server, make_bench):
-    """The server killed and back: consumer and lanes are what they were, and new work is done."""
+    """The server killed and back: its lanes are what they were, and new work is done."""
     bench = make_bench(url=own_server.url)
     worker = bench.start()
     kill_server(bench)
     own_server.join()
-    bench.store.epochs.vouch(bench.token)
-    bench.take(3)
+    bench.trust(2)
     bench.send(3)
     wait_until(lambda: completed(bench) == 3, timeout=PATIENCE, message="all are completed")
 
@@ -298,13 +280,13 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
     assert "could not sign off" in worker.log.read_text()
     assert "Traceback" not in worker.log.read_text()
     own_server.join()
-    bench.store.epochs.vouch(bench.token)
+    bench.trust(2)
 
 
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from actors.worker import TemplateLauncher, worker_template
+from actors.worker import worker_template
 from rlm.ledger import open_store
 from rlm.ledger.processes import Role
 from rlm.settings import load_settings
@@ -312,10 +294,9 @@ from rlm.settings import load_settings
 if __name__ == "__main__":
     settings = load_settings(Path(sys.argv[1]))
     with worker_template(settings) as template, open_store(settings) as store:
-        launcher = TemplateLauncher(template, store)
         names = [f"test-worker-{number}" for number in range(2)]
         store.processes.enter(Role.WORKER, names)
-        children = [launcher.spawn(name, "test-supervisor") for name in names]
+        children = [template.spawn(name, "test-supervisor") for name in names]
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()
 """
@@ -377,7 +358,6 @@ def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
     """Nobody is left behind: what is under way is settled, then the workers are gone, and so is the template."""
     bench, supervisor, pids = spawned
     bench.api.set_fault("*", slow=40.0)
-    bench.take(4)
     bench.send(4)
     under_way(bench, 4)
     supervisor.kill()
@@ -388,29 +368,34 @@ def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
     bench.check()
 
 
-@pytest.mark.rest
-def test_a_worker_closes_a_run_whose_conductor_is_gone(bench):
-    """Soon after its deadline, if others have all of its messages, too; also in a window longer than a heartbeat."""
-    for window, messages_sent in ((1.5, 0), (1.5, 1), (5.0, 1)):
-        bench.end_run()
-        if not bench.workers:  # else it would look at the end of that one's window
-            bench.start()
-        bench.open_run(window)
-        bench.take(2)
-        if messages_sent:
-            bench.send(messages_sent)
-        bench.store.processes.wake("workers")
-        run = bench.store.runs.current()
-        late = wait_until(lambda run=run: closed_after(bench.store, run), timeout=PATIENCE, message="the run is closed")
+def test_a_worker_closes_a_run_in_which_nothing_more_can_be_done(bench):
+    """At once, though no conductor lives."""
+    bench.start()
+    bench.send(3)
+    wait_until(lambda: completed(bench) == 3, message="all are completed")
+    bench.store.runs.note(bench.token, bench.run_id, gone=["draining"])
+    run = bench.store.runs.current()
+    bench.store.processes.wake("workers")
 
-        record = as_json(bench.store.runs.record(run.id))
-        assert (
-            record["counts"]["completed"] + record["counts"]["leftover"]
-            == record["counts"]["taken"] + (record["counts"]["carried_over"])
-        )
-        assert PATIENCE_SECONDS <= late < LATE_SECONDS
-        bench.token = bench.store.leases.acquire("bench", 3600)
-        bench.open_run()
+    assert wait_until(lambda: closed_after(bench.store, run), timeout=AT_ONCE, message="the run is closed") < 0
+    assert as_json(bench.store.runs.record(run.id))["counts"]["completed"] == 3
+
+
+@pytest.mark.rest
+@pytest.mark.parametrize("window", [1.5, 5.0])
+def test_a_worker_closes_a_run_whose_conductor_is_gone(bench, window):
+    """Soon after its deadline; also in a window longer than a heartbeat."""
+    bench.api.set_fault("*", hang=True)
+    bench.end_run()
+    bench.start()
+    bench.open_run(window)
+    bench.send(2)
+    run = bench.store.runs.current()
+    late = wait_until(lambda: closed_after(bench.store, run), timeout=PATIENCE, message="the run is closed")
+
+    counts = as_json(bench.store.runs.record(run.id))["counts"]
+    assert counts["leftover"] == counts["taken"] == 2
+    assert 0 < late < LATE_SECONDS
 
 
 def closed_after(store, run):

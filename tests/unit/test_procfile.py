@@ -1,172 +1,123 @@
-"""The foreman's decisions: recorded histories of a Procfile's processes with a test clock."""
+"""The foreman: real processes of a Procfile, stopped in order by honcho's manager."""
 
 from __future__ import annotations
 
 import io
+import os
 import signal
-from types import SimpleNamespace
+import sys
+import threading
+import time
 
 import pytest
-from honcho.printer import Message, Printer
 
-from rlm.processes.procfile import Entry, Foreman
-from rlm.processes.signals import HASTE_SECONDS, REPEAT_SECONDS, Wakeup
-from tests.clocks import SetClock
+from rlm.processes.procfile import Foreman, TextPrinter
+from rlm.processes.signals import StopSignals
 
-TERM, KILL = signal.SIGTERM, signal.SIGKILL
-
-
-class FakeEntry(Entry):
-    """An entry whose life the test controls; it records the signals that it gets."""
-
-    def __init__(self, name, command=None):
-        super().__init__(name, command or f"exec rlm {name}", {}, ".", "")
-        self.signals = []
-
-    def start(self, report):
-        self._report = report
-        self._tell("start", {"pid": 100 + len(self.name)})
-
-    def send_signal(self, sig):
-        assert self.pid == 100 + len(self.name)
-        self.signals.append(sig)
-
-    def says(self, text):
-        self._tell("line", f"{text}\n".encode())
-
-    def ends(self, returncode):
-        self._tell("stop", {"returncode": returncode})
-
-    def _tell(self, kind, data):
-        self._report(Message(type=kind, data=data, time=MOMENT, name=self.name, colour=None))
-
-
-MOMENT = SimpleNamespace(strftime=lambda _format: "12:00:00")
+#: A process that ends by itself once it has been asked to.
+OBEYS = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
+#: One that ends at a second TERM only.
+BUSY = "trap 'trap \"exit 0\" TERM' TERM; echo up; while :; do sleep 0.02; done"
+#: One that does not end.
+DEAF = "trap '' TERM; echo up; while :; do sleep 0.02; done"
 
 
 class Play:
-    """A foreman with fake entries, whose loop the test turns."""
+    """Runs a foreman with these processes; signals come when a line has been printed."""
 
-    def __init__(self, wakeup, *names, output=None, **commands):
-        self.entries = {name: FakeEntry(name, commands.get(name)) for name in (*names, *commands)}
-        self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup)
-        self.clock = SetClock(0.0)
+    def __init__(self, *, grace_seconds=10.0, output=None, cwd=None, **commands):
         self.output = output or io.StringIO()
-        self.foreman = Foreman(list(self.entries.values()), Printer(self.output), self.stop, 10.0, clock=self.clock)
-        for entry in self.entries.values():
-            entry.start(self.foreman._report)
-        self.turn()
+        self.grace_seconds, self.cwd, self.commands = grace_seconds, cwd, commands
 
-    def __getitem__(self, name):
-        return self.entries[name]
+    def run(self, *signals, after="| up"):
+        """Return the exit code; the signals are sent once all processes have said that they are up."""
 
-    def turn(self, *, after=0.0):
-        self.clock.time += after
-        self.foreman._turn()
+        def send():
+            while self.text.count(after) < len(self.commands):
+                time.sleep(0.01)
+            for signum in signals:
+                os.kill(os.getpid(), signum)
+                time.sleep(0.3)
 
-    def end(self, name, returncode=0):
-        self[name].ends(returncode)
-        self.turn()
+        with StopSignals() as stop:
+            foreman = Foreman(TextPrinter(self.output, coloured=False), stop, self.grace_seconds)
+            for name, command in self.commands.items():
+                foreman.add_process(name, command, env=dict(os.environ), cwd=self.cwd)
+            if signals:
+                threading.Thread(target=send, daemon=True).start()
+            return foreman.run()
 
     @property
-    def signals(self):
-        return {name: entry.signals for name, entry in self.entries.items()}
+    def text(self):
+        return self.output.getvalue()
 
-    @property
-    def code(self):
-        """Return the result of `run`; all have ended, so it does nothing else."""
-        assert self.foreman._group.left == []
-        self.foreman._entries.clear()
-        return self.foreman.run()
+    def assert_in_order(self, *words):
+        places = [self.text.find(word) for word in words]
+        assert -1 not in places, self.text
+        assert places == sorted(places), self.text
 
 
-@pytest.fixture
-def play():
-    """Make plays that share a real wake-up pipe."""
-    wakeup = Wakeup()
-    yield lambda *names, **options: Play(wakeup, *names, **options)
-    wakeup.close()
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
+def test_stops_the_scheduler_then_the_supervisor_then_the_rest(signum):
+    """Each is asked to end when those before it have, whatever the order in the Procfile; the exit code is 0."""
+    play = Play(web=OBEYS, supervisor=OBEYS, scheduler=OBEYS)
+
+    assert play.run(signum) == 0
+
+    play.assert_in_order("scheduler is asked", "scheduler stopped (rc=0)", "supervisor is asked")
+    play.assert_in_order("supervisor stopped (rc=0)", "web is asked", "web stopped (rc=0)")
 
 
-def test_stops_the_scheduler_then_the_supervisor_then_the_rest(play):
-    """Each is asked to end when those before it have, whatever the order in the Procfile."""
-    it = play("web", "supervisor", "scheduler", "bell")
-    it.stop.graceful = True
+def test_each_has_its_own_grace_period_and_is_killed_after_it():
+    """Longer than the five seconds of honcho, if need be; a killed one makes the exit code."""
+    play = Play(grace_seconds=0.5, scheduler=DEAF, supervisor=OBEYS)
 
-    it.turn()
-    assert it.signals == {"web": [], "supervisor": [], "scheduler": [TERM], "bell": []}
+    assert play.run(signal.SIGTERM) == 128 + signal.SIGKILL
 
-    it.end("scheduler")
-    assert it.signals == {"web": [], "supervisor": [TERM], "scheduler": [TERM], "bell": []}
-
-    it.end("supervisor")
-    assert it.signals == {"web": [TERM], "supervisor": [TERM], "scheduler": [TERM], "bell": [TERM]}
-
-    it.end("web", -TERM)
-    it.end("bell", 128 + TERM)
-    assert it.code == 0
+    play.assert_in_order("scheduler is asked", "scheduler has not ended in 0.5 s; it is killed", "supervisor is asked")
+    assert play.text.count("it is killed") == 1
 
 
-def test_asks_once_and_gives_each_its_own_grace_period(play):
-    """TERM is sent once; what has not ended in its grace period is killed, once; the next has a period of its own."""
-    it = play("scheduler", "supervisor")
-    it.stop.graceful = True
-    it.turn()
-
-    it.turn(after=9.9)
-    it.turn(after=0.2)
-    it.turn(after=0.1)
-    it.end("scheduler", -KILL)
-    it.turn(after=9.9)
-
-    assert it.signals == {"scheduler": [TERM, KILL], "supervisor": [TERM]}
-    it.end("supervisor")
-    assert it.code == 128 + KILL
-
-
-@pytest.mark.parametrize(("returncode", "code"), [(7, 7), (0, 0), (-signal.SIGSEGV, 128 + signal.SIGSEGV)])
-def test_an_end_nobody_asked_for_stops_all_and_gives_the_exit_code(play, returncode, code):
+@pytest.mark.parametrize(("command", "code"), [("exit 7", 7), ("exit 0", 0), ("kill -SEGV $$", 139)])
+def test_an_end_nobody_asked_for_stops_all_and_gives_the_exit_code(command, code):
     """The others are stopped in order, and how they end then does not matter."""
-    it = play("scheduler", "supervisor", "web")
+    play = Play(scheduler=OBEYS.replace("exit 0", "exit 3"), other=f"sleep 0.2; {command}")
 
-    it.end("supervisor", returncode)
-    assert it.signals == {"scheduler": [TERM], "supervisor": [], "web": []}
-    it.end("scheduler", 3)
-    it.end("web", -TERM)
+    assert play.run() == code
 
-    assert it.code == code
-    assert "supervisor ended" in it.output.getvalue()
-    assert "without having been asked to" in it.output.getvalue()
+    play.assert_in_order("other ended", "without having been asked to", "scheduler is asked", "scheduler stopped")
 
 
-def test_a_second_signal_ends_all_at_once(play):
-    """All get TERM at the same time, again and again, and are killed soon; the exit code says that work was cut."""
-    it = play("scheduler", "supervisor", "web")
-    it.stop.graceful = True
-    it.turn()
-    it.stop.immediate = True
+def test_a_second_signal_ends_all_at_once():
+    """All get TERM, and again; the exit code says that work was cut."""
+    play = Play(scheduler=BUSY, supervisor=BUSY, web=OBEYS)
+    began = time.monotonic()
 
-    it.turn(after=REPEAT_SECONDS)
-    assert it.signals == {"scheduler": [TERM, TERM], "supervisor": [TERM], "web": [TERM]}
-    it.turn(after=REPEAT_SECONDS)
-    it.end("supervisor")
-    it.turn(after=HASTE_SECONDS)
-    assert it.signals == {"scheduler": [TERM] * 3 + [KILL], "supervisor": [TERM] * 2, "web": [TERM] * 2 + [KILL]}
-    it.end("scheduler", -KILL)
-    it.end("web", -KILL)
-
-    assert it.code == 1
+    assert play.run(signal.SIGINT, signal.SIGINT) == 1
+    assert time.monotonic() - began < 3
 
 
-def test_stops_all_when_its_output_is_gone(play):
+def test_a_process_that_cannot_be_started_stops_all(tmp_path):
+    """Its directory is gone: honcho alone would wait for its start."""
+    assert Play(cwd=str(tmp_path / "gone"), scheduler=OBEYS).run() == 1
+
+
+def test_stops_all_when_its_output_is_gone():
     """With the terminal closed nobody would know that anything runs, so nothing shall."""
 
     class Gone(io.StringIO):
         def write(self, _text):
             raise BrokenPipeError
 
-    it = play("scheduler", output=Gone())
+    assert Play(output=Gone(), scheduler=OBEYS).run() == 0
 
-    assert it.signals == {"scheduler": [TERM]}
-    it.end("scheduler")
-    assert it.code == 0
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a session that keeps the output open")
+def test_a_killed_process_whose_output_is_held_open_is_not_awaited(monkeypatch):
+    """A descendant in its own session has it."""
+    monkeypatch.setattr("rlm.processes.group.LINGER_SECONDS", 0.3)
+    play = Play(grace_seconds=0.2, scheduler=f"setsid sleep 4 & {DEAF}")
+    began = time.monotonic()
+
+    assert play.run(signal.SIGTERM) == 128 + signal.SIGKILL
+    assert time.monotonic() - began < 3

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli import up
-from rlm.cli.up import _entries, _environment, _read_dotenv
+from rlm.cli.up import _commands, _environment, _read_dotenv
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 
@@ -26,8 +26,8 @@ def settings(tmp_path, monkeypatch):
     return load_settings(config, {})
 
 
-def commands(settings, **options):
-    return {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=False, **options)}
+def commands(settings):
+    return _commands(settings, allow_volatile=False)
 
 
 def test_without_a_procfile_it_is_a_scheduler_a_supervisor_and_the_dashboard(settings):
@@ -58,7 +58,7 @@ def test_a_procfile_that_cannot_be_used_is_an_error(settings, content):
 
 def test_allow_volatile_goes_to_the_default_processes_and_to_no_others(settings):
     """A flag that a Procfile would swallow is refused."""
-    found = {entry.name: entry.command for entry in _entries(settings, {}, allow_volatile=True)}
+    found = _commands(settings, allow_volatile=True)
     assert {name: command.endswith("--allow-volatile") for name, command in found.items()} == {
         "scheduler": True,
         "supervisor": True,

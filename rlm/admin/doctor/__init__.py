@@ -44,7 +44,8 @@ def check_clock(store: Store) -> Iterator[Finding]:
 
 def check_endpoints(store: Store) -> Iterator[Finding]:
     """Name the endpoints and budgets that get no call, or one at a time."""
-    shut = [condition for condition in _conditions(store) if condition.code.startswith("endpoint_")]
+    of_all = (condition for condition in _conditions(store))
+    shut = [condition for condition in of_all if condition.code.startswith(("endpoint_", "redis_doubted"))]
     yield from (warning(condition.sentence, condition.remedy) for condition in shut)
     if not shut:
         yield good("each may be called as its limit allows")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rlm.admin.attendance import ticks_every_seconds
-from rlm.admin.endpoints import reason_of
+from rlm.admin.endpoints import reason_of, why_held
 from rlm.admin.letters import DeadLetter, may_contain
 from rlm.admin.planning import types_in_force
 from rlm.admin.queue import unknown_types
@@ -96,6 +96,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     now_us, views = store.windows.look(limited)
     health = store.breaker.health(limited)
     expected = learned(store, [event_type]) if event_type else {}
+    doubted = why_held(store, limited, views)
     needs = [needed_seconds(event_type, one.name, expected) for one in endpoints] if event_type else []
     workers = store.processes.alive(Role.WORKER)
     run = store.runs.current()
@@ -111,7 +112,7 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
         now=now,
         run=run,
         next_run_at=next_tick if scheduled else None,
-        gates=tuple(_gate(one, views, health) for one in endpoints),
+        gates=tuple(_gate(one, views, health, doubted) for one in endpoints),
         needs_seconds=min(needs) if needs else None,
         ready=len(ready),
         wanted=max(store.processes.wanted(), store.settings.workers.min),
@@ -125,7 +126,9 @@ def look_around(store: Store, type_name: str) -> TypeStatus:
     )
 
 
-def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[str, Health]) -> EndpointGate:
+def _gate(
+    endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[str, Health], doubted: str
+) -> EndpointGate:
     own = views[endpoint.name]
     budget = views[endpoint.budget.name] if endpoint.budget else own
     of_budget = endpoint.budget.name if endpoint.budget and budget.wait_seconds > own.wait_seconds else None
@@ -137,7 +140,7 @@ def _gate(endpoint: Endpoint, views: Mapping[str, WindowState], health: Mapping[
         min(own.free, budget.free),
         round(binds.wait_seconds, 3) if binds.wait_seconds < ENDLESS_SECONDS else None,
         of_budget,
-        reason_of(circuit, health[of_budget or endpoint.name]),
+        reason_of(circuit, health[of_budget or endpoint.name], doubted),
     )
 
 
