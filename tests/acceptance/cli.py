@@ -44,7 +44,6 @@ class Installation:
 
     def __enter__(self) -> Self:
         self.token = self.store.leases.acquire(steps.CONDUCTOR, 600)
-        self.store.epochs.vouch(self.token)
         return self
 
     def __exit__(self, *exc: object) -> None:

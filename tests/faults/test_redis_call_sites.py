@@ -47,8 +47,6 @@ OF_DISASTERS = {
     "begin_alone",
     "end_overdue",
     "forget_hosts",
-    "renew_epoch",
-    "shift_stamps",
 }
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
 OF_GIANTS = {"move_giant"}

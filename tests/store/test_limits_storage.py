@@ -99,7 +99,7 @@ def test_a_slot_is_taken_in_the_budget_as_well(store, limiter, publish):
 
 
 def test_nothing_is_let_through_while_rlm_would_not(store, limiter, token):
-    """A pause, a rest, a server that nobody has vouched for."""
+    """A pause, a rest, a server that is not trusted."""
     endpoint = make_endpoint()
     store.control.pause(endpoint, "test")
     assert not limiter.hit(ITEM, URL)
@@ -110,7 +110,7 @@ def test_nothing_is_let_through_while_rlm_would_not(store, limiter, token):
     store.control.resume(endpoint, "test")
     assert limiter.hit(ITEM, URL)
 
-    store.client.hset(store.keys.epoch, "server", "another")
+    store.client.hset(store.keys.lease, "server", "another")
     assert not limiter.hit(ITEM, URL)
 
 

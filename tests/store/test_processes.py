@@ -117,7 +117,7 @@ def test_a_forgotten_process_leaves_nothing(store):
     store.processes.forget(Role.WORKER, WORKER.id)
     store.processes.forget(Role.WORKER, WORKER.id)
 
-    assert set(looks.snapshot(store)) == {store.keys.epoch}
+    assert set(looks.snapshot(store)) == {store.keys.lease}
 
 
 def test_busy_lanes_are_counted_by_worker(store, token, running):

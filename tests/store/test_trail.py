@@ -15,7 +15,7 @@ from rlm.core import trail
 from rlm.core.item import Reason
 from rlm.core.run import make_run_id
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.claims import Admitted, Call, Completion
+from rlm.ledger.claims import Admitted, Call
 from rlm.ledger.reading import event_state
 from rlm.ledger.recovery import POISON_DEATHS
 from tests.store import looks, losses, steps
@@ -51,7 +51,7 @@ def run(running):
 
 @pytest.fixture
 def claim(store, token, run):
-    return steps.claim_next(store, token, run)
+    return steps.claim(store)
 
 
 def trail_of(store, event_id=None):
@@ -81,7 +81,7 @@ def test_a_call_leaves_its_endpoint_time_answer_and_duration(store, run, claim, 
 def test_what_was_given_back_without_a_call_is_only_counted(store, token, run, claim):
     """It was no attempt."""
     store.ledger.give_back(claim)
-    store.ledger.give_back(steps.claim_next(store, token, run))
+    store.ledger.give_back(steps.claim(store))
 
     assert trail_of(store) == []
     assert looks.event(store, claim.event_id)["unsent"] == "2"
@@ -90,11 +90,11 @@ def test_what_was_given_back_without_a_call_is_only_counted(store, token, run, c
 def test_the_trail_goes_on_over_attempts_and_runs_oldest_first(store, token, run, claim):
     """A throttled call is not counted, so the next one has the same number."""
     store.ledger.throttle(claim, steps.OVERFLOW)
-    claim = steps.claim_next(store, token, run)
-    store.ledger.spend(claim, steps.ENDPOINT)
+    claim = steps.claim(store)
+    steps.fail(store, claim, "spent")
     losses.run_closed(store, token, run, claim)
     later = steps.start_run(store, token)
-    store.turns.complete(Completion(steps.claim_next(store, token, later), steps.OVERFLOW, 0.1))
+    steps.complete(store, steps.claim(store))
 
     found = [(one.run_id, one.number, one.endpoint, one.answer) for one in trail_of(store)]
     assert found == [
@@ -108,7 +108,7 @@ def test_the_trail_goes_on_over_attempts_and_runs_oldest_first(store, token, run
 def test_only_the_newest_entries_are_kept(store, token, run, calls):
     """An event that is throttled again and again does not grow."""
     for index in range(calls):
-        store.ledger.throttle(steps.claim_next(store, token, run), steps.ENDPOINT, Heard(str(index)))
+        store.ledger.throttle(steps.claim(store), steps.ENDPOINT, Heard(str(index)))
 
     fields = store.client.hgetall(store.keys.event(steps.event_id(1)))
     kept = range(max(0, calls - trail.LENGTH), calls)
@@ -156,14 +156,14 @@ def test_a_call_that_is_under_way_when_its_run_is_closed_stands_there_too(store,
 
     (one,) = trail_of(store)
     assert (one.number, one.endpoint, one.answer) == (1, steps.ENDPOINT, CallEnd.UNKNOWN)
-    assert not store.turns.complete(steps.completed(claim))
+    assert not steps.complete(store, claim)
     assert len(trail_of(store)) == 1
 
 
 def test_a_poison_event_keeps_its_trail(store, token, run):
     """As long as its hash lives."""
     for _ in range(POISON_DEATHS):
-        take_slot(store, steps.claim_next(store, token, run))
+        take_slot(store, steps.claim(store))
         store.recovery.orphan_worker("worker-1")
 
     assert looks.event(store, steps.event_id(1))["state"] == "failed"
@@ -174,7 +174,7 @@ def test_what_is_forgotten_leaves_no_trail(make_store, claim):
     """With `queue.dedupe_seconds = 0` nothing is left of a settled event."""
     store = make_store(queue={"dedupe_seconds": 0})
 
-    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+    steps.complete(store, claim)
 
     assert trail_of(store, claim.event_id) == []
     assert not store.client.exists(store.keys.event(claim.event_id))

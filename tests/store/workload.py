@@ -35,7 +35,7 @@ def assert_books_balance(store: Store, run: Run) -> None:
     pipeline.get(keys.current)
     pipeline.hgetall(keys.tally(run.id))
     for name in TYPES:
-        for key in (keys.pending(name), *keys.holders(name)):
+        for key in (keys.ready(name), *keys.holders(name)):
             pipeline.zcard(key)
     current, raw, *cards = pipeline.execute()
     assert current == run.id.encode()
