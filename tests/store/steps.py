@@ -33,7 +33,7 @@ ENDPOINT = "rebalance_api"
 OVERFLOW = "overflow_rebalance_api_1"
 
 #: The next ask, and the next lane that has no call yet; and the lane of each claim.
-_asks, _lanes = itertools.count(1), itertools.count(1)
+asks, _lanes = itertools.count(1), itertools.count(1)
 _lane_of: dict[tuple[str, int], int] = {}
 
 
@@ -99,7 +99,7 @@ def ask(store: Store, worker: str = "worker-1", lane: int = 1, **options: Any) -
     """Let a lane take its turn."""
     epoch = cast("bytes", store.client.hget(store.keys.lease, "epoch")).decode()
     known: dict[str, Any] = {
-        "n": next(_asks),
+        "n": next(asks),
         "host": host_of(worker),
         "revision": store.settings.revision,
         "dedupe_ms": store.turns.dedupe_ms,
@@ -114,18 +114,34 @@ def claim(store: Store, worker: str = "worker-1", lane: int = 0, **options: Any)
     lane = lane or next(_lanes)
     claimed = ask(store, worker, lane, **options).claim(worker)
     assert claimed is not None
-    _lane_of[claimed.event_id, claimed.number] = lane
-    return claimed
+    return in_lane(claimed, lane)
 
 
-def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, **options: Any) -> bool:
-    """Let the lane of a claim settle it, and ask for nothing; return whether it was still the lane's."""
+def in_lane(claim: Claim, lane: int) -> Claim:
+    """Remember the lane of a claim; return the claim."""
+    _lane_of[claim.event_id, claim.number] = lane
+    return claim
+
+
+def lane_of(claim: Claim) -> int:
+    """Return the lane of a claim."""
+    return _lane_of[claim.event_id, claim.number]
+
+
+def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: Any) -> Settlement:
+    """Return what a lane tells of its claim; without a `finish` the call was not sent."""
     told: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "to": to, **options}
     if finish:
         heard = told.pop("heard", Heard())
         told = {"sent": True, "finish": finish, "times": "100 0 0", "entry": claim.entry(finish, heard), **told}
-    settlement = Settlement(event=claim.event_id, claims=claim.number, **told)
-    return ask(store, claim.worker_id, _lane_of[claim.event_id, claim.number], nothing=True, settle=settlement).settled
+    return Settlement(event=claim.event_id, claims=claim.number, **told)
+
+
+def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, **options: Any) -> bool:
+    """Let the lane of a claim settle it, and ask for nothing; return whether it was still the lane's."""
+    told = settlement(claim, to, finish, **options)
+    reply = ask(store, claim.worker_id, lane_of(claim), nothing=True, settle=told)
+    return reply.settled and not reply.stale
 
 
 def complete(store: Store, claim: Claim, seconds: float = 0.1, **options: Any) -> bool:

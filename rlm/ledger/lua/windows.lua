@@ -102,6 +102,10 @@ for endpoint in pairs(rules) do
   end
 end
 for window, names in pairs(sharing) do redis.call('HSET', P .. 'rules', 'sharing ' .. window, cjson.encode(names)) end
-for endpoint in pairs(rules) do freed(now, endpoint) end
+local changed = {}
+for endpoint in pairs(rules) do
+  for _, other in ipairs(sharers(endpoint)) do changed[other] = true end
+end
+for endpoint in pairs(changed) do refresh(now, endpoint) end
 redis.call('PUBLISH', P .. 'wake:workers', 'rules')
 return 1
