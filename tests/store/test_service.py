@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import datetime
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 from msgspec import structs
@@ -18,15 +17,23 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end, run_record
 from rlm.ledger import Store
+from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
+from scheduler.conductor import Conductor
 from scheduler.service import SchedulerService
-from scheduler.ticks import RedisClock, last_due, open_run
+from scheduler.ticks import last_due, open_run
 from tests.store import steps
 from tests.values import replace
 from tests.wait import wait_until
 
 DUE = 1_800_000_000.0
+
+
+def turn(service):
+    """Let it do what is to be done."""
+    with service._work():
+        service._turn()
 
 
 @pytest.fixture
@@ -50,27 +57,27 @@ def seen_to(service, monkeypatch):
     return told, looked_over
 
 
-def closed_and_lost(store, service, error):
+def closed_and_lost(store, service, error, monkeypatch):
     """Open the run of a tick; whoever conducts it closes it, and does not hear so."""
     assert service._leader.campaign()
     run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, DUE)
 
-    def conduct(run):
-        steps.finish(store, service._leader.token, run)
-        assert run_end.close_run(store, run.id)
+    def conduct(self):
+        steps.finish(store, service._leader.token, self._run)
+        assert run_end.close_run(store, self._run.id)
         raise error
 
-    service._conductor.conduct = conduct
+    monkeypatch.setattr(Conductor, "conduct", conduct)
     return run_id
 
 
 @pytest.mark.rest
-def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(store, service, seen_to):
+def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(store, service, seen_to, monkeypatch):
     """Its check-in would else time out at Sentry, and nobody would look whether limits were kept: once, not again."""
-    run_id = closed_and_lost(store, service, StoreError("the answer was lost"))
+    run_id = closed_and_lost(store, service, StoreError("the answer was lost"), monkeypatch)
 
     for _ in range(3):
-        service._turn()
+        turn(service)
 
     told, looked_over = seen_to
     assert [one for one in told if one[0] == DUE] == [(DUE, True)]  # a tick of this minute may come in between
@@ -95,12 +102,12 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
     store.leases.release(steps.CONDUCTOR)
 
     for _ in range(3):
-        service._turn()
+        turn(service)
 
     assert looked_over == [run_id]
     assert told.count(tick) == 1
     service._leader.resign()
-    service._turn()
+    turn(service)
     assert looked_over == [run_id], "the next one to lead knows that it is done"
 
 
@@ -116,8 +123,8 @@ def alone(service, monkeypatch):
 
 def closed_by_the_dead(store, token):
     """Open the run of a tick, and close it overdue as one that dies before it reports anything; return its id."""
-    run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds)
-    assert run_end.close_overdue(store, store.runs.current()).overdue
+    run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds - 1)
+    assert run_end.close_run(store, run_id)
     return run_id
 
 
@@ -127,25 +134,25 @@ def test_an_overdue_run_whose_closer_died_is_seen_to_once_that_is_certain(store,
     told, looked_over = alone
     run_id = closed_by_the_dead(store, token)
     monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 3600.0)
-    service._turn()
+    turn(service)
     assert (told, looked_over) == ([], [])
 
     monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 0.0)
     for _ in range(3):
-        service._turn()
+        turn(service)
 
     assert looked_over == [run_id]
     assert len(told) == 1
 
 
-def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):
+def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to, monkeypatch):
     """Who has lost the lease has lost the run with it."""
-    closed_and_lost(store, service, FencedError("another conducts"))
+    closed_and_lost(store, service, FencedError("another conducts"), monkeypatch)
 
-    service._turn()
+    turn(service)
     store.leases.release(service._leader.owner)
     store.leases.acquire("another", 600)
-    service._turn()
+    turn(service)
 
     told, looked_over = seen_to
     assert DUE not in dict(told)
@@ -181,12 +188,12 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
         return last_tick()
 
     monkeypatch.setattr(store.schedule, "last_tick", fail_once)
-    service._taken = service._last_due()
+    service._taken = last_due(service._clock.now(), service._every)
 
-    service._turn()
+    turn(service)
     assert service._leader.token
     assert last_tick() == DUE - every
-    service._turn()
+    turn(service)
 
     assert last_tick() == DUE + 7
 
@@ -194,32 +201,39 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
 def test_each_tick_is_taken_once(service, store, at, monkeypatch):
     """Whether the clock goes on or is set back: the last one is another than before. One that failed comes again."""
     served = []
-    monkeypatch.setattr("scheduler.service.serve_tick", lambda *_, **__: served.append(service._last_due()))
+
+    def serve(_store, _token, now, **_):
+        served.append(last_due(now, service._every))
+        if now == 720.0 and served.count(720.0) == 1:
+            raise StoreError("away")
+
+    monkeypatch.setattr("scheduler.service.serve_tick", serve)
     at(360.0)
     service._taken = 360.0
 
     def take(moment):
         at(moment)
-        return service._start_due()
+        before = len(served)
+        service._start_due()
+        return len(served) > before
 
     assert [take(one) for one in (360.0, 540.0, 540.5, 180.0, 181.0, 360.0)] == [False, True, False, True, False, True]
     assert served == [540.0, 180.0, 360.0]
-    monkeypatch.setattr("scheduler.service.serve_tick", mock.Mock(side_effect=[StoreError("away"), None]))
     with pytest.raises(StoreError):
-        take(540.0)
-    assert [take(540.0), take(540.0)] == [True, False]
+        take(720.0)
+    assert [take(720.0), take(720.0)] == [True, False]
 
 
 @pytest.mark.rest
 def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
     """By an hour: APScheduler notes the next one in an hour, and nothing would be done until then."""
     at(DUE)
-    service._turn()
+    turn(service)
     store.schedule.note_tick(DUE)
     at(DUE - 3600 + 1)
     push(store)
 
-    service._turn()
+    turn(service)
 
     record = next(iter(store.runs.recent(1)))
     assert record.trigger == Trigger.SCHEDULE
@@ -233,7 +247,7 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     real = type(system_clock).now
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
     assert service._leader.campaign()
-    service._clock.look(store)
+    store.now()
     tick = service._clock.now() - 1
     run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
     run = store.runs.current()
@@ -263,7 +277,7 @@ def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monk
     push(store)
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
 
-    service._turn()
+    turn(service)
     if store.now() // every == now // every:  # no tick came meanwhile
         assert store.runs.count() == 0
 
@@ -276,7 +290,7 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     at(DUE + 61)
     push(store)
 
-    service._turn()
+    turn(service)
 
     assert "1 tick was missed" in caplog.text
     assert store.schedule.last_tick() == DUE + 61
@@ -284,15 +298,15 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     assert store.intake.waiting() == 1
 
 
-def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store, at):
+def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store, at, monkeypatch):
     """Its leader died before it noted the tick: what comes after the run is the next tick's."""
     at(DUE + 1)
     store.schedule.note_tick(DUE - store.settings.run.every_seconds)
-    closed_and_lost(store, service, FencedError("closed by another"))
+    closed_and_lost(store, service, FencedError("closed by another"), monkeypatch)
 
-    service._turn()
+    turn(service)
     push(store)
-    service._turn()
+    turn(service)
 
     assert store.schedule.last_tick() == DUE
     assert store.runs.count() == 1
@@ -312,7 +326,7 @@ def test_a_run_that_no_standby_takes_over_is_closed_by_who_leaves(service, store
     run_id = open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
     service._duty._stop.graceful = True
 
-    service._turn()
+    turn(service)
     assert store.runs.current().id == run_id
     service._sign_off()
 
@@ -344,7 +358,7 @@ def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
     monkeypatch.setattr(service._duty, "serve", lambda _run: setattr(service._duty._stop, "graceful", True))
 
-    service._turn()
+    turn(service)
 
     assert store.runs.current().state == State.DRAINING
     assert (store.ledger.count([steps.TYPE])[steps.TYPE].pending, store.intake.waiting()) == (1, 2)
@@ -359,9 +373,9 @@ def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, sto
     store.schedule.note_tick(store.now())
     run_id = open_run(store, token, Trigger.SCHEDULE, tick)
 
-    wait_until(lambda: service._turn() or store.runs.record(run_id), message="the run is closed")
+    wait_until(lambda: turn(service) or store.runs.record(run_id), message="the run is closed")
     assert not service._leader.token
-    service._turn()
+    turn(service)
 
     assert (tick, False) in seen_to[0] or (tick, True) in seen_to[0]
     assert looked_over == [run_id]
@@ -381,12 +395,12 @@ def test_a_changed_file_is_in_force_from_the_restart_on(store, token, service):
     store.leases.release(steps.CONDUCTOR)
 
     # When a scheduler with the changed file leads, and nothing is to be done
-    service._turn()
+    turn(service)
 
     # Then the file's limits are in force
     assert store.endpoints() == store.settings.endpoints
     # And one set by hand holds when that scheduler takes office again
     store.control.limit(store.settings.endpoints[steps.ENDPOINT], "7/minute", "user@host")
     service._leader.resign()
-    service._turn()
+    turn(service)
     assert store.limits()[steps.ENDPOINT] == "7/minute"
