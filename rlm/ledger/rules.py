@@ -133,7 +133,10 @@ def _entries(
             terms.setdefault(endpoint.name, {})[kind.name] = (f"{rank:04d}", call_us, need_us)
     for name, endpoint in endpoints.items():
         own, *budget = all_limited([endpoint])
-        windows = [WindowRules.of(own, guard_seconds), *(WindowRules.of(each, guard_seconds, shared=True) for each in budget)]
+        windows = [
+            WindowRules.of(own, guard_seconds),
+            *(WindowRules.of(each, guard_seconds, shared=True) for each in budget),
+        ]
         entry = EndpointRules(
             window=endpoint.window_id,
             longest=max(window.longest for window in windows),
