@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role
@@ -30,7 +29,7 @@ def letters(inst, number):
     inst.push(*steps.items(number, steps.TYPE))
     run = inst.start_run()
     for _ in range(number):
-        inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.ENDPOINT)
+        steps.reject(inst.store, steps.claim(inst.store), "no")
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)
     return [one["id"] for one in inst.json("failed", "list")]

@@ -94,7 +94,7 @@ def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
     taken = drain(token, run.id) if drain else steps.drain(store, token, run)
 
     letters = list(store.letters.all())
-    tally = store.runs.tally(run.id)
+    tally = store.runs.tally()
     aside = store.client.lrange(store.keys.aside, 0, -1)
     assert min(map(len, aside), default=1 << 30) > store.settings.queue.max_item_bytes
     rejected, unknown = _sort(letters, aside)

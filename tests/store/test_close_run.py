@@ -38,7 +38,7 @@ def test_counts_and_timings_go_with_the_run(store, token, running):
 
     assert close(store, run) == 1
 
-    assert store.runs.tally(run.id) == {}
+    assert store.runs.tally() == {}
     assert store.measures.completed(run.id) == []
     assert looks.pending(store) == [steps.event_id(2), steps.event_id(3)]
 
