@@ -47,15 +47,18 @@ for _, window in ipairs(windows) do
   local place, key = P .. 'endpoint:' .. window.id, P .. 'window:' .. window.id
   local state = redis.call('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'epoch', 'longest')
   if (state[5] or '1') ~= trust().epoch then catch_up(now, window) end
+  local longest = tonumber(state[6] or nil) or 0
+  if window.keep > longest then
+    lengthen(now, window, longest)
+    state[4] = redis.call('HGET', place, 'hold')
+  end
   for each = 1, 4 do wait = math.max(wait, (tonumber(state[each] or nil) or 0) - now) end
   wait = math.max(wait, trust().doubted + window.longest - now)
-  local longest = tonumber(state[6] or nil) or 0
   for _, rule in ipairs(window.rules) do
     if cost > rule[1] then return named{wait_us = -1} end
     local nth = redis.call('ZREVRANGE', key, rule[1] - cost, rule[1] - cost, 'WITHSCORES')[2]
     if nth then wait = math.max(wait, nth + rule[2] - now) end
   end
-  if window.keep > longest then lengthen(now, window, longest) end
 end
 if wait > 0 then return named{wait_us = us(math.ceil(wait))} end
 for _, window in ipairs(windows) do
