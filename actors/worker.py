@@ -30,7 +30,7 @@ from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger import Store, open_store
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes import signals
 from rlm.processes.alive import AliveFile, entry_of
@@ -101,8 +101,7 @@ class WorkerProcess:
         known = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
         self._process = replace(known, supervisor=supervisor_id)
         self._heard = True
-        self._said_at = self._beat_at = float("-inf")
-        self._said_every = 0.0
+        self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
         self._said_sleeping = ""
         self._lane_ended = False
         self._dispatcher = Dispatcher(resolve_headers)
@@ -160,24 +159,16 @@ class WorkerProcess:
                 return "a lane died"
 
     def _keep_announced(self) -> float:
-        """Announce this worker if that is due; return the seconds until the next announcement.
+        """Announce this worker if that is due, or if it fell asleep; return the seconds until the next announcement."""
+        is_due = self._beat_at <= system_clock.monotonic() or self._lanes.sleeping != self._said_sleeping
+        if is_due and not self._announce(WorkerState.READY):
+            return AGAIN_SECONDS
+        return self._beat_at - system_clock.monotonic()
 
-        With events in hand it announces more often, so that its share goes to others sooner if its host is lost.
-        """
-        every = HEARTBEAT_SECONDS if self._lanes.rest() else BRISK_SECONDS
-        due = self._due_seconds(every)
-        if due > 0 and self._lanes.sleeping == self._said_sleeping:
-            return due
-        return self._due_seconds(every) if self._announce(WorkerState.READY, every) else AGAIN_SECONDS
-
-    def _due_seconds(self, every: float) -> float:
-        """Return the seconds until an announcement is due, also by the interval that was announced last."""
-        return min(self._said_at + min(every, self._said_every), self._beat_at) - system_clock.monotonic()
-
-    def _announce(self, state: WorkerState, every: float = BRISK_SECONDS) -> bool:
-        """Announce this worker and its interval, `every` seconds; return whether Redis received it."""
+    def _announce(self, state: WorkerState) -> bool:
+        """Announce this worker; return whether Redis received it."""
         sleeping = self._lanes.sleeping
-        process = replace(self._process, state=state, every=every, sleeping=sleeping)
+        process = replace(self._process, state=state, sleeping=sleeping)
         try:
             self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
         except StoreError as error:
@@ -185,9 +176,8 @@ class WorkerProcess:
             log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
             self._heard = False
             return False
-        self._heard, self._said_at = True, system_clock.monotonic()
-        self._said_every, self._said_sleeping = every, sleeping
-        self._beat_at = self._said_at + system_clock.to_beat(HEARTBEAT_SECONDS)
+        self._heard, self._said_sleeping = True, sleeping
+        self._beat_at = system_clock.monotonic() + system_clock.to_beat(HEARTBEAT_SECONDS)
         return True
 
     def _wind_down(self) -> bool:
@@ -199,14 +189,14 @@ class WorkerProcess:
         at_work = threading.Thread(target=self._worker.join, name="stop", daemon=True)
         at_work.start()
         deadline = system_clock.monotonic() + worker_grace(self._settings)
-        heard_until = system_clock.monotonic() + BRISK_SECONDS
+        heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
         while at_work.is_alive():
             now = system_clock.monotonic()
             if self._stop.immediate or now > deadline:
                 return False
             if now > heard_until:  # otherwise its supervisor would take it for frozen
                 self._announce(WorkerState.STOPPING)
-                heard_until = now + BRISK_SECONDS
+                heard_until = now + HEARTBEAT_SECONDS
             at_work.join(0.02)
         if self._lifeline is None or self._lifeline.poll():  # otherwise its supervisor does it later
             try:

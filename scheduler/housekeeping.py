@@ -2,7 +2,7 @@
 
 After a run it checks whether the promises were kept, and archives dead letters of which Redis keeps no more. The
 janitor removes what processes left in Redis when they died. An open run needs neither: leases expire, and other workers
-continue.
+continue. Events that are in no set of the ledger are looked for slowly, and put back.
 
 A supervisor that died is reported during a run too. By then the other hosts have its share of the workers
 (rlm/processes/sharing.py).
@@ -16,15 +16,16 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
-from actors.broker import WakingBroker
 from rlm import telemetry
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
+from rlm.core.text import counted
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.strays import Strays
 from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
 
@@ -41,21 +42,22 @@ log = logging.getLogger(__name__)
 class Housekeeper:
     """Inspects closed runs, archives dead letters, and removes what dead processes left in Redis."""
 
-    def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
+    def __init__(self, store: Store, leader: Leader) -> None:
         self._leader = leader
-        self._janitor = Janitor(store, broker, leader)
+        self._janitor = Janitor(store, leader)
+        self._strays = Strays(store)
         self._store = store
 
     def see_to(self, closed: Iterable[Record], patience_seconds: float = 0.0) -> bool:
         """Do the steps after `closed` runs, unless `look_over` has noted that they are done.
 
-        Return False if another process closed one overdue within the last `patience_seconds`: it may be at them.
+        Return False if another process closed one within the last `patience_seconds`: it may be at them.
         """
         for record in closed:
             if record.run_id == self._store.leases.last_end():
                 continue
             with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
-                age_seconds = self._store.now() - timestamp(record.finished_at) if record.overdue else -1
+                age_seconds = self._store.now() - timestamp(record.finished_at)
                 if 0 <= age_seconds < patience_seconds:
                     return False
                 telemetry.run_ended(self._store.settings, None, record)
@@ -72,7 +74,19 @@ class Housekeeper:
     def step(self) -> bool:
         """Do one step when there is nothing else to do; return whether there is more."""
         self._janitor.step()
+        self._find_strays()
         return self._archive()
+
+    def _find_strays(self) -> None:
+        """Look at some events; put back those that are in no set of the ledger."""
+        try:
+            found = self._strays.step()
+        except StoreError as error:
+            log.info("Events cannot be looked at while Redis fails: %s", error, extra={"action": "adopt_events"})
+            return
+        if found:
+            told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
+            log.warning(told, counted(len(found), "event"), found[0], extra={"action": "adopt_events"})
 
     def _archive(self) -> bool:
         """Move some dead letters to the archive, if Redis has too many; return whether there may be more."""
@@ -99,9 +113,8 @@ class Janitor:
     Redis does not record since when a worker is missing, so the janitor measures that itself.
     """
 
-    def __init__(self, store: Store, broker: WakingBroker, leader: Leader) -> None:
+    def __init__(self, store: Store, leader: Leader) -> None:
         self._store = store
-        self._broker = broker
         self._leader = leader
         self._grace_seconds = HEARTBEAT_TTL_SECONDS + max(one.lease_seconds for one in store.settings.event_types)
         self._missed: dict[tuple[Role, str], float] = {}
@@ -137,8 +150,7 @@ class Janitor:
         if role is not Role.WORKER:
             report_death(self._store, role, process_id)
             return
-        self._store.recovery.orphan_worker(process_id)
-        self._broker.forget(process_id)
+        self._store.recovery.reap(process_id)
         self._store.processes.forget(Role.WORKER, process_id)
         told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
         extra = {"action": "forget_worker"}

@@ -16,10 +16,9 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.alive import has_died, pid_space
 from rlm.processes.signals import StopSignals
 
-#: Seconds after which a standby may take the lease of a silent scheduler; the same if it releases calls, since then
-#: nobody releases any; to the latter so many turns of its loop are added.
-LEASE_SECONDS, BRISK_LEASE_SECONDS, TURNS_LEASED = 3.0, 1.5, 4
-#: Minimum seconds between two renewals; a lease that is to last longer by as much is renewed at once.
+#: Seconds after which a standby may take the lease of a silent scheduler.
+LEASE_SECONDS = 3.0
+#: Minimum seconds between two renewals.
 RENEW_SECONDS = 0.25
 #: The most requests for a run to answer at once, so that a flooded list does not delay the run.
 MOST_ASKS = 100
@@ -41,19 +40,19 @@ class Leader:
         self.token = 0
         self.holder = self._told = ""
         self.standing: Standing | None = None  #: as it was told last
-        self._renewed_at, self._renewed_for = float("-inf"), 0.0
+        self._renewed_at = float("-inf")
 
-    def campaign(self, seconds: float = LEASE_SECONDS) -> bool:
-        """Take the lease if it is free, or extend ours to `seconds`; return whether we hold it."""
+    def campaign(self) -> bool:
+        """Take the lease if it is free, or extend ours; return whether we hold it."""
         now = system_clock.monotonic()
-        if self.token and max(now - self._renewed_at, seconds - self._renewed_for) < RENEW_SECONDS:
+        if self.token and now - self._renewed_at < RENEW_SECONDS:
             return True
         before = self.token
-        standing = self._leases.contend(self.owner, seconds)
+        standing = self._leases.contend(self.owner, LEASE_SECONDS)
         if self._is_dead(standing.holder) and self._leases.release(standing.holder):
-            standing = self._leases.contend(self.owner, seconds)
+            standing = self._leases.contend(self.owner, LEASE_SECONDS)
         self.token, self.holder, self.standing = standing.token, standing.holder, standing
-        self._renewed_at, self._renewed_for = now, seconds
+        self._renewed_at = now
         if not self.token:
             self._leases.doubted = ""  # whoever leads says so
         if self.token and not before:
@@ -66,15 +65,6 @@ class Leader:
         is_near = bool(self._space) and holder.rpartition(":")[2].startswith(self._space)
         return is_near and has_died(holder, self.owner.partition(":")[0])
 
-    def prolong(self) -> bool:
-        """Extend the lease while idle; return whether it was ours without a break; else `campaign` says whose."""
-        began = system_clock.monotonic()
-        if self._leases.contend(self.owner, LEASE_SECONDS).token == self.token:
-            self._renewed_at, self._renewed_for = began, LEASE_SECONDS
-            return True
-        self.token = 0
-        return False
-
     def tell_holder(self) -> None:
         """Log which scheduler leads while this one stands by, whenever that changes."""
         if self.holder == self._told or not self.holder:
@@ -85,15 +75,14 @@ class Leader:
         extra = {"action": "stand_by"}
         log.info(told, self.owner, host, process.partition(":")[0], extra=extra)
 
-    def keep(self, turn_seconds: float | None = None) -> None:
-        """Extend the lease if that is due; only briefly if the next call follows within `turn_seconds`.
+    def keep(self) -> None:
+        """Extend the lease if that is due.
 
         Raises:
             FencedError: another scheduler has taken it over; stop conducting.
         """
         before = self.token
-        brisk = LEASE_SECONDS if turn_seconds is None else BRISK_LEASE_SECONDS + TURNS_LEASED * turn_seconds
-        if not self.campaign(min(brisk, LEASE_SECONDS)) or self.token != before:
+        if not self.campaign() or self.token != before:
             raise FencedError(f"{self.owner} no longer holds the conductor's lease")
 
     def resign(self) -> None:
@@ -103,11 +92,12 @@ class Leader:
         self._leases.release(self.owner)
 
 
-class Duty:
-    """What a leader must do while it works: notice a stop, answer requests for a run, wait so that it can be woken.
+class HandedOverError(Exception):
+    """Raised out of a run that a standby continues, because this process is stopping."""
 
-    The service and its conductor share one, because they are one thread.
-    """
+
+class Duty:
+    """What a leader must do while it works: notice a stop, answer requests for a run, wait so that it can be woken."""
 
     def __init__(self, store: Store, stop: StopSignals, scheduler_id: str, *, cancels: bool = False) -> None:
         """Follow the signals of this process; `cancels`: a stop cancels the run, which was started by hand here."""
@@ -152,3 +142,12 @@ class Duty:
     def standby(self) -> bool:
         """Return whether another scheduler is alive that can continue a run."""
         return not self.forsaken and any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))
+
+    def hand_over(self, run: Run) -> None:
+        """Leave a run open if this process is stopping and a standby lives, which goes on with it.
+
+        Raises:
+            HandedOverError: it is left.
+        """
+        if self.stopping and not self.cancels and self.standby():
+            raise HandedOverError(run.id)

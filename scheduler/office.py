@@ -1,7 +1,4 @@
-"""Who may conduct runs: a scheduler, or a command that conducts one run; and what a standby scheduler does.
-
-A standby keeps the knowledge that a successor needs, and closes an overdue run.
-"""
+"""Who may conduct runs: a scheduler, or a command that conducts one run."""
 
 from __future__ import annotations
 
@@ -10,18 +7,14 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
-from actors.broker import WakingBroker
-from rlm import telemetry
 from rlm.admin.attendance import kept_apart, other_configurations
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.core.run import Run, State, Trigger
+from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
-from rlm.delivery.run_end import OverdueWatch
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
@@ -30,13 +23,10 @@ from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
 from scheduler.housekeeping import Housekeeper, SupervisorWatch
 from scheduler.leader import LEASE_SECONDS, Duty, Leader
+from scheduler.looks import Desk
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
 
-#: Seconds between two looks of a standby at the lease; part of the time that a takeover takes.
-STANDBY_SECONDS = 0.25
-#: Seconds between its looks for an open run, in case a wake-up was lost.
-RUN_SECONDS = 4.0
 #: Seconds between two looks whether other hosts live, if there are any.
 LOOK_SECONDS = 1.0
 
@@ -85,7 +75,7 @@ def _tell_others(store: Store, leads: Process, before: Mapping[str, str]) -> dic
 
 
 class Office:
-    """What conducting needs: the lease, a watch on Redis, the duties to others, a conductor and a housekeeper."""
+    """What conducting needs: the lease, a watch on Redis, the duties to others, and a housekeeper."""
 
     #: Whether a stop cancels the run.
     _cancels = False
@@ -95,12 +85,11 @@ class Office:
         self._store = store
         self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
-        broker = WakingBroker(store)
         self._redis = RedisWatch(store, allow_volatile=allow_volatile)
         self._clock = store.clock
         self._keys = self._redis.keys
-        self._conductor = Conductor(store, broker, self._leader, self._duty, self._redis)
-        self._housekeeper = Housekeeper(store, broker, self._leader)
+        self._desk = Desk(store, self._leader, self._duty, self._redis)
+        self._housekeeper = Housekeeper(store, self._leader)
 
 
 class HandConductor(Office):
@@ -155,21 +144,18 @@ class HandConductor(Office):
         return self._conduct(run)
 
     def _conduct(self, run: Run) -> Record | None:
-        record = self._conductor.conduct(run)
+        conductor = Conductor(self._desk, run)
+        record = conductor.conduct()
         try:
-            self._housekeeper.after_run(record)
+            self._housekeeper.after_run(record if conductor.has_closed else None)
         except FencedError as error:  # the run is closed, and the new conductor tidies up
             log.info("Nothing is cleaned up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
         return record
 
     def close_open(self, run_id: str) -> Record | None:
-        """Close that run now, if it is open: calls in flight are awaited, the rest becomes leftovers."""
+        """Close that run, which was cancelled, if it is open: calls under way are awaited, the rest is left over."""
         run = self._store.runs.current()
-        if run is None or run.id != run_id:
-            return None
-        if run.state is not State.FINISHING:
-            self._store.runs.advance(self._leader.token, run.id, State.FINISHING)
-        return self._conductor.finish(run)
+        return Conductor(self._desk, run).await_end() if run and run.id == run_id else None
 
     def resign(self) -> None:
         """Release the lease, if it is ours. If Redis fails it expires by itself."""
@@ -177,42 +163,3 @@ class HandConductor(Office):
             self._leader.resign()
         except StoreError as error:
             log.info("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})
-
-
-class Standby:
-    """What a scheduler that does not lead does in each of its turns."""
-
-    def __init__(self, store: Store, redis: RedisWatch, leader: Leader, duty: Duty) -> None:
-        self._store = store
-        self._redis = redis
-        self._leader = leader
-        self._duty = duty
-        ended = partial(telemetry.run_ended, store.settings)
-        self._overdue = OverdueWatch(store, on_closed=ended)
-        self._looked_at = float("-inf")
-        self._is_apart = False
-
-    @property
-    def pause_seconds(self) -> float:
-        """Seconds until its next turn."""
-        return min(STANDBY_SECONDS, self._overdue.pause_seconds)
-
-    def step(self, *, woken: bool) -> None:
-        """After a wake-up look for an open run; close an overdue one."""
-        self._tell_apart()
-        now = system_clock.monotonic()
-        if woken or now - self._looked_at >= RUN_SECONDS:
-            self._looked_at = now
-            run, now_us = self._store.runs.current_at()
-            if run is not None:
-                self._overdue.expect(run.id, now + run.left_seconds(now_us))
-        self._overdue.note_outage(self._duty.failed_at)
-        self._overdue.look()
-
-    def _tell_apart(self) -> None:
-        """Raise the alarm if other types or URLs are in force and keep this scheduler from the lease."""
-        standing, before = self._leader.standing, self._is_apart
-        self._is_apart = bool(standing and standing.apart_us)
-        if standing and self._is_apart and not before:
-            why = capital(kept_apart(self._store, standing))
-            log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))

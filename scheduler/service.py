@@ -1,168 +1,193 @@
-"""The scheduler process: APScheduler provides the ticks, the lease decides who leads, one thread does the work."""
+"""The scheduler process: APScheduler runs the job at each tick, the lease decides who leads."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
 
 from rlm import __version__
+from rlm.admin.attendance import kept_apart
+from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
+from rlm.core.text import capital
 from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from rlm.processes.signals import StopSignals
-from scheduler.conductor import HandedOverError
-from scheduler.office import Office, Standby, announce
+from scheduler.conductor import Conductor
+from scheduler.leader import LEASE_SECONDS, HandedOverError
+from scheduler.office import Office, announce
 from scheduler.redis_watch import AGAIN_SECONDS, FIT_SECONDS, IDLE_FIT_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
-#: Seconds that an idle leader sleeps unless it is woken, in case a wake-up was lost.
-IDLE_SECONDS = 4.0
-#: Seconds between its renewals of the lease meanwhile; its next turn makes the last one.
-IDLE_RENEW_SECONDS = IDLE_SECONDS / 3
+#: Seconds between two turns of an idle leader, which renews its lease then, and of a standby, which tries to take it:
+#: part of the time that a takeover takes.
+IDLE_SECONDS = LEASE_SECONDS / 2.5
+STANDBY_SECONDS = 0.25
 #: Pause after a failure of Redis, seconds.
 AWAY_SECONDS = 0.5
 #: Seconds that a stopping scheduler waits for a standby to take the lease, and seconds between two looks.
 TAKEOVER_SECONDS = 2.0
 POLL_SECONDS = 0.02
-#: Seconds for which whoever closed an overdue run may be at the steps after it; later it is dead.
+#: Seconds for which the process that closed a run may be at the steps after it; later it is dead.
 CLOSER_SECONDS = 2.0
+#: If ticks are this far from those of Redis, because the clock of this host was set, the clock is aimed anew, seconds.
+ASTRAY_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
 
 
-class TickTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """Fires at multiples of a period by the clock of Redis.
+class TickClock:
+    """APScheduler with one job, at multiples of a period by the clock of Redis, late rather than never.
 
-    The stock trigger uses the clock of the host. If that leaps, such as from 1970 to today while a machine boots, it
-    would count through all the multiples in between, one by one.
+    It follows the clock of this host, which may be set, so it is aimed now and then. A job that it begins too early
+    asks Redis what is due.
     """
 
-    def __init__(self, every_seconds: float, redis_now: Callable[[], float]) -> None:
-        self._every_seconds = every_seconds
+    def __init__(self, every_seconds: float, redis_now: Callable[[], float], job: Callable[[], None]) -> None:
+        self._every = every_seconds
         self._redis_now = redis_now
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1, "next_run_time": self._next()}
+        self._job = self._scheduler.add_job(job, "interval", seconds=every_seconds, **options)
+        self._scheduler.start()
 
-    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        """Return the time of the next multiple by the clock of this host, which is at `now`."""
-        redis_now = self._redis_now()
-        left = last_due(redis_now, self._every_seconds) + self._every_seconds - redis_now
-        return datetime.fromtimestamp(now.timestamp() + left, UTC)
+    def _next(self) -> datetime:
+        now = self._redis_now()
+        return datetime.now(UTC) + timedelta(seconds=last_due(now, self._every) + self._every - now)
 
+    def aim(self) -> None:
+        """Correct the time of the next tick, if the clock of this host was set."""
+        if (job := self._scheduler.get_job(self._job.id)) is None or job.next_run_time is None:
+            return
+        due = self._next()
+        apart = (job.next_run_time - due).total_seconds() % self._every
+        if min(apart, self._every - apart) > ASTRAY_SECONDS:
+            job.modify(next_run_time=due)
 
-def start_clock(every_seconds: float, now: Callable[[], float], on_tick: Callable[[], None]) -> BackgroundScheduler:
-    """Start APScheduler; it calls `on_tick` at multiples of `every_seconds` by `now`, late rather than never."""
-    clock = BackgroundScheduler(timezone=UTC)
-    trigger = TickTrigger(every_seconds, now)
-    clock.add_job(on_tick, trigger, id="tick", misfire_grace_time=None, coalesce=True, max_instances=1)
-    clock.start()
-    return clock
+    def shutdown(self) -> None:
+        """Stop without waiting for the job."""
+        self._scheduler.shutdown(wait=False)
 
 
 class SchedulerService(Office):
-    """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first."""
+    """Runs until it is told to stop. Ticks and requests start runs; a run left open by another is finished first.
+
+    The job of APScheduler serves the ticks. The main thread keeps the lease, takes requests and keeps house in between.
+    Only one of the two works at a time.
+    """
 
     def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Schedule on `store`; with `allow_volatile` also if its Redis has no append-only file."""
         super().__init__(store, stop, allow_volatile=allow_volatile)
         self._wakeup = stop.wakeup
-        self._standby = Standby(store, self._redis, self._leader, self._duty)
+        self._working = threading.Lock()
+        self._every = store.settings.run.every_seconds
         #: The last tick that was taken; None if it is to be looked at again.
         self._taken: float | None = None
         self._up_since = system_clock.monotonic()
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         #: Whether the steps after the last run are known to be done: not if Redis failed while it was closed, or if
-        #: another scheduler, which may have died, conducted it.
+        #: another process, which may have died, closed it.
         self._saw_last_end = False
-        #: Whether this turn follows a wake-up or a tick; if not, it only checks for a lost wake-up.
-        self._woken = True
         #: The token of the lease with which this scheduler took over, and of that with which it published its limits.
         self._in_office = self._published = 0
+        self._is_apart = False
+
+    def job(self) -> None:
+        """Serve the tick that is due: drain, plan, scale, wait for the end. APScheduler runs this at each tick."""
+        self._sleep_out()
+        with self._work():
+            run = self._due_run()
+            if run is not None:
+                conductor = Conductor(self._desk, run)
+                conductor.drain()
+                conductor.plan()
+                conductor.scale()
+                conductor.await_end()
+                self._after(conductor)
 
     def run(self) -> None:
         """Schedule until a signal; then hand over or close an open run, and release the lease."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = start_clock(self._store.settings.run.every_seconds, self._clock.now, self._wakeup.wake)
+        clock = TickClock(self._every, self._clock.now, self.job)
         waker.start()
         announcing = partial(announce, allow_volatile=self._redis.allow_volatile)
         args = self._store, self._leader, self._stopped
         announcer = threading.Thread(target=announcing, args=args, name="announce", daemon=True)
         announcer.start()
-        told, every = "Scheduler %s (rlm %s, pid %d) starts a run every %g s", self._store.settings.run.every_seconds
-        log.info(told, self._leader.owner, __version__, os.getpid(), every, extra={"action": "start_scheduler"})
+        told = "Scheduler %s (rlm %s, pid %d) starts a run every %g s"
+        log.info(told, self._leader.owner, __version__, os.getpid(), self._every, extra={"action": "start_scheduler"})
         try:
             while not self._duty.stopping:
-                self._turn()
+                with self._work():
+                    self._turn()
+                clock.aim()
+                if not self._duty.stopping:
+                    self._duty.wait(IDLE_SECONDS if self._leader.token else STANDBY_SECONDS)
         finally:
             self._stopped.set()
             announcer.join()
-            self._sign_off()
-            clock.shutdown(wait=False)
+            with self._working:
+                self._sign_off()
+            clock.shutdown()
             waker.stop()
 
+    def _sleep_out(self) -> None:
+        """Wait until the tick is due by the clock of Redis, if the clock of this host is ahead."""
+        while not self._duty.stopping:
+            now = self._clock.now()
+            left = last_due(now, self._every) + self._every - now
+            if left > self._every / 2 or self._stopped.wait(left):
+                return
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        """Work while the other thread does not; wait a while if Redis fails. If the lease is lost, stand by."""
+        with self._working:
+            try:
+                with self._store.guarded():  # no content of Redis may end the scheduler
+                    yield
+            except FencedError as error:
+                self._leader.token = 0
+                log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
+            except HandedOverError as error:
+                log.info("Run %s is left to a standby", error, extra={"action": "hand_over"})
+            except StoreError as error:
+                self._duty.note_outage()
+                self._saw_last_end = False
+                self._outage.tell(error, "no run is started meanwhile")
+                revive(self._store)
+                self._keys.after(error)
+                self._duty.wait(AWAY_SECONDS)
+            else:
+                self._outage.over()
+
     def _turn(self) -> None:
-        """Do what is due, then wait; wait a while if Redis fails. If the lease is lost, stand by."""
-        try:
-            with self._store.guarded():  # no content of Redis may end the scheduler
-                self._schedule()
-        except FencedError as error:
-            self._leader.token = 0
-            log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
-        except HandedOverError as error:
-            log.info("Run %s is left to a standby", error, extra={"action": "hand_over"})
-        except StoreError as error:
-            self._duty.note_outage()
-            self._saw_last_end = False
-            self._outage.tell(error, "no run is started meanwhile")
-            revive(self._store)
-            self._keys.after(error)
-            self._duty.wait(AWAY_SECONDS)
-        else:
-            self._outage.over()
-            self._rest()
+        """As the leader repeat the first step that has something to do, until none has."""
+        while not self._duty.stopping and self._leads():
+            steps = [self._go_on, self._see_to_last]
+            if not self._redis.unfit:
+                steps += [self._publish_limits, self._start_requested, self._start_due, self._housekeeper.step]
+            if not any(step() for step in steps):
+                return
 
-    def _rest(self) -> None:
-        """Wait until woken or until another look is due; return at once if a stop is requested."""
-        idle_seconds = FIT_SECONDS if self._redis.unfit else IDLE_SECONDS
-        until, token = system_clock.monotonic() + idle_seconds, self._leader.token
-        if self._duty.stopping:
-            return
-        self._woken = self._sleep(IDLE_RENEW_SECONDS) if token else self._duty.wait(self._standby.pause_seconds)
-        with suppress(StoreError):  # the next turn handles it
-            while token and not self._woken and (left := until - system_clock.monotonic()) > 0:
-                if not self._leader.prolong():
-                    return
-                self._woken = self._sleep(min(left, IDLE_RENEW_SECONDS))
-
-    def _sleep(self, seconds: float) -> bool:
-        """Wait until woken, or until a tick is due by the clock of Redis; return whether one of both happened."""
-        until, woken = system_clock.monotonic() + seconds, False
-        while not woken and (left := until - system_clock.monotonic()) > 0:
-            next_tick = self._last_due() + self._store.settings.run.every_seconds - self._clock.now()
-            woken = self._duty.wait(min(left, next_tick)) or self._last_due() != self._taken
-        return woken
-
-    def _schedule(self) -> None:
-        if self._take_office():
-            self._lead()
-        else:
-            self._standby.step(woken=self._woken)
-
-    def _take_office(self) -> bool:
+    def _leads(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
+            self._tell_apart()
             self._leader.tell_holder()
             return False
         if self._leader.token != self._in_office:
@@ -170,17 +195,17 @@ class SchedulerService(Office):
             # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
             self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
             self._in_office = self._leader.token  # last: if Redis fails earlier, the next turn repeats this
+        self._keys.step(AGAIN_SECONDS)
+        self._redis.check(FIT_SECONDS if self._redis.unfit else IDLE_FIT_SECONDS)
         return True
 
-    def _lead(self) -> None:
-        """Repeat the first step that has something to do, until none has."""
-        while not self._duty.stopping and self._leader.campaign():
-            self._keys.step(AGAIN_SECONDS)
-            open_steps = (self._go_on, self._see_to_last)
-            free_steps = (self._publish_limits, self._start_requested, self._start_due, self._keep_house)
-            self._redis.check(FIT_SECONDS if self._woken else IDLE_FIT_SECONDS)
-            if not any(step() for step in (open_steps if self._redis.unfit else (*open_steps, *free_steps))):
-                return
+    def _tell_apart(self) -> None:
+        """Raise the alarm if other types or URLs are in force and keep this scheduler from the lease."""
+        standing, before = self._leader.standing, self._is_apart
+        self._is_apart = bool(standing and standing.apart_us)
+        if standing and self._is_apart and not before:
+            why = capital(kept_apart(self._store, standing))
+            log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
 
     def _go_on(self) -> bool:
         """Conduct a run that another scheduler or a failure of Redis left open. Note its tick if that was not done."""
@@ -189,7 +214,7 @@ class SchedulerService(Office):
             return False
         if run.trigger is Trigger.SCHEDULE and (schedule.last_tick() or 0.0) < run.tick:
             schedule.note_tick(run.tick)
-        self._conduct(run)
+        self._conduct_run(run)
         return True
 
     def _see_to_last(self) -> bool:
@@ -216,44 +241,52 @@ class SchedulerService(Office):
         crash_point("request.seen")
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
         self._store.schedule.answer(request, {"run_id": run_id})
-        self._conduct_open()
+        if run := self._store.runs.current():
+            self._conduct_run(run)
         return True
 
     def _start_due(self) -> bool:
-        """Start the run of a due tick. It is due if it is not the last one taken, even after the clock was set back."""
+        """Start the run of a tick that had no leader, or passed while a run was open or the clock was set."""
+        if run := self._open_due():
+            self._conduct_run(run)
+        return run is not None
+
+    def _due_run(self) -> Run | None:
+        """Return the run of the tick that is due now, which the job conducts; None if there is nothing to do for it."""
+        is_free = not self._duty.stopping and self._leads() and not self._redis.unfit
+        if not is_free or self._store.runs.is_any_open():
+            self._wakeup.wake()  # the main thread goes on with it
+            return None
+        self._publish_limits()
+        return self._open_due()
+
+    def _open_due(self) -> Run | None:
+        """Open the run of a due tick: one that is not the last one taken, even after the clock was set back."""
         now = self._clock.now()
-        if (due := last_due(now, self._store.settings.run.every_seconds)) == self._taken:
-            return False
+        if (due := last_due(now, self._every)) == self._taken:
+            return None
         self._taken = due
         try:
-            if serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
-                self._conduct_open()
+            if not serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
+                return None
+            return self._store.runs.current()
         except StoreError:
             self._taken = None  # no harm if the tick was noted
             raise
-        return True
-
-    def _keep_house(self) -> bool:
-        return self._housekeeper.step()
-
-    def _last_due(self) -> float:
-        return self._due_at(system_clock.monotonic())
 
     def _due_at(self, moment: float) -> float:
-        return last_due(self._clock.at(moment), self._store.settings.run.every_seconds)
+        return last_due(self._clock.at(moment), self._every)
 
-    def _conduct_open(self) -> None:
-        run = self._store.runs.current()
-        if run is not None:
-            self._conduct(run)
+    def _conduct_run(self, run: Run) -> None:
+        conductor = Conductor(self._desk, run)
+        conductor.conduct()
+        self._after(conductor)
 
-    def _conduct(self, run: Run) -> None:
-        unseen = [] if self._saw_last_end else self._store.runs.recent(1)
-        record = self._conductor.conduct(run)
+    def _after(self, conductor: Conductor) -> None:
+        """Do the steps after a run, unless the process that closed it is at them."""
         crash_point("run.conducted")
-        self._housekeeper.see_to(unseen)
-        self._saw_last_end = record is None or not record.overdue
-        self._housekeeper.after_run(record if self._saw_last_end else None)
+        self._saw_last_end = conductor.record is None or conductor.has_closed
+        self._housekeeper.after_run(conductor.record if conductor.has_closed else None)
 
     def _sign_off(self) -> None:
         try:
@@ -267,7 +300,8 @@ class SchedulerService(Office):
 
     def _leave_no_run_behind(self) -> None:
         """Hand an open run to a standby. If none takes the lease, all may be stopping: then close the run here."""
-        if self._store.runs.current() is None:
+        run = self._store.runs.current()
+        if run is None:
             return
         if self._duty.standby():
             self._give_lease_up()
@@ -279,7 +313,7 @@ class SchedulerService(Office):
         self._duty.forsaken = True
         if self._leader.campaign():
             log.warning("No standby took the lease, so the run is closed here", extra={"action": "hand_over"})
-            self._conduct_open()
+            self._conduct_run(run)
 
     def _give_lease_up(self) -> None:
         self._leader.resign()

@@ -99,7 +99,11 @@ def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Conditi
         yield _condition("no_worker", "workers", what=why)
     processes = [one for role in Role for one in scene.there.living(role)]
     reader = entry_of(store.settings, "", os.getpid(), 0.0)
-    for subject, sentence in other_configurations(leader(store, scene.there), [*processes, reader]).items():
+    leads = leader(store, scene.there)
+    if scene.there.holder is None:  # a scheduler that is kept apart does not lead next
+        in_force = store.leases.revision()
+        leads = next((one for one in processes if one.revision == in_force), leads)
+    for subject, sentence in other_configurations(leads, [*processes, reader]).items():
         yield _condition("other_configuration", subject, what=sentence)
 
 

@@ -219,7 +219,7 @@ class CallNow(JsonDocument, frozen=True, kw_only=True):
 
 
 class WorkerNow(JsonDocument, frozen=True, kw_only=True):
-    """A living worker; `calls` are those of its lanes in an open run."""
+    """A living worker; `calls` are those of its lanes in an open run. `sleeping` says why it makes none now."""
 
     pid: int
     host: str
@@ -228,6 +228,7 @@ class WorkerNow(JsonDocument, frozen=True, kw_only=True):
     busy: int
     started_at: str
     other_configuration: bool
+    sleeping: str | None = None
     calls: tuple[CallNow, ...] = ()
 
 

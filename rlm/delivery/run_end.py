@@ -17,7 +17,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
-from rlm.delivery.run_record import final_record, look_over
+from rlm.delivery.run_record import final_record
 from rlm.ledger import Store
 from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending

@@ -159,7 +159,7 @@ def _ended(store: Store, run: Run, record: Record, found: Ending) -> Ended:
 
 
 def look_over(store: Store, record: Record) -> None:
-    """Raise an alarm for each broken promise of a run, and record that this is done.
+    """Raise an alarm for each broken promise of a run, and record that this is done; forget the oldest calls.
 
     If Redis fails there is no alarm, but `rlm doctor` checks too, and so does the next conductor.
     """
@@ -167,6 +167,7 @@ def look_over(store: Store, record: Record) -> None:
         _look_at_limits(store, record)
         _look_at_books(store, record)
         _look_at_letters(store, record)
+        store.calls.trim()
         store.leases.note_end(record.run_id)
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record.run_id}

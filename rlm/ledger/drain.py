@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger.store import Store
 
-#: How long a run drains before it is planned, seconds.
-FIRST_SECONDS = 0.25
-#: How long it drains between two turns of the release loop, seconds, at least: a turn costs some milliseconds.
-PIECE_SECONDS = 0.05
+#: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
+FIRST_ITEMS = 10_000
+FIRST_SECONDS = 2.0
 #: No drain is so quick that it took less, seconds.
 SHORTEST_SECONDS = 0.001
 
@@ -26,7 +25,7 @@ class Drain:
     """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
 
     A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
-    and takes the rest between two turns of the release loop.
+    and takes the rest between its looks.
 
     `over` says whether all is taken. `taken` counts by type the events that the run took so far, whoever conducted it.
     """
@@ -40,19 +39,20 @@ class Drain:
         self._worked_seconds = 0.0
         self._begin()
 
-    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True) -> None:
-        """Take chunks for about `seconds`, one at least, as long as it `goes_on`, which is asked after each.
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True, items: float = math.inf) -> None:
+        """Take chunks for about `seconds`, or until there are so many events, while it `goes_on`; one at least.
 
         Raises:
             FencedError: another conductor leads.
             StoreError: Redis failed; call it again once Redis is back.
         """
         began = system_clock.monotonic()
-        until = began + seconds
+        until, taken = began + seconds, 0
         try:
-            for _events in self._chunks:
+            for events in self._chunks:
                 crash_point("drain.chunk_taken")
-                if not goes_on() or system_clock.monotonic() >= until:
+                taken += events
+                if taken >= items or not goes_on() or system_clock.monotonic() >= until:
                     break
             else:
                 self._begin()  # somebody may stage more by hand
@@ -62,13 +62,6 @@ class Drain:
             raise
         finally:
             self._worked_seconds += system_clock.monotonic() - began
-
-    def fill(self, pause: float) -> float:
-        """Take in more instead of a pause, if there is more; return how long to pause then, seconds."""
-        if self.over:
-            return pause
-        self.work(max(pause, PIECE_SECONDS))
-        return 0.0
 
     @property
     def left(self) -> int:

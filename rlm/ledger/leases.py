@@ -133,6 +133,11 @@ class Leases(Part):
         return Tenure(text(owner), left_us / MICROSECONDS - seconds)
 
     @translating
+    def revision(self) -> str:
+        """Return the revision of the configuration of who took the lease last; empty before the first."""
+        return text(self._ask("HGET", self._keys.lease, "revision") or b"")
+
+    @translating
     def token(self) -> int:
         """Return the newest fencing token, 0 before the first."""
         return reading(whole, self._ask("HGET", self._keys.lease, "token"), self._keys.lease, 0)

@@ -17,7 +17,7 @@ from rlm.core.tally import of_calls
 from rlm.ledger.calls import START, Calls, completed, is_cut, start_of_run
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Command, Part
-from rlm.ledger.values import MICROSECONDS, duration, numbers, whole
+from rlm.ledger.values import numbers
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
@@ -81,12 +81,6 @@ def _pair(name: str) -> Pair:
     """Split a field name at its space into a type and what follows."""
     type_name, _, other = name.partition(" ")
     return type_name, other
-
-
-def read_expected(raw: bytes) -> Expected:
-    """Return an expectation from its form in Redis: the microseconds that a call takes and needs."""
-    seconds, needed = raw.split(b" ")
-    return Expected(duration(whole(seconds) / MICROSECONDS), duration(whole(needed) / MICROSECONDS))
 
 
 def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:

@@ -18,10 +18,6 @@ from rlm.ledger.values import Moment, duration, reading, whole
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
-#: The same for a worker with events in hand.
-BRISK_SECONDS = 1.0
-#: A process is silent after this many times its announced interval without a word; others go on without it.
-SILENT_TIMES = 3.0
 
 #: The state of a supervisor that signed off; others see it until the entry expires.
 LEFT = "left"
@@ -70,12 +66,11 @@ class Process:
     """What a process announces about itself; `started_at` is in seconds since 1970.
 
     `version` is RLM's; `said_at` is when it announced this, by its host's clock that never steps. `offer` is a
-    supervisor's. `pids` is the space in which `pid` counts (`pid_space`). `every` is how soon it will announce itself
-    again, seconds. Of a scheduler, `ticks_every` is how often it starts runs, likewise; `insists_on_file`: it requires
-    an append-only file. `file` is that of its configuration, empty for the built-in one;
-    `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a few words
-    why a worker asks for no call for a while, because it can connect to no endpoint; empty if it does not sleep. A
-    field is empty, 0 or None if it is unknown.
+    supervisor's. `pids` is the space in which `pid` counts (`pid_space`). Of a scheduler, `ticks_every` is how often it
+    starts runs, seconds; `insists_on_file`: it requires an append-only file. `file` is that of its configuration, empty
+    for the built-in one; `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a
+    few words why a worker asks for no call for a while, because it can connect to no endpoint. A field is empty, 0 or
+    None if it is unknown.
     """
 
     id: str
@@ -90,17 +85,11 @@ class Process:
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
     pids: str = ""
-    every: float = field(default=0.0, compare=False)
     insists_on_file: bool = False
     ticks_every: float = 0.0
     file: str = ""
     apart: str = ""
     sleeping: str = ""
-
-    @property
-    def silent_after(self) -> float:
-        """How long it may be silent until others go on without it, seconds."""
-        return min(SILENT_TIMES * self.every or HEARTBEAT_TTL_SECONDS, HEARTBEAT_TTL_SECONDS)
 
 
 class Processes(Part):

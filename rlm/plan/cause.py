@@ -14,7 +14,7 @@ import msgspec
 
 from rlm.core.documents import Cause, Reasons
 from rlm.core.text import counted, listed, named
-from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_SUPERVISOR, Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, CUT_OFF, NO_SUPERVISOR, Obstacle, Wait, Waits
 
 #: How many endpoints or types are named.
 MOST_NAMED: Final = 3
@@ -32,19 +32,17 @@ CANCELLED, FAILED, STOPPED, ATTEMPTS, DEADLINE = "cancelled", "failed", "stopped
 #: Causes that concern endpoints. Whether an alarm was raised depends on the endpoint.
 OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 
-#: Obstacles that are added to another one when the longest is determined.
-_AKIN: Final = {Obstacle.SILENT: Obstacle.WORKERS}
 #: Why no worker was ready, if known.
 _LACKS: Final = {
     ANOTHER_CONFIGURATION: f", because those there had {ANOTHER_CONFIGURATION}",
     NO_SUPERVISOR: ", because no supervisor was heard from",
+    CUT_OFF: ", because those there could connect to no endpoint",
 }
 
 #: The reason in a record for each obstacle.
 _REASONS: Final = {
     Obstacle.START: "workers",
     Obstacle.WORKERS: "workers",
-    Obstacle.SILENT: "workers",
     Obstacle.CONDUCTOR: "workers",
     Obstacle.RUN_BEFORE: "workers",
     Obstacle.LANES: "lanes",
@@ -60,12 +58,11 @@ _REASONS: Final = {
 _WORDS: Final = {
     Obstacle.START: "no call was made in the first {seconds}",
     Obstacle.WORKERS: "no worker was ready for {seconds}",
-    Obstacle.SILENT: "no worker took the calls released for {seconds}",
     Obstacle.LANES: "all lanes were busy for {seconds}",
     Obstacle.PAUSED: "{name} {was} paused",
     Obstacle.RESTING: "{name} {was} resting or probed",
     Obstacle.HELD: "{name} {was} held because the window could not be trusted",
-    Obstacle.REDIS: "Redis was away or not fit for {seconds}",
+    Obstacle.REDIS: "Redis was away, slow or not fit for {seconds}",
     Obstacle.CONDUCTOR: "nobody conducted for {seconds}",
     Obstacle.RUN_BEFORE: "the run before was still open for {seconds}",
 }
@@ -210,10 +207,9 @@ def _longest(waits: Mapping[Wait, float]) -> Wait | None:
         return None
     together: dict[Obstacle, float] = {}
     for wait, seconds in waits.items():
-        akin = _AKIN.get(wait.obstacle, wait.obstacle)
-        together[akin] = together.get(akin, 0.0) + seconds
+        together[wait.obstacle] = together.get(wait.obstacle, 0.0) + seconds
     most = max(together, key=together.__getitem__)
-    return max((one for one in waits if _AKIN.get(one.obstacle, one.obstacle) is most), key=waits.__getitem__)
+    return max((one for one in waits if one.obstacle is most), key=waits.__getitem__)
 
 
 def _told(run: Ended, wait: Wait | None, types: Sequence[str]) -> str:

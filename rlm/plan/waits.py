@@ -1,32 +1,33 @@
 """What the waiting events of a run wait for, and for how long in total. Pure.
 
-The conductor looks several times a second. Each look finds, by type, what stands between a waiting event and its call,
-and adds the time since the previous look to that. At the end these times explain the leftovers.
+The conductor looks once a second. Each look finds, by type, what stands between a waiting event and its call, and adds
+the time since the previous look to that. At the end these times explain the leftovers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from rlm.core.endpoint import Endpoint, EventType
+from rlm.core.expected import Expected, Pair, needed_seconds
+from rlm.core.trail import Counts
 from rlm.core.window import Circuit, WindowState, circuit_of
 
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint, EventType
-    from rlm.plan.choose_releases import ReleaseState
-
-#: Seconds between two looks above which nobody conducted in between. A distant Redis makes every look slow; then the
-#: limit is this many times the shortest distance between two looks of this conductor.
+#: A look that comes so many seconds late, or follows the last one of another conductor by so much, is a gap.
 GAP_SECONDS: Final = 2.0
-GAP_LOOKS: Final = 3
-#: Known reasons why no worker is ready: the running workers claim nothing of this run, or nobody starts workers.
+#: If Redis takes longer for an answer, seconds, it is what idle lanes wait for while there are slots and events.
+SLOW_SECONDS: Final = 0.025
+#: Known reasons why no worker is ready: the running workers claim nothing of this run, nobody starts workers, or those
+#: there sleep because they can connect to no endpoint.
 ANOTHER_CONFIGURATION: Final = "another configuration"
 NO_SUPERVISOR: Final = "no supervisor"
+CUT_OFF: Final = "no connection"
 
 
 class Obstacle(StrEnum):
@@ -34,15 +35,14 @@ class Obstacle(StrEnum):
 
     START = "start"  # the run has not made its first call: it drains, plans, and its workers start
     WORKERS = "workers"  # no worker is ready, or the ready ones have another configuration
-    SILENT = "silent"  # no worker took the released calls in time, though some count as ready
-    LANES = "lanes"  # a slot is free, but every lane is busy, or kept for more urgent types
+    LANES = "lanes"  # a slot is free, but every lane is busy
     LIMIT = "limit"  # the windows of its endpoints are full
     BUDGET = "budget"  # the window of a budget is full
     PAUSED = "paused"  # an operator paused its endpoints
     RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
     HELD = "held"  # their windows cannot be trusted
-    REDIS = "redis"  # Redis is away, or not fit to record calls
-    CONDUCTOR = "conductor"  # nobody conducts
+    REDIS = "redis"  # Redis is away or slow, or not fit to record calls
+    CONDUCTOR = "conductor"  # nobody conducts, and the run has not begun
     RUN_BEFORE = "run_before"  # the tick has come, but the previous run is still open
 
 
@@ -62,6 +62,55 @@ class Wait(msgspec.Struct, frozen=True):
         return f"{self.obstacle} {self.name}".rstrip()
 
 
+class Look(msgspec.Struct, frozen=True):
+    """What the conductor of a run sees at one look.
+
+    `counts` are by type, `windows` by the name of endpoint or budget, `expected` is what to expect of calls. `lanes`
+    are those of all ready workers; `lack` is a known problem if there are none. `begun`: the run has made a call.
+    `away`: Redis was away or not fit since the last look, or this one came late; it took `answer_seconds` to answer.
+    """
+
+    counts: Mapping[str, Counts]
+    windows: Mapping[str, WindowState]
+    lanes: int
+    remaining_seconds: float
+    expected: Mapping[Pair, Expected] = {}
+    lack: Wait | None = None
+    begun: bool = True
+    away: bool = False
+    answer_seconds: float = 0.0
+
+    @property
+    def busy(self) -> int:
+        """The lanes that have a call."""
+        return sum(count.inflight for count in self.counts.values())
+
+    def usable(self, kind: EventType) -> list[Endpoint]:
+        """Return the endpoints that would answer a call begun now before the deadline."""
+        return [each for each in kind.endpoints if self._needs(kind, each) <= self.remaining_seconds]
+
+    def wait_seconds(self, endpoint: Endpoint) -> float:
+        """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
+        windows = [self.windows[limited.name] for limited in (endpoint, endpoint.budget) if limited is not None]
+        return max(0.0 if window.free > 0 else window.wait_seconds for window in windows)
+
+    def has_chance(self, kind: EventType) -> bool:
+        """Return whether a call that waits for the next slot can still be answered before the deadline."""
+        left = self.remaining_seconds
+        return any(self.wait_seconds(each) + self._needs(kind, each) <= left for each in kind.endpoints)
+
+    def can_send(self, types: Sequence[EventType]) -> bool:
+        """Return whether an event may still be sent: a slot comes in time, or a call under way may fail in time."""
+        for kind in types:
+            count = self.counts[kind.name]
+            if self.usable(kind) if count.inflight else count.open and self.has_chance(kind):
+                return True
+        return False
+
+    def _needs(self, kind: EventType, endpoint: Endpoint) -> float:
+        return needed_seconds(kind, endpoint.name, self.expected)
+
+
 _SHUT: Final = {
     Circuit.HELD: Obstacle.HELD,
     Circuit.PAUSED: Obstacle.PAUSED,
@@ -70,37 +119,30 @@ _SHUT: Final = {
 }
 
 
-def waits_of(state: ReleaseState, kind: EventType, *, begun: bool) -> dict[Wait, float]:
+def waits_of(look: Look, kind: EventType) -> dict[Wait, float]:
     """Return what a type's waiting events wait for, as fractions of 1; empty if none waits, or one is about to go.
 
     If all its endpoints are shut, each counts for its fraction, and missing workers do not count because they could
-    call none. `begun`: the run has made a call.
+    call none.
     """
-    usable = state.usable(kind)
-    if not _waiting(state, kind) or not usable:
+    usable = look.usable(kind)
+    if not look.counts[kind.name].pending or not usable:
         return {}
-    has_slot = any(state.wait_seconds(endpoint) <= 0 for endpoint in usable)
-    if not has_slot and all(_shut_at(one, state.windows) for one in kind.endpoints):
-        return _without_slot(state, kind)
-    if state.lack and (has_slot or not state.lanes):
-        return {state.lack: 1.0}
-    if not state.lanes:
-        return {Wait(Obstacle.WORKERS if begun else Obstacle.START): 1.0}
-    if has_slot:
-        busy = sum(count.released + count.inflight for count in state.counts.values())
-        return {Wait(Obstacle.LANES): 1.0} if busy >= state.lanes - sum(state.kept.values()) else {}
-    return _without_slot(state, kind)
+    has_slot = any(look.wait_seconds(endpoint) <= 0 for endpoint in usable)
+    if not has_slot and all(_shut_at(one, look.windows) for one in kind.endpoints):
+        return _without_slot(look, kind)
+    if not look.lanes:
+        return {look.lack or Wait(Obstacle.WORKERS if look.begun else Obstacle.START): 1.0}
+    if not has_slot:
+        return _without_slot(look, kind)
+    if look.busy >= look.lanes:
+        return {Wait(Obstacle.LANES): 1.0}
+    return {Wait(Obstacle.REDIS): 1.0} if look.answer_seconds > SLOW_SECONDS else {}
 
 
-def _waiting(state: ReleaseState, kind: EventType) -> int:
-    """Return how many events of a type wait. Events with released calls wait as well if no worker takes such calls."""
-    counts = state.counts[kind.name]
-    return counts.pending + (counts.released if state.lack == Wait(Obstacle.SILENT) else 0)
-
-
-def _without_slot(state: ReleaseState, kind: EventType) -> dict[Wait, float]:
+def _without_slot(look: Look, kind: EventType) -> dict[Wait, float]:
     """Return why no endpoint of a type has a slot, as fractions of 1."""
-    return _parts([_shut_at(one, state.windows) or _full_at(one, state.windows) for one in kind.endpoints])
+    return _parts([_shut_at(one, look.windows) or _full_at(one, look.windows) for one in kind.endpoints])
 
 
 def _full_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> Wait:
@@ -140,10 +182,6 @@ def _before_opening(
     return _parts(found)
 
 
-def _nobody(*, begun: bool) -> dict[Wait, float]:
-    return {Wait(Obstacle.CONDUCTOR if begun else Obstacle.START): 1.0}
-
-
 def _parts(waits: Sequence[Wait]) -> dict[Wait, float]:
     return {wait: number / len(waits) for wait, number in Counter(waits).items()}
 
@@ -158,7 +196,6 @@ class Waits:
 
     until: float
     by_type: dict[str, dict[Wait, float]] = field(default_factory=dict)
-    _quickest: float = field(default=0.0, compare=False)
 
     @classmethod
     def read(cls, document: Mapping[str, Any] | None, began_at: float) -> Waits:
@@ -176,44 +213,43 @@ class Waits:
         return {"until": self.until, "by_type": {name: _in_words(waits) for name, waits in self.by_type.items()}}
 
     def open_late(
-        self, late: Mapping[str, float], state: ReleaseState, types: Sequence[EventType], full: Collection[str]
+        self, late: Mapping[str, float], look: Look, types: Sequence[EventType], full: Collection[str]
     ) -> None:
         """Count the time from the tick to the opening of the run for what was waited for then.
 
         `late` has seconds by obstacle; `full` has the endpoints and budgets whose windows were full most of that time.
         """
-        known = {Obstacle(one): seconds for one, seconds in late.items()}
         for kind in types:
-            if state.counts[kind.name].pending:
-                for obstacle, seconds in known.items():
-                    self._put(kind.name, _before_opening(kind, state.windows, full, obstacle), seconds)
+            if look.counts[kind.name].pending:
+                for obstacle, seconds in late.items():
+                    self._put(kind.name, _before_opening(kind, look.windows, full, Obstacle(obstacle)), seconds)
 
-    def give_up(self, state: ReleaseState, types: Sequence[EventType]) -> None:
-        """Count the rest of the window for what is waited for now, because no slot comes before the deadline."""
-        for kind in types:
-            if state.counts[kind.name].pending and state.usable(kind):
-                self._put(kind.name, _without_slot(state, kind), max(0.0, state.remaining_seconds))
+    def look(self, now: float, look: Look, types: Sequence[EventType]) -> None:
+        """Add the time since the last look to what each type waits for.
 
-    def look(self, now: float, state: ReleaseState, types: Sequence[EventType], *, begun: bool, away: bool) -> None:
-        """Add the time since the last look to what each type waits for. `away`: Redis was away or is unfit."""
+        Without a conductor lanes go on; only a run that has not begun waits for one.
+        """
         seconds, self.until = max(0.0, now - self.until), max(now, self.until)
+        is_forsaken = seconds > GAP_SECONDS and not look.begun and not look.away
         for kind in types:
-            if not _waiting(state, kind):
+            if not look.counts[kind.name].pending:
                 continue
-            if away:
-                found = {Wait(Obstacle.REDIS): 1.0}
-            elif seconds > max(GAP_SECONDS, GAP_LOOKS * self._quickest):
-                found = _nobody(begun=begun)
+            if look.away or is_forsaken:
+                found = {Wait(Obstacle.REDIS if look.away else Obstacle.CONDUCTOR): 1.0}
             else:
-                found = waits_of(state, kind, begun=begun)
+                found = waits_of(look, kind)
             self._put(kind.name, found, seconds)
-        self._quickest = min(self._quickest or seconds, seconds)
 
-    def stand_still(self, until: float, waiting: Iterable[str], *, begun: bool) -> None:
-        """If the last look is long ago, count the time since then as time without a conductor for types `waiting`."""
-        seconds, self.until = max(0.0, until - self.until), max(until, self.until)
-        for name in waiting if seconds > GAP_SECONDS else ():
-            self._put(name, _nobody(begun=begun), seconds)
+    def at_end(self, look: Look, types: Sequence[EventType]) -> Waits:
+        """Return the waits as they are if the run ends now: a lane may close it before the next look.
+
+        A type for which no slot comes before the deadline has waited for it the rest of the window.
+        """
+        ended = Waits(self.until, {name: dict(waits) for name, waits in self.by_type.items()})
+        for kind in types:
+            if look.counts[kind.name].pending and look.usable(kind) and not look.has_chance(kind):
+                ended._put(kind.name, _without_slot(look, kind), max(0.0, look.remaining_seconds))
+        return ended
 
     def _put(self, name: str, found: Mapping[Wait, float], seconds: float) -> None:
         waits = self.by_type.setdefault(name, {})

@@ -25,7 +25,6 @@ LONG_AGO = 1_000_000_000 * SECOND
 @pytest.fixture
 def inst(tmp_path, valkey_only_url):
     with Installation(tmp_path, valkey_only_url, SECTIONS) as made:
-        made.store.client.hset(made.store.keys.epoch, "born", LONG_AGO)
         yield made
 
 
@@ -128,7 +127,8 @@ def seconds_before(found, key):
 
 def test_nothing_is_promised_of_what_redis_forgot(inst):
     """From when its windows could not be trusted on, and why, is said instead; what is still there is judged."""
-    inst.store.epochs.renew(inst.token, "Redis has forgotten calls")
+    doubt = {"doubted_us": looks.redis_us(inst.store), "doubt": "Redis has forgotten calls"}
+    inst.store.client.hset(inst.store.keys.lease, mapping=doubt)
     put(inst, steps.ENDPOINT, *[300.0] * 6)
 
     found = judge(inst, code=1)
@@ -136,17 +136,6 @@ def test_nothing_is_promised_of_what_redis_forgot(inst):
     assert found["known_why"] == "Redis has forgotten calls"
     assert 0 <= seconds_before(found, "known_from") < 60
     assert "Redis has forgotten calls. Calls before 20" in inst.rlm("compliance", code=1).stdout
-
-
-def test_nothing_is_promised_of_a_redis_that_remembers_nothing(inst):
-    """It was emptied a moment ago, and no conductor has noticed yet."""
-    inst.store.client.delete(inst.store.keys.epoch)
-
-    found = judge(inst)
-    said = inst.rlm("compliance").stdout
-
-    assert found["known_from"] == found["until"]
-    assert "What this Redis remembers begins then. Calls before 20" in said
 
 
 def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):

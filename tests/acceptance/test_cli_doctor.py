@@ -140,7 +140,7 @@ def test_an_overdue_run_is_an_error(inst):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run(window_seconds=1000)
     assert findings(inst.json("doctor"))["run"]["message"] == f"{run.id} is running"
-    inst.store.client.hset(inst.store.keys.run(run.id), "deadline_us", inst.store.now_us() - 60_000_000)
+    inst.store.client.hset(inst.store.keys.run, "deadline_us", inst.store.now_us() - 60_000_000)
 
     found = findings(inst.json("doctor", code=1))["run"]
 
@@ -155,7 +155,7 @@ def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(inst):
     inst.close_run(inst.start_run())
     assert findings(inst.json("doctor"))["books"]["ok"]
 
-    inst.store.client.zpopmin(inst.store.keys.pending(steps.TYPE))
+    inst.store.client.zpopmin(inst.store.keys.ready(steps.TYPE))
 
     found = findings(inst.json("doctor", code=1))["books"]
     assert found["message"] == f"{steps.TYPE}: 2 left over by what came and was settled, but 1 are pending"

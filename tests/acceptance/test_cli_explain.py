@@ -23,7 +23,7 @@ def inst(inst):
 
 def claim(inst, run):
     """Claim the first pending event."""
-    return steps.claim_next(inst.store, inst.token, run)
+    return steps.claim(inst.store)
 
 
 def take_slot(inst, claim, name=steps.ENDPOINT):
@@ -169,7 +169,7 @@ def test_an_event_in_flight_says_where_and_since_when(inst):
     boarding = tell(inst)
     take_slot(inst, claimed, steps.OVERFLOW)
     flying = tell(inst)
-    lost = steps.claim_next(inst.store, inst.token, run, "gone", lease_seconds=0)
+    lost = steps.claim(inst.store, "gone", lease_seconds=0)
 
     assert boarding == ("in_flight", "is claimed by worker worker-1 and has no slot yet")
     assert flying[0] == "in_flight"
@@ -184,7 +184,7 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run(window_seconds=600)
     inst.store.ledger.throttle(claim(inst, run), steps.OVERFLOW, Heard("HTTP 429", 0.1))
-    inst.store.ledger.give_back(claim(inst, run))
+    steps.settle(inst.store, claim(inst, run), "ready")
     inst.store.ledger.retry(claim(inst, run), steps.ENDPOINT, 60, Heard("HTTP 500: \x1b[2J\nbad", 2.5))
 
     state, sentence = tell(inst)
@@ -288,7 +288,7 @@ def test_a_wallet_lists_its_events_wherever_they_are(inst):
     mine = {"wallet_name": "W\u00e4llet 1"}
     inst.push(*(steps.item(f"m{number}", steps.TYPE, **mine) for number in range(3)), steps.item("x", steps.TYPE))
     run = inst.start_run(window_seconds=600)
-    inst.store.ledger.fail(claim(inst, run), Reason.REJECTED, "no", steps.ENDPOINT)
+    steps.reject(inst.store, claim(inst, run))
     claim(inst, run)
     inst.push(steps.item("m3", steps.TYPE, **mine))
 

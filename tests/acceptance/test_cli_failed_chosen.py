@@ -123,7 +123,7 @@ def test_a_letter_of_an_event_that_was_sent_names_its_endpoint(inst):
     """So it can be chosen by that."""
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run()
-    inst.store.ledger.fail(steps.claim_next(inst.store, inst.token, run), Reason.REJECTED, "no", steps.OVERFLOW)
+    steps.reject(inst.store, steps.claim(inst.store))
 
     assert len(inst.json("failed", "list", "--endpoint", steps.OVERFLOW)) == 1
     assert inst.json("failed", "list", "--endpoint", steps.ENDPOINT) == []

@@ -14,7 +14,6 @@ from rlm.core.clock import system_clock
 from rlm.core.item import Reason, type_of
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion
 from rlm.ledger.reading import backlog
 from scheduler import ticks
 from tests.acceptance.cli import Installation
@@ -123,8 +122,8 @@ def test_leftovers_and_retried_letters_are_planned(inst):
     """They enter the next run as much as what is new."""
     inst.push(*steps.items(4, steps.TYPE))
     run = inst.start_run()
-    claim = steps.claim_next(inst.store, inst.token, run)
-    inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
+    claim = steps.claim(inst.store)
+    steps.reject(inst.store, claim)
     inst.close_run(run)
     inst.rlm("failed", "retry", "--all")
     inst.push(*steps.items(2, steps.TYPE, first=10))
@@ -136,9 +135,9 @@ def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
     """As if it all started now, wherever its events are."""
     inst.push(*steps.items(5, steps.TYPE))
     run = inst.start_run()
-    claim = steps.claim_next(inst.store, inst.token, run)
-    inst.store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
-    steps.claim_next(inst.store, inst.token, run)
+    claim = steps.claim(inst.store)
+    steps.complete(inst.store, claim)
+    steps.claim(inst.store)
 
     assert events(inst.json("plan")) == {steps.TYPE: 4}
 
@@ -146,7 +145,7 @@ def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
 def test_events_of_a_former_type_are_not_planned_for(inst):
     """A run makes dead letters of them."""
     inst.store.client.sadd(inst.store.keys.types, "FORMER")
-    inst.store.client.zadd(inst.store.keys.pending("FORMER"), {"i1:FORMER": 1, "i2:FORMER": 2})
+    inst.store.client.zadd(inst.store.keys.ready("FORMER"), {"i1:FORMER": 1, "i2:FORMER": 2})
 
     assert events(inst.json("plan")) == {}
     assert "2 dead letters" in inst.rlm("plan").stdout
@@ -217,7 +216,7 @@ def test_what_is_carried_over_waits_again_only_behind_its_priority(inst):
     inst.push(*(steps.item(f"low{number}", steps.TYPE, priority=1) for number in range(30)))
     inst.push(*steps.items(20, steps.TYPE))
     run = inst.start_run()
-    steps.claim_next(inst.store, inst.token, run)
+    steps.claim(inst.store)
     inst.push(*steps.items(350, steps.TYPE, first=100))
 
     while_open = inst.json("plan")["by_type"][steps.TYPE]
@@ -238,7 +237,7 @@ def test_what_an_open_run_took_waits_for_the_first_time(inst):
     run = inst.store.runs.current()
     steps.drain(inst.store, inst.token, run)
     steps.put_into(inst.store, run, State.RUNNING)
-    steps.claim_next(inst.store, inst.token, run)
+    steps.claim(inst.store)
 
     told = inst.json("plan")
     shown = inst.rlm("plan").stdout
@@ -328,7 +327,7 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     inst.push(*steps.items(40, steps.TYPE))
     run = inst.start_run()
     for _ in range(40):
-        inst.store.turns.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 4.0))
+        steps.complete(inst.store, steps.claim(inst.store), 4.0)
     close_run(inst, run)
 
     found = inst.json(

@@ -10,7 +10,6 @@ from rlm.admin.queue import PUSH_ITEMS
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError, StoreUnreachableError
 from rlm.core.item import Reason
-from rlm.ledger.claims import Completion
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import backlog
@@ -85,10 +84,10 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     """Whatever state they are in, until they are settled; `leftover` is 0 meanwhile, and the age is the timestamp's."""
     inst.push(*[steps.item(f"i{index}", steps.TYPE, timestamp=THEN) for index in range(6)])
     run = inst.start_run()
-    first, second = (steps.claim_next(inst.store, inst.token, run) for _ in range(2))
-    inst.store.turns.complete(Completion(first, steps.ENDPOINT, 0.1))
-    inst.store.ledger.retry(second, steps.ENDPOINT, 60)
-    steps.claim_next(inst.store, inst.token, run)
+    first, second = (steps.claim(inst.store) for _ in range(2))
+    steps.complete(inst.store, first)
+    steps.fail(inst.store, second, "backoff", delay_us=60_000_000)
+    steps.claim(inst.store)
     inst.push(steps.item("next", steps.TYPE))
 
     found = inst.json("queue", "stats")
@@ -117,8 +116,8 @@ def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
     inst.push(*steps.items(2, steps.TYPE))
     run = inst.start_run()
     for _ in range(2):
-        claim = steps.claim_next(inst.store, inst.token, run)
-        inst.store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
+        claim = steps.claim(inst.store)
+        steps.reject(inst.store, claim)
     before = inst.json("queue", "stats")
     letter = next(inst.store.letters.all())
     retry(inst.store, letter)

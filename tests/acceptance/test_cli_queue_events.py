@@ -26,9 +26,9 @@ def test_every_state_in_which_an_event_waits_is_listed(inst):
     """What is under way or settled is not."""
     inst.push(*steps.items(5, steps.TYPE))
     run = inst.start_run(600)
-    claims = [steps.claim_next(inst.store, inst.token, run) for _ in range(3)]
-    inst.store.ledger.retry(claims[0], steps.ENDPOINT, 60)
-    inst.store.ledger.spend(claims[1], steps.ENDPOINT)
+    claims = [steps.claim(inst.store) for _ in range(3)]
+    steps.fail(inst.store, claims[0], "backoff", delay_us=60_000_000)
+    steps.fail(inst.store, claims[1], "spent")
     inst.push(steps.item("new", steps.TYPE, steps.OTHER_TYPE, priority=7), b"no JSON")
 
     assert listed(inst) == {
@@ -74,7 +74,7 @@ def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
     inst.push(*steps.items(4, steps.TYPE, steps.OTHER_TYPE))
     inst.start_run(600)
     backing_off = {f"e{number}:{steps.TYPE}": 5 for number in range(5)}
-    inst.store.client.zadd(inst.store.keys.backoff(steps.TYPE), backing_off)
+    inst.store.client.zadd(inst.store.keys.backoff, backing_off)
     for one in backing_off:
         inst.store.client.hset(inst.store.keys.event(one), mapping={"item": b"{}", "wallet": "w", "score": "0"})
     inst.push(*steps.items(3, steps.TYPE, steps.OTHER_TYPE, first=7))
@@ -96,7 +96,7 @@ def test_a_page_goes_on_where_the_event_before_it_is_gone(inst):
     """None is passed over for that."""
     leave_over(inst, *steps.items(4, steps.TYPE))
     first = waiting_page(inst.store, EventFilter(), 2)
-    inst.store.client.zrem(inst.store.keys.pending(steps.TYPE), steps.event_id(2))
+    inst.store.client.zrem(inst.store.keys.ready(steps.TYPE), steps.event_id(2))
 
     rest = waiting_page(inst.store, EventFilter(), 9, first.after)
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion
 from tests.store import steps
 from tests.wait import wait_until
 
@@ -150,7 +149,7 @@ def test_a_pipe_gets_a_line_per_change(inst, run):
     """No escape sequence; the same twice is said once; the last line is the record's."""
     with in_a_pipe(inst, "status", run.id, "--follow", "--interval", "0.1") as follower:
         first = follower.stdout.readline()
-        inst.store.turns.complete(Completion(steps.claim_next(inst.store, inst.token, run), steps.ENDPOINT, 0.1))
+        steps.complete(inst.store, steps.claim(inst.store))
         second = follower.stdout.readline()
         close(inst, run)
         last, errors = follower.communicate(timeout=20)

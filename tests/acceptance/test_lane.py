@@ -158,7 +158,7 @@ def test_a_failed_event_waits_and_is_tried_elsewhere(bench, status):
     bench.carry()
 
     assert bench.where() == {"backoff": 1}
-    due = bench.store.client.zscore(bench.store.keys.backoff(TYPE), event_id)
+    due = bench.store.client.zscore(bench.store.keys.backoff, event_id)
     assert 0.3 * FIRST_BACKOFF_SECONDS < (due - bench.now_us()) / 1e6 < 1.5 * FIRST_BACKOFF_SECONDS
     assert bench.store.recovery.promote([TYPE], bench.now_us()) == 0
 
@@ -889,7 +889,7 @@ def test_of_two_events_to_be_carried_alone_a_worker_keeps_one(bench):
     with answers_held(bench) as go, carrying(bench):
         wait_until(bench.calls, message="the other is on its way")
         suspects = {take_suspect(bench)}
-        bench.store.client.zadd(bench.store.keys.pending(TYPE), {next(iter(suspects)): 2**50})
+        bench.store.client.zadd(bench.store.keys.ready(TYPE), {next(iter(suspects)): 2**50})
         suspects.add(take_suspect(bench))
         with mock.patch.object(bench.store.turns, "take", turn), carrying(bench, 2):
             wait_until(lambda: bench.where() == {"inflight": 2, "pending": 1}, message="one is back")

@@ -21,7 +21,6 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.ledger.archive import Archive
-from rlm.ledger.dataloss import Epoch, EpochFile
 from rlm.ledger.embedded import EmbeddedServer, files, running
 from rlm.ledger.server import running_url
 from rlm.settings import load_settings
@@ -103,45 +102,12 @@ def test_a_data_directory_that_another_made_is_refused(folder, victim, kind):
     assert kind == "link" or str(OTHER) in refused.output
 
 
-def test_epoch_and_archive_go_nowhere_else(folder, victim, caplog):
-    """With any Redis: links that were laid in time are not followed, and the conductor of a run refuses."""
-    data_dir = folder / ".rlm"
-    data_dir.mkdir()
-    for name in ("epoch-1.json", f"epoch-1.{os.getpid()}", "archive"):
-        (data_dir / name).symlink_to(victim if name != "archive" else victim.parent)
-    give(data_dir)
-    epochs, archive = EpochFile(data_dir / "epoch-1.json"), Archive(data_dir / "archive")
-
-    epochs.save(Epoch(1, "a", 1), at_once=True)
-
-    assert "cannot be written" in caplog.text
-    assert epochs.read() is None
-    with pytest.raises(UnsafeError, match=str(OTHER)):
-        epochs.claim()
-    with pytest.raises(ArchiveError, match="archive"):
-        archive.append([b"{}"], NOVEMBER)
-
-
-def test_no_scheduler_runs_on_the_data_directory_of_another(folder, valkey_only_url, monkeypatch):
-    """Neither with a Redis of one's own: what it remembers of slots would be another's word."""
-    monkeypatch.setenv("REDIS_URL", valkey_only_url)
-    (folder / ".rlm").mkdir()
-    give(folder / ".rlm")
-
-    assert str(folder / ".rlm") in run("scheduler", code=2).output
-
-
-def test_a_link_in_our_own_data_directory_is_replaced_or_refused(tmp_path, victim):
-    """Whoever made it: the epoch file is replaced as a whole, the archive appends to no link."""
+def test_the_archive_follows_no_link_in_the_data_directory(tmp_path, victim):
+    """Whoever made it."""
     data_dir = tmp_path / ".rlm"
     data_dir.mkdir(mode=0o700)
-    (data_dir / "epoch-1.json").symlink_to(victim)
     (data_dir / "archive").symlink_to(victim.parent)
-    epochs = EpochFile(data_dir / "epoch-1.json")
 
-    epochs.save(Epoch(1, "a", 1), at_once=True)
-
-    assert epochs.read() == Epoch(1, "a", 1)
     with pytest.raises(ArchiveError, match="link"):
         Archive(data_dir / "archive").append([b"{}"], NOVEMBER)
 

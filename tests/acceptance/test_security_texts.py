@@ -95,7 +95,7 @@ def test_no_command_prints_what_a_terminal_could_take_for_commands(installation)
     installation.store.processes.announce(Role.WORKER, Process(HOSTILE, 1, HOSTILE, 0.0, HOSTILE, 1, HOSTILE, HOSTILE))
     installation.store.processes.announce(Role.SCHEDULER, Process(HOSTILE, 1, HOSTILE, 0.0, revision=HOSTILE))
     run = installation.start_run()
-    claim = steps.claim_next(installation.store, installation.token, run)
+    claim = steps.claim(installation.store)
     assert installation.store.ledger.fail(claim, Reason.REJECTED, f"it answered {HOSTILE}", steps.ENDPOINT)
     letter = {"id": "theirs", "reason": HOSTILE, "detail": HOSTILE, "failed_at": HOSTILE, "event_id": HOSTILE}
     installation.store.client.lpush(installation.settings.queue.failed, json.dumps({**letter, HOSTILE: 1, "item": {}}))

@@ -79,7 +79,7 @@ def inst(tmp_path, valkey_only_url):
         store.processes.announce(Role.WORKER, Process(TEXT, 1, TEXT, 0.0, TEXT, 1, TEXT, TEXT))
         store.processes.announce(Role.SCHEDULER, Process(TEXT, 1, TEXT, 0.0, revision=TEXT))
         over = made.start_run()
-        claim = steps.claim_next(store, made.token, over)
+        claim = steps.claim(store)
         assert store.ledger.fail(claim, Reason.REJECTED, f"it answered {TEXT}", steps.ENDPOINT)
         made.over = over.id
         made.close_run(over)

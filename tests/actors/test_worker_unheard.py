@@ -1,4 +1,4 @@
-"""When a worker announces itself: more often with events in hand, and repeatedly while Redis is away."""
+"""When a worker announces itself: by a heartbeat, and repeatedly while Redis is away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from actors import worker as actors_worker
 from actors.worker import AGAIN_SECONDS, WorkerProcess
 from rlm.core.errors import StoreError
-from rlm.ledger.processes import BRISK_SECONDS, HEARTBEAT_SECONDS, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, WorkerState
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
 from tests.actors.lanes import FakeLanes
@@ -46,35 +46,17 @@ def test_an_outage_is_one_line_however_often_it_tries(caplog, worker, announce):
     assert [("again" in one) for one in caplog.messages] == [False, True]
 
 
-def test_a_worker_with_events_in_hand_announces_itself_more_often(worker, announce, monkeypatch):
-    """It says how soon, and a look in between that it was woken for says nothing."""
+def test_a_worker_announces_itself_by_a_heartbeat(worker, announce, monkeypatch):
+    """A look in between that it was woken for says nothing."""
     monkeypatch.setattr(actors_worker, "system_clock", clock := SetClock(300 * HEARTBEAT_SECONDS))
     assert worker._keep_announced() == HEARTBEAT_SECONDS
-    clock.sleep(BRISK_SECONDS + 0.1)
-    assert worker._keep_announced() == pytest.approx(HEARTBEAT_SECONDS - BRISK_SECONDS - 0.1)
+    clock.sleep(1.0)
+    assert worker._keep_announced() == pytest.approx(HEARTBEAT_SECONDS - 1.0)
+    assert announce.call_count == 1
 
-    monkeypatch.setattr(worker._lanes, "rest", lambda: False)
-    assert [worker._keep_announced() for _ in range(3)] == [BRISK_SECONDS] * 3
-    clock.sleep(BRISK_SECONDS)
+    clock.sleep(HEARTBEAT_SECONDS - 1.0)
     announce.side_effect = StoreError("Redis is away")
     assert worker._keep_announced() == AGAIN_SECONDS
-
-    assert [call.args[1].every for call in announce.call_args_list] == [HEARTBEAT_SECONDS, *[BRISK_SECONDS] * 2]
-
-
-def test_a_worker_that_has_gone_idle_is_not_taken_for_silent(worker, announce, monkeypatch):
-    """It announces itself as soon as it said that it would, and only then says that it does so less often."""
-    monkeypatch.setattr(actors_worker, "system_clock", clock := SetClock(300 * HEARTBEAT_SECONDS))
-    monkeypatch.setattr(worker._lanes, "rest", lambda: False)
-    worker._keep_announced()
-
-    monkeypatch.setattr(worker._lanes, "rest", lambda: True)
-    clock.sleep(BRISK_SECONDS / 4)
-    assert worker._keep_announced() == pytest.approx(BRISK_SECONDS * 3 / 4)
-    clock.sleep(BRISK_SECONDS * 3 / 4)
-    worker._keep_announced()
-
-    assert [call.args[1].every for call in announce.call_args_list] == [BRISK_SECONDS, HEARTBEAT_SECONDS]
 
 
 def test_a_worker_that_falls_asleep_says_so_at_once(worker, announce, monkeypatch):

@@ -47,8 +47,6 @@ OF_DISASTERS = {
     "begin_alone",
     "end_overdue",
     "forget_hosts",
-    "renew_epoch",
-    "shift_stamps",
 }
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
 OF_GIANTS = {"move_giant"}
@@ -228,7 +226,7 @@ def reconfigured(sweep: Sweep) -> None:
         sweep.system.await_both()
     store.client.delete(store.keys.budgets)
     store.client.hset(store.keys.event(event), mapping={"type": "GONE", "item": "{}", "score": "1"})
-    store.client.zadd(store.keys.pending("GONE"), {event: 1})
+    store.client.zadd(store.keys.ready("GONE"), {event: 1})
     store.client.sadd(store.keys.types, "GONE")
     sweep.run()
     sweep.run()
@@ -435,7 +433,7 @@ COMMANDS = [
 
 
 def _paused(system: Behind) -> bool:
-    health = system.store.keys.health(system.settings.endpoints["one"].window_id)
+    health = system.store.keys.endpoint(system.settings.endpoints["one"].window_id)
     return bool(system.store.client.hexists(health, "paused_until_us"))
 
 

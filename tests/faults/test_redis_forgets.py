@@ -31,8 +31,8 @@ processing_seconds = 0.1
 rate_limit = "10 per 2 second"
 endpoints = [ { name = "one", url = "http://127.0.0.1:1/one" }, { name = "two", url = "http://127.0.0.1:1/two" } ]
 """
-#: Its period, its guard, and how long a call may take.
-HELD_SECONDS = 2.0 + 0.1 + 1.0
+#: Its period and its guard; a call that is under way counts when it is settled, whatever Redis forgot.
+HELD_SECONDS = 2.0 + 0.1
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def assert_held(system, since):
     assert later
     assert min(later) >= HELD_SECONDS - 0.3
     assert system.log("scheduler").count("[action=hold_endpoints ") == 1
-    assert re.search(r"ERROR +Redis came back empty", system.log("scheduler"))
+    assert re.search(r"ERROR +(Redis came back empty|Another server process)", system.log("scheduler"))
 
 
 @pytest.mark.long

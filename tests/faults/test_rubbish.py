@@ -74,11 +74,11 @@ def set_health(client, key):
 
 #: What another program writes, and the types that go on meanwhile. The window of an endpoint belongs to its type.
 RUBBISH = {
-    "no zset of pending events": (lambda store: (replace, store.keys.pending("ALPHA")), ["BETA"]),
+    "no zset of pending events": (lambda store: (replace, store.keys.ready("ALPHA")), ["BETA"]),
     "no zset of events in flight": (lambda store: (replace, store.keys.inflight("ALPHA")), ["BETA"]),
     "no window": (lambda store: (replace, store.keys.window(window_of(store, "a1"))), ["BETA"]),
     "no number in the health of an endpoint": (
-        lambda store: (set_health, store.keys.health(window_of(store, "a1"))),
+        lambda store: (set_health, store.keys.endpoint(window_of(store, "a1"))),
         ["BETA"],
     ),
     "a run without an id": (lambda store: (replace, store.keys.run("")), ["ALPHA", "BETA"]),
@@ -117,7 +117,7 @@ def test_a_run_whose_data_is_damaged_is_closed_as_failed(system, field, value):
     store = system.store
     events = system.push([make_item(f"x{number}", one) for number in range(20) for one in ("ALPHA", "BETA")])
     run = wait_until(store.runs.current, timeout=10, message="a run is open")
-    store.client.hset(store.keys.run(run.id), field, value)
+    store.client.hset(store.keys.run, field, value)
 
     wait_until(lambda: set(events) <= set(system.answered()), timeout=30, message="all is delivered")
 

@@ -94,7 +94,7 @@ def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
     taken = drain(token, run.id) if drain else steps.drain(store, token, run)
 
     letters = list(store.letters.all())
-    tally = store.runs.tally(run.id)
+    tally = store.runs.tally()
     aside = store.client.lrange(store.keys.aside, 0, -1)
     assert min(map(len, aside), default=1 << 30) > store.settings.queue.max_item_bytes
     rejected, unknown = _sort(letters, aside)
@@ -177,7 +177,7 @@ def _no_constant(text: str) -> None:
 def _ledger(store: Store) -> set[str]:
     found: list[bytes] = []
     for name in store.ledger.types():
-        found += store.client.zrange(store.keys.pending(name), 0, -1)  # type: ignore[arg-type]  # bytes, it is sync
+        found += store.client.zrange(store.keys.ready(name), 0, -1)  # type: ignore[arg-type]  # bytes, it is sync
     return {one.decode() for one in found}
 
 

@@ -106,7 +106,7 @@ def running(store, token):
 @pytest.fixture
 def conductor(store):
     """A conductor in this process, which holds the lease."""
-    from scheduler.office import HandConductor  # noqa: PLC0415  # few tests need it
+    from scheduler.office import HandConductor  # few tests need it
 
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
@@ -121,6 +121,6 @@ def conductor(store):
 def letter(store, token, running):
     """The letter of event `i1`, rejected after an attempt in a closed run."""
     run = running(1)
-    letter = deadletters.reject(store, token, run)
+    letter = deadletters.reject(store)
     deadletters.close(store, token, run)
     return letter

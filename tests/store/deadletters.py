@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rlm.core.item import BadItemError, Reason
+from rlm.core.item import BadItemError
 from rlm.ledger.letters import Placed, Removal
 from tests.store import steps
 
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 
-def reject(store: Store, token: int, run: Run) -> bytes:
+def reject(store: Store) -> bytes:
     """Let the run's next event be rejected by its endpoint; return its letter."""
-    claim = steps.claim_next(store, token, run)
-    assert store.ledger.fail(claim, Reason.REJECTED, "422", steps.ENDPOINT)
+    assert steps.reject(store, steps.claim(store))
     return newest(store)
 
 
@@ -30,11 +29,9 @@ def reject_at_intake(store: Store, token: int, raw: bytes) -> bytes:
 
 
 def close(store: Store, token: int, run: Run) -> None:
-    """Close a run; its unsettled events are pending."""
-    types = store.known_types
+    """Close a run; its unsettled events are ready."""
     steps.finish(store, token, run)
-    assert store.recovery.return_unsettled(run.id, types)
-    assert store.runs.close(run.id, {}, types, wanted=0) == 1
+    assert store.runs.close(run.id, {}, wanted=0) == 1
 
 
 def newest(store: Store) -> bytes:

@@ -1,28 +1,26 @@
-"""Steps of the store's tests: push items, open runs, release and claim events, several at once."""
+"""Steps of the store's tests: push items, open runs, claim and settle events, several at once."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from msgspec import structs
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rlm.core.clock import system_clock
+from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.ledger.claims import Claim, Completion, LaneId
-from rlm.ledger.drain import Drain
-from rlm.ledger.turns import Release, Terms
-from scheduler.release_loop import ReleaseLoop
+from rlm.core.trail import CallEnd, Heard
+from rlm.ledger.processes import host_of
+from rlm.ledger.turns import Ask, Settlement
 from tests.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rlm.ledger import Store
-    from rlm.ledger.claims import Turn
-    from scheduler.office import HandConductor
+    from rlm.ledger.turns import Claim, TurnReply
 
 T = TypeVar("T")
 
@@ -33,6 +31,10 @@ TYPE = "REBALANCE_NEEDED"
 OTHER_TYPE = "OPEN_ORDER_DETECTED"
 ENDPOINT = "rebalance_api"
 OVERFLOW = "overflow_rebalance_api_1"
+
+#: The next ask, and the next lane that has no call yet; and the lane of each claim.
+asks, _lanes = itertools.count(1), itertools.count(1)
+_lane_of: dict[tuple[str, int], int] = {}
 
 
 def item(item_id: str, *types: str, **fields: Any) -> bytes:
@@ -53,7 +55,7 @@ def push(store: Store, *items: bytes) -> None:
 
 def make_run(store: Store, window_seconds: float = 60.0) -> Run:
     """Make a run that starts now, not yet opened."""
-    now, (now_us, _) = system_clock.now(), store.windows.look(())
+    now, now_us = system_clock.now(), store.now_us()
     return Run(
         id=make_run_id(now),
         state=State.DRAINING,
@@ -67,7 +69,8 @@ def make_run(store: Store, window_seconds: float = 60.0) -> Run:
 
 
 def open_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
-    """Open a run and leave it draining."""
+    """Publish the rules of its lanes, open a run and leave it draining."""
+    store.rules.publish(token, store.settings.event_types, {})
     run = make_run(store, window_seconds)
     assert store.runs.open(token, run, store.known_types) == run.id
     return run
@@ -92,70 +95,82 @@ def start_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     return replace(run, state=State.RUNNING)
 
 
-def release_loop(store: Store, conductor: HandConductor, of: Run | Drain) -> ReleaseLoop:
-    """Return the loop that releases the calls of a run, or of a drain's run; its first turn makes a forecast."""
-    inner, leader = conductor._conductor, conductor._leader
-    drain = of if isinstance(of, Drain) else Drain(store, leader.token, of)
-    loop = ReleaseLoop(store, inner._broker, leader, inner._redis, conductor._duty, drain)
-    loop._forecaster.follow(loop._types)
-    return loop
-
-
-def release(
-    store: Store, token: int, run: Run, number: int = 1, type_name: str = TYPE, endpoint: str = "", **changes: Any
-) -> list[Release]:
-    """Release `number` calls of a type.
-
-    `changes` are to their moments, microseconds from now, and to their terms.
-    """
-    (kind,) = [one for one in store.settings.event_types if one.name == type_name]
-    at = store.endpoints()[endpoint or kind.endpoints[0].name]
-    terms = changes.pop("terms", None) or Terms.of(
-        kind, at, store.keys, store.settings.run.guard_seconds, store.settings.revision
-    )
-    if "lease_seconds" in changes:
-        terms = structs.replace(terms, lease=round(1_000_000 * changes.pop("lease_seconds")))
-    now_us, left_us = store.now_us(), round(1_000_000 * run.window_seconds)
-    moments = {"void": 60_000_000, "begin": left_us, "deadline": left_us, **changes}
-    made = Release(run.id, **{name: now_us + us for name, us in moments.items()}, call=100_000, of=terms)
-    store.turns.release(token, run.id, [made] * number)
-    return [made] * number
-
-
-def turn(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Turn:
+def ask(store: Store, worker: str = "worker-1", lane: int = 1, **options: Any) -> TurnReply:
     """Let a lane take its turn."""
-    return store.turns.take(LaneId(worker, lane), run.id, **options)
+    epoch = cast("bytes", store.client.hget(store.keys.lease, "epoch")).decode()
+    known: dict[str, Any] = {
+        "n": next(asks),
+        "host": host_of(worker),
+        "revision": store.settings.revision,
+        "dedupe_ms": store.turns.dedupe_ms,
+        "epoch": epoch,
+        "expects": store.now_us(),
+    }
+    return store.turns.take(Ask(worker=worker, lane=lane, **{**known, **options}))
 
 
-def claim(store: Store, run: Run, worker: str = "worker-1", lane: int = 1, **options: Any) -> Claim:
-    """Claim an event for the next released call."""
-    claimed = turn(store, run, worker, lane, **options).claim
+def claim(store: Store, worker: str = "worker-1", lane: int = 0, **options: Any) -> Claim:
+    """Let a lane, by default one that has no call yet, claim the next event."""
+    lane = lane or next(_lanes)
+    claimed = ask(store, worker, lane, **options).claim(worker)
     assert claimed is not None
-    return claimed
+    return in_lane(claimed, lane)
 
 
-def claim_next(
-    store: Store, token: int, run: Run, worker: str = "worker-1", type_name: str = TYPE, **changes: Any
-) -> Claim:
-    """Release a call of a type and claim the first pending event for it."""
-    options = {name: changes.pop(name) for name in ("lane", "with_slot") if name in changes}
-    release(store, token, run, 1, type_name, changes.pop("endpoint", ""), **changes)
-    return claim(store, run, worker, **options)
+def in_lane(claim: Claim, lane: int) -> Claim:
+    """Remember the lane of a claim; return the claim."""
+    _lane_of[claim.event_id, claim.number] = lane
+    return claim
 
 
-def completed(claim: Claim, seconds: float = 0.1, answer: str = "") -> Completion:
-    """Return a lane's completion of a claim whose call was answered well."""
-    return Completion(claim, ENDPOINT, seconds, answer)
+def lane_of(claim: Claim) -> int:
+    """Return the lane of a claim."""
+    return _lane_of[claim.event_id, claim.number]
 
 
-def put_into(store: Store, run: Run, state: State) -> None:
+def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: Any) -> Settlement:
+    """Return what a lane tells of its claim; without a `finish` the call was not sent."""
+    told: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "to": to, **options}
+    if finish:
+        heard = told.pop("heard", Heard())
+        told = {"sent": True, "finish": finish, "times": "100 0 0", "entry": claim.entry(finish, heard), **told}
+    return Settlement(event=claim.event_id, claims=claim.number, **told)
+
+
+def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, **options: Any) -> bool:
+    """Let the lane of a claim settle it, and ask for nothing; return whether it was still the lane's."""
+    told = settlement(claim, to, finish, **options)
+    reply = ask(store, claim.worker_id, lane_of(claim), nothing=True, settle=told)
+    return reply.settled and not reply.stale
+
+
+def complete(store: Store, claim: Claim, seconds: float = 0.1, **options: Any) -> bool:
+    """Let a call complete its event."""
+    times = f"{seconds * 1000:g} 0 0"
+    return settle(store, claim, "completed", CallEnd.COMPLETED, well=True, times=times, tried=True, **options)
+
+
+def reject(store: Store, claim: Claim, detail: str = "422", **options: Any) -> bool:
+    """Let the endpoint of a call reject its event, which becomes a dead letter."""
+    facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint}
+    letter = encode_letter(claim.item, Reason.REJECTED, detail, failed_at=store.now(), **facts).decode()
+    return settle(store, claim, "failed", CallEnd.REJECTED, letter=letter, tried=True, spends=True, **options)
+
+
+def fail(store: Store, claim: Claim, to: str = "ready", **options: Any) -> bool:
+    """Let a call fail temporarily; its event waits again, in `backoff`, or has `spent` its attempts of this run."""
+    known = {"failing": True, "tried": True, "spends": True}
+    return settle(store, claim, to, CallEnd.ERROR, **{**known, **options})
+
+
+def put_into(store: Store, state: State) -> None:
     """Put the open run into a state, whatever its state is."""
-    store.client.hset(store.keys.run(run.id), "state", state)
+    store.client.hset(store.keys.run, "state", state)
 
 
 def finish(store: Store, token: int, run: Run) -> None:
-    """Set a run finishing: nothing is claimed any more."""
-    assert store.runs.advance(token, run.id, State.FINISHING)
+    """End a run: nothing is claimed any more, and what is not settled is ready."""
+    assert store.runs.end(run.id, token)
 
 
 def take_over(store: Store, owner: str = "successor") -> int:

@@ -67,7 +67,7 @@ def test_a_run_makes_no_move_that_none_makes(store, token):
     """Neither back, nor past a state: the one that asks is wrong about where the run is."""
     run = steps.open_run(store, token)
     for before, after in ILLEGAL:
-        steps.put_into(store, run, before)
+        steps.put_into(store, before)
 
         with looks.nothing_changes(store), pytest.raises(StoreError, match=f"is {before}.* moves to {after}"):
             store.runs.advance(token, run.id, after, workers_peak=4)
@@ -85,7 +85,7 @@ def test_a_closed_run_does_not_move(store, token):
     """Its hash does not come back."""
     run = steps.open_run(store, token)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
 
     with looks.nothing_changes(store):
         assert not store.runs.advance(token, run.id, State.RUNNING, workers_peak=4)

@@ -22,6 +22,7 @@ from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
 from scheduler.office import HandConductor
+from scheduler.redis_watch import RedisWatch
 from tests.store import steps
 from tests.values import as_json
 
@@ -38,12 +39,12 @@ def signals():
 def test_a_campaign_that_fails_leaves_no_lease_behind(store, signals, monkeypatch):
     """Redis refuses once the lease is taken: the next command need not wait until it runs out."""
 
-    def refuse(_):
+    def refuse(*_):
         assert store.leases.holder() is not None
         raise StoreError("Redis refused a command")
 
     monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
-    monkeypatch.setattr(store.epochs, "vouch", refuse)
+    monkeypatch.setattr(RedisWatch, "check", refuse)
 
     with pytest.raises(StoreError, match="refused a command"):
         conduct_here(store, signals, None, allow_volatile=False)
@@ -183,7 +184,7 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
     def stand_still(_self, run):
-        store.client.hset(store.keys.run(run.id), "deadline_us", store.now_us() - 1)
+        store.client.hset(store.keys.run, "deadline_us", store.now_us() - 1)
         threading.Timer(0.1, close_overdue, (store, store.runs.current())).start()
         raise FencedError("deposed")
 

@@ -19,7 +19,7 @@ def test_without_an_open_run_there_is_nothing_to_cancel(store, token):
 def test_an_open_run_is_marked(store, token, state):
     """The mark is all that changes: ending the run is the conductor's business."""
     run = steps.open_run(store, token)
-    steps.put_into(store, run, state)
+    steps.put_into(store, state)
 
     assert store.runs.cancel(run.id) is state
 
@@ -48,7 +48,7 @@ def test_another_run_is_not_cancelled_in_its_place(store, token):
     """Who names a run that is closed, or was never there, does not hit the open one."""
     run = steps.open_run(store, token)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
     steps.open_run(store, token)
 
     with looks.nothing_changes(store):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.delivery import run_end
-from rlm.ledger.claims import Completion
 from tests.store import looks, losses, steps
 from tests.values import as_json, record_from
 
@@ -15,7 +13,7 @@ RECORD = record_from(run_id="r", state="completed")
 
 
 def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0, measured=None):
-    return store.runs.close(run.id, record, types, wanted=wanted, measured=measured)
+    return store.runs.close(run.id, record, wanted=wanted, measured=measured)
 
 
 def test_a_run_without_events_closes(store, token, running):
@@ -35,7 +33,7 @@ def test_a_run_without_events_closes(store, token, running):
 def test_counts_and_timings_go_with_the_run(store, token, running):
     """What was settled stands in the record; leftovers stay pending."""
     run = running(3)
-    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    steps.complete(store, steps.claim(store))
     steps.finish(store, token, run)
 
     assert close(store, run) == 1
@@ -98,11 +96,11 @@ def test_no_record_is_removed(store, token):
 def test_a_run_with_something_unsettled_stays_open(store, token, running, state):
     """It must be returned first: the books would not balance."""
     run = running(1)
-    claim = steps.claim_next(store, token, run)
+    claim = steps.claim(store)
     if state == "backoff":
-        store.ledger.retry(claim, steps.ENDPOINT, 60)
+        steps.fail(store, claim, "backoff", delay_us=60_000_000)
     if state == "spent":
-        store.ledger.spend(claim, steps.ENDPOINT)
+        steps.fail(store, claim, "spent")
     steps.finish(store, token, run)
 
     with looks.nothing_changes(store):
@@ -126,7 +124,7 @@ def test_a_repeated_call_changes_nothing(store, token, running):
 def test_a_run_that_is_not_finishing_stays_open(store, token, running, state):
     """It may still change."""
     run = running()
-    steps.put_into(store, run, state)
+    steps.put_into(store, state)
 
     with looks.nothing_changes(store):
         assert close(store, run) == 0
@@ -148,14 +146,14 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
     """With events in every state, answers still coming in; the record's counts are those of the ledger."""
     run = running(40)
     claims = [steps.claim(store, run) for one in steps.release(store, token, run, 30)]
-    store.ledger.retry(claims[0], steps.ENDPOINT, 60)
+    steps.fail(store, claims[0], "backoff", delay_us=60_000_000)
     store.ledger.spend(claims[1], steps.ENDPOINT)
     steps.finish(store, token, run)
 
     first, second, completed = steps.at_once(
         lambda: run_end.close_run(store, run.id),
         lambda: run_end.close_run(store, run.id),
-        lambda: sum(store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)) for claim in claims[2:]),
+        lambda: sum(steps.complete(store, claim) for claim in claims[2:]),
     )
 
     assert [first, second].count(None) == 1
@@ -172,11 +170,11 @@ def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, to
 def test_no_later_answer_changes_the_record(store, token, running, settle):
     """Nor brings the books of the closed run back."""
     run = running(1)
-    claim = steps.claim_next(store, token, run)
+    claim = steps.claim(store)
     losses.run_closed(store, token, run, claim)
     late = {
-        "complete": lambda: store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1)),
-        "fail": lambda: store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT),
+        "complete": lambda: steps.complete(store, claim),
+        "fail": lambda: steps.reject(store, claim, "no"),
         "give_back": lambda: store.ledger.give_back(claim),
     }
 
@@ -195,10 +193,10 @@ def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, t
     """Each run adds to those before."""
     for expected in (1, 2):
         run = running(2)
-        store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+        steps.complete(store, steps.claim(store))
         steps.finish(store, token, run)
         store.recovery.return_unsettled(run.id, [steps.TYPE])
-        store.runs.close(run.id, RECORD, [steps.TYPE], wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})
+        store.runs.close(run.id, RECORD, wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})
 
         assert totals(store)[f"completed:{steps.TYPE}"] == totals(store)[f"delivered:{steps.ENDPOINT}"] == expected
         assert totals(store)["runs:partial"] == expected
@@ -217,6 +215,6 @@ def test_a_run_that_twenty_close_is_counted_once(store, token, running):
     run = running()
     steps.finish(store, token, run)
 
-    steps.at_once(*[lambda: store.runs.close(run.id, RECORD, [steps.TYPE], wanted=0, added={"runs:completed": 1})] * 20)
+    steps.at_once(*[lambda: store.runs.close(run.id, RECORD, wanted=0, added={"runs:completed": 1})] * 20)
 
     assert totals(store) == {"runs:completed": 1}

@@ -13,7 +13,7 @@ from rlm.ledger.leases import ALONE_SECONDS, STEPPED
 from rlm.ledger.processes import Process, Role
 from rlm.settings import apart_of, load_settings
 from tests.each import each
-from tests.store import looks
+from tests.store import looks, steps
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -121,11 +121,12 @@ def test_a_redis_that_was_emptied_is_doubted_by_who_remembers_it(one, forget):
     assert is_doubted(one, before_us)
 
 
-def test_a_lease_that_is_missing_beside_records_is_doubted_by_anybody(one, make_store):
+def test_a_lease_that_is_missing_beside_records_is_doubted_by_anybody(one, settings):
     """Runs were conducted, so calls were made."""
     one.client.delete(one.keys.lease)
 
-    assert "came back empty" in make_store().leases.contend("two", LONG).why
+    with Store(settings, settings.redis.url) as another:
+        assert "came back empty" in another.leases.contend("two", LONG).why
 
 
 def test_a_redis_that_came_back_older_is_doubted(one):
@@ -279,3 +280,28 @@ def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
         wait_until(lambda: not running(settings.data_dir), message="it is dead")
         store.revive()
         assert "another server" in store.leases.contend("one", LONG).why
+
+
+def test_a_lane_gets_nothing_from_a_server_that_it_is_the_first_to_meet(store, token, running):
+    """It doubts the server, learns the epoch, and is told to wait until its endpoints are free."""
+    running(1, window_seconds=300.0)
+    store.client.hset(store.keys.lease, "server", "f" * 40)
+
+    assert (steps.ask(store, epoch="1").epoch, steps.ask(store, epoch="1").epoch) == ("2", "2")
+    reply = steps.ask(store, epoch="2")
+
+    assert reply.claim("worker-1") is None
+    assert reply.wait > 50_000_000
+    assert "another server" in store.leases.contend(steps.CONDUCTOR, LONG).why
+
+
+def test_a_lane_that_saw_a_step_says_so_and_gets_nothing(store, token, running):
+    """The deadline moves with the clock, and the endpoints are held."""
+    run = running(1)
+
+    reply = steps.ask(store, epoch="1", stepped=5_000_000)
+
+    assert reply.epoch == "2"
+    deadline = int(store.client.hget(f"{store.keys.prefix}run", "deadline_us"))
+    assert deadline == run.deadline_us + 5_000_000
+    assert store.leases.contend(steps.CONDUCTOR, LONG).why.startswith(STEPPED)

@@ -9,7 +9,6 @@ from rlm.core.run import State
 from rlm.delivery.run_end import close_run
 from rlm.ledger import drain as drains
 from rlm.ledger import intake
-from rlm.ledger.claims import Completion
 from rlm.ledger.drain import Drain
 from scheduler.release_loop import BUSY_SECONDS, DRAINING_SECONDS, QUIET_SECONDS
 from tests.store import looks, steps
@@ -70,7 +69,7 @@ def test_the_plan_counts_what_is_not_taken_yet(store, drain, conductor):
     """A run of 1,000 items of which 2 are taken is planned as one of 1,000."""
     drained = drain(1000)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.PLANNING)
+    steps.put_into(store, State.PLANNING)
 
     conductor._conductor._plan(drained.run, drained.untaken())
 
@@ -81,7 +80,7 @@ def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
     """Else it would promise that all is done, until it is taken."""
     drained = drain(1000)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
 
     steps.release_loop(store, conductor, drained)._turn()
 
@@ -93,7 +92,7 @@ def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, mo
     drained = drain(1000)
     drained.work(0.0)
     drained._worked_seconds = 1.0
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
     loop = steps.release_loop(store, conductor, drained)
     assert (drained.takes(5.0), drained.untaken(5.0)[steps.TYPE]) == (10, 10)
     assert sum(drained.untaken().values()) == 998
@@ -114,7 +113,7 @@ def test_the_first_forecast_after_a_takeover_counts_what_is_not_taken_yet(store,
     """Whoever takes a run over knows nothing of the items that are left: it takes a piece first."""
     drained = drain(1000)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
     seen = []
     monkeypatch.setattr("scheduler.conductor.Conductor._release", lambda _self, _run, drain: seen.append(drain))
     monkeypatch.setattr("scheduler.conductor.Conductor.finish", lambda _self, _run: None)
@@ -128,11 +127,10 @@ def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
     """Nothing can be sent, for all that is taken is done: what is still staged can be."""
     drained = drain(3)
     drained.work(0.0)
-    token = conductor._leader.token
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
     for _ in range(2):
-        claim = steps.claim_next(store, token, drained.run)
-        assert store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        claim = steps.claim(store)
+        assert steps.complete(store, claim)
     loop = steps.release_loop(store, conductor, drained)
 
     assert loop._turn() is not None
@@ -147,10 +145,10 @@ def idle_loop(store, drain, conductor, monkeypatch):
     """The loop of a run with one item still to take and nothing else to do; and for how long it drains at a time."""
     drained = drain(3)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
     for _ in range(2):
-        claim = steps.claim_next(store, conductor._leader.token, drained.run)
-        assert store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        claim = steps.claim(store)
+        assert steps.complete(store, claim)
     pauses = []
     monkeypatch.setattr(drained, "fill", lambda pause: pauses.append(pause) or 0.0)
     return steps.release_loop(store, conductor, drained), pauses
@@ -171,10 +169,9 @@ def test_the_loop_looks_sooner_while_an_event_is_to_be_tried_again(store, drain,
     """Its back-off may end at any moment, and a slot may be free for it."""
     drained = drain(3)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.RUNNING)
-    token = conductor._leader.token
-    assert store.turns.complete(steps.completed(steps.claim_next(store, token, drained.run)))
-    assert store.ledger.retry(steps.claim_next(store, token, drained.run), steps.ENDPOINT, 60.0)
+    steps.put_into(store, State.RUNNING)
+    assert steps.complete(store, steps.claim(store))
+    assert steps.fail(store, steps.claim(store), "backoff", delay_us=60_000_000)
     pauses = []
     monkeypatch.setattr(drained, "fill", lambda pause: pauses.append(pause) or 0.0)
 
@@ -187,7 +184,7 @@ def test_a_cancelled_run_takes_no_more(store, drain, conductor):
     """What is staged stays for the next drain."""
     drained = drain(5)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
     store.runs.cancel(drained.run.id)
 
     steps.release_loop(store, conductor, drained).run()
@@ -217,7 +214,7 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     """It knows how much is left, and what the run has taken before."""
     drained = drain(5)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
 
     after = Drain(store, conductor._leader.token, store.runs.current())
     assert (after.over, after.taken[steps.TYPE]) == (False, 2)
@@ -252,7 +249,7 @@ def test_who_takes_a_run_over_before_its_plan_plans_for_what_is_not_taken(store,
     monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
     drained = drain(1000)
     drained.work(0.0)
-    steps.put_into(store, drained.run, State.PLANNING)
+    steps.put_into(store, State.PLANNING)
     monkeypatch.setattr(conductor._conductor, "_release", lambda *_: None)
     monkeypatch.setattr(conductor._conductor, "finish", lambda _run: None)
 

@@ -7,7 +7,6 @@ import json
 from rlm.admin.deal import Deal, Dealing
 from rlm.admin.letters import LetterFilter
 from rlm.core.item import Reason, encode_letter
-from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed
 from tests.store import looks, steps
 from tests.store.deadletters import close, drop, reject, reject_at_intake, retry
@@ -18,7 +17,8 @@ EVENT = f"i1:{steps.TYPE}"
 def taken(store, token):
     """Push an item with the same id and see what the next run makes of it."""
     steps.push(store, steps.item("i1", steps.TYPE))
-    return looks.tally(store, steps.start_run(store, token))
+    steps.start_run(store, token)
+    return looks.tally(store)
 
 
 def test_the_letter_and_its_event_are_gone(store, letter):
@@ -46,8 +46,8 @@ def test_the_second_drop_finds_it_gone(store, letter):
 
 def test_the_other_letters_stay(store, token, running):
     """Of three letters the middle one is dropped, the others and their events are kept."""
-    run = running(3)
-    first, second, third = (reject(store, token, run) for _ in range(3))
+    running(3)
+    first, second, third = (reject(store) for _ in range(3))
 
     assert drop(store, second)
 
@@ -61,7 +61,7 @@ def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
     store = make_store(queue={"dedupe_seconds": 0})
     steps.push(store, steps.item("i1", steps.TYPE))
     run = steps.start_run(store, token)
-    letter = reject(store, token, run)
+    letter = reject(store)
     close(store, token, run)
     steps.push(store, steps.item("i1", steps.TYPE))
     run = steps.start_run(store, token)
@@ -69,14 +69,14 @@ def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
     assert drop(store, letter)
 
     assert looks.letters(store) == []
-    assert steps.claim_next(store, token, run).event_id == EVENT
+    assert steps.claim(store).event_id == EVENT
 
 
 def test_a_letter_does_not_take_another_events_memory_with_it(store, token, running):
     """`i1` with the unknown type `x:TYPE` is not `i1:x` with the type TYPE, whatever id a letter names."""
     steps.push(store, steps.item("i1:x", steps.TYPE))
     run = steps.start_run(store, token)
-    assert store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+    assert steps.complete(store, steps.claim(store))
     close(store, token, run)
     letter = reject_at_intake(store, token, steps.item("i1", f"x:{steps.TYPE}"))
     older = json.dumps({**json.loads(letter), "event_id": f"i1:x:{steps.TYPE}"}).encode()  # as RLM wrote them once
@@ -94,7 +94,7 @@ def test_only_the_letter_with_which_an_event_failed_takes_its_memory(store, toke
     retry(store, letter)
     store.client.lpush(store.keys.failed, letter)  # somebody put it back
     run = steps.start_run(store, token)
-    newer = reject(store, token, run)
+    newer = reject(store)
     close(store, token, run)
 
     assert drop(store, letter)
@@ -106,8 +106,8 @@ def test_only_the_letter_with_which_an_event_failed_takes_its_memory(store, toke
 
 def test_many_are_dropped_in_one_step_among_others_that_stay(store, token, running):
     """Each in its place; the others keep their order, and their events are remembered."""
-    run = running(6)
-    written = [reject(store, token, run) for _ in range(6)]  # the oldest first
+    running(6)
+    written = [reject(store) for _ in range(6)]  # the oldest first
 
     assert store.letters.drop([Placed(written[older], older) for older in (1, 2, 4)]) == [1, 1, 1]
 
@@ -118,8 +118,8 @@ def test_many_are_dropped_in_one_step_among_others_that_stay(store, token, runni
 
 def test_letters_that_have_moved_since_they_were_read_are_found(store, token, running):
     """Somebody else has dropped an older one, and one that was asked for."""
-    run = running(6)
-    written = [reject(store, token, run) for _ in range(6)]
+    running(6)
+    written = [reject(store) for _ in range(6)]
     drop(store, written[0])
     drop(store, written[3])
 

@@ -10,7 +10,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from rlm.core.clock import system_clock
 from rlm.core.documents import Reasons
 from rlm.delivery import run_end
-from rlm.ledger.claims import Call, Completion, LaneId
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.catalogue import counters
 from rlm.telemetry.metrics import MetricsPage
@@ -63,8 +62,7 @@ def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, 
         store.processes.announce(Role.WORKER, process)
     store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", 0.0))
     store.processes.want(token, 2)
-    claim = steps.claim_next(store, token, run, worker="w0")
-    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call(LaneId("w0", 1), claim.event_id, steps.ENDPOINT))
+    steps.claim(store, "w0")
     steps.push(store, steps.item("new", steps.TYPE, timestamp="2020-01-01T00:00:00Z"))
     store.control.pause(store.settings.endpoints[steps.OVERFLOW], "me")
 
@@ -85,9 +83,8 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
     """Its end, its events, the most of its calls in any period; a histogram's last bucket has all there are."""
     run = running(3)
     store.publish_limits(token)
-    claim = steps.claim_next(store, token, run)
-    store.windows.acquire(store.endpoints()[steps.ENDPOINT], Call(claim.lane, claim.event_id, steps.ENDPOINT))
-    store.turns.complete(Completion(claim, steps.ENDPOINT, 0.3))
+    claim = steps.claim(store)
+    steps.complete(store, claim, 0.3)
     steps.finish(store, token, run)
     assert run_end.close_run(store, run.id)
 
@@ -106,7 +103,7 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
 def test_a_type_that_is_no_longer_configured_is_told_of_as_long_as_its_events_wait(store, read):
     """Then its series ends."""
     store.client.sadd(store.keys.types, "GONE", "LONG_GONE")
-    store.client.zadd(store.keys.pending("GONE"), {"x:GONE": 1})
+    store.client.zadd(store.keys.ready("GONE"), {"x:GONE": 1})
 
     page = read()
 

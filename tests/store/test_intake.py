@@ -7,10 +7,9 @@ import tracemalloc
 
 import pytest
 
-from rlm.core.item import Reason
 from rlm.ledger import intake
-from rlm.ledger.claims import Completion
-from tests.store import looks, losses, steps
+from tests.store import looks, steps
+from tests.store.deadletters import close
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
@@ -37,7 +36,7 @@ def test_nothing_waiting_takes_nothing(store, token, run):
     """The run begins with what the ledger has."""
     assert list(store.intake.drain(token, run.id, {})) == []
 
-    assert looks.tally(store, run) == {}
+    assert looks.tally(store) == {}
     assert waiting(store) == ([], [])
 
 
@@ -101,7 +100,7 @@ def test_a_drain_that_is_stopped_leaves_the_rest_staged(store, token, run):
     steps.push(store, *steps.items(1, steps.TYPE, first=6))
     assert waiting(store) == (steps.items(1, steps.TYPE, first=6), steps.items(3, steps.TYPE, first=3))
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
 
     assert steps.drain(store, token, steps.open_run(store, token)) == 4
 
@@ -121,7 +120,7 @@ def test_priority_decides_and_then_arrival(store, token, run):
 
 def test_leftovers_come_before_newcomers_of_the_same_priority(store, token, running):
     """And after newcomers of a higher one."""
-    losses.run_closed(store, token, running(2), steps.claim_next(store, token, store.runs.current()))
+    close(store, token, running(2))
     steps.push(store, steps.item("i3", steps.TYPE), steps.item("i4", steps.TYPE, priority=6))
 
     steps.drain(store, token, steps.open_run(store, token))
@@ -135,24 +134,24 @@ def test_the_same_type_twice_in_an_item_is_one_event(store, token, run):
 
     assert steps.drain(store, token, run) == 2
 
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1}
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_duplicates_are_dropped_wherever_they_are(store, token, running):
     """In a chunk, over chunks, of events that are unsettled, completed or failed: the first one stands."""
     run = running(3)
-    store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
-    claim = steps.claim_next(store, token, run)
-    store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
-    losses.run_closed(store, token, run, claim)
+    steps.complete(store, steps.claim(store))
+    claim = steps.claim(store)
+    steps.reject(store, claim, "no")
+    close(store, token, run)
     new = [steps.item("new", steps.TYPE, steps.OTHER_TYPE, n=number) for number in range(3)]
     steps.push(store, *new, *steps.items(3, steps.TYPE))
 
     run = steps.open_run(store, token)
     assert steps.drain(store, token, run) == 2
 
-    assert looks.tally(store, run) == {
+    assert looks.tally(store) == {
         f"carried:{steps.TYPE}": 1,
         f"taken:{steps.TYPE}": 1,
         f"taken:{steps.OTHER_TYPE}": 1,
@@ -167,12 +166,12 @@ def test_a_settled_event_that_is_forgotten_is_new(make_store, token):
     for _ in range(2):
         steps.push(store, steps.item("i1", steps.TYPE))
         run = steps.start_run(store, token)
-        assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
-        claim = steps.claim_next(store, token, run)
-        store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
+        claim = steps.claim(store)
+        steps.complete(store, claim)
         wait_until(lambda claim=claim: not store.client.exists(store.keys.event(claim.event_id)))
         steps.finish(store, token, run)
-        store.runs.close(run.id, {}, [steps.TYPE], wanted=0)
+        store.runs.close(run.id, {}, wanted=0)
 
 
 def test_memory_does_not_follow_the_backlog(store, token, run):

@@ -78,7 +78,7 @@ def test_a_bad_item_is_a_dead_letter(store, token, run, raw, reason):
         assert letter["item"] == {}
     else:
         assert letter["item"] == json.loads(raw)
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "invalid": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 2, "invalid": 1}
     assert store.intake.waiting() == 0
 
 
@@ -115,7 +115,7 @@ def test_an_id_that_is_used_again_with_another_body_is_a_duplicate(store, token,
     assert steps.drain(store, token, run) == 1
 
     assert looks.event(store, steps.event_id(1))["item"] == first.decode()
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
 
 
 def test_an_unknown_type_does_not_take_the_good_ones_down(store, token, run):
@@ -129,7 +129,7 @@ def test_an_unknown_type_does_not_take_the_good_ones_down(store, token, run):
     assert (both["reason"], both["event_id"], both["types"]) == ("unknown_type", None, ["UNKNOWN", "lower_case"])
     assert both["item"] == json.loads(raw)
     assert (single["reason"], single["event_id"], single["types"]) == ("unknown_type", "i2:UNKNOWN", ["UNKNOWN"])
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1, "invalid": 2}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1, "invalid": 2}
 
 
 def test_letters_have_handles_of_their_own(store, token, run):
@@ -155,7 +155,7 @@ def test_items_too_large_are_moved_aside_unread(store, token, run):
     ] * 4
     assert "bytes, at most 65536 are accepted (queue.max_item_bytes)" in letters[0]["detail"]
     assert store.client.lrange(store.keys.aside, 0, -1)[::-1] == [large[0], huge, large[1], large[2]]
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "invalid": 4}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 2, "invalid": 4}
     assert looks.pending(store) == steps.event_ids(2)
 
 
@@ -178,7 +178,7 @@ def test_items_of_many_unknown_types_fill_nothing(store, token, run):
 
     assert steps.drain(store, token, run) == 1
 
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "invalid": 3000}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, "invalid": 3000}
     assert store.client.memory_usage(store.keys.failed, samples=0) < 3 * before
 
 

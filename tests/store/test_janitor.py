@@ -64,7 +64,7 @@ def left(store, token, running, broker):
     steps.finish(store, token, run)
     types = store.known_types
     assert store.recovery.return_unsettled(run.id, types)
-    store.runs.close(run.id, {}, types, wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
     return before
 
 
@@ -158,9 +158,8 @@ def test_no_process_is_said_to_have_died_that_only_an_older_state_of_redis_knows
 ):
     """It may have signed off since that state was saved. One that was heard from after the restore died."""
     store.processes.announce(Role.SCHEDULER, DEAD)
-    store.epochs.renew(leader.token, "it forgot")
-    if heard:  # long ago by now
-        store.client.hincrby(store.keys.epoch, "since", -60_000_000)
+    since = store.now_us() - (60_000_000 if heard else 0)
+    store.client.hset(store.keys.lease, mapping={"doubted_us": since, "doubt": "it forgot"})
     store.client.delete(store.keys.process(Role.SCHEDULER, DEAD.id))
     for _ in range(4):
         janitor.step()

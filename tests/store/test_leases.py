@@ -37,10 +37,6 @@ def drain(store, token, run):
     list(store.intake.drain(token, run.id, steps.priorities(store)))
 
 
-def release_events(store, token, run):
-    steps.release(store, token, run, 2)
-
-
 def publish_limits(store, token, run):
     store.publish_limits(token)
 
@@ -49,7 +45,7 @@ def want_workers(store, token, run):
     store.processes.want(token, 3)
 
 
-CONDUCTING = (open_a_run, move_the_run, drain, release_events, publish_limits, want_workers)
+CONDUCTING = (open_a_run, move_the_run, drain, publish_limits, want_workers)
 
 
 @pytest.mark.parametrize("verb", CONDUCTING)
@@ -92,5 +88,4 @@ def test_the_successor_conducts(store, token, running):
     run = running(2)
     successor = steps.take_over(store)
 
-    assert len(steps.release(store, successor, run, 2)) == 2
     assert store.runs.advance(successor, run.id, State.FINISHING)

@@ -86,8 +86,8 @@ def test_large_letters_are_read_a_few_at_a_time(store, monkeypatch):
 
 def test_a_letter_is_found_by_its_handle(store, token, running):
     """Each letter has a handle of its own, and is found by it as it stands in the list."""
-    run = running(3)
-    written = [reject(store, token, run) for _ in range(3)]
+    running(3)
+    written = [reject(store) for _ in range(3)]
     handles = [json.loads(letter)["id"] for letter in written]
 
     assert find_letters(store, handles) == {
@@ -101,7 +101,7 @@ def test_a_letter_is_found_by_its_handle(store, token, running):
 def test_a_rejected_event_leaves_a_letter_of_the_contract(store, token, running):
     """The letter has the contract's fields and the endpoint that was called, with the item embedded as it came."""
     run = running(1)
-    reject(store, token, run)
+    reject(store)
 
     (letter,) = looks.letters(store)
     assert list(letter) == ["id", "reason", "detail", "failed_at", "run_id", "event_id", "endpoint", "item"]

@@ -26,7 +26,7 @@ def test_a_run_that_is_not_open_gets_no_note(store, token):
     """Nor does a hash of it come back."""
     run = steps.open_run(store, token)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
 
     with looks.nothing_changes(store):
         assert not store.runs.note(token, run.id, workers_peak=4)

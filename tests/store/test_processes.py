@@ -11,14 +11,12 @@ import pytest
 from rlm.core.clock import system_clock
 from rlm.ledger import processes
 from rlm.ledger import waker as waker_module
-from rlm.ledger.claims import Call, LaneId
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server
 from tests.store import looks, steps
-from tests.store.windows import make_endpoint
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -117,15 +115,15 @@ def test_a_forgotten_process_leaves_nothing(store):
     store.processes.forget(Role.WORKER, WORKER.id)
     store.processes.forget(Role.WORKER, WORKER.id)
 
-    assert set(looks.snapshot(store)) == {store.keys.epoch}
+    assert set(looks.snapshot(store)) == {store.keys.lease}
 
 
 def test_busy_lanes_are_counted_by_worker(store, token, running):
-    """A worker is as busy as it has events claimed, with a slot or without; an unknown one is idle."""
-    run = running(3)
-    first, _ = (steps.claim_next(store, token, run, "w1") for _ in range(2))
-    steps.claim_next(store, token, run, "w2")
-    store.windows.acquire(make_endpoint(), Call(LaneId("w1", 1), first.event_id, "api"))
+    """A worker is as busy as its lanes have calls; an unknown one is idle."""
+    running(4)
+    for worker in ("w1", "w1", "w2"):
+        steps.claim(store, worker)
+    steps.complete(store, steps.claim(store, "w2"))
 
     assert store.processes.busy(["w1", "w2", "w3"]) == [2, 1, 0]
     assert store.processes.busy([]) == []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import redis
 
 from rlm.core.errors import StoreError
 from rlm.core.item import BadItemError, Reason
-from rlm.ledger.claims import Completion
 from rlm.ledger.letters import Placed, Removal
+from rlm.ledger.reading.books import books
 from tests.store import looks, steps
 from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
 
@@ -27,12 +28,12 @@ BAD_ITEMS = {
 }
 
 
-def test_the_event_waits_for_the_next_run_with_nothing_behind_it(store, letter):
-    """The letter is gone; the event is among the retried, its attempts, runs and last endpoint forgotten."""
+def test_the_event_is_ready_with_nothing_behind_it(store, letter):
+    """The letter is gone; the event is ready, its attempts, runs and last endpoint forgotten."""
     assert retry(store, letter)
 
     assert looks.letters(store) == []
-    assert looks.where(store, EVENT) == ["retried"]
+    assert looks.where(store, EVENT) == ["ready"]
     event = looks.event(store, EVENT)
     assert set(event) == {"type", "wallet", "item", "score", "taken_at"}
     assert (event["type"], event["wallet"]) == (steps.TYPE, "wallet of i1")
@@ -41,32 +42,34 @@ def test_the_event_waits_for_the_next_run_with_nothing_behind_it(store, letter):
 
 
 def test_it_counts_as_taken_of_the_next_run(store, token, letter):
-    """The run that opens next has it as taken and not as carried over, pending like the others."""
+    """The run that opens next has it as taken and not as carried over, ready like the others."""
     retry(store, letter)
-    assert looks.retried(store) == 1
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
 
-    run = steps.start_run(store, token)
+    steps.start_run(store, token)
 
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
-    assert looks.where(store, EVENT) == ["pending"]
-    claim = steps.claim_next(store, token, run)
-    assert (claim.event_id, claim.attempt, claim.tries, claim.runs, claim.last_endpoint) == (EVENT, 0, 0, 0, "")
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
+    assert looks.where(store, EVENT) == ["ready"]
+    claim = steps.claim(store)
+    assert (claim.event_id, claim.attempt, claim.tries, claim.runs) == (EVENT, 0, 0, 0)
     assert claim.item == steps.item("i1", steps.TYPE)
 
 
-def test_the_run_under_way_does_not_get_it(store, token, running):
-    """Retried while its run is still open, the event stays out of that run's books and is taken by the next."""
-    run = running(2)
-    letter = reject(store, token, run)
-    before = looks.tally(store, run)
+def test_the_run_under_way_takes_it(store, token, running):
+    """It is in that run's books, and the lanes are woken for it: nothing else waits."""
+    running(1)
+    letter = reject(store)
+    before = looks.tally(store)
 
-    assert retry(store, letter)
+    with redis.Redis.from_url(store.url) as client, client.pubsub(ignore_subscribe_messages=True) as woken:
+        woken.subscribe(store.keys.wake("workers"))
+        woken.get_message(timeout=5)  # that it listens
+        assert retry(store, letter)
+        assert woken.get_message(timeout=5)
 
-    assert looks.tally(store, run) == before
-    assert looks.where(store, EVENT) == ["retried"]
-    close(store, token, run)
-    following = steps.start_run(store, token)
-    assert looks.tally(store, following) == {f"taken:{steps.TYPE}": 1, f"carried:{steps.TYPE}": 1}
+    assert looks.tally(store) == before | {f"taken:{steps.TYPE}": 2}
+    assert books(store).faults == []
+    assert steps.claim(store).event_id == EVENT
 
 
 def test_it_stands_in_line_by_its_priority_and_then_as_a_newcomer(store, token):
@@ -79,7 +82,7 @@ def test_it_stands_in_line_by_its_priority_and_then_as_a_newcomer(store, token):
         ),
     )
     run = steps.start_run(store, token)
-    third, first = reject(store, token, run), reject(store, token, run)
+    third, first = reject(store), reject(store)
     close(store, token, run)
 
     assert retry(store, first)
@@ -102,9 +105,9 @@ def test_a_retried_event_is_no_duplicate_but_its_id_arriving_again_is(store, tok
     retry(store, letter)
     steps.push(store, steps.item("i1", steps.TYPE))
 
-    run = steps.start_run(store, token)
+    steps.start_run(store, token)
 
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
     assert looks.pending(store) == [EVENT]
 
 
@@ -113,7 +116,7 @@ def test_an_event_that_is_under_way_again_is_not_retried(make_store, token):
     store = make_store(queue={"dedupe_seconds": 0})
     steps.push(store, steps.item("i1", steps.TYPE))
     run = steps.start_run(store, token)
-    letter = reject(store, token, run)
+    letter = reject(store)
     close(store, token, run)
     steps.push(store, steps.item("i1", steps.TYPE))
     steps.start_run(store, token)
@@ -159,13 +162,13 @@ def test_a_letter_of_several_types_becomes_the_events_of_those_that_are_known_by
     (rest,) = looks.letters(store)
     assert rest == before | {"types": ["NEW_A", "no name"], "detail": rest["detail"]}
     assert rest["detail"] == "'NEW_A', 'no name' are not configured types"
-    assert looks.where(store, "i1:NEW_B") == ["retried"]
+    assert looks.where(store, "i1:NEW_B") == ["ready"]
     assert looks.event(store, "i1:NEW_B")["item"].encode() == raw
     with looks.nothing_changes(store), pytest.raises(BadItemError, match="not configured types"):
         retry(store, newest(store), {"NEW_B": 3})
     assert retry(store, newest(store), {"NEW_A": 1, "no name": 1})
     assert looks.letters(store) == []
-    assert looks.where(store, "i1:NEW_A") == ["retried"]
+    assert looks.where(store, "i1:NEW_A") == ["ready"]
 
 
 def test_an_event_of_a_letter_that_is_under_way_stands(store, token):
@@ -178,7 +181,7 @@ def test_an_event_of_a_letter_that_is_under_way_stands(store, token):
 
     assert looks.letters(store) == []
     assert looks.event(store, "i1:NEW_A") == before
-    assert looks.where(store, "i1:NEW_B") == ["retried"]
+    assert looks.where(store, "i1:NEW_B") == ["ready"]
 
 
 @pytest.mark.parametrize("types", [["NEW_A", "OTHER"], ["OTHER"]])
@@ -201,25 +204,25 @@ def test_a_type_that_is_not_configured_cannot_be_retried(store, token):
     assert caught.value.reason is Reason.UNKNOWN_TYPE
 
     assert retry(store, letter, {"GONE": 3})
-    assert looks.where(store, "i1:GONE") == ["retried"]
+    assert looks.where(store, "i1:GONE") == ["ready"]
     assert "GONE" in store.known_types
-    run = steps.open_run(store, token)
-    assert looks.tally(store, run) == {"taken:GONE": 1}
+    steps.open_run(store, token)
+    assert looks.tally(store) == {"taken:GONE": 1}
 
 
 def test_only_the_events_of_its_own_letter_are_retried(store, token):
     """An item with two types of which one failed: retrying it does not repeat the other."""
     steps.push(store, steps.item("i1", steps.TYPE, steps.OTHER_TYPE))
     run = steps.start_run(store, token)
-    letter = reject(store, token, run)
-    other = steps.claim_next(store, token, run, type_name=steps.OTHER_TYPE)
-    store.turns.complete(Completion(other, "open_order_api", 0.1))
+    letter = reject(store)
+    other = steps.claim(store)
+    assert (other.type, steps.complete(store, other)) == (steps.OTHER_TYPE, True)
     close(store, token, run)
 
     assert retry(store, letter)
 
     run = steps.start_run(store, token)
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,7 @@ def test_a_letter_whose_item_was_lost_says_so(store, token, letter):
 def test_many_are_retried_in_one_step_in_their_order(store, token, running):
     """Those that cannot be are told of in their place and stay; of two letters of one event the second stays."""
     run = running(3)
-    first, second, third = (reject(store, token, run) for _ in range(3))
+    first, second, third = (reject(store) for _ in range(3))
     close(store, token, run)
     store.client.lpush(store.keys.failed, first, unknown := first.replace(f":{steps.TYPE}".encode(), b":GONE"))
     written = [first, second, third, first, unknown]
@@ -263,14 +266,14 @@ def test_many_are_retried_in_one_step_in_their_order(store, token, running):
     assert looks.pending(store) == [steps.event_id(number) for number in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("damaged", ["event", "retried", "types", "sequence", "events"])
+@pytest.mark.parametrize("damaged", ["event", "ready", "types", "sequence", "events", "tally"])
 def test_a_damaged_key_leaves_all_as_it_is(store, token, running, damaged):
     """Neither is a letter lost, nor does anything stand in its place."""
     run = running(2)
-    letters = [reject(store, token, run) for _ in range(2)]
+    letters = [reject(store) for _ in range(2)]
     close(store, token, run)
     letters.append(reject_at_intake(store, token, b"{not json"))
-    of = {"event": store.keys.event(steps.event_id(2)), "retried": store.keys.retried(steps.TYPE)}
+    of = {"event": store.keys.event(steps.event_id(2)), "ready": store.keys.ready(steps.TYPE)}
     store.client.set(of.get(damaged) or getattr(store.keys, damaged), "damaged")
 
     with looks.nothing_changes(store), pytest.raises(StoreError, match=r"WRONGTYPE|not an integer"):

@@ -48,7 +48,7 @@ def call(store, token):
     def call(run, endpoint, number):
         take(store, in_force(endpoint, store.limits()), number)
         for _ in range(number):
-            assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
+            assert store.turns.complete(Completion(steps.claim(store), endpoint.name, 0.1))
 
     return call
 
@@ -63,7 +63,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
     """The next run needs them again; else those leave that are not always there."""
     run = running(2)
     for _ in range(completed):
-        store.turns.complete(Completion(steps.claim_next(store, token, run), steps.ENDPOINT, 0.1))
+        steps.complete(store, steps.claim(store))
     store.runs.advance(token, run.id, State.FINISHING, plan=json.dumps({"workers": 3, "threads": 5}))
 
     run_end.close_run(store, run.id)
@@ -76,8 +76,8 @@ def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token
     run = running(9)
     call(run, shared[steps.ENDPOINT], 3)
     call(run, shared[steps.OVERFLOW], 2)
-    store.ledger.throttle(steps.claim_next(store, token, run), steps.OVERFLOW)
-    store.ledger.retry(steps.claim_next(store, token, run), steps.ENDPOINT, 60)
+    store.ledger.throttle(steps.claim(store), steps.OVERFLOW)
+    steps.fail(store, steps.claim(store), "backoff", delay_us=60_000_000)
     together = {"calls": 7, "completed": 5, "throttled": 1, "errors": 1, "peak_in_window": 5, "limit": "50/minute"}
 
     open_budgets = report.status(store, None).by_budget
@@ -111,7 +111,7 @@ def test_calls_after_the_tick_that_the_run_before_sent_are_no_part_of_a_run_that
     open_run(store, token, Trigger.SCHEDULE, store.now() - 5)
     run = store.runs.current()
     steps.drain(store, token, run)
-    steps.put_into(store, run, State.RUNNING)
+    steps.put_into(store, State.RUNNING)
     call(run, shared[steps.ENDPOINT], 1)
 
     found = close(store, token, run).by_endpoint[steps.ENDPOINT]
@@ -132,9 +132,9 @@ def test_calls_a_minute_count_to_the_last_call_that_failed(store, token, running
     """Not to the last completed one: calls that fail for a minute after it are calls, and take their time."""
     run, endpoint = running(2), store.settings.endpoints[steps.ENDPOINT]
     take(store, endpoint)
-    assert store.turns.complete(Completion(steps.claim_next(store, token, run), endpoint.name, 0.1))
+    assert store.turns.complete(Completion(steps.claim(store), endpoint.name, 0.1))
     take(store, endpoint)
-    store.ledger.retry(steps.claim_next(store, token, run), endpoint.name, 60)
+    store.ledger.retry(steps.claim(store), endpoint.name, 60)
     real = books.read_calls
 
     def earlier(*found):

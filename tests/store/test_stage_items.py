@@ -16,7 +16,7 @@ def stage(store, token, run_id):
     return SCRIPT(
         store.client,
         lease=keys.lease,
-        run=keys.run(run_id),
+        run=keys.run,
         events=keys.events,
         staging=keys.processing,
         token=token,
@@ -39,7 +39,7 @@ def test_an_empty_audit_list_stages_nothing(store, token, run):
     assert stage(store, token, run.id) == 0
 
     assert staged(store) == []
-    assert store.client.hget(store.keys.run(run.id), "staged") == b"1"
+    assert store.client.hget(store.keys.run, "staged") == b"1"
 
 
 @pytest.mark.parametrize("number", [1, 201])
@@ -88,7 +88,7 @@ def test_the_next_run_stages_again(store, token, run):
     """Each run has one helping."""
     stage(store, token, run.id)
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, {}, [], wanted=0) == 1
+    assert store.runs.close(run.id, {}, wanted=0) == 1
     steps.push(store, steps.item("next", steps.TYPE))
 
     assert stage(store, token, steps.open_run(store, token).id) == 1

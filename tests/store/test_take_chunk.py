@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.errors import FencedError
-from rlm.core.item import Reason, order_offset
-from rlm.ledger.claims import Completion
+from rlm.core.item import order_offset
 from tests.store import looks, steps
 from tests.wait import wait_until
 
@@ -49,9 +48,9 @@ def test_an_item_becomes_a_pending_event(store, token, run):
         "item": raw.decode(),
         "score": str(order_offset(5) + 1),
     }
-    assert looks.where(store, steps.event_id(1)) == ["pending"]
+    assert looks.where(store, steps.event_id(1)) == ["ready"]
     assert store.ledger.types() == [steps.TYPE]
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
     assert staged(store) == []
 
 
@@ -77,7 +76,7 @@ def test_an_item_of_several_types_is_several_events(store, token, run):
     for name in (steps.TYPE, steps.OTHER_TYPE):
         assert looks.pending(store, name) == [steps.event_id(1, name)]
         assert looks.event(store, steps.event_id(1, name))["item"] == raw.decode()
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1}
 
 
 def test_exactly_the_chunk_leaves_staging(store, token, run):
@@ -121,7 +120,7 @@ def test_bad_items_become_dead_letters_in_the_same_step(store, token, run):
         ("not_json", None, run.id),
         ("unknown_type", "i2:NOBODY_KNOWS", run.id),
     ]
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 2, "invalid": 2}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 2, "invalid": 2}
     assert staged(store) == []
 
 
@@ -133,19 +132,19 @@ def test_the_first_of_two_equal_events_stands(store, token, run):
     assert take(store, token, run, first, second) == 1
 
     assert looks.event(store, steps.event_id(1))["item"] == first.decode()
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, "duplicates": 1}
 
 
-@pytest.mark.parametrize("state", ["pending", "inflight", "backoff", "spent"])
+@pytest.mark.parametrize("state", ["ready", "inflight", "backoff", "spent"])
 def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
     """Wherever it is, the event that came first goes on undisturbed."""
     run, again = running(1), steps.item("i1", steps.TYPE, more="again")
-    if state != "pending":
-        claim = steps.claim_next(store, token, run)
+    if state != "ready":
+        claim = steps.claim(store)
     if state == "backoff":
-        store.ledger.retry(claim, steps.ENDPOINT, 60)
+        steps.fail(store, claim, "backoff", delay_us=60_000_000)
     if state == "spent":
-        store.ledger.spend(claim, steps.ENDPOINT)
+        steps.fail(store, claim, "spent")
     before = looks.event(store, steps.event_id(1))
     fill(store, again)
 
@@ -159,11 +158,11 @@ def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
 def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, running, settle):
     """Once `queue.dedupe_seconds` are over the same event id is a new event."""
     run, raw = running(1), steps.items(1, steps.TYPE)[0]
-    claim = steps.claim_next(store, token, run)
+    claim = steps.claim(store)
     if settle == "complete":
-        store.turns.complete(Completion(claim, steps.ENDPOINT, 0.1))
+        steps.complete(store, claim)
     else:
-        store.ledger.fail(claim, Reason.REJECTED, "no", steps.ENDPOINT)
+        steps.reject(store, claim, "no")
     fill(store, raw, raw)
 
     assert take(store, token, run, raw) == 0
@@ -171,7 +170,7 @@ def test_a_settled_event_makes_a_duplicate_until_it_is_forgotten(store, token, r
     wait_until(lambda: not store.client.exists(store.keys.event(claim.event_id)))
     assert take(store, token, run, raw) == 1
 
-    assert looks.where(store, claim.event_id) == ["pending"]
+    assert looks.where(store, claim.event_id) == ["ready"]
     event = looks.event(store, claim.event_id)
     assert set(event) == {"wallet", "item", "score", "taken_at"}
     assert event["score"] == str(order_offset(5) + 2)
@@ -186,7 +185,7 @@ def test_a_key_that_is_no_hash_is_no_event(store, token, run):
     assert take(store, token, run, raw) == 1
 
     assert looks.event(store, steps.event_id(1))["item"] == raw.decode()
-    assert looks.where(store, steps.event_id(1)) == ["pending"]
+    assert looks.where(store, steps.event_id(1)) == ["ready"]
 
 
 def test_the_order_is_by_priority_then_by_arrival(store, token, run):
@@ -211,7 +210,7 @@ def test_a_closed_run_takes_nothing(store, token, run):
     items = steps.items(2, steps.TYPE)
     fill(store, *items)
     steps.finish(store, token, run)
-    store.runs.close(run.id, {}, [], wanted=0)
+    store.runs.close(run.id, {}, wanted=0)
     steps.open_run(store, token)
 
     with looks.nothing_changes(store), pytest.raises(FencedError):
@@ -225,4 +224,4 @@ def test_an_empty_chunk_takes_nothing(store, token, run):
     assert take(store, token, run) == 0
 
     assert staged(store) == steps.items(1, steps.TYPE)
-    assert looks.tally(store, run) == {}
+    assert looks.tally(store) == {}

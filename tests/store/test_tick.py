@@ -76,7 +76,7 @@ def test_what_held_a_run_up_is_the_run_before_until_its_deadline(store, token, f
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
     record = record_from(run_id=run.id, finished_at=isoformat(finished_at), deadline=isoformat(deadline))
-    store.runs.close(run.id, record, store.known_types, wanted=0)
+    store.runs.close(run.id, record, wanted=0)
 
     assert why_late(store, 1000.0, 16.5, away=away) == expected
     assert why_late(store, 1000.0, 1.5, away=away) == {}

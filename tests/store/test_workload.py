@@ -87,7 +87,7 @@ def test_the_books_balance_at_every_instant(store, make_workload, seed):
 
 
 def test_every_event_is_in_one_place_at_the_end_of_a_run(store, make_workload):
-    """With no run open, all that is unsettled is pending, or retried and about to be."""
+    """With no run open, all that is unsettled is ready."""
     workload = make_workload(99)
     for _ in range(2 * STEPS_A_RUN):
         workload.step()
@@ -97,4 +97,4 @@ def test_every_event_is_in_one_place_at_the_end_of_a_run(store, make_workload):
     for name in TYPES:
         counts = looks.counts(store, name)
         assert counts.unsettled == counts.pending
-    assert {state for one in set(workload.pushed) for state in looks.where(store, one)} <= {"pending"}
+    assert {state for one in set(workload.pushed) for state in looks.where(store, one)} <= {"ready"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from rlm.core.endpoint import Budget, Endpoint, Limit
-from rlm.ledger.claims import Admitted, Refused
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
@@ -13,9 +12,7 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
 
 #: The fields of an endpoint's health that are moments of Redis time.
-_MOMENTS = ("rest_until_us", "held_until_us", "paused_until_us", "probe_until_us")
-#: The fields there that are not whole numbers.
-_WORDS = {b"paused_by", b"paused_at", b"failed_with", b"named"}
+_MOMENTS = ("rest", "asked", "pause", "hold", "since", "opened_us")
 
 
 def make_endpoint(
@@ -32,30 +29,28 @@ def make_budget(limit: str, name: str = "account") -> Budget:
 
 def stamps(store: Store, limited: Limited) -> list[int]:
     """Read all slots of a window, newest first, in microseconds of Redis time."""
-    return [int(one) for one in cast("list[bytes]", store.client.lrange(_window(store, limited), 0, -1))]
+    return store.windows.stamps(limited, 1_000_000)
 
 
-def health(store: Store, limited: Limited) -> dict[str, int]:
-    """Read the known numbers of an endpoint's or budget's health."""
-    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.health(limited.window_id)))
-    return {name.decode(): int(value) for name, value in found.items() if name not in _WORDS}
+def record_of(store: Store, limited: Limited) -> dict[str, str]:
+    """Read what is known of an endpoint or a budget beside its window."""
+    found = cast("dict[bytes, bytes]", store.client.hgetall(store.keys.endpoint(limited.window_id)))
+    return {name.decode(): value.decode() for name, value in found.items()}
 
 
-def set_health(store: Store, limited: Limited, **fields: int) -> None:
-    """Write fields of an endpoint's or a budget's health."""
-    for name, value in fields.items():
-        store.client.hset(store.keys.health(limited.window_id), name, value)
+def set_record(store: Store, limited: Limited, **fields: int | str) -> None:
+    """Write fields there."""
+    store.client.hset(store.keys.endpoint(limited.window_id), mapping=fields)
 
 
 def pass_time(store: Store, limited: Limited, seconds: float) -> None:
     """Move all records of an endpoint or budget into the past, as if `seconds` had passed."""
     _move(store, limited, -seconds)
+    span = round(seconds * 1_000_000)
     if since := store.client.hget(store.keys.lease, "doubted_us"):
-        store.client.hset(store.keys.lease, "doubted_us", int(since) - round(seconds * 1_000_000))
-    known = health(store, limited)
-    for name in _MOMENTS:
-        if name in known:
-            set_health(store, limited, **{name: known[name] - round(seconds * 1_000_000)})
+        store.client.hset(store.keys.lease, "doubted_us", int(since) - span)
+    known = record_of(store, limited)
+    set_record(store, limited, longest=0, **{name: int(known[name]) - span for name in _MOMENTS if name in known})
 
 
 def set_clock_back(store: Store, limited: Limited, seconds: float) -> None:
@@ -65,8 +60,8 @@ def set_clock_back(store: Store, limited: Limited, seconds: float) -> None:
 
 def _move(store: Store, limited: Limited, seconds: float) -> None:
     key = _window(store, limited)
-    for index, stamp in enumerate(stamps(store, limited)):
-        store.client.lset(key, index, str(stamp + round(seconds * 1_000_000)))
+    for call, stamp in cast("list[tuple[bytes, float]]", store.client.zrange(key, 0, -1, withscores=True)):
+        store.client.zadd(key, {call: int(stamp) + round(seconds * 1_000_000)})
 
 
 def trust(store: Store) -> None:
@@ -75,19 +70,16 @@ def trust(store: Store) -> None:
     store.client.hset(store.keys.lease, mapping={"server": server, "epoch": 1})
 
 
-def take(store: Store, endpoint: Endpoint, number: int = 1) -> list[Admitted]:
+def take(store: Store, endpoint: Endpoint, number: int = 1) -> None:
     """Take slots that must be free."""
-    taken = [store.windows.acquire(endpoint) for _ in range(number)]
-    assert all(isinstance(one, Admitted) for one in taken), taken
-    return cast("list[Admitted]", taken)
+    assert [store.windows.take(endpoint) for _ in range(number)] == [0.0] * number
 
 
 def refusal(store: Store, endpoint: Endpoint) -> float:
     """Ask for a slot that must be refused; return the wait in seconds."""
-    refused = store.windows.acquire(endpoint)
-    assert isinstance(refused, Refused), refused
-    assert refused.retry_after is not None
-    return refused.retry_after
+    wait = store.windows.take(endpoint)
+    assert wait
+    return wait
 
 
 def look(store: Store, limited: Limited) -> WindowState:
@@ -97,3 +89,14 @@ def look(store: Store, limited: Limited) -> WindowState:
 
 def _window(store: Store, limited: Limited) -> str:
     return store.keys.window(limited.window_id)
+
+
+def rest(store: Store, limited: Limited, seconds: float) -> None:
+    """Let an endpoint rest for what it answered."""
+    now_us = store.now_us()
+    set_record(store, limited, asked=now_us + round(seconds * 1_000_000), since=now_us)
+
+
+def hold(store: Store, limited: Limited, seconds: float) -> None:
+    """Let an endpoint or a budget be held, because its window cannot be trusted."""
+    set_record(store, limited, hold=store.now_us() + round(seconds * 1_000_000))

@@ -6,11 +6,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from rlm.core.item import Reason
+from rlm.core.item import type_of
 from rlm.core.run import State
-from rlm.core.trail import Counts
+from rlm.core.trail import CallEnd
 from rlm.delivery import run_end
-from rlm.ledger.claims import Call, Claim, Completion, LaneId
 from tests.store import deadletters, looks, steps
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from rlm.core.run import Run
     from rlm.ledger import Store
+    from rlm.ledger.turns import Claim
 
 T = TypeVar("T")
 
@@ -32,20 +32,20 @@ def assert_books_balance(store: Store, run: Run) -> None:
     """Check at one instant that books and ledger agree: each taken event is in a place or settled, for each type."""
     keys, client = store.keys, store.client
     pipeline = client.pipeline(transaction=True)
-    pipeline.get(keys.current)
-    pipeline.hgetall(keys.tally(run.id))
+    pipeline.hget(keys.run, "run_id")
+    pipeline.hgetall(keys.tally)
     for name in TYPES:
-        for key in (keys.pending(name), *keys.holders(name)):
-            pipeline.zcard(key)
-    current, raw, *cards = pipeline.execute()
+        pipeline.zcard(keys.ready(name))
+    pipeline.zrange(keys.inflight, 0, -1)
+    pipeline.zrange(keys.backoff, 0, -1)
+    current, raw, *ready, flying, later = pipeline.execute()
     assert current == run.id.encode()
     tally = {key.decode(): int(number) for key, number in raw.items()}
-    for index, name in enumerate(TYPES):
+    for name, pending in zip(TYPES, ready, strict=True):
         came = tally.get(f"taken:{name}", 0) + tally.get(f"carried:{name}", 0)
         settled = tally.get(f"completed:{name}", 0) + tally.get(f"failed:{name}", 0)
-        pending, *held = cards[4 * index : 4 * index + 4]
-        unsettled = Counts(pending, 0, *held)
-        assert came == unsettled.unsettled + settled, (name, tally, unsettled)
+        held = sum(type_of(event_id.decode()) == name for event_id in (*flying, *later))
+        assert came == pending + held + settled, (name, tally, pending, held)
 
 
 @dataclass
@@ -81,49 +81,42 @@ class Workload:
             steps.push(self.store, steps.item(item, *types, priority=self.random.randrange(3)))
             self.pushed += [f"{item}:{name}" for name in types]
 
-    def release(self) -> None:
-        """Release a few calls: some will not be made in time, and some leases end at once."""
-        name, void_us = self.random.choice(TYPES), self.random.choice([0, 60_000_000, 60_000_000])
-        number, lease = self.random.randint(1, 4), self.random.choice([0, 60, 60])
-        steps.release(self.store, self.token, self.run, number, name, void=void_us, lease_seconds=lease)
-
     def take_turn(self) -> None:
-        """Let a lane take its turn, perhaps for an older run, perhaps with an answer; its call may begin."""
+        """Let a lane take its turn, perhaps with the answer to a call, perhaps without the one that it has."""
         done = self.pick(self.claims) if self.random.random() < 0.5 else None
-        lane = done.lane if done else LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
-        completed = Completion(done, done.endpoint, 0.1) if done else None
-        run_id = self.random.choice([self.run.id, self.run.id, *self.run_ids[-1:]])
-        turn = self.store.turns.take(lane, run_id, completed, with_slot=self.random.choice([False, True]))
-        if done and turn.settled:
+        worker, lane = self.random.choice(WORKERS), self.random.randint(1, 3)
+        told = None
+        if done is not None:
+            worker, lane = done.worker_id, steps.lane_of(done)
+            told = steps.settlement(done, "completed", CallEnd.COMPLETED, well=True, tried=True)
+        reply = steps.ask(self.store, worker, lane, settle=told)
+        if done is not None and reply.settled and not reply.stale:
             self.completed.append(done.event_id)
-        if turn.claim is None:
-            return
-        self.claims.append(turn.claim)
-        if turn.claim.alone:
-            self.store.ledger.begin_alone(turn.claim)
-        if not turn.claim.stamp and self.random.random() < 0.7:
-            endpoint = self.store.settings.endpoints[turn.claim.endpoint]
-            self.store.windows.acquire(endpoint, Call(lane, turn.claim.event_id, endpoint.name))
+        if claim := reply.claim(worker):
+            self.claims.append(steps.in_lane(claim, lane))
 
-    def lose_answer(self) -> None:
-        """Let a lane give back its event, like one that does not know the answer to its turn."""
-        lane = LaneId(self.random.choice(WORKERS), self.random.randint(1, 3))
-        for held in self.store.ledger.held_by(lane):
-            self.store.ledger.unclaim(lane, self.run.id, held)
+    def repeat(self) -> None:
+        """Let a lane ask once more that does not know the answer to its ask; it gets the same call, or no other."""
+        number, worker, lane = next(steps.asks), self.random.choice(WORKERS), self.random.randint(1, 3)
+        first, second = (steps.ask(self.store, worker, lane, n=number).claim(worker) for _ in range(2))
+        if first and second:
+            assert (first.event_id, first.number) == (second.event_id, second.number)
+        if second:
+            self.claims.append(steps.in_lane(second, lane))
 
     def settle(self) -> None:
         """Let a worker report the end of a claim; it may have lost it, or may repeat the report later."""
         claim = self.pick(self.claims)
         if claim is None:
             return
-        ledger, endpoint = self.store.ledger, claim.endpoint
+        store, delay_us = self.store, self.random.choice([0, 60_000_000])
         ways: list[Callable[[], bool]] = [
-            lambda: self.store.turns.complete(Completion(claim, endpoint, 0.1)),
-            lambda: ledger.fail(claim, Reason.REJECTED, "no", endpoint),
-            lambda: ledger.give_back(claim),
-            lambda: ledger.throttle(claim, endpoint),
-            lambda: ledger.retry(claim, endpoint, self.random.choice([0, 60])),
-            lambda: ledger.spend(claim, endpoint),
+            lambda: steps.complete(store, claim),
+            lambda: steps.reject(store, claim),
+            lambda: steps.settle(store, claim, "ready"),
+            lambda: steps.settle(store, claim, "ready", CallEnd.THROTTLED),
+            lambda: steps.fail(store, claim, "backoff", delay_us=delay_us),
+            lambda: steps.fail(store, claim, "spent"),
         ]
         way = self.random.choice([ways[0], *ways])
         if way() and way is ways[0]:
@@ -131,23 +124,22 @@ class Workload:
 
     def die(self) -> None:
         """Let a worker die: its claims are taken back, but late reports of it may still come."""
-        self.store.recovery.orphan_worker(self.random.choice(WORKERS))
+        self.store.recovery.reap(self.random.choice(WORKERS))
 
-    def keep_house(self) -> None:
-        """Do the conductor's regular work: void, promote, take back expired claims."""
-        recovery, now_us = self.store.recovery, looks.redis_us(self.store)
-        recovery.void_releases(self.token)
-        self.random.choice([recovery.promote, recovery.orphan_expired])(TYPES, now_us)
+    def freeze(self) -> None:
+        """Let the lease of a claim run out."""
+        if claim := self.pick(self.claims):
+            self.store.client.zadd(self.store.keys.inflight, {claim.event_id: 1}, xx=True)
 
     def retry_letter(self) -> None:
-        """Send the event of a dead letter into the next run."""
+        """Send the event of a dead letter again."""
         if raw := next(self.store.letters.all(), None):
             deadletters.retry(self.store, raw)
 
     def step(self) -> None:
         """Do one of these."""
-        verbs = {self.release: 6, self.take_turn: 12, self.settle: 8, self.keep_house: 3}
-        verbs |= dict.fromkeys([self.die, self.retry_letter, self.lose_answer], 1)
+        verbs = {self.take_turn: 12, self.settle: 8}
+        verbs |= dict.fromkeys([self.repeat, self.die, self.freeze, self.retry_letter], 1)
         (verb,) = self.random.choices([*verbs], [*verbs.values()])
         verb()
 
@@ -157,7 +149,6 @@ class Workload:
         for _ in range(5):
             self.settle()
             assert_books_balance(self.store, self.run)
-        assert self.store.recovery.return_unsettled(self.run.id, TYPES)
         assert_books_balance(self.store, self.run)
         record = run_end.close_run(self.store, self.run.id)
         assert record is not None

@@ -49,7 +49,6 @@ def status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
         "failed": 2,
         "leftover": 118,
         "inflight": 5,
-        "released": 3,
     }
     each = [worker(4000 + number) for number in range(workers)]
     return {
@@ -105,7 +104,7 @@ def record(**more):
 
 def rest(**more):
     """Return the document while no run is open."""
-    waiting = {"events": 12, "staged": 0, "leftover": 7, "retried": 0, "failed": 3}
+    waiting = {"events": 12, "staged": 0, "leftover": 7, "failed": 3}
     return {
         "state": "idle",
         "last": "r",

@@ -31,7 +31,6 @@ def queues(**more):
         "processing": 0,
         "failed": 2,
         "leftover": 40,
-        "retried": 1,
         "by_type": {name: {"pending": 300, "oldest_seconds": 61.0} for name in DEFAULT_TYPES},
         "run": None,
         "redis": {"ping_ms": 0.4, "used_bytes": 12_345_678, "max_bytes": 0},

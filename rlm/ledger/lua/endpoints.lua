@@ -10,7 +10,8 @@
 --        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
 --        index(kind)               writes the type's place in `open`, while a run is open
 --        refresh(now, endpoint)    writes `free:` of an endpoint and `open` of its types
---        freed(now, endpoint)      likewise for each endpoint that shares a window with it, because it may be free earlier
+--        sharers(endpoint)         it, and the others that share a budget with it
+--        freed(now, endpoint)      like `refresh` for all of these, because they may be free earlier
 --        stamp_call(endpoint, name, at)  the call counts from `at`, if that is later; it is inserted if it is missing
 --        unstamp_call(endpoint, name)    its slot is given back
 -- include doubt
@@ -101,14 +102,18 @@ local function refresh(now, endpoint)
     index(kind)
   end
 end
-local function freed(now, endpoint)
-  refresh(now, endpoint)
+local function sharers(endpoint)
+  local names = {endpoint}
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
     local sharing = window.shared and redis.call('HGET', P .. 'rules', 'sharing ' .. window.id)
     for _, other in ipairs(sharing and cjson.decode(sharing) or {}) do
-      if other ~= endpoint then refresh(now, other) end
+      if other ~= endpoint then names[#names + 1] = other end
     end
   end
+  return names
+end
+local function freed(now, endpoint)
+  for _, name in ipairs(sharers(endpoint)) do refresh(now, name) end
 end
 -- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
 local function stamp_call(endpoint, name, at)

@@ -56,7 +56,7 @@ return named(joined_entries(entries, {giant = giant}))
 -- include fencing
 -- include entries
 -- include replies
--- include waiting
+-- include endpoints
 if fenced(lease, token) or fenced_run(run, run_id) then return FENCED end
 local raw = redis.call('LRANGE', staging, -items, -1)
 if #raw < items or table.concat(raw, '\n', 1, items) ~= read then return named{taken = -1} end
@@ -95,7 +95,10 @@ for place, name in ipairs(chunk.types) do
   if taken > 0 then
     local had_none = redis.call('EXISTS', chunk.ready[place]) == 0
     redis.call('ZADD', chunk.ready[place], unpack(scored, 1, 2 * taken))
-    if had_none and wait_again(prefix, name) then wakes = true end
+    if had_none then
+      index(name)
+      wakes = running
+    end
     redis.call('SADD', types, name)
     redis.call('HINCRBY', tally, 'taken:' .. name, taken)
   end
@@ -103,7 +106,7 @@ end
 redis.call('HINCRBY', tally, 'duplicates', repeated + #ids - new)
 redis.call('HINCRBY', tally, 'invalid', #chunk.letters)
 redis.call('LTRIM', staging, 0, -(items + 1))
-if wakes then wake_workers(prefix) end
+if wakes then redis.call('PUBLISH', prefix .. 'wake:workers', 'ready') end
 return named(joined_entries(oldest_entries(staging, skip, count, bytes, longest), {taken = new}))
 
 --- move_giant(lease, run, tally, staging, aside, failed; token, run_id, size: number, letter)

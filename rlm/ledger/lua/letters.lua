@@ -15,7 +15,7 @@
 -- Atomic because there must never be both the letter and its events, or neither.
 -- include clock
 -- include found_letters
--- include waiting
+-- include endpoints
 local places = find_letters(failed, letters)
 local done, taken, chosen, new = {}, {}, {}, {}
 for number, place in ipairs(places) do  -- a damaged key must fail before anything is changed
@@ -58,12 +58,15 @@ for _, one in ipairs(new) do
   redis.call('ZADD', event.ready, score, event.id)
   redis.call('SADD', types, event.type)
   redis.call('HINCRBY', tally, 'taken:' .. event.type, 1)
-  if had_none and wait_again(prefix, event.type) then wakes = true end
+  if had_none then
+    index(event.type)
+    wakes = running
+  end
 end
 for number, outcome in ipairs(done) do
   if outcome == 1 and #letters[number].events == 0 then redis.call('LPUSH', audit, letters[number].item) end
 end
-if wakes then wake_workers(prefix) end
+if wakes then redis.call('PUBLISH', prefix .. 'wake:workers', 'ready') end
 return done
 
 --- drop_letters(failed; letters: json)

@@ -59,7 +59,8 @@ redis.call('DEL', event_key(event_id))
 local retried = P .. 'tally'
 local taken = tonumber(redis.call('HGET', retried, 'taken:' .. kind_of(event_id)) or nil) or 0
 local left = redis.call('ZCARD', P .. 'ready:' .. kind_of(event_id))
-if taken > left then redis.call('HSET', retried, 'taken:' .. kind_of(event_id), left) end
+if taken > left then redis.call('HSET', retried, 'taken:' .. kind_of(event_id), left)
+else count('dropped:' .. kind_of(event_id)) end  -- the books miss it until the next run opens
 return 1
 
 --- item_of(event)

@@ -24,6 +24,7 @@ redis.call('DEL', P .. 'open')
 redis.call('HSET', P .. 'run', 'run_id', run_id)
 for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
 for _, kind in ipairs(types) do
+  redis.call('HDEL', P .. 'tally', 'dropped:' .. kind)
   local retried = tonumber(redis.call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
   redis.call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, redis.call('ZCARD', P .. 'ready:' .. kind) - retried))
 end

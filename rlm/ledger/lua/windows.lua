@@ -49,6 +49,11 @@ for _, window in ipairs(windows) do
   if window.keep > longest then lengthen(now, window, longest) end
   local state = redis.call('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'epoch')
   if (state[5] or '1') ~= trust().epoch then catch_up(now, window) end
+  local longest = tonumber(state[6] or nil) or 0
+  if window.keep > longest then
+    lengthen(now, window, longest)
+    state[4] = redis.call('HGET', place, 'hold')
+  end
   for each = 1, 4 do wait = math.max(wait, (tonumber(state[each] or nil) or 0) - now) end
   wait = math.max(wait, trust().doubted + window.longest - now)
   for _, rule in ipairs(window.rules) do
@@ -107,6 +112,10 @@ for endpoint in pairs(rules) do
   end
 end
 for window, names in pairs(sharing) do redis.call('HSET', P .. 'rules', 'sharing ' .. window, cjson.encode(names)) end
-for endpoint in pairs(rules) do freed(now, endpoint) end
+local changed = {}
+for endpoint in pairs(rules) do
+  for _, other in ipairs(sharers(endpoint)) do changed[other] = true end
+end
+for endpoint in pairs(changed) do refresh(now, endpoint) end
 redis.call('PUBLISH', P .. 'wake:workers', 'rules')
 return 1

@@ -80,11 +80,11 @@ def excess(store: Store, since: float) -> dict[str, int]:
     if doubt := store.leases.doubt():
         since = doubt.at if since * MICROSECONDS > now_us else max(since, doubt.at)
     changes = store.changes.newest()
-    limited = {one: limits_of(one, changes) for one in all_limited(store.endpoints().values())}
-    earlier = max((longest(one, history) for one, history in limited.items()), default=0.0)
-    sent = store.calls.sent_each(list(limited), max(0, round((since - earlier) * MICROSECONDS)))
+    limited = [(one, limits_of(one, changes)) for one in all_limited(store.endpoints().values())]
+    earlier = max((longest(one, history) for one, history in limited), default=0.0)
+    sent = store.calls.sent_each([one for one, _ in limited], max(0, round((since - earlier) * MICROSECONDS)))
     found = {}
-    for one, history in limited.items():
+    for one, history in limited:
         judged = peaks(sent[one.name], one.limit, history, round(since * MICROSECONDS))
         found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
     return found

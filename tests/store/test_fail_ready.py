@@ -29,7 +29,7 @@ def test_pending_events_of_a_type_that_is_no_longer_configured(store, token, run
     assert {(one["reason"], one["run_id"]) for one in looks.letters(store)} == {("unknown_type", run.id)}
     assert [one["event_id"] for one in looks.letters(store)] == steps.event_ids(number)
     assert looks.letters(store)[0]["item"]["id"] == "i1"
-    assert looks.tally(store, run) == {f"taken:{steps.TYPE}": number, f"failed:{steps.TYPE}": number}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": number, f"failed:{steps.TYPE}": number}
     assert looks.counts(store).unsettled == 0
     assert looks.event(store, steps.event_id(1))["state"] == "failed"
 
@@ -45,8 +45,8 @@ def test_failing_a_type_again_changes_nothing(store, token, run):
 def test_events_of_the_type_that_are_under_way_are_not_failed(store, token, running):
     """Only what is pending: a call under way is awaited, and settled by its worker."""
     run = running(3)
-    claim, other = steps.claim_next(store, token, run), steps.claim_next(store, token, run)
-    store.ledger.retry(other, steps.ENDPOINT, 60)
+    claim, other = steps.claim(store), steps.claim(store)
+    steps.fail(store, other, "backoff", delay_us=60_000_000)
 
     assert store.recovery.fail_unknown(token, run.id, steps.TYPE) == 1
 
