@@ -36,7 +36,7 @@ def test_the_call_shown_is_the_one_sent(valkey_only_url, tmp_path, monkeypatch):
         bench.redirect(benches.FIRST, f"http://127.0.0.1:{server.port}{path}")
         bench.change_endpoints(lambda one: replace(one, headers=secret))
         bench.store.intake.push([item])
-        bench.store.client.hdel(bench.store.keys.run(bench.run_id), "staged")
+        bench.store.client.hdel(bench.store.keys.run, "staged")
         list(bench.store.intake.drain(bench.token, bench.run_id, {body["event_type"]: 5}))
 
         bench.carry()

@@ -123,7 +123,7 @@ def test_leftovers_and_retried_letters_are_planned(inst):
     inst.push(*steps.items(4, steps.TYPE))
     run = inst.start_run()
     claim = steps.claim(inst.store)
-    steps.reject(inst.store, claim, "no")
+    steps.reject(inst.store, claim)
     inst.close_run(run)
     inst.rlm("failed", "retry", "--all")
     inst.push(*steps.items(2, steps.TYPE, first=10))
@@ -327,7 +327,7 @@ def test_what_was_measured_is_planned_with_unless_an_option_tells_otherwise(inst
     inst.push(*steps.items(40, steps.TYPE))
     run = inst.start_run()
     for _ in range(40):
-        steps.complete(inst.store, steps.claim(inst.store))
+        steps.complete(inst.store, steps.claim(inst.store), 4.0)
     close_run(inst, run)
 
     found = inst.json(

@@ -158,7 +158,7 @@ def test_a_failed_event_waits_and_is_tried_elsewhere(bench, status):
     bench.carry()
 
     assert bench.where() == {"backoff": 1}
-    due = bench.store.client.zscore(bench.store.keys.backoff(TYPE), event_id)
+    due = bench.store.client.zscore(bench.store.keys.backoff, event_id)
     assert 0.3 * FIRST_BACKOFF_SECONDS < (due - bench.now_us()) / 1e6 < 1.5 * FIRST_BACKOFF_SECONDS
     assert bench.store.recovery.promote([TYPE], bench.now_us()) == 0
 

@@ -29,7 +29,7 @@ def letters(inst, number):
     inst.push(*steps.items(number, steps.TYPE))
     run = inst.start_run()
     for _ in range(number):
-        steps.reject(inst.store, steps.claim(inst.store), "no")
+        steps.reject(inst.store, steps.claim(inst.store))
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)
     return [one["id"] for one in inst.json("failed", "list")]

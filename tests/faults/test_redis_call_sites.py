@@ -433,7 +433,7 @@ COMMANDS = [
 
 
 def _paused(system: Behind) -> bool:
-    health = system.store.keys.health(system.settings.endpoints["one"].window_id)
+    health = system.store.keys.endpoint(system.settings.endpoints["one"].window_id)
     return bool(system.store.client.hexists(health, "paused_until_us"))
 
 

@@ -78,7 +78,7 @@ RUBBISH = {
     "no zset of events in flight": (lambda store: (replace, store.keys.inflight("ALPHA")), ["BETA"]),
     "no window": (lambda store: (replace, store.keys.window(window_of(store, "a1"))), ["BETA"]),
     "no number in the health of an endpoint": (
-        lambda store: (set_health, store.keys.health(window_of(store, "a1"))),
+        lambda store: (set_health, store.keys.endpoint(window_of(store, "a1"))),
         ["BETA"],
     ),
     "a run without an id": (lambda store: (replace, store.keys.run("")), ["ALPHA", "BETA"]),

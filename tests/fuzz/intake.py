@@ -177,7 +177,7 @@ def _no_constant(text: str) -> None:
 def _ledger(store: Store) -> set[str]:
     found: list[bytes] = []
     for name in store.ledger.types():
-        found += store.client.zrange(store.keys.pending(name), 0, -1)  # type: ignore[arg-type]  # bytes, it is sync
+        found += store.client.zrange(store.keys.ready(name), 0, -1)  # type: ignore[arg-type]  # bytes, it is sync
     return {one.decode() for one in found}
 
 

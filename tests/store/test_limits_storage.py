@@ -9,10 +9,11 @@ import pytest
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from rlm.core.endpoint import EventType
 from rlm.core.errors import StoreUnreachableError
 from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string
 from tests.store import steps
-from tests.store.windows import make_budget, make_endpoint, refusal, stamps, take
+from tests.store.windows import make_budget, make_endpoint, refusal, rest, stamps, take
 
 GUARD = 0.5
 ITEM = limits.parse("5/minute")
@@ -36,7 +37,8 @@ def publish(store, token):
 
     def do(*endpoints):
         store.control.publish(token, [*endpoints, *(one.budget for one in endpoints if one.budget)])
-        store.windows.join_budgets(token, endpoints)
+        kind = EventType("KIND", 1, 1.0, endpoints)
+        store.rules.publish(token, [kind], {})
 
     return do
 
@@ -105,7 +107,7 @@ def test_nothing_is_let_through_while_rlm_would_not(store, limiter, token):
     assert not limiter.hit(ITEM, URL)
     assert not limiter.test(ITEM, URL)
     store.control.resume(endpoint, "test")
-    store.breaker.rest(endpoint, 60)
+    rest(store, endpoint, 60)
     assert not limiter.hit(ITEM, URL)
     store.control.resume(endpoint, "test")
     assert limiter.hit(ITEM, URL)

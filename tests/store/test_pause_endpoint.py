@@ -9,12 +9,13 @@ import pytest
 from rlm.core.window import Circuit, circuit_of
 from rlm.ledger.control import What
 from tests.store.windows import (
+    hold,
     look,
     make_budget,
     make_endpoint,
     pass_time,
     refusal,
-    set_health,
+    rest,
     take,
 )
 
@@ -81,13 +82,13 @@ def test_said_again_the_last_word_counts(store, endpoint, first, then):
     assert then - 2 < refusal(store, endpoint) <= then
 
 
-@pytest.mark.parametrize(("rest", "held", "pause"), [(50, 0, 20), (20, 0, 50), (0, 50, 20), (0, 20, 50)])
-def test_the_longest_of_all_rests_counts(store, endpoint, rest, held, pause):
+@pytest.mark.parametrize(("rested", "held", "pause"), [(50, 0, 20), (20, 0, 50), (0, 50, 20), (0, 20, 50)])
+def test_the_longest_of_all_rests_counts(store, endpoint, rested, held, pause):
     """A pause neither shortens nor is shortened by a rest for what was answered, or for a window not trusted."""
-    if rest:
-        store.breaker.rest(endpoint, rest)
+    if rested:
+        rest(store, endpoint, rested)
     if held:
-        set_health(store, endpoint, held_until_us=store.windows.look(())[0] + held * 1_000_000)
+        hold(store, endpoint, held)
 
     store.control.pause(endpoint, BY, pause)
 
@@ -96,19 +97,6 @@ def test_the_longest_of_all_rests_counts(store, endpoint, rest, held, pause):
     assert 48 < view.rest_seconds == view.wait_seconds <= 50
     assert math.isclose(view.paused_seconds, pause, abs_tol=2)
     assert circuit_of(view) is (Circuit.HELD if held else Circuit.PAUSED)
-
-
-def test_a_good_answer_during_it_does_not_lift_it(store, endpoint):
-    """A call under way when it was paused is answered: the endpoint is well, and paused."""
-    store.breaker.fail(endpoint, first_rest_seconds=4, failing=1)
-    pass_time(store, endpoint, 5)
-    take(store, endpoint)
-    store.control.pause(endpoint, BY, 30)
-
-    store.breaker.reopen(endpoint)
-
-    assert 28 < refusal(store, endpoint) <= 30
-    assert not look(store, endpoint).suspect
 
 
 def test_a_paused_budget_pauses_all_that_hang_on_it(store):

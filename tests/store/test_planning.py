@@ -8,7 +8,7 @@ from rlm.admin.planning import capacity_of, live_windows, room_of, types_in_forc
 from rlm.core.window import WindowState
 from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from tests.store import steps
-from tests.store.windows import make_budget, make_endpoint, pass_time, set_health, take
+from tests.store.windows import hold, make_budget, make_endpoint, pass_time, rest, take
 from tests.values import replace
 
 
@@ -38,8 +38,8 @@ def test_live_windows_are_those_of_endpoints_and_budgets(store, budget):
 def test_live_windows_tell_what_is_suspect(store, budget):
     """An endpoint that was rested for what it answered, not one that only waits, nor their budget."""
     failed, waits = (make_endpoint("9/minute", name, budget=budget) for name in ("failed", "waits"))
-    store.breaker.rest(failed, 2)
-    set_health(store, waits, held_until_us=store.windows.look(())[0] + 20_000_000)
+    rest(store, failed, 2)
+    hold(store, waits, 20)
 
     windows = live_windows(store, [failed, waits], ahead_seconds=3)
 
@@ -56,7 +56,7 @@ def test_live_windows_tell_why_an_endpoint_is_shut(store, budget):
     """A pause and a hold, each with what will be left of it."""
     paused, held = (make_endpoint("9/minute", name, budget=budget) for name in ("paused", "held"))
     store.control.pause(paused, "somebody", 20)
-    set_health(store, held, held_until_us=store.windows.look(())[0] + 20_000_000)
+    hold(store, held, 20)
 
     windows = live_windows(store, [paused, held], ahead_seconds=3)
 

@@ -7,7 +7,7 @@ import pytest
 from rlm.core.window import Circuit, circuit_of
 from rlm.ledger.control import Resumed, What
 from tests.store import looks
-from tests.store.windows import health, look, make_budget, make_endpoint, refusal, set_health, take
+from tests.store.windows import hold, look, make_endpoint, record_of, refusal, rest, take
 
 BY = "someone@somewhere"
 
@@ -22,43 +22,30 @@ def endpoint():
 def test_a_paused_endpoint_is_as_it_was(store, endpoint, seconds):
     """Its window has kept what was used; nothing of the pause is left."""
     take(store, endpoint)
-    before = health(store, endpoint)
+    before = record_of(store, endpoint)
     store.control.pause(endpoint, BY, seconds)
 
     assert store.control.resume(endpoint, BY) == Resumed(paused=True, rested=False)
 
-    assert health(store, endpoint) == before
+    assert record_of(store, endpoint) == before
     assert look(store, endpoint).free == 99
     assert circuit_of(look(store, endpoint)) is Circuit.OK
 
 
 def test_a_rest_for_what_it_answered_ends_and_its_next_call_is_a_probe(store, endpoint):
-    """A single one: the others wait for what it is answered."""
-    store.breaker.rest(endpoint, 30)
+    """A single one."""
+    rest(store, endpoint, 30)
 
     assert store.control.resume(endpoint, BY) == Resumed(paused=False, rested=True)
 
     view = look(store, endpoint)
     assert view.free == 1
     assert circuit_of(view) is Circuit.PROBING
-    (probe,) = take(store, endpoint)
-    assert probe.suspect
-    refusal(store, endpoint)
-
-
-def test_failures_are_not_forgotten(store, endpoint):
-    """A probe that fails rests it again, for twice as long."""
-    store.breaker.fail(endpoint, first_rest_seconds=4, failing=1)
-
-    store.control.resume(endpoint, BY)
-
-    take(store, endpoint)
-    assert 7 < store.breaker.fail(endpoint, first_rest_seconds=4, failing=1).rest_seconds <= 8
 
 
 def test_a_rest_because_its_window_cannot_be_trusted_stands(store, endpoint):
     """No word of an operator makes known what was sent."""
-    set_health(store, endpoint, held_until_us=store.windows.look(())[0] + 30_000_000)
+    hold(store, endpoint, 30)
     store.control.pause(endpoint, BY)
 
     assert store.control.resume(endpoint, BY) == Resumed(paused=True, rested=False)
@@ -67,19 +54,9 @@ def test_a_rest_because_its_window_cannot_be_trusted_stands(store, endpoint):
     assert circuit_of(look(store, endpoint)) is Circuit.HELD
 
 
-def test_a_rest_that_asks_for_no_probe_stands(store):
-    """It is of one that nothing is said against, such as a budget, so it is not for what was answered."""
-    account = make_budget("100/minute")
-    set_health(store, account, rest_until_us=store.windows.look(())[0] + 30_000_000)
-
-    assert store.control.resume(account, BY) == Resumed(paused=False, rested=False)
-
-    assert 28 < look(store, account).rest_seconds <= 30
-
-
 def test_what_was_ended_is_recorded_with_by_whom(store, endpoint):
     """Both, where it was both."""
-    store.breaker.rest(endpoint, 30)
+    rest(store, endpoint, 30)
     store.control.pause(endpoint, BY)
 
     store.control.resume(endpoint, "another@place")

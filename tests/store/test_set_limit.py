@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import Limit
+from rlm.core.endpoint import Budget, Limit
 from rlm.ledger import Store
-from rlm.ledger.claims import Refused
 from rlm.ledger.control import Change, What, limits_by_hand, limits_of
 from tests.store import looks, steps
-from tests.store.windows import take
+from tests.store.windows import refusal, take
 from tests.values import replace
 
 BY = "someone@somewhere"
@@ -41,12 +40,12 @@ def test_it_is_in_force_at_once_and_tells_what_was(store, token, endpoint):
 def test_it_is_recorded_with_when_by_whom_and_what_was(store, token, endpoint):
     """By the clock of Redis, in the step that sets it; the first publication of the file is on record before it."""
     store.publish_limits(token)
-    began = store.windows.look(())[0] / 1e6
+    began = store.now_us() / 1e6
 
     store.control.limit(endpoint, "5/minute", BY)
 
     (change,) = store.changes.newest(1)
-    assert began <= change.at <= store.windows.look(())[0] / 1e6
+    assert began <= change.at <= store.now_us() / 1e6
     assert change == Change(
         change.at, BY, steps.ENDPOINT, What.LIMIT, "30/minute", "5/minute", window=endpoint.window_id
     )
@@ -107,9 +106,7 @@ def test_a_lowered_limit_counts_the_calls_already_made(store, token, endpoint):
 
     store.control.limit(endpoint, "5/minute", BY)
 
-    refused = store.windows.acquire(in_force(store))
-    assert isinstance(refused, Refused)
-    assert 50 < refused.retry_after <= 60.5
+    assert 50 < refusal(store, in_force(store)) <= 60.5
 
 
 def test_a_raised_limit_lets_through_what_it_has_more(store, token, endpoint):
@@ -120,19 +117,24 @@ def test_a_raised_limit_lets_through_what_it_has_more(store, token, endpoint):
     store.control.limit(endpoint, "40/minute", BY)
 
     take(store, in_force(store), 10)
-    assert isinstance(store.windows.acquire(in_force(store)), Refused)
+    refusal(store, in_force(store))
 
 
-@pytest.mark.parametrize("limit", ["5/minute", "40/minute"])
-def test_who_read_the_limit_before_gets_no_slot_by_it(store, token, endpoint, limit):
-    """A lane that claimed under the old limit asks for its slot later: it is refused, to read the limit again."""
-    store.publish_limits(token)
-    read_before = in_force(store)
-    store.control.limit(endpoint, limit, BY)
+@pytest.mark.parametrize("shares", [False, True])
+def test_lanes_obey_it_from_their_next_call_on(store, token, running, shares):
+    """The rules of every endpoint with that window are written anew."""
+    running(3)
+    endpoint = store.settings.endpoints[steps.ENDPOINT]
+    if shares:
+        budget = Budget("account", Limit.parse("9/minute"))
+        kind = store.settings.event_types[0]
+        several = tuple(replace(each, budget=budget) for each in kind.endpoints)
+        store.rules.publish(token, [replace(kind, endpoints=several)], {})
 
-    assert store.windows.acquire(read_before) == Refused(0.0)
+    store.control.limit(budget if shares else endpoint, "1/minute", BY)
 
-    take(store, in_force(store))
+    assert steps.claim(store).endpoint == steps.ENDPOINT
+    assert steps.ask(store, lane=1000).endpoint == ("" if shares else steps.OVERFLOW)
 
 
 def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint):

@@ -89,3 +89,14 @@ def look(store: Store, limited: Limited) -> WindowState:
 
 def _window(store: Store, limited: Limited) -> str:
     return store.keys.window(limited.window_id)
+
+
+def rest(store: Store, limited: Limited, seconds: float) -> None:
+    """Let an endpoint rest for what it answered."""
+    now_us = store.now_us()
+    set_record(store, limited, asked=now_us + round(seconds * 1_000_000), since=now_us)
+
+
+def hold(store: Store, limited: Limited, seconds: float) -> None:
+    """Let an endpoint or a budget be held, because its window cannot be trusted."""
+    set_record(store, limited, hold=store.now_us() + round(seconds * 1_000_000))
