@@ -264,6 +264,8 @@ class Lane:
             if not (reply.epoch or reply.clock) or self._gate.stopped:
                 break
             settlement, self._asks = None, self._asks + 1
+            if reply.epoch:
+                self._gate.wake()  # moments from before a doubt say nothing
             if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)

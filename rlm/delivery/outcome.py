@@ -183,6 +183,7 @@ def longest_rest(values: Sequence[str], now: float) -> float | None:
     rests = (parse_retry_after(value, now) for value in values)
     return max((rest for rest in rests if rest is not None), default=None)
 
+
 #: The outcome of a call that did not deliver its event.
 Undelivered: TypeAlias = Throttled | Rejected | Unreachable
 

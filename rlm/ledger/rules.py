@@ -128,12 +128,17 @@ def _entries(
     terms: dict[str, dict[str, tuple[str, int, int]]] = {}
     for kind in types:
         for rank, endpoint in enumerate(kind.endpoints):
-            endpoints[endpoint.name] = endpoint
+            known = endpoints.setdefault(endpoint.name, endpoint)
+            if endpoint.timeout_seconds > known.timeout_seconds:  # a lease must cover the calls of each of its types
+                endpoints[endpoint.name] = endpoint
             call_us, need_us = (_us(read(kind, endpoint.name, expected)) for read in (call_seconds, needed_seconds))
             terms.setdefault(endpoint.name, {})[kind.name] = (f"{rank:04d}", call_us, need_us)
     for name, endpoint in endpoints.items():
         own, *budget = all_limited([endpoint])
-        windows = [WindowRules.of(own, guard_seconds), *(WindowRules.of(each, guard_seconds, shared=True) for each in budget)]
+        windows = [
+            WindowRules.of(own, guard_seconds),
+            *(WindowRules.of(each, guard_seconds, shared=True) for each in budget),
+        ]
         entry = EndpointRules(
             window=endpoint.window_id,
             longest=max(window.longest for window in windows),

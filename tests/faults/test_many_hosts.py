@@ -6,6 +6,7 @@ the register may have forgotten some.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -163,3 +164,45 @@ def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_i
                 print(f"taken over after {took:.1f} s, given back after {back:.1f} s")
                 assert took < 15
                 assert back < 15
+
+
+#: A program for which `localhost` has no address.
+NO_ADDRESS = """
+import socket
+found = socket.getaddrinfo
+def getaddrinfo(host, *args, **options):
+    if host == "localhost":
+        raise socket.gaierror(socket.EAI_AGAIN, "no resolver answers")
+    return found(host, *args, **options)
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.long
+def test_a_worker_that_can_connect_nowhere_sleeps_and_says_so_and_the_others_do_the_work(make_system, tmp_path):
+    """Nothing is left over or fails for it, and its host is a condition."""
+    (tmp_path / "sitecustomize.py").write_text(NO_ADDRESS)
+    env = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_RUN__WINDOW_SECONDS": "30"}
+    named = {name: {"RLM_HOST__NAME": name} for name in ("a", "b")}
+    named["a"]["PYTHONPATH"] = str(tmp_path)
+    with make_system(env=env, env_of=named) as system:
+        system.config.write_text(system.config.read_text().replace("127.0.0.1", "localhost"))
+        for name in ("scheduler", *named):
+            system.start(*((name,) if name == "scheduler" else (name, "supervisor")))
+        alive = system.store.processes.alive
+        wait_until(lambda: {one.host for one in alive(Role.WORKER)} == {"a", "b"}, timeout=30, message="both work")
+        events = system.push_evenly(300)
+        run_id = system.ask_for_run()
+
+        def asleep():
+            return [one for one in json.loads(system.rlm("worker", "list", "--json").stdout) if one["sleeping"]]
+
+        (sleeper,) = wait_until(asleep, timeout=20, message="a worker sleeps")
+        conditions = json.loads(system.rlm("status", "--json").stdout)["conditions"]
+        record = system.await_record(run_id)
+
+        assert (sleeper["host"], "can connect to no endpoint" in sleeper["sleeping"]) == ("a", True)
+        assert [one["subject"] for one in conditions if one["code"] == "worker_sleeps"] == ["a"]
+        assert record["counts"] | {"completed": 300, "leftover": 0, "failed": 0} == record["counts"], record
+        assert system.letters() == []
+        system.assert_promises(events, [record])

@@ -35,7 +35,10 @@ local function catch_up(now, window)
       redis.call('ZADD', key, us(now), 'doubt ' .. trust().epoch .. ' ' .. number)
     end
   end
-  redis.call('HSET', P .. 'endpoint:' .. window.id, 'epoch', trust().epoch)
+  local place = P .. 'endpoint:' .. window.id
+  if (tonumber(redis.call('HGET', place, 'since') or nil) or 0) > now then redis.call('HSET', place, 'since', us(now)) end
+  redis.call('HDEL', place, 'well')
+  redis.call('HSET', place, 'epoch', trust().epoch)
 end
 local function lengthen(now, window, longest)
   local key = P .. 'endpoint:' .. window.id

@@ -51,7 +51,13 @@ for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value
 if state == 'running' then
   for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
     local kind = string.match(field, '^type (.*)')
-    if kind then index(kind) end
+    if kind then
+      -- Where no call could end in time in an earlier run.
+      for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'free:' .. kind, us(FAR), '+inf')) do
+        redis.call('ZADD', P .. 'free:' .. kind, 0, member)
+      end
+      index(kind)
+    end
   end
   wake('running')
 end

@@ -62,6 +62,7 @@ local function judge(call)
     local asked = math.max(tonumber(redis.call('HGET', place, 'asked') or 0), now + math.max((call.asked_us or 0) < 0 and of.rest or call.asked_us or 0, least))
     redis.call('HSET', place, 'asked', us(asked))
     if after_rest then
+      redis.call('HDEL', place, 'rest')  -- it was the probe, and is answered
       redis.call('HSET', place, 'since', us(now))
       answer.rested = us(asked - now)
     end
@@ -97,6 +98,10 @@ local function settle(call)
   if not call.sent then
     unstamp_call(call.endpoint, name)
     gave_back = call.endpoint
+    local of = rules_of(call.endpoint)
+    if of and redis.call('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(call.stamp + of.probe) then
+      redis.call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
+    end
   end
   judge(call)
   if answer.elsewhere then  -- it spends no attempt
@@ -158,7 +163,8 @@ local function look(id)
   return record.err and {broken = true} or record
 end
 local function give(id, claims, endpoint, stamp, kind, record)
-  local terms = rules_of(endpoint).types[kind] or {'', 0, 0}
+  local of = rules_of(endpoint)
+  local terms = of and of.types[kind] or {'', 0, 0}
   answer.event, answer.claims, answer.endpoint, answer.stamp = id, claims, endpoint, stamp
   answer.wallet, answer.item, answer.attempt = record[1] or '', record[2] or '', tonumber(record[3] or nil) or 0
   answer.tries, answer.runs = record[5] == run_id and tonumber(record[4] or nil) or 0, tonumber(record[6] or nil) or 0
@@ -180,7 +186,10 @@ elseif event and owned(event_key(event), tonumber(claims)) then
   return give(event, claims, endpoint, stamp, kind_of(event), look(event))
 end
 
-if ask.nothing then return done('nothing', 1) end
+if ask.nothing then  -- nobody else knows what it settled: the run may be over, an event may wait again
+  if ask.settle and not gave_back then wake('settled') end
+  return done('nothing', 1)
+end
 if state ~= 'running' or run[8] then return done('over', 1) end
 if revision ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
@@ -207,13 +216,10 @@ end) or math.huge
 
 local later = math.min(deadline + 300001, flies or math.huge, returns)
 local function head(key)  -- what may be used now scores 0, so that of those the lowest rank comes first
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  if first[2] and first[2] ~= '0' and tonumber(first[2]) <= now then
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(0', us(now), 'LIMIT', 0, 200)) do
-      redis.call('ZADD', key, 0, member)
-    end
-    first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(0', us(now), 'LIMIT', 0, 200)) do
+    redis.call('ZADD', key, 0, member)
   end
+  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
   return first[1], tonumber(first[2] or nil)
 end
 local function longest()  -- of the first types that are open now, the one with the most ready events
@@ -227,7 +233,7 @@ end
 local function owed()  -- the first type that is open now and has had less than its share of the run's calls
   for _, share in ipairs(cjson.decode(run[9])) do
     local begun = redis.call('HMGET', P .. 'tally', 'begun', 'begun:' .. share[1])
-    local member = rank_of(share[1]) .. ' ' .. share[1]
+    local member = (rank_of(share[1]) or '') .. ' ' .. share[1]
     if share[2] * ((tonumber(begun[1] or nil) or 0) + 1) > (tonumber(begun[2] or nil) or 0)
       and tonumber(redis.call('ZSCORE', P .. 'open', member) or nil) == 0 then return member end
   end

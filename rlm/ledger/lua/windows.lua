@@ -45,7 +45,9 @@ local now, wait = now_us(), 0
 if trust().server and trust().server ~= server then return named{wait_us = 20000} end
 for _, window in ipairs(windows) do
   local place, key = P .. 'endpoint:' .. window.id, P .. 'window:' .. window.id
-  local state = redis.call('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'epoch', 'longest')
+  local longest = tonumber(redis.call('HGET', place, 'longest') or nil) or 0
+  if window.keep > longest then lengthen(now, window, longest) end
+  local state = redis.call('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'epoch')
   if (state[5] or '1') ~= trust().epoch then catch_up(now, window) end
   local longest = tonumber(state[6] or nil) or 0
   if window.keep > longest then
@@ -57,7 +59,10 @@ for _, window in ipairs(windows) do
   for _, rule in ipairs(window.rules) do
     if cost > rule[1] then return named{wait_us = -1} end
     local nth = redis.call('ZREVRANGE', key, rule[1] - cost, rule[1] - cost, 'WITHSCORES')[2]
-    if nth then wait = math.max(wait, nth + rule[2] - now) end
+    if nth then
+      wait = math.max(wait, nth + rule[2] - now)
+      if nth + rule[2] < now then redis.call('ZREMRANGEBYSCORE', key, '-inf', us(now - math.max(window.keep, longest))) end
+    end
   end
 end
 if wait > 0 then return named{wait_us = us(math.ceil(wait))} end
@@ -80,14 +85,19 @@ return named{wait_us = 0}
 -- include fencing
 if token ~= '' and fenced(lease, token) then return FENCED end
 local now = now_us()
-for kind, entry in pairs(types) do
-  redis.call('HSET', P .. 'rules', 'type ' .. kind, entry)
+local function forget(kind)  -- under the rank that it had
+  if rank_of(kind) then redis.call('ZREM', P .. 'open', rank_of(kind) .. ' ' .. kind) end
   redis.call('DEL', P .. 'free:' .. kind)
+  ranks[kind] = nil
+end
+for kind, entry in pairs(types) do
+  forget(kind)
+  redis.call('HSET', P .. 'rules', 'type ' .. kind, entry)
 end
 for _, field in ipairs(gone) do
-  redis.call('HDEL', P .. 'rules', field)
   local kind = string.match(field, '^type (.*)')
-  if kind then redis.call('DEL', P .. 'free:' .. kind) end
+  if kind then forget(kind) end
+  redis.call('HDEL', P .. 'rules', field)
 end
 for endpoint, entry in pairs(rules) do redis.call('HSET', P .. 'rules', endpoint, entry) end
 for endpoint in pairs(rules) do
