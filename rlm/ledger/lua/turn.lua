@@ -111,7 +111,7 @@ local function settle(call)
   local fields, kind = {}, kind_of(id)
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
   if call.finish then
-    log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil))
+    if call.sent then log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil)) end
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
     if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
     if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
