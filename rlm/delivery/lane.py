@@ -106,10 +106,12 @@ class Lanes:
         self.clock = store.clock
         self.gate = Gate()
         self.asking = threading.Lock()
-        #: Closes a run; set by the worker.
-        self.record: Callable[[str], object] = lambda _run_id: None
+        #: Closes a run, of which Redis was away at the deadline or not; set by the worker.
+        self.record: Callable[[str, bool], object] = lambda _run_id, _away: None
         #: The open run has another configuration, so this worker must be replaced.
         self.outdated = False
+        #: When Redis failed last, monotonic seconds.
+        self.failed_at = float("-inf")
         #: Why it takes no calls although it lives, in a few words.
         self.sleeping = ""
         self._on_change = on_change
@@ -154,13 +156,13 @@ class Lanes:
         self.stop()
         self._on_change()
 
-    def close(self, run_id: str) -> None:
-        """Have a run closed in which nothing more can be done."""
+    def close(self, run_id: str, deadline: float) -> None:
+        """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""
         with self._lock:
             now = system_clock.monotonic()
             is_first, self._closes_at = now >= self._closes_at, max(self._closes_at, now + CLOSE_SECONDS)
         if is_first:
-            self.record(run_id)
+            self.record(run_id, self.failed_at >= deadline)
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
@@ -254,6 +256,7 @@ class Lane:
                 reply = self._turns.take(ask)
             except StoreError as error:  # whatever became of it, the same number repeats its answer
                 log.debug("A lane could not take its turn: %s", error, extra={"action": "turn"})
+                lanes.failed_at = system_clock.monotonic()
                 if self._gate.stopped and settlement is None:
                     return None, asked_at
                 system_clock.sleep(AGAIN_SECONDS)
@@ -276,7 +279,7 @@ class Lane:
         if reply.outdated:
             lanes.note_outdated()
         elif reply.close:
-            lanes.close(reply.close)
+            lanes.close(reply.close, self._clock.reached_at(reply.deadline_us))
             wait_until = now + CLOSE_SECONDS
         elif reply.wait is not None:
             wait_until = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
