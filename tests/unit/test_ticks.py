@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from scheduler.service import TickTrigger
+from rlm.core.clock import system_clock
+from scheduler.service import ASTRAY_SECONDS, TickClock
 from scheduler.ticks import is_served, last_due, missed
 from tests.each import each
 
@@ -49,18 +48,16 @@ def test_ticks_that_nobody_served_are_counted(last, due, number):
     assert missed(last, due, 180.0) == number
 
 
-NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("ahead_seconds", [0.0, 30.0, -30.0, 365 * 86_400.0])
-@pytest.mark.parametrize("late", [0.5, 179.0])
-def test_it_fires_on_multiples_of_its_period_by_the_clock_of_redis(ahead_seconds, late):
-    """The first time and ever after, late or not, wherever the clock of this host is."""
-    now = NOON + timedelta(seconds=late)
-    trigger = TickTrigger(180.0, lambda: now.timestamp() + ahead_seconds)
-
-    for previous in (None, NOON, now):
-        fires = trigger.get_next_fire_time(previous, now)
-        assert fires > now
-        assert (fires.timestamp() + ahead_seconds) % 180.0 == pytest.approx(0.0, abs=0.001)
-        assert fires - now <= timedelta(seconds=180)
+def test_the_clock_is_aimed_at_the_ticks_of_redis():
+    """Whatever the clock of this host says, and again if it is set."""
+    ahead = [30.0]
+    clock = TickClock(180.0, lambda: system_clock.now() + ahead[0], lambda: None)
+    try:
+        for seconds in (30.0, 31.0, -400.0):
+            ahead[0] = seconds
+            clock.aim()
+            fires = clock._scheduler.get_jobs()[0].next_run_time.timestamp()
+            assert 0 < fires - system_clock.now() <= 180.0
+            assert min((fires + seconds) % 180.0, -(fires + seconds) % 180.0) <= ASTRAY_SECONDS
+    finally:
+        clock.shutdown()
