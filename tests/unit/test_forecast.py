@@ -20,6 +20,7 @@ from tests.values import replace
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
 WELL = WindowState(30, 0.0, 0.0)
+TEAM = Team(1, 5)
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
 
 
@@ -53,7 +54,7 @@ class Planned:
         self.now += self.cost
         return self.result
 
-    def look(self, counts, *, calls=0, view=WELL, lanes=5, team=Team(1, 5), first_call_at=99.0):
+    def look(self, counts, *, calls=0, view=WELL, lanes=5, team=TEAM, first_call_at=99.0):
         look = Look({"T": counts}, {"t": view}, lanes, 100.0)
         snapshot = Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
         return self.forecaster.look(look, snapshot, team, 1, first_call_at)
