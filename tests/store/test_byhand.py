@@ -111,7 +111,7 @@ def test_a_lease_that_cannot_be_given_up_is_no_failure(store, signals, monkeypat
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.FINISHING])
 def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(store, signals, running, state):
-    """By a conductor that died while it released, or after it had marked the run as finishing."""
+    """By a conductor that died while it looked, or after it had ended the run."""
     run = running(2)
     store.runs.cancel(run.id)
     store.client.hset(store.keys.lease, "expires_us", 0)
@@ -184,9 +184,9 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
     monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
-    def stand_still(self):
-        store.client.hset(store.keys.run, "deadline_us", store.now_us() - 1_000_000)
-        threading.Timer(0.1, close_run, (store, self._run.id)).start()
+    def stand_still(_self):
+        store.client.hset(store.keys.run, "deadline_us", store.now_us() - 300_000)
+        threading.Timer(0.1, close_run, (store, store.runs.current().id)).start()
         raise FencedError("deposed")
 
     monkeypatch.setattr(Conductor, "conduct", stand_still)

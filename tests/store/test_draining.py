@@ -1,4 +1,4 @@
-"""The drain in pieces: a moment of it before the plan, the rest between turns, whoever conducts then."""
+"""The drain in pieces: the first before the plan, the rest between looks, whoever conducts then."""
 
 from __future__ import annotations
 
@@ -27,12 +27,6 @@ def drain(store, conductor, monkeypatch):
     return begin
 
 
-def begin(store, conductor, run, **fields):
-    """Set a run running before all of it is taken."""
-    for state in (State.PLANNING, State.RUNNING):
-        assert store.runs.advance(conductor._leader.token, run.id, state, **fields)
-
-
 def test_it_is_taken_a_piece_at_a_time(store, drain):
     """Each piece is a chunk at the least."""
     drained = drain(5)
@@ -41,8 +35,9 @@ def test_it_is_taken_a_piece_at_a_time(store, drain):
     assert (drained.over, drained.taken[steps.TYPE]) == (False, 2)
     assert drained.untaken()[steps.TYPE] == 3
 
-    drained.work(0.0)
-    drained.work(0.0)
+    drained.work(60.0, items=1)
+    assert drained.taken[steps.TYPE] == 4
+    drained.work(60.0)
     assert (drained.over, drained.untaken()) == (True, {})
     assert looks.pending(store) == steps.event_ids(5)
 
@@ -70,59 +65,85 @@ def test_an_estimate_has_as_many_events_of_each_type_as_came_so_far(store, drain
     assert drained.untaken() == {**dict.fromkeys(drained.taken, 0), steps.TYPE: 98, steps.OTHER_TYPE: 49}
 
 
-def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor):
+@pytest.fixture
+def piece(monkeypatch):
+    """Drain no more than a chunk before the plan, and between two looks."""
+    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("scheduler.looks.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("scheduler.looks.ENDPOINTS_A_SECOND", 10**9)
+    monkeypatch.setattr("scheduler.looks.BUSY_SECONDS", 0.0)
+
+
+def looking(store, conductor, drained):
+    """Begin to look at a run that is running, with events still to drain."""
+    steps.put_into(store, State.PLANNING)
+    token, types = conductor._leader.token, store.settings.event_types
+    store.rules.publish(token, types, {})
+    store.runs.advance(token, drained.run.id, State.RUNNING, draining=1)
+    return Looks(conductor._desk, store.runs.current(), drained)
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING])
+def test_the_plan_counts_what_is_not_taken_yet(store, drain, conductor, piece, state):
+    """A run of 1,000 items of which a few are taken is planned as one of 1,000, also by a successor."""
+    drained = drain(1000)
+    drained.work(0.0)
+    steps.put_into(store, state)
+    conducting = Conductor(conductor._desk, store.runs.current())
+
+    conducting.drain()
+    conducting.plan()
+
+    assert 700 < store.runs.current().plan.expected_leftover < 1000
+    assert store.client.hexists(store.keys.run, "draining")
+
+
+def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor, piece):
     """Else it would promise that all is done, until it is taken."""
     drained = drain(1000)
     drained.work(0.0)
-    steps.put_into(store, State.RUNNING)
-    looks_at = Looks(conductor._desk, drained.run, drained)
 
-    looks_at._next_look = lambda left: left
-    looks_at.turn()
+    assert looking(store, conductor, drained).turn() == 0.0
 
     assert store.runs.current().forecast.leftover_by_type[steps.TYPE] > 700
 
 
-def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain):
-    """The record says how many items were not taken."""
+def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, piece, monkeypatch):
+    """The record counts what was taken, and so does the forecast; both say how many items were not."""
     drained = drain(1000)
     drained.work(0.0)
     drained._worked_seconds = 1.0
-    steps.put_into(store, State.RUNNING)
     assert (drained.takes(5.0), drained.untaken(5.0)[steps.TYPE]) == (10, 10)
     assert sum(drained.untaken().values()) == 998
-    store.client.hset(store.keys.run, "deadline_us", store.now_us() - 1_000_000)
+    monkeypatch.setattr(drained, "takes", lambda _seconds: 10)
+    looks_at = looking(store, conductor, drained)
 
-    record = close_run(store, drained.run.id)
+    looks_at.turn()
 
-    assert (record.counts.leftover, record.untaken) == (2, 998)
+    forecast = store.runs.current().forecast
+    assert forecast.untaken == 988
+    assert "988 items cannot be taken before the deadline" in forecast.binds
+    assert forecast.expected_leftover <= 12
+    left = drained.left
+    assert store.runs.end(drained.run.id, conductor._leader.token, **looks_at.account())
+    assert close_run(store, drained.run.id).untaken == left > 900
 
 
-def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor):
-    """Nothing can be sent, for all that is taken is done: what is still staged can be."""
+def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor, piece):
+    """Nothing can be sent, for all that is taken is done: what is still staged can be. Lanes hear when all is."""
     drained = drain(3)
     drained.work(0.0)
-    begin(store, conductor, drained.run)
+    looks_at = looking(store, conductor, drained)
     for _ in range(2):
         assert steps.complete(store, steps.claim(store))
-    looks_at = Looks(conductor._desk, drained.run, drained)
 
     assert looks_at.turn() == 0.0
 
     assert drained.over
+    assert not store.client.hexists(store.keys.run, "draining")
     assert looks.pending(store) == [steps.event_id(3)]
-
-
-def test_no_lane_ends_a_run_that_is_still_drained(store, drain, conductor):
-    """All that is taken is done."""
-    drained = drain(3)
-    drained.work(0.0)
-    begin(store, conductor, drained.run, draining=1)
-    for _ in range(2):
-        assert steps.complete(store, steps.claim(store))
-
-    assert not steps.ask(store).close
-    assert close_run(store, drained.run.id) is None
+    assert steps.complete(store, steps.claim(store))
+    assert looks_at.turn() is None
 
 
 def test_a_cancelled_run_takes_no_more(store, drain, conductor):
@@ -132,9 +153,9 @@ def test_a_cancelled_run_takes_no_more(store, drain, conductor):
     steps.put_into(store, State.RUNNING)
     store.runs.cancel(drained.run.id)
 
-    Conductor(conductor._desk, store.runs.current()).conduct()
+    record = Conductor(conductor._desk, store.runs.current()).await_end()
 
-    assert looks.pending(store) == steps.event_ids(2)
+    assert (record.state, record.counts.leftover) == ("cancelled", 2)
     assert store.intake.waiting() == 3
 
 
@@ -169,9 +190,8 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     assert looks.pending(store) == steps.event_ids(5)
 
 
-def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
+def test_a_run_goes_through_with_pieces(store, drain, conductor, piece, monkeypatch):
     """Without a worker: it is planned after its first chunk, all is taken all the same, and the books balance."""
-    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
     states = []
     take = store.intake._take_chunk
 
@@ -187,17 +207,3 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, monkeypatch):
     assert states == [State.DRAINING, *[State.RUNNING] * 3]
     assert (record.counts.taken, record.counts.leftover) == (7, 7)
     assert store.intake.waiting() == 0
-
-
-def test_who_takes_a_run_over_before_its_plan_plans_for_what_is_not_taken(store, drain, conductor, monkeypatch):
-    """Whoever drained it has died with its estimate: a piece shows what the rest is like."""
-    monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
-    drained = drain(1000)
-    drained.work(0.0)
-    steps.put_into(store, State.PLANNING)
-    taken_over = Conductor(conductor._desk, store.runs.current())
-
-    taken_over.drain()
-    taken_over.plan()
-
-    assert 700 < store.runs.current().plan.expected_leftover < 1000

@@ -10,8 +10,7 @@ from scheduler import housekeeping as cleaning
 from scheduler.housekeeping import Janitor
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
-from tests.store.deadletters import close
-from tests.values import replace
+from tests.values import record_from, replace
 
 DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
 
@@ -44,16 +43,19 @@ def janitor(store, leader):
 
 @pytest.fixture
 def left(store, token, running):
-    """A worker claimed an event; then its host died, and the run was closed."""
+    """A worker got a call; then its host died, and the run was closed."""
     run = running(2)
+    before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
     steps.claim(store, DEAD.id)
     store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
-    close(store, token, run)
+    steps.finish(store, token, run)
+    assert store.runs.close(run.id, record_from(), wanted=0) == 1
+    return before
 
 
 def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
-    """Once no lease of its can be running: its calls, its name."""
+    """Once no lease of its can be running: its calls, its heartbeat, its name."""
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1
     janitor.step()
     assert store.processes.missing(Role.WORKER) == [DEAD.id]

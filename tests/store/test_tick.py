@@ -7,9 +7,10 @@ import pytest
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Trigger
+from rlm.plan.waits import Obstacle, Wait, Waits
 from scheduler.conductor import Conductor
 from scheduler.ticks import is_anything_to_do, open_run, why_late
-from tests.store import looks, steps
+from tests.store import looks, steps, windows
 from tests.store.deadletters import retry
 from tests.values import record_from
 
@@ -40,7 +41,7 @@ def test_a_leftover_is_something_to_do(store, token, running):
 
 
 def test_a_dead_letter_that_was_retried_is_something_to_do(store):
-    """Its event is ready."""
+    """Its event waits with the leftovers until a run opens."""
     event = steps.event_id(1)
     letter = encode_letter(steps.item("i1", steps.TYPE), Reason.REJECTED, "no", failed_at=0, run_id=None, event=event)
     store.client.lpush(store.keys.failed, letter)
@@ -93,3 +94,21 @@ def test_a_run_that_nobody_opened_in_time_says_so(store, conductor, settings):
     (why,) = record.why
     assert (why.cause, why.leftover) == ("conductor", 3)
     assert why.sentence == f"3 events left over: nobody conducted for {window_seconds - 0.3:.0f} s"
+
+
+def test_a_late_run_whose_windows_were_full_says_that_the_limit_binds(store, conductor, settings):
+    """The run before had used all slots: to be on time would have changed nothing."""
+    steps.push(store, *steps.items(3, steps.TYPE))
+    kind = settings.event_types[0]
+    for endpoint in kind.endpoints:
+        windows.take(store, endpoint, endpoint.limit.rules[0].amount)
+        windows.pass_time(store, endpoint, 8.0)
+    open_run(store, conductor._leader.token, Trigger.SCHEDULE, system_clock.now() - 6.0)
+    conducting = Conductor(conductor._desk, store.runs.current())
+
+    conducting.drain()
+    conducting.plan()
+
+    waits = Waits.read(store.runs.current().waits, 0.0).by_type[steps.TYPE]
+    assert waits[Wait(Obstacle.LIMIT)] == pytest.approx(6.0, abs=0.5)
+    assert Wait(Obstacle.CONDUCTOR) not in waits
