@@ -31,8 +31,8 @@ from scheduler.office import Office, announce
 from scheduler.redis_watch import AGAIN_SECONDS, FIT_SECONDS, IDLE_FIT_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
-#: Seconds between two turns of an idle leader, which renews its lease then, and serves a tick that APScheduler calls too
-#: late, because the clock of this host was set; and of a standby, which tries to take the lease.
+#: Seconds between two turns of an idle leader, which renews its lease then, and serves a tick that APScheduler
+#: would call late, because the clock of this host was set; and of a standby, which tries to take the lease.
 IDLE_SECONDS = 1.0
 STANDBY_SECONDS = 0.25
 #: Pause after a failure of Redis, seconds.
