@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,12 +14,14 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.run import Run, State
 from rlm.core.text import span
-from rlm.delivery.run_end import REDIS_AWAY, account_of
+from rlm.core.trail import Counts
+from rlm.delivery.run_end import REDIS_AWAY
 from rlm.ledger import Store
 from rlm.ledger.calls import start_of_run
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import Snapshot, take_snapshot
+from rlm.ledger.runs import write_waits
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.plan.waits import GAP_SECONDS, Look, Waits
 from scheduler.forecast import Forecaster
@@ -62,6 +64,8 @@ class Looks:
         self._waits = Waits.read(self._run.waits, run.opened_at)
         self._noted = self._waits  #: as they are if the run ends now
         self._look: Look | None = None
+        self._counts: Mapping[str, Counts] = {}
+        self._left = 0.0
         self._took_seconds = 0.0
         self._due_at = system_clock.monotonic()
         self._cold_since = cold_since
@@ -112,10 +116,11 @@ class Looks:
             self._lost_redis = True
             self._waits.look(run.deadline, replace(self._look, away=True), self._types)
             self._noted, self._interrupted = self._waits, False
-        self._duty.serve(run)
-        counts = self._store.ledger.count([kind.name for kind in self._types])
+        if left > 0:
+            self._duty.serve(run)
+        self._left, self._counts = left, self._store.ledger.count([kind.name for kind in self._types])
         is_over = left < -OVERTIME_SECONDS or self._duty.hurried or bool(run.failure)
-        return BUSY_SECONDS if not is_over and any(count.inflight for count in counts.values()) else None
+        return BUSY_SECONDS if not is_over and any(count.inflight for count in self._counts.values()) else None
 
     def _look_at(self, run: Run, left: float, answer_seconds: float, *, away: bool) -> bool:
         """Forecast, note what events wait for, answer requests; return whether nothing more can be done."""
@@ -128,6 +133,7 @@ class Looks:
         aged = limited if len(limited) <= MANY_ENDPOINTS else ()
         snapshot = take_snapshot(store, [kind.name for kind in self._types], aged, team.ids)
         _, windows = store.windows.look(limited)
+        self._left, self._counts = left, snapshot.counts
         self._forecaster.measure()
         now, first_at = run.deadline - left, run.first_release_at
         fields: dict[str, str | float] = {}
@@ -181,18 +187,16 @@ class Looks:
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
-        fields = account_of(self._store, replace(self._run, waits=self._noted.as_json()))
-        stops = self._duty.stopping and not self._duty.cancels
-        left = self._run.left_seconds(self._store.now_us())
+        fields = write_waits(self._noted.as_json(), self._counts, self._drain.left)
         lacked = self._could_send and not self._watch.most and not self._run.cancelled and not self._duty.stopping
         if self._run.failure:
             fields["failure"] = self._run.failure
         elif self._lost_redis:
             fields["failure"] = REDIS_AWAY
-        elif lacked and any(count.unsettled for count in self._store.ledger.count(self._store.known_types).values()):
+        elif lacked and any(count.unsettled for count in self._counts.values()):
             fields["failure"] = "no worker came up"
-        elif stops and left > 0:
-            fields["stopped"] = f"the scheduler was told to stop {span(left)} before the deadline"
+        elif self._duty.stopping and not self._duty.cancels and self._left > 0:
+            fields["stopped"] = f"the scheduler was told to stop {span(self._left)} before the deadline"
         return fields
 
     def _first_call(self, run: Run, snapshot: Snapshot, now: float) -> float | None:

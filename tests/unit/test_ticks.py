@@ -1,9 +1,11 @@
-"""Ticks: which one is due, and how many were missed, whatever the clocks do."""
+"""Ticks: which one is due, how many were missed, and when APScheduler fires, whatever the clocks do."""
 
 from __future__ import annotations
 
 import pytest
 
+from rlm.core.clock import system_clock
+from scheduler.service import ASTRAY_SECONDS, TickClock
 from scheduler.ticks import is_served, last_due, missed
 from tests.each import each
 
@@ -44,3 +46,18 @@ def test_a_tick_is_served_once_whichever_host_did_it(last, now, served):
 def test_ticks_that_nobody_served_are_counted(last, due, number):
     """Between the last tick noted and the one that is due lie so many others."""
     assert missed(last, due, 180.0) == number
+
+
+def test_the_clock_is_aimed_at_the_ticks_of_redis():
+    """Whatever the clock of this host says, and again if it is set."""
+    ahead = [30.0]
+    clock = TickClock(180.0, lambda: system_clock.now() + ahead[0], lambda: None)
+    try:
+        for seconds in (30.0, 31.0, -400.0):
+            ahead[0] = seconds
+            clock.aim()
+            fires = clock._scheduler.get_jobs()[0].next_run_time.timestamp()
+            assert 0 < fires - system_clock.now() <= 180.0
+            assert min((fires + seconds) % 180.0, -(fires + seconds) % 180.0) <= ASTRAY_SECONDS
+    finally:
+        clock.shutdown()
