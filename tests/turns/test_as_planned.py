@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from rlm.core.endpoint import Endpoint, EventType, all_limited
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Horizon, Situation, Workload
+from rlm.plan.situation import Horizon, RunProgress, Situation, Underway, Workload
 from tests.turns.virtual import Begun, VirtualWorld
 from tests.turns.world import GUARD, budget, endpoint, kind
 
@@ -34,11 +35,11 @@ class Scene:
             kind(
                 f"T{number}",
                 *draw.sample(pool, min(len(pool), draw.randint(1, 4))),
-                priority=10 - number,
+                priority=100 - number,
                 seconds=draw.randint(1, 900) / 1000,
                 share=draw.choice((0.0, 0.0, 0.0, 0.1, 0.3)),
             )
-            for number in range(draw.randint(1, 6))
+            for number in range(draw.choice((1, 2, 3, 4, 5, 6, 40)))
         )
         self.backlog = {each.name: draw.choice((0, 1, 5, draw.randint(1, 40))) for each in self.types}
         self.lanes = draw.choice((1, 2, 3, 7, 20, 100))
@@ -58,10 +59,9 @@ class Scene:
         self.windows = {each.name: self._window(each) for each in self.limited if draw.random() < 0.5}
 
     def _limit(self) -> str:
-        draw, texts = self._draw, []
-        for _ in range(draw.choice((1, 1, 2))):
-            texts.append(f"{draw.choice((1, 2, 5, 12))} per {draw.choice((0.2, 0.5, 1, 3, 10))} seconds")
-        return "; ".join(texts)
+        draw = self._draw
+        rules = [(draw.choice((1, 2, 5, 12)), draw.choice((0.2, 0.5, 1, 3, 10))) for _ in range(draw.choice((1, 1, 2)))]
+        return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in rules)
 
     def _window(self, limited: Any) -> WindowState:
         draw = self._draw
@@ -83,6 +83,35 @@ class Scene:
         work = Workload(self.backlog, self.types, self.windows, self.expected)
         course = simulate(Situation.of(work, horizon), self.lanes, most=self.most)
         return [Begun(each.at, each.type, each.endpoint) for each in course.calls()], dict(course.left)
+
+    def planned_from(self, at: int, played: list[Begun]) -> list[Begun]:
+        """Return the calls as simulated from the moment `at` on, when so many were played."""
+        seconds, took = (
+            at / 1e6,
+            {(each.name, end.name): self.takes(each, end) for each in self.types for end in each.endpoints},
+        )
+        ends = {end.name: end for each in self.types for end in each.endpoints}
+        windows = {each.name: self.windows.get(each.name, WindowState()).later(seconds) for each in self.limited}
+        for call in played:
+            shared = ends[call.endpoint].budget
+            for name in (call.endpoint, *([shared.name] if shared else [])):
+                ages = (*windows[name].ages, (at - call.at) / 1e6)
+                windows[name] = structs.replace(windows[name], ages=ages)
+        for each in self.limited:  # as they are read: the newest that count
+            most = max(rule.amount for rule in each.limit.rules)
+            windows[each.name] = structs.replace(windows[each.name], ages=tuple(sorted(windows[each.name].ages)[:most]))
+        begun = Counter(call.type for call in played)
+        underway = [
+            Underway(call.type, call.endpoint, (at - call.at) / 1e6)
+            for call in played
+            if call.at + took[call.type, call.endpoint] > at
+        ]
+        backlog = {name: number - begun[name] for name, number in self.backlog.items()}
+        horizon = Horizon(self.deadline - 0.02 - seconds, self.deadline - seconds, GUARD, gone_seconds=seconds)
+        progress = RunProgress(tuple(underway), begun)
+        work = Workload(backlog, self.types, windows, self.expected, progress)
+        course = simulate(Situation.of(work, horizon), self.lanes, most=self.most)
+        return [Begun(at + each.at, each.type, each.endpoint) for each in course.calls()]
 
     def played(self, world: VirtualWorld) -> tuple[list[Begun], dict[str, int]]:
         """Return the calls that the script gave, and what is left of each type."""
@@ -116,12 +145,21 @@ def play(store, monkeypatch, seeds):
         with monkeypatch.context() as patch:
             played, left = scene.played(VirtualWorld(store, patch))
         planned, planned_left = scene.planned()
-        differing = next((n for n, pair in enumerate(zip(played, planned, strict=False)) if pair[0] != pair[1]), None)
-        if differing is not None or len(played) != len(planned):
-            place = min(len(played), len(planned)) if differing is None else differing
-            around = slice(max(0, place - 3), place + 4)
-            pytest.fail(f"world {seed}, call {place}: played {played[around]}, planned {planned[around]}")
+        compare(played, planned, f"world {seed}")
         assert left == planned_left, f"world {seed}"
+        if played:
+            at = played[seed % len(played)].at + 1
+            before = [call for call in played if call.at < at]
+            compare(played[len(before) :], scene.planned_from(at, before), f"world {seed} from {at} on")
+
+
+def compare(played, planned, where):
+    """Compare call for call."""
+    pairs = zip(played, planned, strict=False)
+    place = next((place for place, (call, other) in enumerate(pairs) if call != other), min(len(played), len(planned)))
+    if place < max(len(played), len(planned)):
+        around = slice(max(0, place - 3), place + 4)
+        pytest.fail(f"{where}, call {place}: played {played[around]}, planned {planned[around]}")
 
 
 @pytest.mark.parametrize("first", range(0, TESTS * WORLDS, WORLDS))

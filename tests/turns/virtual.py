@@ -14,7 +14,7 @@ from rlm.ledger.scripts import SOURCES, Part, Script
 from tests.turns.world import LaneDouble, World, completed
 
 if TYPE_CHECKING:
-    from pytest import MonkeyPatch
+    import pytest
 
     from rlm.ledger import Store
     from rlm.ledger.turns import Settlement, TurnReply
@@ -33,7 +33,7 @@ class Begun(NamedTuple):
 class VirtualWorld(World):
     """A world whose scripts read its clock."""
 
-    def __init__(self, store: Store, monkeypatch: MonkeyPatch) -> None:
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = f"{store.keys.prefix}clock"
         virtual = f"redis.call('LRANGE', '{clock}', 0, 1)".encode()
         assert _CLOCK in SOURCES["turn"]
