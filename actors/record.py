@@ -10,19 +10,21 @@ from dramatiq import Actor, Broker
 from rlm import telemetry
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.run_end import close_run
+from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 
 log = logging.getLogger(__name__)
 
 
-def make_record(broker: Broker, store: Store) -> Actor[[str], None]:
+def make_record(broker: Broker, store: Store) -> Actor[[str, bool], None]:
     """Declare `record` at the broker of a worker. Lanes that hear that the run is to be closed send its messages."""
 
     @dramatiq.actor(broker=broker, queue_name="record")
-    def record(run_id: str) -> None:
+    def record(run_id: str, away: bool = False) -> None:  # as a message has it
         """Write the record of a run that is over, and report it, if this is the process that closes it.
+
+        `away`: Redis was away at its deadline, so it has failed.
 
         If Redis fails nothing is lost: the lanes hear that the run is to be closed until it is.
         """
@@ -30,7 +32,7 @@ def make_record(broker: Broker, store: Store) -> Actor[[str], None]:
         try:
             with store.guarded():
                 run = store.runs.current()
-                closed = close_run(store, run_id)
+                closed = close_run(store, run_id, failure=REDIS_AWAY if away else "")
         except StoreError as error:
             extra = {"action": "close_run", "run_id": run_id}
             log.info("Run %s cannot be closed here yet, because Redis failed: %s", run_id, error, extra=extra)

@@ -43,7 +43,7 @@ from scheduler.ticks import full_before_opening
 ACTOR_SECONDS = 0.3
 BUSY_SECONDS = 0.02
 #: Seconds between two looks whether a drain is to go on: a chunk takes milliseconds.
-DRAINING_SECONDS = 0.05
+DRAINING_SECONDS = 0.25
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
 

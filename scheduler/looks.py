@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,12 +14,14 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.run import Run, State
 from rlm.core.text import span
-from rlm.delivery.run_end import REDIS_AWAY, account_of
+from rlm.core.trail import Counts
+from rlm.delivery.run_end import REDIS_AWAY
 from rlm.ledger import Store
 from rlm.ledger.calls import start_of_run
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import Snapshot, take_snapshot
+from rlm.ledger.runs import write_waits
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.plan.waits import GAP_SECONDS, Look, Waits
 from scheduler.forecast import Forecaster
@@ -62,12 +64,14 @@ class Looks:
         self._waits = Waits.read(self._run.waits, run.opened_at)
         self._noted = self._waits  #: as they are if the run ends now
         self._look: Look | None = None
+        self._counts: Mapping[str, Counts] = {}
+        self._left = 0.0
         self._took_seconds = 0.0
         self._due_at = system_clock.monotonic()
         self._cold_since = cold_since
         self._away_seconds = run.away_seconds
         self._interrupted = self._duty.lately_away  # the run may have stood still before it was taken over
-        self._could_send = self._lost_redis = self._refuses = False
+        self._could_send = self._lost_redis = self._refuses = self._is_barred = False
         self._most: bool | None = None  #: whether the longest queue goes first; None: as it was planned
         self.state: State | None = self._run.state  #: of the run at the last look; None: it is closed
 
@@ -89,6 +93,7 @@ class Looks:
         if current is None or self.state in {None, State.FINISHING}:
             return None
         self._run, left = current, current.left_seconds(now_us)
+        self._bar_unfit()
         away = self._interrupted or bool(self._redis.unfit) or began - self._due_at > GAP_SECONDS
         if left <= 0 or current.cancelled or current.failure or self._duty.stopping:
             return self._wind_up(current, left, away=away)
@@ -98,6 +103,13 @@ class Looks:
         is_over = self._look_at(current, left, answer_seconds, away=away)
         self._took_seconds = system_clock.monotonic() - began
         return None if is_over else self._next_look(left - self._took_seconds)
+
+    def _bar_unfit(self) -> None:
+        """Let lanes get no call while Redis would lose what they write."""
+        if (unfit := bool(self._redis.unfit)) != self._is_barred:
+            self._is_barred = unfit
+            fields, gone = ({"unfit": "1"}, ()) if unfit else ({}, ("unfit",))
+            self._store.runs.note(self._leader.token, self._run.id, gone=gone, **fields)
 
     def _wind_up(self, run: Run, left: float, *, away: bool) -> float | None:
         """Let no call begin any more; return None once none is under way, or all are cut."""
@@ -112,10 +124,11 @@ class Looks:
             self._lost_redis = True
             self._waits.look(run.deadline, replace(self._look, away=True), self._types)
             self._noted, self._interrupted = self._waits, False
-        self._duty.serve(run)
-        counts = self._store.ledger.count([kind.name for kind in self._types])
+        if left > 0:
+            self._duty.serve(run)
+        self._left, self._counts = left, self._store.ledger.count([kind.name for kind in self._types])
         is_over = left < -OVERTIME_SECONDS or self._duty.hurried or bool(run.failure)
-        return BUSY_SECONDS if not is_over and any(count.inflight for count in counts.values()) else None
+        return BUSY_SECONDS if not is_over and any(count.inflight for count in self._counts.values()) else None
 
     def _look_at(self, run: Run, left: float, answer_seconds: float, *, away: bool) -> bool:
         """Forecast, note what events wait for, answer requests; return whether nothing more can be done."""
@@ -128,6 +141,7 @@ class Looks:
         aged = limited if len(limited) <= MANY_ENDPOINTS else ()
         snapshot = take_snapshot(store, [kind.name for kind in self._types], aged, team.ids)
         _, windows = store.windows.look(limited)
+        self._left, self._counts = left, snapshot.counts
         self._forecaster.measure()
         now, first_at = run.deadline - left, run.first_release_at
         fields: dict[str, str | float] = {}
@@ -181,18 +195,16 @@ class Looks:
 
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
-        fields = account_of(self._store, replace(self._run, waits=self._noted.as_json()))
-        stops = self._duty.stopping and not self._duty.cancels
-        left = self._run.left_seconds(self._store.now_us())
+        fields = write_waits(self._noted.as_json(), self._counts, self._drain.left)
         lacked = self._could_send and not self._watch.most and not self._run.cancelled and not self._duty.stopping
         if self._run.failure:
             fields["failure"] = self._run.failure
         elif self._lost_redis:
             fields["failure"] = REDIS_AWAY
-        elif lacked and any(count.unsettled for count in self._store.ledger.count(self._store.known_types).values()):
+        elif lacked and any(count.unsettled for count in self._counts.values()):
             fields["failure"] = "no worker came up"
-        elif stops and left > 0:
-            fields["stopped"] = f"the scheduler was told to stop {span(left)} before the deadline"
+        elif self._duty.stopping and not self._duty.cancels and self._left > 0:
+            fields["stopped"] = f"the scheduler was told to stop {span(self._left)} before the deadline"
         return fields
 
     def _first_call(self, run: Run, snapshot: Snapshot, now: float) -> float | None:

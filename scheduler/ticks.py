@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -107,16 +108,17 @@ def _last_run_until(store: Store) -> float:
 
 def full_before_opening(store: Store, run: Run, limited: Iterable[Limited]) -> set[str]:
     """Return the names of windows that were full for most of the time between the tick and the opening of the run."""
-    seconds, each = sum(run.late.values()), list(limited)
+    seconds = sum(run.late.values())
     since_us = run.deadline_us - round(run.window_seconds * 1_000_000)
     until_us = since_us + round(seconds * 1_000_000)
     guard_seconds = store.settings.run.guard_seconds
-    longest = max(one.limit.longest_seconds for one in each) + guard_seconds
-    sent = store.calls.sent_each(each, since_us - round(longest * 1_000_000))
-    late = seconds / 2
-    return {
-        one.name for one in each if full_seconds(sent[one.name], one.limit, guard_seconds, since_us, until_us) > late
-    }
+    full = set()
+    for one in limited:
+        number = max(rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in one.limit.rules)
+        stamps = sorted(store.windows.stamps(one, number))
+        if full_seconds(stamps, one.limit, guard_seconds, since_us, until_us) > seconds / 2:
+            full.add(one.name)
+    return full
 
 
 def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:

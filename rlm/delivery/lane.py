@@ -106,10 +106,12 @@ class Lanes:
         self.clock = store.clock
         self.gate = Gate()
         self.asking = threading.Lock()
-        #: Closes a run; set by the worker.
-        self.record: Callable[[str], object] = lambda _run_id: None
+        #: Closes a run, of which Redis was away at the deadline or not; set by the worker.
+        self.record: Callable[[str, bool], object] = lambda _run_id, _away: None
         #: The open run has another configuration, so this worker must be replaced.
         self.outdated = False
+        #: When Redis failed last, monotonic seconds.
+        self.failed_at = float("-inf")
         #: Why it takes no calls although it lives, in a few words.
         self.sleeping = ""
         self._on_change = on_change
@@ -154,13 +156,13 @@ class Lanes:
         self.stop()
         self._on_change()
 
-    def close(self, run_id: str) -> None:
-        """Have a run closed in which nothing more can be done."""
+    def close(self, run_id: str, deadline: float) -> None:
+        """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""
         with self._lock:
             now = system_clock.monotonic()
             is_first, self._closes_at = now >= self._closes_at, max(self._closes_at, now + CLOSE_SECONDS)
         if is_first:
-            self.record(run_id)
+            self.record(run_id, self.failed_at >= deadline)
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
@@ -232,59 +234,71 @@ class Lane:
 
     def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> tuple[Claim | None, float]:
         """Settle and ask; return the call, if the lane got one, and when it was asked for."""
-        lanes, pause, wait_until = self._lanes, 0.002, None
+        pause = 0.002
         self._asks += 1
         while True:
-            epoch, stepped_us = self._clock.doubts
-            ask = Ask(
-                worker=lanes.worker_id,
-                lane=self._number,
-                n=self._asks,
-                host=self._host,
-                revision=lanes.settings.revision,
-                dedupe_ms=self._turns.dedupe_ms,
-                epoch=epoch,
-                expects=self._clock.expects_us(),
-                stepped=stepped_us,
-                nothing=nothing,
-                settle=settlement,
-            )
             asked_at = system_clock.monotonic()
-            try:
-                reply = self._turns.take(ask)
-            except StoreError as error:  # whatever became of it, the same number repeats its answer
-                log.debug("A lane could not take its turn: %s", error, extra={"action": "turn"})
+            reply = self._ask(settlement, nothing=nothing)
+            if reply is None:  # whatever became of it, the same number repeats its answer
                 if self._gate.stopped and settlement is None:
                     return None, asked_at
                 system_clock.sleep(AGAIN_SECONDS)
                 continue
-            self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
             if settlement is not None:
                 self._settled(settlement, reply)
             if not (reply.epoch or reply.clock) or self._gate.stopped:
                 break
             settlement, self._asks = None, self._asks + 1
-            if reply.epoch:
-                self._gate.wake()  # moments from before a doubt say nothing
             if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)
-        claim = reply.claim(lanes.worker_id)
-        if claim is not None:
-            return claim, asked_at
-        now = system_clock.monotonic()
+        claim = reply.claim(self._lanes.worker_id)
+        if claim is None:
+            self._learn(reply, asked_at)
+        return claim, asked_at
+
+    def _ask(self, settlement: Settlement | None, *, nothing: bool) -> TurnReply | None:
+        """Ask once; return the answer, None if Redis failed."""
+        epoch, stepped_us = self._clock.doubts
+        ask = Ask(
+            worker=self._lanes.worker_id,
+            lane=self._number,
+            n=self._asks,
+            host=self._host,
+            revision=self._lanes.settings.revision,
+            dedupe_ms=self._turns.dedupe_ms,
+            epoch=epoch,
+            expects=self._clock.expects_us(),
+            stepped=stepped_us,
+            nothing=nothing,
+            settle=settlement,
+        )
+        asked_at = system_clock.monotonic()
+        try:
+            reply = self._turns.take(ask)
+        except StoreError as error:
+            log.debug("A lane could not take its turn: %s", error, extra={"action": "turn"})
+            self._lanes.failed_at = system_clock.monotonic()
+            return None
+        self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+        if reply.epoch:
+            self._gate.wake()  # moments from before a doubt say nothing
+        return reply
+
+    def _learn(self, reply: TurnReply, asked_at: float) -> None:
+        """Let the lane that asks wait as an answer without a call says."""
+        lanes, now, until = self._lanes, system_clock.monotonic(), None
         if reply.outdated:
             lanes.note_outdated()
         elif reply.close:
-            lanes.close(reply.close)
-            wait_until = now + CLOSE_SECONDS
+            lanes.close(reply.close, self._clock.reached_at(reply.deadline_us))
+            until = now + CLOSE_SECONDS
         elif reply.wait is not None:
-            wait_until = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
+            until = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
         elif reply.over:
-            wait_until = now + LONGEST_SLEEP_SECONDS
-        if wait_until is not None:
-            self._gate.learn(asked_at, reply.now, wait_until)
-        return None, asked_at
+            until = now + LONGEST_SLEEP_SECONDS
+        if until is not None:
+            self._gate.learn(asked_at, reply.now, until)
 
     def _settled(self, settlement: Settlement, reply: TurnReply) -> None:
         """Log what came of a settlement."""

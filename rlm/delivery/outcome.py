@@ -183,6 +183,7 @@ def longest_rest(values: Sequence[str], now: float) -> float | None:
     rests = (parse_retry_after(value, now) for value in values)
     return max((rest for rest in rests if rest is not None), default=None)
 
+
 #: The outcome of a call that did not deliver its event.
 Undelivered: TypeAlias = Throttled | Rejected | Unreachable
 
@@ -227,16 +228,17 @@ def unsent(claim: Claim) -> Settlement:
 def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: float) -> Settlement:
     """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
 
-    If this host cannot call anyone, that says nothing about the endpoint, and spends no attempt.
+    If this host cannot call anyone, that spends no attempt.
     """
     tries = claim.tries + 1
     heard = Heard(outcome.detail, outcome.seconds, outcome.kind)
     made = _made(claim, CallEnd.ERROR, heard)
     delay_us = round(backoff_seconds(tries) * MICROSECONDS)
     made = structs.replace(made, sent=not outcome.unsent, to="backoff", delay_us=delay_us, unconnected=outcome.unsent)
+    made = structs.replace(made, sick="failure", why=outcome.kind)
     if outcome.here:
         return made
-    made = structs.replace(made, sick="failure", why=outcome.kind, failing=True, spends=True, tried=True)
+    made = structs.replace(made, failing=True, spends=True, tried=True)
     if tries < retry.max_attempts:
         return made
     if claim.runs + 1 < retry.max_runs:

@@ -57,8 +57,6 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
             fields = account_of(store, run) | ({"failure": failure} if failure else {})
             if not store.runs.end(run_id, None, **fields) or (run := store.runs.current()) is None:
                 return None
-        elif not store.runs.end(run_id):  # whoever ended it may have died before all was ready again
-            return None
         crash_point("close.returned")
         keep()
         found = read_ending(store, run)
@@ -79,7 +77,9 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
             store.processes.wake("supervisors", "scheduler")
             _log_end(record, types_with_alarm, again=_is_as_before(run, record))
             return record
-        if closed is not None:
+        if closed is not None or not store.runs.end(
+            run_id
+        ):  # whoever ended it may have died before all was ready again
             return None
 
 

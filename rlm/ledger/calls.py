@@ -6,7 +6,7 @@ It is a stream that the scripts write, one entry when a call ends. Its field `c`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TypeAlias, cast
 
 import msgspec
@@ -26,8 +26,8 @@ START = "0-0"
 
 #: The longest possible call, milliseconds.
 LONGEST_CALL_MS = 86_400_000.0
-#: An entry as Redis has it: its id and its fields.
-Entry: TypeAlias = "tuple[bytes, Mapping[bytes, bytes]]"
+#: An entry as Redis has it: its id, and its fields with their values in one list.
+Entry: TypeAlias = "tuple[bytes, Sequence[bytes]]"
 _FIELD = b"c"
 _FIELDS = 12
 
@@ -138,8 +138,8 @@ class Calls(Part):
 
     def _raw(self, entries: Sequence[Entry]) -> Iterator[bytes]:
         for entry_id, fields in entries:
-            if fields and (raw := fields.get(_FIELD)) is not None:
-                yield raw
+            if fields[:1] == [_FIELD]:
+                yield fields[1]
             else:
                 name_unreadable(self._keys.calls, entry_id, ValueError("an entry without `c`"))
 

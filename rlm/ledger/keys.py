@@ -30,7 +30,7 @@ endpoint:URLHASH           hash    an endpoint's rest, pause, failures in a row,
 window:, ...:NAMEHASH      all     the same for a budget, whose slots are those of its endpoints together
 run                        hash    the open run: run_id, state, deadline, plan; absent between runs
 tally                      hash    its counts, `what:name`, `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; between
-                                   runs, letters that were retried for the next one
+                                   runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
 calls                      stream  every call made (rlm/ledger/calls.py), for a day; the newest half million
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    each closed run adds to it

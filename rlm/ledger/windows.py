@@ -88,9 +88,7 @@ class Windows(Part):
         """Return the commands whose replies `read_ages` reads."""
         amounts = [max(rule.amount for rule in each.limit.rules) for each in limited]
         keys = [self._keys.window(each.window_id) for each in limited]
-        return [
-            ("ZREVRANGE", key, 0, amount - 1, "WITHSCORES") for key, amount in zip(keys, amounts, strict=True)
-        ]
+        return [("ZREVRANGE", key, 0, amount - 1, "WITHSCORES") for key, amount in zip(keys, amounts, strict=True)]
 
     @translating
     def read_ages(
@@ -127,4 +125,3 @@ class Windows(Part):
         key = self._keys.window(limited.window_id)
         slots = self._ask("ZREVRANGE", key, 0, max(0, number - 1), "WITHSCORES")
         return [reading(whole, stamp, key, 0) for stamp in slots[1::2]]
-

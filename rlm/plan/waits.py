@@ -19,7 +19,7 @@ from rlm.core.expected import Expected, Pair, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import Circuit, WindowState, circuit_of
 
-#: A look that comes so many seconds late, or follows the last one of another conductor by so much, is a gap.
+#: If a look comes so many seconds late, Redis kept the conductor from it; what opens so late was held up.
 GAP_SECONDS: Final = 2.0
 #: If Redis takes longer for an answer, seconds, it is what idle lanes wait for while there are slots and events.
 SLOW_SECONDS: Final = 0.025
@@ -42,7 +42,7 @@ class Obstacle(StrEnum):
     RESTING = "resting"  # its endpoints failed or asked for a rest, or are being probed
     HELD = "held"  # their windows cannot be trusted
     REDIS = "redis"  # Redis is away or slow, or not fit to record calls
-    CONDUCTOR = "conductor"  # nobody conducts, and the run has not begun
+    CONDUCTOR = "conductor"  # the tick has come, but nobody conducts
     RUN_BEFORE = "run_before"  # the tick has come, but the previous run is still open
 
 
@@ -225,20 +225,12 @@ class Waits:
                     self._put(kind.name, _before_opening(kind, look.windows, full, Obstacle(obstacle)), seconds)
 
     def look(self, now: float, look: Look, types: Sequence[EventType]) -> None:
-        """Add the time since the last look to what each type waits for.
-
-        Without a conductor lanes go on; only a run that has not begun waits for one.
-        """
+        """Add the time since the last look to what each type waits for. Lanes go on without a conductor."""
         seconds, self.until = max(0.0, now - self.until), max(now, self.until)
-        is_forsaken = seconds > GAP_SECONDS and not look.begun and not look.away
         for kind in types:
-            if not look.counts[kind.name].pending:
-                continue
-            if look.away or is_forsaken:
-                found = {Wait(Obstacle.REDIS if look.away else Obstacle.CONDUCTOR): 1.0}
-            else:
-                found = waits_of(look, kind)
-            self._put(kind.name, found, seconds)
+            if look.counts[kind.name].pending:
+                found = {Wait(Obstacle.REDIS): 1.0} if look.away else waits_of(look, kind)
+                self._put(kind.name, found, seconds)
 
     def at_end(self, look: Look, types: Sequence[EventType]) -> Waits:
         """Return the waits as they are if the run ends now: a lane may close it before the next look.

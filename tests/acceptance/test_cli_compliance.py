@@ -1,4 +1,4 @@
-"""`rlm compliance`: whether the limits were kept, from the slots on a real server."""
+"""`rlm compliance`: whether the limits were kept, from the log of calls on a real server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from rlm.core.clock import isoformat
 from tests.acceptance.cli import Installation
-from tests.store import looks, steps, windows
+from tests.store import looks, steps
+from tests.store.ledgers import called
 
 SECTIONS = """
 [budgets.account]
@@ -18,8 +19,6 @@ endpoints = [{ name = "rebalance_api", url = "http://h/r", rate_limit = "30/minu
              { name = "overflow_rebalance_api_1", url = "http://h/o", rate_limit = "30/minute", budget = "account" }]
 """
 SECOND = 1_000_000
-#: Long before anything that is looked at here.
-LONG_AGO = 1_000_000_000 * SECOND
 
 
 @pytest.fixture
@@ -29,12 +28,8 @@ def inst(tmp_path, valkey_only_url):
 
 
 def put(inst, name, *ago_seconds):
-    """Put slots into a window, this long ago, the oldest first."""
-    limited = inst.settings.endpoints.get(name) or inst.settings.budgets[name]
-    now = looks.redis_us(inst.store)
-    stamps = [now - round(ago * SECOND) for ago in ago_seconds]
-    inst.store.client.lpush(inst.store.keys.window(limited.window_id), *stamps)
-    return stamps
+    """Let calls of an endpoint be in the log, this long ago, the oldest first; return when they were sent."""
+    return [called(inst.store, name, ago, seconds=0.001) for ago in ago_seconds]
 
 
 def judge(inst, *args, code=0):
@@ -59,8 +54,7 @@ def test_without_calls_nothing_is_exceeded(inst):
 
 def test_calls_within_their_limits_exit_with_0(inst):
     """As many as are allowed are not too many."""
-    windows.trust(inst.store)
-    windows.take(inst.store, inst.settings.endpoints[steps.ENDPOINT], 5)
+    put(inst, steps.ENDPOINT, *[1.0] * 5)
 
     found = judge(inst)
 
@@ -71,6 +65,7 @@ def test_calls_within_their_limits_exit_with_0(inst):
 
 def test_an_exceeded_limit_exits_with_1_and_says_which_and_when(inst):
     """Of two rules only the one."""
+    put(inst, steps.OVERFLOW, 86_399.0)
     stamps = put(inst, steps.ENDPOINT, 100.9, 100.8, 100.7, 100.6, 100.5, 100.4, 50)
 
     found = judge(inst, code=1)
@@ -87,9 +82,9 @@ def test_an_exceeded_limit_exits_with_1_and_says_which_and_when(inst):
 
 def test_a_budget_is_judged_by_its_own_slots(inst):
     """Each endpoint kept its limit, together they did not."""
-    put(inst, steps.ENDPOINT, *[2.0 + 1.1 * index for index in reversed(range(25))])
-    put(inst, steps.OVERFLOW, *[2.0 + 1.1 * index for index in reversed(range(25))])
-    put(inst, "account", *[2.0 + 1.1 * index / 2 for index in reversed(range(50))])
+    for index in reversed(range(25)):
+        put(inst, steps.ENDPOINT, 2.0 + 1.1 * index)
+        put(inst, steps.OVERFLOW, 1.5 + 1.1 * index)
 
     found = judge(inst, code=1)
 
@@ -107,6 +102,7 @@ def test_since_says_how_far_to_look_back(inst, since, code):
 
 def test_more_than_is_kept_is_said(inst):
     """Nothing is promised about what is gone: that no limit was exceeded is said of what is known alone."""
+    put(inst, steps.ENDPOINT, 86_399.0)
     longer, within = judge(inst, "--since", "2d"), judge(inst)
     said = inst.rlm("compliance", "--since", "2d").stdout
 
@@ -140,10 +136,9 @@ def test_nothing_is_promised_of_what_redis_forgot(inst):
 
 def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):
     """Twenty calls under the old limit were right, and stay so under the new one of two."""
-    windows.trust(inst.store)
     inst.store.publish_limits(inst.token)
     overflow = inst.settings.endpoints[steps.OVERFLOW]
-    windows.take(inst.store, overflow, 20)
+    put(inst, steps.OVERFLOW, *[0.01] * 20)
     inst.store.control.limit(overflow, "2/minute", "somebody")
 
     before = judge(inst)

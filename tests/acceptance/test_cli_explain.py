@@ -5,29 +5,12 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.explain import look
-from rlm.core.item import Reason
-from rlm.core.trail import Heard
-from rlm.ledger.claims import Call, Completion
+from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.processes import Process, Role
 from tests.each import each
 from tests.store import looks, steps, windows
 
 EVENT = steps.event_id(1)
-
-
-@pytest.fixture
-def inst(inst):
-    windows.trust(inst.store)
-    return inst
-
-
-def claim(inst, run):
-    """Claim the first pending event."""
-    return steps.claim(inst.store)
-
-
-def take_slot(inst, claim, name=steps.ENDPOINT):
-    inst.store.windows.acquire(inst.settings.endpoints[name], Call(claim.lane, claim.event_id, name))
 
 
 def endpoints(inst):
@@ -37,11 +20,9 @@ def endpoints(inst):
 
 def fill(inst, *, but=0, since=0.0):
     """Fill the windows of the type's endpoints, except `but` slots of the last; the third's since `since` seconds."""
-    now = looks.redis_us(inst.store)
     for endpoint in endpoints(inst):
-        taken_at = now - round(since * 1_000_000) if endpoint is endpoints(inst)[2] else now
-        number = 30 - (but if endpoint is endpoints(inst)[-1] else 0)
-        inst.store.client.lpush(inst.store.keys.window(endpoint.window_id), *[taken_at] * number)
+        windows.take(inst.store, endpoint, 30 - (but if endpoint is endpoints(inst)[-1] else 0))
+    windows.pass_time(inst.store, endpoints(inst)[2], since)
 
 
 def work(inst, threads=5):
@@ -146,11 +127,11 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     inst.start_run()
     work(inst)
     fill(inst)
-    now = looks.redis_us(inst.store)
+    later = looks.redis_us(inst.store) + 100_000_000
     primary, first, second, _ = endpoints(inst)
     inst.store.control.pause(primary, "somebody")
-    windows.set_health(inst.store, first, held_until_us=now + 100_000_000)
-    inst.store.breaker.rest(second, 200)
+    windows.set_record(inst.store, first, hold=later)
+    windows.set_record(inst.store, second, rest=later, since=later)
 
     found = inst.json("explain", EVENT)
 
@@ -161,20 +142,17 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
 
 
 def test_an_event_in_flight_says_where_and_since_when(inst):
-    """First without a slot, then with its call under way, last with a lease that ran out."""
+    """With its call under way, and with a lease that ran out."""
     inst.push(*steps.items(2, steps.TYPE))
-    run = inst.start_run()
+    inst.start_run()
     work(inst)
-    claimed = claim(inst, run)
-    boarding = tell(inst)
-    take_slot(inst, claimed, steps.OVERFLOW)
-    flying = tell(inst)
-    lost = steps.claim(inst.store, "gone", lease_seconds=0)
+    claimed, lost = steps.claim(inst.store), steps.claim(inst.store, "gone")
+    inst.store.client.zadd(inst.store.keys.inflight, {lost.event_id: 1})
+    state, sentence = tell(inst)
 
-    assert boarding == ("in_flight", "is claimed by worker worker-1 and has no slot yet")
-    assert flying[0] == "in_flight"
-    assert flying[1].startswith(f"is in flight at {steps.OVERFLOW}, its 1st attempt, since ")
-    assert flying[1].endswith(" s, in worker worker-1")
+    assert state == "in_flight"
+    assert sentence.startswith(f"is in flight at {claimed.endpoint}, its 1st attempt, since ")
+    assert sentence.endswith(" s, in worker worker-1")
     assert "whose lease ran out" in tell(inst, lost.event_id)[1]
     assert inst.json("explain", EVENT)["worker"] == "worker-1"
 
@@ -182,10 +160,11 @@ def test_an_event_in_flight_says_where_and_since_when(inst):
 def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     """Each attempt stands in the list; what comes from outside cannot command the terminal."""
     inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run(window_seconds=600)
-    inst.store.ledger.throttle(claim(inst, run), steps.OVERFLOW, Heard("HTTP 429", 0.1))
-    steps.settle(inst.store, claim(inst, run), "ready")
-    inst.store.ledger.retry(claim(inst, run), steps.ENDPOINT, 60, Heard("HTTP 500: \x1b[2J\nbad", 2.5))
+    inst.start_run(window_seconds=600)
+    store, heard = inst.store, Heard("HTTP 500: \x1b[2J\nbad", 2.5)
+    steps.settle(store, steps.claim(store), "ready", CallEnd.THROTTLED, heard=Heard("HTTP 429", 0.1))
+    steps.settle(store, steps.claim(store), "ready")
+    steps.fail(store, steps.claim(store), "backoff", delay_us=60_000_000, heard=heard)
 
     state, sentence = tell(inst)
     found = inst.json("explain", EVENT)
@@ -194,10 +173,7 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     assert state == "backing_off"
     assert sentence.startswith("waits ")
     assert sentence.endswith((" s before its 2nd attempt (back-off)", " min before its 2nd attempt (back-off)"))
-    assert [(one["endpoint"], one["answer"], one["seconds"]) for one in found["attempts"]] == [
-        (steps.OVERFLOW, "throttled", 0.1),
-        (steps.ENDPOINT, "error", 2.5),
-    ]
+    assert [(one["answer"], one["seconds"]) for one in found["attempts"]] == [("throttled", 0.1), ("error", 2.5)]
     assert (found["releases"], found["given_back"], found["calls"]) == (3, 1, 2)
     assert "claimed 3 times, given back without a call once" in shown
     assert "HTTP 500: \\u001b[2J bad" in shown
@@ -224,16 +200,16 @@ def test_a_completed_event_says_when_where_and_after_how_long(inst):
     """As long as it is remembered."""
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run()
-    inst.store.ledger.retry(claim(inst, run), steps.OVERFLOW, 0)
-    inst.store.recovery.promote([steps.TYPE], looks.redis_us(inst.store))
-    inst.store.turns.complete(Completion(claim(inst, run), steps.ENDPOINT, 0.3, "HTTP 200"))
+    steps.fail(inst.store, steps.claim(inst.store))
+    done = steps.claim(inst.store)
+    steps.complete(inst.store, done, 0.3)
     inst.close_run(run)
 
     state, sentence = tell(inst)
 
     assert state == "completed"
     assert sentence.startswith("was completed at ")
-    assert f" by {steps.ENDPOINT} at its 2nd attempt, " in sentence
+    assert f" by {done.endpoint} at its 2nd attempt, " in sentence
     assert sentence.endswith(" s after it was taken")
     assert [one["answer"] for one in inst.json("explain", EVENT)["attempts"]] == ["error", "completed"]
 
@@ -242,7 +218,7 @@ def test_a_dead_letter_says_why(inst):
     """While the event is remembered with its attempts; afterwards by the letter alone; retried, it is that."""
     inst.push(*steps.items(1, steps.TYPE))
     run = inst.start_run()
-    inst.store.ledger.fail(claim(inst, run), Reason.REJECTED, "answered HTTP 400", steps.ENDPOINT, Heard("HTTP 400", 1))
+    steps.reject(inst.store, steps.claim(inst.store), "answered HTTP 400", heard=Heard("HTTP 400", 1))
     inst.close_run(run)
 
     found = inst.json("explain", EVENT)
@@ -256,8 +232,7 @@ def test_a_dead_letter_says_why(inst):
     assert [one["text"] for one in found["attempts"]] == ["HTTP 400"]
     assert f"`rlm failed show {found['letter']['id']}`" in shown
     assert (forgotten["state"], forgotten["letter"], forgotten["attempts"]) == ("failed", found["letter"], [])
-    assert tell(inst)[0] == "retried"
-    assert "was a dead letter and is retried by hand: it enters the next run" in tell(inst)[1]
+    assert tell(inst)[0] == "leftover"
 
 
 @pytest.mark.parametrize("moment", ["staged", "taken"])
@@ -287,9 +262,9 @@ def test_a_wallet_lists_its_events_wherever_they_are(inst):
     """Under way, waiting, on the audit list, dead letters; each with its state, for `rlm explain` to tell of it."""
     mine = {"wallet_name": "W\u00e4llet 1"}
     inst.push(*(steps.item(f"m{number}", steps.TYPE, **mine) for number in range(3)), steps.item("x", steps.TYPE))
-    run = inst.start_run(window_seconds=600)
-    steps.reject(inst.store, claim(inst, run))
-    claim(inst, run)
+    inst.start_run(window_seconds=600)
+    steps.reject(inst.store, steps.claim(inst.store), "no")
+    steps.claim(inst.store)
     inst.push(steps.item("m3", steps.TYPE, **mine))
 
     document = inst.json("explain", "W\u00e4llet 1")

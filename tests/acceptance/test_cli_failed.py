@@ -145,8 +145,8 @@ def test_retry_makes_the_events_pending_and_removes_the_letters(inst):
 
     assert done == {"retried": [first, third], "refused": [], "left": [], "more": 0}
     assert ids(inst) == [second]
-    assert looks.where(inst.store, steps.event_id(1)) == ["retried"]
-    run = inst.start_run()
+    assert looks.where(inst.store, steps.event_id(1)) == ["ready"]
+    inst.start_run()
     assert inst.store.runs.tally()[f"taken:{steps.TYPE}"] == 2
 
 
@@ -217,9 +217,9 @@ def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypa
 def test_drop_removes_letters_and_forgets_their_events(inst):
     """The same event seen again is new."""
     inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run()
+    inst.start_run()
     claim = steps.claim(inst.store)
-    steps.reject(inst.store, claim)
+    steps.reject(inst.store, claim, "no")
     (handle,) = ids(inst)
 
     assert inst.json("failed", "drop", handle) == {"dropped": [handle], "refused": [], "more": 0}

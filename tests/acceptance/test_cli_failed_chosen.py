@@ -122,11 +122,11 @@ def test_ids_and_options_are_not_mixed(inst, ids):
 def test_a_letter_of_an_event_that_was_sent_names_its_endpoint(inst):
     """So it can be chosen by that."""
     inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run()
+    inst.start_run()
     steps.reject(inst.store, steps.claim(inst.store))
 
-    assert len(inst.json("failed", "list", "--endpoint", steps.OVERFLOW)) == 1
-    assert inst.json("failed", "list", "--endpoint", steps.ENDPOINT) == []
+    assert len(inst.json("failed", "list", "--endpoint", steps.ENDPOINT)) == 1
+    assert inst.json("failed", "list", "--endpoint", steps.OVERFLOW) == []
 
 
 def test_a_dry_run_says_what_a_retry_would_do(inst, ids):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.core.item import Reason, type_of
+from rlm.core.item import type_of
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end
 from rlm.ledger.reading import backlog
@@ -134,7 +134,7 @@ def test_leftovers_and_retried_letters_are_planned(inst):
 def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
     """As if it all started now, wherever its events are."""
     inst.push(*steps.items(5, steps.TYPE))
-    run = inst.start_run()
+    inst.start_run()
     claim = steps.claim(inst.store)
     steps.complete(inst.store, claim)
     steps.claim(inst.store)

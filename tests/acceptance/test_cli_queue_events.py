@@ -25,7 +25,7 @@ def leave_over(inst, *items):
 def test_every_state_in_which_an_event_waits_is_listed(inst):
     """What is under way or settled is not."""
     inst.push(*steps.items(5, steps.TYPE))
-    run = inst.start_run(600)
+    inst.start_run(600)
     claims = [steps.claim(inst.store) for _ in range(3)]
     steps.fail(inst.store, claims[0], "backoff", delay_us=60_000_000)
     steps.fail(inst.store, claims[1], "spent")
@@ -125,7 +125,7 @@ def test_what_is_no_mark_is_a_usage_error(inst, mark):
 
 
 def test_leftovers_are_dropped_by_the_same_filters(inst):
-    """Counted and asked for first; what is retried by hand, or queued, stays."""
+    """Counted and asked for first; what is queued stays."""
     leave_over(inst, *steps.items(3, steps.TYPE), steps.item("x", steps.TYPE, wallet_name="w"))
     inst.push(steps.item("y", steps.TYPE, wallet_name="w"))
 

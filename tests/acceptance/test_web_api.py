@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from rlm.core.item import Reason
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.processes import Process, Role

@@ -374,7 +374,7 @@ class Case:
             total.update({what: record["counts"][what] for what in ("taken", "completed", "failed")})
         run = store.runs.current()
         if run is not None:
-            for what, number in store.runs.tally(run.id).items():
+            for what, number in store.runs.tally().items():
                 if what.partition(":")[0] in ("taken", "completed", "failed"):
                     total[what.partition(":")[0]] += number
         if total["completed"] != len(self._completed()):

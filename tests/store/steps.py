@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
@@ -70,10 +71,15 @@ def make_run(store: Store, window_seconds: float = 60.0) -> Run:
 
 def open_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     """Publish the rules of its lanes, open a run and leave it draining."""
-    store.rules.publish(token, store.settings.event_types, {})
+    publish(store, token)
     run = make_run(store, window_seconds)
     assert store.runs.open(token, run, store.known_types) == run.id
     return run
+
+
+def publish(store: Store, token: int) -> None:
+    """Publish what lanes must know: every type, in the order of the file, with the limits in force."""
+    store.rules.publish(token, types_in_force(store), {})
 
 
 def drain(store: Store, token: int, run: Run) -> int:

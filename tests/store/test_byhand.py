@@ -17,7 +17,7 @@ from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.starting import wait_for
 from rlm.core.errors import FencedError, StoreError, StoreUnfitError, StoreUnreachableError
 from rlm.core.run import State
-from rlm.delivery.run_end import close_overdue
+from rlm.delivery.run_end import close_run
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.conductor import Conductor
@@ -75,8 +75,8 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
     store = make_store(queue={"failed_max": 1}, archive={"directory": str(tmp_path / "archive")})
     conduct = Conductor.conduct
 
-    def conduct_and_be_deposed(self, run):
-        record = conduct(self, run)
+    def conduct_and_be_deposed(self):
+        record = conduct(self)
         store.client.lpush(store.keys.failed, *[json.dumps({"id": f"letter {number}"}) for number in range(3)])
         store.client.hset(store.keys.lease, "expires_us", 0)
         assert store.leases.acquire("another", 600)
@@ -111,8 +111,9 @@ def test_a_lease_that_cannot_be_given_up_is_no_failure(store, signals, monkeypat
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.FINISHING])
 def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(store, signals, running, state):
-    """By a conductor that died while it released, or after it had marked the run as finishing."""
+    """By a conductor that died while it looked, or after it had ended the run."""
     run = running(2)
+    store.runs.cancel(run.id)
     store.client.hset(store.keys.lease, "expires_us", 0)
     conductor = HandConductor(store, signals)
     conductor.campaign(1)
@@ -183,9 +184,9 @@ def test_a_run_that_another_process_closes_is_told_of(store, signals, monkeypatc
     monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
-    def stand_still(_self, run):
-        store.client.hset(store.keys.run, "deadline_us", store.now_us() - 1)
-        threading.Timer(0.1, close_overdue, (store, store.runs.current())).start()
+    def stand_still(_self):
+        store.client.hset(store.keys.run, "deadline_us", store.now_us() - 300_000)
+        threading.Timer(0.1, close_run, (store, store.runs.current().id)).start()
         raise FencedError("deposed")
 
     monkeypatch.setattr(Conductor, "conduct", stand_still)

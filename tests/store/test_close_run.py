@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.run import State
 from rlm.delivery import run_end
-from tests.store import looks, losses, steps
+from tests.store import looks, steps
 from tests.values import as_json, record_from
 
 RECORD = record_from(run_id="r", state="completed")
@@ -38,8 +38,7 @@ def test_counts_and_timings_go_with_the_run(store, token, running):
 
     assert close(store, run) == 1
 
-    assert store.runs.tally(run.id) == {}
-    assert store.measures.completed(run.id) == []
+    assert store.runs.tally() == {}
     assert looks.pending(store) == [steps.event_id(2), steps.event_id(3)]
 
 
@@ -54,18 +53,6 @@ def test_the_oldest_records_go(make_store, token):
 
     assert store.runs.history(10) == ids[:1:-1]
     assert store.client.hlen(store.keys.records) == 2
-
-
-def test_calls_that_are_released_go_with_the_run(store, token, running):
-    """Nothing is in them: their events are pending, and leftover."""
-    run = running(2)
-    steps.release(store, token, run, 2)
-    steps.finish(store, token, run)
-
-    assert close(store, run) == 1
-
-    assert looks.released(store) == []
-    assert looks.pending(store) == steps.event_ids(2)
 
 
 def test_what_was_measured_is_kept_beside_what_was_before(store, token, running):
@@ -94,19 +81,18 @@ def test_no_record_is_removed(store, token):
 
 @pytest.mark.parametrize("state", ["inflight", "backoff", "spent"])
 def test_a_run_with_something_unsettled_stays_open(store, token, running, state):
-    """It must be returned first: the books would not balance."""
+    """It must be made ready first: the books would not balance."""
     run = running(1)
     claim = steps.claim(store)
-    if state == "backoff":
-        steps.fail(store, claim, "backoff", delay_us=60_000_000)
-    if state == "spent":
-        steps.fail(store, claim, "spent")
-    steps.finish(store, token, run)
+    if state != "inflight":
+        steps.fail(store, claim, state, delay_us=60_000_000)
+    steps.put_into(store, State.FINISHING)
 
     with looks.nothing_changes(store):
         assert close(store, run) is None
 
-    store.recovery.return_unsettled(run.id, [steps.TYPE])
+    steps.put_into(store, State.RUNNING)
+    steps.finish(store, token, run)
     assert close(store, run) == 1
 
 
@@ -145,9 +131,9 @@ def test_an_earlier_run_does_not_close_the_open_one(store, token, running):
 def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, token, running):
     """With events in every state, answers still coming in; the record's counts are those of the ledger."""
     run = running(40)
-    claims = [steps.claim(store, run) for one in steps.release(store, token, run, 30)]
+    claims = [steps.claim(store) for _ in range(30)]
     steps.fail(store, claims[0], "backoff", delay_us=60_000_000)
-    store.ledger.spend(claims[1], steps.ENDPOINT)
+    steps.fail(store, claims[1], "spent")
     steps.finish(store, token, run)
 
     first, second, completed = steps.at_once(
@@ -171,14 +157,15 @@ def test_no_later_answer_changes_the_record(store, token, running, settle):
     """Nor brings the books of the closed run back."""
     run = running(1)
     claim = steps.claim(store)
-    losses.run_closed(store, token, run, claim)
+    steps.finish(store, token, run)
+    close(store, run)
     late = {
         "complete": lambda: steps.complete(store, claim),
         "fail": lambda: steps.reject(store, claim, "no"),
-        "give_back": lambda: store.ledger.give_back(claim),
+        "give_back": lambda: steps.settle(store, claim, "ready"),
     }
 
-    with looks.nothing_changes(store, store.keys.calls("worker-1")):
+    with looks.nothing_changes(store, store.keys.held("worker-1")):
         assert not late[settle]()
 
 
@@ -195,7 +182,6 @@ def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, t
         run = running(2)
         steps.complete(store, steps.claim(store))
         steps.finish(store, token, run)
-        store.recovery.return_unsettled(run.id, [steps.TYPE])
         store.runs.close(run.id, RECORD, wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})
 
         assert totals(store)[f"completed:{steps.TYPE}"] == totals(store)[f"delivered:{steps.ENDPOINT}"] == expected

@@ -7,6 +7,8 @@ import signal
 
 import pytest
 
+from rlm.admin.endpoints import endpoint_list
+from rlm.admin.report import status
 from rlm.ledger import Store, open_store
 from rlm.ledger.embedded import running
 from rlm.ledger.leases import ALONE_SECONDS, STEPPED
@@ -305,3 +307,26 @@ def test_a_lane_that_saw_a_step_says_so_and_gets_nothing(store, token, running):
     deadline = int(store.client.hget(f"{store.keys.prefix}run", "deadline_us"))
     assert deadline == run.deadline_us + 5_000_000
     assert store.leases.contend(steps.CONDUCTOR, LONG).why.startswith(STEPPED)
+
+
+def test_a_status_says_once_that_redis_is_doubted(store, token):
+    """Not for each endpoint, which says why it is held."""
+    store.rules.publish(token, store.settings.event_types, {})
+    store.client.hset(store.keys.lease, "server", "f" * 40)
+    why = store.leases.contend(steps.CONDUCTOR, LONG).why
+
+    found = status(store, None)
+
+    (doubted,) = [one for one in found.conditions if one.code == "redis_doubted"]
+    assert not [one for one in found.conditions if one.code == "endpoint_held"]
+    assert why in doubted.sentence
+    assert f"{len(store.settings.endpoints)} endpoints are held" in doubted.sentence
+    assert {one["health"] for one in endpoint_list(store)} == {"held"}
+    assert all(why in one["circuit_reason"] for one in endpoint_list(store))
+
+
+def test_an_epoch_that_others_wrote_is_the_first(one):
+    """It keeps nobody from leading."""
+    one.client.hset(one.keys.lease, "epoch", "rubbish")
+
+    assert one.leases.contend("one", LONG).token

@@ -11,6 +11,7 @@ from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.scripts import SOURCES
 from rlm.processes.signals import StopSignals, Wakeup
+from scheduler.conductor import Conductor
 from scheduler.office import HandConductor
 from tests.faults.proxy import Proxy
 from tests.store import steps
@@ -54,10 +55,10 @@ def test_a_run_is_closed_in_time(store, line, conductor):
     run = steps.start_run(store, token, window_seconds=9.0)
     line.delay_seconds = FAR_SECONDS
 
-    record = conductor._conductor.conduct(run)
+    record = Conductor(conductor._desk, run).conduct()
 
-    late = store.now() - datetime.fromisoformat(record["deadline"]).timestamp()
+    late = store.now() - datetime.fromisoformat(record.deadline).timestamp()
     line.delay_seconds = 0.0
     print(f"closed {late:.2f} s late")
-    assert record["counts"]["leftover"] == 100
+    assert record.counts.leftover == 100
     assert late < LATE_SECONDS

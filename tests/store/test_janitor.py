@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from actors import messages
-from actors.broker import WakingBroker
 from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
 from scheduler import housekeeping as cleaning
 from scheduler.housekeeping import Janitor
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
-from tests.values import replace
+from tests.values import record_from, replace
 
 DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
 
@@ -30,11 +28,6 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def broker(store):
-    return WakingBroker(store)
-
-
-@pytest.fixture
 def leader(store, left):
     """This process's claim, taken over from the conductor of the closed run."""
     store.leases.release(steps.CONDUCTOR)
@@ -44,34 +37,26 @@ def leader(store, left):
 
 
 @pytest.fixture
-def janitor(store, broker, leader):
-    return Janitor(store, broker, leader)
+def janitor(store, leader):
+    return Janitor(store, leader)
 
 
 @pytest.fixture
-def left(store, token, running, broker):
-    """A worker fetched two messages, claimed an event and took a slot; then its host died, and the run was closed."""
+def left(store, token, running):
+    """A worker got a call; then its host died, and the run was closed."""
     run = running(2)
     before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
-    broker.enqueue_many(messages.message_for(messages.DISPATCH, run.id) for _ in range(2))
-    host = WakingBroker(store)
-    host.broker_id = DEAD.id
-    assert host.do_fetch("rlm", 2)
-    claim = steps.claim_next(store, token, run, DEAD.id)
-    store.client.hset(store.keys.calls(DEAD.id), claim.event_id, "1:90e|1|rebalance_api")
+    steps.claim(store, DEAD.id)
     store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
     steps.finish(store, token, run)
-    types = store.known_types
-    assert store.recovery.return_unsettled(run.id, types)
-    store.runs.close(run.id, {}, wanted=0)
+    assert store.runs.close(run.id, record_from(), wanted=0) == 1
     return before
 
 
 def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
-    """Once no lease of its can be running: its calls, its fetched messages, its heartbeat, its name."""
-    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
-    assert store.client.hlen(f"{store.keys.dramatiq}:rlm.msgs") == 2
+    """Once no lease of its can be running: its calls, its heartbeat, its name."""
+    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
     janitor.step()
     assert store.processes.missing(Role.WORKER) == [DEAD.id]
 
@@ -79,7 +64,7 @@ def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
     janitor.step()
 
     assert store.processes.missing(Role.WORKER) == []
-    assert [key for key in looks.snapshot(store) if "dramatiq" in key or "calls" in key or "worker" in key] == []
+    assert [key for key in looks.snapshot(store) if "held" in key or "worker" in key] == []
     assert looks.counts(store).pending == 2
 
 
@@ -91,11 +76,11 @@ def test_a_worker_that_is_heard_of_again_keeps_what_it_has(store, janitor, clock
 
     janitor.step()
 
-    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
     store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
     clock(6)
     janitor.step()
-    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
 
 
 def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, leader, clock, left, monkeypatch):
@@ -117,7 +102,7 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
         janitor.step()
 
     assert store.processes.alive(Role.WORKER) == [DEAD]
-    assert store.client.hlen(store.keys.calls(DEAD.id)) == 1
+    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
 
 
 def test_it_looks_only_now_and_then(store, janitor, clock, left):

@@ -10,7 +10,7 @@ import pytest
 
 from rlm.core.errors import FencedError
 from scheduler import leader as leading
-from scheduler.leader import BRISK_LEASE_SECONDS, LEASE_SECONDS, RENEW_SECONDS, Leader
+from scheduler.leader import RENEW_SECONDS, Leader
 
 
 @pytest.fixture
@@ -82,46 +82,6 @@ def test_the_lease_is_prolonged_now_and_then(store, one, pass_time, monkeypatch)
         one.keep()
 
     assert len(asked) == 3
-
-
-@pytest.mark.parametrize(
-    ("turn_seconds", "lasts"),
-    [(None, LEASE_SECONDS), (0.0, BRISK_LEASE_SECONDS), (0.05, BRISK_LEASE_SECONDS + 0.2), (9.0, LEASE_SECONDS)],
-)
-def test_the_lease_of_one_whose_turns_are_short_lasts_for_less(store, one, pass_time, turn_seconds, lasts):
-    """Its standby takes over the sooner: nobody releases calls meanwhile."""
-    pass_time(RENEW_SECONDS)
-
-    one.keep(turn_seconds)
-
-    assert lasts - 0.2 < store.leases.tenure().left_seconds <= lasts
-
-
-def test_a_lease_that_is_short_is_made_long_at_once(store, one, pass_time, monkeypatch):
-    """What follows the last turn of a run may take long; turns that take a little longer than the last do not."""
-    pass_time(RENEW_SECONDS)
-    one.keep(0.01)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store.leases, "contend", None)
-        one.keep(0.02)
-    one.keep()
-
-    assert store.leases.tenure().left_seconds > LEASE_SECONDS - 0.2
-
-
-def test_a_lease_that_was_another_s_meanwhile_is_not_prolonged(store, one):
-    """It is campaigned for anew."""
-    other, before = Leader(store.leases, "here"), one.token
-    store.client.hset(store.keys.lease, "expires_us", 0)
-    assert other.campaign()
-
-    assert not one.prolong()
-    other.resign()
-    assert not one.prolong()
-
-    assert one.campaign()
-    assert one.token > before
 
 
 def test_a_lease_that_another_took_over_is_noticed(store, one, pass_time):

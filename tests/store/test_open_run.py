@@ -62,7 +62,7 @@ def test_leftovers_are_carried_over(store, token, left_over, number):
 
 @pytest.mark.parametrize("number", [0, 1, 2, 5])
 def test_retried_dead_letters_count_as_taken(store, token, left_over, number):
-    """They are pending from now on, in their order among the leftovers, few or many, and retried no more."""
+    """They are pending from now on, in their order among the leftovers, few or many."""
     left_over(number)
     retried(store, "urgent", priority=100)
     retried(store, "late")
@@ -74,17 +74,16 @@ def test_retried_dead_letters_count_as_taken(store, token, left_over, number):
     assert looks.tally(store) == {**carried, f"taken:{steps.TYPE}": 2}
     assert looks.pending(store) == ["urgent:REBALANCE_NEEDED", *steps.event_ids(number), "late:REBALANCE_NEEDED"]
     assert looks.where(store, "late:REBALANCE_NEEDED") == ["ready"]
-    assert looks.retried(store) == 0
 
 
-def test_an_event_retried_while_a_run_is_open_waits_for_the_next(store, token, running):
-    """It enters neither the open run nor its books."""
+def test_an_event_retried_while_a_run_is_open_is_taken_by_it(store, token, running):
+    """It is ready at once."""
     running(1)
 
     retried(store, "late")
 
     assert looks.where(store, "late:REBALANCE_NEEDED") == ["ready"]
-    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
+    assert looks.tally(store) == {f"taken:{steps.TYPE}": 2}
 
 
 def test_opening_the_same_run_again_changes_nothing(store, token, left_over):
@@ -114,4 +113,4 @@ def test_the_next_run_opens_once_the_last_is_closed(store, token, running):
 
     assert open_run(store, token, second) == second.id
 
-    assert looks.tally(store, second) == {f"carried:{steps.TYPE}": 2}
+    assert looks.tally(store) == {f"carried:{steps.TYPE}": 2}

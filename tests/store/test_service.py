@@ -18,13 +18,14 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
 from rlm.delivery import run_end, run_record
 from rlm.ledger import Store
+from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import Wakeup
+from scheduler.conductor import Conductor
 from scheduler.service import SchedulerService
-from scheduler.ticks import RedisClock, last_due, open_run
+from scheduler.ticks import last_due, open_run
 from tests.store import steps
 from tests.values import replace
-from tests.wait import wait_until
 
 DUE = 1_800_000_000.0
 
@@ -41,36 +42,42 @@ def service(store, monkeypatch):
     wakeup.close()
 
 
+def turn(service):
+    """Let the main thread of a service take a turn."""
+    with service._work():
+        service._turn()
+
+
 @pytest.fixture
 def seen_to(service, monkeypatch):
     """What was told of the tick, and which records were looked over."""
     told, looked_over = [], []
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, *, ok, seconds: told.append((due, ok)))
-    monkeypatch.setattr(service._housekeeper, "after_run", lambda record: looked_over.append(record.run_id))
+    monkeypatch.setattr(service._housekeeper, "after_run", lambda record: record and looked_over.append(record.run_id))
     return told, looked_over
 
 
-def closed_and_lost(store, service, error):
+def closed_and_lost(store, service, error, monkeypatch):
     """Open the run of a tick; whoever conducts it closes it, and does not hear so."""
     assert service._leader.campaign()
     run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, DUE)
 
-    def conduct(run):
-        steps.finish(store, service._leader.token, run)
-        assert run_end.close_run(store, run.id)
+    def conduct(_self):
+        steps.finish(store, service._leader.token, store.runs.current())
+        assert run_end.close_run(store, run_id)
         raise error
 
-    service._conductor.conduct = conduct
+    monkeypatch.setattr(Conductor, "conduct", conduct)
     return run_id
 
 
 @pytest.mark.rest
-def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(store, service, seen_to):
+def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(store, service, seen_to, monkeypatch):
     """Its check-in would else time out at Sentry, and nobody would look whether limits were kept: once, not again."""
-    run_id = closed_and_lost(store, service, StoreError("the answer was lost"))
+    run_id = closed_and_lost(store, service, StoreError("the answer was lost"), monkeypatch)
 
     for _ in range(3):
-        service._turn()
+        turn(service)
 
     told, looked_over = seen_to
     assert [one for one in told if one[0] == DUE] == [(DUE, True)]  # a tick of this minute may come in between
@@ -80,6 +87,7 @@ def test_a_run_whose_closing_was_not_heard_of_is_seen_to_when_redis_is_back(stor
 @pytest.mark.rest
 def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor(store, token, service, monkeypatch):
     """The end-of-run actor closed it, so none is open: what follows a run is done once, by whoever leads next."""
+    monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 0.0)
     looked_over, told = [], []
     look_over = run_record.look_over
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
@@ -95,12 +103,12 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
     store.leases.release(steps.CONDUCTOR)
 
     for _ in range(3):
-        service._turn()
+        turn(service)
 
     assert looked_over == [run_id]
     assert told.count(tick) == 1
     service._leader.resign()
-    service._turn()
+    turn(service)
     assert looked_over == [run_id], "the next one to lead knows that it is done"
 
 
@@ -115,37 +123,38 @@ def alone(service, monkeypatch):
 
 
 def closed_by_the_dead(store, token):
-    """Open the run of a tick, and close it overdue as one that dies before it reports anything; return its id."""
-    run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds)
-    assert run_end.close_overdue(store, store.runs.current()).overdue
+    """Open the run of a tick, and close it as an actor that dies before it reports anything; return its id."""
+    run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds - 1.0)
+    assert run_end.close_run(store, run_id)
+    store.leases.release(steps.CONDUCTOR)
     return run_id
 
 
 @pytest.mark.rest
-def test_an_overdue_run_whose_closer_died_is_seen_to_once_that_is_certain(store, token, service, alone, monkeypatch):
+def test_a_run_whose_closer_died_is_seen_to_once_that_is_certain(store, token, service, alone, monkeypatch):
     """Until then its closer may be at it, and each alarm would be raised twice."""
     told, looked_over = alone
     run_id = closed_by_the_dead(store, token)
     monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 3600.0)
-    service._turn()
+    turn(service)
     assert (told, looked_over) == ([], [])
 
     monkeypatch.setattr("scheduler.service.CLOSER_SECONDS", 0.0)
     for _ in range(3):
-        service._turn()
+        turn(service)
 
     assert looked_over == [run_id]
     assert len(told) == 1
 
 
-def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to):
+def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to, monkeypatch):
     """Who has lost the lease has lost the run with it."""
-    closed_and_lost(store, service, FencedError("another conducts"))
+    closed_and_lost(store, service, FencedError("another conducts"), monkeypatch)
 
-    service._turn()
+    turn(service)
     store.leases.release(service._leader.owner)
     store.leases.acquire("another", 600)
-    service._turn()
+    turn(service)
 
     told, looked_over = seen_to
     assert DUE not in dict(told)
@@ -181,12 +190,12 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
         return last_tick()
 
     monkeypatch.setattr(store.schedule, "last_tick", fail_once)
-    service._taken = service._last_due()
+    service._taken = DUE
 
-    service._turn()
+    turn(service)
     assert service._leader.token
     assert last_tick() == DUE - every
-    service._turn()
+    turn(service)
 
     assert last_tick() == DUE + 7
 
@@ -194,7 +203,9 @@ def test_a_tick_of_before_is_looked_for_until_redis_has_told_of_it(service, stor
 def test_each_tick_is_taken_once(service, store, at, monkeypatch):
     """Whether the clock goes on or is set back: the last one is another than before. One that failed comes again."""
     served = []
-    monkeypatch.setattr("scheduler.service.serve_tick", lambda *_, **__: served.append(service._last_due()))
+    monkeypatch.setattr(
+        "scheduler.service.serve_tick", lambda _store, _token, now, **_: served.append(now // 180 * 180)
+    )
     at(360.0)
     service._taken = 360.0
 
@@ -202,24 +213,25 @@ def test_each_tick_is_taken_once(service, store, at, monkeypatch):
         at(moment)
         return service._start_due()
 
-    assert [take(one) for one in (360.0, 540.0, 540.5, 180.0, 181.0, 360.0)] == [False, True, False, True, False, True]
+    assert not any(take(one) for one in (360.0, 540.0, 540.5, 180.0, 181.0, 360.0))  # nothing was to be done
     assert served == [540.0, 180.0, 360.0]
     monkeypatch.setattr("scheduler.service.serve_tick", mock.Mock(side_effect=[StoreError("away"), None]))
     with pytest.raises(StoreError):
         take(540.0)
-    assert [take(540.0), take(540.0)] == [True, False]
+    assert not take(540.0)
+    assert service._taken == 540.0
 
 
 @pytest.mark.rest
 def test_ticks_go_on_when_the_clock_is_set_back(service, store, at, seen_to):
     """By an hour: APScheduler notes the next one in an hour, and nothing would be done until then."""
     at(DUE)
-    service._turn()
+    turn(service)
     store.schedule.note_tick(DUE)
     at(DUE - 3600 + 1)
     push(store)
 
-    service._turn()
+    turn(service)
 
     record = next(iter(store.runs.recent(1)))
     assert record.trigger == Trigger.SCHEDULE
@@ -233,7 +245,6 @@ def test_times_of_a_run_are_those_of_redis(service, store, monkeypatch, ahead_se
     real = type(system_clock).now
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
     assert service._leader.campaign()
-    service._clock.look(store)
     tick = service._clock.now() - 1
     run_id = open_run(store, service._leader.token, Trigger.SCHEDULE, tick)
     run = store.runs.current()
@@ -263,7 +274,7 @@ def test_a_tick_is_served_once_by_hosts_whose_clocks_differ(service, store, monk
     push(store)
     monkeypatch.setattr(type(system_clock), "now", lambda clock: real(clock) + ahead_seconds)
 
-    service._turn()
+    turn(service)
     if store.now() // every == now // every:  # no tick came meanwhile
         assert store.runs.count() == 0
 
@@ -276,7 +287,7 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     at(DUE + 61)
     push(store)
 
-    service._turn()
+    turn(service)
 
     assert "1 tick was missed" in caplog.text
     assert store.schedule.last_tick() == DUE + 61
@@ -284,15 +295,15 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     assert store.intake.waiting() == 1
 
 
-def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store, at):
+def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store, at, monkeypatch):
     """Its leader died before it noted the tick: what comes after the run is the next tick's."""
     at(DUE + 1)
     store.schedule.note_tick(DUE - store.settings.run.every_seconds)
-    closed_and_lost(store, service, FencedError("closed by another"))
+    closed_and_lost(store, service, FencedError("closed by another"), monkeypatch)
 
-    service._turn()
+    turn(service)
     push(store)
-    service._turn()
+    turn(service)
 
     assert store.schedule.last_tick() == DUE
     assert store.runs.count() == 1
@@ -312,7 +323,7 @@ def test_a_run_that_no_standby_takes_over_is_closed_by_who_leaves(service, store
     run_id = open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
     service._duty._stop.graceful = True
 
-    service._turn()
+    turn(service)
     assert store.runs.current().id == run_id
     service._sign_off()
 
@@ -344,30 +355,42 @@ def test_a_drain_is_handed_over_in_its_middle(service, store, monkeypatch):
     open_run(store, service._leader.token, Trigger.MANUAL, system_clock.now())
     monkeypatch.setattr(service._duty, "serve", lambda _run: setattr(service._duty._stop, "graceful", True))
 
-    service._turn()
+    turn(service)
 
     assert store.runs.current().state == State.DRAINING
     assert (store.ledger.count([steps.TYPE])[steps.TYPE].pending, store.intake.waiting()) == (1, 2)
 
 
 @pytest.mark.rest
-def test_a_standby_closes_a_run_that_is_overdue_and_sees_to_its_end(service, store, token, seen_to, monkeypatch):
-    """The one that leads is dead or frozen, and its lease has not run out. The standby leads from then on."""
-    looked_over = []
-    monkeypatch.setattr("rlm.delivery.run_end.look_over", lambda _store, record: looked_over.append(record.run_id))
-    tick = store.now() - store.settings.run.window_seconds
+def test_who_takes_over_closes_a_run_that_is_overdue(service, store, token):
+    """The one that led is dead, and no lane lives."""
     store.schedule.note_tick(store.now())
-    run_id = open_run(store, token, Trigger.SCHEDULE, tick)
+    run_id = open_run(store, token, Trigger.SCHEDULE, store.now() - store.settings.run.window_seconds - 1.0)
+    turn(service)
+    assert store.runs.is_open(run_id)
 
-    wait_until(lambda: service._turn() or store.runs.record(run_id), message="the run is closed")
-    assert not service._leader.token
-    service._turn()
+    store.leases.release(steps.CONDUCTOR)
+    turn(service)
 
-    assert (tick, False) in seen_to[0] or (tick, True) in seen_to[0]
-    assert looked_over == [run_id]
-    assert store.leases.holder() == service._leader.owner
-    with pytest.raises(FencedError):
-        store.runs.note(token, run_id, workers_peak=1)
+    assert store.runs.record(run_id).counts.leftover == 0
+
+
+def test_the_job_conducts_the_run_of_its_tick(service, store, at, seen_to):
+    """By the clock of Redis: if APScheduler calls it too early, it sleeps out the rest; it serves a tick once."""
+    at(DUE - 0.2)
+    store.schedule.note_tick(DUE - 180)
+    turn(service)
+    push(store)
+    service._taken, slept = last_due(DUE - 0.2, 180), []
+    service._stopped.wait = lambda seconds: (slept.append(seconds), at(DUE + 0.01))[0]
+
+    service.job()
+    service.job()
+
+    assert slept == [pytest.approx(0.2)]
+    assert store.schedule.last_tick() == DUE + 0.01
+    (record,) = store.runs.recent(5)
+    assert seen_to[1] == [record.run_id]
 
 
 @pytest.mark.rest
@@ -381,12 +404,12 @@ def test_a_changed_file_is_in_force_from_the_restart_on(store, token, service):
     store.leases.release(steps.CONDUCTOR)
 
     # When a scheduler with the changed file leads, and nothing is to be done
-    service._turn()
+    turn(service)
 
     # Then the file's limits are in force
     assert store.endpoints() == store.settings.endpoints
     # And one set by hand holds when that scheduler takes office again
     store.control.limit(store.settings.endpoints[steps.ENDPOINT], "7/minute", "user@host")
     service._leader.resign()
-    service._turn()
+    turn(service)
     assert store.limits()[steps.ENDPOINT] == "7/minute"

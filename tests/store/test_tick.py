@@ -7,7 +7,8 @@ import pytest
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Trigger
-from rlm.plan.waits import Obstacle, Wait
+from rlm.plan.waits import Obstacle, Wait, Waits
+from scheduler.conductor import Conductor
 from scheduler.ticks import is_anything_to_do, open_run, why_late
 from tests.store import looks, steps, windows
 from tests.store.deadletters import retry
@@ -34,13 +35,13 @@ def test_a_leftover_is_something_to_do(store, token, running):
     """Whatever its type."""
     run = running(1, steps.OTHER_TYPE)
     steps.finish(store, token, run)
-    assert store.runs.close(run.id, record_from(), store.known_types, wanted=0) == 1
+    assert store.runs.close(run.id, record_from(), wanted=0) == 1
 
     assert is_anything_to_do(store)
 
 
 def test_a_dead_letter_that_was_retried_is_something_to_do(store):
-    """Its event waits apart from the leftovers until a run opens."""
+    """Its event waits with the leftovers until a run opens."""
     event = steps.event_id(1)
     letter = encode_letter(steps.item("i1", steps.TYPE), Reason.REJECTED, "no", failed_at=0, run_id=None, event=event)
     store.client.lpush(store.keys.failed, letter)
@@ -88,7 +89,7 @@ def test_a_run_that_nobody_opened_in_time_says_so(store, conductor, settings):
     window_seconds = settings.run.window_seconds
     open_run(store, conductor._leader.token, Trigger.SCHEDULE, system_clock.now() - window_seconds + 0.3)
 
-    record = conductor._conductor.conduct(store.runs.current())
+    record = Conductor(conductor._desk, store.runs.current()).conduct()
 
     (why,) = record.why
     assert (why.cause, why.leftover) == ("conductor", 3)
@@ -102,14 +103,12 @@ def test_a_late_run_whose_windows_were_full_says_that_the_limit_binds(store, con
     for endpoint in kind.endpoints:
         windows.take(store, endpoint, endpoint.limit.rules[0].amount)
         windows.pass_time(store, endpoint, 8.0)
-    tick = system_clock.now() - 6.0
-    open_run(store, conductor._leader.token, Trigger.SCHEDULE, tick)
-    run = store.runs.current()
-    steps.drain(store, conductor._leader.token, run)
-    loop = steps.release_loop(store, conductor, run)
+    open_run(store, conductor._leader.token, Trigger.SCHEDULE, system_clock.now() - 6.0)
+    conducting = Conductor(conductor._desk, store.runs.current())
 
-    loop._turn()
+    conducting.drain()
+    conducting.plan()
 
-    waits = loop._waits.by_type[steps.TYPE]
+    waits = Waits.read(store.runs.current().waits, 0.0).by_type[steps.TYPE]
     assert waits[Wait(Obstacle.LIMIT)] == pytest.approx(6.0, abs=0.5)
     assert Wait(Obstacle.CONDUCTOR) not in waits

@@ -59,6 +59,7 @@ def test_the_books_balance_after_every_step(store, make_workload, seed):
 def test_the_books_balance_at_every_instant(store, make_workload, seed):
     """Six at a time do all that while a seventh reads the books over and over."""
     workload = make_workload(seed)
+    workload.alone = False
     ended = threading.Event()
 
     def read_the_books():

@@ -2,184 +2,171 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.documents import RunPlan
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan, Utilisation
-from rlm.plan.choose_releases import ReleaseState
 from rlm.plan.situation import Underway
+from rlm.plan.waits import Look
 from scheduler import forecast
-from scheduler.forecast import REPLAN_SECONDS, Forecaster
+from scheduler.forecast import PLANNING_PART, SURE_PLANS, Forecaster
 from scheduler.team import Team
 from tests.values import replace
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
 WELL = WindowState(30, 0.0, 0.0)
+TEAM = Team(1, 5)
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
 
 
 class Planned:
-    """A forecaster whose plans take `cost` seconds by its own clock, and the input of each."""
+    """A forecaster whose plans take `cost` seconds by its own clock; the input of each is noted."""
 
-    def __init__(self, monkeypatch, snapshot, cost=0.0):
-        self.told = []
-        self.published = []
-        self.leads = []
-        self.turnarounds = []
-        self.now = 100.0 - REPLAN_SECONDS
-        self.cost = cost
-        monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now, now=lambda: self.now))
-        self.measuring = SimpleNamespace(expected=dict, look=list, answered_us={}, down=set())
+    def __init__(self, monkeypatch, cost=0.0, taken=9):
+        self.told, self.wanted = [], []
+        self.now, self.cost, self.result = 100.0, cost, PLAN
+        monkeypatch.setattr(forecast, "system_clock", SimpleNamespace(monotonic=lambda: self.now))
+        self.measuring = SimpleNamespace(expected={}, look=list, answered_us={}, down=set())
         monkeypatch.setattr(forecast, "Measuring", lambda *_: self.measuring)
-        self.kept = []
-        monkeypatch.setattr(forecast, "take_snapshot", lambda *_: snapshot)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
-        monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 0.0)
-        nothing = SimpleNamespace(
-            settings=SimpleNamespace(
-                workers=SimpleNamespace(min=0, max=20, threads=5), endpoints={one.name: one for one in KIND.endpoints}
-            ),
-            processes=SimpleNamespace(wanted=lambda: 1, alive=lambda _role: []),
-            hosts=SimpleNamespace(idle=dict),
-            runs=SimpleNamespace(note=lambda *_, forecast: self.published.append(json.loads(forecast))),
-            measures=SimpleNamespace(publish=lambda *_: None),
+        monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 2.0)
+        monkeypatch.setattr(forecast, "room_of", lambda _: None)
+        monkeypatch.setattr(forecast, "limits_by_hand", lambda *_: {})
+        settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
+        store = SimpleNamespace(
+            settings=settings,
+            runs=SimpleNamespace(tally=dict),
+            processes=SimpleNamespace(want=lambda _token, workers: self.wanted.append(workers)),
         )
-        run = SimpleNamespace(
-            id="r",
-            plan=RunPlan(kept={"T": 2}),
-            started_at=20.0,
-            window_seconds=180.0,
-            deadline=200.0,
-            moment=lambda us: us / 1_000_000,
-        )
-        self.forecaster = Forecaster(nothing, SimpleNamespace(token=1), run, [KIND])
-        self.now = 100.0
+        moment = lambda us: us / 1_000_000  # noqa: E731
+        run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, moment=moment)
+        drain = SimpleNamespace(taken={"T": taken}, left=0, takes=lambda _: 0, untaken=lambda _: {})
+        self.forecaster = Forecaster(store, SimpleNamespace(token=1), run, [KIND], drain)
 
     def plan(self, _settings, workload, capacity, *, gone_seconds, **__):
-        self.told.append((dict(workload.backlog), dict(workload.progress.begun)))
-        limit = workload.types[0].endpoints[0].limit.text
-        self.counted_on = {name: (one.suspect, limit) for name, one in workload.windows.items()}
-        self.kept.append(dict(workload.progress.kept))
-        self.turnarounds.append(capacity.turnaround_seconds)
-        self.leads.append(gone_seconds - (180.0 - 100.0))
+        suspects = sorted(workload.suspects)
+        self.told.append((dict(workload.backlog), dict(workload.progress.begun), suspects, gone_seconds, capacity))
         self.now += self.cost
-        return PLAN
+        return self.result
 
-    def look(self, counts, begun, first_release_at=99.0, lanes=5, view=WELL):
-        scene = ReleaseState({"T": counts}, {"t": view}, lanes, 100.0, begun={"T": begun})
-        self.forecaster.look(scene, ["w"], Team(1, supervised=True), first_release_at)
-
-
-def snapshot_of(counts, calls=0):
-    return Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
+    def look(self, counts, *, calls=0, view=WELL, lanes=5, team=TEAM, first_call_at=99.0):
+        look = Look({"T": counts}, {"t": view}, lanes, 100.0)
+        snapshot = Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
+        return self.forecaster.look(look, snapshot, team, 1, first_call_at)
 
 
-def test_the_plan_that_a_run_began_with_stands_for_a_moment(monkeypatch):
-    """Lanes begin meanwhile, which need the processors."""
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):
+    """An event in flight whose call is not known waits."""
+    planned = Planned(monkeypatch, taken=20)
 
-    planned.now -= 0.01
-    planned.look(Counts(pending=9), 0)
-    assert planned.published == []
+    planned.look(Counts(pending=9, inflight=3, backoff=2), calls=2)
 
-    planned.now += 0.01
-    planned.look(Counts(pending=9), 0)
-    assert len(planned.published) == 1
+    ((backlog, begun, *_),) = planned.told
+    assert (backlog, begun) == ({"T": 12}, {"T": 8})
 
 
-def test_lanes_are_kept_as_the_newest_plan_says(monkeypatch):
-    """At first as the plan that the run began with; each plan knows what is kept so far."""
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    assert planned.forecaster.kept == {"T": 2}
+def test_a_plan_that_takes_long_is_made_the_less_often(monkeypatch):
+    """Else it would keep the conductor from its other duties; when all is taken it is made at once."""
+    planned = Planned(monkeypatch, cost=1.0)
 
-    planned.look(Counts(pending=9), 0)
-    assert planned.forecaster.kept == PLAN.kept == {}
+    assert planned.look(Counts(pending=9))
+    planned.now += PLANNING_PART - 1.5
+    assert planned.look(Counts(pending=9)) is None
+    planned.forecaster.plan_soon()
+    assert planned.look(Counts(pending=9))
+    planned.now += PLANNING_PART
+    assert planned.look(Counts(pending=9))
 
-    planned.now += 1.0
-    planned.look(Counts(pending=9), 0)
-    assert planned.kept == [{"T": 2}, {}]
+
+def test_without_lanes_the_plan_begins_when_workers_have_come_up(monkeypatch):
+    """The moment stays while they are awaited."""
+    planned = Planned(monkeypatch)
+
+    for seconds in (0.0, 0.5, 3.0):
+        planned.now = 100.0 + seconds
+        planned.look(Counts(pending=9), lanes=0)
+
+    assert [gone for *_, gone, _ in planned.told] == [82.0, 81.5, 80.0]
 
 
 def test_an_endpoint_that_has_answered_nothing_is_not_counted_on(monkeypatch):
     """With a low limit several periods pass until it has failed often enough to rest; all was "on track"."""
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
+    planned = Planned(monkeypatch)
     planned.measuring.down = {"t", "of no type"}
 
-    planned.look(Counts(pending=9), 0)
+    found = planned.look(Counts(pending=9))
 
-    assert [suspect for suspect, _ in planned.counted_on.values()] == [True]
-    assert planned.published[0]["probed"] == ["t"]
-
-
-@pytest.mark.parametrize(("first_release_at", "gone"), [(None, 0.0), (90.0, 10.0 + 2.0)])
-def test_a_forecast_is_of_the_whole_run_as_soon_as_it_has_released_something(monkeypatch, first_release_at, gone):
-    """What is still to come counts from now, the run from its first release.
-
-    Given a plan whose first call is in two seconds, and whose last answer is thirty seconds later.
-    """
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    monkeypatch.setattr(
-        forecast, "plan_run", lambda *_, **__: replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0)
-    )
-
-    planned.look(Counts(pending=9), 0, first_release_at)
-
-    assert [one["forecast_seconds"] for one in planned.published] == [30.0 + gone]
+    assert planned.told[0][2] == ["t"]
+    assert found.probed == ("t",)
 
 
-@pytest.mark.parametrize(
-    ("counts", "view", "probed"),
-    [
-        (Counts(pending=9), WindowState(0, 5.0, 5.0, suspect=True), ["t"]),
-        (Counts(inflight=1), WindowState(0, 5.0, 0.0, suspect=True), ["t"]),
-        (Counts(pending=9), WindowState(0, 500.0, 500.0, suspect=True), []),  # until after the deadline
-        (Counts(spent=9), WindowState(0, 5.0, 5.0, suspect=True), []),
-        (Counts(pending=9), WindowState(30, 0.0, 0.0), []),
-    ],
-)
-def test_a_forecast_names_what_is_probed_though_it_is_not_counted_on(monkeypatch, counts, view, probed):
-    """Each probe settles an event that is counted as left over, or takes until its time-out: the run goes on for it."""
-    planned = Planned(monkeypatch, snapshot_of(counts))
+@pytest.mark.parametrize(("first_call_at", "gone"), [(None, 0.0), (90.0, 10.0 + 2.0)])
+def test_a_forecast_is_of_the_whole_run_as_soon_as_it_has_made_a_call(monkeypatch, first_call_at, gone):
+    """What is still to come counts from now, the run from its first call."""
+    planned = Planned(monkeypatch)
+    planned.result = replace(PLAN, first_call_seconds=2.0, forecast_seconds=30.0)
 
-    planned.forecaster.look(
-        ReleaseState({"T": counts}, {"t": view}, 5, 100.0, begun={"T": 0}), ["w"], Team(1, supervised=True), 99.0
-    )
+    found = planned.look(Counts(pending=9), first_call_at=first_call_at)
 
-    assert planned.published[-1]["probed"] == probed
+    assert found.forecast_seconds == 30.0 + gone
 
 
 def test_events_without_attempts_left_are_expected_to_be_left_over(monkeypatch):
     """The plan does not know of them: they wait for the next run."""
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9, spent=4)))
+    found = Planned(monkeypatch).look(Counts(pending=9, spent=4))
 
-    planned.look(Counts(pending=9, spent=4), 0)
-
-    assert planned.published[-1]["expected_leftover"] == PLAN.expected_leftover + 4
+    assert found.expected_leftover == 4
+    assert "4 events had all attempts" in found.binds
 
 
 @pytest.mark.parametrize(
-    ("team", "told"),
+    ("team", "told", "counted_on"),
     [
-        (Team(1, supervised=True), ("", None, ["t"])),
-        (Team(0, supervised=False, shortage="no", short_seconds=5.0), ("no", "1970-01-01T00:01:35.000Z", [])),
+        (Team(1, 5), (None, None, ("t",)), 20),
+        (Team(2, 10, shortage="no", short_seconds=5.0), ("no", "1970-01-01T00:01:35.000Z", ()), 2),
     ],
 )
-def test_a_forecast_says_what_is_to_blame_and_since_when_workers_are_missing(monkeypatch, team, told):
-    """An endpoint is not to blame where nobody would call it."""
-    planned = Planned(monkeypatch, snapshot_of(Counts(pending=9)))
-    monkeypatch.setattr(forecast, "plan_run", lambda *_, **__: replace(PLAN, blamed=("t",), expected_leftover=9))
-    planned.now += forecast.REPLAN_SECONDS
+def test_a_forecast_says_what_is_to_blame_and_since_when_workers_are_missing(monkeypatch, team, told, counted_on):
+    """An endpoint is not to blame where nobody would call it. Only workers that are there are counted on."""
+    planned = Planned(monkeypatch)
+    planned.result = replace(PLAN, blamed=("t",), expected_leftover=9)
 
-    planned.forecaster.look(
-        ReleaseState({"T": Counts(pending=9)}, {"t": WELL}, 5, 100.0, begun={"T": 0}), [], team, 99.0
-    )
+    found = planned.look(Counts(pending=9), team=team)
 
-    (found,) = planned.published
-    assert (found["shortage"], found["short_since"], found["blamed"]) == told
+    assert (found.shortage, found.short_since, found.blamed) == told
+    assert planned.told[0][-1].max_workers == counted_on
+
+
+def test_more_workers_are_wanted_once_two_plans_ask_for_them(monkeypatch):
+    """A single one may follow a hiccup; nobody is sent away in a run."""
+    planned = Planned(monkeypatch)
+    for workers in (3, 1, *[3] * SURE_PLANS, 0, 0):
+        planned.result = replace(PLAN, workers=workers)
+        planned.look(Counts(pending=9))
+
+    assert planned.wanted == [3]
+
+
+@pytest.mark.parametrize(
+    ("plans", "drops"),
+    [
+        ([replace(PLAN, most=True)], False),
+        ([PLAN], False),
+        ([PLAN] * SURE_PLANS, True),
+        ([PLAN, replace(PLAN, most=True), PLAN], False),
+        ([replace(PLAN, most=True, expected_leftover=1)], True),
+    ],
+)
+def test_the_longest_queue_goes_first_only_while_that_helps(monkeypatch, plans, drops):
+    """Where not everything fits priority decides, from then on."""
+    planned = Planned(monkeypatch)
+
+    for planned.result in plans:
+        planned.look(Counts(pending=9))
+
+    assert planned.forecaster.drops_order is drops

@@ -23,5 +23,5 @@ def test_the_longest_running_call_comes_first():
 @pytest.mark.parametrize("raw", [b"", b"x", b"1 2", b"1 2 api now i1:T", b"1 x api 5 i1:T", b"1 2 api 5 i1:T more"])
 def test_any_other_note_is_refused(raw):
     """Somebody else wrote it."""
-    with pytest.raises(ValueError):  # noqa: PT011  # of several kinds
+    with pytest.raises(ValueError):  # of several kinds
         read_held(raw)

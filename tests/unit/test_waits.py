@@ -7,8 +7,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
-from rlm.plan.choose_releases import ReleaseState
-from rlm.plan.waits import GAP_SECONDS, Obstacle, Wait, Waits, waits_of
+from rlm.plan.waits import SLOW_SECONDS, Look, Obstacle, Wait, Waits, waits_of
 from tests.each import each
 from tests.values import replace
 
@@ -24,8 +23,8 @@ def kind(*names, budget=None):
     return EventType("T", 1, 2.0, tuple(Endpoint(one, f"http://h/{one}", LIMIT, 10.0, budget=budget) for one in names))
 
 
-def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0):
-    return ReleaseState({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining)
+def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0, **more):
+    return Look({"T": Counts(pending=pending, inflight=inflight)}, views, lanes, remaining, **more)
 
 
 @each(
@@ -44,49 +43,63 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0):
 )
 def test_what_is_in_the_way_is_named(seen, expected):
     """Nothing where an event is about to go, none waits, or there is no time for a call."""
-    assert waits_of(seen, kind("a"), begun=True) == expected
+    assert waits_of(seen, kind("a")) == expected
 
 
-def test_events_whose_calls_no_worker_takes_wait_for_one_that_does():
-    """Their calls are released again and again, so none of them is pending. Where no slot is free, that is why."""
-    silent = Wait(Obstacle.SILENT)
-    state = ReleaseState({"T": Counts(released=9)}, {"a": FREE}, 10, 60.0, lack=silent)
-    waits = Waits(0.0)
+def test_a_run_without_lanes_has_not_begun_or_lacks_workers():
+    """Why, if that is known; with a slow Redis, idle lanes wait for that."""
+    lack = Wait(Obstacle.WORKERS, "no supervisor")
 
-    waits.look(1.0, state, [kind("a")], begun=True, away=False)
-
-    assert waits.by_type == {"T": {silent: 1.0}}
-    assert waits_of(replace(state, windows={"a": FULL}), kind("a"), begun=True) == {Wait(Obstacle.LIMIT): 1.0}
-    assert waits_of(replace(state, lack=None), kind("a"), begun=True) == {}
-    written = waits.as_json()
-    assert written["by_type"] == {"T": {"silent": 1.0}}
-    assert Waits.read(written, 0.0) == waits
+    assert waits_of(scene({"a": FREE}, lanes=0, begun=False), kind("a")) == {Wait(Obstacle.START): 1.0}
+    assert waits_of(scene({"a": FREE}, lanes=0, lack=lack), kind("a")) == {lack: 1.0}
+    assert waits_of(scene({"a": FREE}, answer_seconds=2 * SLOW_SECONDS), kind("a")) == {Wait(Obstacle.REDIS): 1.0}
 
 
 def test_a_full_budget_is_told_from_a_full_endpoint():
     """The one with the later slot is in the way."""
     seen = scene({"a": FREE, "account": FULL})
 
-    assert waits_of(seen, kind("a", budget=BUDGET), begun=True) == {Wait(Obstacle.BUDGET, "account"): 1.0}
-
-
-def look(waits, now, views, **more):
-    options = {"begun": True, "away": False, **{key: more.pop(key) for key in ("begun", "away") if key in more}}
-    waits.look(now, scene(views, **more), [kind("a")], **options)
+    assert waits_of(seen, kind("a", budget=BUDGET)) == {Wait(Obstacle.BUDGET, "account"): 1.0}
 
 
 def test_time_is_put_down_to_what_is_seen_at_its_end():
     """And what was written down is read back the same."""
     waits = Waits(100.0)
 
-    look(waits, 100.5, {"a": FULL})
-    look(waits, 101.5, {"a": PAUSED})
-    look(waits, 102.0, {"a": FULL}, away=True)
-    look(waits, 102.0 + GAP_SECONDS + 1, {"a": FULL})
+    for now, view, away in ((100.5, FULL, False), (101.5, PAUSED, False), (102.0, FULL, True), (109.0, FULL, False)):
+        waits.look(now, scene({"a": view}, away=away), [kind("a")])
 
-    told = {"limit": 0.5, "paused a": 1.0, "redis": 0.5, "conductor": GAP_SECONDS + 1}
-    assert waits.as_json() == {"until": 102.0 + GAP_SECONDS + 1, "by_type": {"T": told}}
+    assert waits.as_json() == {"until": 109.0, "by_type": {"T": {"limit": 7.5, "paused a": 1.0, "redis": 0.5}}}
     assert Waits.read(waits.as_json(), 0.0) == waits
+
+
+def test_who_has_no_chance_any_more_waits_for_that_to_the_end():
+    """A lane may close the run before the next look; nothing is put down twice."""
+    waits, types = Waits(100.0), [kind("a")]
+    waits.look(101.0, scene({"a": FULL}), types)
+
+    assert waits.at_end(scene({"a": FULL}), types) == waits
+    paused = replace(PAUSED, wait_seconds=90.0, rest_seconds=90.0, paused_seconds=90.0)
+    ended = waits.at_end(scene({"a": paused}), types)
+
+    assert ended.by_type == {"T": {Wait(Obstacle.LIMIT): 1.0, Wait(Obstacle.PAUSED, "a"): 60.0}}
+    assert waits.by_type == {"T": {Wait(Obstacle.LIMIT): 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("counts", "view", "can"),
+    [
+        (Counts(pending=1), FREE, True),
+        (Counts(backoff=1), FULL, True),
+        (Counts(pending=1), PAUSED, False),  # beyond the deadline, with the time of the call
+        (Counts(inflight=1), PAUSED, True),  # it may fail, and the pause may be ended
+        (Counts(spent=1), FREE, False),
+        (Counts(), FREE, False),
+    ],
+)
+def test_a_run_goes_on_while_an_event_may_be_sent(counts, view, can):
+    """Now, or at the next slot."""
+    assert Look({"T": counts}, {"a": view}, 5, 60.0).can_send([kind("a")]) is can
 
 
 @pytest.mark.parametrize(
@@ -108,28 +121,12 @@ def test_a_run_that_opens_late_waited_for_nobody_only_where_it_could_have_sent(v
     assert waits.by_type == {"T": expected}
 
 
-def test_time_that_nobody_looked_at_is_put_down_to_nobody():
-    """Up to the end, for the types that wait; a moment less than a gap was no conductor's absence."""
-    for gone, begun, expected in (
-        (30, True, {Wait(Obstacle.CONDUCTOR): 30.0}),
-        (30, False, {Wait(Obstacle.START): 30.0}),
-        (1, True, {}),
-    ):
-        waits = Waits(100.0)
-
-        waits.stand_still(100.0 + gone, ["A"], begun=begun)
-
-        assert waits.by_type.get("A", {}) == expected
-        assert "B" not in waits.by_type
-        assert waits.until == 100.0 + gone
-
-
 def test_while_all_endpoints_are_shut_no_worker_is_missed() -> None:
     """One that may be probed, or that is merely full, would be called by a worker."""
     probing = WindowState(1, 0.0, 5.0, suspect=True)
 
     def without_lanes(**views: WindowState) -> dict[Wait, float]:
-        return waits_of(scene(views, lanes=0), kind(*views), begun=True)
+        return waits_of(scene(views, lanes=0), kind(*views))
 
     assert without_lanes(a=PAUSED, b=HELD) == {Wait(Obstacle.PAUSED, "a"): 0.5, Wait(Obstacle.HELD, "b"): 0.5}
     assert without_lanes(a=PAUSED, b=FULL) == {Wait(Obstacle.WORKERS): 1.0}

@@ -13,7 +13,8 @@ local trusted
 local function trust()
   if not trusted then
     local raw = redis.call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
-    trusted = {server = raw[1] or nil, epoch = raw[2] or '1', doubted = tonumber(raw[3] or nil) or 0, parted = raw[4] or nil}
+    local epoch = tonumber(raw[2] or nil) and raw[2] or '1'  -- what is no number was written by others
+    trusted = {server = raw[1] or nil, epoch = epoch, doubted = tonumber(raw[3] or nil) or 0, parted = raw[4] or nil}
   end
   return trusted
 end

@@ -49,6 +49,10 @@ local function revoke(now, run_id, id, why)
   local owner, claims, endpoint, stamp, attempt = unpack(raw, 1, 5)
   redis.call('ZREM', P .. 'inflight', id)
   if raw.err or not owner or owner == '' or not endpoint then return end
+  local worker, lane = string.match(owner, '^(%S+) (%S+)$')
+  local note = worker and redis.call('HGET', P .. 'held:' .. worker, lane)
+  local n, held_claims = string.match(note or '', '^(%d+) (%d+) ')
+  if held_claims == claims then redis.call('HSET', P .. 'held:' .. worker, lane, n) end  -- its lane is free, as far as is known
   stamp_call(endpoint, id .. ' ' .. claims, now)
   refresh(now, endpoint)
   log_call(now, run_id, id, {endpoint = endpoint, claims = claims, stamp = stamp}, 'unknown', '0 0 0')

@@ -17,8 +17,8 @@
 --         its failure began, rested: that a refusal began, microseconds; reopened: it answers again; elsewhere: it could not
 --         be reached from here, but from another host just now; and one of
 --         event, with claims, endpoint, stamp, wallet, item, attempt, tries, runs, run_id, deadline_us, call_us, need_us;
---         wait: microseconds until it makes sense to ask again; over: no run is running; close: the run to close, for
---         nothing more can be done in it; outdated: the run has another configuration; epoch: ask again with it; clock:
+--         wait: microseconds until it makes sense to ask again; over: no run is running; close: the run to close,
+--         with deadline_us, for nothing more can be done in it; outdated: the run has another configuration; epoch: ask again with it; clock:
 --         measure the clock and ask again; stale: an older ask of the lane; nothing
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
@@ -26,7 +26,7 @@
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
-  'cancelled', 'shares')
+  'cancelled', 'shares', 'unfit')
 local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
 local answer, gave_back = {now = us(now)}, nil
 running = state == 'running'  -- as `index` asks
@@ -111,7 +111,7 @@ local function settle(call)
   local fields, kind = {}, kind_of(id)
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
   if call.finish then
-    log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil))
+    if call.sent then log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil)) end
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
     if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
     if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
@@ -190,13 +190,17 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   if ask.settle and not gave_back then wake('settled') end
   return done('nothing', 1)
 end
-if state ~= 'running' or run[8] then return done('over', 1) end
+if state ~= 'running' or run[8] or run[10] then return done('over', 1) end
 if revision ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(now, server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
 if not ask.expects or math.abs(now - ask.expects) > math.max(tonumber(run[6] or nil) or 0, 50000) then return done('clock', 1) end
-if now > deadline + 300000 then return done('close', run_id) end
+local function close()
+  answer.deadline_us = us(deadline)
+  return done('close', run_id)
+end
+if now > deadline + 300000 then return close() end
 
 -- Whoever turns puts back what is overdue: leases that ended, back-offs that are over.
 local function due(set, most, put_back)
@@ -238,6 +242,10 @@ local function owed()  -- the first type that is open now and has had less than 
       and tonumber(redis.call('ZSCORE', P .. 'open', member) or nil) == 0 then return member end
   end
 end
+local function fits(endpoint, kind)  -- whether a call there still ends in time
+  local terms = (rules_of(endpoint) or {types = {}}).types[kind]
+  return terms and now + terms[3] <= deadline
+end
 -- A slot is taken only if its windows are verified in this step: `free:` and `open` are lower bounds.
 local opens_at = math.huge
 local function choose()
@@ -254,7 +262,7 @@ local function choose()
     local name = place and string.match(place, ' (.*)')
     if not name or free > now or redis.call('EXISTS', P .. 'ready:' .. kind) == 0 then
       index(kind)
-    elseif not rules_of(name) or now + (rules_of(name).types[kind] or {'', 0, FAR})[3] > deadline then
+    elseif not fits(name, kind) then
       redis.call('ZADD', P .. 'free:' .. kind, us(FAR), place)  -- no call there ends in time any more
       index(kind)
     else
@@ -267,17 +275,32 @@ local function choose()
 end
 local kind, name, failing = choose()
 if not kind then
-  if not flies and not run[7] and math.min(opens_at, returns) > deadline then return done('close', run_id) end
+  if not flies and not run[7] and math.min(opens_at, returns) > deadline then return close() end
   return done('wait', us(math.max(0, later - now)))
 end
 
+local function avoids(record)  -- whether the event has just failed there
+  return record[7] == name and record[5] == run_id and (tonumber(record[4] or nil) or 0) > 0
+end
 local id, record
 for _, other in ipairs(redis.call('ZRANGE', P .. 'ready:' .. kind, 0, 7)) do
   local its = look(other)
   if not id then id, record = other, its end
-  if its[7] ~= name or its[5] ~= run_id or (tonumber(its[4] or nil) or 0) == 0 then
-    id, record = other, its  -- one that has not just failed there; if there is none among the first, the first goes anyway
+  if not avoids(its) then
+    id, record = other, its
     break
+  end
+end
+if avoids(record) then  -- all of the first have: the first goes to another endpoint if one is free, else there anyway
+  for _, place in ipairs(redis.call('ZRANGEBYSCORE', P .. 'free:' .. kind, '-inf', us(now), 'LIMIT', 0, 8)) do
+    local other = string.match(place, ' (.*)')
+    if other ~= name and fits(other, kind) then
+      local free_at, fails = opens(now, other)
+      if free_at <= now then
+        name, failing = other, fails
+        break
+      end
+    end
   end
 end
 if record.broken then redis.call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it

@@ -16,6 +16,9 @@ from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
 from rlm.ledger.values import MICROSECONDS
 
+#: A log that begins so much later than calls are kept, microseconds, is as old: no call was made then.
+_QUIET_US = 900 * MICROSECONDS
+
 
 class _Time(NamedTuple):
     """The time to judge, microseconds of Redis time, and its number of parts, 0 for none."""
@@ -103,7 +106,8 @@ def _known_from(store: Store, since_us: int, now_us: int) -> tuple[int, str | No
     ]
     first = store.calls.begins()
     begins_us = now_us if first is None else min(now_us, round(first * MICROSECONDS))
-    bounds.append((begins_us, "The log of calls begins then"))
+    if begins_us > bounds[1][0] + _QUIET_US:
+        bounds.append((begins_us, "The log of calls begins then"))
     if doubt := store.leases.doubt():
         bounds.append((min(now_us, round(doubt.at * MICROSECONDS)), capital(doubt.why)))
     return max(bounds, key=lambda bound: bound[0])
