@@ -88,7 +88,7 @@ local function judge(call)
 end
 
 local function settle(call)
-  local id, event, name = call.event, event_key(call.event), call.event .. ' ' .. call.claims
+  local id, event, name = call.event, event_key(call.event), call.event .. ' ' .. us(call.claims)
   if call.counts_us then
     stamp_call(call.endpoint, name, now - call.counts_us)
     refresh(now, call.endpoint)
@@ -305,11 +305,12 @@ if avoids(record) then  -- all of the first have: the first goes to another endp
 end
 if record.broken then redis.call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of = rules_of(name)
-claims = us((tonumber(record[8] or nil) or 0) + 1)
+-- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
+claims = us(math.max(now, (tonumber(record[8] or nil) or 0) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
 if failing then redis.call('HSET', P .. 'endpoint:' .. of.window, 'rest', us(now + of.probe)) end  -- one probe at a time
 redis.call('ZREM', P .. 'ready:' .. kind, id)
-redis.call('ZADD', P .. 'inflight', us(math.min(now + of.timeout, deadline) + 2000000), id)
+redis.call('ZADD', P .. 'inflight', us(lease_end(now, of.timeout, deadline)), id)
 redis.call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', us(now))
 redis.call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. us(now) .. ' ' .. id)
 if run[9] then
@@ -333,5 +334,10 @@ stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(now, endpoint)
 local record = redis.pcall('HMGET', event_key(event_id), 'owner', 'claims')
 local owned = not record.err and record[1] == worker .. ' ' .. lane and record[2] == claims
-if owned then redis.call('HSET', event_key(event_id), 'stamp', us(now)) end
+if owned then  -- and its lease from then on, which it may have spent half of connecting
+  local of = rules_of(endpoint)
+  local deadline = tonumber(redis.call('HGET', P .. 'run', 'deadline_us') or nil) or 0
+  redis.call('HSET', event_key(event_id), 'stamp', us(now))
+  if of then redis.call('ZADD', P .. 'inflight', 'XX', 'GT', us(lease_end(now, of.timeout, deadline)), event_id) end
+end
 return named{now = us(now), owned = owned}
