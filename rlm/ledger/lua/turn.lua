@@ -26,7 +26,7 @@
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
-  'cancelled', 'shares', 'unfit')
+  'cancelled', 'shares', 'unfit', 'first_release_at')
 local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
 local answer, gave_back = {now = us(now)}, nil
 running = state == 'running'  -- as `index` asks
@@ -312,6 +312,9 @@ redis.call('ZREM', P .. 'ready:' .. kind, id)
 redis.call('ZADD', P .. 'inflight', us(math.min(now + of.timeout, deadline) + 2000000), id)
 redis.call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', us(now))
 redis.call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. us(now) .. ' ' .. id)
+if not run[11] then
+  redis.call('HSET', P .. 'run', 'first_release_at', string.format('%d.%06d', math.floor(now / 1000000), now % 1000000))
+end
 if run[9] then
   count('begun')
   count('begun:' .. kind)
