@@ -21,7 +21,7 @@ def make_record(broker: Broker, store: Store) -> Actor[[str, bool], None]:
     """Declare `record` at the broker of a worker. Lanes that hear that the run is to be closed send its messages."""
 
     @dramatiq.actor(broker=broker, queue_name="record")
-    def record(run_id: str, away: bool = False) -> None:  # noqa: FBT001, FBT002  # as a message has it
+    def record(run_id: str, away: bool = False) -> None:  # as a message has it
         """Write the record of a run that is over, and report it, if this is the process that closes it.
 
         `away`: Redis was away at its deadline, so it has failed.

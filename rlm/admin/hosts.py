@@ -10,8 +10,7 @@ from typing import Any
 from rlm.core.clock import isoformat
 from rlm.core.text import counted, safe_line
 from rlm.ledger import Store
-from rlm.ledger.processes import host_of
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.reading.present import Present, present
 from rlm.processes.sharing import divide
 

@@ -1,7 +1,7 @@
 """Crash points: named lines of RLM's code at which a test kills a process, to prove that nothing is lost there.
 
-They are for tests, not a setting. With `RLM_CRASH_AT=plan.written` in its environment, a process kills itself
-(SIGKILL) at that line; with `RLM_CRASH_AT=plan.written:3`, the third time it gets there. With
+They are for tests, not a setting. With `RLM_CRASH_AT=worker.claimed` in its environment, a process kills itself
+(SIGKILL) at that line; with `RLM_CRASH_AT=worker.claimed:3`, the third time it gets there. With
 `RLM_CRASH_AT=@/tmp/crash`, the processes of a running system read the point from that file once it exists. The first
 process at the point removes the file, so only one dies. Without the variable a crash point does nothing.
 """
@@ -33,10 +33,10 @@ POINTS: Final = {
     "drain.done": "what is taken before the plan is in the ledger; the run is still draining",
     "plan.limits_published": "the limits are published; there is no plan",
     "plan.written": "the plan is written, the run is running; no worker is wanted",
-    "plan.workers_wanted": "workers are wanted; nobody looks at the run yet",
-    "finish.due": "the run is to end; it is still running",
+    "plan.workers_wanted": "workers are wanted; nobody looks at the run",
+    "finish.due": "nothing more can be sent; the run is still running",
     "finish.marked": "the run is finishing; nothing is owned any more",
-    "close.returned": "what was not settled is ready; there is no record",
+    "close.returned": "what was not settled is pending; there is no record",
     "close.counted": "the record is made; it is not written",
     "close.recorded": "the record is written; nobody is woken",
     "run.conducted": "the run is closed and recorded; its conductor has not moved on",
@@ -44,18 +44,18 @@ POINTS: Final = {
     "worker.started": "the worker has begun; it is not ready",
     "worker.fetched": "a lane begins; no event is claimed",
     "worker.claimed": "the event is claimed; nothing is done with it",
-    "worker.connected": "the connection is open; the slot of a new one does not count from now yet",
-    "worker.slot_taken": "the slot counts from now; nothing is sent",
+    "worker.connected": "the connection is open; the slot that came with the claim is not used",
+    "worker.slot_taken": "the slot is taken; nothing is sent",
     "worker.sent": "the request is sent; there is no answer",
     "worker.answered": "the answer is read; nothing is written of it",
-    "worker.settled": "the event is settled or given back, and the next may be claimed; its lane has not gone on",
-    "worker.closing": "a lane says that the run is to be closed; it is not",
+    "worker.settled": "the event is settled or given back; its lane has not gone on",
+    "worker.closing": "the end-of-run actor has its message; the run is not closed by it",
     "worker.closed": "the run is closed, if by this actor; nobody has reported it",
     "worker.leaving": "the worker is told to leave; it has put nothing back",
     # The life of a worker: its supervisor.
     "supervisor.spawned": "a worker is spawned; it is not in the register",
     "supervisor.noticed": "a worker's death is noticed; nothing it held is free",
-    "supervisor.orphaned": "all it held is ready; it is still in the register",
+    "supervisor.orphaned": "all it held is pending; it is still in the register",
     "supervisor.freed": "it is out of the register; no other is spawned for it",
 }
 

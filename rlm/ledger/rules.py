@@ -44,7 +44,7 @@ class WindowRules(msgspec.Struct, frozen=True):
 
 
 class EndpointRules(msgspec.Struct, frozen=True):
-    """An entry of `rules`: see lua/endpoints.lua. Spans in microseconds; `types`: rank, a call's time, what it needs."""
+    """An entry of `rules`: see lua/endpoints.lua. Spans in microseconds; `types`: rank, time, need."""
 
     window: str
     longest: int

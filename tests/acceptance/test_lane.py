@@ -12,18 +12,32 @@ from unittest import mock
 
 import pytest
 
+<<<<<<< HEAD
 from rlm.core.endpoint import Budget, Limit, Success
 from rlm.core.errors import StoreUnreachableError
 from rlm.core.expected import FIRST_BACKOFF_SECONDS
 from rlm.core.window import FAILING
 from rlm.ledger.embedded import EmbeddedServer
+=======
+from rlm.core.endpoint import Success
+from rlm.core.errors import StoreUnreachableError
+from rlm.core.expected import Expected
+from rlm.core.window import FAILING
+from rlm.ledger.embedded import EmbeddedServer
+from tests.acceptance.scripted import OK, Server
+>>>>>>> pull
 from tests.bench import FIRST, SECOND, TYPE, Bench
 from tests.values import replace
 from tests.wait import wait_until
 
+<<<<<<< HEAD
 #: With a guard so short an answer that took long is late, seconds. With that of a bench none is, and every slot is used
 #: that was taken, however busy the machine.
 SHORT_GUARD = 0.15
+=======
+#: Seconds until something that ought to have happened has not.
+PATIENCE = 10.0
+>>>>>>> pull
 
 
 @pytest.fixture
@@ -43,6 +57,7 @@ def bench(make_bench):
 
 
 @contextmanager
+<<<<<<< HEAD
 def gone(target, verb, times=1, after=0, *, applied=False):
     """Let `times` calls of `verb` fail after `after` calls, once Redis has `applied` them; yield those that failed."""
     real = getattr(target, verb)
@@ -71,6 +86,26 @@ def all_done(bench):
     return lambda: not bench.where()
 
 
+=======
+def failing(target, verb, which, *, before):
+    """Let the calls of `verb` that are numbered in `which` fail, `before` or after they had their effect."""
+    real, calls = getattr(target, verb), []
+
+    def call(*args):
+        calls.append(args)
+        number = len(calls)
+        if number in which and before:
+            raise StoreUnreachableError("Redis cannot be reached")
+        reply = real(*args)
+        if number in which:
+            raise StoreUnreachableError("its answer was lost")
+        return reply
+
+    with mock.patch.object(target, verb, call):
+        yield calls
+
+
+>>>>>>> pull
 # -- what an answer leads to
 
 
@@ -83,10 +118,14 @@ def test_an_event_that_is_taken_is_completed(bench):
         (FIRST, event_id, 1, bench.run_id)
     ]
     assert bench.where() == {}
+<<<<<<< HEAD
     assert bench.tally() == {f"taken:{TYPE}": 1, f"completed:{TYPE}": 1, f"delivered:{FIRST}": 1}
     assert bench.event(event_id)["state"] == "completed"
     (call,) = bench.store.calls.of_run(bench.run_id)
     assert (call.type, call.endpoint, call.end) == (TYPE, FIRST, "completed")
+=======
+    assert bench.event(event_id)["state"] == "completed"
+>>>>>>> pull
     bench.check()
 
 
@@ -102,10 +141,11 @@ def test_an_event_that_is_taken_is_completed(bench):
 )
 def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest):
     """429: the endpoint rests for what it asked, a period if it did not say; the event's attempt does not advance."""
-    (event_id,) = bench.take()
+    bench.take()
     bench.api.set_fault(FIRST, **fault)
     bench.carry()
 
+<<<<<<< HEAD
     assert rest - 1.5 <= rest_of(bench) <= rest + 1.0
     assert bench.calls() == [(FIRST, 1, 429), (SECOND, 1, 200)]
     assert {one.event_id for one in bench.api.arrivals} == {event_id}
@@ -123,16 +163,28 @@ def test_an_endpoint_that_refuses_for_ever_and_asks_for_no_rest_is_not_besieged(
     bench.carry(until=lambda: time.monotonic() > until)
 
     assert 6 <= len(bench.api.arrivals) <= 10
+=======
+    assert bench.calls() == [(FIRST, 1, 429), (SECOND, 1, 200)]
+    _, views = bench.store.windows.look(list(bench.settings.endpoints.values()))
+    assert rest - 1.5 <= views[FIRST].rest_seconds <= rest + 1.0
+>>>>>>> pull
     bench.check()
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 408, 425])
+<<<<<<< HEAD
 def test_a_failed_event_waits_and_is_tried_again(bench, status):
     """5xx, 408, 425: back-off, then attempt 2 with the same key."""
     (event_id,) = bench.take()
+=======
+def test_a_failed_event_is_tried_again_elsewhere(bench, status):
+    """5xx, 408, 425: back-off, then attempt 2 with the same key, at another endpoint than the one that failed."""
+    bench.take()
+>>>>>>> pull
     bench.api.set_fault(FIRST, status=status)
-    bench.carry()
+    bench.carry(until=lambda: len(bench.calls()) > 1 and not bench.where())
 
+<<<<<<< HEAD
     assert bench.where() == {"backoff": 1}
     due = bench.store.client.zscore(bench.store.keys.backoff, event_id)
     assert 0 < (due - bench.now_us()) / 1e6 < 1.5 * FIRST_BACKOFF_SECONDS
@@ -141,6 +193,10 @@ def test_a_failed_event_waits_and_is_tried_again(bench, status):
 
     assert [(attempt, answer) for _, attempt, answer in bench.calls()] == [(1, status), (2, 200)]
     assert {one.event_id for one in bench.api.arrivals} == {event_id}
+=======
+    assert bench.calls() == [(FIRST, 1, status), (SECOND, 2, 200)]
+    assert len({one.event_id for one in bench.api.arrivals}) == 1
+>>>>>>> pull
     bench.check()
 
 
@@ -152,33 +208,39 @@ def test_an_event_that_spent_its_attempts_waits_for_the_next_run_and_at_last_is_
 
     bench.carry(until=lambda: bench.where() == {"spent": 1})
     bench.check()
+<<<<<<< HEAD
     assert len(bench.calls()) == 2
     bench.end_run()
     bench.open_run()
     assert bench.where() == {"pending": 1}
     bench.carry(until=all_done(bench))
+=======
+    bench.end_run()
+    bench.open_run()
+    bench.carry(until=bench.letters)
+>>>>>>> pull
 
     assert [attempt for _, attempt, _ in bench.calls()] == [1, 2, 3, 4]
     assert {one.event_id for one in bench.api.arrivals} == {event_id}
     (letter,) = bench.letters()
     assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("attempts_spent", event_id, bench.run_id)
     assert letter["item"]["id"] == event_id.rpartition(":")[0]
-    assert letter["detail"].startswith("2 attempts in each of 2 runs failed, the last at ")
-    assert bench.tally()[f"failed:{TYPE}"] == 1
 
 
 def test_an_unexpected_answer_is_tried_again(bench):
+<<<<<<< HEAD
     """An answer 2xx that is not what the settings call success."""
+=======
+    """A 200 that is not what success is by the configuration does not complete an event."""
+>>>>>>> pull
     bench.change_endpoints(lambda one: replace(one, success=Success(field="result")))
     bench.take()
+    bench.carry(until=lambda: bench.where() == {"backoff": 1})
 
-    bench.carry()
-
-    assert bench.where() == {"backoff": 1}
     assert f"trouble:{FIRST} unexpected_answer" in bench.tally()
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422, 301, 302, 307])
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 301])
 def test_a_rejected_event_is_a_dead_letter_at_once(bench, status):
     """Any other 4xx, and 3xx: one call, one letter that says which answer."""
     (event_id,) = bench.take()
@@ -190,8 +252,36 @@ def test_a_rejected_event_is_a_dead_letter_at_once(bench, status):
     (letter,) = bench.letters()
     assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("rejected", event_id, bench.run_id)
     assert letter["detail"].startswith(f"{FIRST} answered HTTP {status}")
-    counted = {f"errors:{FIRST}": 1, f"trouble:{FIRST} HTTP {status}": 1}
-    assert bench.tally() == {f"taken:{TYPE}": 1, f"failed:{TYPE}": 1, **counted}
+    bench.check()
+
+
+def test_an_event_that_cannot_be_sent_is_a_dead_letter_and_stands_in_nobodys_way(bench):
+    """Its item was damaged in the ledger: no call, and the event behind it is sent."""
+    broken, event_id = bench.take(2)
+    bench.store.client.hset(bench.store.keys.event(broken), "item", "{")
+    bench.carry()
+
+    assert [one.event_id for one in bench.api.arrivals] == [event_id]
+    assert [one["event_id"] for one in bench.letters()] == [broken]
+    bench.check()
+
+
+def test_an_endpoint_that_keeps_failing_rests_and_one_good_answer_reopens_it(make_bench):
+    """After so many failures in a row its share goes elsewhere; then one probe, and it is as before."""
+    bench = make_bench(max_attempts=100)
+    bench.take(FAILING + 3)
+    bench.api.set_fault(FIRST, status=500)
+    bench.carry(until=lambda: not any(bench.where().values()))
+    first = bench.settings.endpoints[FIRST]
+    assert bench.store.windows.look([first])[1][FIRST].suspect
+
+    bench.api.set_fault(FIRST)
+    wait_until(lambda: bench.store.windows.look([first])[1][FIRST].free == 1, message="a probe is allowed")
+    bench.take()
+    bench.carry()
+
+    assert bench.calls()[-1] == (FIRST, 1, 200)
+    assert bench.store.windows.look([first])[1][FIRST].free > 1
     bench.check()
 
 
@@ -210,6 +300,7 @@ def test_an_event_that_cannot_be_sent_does_not_stand_in_the_way(bench):
 # -- slots
 
 
+<<<<<<< HEAD
 def test_full_windows_send_nothing(make_bench):
     """Where no endpoint has a slot the event stays as it was: no call, no attempt, no slot."""
     bench = make_bench(limit="2 per 60 second")
@@ -226,12 +317,20 @@ def test_many_lanes_at_once_never_exceed_a_limit_and_lose_nothing(make_bench):
     bench = make_bench(limit="20 per 0.5 second", guard=0.1)
     bench.take(100)
     bench.carry(lanes=8, until=lambda: bench.tally().get(f"completed:{TYPE}") == 100)
+=======
+def test_many_lanes_at_once_never_exceed_a_limit_and_lose_nothing(make_bench):
+    """Eight lanes for 2 x 20 slots a period: the strict server refuses none, and all is completed."""
+    bench = make_bench(limit="20 per 0.5 second", guard=0.1)
+    bench.take(100)
+    bench.carry(lanes=8)
+>>>>>>> pull
 
     assert [status for _, _, status in bench.calls()] == [200] * 100
     assert len({one.event_id for one in bench.api.arrivals}) == 100
     bench.check()
 
 
+<<<<<<< HEAD
 def test_a_limit_set_by_hand_holds_at_once(bench):
     """Workers go by the limits in Redis, not by their file."""
     for name in (FIRST, SECOND):
@@ -251,6 +350,51 @@ def test_a_budget_holds_for_its_endpoints_together(bench):
     bench.carry(until=lambda: bench.where() == {"pending": 2})
 
     assert len(bench.calls()) == 1
+=======
+def test_a_connection_that_took_long_to_open_does_not_make_the_call_leave_late(make_bench):
+    """The slot counts from when the connection is open, and the call has its whole time-out."""
+    bench = make_bench(guard=0.1, timeout=0.5)
+    bench.take()
+    bench.api.set_fault(FIRST, slow=20.0)
+    real, opened = bench.dispatcher.connect, []
+
+    def connect(*args, **how):
+        connection = real(*args, **how)
+        time.sleep(0.3)
+        opened.append(bench.now_us())
+        return connection
+
+    with mock.patch.object(bench.dispatcher, "connect", connect):
+        bench.carry()
+
+    assert bench.stamps()[0] >= opened[0]
+    assert bench.calls() == [(FIRST, 1, 200)]
+    bench.check()
+
+
+def test_a_slot_that_was_long_on_its_way_is_given_back(make_bench):
+    """With a kept connection the call would leave late: that slot is never used."""
+    bench = make_bench(guard=0.1)
+    bench.take()
+    bench.carry()
+    bench.take()
+    real, slow = bench.lanes.store.turns.take, []
+
+    def take(ask):
+        reply = real(ask)
+        if reply.event and not slow:
+            slow.append(reply.stamp)
+            time.sleep(0.06)  # more than 0.4 of the guard
+        return reply
+
+    with mock.patch.object(bench.lanes.store.turns, "take", take):
+        bench.carry()
+
+    stamps = bench.stamps(FIRST) + bench.stamps(SECOND)
+    assert len(stamps) == len(bench.api.arrivals) == 2
+    assert slow[0] not in stamps
+    bench.check()
+>>>>>>> pull
 
 
 def test_a_call_that_left_late_is_stamped_anew(make_bench):
@@ -265,11 +409,11 @@ def test_a_call_that_left_late_is_stamped_anew(make_bench):
         left.append(bench.now_us())
         return trouble
 
-    with mock.patch.object(bench.dispatcher, "send", send):
-        bench.carry()
+    with mock.patch.object(bench.dispatcher, "send", send), failing(bench.store.turns, "restamp", {2}, before=True):
+        bench.carry()  # Redis is away just then: the settlement moves it
 
     (stamp,) = bench.stamps()
-    assert stamp >= left[0]
+    assert stamp >= left[0] - 1000
     assert bench.where() == {}
     bench.check()
 
@@ -281,10 +425,10 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
     bench.take()
     bench.api.set_fault(FIRST, **fault)
     began = bench.now_us()
-    bench.carry()
-    ended = bench.now_us()
+    bench.carry(until=lambda: bench.where() == {})
 
     (stamp,) = bench.stamps()
+<<<<<<< HEAD
     if "hang" in fault:
         assert stamp >= began + 400_000
     assert began < stamp <= ended
@@ -292,12 +436,16 @@ def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault
     what = "no answer in time" if "hang" in fault else "connection cut"
     failed = {f"errors:{FIRST}": 1, f"failing:{TYPE} {FIRST}": 1, f"trouble:{FIRST} {what}": 1}
     assert bench.tally() == {f"taken:{TYPE}": 1, **failed}
+=======
+    assert stamp > began + (400_000 if "hang" in fault else 0)
+    assert [(endpoint, attempt) for endpoint, attempt, _ in bench.calls()] == [(FIRST, 1), (SECOND, 2)]
+>>>>>>> pull
     bench.check()
 
 
 def test_a_call_that_may_have_been_read_late_counts_from_then(make_bench):
     """Its answer came later than calls take, by more than the guard: as if it had been read that much later."""
-    bench = make_bench(guard=SHORT_GUARD)
+    bench = make_bench(guard=0.15)
     bench.take()
     bench.api.set_fault(FIRST, slow=20.0)
     began = bench.now_us()
@@ -305,17 +453,26 @@ def test_a_call_that_may_have_been_read_late_counts_from_then(make_bench):
     ended = bench.now_us()
 
     (stamp,) = bench.stamps()
+<<<<<<< HEAD
     assert began + (0.4 - 0.02 - SHORT_GUARD) * 1e6 <= stamp <= ended
     assert bench.where() == {}
+=======
+    assert began + (0.4 - 0.02 - 0.15) * 1e6 <= stamp <= ended - (0.02 + 0.15) * 1e6
+>>>>>>> pull
     bench.check()
 
 
 def test_a_refused_connection_uses_no_slot(bench):
+<<<<<<< HEAD
     """Nobody there: the slot is given back, and the attempt is spent."""
+=======
+    """Nobody there: no slot stays taken, the attempt is spent, the event goes elsewhere."""
+>>>>>>> pull
     bench.take()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     bench.redirect(FIRST, f"http://127.0.0.1:{port}/")
+<<<<<<< HEAD
     bench.store.rules.publish(bench.token, bench.settings.event_types, {})
     bench.carry()
 
@@ -357,11 +514,32 @@ def test_an_event_that_no_longer_fits_is_not_sent(make_bench):
 
     assert bench.where() == {"pending": 1}
     assert bench.calls() == []
+=======
+    bench.carry(until=lambda: bench.where() == {})
+
+    assert bench.stamps(FIRST) == []
+    assert bench.calls() == [(SECOND, 2, 200)]
+
+
+# -- time
+
+
+def test_an_endpoint_that_is_too_slow_for_the_time_left_is_passed_over(make_bench):
+    """As it is measured, not as the file says, even where nothing else has a slot."""
+    bench = make_bench(window=5.0, limit="1 per 60 second")
+    bench.take(2)
+    bench.store.rules.publish(bench.token, bench.settings.event_types, {(TYPE, SECOND): Expected(4.0, 6.0)})
+    bench.carry(until=bench.calls)
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.where() == {"pending": 1}
+>>>>>>> pull
     bench.check()
 
 
 def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
     """At the deadline the call ends, not at its time-out; the event is left over with an attempt more, no run less."""
+<<<<<<< HEAD
     bench = make_bench(window=2.0, processing=0.1, timeout=5.0, max_attempts=1, max_runs=1)
     (event_id,) = bench.take()
     bench.api.set_fault(FIRST, hang=True)
@@ -383,6 +561,63 @@ def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
 
 def test_a_run_that_is_cancelled_keeps_what_was_answered(bench):
     """The event in hand is settled, and no other one is claimed."""
+=======
+    bench = make_bench(window=0.6, processing=0.1, timeout=5.0, max_attempts=1, max_runs=1)
+    (event_id,) = bench.take()
+    bench.api.set_fault(FIRST, hang=True)
+    bench.carry(until=lambda: bench.tally().get(f"trouble:{FIRST} cut by the deadline"))
+
+    assert bench.deadline_in() <= 0
+    assert bench.letters() == []
+    assert bench.event(event_id)["attempt"] == "1"
+    bench.end_run()
+    bench.open_run(window=30.0)
+    assert bench.where() == {"pending": 1}
+
+
+def test_a_retry_goes_over_a_fresh_connection(bench):
+    """A server closes what it kept open just as calls arrive there: what else is kept to it may be dying as well."""
+
+    def script(peer):
+        fresh = server.connections > kept
+        while peer.request() and fresh:
+            peer.send(OK)
+
+    kept = 4
+    with Server(script) as server:
+        bench.change_endpoints(lambda one: replace(one, url=f"{server.url}/{one.name}"))
+        targets = [*bench.settings.endpoints.values()] * 2
+        opened = [bench.dispatcher.connect(target, PATIENCE) for target in targets]
+        for target, connection in zip(targets, opened, strict=True):
+            bench.dispatcher.keep(target, connection)
+        wait_until(lambda: server.open == kept, message="all are open, and would die of a call")
+        bench.take()
+
+        bench.carry(until=lambda: bench.where() == {})
+
+        assert (server.connections, len(server.requests)) == (kept + 1, 2)
+
+
+def test_a_connection_that_was_closed_meanwhile_costs_neither_event_nor_slot(bench):
+    """A new one is opened."""
+    bench.take()
+    bench.carry()
+    ((_, kept),) = bench.dispatcher._idle
+    kept._sock.shutdown(socket.SHUT_RD)
+    bench.take()
+    bench.carry()
+
+    assert [status for _, _, status in bench.calls()] == [200, 200]
+    assert len(bench.stamps()) == 2
+    bench.check()
+
+
+# -- runs
+
+
+def test_a_run_that_is_cancelled_keeps_what_was_answered(bench):
+    """The event in hand is settled with the turn that gets no other one."""
+>>>>>>> pull
     bench.take(2)
     real = bench.dispatcher.receive
 
@@ -392,13 +627,18 @@ def test_a_run_that_is_cancelled_keeps_what_was_answered(bench):
         return outcome
 
     with mock.patch.object(bench.dispatcher, "receive", receive):
+<<<<<<< HEAD
         bench.carry(until=lambda: bench.where() == {"pending": 1})
+=======
+        bench.carry(until=bench.calls)
+>>>>>>> pull
 
     assert bench.calls() == [(FIRST, 1, 200)]
     assert bench.tally()[f"completed:{TYPE}"] == 1
     bench.check()
 
 
+<<<<<<< HEAD
 def test_a_worker_of_another_revision_claims_nothing_and_says_so(bench):
     """The run has another configuration: nothing is called, and the worker knows that it must be replaced."""
     bench.take()
@@ -454,6 +694,75 @@ def test_redis_gone_before_the_call_is_sent_sends_nothing(bench):
     assert bench.calls() == [(FIRST, 1, 200)]
     assert bench.tally()[f"unsent:{TYPE}"] == 1
     assert len(bench.stamps()) == 1
+=======
+# -- Redis away
+
+
+def test_an_ask_that_failed_is_repeated_and_gets_the_call(bench, caplog):
+    """Redis away is no exception."""
+    bench.take()
+    with failing(bench.store.turns, "take", {1, 2, 3}, before=True):
+        bench.carry()
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    bench.check()
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_a_turn_whose_answer_is_lost_settles_and_claims_once(bench, nth):
+    """The same number repeats the answer: nothing is counted twice, sent twice, or forgotten."""
+    ids = bench.take(3)
+    with failing(bench.store.turns, "take", {nth}, before=False):
+        bench.carry()
+
+    assert sorted(one.event_id for one in bench.api.arrivals) == sorted(ids)
+    assert len(bench.stamps()) == 3
+    bench.check()
+
+
+def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
+    """The event goes back, and is sent over the connection that was opened."""
+    bench.take()
+    with failing(bench.store.turns, "restamp", {1}, before=True):
+        bench.carry()
+
+    assert bench.calls() == [(FIRST, 1, 200)]
+    assert bench.tally()[f"unsent:{TYPE}"] == 1
+    bench.check()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{}, {"throttle": 30}, {"status": 500}, {"hang": True}, {"slow": 15.0}],
+    ids=["good answer", "throttle", "error", "time-out", "late answer"],
+)
+def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, fault):
+    """The call has been made: its outcome is written once Redis is back, and nothing is sent twice."""
+    bench = make_bench(timeout=0.5, guard=0.15)
+    bench.take()
+    bench.api.set_fault(FIRST, **fault)
+    turns, real, answered = bench.store.turns, bench.dispatcher.receive, []
+    take = turns.take
+
+    def away(ask):
+        if answered and len(answered) < 4:
+            answered.append(ask)
+            raise StoreUnreachableError("Redis cannot be reached")
+        return take(ask)
+
+    def receive(*args):
+        outcome = real(*args)
+        answered.append(outcome)
+        return outcome
+
+    with mock.patch.object(bench.dispatcher, "receive", receive), mock.patch.object(turns, "take", away):
+        bench.carry(until=lambda: bench.where() == {})
+
+    assert [endpoint for endpoint, _, _ in bench.calls()] == (
+        [FIRST] if "slow" in fault or not fault else [FIRST, SECOND]
+    )
+>>>>>>> pull
     bench.check()
 
 
@@ -464,17 +773,32 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
 
     def receive(*args):
         outcome = real(*args)
+<<<<<<< HEAD
         if not reaped:
             reaped.append(bench.store.recovery.reap("w1"))
             bench.store.runs.cancel(bench.run_id)
         return outcome
 
     with mock.patch.object(bench.dispatcher, "receive", receive), caplog.at_level(logging.INFO, "rlm.delivery.lane"):
+=======
+        bench.store.recovery.reap("w1")
+        bench.store.runs.cancel(bench.run_id)
+        return outcome
+
+    with (
+        mock.patch.object(bench.dispatcher, "receive", receive),
+        caplog.at_level(logging.INFO, "rlm.delivery.lane"),
+    ):
+>>>>>>> pull
         bench.carry(until=lambda: "came after its claim was lost" in caplog.text)
 
     assert reaped == [1]
     assert bench.where() == {"pending": 1}
     assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1, f"trouble:{FIRST} worker lost": 1}
+<<<<<<< HEAD
+=======
+    bench.check()
+>>>>>>> pull
 
 
 def test_a_mistake_of_our_own_loses_nothing(bench, caplog):
@@ -485,8 +809,11 @@ def test_a_mistake_of_our_own_loses_nothing(bench, caplog):
 
     assert bench.where() == {"pending": 1}
     bench.check()
+<<<<<<< HEAD
     bench.carry()
     assert bench.where() == {}
+=======
+>>>>>>> pull
 
 
 def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
@@ -497,6 +824,7 @@ def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
         with Bench(server.url, tmp_path, processing=0.02) as bench:
             bench.take(2)
             bench.api.set_fault(FIRST, slow=25.0)
+<<<<<<< HEAD
             killed = []
 
             def kill_and_go_on():
@@ -508,6 +836,21 @@ def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
                 return killed and not bench.where()
 
             bench.carry(lanes=2, until=kill_and_go_on)
+=======
+            lanes = [threading.Thread(target=bench.lanes.carry) for _ in range(2)]
+            for lane in lanes:
+                lane.start()
+            wait_until(lambda: len(bench.api.arrivals) == 2, message="both calls are under way")
+            pid = bench.store.client.info("server")["process_id"]
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: all(status for _, _, status in bench.calls()), message="both are answered")
+            assert all(lane.is_alive() for lane in lanes)
+            server.join()
+            wait_until(lambda: bench.where() == {}, message="both are settled")
+            bench.lanes.stop()
+            for lane in lanes:
+                lane.join(PATIENCE)
+>>>>>>> pull
 
             assert [status for _, _, status in bench.calls()] == [200, 200]
             bench.check()

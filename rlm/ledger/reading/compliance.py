@@ -16,7 +16,6 @@ from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
 from rlm.ledger.values import MICROSECONDS
 
-
 #: A log that begins so much later than calls are kept, microseconds, is as old: no call was made then.
 _QUIET_US = 900 * MICROSECONDS
 

@@ -1,0 +1,351 @@
+"""The lanes of a worker process: who asks and when, the numbers of asks, and what a stop gives back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.core.errors import StoreUnreachableError
+from rlm.delivery import lane
+from rlm.delivery.lane import Gate, Lanes
+from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger.turns import Settlement, TurnReply
+from tests.wait import wait_until
+
+FAR = 3600.0
+
+
+def reply(**fields):
+    """Return an answer of Redis now."""
+    return TurnReply(now=time.time_ns() // 1000, **fields)
+
+
+def call(number=1):
+    return reply(event=f"i{number}:T", claims=1, endpoint="a", stamp=1, run_id="r", deadline_us=time.time_ns() // 1000)
+
+
+def waits(seconds=FAR):
+    return reply(wait=round(seconds * 1_000_000))
+
+
+# The gate.
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+@pytest.fixture
+def waiting(gate):
+    """Let a thread wait at the gate; the event is set when it goes on."""
+    threads = []
+
+    def wait(at_least_until=0.0):
+        gone = threading.Event()
+        threads.append(threading.Thread(target=lambda: (gate.wait(at_least_until), gone.set())))
+        threads[-1].start()
+        assert not gone.wait(0.03)
+        return gone
+
+    yield wait
+    gate.stop()
+    for thread in threads:
+        thread.join()
+
+
+def test_it_waits_until_the_moment_that_was_learned(gate):
+    began = time.monotonic()
+    gate.learn(began, 1, began + 0.05)
+
+    gate.wait()
+
+    assert 0.05 <= time.monotonic() - began < 0.5
+
+
+def test_a_nearer_moment_that_another_lane_learned_ends_the_wait(gate, waiting):
+    gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
+    gone = waiting()
+
+    gate.learn(time.monotonic(), 2, time.monotonic() + 0.01)
+
+    assert gone.wait(2)
+
+
+def test_a_later_moment_replaces_only_by_an_answer_with_a_later_redis_now(gate):
+    began = time.monotonic()
+    gate.learn(began, 5, began + 0.02)
+
+    gate.learn(began, 4, began + FAR)
+    gate.learn(began, 5, began + FAR)
+    gate.wait()
+
+    assert time.monotonic() - began < 1
+
+
+def test_an_answer_to_an_ask_that_was_sent_before_a_wake_says_nothing(gate):
+    asked_at = time.monotonic()
+    gate.wake()
+
+    gate.learn(asked_at, 9, asked_at + FAR)
+    gate.wait()
+
+    assert time.monotonic() - asked_at < 1
+
+
+def test_a_wake_ends_the_wait_and_so_does_a_stop(gate, waiting):
+    for end in (gate.wake, gate.stop):
+        gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
+        gone = waiting()
+        end()
+        assert gone.wait(2)
+
+
+def test_a_wake_does_not_shorten_a_sleep_that_the_worker_decided(gate, waiting):
+    gone = waiting(time.monotonic() + 0.2)
+
+    gate.wake()
+
+    assert not gone.wait(0.05)
+    assert gone.wait(2)
+
+
+def test_no_wait_is_longer_than_the_longest_sleep(gate, monkeypatch):
+    monkeypatch.setattr(lane, "LONGEST_SLEEP_SECONDS", 0.05)
+    gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
+    began = time.monotonic()
+
+    gate.wait()
+
+    assert time.monotonic() - began < 1
+
+
+# Lanes.
+
+
+class Turns:
+    """Answers asks as a test says, and notes them."""
+
+    dedupe_ms = 1000
+
+    def __init__(self):
+        self.asks = []
+        self.answer = lambda _ask: waits()
+        self._lock = threading.Lock()
+
+    def take(self, ask):
+        with self._lock:
+            self.asks.append(ask)
+        return self.answer(ask)
+
+    def script(self, *answers):
+        """Answer so, one after the other, and then with a wait."""
+        left = list(answers)
+
+        def answer(ask):
+            with self._lock:
+                made = left.pop(0) if left else waits()
+            made = made(ask) if callable(made) else made
+            if isinstance(made, Exception):
+                raise made
+            return made
+
+        self.answer = answer
+
+
+class Scene:
+    """The lanes of a worker without a network: calls are settled as completed, or as `make` says."""
+
+    def __init__(self, monkeypatch):
+        self.turns = Turns()
+        self.made, self.changes, self.recorded = [], [], []
+        self.make = lambda _claim: None
+        scene = self
+
+        class Attempts:
+            def __init__(self, *_parts):
+                pass
+
+            def make(self, claim, _asked_at):
+                scene.made.append(claim.event_id)
+                settlement = Settlement(
+                    claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True
+                )
+                return scene.make(claim) or settlement
+
+        monkeypatch.setattr(lane, "Attempts", Attempts)
+        monkeypatch.setattr(lane, "AGAIN_SECONDS", 0.001)
+        settings = SimpleNamespace(run=SimpleNamespace(guard_seconds=0.5), revision="r1")
+        store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5))
+        self.lanes = Lanes(store, settings, None, "here:1:w", lambda: self.changes.append(self.lanes.sleeping))
+        self.lanes.record = lambda run_id, away: self.recorded.append((run_id, away))
+        self.threads = []
+
+    def start(self, number=1):
+        for _ in range(number):
+            self.threads.append(threading.Thread(target=self.lanes.carry))
+            self.threads[-1].start()
+
+    def asked(self, number):
+        """Wait until so many asks were made, and no more follow at once; return them."""
+        wait_until(lambda: len(self.turns.asks) >= number)
+        time.sleep(0.03)
+        assert len(self.turns.asks) == number, self.turns.asks
+        return self.turns.asks
+
+    def end(self):
+        self.lanes.stop()
+        for thread in self.threads:
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    scene = Scene(monkeypatch)
+    yield scene
+    scene.end()
+
+
+def test_one_idle_lane_asks_for_all(scene):
+    scene.start(8)
+    wait_until(scene.lanes.asking.locked)
+    time.sleep(0.05)
+    before = len(scene.turns.asks)
+
+    scene.lanes.wake()
+
+    scene.asked(before + 1)
+    assert before <= 9
+
+
+def test_each_wake_is_passed_on_until_there_is_nothing_more(scene):
+    release = threading.Event()
+    scene.make = lambda _claim: release.wait(5) and None
+    scene.start(4)
+    wait_until(scene.lanes.asking.locked)
+    time.sleep(0.05)
+
+    scene.turns.script(call(1), call(2), call(3))
+    scene.lanes.wake()
+
+    wait_until(lambda: len(scene.made) == 3)
+    release.set()
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_by_the_same_number(scene):
+    lost = StoreUnreachableError("away", "start it")
+    scene.turns.script(lost, lost, call(1), lost, waits())
+
+    scene.start()
+
+    asks = scene.asked(5)
+    assert [ask.n for ask in asks] == [1, 1, 1, 2, 2]
+    assert [ask.settle and ask.settle.event for ask in asks] == [None] * 3 + ["i1:T"] * 2
+
+
+def test_after_a_doubt_it_asks_again_with_the_new_epoch_and_a_new_number_and_settles_once(scene):
+    scene.turns.script(call(1), reply(epoch="7"), call(2), waits())
+
+    scene.start()
+
+    asks = scene.asked(4)
+    assert [(ask.n, ask.epoch, bool(ask.settle)) for ask in asks] == [
+        (1, "", False),
+        (2, "", True),
+        (3, "7", False),
+        (4, "7", True),
+    ]
+
+
+def test_a_moment_from_before_a_doubt_is_forgotten(scene):
+    """The clock was set back: answers are older than those before."""
+    ahead = time.time_ns() // 1000 + 3_600_000_000
+    scene.lanes.gate.learn(time.monotonic(), ahead, time.monotonic())
+    scene.turns.script(reply(epoch="2"))
+
+    scene.start()
+
+    scene.asked(2)
+
+
+def test_a_call_that_comes_after_the_stop_is_given_back(scene):
+    def late(_ask):
+        scene.lanes.stop()
+        return call(1)
+
+    scene.turns.script(late, reply(nothing=True))
+    scene.start()
+    scene.end()
+
+    first, second = scene.turns.asks
+    assert (first.nothing, second.nothing) == (False, True)
+    assert (second.settle.event, second.settle.to, second.settle.sent) == ("i1:T", "ready", False)
+    assert scene.made == []
+
+
+def test_a_lane_that_is_to_stop_settles_by_a_turn_that_asks_for_nothing(scene):
+    scene.make = lambda _claim: scene.lanes.stop()
+    scene.turns.script(call(1), reply(nothing=True))
+
+    scene.start()
+    scene.end()
+
+    assert [(ask.nothing, ask.settle and ask.settle.to) for ask in scene.turns.asks] == [
+        (False, None),
+        (True, "completed"),
+    ]
+
+
+def test_of_many_lanes_that_hear_close_one_has_the_run_closed(scene):
+    scene.turns.answer = lambda _ask: reply(close="r", deadline_us=time.time_ns() // 1000)
+
+    scene.start(5)
+
+    wait_until(lambda: scene.recorded)
+    time.sleep(0.1)
+    assert scene.recorded == [("r", False)]
+    wait_until(lambda: len(scene.recorded) == 2)  # it says so again while nobody has
+
+
+def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monkeypatch):
+    monkeypatch.setattr(lane, "FIRST_SLEEP_SECONDS", 0.3)
+    unreached = Settlement("i:T", 1, "a", 1, "backoff", unconnected=True, why="connection refused")
+    scene.make = lambda _claim: unreached
+
+    def answer(ask):
+        if ask.nothing or len(scene.made) > 5:
+            return waits()
+        return call(1) if ask.settle is None else reply(elsewhere=True, **second)
+
+    second = {name: getattr(call(2), name) for name in ("event", "claims", "endpoint", "stamp")}
+    scene.turns.answer = answer
+    began = time.monotonic()
+    scene.start()
+
+    wait_until(lambda: scene.lanes.sleeping)
+    assert "connection refused" in scene.lanes.sleeping
+    assert scene.lanes.sleeps_until > began + 0.2
+    made = len(scene.made)
+    time.sleep(0.1)
+    assert len(scene.made) <= made + 1
+
+
+def test_it_rests_while_no_lane_has_a_call_and_says_when_one_gets_one(scene):
+    release = threading.Event()
+    scene.make = lambda _claim: release.wait(5) and None
+    scene.start(2)
+    wait_until(scene.lanes.asking.locked)
+    assert scene.lanes.rest()
+    assert not scene.changes
+
+    scene.turns.script(call(1))
+    scene.lanes.wake()
+
+    wait_until(lambda: scene.changes)
+    assert not scene.lanes.rest()
+    release.set()
+    wait_until(scene.lanes.rest)
