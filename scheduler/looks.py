@@ -17,10 +17,9 @@ from rlm.core.text import span
 from rlm.core.trail import Counts
 from rlm.delivery.run_end import REDIS_AWAY
 from rlm.ledger import Store
-from rlm.ledger.calls import start_of_run
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.reading.books import Snapshot, take_snapshot
+from rlm.ledger.reading.books import pulse, take_snapshot
 from rlm.ledger.runs import write_waits
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.plan.waits import GAP_SECONDS, Look, Waits
@@ -32,7 +31,10 @@ from scheduler.team import TeamWatch
 #: Seconds between two looks; with so many endpoints a second more, because the cost of a look follows their number.
 LOOK_SECONDS = 1.0
 ENDPOINTS_A_SECOND = 1000
-#: The same while only the last calls are awaited.
+#: Windows and workers are not read again so soon, seconds, while no call begins or ends and nothing is ordered: while
+#: lanes only wait for slots, that would be most of what Redis does.
+QUIET_SECONDS = 5.0
+#: Seconds between two looks while only the last calls are awaited.
 BUSY_SECONDS = 0.02
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
@@ -67,6 +69,8 @@ class Looks:
         self._counts: Mapping[str, Counts] = {}
         self._left = 0.0
         self._took_seconds = 0.0
+        self._pulse: object = None
+        self._quiet_until = float("-inf")
         self._due_at = system_clock.monotonic()
         self._cold_since = cold_since
         self._away_seconds = run.away_seconds
@@ -100,6 +104,8 @@ class Looks:
         if left < self._took_seconds:  # seconds, if Redis is far away
             return max(left, BUSY_SECONDS)
         self._interrupted = False
+        if self._is_quiet(left, away=away):
+            return self._next_look(left)
         is_over = self._look_at(current, left, answer_seconds, away=away)
         self._took_seconds = system_clock.monotonic() - began
         return None if is_over else self._next_look(left - self._took_seconds)
@@ -110,6 +116,19 @@ class Looks:
             self._is_barred = unfit
             fields, gone = ({"unfit": "1"}, ()) if unfit else ({}, ("unfit",))
             self._store.runs.note(self._leader.token, self._run.id, gone=gone, **fields)
+
+    def _is_quiet(self, left: float, *, away: bool) -> bool:
+        """Return whether nothing has happened since a recent look, so that events wait for the same."""
+        now, before, self._pulse = system_clock.monotonic(), self._pulse, pulse(self._store)
+        look = self._look and replace(self._look, remaining_seconds=left, away=away)
+        is_same = look is not None and before == self._pulse and now < self._quiet_until and not away
+        if look is None or not is_same or not look.lanes or not look.can_send(self._types):
+            self._quiet_until = now + QUIET_SECONDS
+            return False
+        self._waits.look(self._run.deadline - left, look, self._types)
+        self._noted = self._waits.at_end(look, self._types)
+        self._duty.serve(self._run)
+        return True
 
     def _wind_up(self, run: Run, left: float, *, away: bool) -> float | None:
         """Let no call begin any more; return None once none is under way, or all are cut."""
@@ -144,9 +163,10 @@ class Looks:
         self._left, self._counts = left, snapshot.counts
         self._forecaster.measure()
         now, first_at = run.deadline - left, run.first_release_at
+        if first_at is not None and self._cold_since is not None:
+            store.processes.note_coming_up(max(0.0, first_at - self._cold_since))
+            self._cold_since = None
         fields: dict[str, str | float] = {}
-        if first_at is None and (first_at := self._first_call(run, snapshot, now)) is not None:
-            fields["first_release_at"] = repr(first_at)
         look = self._look = Look(
             snapshot.counts,
             windows,
@@ -196,7 +216,7 @@ class Looks:
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
         fields = write_waits(self._noted.as_json(), self._counts, self._drain.left)
-        lacked = self._could_send and not self._watch.most and not self._run.cancelled and not self._duty.stopping
+        lacked = self._could_send and not self._watch.came_up and not self._run.cancelled and not self._duty.stopping
         if self._run.failure:
             fields["failure"] = self._run.failure
         elif self._lost_redis:
@@ -206,17 +226,6 @@ class Looks:
         elif self._duty.stopping and not self._duty.cancels and self._left > 0:
             fields["stopped"] = f"the scheduler was told to stop {span(self._left)} before the deadline"
         return fields
-
-    def _first_call(self, run: Run, snapshot: Snapshot, now: float) -> float | None:
-        """Return when the first call of the run was sent, in seconds of its time; None if there was none yet."""
-        begun = [now - call.age_seconds for call in snapshot.calls]
-        calls, _ = self._store.calls.follow(start_of_run(run.id))
-        begun += [run.moment(call.sent_us) for call in calls if call.run_id == run.id]
-        if not begun:
-            return None
-        if self._cold_since is not None:
-            self._store.processes.note_coming_up(max(0.0, min(begun) - self._cold_since))
-        return min(begun)
 
     def _adopt(self, workers: Sequence[Process]) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""
