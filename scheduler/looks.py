@@ -71,7 +71,7 @@ class Looks:
         self._cold_since = cold_since
         self._away_seconds = run.away_seconds
         self._interrupted = self._duty.lately_away  # the run may have stood still before it was taken over
-        self._could_send = self._lost_redis = self._refuses = False
+        self._could_send = self._lost_redis = self._refuses = self._is_barred = False
         self._most: bool | None = None  #: whether the longest queue goes first; None: as it was planned
         self.state: State | None = self._run.state  #: of the run at the last look; None: it is closed
 
@@ -93,6 +93,7 @@ class Looks:
         if current is None or self.state in {None, State.FINISHING}:
             return None
         self._run, left = current, current.left_seconds(now_us)
+        self._bar_unfit()
         away = self._interrupted or bool(self._redis.unfit) or began - self._due_at > GAP_SECONDS
         if left <= 0 or current.cancelled or current.failure or self._duty.stopping:
             return self._wind_up(current, left, away=away)
@@ -102,6 +103,13 @@ class Looks:
         is_over = self._look_at(current, left, answer_seconds, away=away)
         self._took_seconds = system_clock.monotonic() - began
         return None if is_over else self._next_look(left - self._took_seconds)
+
+    def _bar_unfit(self) -> None:
+        """Let lanes get no call while Redis would lose what they write."""
+        if (unfit := bool(self._redis.unfit)) != self._is_barred:
+            self._is_barred = unfit
+            fields, gone = ({"unfit": "1"}, ()) if unfit else ({}, ("unfit",))
+            self._store.runs.note(self._leader.token, self._run.id, gone=gone, **fields)
 
     def _wind_up(self, run: Run, left: float, *, away: bool) -> float | None:
         """Let no call begin any more; return None once none is under way, or all are cut."""

@@ -26,14 +26,14 @@ from rlm.ledger.trouble import Outage, revive
 from rlm.ledger.waker import Waker
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.leader import LEASE_SECONDS, HandedOverError
+from scheduler.leader import HandedOverError
 from scheduler.office import Office, announce
 from scheduler.redis_watch import AGAIN_SECONDS, FIT_SECONDS, IDLE_FIT_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
-#: Seconds between two turns of an idle leader, which renews its lease then, and of a standby, which tries to take it:
-#: part of the time that a takeover takes.
-IDLE_SECONDS = LEASE_SECONDS / 2.5
+#: Seconds between two turns of an idle leader, which renews its lease then, and serves a tick that APScheduler
+#: would call late, because the clock of this host was set; and of a standby, which tries to take the lease.
+IDLE_SECONDS = 1.0
 STANDBY_SECONDS = 0.25
 #: Pause after a failure of Redis, seconds.
 AWAY_SECONDS = 0.5
@@ -42,43 +42,19 @@ TAKEOVER_SECONDS = 2.0
 POLL_SECONDS = 0.02
 #: Seconds for which the process that closed a run may be at the steps after it; later it is dead.
 CLOSER_SECONDS = 2.0
-#: If ticks are this far from those of Redis, because the clock of this host was set, the clock is aimed anew, seconds.
-ASTRAY_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
 
 
-class TickClock:
-    """APScheduler with one job, at multiples of a period by the clock of Redis, late rather than never.
-
-    It follows the clock of this host, which may be set, so it is aimed now and then. A job that it begins too early
-    asks Redis what is due.
-    """
-
-    def __init__(self, every_seconds: float, redis_now: Callable[[], float], job: Callable[[], None]) -> None:
-        self._every = every_seconds
-        self._redis_now = redis_now
-        self._scheduler = BackgroundScheduler(timezone=UTC)
-        options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1, "next_run_time": self._next()}
-        self._job = self._scheduler.add_job(job, "interval", seconds=every_seconds, **options)
-        self._scheduler.start()
-
-    def _next(self) -> datetime:
-        now = self._redis_now()
-        return datetime.now(UTC) + timedelta(seconds=last_due(now, self._every) + self._every - now)
-
-    def aim(self) -> None:
-        """Correct the time of the next tick, if the clock of this host was set."""
-        if (job := self._scheduler.get_job(self._job.id)) is None or job.next_run_time is None:
-            return
-        due = self._next()
-        apart = (job.next_run_time - due).total_seconds() % self._every
-        if min(apart, self._every - apart) > ASTRAY_SECONDS:
-            job.modify(next_run_time=due)
-
-    def shutdown(self) -> None:
-        """Stop without waiting for the job."""
-        self._scheduler.shutdown(wait=False)
+def start_clock(every_seconds: float, redis_now: Callable[[], float], job: Callable[[], None]) -> BackgroundScheduler:
+    """Start APScheduler: it calls `job` at multiples of a period by the clock of Redis, late rather than never."""
+    left = last_due(redis_now(), every_seconds) + every_seconds - redis_now()
+    first = datetime.now(UTC) + timedelta(seconds=left)
+    clock = BackgroundScheduler(timezone=UTC)
+    options = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1, "next_run_time": first}
+    clock.add_job(job, "interval", seconds=every_seconds, id="tick", **options)
+    clock.start()
+    return clock
 
 
 class SchedulerService(Office):
@@ -122,7 +98,7 @@ class SchedulerService(Office):
     def run(self) -> None:
         """Schedule until a signal; then hand over or close an open run, and release the lease."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = TickClock(self._every, self._clock.now, self.job)
+        clock = start_clock(self._every, self._clock.now, self.job)
         waker.start()
         announcing = partial(announce, allow_volatile=self._redis.allow_volatile)
         args = self._store, self._leader, self._stopped
@@ -134,7 +110,6 @@ class SchedulerService(Office):
             while not self._duty.stopping:
                 with self._work():
                     self._turn()
-                clock.aim()
                 if not self._duty.stopping:
                     self._duty.wait(IDLE_SECONDS if self._leader.token else STANDBY_SECONDS)
         finally:
@@ -142,7 +117,7 @@ class SchedulerService(Office):
             announcer.join()
             with self._working:
                 self._sign_off()
-            clock.shutdown()
+            clock.shutdown(wait=False)
             waker.stop()
 
     def _sleep_out(self) -> None:
@@ -246,7 +221,7 @@ class SchedulerService(Office):
         return True
 
     def _start_due(self) -> bool:
-        """Start the run of a tick that had no leader, or passed while a run was open or the clock was set."""
+        """Start the run of a tick that had no leader, or passed while a run was open or the host's clock was set."""
         if run := self._open_due():
             self._conduct_run(run)
         return run is not None

@@ -1,7 +1,7 @@
 """Crash points: named lines of RLM's code at which a test kills a process, to prove that nothing is lost there.
 
-They are for tests, not a setting. With `RLM_CRASH_AT=release.released` in its environment, a process kills itself
-(SIGKILL) at that line; with `RLM_CRASH_AT=release.released:3`, the third time it gets there. With
+They are for tests, not a setting. With `RLM_CRASH_AT=worker.claimed` in its environment, a process kills itself
+(SIGKILL) at that line; with `RLM_CRASH_AT=worker.claimed:3`, the third time it gets there. With
 `RLM_CRASH_AT=@/tmp/crash`, the processes of a running system read the point from that file once it exists. The first
 process at the point removes the file, so only one dies. Without the variable a crash point does nothing.
 """
@@ -33,13 +33,9 @@ POINTS: Final = {
     "drain.done": "what is taken before the plan is in the ledger; the run is still draining",
     "plan.limits_published": "the limits are published; there is no plan",
     "plan.written": "the plan is written, the run is running; no worker is wanted",
-    "plan.workers_wanted": "workers are wanted; nothing is released",
-    "release.released": "calls are released; no lane is woken",
-    "release.enqueued": "messages are sent; the workers are not woken",
+    "plan.workers_wanted": "workers are wanted; nobody looks at the run",
     "finish.due": "nothing more can be sent; the run is still running",
-    "finish.marked": "the run is finishing; calls are under way",
-    "finish.awaited": "no call is under way; the end-of-run actor is not told",
-    "finish.actor_told": "the end-of-run actor is told; the run may be closed by now",
+    "finish.marked": "the run is finishing; nothing is owned any more",
     "close.returned": "what was not settled is pending; there is no record",
     "close.counted": "the record is made; it is not written",
     "close.recorded": "the record is written; nobody is woken",
@@ -52,7 +48,6 @@ POINTS: Final = {
     "worker.slot_taken": "the slot is taken; nothing is sent",
     "worker.sent": "the request is sent; there is no answer",
     "worker.answered": "the answer is read; nothing is written of it",
-    "worker.reported": "what the call says of its endpoint is written; it is not settled",
     "worker.settled": "the event is settled or given back; its lane has not gone on",
     "worker.closing": "the end-of-run actor has its message; the run is not closed by it",
     "worker.closed": "the run is closed, if by this actor; nobody has reported it",

@@ -21,8 +21,8 @@ def _built_in(tmp_path_factory):
 
 
 @pytest.fixture
-def world(_built_in, server_url, prefix):
-    """A ledger without events."""
+def store(_built_in, server_url, prefix):
+    """A store over keys of this test's own."""
     settings = replace(
         _built_in,
         redis=structs.replace(_built_in.redis, url=server_url, prefix=prefix),
@@ -30,4 +30,10 @@ def world(_built_in, server_url, prefix):
         run=structs.replace(_built_in.run, guard_seconds=GUARD),
     )
     with closing(Store(settings, settings.redis.url)) as store:
-        yield World(store)
+        yield store
+
+
+@pytest.fixture
+def world(store):
+    """A ledger without events."""
+    return World(store)

@@ -69,6 +69,11 @@ class World:
         """The time of Redis, microseconds."""
         return self.store.now_us()
 
+    @property
+    def expected_now(self) -> int:
+        """The time of Redis as lanes expect it, by the same clock."""
+        return round(time.time() * 1_000_000)
+
     def publish(self, *types: EventType, expected: Mapping[Pair, Expected] = {}) -> None:
         """Publish the rules of types, in their order of use, and their endpoints."""
         self.types = types
@@ -203,7 +208,7 @@ class LaneDouble:
     def ask(self, settle: Settlement | None = None, **changes: Any) -> TurnReply:
         """Ask with the next number."""
         self.n = changes.pop("n", self.n + 1)
-        expects = round(time.time() * 1_000_000)
+        expects = self._world.expected_now
         usual = Ask(self.worker, self.number, self.n, self.host, REVISION, 60_000, self.epoch, expects, settle=settle)
         self.last = structs.replace(usual, **changes)
         return self._world.store.turns.take(self.last)
@@ -211,7 +216,7 @@ class LaneDouble:
     def repeat(self) -> TurnReply:
         """Ask the same again, as after an answer was lost."""
         assert self.last is not None
-        return self._world.store.turns.take(structs.replace(self.last, expects=round(time.time() * 1_000_000)))
+        return self._world.store.turns.take(structs.replace(self.last, expects=self._world.expected_now))
 
     def call(self, settle: Settlement | None = None, **changes: Any) -> TurnReply:
         """Ask, and get a call."""

@@ -1,337 +1,362 @@
-"""How long a lane may hold an event: no call begins that does not fit, none is in flight when its lease ends."""
+"""The lanes of a worker process: who asks and when, the numbers of asks, and what a stop gives back."""
 
 from __future__ import annotations
 
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
-from msgspec import structs
 
-from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.core.window import WindowState
-from rlm.delivery import attempt, health, lane
-from rlm.delivery.attempt import LEASE_SLACK_SECONDS
-from rlm.delivery.connection import UnreachableError
-from rlm.delivery.lane import Lanes
-from rlm.delivery.outcome import Delivered, Unreachable
-from rlm.ledger.breaker import Failed
-from rlm.ledger.claims import Admitted, Claim, LaneId, Refused, Turn
-from rlm.ledger.ways import Trouble
-from tests.clocks import SetClock
+from rlm.core.errors import StoreUnreachableError
+from rlm.delivery import lane
+from rlm.delivery.lane import Gate, Lanes
+from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger.turns import Settlement, TurnReply
+from tests.wait import wait_until
 
-FIRST, SECOND = "first", "second"
-TIMEOUT = 10.0
+FAR = 3600.0
 
 
-class Ledger:
-    """Returns its claims, one per turn, and records what happens to them and when."""
-
-    def __init__(self, clock, lease_seconds, *claims):
-        self._clock = clock
-        self._lease_seconds = lease_seconds
-        self._claims = list(claims)
-        self.settled = []
-        self.turns = []
-        self.reached = []
-        self.probes = []
-        self.turn_seconds = 0.0
-
-    def take(self, _lane, _run_id, completed, reached, *, with_slot):
-        self.reached.append(reached)
-        self.turns.append((with_slot, completed is not None))
-        if completed:
-            self.complete(completed)
-        if self.probes:
-            return Turn(settled=True, why="probe", probe=self.probes.pop(0))
-        if not self._claims:
-            return Turn(settled=True, why="none")
-        self.lease_ends = self._clock.time + self._lease_seconds
-        self._clock.sleep(self.turn_seconds)
-        return Turn(settled=True, claim=self._claims.pop(0))
-
-    def complete(self, _completed):
-        self.settled.append(("complete", self._clock.time))
-        return True
-
-    def __getattr__(self, verb):
-        return lambda *_args, **_options: not self.settled.append((verb, self._clock.time))
+def reply(**fields):
+    """Return an answer of Redis now."""
+    return TurnReply(now=time.time_ns() // 1000, **fields)
 
 
-class Kept:
-    """A connection."""
-
-    def __init__(self, name):
-        self.name = name
+def call(number=1):
+    return reply(event=f"i{number}:T", claims=1, endpoint="a", stamp=1, run_id="r", deadline_us=time.time_ns() // 1000)
 
 
-class Api:
-    """The windows and the dispatcher: the time of each step at each endpoint, and which windows are shut."""
-
-    def __init__(self, clock):
-        self._clock = clock
-        self.connecting, self.asking, self.answering, self.shut, self.failing = {}, {}, {}, set(), set()
-        self.opened, self.shut_seconds = False, 60.0
-        self.unreachable = set()
-        self.slots, self.given_back, self.kept, self.sent = [], [], [], []
-        self.in_doubt = False
-
-    def connect(self, endpoint, _seconds, **_how):
-        self._clock.sleep(self.connecting.get(endpoint.name, 0))
-        return Kept(endpoint.name)
-
-    def reach(self, endpoint):
-        self._clock.sleep(self.connecting.get(endpoint.name, 0))
-        if endpoint.name in self.unreachable:
-            raise UnreachableError("no connection", "no answer in time")
-
-    def keep(self, _endpoint, connection):
-        self.kept.append(connection.name)
-
-    def look(self, limited):
-        shut = {name: WindowState(0, self.shut_seconds) for name in self.shut} | dict.fromkeys(
-            self.failing, WindowState(1, suspect=True)
-        )
-        return 0, {one.name: shut.get(one.name, WindowState(1)) for one in limited}
-
-    def acquire(self, endpoint, _call):
-        self._clock.sleep(self.asking.get(endpoint.name, 0))
-        if endpoint.name in self.shut:
-            return Refused(self.shut_seconds)
-        self.slots.append(endpoint.name)
-        return Admitted("1")
-
-    def give_back(self, endpoint, _slot, _call):
-        self.given_back.append(endpoint.name)
-
-    def send(self, connection, _endpoint, _request, _deadline):
-        self.sent.append((connection.name, self._clock.time))
-
-    def receive(self, connection, _endpoint, sent_at, deadline):
-        answers_at = sent_at + self.answering.get(connection.name, 0)
-        self._clock.time = min(answers_at, deadline)
-        if answers_at < deadline:
-            return Delivered(200, self._clock.time - sent_at)
-        return Unreachable("no answer", None, "no answer in time")
-
-    def fail(self, _endpoint, **_options):
-        return Failed(1_000_000, opened=self.opened)
-
-    def rest(self, _endpoint, seconds):
-        return seconds
-
-    def __getattr__(self, _verb):
-        return lambda *_args, **_options: None
+def waits(seconds=FAR):
+    return reply(wait=round(seconds * 1_000_000))
 
 
-class Ways:
-    """No host is in trouble: failures are the endpoint's."""
+# The gate.
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+@pytest.fixture
+def waiting(gate):
+    """Let a thread wait at the gate; the event is set when it goes on."""
+    threads = []
+
+    def wait(at_least_until=0.0):
+        gone = threading.Event()
+        threads.append(threading.Thread(target=lambda: (gate.wait(at_least_until), gone.set())))
+        threads[-1].start()
+        assert not gone.wait(0.03)
+        return gone
+
+    yield wait
+    gate.stop()
+    for thread in threads:
+        thread.join()
+
+
+def test_it_waits_until_the_moment_that_was_learned(gate):
+    began = time.monotonic()
+    gate.learn(began, 1, began + 0.05)
+
+    gate.wait()
+
+    assert 0.05 <= time.monotonic() - began < 0.5
+
+
+def test_a_nearer_moment_that_another_lane_learned_ends_the_wait(gate, waiting):
+    gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
+    gone = waiting()
+
+    gate.learn(time.monotonic(), 2, time.monotonic() + 0.01)
+
+    assert gone.wait(2)
+
+
+def test_a_later_moment_replaces_only_by_an_answer_with_a_later_redis_now(gate):
+    began = time.monotonic()
+    gate.learn(began, 5, began + 0.02)
+
+    gate.learn(began, 4, began + FAR)
+    gate.learn(began, 5, began + FAR)
+    gate.wait()
+
+    assert time.monotonic() - began < 1
+
+
+def test_an_answer_to_an_ask_that_was_sent_before_a_wake_says_nothing(gate):
+    asked_at = time.monotonic()
+    gate.wake()
+
+    gate.learn(asked_at, 9, asked_at + FAR)
+    gate.wait()
+
+    assert time.monotonic() - asked_at < 1
+
+
+def test_a_wake_ends_the_wait_and_so_does_a_stop(gate, waiting):
+    for end in (gate.wake, gate.stop):
+        gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
+        gone = waiting()
+        end()
+        assert gone.wait(2)
+
+
+def test_a_wake_does_not_shorten_a_sleep_that_the_worker_decided(gate, waiting):
+    gone = waiting(time.monotonic() + 0.2)
+
+    gate.wake()
+
+    assert not gone.wait(0.05)
+    assert gone.wait(2)
+
+
+def test_no_wait_is_longer_than_the_longest_sleep(gate, monkeypatch):
+    monkeypatch.setattr(lane, "LONGEST_SLEEP_SECONDS", 0.05)
+    gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
+    began = time.monotonic()
+
+    gate.wait()
+
+    assert time.monotonic() - began < 1
+
+
+# Lanes.
+
+
+class Turns:
+    """Answers asks as a test says, and notes them."""
+
+    dedupe_ms = 1000
 
     def __init__(self):
-        self.failed = []
+        self.asks = []
+        self.answer = lambda _ask: waits()
+        self._lock = threading.Lock()
 
-    def fail(self, endpoint, *_args, **_options):
-        self.failed.append(endpoint.name)
-        return Trouble(of_host=False)
+    def take(self, ask):
+        with self._lock:
+            self.asks.append(ask)
+        return self.answer(ask)
 
-    def open(self, *_args):
-        return False, ""
+    def script(self, *answers):
+        """Answer so, one after the other, and then with a wait."""
+        left = list(answers)
+
+        def answer(ask):
+            with self._lock:
+                made = left.pop(0) if left else waits()
+            made = made(ask) if callable(made) else made
+            if isinstance(made, Exception):
+                raise made
+            return made
+
+        self.answer = answer
 
 
 class Scene:
-    """One lane, and an event whose calls need `needs` seconds, `remaining` seconds before the deadline."""
+    """The lanes of a worker without a network: calls are settled as completed, or as `make` says."""
 
-    def __init__(self, clock):
-        self.clock = clock
-        self.api = Api(clock)
-        self.ledger_changes = {}
+    def __init__(self, monkeypatch):
+        self.turns = Turns()
+        self.made, self.changes, self.recorded = [], [], []
+        self.make = lambda _claim: None
+        scene = self
 
-    def carry(self, *, needs=0.5, remaining=60.0, claims=1, turn_seconds=0.0, rests=0, **changes):
-        endpoints = {
-            name: Endpoint(name, f"http://{name}:1", Limit.parse("9/minute"), TIMEOUT) for name in (FIRST, SECOND)
-        }
-        kind = EventType("T", 1, needs, tuple(endpoints.values()))
-        begin = remaining - needs
-        lease = kind.lease_seconds * (2 if changes.get("alone") else 1)
-        spans = remaining, begin, needs, lease
-        claim = Claim("i:T", "run", LaneId("w", 1), 1, FIRST, *spans, "wallet", b"{}", **changes)
-        self.ledger = Ledger(self.clock, lease, *[claim] * claims)
-        self.ledger.turn_seconds = turn_seconds
-        vars(self.ledger).update(self.ledger_changes)
-        settings = SimpleNamespace(
-            event_types=[kind],
-            endpoints=endpoints,
-            run=SimpleNamespace(guard_seconds=0.5),
-            retry=SimpleNamespace(max_attempts=3, max_runs=5),
-            revision="r",
-        )
-        self.began = self.clock.time
-        self.ways = Ways()
-        parts = {"windows": self.api, "breaker": self.api, "ways": self.ways}
-        store = SimpleNamespace(turns=self.ledger, ledger=self.ledger, **parts)
-        self.woken = []
-        self.lanes = Lanes(store, settings, self.api, "w", lambda: self.woken.append(self.ledger.turns[:]))
-        self.rested = [self.lanes.rest() for _ in range(rests)]
-        self.lanes.carry("run")
+        class Attempts:
+            def __init__(self, *_parts):
+                pass
 
-    @property
-    def sent(self):
-        """The calls: where, and how long after the claim."""
-        return [(name, pytest.approx(at - self.began)) for name, at in self.api.sent]
+            def make(self, claim, _asked_at):
+                scene.made.append(claim.event_id)
+                settlement = Settlement(
+                    claim.event_id, claim.number, claim.endpoint, claim.stamp, "completed", sent=True
+                )
+                return scene.make(claim) or settlement
 
-    @property
-    def settled(self):
-        """How the event was settled."""
-        ((verb, at),) = self.ledger.settled
-        assert at < self.ledger.lease_ends
-        return verb
+        monkeypatch.setattr(lane, "Attempts", Attempts)
+        monkeypatch.setattr(lane, "AGAIN_SECONDS", 0.001)
+        settings = SimpleNamespace(run=SimpleNamespace(guard_seconds=0.5), revision="r1")
+        store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5))
+        self.lanes = Lanes(store, settings, None, "here:1:w", lambda: self.changes.append(self.lanes.sleeping))
+        self.lanes.record = lambda run_id, away: self.recorded.append((run_id, away))
+        self.threads = []
+
+    def start(self, number=1):
+        for _ in range(number):
+            self.threads.append(threading.Thread(target=self.lanes.carry))
+            self.threads[-1].start()
+
+    def asked(self, number):
+        """Wait until so many asks were made, and no more follow at once; return them."""
+        wait_until(lambda: len(self.turns.asks) >= number)
+        time.sleep(0.03)
+        assert len(self.turns.asks) == number, self.turns.asks
+        return self.turns.asks
+
+    def end(self):
+        self.lanes.stop()
+        for thread in self.threads:
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
 def scene(monkeypatch):
-    clock = SetClock()
-    monkeypatch.setattr(lane, "system_clock", clock)
-    monkeypatch.setattr(attempt, "system_clock", clock)
-    monkeypatch.setattr(health, "system_clock", clock)
-    return Scene(clock)
+    scene = Scene(monkeypatch)
+    yield scene
+    scene.end()
 
 
-def test_a_call_ends_before_the_lease_whatever_came_before_it(scene):
-    """A slow connection to an endpoint that is full, then an answer too late for what is left of the lease."""
-    scene.api.connecting = {FIRST: 3.0}
-    scene.api.shut = {FIRST}
-    scene.api.answering = {SECOND: 9.5}
+def test_one_idle_lane_asks_for_all(scene):
+    scene.start(8)
+    wait_until(scene.lanes.asking.locked)
+    time.sleep(0.05)
+    before = len(scene.turns.asks)
 
-    scene.carry()
+    scene.lanes.wake()
 
-    assert scene.sent == [(SECOND, 3.0)]
-    assert scene.settled == "retry"
-    assert scene.clock.time <= scene.ledger.lease_ends - LEASE_SLACK_SECONDS / 2
-
-
-def test_an_event_that_the_lease_is_too_short_for_by_now_is_given_back(scene):
-    """Nothing is sent and no attempt spent: the connection is kept for the next time."""
-    scene.api.connecting = {FIRST: 7.0}
-    scene.api.shut = {FIRST}
-
-    scene.carry(needs=5.0)
-
-    assert (scene.sent, scene.settled) == ([], "give_back")
-    assert scene.api.kept == [FIRST]
+    scene.asked(before + 1)
+    assert before <= 9
 
 
-def test_a_call_that_no_longer_fits_once_connected_is_not_begun(scene):
-    """The time to connect counts; no slot is asked for, and the other endpoint has its chance."""
-    scene.api.connecting = {FIRST: 0.9}
+def test_each_wake_is_passed_on_until_there_is_nothing_more(scene):
+    release = threading.Event()
+    scene.make = lambda _claim: release.wait(5) and None
+    scene.start(4)
+    wait_until(scene.lanes.asking.locked)
+    time.sleep(0.05)
 
-    scene.carry(needs=0.5, remaining=1.0)
+    scene.turns.script(call(1), call(2), call(3))
+    scene.lanes.wake()
 
-    assert (scene.sent, scene.api.slots, scene.settled) == ([], [], "give_back")
-    assert scene.api.kept == [FIRST]
-
-
-def test_a_slot_that_comes_too_late_for_the_deadline_is_given_back(scene):
-    """Asking for it took what was left."""
-    scene.api.asking = {FIRST: 0.15}
-    scene.api.connecting = {FIRST: 0.4}
-
-    scene.carry(needs=0.5, remaining=1.0)
-
-    assert (scene.sent, scene.settled) == ([], "give_back")
-    assert scene.api.given_back == scene.api.slots == [FIRST]
+    wait_until(lambda: len(scene.made) == 3)
+    release.set()
 
 
-def test_the_last_attempt_waits_for_a_healthy_endpoint_that_is_full_for_a_moment(scene):
-    """It is no probe although a probe's slot is free, and no connection to that endpoint is opened in vain."""
-    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, 0.5
+def test_an_answer_that_was_lost_is_asked_for_again_by_the_same_number(scene):
+    lost = StoreUnreachableError("away", "start it")
+    scene.turns.script(lost, lost, call(1), lost, waits())
 
-    scene.carry(remaining=90.0, tries=2, last_endpoint=FIRST)
+    scene.start()
 
-    assert (scene.sent, scene.api.slots, scene.api.kept, scene.settled) == ([], [], [], "postpone")
-
-
-@pytest.mark.parametrize(("tries", "remaining", "wait"), [(1, 90.0, 0.5), (2, 0.6, 0.5), (2, 90.0, 60.0)])
-def test_an_earlier_attempt_or_one_without_a_healthy_slot_soon_is_a_probe(scene, tries, remaining, wait):
-    """An attempt is left after it, or the healthy endpoint has its slot too late: for an answer, or for the probe."""
-    scene.api.failing, scene.api.shut, scene.api.shut_seconds = {FIRST}, {SECOND}, wait
-
-    scene.carry(remaining=remaining, tries=tries, last_endpoint=FIRST)
-
-    assert (scene.sent, scene.settled) == ([(FIRST, 0.0)], "complete")
+    asks = scene.asked(5)
+    assert [ask.n for ask in asks] == [1, 1, 1, 2, 2]
+    assert [ask.settle and ask.settle.event for ask in asks] == [None] * 3 + ["i1:T"] * 2
 
 
-@pytest.mark.parametrize("failing", [set(), {FIRST}])
-def test_the_last_attempt_is_made_at_a_healthy_endpoint_with_a_slot(scene, failing):
-    """Whatever endpoint the call was released for."""
-    scene.api.failing = failing
+def test_after_a_doubt_it_asks_again_with_the_new_epoch_and_a_new_number_and_settles_once(scene):
+    scene.turns.script(call(1), reply(epoch="7"), call(2), waits())
 
-    scene.carry(tries=2, last_endpoint=FIRST)
+    scene.start()
 
-    assert (scene.sent, scene.settled) == ([(SECOND, 0.0)], "complete")
-
-
-@pytest.mark.parametrize("slow", ["turn", "connecting"])
-def test_a_slot_that_came_with_the_claim_and_cannot_be_used_in_time_is_given_back(scene, slow):
-    """The answer of Redis was long on its way, or connecting took long: the event has another slot."""
-    scene.api.connecting = {FIRST: 0.21 if slow == "connecting" else 0.0}
-
-    scene.carry(stamp="1", turn_seconds=0.21 if slow == "turn" else 0.0)
-
-    assert scene.api.given_back == scene.api.slots == [FIRST]
-    assert ([name for name, _ in scene.sent], scene.settled) == ([FIRST], "complete")
+    asks = scene.asked(4)
+    assert [(ask.n, ask.epoch, bool(ask.settle)) for ask in asks] == [
+        (1, "", False),
+        (2, "", True),
+        (3, "7", False),
+        (4, "7", True),
+    ]
 
 
-def test_an_event_taken_back_while_it_waited_to_be_carried_alone_is_not_sent(scene):
-    """It is somebody else's by now."""
-    scene.ledger_changes = {"begin_alone": lambda _claim: False}
+def test_a_moment_from_before_a_doubt_is_forgotten(scene):
+    """The clock was set back: answers are older than those before."""
+    ahead = time.time_ns() // 1000 + 3_600_000_000
+    scene.lanes.gate.learn(time.monotonic(), ahead, time.monotonic())
+    scene.turns.script(reply(epoch="2"))
 
-    scene.carry(alone=True)
+    scene.start()
 
-    assert scene.sent == []
-    assert [verb for verb, _ in scene.ledger.settled] == ["give_back"]
-
-
-def test_a_lane_that_is_to_probe_a_way_connects_first_and_then_has_the_call(scene):
-    """Its turns say that it has reached the endpoint until it has a call there."""
-    scene.ledger_changes = {"probes": [FIRST]}
-
-    scene.carry(stamp="1")
-
-    assert scene.ledger.reached == [(), (FIRST,), ()]
-    assert scene.sent == [(FIRST, 0.0)]
+    scene.asked(2)
 
 
-def test_a_lane_that_cannot_connect_to_probe_a_way_says_so_and_has_no_call(scene):
-    """It comes again a little later, as where nothing is released that its host can call."""
-    scene.ledger_changes = {"probes": [FIRST]}
-    scene.api.unreachable = {FIRST}
-    scene.api.connecting = {FIRST: 1.0}
+def test_a_call_that_comes_after_the_stop_is_given_back(scene):
+    def late(_ask):
+        scene.lanes.stop()
+        return call(1)
 
-    scene.carry()
+    scene.turns.script(late, reply(nothing=True))
+    scene.start()
+    scene.end()
 
-    assert (scene.ledger.reached, scene.sent, scene.ledger.settled) == ([()], [], [])
-    assert scene.ways.failed == [FIRST]
-    assert scene.clock.time - scene.began == pytest.approx(1.25)
+    first, second = scene.turns.asks
+    assert (first.nothing, second.nothing) == (False, True)
+    assert (second.settle.event, second.settle.to, second.settle.sent) == ("i1:T", "ready", False)
+    assert scene.made == []
 
 
-def test_a_call_whose_turn_waited_for_redis_is_awaited_until_the_deadline(scene):
-    """The wait does not bring the deadline forward: an earlier turn, which did not wait, has shown when it is."""
-    waits, ends_at = [0.0, 0.19], scene.clock.time + 1.0
-    scene.api.answering = {FIRST: 0.35}
+def test_a_lane_that_is_to_stop_settles_by_a_turn_that_asks_for_nothing(scene):
+    scene.make = lambda _claim: scene.lanes.stop()
+    scene.turns.script(call(1), reply(nothing=True))
 
-    def take(_lane, _run_id, completed, _reached, **_options):
-        if completed:
-            scene.ledger.complete(completed)
-        if not waits:
-            return Turn(settled=True, why="none")
-        scene.clock.sleep(waits.pop(0))
-        left = ends_at - scene.clock.time
-        claim = structs.replace(scene.ledger._claims[0], remaining_seconds=left, begin_seconds=left - 0.35)
-        return Turn(settled=True, claim=claim)
+    scene.start()
+    scene.end()
 
-    scene.ledger_changes = {"take": take}
+    assert [(ask.nothing, ask.settle and ask.settle.to) for ask in scene.turns.asks] == [
+        (False, None),
+        (True, "completed"),
+    ]
 
-    scene.carry()
 
-    assert scene.sent == [(FIRST, 0.0), (FIRST, 0.54)]
-    assert [verb for verb, _ in scene.ledger.settled] == ["complete", "complete"]
-    assert scene.clock.time < ends_at
+def test_of_many_lanes_that_hear_close_one_has_the_run_closed(scene):
+    scene.turns.answer = lambda _ask: reply(close="r", deadline_us=time.time_ns() // 1000)
+
+    scene.start(5)
+
+    wait_until(lambda: scene.recorded)
+    time.sleep(0.1)
+    assert scene.recorded == [("r", False)]
+    wait_until(lambda: len(scene.recorded) == 2)  # it says so again while nobody has
+
+
+def test_a_worker_that_is_outdated_ends_all_lanes_and_says_so(scene):
+    scene.turns.answer = lambda _ask: reply(outdated=True)
+
+    scene.start(3)
+
+    for thread in scene.threads:
+        thread.join(5)
+    assert scene.lanes.outdated
+    assert scene.changes
+
+
+def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monkeypatch):
+    monkeypatch.setattr(lane, "FIRST_SLEEP_SECONDS", 0.3)
+    unreached = Settlement("i:T", 1, "a", 1, "backoff", unconnected=True, why="connection refused")
+    scene.make = lambda _claim: unreached
+
+    def answer(ask):
+        if ask.nothing or len(scene.made) > 5:
+            return waits()
+        return call(1) if ask.settle is None else reply(elsewhere=True, **second)
+
+    second = {name: getattr(call(2), name) for name in ("event", "claims", "endpoint", "stamp")}
+    scene.turns.answer = answer
+    began = time.monotonic()
+    scene.start()
+
+    wait_until(lambda: scene.lanes.sleeping)
+    assert "connection refused" in scene.lanes.sleeping
+    assert scene.lanes.sleeps_until > began + 0.2
+    made = len(scene.made)
+    time.sleep(0.1)
+    assert len(scene.made) <= made + 1
+
+
+def test_it_rests_while_no_lane_has_a_call_and_says_when_one_gets_one(scene):
+    release = threading.Event()
+    scene.make = lambda _claim: release.wait(5) and None
+    scene.start(2)
+    wait_until(scene.lanes.asking.locked)
+    assert scene.lanes.rest()
+    assert not scene.changes
+
+    scene.turns.script(call(1))
+    scene.lanes.wake()
+
+    wait_until(lambda: scene.changes)
+    assert not scene.lanes.rest()
+    release.set()
+    wait_until(scene.lanes.rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.clock import system_clock
-from scheduler.service import ASTRAY_SECONDS, TickClock
+from scheduler.service import start_clock
 from scheduler.ticks import is_served, last_due, missed
 from tests.each import each
 
@@ -48,16 +48,17 @@ def test_ticks_that_nobody_served_are_counted(last, due, number):
     assert missed(last, due, 180.0) == number
 
 
-def test_the_clock_is_aimed_at_the_ticks_of_redis():
-    """Whatever the clock of this host says, and again if it is set."""
-    ahead = [30.0]
-    clock = TickClock(180.0, lambda: system_clock.now() + ahead[0], lambda: None)
+@pytest.mark.parametrize("ahead_seconds", [0.0, 30.0, -30.0, 365 * 86_400.0])
+def test_it_fires_at_the_ticks_of_redis(ahead_seconds):
+    """Whatever the clock of this host says."""
+    clock = start_clock(180.0, lambda: system_clock.now() + ahead_seconds, lambda: None)
     try:
-        for seconds in (30.0, 31.0, -400.0):
-            ahead[0] = seconds
-            clock.aim()
-            fires = clock._scheduler.get_jobs()[0].next_run_time.timestamp()
-            assert 0 < fires - system_clock.now() <= 180.0
-            assert min((fires + seconds) % 180.0, -(fires + seconds) % 180.0) <= ASTRAY_SECONDS
+        (job,) = clock.get_jobs()
+        fires = job.next_run_time.timestamp()
+        after = job.trigger.get_next_fire_time(job.next_run_time, job.next_run_time).timestamp()
     finally:
-        clock.shutdown()
+        clock.shutdown(wait=False)
+
+    assert 0 < fires - system_clock.now() <= 180.0
+    off = [(moment + ahead_seconds + 90.0) % 180.0 - 90.0 for moment in (fires, after)]
+    assert off == pytest.approx([0, 0], abs=0.01)

@@ -68,7 +68,7 @@ return 1
 -- lease    hash with the fencing token
 -- token, run_id
 -- fields   fields and values to write
--- gone     fields to delete; `draining` wakes the lanes, because the run may be over
+-- gone     fields to delete; the lanes are woken, because they may get a call again, or the run may be over
 -- Returns  1 written, 0 that run is no longer open
 -- Atomic because a conductor that lost its lease must not write to a run that another one conducts.
 -- include moving
@@ -77,7 +77,7 @@ if fenced(lease, token) then return FENCED end
 if redis.call('HGET', P .. 'run', 'run_id') ~= run_id then return 0 end
 for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
 for _, field in ipairs(gone) do
-  if redis.call('HDEL', P .. 'run', field) == 1 and field == 'draining' then wake('drained') end
+  if redis.call('HDEL', P .. 'run', field) == 1 then wake(field) end
 end
 return 1
 

@@ -26,7 +26,7 @@
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
-  'cancelled', 'shares')
+  'cancelled', 'shares', 'unfit')
 local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
 local answer, gave_back = {now = us(now)}, nil
 running = state == 'running'  -- as `index` asks
@@ -190,7 +190,7 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   if ask.settle and not gave_back then wake('settled') end
   return done('nothing', 1)
 end
-if state ~= 'running' or run[8] then return done('over', 1) end
+if state ~= 'running' or run[8] or run[10] then return done('over', 1) end
 if revision ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(now, server, ask.epoch, ask.stepped, ask.expects)

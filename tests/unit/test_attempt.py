@@ -1,0 +1,214 @@
+"""One call: when it leaves, what keeps it from being sent, and from when its slot counts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.core.endpoint import Endpoint, Limit
+from rlm.core.errors import StoreUnreachableError
+from rlm.delivery import attempt
+from rlm.delivery.attempt import Attempts
+from rlm.delivery.connection import UnreachableError
+from rlm.delivery.outcome import DEADLINE, Delivered, Unreachable
+from rlm.ledger import clock_of_redis
+from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger.turns import Claim, Restamped
+from tests.clocks import SetClock
+
+GUARD, TIMEOUT = 0.5, 10.0
+#: A call must leave within this many seconds of its stamp.
+LEAVES = 0.4 * GUARD
+
+
+class Scene:
+    """A call that needs half a second, and everything around it: by default quick, over a kept connection."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.kept, self.connecting, self.sending, self.answering = True, 0.0, 0.0, 0.1
+        self.owned, self.restamping, self.away = True, 0.0, False
+        self.unreachable = self.broken = self.trouble = None
+        self.sent, self.put_back, self.restamps = [], [], []
+
+    def make(self, *, window=60.0, asked=0.0, item=b"{}", endpoint="a", **changes):
+        began = self.clock.time
+        redis = RedisClock(GUARD)
+        redis.hear(began, self.us(began), began)
+        times = {"deadline_us": self.us(began + window), "call_us": 100_000, "need_us": 500_000}
+        usual = {"attempt": 0, "tries": 0, "runs": 0, "worker_id": "here:1:w", "run_id": "r", "wallet_name": "w"}
+        claim = Claim(
+            event_id="i:T", number=1, endpoint=endpoint, stamp=self.us(began), item=item, **times, **usual | changes
+        )
+        settings = SimpleNamespace(
+            endpoints={"a": Endpoint("a", "http://a:1", Limit.parse("9/minute"), TIMEOUT)},
+            run=SimpleNamespace(guard_seconds=GUARD),
+            retry=SimpleNamespace(max_attempts=3, max_runs=5),
+        )
+        self.began = began
+        return Attempts(settings, self, self, redis, 1).make(claim, began - asked)
+
+    @staticmethod
+    def us(moment):
+        return round(moment * 1_000_000)
+
+    # The dispatcher, and the turns.
+
+    def connect(self, _endpoint, _seconds, *, fresh):
+        self.clock.sleep(self.connecting)
+        if self.broken:
+            raise self.broken
+        if self.unreachable:
+            raise UnreachableError("no connection", self.unreachable)
+        return SimpleNamespace(kept=self.kept and not fresh)
+
+    def keep(self, endpoint, _connection):
+        self.put_back.append(endpoint.name)
+
+    def send(self, _connection, _endpoint, _request, _deadline):
+        self.clock.sleep(self.sending)
+        self.sent.append(pytest.approx(self.clock.time - self.began))
+        return self.trouble
+
+    def receive(self, _connection, _endpoint, sent_at, deadline):
+        answers_at = sent_at + self.answering
+        self.clock.time = min(answers_at, deadline)
+        if answers_at < deadline:
+            return Delivered(200, self.clock.time - sent_at)
+        return Unreachable("no answer", None, "no answer in time")
+
+    def restamp(self, _claim, _lane):
+        self.clock.sleep(self.restamping)
+        if self.away:
+            raise StoreUnreachableError("away", "start it")
+        self.restamps.append(pytest.approx(self.clock.time - self.began))
+        return Restamped(now=self.us(self.clock.time), owned=self.owned)
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    clock = SetClock()
+    monkeypatch.setattr(attempt, "system_clock", clock)
+    monkeypatch.setattr(clock_of_redis, "system_clock", clock)
+    return Scene(clock)
+
+
+def is_unsent(settlement):
+    return settlement.to == "ready" and not settlement.sent and settlement.finish is None
+
+
+def test_over_a_kept_connection_it_leaves_at_once_and_counts_from_its_stamp(scene):
+    settlement = scene.make()
+
+    assert (scene.sent, scene.restamps) == ([0.0], [])
+    assert (settlement.to, settlement.sent, settlement.counts_us) == ("completed", True, None)
+
+
+def test_without_one_it_connects_first_and_counts_from_then(scene):
+    scene.kept, scene.connecting = False, 0.7
+
+    settlement = scene.make()
+
+    assert (scene.restamps, scene.sent) == ([0.7], [0.7])
+    assert settlement.stamp == scene.us(scene.began + 0.7)
+
+
+def test_an_event_that_failed_before_goes_over_a_new_connection(scene):
+    scene.make(tries=1)
+
+    assert len(scene.restamps) == 1
+
+
+def test_a_call_that_cannot_leave_within_its_share_of_the_guard_is_given_back(scene):
+    assert is_unsent(scene.make(asked=LEAVES + 0.01))
+    assert (scene.sent, scene.put_back) == ([], ["a"])
+
+
+def test_so_is_one_whose_event_is_the_lanes_no_longer_or_if_nobody_knows(scene):
+    scene.kept = False
+    for scene.owned, scene.away in ((False, False), (True, True)):
+        assert is_unsent(scene.make())
+
+    assert (scene.sent, scene.put_back) == ([], ["a", "a"])
+
+
+def test_so_is_one_that_no_longer_fits_before_the_deadline_once_it_is_connected(scene):
+    scene.kept, scene.connecting = False, 0.6
+
+    assert is_unsent(scene.make(window=1.0))
+    assert (scene.sent, scene.put_back) == ([], ["a"])
+
+
+def test_so_is_one_to_an_endpoint_that_is_not_configured(scene):
+    assert is_unsent(scene.make(endpoint="another"))
+
+
+def test_so_is_one_after_any_error(scene):
+    scene.broken = RuntimeError("a fault")
+
+    assert is_unsent(scene.make())
+
+
+def test_an_event_that_is_no_item_is_a_dead_letter_and_gives_its_slot_back(scene):
+    settlement = scene.make(item=b"")
+
+    assert (settlement.to, settlement.sent) == ("failed", False)
+    assert settlement.letter
+    assert scene.sent == []
+
+
+def test_one_that_cannot_connect_says_so(scene):
+    scene.unreachable = "connection refused"
+
+    settlement = scene.make()
+
+    assert (settlement.to, settlement.sent, settlement.unconnected) == ("backoff", False, True)
+
+
+def test_a_call_that_left_late_is_stamped_anew(scene):
+    scene.sending = LEAVES + 0.05
+
+    settlement = scene.make()
+
+    assert scene.restamps == [LEAVES + 0.05]
+    assert (settlement.stamp, settlement.counts_us) == (scene.us(scene.began + LEAVES + 0.05), None)
+
+
+def test_if_redis_is_away_then_its_settlement_says_when_it_left(scene):
+    scene.sending, scene.away = LEAVES + 0.05, True
+
+    settlement = scene.make()
+
+    assert settlement.counts_us == pytest.approx(100_000)
+
+
+def test_a_call_without_an_answer_counts_from_when_its_connection_was_closed(scene):
+    scene.answering = 99.0
+
+    settlement = scene.make()
+
+    assert (settlement.counts_us, settlement.to) == (0, "backoff")
+    assert scene.clock.time - scene.began == pytest.approx(TIMEOUT)
+
+
+def test_a_call_whose_answer_shows_that_it_was_read_late_counts_from_then(scene):
+    """It usually takes 0.1 s, and may be read the guard later."""
+    scene.answering = 2.0
+
+    assert scene.make().counts_us == pytest.approx(600_000)
+
+
+def test_a_call_is_awaited_until_the_deadline_and_then_says_nothing_of_its_endpoint(scene):
+    scene.answering = 99.0
+
+    settlement = scene.make(window=3.0)
+
+    assert scene.clock.time - scene.began == pytest.approx(3.0)
+    assert (settlement.to, settlement.sick, settlement.kind) == ("backoff", "", DEADLINE)
+
+
+def test_the_time_to_connect_does_not_shorten_the_time_to_answer(scene):
+    scene.kept, scene.connecting, scene.answering = False, 4.0, 9.5
+
+    assert scene.make().to == "completed"
