@@ -98,6 +98,9 @@ local function settle(call)
   if not call.sent then
     unstamp_call(call.endpoint, name)
     gave_back = call.endpoint
+    if run[9] then
+      for _, of in ipairs{'begun', 'begun:' .. kind_of(id)} do redis.call('HINCRBY', P .. 'tally', of, -1) end
+    end
     local of = rules_of(call.endpoint)
     if of and redis.call('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(call.stamp + of.probe) then
       redis.call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
