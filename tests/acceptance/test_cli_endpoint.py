@@ -11,8 +11,7 @@ import pytest
 from rlm.admin.endpoints import changes_made
 from tests.acceptance.cli import Installation, words_of
 from tests.each import each
-from tests.store import looks, steps
-from tests.store.windows import hold, pass_time, rest, set_record, take
+from tests.store import looks, steps, windows
 
 SECTIONS = """
 [budgets.account]
@@ -28,7 +27,6 @@ endpoints = [
 rate_limit = "30/minute; 31/hour"
 endpoints = [{ name = "open_order_api", url = "http://h/s" }]
 """
-SECOND = 1_000_000
 ME = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 
 
@@ -40,8 +38,8 @@ def inst(tmp_path, valkey_only_url):
 
 
 def call(inst, name, number=1):
-    """Take slots of an endpoint."""
-    take(inst.store, inst.store.endpoints()[name], number)
+    """Take slots of an endpoint, like lanes."""
+    windows.take(inst.store, inst.store.endpoints()[name], number)
 
 
 def entry(inst, name=steps.ENDPOINT):
@@ -87,11 +85,11 @@ def test_the_next_free_slot_is_told_where_none_is_free(inst):
 
 def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     """Throttled, failing, probing, held; the one of a budget too."""
-    ends, now_us = inst.store.endpoints(), inst.store.now_us()
-    rest(inst.store, ends["rebalance_api"], 40)
-    failing = {"failures": 5, "rest": now_us + 20 * SECOND, "since": now_us, "failed_with": "no answer in time"}
-    set_record(inst.store, ends["open_order_api"], **failing)
-    hold(inst.store, ends["rebalance_api"].budget, 50)
+    ends = inst.store.endpoints()
+    windows.rest(inst.store, ends["rebalance_api"], 40)
+    windows.rest(inst.store, ends["open_order_api"], 20)
+    windows.set_record(inst.store, ends["open_order_api"], failures=5, failed_with="no answer in time")
+    windows.hold(inst.store, ends["rebalance_api"].budget, 50)
 
     listed = {one["name"]: one for one in inst.json("endpoint", "list")}
 
@@ -106,15 +104,17 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert 45 < listed["account"]["circuit_seconds"] <= 50
     assert listed["open_order_api"]["failures"] == 5
 
-    pass_time(inst.store, ends["rebalance_api"], 41)
+    windows.pass_time(inst.store, ends["rebalance_api"], 41)
     assert entry(inst)["health"] == "probing"
     assert "probing" in inst.rlm("endpoint", "list").stdout
 
-    pass_time(inst.store, ends["open_order_api"], 21)
+    windows.pass_time(inst.store, ends["open_order_api"], 21)
     assert entry(inst, "open_order_api")["health"] == "probing"
     assert entry(inst, "open_order_api")["circuit_reason"] == "failing: no answer in time"
     assert inst.json("endpoint", "resume", "open_order_api")["probing"]
     assert "the next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
+    inst.store.client.delete(inst.store.keys.endpoint(ends["open_order_api"].window_id))
+    assert entry(inst, "open_order_api")["circuit_reason"] is None
 
 
 def test_a_paused_budget_is_told_at_its_endpoints(inst):
@@ -164,8 +164,8 @@ def test_a_pause_without_an_end_lasts_until_resumed(inst):
 def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     """It says which of them it did, and what stands."""
     one = inst.store.endpoints()["rebalance_api"]
-    rest(inst.store, one, 40)
-    hold(inst.store, one, 50)
+    windows.rest(inst.store, one, 40)
+    windows.hold(inst.store, one, 50)
 
     resumed = inst.json("endpoint", "resume", "rebalance_api")
 
@@ -280,7 +280,7 @@ def test_status_tells_what_is_not_closed(inst):
     """In each endpoint's and budget's entry, and in a line for a person."""
     inst.start_run()
     inst.rlm("endpoint", "pause", "account")
-    rest(inst.store, inst.store.endpoints()["open_order_api"], 40)
+    windows.rest(inst.store, inst.store.endpoints()["open_order_api"], 40)
 
     found = inst.json("status")
 
@@ -295,26 +295,25 @@ def test_status_tells_what_is_not_closed(inst):
     assert f"; account paused since {found['by_budget']['account']['since'][11:19]} UTC" in told
 
 
-@each(
+@pytest.mark.parametrize(
     ("state", "word"),
     [
         ({}, "ok"),
-        ({"since": 0}, "probing"),
         ({"rest": 50}, "resting"),
         ({"rest": 50, "pause": 90}, "paused"),
         ({"hold": 50, "pause": 90}, "held"),
+        ({"since": None}, "probing"),
     ],
 )
 def test_every_face_has_the_same_word_for_a_state(inst, state, word):
     """List, status, explanation and metrics, also where an endpoint is held and paused."""
     one = inst.settings.endpoints["rebalance_api"]
-    if inst.store.runs.current() is None:
-        inst.push(*steps.items(1, steps.TYPE))
-        inst.start_run()
-    inst.store.client.delete(inst.store.keys.endpoint(one.window_id))
-    set_record(
-        inst.store, one, failures=0, **{name: inst.store.now_us() + left * SECOND for name, left in state.items()}
-    )
+    inst.push(*steps.items(1, steps.TYPE))
+    inst.start_run()
+    now_us = inst.store.now_us()
+    told = {name: 1 if left is None else now_us + left * 1_000_000 for name, left in state.items()}
+    if told:
+        windows.set_record(inst.store, one, **told)
 
     (explained,) = [
         each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name
