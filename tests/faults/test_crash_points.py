@@ -31,7 +31,7 @@ ORPHANED_SECONDS = 5.0
 
 TICKS = ("tick.due", "tick.noted")
 CONDUCTED = tuple(name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"})
-#: Where a worker has a message, which wakes a lane: lanes that are awake need none.
+#: Where a lane begins, which is when its worker does.
 FETCHED = "worker.fetched"
 #: Where a worker makes its first call to a host; it keeps that connection.
 CONNECTED = "worker.connected"
@@ -88,7 +88,7 @@ PASSAGES = {"1 even": CONDUCTED[0::2], "1 odd": CONDUCTED[1::2]} | {
 @pytest.mark.parametrize("window_seconds", [150.0, 2.0], ids=["in time", "overdue"])
 @pytest.mark.parametrize("points", PASSAGES.values(), ids=PASSAGES)
 def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, points, window_seconds):
-    """The same with a run of several chunks and many releases, killed where it comes by for the nth time."""
+    """The same with a run of several chunks and many calls, killed where it comes by for the nth time."""
     play_points(place / "a", points, window_seconds=window_seconds, number=900)
 
 
@@ -131,7 +131,7 @@ def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
 
 
 def await_slots(system, number):
-    """Wait for a free slot for each of `number` events, or for all: a short run without one ends, and releases none."""
+    """Wait for a free slot for each of `number` events, or for all: a short run without one ends at once."""
     endpoints = list(system.settings.endpoints.values())
     enough = min(number, sum(one.limit.rules[0].amount for one in endpoints))
     wait_until(
@@ -262,7 +262,7 @@ def assert_freed(system, point, ask=lambda: None):
     )
     freed = died.busy
     assert freed < FREED_SECONDS, f"{point}: {freed:.2f} s"
-    assert not any(system.store.client.exists(system.store.keys.calls(one)) for one in gone)
+    assert not any(system.store.client.exists(system.store.keys.held(one)) for one in gone)
     wait_until(lambda: len(system.workers()) >= 2, message="there are workers")
 
 

@@ -186,7 +186,7 @@ def bereaved(sweep: Sweep) -> None:
 
     def busy() -> int | None:
         alive = [one for one in store.processes.alive(Role.WORKER) if one.state == "ready"]
-        return next((one.pid for one in alive if store.client.hlen(store.keys.calls(one.id))), None)
+        return next((one.pid for one in alive if calls_held(system, one)), None)
 
     os.kill(wait_until(busy, message="a worker has a call under way"), signal.SIGKILL)
     sweep.unsure += system.settings.workers.threads
