@@ -181,7 +181,7 @@ class Scene:
         settings = SimpleNamespace(run=SimpleNamespace(guard_seconds=0.5), revision="r1")
         store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5))
         self.lanes = Lanes(store, settings, None, "here:1:w", lambda: self.changes.append(self.lanes.sleeping))
-        self.lanes.record = self.recorded.append
+        self.lanes.record = lambda run_id, away: self.recorded.append((run_id, away))
         self.threads = []
 
     def start(self, number=1):
@@ -301,13 +301,13 @@ def test_a_lane_that_is_to_stop_settles_by_a_turn_that_asks_for_nothing(scene):
 
 
 def test_of_many_lanes_that_hear_close_one_has_the_run_closed(scene):
-    scene.turns.answer = lambda _ask: reply(close="r")
+    scene.turns.answer = lambda _ask: reply(close="r", deadline_us=time.time_ns() // 1000)
 
     scene.start(5)
 
     wait_until(lambda: scene.recorded)
     time.sleep(0.1)
-    assert scene.recorded == ["r"]
+    assert scene.recorded == [("r", False)]
     wait_until(lambda: len(scene.recorded) == 2)  # it says so again while nobody has
 
 
