@@ -33,6 +33,8 @@ LONGEST_SLEEP_SECONDS = 5.0
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
 AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
+#: An answer that took so long says that Redis was away until then, seconds.
+AWAY_SECONDS = 1.0
 #: How long a lane waits before it says again that a run is to be closed, seconds.
 CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps; first for so long, at
@@ -110,7 +112,7 @@ class Lanes:
         self.record: Callable[[str, bool], object] = lambda _run_id, _away: None
         #: The open run has another configuration, so this worker must be replaced.
         self.outdated = False
-        #: When Redis failed last, monotonic seconds.
+        #: Until when Redis was away last, monotonic seconds.
         self.failed_at = float("-inf")
         #: Why it takes no calls although it lives, in a few words.
         self.sleeping = ""
@@ -280,7 +282,10 @@ class Lane:
             log.debug("A lane could not take its turn: %s", error, extra={"action": "turn"})
             self._lanes.failed_at = system_clock.monotonic()
             return None
-        self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+        heard_at = system_clock.monotonic()
+        if heard_at - asked_at > AWAY_SECONDS:
+            self._lanes.failed_at = heard_at
+        self._clock.hear(asked_at, reply.now, heard_at, reply.epoch)
         if reply.epoch:
             self._gate.wake()  # moments from before a doubt say nothing
         return reply

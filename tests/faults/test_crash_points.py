@@ -218,8 +218,12 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
         assert_freed(system, CONNECTED, ask=lambda: asked.append(system.ask_for_run()))
         opened = system.await_record(asked.pop())
         assert opened["counts"]["completed"] == 5
+        system.arm("worker", FETCHED)
+        os.kill(system.workers()[0], signal.SIGKILL)  # the one in its place dies as well
+        system.await_crash("worker")
+        wait_until(lambda: len(system.workers()) == 6, timeout=30, message="all are replaced")
         events = system.push_evenly(200)
-        assert_freed(system, FETCHED, ask=lambda: asked.append(system.ask_for_run()))
+        asked.append(system.ask_for_run())
         wait_until(lambda: len(system.answered()) > 6, timeout=30, message="calls are made")
         for point in (*UNSENT, *SENT):
             await_others(system)
@@ -230,7 +234,8 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
         system.arm("worker", "worker.closing")
         record = system.await_record(asked[0])
         assert record["counts"]["completed"] == 200
-        assert record["workers"]["restarted"] == 1 + len(UNSENT) + len(SENT) + 2
+        dead = len(UNSENT) + len(SENT) + 1
+        assert record["workers"]["restarted"] in {dead, dead + 1}  # the last one may be noticed after the end
         again = system.push_evenly(5, prefix="again")
         system.arm("worker", "worker.closed")
         second = system.await_record(system.ask_for_run())
