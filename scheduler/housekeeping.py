@@ -68,6 +68,7 @@ class Housekeeper:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
+        self._strays.look_soon()
         self._archive()
         self._janitor.step()
 

@@ -20,7 +20,7 @@ from rlm.ledger import Store
 from rlm.ledger.calls import start_of_run
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.reading.books import Snapshot, take_snapshot
+from rlm.ledger.reading.books import Snapshot, pulse, take_snapshot
 from rlm.ledger.runs import write_waits
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.plan.waits import GAP_SECONDS, Look, Waits
@@ -32,7 +32,10 @@ from scheduler.team import TeamWatch
 #: Seconds between two looks; with so many endpoints a second more, because the cost of a look follows their number.
 LOOK_SECONDS = 1.0
 ENDPOINTS_A_SECOND = 1000
-#: The same while only the last calls are awaited.
+#: Windows and workers are not read again so soon, seconds, while no call begins or ends and nothing is ordered: while
+#: lanes only wait for slots, that would be most of what Redis does.
+QUIET_SECONDS = 5.0
+#: Seconds between two looks while only the last calls are awaited.
 BUSY_SECONDS = 0.02
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
@@ -67,6 +70,8 @@ class Looks:
         self._counts: Mapping[str, Counts] = {}
         self._left = 0.0
         self._took_seconds = 0.0
+        self._pulse: object = None
+        self._quiet_until = float("-inf")
         self._due_at = system_clock.monotonic()
         self._cold_since = cold_since
         self._away_seconds = run.away_seconds
@@ -100,6 +105,8 @@ class Looks:
         if left < self._took_seconds:  # seconds, if Redis is far away
             return max(left, BUSY_SECONDS)
         self._interrupted = False
+        if self._is_quiet(left, away=away):
+            return self._next_look(left)
         is_over = self._look_at(current, left, answer_seconds, away=away)
         self._took_seconds = system_clock.monotonic() - began
         return None if is_over else self._next_look(left - self._took_seconds)
@@ -110,6 +117,19 @@ class Looks:
             self._is_barred = unfit
             fields, gone = ({"unfit": "1"}, ()) if unfit else ({}, ("unfit",))
             self._store.runs.note(self._leader.token, self._run.id, gone=gone, **fields)
+
+    def _is_quiet(self, left: float, *, away: bool) -> bool:
+        """Return whether nothing has happened since a recent look, so that events wait for the same."""
+        now, before, self._pulse = system_clock.monotonic(), self._pulse, pulse(self._store)
+        look = self._look and replace(self._look, remaining_seconds=left, away=away)
+        is_same = look is not None and before == self._pulse and now < self._quiet_until and not away
+        if look is None or not is_same or not look.lanes or not look.can_send(self._types):
+            self._quiet_until = now + QUIET_SECONDS
+            return False
+        self._waits.look(self._run.deadline - left, look, self._types)
+        self._noted = self._waits.at_end(look, self._types)
+        self._duty.serve(self._run)
+        return True
 
     def _wind_up(self, run: Run, left: float, *, away: bool) -> float | None:
         """Let no call begin any more; return None once none is under way, or all are cut."""

@@ -22,6 +22,7 @@ def leftovers(store, token):
 
 def look_through(store, find=None):
     find = find or Strays(store)
+    find.look_soon()
     found = find.step()
     while find._cursor:
         found += find.step()

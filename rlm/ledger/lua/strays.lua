@@ -7,9 +7,9 @@
 local adopted = {}
 if redis.call('EXISTS', P .. 'run') == 1 then return adopted end
 for _, id in ipairs(events) do
-  local fields = redis.pcall('HMGET', event_key(id), 'item', 'state')
+  local ready = redis.call('ZSCORE', P .. 'ready:' .. kind_of(id), id)
+  local fields = ready and {} or redis.pcall('HMGET', event_key(id), 'item', 'state')
   if not fields.err and fields[1] and not fields[2]
-    and not redis.call('ZSCORE', P .. 'ready:' .. kind_of(id), id)
     and not redis.call('ZSCORE', P .. 'inflight', id) and not redis.call('ZSCORE', P .. 'backoff', id) then
     make_ready(id)
     redis.call('SADD', P .. 'types', kind_of(id))
