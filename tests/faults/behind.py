@@ -51,7 +51,8 @@ class Behind(System):
 
     def assert_slots(self) -> None:
         """Check that each endpoint has had at least as many slots as calls, in the last period."""
-        since = time.monotonic() - min(rule.seconds for end in self.settings.endpoints.values() for rule in end.limit.rules)
+        endpoints = self.settings.endpoints.values()
+        since = time.monotonic() - min(rule.seconds for one in endpoints for rule in one.limit.rules)
         arrived = Counter(one.endpoint for one in self.api.arrivals if one.accepted and one.at > since)
         for name, endpoint in self.settings.endpoints.items():
             slots = self.store.client.zcard(self.store.keys.window(endpoint.window_id))
