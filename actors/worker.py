@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 def run_worker(
     made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "", *, allow_volatile: bool = False
 ) -> None:
-    """Run a worker process until TERM, the death of its supervisor, or an open run with another configuration.
+    """Run a worker process until TERM or the death of its supervisor.
 
     It opens the store `made`, which may have been made before a fork. `worker_id` is its name in the ledger. The
     `lifeline` becomes readable when its supervisor is gone. A worker started by hand has no lifeline and no
@@ -134,7 +134,7 @@ class WorkerProcess:
             reason = self._work()
             log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
         finally:
-            whole = self._lanes.outdated or not self._lane_ended  # before its lanes end in order
+            whole = not self._lane_ended  # before its lanes end in order
             clean = self._wind_down() and whole
             waker.stop()
             self._dispatcher.close()
@@ -153,8 +153,6 @@ class WorkerProcess:
                 return "it was asked to"
             if self._lifeline in readable:
                 return "its supervisor is gone"
-            if self._lanes.outdated:
-                return "the open run has another configuration"
             if self._lane_ended:
                 return "a lane died"
 

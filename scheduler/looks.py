@@ -17,10 +17,9 @@ from rlm.core.text import span
 from rlm.core.trail import Counts
 from rlm.delivery.run_end import REDIS_AWAY
 from rlm.ledger import Store
-from rlm.ledger.calls import start_of_run
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
-from rlm.ledger.reading.books import Snapshot, pulse, take_snapshot
+from rlm.ledger.reading.books import pulse, take_snapshot
 from rlm.ledger.runs import write_waits
 from rlm.plan.situation import MANY_ENDPOINTS
 from rlm.plan.waits import GAP_SECONDS, Look, Waits
@@ -164,9 +163,10 @@ class Looks:
         self._left, self._counts = left, snapshot.counts
         self._forecaster.measure()
         now, first_at = run.deadline - left, run.first_release_at
+        if first_at is not None and self._cold_since is not None:
+            store.processes.note_coming_up(max(0.0, first_at - self._cold_since))
+            self._cold_since = None
         fields: dict[str, str | float] = {}
-        if first_at is None and (first_at := self._first_call(run, snapshot, now)) is not None:
-            fields["first_release_at"] = repr(first_at)
         look = self._look = Look(
             snapshot.counts,
             windows,
@@ -216,7 +216,7 @@ class Looks:
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
         fields = write_waits(self._noted.as_json(), self._counts, self._drain.left)
-        lacked = self._could_send and not self._watch.most and not self._run.cancelled and not self._duty.stopping
+        lacked = self._could_send and not self._watch.came_up and not self._run.cancelled and not self._duty.stopping
         if self._run.failure:
             fields["failure"] = self._run.failure
         elif self._lost_redis:
@@ -226,17 +226,6 @@ class Looks:
         elif self._duty.stopping and not self._duty.cancels and self._left > 0:
             fields["stopped"] = f"the scheduler was told to stop {span(self._left)} before the deadline"
         return fields
-
-    def _first_call(self, run: Run, snapshot: Snapshot, now: float) -> float | None:
-        """Return when the first call of the run was sent, in seconds of its time; None if there was none yet."""
-        begun = [now - call.age_seconds for call in snapshot.calls]
-        calls, _ = self._store.calls.follow(start_of_run(run.id))
-        begun += [run.moment(call.sent_us) for call in calls if call.run_id == run.id]
-        if not begun:
-            return None
-        if self._cold_since is not None:
-            self._store.processes.note_coming_up(max(0.0, min(begun) - self._cold_since))
-        return min(begun)
 
     def _adopt(self, workers: Sequence[Process]) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""

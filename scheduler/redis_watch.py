@@ -1,6 +1,6 @@
 """Watches whether Redis can be trusted: unfit settings, keys with invalid content; and tells of it when it was doubted.
 
-If Redis would lose writes, nothing is released until it is fit again. A key with invalid content is named, and its
+If Redis would lose writes, nothing is sent until it is fit again. A key with invalid content is named, and its
 types are left out. After a StoreError (Redis did not answer), the next check of the current conductor repeats what
 failed.
 """
@@ -73,7 +73,7 @@ class RedisWatch:
         if self.unfit and (self.unfit != before or self._fit_at >= self._told_until):
             self._told_until = self._fit_at + TOLD_SECONDS
             extra = alarm(Alarm.REDIS_UNFIT, "unfit")
-            log.error("Nothing is released until Redis is fit again: %s", self.unfit, extra=extra)
+            log.error("Nothing is sent until Redis is fit again: %s", self.unfit, extra=extra)
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
 

@@ -59,13 +59,14 @@ class TeamWatch:
         self._short_since: float | None = None
         self._told = False
         self.most = 0  #: the most that were ready at a time
+        self.came_up = False  #: whether any was ready, even of another configuration
 
     def look(self, workers: Sequence[Process], revision: str, wanted: int) -> Team:
         """Return who of the living `workers` is ready for a run of this `revision`, if `wanted` are wanted."""
         every = [one for one in workers if one.state == WorkerState.READY]
         usable = [one for one in every if one.revision == revision]
         awake = [one for one in usable if not one.sleeping]
-        self.most = max(self.most, len(usable))
+        self.most, self.came_up = max(self.most, len(usable)), self.came_up or bool(every)
         lanes, ids = sum(one.threads for one in awake), tuple(one.id for one in workers)
         if len(awake) >= wanted:
             self._short_since = None

@@ -52,7 +52,7 @@ def clock(moment: str) -> str:
 
 
 def counts_of(entry: Mapping[str, Any]) -> Counted:
-    """Return the counts of a type from its entry in a status or record. Released calls count as waiting."""
+    """Return the counts of a type from its entry in a status or record."""
     return Counted(
         entry["taken"] + entry["carried_over"], entry["completed"], entry["failed"], entry.get("inflight", 0)
     )

@@ -32,9 +32,8 @@ HIGHEST_ERROR_RATE = 0.5
 #: Seconds a lane needs from an answer to its next call, until measured. This value was measured on two cores with 3 to
 #: 20 workers, with the embedded server syncing to its disk.
 TURNAROUND_SECONDS: Final = 0.01
-#: Seconds from when a slot comes back until it is taken again, if events wait only for it: the conductor looks, and
-#: releases a call, and a lane wakes. So a plan adds it to every period. On two cores it took 10 ms in the calmest runs,
-#: 20 ms and more with other work on them or with a hundred slots at once.
+#: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
+#: plan adds it to every period.
 REFILL_SECONDS: Final = 0.015
 #: The newest calls that count, the number needed for a result, and how many of the longest are dropped as hiccups.
 NEWEST_TURNS: Final = 60

@@ -82,8 +82,8 @@ class Run(msgspec.Struct, frozen=True):
     is the first plan, `forecast` the current one. `waits` is what its events waited for so far
     (`rlm.plan.waits.Waits`); `spent` counts, at the end, the events that used all attempts. `late` gives, in seconds by
     obstacle, why its tick was served late, empty if it was not. `ever_taken` counts the events taken before it opened;
-    its own events have higher sequence numbers. `away_seconds` is how long Redis was away while events were being
-    released, `untaken` how many items it left on the audit list for lack of time.
+    its own events have higher sequence numbers. `away_seconds` is how long Redis was away while calls were made,
+    `untaken` how many items it left on the audit list for lack of time.
     """
 
     id: str

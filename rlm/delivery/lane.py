@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import threading
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.window import FAILING
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.http import Dispatcher
-from rlm.delivery.outcome import unsent
+from rlm.delivery.outcome import is_given_back, unsent
 from rlm.ledger import Store
 from rlm.ledger.processes import host_of
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
@@ -40,6 +41,8 @@ CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps; first for so long, at
 #: most for so long, seconds.
 UNCONNECTED, FIRST_SLEEP_SECONDS, MOST_SLEEP_SECONDS = 3, 2.0, 30.0
+#: The first pause of a worker whose call was given back, and the longest after several in a row, seconds.
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.005, 1.0
 
 
 class Gate:
@@ -100,7 +103,7 @@ class Lanes:
         worker_id: str,
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
-        """Carry events for the worker `worker_id`; call `on_change` when it stops resting, sleeps, or is outdated."""
+        """Carry events for the worker `worker_id`; call `on_change` when it stops resting, or sleeps."""
         self.store = store
         self.settings = settings
         self.dispatcher = dispatcher
@@ -110,8 +113,6 @@ class Lanes:
         self.asking = threading.Lock()
         #: Closes a run, of which Redis was away at the deadline or not; set by the worker.
         self.record: Callable[[str, bool], object] = lambda _run_id, _away: None
-        #: The open run has another configuration, so this worker must be replaced.
-        self.outdated = False
         #: Until when Redis was away last, monotonic seconds; and whether it is, as far as was said.
         self.failed_at = float("-inf")
         self._away = False
@@ -122,7 +123,7 @@ class Lanes:
         self._lock = threading.Lock()
         self._busy: set[int] = set()
         self._resting = False
-        self._unconnected = 0
+        self._unconnected = self._given_back = 0
         self._sleeps_until = 0.0
         self._closes_at = 0.0
 
@@ -141,7 +142,7 @@ class Lanes:
         return self._resting
 
     def carry(self) -> None:
-        """Carry events in one lane until `stop`, or until the worker is outdated."""
+        """Carry events in one lane until `stop`."""
         crash_point("worker.fetched")
         Lane(self, next(self._numbers)).run()
 
@@ -152,12 +153,6 @@ class Lanes:
             wakes, self._resting = self._resting and busy, self._resting and not busy
         if wakes:
             self._on_change()
-
-    def note_outdated(self) -> None:
-        """Let all lanes end: the open run has another configuration."""
-        self.outdated = True
-        self.stop()
-        self._on_change()
 
     def close(self, run_id: str, deadline: float) -> None:
         """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""
@@ -198,6 +193,20 @@ class Lanes:
         self.sleeping = f"it can connect to no endpoint: {settlement.why}"
         self._on_change()
 
+    def note_made(self, settlement: Settlement) -> None:
+        """Pause after a call that was given back, the longer the more were in a row.
+
+        Mostly it would have left too late, because its host or Redis is too busy; asking on without a pause would keep
+        them busy with calls of which none is made.
+        """
+        if not is_given_back(settlement):
+            self._given_back = 0
+            return
+        seconds = min(MOST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._given_back, 10))
+        self._given_back += 1
+        pauses_until = system_clock.monotonic() + seconds * random.uniform(0.5, 1.5)
+        self._sleeps_until = max(self._sleeps_until, pauses_until)
+
     @property
     def sleeps_until(self) -> float:
         """Until when it takes no calls, monotonic seconds."""
@@ -229,6 +238,7 @@ class Lane:
                 continue
             self._lanes.note_busy(self._number, busy=True)
             settlement = self._attempts.make(claim, asked_at)
+            self._lanes.note_made(settlement)
             self._lanes.note_busy(self._number, busy=False)
 
     def _next_call(self, settlement: Settlement | None) -> tuple[Claim | None, float]:
@@ -305,14 +315,12 @@ class Lane:
     def _learn(self, reply: TurnReply, asked_at: float) -> None:
         """Let the lane that asks wait as an answer without a call says."""
         lanes, now, until = self._lanes, system_clock.monotonic(), None
-        if reply.outdated:
-            lanes.note_outdated()
-        elif reply.close:
+        if reply.close:
             lanes.close(reply.close, self._clock.reached_at(reply.deadline_us))
             until = now + CLOSE_SECONDS
         elif reply.wait is not None:
             until = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
-        elif reply.over:
+        elif reply.over or reply.outdated:  # whoever shows workers names those of another configuration
             until = now + LONGEST_SLEEP_SECONDS
         if until is not None:
             self._gate.learn(asked_at, reply.now, until)

@@ -225,6 +225,11 @@ def unsent(claim: Claim) -> Settlement:
     return Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "ready")
 
 
+def is_given_back(settlement: Settlement) -> bool:
+    """Return whether it is of a call that was not made, and not tried either."""
+    return settlement.to == "ready" and settlement.finish is None
+
+
 def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: float) -> Settlement:
     """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
 

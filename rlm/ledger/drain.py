@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
+from rlm.ledger.scripts import ask
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 #: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
 FIRST_ITEMS = 10_000
 FIRST_SECONDS = 2.0
+#: A drain that finds this share of `maxmemory` in use stops: the lanes need the rest to settle their calls.
+MEMORY_MARK = 0.9
+#: Chunks between two looks at the memory.
+LOOK_CHUNKS = 20
 #: No drain is so quick that it took less, seconds.
 SHORTEST_SECONDS = 0.001
 
@@ -27,7 +32,8 @@ class Drain:
     A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
     and takes the rest between its looks.
 
-    `over` says whether all is taken. `taken` counts by type the events that the run took so far, whoever conducted it.
+    `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
+    the first that the next run takes. `taken` counts by type the events that the run took so far, whoever conducted it.
     """
 
     def __init__(self, store: Store, token: int, run: Run) -> None:
@@ -49,8 +55,10 @@ class Drain:
         began = system_clock.monotonic()
         until, taken = began + seconds, 0
         try:
-            for events in self._chunks:
+            for number, events in enumerate(self._chunks):
                 crash_point("drain.chunk_taken")
+                if number % LOOK_CHUNKS == 0 and self._is_full():
+                    break
                 taken += events
                 if taken >= items or not goes_on() or system_clock.monotonic() >= until:
                     break
@@ -94,4 +102,9 @@ class Drain:
         tally = self._store.runs.tally()
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
         self._left, staged = self._store.intake.untaken(self.run.id)
-        self.over = staged and not self._left
+        self.over = staged and (not self._left or self._is_full())
+
+    def _is_full(self) -> bool:
+        memory = ask(self._store.client, "INFO", "memory")
+        used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+        return bool(most) and used > MEMORY_MARK * most

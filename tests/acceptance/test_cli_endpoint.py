@@ -9,11 +9,9 @@ import socket
 import pytest
 
 from rlm.admin.endpoints import changes_made
-from rlm.ledger.claims import Admitted
 from tests.acceptance.cli import Installation, words_of
 from tests.each import each
-from tests.store import looks, steps
-from tests.store.windows import pass_time, set_health
+from tests.store import looks, steps, windows
 
 SECTIONS = """
 [budgets.account]
@@ -41,8 +39,7 @@ def inst(tmp_path, valkey_only_url):
 
 def call(inst, name, number=1):
     """Take slots of an endpoint, like lanes."""
-    for _ in range(number):
-        assert isinstance(inst.store.windows.acquire(inst.store.endpoints()[name]), Admitted)
+    windows.take(inst.store, inst.store.endpoints()[name], number)
 
 
 def entry(inst, name=steps.ENDPOINT):
@@ -88,12 +85,11 @@ def test_the_next_free_slot_is_told_where_none_is_free(inst):
 
 def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     """Throttled, failing, probing, held; the one of a budget too."""
-    windows, ends = inst.store.windows, inst.store.endpoints()
-    breaker = inst.store.breaker
-    breaker.rest(ends["rebalance_api"], 40)
-    for _ in range(5):
-        breaker.fail(ends["open_order_api"], first_rest_seconds=20, failing=5, why="no answer in time")
-    set_health(inst.store, ends["rebalance_api"].budget, held_until_us=windows.look(())[0] + 50_000_000)
+    ends = inst.store.endpoints()
+    windows.rest(inst.store, ends["rebalance_api"], 40)
+    windows.rest(inst.store, ends["open_order_api"], 20)
+    windows.set_record(inst.store, ends["open_order_api"], failures=5, failed_with="no answer in time")
+    windows.hold(inst.store, ends["rebalance_api"].budget, 50)
 
     listed = {one["name"]: one for one in inst.json("endpoint", "list")}
 
@@ -108,16 +104,16 @@ def test_the_circuit_is_told_with_why_and_for_how_long(inst):
     assert 45 < listed["account"]["circuit_seconds"] <= 50
     assert listed["open_order_api"]["failures"] == 5
 
-    pass_time(inst.store, ends["rebalance_api"], 41)
+    windows.pass_time(inst.store, ends["rebalance_api"], 41)
     assert entry(inst)["health"] == "probing"
     assert "probing" in inst.rlm("endpoint", "list").stdout
 
-    pass_time(inst.store, ends["open_order_api"], 21)
+    windows.pass_time(inst.store, ends["open_order_api"], 21)
     assert entry(inst, "open_order_api")["health"] == "probing"
     assert entry(inst, "open_order_api")["circuit_reason"] == "failing: no answer in time"
     assert inst.json("endpoint", "resume", "open_order_api")["probing"]
     assert "the next call is a probe: open_order_api" in inst.rlm("endpoint", "resume", "open_order_api").stdout
-    breaker.reopen(ends["open_order_api"])
+    inst.store.client.delete(inst.store.keys.endpoint(ends["open_order_api"].window_id))
     assert entry(inst, "open_order_api")["circuit_reason"] is None
 
 
@@ -168,8 +164,8 @@ def test_a_pause_without_an_end_lasts_until_resumed(inst):
 def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     """It says which of them it did, and what stands."""
     one = inst.store.endpoints()["rebalance_api"]
-    inst.store.breaker.rest(one, 40)
-    set_health(inst.store, one, held_until_us=inst.store.windows.look(())[0] + 50_000_000)
+    windows.rest(inst.store, one, 40)
+    windows.hold(inst.store, one, 50)
 
     resumed = inst.json("endpoint", "resume", "rebalance_api")
 
@@ -284,7 +280,7 @@ def test_status_tells_what_is_not_closed(inst):
     """In each endpoint's and budget's entry, and in a line for a person."""
     inst.start_run()
     inst.rlm("endpoint", "pause", "account")
-    inst.store.breaker.rest(inst.store.endpoints()["open_order_api"], 40)
+    windows.rest(inst.store, inst.store.endpoints()["open_order_api"], 40)
 
     found = inst.json("status")
 
@@ -303,10 +299,10 @@ def test_status_tells_what_is_not_closed(inst):
     ("state", "word"),
     [
         ({}, "ok"),
-        ({"rest_until_us": 50}, "resting"),
-        ({"rest_until_us": 50, "paused_until_us": 90}, "paused"),
-        ({"held_until_us": 50, "paused_until_us": 90}, "held"),
-        ({"probing": None}, "probing"),
+        ({"rest": 50}, "resting"),
+        ({"rest": 50, "pause": 90}, "paused"),
+        ({"hold": 50, "pause": 90}, "held"),
+        ({"since": None}, "probing"),
     ],
 )
 def test_every_face_has_the_same_word_for_a_state(inst, state, word):
@@ -316,7 +312,8 @@ def test_every_face_has_the_same_word_for_a_state(inst, state, word):
     inst.start_run()
     now_us = inst.store.now_us()
     told = {name: 1 if left is None else now_us + left * 1_000_000 for name, left in state.items()}
-    set_health(inst.store, one, **told)
+    if told:
+        windows.set_record(inst.store, one, **told)
 
     (explained,) = [
         each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name

@@ -359,22 +359,6 @@ def test_a_connection_that_nobody_acknowledges_puts_the_way_in_doubt_as_well(dis
             dispatcher.connect(away, PATIENCE)
 
 
-def test_an_endpoint_is_reached_by_a_new_connection_that_takes_the_place_of_all_kept(dispatcher, monkeypatch):
-    """Its way was shut, so those may be dead; and nobody waits for long."""
-    with Server(answering(OK)) as server, crowded() as port:
-        target = endpoint(server.url)
-        for kept in [dispatcher.connect(target, PATIENCE) for _ in range(2)]:
-            dispatcher.keep(target, kept)
-        dispatcher.reach(target)
-
-        wait_until(lambda: server.open == 1, message="those that were kept are closed")
-        call(dispatcher, target)
-        assert server.connections == 3
-        monkeypatch.setattr(connection, "DOUBTFUL_CONNECT_SECONDS", 0.05)
-        with ends_by(0.05), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.reach(endpoint(f"http://127.0.0.1:{port}/"))
-
-
 def unacknowledged(*_: object):
     raise OSError(errno.ETIMEDOUT, "Connection timed out")
 

@@ -48,9 +48,7 @@ def carry_to(bench, server, event_id):
     url = f"{server.url}?api_key={QUERY_KEY}"
     bench.change_endpoints(lambda one: replace(one, url=f"{url}&{one.name}", headers=headers))
     remember(Secrets([TOKEN, QUERY_KEY, "0thers-s3cret"]))
-    while bench.where():
-        bench.carry(endpoint=FIRST)
-        bench.promote()
+    bench.carry(until=lambda: not bench.where())
     return bench.event(event_id)
 
 

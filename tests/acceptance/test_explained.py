@@ -8,7 +8,6 @@ import pytest
 
 from rlm.admin.explain import explain
 from tests.acceptance.system import make_item
-from tests.store import looks
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -59,7 +58,7 @@ def test_every_fate_of_an_event_is_explained_and_the_limits_were_kept(make_syste
 
         assert "No limit was exceeded" in system.rlm("compliance").stdout
         system.assert_promises(events, [record])
-        put_slots(system, "done", LIMITS["DONE"])
+        put_calls(system, "done", LIMITS["DONE"])
         over = system.rlm("compliance", "--since", "15m", check=False)
         assert (over.returncode, ": done." in over.stdout) == (1, True)
 
@@ -90,8 +89,9 @@ def assert_the_trail_is_what_the_api_saw(system):
         assert all(first["at"] <= second["at"] for first, second in pairwise(found))
 
 
-def put_slots(system, endpoint, limit):
-    """Put more slots of this moment into a window than its limit allows."""
-    window = system.store.keys.window(system.settings.endpoints[endpoint].window_id)
-    amount = int(limit.partition("/")[0])
-    system.store.client.lpush(window, *[looks.redis_us(system.store)] * (amount + 1))
+def put_calls(system, endpoint, limit):
+    """Write more calls of this moment into the log than the limit of their endpoint allows."""
+    window, now_us = system.settings.endpoints[endpoint].window_id, system.store.now_us()
+    for _ in range(int(limit.partition("/")[0]) + 1):
+        call = f"other DONE {endpoint} {window} {now_us} completed 10.0 0 0 0 other:DONE 1"
+        system.store.client.xadd(system.store.keys.calls, {"c": call})

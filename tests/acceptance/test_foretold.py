@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.acceptance.system import make_item
-from tests.store.windows import pass_time
+from tests.store.windows import pass_time, take
 
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
@@ -30,8 +30,7 @@ def test_what_is_left_over_is_what_was_foretold(make_system):
         events = system.push(items)
         system.start_both()
         for endpoint in system.settings.endpoints.values():
-            for _ in range(USED):
-                system.store.windows.acquire(endpoint)
+            take(system.store, endpoint, USED)
             pass_time(system.store, endpoint, USED_SECONDS_AGO)
 
         record = system.await_record(system.ask_for_run())

@@ -11,7 +11,7 @@ class FakeLanes:
     def __init__(self, _store, _settings, _dispatcher, worker_id, on_change):
         self.worker_id, self.on_change = worker_id, on_change
         self.record = None
-        self.outdated, self.sleeping, self.resting = False, "", True
+        self.sleeping, self.resting = "", True
         self.woken = 0
         self.threads: list[int] = []
         self.end: BaseException | None = None
@@ -33,11 +33,6 @@ class FakeLanes:
         return self.resting
 
     # -- what a test lets happen
-
-    def become_outdated(self):
-        self.outdated = True
-        self.stop()
-        self.on_change()
 
     def die(self, error):
         self.end = error

@@ -112,16 +112,6 @@ def test_a_lane_that_hears_that_a_run_is_over_has_it_closed(running, monkeypatch
     running.leave()
 
 
-def test_a_worker_that_is_outdated_leaves(running):
-    """In order: another takes its place."""
-    running.start()
-    running.lanes.become_outdated()
-    running.thread.join(5)
-
-    assert not running.thread.is_alive()
-    assert running.states() == []
-
-
 @pytest.mark.parametrize("end", [RuntimeError("a bug"), None])
 def test_a_worker_whose_lane_has_ended_is_unfit(running, monkeypatch, end):
     """It would hold a place among the workers with a lane fewer; it ends, and is replaced."""

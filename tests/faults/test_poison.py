@@ -44,9 +44,10 @@ class Poison:
         return store.letters.count()
 
     def _holds(self, worker):
-        """Return whether a lane of the worker has a call for the event."""
-        notes = self._system.store.client.hgetall(self._system.store.keys.held(worker.id))
-        return self._event_id in {lane.event_id for lane in lanes_of(notes)}
+        """Return whether a worker has the event."""
+        store = self._system.store
+        notes = store.client.hgetall(store.keys.held(worker.id))
+        return any(lane.event_id == self._event_id for lane in lanes_of(notes))
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.long)])
@@ -67,5 +68,28 @@ def test_a_poison_event_is_set_aside_and_its_mates_are_done(make_system, workers
         assert len(poison.killed) == POISON_DEATHS == record["workers"]["restarted"]
         assert (record["counts"]["completed"], record["counts"]["failed"], record["counts"]["leftover"]) == (39, 1, 0)
         assert record["duration_seconds"] < system.settings.run.window_seconds / 2, "its successors came too late"
+        system.assert_promises(events, [record])
+        assert_next_run(system)
+
+
+@pytest.mark.long
+def test_an_event_one_death_short_of_poison_is_sent(make_system):
+    """Two workers are killed that have it; the third sends it like any other."""
+    env = {"RLM_WORKERS__MIN": "1", "RLM_WORKERS__MAX": "1", "RLM_WORKERS__THREADS": "4"}
+    with make_system(env=env) as system:
+        system.start_both()
+        wait_until(lambda: len(system.workers()) == 1, timeout=30, message="the worker is ready")
+        events = system.push_evenly(48)
+        poison = Poison(system, f"e0:{system.types[0]}", POISON_DEATHS - 1)
+        run_id = system.ask_for_run()
+
+        def struck():
+            poison.strike()
+            return len(poison.killed) == POISON_DEATHS - 1
+
+        wait_until(struck, timeout=20, message="two workers died of it")
+
+        record = system.await_record(run_id)
+        assert (record["counts"]["failed"], record["counts"]["leftover"]) == (0, 0)
         system.assert_promises(events, [record])
         assert_next_run(system)

@@ -1020,6 +1020,18 @@ def test_a_lease_ends_two_seconds_after_the_time_out_or_the_deadline(world, time
     assert ends_us == pytest.approx(call.now + ends * 1_000_000, abs=200_000)
 
 
+def test_a_lease_counts_from_when_a_call_leaves_that_had_to_connect_first(world):
+    world.start(kind("A", endpoint("a", timeout=5.0)), events=1)
+    lane = world.lane()
+    call = lane.call()
+    world.client.zadd(world.keys.inflight, {call.event: call.stamp + 4_000_000})
+
+    moved = world.store.turns.restamp(call.claim(lane.worker), lane.number)
+
+    assert moved.owned
+    assert world.client.zscore(world.keys.inflight, call.event) == moved.now + 7_000_000
+
+
 def test_a_lease_covers_the_longest_time_out_of_the_types_that_share_an_endpoint(world):
     world.start(kind("A", endpoint("both", timeout=9.0)), kind("B", endpoint("both", timeout=1.0)))
 

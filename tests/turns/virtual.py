@@ -50,6 +50,11 @@ class VirtualWorld(World):
         """The time as lanes expect it."""
         return self._now
 
+    @property
+    def now_us(self) -> int:
+        """The time, microseconds."""
+        return self._now
+
     def set(self, now: int) -> None:
         """Let it be `now`, microseconds."""
         self._now = now

@@ -311,17 +311,6 @@ def test_of_many_lanes_that_hear_close_one_has_the_run_closed(scene):
     wait_until(lambda: len(scene.recorded) == 2)  # it says so again while nobody has
 
 
-def test_a_worker_that_is_outdated_ends_all_lanes_and_says_so(scene):
-    scene.turns.answer = lambda _ask: reply(outdated=True)
-
-    scene.start(3)
-
-    for thread in scene.threads:
-        thread.join(5)
-    assert scene.lanes.outdated
-    assert scene.changes
-
-
 def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monkeypatch):
     monkeypatch.setattr(lane, "FIRST_SLEEP_SECONDS", 0.3)
     unreached = Settlement("i:T", 1, "a", 1, "backoff", unconnected=True, why="connection refused")

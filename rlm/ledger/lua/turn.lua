@@ -26,7 +26,7 @@
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
-  'cancelled', 'shares', 'unfit')
+  'cancelled', 'shares', 'unfit', 'first_release_at')
 local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
 local answer, gave_back = {now = us(now)}, nil
 running = state == 'running'  -- as `index` asks
@@ -313,6 +313,9 @@ redis.call('ZREM', P .. 'ready:' .. kind, id)
 redis.call('ZADD', P .. 'inflight', us(math.min(now + of.timeout, deadline) + 2000000), id)
 redis.call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', us(now))
 redis.call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. us(now) .. ' ' .. id)
+if not run[11] then
+  redis.call('HSET', P .. 'run', 'first_release_at', string.format('%d.%06d', math.floor(now / 1000000), now % 1000000))
+end
 if run[9] then
   count('begun')
   count('begun:' .. kind)
@@ -322,7 +325,7 @@ if gave_back and gave_back ~= name then wake('unsent') end
 return give(id, claims, name, us(now), kind, record)
 
 --- restamp(prefix; worker, lane, event_id, claims, endpoint)
--- The call leaves now, later than it was stamped: its slot counts from now.
+-- The call leaves now, later than it was stamped: its slot and its lease count from now.
 -- worker, lane  who has it
 -- event_id, claims, endpoint  the call
 -- Returns  {now, owned}: whether the event is still the lane's
@@ -334,5 +337,11 @@ stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(now, endpoint)
 local record = redis.pcall('HMGET', event_key(event_id), 'owner', 'claims')
 local owned = not record.err and record[1] == worker .. ' ' .. lane and record[2] == claims
-if owned then redis.call('HSET', event_key(event_id), 'stamp', us(now)) end
+if owned then  -- its time-out counts from now, and so does its lease
+  redis.call('HSET', event_key(event_id), 'stamp', us(now))
+  local of, deadline = rules_of(endpoint), tonumber(redis.call('HGET', P .. 'run', 'deadline_us') or nil)
+  if of and deadline then
+    redis.call('ZADD', P .. 'inflight', 'XX', us(math.min(now + of.timeout, deadline) + 2000000), event_id)
+  end
+end
 return named{now = us(now), owned = owned}
