@@ -41,6 +41,8 @@ from rlm.settings.secrets import resolve_headers
 
 #: The exit status of a worker that could not go on: a lane died, or the grace period was over.
 UNFIT = 70
+#: How often the threads of Dramatiq look around unasked, milliseconds: a message in memory wakes them.
+POLL_MILLISECONDS = 60_000
 #: Seconds until a worker repeats a failed announcement.
 AGAIN_SECONDS = 0.5
 
@@ -110,7 +112,8 @@ class WorkerProcess:
         self._dispatch = make_dispatch(broker, self._carry)
         self._lanes.record = make_record(broker, store).send
         # Lanes never leave their threads, so the end of a run needs one more.
-        self._worker = dramatiq.Worker(broker, worker_threads=self._settings.workers.threads + 1)
+        threads = self._settings.workers.threads + 1
+        self._worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
 
     def _carry(self) -> None:
         try:
@@ -183,7 +186,7 @@ class WorkerProcess:
         self._announce(WorkerState.STOPPING)
         crash_point("worker.leaving")
         self._lanes.stop()
-        # Not `stop`: the threads have nothing to do any more, and take up to a second to notice.
+        # Not `stop`: the threads have nothing to do any more, and notice only when they look around.
         at_work = threading.Thread(target=self._worker.join, name="stop", daemon=True)
         at_work.start()
         deadline = system_clock.monotonic() + worker_grace(self._settings)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
@@ -29,16 +28,11 @@ CHANGED_CALLS = 2
 CHANGED_TIMES = 2.0
 #: Plans assume no higher error rate, because with more failures the endpoint will soon be rested.
 HIGHEST_ERROR_RATE = 0.5
-#: Seconds a lane needs from an answer to its next call, until measured. This value was measured on two cores with 3 to
-#: 20 workers, with the embedded server syncing to its disk.
-TURNAROUND_SECONDS: Final = 0.01
+#: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores.
+TURNAROUND_SECONDS: Final = 0.004
 #: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
 #: plan adds it to every period.
-REFILL_SECONDS: Final = 0.015
-#: The newest calls that count, the number needed for a result, and how many of the longest are dropped as hiccups.
-NEWEST_TURNS: Final = 60
-MEASURED_TURNS: Final = 10
-HICCUPS: Final = 2
+REFILL_SECONDS: Final = 0.003
 
 #: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
@@ -197,39 +191,6 @@ class Following:
 
 def _median(values: Sequence[float]) -> float:
     return quantile(sorted(values), 0.50)
-
-
-class Turnaround:
-    """Tracks how long lanes need from an answer to their next call in a run, while events wait only for a lane.
-
-    A lane settles, claims, and takes a slot. On a busy machine, or with a distant Redis, that takes several times as
-    long. Moments are seconds since 1970 in the time of the run.
-    """
-
-    def __init__(self) -> None:
-        self._newest: deque[float] = deque(maxlen=NEWEST_TURNS)
-        self._short_since: float | None = None
-
-    def look(self, now: float, *, short: bool) -> None:
-        """Record whether events wait only for a lane. Call this several times a second."""
-        if not short:
-            self._short_since = None
-        elif self._short_since is None:
-            self._short_since = now
-
-    def complete(self, call: Completed, answered_at: float) -> None:
-        """Record a completed call. It counts only if events waited for a lane during the lane's whole idle time."""
-        turned_at = answered_at - (call.milliseconds + call.idle_ms) / 1000
-        if call.idle_ms and self._short_since is not None and turned_at >= self._short_since:
-            self._newest.append(call.idle_ms / 1000)
-
-    @property
-    def seconds(self) -> float:
-        """The average seconds that a lane needs from an answer to the beginning of its next call."""
-        if len(self._newest) < MEASURED_TURNS:
-            return TURNAROUND_SECONDS
-        usual = sorted(self._newest)[:-HICCUPS]
-        return sum(usual) / len(usual)
 
 
 def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:

@@ -28,8 +28,8 @@ from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: No sleep is longer, seconds: a wake-up may be lost.
-LONGEST_SLEEP_SECONDS = 5.0
+#: No sleep is longer, seconds, in a run and without one: a wake-up may be lost.
+LONGEST_SLEEP_SECONDS, IDLE_SECONDS = 5.0, 15.0
 #: A lane asks this much after the moment that a turn named, so that it does not ask in vain, seconds.
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
@@ -60,9 +60,8 @@ class Gate:
     def wait(self, at_least_until: float = 0.0) -> None:
         """Wait until it makes sense to ask, and `at_least_until` (monotonic seconds)."""
         with self._changed:
-            latest = system_clock.monotonic() + LONGEST_SLEEP_SECONDS
             while not self.stopped:
-                left = max(at_least_until, min(self._until, latest)) - system_clock.monotonic()
+                left = max(at_least_until, self._until) - system_clock.monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
@@ -319,9 +318,10 @@ class Lane:
             lanes.close(reply.close, self._clock.reached_at(reply.deadline_us))
             until = now + CLOSE_SECONDS
         elif reply.wait is not None:
-            until = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
+            at = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS
+            until = min(at, now + LONGEST_SLEEP_SECONDS)
         elif reply.over or reply.outdated:  # whoever shows workers names those of another configuration
-            until = now + LONGEST_SLEEP_SECONDS
+            until = now + IDLE_SECONDS
         if until is not None:
             self._gate.learn(asked_at, reply.now, until)
 

@@ -100,7 +100,7 @@ def test_one_that_is_told_to_stop_leaves_nothing(tmp_path):
 
 @pytest.mark.long
 def test_the_documented_user_of_redis_may_do_it(tmp_path):
-    """And may not see the names of all keys: what it removes it knows by name."""
+    """And it removes what it leaves."""
     with running_server("valkey", tmp_path / "server") as url, make_client(url) as admin:
         make_users(admin)
         done = subprocess.run(
@@ -113,5 +113,5 @@ def test_the_documented_user_of_redis_may_do_it(tmp_path):
         )
 
         assert done.returncode == 0, done.stdout + done.stderr
-        assert all(0 < admin.ttl(key) <= 360 for key in admin.keys("*"))  # settled events, and those that signed off
-        assert {entry["object"] for entry in admin.acl_log()} == {"scan"}
+        assert admin.keys("*") == []
+        assert admin.acl_log() == []

@@ -13,9 +13,9 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
 #: A run looks around by the clock: the longer a busy machine takes, the more commands there are.
-PER_EVENT, EVENTS = 32, 4000
+PER_EVENT, EVENTS = 42, 4000
 #: With 20 warm workers: commands, and parts of a core, those of Redis too; over whole heartbeats.
-PER_SECOND, CORE, SECONDS = 19, 0.01, 18 * HEARTBEAT_SECONDS
+PER_SECOND, CORE, SECONDS = 29, 0.01, 8 * HEARTBEAT_SECONDS
 #: Whatever the machine does beside it, one try shows what RLM needs.
 TRIES = 3
 

@@ -61,4 +61,4 @@ def test_a_short_window_has_its_last_filling(tmp_path):
     def left_over(start):
         return plan_run(settings, Workload({"A": 41}, settings.event_types), gone_seconds=start).expected_leftover
 
-    assert [left_over(start) for start in (START_SECONDS, 0.22, 0.25)] == [1, 1, 11]
+    assert [left_over(start) for start in (START_SECONDS, 0.22, 0.28)] == [1, 1, 11]

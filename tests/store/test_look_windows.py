@@ -8,7 +8,7 @@ import pytest
 
 from rlm.core.window import WindowState
 from tests.store import looks
-from tests.store.windows import hold, look, make_budget, make_endpoint, pass_time, refusal, rest, stamps, take
+from tests.store.windows import hold, look, make_budget, make_endpoint, pass_time, refusal, rest, take
 
 GUARD = 0.5
 #: What may pass between two looks of a test, seconds.
@@ -148,4 +148,3 @@ def test_what_is_seen_of_both_is_what_asking_finds(store, seed):
             taken[endpoint.name] += 1
 
     assert min(taken.values()) > 3
-    assert set(stamps(store, budget)) == {stamp for each in endpoints for stamp in stamps(store, each)}

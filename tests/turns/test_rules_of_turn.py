@@ -104,6 +104,20 @@ def test_a_type_with_a_share_goes_first_while_it_has_had_less_than_that(world):
     assert names[0] == "b"
 
 
+def test_a_call_that_was_not_sent_counts_for_no_share(world):
+    world.start(kind("A"), kind("B", share=0.25), events=40, shares='[["B", 0.25]]')
+    lane = world.lane()
+
+    first = lane.call()
+    names = []
+    call = lane.call(unsent(first))
+    for _ in range(8):
+        names.append(call.endpoint)
+        call = lane.call(completed(call))
+
+    assert (first.endpoint, names) == ("b", ["b", "a", "a", "a", "b", "a", "a", "a"])
+
+
 def test_longest_queue_first_takes_the_open_type_with_the_most_ready_events(world):
     """Rule 21."""
     world.publish(kind("A"), kind("B"), kind("C", endpoint("c", "1 per 60 seconds")))

@@ -68,10 +68,9 @@ local function suspect(now, server, epoch, stepped, expects)
   elseif (stepped or 0) ~= 0 and known == tonumber(was.epoch) then
     step, why = stepped, string.format('the clock of Redis stepped by %.3f s', stepped / 1000000)
   end
-  if was.server ~= server or was.parted then
-    redis.call('HDEL', P .. 'lease', 'parted')
-    redis.call('HSET', P .. 'lease', 'server', server)
-  end
+  if was.server == server and not was.parted and not why then return end
+  redis.call('HDEL', P .. 'lease', 'parted')
+  redis.call('HSET', P .. 'lease', 'server', server)
   if why then
     local later = math.max(tonumber(was.epoch), known) + 1
     redis.call('HSET', P .. 'lease', 'epoch', us(later), 'doubted_us', us(now), 'doubt', why)

@@ -99,6 +99,9 @@ local function settle(call)
   if not call.sent then
     unstamp_call(call.endpoint, name)
     gave_back = call.endpoint
+    if run[9] then
+      for _, of_share in ipairs{'begun', 'begun:' .. kind_of(id)} do redis.call('HINCRBY', P .. 'tally', of_share, -1) end
+    end
     local of = rules_of(call.endpoint)
     if of and redis.pcall('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(call.stamp + of.probe) then
       redis.call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
@@ -248,7 +251,7 @@ local function fits(endpoint, kind)  -- whether a call there still ends in time
   return terms and now + terms[3] <= deadline
 end
 -- A slot is taken only if its windows are verified in this step: `free:` and `open` are lower bounds.
-local opens_at = math.huge
+local opens_at, ready = math.huge, nil
 local function choose()
   for _ = 1, 50 do
     local member, at = head(P .. 'open')
@@ -261,7 +264,8 @@ local function choose()
     local kind = string.match(member, ' (.*)')
     local place, free = head(P .. 'free:' .. kind)
     local name = place and string.match(place, ' (.*)')
-    if not name or free > now or not has_ready(kind) then
+    ready = redis.pcall('ZRANGE', P .. 'ready:' .. kind, 0, 7)  -- none, if it holds something else
+    if not name or free > now or #ready == 0 then
       index(kind)
     elseif not fits(name, kind) then
       redis.call('ZADD', P .. 'free:' .. kind, us(FAR), place)  -- no call there ends in time any more
@@ -284,7 +288,7 @@ local function avoids(record)  -- whether the event has just failed there
   return record[7] == name and record[5] == run_id and (tonumber(record[4] or nil) or 0) > 0
 end
 local id, record
-for _, other in ipairs(redis.call('ZRANGE', P .. 'ready:' .. kind, 0, 7)) do
+for _, other in ipairs(ready) do
   local its = look(other)
   if not id then id, record = other, its end
   if not avoids(its) then
