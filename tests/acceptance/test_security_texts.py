@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm.cli.group import rlm
-from rlm.core.item import BadItemError, Reason
+from rlm.core.item import BadItemError
 from rlm.core.text import columns, safe, safe_line
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
@@ -96,7 +96,7 @@ def test_no_command_prints_what_a_terminal_could_take_for_commands(installation)
     installation.store.processes.announce(Role.SCHEDULER, Process(HOSTILE, 1, HOSTILE, 0.0, revision=HOSTILE))
     run = installation.start_run()
     claim = steps.claim(installation.store)
-    assert installation.store.ledger.fail(claim, Reason.REJECTED, f"it answered {HOSTILE}", steps.ENDPOINT)
+    assert steps.reject(installation.store, claim, f"it answered {HOSTILE}")
     letter = {"id": "theirs", "reason": HOSTILE, "detail": HOSTILE, "failed_at": HOSTILE, "event_id": HOSTILE}
     installation.store.client.lpush(installation.settings.queue.failed, json.dumps({**letter, HOSTILE: 1, "item": {}}))
 

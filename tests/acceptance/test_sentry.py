@@ -146,14 +146,16 @@ def assert_told_once_and_nothing_else(ingest, system, record, proxy):
     system.stop("supervisor")
 
     alarms = {event["tags"]["alarm"]: event for event in ingest.events}
-    assert set(alarms) == {"leftovers", "worker_died", "breaker_open", "dead_letters"}
+    assert set(alarms) - {"leftovers"} == {"redis_forgot", "worker_died", "breaker_open", "dead_letters"}
     assert set(ingest.issues) == {("rlm", cause) for cause in alarms}
-    assert {event["level"] for event in ingest.events} == {"warning"}
+    assert {event["level"] for cause, event in alarms.items() if cause != "redis_forgot"} == {"warning"}
     assert {event["environment"] for event in ingest.events} == {"staging"}
     assert {event["release"] for event in ingest.events} == {"shop@7"}
-    assert alarms["leftovers"]["tags"]["run_id"] == alarms["dead_letters"]["tags"]["run_id"] == run_id
-    assert alarms["leftovers"]["contexts"]["rlm"]["leftover"] == record["counts"]["leftover"]
-    assert alarms["leftovers"]["logentry"]["message"] == "A run finished with leftovers"
+    assert alarms["dead_letters"]["tags"]["run_id"] == run_id
+    if leftovers := alarms.get("leftovers"):  # unless Redis, which was doubted, explains all of them
+        assert leftovers["tags"]["run_id"] == run_id
+        assert leftovers["contexts"]["rlm"]["leftover"] == record["counts"]["leftover"]
+        assert leftovers["logentry"]["message"] == "A run finished with leftovers"
     assert "rebalance_api" in {event["tags"]["endpoint"] for event in ingest.issues["rlm", "breaker_open"]}
     assert alarms["dead_letters"]["contexts"]["rlm"]["letters"] == 3
 
@@ -254,6 +256,7 @@ def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
 
 
 REFUSED = """
+import threading, time
 from pathlib import Path
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
@@ -263,8 +266,11 @@ settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with open_store(settings) as store:
     lanes = Lanes(store, settings, Dispatcher(resolve_headers), "w1")
-    for _ in range(4):
-        lanes.carry(sys.argv[2])
+    lane = threading.Thread(target=lanes.carry)
+    lane.start()
+    time.sleep(1.5)
+    lanes.stop()
+    lane.join()
     logging.getLogger("rlm.delivery.lane").error("The end")
 """
 
@@ -274,9 +280,7 @@ def test_limits_that_are_met_send_nothing(ingest, valkey_only_url, tmp_path):
     with Bench(valkey_only_url, tmp_path, limit="1 per 60 second") as bench:
         bench.take(4)
         bench.api.set_fault("second", throttle=5)
-        for endpoint in ("first", "second") * 2:
-            bench.release(endpoint=endpoint)
-        run(REFUSED, ingest.dsn, str(bench.config), bench.run_id)
+        run(REFUSED, ingest.dsn, str(bench.config))
 
         assert sorted(status for _, _, status in bench.calls()) == [200, 429]
         assert bench.where() == {"pending": 3}
@@ -345,8 +349,17 @@ def test_a_minute_of_kills_and_restarts_is_one_issue_a_cause(make_system, ingest
         wait_until(lambda: ("rlm", "process_died") in ingest.issues, timeout=60, message="the dead one is missed")
         system.stop("scheduler")
         system.stop("supervisor")
-        known = {"leftovers", "worker_died", "no_worker", "breaker_open", "dead_letters", "process_died"}
-        assert {("rlm", "leftovers"), ("rlm", "worker_died")} <= set(ingest.issues) <= {("rlm", one) for one in known}
+        causes = {cause for _, cause in ingest.issues}
+        known = {
+            "leftovers",
+            "worker_died",
+            "no_worker",
+            "breaker_open",
+            "dead_letters",
+            "process_died",
+            "redis_forgot",
+        }
+        assert {"redis_forgot", "worker_died"} <= causes <= known
         assert len({one["check_in_id"] for one in ingest.check_ins}) == 1
         assert ingest.check_ins[-1]["status"] == status_for(record), record["why"]
         assert not re.search(f"{PAYLOAD}|{TOKEN}".encode(), ingest.everything)

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import pytest
 
-from rlm.core.item import Reason
 from rlm.ledger.processes import Process, Role
 from tests.acceptance.cli import Installation
 from tests.acceptance.test_security_texts import HOSTILE, unsafe
@@ -80,7 +79,7 @@ def inst(tmp_path, valkey_only_url):
         store.processes.announce(Role.SCHEDULER, Process(TEXT, 1, TEXT, 0.0, revision=TEXT))
         over = made.start_run()
         claim = steps.claim(store)
-        assert store.ledger.fail(claim, Reason.REJECTED, f"it answered {TEXT}", steps.ENDPOINT)
+        assert steps.reject(store, claim, f"it answered {TEXT}")
         made.over = over.id
         made.close_run(over)
         made.push(steps.item("i5", steps.TYPE, wallet_name=TEXT))

@@ -6,6 +6,7 @@ from rlm.web.pages import endpoints, whatif
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Frame, Query, render
 from tests.store import looks, steps
+from tests.store.ledgers import called
 
 
 def shown(inst, page, **query):
@@ -63,9 +64,8 @@ def test_a_limit_that_the_configuration_refuses_is_a_fault(inst):
 
 def test_compliance_is_that_of_the_command(inst):
     """An endpoint without a call is named and has no strip."""
-    endpoint = inst.store.endpoints()[steps.ENDPOINT]
     for _ in range(30):
-        inst.store.windows.acquire(endpoint)
+        called(inst.store, steps.ENDPOINT)
 
     values, html = shown(inst, endpoints.COMPLIANCE)
 
@@ -77,12 +77,10 @@ def test_compliance_is_that_of_the_command(inst):
 
 def test_a_limit_that_was_exceeded_comes_first(inst):
     """31 calls of 30, sent behind the back of the limiter."""
-    endpoint = inst.store.endpoints()[steps.ENDPOINT]
-    other = inst.store.endpoints()[inst.settings.event_types[0].endpoints[1].name]
-    for one, calls in ((other, 30), (endpoint, 31)):
-        now_us = inst.store.now_us()
-        stamps = [now_us - number * 1000 for number in range(calls)]
-        inst.store.client.rpush(inst.store.keys.window(one.window_id), *stamps)
+    other = inst.settings.event_types[0].endpoints[1]
+    for name, calls in ((other.name, 30), (steps.ENDPOINT, 31)):
+        for _ in range(calls):
+            called(inst.store, name)
 
     values, html = shown(inst, endpoints.COMPLIANCE)
 

@@ -10,7 +10,7 @@ from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.acceptance.webprocess import web
 from tests.browser.chromium import browser, require, resize
-from tests.store import steps
+from tests.store import steps, windows
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -102,7 +102,7 @@ def test_each_button_has_a_name_of_its_own_and_each_order_a_reason(shown):
 def test_the_buttons_of_an_endpoint_cover_nothing(shown):
     """One that rests has three; from a narrow screen to a wide one."""
     inst, driver, base = shown
-    inst.store.breaker.rest(inst.store.settings.endpoints[steps.ENDPOINT], 600)
+    windows.rest(inst.store, inst.settings.endpoints[steps.ENDPOINT], 600)
     driver.get(f"{base}/endpoints")
     try:
         for width in (390, 1300, 1320, 1440):

@@ -82,4 +82,4 @@ def test_a_node_of_a_cluster_is_refused_in_words(refusal):
         ):
             client.get("k")
         with pytest.raises(StoreUnfitError, match=r"Cluster.*one primary with replicas and Sentinel"):
-            Script("count_slots")(client, windows=[])
+            Script("look_windows")(client, prefix="rlm:", windows=[])

@@ -49,11 +49,6 @@ for _, window in ipairs(windows) do
   if window.keep > longest then lengthen(now, window, longest) end
   local state = redis.call('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'epoch')
   if (state[5] or '1') ~= trust().epoch then catch_up(now, window) end
-  local longest = tonumber(state[6] or nil) or 0
-  if window.keep > longest then
-    lengthen(now, window, longest)
-    state[4] = redis.call('HGET', place, 'hold')
-  end
   for each = 1, 4 do wait = math.max(wait, (tonumber(state[each] or nil) or 0) - now) end
   wait = math.max(wait, trust().doubted + window.longest - now)
   for _, rule in ipairs(window.rules) do
