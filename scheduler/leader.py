@@ -133,9 +133,9 @@ class Duty:
         return self._stop.wakeup.wait(seconds)
 
     def serve(self, run: Run) -> None:
-        """Answer requests for a run: this one is open."""
+        """Answer requests for a run: this one is open, unless a lane has just had it closed."""
         for _ in range(MOST_ASKS):
-            if (request := self._store.schedule.next_request()) is None:
+            if (request := self._store.schedule.next_request()) is None or not self._store.runs.is_open(run.id):
                 return
             self._store.schedule.answer(request, {"open": run.id})
 

@@ -34,6 +34,8 @@ LONGEST_SLEEP_SECONDS, IDLE_SECONDS = 5.0, 15.0
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
 AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
+#: An answer that took so long says that Redis was away until then, seconds.
+AWAY_SECONDS = 1.0
 #: How long a lane waits before it says again that a run is to be closed, seconds.
 CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps; first for so long, at
@@ -110,8 +112,9 @@ class Lanes:
         self.asking = threading.Lock()
         #: Closes a run, of which Redis was away at the deadline or not; set by the worker.
         self.record: Callable[[str, bool], object] = lambda _run_id, _away: None
-        #: When Redis failed last, monotonic seconds.
+        #: Until when Redis was away last, monotonic seconds; and whether it is, as far as was said.
         self.failed_at = float("-inf")
+        self._away = False
         #: Why it takes no calls although it lives, in a few words.
         self.sleeping = ""
         self._on_change = on_change
@@ -157,6 +160,19 @@ class Lanes:
             is_first, self._closes_at = now >= self._closes_at, max(self._closes_at, now + CLOSE_SECONDS)
         if is_first:
             self.record(run_id, self.failed_at >= deadline)
+
+    def note_failure(self, error: StoreError) -> None:
+        """Note that Redis failed; say so once until it answers again."""
+        level, self._away = logging.DEBUG if self._away else logging.INFO, True
+        self.failed_at = system_clock.monotonic()
+        extra = {"action": "turn", "worker": self.worker_id}
+        log.log(level, "No lane of worker %s gets a call, because Redis failed: %s", self.worker_id, error, extra=extra)
+
+    def note_answer(self, asked_at: float, heard_at: float) -> None:
+        """Note that Redis answered between two moments of `system_clock.monotonic`."""
+        self._away = False
+        if heard_at - asked_at > AWAY_SECONDS:
+            self.failed_at = heard_at
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
@@ -286,10 +302,11 @@ class Lane:
         try:
             reply = self._turns.take(ask)
         except StoreError as error:
-            log.debug("A lane could not take its turn: %s", error, extra={"action": "turn"})
-            self._lanes.failed_at = system_clock.monotonic()
+            self._lanes.note_failure(error)
             return None
-        self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+        heard_at = system_clock.monotonic()
+        self._lanes.note_answer(asked_at, heard_at)
+        self._clock.hear(asked_at, reply.now, heard_at, reply.epoch)
         if reply.epoch:
             self._gate.wake()  # moments from before a doubt say nothing
         return reply

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 from click.testing import CliRunner
 
@@ -50,13 +46,3 @@ def test_what_makes_no_server_does_not_say_so(folder, words):
     """Help, what only reads the configuration, and commands that need a server that runs."""
     assert MADE not in run(*words).stderr
     assert not (folder / ".rlm").exists()
-
-
-@pytest.mark.long
-def test_the_children_of_a_command_do_not_repeat_it(folder):
-    """`rlm start --wait` has a supervisor of its own, and workers."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RLM_", "REDIS_URL"))}
-    command = [sys.executable, "-P", "-m", "rlm", "start", "--wait", "--json"]
-    done = subprocess.run(command, env=clean, check=True, capture_output=True, text=True, timeout=60)
-
-    assert done.stderr.count(MADE) == 1

@@ -34,20 +34,6 @@ def test_a_dry_run_of_clear_counts_and_changes_nothing(inst):
     assert inst.json("queue", "stats")["events"] == 3
 
 
-def test_clear_says_what_stays_in_staging(inst):
-    """There a drain that was ended left off; nothing of it is removed."""
-    # Given two items that were staged, and an empty audit list
-    inst.store.client.lpush(inst.store.keys.processing, *steps.items(2, steps.TYPE))
-
-    # When it is to be cleared
-    said = inst.rlm("queue", "clear", "--yes").stdout
-
-    # Then it is said where they are
-    assert "2 items in staging" in said
-    assert inst.json("queue", "clear", "--yes") == {"cleared": 0, "staged": 2}
-    assert inst.json("queue", "stats")["staged"] == 2
-
-
 @pytest.mark.parametrize(("command", "done"), [("retry", "retried"), ("drop", "dropped")])
 def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, command, done):
     """All of them, or those named; one that is not there is exit 3 as ever."""

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from rlm.admin.endpoints import changes_made
-from tests.acceptance.cli import Installation, words_of
+from tests.acceptance.cli import Installation
 from tests.each import each
 from tests.store import looks, steps, windows
 
@@ -189,19 +189,6 @@ def test_a_limit_is_set_and_what_was_is_told(inst):
     assert entry(inst)["limit"] == "1 per 0.5 second ; 2/minute"
 
 
-def test_a_budgets_limit_is_set_as_well(inst):
-    """It counts for all endpoints that name it."""
-    assert inst.json("endpoint", "limit", "account", "1/minute") == {
-        "name": "account",
-        "from": "4/minute",
-        "to": "1/minute",
-        "by": ME,
-    }
-
-    call(inst, "rebalance_api")
-    assert entry(inst, "overflow_rebalance_api_1")["free"] == 0
-
-
 @each("rate", ["0/minute", "5", "5/fortnight", "5 per 0 second", "5/minute;", ""])
 def test_a_limit_that_the_file_may_not_have_is_refused(inst, rate):
     """The value is named, and what is allowed; nothing is changed."""
@@ -213,16 +200,6 @@ def test_a_limit_that_the_file_may_not_have_is_refused(inst, rate):
 
 
 # -- names and records
-
-
-def test_a_change_of_the_file_is_listed(inst):
-    """It is one to what was in force before."""
-    inst.store.client.hset(inst.store.keys.limits, "rebalance_api", "9/minute")
-    inst.store.client.hdel(inst.store.keys.limits_filed, "rebalance_api")
-    inst.store.publish_limits(inst.token)
-
-    (change,) = inst.store.changes.newest(1)
-    assert (change.by, change.before, change.after) == ("file", "9/minute", "3/minute")
 
 
 # -- several at once
@@ -274,25 +251,6 @@ def test_the_changes_are_recorded_newest_first(inst):
     assert newest == {"by": ME, "name": "account", "what": "pause", "from": None, "to": "9.5 s", "reason": None}
     limit = {"what": "limit", "from": "3/minute", "to": "5/minute", "reason": "a bigger plan"}
     assert before == {"by": ME, "name": "rebalance_api", **limit}
-
-
-def test_status_tells_what_is_not_closed(inst):
-    """In each endpoint's and budget's entry, and in a line for a person."""
-    inst.start_run()
-    inst.rlm("endpoint", "pause", "account")
-    windows.rest(inst.store, inst.store.endpoints()["open_order_api"], 40)
-
-    found = inst.json("status")
-
-    assert {name: one["health"] for name, one in found["by_endpoint"].items()} == {
-        "rebalance_api": "ok",
-        "overflow_rebalance_api_1": "ok",
-        "open_order_api": "resting",
-    }
-    assert found["by_budget"]["account"]["health"] == "paused"
-    told = words_of(inst.rlm("status"))
-    assert "open_order_api resting (throttled) for " in told
-    assert f"; account paused since {found['by_budget']['account']['since'][11:19]} UTC" in told
 
 
 @pytest.mark.parametrize(

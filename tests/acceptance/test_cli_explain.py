@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from rlm.admin.explain import look
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.processes import Process, Role
 from tests.each import each
@@ -233,26 +230,6 @@ def test_a_dead_letter_says_why(inst):
     assert f"`rlm failed show {found['letter']['id']}`" in shown
     assert (forgotten["state"], forgotten["letter"], forgotten["attempts"]) == ("failed", found["letter"], [])
     assert tell(inst)[0] == "leftover"
-
-
-@pytest.mark.parametrize("moment", ["staged", "taken"])
-def test_an_event_that_a_drain_moves_meanwhile_is_found(inst, monkeypatch, moment):
-    """It leaves one place after the next was looked at: then it is looked for again."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = steps.open_run(inst.store, inst.token)
-    pages = look.item_pages
-
-    def pages_while_it_moves(store):
-        monkeypatch.setattr(look, "item_pages", pages)
-        if moment == "taken":
-            steps.drain(inst.store, inst.token, run)
-            return pages(store)
-        inst.store.client.rename(inst.store.keys.events, inst.store.keys.processing)
-        return iter(())  # staging was empty when it was looked at, and now the list is
-
-    monkeypatch.setattr(look, "item_pages", pages_while_it_moves)
-
-    assert tell(inst)[0] == {"staged": "queued", "taken": "pending"}[moment]
 
 
 # -- by wallet

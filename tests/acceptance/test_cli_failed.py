@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from rlm.admin import deal
 from rlm.core.item import Reason, encode_letter
 from tests.each import each
 from tests.store import looks, steps
@@ -92,25 +91,6 @@ def test_the_list_has_the_newest_first_and_twenty_unless_asked(inst):
     assert "2 of 25" in shown
 
 
-def test_what_is_no_letter_is_passed_over(inst):
-    """Others may push onto that list, too."""
-    (handle,) = letters_of_events(inst, 1)
-    inst.store.client.lpush(inst.store.keys.failed, b"no letter", b'{"id": 5}')
-
-    assert ids(inst) == [handle]
-
-
-def test_show_prints_one_letter_with_its_item(inst):
-    """As a document, or line by line."""
-    (handle,) = letters_of_events(inst, 1)
-
-    assert inst.json("failed", "show", handle)["event_id"] == steps.event_id(1)
-    shown = inst.rlm("failed", "show", handle).stdout
-    assert f"id: {handle}" in shown
-    assert "reason: rejected" in shown
-    assert '"wallet_name": "wallet of i1"' in shown
-
-
 def test_show_and_retry_say_where_an_item_is_that_was_too_large(inst):
     """The letter has no item; a retry is refused, and it stays."""
     inst.push(b"x" * 70_000)
@@ -124,14 +104,6 @@ def test_show_and_retry_say_where_an_item_is_that_was_too_large(inst):
     assert "item: null" in shown
     assert "its item was moved aside unread" in " ".join(refused.split())
     assert ids(inst) == [handle]
-
-
-def test_show_of_an_unknown_id_is_not_found(inst):
-    """Exit 3, naming it and where to look."""
-    done = inst.rlm("failed", "show", "nobody", code=3)
-
-    assert "'nobody'" in done.stderr
-    assert "rlm failed list" in done.stderr
 
 
 # -- retry
@@ -191,26 +163,6 @@ def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
     assert ids(inst) == [again, former]
 
 
-def test_a_letter_that_somebody_else_dealt_with_meanwhile_is_told(inst, monkeypatch):
-    """Between the look and the deed it went: exit 1, and nothing is done twice."""
-    (handle,) = letters_of_events(inst, 1)
-    found = deal.find_letters
-
-    def gone_meanwhile(store, wanted):
-        answer = found(store, wanted)
-        inst.store.client.delete(inst.store.keys.failed)
-        return answer
-
-    monkeypatch.setattr(deal, "find_letters", gone_meanwhile)
-
-    done = inst.json("failed", "retry", handle, code=1)
-
-    assert done["refused"] == [
-        {"id": handle, "reason": "it is no longer there; somebody else has retried or dropped it"}
-    ]
-    assert looks.where(inst.store, steps.event_id(1)) == []
-
-
 # -- drop
 
 
@@ -226,10 +178,3 @@ def test_drop_removes_letters_and_forgets_their_events(inst):
 
     assert ids(inst) == []
     assert looks.event(inst.store, steps.event_id(1)) == {}
-
-
-@pytest.mark.parametrize("command", ["retry", "drop"])
-def test_ids_or_all_not_both_and_not_neither(inst, command):
-    """A usage error that names the way to the ids."""
-    for args in ([], ["some", "--all"]):
-        assert "rlm failed list" in inst.rlm("failed", command, *args, code=2).stderr

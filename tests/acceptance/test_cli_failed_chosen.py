@@ -112,13 +112,6 @@ def test_one_that_is_named_is_retried_all_the_same(inst, ids):
     assert "Their items are back on the audit list, where the next run reads them again; `rlm start`" in told
 
 
-def test_ids_and_options_are_not_mixed(inst, ids):
-    """Which of both would be meant cannot be known."""
-    for command in ("show", "retry", "drop"):
-        assert "rlm failed list" in inst.rlm("failed", command, ids["old"], "--search", "x", code=2).stderr
-        assert "rlm failed list" in inst.rlm("failed", command, code=2).stderr
-
-
 def test_a_letter_of_an_event_that_was_sent_names_its_endpoint(inst):
     """So it can be chosen by that."""
     inst.push(*steps.items(1, steps.TYPE))

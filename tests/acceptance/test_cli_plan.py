@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
@@ -41,18 +40,6 @@ def record_run(inst, run_id, record):
 def events(plan):
     """Return the planned events by type, without types that have none."""
     return {name: part["events"] for name, part in plan["by_type"].items() if part["events"]}
-
-
-def test_a_plan_has_the_keys_of_the_contract(inst):
-    """Every configured type is in it; releases say when, where and how many."""
-    found = inst.json("plan", "--count", f"{steps.TYPE}=200")
-
-    assert {"workers", "threads", "forecast_seconds", "lower_bound_seconds", "expected_leftover", "fits"} <= set(found)
-    assert list(found["by_type"]) == [one.name for one in inst.settings.event_types]
-    assert sum(one["events"] for one in found["releases"]) == 200
-    assert set(found["releases"][0]) == {"at_seconds", "endpoint", "events"}
-    assert found["fits"] is True
-    assert found["lower_bound_seconds"] <= found["forecast_seconds"]
 
 
 def test_counts_are_planned_on_windows_that_are_all_open(inst):
@@ -141,29 +128,6 @@ def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
     assert events(inst.json("plan")) == {steps.TYPE: 4}
 
 
-def test_events_of_a_former_type_are_not_planned_for(inst):
-    """A run makes dead letters of them."""
-    inst.store.client.sadd(inst.store.keys.types, "FORMER")
-    inst.store.client.zadd(inst.store.keys.ready("FORMER"), {"i1:FORMER": 1, "i2:FORMER": 2})
-
-    assert events(inst.json("plan")) == {}
-    assert "2 dead letters" in inst.rlm("plan").stdout
-
-
-def test_what_waits_is_planned_on_the_windows_as_they_are(inst):
-    """Slots that are taken open a period later; the fresh plan of the same counts knows nothing of them."""
-    inst.push(*steps.items(10, steps.TYPE))
-    for endpoint in inst.settings.event_types[0].endpoints:
-        windows.take(inst.store, endpoint, 30)
-
-    live = inst.rlm("plan").stdout
-    fresh = inst.rlm("plan", "--count", f"{steps.TYPE}=10").stdout
-
-    (seconds,) = re.findall(r"the first call can begin (\S+) s from now", live)
-    assert 55 < float(seconds) < 61
-    assert "the first call can begin" not in fresh
-
-
 def test_at_most_the_oldest_items_are_read_and_that_is_said(inst, monkeypatch):
     """On stderr, so that the document stays one."""
     monkeypatch.setattr(backlog, "MOST_ITEMS", 200)
@@ -174,20 +138,6 @@ def test_at_most_the_oldest_items_are_read_and_that_is_said(inst, monkeypatch):
     assert events(inst.json("plan")) == {steps.TYPE: 200}
     assert [inst.json("plan", *more)["unread"] for more in ([], ["--count", f"{steps.TYPE}=1"])] == [100, 0]
     assert "100 more" in done.stderr
-
-
-def test_a_person_reads_a_table_the_forecast_and_what_binds(inst):
-    """By type, and in sentences: workers, the end, the constraint, what is left over."""
-    shown = inst.rlm("plan", "--count", f"{steps.TYPE}=500").stdout
-
-    assert "left over" in shown.splitlines()[0]
-    assert f"The limits of {steps.TYPE} bind" in shown
-    assert "140 events of 500 will be left over" in shown
-    assert "4 workers of 5 lanes" in shown
-    assert re.search(
-        r"^Used until then: \d+% of the time of the lanes, 100% of the endpoints' slots\.$", shown, re.MULTILINE
-    )
-    assert "Nothing will be left over." in inst.rlm("plan", "--count", f"{steps.TYPE}=5").stdout
 
 
 # -- who is left over

@@ -267,13 +267,3 @@ def test_clear_asks_and_removes_the_audit_list_alone(inst):
     assert "4 items removed" in done.stdout
     found = inst.json("queue", "stats")
     assert (found["events"], found["staged"], found["processing"], found["failed"]) == (0, 1, 2, 1)
-
-
-def test_clear_yes_does_not_ask(inst):
-    """One JSON document says how many went; a second time there is nothing, which is no error."""
-    inst.push(*steps.items(3, steps.TYPE))
-
-    assert inst.json("queue", "clear", "--yes") == {"cleared": 3, "staged": 0}
-    assert inst.json("queue", "clear") == {"cleared": 0, "staged": 0}
-    assert "Nothing to clear" in inst.rlm("queue", "clear").stdout
-    assert queued(inst) == []

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlm.ledger.reading import waiting
-from rlm.ledger.reading.waiting import EventFilter, Mark, waiting_page
+from rlm.ledger.reading.waiting import Mark
 from tests.store import looks, steps
 
 
@@ -90,17 +90,6 @@ def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
         after = ["--after", document["next"]]
 
     assert found == whole
-
-
-def test_a_page_goes_on_where_the_event_before_it_is_gone(inst):
-    """None is passed over for that."""
-    leave_over(inst, *steps.items(4, steps.TYPE))
-    first = waiting_page(inst.store, EventFilter(), 2)
-    inst.store.client.zrem(inst.store.keys.ready(steps.TYPE), steps.event_id(2))
-
-    rest = waiting_page(inst.store, EventFilter(), 9, first.after)
-
-    assert [one.event_id for one in rest.events] == [steps.event_id(3), steps.event_id(4)]
 
 
 def test_a_page_ends_after_so_many_events_were_looked_at(inst, monkeypatch):

@@ -31,14 +31,6 @@ def test_a_prefix_of_several_runs_is_a_usage_error_that_names_them(inst):
     assert find_run(inst.store, run.id) == run.id
 
 
-def test_what_begins_no_run_is_exit_three(inst):
-    """As an id that is unknown ever was; nothing at all names no run, either."""
-    inst.close_run(inst.start_run())
-
-    assert "No run 'x' is known" in inst.rlm("result", "x", code=3).stderr
-    assert "No run '' is known" in inst.rlm("result", "", code=3).stderr
-
-
 def test_a_list_goes_on_before_a_run_and_before_nothing_else(inst):
     """What cannot be a run's id is unknown like any other, and no list of all; the beginning of one is a moment."""
     ids = []

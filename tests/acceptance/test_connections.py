@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import re
 import socket
@@ -162,22 +161,6 @@ def test_of_many_kept_connections_those_used_last_stay(sender, monkeypatch):
 
         call(sender, first)
         assert server.connections == 4
-
-
-def test_a_byte_that_was_said_unasked_is_not_forgotten_at_a_second_look(sender):
-    """The first look has read it: what follows it would be taken for the next answer."""
-
-    def script(peer):
-        peer.send(b"x")
-        peer.until_closed()
-
-    with Server(script) as server:
-        target = endpoint(server.url)
-        opened = sender.connect(target, PATIENCE)
-        wait_until(lambda: not opened.is_usable(), message="it has spoken")
-        sender.keep(target, opened)
-
-        wait_until(lambda: server.open == 0, message="it is closed")
 
 
 def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
@@ -410,20 +393,6 @@ def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(sender, certifi
 
         assert re.match(r"no answer within 0\.[0-5] s", outcome.detail), "what is left once it is connected"
         assert (outcome.seconds, outcome.kind) == (None, "no answer in time")
-
-
-def test_a_request_over_one_connection_leaves_no_cycle_behind(sender):
-    """What a call leaves is freed at once, without the garbage collector."""
-    with Server(answering(OK)) as server:
-        call(sender, endpoint(server.url))
-        gc.collect()
-        gc.disable()
-        try:
-            for number in range(5):
-                call(sender, endpoint(server.url), request(number))
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
 
 
 def test_no_part_of_the_way_logs_by_itself(sender, caplog):

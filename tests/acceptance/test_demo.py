@@ -15,7 +15,6 @@ from contextlib import contextmanager
 import pytest
 
 from tests.leftbehind import nothing_left_behind
-from tests.wait import wait_until
 
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
@@ -163,30 +162,3 @@ def test_leaves_nothing_behind_when_it_is_interrupted(place, signum):
 
     assert process.returncode == 130
     assert b"interrupted" in err
-
-
-def test_ends_at_once_on_a_second_signal(place):
-    """A second Ctrl-C does not wait for calls that take two seconds each."""
-    with demo(place, "--real-time", "--events", "100") as process:
-        read_until(process, rb" [1-9]\d* of \d+ lanes busy")
-        process.send_signal(signal.SIGINT)
-        interrupted = time.monotonic()
-        wait_until(lambda: time.monotonic() > interrupted + 0.2, message="two signals are two")
-
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-
-    assert process.returncode == 130
-    assert time.monotonic() - interrupted < 4
-
-
-def test_leaves_nothing_behind_when_nobody_reads_it(place):
-    """`rlm demo | head -1` ends the demo, not just its output."""
-    with demo(place, *SHORT) as process:
-        process.stdout.readline()
-        process.stdout.close()
-
-        process.stdout = None
-        process.communicate(timeout=40)
-
-    assert process.returncode != 0

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import re
 import socket
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from rlm import __version__
-from rlm.core.endpoint import Endpoint, EventType, Limit, Success
 from rlm.delivery import connection
-from rlm.delivery.connection import DOUBTFUL_CONNECT_SECONDS, UnreachableError
+from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
-from rlm.delivery.http_message import MAX_ANSWER_BYTES, Request
-from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
-from rlm.sandbox.mockapi import MockApi
-from rlm.settings.secrets import Secrets, remember, resolve_headers
+from rlm.delivery.http_message import Request
+from rlm.delivery.outcome import Rejected, Unreachable
+from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.stopwatch import Stopwatch
-from tests.values import replace
 from tests.wait import wait_until
 
 #: How late an outcome may come after its deadline, seconds.
@@ -49,15 +45,6 @@ def ends_by(seconds):
     assert in_time, f"took {took.seconds:.3f} s, where {seconds} s were given"
 
 
-def test_many_calls_go_over_one_connection(dispatcher):
-    """A connection is kept alive: calls one after the other open one."""
-    with Server(answering(OK)) as server:
-        outcomes = [call(dispatcher, endpoint(server.url), request(number)) for number in range(20)]
-
-        assert all(isinstance(outcome, Delivered) and outcome.status == 200 for outcome in outcomes)
-        assert (server.connections, len(server.requests)) == (1, 20)
-
-
 def test_calls_at_the_same_time_open_one_connection_each_and_no_more(dispatcher):
     """Lanes share the pool: it grows to the calls under way at one time, and later calls open none."""
     lanes = threading.Barrier(4)
@@ -76,19 +63,6 @@ def test_calls_at_the_same_time_open_one_connection_each_and_no_more(dispatcher)
                 thread.join(PATIENCE)
 
         assert (server.connections, len(server.requests)) == (4, 20)
-
-
-def test_the_mock_api_is_called_over_one_connection_and_its_refusals_are_understood(dispatcher):
-    """Against the strict server: the limit's last call is delivered, the next is throttled with its Retry-After."""
-    target = Endpoint("api", "http://elsewhere:1/api", Limit.parse("3 per 60 second"), 10.0)
-    with MockApi([EventType("T", 1, 0.0, (target,))]) as api:
-        here = endpoint(f"{api.url}/api")
-
-        outcomes = [call(dispatcher, here, request(number)) for number in range(4)]
-
-        assert [type(outcome) for outcome in outcomes] == [Delivered, Delivered, Delivered, Throttled]
-        assert 58 <= outcomes[-1].retry_after <= 60
-        assert [arrival.event_id for arrival in api.arrivals] == ["i0:T", "i1:T", "i2:T", "i3:T"]
 
 
 @pytest.mark.parametrize(
@@ -127,39 +101,6 @@ def test_a_call_on_a_connection_that_dies_just_then_is_not_sent_again(dispatcher
 
         assert trouble or (isinstance(outcome, Unreachable) and outcome.seconds is None)
         assert server.connections == 1
-
-
-@pytest.mark.parametrize(
-    "half",
-    [
-        b"",
-        b"HTTP/1.1 20",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhalf",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-    ],
-)
-def test_half_an_answer_is_none(dispatcher, half):
-    """An answer that breaks off is no answer, wherever it breaks off, and its connection is not used again."""
-    with Server(once(lambda peer: peer.send(half))) as server:
-        target = endpoint(server.url)
-
-        outcome = call(dispatcher, target)
-
-        assert isinstance(outcome, Unreachable), outcome
-        assert outcome.seconds is None
-        wait_until(lambda: server.open == 0, message="the connection is closed")
-
-
-def test_a_body_without_a_length_ends_with_its_connection(dispatcher):
-    """An answer of the old kind, whose body ends where the connection does, is whole."""
-    with Server(once(lambda peer: peer.send(b"HTTP/1.0 200 OK\r\n\r\nas long as it takes"))) as server:
-        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(2)]
-
-        assert [outcome.status for outcome in outcomes] == [200, 200]
-        assert server.connections == 2
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])
@@ -248,36 +189,6 @@ def test_a_reset_after_the_body_was_read_is_no_answer(dispatcher):
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 100, b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\r\n\r\n"])
-def test_what_is_not_http_is_no_answer(dispatcher, garbage):
-    """A server that speaks something else is unreachable, never an exception."""
-
-    def act(peer):
-        peer.send(garbage)
-        peer.sock.shutdown(socket.SHUT_WR)
-        peer.until_closed()
-
-    with Server(once(act)) as server:
-        outcome = call(dispatcher, endpoint(server.url), seconds=1.0)
-
-        assert isinstance(outcome, Unreachable)
-        assert outcome.seconds is None
-
-
-def test_headers_beyond_reason_are_no_answer(dispatcher):
-    """A header of twenty thousand lines, or a line of a megabyte, is given up, not read for ever."""
-    for head in (b"X: y\r\n" * 20_000, b"X: " + b"y" * 1_000_000 + b"\r\n"):
-
-        def act(peer, head=head):
-            peer.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
-
-        with Server(once(act)) as server:
-            outcome = call(dispatcher, endpoint(server.url), seconds=2.0)
-
-            assert isinstance(outcome, Unreachable)
-            assert outcome.seconds is None
-
-
 def test_a_refused_connection_is_known_before_anything_is_sent(dispatcher):
     """Where nobody listens no slot is needed: the error comes from connecting, and names the endpoint."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -320,29 +231,6 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatc
             dispatcher.connect(endpoint("http://api.test/"), 0.3)
 
 
-@pytest.mark.rest
-def test_once_nobody_acknowledged_a_call_nothing_kept_is_used_and_nobody_waited_for(dispatcher, monkeypatch):
-    """The way of this host may be cut: what is kept, wherever to, may be dead, and who is there answers soon."""
-    with Server(answering(OK)) as server, Server(once(Peer.until_closed)) as mute, crowded() as port:
-        kept, target, away = endpoint(server.url), endpoint(mute.url), endpoint(f"http://127.0.0.1:{port}/")
-        call(dispatcher, kept)
-        connection = dispatcher.connect(target, PATIENCE)
-        assert dispatcher.send(connection, target, request(), time.monotonic() + PATIENCE) is None
-        with monkeypatch.context() as patch:
-            patch.setattr(type(connection), "receive", unacknowledged)
-            outcome = dispatcher.receive(connection, target, time.monotonic(), time.monotonic() + PATIENCE)
-        assert outcome.silent
-
-        wait_until(lambda: server.open == 0, message="what was kept to another server is closed")
-        with ends_by(DOUBTFUL_CONNECT_SECONDS), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, PATIENCE)
-
-        assert call(dispatcher, kept).status == 200
-        longer = DOUBTFUL_CONNECT_SECONDS + 0.5
-        with ends_by(longer), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, longer)
-
-
 def test_a_connection_that_nobody_acknowledges_puts_the_way_in_doubt_as_well(dispatcher, monkeypatch):
     """What is kept is closed, and a new connection is waited for no longer than a moment."""
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.1)
@@ -357,10 +245,6 @@ def test_a_connection_that_nobody_acknowledges_puts_the_way_in_doubt_as_well(dis
         monkeypatch.setattr(connection, "CONNECT_SECONDS", PATIENCE)
         with ends_by(0.05), pytest.raises(UnreachableError, match="timed out"):
             dispatcher.connect(away, PATIENCE)
-
-
-def unacknowledged(*_: object):
-    raise OSError(errno.ETIMEDOUT, "Connection timed out")
 
 
 def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):
@@ -378,19 +262,6 @@ def test_a_name_that_cannot_be_one_is_an_error_of_connecting(dispatcher, name):
     """Nor does it end the lane."""
     with pytest.raises(UnreachableError, match="no connection to "):
         dispatcher.connect(endpoint(f"http://{name}/"), PATIENCE)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_rejected_and_not_followed(dispatcher, status):
-    """Calls go where the configuration says, wherever an answer points."""
-    with Server(answering(OK)) as elsewhere:
-        answer = f"HTTP/1.1 {status} Moved\r\nLocation: {elsewhere.url}\r\nContent-Length: 0\r\n\r\n".encode()
-        with Server(answering(answer)) as server:
-            outcome = call(dispatcher, endpoint(server.url))
-
-            assert isinstance(outcome, Rejected)
-            assert (outcome.status, outcome.detail) == (status, f"HTTP {status}")
-        assert elsewhere.connections == 0
 
 
 def test_proxies_of_the_environment_are_ignored(dispatcher, monkeypatch):
@@ -458,55 +329,6 @@ def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
         }
 
 
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_big_answer_does_not_break_reuse(dispatcher, framing):
-    """An answer of 200 kB is read to its end, so its connection serves the next call."""
-    body = b"x" * 200_000
-    head = b"HTTP/1.1 200 OK\r\n"
-    if framing == "length":
-        big = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    else:
-        big = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-    with Server(answering(big, OK)) as server:
-        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(3)]
-
-        assert [outcome.status for outcome in outcomes] == [200] * 3
-        assert server.connections == 1
-
-
-@pytest.mark.parametrize("size", [MAX_ANSWER_BYTES - 1, MAX_ANSWER_BYTES, MAX_ANSWER_BYTES + 1, 5_000_000])
-def test_an_answer_around_and_beyond_the_most_that_is_read_is_an_answer(dispatcher, size):
-    """What is too much to read is cut off, but 200 was said: delivered, and the next call is as good as ever."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: %07d\r\n\r\n"
-    length = size - len(head % 0)
-    big = head % length + b"x" * length
-    with Server(answering(big)) as server:
-        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(2)]
-
-        assert [outcome.status for outcome in outcomes] == [200, 200]
-        assert server.connections == (1 if size <= MAX_ANSWER_BYTES else 2)
-
-
-@pytest.mark.parametrize(
-    ("answer", "connections"),
-    [
-        (b"HTTP/1.1 204 No Content\r\n\r\n", 1),
-        (b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 1),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, 1),
-        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", 1),
-        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 2\r\n\r\nok", 3),
-    ],
-    ids=["no content", "chunked", "continue", "keep-alive of 1.0", "close"],
-)
-def test_each_way_of_ending_an_answer_is_understood(dispatcher, answer, connections):
-    """A connection is used again exactly where its answer leaves it usable."""
-    with Server(answering(answer)) as server:
-        outcomes = [call(dispatcher, endpoint(server.url)) for _ in range(3)]
-
-        assert all(isinstance(outcome, Delivered) for outcome in outcomes)
-        assert server.connections == connections
-
-
 def test_bytes_that_follow_an_answer_are_never_taken_for_the_next_one(dispatcher):
     """A server that says more than it was asked for loses its connection: the next call gets its own answer."""
 
@@ -539,21 +361,6 @@ def test_a_connection_kept_without_a_call_serves_the_next_one(dispatcher):
         assert server.connections == 1
 
 
-def test_a_fresh_connection_takes_the_place_of_a_kept_one(dispatcher):
-    """Of two that are kept one is closed and a new one opened; a call that asks for none such has what is kept."""
-    with Server(answering(OK)) as server:
-        target = endpoint(server.url)
-        for connection in [dispatcher.connect(target, PATIENCE) for _ in range(2)]:
-            dispatcher.keep(target, connection)
-        wait_until(lambda: server.open == 2, message="both are open")
-
-        dispatcher.keep(target, dispatcher.connect(target, PATIENCE, fresh=True))
-
-        wait_until(lambda: (server.connections, server.open) == (3, 2), message="one was replaced")
-        assert call(dispatcher, target).status == 200
-        assert server.connections == 3
-
-
 def test_what_the_answer_says_is_safe_to_show(dispatcher):
     """The excerpt of a rejection is printable ASCII and short, whatever the server wrote."""
     body = b"\x1b]0;title\x07no \xff\xfe such\r\nwallet" + b"!" * 1000
@@ -565,25 +372,6 @@ def test_what_the_answer_says_is_safe_to_show(dispatcher):
         assert re.match(r"HTTP 404: \]0;title no +such wallet!!!", outcome.detail)
         assert outcome.detail.isprintable()
         assert len(outcome.detail) <= 210
-
-
-def test_an_answer_that_is_not_what_success_is_may_be_repeated():
-    """It has a name of its own, and says what came instead, without secrets; the endpoint itself is well."""
-    remember(Secrets(["s3cr3t-0f-the-house"]))
-    body = b"<p>Sign in, s3cr3t-0f-the-house" + b"!" * 1000
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    with Server(answering(answer)) as server, closing(Dispatcher(resolve_headers)) as dispatcher:
-        target = replace(endpoint(server.url), success=Success("application/json", "status", "ok"))
-
-        outcomes = [call(dispatcher, target) for _ in range(2)]
-
-        assert {(type(one), one.kind, one.seconds is None) for one in outcomes} == {
-            (Unreachable, "unexpected_answer", False)
-        }
-        assert outcomes[0].detail.startswith("HTTP 200, unexpected_answer: text/html: <p>Sign in, ***!!!")
-        assert len(outcomes[0].detail) < 250
-        assert server.connections == 1
-    remember(Secrets())
 
 
 def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):

@@ -134,17 +134,6 @@ def test_ctrl_c_detaches_from_a_run_that_goes_on(inst, run):
     assert inst.store.runs.is_open(run.id)
 
 
-def test_the_view_of_a_run_ends_with_its_record(inst, run):
-    """On a terminal the last picture is that of what became of it."""
-    with on_a_terminal(inst, "status", run.id, "-f", "--interval", "0.2") as follower:
-        wait_until(lambda: "left of" in follower.read(), timeout=20, message="it is drawn")
-        close(inst, run)
-        status = follower.wait()
-
-    assert status == 0
-    assert "0 completed, 0 failed" in follower.written
-
-
 def test_a_pipe_gets_a_line_per_change(inst, run):
     """No escape sequence; the same twice is said once; the last line is the record's."""
     with in_a_pipe(inst, "status", run.id, "--follow", "--interval", "0.1") as follower:
@@ -191,14 +180,3 @@ def test_the_monitor_in_a_pipe(inst):
     assert all("3 items waiting; 0 in the ledger; 0 dead letters" in line for line in lines)
     assert "\x1b" not in "".join([*lines, rest, errors])
     assert monitor.returncode == 0
-
-
-@pytest.mark.parametrize("args", [("status", "--interval", "1"), ("start", "--interval", "1")])
-def test_an_interval_is_for_what_goes_on(inst, args):
-    """Said without its flag it would do nothing, so it is refused."""
-    assert "--interval needs --" in inst.rlm(*args, code=2).output
-
-
-def test_an_unknown_run_cannot_be_followed(inst):
-    """It is not waited for."""
-    assert "no-such-run" in inst.rlm("status", "no-such-run", "--follow", code=3).output

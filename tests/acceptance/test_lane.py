@@ -15,8 +15,6 @@ import pytest
 
 from rlm.core.endpoint import Success
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.expected import Expected
-from rlm.core.window import FAILING
 from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, SECOND, TYPE, Bench
@@ -65,73 +63,6 @@ def failing(target, verb, which, *, before):
 # -- what an answer leads to
 
 
-def test_an_event_that_is_taken_is_completed(bench):
-    """2xx: one call, at the first endpoint, its key the event's id, and the event is settled."""
-    (event_id,) = bench.take()
-    bench.carry()
-
-    assert [(one.endpoint, one.event_id, one.attempt, one.run_id) for one in bench.api.arrivals] == [
-        (FIRST, event_id, 1, bench.run_id)
-    ]
-    assert bench.where() == {}
-    assert bench.event(event_id)["state"] == "completed"
-    bench.check()
-
-
-@pytest.mark.parametrize(
-    ("fault", "rest"),
-    [
-        ({"throttle": 7}, 7.0),
-        ({"throttle": 7, "retry_after": "date"}, 7.0),
-        ({"throttle": 7, "retry_after": "none"}, 1.0),
-        ({"throttle": 100_000}, 86_400.0),
-    ],
-    ids=["seconds", "date", "none", "absurd"],
-)
-def test_a_throttled_event_goes_elsewhere_and_spends_nothing(bench, fault, rest):
-    """429: the endpoint rests for what it asked, a period if it did not say; the event's attempt does not advance."""
-    bench.take()
-    bench.api.set_fault(FIRST, **fault)
-    bench.carry()
-
-    assert bench.calls() == [(FIRST, 1, 429), (SECOND, 1, 200)]
-    _, views = bench.store.windows.look(list(bench.settings.endpoints.values()))
-    assert rest - 1.5 <= views[FIRST].rest_seconds <= rest + 1.0
-    bench.check()
-
-
-@pytest.mark.parametrize("status", [500, 502, 503, 408, 425])
-def test_a_failed_event_is_tried_again_elsewhere(bench, status):
-    """5xx, 408, 425: back-off, then attempt 2 with the same key, at another endpoint than the one that failed."""
-    bench.take()
-    bench.api.set_fault(FIRST, status=status)
-    bench.carry(until=lambda: len(bench.calls()) > 1 and not bench.where())
-
-    assert bench.calls() == [(FIRST, 1, status), (SECOND, 2, 200)]
-    assert len({one.event_id for one in bench.api.arrivals}) == 1
-    bench.check()
-
-
-def test_an_event_that_spent_its_attempts_waits_for_the_next_run_and_at_last_is_a_dead_letter(make_bench):
-    """max_attempts calls in a run, in max_runs runs; the attempt counts over all of them, the key never changes."""
-    bench = make_bench(max_attempts=2, max_runs=2)
-    (event_id,) = bench.take()
-    bench.api.set_fault("*", status=500)
-
-    bench.carry(until=lambda: bench.where() == {"spent": 1})
-    bench.check()
-    bench.end_run()
-    bench.open_run()
-    bench.carry(until=bench.letters)
-
-    assert bench.where() == {}
-    assert [attempt for _, attempt, _ in bench.calls()] == [1, 2, 3, 4]
-    assert {one.event_id for one in bench.api.arrivals} == {event_id}
-    (letter,) = bench.letters()
-    assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("attempts_spent", event_id, bench.run_id)
-    assert letter["item"]["id"] == event_id.rpartition(":")[0]
-
-
 def test_an_unexpected_answer_is_tried_again(bench):
     """A 200 that is not what success is by the configuration does not complete an event."""
     bench.change_endpoints(lambda one: replace(one, success=Success(field="result")))
@@ -139,21 +70,6 @@ def test_an_unexpected_answer_is_tried_again(bench):
     bench.carry(until=lambda: bench.where() == {"backoff": 1})
 
     assert f"trouble:{FIRST} unexpected_answer" in bench.tally()
-
-
-@pytest.mark.parametrize("status", [400, 401, 404, 422, 301])
-def test_a_rejected_event_is_a_dead_letter_at_once(bench, status):
-    """Any other 4xx, and 3xx: one call, one letter that says which answer."""
-    (event_id,) = bench.take()
-    bench.api.set_fault(FIRST, status=status)
-    bench.carry()
-
-    assert bench.calls() == [(FIRST, 1, status)]
-    assert bench.where() == {}
-    (letter,) = bench.letters()
-    assert (letter["reason"], letter["event_id"], letter["run_id"]) == ("rejected", event_id, bench.run_id)
-    assert letter["detail"].startswith(f"{FIRST} answered HTTP {status}")
-    bench.check()
 
 
 def test_an_event_that_cannot_be_sent_is_a_dead_letter_and_stands_in_nobodys_way(bench):
@@ -167,37 +83,7 @@ def test_an_event_that_cannot_be_sent_is_a_dead_letter_and_stands_in_nobodys_way
     bench.check()
 
 
-def test_an_endpoint_that_keeps_failing_rests_and_one_good_answer_reopens_it(make_bench):
-    """After so many failures in a row its share goes elsewhere; then one probe, and it is as before."""
-    bench = make_bench(max_attempts=100)
-    bench.take(FAILING + 3)
-    bench.api.set_fault(FIRST, status=500)
-    bench.carry(until=lambda: not any(bench.where().values()))
-    first = bench.settings.endpoints[FIRST]
-    assert bench.store.windows.look([first])[1][FIRST].suspect
-
-    bench.api.set_fault(FIRST)
-    wait_until(lambda: bench.store.windows.look([first])[1][FIRST].free == 1, message="a probe is allowed")
-    bench.take()
-    bench.carry()
-
-    assert bench.calls()[-1] == (FIRST, 1, 200)
-    assert bench.store.windows.look([first])[1][FIRST].free > 1
-    bench.check()
-
-
 # -- slots
-
-
-def test_many_lanes_at_once_never_exceed_a_limit_and_lose_nothing(make_bench):
-    """Eight lanes for 2 x 20 slots a period: the strict server refuses none, and all is completed."""
-    bench = make_bench(limit="20 per 0.5 second", guard=0.1)
-    bench.take(100)
-    bench.carry(lanes=8)
-
-    assert [status for _, _, status in bench.calls()] == [200] * 100
-    assert len({one.event_id for one in bench.api.arrivals}) == 100
-    bench.check()
 
 
 def test_a_connection_that_took_long_to_open_does_not_make_the_call_leave_late(make_bench):
@@ -310,18 +196,6 @@ def test_a_refused_connection_uses_no_slot(bench):
 # -- time
 
 
-def test_an_endpoint_that_is_too_slow_for_the_time_left_is_passed_over(make_bench):
-    """As it is measured, not as the file says, even where nothing else has a slot."""
-    bench = make_bench(window=5.0, limit="1 per 60 second")
-    bench.take(2)
-    bench.store.rules.publish(bench.token, bench.settings.event_types, {(TYPE, SECOND): Expected(4.0, 6.0)})
-    bench.carry(until=bench.calls)
-
-    assert bench.calls() == [(FIRST, 1, 200)]
-    assert bench.where() == {"pending": 1}
-    bench.check()
-
-
 def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
     """At the deadline the call ends, not at its time-out; the event is left over with an attempt more, no run less."""
     bench = make_bench(window=0.6, processing=0.1, timeout=5.0, max_attempts=1, max_runs=1)
@@ -397,17 +271,6 @@ def test_a_run_that_is_cancelled_keeps_what_was_answered(bench):
 
 
 # -- Redis away
-
-
-def test_an_ask_that_failed_is_repeated_and_gets_the_call(bench, caplog):
-    """Redis away is no exception."""
-    bench.take()
-    with failing(bench.store.turns, "take", {1, 2, 3}, before=True):
-        bench.carry()
-
-    assert bench.calls() == [(FIRST, 1, 200)]
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
-    bench.check()
 
 
 @pytest.mark.parametrize("nth", range(1, 6))

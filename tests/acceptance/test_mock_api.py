@@ -6,16 +6,14 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.errors import ListenError
 from rlm.sandbox.mockapi import MockApi, recount
 from tests.values import replace
 
@@ -90,89 +88,6 @@ def test_refuses_the_31st_call_at_59_9_s_and_accepts_it_at_60_1_s():
         assert [arrival.event_id for arrival in arrivals if not arrival.accepted] == ["early:T"]
 
 
-def test_answers_after_the_processing_time_and_serves_others_meanwhile():
-    """Calls are answered side by side, each a processing time after it arrived."""
-    with MockApi([one_type(seconds=0.3)]) as api, ExitStack() as stack:
-        clients = [stack.enter_context(connect(api)) for _ in range(10)]
-        start = time.monotonic()
-        for client in clients:
-            client.request("POST", "/a", b"{}")
-        wait_until(lambda: len(api.arrivals) == 10, "ten arrivals")
-        assert {arrival.status for arrival in api.arrivals} == {None}
-
-        statuses = {client.getresponse().status for client in clients}
-
-        assert statuses == {200}
-        assert 0.3 <= time.monotonic() - start < 2
-        wait_until(lambda: {arrival.status for arrival in api.arrivals} == {200}, "all are noted as answered")
-
-
-def test_arrival_is_when_the_last_byte_is_read():
-    """A body that trickles in has arrived with its end, not with its beginning."""
-    clock = SetClock()
-    with MockApi([one_type()], clock=clock) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
-        with connect(api) as other:
-            raw.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 6\r\n\r\n{")
-            post(other, "/b")  # answered, so what was sent before it has been read
-            clock.sleep(5)
-            raw.sendall(b"    }")
-            raw.settimeout(PATIENCE)
-            assert raw.recv(100).startswith(b"HTTP/1.1 200 OK")
-
-        assert [(arrival.endpoint, arrival.at) for arrival in api.arrivals] == [("b", 1000.0), ("a", 1005.0)]
-
-
-def test_what_is_not_http_is_answered_and_cut():
-    """A coding that no server has to know is refused with 400, and the connection is closed."""
-    with MockApi([one_type()]) as api, socket.create_connection(("127.0.0.1", api.port)) as raw:
-        raw.settimeout(PATIENCE)
-        raw.sendall(b"POST /a HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n")
-
-        assert raw.recv(1000).startswith(b"HTTP/1.1 400 Bad Request")
-        assert raw.recv(1000) == b""
-        assert api.arrivals == []
-
-
-def test_hang_reads_the_call_and_never_answers():
-    """The call is in the log, unanswered, and other calls are not held up."""
-    with MockApi([one_type()]) as api, connect(api) as hung, connect(api) as other:
-        api.set_fault("a", hang=True)
-        hung.request("POST", "/a", b"{}")
-        wait_until(lambda: api.arrivals, "the arrival")
-
-        assert post(other, "/b").status == 200
-        hung.sock.settimeout(0.1)
-        with pytest.raises(TimeoutError):
-            hung.getresponse()
-        assert (api.arrivals[0].status, api.arrivals[0].accepted) == (None, True)
-
-
-def test_reset_cuts_the_connection_once_the_call_was_read():
-    """The caller sees a reset, the log an arrival without an answer."""
-    with MockApi([one_type()]) as api, connect(api) as connection:
-        api.set_fault("a", reset=True)
-
-        with pytest.raises(ConnectionResetError) as caught:
-            post(connection)
-
-        assert caught.type is ConnectionResetError  # not its subclass for a connection that was closed politely
-        assert [(arrival.status, arrival.accepted) for arrival in api.arrivals] == [(None, True)]
-
-
-def test_down_cuts_the_connection_before_the_call_is_read():
-    """One endpoint is away and leaves no arrival; the others are served, and it comes back."""
-    with MockApi([one_type()]) as api, connect(api) as connection:
-        api.set_fault("a", down=True)
-        with pytest.raises(ConnectionError):
-            post(connection)
-        connection.close()
-
-        assert post(connection, "/b").status == 200
-        assert (api.summary()["a"].cut, api.summary()["a"].calls) == (1, 0)
-        api.set_fault("a")
-        assert post(connection).status == 200
-
-
 def test_faults_are_changed_over_http():
     """A program elsewhere can make an endpoint fail and heal it."""
     with MockApi([one_type()]) as api, connect(api) as connection:
@@ -232,33 +147,6 @@ def test_a_budget_is_enforced_over_its_endpoints(tmp_path):
         assert (api.budget_summary()["account"].most, api.budget_summary()["account"].refused) == (2, 2)
         assert get(api, "/_mock/budgets")["account"]["accepted"] == 2
         assert set(get(api, "/_mock/summary")) == {"a", "b"}
-
-
-def test_a_server_that_was_away_comes_back_with_its_windows():
-    """Stopped, nobody answers its port; started again it has forgotten no call."""
-    with MockApi([one_type("1/minute")]) as api, connect(api) as before, connect(api) as meanwhile:
-        port = api.port
-        assert post(before).status == 200
-
-        api.stop()
-        with pytest.raises(ConnectionError):
-            post(before)
-        with pytest.raises(ConnectionRefusedError):
-            post(meanwhile)
-
-        api.start()
-        with connect(api) as after:
-            assert (api.port, post(after).status) == (port, 429)
-
-
-def test_a_port_in_use_is_refused_with_its_remedy():
-    """The message names the port, and the server is as before."""
-    with MockApi([one_type()]) as first:
-        second = MockApi([one_type()], port=first.port)
-
-        with pytest.raises(ListenError, match=f"127.0.0.1 port {first.port}: Address already in use; .* --port"):
-            second.start()
-        second.stop()
 
 
 COMMAND = """

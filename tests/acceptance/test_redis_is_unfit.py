@@ -7,12 +7,10 @@ from contextlib import contextmanager
 import pytest
 
 from rlm.admin import report, start_run
-from rlm.admin.attendance import NO_SUPERVISOR
 from rlm.admin.verdict import Level, verdict
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role
 from rlm.web.app import trouble
-from rlm.web.pages.now import _figures
 from tests.acceptance.cli import Installation, words_of
 from tests.acceptance.webapp import served
 from tests.conftest import running_server
@@ -87,25 +85,6 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
     assert trouble(inst.store) == ""
 
 
-@pytest.mark.parametrize("unfit", [evicting, full, following, unheard])
-def test_of_an_open_run_it_is_said_that_nothing_is_sent(inst, unfit):
-    """Nobody is told to start a scheduler, and no end is promised: whoever conducts may not say so there."""
-    run = inst.start_run()
-    inst.store.leases.release(steps.CONDUCTOR)
-    with unfit(inst.store.client) as why:
-        shown = words_of(inst.rlm("status"))
-        found = report.overview(inst.store)
-
-        assert why in shown
-        assert "rlm scheduler" not in shown
-        assert (found["workers"]["lacking"] == NO_SUPERVISOR) is (unfit is evicting)
-        assert verdict(found).words == "Nothing is sent"
-        assert "expected to be left over" not in [word for word, *_ in _figures(found)]
-        assert why in " ".join(inst.rlm("explain", f"one:{steps.TYPE}").stdout.split())
-
-    assert inst.json("status", run.id)["unfit"] is None
-
-
 def test_a_run_that_cannot_be_closed_is_overdue(inst):
     """Its deadline has passed, and nobody can write that it is closed."""
     inst.start_run(window_seconds=0.1)
@@ -113,20 +92,6 @@ def test_a_run_that_cannot_be_closed_is_overdue(inst):
 
     with full(inst.store.client):
         assert "past the deadline" in inst.rlm("status").stdout
-
-
-@pytest.mark.rest
-@pytest.mark.parametrize("unfit", [full, following, unheard])
-def test_the_doctor_blames_nobody_who_cannot_write_that_he_lives(inst, unfit):
-    """The fault is Redis's: exit 4, and no process is to be started or restarted, even for a run that is overdue."""
-    inst.start_run(window_seconds=0.1)
-    system_clock.sleep(5.5)
-    with unfit(inst.store.client) as why:
-        found = inst.json("doctor", code=4)["findings"]
-
-    failed = [one for one in found if one["verdict"] == "fail"]
-    assert any(why in one["message"] and one["name"].startswith("redis.") for one in failed)
-    assert not {"scheduler", "supervisor", "workers", "run"} & {one["name"] for one in found}
 
 
 def test_who_pushes_to_one_that_its_replicas_do_not_hear_is_told_so(inst):
@@ -137,13 +102,3 @@ def test_who_pushes_to_one_that_its_replicas_do_not_hear_is_told_so(inst):
     assert "0 items had been pushed before this; none was after that" in told
     assert why in told
     assert "bring its replicas back" in told
-
-
-def test_who_pushes_is_told_that_no_run_takes_it(inst):
-    """The item is there all the same."""
-    with evicting(inst.store.client) as why:
-        told = inst.rlm("queue", "push", input=steps.item("two", steps.TYPE)).stdout
-
-    assert "No run takes them until Redis is fit" in told
-    assert why in " ".join(told.split())
-    assert "next tick" not in told

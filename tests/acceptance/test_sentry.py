@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -322,46 +321,3 @@ def test_a_sentry_that_never_answers_holds_nobody_up():
 
 
 # -- longer
-
-
-@pytest.mark.long
-def test_a_minute_of_kills_and_restarts_is_one_issue_a_cause(make_system, ingest, proxies):
-    """Workers die every few seconds, the scheduler once, Redis twice: no issue but one for each cause, no payload."""
-
-    def storm(system):
-        deadline, killed = system.store.runs.current().deadline, set()
-        for turn in range(8):
-            kill_a_worker(system, killed)
-            if turn in {2, 5}:
-                os.kill(system.store.client.info("server")["process_id"], signal.SIGTERM)
-            if turn == 3:
-                system.stop("scheduler", signal.SIGKILL)
-                system.start("scheduler")
-            moment = system_clock.now() + 4
-            wait_until(lambda moment=moment: system_clock.now() > min(moment, deadline), timeout=10)
-
-    made, system, record = live_through(
-        make_system, ingest, proxies, events=12_000, window_seconds=45, seed_faults=storm
-    )
-    try:
-        assert record["state"] == "partial"
-        wait_until(lambda: len(ingest.check_ins) == 2, message="its successor has ended the check-in")
-        wait_until(lambda: ("rlm", "process_died") in ingest.issues, timeout=60, message="the dead one is missed")
-        system.stop("scheduler")
-        system.stop("supervisor")
-        causes = {cause for _, cause in ingest.issues}
-        known = {
-            "leftovers",
-            "worker_died",
-            "no_worker",
-            "breaker_open",
-            "dead_letters",
-            "process_died",
-            "redis_forgot",
-        }
-        assert {"redis_forgot", "worker_died"} <= causes <= known
-        assert len({one["check_in_id"] for one in ingest.check_ins}) == 1
-        assert ingest.check_ins[-1]["status"] == status_for(record), record["why"]
-        assert not re.search(f"{PAYLOAD}|{TOKEN}".encode(), ingest.everything)
-    finally:
-        made.__exit__(None, None, None)

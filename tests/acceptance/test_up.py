@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import pytest
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.ledger import open_store
 from rlm.ledger.processes import Role
-from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import load_settings
 from tests.leftbehind import nothing_left_behind
@@ -158,31 +156,6 @@ def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum)
     assert record["counts"]["leftover"] == 120 - len(statuses)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda one: one.name)
-def test_ends_at_once_on_a_second_signal(install, signum):
-    """A second TERM or Ctrl-C does not wait for calls that take eight seconds; exit 1 says so, and nothing is lost."""
-    here = install(takes=8.0)
-    with here.up() as process:
-        here.push(120)
-        here.start_run()
-        started = time.monotonic()
-        os.killpg(process.pid, signum)  # as a terminal does: to all of its group
-        for line in process.stdout:
-            if "scheduler is asked to end" in line:
-                break
-
-        os.killpg(process.pid, signum)
-        process.communicate(timeout=20)
-        took = time.monotonic() - started
-
-    assert process.returncode == 1
-    assert took < 4
-    with open_store(here.settings) as store:
-        assert books(store).faults == []
-        assert store.ledger.count(["T"])["T"].unsettled == 120
-
-
 def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
     """The Procfile beside the configuration is run, `rlm` found without a PATH to it; its odd one out ends the rest."""
     here = install()
@@ -197,17 +170,6 @@ def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
     assert process.returncode == 7
     assert_in_order(output, "other ended with exit status 7, without having been asked to", "scheduler is asked")
     assert_in_order(output, "has stopped", "supervisor is asked", "no worker is left")
-
-
-def test_stops_all_when_nobody_reads_it(install):
-    """`rlm up | head -1` ends what it has started, not just its output."""
-    here = install()
-    with here.up() as process:
-        process.stdout.readline()
-        process.stdout.close()
-
-        process.stdout = None
-        process.wait(timeout=30)
 
 
 def test_the_processes_work_under_the_stock_honcho_too(install):

@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -229,15 +227,3 @@ def test_a_signal_ends_it_at_once_whoever_is_connected(tmp_path, valkey_only_url
         assert time.monotonic() - began < 3
         assert "Traceback" not in (tmp_path / "web.log").read_text()
         assert "ERROR" not in (tmp_path / "web.log").read_text()
-
-
-def test_no_other_process_loads_what_it_serves_with():
-    """Workers and commands start as fast as before."""
-    code = (
-        "import sys, actors.worker, scheduler.service, rlm.cli.processes, rlm.cli.runs, rlm.telemetry\n"
-        "print(*{'starlette', 'uvicorn', 'prometheus_client', 'anyio'} & set(sys.modules))"
-    )
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == ""

@@ -144,23 +144,6 @@ def test_what_cannot_be_asked_is_told(program, path, words):
     assert answer.json()["remedy"]
 
 
-@each("path", ["/api/runs/none", "/api/events/none", "/api/events/a/b%2Fc", "/api/none", "/api/events/", "/api"])
-def test_what_is_not_known_is_told(program, path):
-    """404."""
-    answer = program.get(path)
-
-    assert answer.status == 404
-    assert answer.headers["Content-Type"] in {"application/json", "text/plain; charset=utf-8"}
-
-
-def test_a_method_that_is_not_served_is_told(program):
-    """405, with those that are."""
-    answer = program.ask("DELETE", "/api/runs", b"")
-
-    assert (answer.status, set(answer.headers["Allow"].split(", "))) == (405, {"GET", "HEAD", "POST"})
-    assert set(answer.json()) == {"error", "remedy"}
-
-
 @each(
     ("body", "headers", "status"),
     [
@@ -248,15 +231,6 @@ def test_a_run_is_started_by_the_scheduler(inst, program):
 
     assert started.json() == {"run_id": "20261128T101500123Z-1a2b", "state": "draining"}
     assert (refused.status, "is under way" in refused.json()["error"]) == (409, True)
-
-
-def test_without_a_scheduler_no_run_is_started(program, monkeypatch):
-    """503, with what to start."""
-    monkeypatch.setattr("rlm.admin.start_run.ANSWER_SECONDS", 0.1)
-
-    answer = program.post("/api/runs")
-
-    assert (answer.status, "rlm up" in answer.json()["remedy"]) == (503, True)
 
 
 def test_a_run_is_cancelled(inst, program, monkeypatch):

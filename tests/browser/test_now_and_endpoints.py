@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 import time
 
 import pytest
@@ -19,7 +16,6 @@ pytestmark = pytest.mark.rest
 
 #: A window of 45 s: long enough for all that is tried in it.
 SPEED = 4.0
-HOSTILE = '<img src=x onerror="document.title=1">\x1b[31m'
 PAUSED, LIMITED = "overflow_open_order_api_3", "overflow_open_order_api_2"
 #: How long what a page shows may be behind, seconds, on a busy machine.
 BEHIND = 15
@@ -123,36 +119,6 @@ def test_a_wrong_limit_is_refused_in_words(system, driver, base):
     driver.find_element("css selector", "#ask [value=cancel]").click()
     assert listed(system, PAUSED)["limit"] == before
     driver.get_log("browser")  # it notes each answer that is no success
-
-
-def test_texts_from_outside_show_as_texts(system, driver, base):
-    """Markup and a terminal's command in the name of who paused an endpoint show as what they are."""
-    system.store.control.pause(system.settings.endpoints[PAUSED], HOSTILE, 600.0)
-    driver.get(f"{base}/endpoints")
-
-    seen = '<img src=x onerror="document.title=1">\\u001b[31m'
-    for place in (f"#{PAUSED} .health", "#changes"):
-        wait_until(
-            lambda place=place: seen in text_of(driver, place), timeout=BEHIND, message=f"{place} shows the pause"
-        )
-    assert driver.title == "Endpoints · RLM"
-    assert chromium.console_errors(driver) == []
-
-
-def test_redis_away_is_said_and_its_return_seen(system, driver, base):
-    """The page stays as it was, says how old that is, and goes on."""
-    driver.get(base)
-    verdict = text_of(driver, "#verdict h1")
-    server = system.store.client.info("server")["process_id"]
-    os.kill(server, signal.SIGSTOP)
-    try:
-        said = wait_until(lambda: text_of(driver, "#trouble"), timeout=30, message="the page says that Redis is away")
-        assert re.match(r"Redis does not answer \(its last answer: \d\d:\d\d:\d\d UTC\); shown is what was so \d", said)
-        assert text_of(driver, "#verdict h1") == verdict
-    finally:
-        os.kill(server, signal.SIGCONT)
-
-    wait_until(lambda: driver.execute_script("return document.getElementById('trouble').hidden") or None, timeout=30)
 
 
 def test_the_page_heals_by_itself(system, driver, base):

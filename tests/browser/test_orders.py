@@ -9,8 +9,8 @@ from selenium.webdriver.common.keys import Keys
 from rlm.core.item import Reason, encode_letter
 from tests.acceptance.cli import Installation
 from tests.acceptance.webprocess import web
-from tests.browser.chromium import browser, require, resize
-from tests.store import steps, windows
+from tests.browser.chromium import browser, require
+from tests.store import steps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -23,15 +23,6 @@ NAMES = """
 """
 #: In one step, because an update of the page may replace the button.
 DROP = "document.querySelector('#letters button.danger').click()"
-#: The parts of an endpoint's row that a button of it reaches into.
-COVERED = """
-const row = document.getElementById(arguments[0]), buttons = [...row.querySelectorAll(".orders button")];
-const boxes = buttons.map((one) => one.getBoundingClientRect());
-return [...row.querySelectorAll(":scope > div:not(.orders) > *")]
-  .filter((one) => [...one.getClientRects()].some((a) =>
-    boxes.some((b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)))
-  .map((one) => one.textContent);
-"""
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +88,3 @@ def test_each_button_has_a_name_of_its_own_and_each_order_a_reason(shown):
     wait_until(submit.is_enabled, timeout=BEHIND, message="it is counted")
     driver.find_element("css selector", "#ask [name=reason]").send_keys("of no use", Keys.ENTER)
     wait_until(lambda: inst.store.letters.count() == 1 or None, timeout=BEHIND, message="it is dropped")
-
-
-def test_the_buttons_of_an_endpoint_cover_nothing(shown):
-    """One that rests has three; from a narrow screen to a wide one."""
-    inst, driver, base = shown
-    windows.rest(inst.store, inst.settings.endpoints[steps.ENDPOINT], 600)
-    driver.get(f"{base}/endpoints")
-    try:
-        for width in (390, 1300, 1320, 1440):
-            resize(driver, width, dark=False)
-            assert driver.execute_script(COVERED, steps.ENDPOINT) == [], width
-    finally:
-        inst.rlm("endpoint", "resume", steps.ENDPOINT)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 
-from rlm.core.clock import isoformat
 from tests.acceptance.webprocess import scheduler_alive, web
 from tests.browser.chromium import browser, require
 from tests.conftest import running_server
-from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
 
-#: Adds a time of day to the page.
-A_TIME = """
-    const time = `<time id="then" datetime="${arguments[0]}" data-clock></time>`;
-    document.getElementById("main").insertAdjacentHTML("beforeend", time);
-"""
 #: The parameters of the browser's commands that switch scripts off, and its time zone to another.
 SCRIPTS, ZONE = "Emulation.setScriptExecutionDisabled", "Emulation.setTimezoneOverride"
 
@@ -56,20 +48,3 @@ def test_without_the_script_a_page_claims_nothing_that_needs_it(seen):
     assert buttons == [False]
     driver.get(address)
     assert re.search(r"\d:\d\d\s+until the next tick", driver.find_element("tag name", "body").text)
-
-
-@pytest.mark.parametrize(("days", "shows"), [(0, "00:00:05 (GMT|UTC)"), (1, "[A-Z][a-z]+ [0-9]+, 00:00:05 (GMT|UTC)")])
-def test_a_time_of_day_names_its_zone_and_a_day_that_is_not_today(seen, days, shows):
-    """Sentences have theirs in UTC. Where it is just after midnight it is not 24 o'clock."""
-    driver, address = seen
-    hour = int(time.time() // 3600)
-    behind = hour % 24 if hour % 24 <= 12 else hour % 24 - 24  # of UTC is a zone in which the day began in this hour
-    driver.execute_cdp_cmd(ZONE, {"timezoneId": f"Etc/GMT{behind:+}"})
-    try:
-        driver.get(address)
-        driver.execute_script(A_TIME, isoformat(hour * 3600 + 5 - days * 86_400))
-        said = wait_until(lambda: driver.find_element("id", "then").text, timeout=15, message="the time is written")
-    finally:
-        driver.execute_cdp_cmd(ZONE, {"timezoneId": ""})
-
-    assert re.match(shows, said), said

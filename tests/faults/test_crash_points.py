@@ -31,7 +31,7 @@ ORPHANED_SECONDS = 5.0
 
 TICKS = ("tick.due", "tick.noted")
 CONDUCTED = tuple(name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"})
-#: Where a worker has a message, which wakes a lane: lanes that are awake need none.
+#: Where a lane begins, which is when its worker does.
 FETCHED = "worker.fetched"
 #: Where a worker makes its first call to a host; it keeps that connection.
 CONNECTED = "worker.connected"
@@ -88,7 +88,7 @@ PASSAGES = {"1 even": CONDUCTED[0::2], "1 odd": CONDUCTED[1::2]} | {
 @pytest.mark.parametrize("window_seconds", [150.0, 2.0], ids=["in time", "overdue"])
 @pytest.mark.parametrize("points", PASSAGES.values(), ids=PASSAGES)
 def test_a_scheduler_killed_at_a_later_passage_is_succeeded_too(place, points, window_seconds):
-    """The same with a run of several chunks and many releases, killed where it comes by for the nth time."""
+    """The same with a run of several chunks and many calls, killed where it comes by for the nth time."""
     play_points(place / "a", points, window_seconds=window_seconds, number=900)
 
 
@@ -131,7 +131,7 @@ def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
 
 
 def await_slots(system, number):
-    """Wait for a free slot for each of `number` events, or for all: a short run without one ends, and releases none."""
+    """Wait for a free slot for each of `number` events, or for all: a short run without one ends at once."""
     endpoints = list(system.settings.endpoints.values())
     enough = min(number, sum(one.limit.rules[0].amount for one in endpoints))
     wait_until(
@@ -218,8 +218,12 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
         assert_freed(system, CONNECTED, ask=lambda: asked.append(system.ask_for_run()))
         opened = system.await_record(asked.pop())
         assert opened["counts"]["completed"] == 5
+        system.arm("worker", FETCHED)
+        os.kill(system.workers()[0], signal.SIGKILL)  # the one in its place dies as well
+        system.await_crash("worker")
+        wait_until(lambda: len(system.workers()) == 6, timeout=30, message="all are replaced")
         events = system.push_evenly(200)
-        assert_freed(system, FETCHED, ask=lambda: asked.append(system.ask_for_run()))
+        asked.append(system.ask_for_run())
         wait_until(lambda: len(system.answered()) > 6, timeout=30, message="calls are made")
         for point in (*UNSENT, *SENT):
             await_others(system)
@@ -230,7 +234,8 @@ def test_a_worker_killed_at_any_point_is_replaced_and_its_events_are_free_at_onc
         system.arm("worker", "worker.closing")
         record = system.await_record(asked[0])
         assert record["counts"]["completed"] == 200
-        assert record["workers"]["restarted"] == 1 + len(UNSENT) + len(SENT) + 2
+        dead = len(UNSENT) + len(SENT) + 1
+        assert record["workers"]["restarted"] in {dead, dead + 1}  # the last one may be noticed after the end
         again = system.push_evenly(5, prefix="again")
         system.arm("worker", "worker.closed")
         second = system.await_record(system.ask_for_run())
@@ -262,7 +267,7 @@ def assert_freed(system, point, ask=lambda: None):
     )
     freed = died.busy
     assert freed < FREED_SECONDS, f"{point}: {freed:.2f} s"
-    assert not any(system.store.client.exists(system.store.keys.calls(one)) for one in gone)
+    assert not any(system.store.client.exists(system.store.keys.held(one)) for one in gone)
     wait_until(lambda: len(system.workers()) >= 2, message="there are workers")
 
 

@@ -12,7 +12,7 @@ import pytest
 from rlm.core.clock import isoformat
 from rlm.ledger.processes import Role
 from rlm.processes.child import FIRST_WAIT_SECONDS, LOOK_SECONDS, SILENT_SECONDS
-from tests.faults.test_processes_die import assert_next_run, busiest, state
+from tests.faults.test_processes_die import assert_next_run, busiest, calls_held, state
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -33,9 +33,8 @@ def patient(make_system):
 
 def working(system):
     """Wait for a worker with at least three calls in flight, and return it."""
-    store = system.store
     return wait_until(
-        lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
+        lambda: next((one for one in busiest(system) if calls_held(system, one) >= 3), None),
         timeout=20,
         message="a worker has three calls under way",
     )

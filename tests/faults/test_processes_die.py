@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm.ledger.held import lanes_of
 from tests.stopwatch import Stopwatch
 from tests.values import as_json
 from tests.wait import wait_until
@@ -20,14 +21,14 @@ def test_what_a_killed_worker_held_is_pending_at_once_and_all_is_completed(unhur
     run_id = system.ask_for_run()
     store = system.store
     worker = wait_until(
-        lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
+        lambda: next((one for one in busiest(system) if calls_held(system, one) >= 3), None),
         timeout=30,
         message="a worker has three calls under way",
     )
 
     os.kill(worker.pid, signal.SIGKILL)
     killed = Stopwatch(*(one.pid for one in system.processes.values()))
-    wait_until(lambda: not store.client.exists(store.keys.calls(worker.id)), message="its leases are freed")
+    wait_until(lambda: not store.client.exists(store.keys.held(worker.id)), message="its leases are freed")
     freed_after = killed.busy
 
     record = system.await_record(run_id)
@@ -65,7 +66,7 @@ def test_what_was_killed_with_its_supervisor_is_free_for_the_next_at_once(make_s
         )
         assert killed.busy < 6, "only the silence of the dead gave their places back"
         store = system.store
-        assert not store.client.exists(*(store.keys.calls(one.id) for one in dead))
+        assert not store.client.exists(*(store.keys.held(one.id) for one in dead))
 
         record = system.await_record(run_id)
         assert record["counts"]["completed"] == 400
@@ -166,9 +167,8 @@ def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
         system.start_both()
         events = system.push_evenly(600)
         run_id = system.ask_for_run()
-        store = system.store
         worker = wait_until(
-            lambda: next((one for one in busiest(system) if store.client.hlen(store.keys.calls(one.id)) >= 3), None),
+            lambda: next((one for one in busiest(system) if calls_held(system, one) >= 3), None),
             message="a worker has three calls under way",
         )
 
@@ -185,6 +185,11 @@ def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
 def busiest(system):
     """Return the ready workers, as they are registered."""
     return [one for one in system.store.processes.alive("worker") if one.state == "ready"]
+
+
+def calls_held(system, worker):
+    """Return how many lanes of a worker have a call."""
+    return len(lanes_of(system.store.client.hgetall(system.store.keys.held(worker.id))))
 
 
 def children(pid):

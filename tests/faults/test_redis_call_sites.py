@@ -24,6 +24,7 @@ from rlm.ledger.scripts import SOURCES
 from tests.acceptance.system import make_item
 from tests.faults.behind import STEADY, Behind, behind_proxies
 from tests.faults.proxy import Fault
+from tests.faults.test_processes_die import calls_held
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -35,19 +36,14 @@ pytestmark = pytest.mark.rest
 OF_COMMANDS = {
     "cancel_run",
     "drop_letters",
-    "drop_pending",
+    "drop_ready",
     "pause_endpoint",
     "resume_endpoint",
     "retry_letters",
     "set_limit",
 }
-#: Scripts of a server that lost its memory, whose clock was set, and of a run that its
-#: conductor does not end; each has its tests.
-OF_DISASTERS = {
-    "begin_alone",
-    "end_overdue",
-    "forget_hosts",
-}
+#: Scripts of other programs, which share windows.
+OF_OTHERS = {"take_slots"}
 #: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
 OF_GIANTS = {"move_giant"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
@@ -186,7 +182,7 @@ def bereaved(sweep: Sweep) -> None:
 
     def busy() -> int | None:
         alive = [one for one in store.processes.alive(Role.WORKER) if one.state == "ready"]
-        return next((one.pid for one in alive if store.client.hlen(store.keys.calls(one.id))), None)
+        return next((one.pid for one in alive if calls_held(system, one)), None)
 
     os.kill(wait_until(busy, message="a worker has a call under way"), signal.SIGKILL)
     sweep.unsure += system.settings.workers.threads
@@ -217,15 +213,14 @@ def _are_up(system: Behind) -> bool:
 
 
 def reconfigured(sweep: Sweep) -> None:
-    """Remove a type, count an endpoint's calls on a budget that it did not have, and keep little."""
+    """Remove a type, and keep little."""
     store, event = sweep.system.store, f"g{sweep.rounds}:GONE"
     if "cannot be archived" in sweep.system.log("scheduler"):  # it leaves that alone for a minute
         sweep.system.stop("scheduler")
         (sweep.system.directory / "scheduler.log").unlink()
         sweep.system.start("scheduler")
         sweep.system.await_both()
-    store.client.delete(store.keys.budgets)
-    store.client.hset(store.keys.event(event), mapping={"type": "GONE", "item": "{}", "score": "1"})
+    store.client.hset(store.keys.event(event), mapping={"item": "{}", "score": "1"})
     store.client.zadd(store.keys.ready("GONE"), {event: 1})
     store.client.sadd(store.keys.types, "GONE")
     sweep.run()
@@ -349,7 +344,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(SOURCES) - reached == OF_COMMANDS | OF_DISASTERS | OF_GIANTS
+    assert set(SOURCES) - reached == OF_COMMANDS | OF_OTHERS | OF_GIANTS
 
 
 #: What is failed, and what only where there is time.
@@ -376,7 +371,7 @@ def test_a_call_fails_while_the_api_fails_too(tmp_path, sites, fault):
 
 @BOTH_LONG
 def test_a_call_fails_that_only_a_changed_configuration_needs(tmp_path, sites, fault):
-    """A type that is gone, a budget that is new, records beyond those kept: each is dealt with once."""
+    """A type that is gone, letters and records beyond those kept: each is dealt with once."""
     sweep_all(tmp_path, cases(sites, [RECONFIGURED], fault), lanes=1)
 
 
@@ -434,7 +429,7 @@ COMMANDS = [
 
 def _paused(system: Behind) -> bool:
     health = system.store.keys.endpoint(system.settings.endpoints["one"].window_id)
-    return bool(system.store.client.hexists(health, "paused_until_us"))
+    return bool(system.store.client.hexists(health, "pause"))
 
 
 def _retried(system: Behind) -> bool:

@@ -3,12 +3,14 @@
 -- window id, longest: microseconds that it is held after a doubt, timeout, probe, rest: the longest rest, windows: {id, keep,
 -- shared, rules: {{amount, span}...}}: its own, then its budget's, types: {TYPE: {rank, call, need}}}; `type TYPE` -> rank
 -- and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in microseconds; those of rules have the guard in.
+-- A key that holds what RLM does not write closes its type or its endpoint, and stops nothing else.
 -- Gives  FAR                       later than any moment
 --        rules_of(endpoint)        its entry of `rules`, nil if there is none
 --        catch_up(now, window)     what a doubt means for a window
 --        lengthen(now, window, longest)  a rule is longer than calls were kept, `longest`: until enough are, none is made
 --        trim(key, before)         removes calls of a window that no rule counts any more
 --        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
+--        has_ready(kind)           whether events of the type are ready
 --        index(kind)               writes the type's place in `open`, while a run is open
 --        refresh(now, endpoint)    writes `free:` of an endpoint and `open` of its types
 --        sharers(endpoint)         it, and the others that share a budget with it
@@ -59,8 +61,9 @@ local function opens(now, endpoint)
   if not of then return FAR end
   local at, failing = math.max(now, trust().doubted + of.longest), nil
   for _, window in ipairs(of.windows) do
-    local state = redis.call('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch',
+    local state = redis.pcall('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch',
       'longest')
+    if state.err then return FAR end
     if (state[6] or '1') ~= trust().epoch then catch_up(now, window) end
     for place = 1, 4 do
       if state[place] then at = math.max(at, tonumber(state[place]) or 0) end
@@ -68,7 +71,9 @@ local function opens(now, endpoint)
     failing = failing or state[5]
     local key = P .. 'window:' .. window.id
     for _, rule in ipairs(window.rules) do
-      local nth = redis.call('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')[2]
+      local nth = redis.pcall('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')
+      if nth.err then return FAR end
+      nth = nth[2]
       if nth then
         at = math.max(at, nth + rule[2])
         if nth + rule[2] < now then  -- windows are trimmed only when an old entry stands in the way
@@ -86,13 +91,17 @@ local function rank_of(kind)
   end
   return ranks[kind]
 end
+local function has_ready(kind)
+  local ready = redis.pcall('ZCARD', P .. 'ready:' .. kind)
+  return type(ready) == 'number' and ready > 0
+end
 local running
 local function index(kind)
   if running == nil then running = redis.call('HGET', P .. 'run', 'state') == 'running' end
   local rank = running and rank_of(kind)
   if not rank then return end
-  local free = redis.call('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
-  if free and redis.call('EXISTS', P .. 'ready:' .. kind) == 1 then
+  local free = redis.pcall('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
+  if free and has_ready(kind) then
     redis.call('ZADD', P .. 'open', free, rank .. ' ' .. kind)
   else
     redis.call('ZREM', P .. 'open', rank .. ' ' .. kind)
@@ -104,7 +113,7 @@ local function refresh(now, endpoint)
   if not of then return end
   local at = opens(now, endpoint)
   for kind, terms in pairs(of.types) do
-    redis.call('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
+    redis.pcall('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
     index(kind)
   end
 end
@@ -124,11 +133,11 @@ end
 -- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
 local function stamp_call(endpoint, name, at)
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    redis.call('ZADD', P .. 'window:' .. window.id, 'GT', us(at), name)
+    redis.pcall('ZADD', P .. 'window:' .. window.id, 'GT', us(at), name)
   end
 end
 local function unstamp_call(endpoint, name)
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    redis.call('ZREM', P .. 'window:' .. window.id, name)
+    redis.pcall('ZREM', P .. 'window:' .. window.id, name)
   end
 end
