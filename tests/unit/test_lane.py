@@ -113,16 +113,6 @@ def test_a_wake_does_not_shorten_a_sleep_that_the_worker_decided(gate, waiting):
     assert gone.wait(2)
 
 
-def test_no_wait_is_longer_than_the_longest_sleep(gate, monkeypatch):
-    monkeypatch.setattr(lane, "LONGEST_SLEEP_SECONDS", 0.05)
-    gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
-    began = time.monotonic()
-
-    gate.wait()
-
-    assert time.monotonic() - began < 1
-
-
 # Lanes.
 
 
