@@ -25,6 +25,7 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunPlan
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
+from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.text import done_after
@@ -35,7 +36,7 @@ from rlm.ledger.measures import learned
 from rlm.ledger.trouble import Outage, revive
 from rlm.plan import Plan
 from rlm.plan.situation import Workload
-from rlm.plan.waits import Look, Waits
+from rlm.plan.waits import SLOW_SECONDS, Look, Waits
 from scheduler.looks import Desk, Looks
 from scheduler.ticks import full_before_opening
 
@@ -124,7 +125,10 @@ class Conductor:
         store.rules.publish(token, types, expected)
         crash_point("plan.limits_published")
         begins_in, counts = start_seconds(store), store.ledger.count([kind.name for kind in types])
+        asked_at = system_clock.monotonic()
         current, now_us = store.runs.current_at()
+        answer_seconds = system_clock.monotonic() - asked_at
+        turnaround = answer_seconds if answer_seconds > SLOW_SECONDS else TURNAROUND_SECONDS
         left_seconds = (current or run).left_seconds(now_us)
         untaken, endpoints = self._drain.untaken(left_seconds), [end for kind in types for end in kind.endpoints]
         windows = live_windows(store, endpoints)
@@ -138,12 +142,15 @@ class Conductor:
         self._plan = plan = plan_run(
             store.settings,
             workload,
-            capacity_of(store.settings, room=room_of(store)),
+            capacity_of(store.settings, 0, turnaround, room=room_of(store)),
             gone_seconds=run.window_seconds - left_seconds + begins_in,
             window_seconds=run.window_seconds,
         )
         # A lane may close the run before the first look, so what its events waited for is noted here.
-        waits, look = Waits(run.opened_at), Look(counts, windows, 0, left_seconds, expected, begun=False)
+        waits, look = (
+            Waits(run.opened_at),
+            Look(counts, windows, 0, left_seconds, expected, begun=False, answer_seconds=answer_seconds),
+        )
         if run.late:
             waits.open_late(run.late, look, types, full_before_opening(store, run, all_limited(endpoints)))
         waits.look(run.moment(now_us), look, types)

@@ -197,7 +197,7 @@ def _describe(one: dict[str, Any]) -> None:
     if one["letter"]:
         show_words(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
     if one["taken_at"]:
-        parts = [f"claimed {_times(one['releases'])}"]
+        parts = [f"claimed {_times(one['claims'])}"]
         parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
         parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
         run = f" in run {one['taken_in']}" if one["taken_in"] else ""

@@ -15,14 +15,16 @@ from typing import Any, Final
 import msgspec
 
 from rlm.core.endpoint import Endpoint, EventType
-from rlm.core.expected import Expected, Pair, needed_seconds
+from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.core.trail import Counts
 from rlm.core.window import Circuit, WindowState, circuit_of
 
 #: If a look comes so many seconds late, Redis kept the conductor from it; what opens so late was held up.
 GAP_SECONDS: Final = 2.0
-#: If Redis takes longer for an answer, seconds, it is what idle lanes wait for while there are slots and events.
-SLOW_SECONDS: Final = 0.025
+#: If Redis takes longer for an answer, seconds, it is what a run that has not begun waits for, and what lanes wait for
+#: while there are slots and events: busy ones if it takes at least this share of their calls.
+SLOW_SECONDS: Final = 0.05
+SLOW_SHARE: Final = 0.5
 #: Known reasons why no worker is ready: the running workers claim nothing of this run, nobody starts workers, or those
 #: there sleep because they can connect to no endpoint.
 ANOTHER_CONFIGURATION: Final = "another configuration"
@@ -85,6 +87,11 @@ class Look(msgspec.Struct, frozen=True):
         """The lanes that have a call."""
         return sum(count.inflight for count in self.counts.values())
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether Redis takes long to answer."""
+        return self.answer_seconds > SLOW_SECONDS
+
     def usable(self, kind: EventType) -> list[Endpoint]:
         """Return the endpoints that would answer a call begun now before the deadline."""
         return [each for each in kind.endpoints if self._needs(kind, each) <= self.remaining_seconds]
@@ -132,12 +139,15 @@ def waits_of(look: Look, kind: EventType) -> dict[Wait, float]:
     if not has_slot and all(_shut_at(one, look.windows) for one in kind.endpoints):
         return _without_slot(look, kind)
     if not look.lanes:
-        return {look.lack or Wait(Obstacle.WORKERS if look.begun else Obstacle.START): 1.0}
+        before = Obstacle.REDIS if look.is_slow else Obstacle.START
+        return {look.lack or Wait(Obstacle.WORKERS if look.begun else before): 1.0}
     if not has_slot:
         return _without_slot(look, kind)
-    if look.busy >= look.lanes:
-        return {Wait(Obstacle.LANES): 1.0}
-    return {Wait(Obstacle.REDIS): 1.0} if look.answer_seconds > SLOW_SECONDS else {}
+    is_busy = look.busy >= look.lanes
+    shortest = min(call_seconds(kind, each.name, look.expected) for each in usable)
+    if look.is_slow and (not is_busy or look.answer_seconds > SLOW_SHARE * shortest):
+        return {Wait(Obstacle.REDIS): 1.0}
+    return {Wait(Obstacle.LANES): 1.0} if is_busy else {}
 
 
 def _without_slot(look: Look, kind: EventType) -> dict[Wait, float]:

@@ -171,7 +171,7 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     assert sentence.startswith("waits ")
     assert sentence.endswith((" s before its 2nd attempt (back-off)", " min before its 2nd attempt (back-off)"))
     assert [(one["answer"], one["seconds"]) for one in found["attempts"]] == [("throttled", 0.1), ("error", 2.5)]
-    assert (found["releases"], found["given_back"], found["calls"]) == (3, 1, 2)
+    assert (found["claims"], found["given_back"], found["calls"]) == (3, 1, 2)
     assert "claimed 3 times, given back without a call once" in shown
     assert "HTTP 500: \\u001b[2J bad" in shown
 

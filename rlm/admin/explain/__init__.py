@@ -151,7 +151,7 @@ def _document(event: Whereabouts, status: TypeStatus) -> dict[str, Any]:
         "taken_at": None if event.taken_at is None else isoformat(event.taken_at),
         "taken_in": event.taken_in,
         "worker": event.worker or None,
-        "releases": event.releases,
+        "claims": event.claims,
         "given_back": event.unsent,
         "deaths": event.deaths,
         "runs_spent": event.runs,

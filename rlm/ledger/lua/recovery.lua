@@ -9,16 +9,23 @@
 -- Returns   how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
 -- include moving
-local now, taken = now_us(), 0
+local now, taken, apart = now_us(), 0, 0
 local run_id = redis.call('HGET', P .. 'run', 'run_id') or ''
 for _, value in ipairs(redis.call('HVALS', P .. 'held:' .. worker)) do
-  local claims, id = string.match(value, '^%d+ (%d+) %S+ %d+ (.*)$')
+  local claims, endpoint, id = string.match(value, '^%d+ (%d+) (%S+) %d+ (.*)$')
   local record = id and redis.pcall('HMGET', event_key(id), 'owner', 'claims')
   if record and record[1] and string.match(record[1], '^%S+') == worker and record[2] == claims then
     revoke(now, run_id, id, {text = 'nobody knows: its worker died'})
     taken = taken + 1
-    if death == 1 and redis.call('HINCRBY', event_key(id), 'deaths', 1) >= poison and letters[id] then
+    local deaths = death == 1 and redis.call('HINCRBY', event_key(id), 'deaths', 1) or 0
+    if deaths >= poison and letters[id] then
       bury(failed, id, letters[id], dedupe_ms)
+    elseif deaths == poison - 1 then
+      -- These come back one after the other, so that only the one that kills its worker dies a last time.
+      redis.call('HDEL', event_key(id), 'owner')
+      redis.call('ZADD', P .. 'backoff', us(now + apart), id)
+      local terms = (rules_of(endpoint) or {types = {}}).types[kind_of(id)]
+      apart = apart + 1000000 + 2 * (terms and terms[2] or 0)
     else
       make_ready(id, true)
     end
