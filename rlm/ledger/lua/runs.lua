@@ -116,6 +116,7 @@ if token == '' and now < (tonumber(deadline or nil) or 0) + 200000 then
   if state ~= 'running' or draining or redis.call('EXISTS', P .. 'inflight') == 1
     or math.min(opens_at, returns) <= tonumber(deadline) then return 0 end
 end
+running = false  -- so `index` does nothing: the index is deleted below
 for _, event in ipairs(redis.call('ZRANGE', P .. 'inflight', 0, -1)) do
   revoke(now, run_id, event, {text = 'nobody knows: its run was closed before it was answered', kind = 'cut by the deadline'})
   make_ready(event)
