@@ -210,7 +210,7 @@ class Storm:
         assert len(owners) == len(set(owners)), owners
         now = world.now_us
         for name, limited in self.limited.items():
-            found, known = world.stamps(limited), self.known[name]
+            found, known = world.slots(limited), self.known[name]
             longest = max(rule.seconds for rule in limited.limit.rules) + GUARD
             for call, at in known.items():
                 if call not in found and at > now - longest * 1_000_000:

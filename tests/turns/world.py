@@ -120,7 +120,7 @@ class World:
 
     def stamps(self, limited: Limited) -> dict[str, int]:
         """Return what counts in a window, `EVENT NUMBER` -> moment; the number is that among its claims there."""
-        claims = sorted((name.rpartition(" ")[::2], at) for name, at in self._slots(limited).items())
+        claims = sorted((name.rpartition(" ")[::2], at) for name, at in self.slots(limited).items())
         numbers: Counter[str] = Counter()
         stamps = {}
         for (event_id, _), at in claims:
@@ -128,7 +128,8 @@ class World:
             stamps[f"{event_id} {numbers[event_id]}"] = at
         return stamps
 
-    def _slots(self, limited: Limited) -> dict[str, int]:
+    def slots(self, limited: Limited) -> dict[str, int]:
+        """Return what counts in a window by its name there, `EVENT CLAIMS` -> moment."""
         found = self.client.zrange(self.keys.window(limited.window_id), 0, -1, withscores=True)
         return {name.decode(): int(at) for name, at in cast("list[tuple[bytes, float]]", found)}
 
@@ -164,7 +165,7 @@ class World:
         """Let all calls of these windows be older by so many seconds, as if that had passed, and look at them again."""
         for each in limited:
             key = self.keys.window(each.window_id)
-            for name, at in self._slots(each).items():
+            for name, at in self.slots(each).items():
                 self.client.zadd(key, {name: at - round(seconds * 1_000_000)})
         self.look_again()
 

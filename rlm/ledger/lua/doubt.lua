@@ -48,7 +48,7 @@ local function move_moments(now, step)
   for place = 1, #rules, 2 do
     local kind = string.match(rules[place], '^type (.*)$')
     if kind then look_again(P .. 'free:' .. kind) end
-    for id in string.gmatch(rules[place + 1], '"id":"([^"]+)"') do windows[id] = true end  -- decoding takes too long
+    for id in string.gmatch(rules[place + 1], '"id":%s*"([^"]+)"') do windows[id] = true end  -- decoding takes too long
   end
   for id in pairs(windows) do move_fields(P .. 'endpoint:' .. id, 'rest', 'asked', 'pause', 'hold') end
   look_again(P .. 'open')
