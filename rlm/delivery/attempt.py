@@ -50,7 +50,6 @@ class Attempts:
         self._lane = lane
         self._guard_seconds = settings.run.guard_seconds or LEAST_GUARD_SECONDS
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
-        self._answered_at: float | None = None
         #: Whether the call may have been sent.
         self._begun = False
 
@@ -69,7 +68,7 @@ class Attempts:
                 return replace(unsent(claim), to="backoff", delay_us=AFTER_FAULT_US)
             fault = Unreachable("RLM failed during the call; the log of its worker says how", None, BROKEN)
             settlement = settlement_of(claim, fault, self._settings.retry, self._clock.now())
-            return replace(settlement, times="0 0 0", counts_us=0)
+            return replace(settlement, counts_us=0)
 
     def _make(self, claim: Claim, asked_at: float) -> Settlement:
         endpoint = self._settings.endpoints.get(claim.endpoint)
@@ -121,11 +120,9 @@ class Attempts:
         now = system_clock.monotonic()
         cut = gives_up_at == deadline <= now
         settlement = settlement_of(slot.claim, outcome, self._settings.retry, self._clock.now(), cut=cut)
-        idle_ms = 1000 * (slot.leaves_from - self._answered_at) if self._answered_at else 0.0
-        self._answered_at = now
         return replace(
             settlement,
-            times=f"{1000 * (now - sent_at):.1f} 0 {max(0.0, idle_ms):.1f}",
+            took_ms=f"{1000 * (now - sent_at):.1f}",
             counts_us=self._counts_us(claim, outcome, now, sent_at if late else None, slot.leaves_from),
         )
 

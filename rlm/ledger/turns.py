@@ -66,7 +66,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     tried: bool = False
     kind: str = ""
     failing: bool = False
-    times: str = ""
+    took_ms: str = ""
     entry: str = ""
     letter: str = ""
 

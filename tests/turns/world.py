@@ -268,7 +268,7 @@ def dead(call: TurnReply, **changes: Any) -> Settlement:
 
 
 def _made(call: TurnReply, finish: CallEnd, **fields: Any) -> Settlement:
-    made = {"sent": True, "finish": finish, "times": "10.0 0 0", "entry": '["x"]'}
+    made = {"sent": True, "finish": finish, "took_ms": "10.0", "entry": '["x"]'}
     return Settlement(call.event, call.claims, call.endpoint, call.stamp, **made | fields)
 
 

@@ -10,7 +10,7 @@
 --         the log; well: the endpoint answered as it should; sick: 'failure' or 'refusal', why: in a few words, asked_us: the rest
 --         that it asked for; unconnected: it never connected; counts_us: how long ago the slot must count from, for the
 --         API may have read it so late; delay_us: of a back-off; spends: an attempt; tried: the attempt has its number;
---         kind: the trouble that is counted; failing: whether temporarily; times: as `log_call`; entry: for the trail, JSON;
+--         kind: the trouble that is counted; failing: whether temporarily; took_ms: as `log_call`; entry: for the trail, JSON;
 --         letter: of a failed event, JSON
 -- server  run id of the server of this connection
 -- Returns {now, settled}: settled: 1, 0 if the claim was no longer the lane's, or missing; opened: the rest of the endpoint that
@@ -115,7 +115,7 @@ local function settle(call)
   local fields, kind = {}, kind_of(id)
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
   if call.finish then
-    if call.sent then log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil)) end
+    if call.sent then log_call(now, run_id, id, call, call.finish, call.took_ms or '0', tonumber(record[3] or nil)) end
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
     if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
     if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
