@@ -13,7 +13,7 @@ from rlm.admin.planning import capacity_of, coming_up_seconds, plan_run, room_of
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import RunForecast
 from rlm.core.endpoint import EventType, all_limited
-from rlm.core.expected import TURNAROUND_SECONDS
+from rlm.core.expected import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.run import Run
 from rlm.core.text import counted, done_after
 from rlm.ledger import Store
@@ -47,7 +47,7 @@ class Forecaster:
         self._run = run
         self._drain = drain
         self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
-        self._published = self.measuring.expected
+        self._published: Mapping[Pair, Expected] | None = None
         tally = store.runs.tally()
         self._carried = {one.name: tally.get(f"carried:{one.name}", 0) for one in types}
         self._plan_next_at = self._report_next_at = float("-inf")
@@ -61,7 +61,7 @@ class Forecaster:
 
     def follow(self, types: Sequence[EventType]) -> None:
         """Plan with changed limits from now on; the types and their endpoints stay the same."""
-        self._types = types
+        self._types, self._published = types, None  # what was published meanwhile may have the limits before
         self._limited = all_limited(end for one in types for end in one.endpoints)
         self._by_hand = limits_by_hand(self._store, self._limited)
 

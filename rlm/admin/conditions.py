@@ -28,7 +28,6 @@ class _Kind(NamedTuple):
     remedy: str
 
 
-_PROBED: Final = "it is probed until it works; `rlm endpoint pause {subject}` keeps events from it"
 _KINDS: Final = {
     "redis_unfit": _Kind("error", "Redis is not fit: {what}", "{remedy}"),
     "no_scheduler": _Kind("error", "{what}", "`rlm up` or `rlm scheduler` starts one"),

@@ -55,18 +55,15 @@ class Expected(msgspec.Struct, frozen=True):
 class Completed(NamedTuple):
     """A completed call, with the milliseconds from its request to its answer.
 
-    `waited_ms` is the time from its event's claim to its slot; `idle_ms` from its lane's last answer to its request, 0
-    if there was none. `at_us` is when its answer was written, microseconds of Redis time; `age_ms` is the time from
-    taking its event to its answer. Both are 0 if unknown.
+    `at_us` is when its answer was written, microseconds of Redis time; `age_ms` is the time from taking its event to
+    its answer. Both are 0 if unknown.
     """
 
     type: str
     endpoint: str
     milliseconds: float
-    waited_ms: float = 0.0
     at_us: int = 0
     age_ms: float = 0.0
-    idle_ms: float = 0.0
 
     @property
     def pair(self) -> Pair:

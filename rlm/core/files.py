@@ -133,13 +133,6 @@ def replace_file(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
         raise
 
 
-def overwrite_file(path: Path, content: bytes) -> None:
-    """Overwrite an existing file, which needs no free space on most disks."""
-    with os.fdopen(os.open(path, os.O_WRONLY | CAREFUL), "wb") as opened:
-        opened.write(content)
-        opened.truncate()
-
-
 def refusal_of(directory: Path) -> str:
     """Return why nothing can be written in a directory, empty if it can; a full disk shows only in writing."""
     trial = directory / f"trial.{secrets.token_hex(8)}"

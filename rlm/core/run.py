@@ -175,6 +175,7 @@ def make_record(
 def _type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
     taken, carried = tally.get(f"taken:{name}", 0), tally.get(f"carried:{name}", 0)
     completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
+    taken = max(taken, completed + failed - carried)  # if a part of the tally was deleted in mid-run
     left = taken + carried - completed - failed
     return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
 

@@ -15,11 +15,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
+from rlm.core.errors import RLMError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
-from rlm.delivery.outcome import Outcome, Unreachable, refuse_unsound, settlement_of, unsent
+from rlm.delivery.outcome import BROKEN, Outcome, Unreachable, refuse_unsound, settlement_of, unsent
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Claim, Settlement, Turns
 from rlm.ledger.values import MICROSECONDS
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from rlm.delivery.http import Dispatcher
     from rlm.settings import Settings
 
+#: What stands in for a guard of 0, seconds: a lane that stood still for longer has lost its claim, or its slot.
+LEAST_GUARD_SECONDS = 1.0
+#: The back-off of an event whose call could not be begun because of a fault of RLM, microseconds.
+AFTER_FAULT_US = 1_000_000
 #: A call must leave within this share of the guard after its stamp; the rest is for its travel time.
 LEAVING_SHARE = 0.4
 
@@ -44,10 +48,10 @@ class Attempts:
         self._turns = turns
         self._clock = clock
         self._lane = lane
-        guard = settings.run.guard_seconds
-        self._guard_seconds = guard or float("inf")
+        self._guard_seconds = settings.run.guard_seconds or LEAST_GUARD_SECONDS
         self._leaving_seconds = LEAVING_SHARE * self._guard_seconds
-        self._answered_at: float | None = None
+        #: Whether the call may have been sent.
+        self._begun = False
 
     def make(self, claim: Claim, asked_at: float) -> Settlement:
         """Make a call that was asked for at `asked_at` (monotonic seconds); return what becomes of it.
@@ -55,11 +59,16 @@ class Attempts:
         Anything that fails before the call is sent gives the slot back.
         """
         crash_point("worker.claimed")
+        self._begun = False
         try:
             return self._make(claim, asked_at)
-        except Exception:
-            log.exception("Event %s could not be handled; it is given back", claim.event_id, extra=_facts(claim))
-            return unsent(claim)
+        except Exception as error:
+            log.exception("Event %s could not be handled", claim.event_id, extra=_facts(claim))
+            if not self._begun or isinstance(error, RLMError):  # a header lacks its secret: nothing was sent
+                return replace(unsent(claim), to="backoff", delay_us=AFTER_FAULT_US)
+            fault = Unreachable("RLM failed during the call; the log of its worker says how", None, BROKEN)
+            settlement = settlement_of(claim, fault, self._settings.retry, self._clock.now())
+            return replace(settlement, counts_us=0)
 
     def _make(self, claim: Claim, asked_at: float) -> Settlement:
         endpoint = self._settings.endpoints.get(claim.endpoint)
@@ -98,6 +107,7 @@ class Attempts:
         gives_up_at = min(deadline, system_clock.monotonic() + endpoint.timeout_seconds)
         crash_point("worker.slot_taken")
         request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, claim.attempt + 1, claim.item)
+        self._begun = True
         trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
         sent_at = system_clock.monotonic()
         crash_point("worker.sent")
@@ -110,11 +120,9 @@ class Attempts:
         now = system_clock.monotonic()
         cut = gives_up_at == deadline <= now
         settlement = settlement_of(slot.claim, outcome, self._settings.retry, self._clock.now(), cut=cut)
-        idle_ms = 1000 * (slot.leaves_from - self._answered_at) if self._answered_at else 0.0
-        self._answered_at = now
         return replace(
             settlement,
-            times=f"{1000 * (now - sent_at):.1f} 0 {max(0.0, idle_ms):.1f}",
+            took_ms=f"{1000 * (now - sent_at):.1f}",
             counts_us=self._counts_us(claim, outcome, now, sent_at if late else None, slot.leaves_from),
         )
 

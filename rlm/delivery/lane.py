@@ -54,14 +54,16 @@ class Gate:
         #: The time of Redis in the answer that named that moment; and when the last wake-up came, monotonic seconds.
         self._heard_us = 0
         self._woken_at = 0.0
+        #: Nobody asks before that, whatever was learned, monotonic seconds.
+        self._sleeps_until = 0.0
         #: No lane gets a call any more.
         self.stopped = False
 
-    def wait(self, at_least_until: float = 0.0) -> None:
-        """Wait until it makes sense to ask, and `at_least_until` (monotonic seconds)."""
+    def wait(self) -> None:
+        """Wait until it makes sense to ask."""
         with self._changed:
             while not self.stopped:
-                left = max(at_least_until, self._until) - system_clock.monotonic()
+                left = max(self._sleeps_until, self._until) - system_clock.monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
@@ -78,8 +80,18 @@ class Gate:
             if is_nearer:
                 self._changed.notify_all()
 
+    def sleep(self, seconds: float) -> None:
+        """Let nobody ask for so long."""
+        with self._changed:
+            self._sleeps_until = max(self._sleeps_until, system_clock.monotonic() + seconds)
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether nobody is to ask now."""
+        return system_clock.monotonic() < self._sleeps_until
+
     def wake(self) -> None:
-        """Let the lane that waits ask now."""
+        """Let the lane that waits ask now, or after the sleep."""
         with self._changed:
             self._woken_at, self._until, self._heard_us = system_clock.monotonic(), 0.0, 0
             self._changed.notify_all()
@@ -123,7 +135,6 @@ class Lanes:
         self._busy: set[int] = set()
         self._resting = False
         self._unconnected = self._given_back = 0
-        self._sleeps_until = 0.0
         self._closes_at = 0.0
 
     def wake(self) -> None:
@@ -184,7 +195,7 @@ class Lanes:
         if self._unconnected < UNCONNECTED:
             return
         seconds = min(MOST_SLEEP_SECONDS, FIRST_SLEEP_SECONDS * 2 ** min(self._unconnected - UNCONNECTED, 10))
-        self._sleeps_until = system_clock.monotonic() + seconds
+        self.gate.sleep(seconds)
         if not self.sleeping:
             message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
             extra = alarm(Alarm.WORKER_SLEEPS, "sleep", endpoint=settlement.endpoint)
@@ -203,13 +214,7 @@ class Lanes:
             return
         seconds = min(MOST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._given_back, 10))
         self._given_back += 1
-        pauses_until = system_clock.monotonic() + seconds * random.uniform(0.5, 1.5)
-        self._sleeps_until = max(self._sleeps_until, pauses_until)
-
-    @property
-    def sleeps_until(self) -> float:
-        """Until when it takes no calls, monotonic seconds."""
-        return self._sleeps_until
+        self.gate.sleep(seconds * random.uniform(0.5, 1.5))
 
 
 class Lane:
@@ -244,13 +249,12 @@ class Lane:
         """Settle, and return the next call and when it was asked for; None if the lane is to end."""
         gate = self._gate
         if settlement is not None or not self._lanes.asking.locked():
-            wants_none = gate.stopped or system_clock.monotonic() < self._lanes.sleeps_until
-            claim, asked_at = self._turn(settlement, nothing=wants_none)
+            claim, asked_at = self._turn(settlement, nothing=gate.stopped or gate.sleeps)
             if claim is not None:
                 return claim, asked_at
         with self._lanes.asking:
             while True:
-                gate.wait(self._lanes.sleeps_until)
+                gate.wait()
                 if gate.stopped:
                     return None, 0.0
                 claim, asked_at = self._turn(None)
@@ -314,7 +318,9 @@ class Lane:
     def _learn(self, reply: TurnReply, asked_at: float) -> None:
         """Let the lane that asks wait as an answer without a call says."""
         lanes, now, until = self._lanes, system_clock.monotonic(), None
-        if reply.close:
+        if reply.nothing:
+            self._gate.wake()  # there may be a call
+        elif reply.close:
             lanes.close(reply.close, self._clock.reached_at(reply.deadline_us))
             until = now + CLOSE_SECONDS
         elif reply.wait is not None:

@@ -184,10 +184,6 @@ def longest_rest(values: Sequence[str], now: float) -> float | None:
     return max((rest for rest in rests if rest is not None), default=None)
 
 
-#: The outcome of a call that did not deliver its event.
-Undelivered: TypeAlias = Throttled | Rejected | Unreachable
-
-
 def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: float, *, cut: bool = False) -> Settlement:
     """Return what becomes of an event after its call, `now` by the clock of Redis; `cut`: the run's deadline ended it.
 

@@ -1,7 +1,7 @@
 """The log of calls: every call made, of all runs, with its end and its times; read for records, measures and limits.
 
-It is a stream that the scripts write, one entry when a call ends. Its field `c` has twelve values, joined by spaces:
-`RUN TYPE ENDPOINT WINDOW SENT_US END MS WAITED_MS IDLE_MS AGE_MS EVENT_ID CLAIMS`.
+It is a stream that the scripts write, one entry when a call ends. Its field `c` has ten values, joined by spaces:
+`RUN TYPE ENDPOINT WINDOW SENT_US END MS AGE_MS EVENT_ID CLAIMS`.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ LONGEST_CALL_MS = 86_400_000.0
 #: An entry as Redis has it: its id, and its fields with their values in one list.
 Entry: TypeAlias = "tuple[bytes, Sequence[bytes]]"
 _FIELD = b"c"
-_FIELDS = 12
+_FIELDS = 10
 
 
 class CallEntry(msgspec.Struct, frozen=True):
     """A call that was made, by its event's claim number `claims`.
 
-    `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its end;
-    from the claim to the request; from the lane's last answer to the request, 0 if there was none; and from taking its
-    event to its end. `window_id` is the endpoint's.
+    `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its
+    end, and from taking its event to its end. `window_id` is the endpoint's.
     """
 
     run_id: str
@@ -47,8 +46,6 @@ class CallEntry(msgspec.Struct, frozen=True):
     sent_us: int
     end: CallEnd
     milliseconds: float
-    waited_ms: float
-    idle_ms: float
     age_ms: float
     event_id: str
     claims: int
@@ -65,10 +62,8 @@ class CallEntry(msgspec.Struct, frozen=True):
             self.type,
             self.endpoint,
             self.milliseconds,
-            waited_ms=self.waited_ms,
             at_us=self.ended_us,
             age_ms=self.age_ms,
-            idle_ms=self.idle_ms,
         )
 
 
@@ -81,10 +76,10 @@ def read_call(raw: bytes) -> CallEntry:
     """Return a call from its form in the log; raise ValueError if it has another one."""
     fields = text(raw).split(" ")
     if len(fields) != _FIELDS:
-        raise ValueError("not twelve values")
-    run_id, type_name, endpoint, window_id, sent_us, end, took, waited, idle, age, event_id, claims = fields
-    times = number(took), number(waited), number(idle), number(age)
-    if not 0 <= max(times[:2]) <= LONGEST_CALL_MS or min(times) < 0:
+        raise ValueError("not ten values")
+    run_id, type_name, endpoint, window_id, sent_us, end, took, age, event_id, claims = fields
+    times = number(took), number(age)
+    if not 0 <= times[0] <= LONGEST_CALL_MS or times[1] < 0:
         raise ValueError("no call takes so long")
     of = run_id, type_name, endpoint, window_id
     return CallEntry(*of, whole(sent_us), CallEnd(end), *times, event_id, whole(claims))

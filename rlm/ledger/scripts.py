@@ -288,12 +288,3 @@ class Part:
 
     def _hgetall(self, key: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", self._ask("HGETALL", key))
-
-    def _list_from(self, key: str, first: int) -> list[bytes]:
-        """Read a growing list from `first` to its end, in slices."""
-        found: list[bytes] = []
-        while True:
-            slice_from = first + len(found)
-            found += self._ask("LRANGE", key, slice_from, slice_from + SLICE - 1)
-            if len(found) < slice_from - first + SLICE:
-                return found

@@ -14,8 +14,9 @@ from rlm.ledger.scripts import Part, ScriptReply
 class Claim(msgspec.Struct, frozen=True):
     """A call that a lane may make: an event and a slot at an endpoint, taken at `stamp` (microseconds of Redis time).
 
-    `number` is how often the event was claimed, `attempt` its attempts in all runs, `tries` those in this run, `runs`
-    in how many runs it spent all of them. The call takes about `call_us`; it must begin `need_us` before `deadline_us`.
+    `number` is the moment of the claim, which no other claim of the event has, `attempt` its attempts in all runs,
+    `tries` those in this run, `runs` in how many runs it spent all of them. The call takes about `call_us`; it must
+    begin `need_us` before `deadline_us`.
     """
 
     event_id: str
@@ -65,7 +66,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     tried: bool = False
     kind: str = ""
     failing: bool = False
-    times: str = ""
+    took_ms: str = ""
     entry: str = ""
     letter: str = ""
 

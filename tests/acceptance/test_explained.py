@@ -93,5 +93,5 @@ def put_calls(system, endpoint, limit):
     """Write more calls of this moment into the log than the limit of their endpoint allows."""
     window, now_us = system.settings.endpoints[endpoint].window_id, system.store.now_us()
     for _ in range(int(limit.partition("/")[0]) + 1):
-        call = f"other DONE {endpoint} {window} {now_us} completed 10.0 0 0 0 other:DONE 1"
+        call = f"other DONE {endpoint} {window} {now_us} completed 10.0 0 other:DONE 1"
         system.store.client.xadd(system.store.keys.calls, {"c": call})

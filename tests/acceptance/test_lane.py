@@ -351,12 +351,15 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
     bench.check()
 
 
-def test_a_mistake_of_our_own_loses_nothing(bench, caplog):
-    """An exception nobody thought of is logged with its place, and the event goes back."""
+def test_a_call_that_is_given_back_is_not_asked_for_again_and_again(bench, caplog):
+    """An exception nobody thought of is logged with its place; a busy host would be kept busy with such calls."""
     bench.take()
-    with mock.patch.object(bench.dispatcher, "connect", side_effect=RuntimeError("oops")):
-        bench.carry(until=lambda: "could not be handled" in caplog.text)
+    began = time.monotonic()
+    with mock.patch.object(bench.dispatcher, "connect", side_effect=RuntimeError("oops")) as connect:
+        bench.carry(lanes=5, until=lambda: time.monotonic() > began + 1)
+        assert 2 < connect.call_count < 20
 
+    assert "could not be handled" in caplog.text
     assert bench.where() == {"pending": 1}
     bench.check()
 

@@ -96,7 +96,7 @@ def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing
     wait_until(lambda: closing.close_run.call_count == 3, message="the messages are worked off")
     leave.set()
 
-    closing.close_run.assert_called_with(store, "run-1")
+    closing.close_run.assert_called_with(store, "run-1", failure="")
     closing.told.ended.assert_called_once_with(store.settings, store.runs.current(), "the record")
     closing.told.looked_over.assert_called_once_with(store, "the record")
 
@@ -114,7 +114,7 @@ def test_a_redis_that_is_away_fails_no_message(broker, work, store, closing, cap
     assert [one.levelname for one in caplog.records if one.name.startswith(("actors", "dramatiq.worker.W"))] == ["INFO"]
 
 
-@pytest.mark.parametrize("wrong", [([], {}), (["r", 1], {}), ([], {"run": 1}), ([[]], {})])
+@pytest.mark.parametrize("wrong", [([], {}), (["r", True, 1], {}), ([], {"run": 1}), ([[]], {})])
 def test_a_message_with_wrong_arguments_ends_no_thread(broker, work, store, closing, wrong):
     """It fails for itself; the next one is worked off."""
     args, kwargs = wrong
@@ -122,6 +122,6 @@ def test_a_message_with_wrong_arguments_ends_no_thread(broker, work, store, clos
     worker = work(1)
     broker.enqueue(record.message_with_options(args=tuple(args), kwargs=kwargs))
     record.send("run-1")
-    wait_until(lambda: mock.call(store, "run-1") in closing.close_run.mock_calls, message="the next one is worked off")
+    wait_until(lambda: mock.call(store, "run-1", failure="") in closing.close_run.mock_calls, message="the next one is worked off")
 
     assert worker.workers[0].is_alive()

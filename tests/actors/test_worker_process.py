@@ -108,7 +108,8 @@ def test_a_lane_that_hears_that_a_run_is_over_has_it_closed(running, monkeypatch
     running.start()
     running.lanes.record("run-1")
 
-    wait_until(lambda: close_run.mock_calls == [mock.call(running.store, "run-1")], timeout=1.0, message="it is closed")
+    closed = [mock.call(running.store, "run-1", failure="")]
+    wait_until(lambda: close_run.mock_calls == closed, timeout=1.0, message="it is closed")
     running.leave()
 
 

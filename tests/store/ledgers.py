@@ -62,7 +62,6 @@ def called(
     event_id: str = f"i1:{TYPE}",
     seconds: float = 0.1,
     age: float = 0.0,
-    idle: float = 0.0,
 ) -> int:
     """Let a call be in the log that was sent `ago` seconds before now; return when, microseconds of Redis time.
 
@@ -71,7 +70,7 @@ def called(
     sent_us = redis_us(store) - round(ago * 1_000_000)
     ended_ms = (sent_us + round(seconds * 1_000_000)) // 1000
     window_id = store.settings.endpoints[endpoint].window_id if endpoint in store.settings.endpoints else "0" * 16
-    times = f"{seconds * 1000:g} 1.5 {idle * 1000:g} {age * 1000:g}"
+    times = f"{seconds * 1000:g} {age * 1000:g}"
     words = f"{run_id} {type_of(event_id)} {endpoint} {window_id} {sent_us} {end} {times} {event_id} 1"
     store.client.execute_command("XADD", store.keys.calls, f"{ended_ms}-*", "c", words)
     return sent_us

@@ -139,7 +139,7 @@ def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: 
     told: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "to": to, **options}
     if finish:
         heard = told.pop("heard", Heard())
-        told = {"sent": True, "finish": finish, "times": "100 0 0", "entry": claim.entry(finish, heard), **told}
+        told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, heard), **told}
     return Settlement(event=claim.event_id, claims=claim.number, **told)
 
 
@@ -152,8 +152,9 @@ def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, *
 
 def complete(store: Store, claim: Claim, seconds: float = 0.1, **options: Any) -> bool:
     """Let a call complete its event."""
-    times = f"{seconds * 1000:g} 0 0"
-    return settle(store, claim, "completed", CallEnd.COMPLETED, well=True, times=times, tried=True, **options)
+    return settle(
+        store, claim, "completed", CallEnd.COMPLETED, well=True, took_ms=f"{seconds * 1000:g}", tried=True, **options
+    )
 
 
 def reject(store: Store, claim: Claim, detail: str = "422", **options: Any) -> bool:

@@ -23,7 +23,7 @@ def by_slices(request, monkeypatch):
 def test_the_log_is_followed_from_an_entry_on(store):
     """Each call is read once, with all that was written of it."""
     assert store.calls.follow() == ([], calls.START)
-    sent_us = called(store, OVERFLOW, 9.0, run_id="r", end=CallEnd.ERROR, seconds=0.25, age=3.0, idle=0.5)
+    sent_us = called(store, OVERFLOW, 9.0, run_id="r", end=CallEnd.ERROR, seconds=0.25, age=3.0)
     called(store, ago=5.0)
 
     first, last = store.calls.follow()
@@ -31,7 +31,7 @@ def test_the_log_is_followed_from_an_entry_on(store):
     second, end = store.calls.follow(last)
 
     window_id = store.settings.endpoints[OVERFLOW].window_id
-    times = (250.0, 1.5, 500.0, 3000.0)
+    times = (250.0, 3000.0)
     expected = calls.CallEntry("r", TYPE, OVERFLOW, window_id, sent_us, CallEnd.ERROR, *times, f"i1:{TYPE}", 1)
     assert (first[0], len(first), len(second)) == (expected, 2, 1)
     assert first[0].ended_us == sent_us + 250_000
@@ -53,11 +53,11 @@ def test_only_calls_that_completed_their_event_are_measured(store):
     [
         ("other", "x"),
         ("c", "x"),
-        ("c", f"r {TYPE} e w 1 completed 1 1 1 1 i1:{TYPE} 1 more"),
-        ("c", f"r {TYPE} e w nan completed 1 1 1 1 i1:{TYPE} 1"),
-        ("c", f"r {TYPE} e w 1 done 1 1 1 1 i1:{TYPE} 1"),
-        ("c", f"r {TYPE} e w 1 completed 1e18 1 1 1 i1:{TYPE} 1"),
-        ("c", f"r {TYPE} e w 1 completed -1 1 1 1 i1:{TYPE} 1"),
+        ("c", f"r {TYPE} e w 1 completed 1 1 i1:{TYPE} 1 more"),
+        ("c", f"r {TYPE} e w nan completed 1 1 i1:{TYPE} 1"),
+        ("c", f"r {TYPE} e w 1 done 1 1 i1:{TYPE} 1"),
+        ("c", f"r {TYPE} e w 1 completed 1e18 1 i1:{TYPE} 1"),
+        ("c", f"r {TYPE} e w 1 completed -1 1 i1:{TYPE} 1"),
     ],
 )
 def test_what_rlm_did_not_write_is_named_and_left_out(store, caplog, stray):

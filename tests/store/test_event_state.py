@@ -44,7 +44,7 @@ def test_a_call_under_way_is_told_with_its_worker_endpoint_and_start(store):
 
     found = event_state(store, EVENT)
 
-    assert (found.worker, found.called, found.claims, found.attempt) == ("host:7:ab", ("api", 1.0), 3, 1)
+    assert (found.worker, found.called, found.claims, found.attempt) == ("host:7:ab", ("api", 1.0), 1, 1)
 
 
 def test_a_settled_event_is_known_by_its_state(store):

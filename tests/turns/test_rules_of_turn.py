@@ -776,12 +776,13 @@ def test_a_newer_number_first_gives_back_unsent_what_it_did_not_settle(world):
     a = endpoint("a", "1 per 60 seconds")
     world.start(kind("A", a), events=2)
     lane = world.lane()
-    lane.call()
+    first = lane.call()
 
     again = lane.call()
 
-    assert (again.event, again.claims) == ("i1:A", 2)
-    assert list(world.stamps(a)) == ["i1:A 2"]
+    assert again.event == first.event == "i1:A"
+    assert again.claims > first.claims
+    assert list(world.stamps(a).values()) == [again.stamp]
     assert world.tally()["unsent:A"] == 1
     assert not world.tally().get("errors:a")
 
@@ -1062,7 +1063,8 @@ def test_an_overdue_event_is_put_back_by_whoever_turns(world):
 
     again = world.lane(2, "here:2:v").call()
 
-    assert (again.event, again.claims, again.attempt) == (call.event, 2, 1)
+    assert (again.event, again.attempt) == (call.event, 1)
+    assert again.claims > call.claims
     assert not lane.ask(completed(call), nothing=True).settled
     assert world.tally()["errors:a"] == 1
 

@@ -119,7 +119,16 @@ class World:
     # What Redis has.
 
     def stamps(self, limited: Limited) -> dict[str, int]:
-        """Return what counts in a window, `EVENT CLAIMS` -> moment."""
+        """Return what counts in a window, `EVENT NUMBER` -> moment; the number is that among its claims there."""
+        claims = sorted((name.rpartition(" ")[::2], at) for name, at in self._slots(limited).items())
+        numbers: Counter[str] = Counter()
+        stamps = {}
+        for (event_id, _), at in claims:
+            numbers[event_id] += 1
+            stamps[f"{event_id} {numbers[event_id]}"] = at
+        return stamps
+
+    def _slots(self, limited: Limited) -> dict[str, int]:
         found = self.client.zrange(self.keys.window(limited.window_id), 0, -1, withscores=True)
         return {name.decode(): int(at) for name, at in cast("list[tuple[bytes, float]]", found)}
 
@@ -155,7 +164,7 @@ class World:
         """Let all calls of these windows be older by so many seconds, as if that had passed, and look at them again."""
         for each in limited:
             key = self.keys.window(each.window_id)
-            for name, at in self.stamps(each).items():
+            for name, at in self._slots(each).items():
                 self.client.zadd(key, {name: at - round(seconds * 1_000_000)})
         self.look_again()
 
@@ -259,7 +268,7 @@ def dead(call: TurnReply, **changes: Any) -> Settlement:
 
 
 def _made(call: TurnReply, finish: CallEnd, **fields: Any) -> Settlement:
-    made = {"sent": True, "finish": finish, "times": "10.0 0 0", "entry": '["x"]'}
+    made = {"sent": True, "finish": finish, "took_ms": "10.0", "entry": '["x"]'}
     return Settlement(call.event, call.claims, call.endpoint, call.stamp, **made | fields)
 
 

@@ -30,6 +30,7 @@ class Scene:
         self.kept, self.connecting, self.sending, self.answering = True, 0.0, 0.0, 0.1
         self.owned, self.restamping, self.away = True, 0.0, False
         self.unreachable = self.broken = self.trouble = None
+        self.guard = GUARD
         self.sent, self.put_back, self.restamps = [], [], []
 
     def make(self, *, window=60.0, asked=0.0, item=b"{}", endpoint="a", **changes):
@@ -43,7 +44,7 @@ class Scene:
         )
         settings = SimpleNamespace(
             endpoints={"a": Endpoint("a", "http://a:1", Limit.parse("9/minute"), TIMEOUT)},
-            run=SimpleNamespace(guard_seconds=GUARD),
+            run=SimpleNamespace(guard_seconds=self.guard),
             retry=SimpleNamespace(max_attempts=3, max_runs=5),
         )
         self.began = began
@@ -144,10 +145,29 @@ def test_so_is_one_to_an_endpoint_that_is_not_configured(scene):
     assert is_unsent(scene.make(endpoint="another"))
 
 
-def test_so_is_one_after_any_error(scene):
+def test_after_a_fault_before_it_was_sent_the_event_waits_a_second(scene):
     scene.broken = RuntimeError("a fault")
 
-    assert is_unsent(scene.make())
+    settlement = scene.make()
+
+    assert (settlement.to, settlement.sent, settlement.finish) == ("backoff", False, None)
+    assert settlement.delay_us == 1_000_000
+
+
+def test_after_a_fault_once_it_may_be_sent_its_slot_counts_from_now_and_an_attempt_is_spent(scene):
+    """Otherwise a fault in reading answers would call an endpoint as fast as lanes can."""
+    scene.receive = None  # is called all the same
+
+    settlement = scene.make()
+
+    assert (settlement.to, settlement.sent, settlement.counts_us) == ("backoff", True, 0)
+    assert settlement.spends
+
+
+def test_without_a_guard_a_lane_that_stood_still_gives_its_call_back(scene):
+    scene.guard = 0.0
+
+    assert is_unsent(scene.make(asked=0.5))
 
 
 def test_an_event_that_is_no_item_is_a_dead_letter_and_gives_its_slot_back(scene):

@@ -44,7 +44,7 @@ def test_a_clock_that_was_set_back_takes_nothing_away():
 
 def test_histograms_add_up_by_name():
     """Numbers are cumulative, seconds are the sum; another thing measured does not mix in."""
-    calls = [Completed("T", "a", 40.0, 2.0), Completed("T", "a", 1700.0, 3.0), Completed("U", "b", 100.0)]
+    calls = [Completed("T", "a", 40.0), Completed("T", "a", 1700.0), Completed("U", "b", 100.0)]
 
     found = histograms(of_calls(calls[:1]) + of_calls(calls[1:]), "call")
 

@@ -22,32 +22,36 @@ end
 -- Moments that were written by the old clock move with it: what ends in 5 s still does.
 local function move_moments(now, step)
   local before = now - step
+  local function moves(at) return at and at > before and at < math.huge end
   local function move_fields(key, ...)
-    for _, field in ipairs({...}) do
-      local at = tonumber(redis.call('HGET', key, field) or nil)
-      if at and at > before and at < math.huge then redis.call('HSET', key, field, us(at + step)) end
+    local values = redis.call('HMGET', key, ...)
+    for place, field in ipairs({...}) do
+      local at = tonumber(values[place] or nil)
+      if moves(at) then redis.call('HSET', key, field, us(at + step)) end
+    end
+  end
+  local function look_again(key)  -- ahead of a clock that was set back nothing would be looked at
+    if step > 0 then return end
+    local members, pairs_of = redis.call('ZRANGE', key, 0, -1), {}
+    for place, member in ipairs(members) do pairs_of[2 * place - 1], pairs_of[2 * place] = 0, member end
+    for first = 1, #pairs_of, 200 do
+      redis.call('ZADD', key, unpack(pairs_of, first, math.min(first + 199, #pairs_of)))
     end
   end
   move_fields(P .. 'run', 'deadline_us')
   move_fields(P .. 'lease', 'expires_us')
   for _, key in ipairs({P .. 'inflight', P .. 'backoff'}) do
-    local entries = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-    for place = 1, #entries, 2 do
-      local at = tonumber(entries[place + 1])
-      if at > before and at < math.huge then redis.call('ZADD', key, us(at + step), entries[place]) end
-    end
+    local entries = redis.call('ZRANGEBYSCORE', key, '(' .. us(before), '(+inf', 'WITHSCORES')
+    for place = 1, #entries, 2 do redis.call('ZADD', key, us(entries[place + 1] + step), entries[place]) end
   end
-  local rules = redis.call('HGETALL', P .. 'rules')
+  local rules, windows = redis.call('HGETALL', P .. 'rules'), {}
   for place = 1, #rules, 2 do
     local kind = string.match(rules[place], '^type (.*)$')
-    local free = kind and redis.call('ZRANGE', P .. 'free:' .. kind, 0, -1) or {}
-    for _, member in ipairs(free) do redis.call('ZADD', P .. 'free:' .. kind, 0, member) end  -- looked at again
-    local read, endpoint = pcall(cjson.decode, rules[place + 1])
-    for _, window in ipairs(read and type(endpoint) == 'table' and endpoint.windows or {}) do
-      move_fields(P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold')
-    end
+    if kind then look_again(P .. 'free:' .. kind) end
+    for id in string.gmatch(rules[place + 1], '"id":"([^"]+)"') do windows[id] = true end  -- decoding takes too long
   end
-  for _, member in ipairs(redis.call('ZRANGE', P .. 'open', 0, -1)) do redis.call('ZADD', P .. 'open', 0, member) end
+  for id in pairs(windows) do move_fields(P .. 'endpoint:' .. id, 'rest', 'asked', 'pause', 'hold') end
+  look_again(P .. 'open')
 end
 
 local function suspect(now, server, epoch, stepped, expects)

@@ -8,6 +8,7 @@
 --        rules_of(endpoint)        its entry of `rules`, nil if there is none
 --        catch_up(now, window)     what a doubt means for a window
 --        lengthen(now, window, longest)  a rule is longer than calls were kept, `longest`: until enough are, none is made
+--        trim(key, before)         removes calls of a window that no rule counts any more
 --        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
 --        has_ready(kind)           whether events of the type are ready
 --        index(kind)               writes the type's place in `open`, while a run is open
@@ -50,6 +51,11 @@ local function lengthen(now, window, longest)
     redis.call('HSET', key, 'hold', us(math.max(hold, now + window.keep - longest)))
   end
 end
+local function trim(key, before)  -- a thousand calls at a time, for a million take half a second
+  local last = tonumber(redis.call('ZRANGE', key, 999, 999, 'WITHSCORES')[2] or nil)
+  if last and last <= before then redis.call('ZREMRANGEBYRANK', key, 0, 999)
+  else redis.call('ZREMRANGEBYSCORE', key, '-inf', us(before)) end
+end
 local function opens(now, endpoint)
   local of = rules_of(endpoint)
   if not of then return FAR end
@@ -71,7 +77,7 @@ local function opens(now, endpoint)
       if nth then
         at = math.max(at, nth + rule[2])
         if nth + rule[2] < now then  -- windows are trimmed only when an old entry stands in the way
-          redis.call('ZREMRANGEBYSCORE', key, '-inf', us(now - math.max(window.keep, tonumber(state[7] or 0))))
+          trim(key, now - math.max(window.keep, tonumber(state[7] or 0)))
         end
       end
     end

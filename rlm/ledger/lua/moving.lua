@@ -3,10 +3,10 @@
 -- Gives  event_key(id), kind_of(id)
 --        wake(why)                      wakes the lanes that wait
 --        count(what)                    counts for the run
+--        lease_end(now, timeout, deadline)  until when a call that begins now may be under way
 --        make_ready(id, behind)         it waits again; behind: the others of its priority
---        log_call(now, run_id, id, call, finish, times, taken_at)  writes a call to the log: call {endpoint, claims, stamp};
---                                       finish: how it ended; times: milliseconds of the call, from its claim to its slot, and
---                                       that its lane was idle before, in one text
+--        log_call(now, run_id, id, call, finish, took_ms, taken_at)  writes a call to the log: call {endpoint, claims, stamp};
+--                                       finish: how it ended; took_ms: the call, as text; taken_at: of its event
 --        bury(failed, id, letter, dedupe_ms)  it becomes a dead letter, and is kept without its item to recognise duplicates
 --        revoke(now, run_id, id, why)   its claim ends without an answer: its call counts as sent now, for it may have been
 --                                       sent; the caller then moves the event
@@ -16,6 +16,7 @@ local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, '[^:]*$') end
 local function wake(why) redis.call('PUBLISH', P .. 'wake:workers', why) end
 local function count(what) redis.call('HINCRBY', P .. 'tally', what, 1) end
+local function lease_end(now, timeout, deadline) return math.min(now + timeout, deadline) + 2000000 end
 local function make_ready(id, behind)
   local event, kind = event_key(id), kind_of(id)
   local score = redis.pcall('HGET', event, 'score')
@@ -28,11 +29,11 @@ local function make_ready(id, behind)
   redis.pcall('ZADD', P .. 'ready:' .. kind, score, id)  -- if it holds something else, the event is put back as a stray
   index(kind)
 end
-local function log_call(now, run_id, id, call, finish, times, taken_at)
+local function log_call(now, run_id, id, call, finish, took_ms, taken_at)
   local of = rules_of(call.endpoint)
   local age_ms = taken_at and math.max(0, now / 1000 - taken_at * 1000) or 0
   redis.call('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), call.endpoint,
-    of and of.window or '-', us(tonumber(call.stamp)), finish, times, us(age_ms), id, call.claims}, ' '))
+    of and of.window or '-', us(tonumber(call.stamp)), finish, took_ms, us(age_ms), id, us(call.claims)}, ' '))
 end
 local function bury(failed, id, letter, dedupe_ms)
   local event = event_key(id)
@@ -55,7 +56,7 @@ local function revoke(now, run_id, id, why)
   if held_claims == claims then redis.call('HSET', P .. 'held:' .. worker, lane, n) end  -- its lane is free, as far as is known
   stamp_call(endpoint, id .. ' ' .. claims, now)
   refresh(now, endpoint)
-  log_call(now, run_id, id, {endpoint = endpoint, claims = claims, stamp = stamp}, 'unknown', '0 0 0')
+  log_call(now, run_id, id, {endpoint = endpoint, claims = claims, stamp = stamp}, 'unknown', '0')
   count('errors:' .. endpoint)
   count('trouble:' .. endpoint .. ' ' .. (why.kind or 'worker lost'))
   redis.call('HSET', event, 'attempt', (tonumber(attempt) or 0) + 1, 'last', endpoint)

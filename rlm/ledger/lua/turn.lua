@@ -10,7 +10,7 @@
 --         the log; well: the endpoint answered as it should; sick: 'failure' or 'refusal', why: in a few words, asked_us: the rest
 --         that it asked for; unconnected: it never connected; counts_us: how long ago the slot must count from, for the
 --         API may have read it so late; delay_us: of a back-off; spends: an attempt; tried: the attempt has its number;
---         kind: the trouble that is counted; failing: whether temporarily; times: as `log_call`; entry: for the trail, JSON;
+--         kind: the trouble that is counted; failing: whether temporarily; took_ms: as `log_call`; entry: for the trail, JSON;
 --         letter: of a failed event, JSON
 -- server  run id of the server of this connection
 -- Returns {now, settled}: settled: 1, 0 if the claim was no longer the lane's, or missing; opened: the rest of the endpoint that
@@ -89,7 +89,7 @@ local function judge(call)
 end
 
 local function settle(call)
-  local id, event, name = call.event, event_key(call.event), call.event .. ' ' .. call.claims
+  local id, event, name = call.event, event_key(call.event), call.event .. ' ' .. us(call.claims)
   if call.counts_us then
     stamp_call(call.endpoint, name, now - call.counts_us)
     refresh(now, call.endpoint)
@@ -115,7 +115,7 @@ local function settle(call)
   local fields, kind = {}, kind_of(id)
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
   if call.finish then
-    if call.sent then log_call(now, run_id, id, call, call.finish, call.times or '0 0 0', tonumber(record[3] or nil)) end
+    if call.sent then log_call(now, run_id, id, call, call.finish, call.took_ms or '0', tonumber(record[3] or nil)) end
     count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
     if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
     if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
@@ -279,8 +279,17 @@ local function choose()
   later, opens_at = now + 1000, now
 end
 local kind, name, failing = choose()
+local function nothing_left()  -- looks again at all types with ready events, for `open` may have been deleted
+  for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
+    local waiting = string.match(field, '^type (.*)')
+    if waiting and redis.call('EXISTS', P .. 'ready:' .. waiting) == 1 then index(waiting) end
+  end
+  local _, at = head(P .. 'open')
+  later = math.min(later, at or math.huge)
+  return later > deadline
+end
 if not kind then
-  if not flies and not run[7] and math.min(opens_at, returns) > deadline then return close() end
+  if not flies and not run[7] and math.min(opens_at, returns) > deadline and nothing_left() then return close() end
   return done('wait', us(math.max(0, later - now)))
 end
 
@@ -310,11 +319,12 @@ if avoids(record) then  -- all of the first have: the first goes to another endp
 end
 if record.broken then redis.call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of = rules_of(name)
-claims = us((tonumber(record[8] or nil) or 0) + 1)
+-- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
+claims = us(math.max(now, (tonumber(record[8] or nil) or 0) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
 if failing then redis.call('HSET', P .. 'endpoint:' .. of.window, 'rest', us(now + of.probe)) end  -- one probe at a time
 redis.call('ZREM', P .. 'ready:' .. kind, id)
-redis.call('ZADD', P .. 'inflight', us(math.min(now + of.timeout, deadline) + 2000000), id)
+redis.call('ZADD', P .. 'inflight', us(lease_end(now, of.timeout, deadline)), id)
 redis.call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', us(now))
 redis.call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. us(now) .. ' ' .. id)
 if not run[11] then
@@ -344,8 +354,6 @@ local owned = not record.err and record[1] == worker .. ' ' .. lane and record[2
 if owned then  -- its time-out counts from now, and so does its lease
   redis.call('HSET', event_key(event_id), 'stamp', us(now))
   local of, deadline = rules_of(endpoint), tonumber(redis.call('HGET', P .. 'run', 'deadline_us') or nil)
-  if of and deadline then
-    redis.call('ZADD', P .. 'inflight', 'XX', us(math.min(now + of.timeout, deadline) + 2000000), event_id)
-  end
+  if of and deadline then redis.call('ZADD', P .. 'inflight', 'XX', us(lease_end(now, of.timeout, deadline)), event_id) end
 end
 return named{now = us(now), owned = owned}

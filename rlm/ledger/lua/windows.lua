@@ -56,7 +56,7 @@ for _, window in ipairs(windows) do
     local nth = redis.call('ZREVRANGE', key, rule[1] - cost, rule[1] - cost, 'WITHSCORES')[2]
     if nth then
       wait = math.max(wait, nth + rule[2] - now)
-      if nth + rule[2] < now then redis.call('ZREMRANGEBYSCORE', key, '-inf', us(now - math.max(window.keep, longest))) end
+      if nth + rule[2] < now then trim(key, now - math.max(window.keep, longest)) end
     end
   end
 end
@@ -94,17 +94,26 @@ for _, field in ipairs(gone) do
   if kind then forget(kind) end
   redis.call('HDEL', P .. 'rules', field)
 end
-for endpoint, entry in pairs(rules) do redis.call('HSET', P .. 'rules', endpoint, entry) end
-for endpoint in pairs(rules) do
+local joins = {}
+for endpoint, entry in pairs(rules) do
+  local before = rules_of(endpoint)
+  redis.call('HSET', P .. 'rules', endpoint, entry)
+  known[endpoint] = nil
   local windows = rules_of(endpoint).windows
   for _, window in ipairs(windows) do
     local longest = tonumber(redis.call('HGET', P .. 'endpoint:' .. window.id, 'longest') or nil) or 0
     if window.keep > longest then lengthen(now, window, longest) end
   end
-  if windows[2] then  -- its earlier calls count in its budget, each once, whichever it had before
-    local own, shared = P .. 'window:' .. windows[1].id, P .. 'window:' .. windows[2].id
-    redis.call('ZUNIONSTORE', shared, 2, shared, own, 'AGGREGATE', 'MAX')
+  local shared = (windows[2] or {}).id
+  if shared and not (before and before.window == windows[1].id and (before.windows[2] or {}).id == shared) then
+    joins[shared] = joins[shared] or {P .. 'window:' .. shared}
+    table.insert(joins[shared], P .. 'window:' .. windows[1].id)
   end
+end
+for shared, keys in pairs(joins) do  -- earlier calls count in a new budget, each once, whichever budget they had before
+  local number = #keys
+  keys[number + 1], keys[number + 2] = 'AGGREGATE', 'MAX'
+  redis.call('ZUNIONSTORE', P .. 'window:' .. shared, number, unpack(keys))
 end
 for window, names in pairs(sharing) do redis.call('HSET', P .. 'rules', 'sharing ' .. window, cjson.encode(names)) end
 local changed = {}

@@ -24,7 +24,7 @@ from rlm.ledger.scripts import SLICE, Command, ask, batch
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: The counts of `Whereabouts` and the fields of an event's hash that hold them; 0 if missing.
-_COUNTS = {name: name.encode() for name in ("attempt", "tries", "runs", "deaths", "unsent", "claims")}
+_COUNTS = {name: name.encode() for name in ("attempt", "tries", "runs", "deaths", "unsent")}
 #: How many events are read at once.
 PAGE = 200
 
@@ -150,7 +150,6 @@ class Whereabouts(msgspec.Struct, frozen=True):
     tries: int = 0
     runs: int = 0
     deaths: int = 0
-    claims: int = 0
     unsent: int = 0
     calls: int = 0
     taken_at: float | None = None
@@ -160,6 +159,11 @@ class Whereabouts(msgspec.Struct, frozen=True):
     staged: bool = False
     fault: str = ""
     letter: Envelope | None = None
+
+    @property
+    def claims(self) -> int:
+        """How often a lane has claimed it."""
+        return self.calls + self.unsent + (self.place is Place.IN_FLIGHT)
 
 
 def event_state(store: Store, event_id: str) -> Whereabouts | None:
