@@ -219,23 +219,6 @@ def test_a_killed_worker_is_recovered_by_its_name(make_bench):
     bench.check()
 
 
-@pytest.mark.rest
-def test_a_worker_whose_configuration_is_no_longer_the_runs_leaves(bench, tmp_path):
-    """Met with a run of another revision it claims nothing and leaves at once, so that it can be replaced."""
-    other = tmp_path / "other.toml"
-    other.write_text(bench.config.read_text().replace("processing_seconds = 0.02", "processing_seconds = 0.03"))
-    bench.end_run()
-    worker = bench.start(other)
-    bench.open_run()
-    sent_at = time.monotonic()
-    bench.send(1)
-
-    assert worker.status() == 0
-    assert time.monotonic() - sent_at < 2.0
-    assert bench.api.arrivals == []
-    assert bench.where() == {"pending": 1}
-
-
 @pytest.fixture
 def own_server(tmp_path):
     """A server of this test's own, to be killed; it runs again during the clean-up."""

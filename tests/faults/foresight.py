@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from rlm.core.errors import StoreError
+from tests.values import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ class Foresight:
             try:
                 run = self.system.store.runs.current()
                 if run is not None and run.forecast:
-                    self.seen.append((time.monotonic(), dict(run.forecast)))
+                    self.seen.append((time.monotonic(), as_json(run.forecast)))
                 if self.known_at is None and self._changed.is_set() and self.knows(self.system):
                     self.known_at = time.monotonic()
             except StoreError:

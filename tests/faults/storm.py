@@ -46,6 +46,8 @@ HEAL_EVERY = 5
 #: Seconds that a run may be open after its deadline: a dead conductor is replaced within 5 s, and a fault may keep
 #: Redis away at the deadline.
 OVERDUE_SECONDS = 12.0
+#: The exit status of a process that cannot reach Redis when it starts.
+FOUND_NO_REDIS = 4
 #: The guard, seconds. The default divided by ten is 0.05, which two busy cores do not always keep.
 GUARD_SECONDS = 0.1
 
@@ -98,6 +100,13 @@ class Storm:
         wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
         wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor is alive")
 
+    def _start_again(self) -> None:
+        """Start processes again that found no Redis when they came up, as who started them would."""
+        for name, process in list(self.system.processes.items()):
+            if (status := process.poll()) is not None:
+                assert status == FOUND_NO_REDIS, f"{name} ended with {status}"
+                self.system.start(name, "supervisor" if name == "supervisor" else "scheduler")
+
     # -- one window
 
     def _window(self, number: int) -> str:
@@ -120,6 +129,7 @@ class Storm:
             fault = rng.choice(FAULTS)
             hit.append(f"{fault.__name__} at {time.monotonic() - began:.1f}")
             fault(self)
+            self._start_again()
             self.tally.faults[fault.__name__] += 1
         for name in system.settings.endpoints:
             system.api.set_fault(name)
@@ -155,6 +165,7 @@ class Storm:
         """Request a run; it may take a while if the conductor has just died or an earlier run is open."""
         until = time.monotonic() + 40
         while time.monotonic() < until:
+            self._start_again()
             with suppress(StoreError):
                 request = self.system.store.schedule.request()
                 reply = wait_until(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from rlm.core.clock import timestamp
 from rlm.ledger.held import lanes_of
 from tests.stopwatch import Stopwatch
 from tests.values import as_json
@@ -121,6 +123,26 @@ def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(unhurried, n
     assert_next_run(system)
 
 
+def test_a_run_whose_conductor_is_killed_and_not_succeeded_is_done_and_closed_by_a_lane(unhurried):
+    """Lanes need no conductor: every event is done, and the run is closed as soon as nothing more can be done."""
+    system = unhurried
+    events = system.push_evenly(600)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 50, timeout=30, message="calls are made")
+
+    system.processes["scheduler"].kill()
+    system.processes.pop("scheduler").wait()
+    record = system.await_record(run_id)
+
+    assert (record["state"], record["counts"]["completed"]) == ("completed", 600), record
+    last = max(one.at for one in system.api.arrivals) - time.monotonic() + time.time()
+    assert timestamp(record["finished_at"]) - last < 3
+    assert not system.repeats()
+    system.assert_promises(events, [record])
+    system.start("scheduler")
+    assert_next_run(system)
+
+
 @pytest.mark.rest
 def test_a_standby_goes_on_with_the_run_of_a_scheduler_that_was_told_to_stop(unhurried):
     """TERM hands the lease over at once: the run goes on, no call is cut."""
@@ -173,7 +195,7 @@ def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
         )
 
         os.kill(worker.pid, signal.SIGSTOP)
-        wait_until(lambda: "leases ran out" in system.log("scheduler"), timeout=15, message="its leases run out")
+        wait_until(lambda: not calls_held(system, worker), timeout=15, message="its leases run out")
         os.kill(worker.pid, signal.SIGCONT)
 
         record = system.await_record(run_id)

@@ -119,7 +119,7 @@ def alarms(system: System) -> list[tuple[str, str]]:
 
 
 def one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    return re.sub(r"[\s│]+", " ", text)
 
 
 def assert_record(day: Day, record: dict[str, Any]) -> None:

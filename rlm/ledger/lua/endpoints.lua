@@ -5,6 +5,7 @@
 -- and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in microseconds; those of rules have the guard in.
 -- A key that holds what RLM does not write closes its type or its endpoint, and stops nothing else.
 -- Gives  FAR                       later than any moment
+--        try(command, ...)         like `redis.call`, but for a key that holds what RLM does not write the reply has `err`
 --        rules_of(endpoint)        its entry of `rules`, nil if there is none
 --        catch_up(now, window)     what a doubt means for a window
 --        lengthen(now, window, longest)  a rule is longer than calls were kept, `longest`: until enough are, none is made
@@ -19,6 +20,11 @@
 --        unstamp_call(endpoint, name)    its slot is given back
 -- include doubt
 local FAR = 8000000000000000
+local function try(...)  -- only a key of another type is no error: without memory, say, the whole script fails
+  local reply = redis.pcall(...)
+  if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+  return redis.call(...)
+end
 local known, ranks = {}, {}
 local function rules_of(endpoint)
   if known[endpoint] == nil then
@@ -61,7 +67,7 @@ local function opens(now, endpoint)
   if not of then return FAR end
   local at, failing = math.max(now, trust().doubted + of.longest), nil
   for _, window in ipairs(of.windows) do
-    local state = redis.pcall('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch',
+    local state = try('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch',
       'longest')
     if state.err then return FAR end
     if (state[6] or '1') ~= trust().epoch then catch_up(now, window) end
@@ -71,7 +77,7 @@ local function opens(now, endpoint)
     failing = failing or state[5]
     local key = P .. 'window:' .. window.id
     for _, rule in ipairs(window.rules) do
-      local nth = redis.pcall('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')
+      local nth = try('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')
       if nth.err then return FAR end
       nth = nth[2]
       if nth then
@@ -92,7 +98,7 @@ local function rank_of(kind)
   return ranks[kind]
 end
 local function has_ready(kind)
-  local ready = redis.pcall('ZCARD', P .. 'ready:' .. kind)
+  local ready = try('ZCARD', P .. 'ready:' .. kind)
   return type(ready) == 'number' and ready > 0
 end
 local running
@@ -100,7 +106,7 @@ local function index(kind)
   if running == nil then running = redis.call('HGET', P .. 'run', 'state') == 'running' end
   local rank = running and rank_of(kind)
   if not rank then return end
-  local free = redis.pcall('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
+  local free = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
   if free and has_ready(kind) then
     redis.call('ZADD', P .. 'open', free, rank .. ' ' .. kind)
   else
@@ -113,7 +119,7 @@ local function refresh(now, endpoint)
   if not of then return end
   local at = opens(now, endpoint)
   for kind, terms in pairs(of.types) do
-    redis.pcall('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
+    try('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
     index(kind)
   end
 end
@@ -133,11 +139,11 @@ end
 -- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
 local function stamp_call(endpoint, name, at)
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    redis.pcall('ZADD', P .. 'window:' .. window.id, 'GT', us(at), name)
+    try('ZADD', P .. 'window:' .. window.id, 'GT', us(at), name)
   end
 end
 local function unstamp_call(endpoint, name)
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    redis.pcall('ZREM', P .. 'window:' .. window.id, name)
+    try('ZREM', P .. 'window:' .. window.id, name)
   end
 end

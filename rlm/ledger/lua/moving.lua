@@ -26,7 +26,7 @@ local function make_ready(id, behind)
     redis.pcall('HSET', event, 'score', score)
   end
   redis.pcall('HDEL', event, 'owner')
-  redis.pcall('ZADD', P .. 'ready:' .. kind, score, id)  -- if it holds something else, the event is put back as a stray
+  try('ZADD', P .. 'ready:' .. kind, score, id)  -- if it holds something else, the event is put back as a stray
   index(kind)
 end
 local function log_call(now, run_id, id, call, finish, took_ms, taken_at)

@@ -44,7 +44,7 @@ local function judge(call)
   local of = (call.well or call.sick) and rules_of(call.endpoint)
   if not of then return end
   local place = P .. 'endpoint:' .. of.window
-  local was = redis.pcall('HMGET', place, 'failures', 'since', 'well', 'refusals')
+  local was = try('HMGET', place, 'failures', 'since', 'well', 'refusals')
   if was.err then return end
   local since = tonumber(was[2] or nil)
   local after_rest = not since or call.stamp >= since
@@ -103,7 +103,7 @@ local function settle(call)
       for _, of_share in ipairs{'begun', 'begun:' .. kind_of(id)} do redis.call('HINCRBY', P .. 'tally', of_share, -1) end
     end
     local of = rules_of(call.endpoint)
-    if of and redis.pcall('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(call.stamp + of.probe) then
+    if of and try('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(call.stamp + of.probe) then
       redis.call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
     end
   end
@@ -264,7 +264,7 @@ local function choose()
     local kind = string.match(member, ' (.*)')
     local place, free = head(P .. 'free:' .. kind)
     local name = place and string.match(place, ' (.*)')
-    ready = redis.pcall('ZRANGE', P .. 'ready:' .. kind, 0, 7)  -- none, if it holds something else
+    ready = try('ZRANGE', P .. 'ready:' .. kind, 0, 7)  -- none, if it holds something else
     if not name or free > now or #ready == 0 then
       index(kind)
     elseif not fits(name, kind) then
