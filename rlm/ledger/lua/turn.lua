@@ -279,7 +279,8 @@ local function choose()
   later, opens_at = now + 1000, now
 end
 local kind, name, failing = choose()
-local function nothing_left()  -- looks again at all types with ready events, for `open` may have been deleted
+local function nothing_left()  -- looks at all types again, once a run, for `open` may have been deleted
+  if redis.call('HSETNX', P .. 'run', 'searched', '1') == 0 then return true end
   for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
     local waiting = string.match(field, '^type (.*)')
     if waiting and redis.call('EXISTS', P .. 'ready:' .. waiting) == 1 then index(waiting) end
