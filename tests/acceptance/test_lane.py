@@ -357,7 +357,7 @@ def test_a_call_that_is_given_back_is_not_asked_for_again_and_again(bench, caplo
     began = time.monotonic()
     with mock.patch.object(bench.dispatcher, "connect", side_effect=RuntimeError("oops")) as connect:
         bench.carry(lanes=5, until=lambda: time.monotonic() > began + 1)
-        assert 2 < connect.call_count < 20
+        assert connect.call_count < 20
 
     assert "could not be handled" in caplog.text
     assert bench.where() == {"pending": 1}

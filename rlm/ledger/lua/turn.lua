@@ -1,25 +1,39 @@
 --- turn(prefix, failed; ask: json, server)
 -- Settles the call that a lane has made, if any, and gives the lane its next call, with its slot.
--- failed  the list of dead letters
--- ask     worker, lane: who asks; n: the number of this ask of the lane; host: of the worker; revision: of its configuration
---         epoch: of the lease, as the asker knows it; expects: the time of Redis that the asker expects now, microseconds, or
---         nil; stepped: by how much the clock of Redis stepped as the asker sees it, microseconds, or nil
---         nothing: the lane wants no call; dedupe_ms: how long a settled event is remembered, to recognise duplicates
---         settle: nil, or the call: event, claims, endpoint, stamp; `to`: where the event goes (completed, failed, ready, backoff,
---         spent); sent: whether it was, or may have been sent, otherwise its slot is given back; finish: how it ended, for
---         the log; well: the endpoint answered as it should; sick: 'failure' or 'refusal', why: in a few words, asked_us: the rest
---         that it asked for; unconnected: it never connected; counts_us: how long ago the slot must count from, for the
---         API may have read it so late; delay_us: of a back-off; spends: an attempt; tried: the attempt has its number;
---         kind: the trouble that is counted; failing: whether temporarily; took_ms: as `log_call`; entry: for the trail, JSON;
---         letter: of a failed event, JSON
--- server  run id of the server of this connection
--- Returns {now, settled}: settled: 1, 0 if the claim was no longer the lane's, or missing; opened: the rest of the endpoint that
---         its failure began, rested: that a refusal began, microseconds; reopened: it answers again; elsewhere: it could not
---         be reached from here, but from another host just now; and one of
---         event, with claims, endpoint, stamp, wallet, item, attempt, tries, runs, run_id, deadline_us, call_us, need_us;
---         wait: microseconds until it makes sense to ask again; over: no run is running; close: the run to close,
---         with deadline_us, for nothing more can be done in it; outdated: the run has another configuration; epoch: ask again with it; clock:
---         measure the clock and ask again; stale: an older ask of the lane; nothing
+-- failed   the list of dead letters
+-- ask      who asks, and what for; spans and moments in microseconds
+--   worker, lane, host, revision  the lane, the host of its worker, and the revision of its configuration
+--   n           the number of this ask of the lane
+--   epoch, expects, stepped  of the lease, as the asker knows it; the time of Redis that it expects now, nil if it expects
+--               none; by how much it has seen that clock step, nil if not at all
+--   nothing     the lane wants no call
+--   dedupe_ms   how long a settled event is remembered, to recognise duplicates, milliseconds
+--   settle      nil, or the call that the lane has made:
+--     event, claims, endpoint, stamp  as the lane got it
+--     to          where the event goes: completed, failed, ready, backoff or spent
+--     sent        it was, or may have been sent; otherwise its slot is given back
+--     finish      how it ended, for the log and the trail; nil if no call was made
+--     well        the endpoint answered as it should
+--     sick, why   'failure' or 'refusal' of the endpoint, in a few words; unconnected: no connection could be opened
+--     asked_us    the rest that it asked for; negative: as long as its longest period
+--     counts_us   how long ago the slot must count from, because the API may have read the call so late
+--     delay_us    of a back-off
+--     spends, tried  it spends an attempt of this run; it was an attempt
+--     kind, failing  the trouble that is counted; a temporary failure
+--     took_ms, entry, letter  its milliseconds; its entry in the trail, and the letter of a failed event, both JSON
+-- server   run id of the server of this connection
+-- Returns  {now}, and after a settlement {settled}: 0 if the claim was no longer the lane's; opened, rested: the rest that a
+--          failure or a refusal began; reopened: the endpoint answers again; elsewhere: another host reached it just now.
+--          And one of
+--   event       a call: with claims, endpoint, stamp, wallet, item, attempt, tries, runs, run_id, deadline_us, call_us, need_us
+--   wait        microseconds until it makes sense to ask again
+--   over        no run is running, or it gives no calls now
+--   close       the run in which nothing more can be done, with its deadline_us
+--   outdated    the run has another configuration
+--   epoch       ask again with this one
+--   clock       measure the clock, and ask again
+--   stale       the lane has asked later than this
+--   nothing     as asked
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
 -- include replies
@@ -60,7 +74,9 @@ local function judge(call)
   elseif call.sick == 'refusal' then
     local refusals = after_rest and redis.call('HINCRBY', place, 'refusals', 1) or 1
     local least = refusals > 1 and math.min(of.rest, 1000000 * 2 ^ math.min(refusals - 2, 30)) or 0
-    local asked = math.max(tonumber(redis.call('HGET', place, 'asked') or 0), now + math.max((call.asked_us or 0) < 0 and of.rest or call.asked_us or 0, least))
+    local wanted = call.asked_us or 0
+    local asked = now + math.max(wanted < 0 and of.rest or wanted, least)
+    asked = math.max(asked, tonumber(redis.call('HGET', place, 'asked') or 0))
     redis.call('HSET', place, 'asked', us(asked))
     if after_rest then
       redis.call('HDEL', place, 'rest')  -- it was the probe, and is answered
@@ -88,6 +104,7 @@ local function judge(call)
   end
 end
 
+local COUNTED = {completed = 'delivered', throttled = 'throttled'}
 local function settle(call)
   local id, event, name = call.event, event_key(call.event), call.event .. ' ' .. us(call.claims)
   if call.counts_us then
@@ -116,7 +133,7 @@ local function settle(call)
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
   if call.finish then
     if call.sent then log_call(now, run_id, id, call, call.finish, call.took_ms or '0', tonumber(record[3] or nil)) end
-    count((call.finish == 'completed' and 'delivered' or call.finish == 'throttled' and 'throttled' or 'errors') .. ':' .. call.endpoint)
+    count((COUNTED[call.finish] or 'errors') .. ':' .. call.endpoint)
     if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
     if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
     write('last', call.endpoint)
