@@ -122,6 +122,9 @@ def test_a_message_with_wrong_arguments_ends_no_thread(broker, work, store, clos
     worker = work(1)
     broker.enqueue(record.message_with_options(args=tuple(args), kwargs=kwargs))
     record.send("run-1")
-    wait_until(lambda: mock.call(store, "run-1", failure="") in closing.close_run.mock_calls, message="the next one is worked off")
+    wait_until(
+        lambda: mock.call(store, "run-1", failure="") in closing.close_run.mock_calls,
+        message="the next one is worked off",
+    )
 
     assert worker.workers[0].is_alive()
