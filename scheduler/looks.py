@@ -75,7 +75,8 @@ class Looks:
         self._cold_since = cold_since
         self._away_seconds = run.away_seconds
         self._interrupted = self._duty.lately_away  # the run may have stood still before it was taken over
-        self._could_send = self._lost_redis = self._refuses = self._is_barred = False
+        self._could_send = self._lost_redis = self._refuses = False
+        self._is_barred: bool | None = None  #: whether lanes get no call; None: another conductor may have seen to that
         self._most: bool | None = None  #: whether the longest queue goes first; None: as it was planned
         self.state: State | None = self._run.state  #: of the run at the last look; None: it is closed
 
@@ -97,7 +98,7 @@ class Looks:
         if current is None or self.state in {None, State.FINISHING}:
             return None
         self._run, left = current, current.left_seconds(now_us)
-        self._bar_unfit()
+        self._bar()
         away = self._interrupted or bool(self._redis.unfit) or began - self._due_at > GAP_SECONDS
         if left <= 0 or current.cancelled or current.failure or self._duty.stopping:
             return self._wind_up(current, left, away=away)
@@ -110,12 +111,12 @@ class Looks:
         self._took_seconds = system_clock.monotonic() - began
         return None if is_over else self._next_look(left - self._took_seconds)
 
-    def _bar_unfit(self) -> None:
-        """Let lanes get no call while Redis would lose what they write."""
-        if (unfit := bool(self._redis.unfit)) != self._is_barred:
-            self._is_barred = unfit
-            fields, gone = ({"unfit": "1"}, ()) if unfit else ({}, ("unfit",))
+    def _bar(self) -> None:
+        """Let lanes get no call while Redis would lose what they write, or if this process is stopping."""
+        if (barred := bool(self._redis.unfit) or self._refuses) != self._is_barred:
+            fields, gone = ({"barred": "1"}, ()) if barred else ({}, ("barred",))
             self._store.runs.note(self._leader.token, self._run.id, gone=gone, **fields)
+            self._is_barred = barred
 
     def _is_quiet(self, left: float, *, away: bool) -> bool:
         """Return whether nothing has happened since a recent look, so that events wait for the same."""
@@ -136,9 +137,9 @@ class Looks:
             self._duty.hand_over(run)
             if self._duty.cancels:
                 self._store.runs.cancel(run.id)
-            elif not run.cancelled and not self._refuses:
-                # The field keeps lanes from their next call; empty, it does not say that somebody cancelled the run.
-                self._refuses = self._store.runs.note(self._leader.token, run.id, cancelled="")
+            else:
+                self._refuses = True
+                self._bar()
         if left <= 0 and away and self._look:
             self._lost_redis = True
             self._waits.look(run.deadline, replace(self._look, away=True), self._types)
@@ -216,7 +217,8 @@ class Looks:
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
         fields = write_waits(self._noted.as_json(), self._counts, self._drain.left)
-        lacked = self._could_send and not self._watch.came_up and not self._run.cancelled and not self._duty.stopping
+        came_up = self._watch.came_up or (self._look is not None and self._look.begun)  # it may die between two looks
+        lacked = self._could_send and not came_up and not self._run.cancelled and not self._duty.stopping
         if self._run.failure:
             fields["failure"] = self._run.failure
         elif self._lost_redis:

@@ -1005,14 +1005,18 @@ def test_an_event_that_backs_off_keeps_a_run_open_and_is_ready_at_its_end(world)
     assert (call.event, call.attempt, call.tries) == ("i1:A", 1, 1)
 
 
-def test_a_cancelled_run_gives_nothing_and_is_over(world):
-    world.start(kind("A"))
+def test_a_cancelled_run_gives_nothing_and_is_closed_at_its_deadline_whoever_died(world):
+    world.start(kind("A"), window=0.5)
+    world.ready("A")
     woken = world.woken()
 
     world.store.runs.cancel(world.run.id)
 
     assert woken.read() == ["cancelled"]
-    assert world.lane().ask().over
+    wait = world.lane().ask().wait
+    assert 0 < wait <= 800_001
+    time.sleep(wait / 1_000_000)
+    assert world.lane().ask().close == world.run.id
 
 
 def test_without_a_run_it_is_over(world):
@@ -1162,7 +1166,7 @@ def test_three_deaths_make_a_dead_letter_unless_rlm_caused_them(world):
         lane.call()
         assert world.store.recovery.reap(lane.worker, died=False) == 1
     for number in range(3):
-        assert world.place("i1:A") == "ready"
+        assert world.place("i1:A") == ("backoff" if number == 2 else "ready")  # its mates come back after it
         lane = world.lane(1, f"here:{number}:w")
         lane.call()
         world.store.recovery.reap(lane.worker)

@@ -26,7 +26,7 @@
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
-  'cancelled', 'shares', 'unfit', 'first_release_at')
+  'cancelled', 'shares', 'barred', 'first_release_at')
 local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
 local answer, gave_back = {now = us(now)}, nil
 running = state == 'running'  -- as `index` asks
@@ -194,7 +194,7 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   if ask.settle and not gave_back then wake('settled') end
   return done('nothing', 1)
 end
-if state ~= 'running' or run[8] or run[10] then return done('over', 1) end
+if state ~= 'running' then return done('over', 1) end
 if revision ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(now, server, ask.epoch, ask.stepped, ask.expects)
@@ -205,6 +205,7 @@ local function close()
   return done('close', run_id)
 end
 if now > deadline + 300000 then return close() end
+if run[8] or run[10] then return done('wait', us(deadline + 300001 - now)) end  -- cancelled, or no call may begin
 
 -- Whoever turns puts back what is overdue: leases that ended, back-offs that are over.
 local function due(set, most, put_back)
@@ -279,7 +280,8 @@ local function choose()
   later, opens_at = now + 1000, now
 end
 local kind, name, failing = choose()
-local function nothing_left()  -- looks again at all types with ready events, for `open` may have been deleted
+local function nothing_left()  -- looks at all types again, once a run, for `open` may have been deleted
+  if redis.call('HSETNX', P .. 'run', 'searched', '1') == 0 then return true end
   for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
     local waiting = string.match(field, '^type (.*)')
     if waiting and redis.call('EXISTS', P .. 'ready:' .. waiting) == 1 then index(waiting) end
