@@ -123,7 +123,7 @@ class SchedulerService(Office):
             waker.stop()
 
     def _idle_seconds(self) -> float:
-        """Return how long an idle leader waits: until just after the next tick at most, to which its job may be late."""
+        """Return how long an idle leader waits: at most until just after the next tick, for its job may be late."""
         now = self._clock.now()
         return min(IDLE_SECONDS, last_due(now, self._every) + self._every - now + JOB_SECONDS)
 
