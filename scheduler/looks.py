@@ -217,7 +217,8 @@ class Looks:
     def account(self) -> dict[str, str]:
         """Return the fields of the run that say how it ended, and why events are left over."""
         fields = write_waits(self._noted.as_json(), self._counts, self._drain.left)
-        lacked = self._could_send and not self._watch.came_up and not self._run.cancelled and not self._duty.stopping
+        came_up = self._watch.came_up or (self._look is not None and self._look.begun)  # it may die between two looks
+        lacked = self._could_send and not came_up and not self._run.cancelled and not self._duty.stopping
         if self._run.failure:
             fields["failure"] = self._run.failure
         elif self._lost_redis:

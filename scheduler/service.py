@@ -35,6 +35,8 @@ from scheduler.ticks import last_due, open_run, serve_tick
 #: would call late, because the clock of this host was set; and of a standby, which tries to take the lease.
 IDLE_SECONDS = 1.0
 STANDBY_SECONDS = 0.25
+#: Seconds after a tick in which its job begins, unless the clock of this host is wrong.
+JOB_SECONDS = 0.1
 #: Pause after a failure of Redis, seconds.
 AWAY_SECONDS = 0.5
 #: Seconds that a stopping scheduler waits for a standby to take the lease, and seconds between two looks.
@@ -111,7 +113,7 @@ class SchedulerService(Office):
                 with self._work():
                     self._turn()
                 if not self._duty.stopping:
-                    self._duty.wait(IDLE_SECONDS if self._leader.token else STANDBY_SECONDS)
+                    self._duty.wait(self._idle_seconds() if self._leader.token else STANDBY_SECONDS)
         finally:
             self._stopped.set()
             announcer.join()
@@ -119,6 +121,11 @@ class SchedulerService(Office):
                 self._sign_off()
             clock.shutdown(wait=False)
             waker.stop()
+
+    def _idle_seconds(self) -> float:
+        """Return how long an idle leader waits: at most until just after the next tick, for its job may be late."""
+        now = self._clock.now()
+        return min(IDLE_SECONDS, last_due(now, self._every) + self._every - now + JOB_SECONDS)
 
     def _sleep_out(self) -> None:
         """Wait until the tick is due by the clock of Redis, if the clock of this host is ahead."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -351,15 +352,18 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
     bench.check()
 
 
-def test_a_call_that_is_given_back_is_not_asked_for_again_and_again(bench, caplog):
-    """An exception nobody thought of is logged with its place; a busy host would be kept busy with such calls."""
+def test_a_call_that_is_given_back_is_not_asked_for_again_and_again(bench):
+    """Mostly the host is too busy for it to leave in time, and would be kept busy with calls of which none is made."""
     bench.take()
-    began = time.monotonic()
-    with mock.patch.object(bench.dispatcher, "connect", side_effect=RuntimeError("oops")) as connect:
+    began, every = time.monotonic(), range(1, 1000)
+    fresh = partial(bench.dispatcher.connect, fresh=True)  # over a kept connection it would leave
+    with (
+        mock.patch.object(bench.dispatcher, "connect", lambda endpoint, seconds, **_: fresh(endpoint, seconds)),
+        failing(bench.store.turns, "restamp", every, before=True) as tried,
+    ):
         bench.carry(lanes=5, until=lambda: time.monotonic() > began + 1)
-        assert connect.call_count < 20
 
-    assert "could not be handled" in caplog.text
+    assert 2 < len(tried) < 25
     assert bench.where() == {"pending": 1}
     bench.check()
 

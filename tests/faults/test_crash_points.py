@@ -78,7 +78,8 @@ OVERDUE = ("drain.staged", "plan.written", "finish.marked", "close.counted")
 
 
 #: Where a scheduler of a larger run dies: at every point the first time, in halves, or where it comes by once more.
-PASSAGES = {"1 even": CONDUCTED[0::2], "1 odd": CONDUCTED[1::2]} | {
+BEGUN = [name for name in CONDUCTED if not name.startswith(ENDING)]
+PASSAGES = {"1 even": BEGUN[0::2], "1 odd": BEGUN[1::2]} | {
     str(passage): [f"drain.chunk_taken:{passage}"] for passage in (2, 4)
 }
 
