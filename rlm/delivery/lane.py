@@ -114,7 +114,7 @@ class Lanes:
         worker_id: str,
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
-        """Carry events for the worker `worker_id`; call `on_change` when it stops resting, or sleeps."""
+        """Carry events for the worker `worker_id`; call `on_change` when it falls asleep."""
         self.store = store
         self.settings = settings
         self.dispatcher = dispatcher
@@ -132,8 +132,6 @@ class Lanes:
         self._on_change = on_change
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._busy: set[int] = set()
-        self._resting = False
         self._unconnected = self._given_back = 0
         self._closes_at = 0.0
 
@@ -145,24 +143,10 @@ class Lanes:
         """Let every lane end once its call is settled."""
         self.gate.stop()
 
-    def rest(self) -> bool:
-        """Return whether no lane has a call; if so, `on_change` is called when one gets one."""
-        with self._lock:
-            self._resting = not self._busy
-        return self._resting
-
     def carry(self) -> None:
         """Carry events in one lane until `stop`."""
         crash_point("worker.fetched")
         Lane(self, next(self._numbers)).run()
-
-    def note_busy(self, lane: int, *, busy: bool) -> None:
-        """Note whether a lane has a call."""
-        with self._lock:
-            (self._busy.add if busy else self._busy.discard)(lane)
-            wakes, self._resting = self._resting and busy, self._resting and not busy
-        if wakes:
-            self._on_change()
 
     def close(self, run_id: str, deadline: float) -> None:
         """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""
@@ -240,10 +224,8 @@ class Lane:
             if self._gate.stopped:  # it came after the flag
                 settlement = unsent(claim)
                 continue
-            self._lanes.note_busy(self._number, busy=True)
             settlement = self._attempts.make(claim, asked_at)
             self._lanes.note_made(settlement)
-            self._lanes.note_busy(self._number, busy=False)
 
     def _next_call(self, settlement: Settlement | None) -> tuple[Claim | None, float]:
         """Settle, and return the next call and when it was asked for; None if the lane is to end."""

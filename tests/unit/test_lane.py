@@ -330,20 +330,3 @@ def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monke
     made = len(scene.made)
     time.sleep(0.1)
     assert len(scene.made) <= made + 1
-
-
-def test_it_rests_while_no_lane_has_a_call_and_says_when_one_gets_one(scene):
-    release = threading.Event()
-    scene.make = lambda _claim: release.wait(5) and None
-    scene.start(2)
-    wait_until(scene.lanes.asking.locked)
-    assert scene.lanes.rest()
-    assert not scene.changes
-
-    scene.turns.script(call(1))
-    scene.lanes.wake()
-
-    wait_until(lambda: scene.changes)
-    assert not scene.lanes.rest()
-    release.set()
-    wait_until(scene.lanes.rest)
