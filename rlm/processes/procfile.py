@@ -148,9 +148,10 @@ class Foreman(Manager):  # type: ignore[misc]  # honcho is not typed
             self.say(f"{member.name} ended {how_ended(code)}, without having been asked to", ALARM_COLOUR)
         if self._code is None and not (asked and (code in _EXPECTED_ENDS or self._stop.immediate)):
             self._code = code if code >= 0 else 128 - code
-        for reader in multiprocessing.active_children():  # somebody else may hold the output of a killed one open
-            if reader.name == member.name and member.killed_at is not None:
-                reader.kill()
+        if self._entries[member.name].returncode is None:  # somebody else holds the output of a killed one open
+            for reader in multiprocessing.active_children():  # one that has told the end may hold the queue's lock
+                if reader.name == member.name:
+                    reader.kill()
 
 
 class _Messages(Queue):  # type: ignore[type-arg]  # it has no argument when it runs
