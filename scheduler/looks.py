@@ -77,6 +77,7 @@ class Looks:
         self._interrupted = self._duty.lately_away  # the run may have stood still before it was taken over
         self._could_send = self._lost_redis = self._refuses = False
         self._is_barred: bool | None = None  #: whether lanes get no call; None: another conductor may have seen to that
+        self._still: Mapping[str, Counts] | None = None  #: the counts, if nothing moved at the last look
         self._most: bool | None = None  #: whether the longest queue goes first; None: as it was planned
         self.state: State | None = self._run.state  #: of the run at the last look; None: it is closed
 
@@ -123,7 +124,8 @@ class Looks:
         now, before, self._pulse = system_clock.monotonic(), self._pulse, pulse(self._store)
         look = self._look and replace(self._look, remaining_seconds=left, away=away)
         is_same = look is not None and before == self._pulse and now < self._quiet_until and not away
-        if look is None or not is_same or not look.lanes or not look.can_send(self._types):
+        moves = look is None or not look.lanes or not look.can_send(self._types) or look.stands_still(self._types)
+        if look is None or not is_same or moves:
             self._quiet_until = now + QUIET_SECONDS
             return False
         self._waits.look(self._run.deadline - left, look, self._types)
@@ -186,11 +188,21 @@ class Looks:
         if self._watch.most > run.workers_peak:
             fields["workers_peak"] = self._watch.most
         self._note(fields)
+        self._help(look, wanted)
         store.archivist.step(self._leader.token)  # of the letters that workers write
         self._duty.serve(run)
         can_send = look.can_send(self._types)
         self._could_send = self._could_send or can_send
         return self._drain.over and not can_send and not look.busy
+
+    def _help(self, look: Look, wanted: int) -> None:
+        """Want one worker more if nothing has moved since the last look although it could: those there are frozen."""
+        still = look.counts if look.stands_still(self._types) and not self._is_barred else None
+        if still is not None and still == self._still and wanted < self._store.settings.workers.max:
+            self._store.processes.want(self._leader.token, wanted + 1)
+            extra = {"action": "scale", "run_id": self._run.id}
+            log.warning("Idle lanes take no calls of run %s: one worker more is wanted", self._run.id, extra=extra)
+        self._still = still
 
     def _note(self, fields: dict[str, str | float]) -> None:
         """Note what is known of the run, and that the longest queue goes first no longer if that does not help."""

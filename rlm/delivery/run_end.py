@@ -77,9 +77,9 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
             store.processes.wake("supervisors", "scheduler")
             _log_end(record, types_with_alarm, again=_is_as_before(run, record))
             return record
-        if closed is not None or not store.runs.end(
-            run_id
-        ):  # whoever ended it may have died before all was ready again
+        if closed is not None:
+            return None
+        if not store.runs.end(run_id):  # whoever ended it may have died before all was ready again
             return None
 
 

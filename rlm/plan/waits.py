@@ -106,6 +106,13 @@ class Look(msgspec.Struct, frozen=True):
         left = self.remaining_seconds
         return any(self.wait_seconds(each) + self._needs(kind, each) <= left for each in kind.endpoints)
 
+    def stands_still(self, types: Sequence[EventType]) -> bool:
+        """Return whether a waiting event has a slot and an idle lane, which should have taken it by now."""
+        return self.busy < self.lanes and any(
+            self.counts[kind.name].pending and any(self.wait_seconds(each) <= 0 for each in self.usable(kind))
+            for kind in types
+        )
+
     def can_send(self, types: Sequence[EventType]) -> bool:
         """Return whether an event may still be sent: a slot comes in time, or a call under way may fail in time."""
         for kind in types:

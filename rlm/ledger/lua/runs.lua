@@ -162,7 +162,7 @@ return #events
 local P = prefix
 local id, state = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
 if id ~= run_id or state ~= 'finishing' then return 0 end
-if redis.call('EXISTS', P .. 'inflight', P .. 'backoff') > 0 then return -1 end
+if redis.call('ZCARD', P .. 'inflight') + redis.call('ZCARD', P .. 'backoff') > 0 then return -1 end
 redis.call('LLEN', runs)  -- fails, if it must, before anything is changed
 redis.call('HLEN', measured)
 redis.call('HLEN', totals)
