@@ -13,7 +13,7 @@
 --        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
 --        has_ready(kind)           whether events of the type are ready
 --        index(kind)               writes the type's place in `open`, while a run is open
---        refresh(now, endpoint)    writes `free:` of an endpoint and `open` of its types
+--        refresh(now, endpoint, at)  writes `free:` of an endpoint and `open` of its types; at: when it opens, if known
 --        sharers(endpoint)         it, and the others that share a budget with it
 --        freed(now, endpoint)      like `refresh` for all of these, because they may be free earlier
 --        stamp_call(endpoint, name, at)  the call counts from `at`, if that is later; it is inserted if it is missing
@@ -114,10 +114,10 @@ local function index(kind)
   end
 end
 -- The only writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
-local function refresh(now, endpoint)
+local function refresh(now, endpoint, at)
   local of = rules_of(endpoint)
   if not of then return end
-  local at = opens(now, endpoint)
+  at = at or opens(now, endpoint)
   for kind, terms in pairs(of.types) do
     try('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
     index(kind)

@@ -353,7 +353,12 @@ if run[9] then
   count('begun')
   count('begun:' .. kind)
 end
-refresh(now, name)
+local opens_next = opens(now, name)
+if opens_next > now then
+  refresh(now, name, opens_next)
+elseif #ready == 1 then  -- otherwise nothing changes in the index
+  index(kind)
+end
 if gave_back and gave_back ~= name then wake('unsent') end
 return give(id, claims, name, us(now), kind, record)
 
