@@ -67,7 +67,8 @@ class Scene:
     def keep(self, endpoint, _connection):
         self.put_back.append(endpoint.name)
 
-    def send(self, _connection, _endpoint, _request, _deadline):
+    def send(self, _connection, _endpoint, request, _deadline):
+        self.request = request
         self.clock.sleep(self.sending)
         self.sent.append(pytest.approx(self.clock.time - self.began))
         return self.trouble
@@ -104,6 +105,12 @@ def test_over_a_kept_connection_it_leaves_at_once_and_counts_from_its_stamp(scen
 
     assert (scene.sent, scene.restamps) == ([0.0], [])
     assert (settlement.to, settlement.sent, settlement.counts_us) == ("completed", True, None)
+
+
+def test_the_attempt_of_a_request_counts_over_all_runs(scene):
+    scene.make(attempt=4, tries=1)
+
+    assert scene.request.attempt == 5
 
 
 def test_without_one_it_connects_first_and_counts_from_then(scene):

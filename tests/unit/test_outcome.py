@@ -20,7 +20,10 @@ from rlm.delivery.outcome import (
     Unreachable,
     classify,
     parse_retry_after,
+    settlement_of,
 )
+from rlm.ledger.turns import Claim
+from rlm.settings.model import RetrySettings
 from tests.each import each
 
 #: Wednesday, 21 October 2015, 07:28:00 UTC.
@@ -159,3 +162,20 @@ def test_a_request_has_the_contracts_six_keys_in_order():
         "item": {"a": 100.0},
     }
     assert body.endswith(b'"attempt":3,"item":{"a": 1.0e2}}')
+
+
+@each(
+    ("tries", "runs", "to"),
+    [(0, 0, "backoff"), (1, 4, "backoff"), (2, 0, "spent"), (2, 3, "spent"), (2, 4, "failed"), (3, 4, "failed")],
+)
+def test_attempts_are_bounded_in_a_run_and_over_runs(tries, runs, to):
+    """Three in a run, and five runs in which all were spent: the values of the contract's table."""
+    claim = Claim("i:T", 1, "e", 0, "run", 0, 0, 0, "w", b"{}", attempt=7, tries=tries, runs=runs, worker_id="h:1:w")
+    failed = Unreachable("HTTP 500", 0.1, "HTTP 500")
+
+    settlement = settlement_of(claim, failed, RetrySettings(max_attempts=3, max_runs=5), NOW)
+
+    assert settlement.to == to
+    assert settlement.spends
+    assert bool(settlement.letter) is (to == "failed")
+    assert json.loads(settlement.entry)[1] == 8
