@@ -12,7 +12,7 @@ from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
-from rlm.plan.waits import ANOTHER_CONFIGURATION, CUT_OFF, NO_SUPERVISOR, Obstacle, Wait
+from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_CONNECTION, NO_SUPERVISOR, Obstacle, Wait
 from rlm.processes.sharing import room
 from scheduler.housekeeping import report_death
 from scheduler.leader import Duty
@@ -86,7 +86,7 @@ class TeamWatch:
 
     def _lack(self, usable: Sequence[Process], strangers: int, *, supervised: bool) -> Wait | None:
         if usable:
-            return Wait(Obstacle.WORKERS, CUT_OFF)
+            return Wait(Obstacle.WORKERS, NO_CONNECTION)
         if strangers:
             return Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION)
         return None if supervised or self._duty.lately_away else Wait(Obstacle.WORKERS, NO_SUPERVISOR)

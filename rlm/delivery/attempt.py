@@ -1,8 +1,7 @@
 """One call for one event: connect, send, receive. It ends with what the lane settles in its next turn.
 
 The slot came with the claim. A call on a kept connection leaves at once. Without one the lane connects first, and then
-moves the stamp of the slot to now, in an owned step, before it sends: the limit is about when the server reads
-calls.
+moves the stamp of the slot to now, in an owned step, before it sends: a limit is about when the server reads calls.
 """
 
 from __future__ import annotations

@@ -195,8 +195,8 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
             return structs.replace(made, to="completed", well=True, tried=True)
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
             asked_us = -1 if rest is None else round(rest * MICROSECONDS)
-            rested = "" if rest is None else f", rested for a rest of {rest:.1f} s"
-            made = _made(claim, CallEnd.THROTTLED, Heard(f"HTTP {status}{rested}", seconds, kind))
+            wish = "" if rest is None else f", asked for a rest of {rest:.1f} s"
+            made = _made(claim, CallEnd.THROTTLED, Heard(f"HTTP {status}{wish}", seconds, kind))
             return structs.replace(made, to="ready", sick="refusal", why=kind, asked_us=asked_us)
         case Rejected(detail=detail, seconds=seconds, kind=kind):
             made = _made(claim, CallEnd.REJECTED, Heard(detail, seconds, kind))

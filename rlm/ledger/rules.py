@@ -32,15 +32,16 @@ class WindowRules(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, limited: Limited, guard_seconds: float, *, shared: bool = False) -> WindowRules:
         """Return the window of an endpoint or a budget with its limit."""
-        rules = [[rule.amount, _us(rule.seconds + guard_seconds)] for rule in limited.limit.rules]
-        return cls.with_rules(limited.window_id, rules, limited.limit, shared=shared)
-
-    @classmethod
-    def with_rules(cls, window_id: str, rules: list[list[int]], limit: Limit, *, shared: bool) -> WindowRules:
-        """Return a window with these rules, which are those of `limit`."""
-        held = [us for (_, us), rule in zip(rules, limit.rules, strict=True) if rule.seconds <= LONGEST_HOLD_SECONDS]
-        charged = len(held) < len(rules)
-        return cls(window_id, max(us for _, us in rules), max(held, default=0), charged, shared, rules)
+        rules = limited.limit.rules
+        held = [_us(rule.seconds + guard_seconds) for rule in rules if rule.seconds <= LONGEST_HOLD_SECONDS]
+        return cls(
+            id=limited.window_id,
+            keep=_us(limited.limit.longest_seconds + guard_seconds),
+            longest=max(held, default=0),
+            charged=len(held) < len(rules),
+            shared=shared,
+            rules=[[rule.amount, _us(rule.seconds + guard_seconds)] for rule in rules],
+        )
 
 
 class EndpointRules(msgspec.Struct, frozen=True):

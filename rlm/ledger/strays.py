@@ -43,7 +43,7 @@ class Strays(Part):
         pattern = f"{begin}*"
         try:
             cursor, keys = self._ask("SCAN", self._cursor, "MATCH", pattern, "COUNT", KEYS_A_STEP)
-        except StoreForbiddenError:  # a user of an older version of docs/security.md
+        except StoreForbiddenError:  # its user may not scan, against docs/security.md
             return []
         self._cursor = int(cursor)
         if not self._cursor:

@@ -14,7 +14,7 @@ import msgspec
 
 from rlm.core.documents import Cause, Reasons
 from rlm.core.text import counted, listed, named
-from rlm.plan.waits import ANOTHER_CONFIGURATION, CUT_OFF, NO_SUPERVISOR, Obstacle, Wait, Waits
+from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_CONNECTION, NO_SUPERVISOR, Obstacle, Wait, Waits
 
 #: How many endpoints or types are named.
 MOST_NAMED: Final = 3
@@ -36,7 +36,7 @@ OF_ENDPOINTS: Final = frozenset({Obstacle.RESTING, ATTEMPTS})
 _LACKS: Final = {
     ANOTHER_CONFIGURATION: f", because those there had {ANOTHER_CONFIGURATION}",
     NO_SUPERVISOR: ", because no supervisor was heard from",
-    CUT_OFF: ", because those there could connect to no endpoint",
+    NO_CONNECTION: ", because those there could connect to no endpoint",
 }
 
 #: The reason in a record for each obstacle.

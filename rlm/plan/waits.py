@@ -29,7 +29,7 @@ SLOW_SHARE: Final = 0.5
 #: there sleep because they can connect to no endpoint.
 ANOTHER_CONFIGURATION: Final = "another configuration"
 NO_SUPERVISOR: Final = "no supervisor"
-CUT_OFF: Final = "no connection"
+NO_CONNECTION: Final = "no connection"
 
 
 class Obstacle(StrEnum):

@@ -46,6 +46,21 @@ def test_what_is_in_the_way_is_named(seen, expected):
     assert waits_of(seen, kind("a")) == expected
 
 
+@each(
+    ("seen", "expected"),
+    [
+        (scene({"a": FREE}), True),
+        (scene({"a": FREE}, inflight=5), False),
+        (scene({"a": FULL}), False),
+        (scene({"a": FREE}, pending=0), False),
+        (scene({"a": FREE}, remaining=1.0), False),
+        (scene({"a": FREE}, lanes=0), False),
+    ],
+)
+def test_a_run_stands_still_where_an_event_has_a_slot_and_an_idle_lane(seen, expected):
+    assert seen.stands_still([kind("a")]) is expected
+
+
 def test_a_run_without_lanes_has_not_begun_or_lacks_workers():
     """Why, if that is known; with a slow Redis, idle lanes wait for that."""
     lack = Wait(Obstacle.WORKERS, "no supervisor")
