@@ -171,7 +171,7 @@ class WorkerProcess:
         sleeping = self._lanes.sleeping
         process = replace(self._process, state=state, sleeping=sleeping)
         try:
-            self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
+            self._store.processes.announce(Role.WORKER, process)
         except StoreError as error:
             level = logging.INFO if self._heard else logging.DEBUG  # once per outage: it retries twice a second
             log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})

@@ -191,7 +191,7 @@ class Forecaster:
         self._short = self._short + 1 if workers > wanted else 0
         if self._short >= SURE_PLANS:
             self._short = 0
-            self._store.processes.want(self._leader.token, workers)
+            self._store.runs.want(self._leader.token, workers)
             extra = {"action": "scale", "run_id": self._run.id}
             log.info("Run %s takes %d workers instead of %d", self._run.id, workers, wanted, extra=extra)
 

@@ -189,7 +189,7 @@ class Looks:
             fields["workers_peak"] = self._watch.most
         self._note(fields)
         self._help(look, wanted)
-        store.archivist.step(self._leader.token)  # of the letters that workers write
+        store.archivist.step()  # of the letters that workers write
         self._duty.serve(run)
         can_send = look.can_send(self._types)
         self._could_send = self._could_send or can_send
@@ -199,7 +199,7 @@ class Looks:
         """Want one worker more if nothing has moved since the last look although it could: those there are frozen."""
         still = look.counts if look.stands_still(self._types) and not self._is_barred else None
         if still is not None and still == self._still and wanted < self._store.settings.workers.max:
-            self._store.processes.want(self._leader.token, wanted + 1)
+            self._store.runs.want(self._leader.token, wanted + 1)
             extra = {"action": "scale", "run_id": self._run.id}
             log.warning("Idle lanes take no calls of run %s: one worker more is wanted", self._run.id, extra=extra)
         self._still = still

@@ -73,9 +73,9 @@ class TeamWatch:
             return Team(len(awake), lanes, ids)
         now, strangers = system_clock.monotonic(), len(every) - len(usable)
         self._short_since = now if self._short_since is None else self._short_since
-        supervisors = self._store.processes.alive(Role.SUPERVISOR)
-        silences = self._store.processes.silences(Role.SUPERVISOR, [one.id for one in supervisors])
-        supervised = any(silence <= HEARD_SECONDS for silence in silences)
+        heard = [(one, silence) for _, one, silence in self._store.processes.register()[Role.SUPERVISOR] if one]
+        supervisors = [one for one, _ in heard]
+        supervised = any(silence <= HEARD_SECONDS for _, silence in heard)
         lack, shortage = self._lack(usable, strangers, supervised=supervised), ""
         if now - self._short_since >= self._patience_seconds(known=bool(supervisors)):
             why = self._why(wanted, len(usable) - len(awake), supervisors, strangers, supervised=supervised)

@@ -15,7 +15,7 @@ from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import BadItemError, decode_item
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive
-from rlm.ledger.letters import Envelope, Placed
+from rlm.ledger.letters import Envelope
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -193,12 +193,12 @@ def is_refused(store: Store, letter: DeadLetter) -> bool:
     return bool(letter.event_types) and store.settings.types.keys().isdisjoint(letter.event_types)
 
 
-def find_letters(store: Store, ids: Sequence[str]) -> dict[str, Placed]:
+def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
-    wanted, found, total = set(ids), dict[str, Placed](), store.letters.count()
-    for newer, raw in enumerate(store.letters.all(), start=1):
+    wanted, found = set(ids), dict[str, bytes]()
+    for raw in store.letters.all():
         if (handle := DeadLetter.read(raw).id) in wanted:
-            found.setdefault(handle, Placed(raw, total - newer))
+            found.setdefault(handle, raw)
             if len(found) == len(wanted):
                 break
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:

@@ -55,7 +55,7 @@ def runs_page(store: Store, wanted: RunFilter, number: int, before: str = "") ->
 
 def _records(store: Store, before: str) -> Iterator[dict[str, Any]]:
     """Yield the records, newest first, a page at a time. The ids sort by time."""
-    ids = [one for one in store.runs.history(store.runs.count()) if not before or one < before]
+    ids = [one for one in store.runs.history() if not before or one < before]
     for start in range(0, len(ids), _PAGE):
         yield from map(plain, store.runs.records(ids[start : start + _PAGE]))
 

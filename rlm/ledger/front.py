@@ -63,8 +63,8 @@ class StoreFront:
             StoreUnfitError: it has the form of another version.
         """
         if claim:
-            ask(self.client, "SETNX", self.keys.schema, SCHEMA)
-        raw = ask(self.client, "GET", self.keys.schema)
+            ask(self.client, "HSETNX", self.keys.lease, "schema", SCHEMA)
+        raw = ask(self.client, "HGET", self.keys.lease, "schema")
         if raw not in {None, b"%d" % SCHEMA}:
             remedy = (
                 "use the rlm that wrote it; or stop its processes and carry over what is unsettled: its "

@@ -1,6 +1,6 @@
 """Names the keys that hold what RLM does not write: another Redis type, or no number where one is needed.
 
-Keys are found by name: the fixed ones, and those of types, endpoints, processes and the open run. There is no key scan.
+Keys are found by name: the fixed ones, and those of types, endpoints and the open run. There is no key scan.
 """
 
 from __future__ import annotations
@@ -17,26 +17,23 @@ from rlm.core.errors import StoreGarbledError
 from rlm.core.text import safe_line
 from rlm.ledger.connect import text, translated
 from rlm.ledger.keys import KINDS, KeyType
-from rlm.ledger.processes import Role
 from rlm.ledger.runs import DAMAGED, read_record
 from rlm.ledger.scripts import Command, ask
-from rlm.ledger.values import duration, moment, number, whole
+from rlm.ledger.values import number
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
 #: The command for the length of each type. It refuses keys of other types, and every user may run it.
 _LENGTHS = {
-    KeyType.STRING: "STRLEN",
     KeyType.HASH: "HLEN",
     KeyType.LIST: "LLEN",
-    KeyType.SET: "SCARD",
     KeyType.ZSET: "ZCARD",
     KeyType.STREAM: "XLEN",
 }
 #: The fields of a hash that hold numbers.
 _NUMBERS = re.compile(
-    rb"(?:\w+_us|rest|pause|hold|longest|since|asked|failures|refusals|paused_at|token|(?:taken|carried|completed|failed):.*)"
+    rb"(?:\w+_us|rest|pause|hold|longest|since|asked|failures|refusals|paused_at|ticked_at|token|sequence|(?:taken|carried|completed|failed):.*)"
 )
 
 
@@ -54,9 +51,6 @@ def _limit(raw: bytes) -> Limit:
 
 #: How the values of a family are read, where anything else would stop something.
 _VALUES: Mapping[str, Callable[[bytes], object]] = {
-    **dict.fromkeys(("sequence", "wanted", "restarts"), whole),
-    "last_tick": moment,
-    "coming_up": duration,
     **dict.fromkeys(("limits", "limits_filed"), _limit),
 }
 #: The hashes whose numbers are read.
@@ -85,14 +79,12 @@ def _places(store: Store) -> Iterator[tuple[str, str, frozenset[str]]]:
     for family in KINDS:
         if isinstance(key := getattr(keys, family), str):
             yield family, key, frozenset()
-    for name in {*store.settings.types, *_members(store, keys.types)}:
+    for name in {*store.settings.types, *store.ledger.types()}:
         for family in ("ready", "free"):
             yield family, getattr(keys, family)(name), frozenset({name})
     for window_id, users in _users(store).items():
         for family in ("window", "endpoint"):
             yield family, getattr(keys, family)(window_id), frozenset(users)
-    yield from (("processes", keys.processes(role), frozenset()) for role in Role)
-    yield from (("held", keys.held(one), frozenset()) for one in _members(store, keys.processes(Role.WORKER)))
 
 
 def _users(store: Store) -> dict[str, set[str]]:
@@ -104,14 +96,8 @@ def _users(store: Store) -> dict[str, set[str]]:
     return users
 
 
-def _members(store: Store, key: str) -> list[str]:
-    return list(map(text, _answer(store, "SMEMBERS", key) or ()))
-
-
 def _question(family: str, key: str) -> Command:
-    if family in _COUNTED or family.startswith("limits"):
-        return "HGETALL", key
-    return "GET" if family in _VALUES else _LENGTHS[_kind(family)], key
+    return "HGETALL" if family in _COUNTED or family.startswith("limits") else _LENGTHS[_kind(family)], key
 
 
 def _kind(family: str) -> KeyType:

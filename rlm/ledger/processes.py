@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -12,23 +13,19 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
 from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
-from rlm.ledger.values import Moment, duration, reading, whole
+from rlm.ledger.values import MICROSECONDS, Moment, duration, reading, whole
 
 #: A process that was not heard from for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
 
-#: The state of a supervisor that signed off; others see it until the entry expires.
+#: The state of a supervisor that signed off; others see it until it would be missing.
 LEFT = "left"
 
-#: What `PTTL` returns for a key that never expires.
-_ENDLESS = -1
 #: No process has more lanes.
 MOST_LANES = 1_000_000_000
-
-#: How long the mark that a worker's unexpected end was counted is kept, milliseconds.
-_RESTARTED_MS = 3_600_000
+_N = TypeVar("_N", int, float)
 
 
 class Role(StrEnum):
@@ -93,84 +90,69 @@ class Process:
 
 
 class Processes(Part):
-    """The register of processes. Entries expire, so processes of a vanished host do not stay in it."""
+    """The register of processes. Those of a vanished host stay in it, silent, until somebody has cleaned up after them.
 
-    def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
-        """Enter a process, or renew its entry; if another process has `entered` it, only renew."""
+    Whoever was not heard from within `HEARTBEAT_TTL_SECONDS` is missing, and so is one whose moment lies ahead, because
+    the clock of Redis was set back: who lives announces itself soon.
+    """
+
+    def announce(self, role: Role, process: Process) -> None:
+        """Enter a process, or renew its entry."""
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
-        write = ("SET", self._keys.process(role, process.id), entry, "PX", _ttl_ms())
-        if entered:  # a single command, because a pipeline costs an idle worker more than the command
-            self._ask(*write)
-        else:
-            self._batch([("SADD", self._keys.processes(role), process.id), write])  # Redis may have come back empty
-
-    def enter(self, role: Role, process_ids: Sequence[str]) -> None:
-        """Enter processes in the register that will announce themselves."""
-        if process_ids:
-            self._ask("SADD", self._keys.processes(role), *process_ids)
+        self._run("announce", prefix=self._keys.prefix, role=role, id=process.id, entry=entry)
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
-        entries = ("SREM", self._keys.processes(role), process_id), ("DEL", self._keys.process(role, process_id))
-        self._batch(entries, transaction=True)
+        self._ask("HDEL", self._keys.processes, f"{role} {process_id}")
 
     def sign_off(self, role: Role, process: Process) -> None:
-        """Remove a process that ends normally, and show this for a while to processes that know it."""
-        left = msgspec.json.encode(replace(process, state=LEFT, said_at=system_clock.monotonic()))
-        remove = ("SREM", self._keys.processes(role), process.id)
-        self._batch([remove, ("SET", self._keys.process(role, process.id), left, "PX", _ttl_ms())], transaction=True)
+        """Note that a process ends normally: it is not missing, and leaves the register once all have seen that."""
+        self.announce(role, replace(process, state=LEFT))
 
     def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
         """Return the announcements of a role's processes and those `known`, by id, including those that signed off.
 
         None for ids that are no longer heard from, or are not processes.
         """
-        ids = sorted({*map(text, self._ask("SMEMBERS", self._keys.processes(role))), *known})
-        return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
+        entries = {one: process for one, process, _ in self._read()[role]}
+        return {**dict.fromkeys(known), **entries}
 
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
-        """Return the whole register in two round trips: by role the ids, their announcements, and how old these are.
+        """Return by role the ids, without those that signed off, their announcements, and how old these are, seconds.
 
-        The values are like those of `heard` and `silences`.
+        The announcements are like those of `heard`.
         """
-        ids = self._members(Role)
-        keys = [self._keys.process(role, one) for role, one in ids]
-        entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
+        return {
+            role: [entry for entry in entries if not (entry[1] and entry[1].state == LEFT)]
+            for role, entries in self._read().items()
+        }
+
+    @translating
+    def _read(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
+        fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
         found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
-        for (role, one), raw, left_ms in zip(ids, entries, left, strict=True):
-            found[role].append((one, _read(raw), _silence(left_ms)))
+        for name, value in sorted(fields.items()):
+            role, _, process_id = text(name).partition(" ")
+            if role not in found:  # one of the numbers
+                continue
+            at, _, entry = value.partition(b" ")
+            silence = seconds + (microseconds - reading(whole, at, self._keys.processes, 0)) / MICROSECONDS
+            process = _decoded(entry)
+            if process and process.state == LEFT and abs(silence) > HEARTBEAT_TTL_SECONDS:
+                self._ask("HDEL", self._keys.processes, name)
+                continue
+            heard = process if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
+            found[Role(role)].append((process_id, heard, max(0.0, silence)))
         return found
 
     def alive(self, role: Role) -> list[Process]:
         """Return the processes of a role, oldest first; those no longer heard from are `missing`."""
-        return self.look(role)[0]
-
-    def look(self, role: Role) -> tuple[list[Process], list[str]]:
-        """Return the results of `alive` and `missing` at one moment."""
-        entries = self.heard(role)
-        alive = sorted(filter(None, entries.values()), key=lambda one: (one.started_at, one.id))
-        return alive, [one for one, entry in entries.items() if entry is None]
+        processes = (process for _, process, _ in self.register()[role] if process)
+        return sorted(processes, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
         """Return processes of a role that are unheard of but did not sign off (`scheduler.housekeeping`)."""
-        return [one for _, one in self.missing_of(role)]
-
-    def missing_of(self, *roles: Role) -> list[tuple[Role, str]]:
-        """Return the missing processes of several roles, as (role, id)."""
-        ids = self._members(roles)
-        entries = self._mget([self._keys.process(role, one) for role, one in ids])
-        return [one for one, entry in zip(ids, entries, strict=True) if _read(entry) is None]
-
-    def _members(self, roles: Iterable[Role]) -> list[tuple[Role, str]]:
-        every = list(roles)
-        members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
-        return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
-
-    def end_in_time(self) -> None:
-        """Shorten entries that outlive new ones; after the Redis clock is set back, the dead would seem alive."""
-        keys, most_ms = [self._keys.process(role, one) for role, one in self._members(Role)], _ttl_ms()
-        left = self._batch(("PTTL", key) for key in keys)
-        self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)
+        return [one for one, process, _ in self.register()[role] if process is None]
 
     def busy(self, worker_ids: Sequence[str]) -> list[int]:
         """Return how many events each worker has claimed."""
@@ -181,73 +163,50 @@ class Processes(Part):
         """Return for each worker what its busy lanes hold, the longest running first."""
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.held(one)) for one in worker_ids)]
 
-    def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds, from the expiry of its entry.
-
-        An entry that never expires was overwritten by another program, and counts as announced just now.
-        """
-        return list(map(_silence, self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)))
-
     def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process of this host announced itself by its own clock, seconds; in one command.
+        """Return how long ago each process of this host announced itself by its own clock, seconds.
 
-        A process without an entry counts as silent for the whole time to live. An entry that another program wrote
-        counts as announced just now.
+        One without an entry counts as silent for the whole time after which it is missing.
         """
-        now, entries = system_clock.monotonic(), self._mget([self._keys.process(role, one) for one in process_ids])
-        return [
-            HEARTBEAT_TTL_SECONDS if entry is None else now - one.said_at if (one := _read(entry)) else 0.0
-            for entry in entries
-        ]
+        now, entries = system_clock.monotonic(), self.heard(role) if process_ids else {}
+        heard = map(entries.get, process_ids)
+        return [HEARTBEAT_TTL_SECONDS if process is None else now - process.said_at for process in heard]
 
-    def count_restarts(self, worker_ids: Sequence[str]) -> int:
-        """Count each worker once that ended unexpectedly and was replaced; return how many are new."""
-        marks = [self._keys.restarted(one) for one in worker_ids]
-        return int(self._run("count_restarts", restarts=self._keys.restarts, keep_ms=_RESTARTED_MS, marks=marks))
+    def count_restarts(self, number: int) -> None:
+        """Count workers that ended unexpectedly and were replaced."""
+        self._ask("HINCRBY", self._keys.processes, "restarts", number)
 
-    @translating
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
-        return reading(whole, self._ask("GET", self._keys.restarts), self._keys.restarts, 0)
+        return self._number("restarts", whole) or 0
 
-    @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to start if none is ready, measured in the last runs; None if unknown."""
-        return reading(duration, self._ask("GET", self._keys.coming_up), self._keys.coming_up, None)
+        return self._number("coming_up", duration)
 
     def note_coming_up(self, seconds: float) -> None:
         """Record how long workers took to start; the average with the previous value is kept."""
-        known = self.coming_up_seconds()
-        self._ask("SET", self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+        before = self.coming_up_seconds()
+        average = seconds if before is None else (before + seconds) / 2
+        self._ask("HSET", self._keys.processes, "coming_up", repr(average))
 
-    @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return reading(whole, self._ask("GET", self._keys.wanted), self._keys.wanted, 0)
+        return self._number("wanted", whole) or 0
 
-    def want(self, token: int, workers: int) -> None:
-        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._run("want_workers", lease=self._keys.lease, wanted=self._keys.wanted, token=token, workers=workers)
-        self.wake("supervisors")
+    @translating
+    def _number(self, field: str, read: Callable[[bytes], _N]) -> _N | None:
+        return reading(read, self._ask("HGET", self._keys.processes, field), self._keys.processes, None)
 
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
 
 
-def _silence(left_ms: int) -> float:
-    """Return how long ago an entry with this time to live was written, seconds."""
-    return 0.0 if left_ms == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left_ms) / 1000
-
-
-def _ttl_ms() -> int:
-    return round(HEARTBEAT_TTL_SECONDS * 1000)
-
-
-def _read(entry: bytes | None) -> Process | None:
-    """Return a decoded entry of the register; None if there is none, or if another program wrote it."""
+def _decoded(entry: bytes) -> Process | None:
+    """Return a decoded entry of the register; None if another program wrote it."""
     try:
-        found = msgspec.json.decode(entry or b"", type=Process)
+        found = msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     offer = found.offer or Offer(0)

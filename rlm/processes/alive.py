@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,12 +34,11 @@ log = logging.getLogger(__name__)
 
 
 class Presence:
-    """Announces a supervisor every `HEARTBEAT_SECONDS`, and keeps its workers in the register."""
+    """Announces a supervisor every `HEARTBEAT_SECONDS`."""
 
-    def __init__(self, store: Store, entry: Process, worker_ids: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, store: Store, entry: Process) -> None:
         self.entry = entry
         self._store = store
-        self._worker_ids = worker_ids
         #: Others may have taken its share: it is not announced yet, its last announcement is too old, or Redis failed.
         self.lapsed = True
         self._said_at = float("-inf")
@@ -69,7 +68,6 @@ class Presence:
         """Announce the supervisor now."""
         self.lapsed |= system_clock.monotonic() - self._said_at > HEARTBEAT_TTL_SECONDS
         self._store.processes.announce(Role.SUPERVISOR, self.entry)
-        self._store.processes.enter(Role.WORKER, self._worker_ids())  # their own heartbeats do not enter them
         self._said_at = system_clock.monotonic()
 
     def _keep(self) -> None:

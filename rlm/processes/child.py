@@ -220,7 +220,7 @@ class Remains:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._unfreed: dict[str, bool] = {}
-        self._restarted: list[str] = []
+        self._restarted = 0
         #: Dead workers of a dead supervisor, by the id of that supervisor.
         self._bereft: dict[str, set[str]] = {}
 
@@ -228,15 +228,15 @@ class Remains:
         """Note a dead worker. `died` is False if an immediate stop killed it: then none of its events is to blame."""
         self._unfreed[worker_id] = died
 
-    def count(self, worker_id: str) -> None:
+    def count(self) -> None:
         """Note that a worker ended unexpectedly."""
-        self._restarted.append(worker_id)
+        self._restarted += 1
 
     def free(self) -> None:
         """Release the events of dead workers. What fails stays for the next call."""
         if self._restarted:
             self._store.processes.count_restarts(self._restarted)
-            self._restarted = []
+            self._restarted = 0
         for worker_id, died in list(self._unfreed.items()):
             self._free_worker(worker_id, died=died)
             del self._unfreed[worker_id]

@@ -55,7 +55,7 @@ class Supervisor:
         self._crowded = False
         self._peers = Peers(store)
         entry = replace(entry_of(settings, self.id, os.getpid(), started_at), offer=offer_of(settings))
-        self._presence = Presence(store, entry, lambda: list(self._children))
+        self._presence = Presence(store, entry)
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._grace_seconds = supervisor_grace(settings)
         self._frozen = FrozenWatch(store.processes, self._children, self._grace_seconds)
@@ -186,7 +186,7 @@ class Supervisor:
         if child.left:  # the run has another configuration; the next may have its own
             log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
             return
-        self._remains.count(child.worker_id)
+        self._remains.count()
         keeps_failing = quick and self._starts.failed >= FAILING_STARTS
         level, cause = (logging.ERROR, Alarm.NO_WORKER) if keeps_failing else (logging.WARNING, Alarm.WORKER_DIED)
         told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s"

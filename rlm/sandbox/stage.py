@@ -98,7 +98,7 @@ class Stage:
         Requesting workers needs the conductor's lease, so the stage holds it until `start_run`.
         """
         store = self.store
-        store.processes.want(store.leases.acquire(_OWNER, START_SECONDS), 1)
+        store.runs.want(store.leases.acquire(_OWNER, START_SECONDS), 1)
         for command in ("scheduler", "supervisor"):
             self._start(command)
 
@@ -117,8 +117,8 @@ class Stage:
         reply = self._wait_for(
             lambda: store.schedule.reply(request), START_SECONDS, "its scheduler did not start a run"
         )
-        store.schedule.forget_reply(request)
-        return str(reply.get("run_id") or reply["open"])  # a tick may have come first
+        store.schedule.withdraw(request)
+        return reply.run_id or reply.open  # a tick may have come first
 
     def await_record(
         self, run_id: str, look: Callable[[], object] = lambda: None, pause: float = POLL_SECONDS

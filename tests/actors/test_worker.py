@@ -278,7 +278,6 @@ if __name__ == "__main__":
     settings = load_settings(Path(sys.argv[1]))
     with worker_template(settings) as template, open_store(settings) as store:
         names = [f"test-worker-{number}" for number in range(2)]
-        store.processes.enter(Role.WORKER, names)
         children = [template.spawn(name, "test-supervisor") for name in names]
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()

@@ -62,7 +62,7 @@ def test_the_run_that_took_an_event_is_told_by_when_that_was(store):
     run_id = open_run(store)
     taken_at = f"{looks.redis_us(store) / 1_000_000 + 0.01:.3f}"
     put(store, EVENT, "ready", taken_at=taken_at)
-    put(store, f"i2:{TYPE}", "ready", taken_at=taken_at, type=TYPE)
+    put(store, f"i2:{TYPE}", "ready", taken_at=taken_at, retried="1")
 
     def taken_in():
         return [event_state(store, one).taken_in for one in (EVENT, f"i2:{TYPE}")]
@@ -70,7 +70,7 @@ def test_the_run_that_took_an_event_is_told_by_when_that_was(store):
     assert taken_in() == [run_id, None]
     store.client.hset(store.keys.run, "run_id", make_run_id(float(taken_at) + 60))
     assert taken_in() == [None, None]
-    store.client.lpush(store.keys.runs, "r0", run_id)
+    store.client.hset(store.keys.records, mapping={"20": "", run_id: ""})
     assert taken_in() == [run_id, None]
 
 

@@ -70,26 +70,24 @@ def test_what_is_announced_is_read_as_it_was(store):
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch, role):
-    """Its entry expires; that it never signed off is known until somebody has cleaned up after it."""
-    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.1)
-    store.processes.announce(role, WORKER)
-    monkeypatch.undo()
+def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
+    """That it never signed off is known until somebody has cleaned up after it."""
     other = replace(WORKER, id="other")
-    store.processes.announce(role, other)
+    for process in (WORKER, other):
+        store.processes.announce(role, process)
+    steps.silence(store, role, WORKER.id)
 
-    wait_until(lambda: store.processes.alive(role) == [other], message="the silent one is gone")
-
+    assert store.processes.alive(role) == [other]
     assert store.processes.missing(role) == [WORKER.id]
     store.processes.forget(role, WORKER.id)
     assert store.processes.missing(role) == []
-    assert store.client.smembers(store.keys.processes(role)) == {b"other"}
+    assert store.client.hkeys(store.keys.processes) == [f"{role} other".encode()]
 
 
 def test_a_process_that_was_gone_may_come_back(store):
     """One that was frozen and is heard from again is alive again."""
     store.processes.announce(Role.WORKER, WORKER)
-    store.client.delete(store.keys.process(Role.WORKER, WORKER.id))
+    steps.silence(store, Role.WORKER, WORKER.id)
     assert store.processes.alive(Role.WORKER) == []
 
     store.processes.announce(Role.WORKER, WORKER)
@@ -101,8 +99,7 @@ def test_a_process_that_was_gone_may_come_back(store):
 def test_what_is_no_process_stops_nobody(store, junk):
     """What another program wrote into the register is one that is missing; the others are read as ever."""
     store.processes.announce(Role.WORKER, WORKER)
-    store.client.sadd(store.keys.processes(Role.WORKER), "junk")
-    store.client.set(store.keys.process(Role.WORKER, "junk"), junk)
+    store.client.hset(store.keys.processes, mapping={"worker junk": junk, "nobody 7": junk, "wanted": junk})
 
     assert store.processes.alive(Role.WORKER) == [WORKER]
     assert store.processes.missing(Role.WORKER) == ["junk"]
@@ -129,44 +126,30 @@ def test_busy_lanes_are_counted_by_worker(store, token, running):
     assert store.processes.busy([]) == []
 
 
-def test_silence_is_the_time_since_a_process_announced_itself(store, monkeypatch):
-    """Nothing right after it, more as time goes by, and the whole life of an entry where there is none."""
-    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.5)
+@pytest.mark.parametrize("ahead", [-3_600_000_000, 3_600_000_000])
+def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
+    """A moment that lies ahead is no better than one long ago: the dead would seem alive for an hour."""
+    store.processes.announce(Role.WORKER, WORKER)
+    field = f"{Role.WORKER} {WORKER.id}"
+    at, _, entry = store.client.hget(store.keys.processes, field).partition(b" ")
+    store.client.hset(store.keys.processes, field, b"%d %s" % (int(at) + ahead, entry))
+    assert store.processes.missing(Role.WORKER) == [WORKER.id]
+
     store.processes.announce(Role.WORKER, WORKER)
 
-    (soon, never) = store.processes.silences(Role.WORKER, [WORKER.id, "another"])
-    later = wait_until(
-        lambda: next((one for one in store.processes.silences(Role.WORKER, [WORKER.id]) if one > 0.2), 0)
-    )
-
-    assert soon < 0.2 < later <= 0.5
-    assert never == 0.5
+    assert store.processes.alive(Role.WORKER) == [WORKER]
 
 
-def test_after_a_step_of_the_clock_the_dead_do_not_stay(store):
-    """Their entries would end an hour late: who follows the step has them end in time, and lets no other live on."""
-    dead, living = store.keys.process(Role.WORKER, WORKER.id), store.keys.process(Role.SCHEDULER, WORKER.id)
-    for role in (Role.WORKER, Role.SCHEDULER):
-        store.processes.announce(role, WORKER)
-    store.client.pexpire(dead, 3_600_000)
-    store.client.pexpire(living, 5_000)
+def test_who_signed_off_is_seen_for_a_while_and_then_gone(store, monkeypatch):
+    """It is neither alive nor missing."""
+    store.processes.announce(Role.SUPERVISOR, WORKER)
+    store.processes.sign_off(Role.SUPERVISOR, WORKER)
 
-    store.processes.end_in_time()
-
-    assert 5_000 < store.client.pttl(dead) <= HEARTBEAT_TTL_SECONDS * 1000
-    assert 0 < store.client.pttl(living) <= 5_000
-
-
-def test_restarts_add_up(store):
-    """Whichever supervisor reports them, unexpected ends are added, each once however often it is reported."""
-    assert store.processes.restarts() == 0
-    ends = [[f"w{number}:{index}" for index in range(number)] for number in (1, 2, 3, 4)]
-
-    steps.at_once(*[lambda ids=ids: store.processes.count_restarts(ids) for ids in ends])
-    again = [store.processes.count_restarts(ids) for ids in ends]
-
-    assert again == [0, 0, 0, 0]
-    assert store.processes.restarts() == 10
+    assert store.processes.heard(Role.SUPERVISOR)[WORKER.id].state == processes.LEFT
+    assert store.processes.alive(Role.SUPERVISOR) == store.processes.missing(Role.SUPERVISOR) == []
+    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.0)
+    assert store.processes.missing(Role.SUPERVISOR) == []
+    assert not store.client.exists(store.keys.processes)
 
 
 def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
@@ -203,7 +186,7 @@ def test_wanting_workers_wakes_the_supervisors(store, token):
     with listening(store.url, store.keys.wake("supervisors")) as calls:
         calls.wait_for(1)
 
-        store.processes.want(token, 3)
+        store.runs.want(token, 3)
 
         calls.wait_for(2)
 
@@ -251,29 +234,13 @@ def test_a_waker_listens_again_after_the_server_was_restarted(tmp_path, kind):
         assert calls.number == 4
 
 
-def test_who_has_been_entered_only_says_that_it_lives(store):
-    """A supervisor enters its workers; each of them then takes one command, and is in the register as any other."""
-    store.client.config_resetstat()
-    store.processes.announce(Role.WORKER, WORKER, entered=True)
-
-    made = store.client.info("commandstats")
-    assert {name: one["calls"] for name, one in made.items() if "set" in name and "config" not in name} == {
-        "cmdstat_set": 1
-    }
-    assert store.processes.alive(Role.WORKER) == []
-    store.processes.enter(Role.WORKER, [WORKER.id])
-    store.processes.enter(Role.WORKER, [])
-    assert store.processes.alive(Role.WORKER) == [WORKER]
-
-
-def test_how_long_those_of_this_host_were_silent_takes_one_command(store, monkeypatch):
-    """By their own clock; who has no entry is as silent as can be, what another program wrote is nobody's silence."""
+def test_how_long_those_of_this_host_were_silent_is_by_their_own_clock(store, monkeypatch):
+    """Who has no entry is as silent as can be."""
     store.processes.announce(Role.WORKER, WORKER)
-    store.client.set(store.keys.process(Role.WORKER, "junk"), "-1")
     now = system_clock.monotonic()
     monkeypatch.setattr(processes, "system_clock", SimpleNamespace(monotonic=lambda: now + 4.0))
 
-    heard = store.processes.silences_here(Role.WORKER, [WORKER.id, "gone", "junk"])
+    heard = store.processes.silences_here(Role.WORKER, [WORKER.id, "gone"])
 
-    assert heard == [pytest.approx(4.0, abs=0.5), HEARTBEAT_TTL_SECONDS, 0.0]
+    assert heard == [pytest.approx(4.0, abs=0.5), HEARTBEAT_TTL_SECONDS]
     assert store.processes.silences_here(Role.WORKER, []) == []

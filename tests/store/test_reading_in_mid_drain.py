@@ -98,35 +98,3 @@ def test_explain_passes_over_no_item_while_others_are_taken(store, drained):
 
     assert found.staged
     assert looks.pending(store)
-
-
-def lranges(store):
-    return store.client.info("commandstats").get("cmdstat_lrange", {"calls": 0})["calls"]
-
-
-def test_a_deep_page_is_read_at_once(store, monkeypatch):
-    """Redis walks to each range from the end of the list; after many small items there is no reason for caution."""
-    monkeypatch.setattr(pages, "WALK", 1)
-    monkeypatch.setattr(pages, "CALM", 1)
-    items = steps.items(2000, steps.TYPE)
-    steps.push(store, *items)
-    before = lranges(store)
-
-    found = [one for page in pages.pages(store, store.keys.events) for one in page.items]
-
-    assert found == items
-    assert lranges(store) - before <= 52 + 9
-
-
-def test_giants_deep_in_a_list_are_read_by_few(store, monkeypatch):
-    """All that is read at once is copied: after one of them, and until ten times as many small ones were read."""
-    monkeypatch.setattr(pages, "WALK", 1)
-    small, giant = steps.items(400, steps.TYPE), b"G" * 600_000  # two are more than a page holds
-    steps.push(store, *small[:250], *[giant] * 6, *small[250:])
-    asked, read = [], store.intake.look
-    monkeypatch.setattr(store.intake, "look", lambda *args: asked.append(args[-1]) or read(*args))
-
-    found = [page.items for page in pages.pages(store, store.keys.events)]
-
-    assert [one for page in found for one in page] == [*small[:250], *[b""] * 6, *small[250:]]
-    assert [at_once for at_once, page in zip(asked, found, strict=True)] == [1, 20, 1, 1, 1, 1, 1]

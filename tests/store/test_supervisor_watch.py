@@ -8,6 +8,7 @@ from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Offer, Process, Role
 from rlm.processes import sharing
 from scheduler.housekeeping import SupervisorWatch
 from tests.clocks import SetClock
+from tests.store import steps
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def look(watch, clock, seconds, *, aloud=True):
 
 
 def vanish(store, name):
-    store.client.delete(store.keys.process(Role.SUPERVISOR, name))
+    steps.silence(store, Role.SUPERVISOR, name)
 
 
 def alarms(caplog):

@@ -27,9 +27,6 @@ class Register:
             raise StoreUnreachableError("gone")
         self.said += 1
 
-    def enter(self, _role, _ids):
-        """Enter workers."""
-
 
 @pytest.fixture
 def register(monkeypatch):
@@ -41,7 +38,7 @@ def register(monkeypatch):
 @pytest.fixture
 def spoken_for(register):
     """A supervisor whose first turn never ends."""
-    made = Presence(register.store, Process("here:1:a", 1, "here", 0.0), list)
+    made = Presence(register.store, Process("here:1:a", 1, "here", 0.0))
     made.turn()
     made.start()
     yield made

@@ -122,7 +122,7 @@ class FakeStore:
         self._reach()
         return self.number
 
-    def announce(self, role, process, *, entered=False):  # the register's signature
+    def announce(self, role, process):
         self._reach()
         self.said += 1
         self.entries[role][process.id] = replace(process, said_at=float(self.said))
@@ -135,10 +135,6 @@ class FakeStore:
     def heard(self, role, known=(), *, gone=False):  # the register's signature
         self._reach()
         return self.entries[role] | {one: self.signed_off[one] for one in known if one in self.signed_off}
-
-    def enter(self, _role, process_ids):
-        self._reach()
-        self.entered = process_ids
 
     def forget(self, role, process_id):
         self._reach()
@@ -157,9 +153,9 @@ class FakeStore:
         self.asked_for_silence += 1
         return [self.silence[process_id] for process_id in process_ids]
 
-    def count_restarts(self, worker_ids):
+    def count_restarts(self, number):
         self._reach()
-        self.restarts += len(worker_ids)
+        self.restarts += number
 
     def reap(self, worker_id, *, died):
         self._reach()

@@ -59,7 +59,7 @@ local function suspect(now, server, epoch, stepped, expects)
   local known, was, why = tonumber(epoch or nil) or 0, trust(), nil
   local step = 0
   if not was.server then
-    local used = redis.call('EXISTS', P .. 'run', P .. 'runs', P .. 'totals') > 0
+    local used = redis.call('EXISTS', P .. 'run', P .. 'records', P .. 'totals') > 0
     if known > 0 or used then why = 'Redis came back empty, or as it was a while ago: it may have forgotten calls that were made' end
   elseif known > tonumber(was.epoch) then
     why = 'Redis came back as it was a while ago: it has forgotten calls that were made'

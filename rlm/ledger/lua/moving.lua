@@ -22,7 +22,7 @@ local function make_ready(id, behind)
   local score = redis.pcall('HGET', event, 'score')
   score = type(score) == 'string' and tonumber(score) and score or '0'
   if behind then  -- its priority stays, its age becomes that of the newest arrival
-    score = us(math.floor(score / 4398046511104) * 4398046511104 + redis.call('INCR', P .. 'sequence'))
+    score = us(math.floor(score / 4398046511104) * 4398046511104 + redis.call('HINCRBY', P .. 'lease', 'sequence', 1))
     redis.pcall('HSET', event, 'score', score)
   end
   redis.pcall('HDEL', event, 'owner')

@@ -20,7 +20,7 @@ from rlm.ledger import Store
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import scored
 from rlm.ledger.letters import Envelope
-from rlm.ledger.scripts import SLICE, Command, ask, batch
+from rlm.ledger.scripts import Command, ask, batch
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: The counts of `Whereabouts` and the fields of an event's hash that hold them; 0 if missing.
@@ -174,7 +174,7 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         ("HGETALL", key),
         ("TIME",),
         ("HGET", keys.run, "run_id"),
-        ("LRANGE", keys.runs, 0, SLICE - 1),
+        ("HKEYS", keys.records),
     ]
     read += [("ZRANK", ready, event_id), ("ZCARD", ready)]
     read += [("ZSCORE", zset, event_id) for zset in (keys.inflight, keys.backoff)]
@@ -194,8 +194,8 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     endpoint, since = text(fields.get(b"endpoint", b"")), reading(moment_of_us, fields.get(b"stamp"), key, None)
     taken_at = reading(moment, fields.get(b"taken_at"), key, None)
     taken_in = None
-    if taken_at is not None and b"type" not in fields:  # `type`: it was retried by hand
-        taken_in = run_at(map(text, [current, *runs] if current else runs), taken_at)
+    if taken_at is not None and b"retried" not in fields:
+        taken_in = run_at(sorted(map(text, [current, *runs] if current else runs), reverse=True), taken_at)
     return Whereabouts(
         event_id,
         seconds + microseconds / MICROSECONDS,

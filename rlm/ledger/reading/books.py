@@ -13,7 +13,7 @@ import msgspec
 from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
-from rlm.core.item import is_type_name, type_of
+from rlm.core.item import type_of
 from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger import Store
@@ -21,6 +21,7 @@ from rlm.ledger.breaker import Health, read_health
 from rlm.ledger.calls import CallEntry, completed, start_of_run
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import What, read_changes
+from rlm.ledger.events import types_in
 from rlm.ledger.held import lanes_of
 from rlm.ledger.measures import failing
 from rlm.ledger.scripts import Command, batch
@@ -107,12 +108,12 @@ def books(store: Store) -> Books:
     lists = keys.events, keys.processing, keys.failed
     while True:
         names = store.known_types
-        read: list[Command] = [("TIME",), ("HMGET", keys.run, "run_id", "staged"), ("SMEMBERS", keys.types)]
+        read: list[Command] = [("TIME",), ("HMGET", keys.run, "run_id", "staged")]
         read += [("HGETALL", keys.tally), *(("LLEN", one) for one in lists)]
         found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-        (seconds, microseconds), (run_id, has_staged), types, counted, events, staged, letters, *more = found
+        (seconds, microseconds), (run_id, has_staged), counted, events, staged, letters, *more = found
         # The commands depend on the types; if there are others by now, read again.
-        if {one.decode() for one in types if is_type_name(one)} <= {*names, *store.left_out}:
+        if types_in(counted) <= {*names, *store.left_out}:
             break
     tally, counts = numbers(counted, keys.tally), ledger.read_counts(more, names)
     accounts = {
@@ -219,7 +220,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, named, in_use, log = store.keys, store.settings.endpoints, store.in_use, store.calls
     with translated(store.client):
         read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
-        read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
+        read += [("HGET", keys.processes, "restarts"), ("HGETALL", keys.measured)]
         read += [("LRANGE", keys.changes, *(_ALL if measured else _NONE))]
         read += [log.command(start_of_run(run.id))] if measured else []
         replies = batch(store.client, [*store.breaker.health_commands(list(in_use.values())), *read])
@@ -241,7 +242,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             calls=calls,
             limits_before={one.of: one.before for one in changed if one.before},  # the oldest change is the last
             health=read_health(health, list(used.values())),
-            restarts=reading(whole, restarts, keys.restarts, 0),
+            restarts=reading(whole, restarts, keys.processes, 0),
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
             sent=_sent(made, used),
             now_us=time[0] * MICROSECONDS + time[1],

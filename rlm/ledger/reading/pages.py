@@ -9,11 +9,6 @@ from typing import NamedTuple
 from rlm.ledger import Store
 from rlm.ledger.scripts import CHUNK
 
-#: Redis walks to each range that it reads from the end of the list. So for each so many items that it passes, one more
-#: is read at once. All of them are copied, however large, so each of them needs so many items before it, in a row, none
-#: of which was too large.
-WALK, CALM = 100, 10
-
 
 class ItemPage(NamedTuple):
     """Some items of a list, the oldest first; it had `until` items up to the last of them, and `behind` newer ones."""
@@ -29,10 +24,10 @@ def pages(store: Store, items: str, skip: int = 0, most: int = sys.maxsize) -> I
     An item that is too large to be taken comes back empty. If staged items are taken meanwhile, the next page begins
     behind the last one all the same, and so many more are read, but never twice as many as `most`.
     """
-    until, end, read, calm, at_once = skip, skip + most, 0, 0, 1
+    until, end, read = skip, skip + most, 0
     while until < end and read < 2 * most:
         count = min(end - until, CHUNK) if read < most else CHUNK  # else those taken meanwhile may be as many each time
-        length, page = store.intake.look(items, skip, count, at_once)
+        length, page = store.intake.look(items, skip, count)
         until = (skip if skip >= 0 else max(0, length + skip)) + len(page)
         read += len(page)
         if page:
@@ -41,5 +36,3 @@ def pages(store: Store, items: str, skip: int = 0, most: int = sys.maxsize) -> I
             return
         # Staging shrinks at its old end only; the audit list grows at its new end only.
         skip = until - length if items == store.keys.processing else until
-        calm = calm + len(page) if all(page) else 0
-        at_once = max(1, min(len(page), until // WALK, calm // CALM))
