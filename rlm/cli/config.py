@@ -21,7 +21,6 @@ from rlm.core.text import counted, did_you_mean, safe_line
 if TYPE_CHECKING:
     from rlm.settings import Settings, Shown
 
-_ENV_EXAMPLE = ".env.example"
 _NEXT = """\
 
 Next, to see a run with these settings before you change them, all of it in this
@@ -51,7 +50,7 @@ _TABLE = re.compile(r"(?:((?:types|budgets)\.(?:\"[^\"]*\"|[^.\"]+)|[a-z]+)\.)?(
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool) -> None:
-    """Write a commented rlm.toml, a Procfile and .env.example to begin with.
+    """Write a commented rlm.toml and a Procfile to begin with.
 
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. An existing
     file is never overwritten without --force. Prints what to type next.
@@ -79,8 +78,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             path = directory / name
-            mode = 0o600 if name == _ENV_EXAMPLE else 0o666  # copies keep this mode, and will hold secrets
-            replace_file(path, text.encode(), stat.S_IMODE(path.stat().st_mode) if path.exists() else mode)
+            replace_file(path, text.encode(), stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666)
     except OSError as error:
         where = error.filename or directory.absolute()
         raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error

@@ -221,7 +221,7 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.settings.addresses import split_listen
+    from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 
