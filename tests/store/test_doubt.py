@@ -323,8 +323,8 @@ def test_a_status_says_once_that_redis_is_doubted(store, token):
     assert not [one for one in found.conditions if one.code == "endpoint_held"]
     assert why in doubted.sentence
     assert f"{len(store.settings.endpoints)} endpoints are held" in doubted.sentence
-    assert {one["health"] for one in endpoint_list(store)} == {"held"}
-    assert all(why in one["circuit_reason"] for one in endpoint_list(store))
+    assert {one.health for one in endpoint_list(store)} == {"held"}
+    assert all(why in one.circuit_reason for one in endpoint_list(store))
 
 
 def test_an_epoch_that_others_wrote_is_the_first(one):
