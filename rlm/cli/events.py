@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import CommandError, command, confirm, store_of, tell_unknown
-from rlm.cli.options import Duration, WholeNumber, all_of, deal_flags, several
+from rlm.cli.options import Duration, all_of, deal_flags, several
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table, wants_json
 from rlm.core.documents import EventView, ItemView, WaitingList
 from rlm.core.text import counted, one_line, span
@@ -54,11 +54,11 @@ event_filter = all_of(
     "rlm queue list 1000 --json | jq -r '.events[].event_id'",
     name="list",
 )
-@click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), required=False)
+@click.argument("number", metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False)
 @event_filter
 @several("--state", "states", "STATE", f"Only events that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
 @click.option(
-    "--after", type=WholeNumber(0, 1_000_000_000), metavar="PLACE", default=0, help="Go on where a page ended."
+    "--after", type=click.IntRange(0, 1_000_000_000), metavar="PLACE", default=0, help="Go on where a page ended."
 )
 def list_events(config: Path | None, number: int | None, after: int, **options: Any) -> None:
     """List the first N waiting events (20; with --json all): type by type, then those in items on the audit list.
@@ -97,7 +97,7 @@ def _list(page: WaitingList) -> None:
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
-        table(headings, rows, right=["priority", "waits for"], spare=["priority"])
+        table(headings, rows, right=["priority", "waits for"])
     elif page.next is None:
         show_words(
             "No such event is waiting. `rlm queue stats` shows what is where, `rlm explain EVENT` explains one event."
@@ -193,7 +193,7 @@ def _describe(view: EventView) -> None:
             for call in view.attempts
         ]
         headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-        table(headings, rows, right=["attempt", "took"], spare=["host", "answer"])
+        table(headings, rows, right=["attempt", "took"])
     if view.endpoints:
         show()
         gates = [

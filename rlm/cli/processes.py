@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
-from rlm.cli.options import WholeNumber, log_format_option, process_options
-from rlm.cli.printing import print_json, short_host, show, show_words, styled, table
+from rlm.cli.common import command, new_server, settings_of, stop_signals, store_of
+from rlm.cli.options import log_format_option, process_options
+from rlm.cli.printing import print_json, show, show_words, styled, table
 from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
             supervise(template, settings, stop, allow_volatile=allow_volatile)
 
 
-@click.group(cls=Group)
+@click.group()
 def worker() -> None:
     """Start a worker by hand; list the workers."""
 
@@ -166,14 +166,13 @@ def list_workers(config: Path | None) -> None:
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
         rows = [
-            [entry.pid, short_host(entry.host), _state(entry), entry.threads, entry.busy, entry.started_at]
-            for entry in entries
+            [entry.pid, entry.host, _state(entry), entry.threads, entry.busy, entry.started_at] for entry in entries
         ]
-        table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
+        table(names, rows, right=["pid", "threads", "busy"])
     if places:
         show()
         names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler"]
-        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["scheduler"])
+        table(names, [_host_row(one) for one in places], right=names[2:6])
     for one in places:
         if one.why:
             show_words(f"{one.host}: {one.why}.")
@@ -187,7 +186,7 @@ def _state(entry: Worker) -> str:
 
 def _host_row(entry: Host) -> list[object]:
     return [
-        short_host(entry.host),
+        entry.host,
         styled(entry.state, _HOST_KINDS[entry.state]),
         entry.capacity,
         entry.share,
@@ -204,7 +203,9 @@ def _host_row(entry: Host) -> list[object]:
     prints_data=False,
 )
 @click.option("--host", help="The address to listen on; web.listen without this option.")
-@click.option("--port", type=WholeNumber(0, 65535), help="The port, 0 for a free one; web.listen without this option.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port, 0 for a free one; web.listen without this option."
+)
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
 def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) -> None:
@@ -220,7 +221,7 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.settings.addresses import split_listen
+    from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 

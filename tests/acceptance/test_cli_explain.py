@@ -31,7 +31,9 @@ def work(inst, threads=5):
 def conducted(inst):
     """Register a scheduler beside the worker."""
     work(inst)
-    inst.store.processes.announce(Role.SCHEDULER, Process("scheduler-1", 1, "host", 0.0))
+    inst.store.processes.announce(
+        Role.SCHEDULER, Process("scheduler-1", 1, "host", 0.0, revision=inst.settings.revision)
+    )
 
 
 def tell(inst, event=EVENT):
@@ -175,7 +177,9 @@ def test_a_leftover_says_when_the_next_run_is_or_that_nobody_starts_one(inst):
     inst.close_run(inst.start_run())
 
     alone = tell(inst)
-    inst.store.processes.announce(Role.SCHEDULER, Process("scheduler-1", 1, "host", 0.0))
+    inst.store.processes.announce(
+        Role.SCHEDULER, Process("scheduler-1", 1, "host", 0.0, revision=inst.settings.revision)
+    )
     work(inst)
     scheduled = tell(inst)
 
