@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,7 @@ from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 if TYPE_CHECKING:
     import socket
 
+    from rlm.core.documents import Host, Worker
     from rlm.ledger import Store
     from rlm.processes.fork import Template
     from rlm.processes.signals import StopSignals
@@ -164,36 +165,34 @@ def list_workers(config: Path | None) -> None:
         show_words(f"No worker is running. {needed}")
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        for entry in entries:
-            if entry["other_configuration"]:
-                entry["state"] = styled(f"{entry['state']}, another configuration", "warn")
-            elif entry["sleeping"]:
-                entry["state"] = styled("sleeping", "warn")
-            else:
-                entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
-        rows = [[entry[name] for name in names] for entry in entries]
+        rows = [
+            [entry.pid, entry.host, _state(entry), entry.threads, entry.busy, entry.started_at] for entry in entries
+        ]
         table(names, rows, right=["pid", "threads", "busy"])
     if places:
         show()
-        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard"]
+        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler"]
         table(names, [_host_row(one) for one in places], right=names[2:6])
     for one in places:
-        if one["why"]:
-            show_words(f"{one['host']}: {one['why']}.")
+        if one.why:
+            show_words(f"{one.host}: {one.why}.")
 
 
-def _host_row(entry: dict[str, Any]) -> list[object]:
-    heard, versions = entry["heard_seconds"], ", ".join(entry["versions"])
+def _state(entry: Worker) -> str:
+    if entry.other_configuration:
+        return styled(f"{entry.state}, another configuration", "warn")
+    return styled("sleeping", "warn") if entry.sleeping else styled(entry.state, _STATE_KINDS.get(entry.state, "dim"))
+
+
+def _host_row(entry: Host) -> list[object]:
     return [
-        entry["host"],
-        styled(entry["state"], _HOST_KINDS[entry["state"]]),
-        entry["capacity"],
-        entry["share"],
-        entry["workers"],
-        f"{entry['busy']}/{entry['lanes']}",
-        entry["scheduler"],
-        versions or None,
-        None if heard is None else f"{heard:.1f} s ago",
+        entry.host,
+        styled(entry.state, _HOST_KINDS[entry.state]),
+        entry.capacity,
+        entry.share,
+        entry.workers,
+        f"{entry.busy}/{entry.lanes}",
+        entry.scheduler,
     ]
 
 
