@@ -28,7 +28,6 @@ from tests.each import each
     ],
 )
 def test_a_line_means_what_it_means_to_a_shell(tmp_path, line):
-    """The other commands get their variables by `set -a; . ./.env`; both have to look at the same Redis."""
     file = tmp_path / ".env"
     file.write_text(f"{line}\n")
     shell = "unset A; set -a; . ./.env; set +a; env"
@@ -48,7 +47,6 @@ def test_a_line_means_what_it_means_to_a_shell(tmp_path, line):
     ],
 )
 def test_a_line_that_sets_nothing_a_shell_would_set_is_refused(line):
-    """It is not passed over: then the processes would look at another Redis, or send another token. No value shows."""
     with pytest.raises(ValueError, match="line 2") as caught:
         parse_dotenv(f"B=1\n{line}\n")
     assert "secret" not in str(caught.value)
