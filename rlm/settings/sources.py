@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,6 @@ _SEPARATOR = "__"
 _EXAMPLE = "run.target=0.5 or types.REBALANCE_NEEDED.rate_limit=60/minute"
 
 #: A line of a .env file.
-_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*)", re.ASCII)
 
 
 def choose_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -140,34 +138,3 @@ def put_options(layers: Layers, texts: Iterable[str]) -> None:
             layers.put(place, _converted(value, place), OPTION)
             continue
         layers.faults.append(f"{OPTION}: {safe_line(key)}: {problem}")
-
-
-def parse_dotenv(text: str) -> dict[str, str]:
-    """Return the variables that the lines of `text` set, as a shell that runs `. ./.env` would.
-
-    Only plain assignments are accepted. Other lines are errors, not skipped: without the URL of Redis, the processes
-    would start an embedded server and use that.
-
-    Raises:
-        ValueError: a line is not an assignment as a shell reads it. The message has line and variable, but no value.
-    """
-    variables = {}
-    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
-        if line and not line.startswith("#"):
-            match = _ASSIGNMENT.fullmatch(line)
-            if not match:
-                raise ValueError(f"line {number} is not NAME=value")
-            variables[match["name"]] = _unquoted(f"line {number}: {match['name']}", match["value"])
-    return variables
-
-
-def _unquoted(where: str, text: str) -> str:
-    """Return the text after the equals sign, without its quotes and without a comment."""
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"{where}: {str(error).lower()}") from None
-    words = words[: next((at for at, word in enumerate(words) if word.startswith("#")), None)]
-    if len(words) > 1:
-        raise ValueError(f"{where}: put a value with blanks in quotes")
-    return "".join(words)
