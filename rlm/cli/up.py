@@ -41,7 +41,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import Layer, grace_seconds
     from rlm.settings import load_settings
-    from rlm.settings.sources import current_directory
+    from rlm.settings.layers import current_directory
 
     setproctitle("rlm up")
     with stop_signals() as stop:

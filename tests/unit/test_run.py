@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.documents import RunPlan, TypeCounts
-from rlm.core.run import MOVES, Run, State, Trigger, make_record, make_run_id, run_at
+from rlm.core.run import MOVES, Run, State, Trigger, make_record, make_run_id
 from tests.each import each
 from tests.values import as_json
 
@@ -163,13 +163,3 @@ def test_every_state_leads_to_an_end_and_no_end_leads_on():
     for state, moves in MOVES.items():
         assert state is State.FINISHING or State.FINISHING in moves
         assert state not in moves
-
-
-def test_the_run_at_a_moment_is_the_last_that_had_started():
-    """Newest first; what is no id of a run is passed over."""
-    old, new = make_run_id(STARTED), make_run_id(STARTED + 180)
-    ids = ["r1", new, old]
-
-    assert run_at(ids, STARTED + 180) == new
-    assert run_at(ids, STARTED + 179.9) == run_at(ids, STARTED) == old
-    assert run_at(ids, STARTED - 1) is None

@@ -6,7 +6,7 @@
 -- workers  the new number
 -- Returns  1
 -- Atomic because a conductor that lost its lease must not scale the run of another.
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
 redis.call('SET', wanted, workers)
 return 1
