@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -260,28 +259,3 @@ def _converted(text: str, plain: Any) -> Any:
         return msgspec.convert(text, plain, strict=False)
     except msgspec.ValidationError:
         return text
-
-
-def parse_dotenv(text: str) -> dict[str, str]:
-    """Return the variables that the lines of `text` set, as a shell that runs `. ./.env` would.
-
-    Only plain assignments are accepted. Other lines are errors, not skipped: without the URL of Redis, the processes
-    would start an embedded server and use that.
-
-    Raises:
-        ValueError: a line is not an assignment as a shell reads it. The message has the line's number, but no value.
-    """
-    variables: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            words = shlex.split(re.sub(r"^\s*export\s+", "", line))
-        except ValueError:
-            words = ["unfinished", "quotes"]
-        words = words[: next((at for at, word in enumerate(words) if word.startswith("#")), None)]
-        if not words:
-            continue
-        name, equals, value = words[0].partition("=")
-        if len(words) > 1 or not equals or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-            raise ValueError(f"line {number} is not NAME=value; put a value with blanks in quotes")
-        variables[name] = value
-    return variables
