@@ -4,9 +4,6 @@ After a run it checks whether the promises were kept, and archives dead letters 
 janitor removes what processes left in Redis when they died. An open run needs neither: leases expire, and other workers
 continue.
 
-A supervisor that died is reported during a run too. By then the other hosts have its share of the workers
-(rlm/processes/sharing.py).
-
 Both raise FencedError if another scheduler leads, because it may have a run open. They log errors of Redis.
 """
 
@@ -24,7 +21,6 @@ from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
 
 #: Seconds between two looks of the janitor.
@@ -75,8 +71,6 @@ class Housekeeper:
         """Move some dead letters to the archive, if Redis has too many; return whether there may be more."""
         try:
             return self._store.archivist.step()
-        except FencedError:
-            raise
         except StoreError as error:
             log.info("No dead letters can be archived while Redis fails: %s", error, extra={"action": "archive"})
             return False
@@ -135,20 +129,3 @@ class Janitor:
         told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
         extra = {"action": "forget_worker"}
         log.info(told, process_id, extra=extra)
-
-
-class SupervisorWatch:
-    """Follows the supervisors of an installation for one scheduler."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._peers = Peers(store)
-
-    def look(self, *, aloud: bool) -> bool:
-        """Note who lives; if `aloud`, report those that died. Return whether there are other hosts."""
-        found = self._peers.look()
-        for name in self._peers.died if aloud else ():
-            report_death(self._store, Role.SUPERVISOR, name)
-        # A silent host counts while its entry lasts, so that its death is reported as soon as it does not.
-        hosts = {one.host for one in (*self._peers.living, *filter(None, found.values()))}
-        return bool(hosts - {self._store.settings.host_name})

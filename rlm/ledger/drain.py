@@ -29,8 +29,8 @@ SHORTEST_SECONDS = 0.001
 class Drain:
     """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
 
-    A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
-    and takes the rest between its looks.
+    A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment,
+    plans, and takes the rest between its looks.
 
     `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
     the first that the next run takes. `left` is how many items it has still to take, and `taken` counts by type the

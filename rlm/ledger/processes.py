@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
@@ -19,9 +19,6 @@ from rlm.ledger.values import MICROSECONDS, Moment, duration, reading, whole
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
-
-#: The state of a supervisor that signed off; others see it until it would be missing.
-LEFT = "left"
 
 #: No process has more lanes.
 MOST_LANES = 1_000_000_000
@@ -105,54 +102,33 @@ class Processes(Part):
         """Remove a process that has ended."""
         self._ask("HDEL", self._keys.processes, f"{role} {process_id}")
 
-    def sign_off(self, role: Role, process: Process) -> None:
-        """Note that a process ends normally: it is not missing, and leaves the register once all have seen that."""
-        self.announce(role, replace(process, state=LEFT))
-
-    def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
-        """Return the announcements of a role's processes and those `known`, by id, including those that signed off.
-
-        None for ids that are no longer heard from, or are not processes.
-        """
-        entries = {one: process for one, process, _ in self._read()[role]}
-        return {**dict.fromkeys(known), **entries}
-
-    def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
-        """Return by role the ids, without those that signed off, their announcements, and how old these are, seconds.
-
-        The announcements are like those of `heard`.
-        """
-        return {
-            role: [entry for entry in entries if not (entry[1] and entry[1].state == LEFT)]
-            for role, entries in self._read().items()
-        }
+    def heard(self, role: Role) -> dict[str, Process | None]:
+        """Return the announcements of a role's processes, by id; None for one that is no longer heard from."""
+        return {one: process for one, process, _ in self.register()[role]}
 
     @translating
-    def _read(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
+    def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
+        """Return by role the ids, their announcements, as in `heard`, and how old these are, seconds."""
         fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
-        found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
+        register: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for name, value in sorted(fields.items()):
             role, _, process_id = text(name).partition(" ")
-            if role not in found:  # one of the numbers
+            if role not in register:  # one of the numbers
                 continue
             at, _, entry = value.partition(b" ")
             silence = seconds + (microseconds - reading(whole, at, self._keys.processes, 0)) / MICROSECONDS
-            process = _decoded(entry)
-            if process and process.state == LEFT and abs(silence) > HEARTBEAT_TTL_SECONDS:
-                self._ask("HDEL", self._keys.processes, name)
-                continue
-            heard = process if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
-            found[Role(role)].append((process_id, heard, max(0.0, silence)))
-        return found
+            process = _decoded(entry) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
+            register[Role(role)].append((process_id, process, max(0.0, silence)))
+        return register
 
     def alive(self, role: Role) -> list[Process]:
         """Return the processes of a role, oldest first; those no longer heard from are `missing`."""
-        processes = (process for _, process, _ in self.register()[role] if process)
+        processes = (process for process in self.heard(role).values() if process)
         return sorted(processes, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Return processes of a role that are unheard of but did not sign off (`scheduler.housekeeping`)."""
-        return [one for one, process, _ in self.register()[role] if process is None]
+        """Return processes of a role that are unheard of but were not forgotten (`scheduler.housekeeping`)."""
+        return [one for one, process in self.heard(role).items() if process is None]
 
     def busy(self, worker_ids: Sequence[str]) -> list[int]:
         """Return how many events each worker has claimed."""
@@ -163,18 +139,9 @@ class Processes(Part):
         """Return for each worker what its busy lanes hold, the longest running first."""
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.held(one)) for one in worker_ids)]
 
-    def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process of this host announced itself by its own clock, seconds.
-
-        One without an entry counts as silent for the whole time after which it is missing.
-        """
-        now, entries = system_clock.monotonic(), self.heard(role) if process_ids else {}
-        heard = map(entries.get, process_ids)
-        return [HEARTBEAT_TTL_SECONDS if process is None else now - process.said_at for process in heard]
-
-    def count_restarts(self, number: int) -> None:
-        """Count workers that ended unexpectedly and were replaced."""
-        self._ask("HINCRBY", self._keys.processes, "restarts", number)
+    def count_restart(self) -> None:
+        """Count a worker that ended unexpectedly and is replaced; twice, if the answer of Redis is lost."""
+        self._ask("HINCRBY", self._keys.processes, "restarts", 1)
 
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.clock import system_clock
-from rlm.ledger import processes
 from rlm.ledger import waker as waker_module
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server
 from tests.store import looks, steps
@@ -140,18 +137,6 @@ def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
     assert store.processes.alive(Role.WORKER) == [WORKER]
 
 
-def test_who_signed_off_is_seen_for_a_while_and_then_gone(store, monkeypatch):
-    """It is neither alive nor missing."""
-    store.processes.announce(Role.SUPERVISOR, WORKER)
-    store.processes.sign_off(Role.SUPERVISOR, WORKER)
-
-    assert store.processes.heard(Role.SUPERVISOR)[WORKER.id].state == processes.LEFT
-    assert store.processes.alive(Role.SUPERVISOR) == store.processes.missing(Role.SUPERVISOR) == []
-    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.0)
-    assert store.processes.missing(Role.SUPERVISOR) == []
-    assert not store.client.exists(store.keys.processes)
-
-
 def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
     """Once to begin with, for what was published before; then once for each wake-up."""
     with listening(store.url, channel) as calls:
@@ -232,15 +217,3 @@ def test_a_waker_listens_again_after_the_server_was_restarted(tmp_path, kind):
                 calls.wait_for(2 * starts)
 
         assert calls.number == 4
-
-
-def test_how_long_those_of_this_host_were_silent_is_by_their_own_clock(store, monkeypatch):
-    """Who has no entry is as silent as can be."""
-    store.processes.announce(Role.WORKER, WORKER)
-    now = system_clock.monotonic()
-    monkeypatch.setattr(processes, "system_clock", SimpleNamespace(monotonic=lambda: now + 4.0))
-
-    heard = store.processes.silences_here(Role.WORKER, [WORKER.id, "gone"])
-
-    assert heard == [pytest.approx(4.0, abs=0.5), HEARTBEAT_TTL_SECONDS]
-    assert store.processes.silences_here(Role.WORKER, []) == []

@@ -54,7 +54,7 @@ def test_a_server_that_can_do_nothing_now_is_left(refusal, remedy):
 def test_the_health_page_knows_a_server_that_loads(refusal, reason):
     """Which answers by itself soon; of other trouble `rlm doctor` says more."""
     with running(FakeRedis()) as (server,), Store(SETTINGS, f"redis://127.0.0.1:{server.port}") as store:
-        server.refusal = f"-{refusal}\r\n".encode()
+        server.on_smembers = lambda _key: f"-{refusal}\r\n".encode()
 
         assert trouble(store).startswith(reason)
 

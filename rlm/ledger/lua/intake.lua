@@ -14,24 +14,24 @@
 -- Returns  how many events were taken; -1 if staging is no longer as it was read: nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 -- include entering
--- include fencing
+-- include base
 if fenced(lease, token) or fenced_run(P .. 'run', run_id) then return FENCED end
 local items, giant = chunk.items, chunk.giant
 if items == 0 and giant == 0 then
-  if redis.call('EXISTS', staging) == 0 and redis.call('HSETNX', P .. 'run', 'staged', '1') == 1
-    and redis.call('EXISTS', events) == 1 then redis.call('RENAME', events, staging) end
+  if call('EXISTS', staging) == 0 and call('HSETNX', P .. 'run', 'staged', '1') == 1
+    and call('EXISTS', events) == 1 then call('RENAME', events, staging) end
   return 0
 end
-local raw = giant == 0 and redis.call('LRANGE', staging, -items, -1) or {}
-if giant > 0 and #(redis.call('LINDEX', staging, -1) or '') ~= giant then return -1 end
+local raw = giant == 0 and call('LRANGE', staging, -items, -1) or {}
+if giant > 0 and #(call('LINDEX', staging, -1) or '') ~= giant then return -1 end
 if #raw < items or table.concat(raw, '\n') ~= read then return -1 end
-redis.call('LLEN', failed)
+call('LLEN', failed)
 check(chunk.events)
 local new = enter(chunk.events, function(event) return raw[items - event[4]] end)
-if #chunk.letters > 0 then redis.call('LPUSH', failed, unpack(chunk.letters)) end
-redis.call('HINCRBY', P .. 'tally', 'duplicates', #chunk.events - new)
-redis.call('HINCRBY', P .. 'tally', 'invalid', #chunk.letters)
-if giant > 0 then redis.call('LMOVE', staging, aside, 'RIGHT', 'LEFT') else redis.call('LTRIM', staging, 0, -(items + 1)) end
+if #chunk.letters > 0 then call('LPUSH', failed, unpack(chunk.letters)) end
+call('HINCRBY', P .. 'tally', 'duplicates', #chunk.events - new)
+call('HINCRBY', P .. 'tally', 'invalid', #chunk.letters)
+if giant > 0 then call('LMOVE', staging, aside, 'RIGHT', 'LEFT') else call('LTRIM', staging, 0, -(items + 1)) end
 return new
 
 --- entering
@@ -44,35 +44,35 @@ local function check(events)
   local checked = {}
   for _, event in ipairs(events) do
     local kind = kind_of(event[1])
-    if not checked[kind] then checked[kind] = redis.call('ZCARD', P .. 'ready:' .. kind) end
+    if not checked[kind] then checked[kind] = call('ZCARD', P .. 'ready:' .. kind) end
   end
-  redis.call('HLEN', P .. 'tally')
+  call('HLEN', P .. 'tally')
 end
 local function enter(events, item_of)
   local taken_at, scored, new = string.format('%.3f', now_us() / 1000000), {}, 0
-  local arrivals = redis.call('HINCRBY', P .. 'lease', 'sequence', 0)
+  local arrivals = call('HINCRBY', P .. 'lease', 'sequence', 0)
   for _, event in ipairs(events) do
     local id, key = event[1], event_key(event[1])
     local fields = redis.pcall('HLEN', key)
-    if type(fields) == 'table' then fields = redis.call('DEL', key) - 1 end  -- no event, so this is no duplicate
+    if type(fields) == 'table' then fields = call('DEL', key) - 1 end  -- no event, so this is no duplicate
     if fields == 0 then
       new = new + 1
       local kind, score = kind_of(id), us(event[3] + arrivals + new)
-      redis.call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
+      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
       local scores = scored[kind] or {}
       scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
     end
   end
   for kind, scores in pairs(scored) do
-    local was_empty = redis.call('EXISTS', P .. 'ready:' .. kind) == 0
-    redis.call('ZADD', P .. 'ready:' .. kind, unpack(scores))
-    redis.call('HINCRBY', P .. 'tally', 'taken:' .. kind, #scores / 2)
+    local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
+    call('ZADD', P .. 'ready:' .. kind, unpack(scores))
+    call('HINCRBY', P .. 'tally', 'taken:' .. kind, #scores / 2)
     if was_empty then
       index(kind)
       if running then wake('ready') end
     end
   end
-  redis.call('HINCRBY', P .. 'lease', 'sequence', new)
+  call('HINCRBY', P .. 'lease', 'sequence', new)
   return new
 end
 
@@ -84,13 +84,13 @@ end
 -- longest  an entry of more bytes is not in `joined`, and its size is negative
 -- Returns  {length, joined, sizes}: the length of the list; entries one behind the other; the size of each
 -- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
--- include replies
-local length = redis.call('LLEN', list)
+-- include base
+local length = call('LLEN', list)
 if skip < 0 then skip = math.max(0, length + skip) end
 local entries, sizes, total, step = {}, {}, 0, 1
 while #sizes < count and total <= bytes do
   local passed = skip + #sizes
-  local batch = redis.call('LRANGE', list, -(passed + math.min(step, count - #sizes)), -(passed + 1))
+  local batch = call('LRANGE', list, -(passed + math.min(step, count - #sizes)), -(passed + 1))
   if #batch == 0 then break end
   step = math.min(2 * step, 16)  -- a range is much faster than single elements, but all of it is copied
   for index = #batch, 1, -1 do

@@ -12,30 +12,30 @@
 --          doubted, if the asker does not know the epoch
 -- Atomic because two schedulers may ask at once, and a token may be given out only once. It only grows.
 -- include doubt
--- include replies
+-- include base
 local lease, now = P .. 'lease', now_us()
 local doubted = suspect(now, server, epoch, stepped_us, expects_us)
-local holder, expires_us, token = unpack(redis.call('HMGET', lease, 'owner', 'expires_us', 'token'))
+local holder, expires_us, token = unpack(call('HMGET', lease, 'owner', 'expires_us', 'token'))
 local answer = {token = 0, holder = holder or '', now_us = us(now), epoch = trust().epoch}
-if doubted or (epoch ~= '' and epoch ~= trust().epoch) then answer.why = redis.call('HGET', lease, 'doubt') or nil end
+if doubted or (epoch ~= '' and epoch ~= trust().epoch) then answer.why = call('HGET', lease, 'doubt') or nil end
 if ttl_us == 0 then
   if holder == owner then
-    redis.call('HDEL', lease, 'owner')
-    redis.call('HSET', lease, 'expires_us', us(now))  -- since when nobody has it
+    call('HDEL', lease, 'owner')
+    call('HSET', lease, 'expires_us', us(now))  -- since when nobody has it
   end
   return named(answer)
 end
 local expires = tonumber(expires_us or 0) or 0
 if holder and holder ~= owner and expires > now then
   if expires > now + ttl_us then  -- the clock was set back; the holder will renew the lease if it is alive
-    redis.call('HSET', lease, 'expires_us', us(now + ttl_us))
+    call('HSET', lease, 'expires_us', us(now + ttl_us))
   end
   return named(answer)
 end
 if not token then  -- an emptied Redis must not give a token out twice
-  redis.call('HSET', lease, 'token', math.floor(now / 1000000))
+  call('HSET', lease, 'token', math.floor(now / 1000000))
 end
-if holder ~= owner then token = redis.call('HINCRBY', lease, 'token', 1) end
-redis.call('HSET', lease, 'owner', owner, 'expires_us', us(now + ttl_us), 'apart', apart, 'revision', revision)
+if holder ~= owner then token = call('HINCRBY', lease, 'token', 1) end
+call('HSET', lease, 'owner', owner, 'expires_us', us(now + ttl_us), 'apart', apart, 'revision', revision)
 answer.token, answer.holder = token, owner
 return named(answer)

@@ -12,22 +12,21 @@
 -- include entering
 local fresh = {}
 for _, event in ipairs(retried) do
-  if redis.call('HEXISTS', event_key(event[1]), 'item') == 0 then fresh[#fresh + 1] = event end
+  if call('HEXISTS', event_key(event[1]), 'item') == 0 then fresh[#fresh + 1] = event end
 end
 if #retried > 0 and #fresh == 0 then return -1 end
 check(fresh)
-redis.call('LLEN', audit)
-if rest ~= '' and redis.call('LINSERT', failed, 'BEFORE', letter, rest) < 1 then return 0 end
+call('LLEN', audit)
+if rest ~= '' and call('LINSERT', failed, 'BEFORE', letter, rest) < 1 then return 0 end
 -- Those that are removed are the oldest as a rule, and are found at once.
-if redis.call('LREM', failed, -1, letter) == 0 then return 0 end
-for _, event in ipairs(fresh) do redis.call('DEL', event_key(event[1])) end
+if call('LREM', failed, -1, letter) == 0 then return 0 end
+for _, event in ipairs(fresh) do call('DEL', event_key(event[1])) end
 enter(fresh, function() return item end)
-for _, event in ipairs(fresh) do redis.call('HSET', event_key(event[1]), 'retried', '1') end
-if #retried == 0 and item ~= '' then redis.call('LPUSH', audit, item) end
+if #retried == 0 and item ~= '' then call('LPUSH', audit, item) end
 if dropped ~= '' then
   local state = redis.pcall('HMGET', event_key(dropped), 'state', 'letter')  -- a damaged key stays
   if state[1] == 'failed' and (state[2] or redis.sha1hex(letter)) == redis.sha1hex(letter) then
-    redis.call('DEL', event_key(dropped))
+    call('DEL', event_key(dropped))
   end
 end
 return 1

@@ -4,6 +4,6 @@
 -- entry    what it announces about itself, JSON
 -- Returns  1
 -- One script because whether it lives is judged by the clock of Redis, by which it must be stamped.
--- include clock
+-- include base
 redis.call('HSET', prefix .. 'processes', role .. ' ' .. id, us(now_us()) .. ' ' .. entry)
 return 1

@@ -9,18 +9,18 @@
 -- Returns  the id of the open run: this one, or another that was already open
 -- Atomic because the books of a run start from what is ready at the instant it opens.
 -- include moving
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
-local open = redis.call('HGET', P .. 'run', 'run_id')
+local open = call('HGET', P .. 'run', 'run_id')
 if open then return open end
-for _, kind in ipairs(types) do redis.call('ZCARD', P .. 'ready:' .. kind) end  -- fails, if it must, before anything is changed
-redis.call('DEL', P .. 'open')
-redis.call('HSET', P .. 'run', 'run_id', run_id)
-for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
+for _, kind in ipairs(types) do call('ZCARD', P .. 'ready:' .. kind) end  -- fails, if it must, before anything is changed
+call('DEL', P .. 'open')
+call('HSET', P .. 'run', 'run_id', run_id)
+for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
 for _, kind in ipairs(types) do
-  redis.call('HDEL', P .. 'tally', 'dropped:' .. kind)
-  local retried = tonumber(redis.call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
-  redis.call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, redis.call('ZCARD', P .. 'ready:' .. kind) - retried))
+  call('HDEL', P .. 'tally', 'dropped:' .. kind)
+  local retried = tonumber(call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
+  call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, call('ZCARD', P .. 'ready:' .. kind) - retried))
 end
 return run_id
 
@@ -38,21 +38,21 @@ return run_id
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
 -- include moving
--- include fencing
+-- include base
 if token ~= '' and fenced(lease, token) then return FENCED end
-local id, from = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
+local id, from = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
 if run_id ~= '' and id ~= run_id then return '' end
 if from and barred[from] then return from end
-for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
-for _, field in ipairs(gone) do redis.call('HDEL', P .. 'run', field) end
-if wanted ~= '' then redis.call('HSET', P .. 'processes', 'wanted', wanted) end
+for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
+for _, field in ipairs(gone) do call('HDEL', P .. 'run', field) end
+if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
 if fields.state == 'running' then
-  for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
+  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
     local kind = string.match(field, '^type (.*)')
     if kind then
       -- Where no call could end in time in an earlier run.
-      for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'free:' .. kind, us(FAR), '+inf')) do
-        redis.call('ZADD', P .. 'free:' .. kind, 0, member)
+      for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'free:' .. kind, us(FAR), '+inf')) do
+        call('ZADD', P .. 'free:' .. kind, 0, member)
       end
       index(kind)
     end
@@ -73,33 +73,33 @@ return from or 'lost'
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by
 --          this script, which is called until it finds nothing, because many events take long.
 -- include moving
--- include fencing
+-- include base
 if token ~= '' and fenced(lease, token) then return FENCED end
 local now = now_us()
-local id, state, deadline, draining = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
+local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
 if token == '' and state ~= 'finishing' and now < (tonumber(deadline or nil) or 0) + 200000 then
-  local opens_at = tonumber(redis.call('ZRANGE', P .. 'open', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
-  local returns = tonumber(redis.call('ZRANGE', P .. 'backoff', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
-  if state ~= 'running' or draining or redis.call('EXISTS', P .. 'inflight') == 1
+  local opens_at = tonumber(call('ZRANGE', P .. 'open', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
+  local returns = tonumber(call('ZRANGE', P .. 'backoff', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
+  if state ~= 'running' or draining or call('EXISTS', P .. 'inflight') == 1
     or math.min(opens_at, returns) <= tonumber(deadline) then return -1 end
 end
 running = false  -- so `index` does nothing: the index is deleted below
 if id and state ~= 'finishing' then
-  redis.call('HSET', P .. 'run', 'state', 'finishing')
-  for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
-  redis.call('DEL', P .. 'open')
-  redis.call('PUBLISH', P .. 'wake:scheduler', 'ended')
+  call('HSET', P .. 'run', 'state', 'finishing')
+  for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
+  call('DEL', P .. 'open')
+  call('PUBLISH', P .. 'wake:scheduler', 'ended')
 end
-local events = redis.call('ZRANGE', P .. 'inflight', 0, most - 1)
+local events = call('ZRANGE', P .. 'inflight', 0, most - 1)
 for _, event in ipairs(events) do
   revoke(now, run_id, event, {text = 'nobody knows: its run was closed before it was answered', kind = 'cut by the deadline'})
   make_ready(event)
 end
-local later = redis.call('ZRANGE', P .. 'backoff', 0, most - #events - 1)
+local later = call('ZRANGE', P .. 'backoff', 0, most - #events - 1)
 if #events == most then later = {} end
 for _, event in ipairs(later) do
-  redis.call('ZREM', P .. 'backoff', event)
+  call('ZREM', P .. 'backoff', event)
   make_ready(event)
 end
 return #events + #later
@@ -114,25 +114,26 @@ return #events + #later
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
+-- include base
 local P = prefix
-local id, state = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state'))
+local id, state = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
 if id ~= run_id or state ~= 'finishing' then return 0 end
-if redis.call('ZCARD', P .. 'inflight') + redis.call('ZCARD', P .. 'backoff') > 0 then return -1 end
-for _, hash in ipairs{'records', 'measured', 'totals', 'processes'} do redis.call('HLEN', P .. hash) end  -- fails, if it must
-local counts, records = redis.call('HGETALL', P .. 'tally'), P .. 'records'
-redis.call('HSET', records, run_id, record)
-if redis.call('HLEN', records) > history then
-  local ids = redis.call('HKEYS', records)
+if call('ZCARD', P .. 'inflight') + call('ZCARD', P .. 'backoff') > 0 then return -1 end
+for _, hash in ipairs{'records', 'measured', 'totals', 'processes'} do call('HLEN', P .. hash) end  -- fails, if it must
+local counts, records = call('HGETALL', P .. 'tally'), P .. 'records'
+call('HSET', records, run_id, record)
+if call('HLEN', records) > history then
+  local ids = call('HKEYS', records)
   table.sort(ids)  -- by time
-  for index = 1, math.min(1000, #ids - history) do redis.call('HDEL', records, ids[index]) end
+  for index = 1, math.min(1000, #ids - history) do call('HDEL', records, ids[index]) end
 end
-for field, value in pairs(kept) do redis.call('HSET', P .. 'measured', field, value) end
+for field, value in pairs(kept) do call('HSET', P .. 'measured', field, value) end
 for index = 1, #counts, 2 do
   if string.sub(counts[index], 1, 5) ~= 'begun' then
     redis.pcall('HINCRBY', P .. 'totals', counts[index], counts[index + 1])  -- a total that is not a number is skipped
   end
 end
 for field, number in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, number) end
-redis.call('HSET', P .. 'processes', 'wanted', workers)
-redis.call('DEL', P .. 'run', P .. 'tally', P .. 'open')
+call('HSET', P .. 'processes', 'wanted', workers)
+call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1
