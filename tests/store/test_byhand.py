@@ -91,7 +91,7 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
 
     assert record.state == State.COMPLETED
     assert store.leases.holder() == "another"
-    assert store.letters.count() == 1
+    assert store.letters.count() == 3
 
 
 def test_a_lease_that_cannot_be_given_up_is_no_failure(store, signals, monkeypatch, caplog):
