@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.errors import RLMError
-from rlm.delivery.connection import Connection, Opener, UnreachableError
+from rlm.delivery.connection import Connection, Opener
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, render
 from rlm.delivery.outcome import (
     BAD_HEADER,
@@ -30,9 +30,6 @@ from rlm.delivery.outcome import (
 )
 from rlm.settings.secrets import known
 
-#: For how long no connection is kept to an endpoint that spoke unasked, seconds. Late data that arrives during the next
-#: call would be taken for its answer.
-DISTRUST_SECONDS = 600.0
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
 
@@ -56,7 +53,9 @@ class Dispatcher:
         self._opener = Opener()
         #: The kept connections with the URLs of their endpoints; the one used last is last.
         self._idle: list[tuple[str, Connection]] = []
-        self._distrusted_until: dict[str, float] = {}
+        #: URLs of endpoints that spoke unasked. Late data that arrives during the next call would be taken for its
+        #: answer, so no connection to them is kept as long as this process lives.
+        self.distrusted: set[str] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
@@ -70,18 +69,24 @@ class Dispatcher:
         while connection := self._take(endpoint):
             usable = connection.is_usable()
             if usable and not fresh:
+                connection.kept = True
                 return connection
             self._drop(endpoint, connection)
             if usable:
                 break
-        return self._open(endpoint, seconds)
+        return self._opener.open(endpoint.url, seconds)
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put back a connection without a call under way; close it if it may not serve another call."""
-        if connection.is_usable():
-            self._put(endpoint, connection)
-        else:
+        if endpoint.url in self.distrusted or not connection.is_usable():
             self._drop(endpoint, connection)
+            return
+        with self._lock:
+            self._idle.append((endpoint.url, connection))
+            surplus = self._idle[:-MOST_KEPT]
+            del self._idle[:-MOST_KEPT]
+        for _, unused in surplus:
+            unused.close()
 
     def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
         """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
@@ -99,9 +104,9 @@ class Dispatcher:
             why = "the request could not be sent: a configured header is not what HTTP allows"
             return Unreachable(why, None, BAD_HEADER)
         except OSError as error:
-            self._drop(endpoint, connection)
+            self._drop(endpoint, connection, error)
             why = f"the request could not be sent completely: {known().mask(str(error))}"
-            return Unreachable(why, None, kind_of_error(error), silent=self._is_silence(error))
+            return Unreachable(why, None, kind_of_error(error))
         except RLMError:
             connection.close()
             raise
@@ -114,98 +119,56 @@ class Dispatcher:
             if system_clock.monotonic() >= deadline:
                 raise TimeoutError
         except (OSError, BrokenAnswerError) as error:
-            connection.close()
+            self._drop(endpoint, connection, error)
             detail, kind = _no_answer(error, sent_at, deadline)
-            return Unreachable(known().mask(detail), None, kind, silent=self._is_silence(error))
-        self._opener.in_doubt = False
+            return Unreachable(known().mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
-        if answer.reusable:
-            self._put(endpoint, connection)  # it is checked before its next call
-        else:
-            self._drop(endpoint, connection)
+        self.keep(endpoint, connection)
         if answer.status in SUCCESS and endpoint.success:
-            body = b"" if answer.encoded else answer.body
-            if not endpoint.success.accepts(answer.content_type, body):
-                what = self._excerpt(answer, f"{answer.content_type or 'no content type'}: ")
+            content_type = next(iter(answer.values("content-type")), "")
+            if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+                what = _excerpt(answer, f"{content_type or 'no content type'}: ")
                 return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-        excerpt = "" if answer.status < _REFUSING else self._excerpt(answer)
+        excerpt = "" if answer.status < _REFUSING else _excerpt(answer)
+        rests = answer.values("retry-after")
         # By the endpoint's clock, like its `Retry-After`.
-        now = parse_date(answer.date) if answer.retry_after else None
-        return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
+        now = next(map(parse_date, answer.values("date")), None) if rests else None
+        return classify(answer.status, rests, excerpt, seconds, system_clock.now() if now is None else now)
 
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._close_idle()
-
-    def _put(self, endpoint: Endpoint, connection: Connection) -> None:
-        now = system_clock.monotonic()
-        if not connection.is_young(now) or now < self._distrusted_until.get(endpoint.url, now):
-            self._drop(endpoint, connection)
-            return
-        with self._lock:
-            self._idle.append((endpoint.url, connection))
-            surplus = self._idle[:-MOST_KEPT]
-            del self._idle[:-MOST_KEPT]
-        for _, unused in surplus:
-            unused.close()
-
-    def _take(self, endpoint: Endpoint) -> Connection | None:
-        with self._lock:
-            for place in range(len(self._idle) - 1, -1, -1):
-                if self._idle[place][0] == endpoint.url:
-                    connection = self._idle.pop(place)[1]
-                    connection.kept = True
-                    return connection
-        return None
-
-    def _close_idle(self, url: str = "") -> None:
-        """Close the kept connections to `url`; without one, all."""
+    def close(self, url: str = "") -> None:
+        """Close the idle connections to `url`; without one, all."""
         with self._lock:
             closed = [connection for of, connection in self._idle if url in ("", of)]
             self._idle = [(of, connection) for of, connection in self._idle if url not in ("", of)]
         for connection in closed:
             connection.close()
 
-    def _open(self, endpoint: Endpoint, seconds: float) -> Connection:
-        try:
-            return self._opener.open(endpoint.url, seconds)
-        except UnreachableError as error:
-            if error.outcome.silent:
-                self._doubt()
-            raise
+    def _take(self, endpoint: Endpoint) -> Connection | None:
+        with self._lock:
+            for place in range(len(self._idle) - 1, -1, -1):
+                if self._idle[place][0] == endpoint.url:
+                    return self._idle.pop(place)[1]
+        return None
 
-    def _is_silence(self, error: Exception) -> bool:
-        if silent := is_silence(error):
-            self._doubt()
-        return silent
-
-    def _doubt(self) -> None:
-        """Close all kept connections: something was not acknowledged, so they may be dead as well."""
-        self._opener.in_doubt = True
-        self.close()
-
-    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
+    def _drop(self, endpoint: Endpoint, connection: Connection, error: Exception | None = None) -> None:
+        """Close a connection, and those that may be as bad: of an endpoint that spoke unasked, or after silence all."""
         connection.close()
+        if error and is_silence(error):
+            self.close()
         if connection.spoke:
-            self._distrust(endpoint)
+            self.close(endpoint.url)
+            if endpoint.url not in self.distrusted:
+                self.distrusted.add(endpoint.url)
+                extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
+                message = "%s sent data unasked on its connection; no connection to it is kept any more"
+                log.warning(message, endpoint.name, extra=extra)
 
-    def _distrust(self, endpoint: Endpoint) -> None:
-        """Keep no connection to the endpoint for a while, and close those kept now."""
-        now = system_clock.monotonic()
-        is_known = now < self._distrusted_until.get(endpoint.url, now)
-        self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
-        self._close_idle(endpoint.url)
-        if not is_known:
-            message = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
-            extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
-            log.warning(message, endpoint.name, DISTRUST_SECONDS, extra=extra)
 
-    @staticmethod
-    def _excerpt(answer: Answer, before: str = "") -> str:
-        """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
-        body = "" if answer.encoded else answer.body.decode("latin-1")
-        text = known().mask(before + body, torn=not answer.whole)
-        return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
+def _excerpt(answer: Answer, before: str = "") -> str:
+    """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
+    body = "" if answer.encoded else answer.body.decode("latin-1")
+    text = known().mask(before + body, torn=not answer.whole)
+    return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:

@@ -125,7 +125,7 @@ class Unreachable(msgspec.Struct, frozen=True):
     """The event may be sent again: 408, 425, other 5xx, an unexpected 2xx, or no answer at all (`seconds` is None).
 
     `kind` is the word under which it is counted. `unsent`: no connection could be opened. `here`: this host is the
-    cause. `silent`: nothing came back for seconds, which indicates a cut way.
+    cause.
     """
 
     detail: str
@@ -133,7 +133,6 @@ class Unreachable(msgspec.Struct, frozen=True):
     kind: str
     unsent: bool = False
     here: bool = False
-    silent: bool = False
 
 
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable

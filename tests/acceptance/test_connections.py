@@ -106,25 +106,8 @@ def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
         assert [type(outcome) for outcome in outcomes] == [Delivered] * 3
         assert server.connections == 3
     assert [record.getMessage() for record in caplog.records if "unasked" in record.getMessage()] == [
-        "api sent data unasked on its connection; no connection to it is kept for 600 s"
+        "api sent data unasked on its connection; no connection to it is kept any more"
     ]
-
-
-def test_trust_comes_back(sender, monkeypatch):
-    """After a while connections are kept again."""
-    monkeypatch.setattr(http, "DISTRUST_SECONDS", 0.1)
-
-    def script(peer):
-        while peer.request():
-            peer.send(OK + REFUSED if len(server.requests) == 1 else OK)
-
-    with Server(script) as server:
-        call(sender, endpoint(server.url))
-        time.sleep(0.11)
-        for number in range(3):
-            call(sender, endpoint(server.url), request(number))
-
-        assert server.connections == 2
 
 
 def test_each_endpoint_has_connections_of_its_own(sender):

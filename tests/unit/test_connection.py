@@ -6,15 +6,12 @@ import os
 import signal
 import socket
 import threading
-from contextlib import closing
 from unittest.mock import Mock
 
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.delivery import connection as connections
-from rlm.delivery.connection import SILENT_SECONDS, Opener
-from rlm.delivery.outcome import is_silence
+from rlm.delivery.connection import Opener
 
 #: More than a server takes that does not read, less than a client's kernel keeps for it.
 _MUCH = b"x" * 200_000
@@ -91,27 +88,3 @@ def test_an_answered_connection_ends_in_order(server):
 
     with peer:
         assert read_all(peer) == b"POST / HTTP/1.1\r\n\r\n"
-
-
-def test_a_call_of_which_nothing_is_acknowledged_any_more_is_given_up(server, monkeypatch):
-    """By what is looked at here: the kernel would wait for longer, and for good while packets of the peer come in."""
-    connection, peer = connect(server)
-    connection.send(_MUCH, system_clock.monotonic() + 5)
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.1)
-
-    with closing(connection), peer, pytest.raises(TimeoutError) as raised:
-        connection.receive(system_clock.monotonic() + SILENT_SECONDS / 2)
-
-    assert is_silence(raised.value)
-
-
-def test_a_call_that_is_acknowledged_may_take_long_to_be_answered(server, monkeypatch):
-    """However often its connection is looked at meanwhile: its own time-out ends it, which is no silence."""
-    connection, peer = connect(server)
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.01)
-    connection.send(b"POST / HTTP/1.1\r\n\r\n", system_clock.monotonic() + 5)
-
-    with closing(connection), peer, pytest.raises(TimeoutError) as raised:
-        connection.receive(system_clock.monotonic() + 0.3)
-
-    assert not is_silence(raised.value)
