@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -18,7 +18,6 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
 from rlm.cli.starting import check_uninterrupted
 from rlm.core.clock import system_clock
-from rlm.core.documents import plain
 from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
@@ -73,7 +72,7 @@ def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractCon
 
 def conduct_here(
     store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool, spare: Spare | None = None
-) -> dict[str, Any]:
+) -> Record:
     """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
@@ -108,7 +107,7 @@ def conduct_here(
             record = _conducted_elsewhere(store, run_id, stop)
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
-    return plain(record)
+    return record
 
 
 def _conducted_elsewhere(store: Store, run_id: str, stop: StopSignals) -> Record | None:
