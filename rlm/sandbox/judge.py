@@ -50,7 +50,7 @@ class Evidence(NamedTuple):
     def wrong_end(self, *states: State) -> Iterator[str]:
         """Yield a fault if the run ended in none of `states`."""
         if self.record.state not in states:
-            yield f"the run ended {self.record.state} ({self.record.failure})"
+            yield f"the run ended {self.record.state} ({self.record.failure or 'no failure is on record'})"
 
     def refusals(self) -> Iterator[str]:
         """Yield a fault if the API refused calls."""
