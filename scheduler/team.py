@@ -12,7 +12,6 @@ from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
-from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_CONNECTION, NO_SUPERVISOR, Obstacle, Wait
 from rlm.processes.sharing import room
 from scheduler.housekeeping import report_death
 from scheduler.leader import Duty
@@ -33,7 +32,6 @@ class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready` for a run, and their `lanes`; `ids` are all that may have calls.
 
     `shortage` says what is wrong, and has lasted `short_seconds`; it is empty if missing workers are on their way.
-    `lack` is why there are no lanes, if that is known.
     """
 
     ready: int = 0
@@ -41,7 +39,6 @@ class Team(msgspec.Struct, frozen=True):
     ids: tuple[str, ...] = ()
     shortage: str = ""
     short_seconds: float = 0.0
-    lack: Wait | None = None
 
     @property
     def counted_on(self) -> int | None:
@@ -76,20 +73,13 @@ class TeamWatch:
         supervisors = self._store.processes.alive(Role.SUPERVISOR)
         silences = self._store.processes.silences(Role.SUPERVISOR, [one.id for one in supervisors])
         supervised = any(silence <= HEARD_SECONDS for silence in silences)
-        lack, shortage = self._lack(usable, strangers, supervised=supervised), ""
+        shortage = ""
         if now - self._short_since >= self._patience_seconds(known=bool(supervisors)):
             why = self._why(wanted, len(usable) - len(awake), supervisors, strangers, supervised=supervised)
             are = "is" if len(awake) == 1 else "are"
             there = f"{counted(len(awake), 'worker')} {are} ready" if awake else "no worker is ready"
             shortage = f"{there} of {wanted} wanted, and {why}"
-        return Team(len(awake), lanes, ids, shortage, now - self._short_since, None if lanes else lack)
-
-    def _lack(self, usable: Sequence[Process], strangers: int, *, supervised: bool) -> Wait | None:
-        if usable:
-            return Wait(Obstacle.WORKERS, NO_CONNECTION)
-        if strangers:
-            return Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION)
-        return None if supervised or self._duty.lately_away else Wait(Obstacle.WORKERS, NO_SUPERVISOR)
+        return Team(len(awake), lanes, ids, shortage, now - self._short_since)
 
     def _patience_seconds(self, *, known: bool) -> float:
         """Return for how many seconds missing workers are counted on; longer if Redis was away and nobody is known."""

@@ -12,7 +12,7 @@ from rlm.admin.whatif import Case, Forecast, as_it_is, as_it_might_be
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import did_you_mean, is_name, one_line
 from rlm.ledger import Store
-from rlm.ledger.reading.backlog import Backlog, backlog
+from rlm.ledger.reading.backlog import Backlog, Waiting, backlog
 from rlm.settings import Settings, load_settings
 from rlm.settings.model import MOST_WORKERS
 
@@ -128,7 +128,7 @@ def answer(store: Store, question: Question) -> PlanAnswer:
     """Read the waiting events and the windows, and plan; nothing is taken or changed."""
     cases, numbers = _cases(store, question, fresh=bool(question.counts)), question.counts
     of_counts = {one.name: numbers.get(one.name, 0) for one in store.settings.event_types}
-    found = Backlog.of_counts(of_counts) if numbers else backlog(store)
+    found = Backlog(of_counts, Waiting()) if numbers else backlog(store)
     return PlanAnswer([case.forecast(found) for case in cases], found)
 
 

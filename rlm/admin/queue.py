@@ -17,7 +17,7 @@ from rlm.core.trail import Place
 from rlm.ledger import Store
 from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.backlog import Waiting, look, oldest_in_ledger, ranks_in_ledger
+from rlm.ledger.reading.backlog import Waiting, carried_in_ledger, look, oldest_in_ledger
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.waiting import EventFilter, walk
 from rlm.ledger.scripts import CHUNK
@@ -71,8 +71,8 @@ def carried_over(store: Store) -> dict[str, int]:
     found, run = books(store).by_type, store.runs.current()
     if run is None:
         return {name: account.unsettled for name, account in found.items()}
-    ranks = ranks_in_ledger(store, run)
-    return {name: min(one.carried_over, sum(ranks[name].carried.values())) for name, one in found.items()}
+    carried = carried_in_ledger(store, run)
+    return {name: min(one.carried_over, carried[name]) for name, one in found.items()}
 
 
 def lengths(found: Books) -> dict[str, int]:

@@ -13,17 +13,15 @@ from msgspec.structs import replace
 
 from rlm.admin import planning
 from rlm.admin.attendance import led_otherwise, nobody_does
-from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
+from rlm.core.endpoint import Endpoint, EventType, in_force
 from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted
 from rlm.core.window import WindowState
 from rlm.ledger import Store
-from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import learned
 from rlm.ledger.reading.backlog import Backlog
 from rlm.plan import Plan
 from rlm.plan.outlook import Outlook, look_ahead
-from rlm.plan.sacrifice import Sacrifice, sacrifice
 from rlm.plan.situation import Capacity, Workload
 from rlm.settings import Settings
 from rlm.settings.layers import OPTION
@@ -52,7 +50,6 @@ class Case(msgspec.Struct, frozen=True):
     room: int | None = None
     lacking: str = ""
     led_otherwise: str = ""
-    by_hand: Mapping[str, str] = {}
     arrivals: Mapping[str, float] | None = None
 
     @property
@@ -88,29 +85,14 @@ class Case(msgspec.Struct, frozen=True):
         """Plan a run that starts now, and look ahead at what becomes of its leftovers."""
         workload = self.workload(backlog.events)
         plan = planning.plan_run(self.settings, workload, self._capacity, gone_seconds=self.gone_seconds)
-        left_over = {
-            one.name: sacrifice(plan.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
-            for one in self.types
-        }
-        return Forecast(self, plan, left_over, self._outlook(plan), backlog.run.id if backlog.run else None)
-
-    def _outlook(self, plan: Plan) -> Outlook | None:
-        if self.arrivals is None:
-            return None
-        run = self.settings.run
-        return look_ahead(
-            self.types,
-            {name: part.events for name, part in plan.by_type.items()},
-            {name: part.expected_leftover for name, part in plan.by_type.items()},
-            {name: rate * run.every_seconds for name, rate in self.arrivals.items()},
-            self.suspect,
-            window_seconds=run.every_seconds,
-            guard_seconds=run.guard_seconds,
-        )
+        outlook, every = None, self.settings.run.every_seconds
+        if self.arrivals is not None:
+            outlook = look_ahead(plan, {name: rate * every for name, rate in self.arrivals.items()})
+        return Forecast(self, plan, outlook, backlog.run.id if backlog.run else None)
 
     def workload(self, events: Mapping[str, int]) -> Workload:
         """Return the workload of this case with these `events` by type."""
-        return Workload(events, self.types, self.windows, self.expected, by_hand=self.by_hand)
+        return Workload(events, self.types, self.windows, self.expected)
 
     @property
     def _capacity(self) -> Capacity:
@@ -119,20 +101,19 @@ class Case(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The plan of one case, the events left over by type, and the outlook if it is known what arrives.
+    """The plan of one case, and the outlook if it is known what arrives.
 
     `open_run` is the id of an open run, which works on part of the planned events.
     """
 
     case: Case
     plan: Plan
-    left_over: Mapping[str, Sacrifice]
     outlook: Outlook | None
     open_run: str | None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the document of the plan, with the leftovers by priority."""
-        document = self.plan.as_json() | {
+        """Return the document of the plan."""
+        return self.plan.as_json() | {
             "start_seconds": round(self.case.gone_seconds, 3),
             "failing": self.case.failing,
             "open_run": self.open_run,
@@ -140,11 +121,6 @@ class Forecast:
             "led_otherwise": self.case.led_otherwise or None,
             "gone_in_windows": self.outlook and self.outlook.windows,
         }
-        for name, part in document["by_type"].items():
-            chosen = self.left_over[name]
-            part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
-            part["carried_over_again"] = chosen.carried
-        return document
 
     @property
     def done_seconds(self) -> float:
@@ -167,7 +143,6 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
     types = planning.types_in_force(store)
     windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
     expected, room, lacking = learned(store, types), planning.room_of(store), "" if fresh else nobody_does(store)
-    otherwise, by_hand = led_otherwise(store), limits_by_hand(store, all_limited(_endpoints(types)))
     return Case(
         store.settings,
         types,
@@ -176,8 +151,7 @@ def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         gone_seconds,
         room=room,
         lacking=lacking,
-        led_otherwise=otherwise,
-        by_hand=by_hand,
+        led_otherwise=led_otherwise(store),
         arrivals=planning.measured_arrivals(store),
     )
 
@@ -213,7 +187,6 @@ def as_it_might_be(
         room,
         lacking,
         today.led_otherwise,
-        limits_by_hand(store, all_limited(_endpoints(types))),
         today.arrivals,
     )
 

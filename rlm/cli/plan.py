@@ -15,7 +15,6 @@ from rlm.core.text import counted, safe_line, sentence, span
 if TYPE_CHECKING:
     from rlm.admin.question import PlanAnswer
     from rlm.admin.whatif import Forecast
-    from rlm.plan.sacrifice import Sacrifice
 
 _ADDED = "What if a type had one more endpoint, of this name? Repeatable."
 
@@ -138,14 +137,12 @@ def _compare(today: Forecast, other: Forecast) -> None:
 def _until_done(found: Forecast) -> None:
     from rlm.admin.verdict import WORTH_A_LINE_SECONDS
 
-    plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
+    plan, most = found.plan, found.case.workers or found.case.settings.workers.max
     if plan.first_call_seconds >= WORTH_A_LINE_SECONDS:
         show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
     team = f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}"
     bound = f"no schedule on {counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s"
     show_words(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
-    lanes, slots = f"{used.lanes:.0%} of the time of the lanes", f"{used.endpoints:.0%} of the endpoints' slots"
-    show_words(f"Used until then: {lanes}, {slots}.")
 
 
 def _coming_up(found: Forecast) -> None:
@@ -166,16 +163,3 @@ def _left_over(found: Forecast) -> None:
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
     told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} {would_be} left over for the next run"
     show_words(f"{told}{unless}.")
-    show_words("By the rule (higher priority first, within it the older) these wait:")
-    for name, chosen in found.left_over.items():
-        if chosen.by_priority:
-            show_words(_who_waits(name, plan.by_type[name].events, chosen), indent=2)
-
-
-def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
-    parts = [
-        f"{number:,} of priority {priority} ({'all' if priority in chosen.whole else 'the newest'})"
-        for priority, number in chosen.by_priority.items()
-    ]
-    again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
-    return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"

@@ -72,7 +72,7 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
 
     `binds` says what keeps the end from being earlier; `blamed` are the endpoints and budgets that leave events over by
     being shut; `shortage` says which workers are missing, `short_since` since when; `untaken` items stay on the audit
-    list; `probed` are the endpoints of which only a probe is counted on.
+    list.
     """
 
     as_of: str
@@ -85,7 +85,6 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
     short_since: str | None = None
     leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
-    probed: tuple[str, ...] = ()
     course: tuple[tuple[float, float], ...] = ()
 
 
@@ -132,7 +131,7 @@ class CallTrouble(JsonDocument, frozen=True, kw_only=True):
 
 
 class Cause(JsonDocument, frozen=True, kw_only=True):
-    """Why events were left over: an obstacle of `rlm.plan.waits`, or how the run or its calls ended."""
+    """Why events were left over: a reason, or how the run ended."""
 
     cause: str
     types: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from sys import intern
@@ -19,7 +19,6 @@ from rlm.ledger.reading import Waiter, events_in, fields_of, held_events, ready_
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.reading.pages import pages
 from rlm.ledger.scripts import ask, batch
-from rlm.plan.sacrifice import Ranks
 
 #: The most items that are read, the oldest first; the rest is only counted.
 MOST_ITEMS = 100_000
@@ -34,9 +33,9 @@ _PRIORITIES = range(MAX_PRIORITY + 1)
 
 
 class _Item(NamedTuple):
-    """What an item will become: events of type and priority that wait `since` then, dead letters, duplicates."""
+    """What an item will become: events of types that wait `since` then, dead letters, duplicates."""
 
-    events: tuple[tuple[str, int | None], ...]
+    events: tuple[str, ...]
     since: float | None
     letters: int
     duplicates: int
@@ -45,9 +44,8 @@ class _Item(NamedTuple):
 class Waiting(msgspec.Struct):
     """What the items in staging and on the audit list will become, as far as they were read.
 
-    `events` are counted by type, `ranked` by type and the item's priority (None if it has none). `oldest` is the
-    earliest valid timestamp by type, in seconds since 1970. `letters` is the number of future dead letters, `unread`
-    the number of items that were not read.
+    `events` are counted by type. `oldest` is the earliest valid timestamp by type, in seconds since 1970. `letters` is
+    the number of future dead letters, `unread` the number of items that were not read.
     """
 
     items: int = 0
@@ -55,7 +53,6 @@ class Waiting(msgspec.Struct):
     letters: int = 0
     duplicates: int = 0
     events: Counter[str] = msgspec.field(default_factory=Counter)
-    ranked: dict[str, Counter[int | None]] = msgspec.field(default_factory=lambda: defaultdict(Counter))
     oldest: dict[str, float] = msgspec.field(default_factory=dict)
 
     def add(self, items: Sequence[_Item]) -> None:
@@ -64,9 +61,8 @@ class Waiting(msgspec.Struct):
         for item in items:
             self.letters += item.letters
             self.duplicates += item.duplicates
-            for name, priority in item.events:
+            for name in item.events:
                 self.events[name] += 1
-                self.ranked[name][priority] += 1
                 if item.since is not None and item.since < self.oldest.get(name, math.inf):
                     self.oldest[name] = item.since
 
@@ -122,7 +118,7 @@ def _become(store: Store, page: Sequence[bytes], seen: set[str] | None) -> list[
     fresh = good if seen is None else _fresh(store, good, seen)
     return [
         _Item(
-            tuple((intern(one.type), one.priority) for one in new),
+            tuple(intern(one.type) for one in new),
             new[0].since if new else None,
             int(len(known) < len(events) or not events),
             len(known) - len(new),
@@ -192,28 +188,12 @@ def oldest_pending(store: Store, types: Sequence[str]) -> dict[str, float]:
 class Backlog(msgspec.Struct, frozen=True):
     """What a run would have to do if it started now: events by configured type.
 
-    `in_ledger` has the priorities of the events in the ledger, `waiting` what was read of the items. `run` is the open
-    run, which works on the events in the ledger.
+    `waiting` is what was read of the items. `run` is the open run, which works on the events in the ledger.
     """
 
     events: Mapping[str, int]
-    in_ledger: Mapping[str, Ranks]
     waiting: Waiting
     run: Run | None = None
-
-    @classmethod
-    def of_counts(cls, events: Mapping[str, int]) -> Backlog:
-        """Return the backlog for these numbers of new events without priorities of their own."""
-        ranked = defaultdict(Counter, {name: Counter[int | None]({None: number}) for name, number in events.items()})
-        return cls(events, {}, Waiting(ranked=ranked))
-
-    def ranks(self, name: str, own_priority: int) -> Ranks:
-        """Count the events of a type by priority; those without one have `own_priority`."""
-        in_ledger = self.in_ledger.get(name, Ranks())
-        new = Counter(in_ledger.new)
-        for priority, number in self.waiting.ranked[name].items():
-            new[own_priority if priority is None else priority] += number
-        return Ranks(in_ledger.carried, new)
 
 
 def backlog(store: Store) -> Backlog:
@@ -224,33 +204,25 @@ def backlog(store: Store) -> Backlog:
     """
     run = store.runs.current()
     found, waiting = look(store, dedupe=True)
-    in_ledger, ranks = {name: one.unsettled for name, one in found.by_type.items()}, ranks_in_ledger(store, run)
+    in_ledger = {name: one.unsettled for name, one in found.by_type.items()}
     names = [one.name for one in store.settings.event_types]
     waiting.letters += sum(number for name, number in in_ledger.items() if name not in names)
-    return Backlog(
-        {name: in_ledger[name] + waiting.events[name] for name in names},
-        {name: ranks[name] for name in names},
-        waiting,
-        run,
-    )
+    return Backlog({name: in_ledger[name] + waiting.events[name] for name in names}, waiting, run)
 
 
-def ranks_in_ledger(store: Store, run: Run | None) -> dict[str, Ranks]:
-    """Count the events in the ledger by priority, for each type. Those that the open `run` took are new.
+def carried_in_ledger(store: Store, run: Run | None) -> dict[str, int]:
+    """Count the events in the ledger that the open `run` did not take, by type.
 
     While a run is open, an event that moves may be missed or counted twice.
     """
     until = PRIORITY_STEP if run is None or run.ever_taken is None else run.ever_taken + 1
-    held, ranks = held_events(store), {}
+    held, carried = held_events(store), {}
     for name in store.known_types:
-        ready = _by_score(store, name)
-        carried = ready if until == PRIORITY_STEP else _by_score(store, name, until)
         ids = [one.event_id for one in held.get(name, ())]
-        # Not ready, they are in another order.
         scores = [int(score) for (score,) in fields_of(store, ids, "score") if score is not None]
-        held_before = _by_priority(score for score in scores if score % PRIORITY_STEP < until)
-        ranks[name] = Ranks(carried + held_before, ready - carried + (_by_priority(scores) - held_before))
-    return ranks
+        ready = _by_score(store, name, until).total()
+        carried[name] = ready + sum(score % PRIORITY_STEP < until for score in scores)
+    return carried
 
 
 def _by_score(store: Store, type_name: str, until: int = PRIORITY_STEP) -> Counter[int]:

@@ -233,8 +233,8 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         used = {name: one for name, one in endpoints.items() if name in in_use}
         made = [call for page in entries for call in log.read_on(page)[0] if call.run_id == run.id]
         calls = completed(made)
-        opened_at = run.current_us(run.opened_at) / MICROSECONDS
-        changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]
+        started_at = run.current_us(run.started_at) / MICROSECONDS
+        changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= started_at]
         return Ending(
             tally=tally,
             endpoints=endpoints,
