@@ -84,7 +84,7 @@ def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
         assert abs(told["expected_leftover"] - left) <= 0.02 * len(events)
         assert [one["cause"] for one in record["why"]] == ["workers"]
         result = system.rlm("result").stdout
-        assert record["why"][0]["sentence"] in re.sub(r"\s+", " ", result)
+        assert record["why"][0]["sentence"] in on_one_line(result)
         assert alarms(system) == ["process_died", "leftovers"]
         system.assert_promises(events, [record])
         system.start("supervisor")
