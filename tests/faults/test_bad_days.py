@@ -302,7 +302,7 @@ def test_an_api_that_cannot_be_reached_is_named_with_why_and_where(bad_day):
 
 
 def on_one_line(text):
-    return re.sub(r"\s+", " ", text)
+    return re.sub(r"[\s│]+", " ", text)
 
 
 @contextmanager
