@@ -94,7 +94,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
         revision=store.settings.revision,
         tick=tick,
         waits=Waited(max(tick, _last_run_until(store))),
-        ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")

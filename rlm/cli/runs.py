@@ -71,14 +71,10 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
             settings = settings_of(config)
             tell_new_server(settings)  # before it is created
             from rlm.admin.start_run import ask_scheduler, started
-            from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
+            from rlm.cli.starting import check_uninterrupted, wait_for
             from rlm.ledger.server import server_of, server_there
 
-            server, spare = server_of(settings) if wait else server_there(settings), None
-            if wait and not is_anybody_there(settings):
-                from rlm.cli.by_hand import spare_supervisor
-
-                spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
+            server = server_of(settings) if wait else server_there(settings)
             front = stack.enter_context(opened_front(settings, server))
             run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
@@ -95,7 +91,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
             from rlm.ledger import open_store
 
             store = stack.enter_context(open_store(settings))
-            record = conduct_here(store, stop, interval, allow_volatile=allow_volatile, spare=spare)
+            record = conduct_here(store, stop, interval, allow_volatile=allow_volatile)
             run_id = record["run_id"]
     if record is None:
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
@@ -208,9 +204,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        # The id and the other columns contain these too; a narrow terminal keeps the state, which they do not.
-        spare = ["started", "taken", "carried_over", "took", "failed", "leftover", "completed"]
-        table(headings, rows, right=["took", *columns], spare=spare)
+        table(headings, rows, right=["took", *columns])
         if page["next"] and (before or chosen != RunFilter()):
             show()
             show_words(f"More: `rlm list --before {page['next']}` with the same options.")

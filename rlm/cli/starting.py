@@ -6,7 +6,6 @@ A run that waits for this command waits for what it imports: the rest is importe
 from __future__ import annotations
 
 import sys
-from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
@@ -15,31 +14,16 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.documents import plain
-from rlm.core.errors import RLMError
-from rlm.ledger.front import StoreFront
-from rlm.ledger.processes import Role
-from rlm.ledger.server import running_url
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
-    from rlm.settings import Settings
 
 #: Time for Redis to say who is alive, seconds; if it does not answer, whoever opens the store says so.
 LOOK_SECONDS = 1.0
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
-
-
-def is_anybody_there(settings: Settings) -> bool:
-    """Return whether a scheduler or a supervisor may be alive. Starts no server, and does not wait for one."""
-    if (url := running_url(settings)) is None:
-        return False
-    with suppress(RLMError), closing(StoreFront(settings, url, answer_seconds=LOOK_SECONDS)) as store:
-        roles = (Role.SCHEDULER, Role.SUPERVISOR)
-        return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
-    return True
 
 
 def check_uninterrupted(stop: StopSignals) -> None:

@@ -14,8 +14,7 @@ class ConfigurationError(RLMError):
 class StoreError(RLMError):
     """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
 
-    The message is `what` happened and, if known, the `remedy`; `rlm doctor` reads them separately. `waited_seconds` is
-    how long RLM waited for an answer that did not come.
+    `waited_seconds` is how long RLM waited for an answer that did not come.
     """
 
     def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
@@ -34,11 +33,7 @@ class StoreLoadingError(StoreUnreachableError):
 
 
 class StoreRefusingError(StoreUnreachableError):
-    """Raised when Redis cannot serve now, for example because it is a replica or its memory is full.
-
-    The refused command was not done. Commands before it in the same round trip may have been, unless they form one
-    transaction.
-    """
+    """Raised when Redis cannot serve now: it is a replica, or its memory is full. The command was not done."""
 
 
 class StoreForbiddenError(StoreError):
@@ -54,10 +49,7 @@ class StoreGarbledError(StoreError):
 
 
 class UnsafeError(ConfigurationError, StoreError):
-    """Raised when another user could change or replace a file or directory that RLM reads, runs or writes.
-
-    A command treats it as a configuration error. Code that retries while Redis is away retries this as well.
-    """
+    """Raised when another user could change a file or directory that RLM uses. What retries Redis retries this."""
 
 
 class FencedError(StoreError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -65,15 +65,6 @@ def started_at_of(run_id: str) -> float | None:
         return None
 
 
-def run_at(run_ids: Iterable[str], moment: float) -> str | None:
-    """Return the first of `run_ids`, which are newest first, that had started by `moment` (seconds since 1970)."""
-    for one in run_ids:
-        started_at = started_at_of(one)
-        if started_at is not None and started_at <= moment:
-            return one
-    return None
-
-
 class Waited(msgspec.Struct, frozen=True):
     """How many seconds the events of each type waited for which reason, up to `until` (seconds since 1970)."""
 
@@ -86,9 +77,8 @@ class Run(msgspec.Struct, frozen=True):
 
     `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
     is the first plan, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.causes`);
-    `spent` counts, at the end, the events that used all attempts. `ever_taken` counts the events taken before it
-    opened; its own events have higher sequence numbers. `away_seconds` is how long Redis was away during the calls,
-    `untaken` how many items it left on the audit list for lack of time.
+    `spent` counts, at the end, the events that used all attempts. `away_seconds` is how long Redis was away during the
+    calls, `untaken` how many items it left on the audit list for lack of time.
     """
 
     id: str
@@ -110,7 +100,6 @@ class Run(msgspec.Struct, frozen=True):
     tick: float = 0.0
     waits: Waited | None = None
     spent: Mapping[str, int] | None = None
-    ever_taken: int | None = None
     away_seconds: float = 0.0
     untaken: int = 0
 

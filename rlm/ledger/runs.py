@@ -39,7 +39,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "cancelled": bool,
     **dict.fromkeys(("started_at", "deadline", "first_release_at", "tick"), moment),
     **dict.fromkeys(("window_seconds", "away_seconds"), duration),
-    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), whole),
+    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "untaken"), whole),
     **dict.fromkeys(("revision", "failure", "stopped"), str),
     "waits": msgspec.json.Decoder(Waited).decode,
     "spent": msgspec.json.Decoder(dict[str, int]).decode,
@@ -111,7 +111,6 @@ class Runs(Part):
             "tick": repr(run.tick),
             "guard_us": round(self._store.settings.run.guard_seconds * MICROSECONDS),
             **({"waits": _encoded(run.waits)} if run.waits else {}),
-            **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
         opened = self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types)
         return text(opened)

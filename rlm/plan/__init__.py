@@ -72,23 +72,6 @@ class Plan(msgspec.Struct, frozen=True):
         """Whether no event is expected to be left over."""
         return self.expected_leftover == 0
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON document that `rlm plan --json` prints."""
-        return {
-            "workers": self.workers,
-            "threads": self.threads,
-            "first_call_seconds": self.first_call_seconds,
-            "forecast_seconds": self.forecast_seconds,
-            "lower_bound_seconds": self.lower_bound_seconds,
-            "expected_leftover": self.expected_leftover,
-            "fits": self.fits,
-            "by_type": {name: asdict(part) for name, part in self.by_type.items()},
-            "releases": [asdict(release) for release in self.releases],
-            "binds": self.binds,
-            "course": self.rounded_course(),
-            "most": self.most,
-        }
-
     def rounded_course(self) -> tuple[tuple[float, float], ...]:
         """Return the points of the course as pairs: seconds from the first call, and calls answered by then."""
         return tuple((round(at, 1), number) for at, number in self.course)

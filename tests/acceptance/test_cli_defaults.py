@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.core.errors import StoreError
 
-MADE = "an embedded server of its own is created in"
+MADE = "an embedded server is created in"
 
 
 @pytest.fixture
@@ -24,8 +24,6 @@ def run(*words):
 
 @pytest.mark.parametrize("words", [["start", "--wait"], ["up"], ["test"]])
 def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
-    """So that it can be stopped, and also where it fails."""
-
     def fail(*_anything):
         raise StoreError("no server")
 
@@ -43,6 +41,5 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
 
 @pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"], ["queue", "stats"]])
 def test_what_makes_no_server_does_not_say_so(folder, words):
-    """Help, what only reads the configuration, and commands that need a server that runs."""
     assert MADE not in run(*words).stderr
     assert not (folder / ".rlm").exists()

@@ -72,7 +72,7 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
 
 def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_store, tmp_path, signals, monkeypatch):
     """The lease is lost between the record and the tidying up: the record is what the command returns."""
-    store = make_store(queue={"failed_max": 1}, archive={"directory": str(tmp_path / "archive")})
+    store = make_store(archive={"directory": str(tmp_path / "archive")})
     conduct = Conductor.conduct
 
     def conduct_and_be_deposed(self):
@@ -83,6 +83,7 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
         return record
 
     monkeypatch.setattr(Conductor, "conduct", conduct_and_be_deposed)
+    monkeypatch.setattr("rlm.ledger.archive.MOST_LETTERS", 1)
     conductor = HandConductor(store, signals)
     conductor.campaign(1)
     record = conductor.conduct()
@@ -153,14 +154,14 @@ def test_a_run_by_hand_begins_once_its_supervisor_is_there(store, signals, monke
         process = Process(id="its own", pid=1, host="here", started_at=0.0)
         later = threading.Timer(0.5, store.processes.announce, (Role.SUPERVISOR, process))
         later.start()
-        yield
+        yield None
         later.join()
 
     def finish_open(_):
         found.extend(store.processes.alive(Role.SUPERVISOR))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(by_hand, "_own_supervisor", coming_up)
+    monkeypatch.setattr(by_hand, "own_supervisor", coming_up)
     monkeypatch.setattr(HandConductor, "finish_open", finish_open)
 
     with pytest.raises(CommandError):

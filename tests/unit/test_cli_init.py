@@ -12,11 +12,10 @@ from click.testing import CliRunner
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
-from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings
-from rlm.settings.section import settings_of
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings, settings_of
 from rlm.settings.template import first_files
 
-FILES = [".env.example", "Procfile", "rlm.toml"]
+FILES = ["Procfile", "rlm.toml"]
 TEXTS = first_files()
 
 
@@ -35,14 +34,12 @@ def run(*words, code=0, answer=""):
 
 
 def test_it_writes_what_loads_as_it_is(place):
-    """Three files; the configuration can be used, and is the built-in one."""
     # The built-in configuration
     built_in = load_settings(None, {})
 
     said = run("init").stdout
 
     assert sorted(path.name for path in place.iterdir()) == FILES
-    assert (place / ".env.example").stat().st_mode & 0o777 == 0o600
     assert f"ok  The configuration {place}/rlm.toml" in run("config", "check").stdout
     assert load_settings(place / "rlm.toml", {}).revision == built_in.revision
     assert [word for word in re.findall(r"rlm ([a-z-]+)", said) if word not in COMMANDS] == []
@@ -51,7 +48,6 @@ def test_it_writes_what_loads_as_it_is(place):
 
 
 def test_what_is_there_is_kept(place):
-    """And said; the others are written."""
     # A file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
 
@@ -64,13 +60,12 @@ def test_what_is_there_is_kept(place):
     assert found == {
         "directory": str(place),
         "written": [],
-        "kept": ["rlm.toml", "Procfile", ".env.example"],
+        "kept": ["rlm.toml", "Procfile"],
         "dry_run": False,
     }
 
 
 def test_force_asks_before_it_overwrites(place):
-    """No means no, nobody there means no, `--yes` means yes."""
     # A file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
 
@@ -83,7 +78,6 @@ def test_force_asks_before_it_overwrites(place):
 
 
 def test_the_template_has_every_setting():
-    """Commented out with its default, or explained above the types; taken at its word, it still loads."""
     # The template, and the same with every default no comment any more
     text = TEXTS["rlm.toml"]
     bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
@@ -95,7 +89,6 @@ def test_the_template_has_every_setting():
 
 
 def test_a_file_is_overwritten_whole_or_not_at_all(place, monkeypatch):
-    """A full disk costs nobody a configuration; one that is overwritten keeps its mode."""
     (place / "rlm.toml").write_text("# mine\n")
     (place / "rlm.toml").chmod(0o600)
 
