@@ -102,23 +102,6 @@ class Windows(Part):
             ages[each.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
 
-    def used(self, limited: Sequence[Limited]) -> dict[str, list[int]]:
-        """Return by name the slots taken within each rule's period, without the guard, all at one instant."""
-        counts = iter(self.count([(each, [rule.seconds for rule in each.limit.rules]) for each in limited]))
-        return {each.name: [next(counts) for _ in each.limit.rules] for each in limited}
-
-    @translating
-    def count(self, asked: Sequence[tuple[Limited, Sequence[float]]]) -> list[int]:
-        """Return the slots taken within each of these spans (seconds), for each window, in that order.
-
-        The cost does not grow with the number of slots.
-        """
-        now_us = round(self._now() * MICROSECONDS)
-        spans = ((limited, now_us - round(seconds * MICROSECONDS)) for limited, each in asked for seconds in each)
-        return self._batch(
-            [("ZCOUNT", self._keys.window(limited.window_id), f"({since}", "+inf") for limited, since in spans]
-        )
-
     @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
