@@ -183,8 +183,6 @@ def side_by_side(*found: Forecast) -> Iterator[list[str]]:
     yield ["lower bound", *(length(one.lower_bound_seconds) for one in plans)]
     if is_late:
         yield ["last answer in", *(length(one.done_seconds) for one in found)]
-    yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
-    yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
     yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
     for name, part in plans[0].by_type.items():
         if part.events:

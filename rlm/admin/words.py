@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from rlm.admin.attendance import lacking
 from rlm.admin.report import IDLE
-from rlm.admin.unwell import MOST_NAMED, shut, unwell
+from rlm.admin.unwell import shut, unwell
 from rlm.core.clock import timestamp
 from rlm.core.run import MOVES, State
-from rlm.core.text import counted, done_after, named, of_another_configuration, safe_line, span
+from rlm.core.text import counted, done_after, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING
 
 #: An open run is called overdue if it is not closed so many seconds after its deadline.
@@ -121,10 +121,6 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
     if _awaits_probe(found, expected):
         when = "waits for an endpoint to answer well, at most until the deadline"
         left, alone = f"if none does, {left}", f"up to {left}"
-    elif probed := expected.get("probed"):
-        names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
-        when, left = f"{when}, except for events with which {names} probed", f"up to {left}"
-        alone = left
     return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
 
 

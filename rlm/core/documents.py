@@ -71,7 +71,7 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
 
     `binds` says what keeps the end from being earlier; `blamed` are the endpoints and budgets that leave events over by
     being shut; `shortage` says which workers are missing, `short_since` since when; `untaken` items stay on the audit
-    list; `probed` are the endpoints of which only a probe is counted on.
+    list.
     """
 
     as_of: str
@@ -84,7 +84,6 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
     short_since: str | None = None
     leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
-    probed: tuple[str, ...] = ()
     course: tuple[tuple[float, float], ...] = ()
 
 
@@ -131,7 +130,7 @@ class CallTrouble(JsonDocument, frozen=True, kw_only=True):
 
 
 class Cause(JsonDocument, frozen=True, kw_only=True):
-    """Why events were left over: an obstacle of `rlm.plan.waits`, or how the run or its calls ended."""
+    """Why events were left over: a reason, or how the run ended."""
 
     cause: str
     types: tuple[str, ...]
@@ -300,13 +299,6 @@ class ReleaseView(JsonDocument, frozen=True, kw_only=True):
     events: int
 
 
-class UtilisationView(JsonDocument, frozen=True, kw_only=True):
-    """How much of the lanes and of the endpoints' slots a plan uses, as fractions of 1."""
-
-    lanes: float
-    endpoints: float
-
-
 class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
     """A hypothetical endpoint."""
 
@@ -341,7 +333,6 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     by_type: Mapping[str, TypePlanView]
     releases: tuple[ReleaseView, ...]
     binds: str
-    utilisation: UtilisationView
     gone_in_windows: int | None = None
     open_run: str | None = None
     lacking: str | None = None

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from rlm import __version__
-from rlm.delivery import connection
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
@@ -229,22 +228,6 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatc
         resolve(monkeypatch, *[port] * addresses)
         with ends_by(0.3), pytest.raises(UnreachableError, match="timed out"):
             dispatcher.connect(endpoint("http://api.test/"), 0.3)
-
-
-def test_a_connection_that_nobody_acknowledges_puts_the_way_in_doubt_as_well(dispatcher, monkeypatch):
-    """What is kept is closed, and a new connection is waited for no longer than a moment."""
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.1)
-    with Server(answering(OK)) as server, crowded() as port:
-        kept, away = endpoint(server.url), endpoint(f"http://127.0.0.1:{port}/")
-        call(dispatcher, kept)
-        with pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, PATIENCE)
-
-        wait_until(lambda: server.open == 0, message="what was kept to another server is closed")
-        monkeypatch.setattr(connection, "DOUBTFUL_CONNECT_SECONDS", 0.05)
-        monkeypatch.setattr(connection, "CONNECT_SECONDS", PATIENCE)
-        with ends_by(0.05), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, PATIENCE)
 
 
 def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlm.delivery import http as dispatcher
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
@@ -100,7 +99,7 @@ def judge(calls, seed):
 
 def trusting(monkeypatch):
     """Keep connections to any API: then only the checks on kept connections protect."""
-    monkeypatch.setattr(dispatcher, "DISTRUST_SECONDS", 0.0)
+    monkeypatch.setattr(Dispatcher, "_drop", lambda _sender, _endpoint, connection: connection.close())
 
 
 def test_each_event_gets_the_answer_that_was_meant_for_it(monkeypatch):
