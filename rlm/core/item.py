@@ -55,7 +55,10 @@ class BadItemError(ValueError):
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
         """Return the error of events whose types are not in the configuration."""
         quoted = named([repr(cut(name, 100)) for name in names], 5)
-        return cls(Reason.UNKNOWN_TYPE, f"{quoted} {'is not a' if len(names) == 1 else 'are no'} configured type")
+        return cls(
+            Reason.UNKNOWN_TYPE,
+            f"{quoted} {'is not a configured type' if len(names) == 1 else 'are not configured types'}",
+        )
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:

@@ -141,23 +141,6 @@ def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[i
     return most, at_us
 
 
-def full_seconds(stamps: Sequence[int], limit: Limit, guard_seconds: float, since_us: int, until_us: int) -> float:
-    """Return for how many seconds in [`since_us`, `until_us`) a window with the ascending `stamps` had no free slot.
-
-    With several rules, it is the longest of their times.
-    """
-    longest = 0
-    for rule in limit.rules:
-        period_us = round((rule.seconds + guard_seconds) * _MICROSECONDS)
-        full, at = 0, since_us
-        for oldest, newest in zip(stamps, stamps[rule.amount - 1 :], strict=False):  # `amount` slots from the first on
-            begins, ends = max(at, newest), min(until_us, oldest + period_us)
-            if ends > begins:
-                full, at = full + ends - begins, ends
-        longest = max(longest, full)
-    return longest / _MICROSECONDS
-
-
 def most_in_any(stamps: Sequence[int], span: int) -> int:
     """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
     return _fullest(stamps, 0, len(stamps), span)[0] if stamps else 0

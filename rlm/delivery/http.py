@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.errors import RLMError
-from rlm.delivery.connection import Connection, Opener
+from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, render
 from rlm.delivery.outcome import (
     BAD_HEADER,
@@ -24,7 +26,6 @@ from rlm.delivery.outcome import (
     Outcome,
     Unreachable,
     classify,
-    is_silence,
     kind_of_error,
     parse_date,
 )
@@ -50,12 +51,12 @@ class Dispatcher:
 
     def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
         self._resolve_headers = resolve_headers
-        self._opener = Opener()
+        self._tls = cache(ssl.create_default_context)
         #: The kept connections with the URLs of their endpoints; the one used last is last.
         self._idle: list[tuple[str, Connection]] = []
-        #: URLs of endpoints that spoke unasked. Late data that arrives during the next call would be taken for its
-        #: answer, so no connection to them is kept as long as this process lives.
-        self.distrusted: set[str] = set()
+        #: URLs that sent something unasked. Nothing is kept to them: what comes late during the next call would be
+        #: taken for its answer.
+        self._distrusted: set[str] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
@@ -69,24 +70,18 @@ class Dispatcher:
         while connection := self._take(endpoint):
             usable = connection.is_usable()
             if usable and not fresh:
-                connection.kept = True
                 return connection
             self._drop(endpoint, connection)
             if usable:
                 break
-        return self._opener.open(endpoint.url, seconds)
+        return connect(endpoint.url, seconds, self._tls)
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put back a connection without a call under way; close it if it may not serve another call."""
-        if endpoint.url in self.distrusted or not connection.is_usable():
+        if connection.is_usable():
+            self._put(endpoint, connection)
+        else:
             self._drop(endpoint, connection)
-            return
-        with self._lock:
-            self._idle.append((endpoint.url, connection))
-            surplus = self._idle[:-MOST_KEPT]
-            del self._idle[:-MOST_KEPT]
-        for _, unused in surplus:
-            unused.close()
 
     def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
         """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
@@ -104,7 +99,7 @@ class Dispatcher:
             why = "the request could not be sent: a configured header is not what HTTP allows"
             return Unreachable(why, None, BAD_HEADER)
         except OSError as error:
-            self._drop(endpoint, connection, error)
+            self._drop(endpoint, connection)
             why = f"the request could not be sent completely: {known().mask(str(error))}"
             return Unreachable(why, None, kind_of_error(error))
         except RLMError:
@@ -119,11 +114,14 @@ class Dispatcher:
             if system_clock.monotonic() >= deadline:
                 raise TimeoutError
         except (OSError, BrokenAnswerError) as error:
-            self._drop(endpoint, connection, error)
+            connection.close()
             detail, kind = _no_answer(error, sent_at, deadline)
             return Unreachable(known().mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
-        self.keep(endpoint, connection)
+        if answer.reusable:
+            self._put(endpoint, connection)  # it is checked before its next call
+        else:
+            self._drop(endpoint, connection)
         if answer.status in SUCCESS and endpoint.success:
             content_type = next(iter(answer.values("content-type")), "")
             if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
@@ -135,33 +133,45 @@ class Dispatcher:
         now = next(map(parse_date, answer.values("date")), None) if rests else None
         return classify(answer.status, rests, excerpt, seconds, system_clock.now() if now is None else now)
 
-    def close(self, url: str = "") -> None:
-        """Close the idle connections to `url`; without one, all."""
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._close_idle(lambda _url: True)
+
+    def _put(self, endpoint: Endpoint, connection: Connection) -> None:
+        if endpoint.url in self._distrusted or not connection.is_young():
+            self._drop(endpoint, connection)
+            return
         with self._lock:
-            closed = [connection for of, connection in self._idle if url in ("", of)]
-            self._idle = [(of, connection) for of, connection in self._idle if url not in ("", of)]
-        for connection in closed:
-            connection.close()
+            self._idle.append((endpoint.url, connection))
+            surplus = self._idle[:-MOST_KEPT]
+            del self._idle[:-MOST_KEPT]
+        for _, unused in surplus:
+            unused.close()
 
     def _take(self, endpoint: Endpoint) -> Connection | None:
         with self._lock:
             for place in range(len(self._idle) - 1, -1, -1):
                 if self._idle[place][0] == endpoint.url:
-                    return self._idle.pop(place)[1]
+                    connection = self._idle.pop(place)[1]
+                    connection.kept = True
+                    return connection
         return None
 
-    def _drop(self, endpoint: Endpoint, connection: Connection, error: Exception | None = None) -> None:
-        """Close a connection, and those that may be as bad: of an endpoint that spoke unasked, or after silence all."""
+    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Close a connection; from one who spoke unasked keep none from now on."""
         connection.close()
-        if error and is_silence(error):
-            self.close()
-        if connection.spoke:
-            self.close(endpoint.url)
-            if endpoint.url not in self.distrusted:
-                self.distrusted.add(endpoint.url)
-                extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
-                message = "%s sent data unasked on its connection; no connection to it is kept any more"
-                log.warning(message, endpoint.name, extra=extra)
+        if connection.spoke and endpoint.url not in self._distrusted:
+            self._distrusted.add(endpoint.url)
+            self._close_idle(endpoint.url.__eq__)
+            message = "%s sent data unasked on its connection; this worker keeps no connection to it any more"
+            log.warning(message, endpoint.name, extra={"action": "distrust_endpoint", "endpoint": endpoint.name})
+
+    def _close_idle(self, closes: Callable[[str], bool]) -> None:
+        with self._lock:
+            closed = [connection for url, connection in self._idle if closes(url)]
+            self._idle = [(url, connection) for url, connection in self._idle if not closes(url)]
+        for connection in closed:
+            connection.close()
 
 
 def _excerpt(answer: Answer, before: str = "") -> str:

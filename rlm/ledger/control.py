@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.clock import isoformat
-from rlm.core.endpoint import Endpoint, Limit, all_limited
+from rlm.core.endpoint import Endpoint, Limit
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, Moment
@@ -99,21 +98,6 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
     changes = {one.of: one for one in reversed(list(newest)) if one.what is What.LIMIT}
     found = {one.name: changes.get(one.window_id) or changes.get(one.name) for one in limited}
     return {name: change for name, change in found.items() if change}
-
-
-def limits_by_hand(store: Store, limited: Collection[Limited]) -> dict[str, str]:
-    """Return by name how the limits of `limited` were set by hand: from what, to what, by whom and when.
-
-    The changes are read only if a limit differs from the file's.
-    """
-    filed = {one.name: one.limit.text for one in all_limited(store.settings.endpoints.values())}
-    others = {one.name: one for one in limited if filed.get(one.name) != one.limit.text}
-    changes = newest_limits(store.changes.newest(), others.values()) if others else {}
-    return {
-        name: f"set from {one.before} to {one.after} by {one.by} at {isoformat(one.at)[:19]}Z"
-        for name, one in changes.items()
-        if one.by != BY_FILE and one.after == others[name].limit.text
-    }
 
 
 def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:

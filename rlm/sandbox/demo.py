@@ -6,14 +6,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from textwrap import wrap
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 from rich.console import Console, RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import plain
+from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
 from rlm.sandbox.judge import DemoVerdict, Evidence, judge_demo
@@ -54,7 +54,7 @@ def play(
 
         def look() -> None:
             if store.runs.is_open(run_id):
-                view.show(plain(report.status(store, run_id, measured=False)))
+                view.show(report.status(store, run_id, measured=False))
 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)
@@ -102,18 +102,18 @@ def view_on(stream: TextIO, title: str) -> Output:
     if not stream.isatty() or Console(file=stream).is_dumb_terminal:
         return Lines(partial(print, file=stream, flush=True), line_of, _when)
 
-    def picture(found: Mapping[str, Any], height: int) -> RenderableType:
-        if words.is_open(found):
+    def picture(found: RunStatus | Record, height: int) -> RenderableType:
+        if isinstance(found, RunStatus):
             return run_picture(found, height, title=title)
         return record_picture(found, title=title, endpoints=False)  # the summary has them, as the API saw them
 
     return Drawn(stream, picture)
 
 
-def _when(found: Mapping[str, Any]) -> Hashable:
+def _when(found: RunStatus | Record) -> Hashable:
     """Return a value that changes when a line is due: the state, or the number of pauses passed."""
-    pause = max(LINE_SECONDS, found["window_seconds"] / LINES_A_WINDOW)
-    return found["state"], found.get("seconds_left", 0.0) // pause
+    pause = max(LINE_SECONDS, found.window_seconds / LINES_A_WINDOW)
+    return found.state, found.seconds_left // pause if isinstance(found, RunStatus) else 0
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:
@@ -146,30 +146,30 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
 
 
 def _outcome(verdict: DemoVerdict) -> Iterator[str]:
-    record, counts = verdict.evidence.record, verdict.evidence.record["counts"]
-    yield f"{counted(counts['taken'], 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
+    record, counts = verdict.evidence.record, verdict.evidence.record.counts
+    yield f"{counted(counts.taken, 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield f"The run ended {words.summary(record)}."
-    if counts["leftover"]:
-        for one in record.get("why", ()):
-            yield from wrap(sentence(one["sentence"]), 80)
+    if counts.leftover:
+        for one in record.why:
+            yield from wrap(sentence(one.sentence), 80)
         yield "Nothing is lost: what is left over stays in the ledger,"
         yield "and the next run would take it first."
 
 
 def _forecast(verdict: DemoVerdict) -> Iterator[str]:
-    planned, workers = verdict.evidence.record["plan"], verdict.evidence.record["workers"]
+    planned, workers = verdict.evidence.record.plan, verdict.evidence.record.workers
     if verdict.answered_seconds is None:
         yield "No call was answered."
         return
-    forecast, late = planned["forecast_seconds"], verdict.late_seconds
+    forecast, late = planned.forecast_seconds, verdict.late_seconds
     share = f" ({abs(late) / forecast:.1%})" if forecast else ""
     yield f"Forecast: {forecast:.1f} s from the first call to the last answer."
     yield f"Outcome: {verdict.answered_seconds:.1f} s, {abs(late):.2f} s{share} {'more' if late > 0 else 'less'}."
-    if expected := planned["expected_leftover"]:
-        yield f"Left over: {expected:,} expected, {verdict.evidence.record['counts']['leftover']:,} in fact."
+    if expected := planned.expected_leftover:
+        yield f"Left over: {expected:,} expected, {verdict.evidence.record.counts.leftover:,} in fact."
     yield (
-        f"{counted(planned['workers'], 'worker')} of {counted(planned['threads'], 'lane')} were planned for it, "
-        f"{workers['peak']} worked; {workers['restarted']} had to be replaced."
+        f"{counted(planned.workers, 'worker')} of {counted(planned.threads, 'lane')} were planned for it, "
+        f"{workers.peak} worked; {workers.restarted} had to be replaced."
     )
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rlm.core.documents import Record
 from rlm.core.endpoint import EventType
 from rlm.core.run import State
 from rlm.core.text import counted
@@ -23,7 +24,7 @@ class Evidence(NamedTuple):
     `arrivals` may include calls of other runs; `unsettled` events are in the ledger.
     """
 
-    record: Mapping[str, Any]
+    record: Record
     types: Sequence[EventType]
     arrivals: Sequence[Arrival]
     api: Mapping[str, EndpointSummary]
@@ -31,7 +32,7 @@ class Evidence(NamedTuple):
     unsettled: int
 
     @classmethod
-    def of(cls, stage: Stage, record: Mapping[str, Any]) -> Evidence:
+    def of(cls, stage: Stage, record: Record) -> Evidence:
         """Collect the evidence of a run on `stage`."""
         api = stage.api
         unsettled = books(stage.store).unsettled
@@ -48,8 +49,8 @@ class Evidence(NamedTuple):
 
     def wrong_end(self, *states: State) -> Iterator[str]:
         """Yield a fault if the run ended in none of `states`."""
-        if self.record["state"] not in states:
-            yield f"the run ended {self.record['state']} ({self.record.get('failure', 'no failure is on record')})"
+        if self.record.state not in states:
+            yield f"the run ended {self.record.state} ({self.record.failure or 'no failure is on record'})"
 
     def refusals(self) -> Iterator[str]:
         """Yield a fault if the API refused calls."""
@@ -78,7 +79,7 @@ class DemoVerdict(NamedTuple):
     @property
     def late_seconds(self) -> float:
         """How many seconds after the forecast the last answer came; negative if before."""
-        return (self.answered_seconds or 0.0) - float(self.evidence.record["plan"]["forecast_seconds"])
+        return (self.answered_seconds or 0.0) - float(self.evidence.record.plan.forecast_seconds)
 
     def as_json(self) -> dict[str, Any]:
         """Return what `rlm demo --json` prints, ready to be encoded."""
@@ -88,7 +89,7 @@ class DemoVerdict(NamedTuple):
             "budgets": self.evidence.budgets,
             "items": self.items,
             "speed": self.speed,
-            "forecast_seconds": self.evidence.record["plan"]["forecast_seconds"],
+            "forecast_seconds": self.evidence.record.plan.forecast_seconds,
             "answered_seconds": self.answered_seconds,
             "refused": self.evidence.refused,
             "doubled": self.doubled,
@@ -99,7 +100,7 @@ class DemoVerdict(NamedTuple):
 
 def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> DemoVerdict:
     """Judge a run of `events` events in `items` items by RLM's promises."""
-    reached = evidence.accepted(evidence.record["run_id"])
+    reached = evidence.accepted(evidence.record.run_id)
     doubled = sum(number > 1 for number in reached.values())
     broken = list(_broken(evidence, events, len(reached)))
     return DemoVerdict(evidence, items, speed, _answered_seconds(evidence), doubled, broken)
@@ -108,25 +109,25 @@ def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> 
 def _answered_seconds(evidence: Evidence) -> float | None:
     """Return the seconds from first call to last answer: the API answers each call after exactly its type's time."""
     takes = {endpoint.name: one.processing_seconds for one in evidence.types for endpoint in one.endpoints}
-    own = [one for one in evidence.arrivals if one.run_id == evidence.record["run_id"]]
+    own = [one for one in evidence.arrivals if one.run_id == evidence.record.run_id]
     answered = [one.at + takes[one.endpoint] for one in own if one.status is not None]
     return round(max(answered) - min(one.at for one in own), 3) if answered else None
 
 
 def _broken(evidence: Evidence, events: int, reached: int) -> Iterator[str]:
     """Yield the broken promises; the API saw `reached` of the run's events."""
-    counts = evidence.record["counts"]
+    counts = evidence.record.counts
     lost = events - evidence.unsettled - len(evidence.accepted())
     yield from evidence.wrong_end(State.COMPLETED, State.PARTIAL)
     yield from evidence.refusals()
     if lost > 0:
         yield f"{counted(lost, 'event')} lost: neither seen by the API nor in the ledger"
-    if counts["taken"] != events:
-        yield f"{counts['taken']} of {counted(events, 'event')} taken"
-    if reached < counts["completed"]:
-        yield f"{counted(counts['completed'], 'event')} completed by the record, {reached} by the API"
-    if counts["failed"]:
-        yield f"{counted(counts['failed'], 'event')} failed"
-    if counts["leftover"] and not evidence.record["plan"]["expected_leftover"]:
-        yield f"{counted(counts['leftover'], 'event')} left over, though all should have fitted"
+    if counts.taken != events:
+        yield f"{counts.taken} of {counted(events, 'event')} taken"
+    if reached < counts.completed:
+        yield f"{counted(counts.completed, 'event')} completed by the record, {reached} by the API"
+    if counts.failed:
+        yield f"{counted(counts.failed, 'event')} failed"
+    if counts.leftover and not evidence.record.plan.expected_leftover:
+        yield f"{counted(counts.leftover, 'event')} left over, though all should have fitted"
     yield from evidence.exceeded()

@@ -10,12 +10,12 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec import structs
 
 from rlm.core.clock import system_clock
-from rlm.core.documents import plain
+from rlm.core.documents import Record
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger import Store, open_store
 from rlm.ledger.cleaning import remove_keys
@@ -122,13 +122,12 @@ class Stage:
 
     def await_record(
         self, run_id: str, look: Callable[[], object] = lambda: None, pause: float = POLL_SECONDS
-    ) -> dict[str, Any]:
+    ) -> Record:
         """Call `look` every `pause` seconds until the run is on record; return the record."""
 
-        def record() -> dict[str, Any] | None:
+        def record() -> Record | None:
             look()
-            record = self.store.runs.record(run_id)
-            return plain(record) if record else None
+            return self.store.runs.record(run_id)
 
         patience = self.settings.run.window_seconds + CLOSE_SECONDS
         return self._wait_for(record, patience, f"run {run_id} did not end", pause)

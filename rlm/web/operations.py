@@ -24,7 +24,7 @@ from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
 from rlm.admin.whatif import PlanAsk, answer, read_question
-from rlm.core.documents import LettersDealt
+from rlm.core.documents import JsonDocument, LettersDealt, Record
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
@@ -64,7 +64,7 @@ class ApiCall(NamedTuple):
 class Pending(NamedTuple):
     """The document of an order that is being carried out."""
 
-    document: dict[str, Any]
+    document: JsonDocument
 
 
 def status(call: ApiCall) -> Any:
@@ -75,7 +75,7 @@ def status(call: ApiCall) -> Any:
 def runs(call: ApiCall) -> Any:
     """List finished runs, newest first."""
     first, said = call.asked.offset, call.asked
-    found = runs_page(call.store, said.chosen(), first + said.limit, said.before)["runs"]
+    found = runs_page(call.store, said.chosen(), first + said.limit, said.before).records
     return [entry_of(one) for one in found[first:]]
 
 
@@ -149,7 +149,7 @@ def cancel_run(call: ApiCall) -> Any:
     call.note("cancel_run", ending.id)
     cancel(call.store, ending)
     found = cancelled(call.store, ending)
-    return found if "finished_at" in found else Pending(found)
+    return found if isinstance(found, Record) else Pending(found)
 
 
 def retry_letters(call: ApiCall) -> Any:

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -1396,14 +1395,12 @@ def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_han
     """It had read the limits just before they were changed, and published what was to be expected just after."""
     before, by_hand = endpoint("a", "5 per 1 second"), endpoint("a", "2 per 1 second")
     run = world.start(kind("A", before)).run
-    leader = SimpleNamespace(token=world.token)
-    forecaster = Forecaster(world.store, leader, run, world.types, None)
-    forecaster.measure()
+    forecaster = Forecaster(world.store, world.token, run, world.types, None)
+    forecaster.measure(world.types)
     world.store.rules.limit(by_hand, GUARD)
     world.store.rules.publish(world.token, world.types, {})
 
-    forecaster.follow((kind("A", by_hand),))
-    forecaster.measure()
+    forecaster.measure((kind("A", by_hand),))
 
     entry = msgspec.json.decode(world.client.hget(world.keys.rules, "a"), type=EndpointRules)
     assert entry.windows[0].rules == [[2, round((1 + GUARD) * 1_000_000)]]
