@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
-from rlm.ledger.breaker import Breaker
 from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
@@ -66,7 +65,6 @@ class Store(StoreFront):
         self.letters = Letters(self)
         self.windows = Windows(self)
         self.changes = Changes(self)
-        self.breaker = Breaker(self)
         self.control = Control(self)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
