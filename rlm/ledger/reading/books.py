@@ -21,6 +21,7 @@ from rlm.ledger.calls import CallEntry, completed
 from rlm.ledger.connect import text, translated
 from rlm.ledger.held import lanes_of
 from rlm.ledger.measures import failing
+from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.ledger.windows import Health
@@ -195,13 +196,14 @@ class Ending(msgspec.Struct, frozen=True):
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
     keys, in_use = store.keys, store.in_use
-    read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
+    limited = all_limited(store.settings.endpoints.values())
+    read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
     replies = batch(store.client, [*read, *store.windows.health_commands(list(in_use.values()))])
     (seconds, microseconds), fields, published, restarts, durations, *health = replies
     made = store.calls.of_run(run.id) if measured else []
     tally = numbers(fields, keys.tally)
-    limits = {text(name): text(limit) for name, limit in published.items()}
+    limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
     used = {name: endpoint for name, endpoint in endpoints.items() if name in in_use}
     calls = completed(made)
