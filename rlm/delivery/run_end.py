@@ -19,7 +19,6 @@ from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
 from rlm.delivery.run_record import final_record
 from rlm.ledger import Store
-from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending
 from rlm.ledger.runs import write_waits
 from rlm.plan.causes import alarmed, verdict
@@ -91,7 +90,7 @@ def account_of(store: Store, run: Run) -> dict[str, str]:
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
     """Return the types with an endpoint that has raised an alarm for its failures."""
-    names = raised_alarm(found.health, run.started_at)
+    names = {name for name, health in found.health.items() if health.alarmed(run.started_at)}
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 
