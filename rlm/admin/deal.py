@@ -13,9 +13,8 @@ from rlm.core.item import BadItemError
 from rlm.ledger import Store
 from rlm.ledger.letters import Removal, is_letter
 
-#: Letters dealt with at a time, and their bytes, for which Redis is held up by milliseconds.
+#: Letters dealt with at a time, for which Redis is held up by milliseconds.
 _PAGE = 100
-_PAGE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,8 @@ class Dealing:
         if not self.ids:
             return list(self._oldest(store, most))
         named = dict(islice(find_letters(store, self.ids).items(), most))
-        return [outcome for page in _pages([*named.values()]) for outcome in self._apply(store, page)]
+        letters, starts = [*named.values()], range(0, len(named), _PAGE)
+        return [outcome for start in starts for outcome in self._apply(store, letters[start : start + _PAGE])]
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
@@ -117,19 +117,6 @@ class Dealing:
         if self.deal is Deal.DROP:
             return LettersDealt(dropped=ids, refused=refused, more=more)
         return LettersDealt(retried=ids, refused=refused, left=left, more=more)
-
-
-def _pages(letters: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Yield the letters in pages; one that is larger than a page is alone."""
-    page, size = list[bytes](), 0
-    for raw in letters:
-        if page and (len(page) == _PAGE or size + len(raw) > _PAGE_BYTES):
-            yield page
-            page, size = [], 0
-        page.append(raw)
-        size += len(raw)
-    if page:
-        yield page
 
 
 def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:

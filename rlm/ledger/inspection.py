@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import redis
 
-from rlm.core.endpoint import Limit, all_limited
+from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreGarbledError
 from rlm.core.text import safe_line
 from rlm.ledger.connect import text, translated
@@ -45,14 +45,8 @@ class KeyFlaw(msgspec.Struct, frozen=True):
     types: frozenset[str] = frozenset()
 
 
-def _limit(raw: bytes) -> Limit:
-    return Limit.parse(text(raw))
-
-
 #: How the values of a family are read, where anything else would stop something.
-_VALUES: Mapping[str, Callable[[bytes], object]] = {
-    **dict.fromkeys(("limits", "limits_filed"), _limit),
-}
+_VALUES: Mapping[str, Callable[[bytes], object]] = {}
 #: The hashes whose numbers are read.
 _COUNTED = frozenset({"endpoint", "tally", "lease"})
 
@@ -97,7 +91,7 @@ def _users(store: Store) -> dict[str, set[str]]:
 
 
 def _question(family: str, key: str) -> Command:
-    return "HGETALL" if family in _COUNTED or family.startswith("limits") else _LENGTHS[_kind(family)], key
+    return "HGETALL" if family in _COUNTED else _LENGTHS[_kind(family)], key
 
 
 def _kind(family: str) -> KeyType:

@@ -22,7 +22,8 @@ held:WORKER                hash    lane -> the number of its last ask, and the c
 free:TYPE                  zset    `RANK ENDPOINT` -> when it may take its next call; 0 is now. A lower bound
 open                       zset    `RANK TYPE` -> when it may be used, likewise; of types with ready events, in a run
 rules                      hash    what the scripts know of the configuration: `ENDPOINT` -> its windows, limits, times
-                                   (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON)
+                                   (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON);
+                                   `limit WINDOW`, `filed WINDOW` -> the limit in force, and as the file last had it
 window:HASH                zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots, while a rule counts them;
                                    of a URL, or of a budget's name: its slots are those of its endpoints together
 endpoint:HASH              hash    of the same: rest, pause, failures in a row, calls refused within its limit, last
@@ -35,7 +36,6 @@ totals                     hash    what is counted over all runs, the fields of 
                                    each closed run adds to it
 measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
-limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
@@ -71,8 +71,7 @@ class KeyType(StrEnum):
 KINDS: Mapping[str, KeyType] = {
     **dict.fromkeys(("events", "processing", "failed", "aside", "changes"), KeyType.LIST),
     **dict.fromkeys(("lease", "rules", "run", "tally", "totals", "measured", "records"), KeyType.HASH),
-    **dict.fromkeys(("processes", "requests"), KeyType.HASH),
-    **dict.fromkeys(("limits", "limits_filed", "endpoint", "held"), KeyType.HASH),
+    **dict.fromkeys(("processes", "requests", "endpoint", "held"), KeyType.HASH),
     **dict.fromkeys(("ready", "inflight", "backoff", "free", "open", "window"), KeyType.ZSET),
     "calls": KeyType.STREAM,
 }
@@ -89,8 +88,7 @@ class Keys:
         self.inflight, self.backoff, self.aside = map(alone, ("inflight", "backoff", "aside"))
         self.run, self.tally, self.calls = map(alone, ("run", "tally", "calls"))
         self.records, self.totals, self.measured = map(alone, ("records", "totals", "measured"))
-        self.limits, self.limits_filed, self.changes = map(alone, ("limits", "limits:filed", "changes"))
-        self.processes, self.requests = map(alone, ("processes", "requests"))
+        self.processes, self.requests, self.changes = map(alone, ("processes", "requests", "changes"))
         self.event = each("event")
         self.ready, self.free = each("ready"), each("free")  #: of a type
         self.window, self.endpoint = each("window"), each("endpoint")  #: by the hash of a URL, or of a budget's name

@@ -53,65 +53,41 @@ def test_the_same_type_twice_is_one_event():
 
 
 @each(
-    ("raw", "reason", "detail"),
+    ("reason", "items"),
     [
-        (b"", Reason.NOT_JSON, "not JSON"),
-        (b"nonsense", Reason.NOT_JSON, "not JSON"),
-        (b"{", Reason.NOT_JSON, "not JSON"),
-        (item_with() + b" x", Reason.NOT_JSON, "trailing"),
-        (b"'" + item_with()[1:], Reason.NOT_JSON, "not JSON"),
-        (b"\xef\xbb\xbf" + item_with(), Reason.NOT_JSON, "not JSON"),
-        (b"NaN", Reason.NOT_JSON, "not JSON"),
-        (item_with(x=float("nan")), Reason.NOT_JSON, "not JSON"),
-        (item_with(x=float("inf")), Reason.NOT_JSON, "not JSON"),
-        (item_with(x=-float("inf")), Reason.NOT_JSON, "not JSON"),
-        (item_with(x="@").replace(b'"@"', b"1e400"), Reason.NOT_JSON, "out of range"),
-        (item_with(x="@").replace(b'"@"', b"9" * 4301), Reason.NOT_JSON, "out of range"),
-        (item_with(wallet_name="@").replace(b"@", b"\\ud800"), Reason.NOT_JSON, "surrogate"),
-        (b"\xff", Reason.NOT_UTF8, "not UTF-8 at byte 0"),
-        (item_with(x="@").replace(b"@", b"\xc3"), Reason.NOT_UTF8, "not UTF-8 at byte "),
-        (item_with(x="@").replace(b"@", b"\xed\xa0\x80"), Reason.NOT_UTF8, "not UTF-8 at byte "),
-        (b"null", Reason.NOT_OBJECT, "a JSON null, where an object"),
-        (b"true", Reason.NOT_OBJECT, "a JSON boolean"),
-        (b"17", Reason.NOT_OBJECT, "a JSON number"),
-        (b'"text"', Reason.NOT_OBJECT, "a JSON string"),
-        (b"[" + item_with() + b"]", Reason.NOT_OBJECT, "a JSON array"),
-        (b"{}", Reason.MISSING_FIELD, "id is missing"),
-        (item_without("id"), Reason.MISSING_FIELD, "id is missing"),
-        (item_without("wallet_name"), Reason.MISSING_FIELD, "wallet_name is missing"),
-        (item_without("events"), Reason.MISSING_FIELD, "events is missing"),
-        (item_with(id=7), Reason.WRONG_TYPE, "id is a number, where a string"),
-        (item_with(id=None), Reason.WRONG_TYPE, "id is a null"),
-        (item_with(wallet_name=["w"]), Reason.WRONG_TYPE, "wallet_name is a array"),
-        (item_with(events="REBALANCE_NEEDED"), Reason.WRONG_TYPE, "events is a string"),
-        (item_with(events={"a": 1}), Reason.WRONG_TYPE, "events is a object"),
-        (item_with(events=None), Reason.WRONG_TYPE, "events is a null"),
-        (item_with(events=["A", 1]), Reason.WRONG_TYPE, "events holds a number"),
-        (item_with(events=["A", None]), Reason.WRONG_TYPE, "events holds a null"),
-        (item_with(events=[["A"]]), Reason.WRONG_TYPE, "events holds a array"),
-        (item_with(priority="5"), Reason.WRONG_TYPE, "priority is a string"),
-        (item_with(priority=True), Reason.WRONG_TYPE, "priority is a boolean"),
-        (item_with(priority=None), Reason.WRONG_TYPE, "priority is a null"),
-        (item_with(events=[]), Reason.BAD_VALUE, "events is empty"),
-        (item_with(id=""), Reason.BAD_VALUE, "id must be 1 to 200"),
-        (item_with(id="a b"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(id="a\n"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(id="\x7f"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(id="é"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(wallet_name=""), Reason.BAD_VALUE, "wallet_name must be 1 to 500"),
-        (item_with(priority=-1), Reason.BAD_VALUE, "priority is -1"),
-        (item_with(priority=101), Reason.BAD_VALUE, "priority is 101"),
-        (item_with(priority=0.5), Reason.BAD_VALUE, "priority is 0.5"),
-        (item_with(priority=1e300), Reason.BAD_VALUE, "priority is 1e+300"),
-        (item_with(priority=10**30), Reason.BAD_VALUE, "priority is 1000000"),
+        (
+            Reason.NOT_JSON,
+            [
+                *(b"", b"nonsense", b"{", item_with() + b" x", b"'" + item_with()[1:], b"\xef\xbb\xbf" + item_with()),
+                *(b"NaN", *(item_with(x=float(number)) for number in ("nan", "inf", "-inf"))),
+                *(item_with(x="@").replace(b'"@"', number) for number in (b"1e400", b"9" * 4301)),
+                item_with(wallet_name="@").replace(b"@", b"\\ud800"),
+            ],
+        ),
+        (Reason.NOT_UTF8, [b"\xff", *(item_with(x="@").replace(b"@", raw) for raw in (b"\xc3", b"\xed\xa0\x80"))]),
+        (Reason.NOT_OBJECT, [b"null", b"true", b"17", b'"text"', b"[" + item_with() + b"]"]),
+        (Reason.MISSING_FIELD, [b"{}", *(item_without(name) for name in ("id", "wallet_name", "events"))]),
+        (
+            Reason.WRONG_TYPE,
+            [
+                *(item_with(id=7), item_with(id=0.5), item_with(id=None), item_with(wallet_name=["w"])),
+                *(item_with(events=value) for value in ("A", {"a": 1}, None, ["A", 1], ["A", None], [["A"]])),
+                *(item_with(priority=value) for value in ("5", True, None)),
+            ],
+        ),
+        (
+            Reason.BAD_VALUE,
+            [
+                *(item_with(id=value) for value in ("", "a b", "a\n", "\x7f", "é", "x" * 201)),
+                *(item_with(wallet_name=value) for value in ("", "x" * 501, "\U0001f4b0" * 501)),
+                *(item_with(events=[]), item_with(events=[str(number) for number in range(101)])),
+                *(item_with(priority=value) for value in (-1, 101, 0.5, 1e300, 10**30)),
+            ],
+        ),
     ],
 )
-def test_each_fault_has_its_code_and_says_what_is_wrong(raw, reason, detail):
-    fault = fault_of(raw)
-
-    assert fault.reason is reason
-    assert detail in fault.detail
-    assert str(fault) == fault.detail
+def test_each_fault_has_its_code(reason, items):
+    assert [fault_of(raw).reason for raw in items] == [reason] * len(items)
 
 
 @pytest.mark.parametrize("priority", [0, 1, 100, 5.0, 1e2])
