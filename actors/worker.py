@@ -28,7 +28,7 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.ledger import Store, open_store
+from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
@@ -214,4 +214,4 @@ def worker_template(settings: Settings) -> Template:
     Each worker has these settings: it does not read a configuration file that was edited since, and a secret in the
     file is not on its command line. It opens the store made here, whose memory is shared.
     """
-    return Template(partial(run_worker, open_store(settings)))
+    return Template(partial(run_worker, Store(settings, keeps_server=True)))

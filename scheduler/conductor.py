@@ -33,7 +33,7 @@ from rlm.delivery.run_end import close_run
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
 from rlm.ledger.measures import learned
-from rlm.ledger.trouble import Outage, revive
+from rlm.ledger.trouble import Outage
 from rlm.plan import Plan
 from rlm.plan.situation import Workload
 from rlm.plan.waits import SLOW_SECONDS, Look, Waits
@@ -191,8 +191,6 @@ class Conductor:
             except StoreError as error:
                 self._duty.note_outage()
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
-                revive(self._store)
-                self._redis.keys.after(error)
                 looks.note_outage()
                 if self._duty.stopping:
                     raise

@@ -91,7 +91,6 @@ class Looks:
         began = system_clock.monotonic()
         self._leader.keep()
         self._redis.check()
-        self._redis.keys.step()
         asked_at = system_clock.monotonic()
         current, now_us = self._store.runs.current_at()
         answer_seconds = system_clock.monotonic() - asked_at
@@ -255,9 +254,9 @@ class Looks:
         log.info(told, run.id, extra={"action": "adopt_run", "run_id": run.id})
 
     def _take_up_limits(self) -> None:
-        """Follow a limit that was changed by hand, and leave out types of which a key has a flaw."""
+        """Follow a limit that was changed by hand."""
         limits = self._store.limits()
-        if limits == self._limits and self._store.left_out.isdisjoint(kind.name for kind in self._types):
+        if limits == self._limits:
             return
         changed = sorted(name for name, limit in limits.items() if limit != self._limits.get(name))
         self._limits = limits

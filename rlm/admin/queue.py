@@ -15,7 +15,6 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import counted, cut, did_you_mean, safe_line
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
 from rlm.ledger.reading.backlog import Waiting, look, oldest_in_ledger, ranks_in_ledger
 from rlm.ledger.reading.books import Books, books
@@ -208,7 +207,7 @@ def _push(store: Store, chunk: list[bytes], pushed: Pushed) -> None:
     try:
         store.intake.push(chunk)
     except StoreGarbledError as error:
-        raise StoreGarbledError(no_audit_list(store), _OTHER_KIND) from error
+        raise StoreGarbledError(f"the audit list {store.keys.events} (queue.events) is no list", _OTHER_KIND) from error
     pushed.items += len(chunk)
 
 

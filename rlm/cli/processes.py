@@ -54,13 +54,13 @@ def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iter
     from setproctitle import setproctitle
 
     from rlm import telemetry
-    from rlm.ledger import open_store
+    from rlm.ledger import Store
 
     telemetry.set_up(settings, role)
     setproctitle(f"rlm {role}")
     if words := new_server(settings):
         log.warning("%s", words, extra={"action": "use_defaults"})
-    with open_store(settings, answer_seconds=answer_seconds) as store:
+    with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
         yield store
 
 
@@ -140,11 +140,11 @@ def worker() -> None:
 def start_worker(config: Path | None, allow_volatile: bool) -> None:
     """Run one worker in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
-    from rlm.ledger import open_store
+    from rlm.ledger import Store
 
     settings = settings_of(config)
     worker_id = f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(open_store(settings), None, worker_id, allow_volatile=allow_volatile)
+    run_worker(Store(settings, keeps_server=True), None, worker_id, allow_volatile=allow_volatile)
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)

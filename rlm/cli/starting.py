@@ -6,7 +6,6 @@ A run that waits for this command waits for what it imports: the rest is importe
 from __future__ import annotations
 
 import sys
-from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
@@ -16,13 +15,12 @@ from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.documents import plain
 from rlm.core.errors import RLMError
-from rlm.ledger.front import StoreFront
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
-from rlm.ledger.server import running_url
+from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
-    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -34,12 +32,12 @@ TOLD_SECONDS = 10.0
 
 def is_anybody_there(settings: Settings) -> bool:
     """Return whether a scheduler or a supervisor may be alive. Starts no server, and does not wait for one."""
-    if (url := running_url(settings)) is None:
-        return False
-    with suppress(RLMError), closing(StoreFront(settings, url, answer_seconds=LOOK_SECONDS)) as store:
-        roles = (Role.SCHEDULER, Role.SUPERVISOR)
-        return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
-    return True
+    try:
+        with Store(settings, answer_seconds=LOOK_SECONDS) as store:
+            roles = (Role.SCHEDULER, Role.SUPERVISOR)
+            return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
+    except RLMError:  # of an embedded server, that it does not run
+        return settings.redis.url != EMBEDDED
 
 
 def check_uninterrupted(stop: StopSignals) -> None:

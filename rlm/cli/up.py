@@ -8,7 +8,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -89,10 +89,10 @@ def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
 
 def _where(settings: Settings) -> str:
     """Return the address of Redis, for the audit system."""
-    from rlm.ledger.server import server_of
+    from rlm.ledger.store import url_in_use
     from rlm.settings.secrets import mask_url
 
-    url = server_of(settings).url
+    url = url_in_use(settings)
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
 
@@ -101,13 +101,10 @@ def _others_here(settings: Settings) -> str:
     """Return a warning about a scheduler or supervisor on this host; '' if there is none or Redis does not answer."""
     from rlm.ledger import Store
     from rlm.ledger.processes import Role
-    from rlm.ledger.server import running_url
     from rlm.processes.alive import has_died
 
-    if (url := running_url(settings)) is None:
-        return ""
     found = []
-    with suppress(RLMError), closing(Store(settings, url, answer_seconds=_LOOK_SECONDS)) as store:
+    with suppress(RLMError), Store(settings, answer_seconds=_LOOK_SECONDS) as store:
         found = [
             f"{role} (pid {one.pid})"
             for role in (Role.SCHEDULER, Role.SUPERVISOR)

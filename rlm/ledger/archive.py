@@ -24,7 +24,7 @@ from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
 from rlm.ledger.letters import Letters
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 #: Pause after the disk refused, seconds; each failure is logged.
@@ -73,7 +73,7 @@ class Archivist:
     The oldest ones beyond it are moved to the archive, a chunk at a time. Each step carries the lease's token.
     """
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         self._letters = Letters(store)
         self._most = store.settings.queue.failed_max
         self._archive = Archive(store.settings.archive_dir)

@@ -22,7 +22,6 @@ from rlm.ledger.values import numbers
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.ledger import Store
-    from rlm.ledger.front import StoreFront
 
 _FAILING = "failing:"
 
@@ -30,7 +29,7 @@ _FAILING = "failing:"
 class Measures(Part):
     """Durations and failures by type and endpoint. Like windows, they belong to the endpoint's URL, not its name."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._log = Calls(store)
 
@@ -146,7 +145,7 @@ class Totals(Part):
     It may be used by several threads.
     """
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._log = Calls(store)
         self._lock = threading.Lock()

@@ -17,12 +17,11 @@ import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from rlm.ledger.connect import ESCAPED, LedgerClient, translated
-from rlm.ledger.trouble import in_own_words
+from rlm.ledger.connect import ESCAPED, LedgerClient, in_own_words, translated
 from rlm.ledger.values import MICROSECONDS
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: The most events that one script moves, so that it does not block Redis for long.
 CHUNK = 200
@@ -238,7 +237,7 @@ def _decoded(value: Any) -> Any:
 
 def ask(client: redis.Redis, *command: Argument) -> Any:
     """Run a plain command and return its reply."""
-    with translated(client):
+    with translated(client, " ".join(map(str, command[:2]))):
         return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
@@ -254,7 +253,7 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
 class Part:
     """A part of the store."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._client = store.client
         self._keys = store.keys

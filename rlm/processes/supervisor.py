@@ -14,7 +14,7 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.trouble import Outage, revive
+from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import Presence, entry_of
 from rlm.processes.child import QUICK_DEATH_SECONDS, Child, FrozenWatch, Launcher, Remains, StartBackoff, watch_death
@@ -94,7 +94,6 @@ class Supervisor:
             self._scale_at, self._presence.lapsed = float("-inf"), True
             self._frozen.forgive()
             self._outage.tell(error, "the workers stay as they are")
-            revive(self._store)
         else:
             self._outage.over()
         held_back = self._starts.left_seconds

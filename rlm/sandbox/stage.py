@@ -17,7 +17,7 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.documents import plain
 from rlm.core.errors import InterruptedByHandError, RunError
-from rlm.ledger import Store, open_store
+from rlm.ledger import Store
 from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
 from rlm.ledger.fitness import require_fit
@@ -191,7 +191,7 @@ def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[
     with ExitStack() as stack:
         effective, config, api = stack.enter_context(made)
         stack.callback(_await_server_end, effective.data_dir)
-        store = stack.enter_context(open_store(effective))
+        store = stack.enter_context(Store(effective, keeps_server=True))
         stage = Stage("demo", effective, config, api, store, stop)
         stack.callback(stage.stop)
         yield stage
@@ -219,7 +219,7 @@ def installed_stage(settings: Settings, speed: float, stop: StopSignals, *, allo
 
 @contextmanager
 def _fit_store(settings: Settings, *, allow_volatile: bool) -> Iterator[Store]:
-    with open_store(settings) as store:
+    with Store(settings, keeps_server=True) as store:
         require_fit(store, allow_volatile=allow_volatile, claim=False)
         yield store
 

@@ -13,9 +13,9 @@ import pytest
 
 from actors.worker import UNFIT
 from rlm.core.clock import timestamp
-from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
+from tests.ownserver import OwnServer
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -222,10 +222,8 @@ def test_a_killed_worker_is_recovered_by_its_name(make_bench):
 @pytest.fixture
 def own_server(tmp_path):
     """A server of this test's own, to be killed; it runs again during the clean-up."""
-    server = EmbeddedServer(tmp_path / "data")
-    server.join()
-    yield server
-    server.leave()
+    with OwnServer(tmp_path / "data") as server:
+        yield server
 
 
 def kill_server(bench):
@@ -238,7 +236,7 @@ def test_a_worker_outlives_its_redis_and_goes_on_with_it(own_server, make_bench)
     bench = make_bench(url=own_server.url)
     worker = bench.start()
     kill_server(bench)
-    own_server.join()
+    own_server.start()
     bench.trust(2)
     bench.send(3)
     wait_until(lambda: completed(bench) == 3, timeout=PATIENCE, message="all are completed")
@@ -262,7 +260,7 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
     assert time.monotonic() - asked_at < 5.0
     assert "could not sign off" in worker.log.read_text()
     assert "Traceback" not in worker.log.read_text()
-    own_server.join()
+    own_server.start()
     bench.trust(2)
 
 
@@ -270,13 +268,13 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from actors.worker import worker_template
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.settings import load_settings
 
 if __name__ == "__main__":
     settings = load_settings(Path(sys.argv[1]))
-    with worker_template(settings) as template, open_store(settings) as store:
+    with worker_template(settings) as template, Store(settings, keeps_server=True) as store:
         names = [f"test-worker-{number}" for number in range(2)]
         store.processes.enter(Role.WORKER, names)
         children = [template.spawn(name, "test-supervisor") for name in names]

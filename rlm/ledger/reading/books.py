@@ -112,7 +112,7 @@ def books(store: Store) -> Books:
         found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
         (seconds, microseconds), (run_id, has_staged), types, counted, events, staged, letters, *more = found
         # The commands depend on the types; if there are others by now, read again.
-        if {one.decode() for one in types if is_type_name(one)} <= {*names, *store.left_out}:
+        if {one.decode() for one in types if is_type_name(one)} <= {*names}:
             break
     tally, counts = numbers(counted, keys.tally), ledger.read_counts(more, names)
     accounts = {
@@ -216,7 +216,7 @@ class Ending(msgspec.Struct, frozen=True):
 
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
-    keys, named, in_use, log = store.keys, store.settings.endpoints, store.in_use, store.calls
+    keys, in_use, log = store.keys, store.settings.endpoints, store.calls
     with translated(store.client):
         read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
         read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
@@ -229,8 +229,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         )
         tally = numbers(found, keys.tally)
         limits = {text(name): text(limit) for name, limit in published.items()}
-        endpoints = {name: in_force(endpoint, limits) for name, endpoint in named.items()}
-        used = {name: one for name, one in endpoints.items() if name in in_use}
+        endpoints = {name: in_force(endpoint, limits) for name, endpoint in in_use.items()}
         made = [call for page in entries for call in log.read_on(page)[0] if call.run_id == run.id]
         calls = completed(made)
         opened_at = run.current_us(run.opened_at) / MICROSECONDS
@@ -240,10 +239,10 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
             endpoints=endpoints,
             calls=calls,
             limits_before={one.of: one.before for one in changed if one.before},  # the oldest change is the last
-            health=read_health(health, list(used.values())),
+            health=read_health(health, list(endpoints.values())),
             restarts=reading(whole, restarts, keys.restarts, 0),
             kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
-            sent=_sent(made, used),
+            sent=_sent(made, endpoints),
             now_us=time[0] * MICROSECONDS + time[1],
         )
 

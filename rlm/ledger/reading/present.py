@@ -11,7 +11,7 @@ from rlm.ledger.leases import Tenure
 from rlm.ledger.processes import Process, Role
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -37,6 +37,6 @@ class Present(msgspec.Struct, frozen=True):
         return [one for one in schedulers if one.id == self.holder] or schedulers
 
 
-def present(store: StoreFront) -> Present:
+def present(store: Store) -> Present:
     """Read who is there, in three round trips."""
     return Present(store.processes.register(), store.leases.tenure())
