@@ -30,7 +30,7 @@ from rlm.ledger.rules import EndpointRules
 from rlm.ledger.scripts import ask
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
-from rlm.settings.addresses import check_endpoint_url
+from rlm.settings.checks import check_endpoint_url
 from rlm.settings.model import QueueSettings, RedisSettings, RunSettings
 
 __all__ = ["MovingWindowRateLimiter", "Rate", "WindowStorage", "storage_from_string"]

@@ -22,8 +22,8 @@ from rlm.ledger import Store
 from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.settings import Settings
+from rlm.settings.checks import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
-from rlm.settings.values import check_limit
 
 _Named = TypeVar("_Named")
 

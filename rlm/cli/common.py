@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
-#: Seconds to wait for Redis before telling the user.
-PATIENCE_SECONDS = 1.0
-
 
 class ExitCode(IntEnum):
     """The exit status of a command."""
@@ -35,34 +31,6 @@ class ExitCode(IntEnum):
     REDIS = 4
     INTERRUPTED = 130
     PIPE = 141
-
-
-class Group(click.Group):
-    """A group that suggests the nearest command for an unknown one."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options before the command; only a few are allowed there."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if error.possibilities:  # an allowed option was misspelt
-                raise
-            raise click.UsageError(
-                f"No such option {error.option_name!r} here. Options go after the command.", ctx
-            ) from error
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that `args` begin with."""
-        known = self.list_commands(ctx)
-        if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], known, n=2)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def command(
@@ -86,20 +54,20 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
 
 
-#: The exit code of each error, most specific first; of any other error it is FAILED.
-_EXIT_CODES = (
-    ((errors.ConfigurationError, errors.AmbiguousRunError, errors.BadQuestionError), ExitCode.USAGE),
-    (errors.NoSuchEndpointError, ExitCode.USAGE),
-    (errors.InterruptedByHandError, ExitCode.INTERRUPTED),
-    ((errors.NoSuchRunError, errors.NoSuchLetterError), ExitCode.NOT_FOUND),
-    (errors.FencedError, ExitCode.FAILED),
-    (errors.StoreError, ExitCode.REDIS),
-)
-
-
 def exit_code_of(error: errors.RLMError) -> ExitCode:
     """Return the exit code of an error."""
-    return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), ExitCode.FAILED)
+    match error:
+        case errors.ConfigurationError() | errors.AmbiguousRunError() | errors.BadQuestionError():
+            return ExitCode.USAGE
+        case errors.NoSuchEndpointError():
+            return ExitCode.USAGE
+        case errors.InterruptedByHandError():
+            return ExitCode.INTERRUPTED
+        case errors.NoSuchRunError() | errors.NoSuchLetterError():
+            return ExitCode.NOT_FOUND
+        case errors.StoreError() if not isinstance(error, errors.FencedError):
+            return ExitCode.REDIS
+    return ExitCode.FAILED
 
 
 class CommandError(click.ClickException):
@@ -131,18 +99,12 @@ def confirm(question: str, done: str = "removed") -> None:
 
 
 def new_server(settings: Settings) -> str:
-    """Return a warning if a process without a configuration is about to create an embedded server, else ''.
-
-    An existing folder needs no warning: its creator was warned, and processes started by a command find it there.
-    """
-    from rlm.settings.secrets import EMBEDDED
-
-    if settings.source is not None or settings.redis.url != EMBEDDED or settings.data_dir.exists():
+    """Return a warning if a process without a configuration is about to create an embedded server, else ''."""
+    if settings.source is not None or settings.redis.url != "embedded" or settings.data_dir.exists():
         return ""
     return (
-        "There is no configuration (no --config, no RLM_CONFIG, no ./rlm.toml): the built-in defaults are used, and "
-        f"an embedded server of its own is created in {settings.data_dir}. `rlm init` writes a configuration to begin "
-        "with."
+        "There is no configuration (no --config, no RLM_CONFIG, no ./rlm.toml): the built-in defaults are used, and an "
+        f"embedded server is created in {settings.data_dir}. `rlm init` writes a configuration to begin with."
     )
 
 
@@ -184,26 +146,7 @@ def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]
     """Open the store of `settings` and check that it answers; `keeps_server` keeps an embedded server running."""
     from rlm.ledger import Store
 
-    with ExitStack() as stack:
-        with waiting_for_redis(settings):
-            store = stack.enter_context(Store(settings, keeps_server=keeps_server))
-            store.ping()
+    with Store(settings, keeps_server=keeps_server) as store:
+        store.ping()
         store.require_schema()
         yield store
-
-
-@contextmanager
-def waiting_for_redis(settings: Settings) -> Iterator[None]:
-    """Print what the command waits for if the body, which opens the store, takes longer than `PATIENCE_SECONDS`."""
-    from rlm.settings.secrets import EMBEDDED
-
-    told = "Redis has not answered yet; waiting for it."
-    if settings.redis.url == EMBEDDED:
-        told = "The embedded server has not answered yet: it starts, or still reads its data. Waiting for it."
-    waiting = threading.Timer(PATIENCE_SECONDS, say, [told])
-    waiting.daemon = True
-    waiting.start()
-    try:
-        yield
-    finally:
-        waiting.cancel()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, command, settings_of, store_of, waiting_for_redis
+from rlm.cli.common import ExitCode, command, settings_of, store_of
 from rlm.cli.options import Duration, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.text import counted
@@ -33,9 +33,7 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     """
     from rlm.admin.doctor import examine
 
-    settings = settings_of(config)
-    opening = waiting_for_redis(settings)
-    if failed := _print(examine(settings, allow_volatile=allow_volatile, opening=opening)):
+    if failed := _print(examine(settings_of(config), allow_volatile=allow_volatile)):
         is_redis = any(name.split(".")[0] == "redis" for name in failed)
         raise SystemExit(int(ExitCode.REDIS if is_redis else ExitCode.FAILED))
 
@@ -98,7 +96,7 @@ def compliance(config: Path | None, since: float) -> None:
         for one in rules(found)
     ]
     headings = ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""]
-    table(headings, rows, right=["calls", "most", "of"], spare=["last call of those"])
+    table(headings, rows, right=["calls", "most", "of"])
     show()
     if found["ok"]:
         show_words(f"No limit was exceeded since {found['known_from']}.")

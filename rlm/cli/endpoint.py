@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import Group, command, store_of
+from rlm.cli.common import command, store_of
 from rlm.cli.options import Duration
 from rlm.cli.printing import print_json, say, show, show_words, styled, table
 from rlm.core.errors import StoreError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
 
 
-@click.group(cls=Group)
+@click.group()
 def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change or share a limit."""
 
@@ -206,7 +206,7 @@ def list_endpoints(config: Path | None) -> None:
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
     healths = {entry["name"]: entry["health"] for entry in entries}
     rows = [_row(entry, healths) for entry in entries]
-    table(headings, rows, right=["used", "free", "next", "failures"], spare=["of", "failures"])
+    table(headings, rows, right=["used", "free", "next", "failures"])
     by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
     if by_hand:
         show()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import CommandError, command, confirm, store_of, tell_unknown
-from rlm.cli.options import Duration, WholeNumber, all_of, deal_flags, several
+from rlm.cli.options import Duration, all_of, deal_flags, several
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table, wants_json
 from rlm.core.text import counted, one_line, safe_line, span
 from rlm.core.trail import Place
@@ -54,7 +54,7 @@ event_filter = all_of(
     "rlm queue list 1000 --json | jq -r '.events[].event_id'",
     name="list",
 )
-@click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), required=False)
+@click.argument("number", metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False)
 @event_filter
 @several("--state", "states", "STATE", f"Only events that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
 @click.option("--after", metavar="MARK", help="Continue after this mark, which the previous page printed.")
@@ -98,7 +98,7 @@ def _list(found: dict[str, Any]) -> None:
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
-        table(headings, rows, right=["priority", "waits for"], spare=["priority"])
+        table(headings, rows, right=["priority", "waits for"])
     elif not found["next"]:
         show_words(
             "No such event is waiting. `rlm queue stats` shows what is where, `rlm explain EVENT` explains one event."
@@ -185,7 +185,7 @@ def _list_of_wallet(of_wallet: dict[str, Any]) -> None:
         [one["event_id"], one["state"].replace("_", " "), one["since"] or "-", one["letter"]]
         for one in of_wallet["found"]
     ]
-    table(["event", "state", "since", "dead letter"], rows, right=(), spare=["dead letter"])
+    table(["event", "state", "since", "dead letter"], rows, right=())
     show()
     show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` explains one.")
     if of_wallet["more"]:
@@ -242,7 +242,7 @@ def _list_attempts(one: dict[str, Any]) -> None:
         for each in attempts
     ]
     headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-    table(headings, rows, right=["attempt", "took"], spare=["host", "answer"])
+    table(headings, rows, right=["attempt", "took"])
 
 
 def _when(moment: str) -> str:

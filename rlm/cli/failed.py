@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.cli.common import ExitCode, Group, command, confirm, store_of, tell_unknown
+from rlm.cli.common import ExitCode, command, confirm, store_of, tell_unknown
 from rlm.cli.options import Since, all_of, deal_flags, number_argument, several
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
@@ -42,7 +42,7 @@ _CALLED_LAST = "Only letters whose event was last sent to this endpoint."
 _SEARCHED = "Only letters with this text in item, wallet, event or detail."
 
 
-@click.group(cls=Group)
+@click.group()
 def failed() -> None:
     """See dead letters; retry or drop them."""
 
@@ -100,7 +100,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
             [one["id"], one.get("failed_at"), one["reason"], one["event_id"], one_line(one.get("detail", ""), width)]
             for one in map(msgspec.json.decode, letters)
         ]
-        table(["id", "failed at", "reason", "event", "detail"], rows, right=(), spare=["failed at"])
+        table(["id", "failed at", "reason", "event", "detail"], rows, right=())
         show()
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
         then = "`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good."
@@ -110,7 +110,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
 def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
     names = ["reason", "answer", "endpoint", "type", "newest"]
     rows = [[f"{one['letters']:,}", *(one[name] for name in names)] for one in groups[:number]]
-    table(["letters", *names], rows, right=["letters"], spare=["newest"])
+    table(["letters", *names], rows, right=["letters"])
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
     then = "lists those of one, `retry` sends them again."

@@ -10,19 +10,15 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import click
 
 from rlm import __version__
-from rlm.cli.common import CommandError, ExitCode, Group, examples, exit_code_of
+from rlm.cli.common import CommandError, ExitCode, examples, exit_code_of
 from rlm.cli.options import DEBUG_OPTION
 from rlm.cli.printing import is_terminal, say, say_error
 from rlm.core.errors import RLMError
-
-#: The directory in which RLM's packages are installed.
-_HOME = Path(__file__).parents[2]
 
 
 class LastWords(logging.Handler):
@@ -43,8 +39,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     logging.lastResort = LastWords(logging.WARNING)
     try:
         yield
-    except (click.ClickException, click.Abort, click.exceptions.Exit) as error:
-        _refuse_negative(error)
+    except (click.ClickException, click.Abort, click.exceptions.Exit):
         raise
     except RLMError as error:
         raise _end(ctx, error, str(error), exit_code_of(error)) from error
@@ -55,21 +50,15 @@ def orderly(ctx: click.Context) -> Iterator[None]:
             say("")  # end the line that shows ^C
         raise SystemExit(int(ExitCode.INTERRUPTED)) from error
     except OSError as error:
-        raise _end(ctx, error, _full(error) or f"{error}; run it again with --debug to see where") from error
+        raise _end(ctx, error, _in_words(error)) from error
     except Exception as error:
         if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
             logging.getLogger("rlm.process").critical(
                 "The process ends with an unexpected error", exc_info=error, extra={"action": "end_process"}
             )
-        raise _end(ctx, error, _fault(error)) from error
-
-
-def _refuse_negative(error: Exception) -> None:
-    """Raise a fitting error if a number below 0, such as the rate -1/second, was taken for an option."""
-    if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
-        raise click.UsageError(
-            f"{error.option_name} is not an option, and no number here is below 0.", error.ctx
-        ) from error
+        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+        words = f"{what}. This is a fault of RLM. Run it again with --debug, and report what that prints."
+        raise _end(ctx, error, words) from error
 
 
 def unread() -> SystemExit:
@@ -78,11 +67,10 @@ def unread() -> SystemExit:
     return SystemExit(int(ExitCode.PIPE))
 
 
-def _full(error: OSError) -> str:
-    """Return the message if the disk is full; '' for any other error."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT} or error.filename:
-        return ""
-    return f"nothing more can be written ({error.strerror}): make room where this command writes"
+def _in_words(error: OSError) -> str:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT} and not error.filename:
+        return f"nothing more can be written ({error.strerror}): make room where this command writes"
+    return str(error)
 
 
 def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode = ExitCode.FAILED) -> SystemExit:
@@ -90,18 +78,6 @@ def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode = Exit
         say(_masked("".join(traceback.format_exception(error))).rstrip())
     (say if code is ExitCode.INTERRUPTED else say_error)(_masked(words))
     return SystemExit(int(code))
-
-
-def _fault(error: Exception) -> str:
-    """Describe an unexpected error: what it is, and the last line of RLM's own code in the traceback."""
-    what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-    where = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        file = Path(frame.filename)
-        if any(file.is_relative_to(_HOME / package) for package in ("rlm", "scheduler", "actors")):
-            where = f" ({file.relative_to(_HOME).as_posix()}:{frame.lineno})"
-    whose = ", or another program wrote into its keys" if "rlm/ledger/" in where else ""
-    return f"{what}{where}. This is a fault of RLM{whose}. Run it again with --debug, and report what that prints."
 
 
 def _masked(words: str) -> str:
@@ -153,7 +129,7 @@ OVERVIEW = {
 COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in commands.items()}
 
 
-class LazyGroup(Group):
+class LazyGroup(click.Group):
     """A group that imports a command when it is used, and turns errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
@@ -181,7 +157,7 @@ class LazyGroup(Group):
         except BrokenPipeError as error:
             raise unread() from error
         except OSError as error:
-            raise CommandError(_full(error) or str(error)) from error
+            raise CommandError(_in_words(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command inside `orderly`."""
@@ -223,3 +199,6 @@ def rlm() -> None:
     Exit codes: 0 done; 1 it ran and failed; 2 usage or configuration; 3 no such run or event; 4 Redis not reachable or
     not fit for use; 130 interrupted; 141 nobody reads on.
     """
+
+
+rlm.commands = dict.fromkeys(COMMANDS, rlm)  # click suggests one of these names for an unknown one

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from rlm.cli.printing import remember
 from rlm.core.clock import system_clock
-from rlm.core.text import DURATIONS, is_plain, seconds_of, span
-
-if TYPE_CHECKING:
-    Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+from rlm.core.text import DURATIONS, seconds_of, span
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
@@ -44,39 +40,6 @@ class Since(Duration):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse how long ago."""
         return system_clock.now() - super().convert(value, param, ctx)
-
-
-class WholeNumber(click.IntRange):
-    """A range of whole numbers with a plain message for any other value."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse a number in the range."""
-        if not _reads(int, value):
-            self.fail(f"{value!r} is not a whole number in the range {self._describe_range()}.", param, ctx)
-        number: int = super().convert(value, param, ctx)
-        return number
-
-
-class NumberRange(click.FloatRange):
-    """A range of numbers that refuses NaN, which click accepts because NaN compares with no bound."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse a number in the range."""
-        if not _reads(float, value):
-            self.fail(f"{value!r} is not a number in the range {self._describe_range()}.", param, ctx)
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not in the range {self._describe_range()}.", param, ctx)
-        return number
-
-
-def _reads(number: Callable[[Any], float], value: Any) -> bool:
-    """Return whether `value` is a number; text must be in plain digits."""
-    try:
-        number(value)
-    except ValueError:
-        return False
-    return not isinstance(value, str) or is_plain(value)
 
 
 def _flag(name: str, meaning: str, **more: Any) -> click.Option:
@@ -117,7 +80,7 @@ volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Accept a Redis that keeps nothing on disk: if it restarts, events are lost."
 )
 #: How many entries to list: the maximum exceeds any list.
-number_argument = click.argument("number", metavar="[N]", type=WholeNumber(1, 1_000_000_000), default=20)
+number_argument = click.argument("number", metavar="[N]", type=click.IntRange(1, 1_000_000_000), default=20)
 
 
 def several(
@@ -140,10 +103,8 @@ log_format_option = click.option(
     envvar="RLM_LOG_FORMAT",
     expose_value=False,
     callback=_ask_for_format,
-    help="How log lines are written to stderr: as text, as JSON, or (auto, the default) as text on a terminal and as "
-    "JSON elsewhere. $RLM_LOG_FORMAT does the same.",
+    help="How log lines are written to stderr; auto: text on a terminal, JSON elsewhere. Also $RLM_LOG_FORMAT.",
 )
-
 #: The options of long-running processes.
 process_options = all_of(volatile_option, log_format_option)
 
@@ -153,9 +114,5 @@ FOLLOW_SECONDS = 1.0
 
 def interval_option(default: float) -> Callable[[Any], Any]:
     """Return the option for the interval of a view."""
-    return click.option(
-        "--interval",
-        type=Duration(0.1, 3600.0),
-        metavar="DURATION",
-        help=(f"How often to look.  [default: {default:g}s]"),
-    )
+    meaning = f"How often to look.  [default: {default:g}s]"
+    return click.option("--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=meaning)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm.cli.common import command, opened, settings_of
-from rlm.cli.options import WholeNumber, several
+from rlm.cli.options import several
 from rlm.cli.printing import print_json, say, show, show_words, table
 from rlm.core.text import counted, safe_line, sentence, span
 
@@ -26,7 +26,7 @@ _ADDED = "What if a type had one more endpoint, of this name? Repeatable."
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
 )
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.")
-@click.option("--workers", type=WholeNumber(min=1), metavar="N", help="What if there were exactly N workers?")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
 @several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.")
 @several("--add-endpoint", "add", "TYPE=NAME", _ADDED)
 def plan(*, config: Path | None, **options: Any) -> None:
@@ -169,7 +169,7 @@ def _left_over(found: Forecast) -> None:
     show_words("By the rule (higher priority first, within it the older) these wait:")
     for name, chosen in found.left_over.items():
         if chosen.by_priority:
-            show_words(_who_waits(name, plan.by_type[name].events, chosen), indent=2)
+            show(f"  {_who_waits(name, plan.by_type[name].events, chosen)}")
 
 
 def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:

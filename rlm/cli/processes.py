@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import Group, command, new_server, settings_of, stop_signals, store_of
-from rlm.cli.options import WholeNumber, log_format_option, process_options
-from rlm.cli.printing import print_json, short_host, show, show_words, styled, table
+from rlm.cli.common import command, new_server, settings_of, stop_signals, store_of
+from rlm.cli.options import log_format_option, process_options
+from rlm.cli.printing import print_json, show, show_words, styled, table
 from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
             supervise(template, settings, stop, allow_volatile=allow_volatile)
 
 
-@click.group(cls=Group)
+@click.group()
 def worker() -> None:
     """Start a worker by hand; list the workers."""
 
@@ -171,13 +171,12 @@ def list_workers(config: Path | None) -> None:
                 entry["state"] = styled("sleeping", "warn")
             else:
                 entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
-            entry["host"] = short_host(entry["host"])
         rows = [[entry[name] for name in names] for entry in entries]
-        table(names, rows, right=["pid", "threads", "busy"], spare=["started_at"])
+        table(names, rows, right=["pid", "threads", "busy"])
     if places:
         show()
         names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard"]
-        table(names, [_host_row(one) for one in places], right=names[2:6], spare=["version", "heard", "scheduler"])
+        table(names, [_host_row(one) for one in places], right=names[2:6])
     for one in places:
         if one["why"]:
             show_words(f"{one['host']}: {one['why']}.")
@@ -186,7 +185,7 @@ def list_workers(config: Path | None) -> None:
 def _host_row(entry: dict[str, Any]) -> list[object]:
     heard, versions = entry["heard_seconds"], ", ".join(entry["versions"])
     return [
-        short_host(entry["host"]),
+        entry["host"],
         styled(entry["state"], _HOST_KINDS[entry["state"]]),
         entry["capacity"],
         entry["share"],
@@ -205,7 +204,9 @@ def _host_row(entry: dict[str, Any]) -> list[object]:
     prints_data=False,
 )
 @click.option("--host", help="The address to listen on; web.listen without this option.")
-@click.option("--port", type=WholeNumber(0, 65535), help="The port, 0 for a free one; web.listen without this option.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port, 0 for a free one; web.listen without this option."
+)
 @click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
 @log_format_option
 def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) -> None:
@@ -221,7 +222,7 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.settings.addresses import split_listen
+    from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rlm.cli.common import ExitCode, Group, command, confirm, store_of
+from rlm.cli.common import ExitCode, command, confirm, store_of
 from rlm.cli.events import drop, list_events
 from rlm.cli.options import interval_option, sure_flags
 from rlm.cli.printing import print_json, say, show, show_words, table
@@ -25,7 +25,7 @@ MONITOR_SECONDS = 2.0
 MOST_WARNINGS = 20
 
 
-@click.group(cls=Group)
+@click.group()
 def queue() -> None:
     """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
 

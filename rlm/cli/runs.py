@@ -203,9 +203,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
-        # The id and the other columns contain these too; a narrow terminal keeps the state, which they do not.
-        spare = ["started", "taken", "carried_over", "took", "failed", "leftover", "completed"]
-        table(headings, rows, right=["took", *columns], spare=spare)
+        table(headings, rows, right=["took", *columns])
         if page["next"] and (before or chosen != RunFilter()):
             show()
             show_words(f"More: `rlm list --before {page['next']}` with the same options.")

@@ -15,7 +15,7 @@ import msgspec
 
 from rlm import __version__
 from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
-from rlm.cli.options import NumberRange, WholeNumber, several, volatile_option
+from rlm.cli.options import several, volatile_option
 from rlm.cli.printing import is_terminal, print_json, say, show, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted
@@ -49,11 +49,11 @@ _FAULT = (
     "rlm demo --real-time    # three minutes, as in life",
 )
 @click.option(
-    "--events", default=900, show_default=True, type=WholeNumber(1, 100_000), help="How many events, over all types."
+    "--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many events, over all types."
 )
 @click.option(
     "--speed",
-    type=NumberRange(0.1, 60),
+    type=click.FloatRange(0.1, 60),
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
@@ -139,7 +139,7 @@ def _report(verdict: DemoVerdict, types: Sequence[EventType], then: str = "") ->
     prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8090, show_default=True, type=WholeNumber(0, 65535), help="0 picks a free one.")
+@click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
 @click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
 @several("--fail", "fail", "ENDPOINT=RATE", _FAIL)
 @several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT)

@@ -48,7 +48,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import group_grace
     from rlm.settings import load_settings
-    from rlm.settings.sources import current_directory
+    from rlm.settings.layers import current_directory
 
     setproctitle("rlm up")
     with stop_signals() as stop:
@@ -139,7 +139,7 @@ def _commands(settings: Settings, *, allow_volatile: bool) -> dict[str, str]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    from rlm.settings.sources import parse_dotenv
+    from rlm.settings.layers import parse_dotenv
 
     variables: dict[str, str] = _read(path, parse_dotenv) if os.path.lexists(path) else {}
     return variables

@@ -26,6 +26,8 @@ from rlm.ledger.letters import Letters
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
+#: Dead letters that Redis keeps; the oldest beyond them are moved to the archive.
+MOST_LETTERS = 100_000
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 #: Pause after the disk refused, seconds; each failure is logged.
 REFUSED_SECONDS = 30.0
@@ -68,14 +70,14 @@ class Archive:
 
 
 class Archivist:
-    """Keeps the list of dead letters within `queue.failed_max`, also while letters are written.
+    """Keeps the list of dead letters within `MOST_LETTERS`, also while letters are written.
 
     The oldest ones beyond it are moved to the archive, a chunk at a time. Each step carries the lease's token.
     """
 
     def __init__(self, store: Store) -> None:
         self._letters = Letters(store)
-        self._most = store.settings.queue.failed_max
+        self._most = MOST_LETTERS
         self._archive = Archive(store.settings.archive_dir)
         self._not_before = float("-inf")
 

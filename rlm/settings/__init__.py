@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -17,30 +16,21 @@ from msgspec import structs
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import one_line
-from rlm.settings import rules, secrets
-from rlm.settings.addresses import check_endpoint_url
-from rlm.settings.layers import Layers, layered, leaves, masked
-from rlm.settings.model import Document
-from rlm.settings.section import Problem, as_tables, read_table
-from rlm.settings.sources import choose_file, current_directory, put_environment, put_options, read_file
+from rlm.settings import model, rules, secrets
+from rlm.settings.checks import check_dsn, check_endpoint_url
+from rlm.settings.layers import Layers, current_directory, layers_of, leaves, masked
 from rlm.settings.toml import dotted
-from rlm.settings.values import check_dsn
 
-if TYPE_CHECKING:
-    from rlm.settings import model
-
-_DSN_VARIABLE = "SENTRY_DSN"
 #: What the variables about log lines (rlm/telemetry/logs.py) may be, in any case, and what to say otherwise.
 _LOGGING = {
     "RLM_LOG": (frozenset(logging.getLevelNamesMapping()), "must be DEBUG, INFO, WARNING or ERROR"),
     "RLM_LOG_FORMAT": (frozenset({"AUTO", "TEXT", "JSON"}), "must be auto, text or json"),
 }
-_DATA_VARIABLE = "RLM_DATA_DIR"
-_DATA_FOLDER = ".rlm"
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
 _PARTS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads")
 _DIGITS = 6
-_LISTS = ("events", "processing", "failed")
+#: How many faults are listed.
+_MOST_FAULTS = 100
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -55,11 +45,10 @@ class Shown(msgspec.Struct, frozen=True):
 class Settings:
     """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
 
-    `event_types` are ordered by descending priority, equal ones as configured. `endpoints` has each endpoint by name,
-    as in the first of those types that lists it. Types that share an endpoint may differ in headers, time-out and
-    success, so take the endpoint from the type whose event is sent. `budgets` has the shared limits by name. `revision`
-    has digests of what workers depend on. `home` is the directory of the configuration file, or the current directory
-    without a file; `data_dir` is where RLM keeps files.
+    `event_types` are ordered by descending priority, equal ones as configured. `endpoints` has each endpoint by name.
+    Types that share an endpoint may differ in headers, time-out and success, so take it from the type whose event is
+    sent. `revision` has digests of what workers depend on. `home` is the directory of the configuration file, or the
+    current directory without a file; `data_dir` is where RLM keeps files.
     """
 
     redis: model.RedisSettings
@@ -111,17 +100,15 @@ def load_settings(
         ConfigurationError: there are faults; the message has one line per fault, with origin, key, value and the
             allowed values.
     """
-    source = choose_file(path, environ)
-    layers = read_file(source) if source else layered({})
-    put_environment(layers, environ)
-    put_options(layers, overrides)
-    layers.faults.extend(_environment_faults(environ))
-    wrong: list[Problem] = []
-    document = read_table(Document, layers.tables, (), wrong)
-    layers.refuse(wrong)
-    layers.refuse(list(rules.problems(layers, environ)))
+    layers = layers_of(path, environ)
+    layers.put_environment(environ)
+    layers.put_options(overrides)
+    layers.faults += _environment_faults(environ)
+    document = layers.read()
+    for place, problem in rules.problems(document, environ):
+        layers.refuse(place, problem)
     if layers.faults:
-        raise ConfigurationError(layers.listed())
+        raise ConfigurationError("\n".join(layers.faults[:_MOST_FAULTS]))
     settings = _settings_of(document, layers, environ)
     secrets.remember(secrets_of(settings, environ))
     return settings
@@ -129,113 +116,88 @@ def load_settings(
 
 def _environment_faults(environ: Mapping[str, str]) -> Iterator[str]:
     try:
-        check_dsn(environ.get(_DSN_VARIABLE) or "https://key@host/1")
+        check_dsn(environ.get("SENTRY_DSN") or "https://key@host/1")
     except ValueError as error:
-        yield f"environment {_DSN_VARIABLE}: {error}"
+        yield f"environment SENTRY_DSN: {error}"
     for variable, (allowed, problem) in _LOGGING.items():
         if (value := environ.get(variable, "")) and value.upper() not in allowed:
             yield f'environment {variable} = "{one_line(value, 40)}": {problem}'
 
 
-def _settings_of(document: Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
+def _settings_of(document: model.Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
     """Return the settings of a document without faults."""
     home = layers.source.parent if layers.source else current_directory()
-    sentry_dsn = environ.get(_DSN_VARIABLE) or None
-    tables = as_tables(document)
+    dsn = environ.get("SENTRY_DSN") or None
     budgets = {name: Budget(name, Limit.parse(budget.rate_limit)) for name, budget in document.budgets.items()}
-    event_types = _event_types(document, budgets, environ)
+    kinds = [_event_type(name, document, budgets, environ) for name in document.types]
+    event_types = tuple(sorted(kinds, key=lambda kind: -kind.priority))
+    endpoints: dict[str, Endpoint] = {}
+    for endpoint in (endpoint for kind in event_types for endpoint in kind.endpoints):
+        endpoints.setdefault(endpoint.name, endpoint)
+    shown = [
+        Shown(dotted(at), masked(at, value), layers.where(at)) for at, value in leaves(msgspec.to_builtins(document))
+    ]
+    shown.append(Shown("sentry_dsn", dsn and secrets.MASK, "environment SENTRY_DSN" if dsn else "default"))
     return Settings(
         **{**structs.asdict(document), "budgets": budgets},  # the sections and the types unchanged
         event_types=event_types,
-        endpoints=_by_name(event_types),
-        revision=_revision(tables, event_types),
+        endpoints=endpoints,
+        revision=_revision(document, event_types),
         home=home,
-        data_dir=home / (environ.get(_DATA_VARIABLE) or _DATA_FOLDER),
+        data_dir=home / (environ.get("RLM_DATA_DIR") or ".rlm"),
         source=layers.source,
-        sentry_dsn=sentry_dsn,
-        shown=tuple(_shown(tables, layers, sentry_dsn)),
+        sentry_dsn=dsn,
+        shown=tuple(shown),
     )
 
 
-def _event_types(
-    document: Document, budgets: Mapping[str, Budget], environ: Mapping[str, str]
-) -> tuple[EventType, ...]:
-    types = []
-    for name, described in document.types.items():
-        limit = described.rate_limit
-        endpoints = tuple(
+def _event_type(
+    name: str, document: model.Document, budgets: Mapping[str, Budget], environ: Mapping[str, str]
+) -> EventType:
+    kind = document.types[name]
+    endpoints = []
+    for endpoint in kind.endpoints:
+        success = endpoint.success or kind.success
+        endpoints.append(
             Endpoint(
                 name=endpoint.name,
                 url=check_endpoint_url(secrets.resolve_url(endpoint.url, environ)),
-                limit=Limit.parse(endpoint.rate_limit or str(limit)),  # the rules require one of the two
+                limit=Limit.parse(endpoint.rate_limit or kind.rate_limit or ""),  # the rules require one of the two
                 timeout_seconds=endpoint.timeout_seconds or document.retry.timeout_seconds,
                 headers=endpoint.headers,
                 budget=budgets[endpoint.budget] if endpoint.budget else None,
-                success=_success(endpoint.success or described.success),
+                success=Success(**structs.asdict(success)) if success else None,
             )
-            for endpoint in described.endpoints
         )
-        own = Limit.parse(limit) if limit else None
-        types.append(EventType(name, described.priority, described.processing_seconds, endpoints, described.share, own))
-    return tuple(sorted(types, key=lambda event_type: -event_type.priority))
+    own = Limit.parse(kind.rate_limit) if kind.rate_limit else None
+    return EventType(name, kind.priority, kind.processing_seconds, tuple(endpoints), kind.share, own)
 
 
-def _success(described: model.SuccessSettings | None) -> Success | None:
-    return Success(**structs.asdict(described)) if described else None
-
-
-def _by_name(event_types: tuple[EventType, ...]) -> dict[str, Endpoint]:
-    endpoints: dict[str, Endpoint] = {}
-    for event_type in event_types:
-        for endpoint in event_type.endpoints:
-            endpoints.setdefault(endpoint.name, endpoint)
-    return endpoints
-
-
-def _revision(tables: Mapping[str, Any], event_types: tuple[EventType, ...]) -> str:
+def _revision(document: model.Document, event_types: tuple[EventType, ...]) -> str:
     """Return the digests of the `_PARTS`. They exclude where Redis is, and values of secret headers."""
-    parts = (
-        [_facts(event_type) for event_type in event_types],
-        tables["retry"],
-        [{key: value for key, value in tables["queue"].items() if key != "failed_max"}, tables["redis"]["prefix"]],
-        tables["run"]["guard_seconds"],
-        tables["workers"]["threads"],
-    )
-    digests = (hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest() for part in parts)
-    return "".join(digest[:_DIGITS] for digest in digests)
+    queue, retry = structs.asdict(document.queue), structs.asdict(document.retry)
+    parts = (event_types, retry, [queue, document.redis.prefix], document.run.guard_seconds, document.workers.threads)
+    return "".join(map(_digest, parts))
+
+
+def _digest(part: Any, digits: int = _DIGITS) -> str:
+    return hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:digits]
 
 
 def apart_of(event_types: Iterable[EventType]) -> str:
     """Return a digest of the types and their URLs: schedulers in which it differs keep apart on one prefix."""
-    calls = sorted((kind.name, [one.url for one in kind.endpoints]) for kind in event_types)
-    return hashlib.sha256(json.dumps(calls).encode()).hexdigest()[:16]
+    return _digest(sorted((kind.name, [each.url for each in kind.endpoints]) for kind in event_types), 16)
 
 
 def differing(revision: str, other: str) -> list[str]:
     """Return the parts of the configuration in which two revisions differ."""
-    starts = range(0, len(_PARTS) * _DIGITS, _DIGITS)
-    at = zip(_PARTS, starts, strict=True)
-    return [part for part, start in at if revision[start : start + _DIGITS] != other[start : start + _DIGITS]]
-
-
-def _facts(event_type: EventType) -> list[Any]:
-    endpoints = []
-    for one in event_type.endpoints:
-        budget = [one.budget.name, one.budget.limit.text] if one.budget else []
-        success = structs.asdict(one.success) if one.success else {}
-        endpoints.append([one.name, one.url, one.limit.text, one.timeout_seconds, one.headers, budget, success])
-    return [event_type.name, event_type.priority, event_type.processing_seconds, event_type.share, endpoints]
-
-
-def _shown(tables: Mapping[str, Any], layers: Layers, dsn: str | None) -> Iterator[Shown]:
-    for place, value in leaves(tables):
-        yield Shown(dotted(place), masked(place, value), layers.where(place))
-    yield Shown("sentry_dsn", secrets.MASK if dsn else None, "environment SENTRY_DSN" if dsn else "default")
+    slices = [slice(start, start + _DIGITS) for start in range(0, len(_PARTS) * _DIGITS, _DIGITS)]
+    return [part for part, at in zip(_PARTS, slices, strict=True) if revision[at] != other[at]]
 
 
 def settings_under(settings: Settings, prefix: str) -> Settings:
     """Return `settings` with all keys, including the three lists, under `prefix`."""
-    lists = {name: f"{prefix}_{name}" for name in _LISTS}
+    lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")}
     return replace(
         settings,
         redis=structs.replace(settings.redis, prefix=prefix),
@@ -251,9 +213,9 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secret
 def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     yield from secrets.url_secrets(settings.redis.url)
     yield from secrets.url_secrets(settings.sentry_dsn or "")
-    yield secrets.from_environment(settings.web.token, environ)
+    yield secrets.resolve(settings.web.token, environ)
     for endpoint in (endpoint for described in settings.types.values() for endpoint in described.endpoints):
         yield from (environ.get(name, "") for name in secrets.VARIABLE.findall(endpoint.url))
         for value in endpoint.headers.values():
             if value.startswith(secrets.FROM_ENVIRONMENT):
-                yield from secrets.header_secrets(secrets.from_environment(value, environ))
+                yield from secrets.header_secrets(secrets.resolve(value, environ))

@@ -1,200 +1,306 @@
-"""The layers of the configuration as tables, options over environment over file over defaults, and what is wrong."""
+"""The layers of the configuration, options over environment over file over defaults, and what is wrong with them.
+
+The layers are merged as a tree of TOML. A `Document` is made from it setting by setting, so all faults are found at
+once.
+"""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from rlm.core.text import cut, did_you_mean, safe_line
-from rlm.settings.model import NAMED, SECTIONS, Document, EndpointSettings, SuccessSettings
+import msgspec
+
+from rlm.core.errors import ConfigurationError
+from rlm.core.files import read_trusted
+from rlm.core.text import cut, did_you_mean, is_name, safe_line
+from rlm.settings.checks import NAMES
+from rlm.settings.model import (
+    NAMED,
+    SECTIONS,
+    Document,
+    EndpointSettings,
+    Section,
+    Setting,
+    SuccessSettings,
+    settings_of,
+)
 from rlm.settings.secrets import MASK, mask_url, mask_value
-from rlm.settings.section import UNKNOWN_KEY, Problem, Section, Setting, defaults_of, settings_of
-from rlm.settings.toml import Place, dotted, toml_value
+from rlm.settings.toml import Place, Tables, dotted, toml_value
 
 #: The command option that overrides all other layers; also the origin of its values.
 OPTION = "--set"
-
-_LONGEST_VALUE = 200
-#: How many faults are listed.
-_MOST_FAULTS = 100
-
-_BASE_URL = "http://127.0.0.1:8090"
-_OVERFLOW_ENDPOINTS = 3
-#: Type, priority, seconds per call, primary endpoint.
-_TYPES = (
-    ("REBALANCE_NEEDED", 5, 2.0, "rebalance_api"),
-    ("OPEN_POSITION_DETECTED", 4, 1.5, "open_position_api"),
-    ("OPEN_ORDER_DETECTED", 3, 1.0, "open_order_api"),
-    ("NEW_BALANCE_UPDATE", 2, 0.8, "balance_update_api"),
-    ("BALANCE_CHECK_REQUIRED", 1, 1.2, "balance_check_api"),
-)
+#: The longest key or value in a message.
+_LONGEST = 200
 
 
-def built_in_types() -> dict[str, Any]:
+def built_in_types() -> Tables:
     """Return the tables of the built-in types."""
     tables = {}
-    for name, priority, seconds, primary in _TYPES:
-        endpoints = [primary, *(f"overflow_{primary}_{number}" for number in range(1, _OVERFLOW_ENDPOINTS + 1))]
+    for name, priority, seconds, primary in (
+        ("REBALANCE_NEEDED", 5, 2.0, "rebalance_api"),
+        ("OPEN_POSITION_DETECTED", 4, 1.5, "open_position_api"),
+        ("OPEN_ORDER_DETECTED", 3, 1.0, "open_order_api"),
+        ("NEW_BALANCE_UPDATE", 2, 0.8, "balance_update_api"),
+        ("BALANCE_CHECK_REQUIRED", 1, 1.2, "balance_check_api"),
+    ):
+        endpoints = [primary, *(f"overflow_{primary}_{number}" for number in (1, 2, 3))]
         tables[name] = {
             "priority": priority,
             "processing_seconds": seconds,
             "rate_limit": "30/minute",
-            "endpoints": [{"name": endpoint, "url": f"{_BASE_URL}/{endpoint}"} for endpoint in endpoints],
+            "endpoints": [{"name": endpoint, "url": f"http://127.0.0.1:8090/{endpoint}"} for endpoint in endpoints],
         }
     return tables
 
 
-def settings_at(place: Place) -> dict[str, Setting]:
-    """Return the settings of the table at `place`, empty if there is no such table."""
+class Layers:
+    """The merged layers: `tables`, the origin of each value that is no default, and what is wrong."""
+
+    def __init__(self, file: Tables, source: Path | None = None) -> None:
+        self.tables = file if "types" in file else {**file, "types": built_in_types()}
+        self.source = source
+        self.faults: list[str] = []
+        self._origins = {place: f"file {source}" for place, value in leaves(file) if value != {}}
+
+    def put_environment(self, environ: Mapping[str, str]) -> None:
+        """Put in `environ`, `REDIS_URL` below the others; a variable without effect is a fault."""
+        places = [place for place in self._single_values() if "endpoints" not in place]
+        variables = {_variable(place): place for place in places}
+        if environ.get("REDIS_URL"):
+            self._put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
+        for variable in sorted(environ):
+            if place := variables.get(variable.upper()):
+                self._put(place, environ[variable], f"environment {variable}")
+            elif variable.startswith("RLM_") and "__" in variable[4:]:
+                near = did_you_mean(variable, variables, cutoff=0.8)
+                problem = f"no such setting{near}; RLM_<SECTION>__<KEY> sets a single value"
+                self.faults.append(f"environment {safe_line(variable)}: {problem}")
+
+    def put_options(self, texts: Iterable[str]) -> None:
+        """Put in `texts` (`KEY=VALUE` each). Keys are written as in messages: `types.X.endpoints[1].rate_limit`."""
+        places = {dotted(place): place for place in self._single_values()}
+        for text in texts:
+            key, equals, value = text.partition("=")
+            if equals and key in places:
+                self._put(places[key], value, OPTION)
+            else:
+                problem = f"no such setting{did_you_mean(key, places)}" if equals else "is not KEY=VALUE"
+                self.faults.append(f"{OPTION}: {safe_line(key)}: {problem}; write for example run.target=0.5")
+
+    def _single_values(self) -> Iterator[Place]:
+        """Yield the places of all settings that are single values, whether they are set or not."""
+        tables: list[tuple[Place, type[Section]]] = [((name,), section) for name, section in SECTIONS.items()]
+        for kind, section in NAMED.items():
+            named = self.tables.get(kind)
+            tables += [((kind, name), section) for name in (named if isinstance(named, dict) else ())]
+        for place, section in tables.copy():
+            entries = dig(self.tables, (*place, "endpoints"))
+            if section is NAMED["types"] and isinstance(entries, list):
+                tables += [((*place, "endpoints", number), EndpointSettings) for number in range(len(entries))]
+        for place, section in tables:
+            yield from ((*place, key) for key, setting in settings_of(section).items() if setting.section is None)
+
+    def _put(self, place: Place, text: str, origin: str) -> None:
+        """Set a value. If something else is where its table should be, keep that, so that the fault shows."""
+        table: Any = self.tables
+        for part in place[:-1]:
+            table = table.setdefault(part, {}) if isinstance(table, dict) else table[part]
+            if not isinstance(table, dict | list):
+                return
+        setting = _setting_at(place)
+        table[place[-1]] = _converted(text, setting.plain) if setting else text
+        self._origins[place] = origin
+
+    def where(self, place: Place) -> str:
+        """Return the origin of the value at `place`; an entry has the origin of its list."""
+        upwards = (place[:length] for length in range(len(place), 0, -1))
+        return next((self._origins[each] for each in upwards if each in self._origins), "default")
+
+    def read(self) -> Document:
+        """Return the document that the layers make, and note what is wrong.
+
+        What is wrong by itself is None in it: a section, a type, an endpoint, a budget.
+        """
+        values, _ = self._values(Document, self.tables, ())
+        return Document(**{"types": {}, **values})
+
+    def _read(self, section: type[Section], table: Any, place: Place) -> Any:
+        if not isinstance(table, dict):
+            self.refuse(place, f"must be a table of {', '.join(settings_of(section))}")
+            return None
+        values, right = self._values(section, table, place)
+        return section(**values) if right else None
+
+    def _values(self, section: type[Section], table: Tables, place: Place) -> tuple[Tables, bool]:
+        """Return the values of a table that are right, and whether all are; its inner tables do not count."""
+        settings, values, right = settings_of(section), {}, True
+        for key in [key for key in table if key not in settings]:
+            right = False
+            elsewhere = (f"{name}.{key}" for name, other in SECTIONS.items() if key in settings_of(other))
+            near = did_you_mean(key, settings) or did_you_mean(key, elsewhere, cutoff=0.0)
+            self.refuse((*place, key), f"unknown key{near}; allowed here are {', '.join(settings)}")
+        for key, setting in settings.items():
+            try:
+                if key in table:
+                    values[key] = self._value(setting, table[key], (*place, key))
+                elif setting.default is msgspec.NODEFAULT:
+                    raise ValueError(f"is missing; give {setting.allowed}")  # noqa: TRY301  # as `check` does
+            except (msgspec.ValidationError, ValueError) as error:
+                right = False
+                is_told = isinstance(error, msgspec.ValidationError)
+                self.refuse((*place, key), f"must be {setting.allowed}" if is_told else str(error))
+        return values, right
+
+    def _value(self, setting: Setting, value: Any, place: Place) -> Any:
+        section = setting.section
+        if section is None:
+            return setting.check(msgspec.convert(value, setting.kind))
+        if section is setting.plain:
+            return self._read(section, value, place)
+        if place[-1] == "endpoints":
+            entries = msgspec.convert(value, Annotated[list[Any], *get_args(setting.kind)[1:]])
+            return tuple(self._read(section, entry, (*place, number)) for number, entry in enumerate(entries))
+        tables = msgspec.convert(value, Annotated[Tables, *get_args(setting.kind)[1:]])
+        for name in tables:
+            if not is_name(name):
+                self.refuse((*place, name), f"a name has {NAMES}")
+        return {name: self._read(section, table, (*place, name)) for name, table in tables.items()}
+
+    def refuse(self, place: Place, problem: str) -> None:
+        """Note what is wrong at a place: where its value comes from, its key, the value, and what is allowed."""
+        origin = self.where(place)
+        if origin == "default" and self.source:  # what is missing is missing in the file
+            origin = f"file {self.source}"
+        subject, setting = cut(safe_line(dotted(place)), _LONGEST), _setting_at(place)
+        if setting and setting.section is None:
+            value = setting.default if (value := dig(self.tables, place)) is None else value
+            if value not in (None, msgspec.NODEFAULT):
+                subject += f" = {cut(safe_line(toml_value(masked(place, value))), _LONGEST)}"
+        self.faults.append(f"{origin}: {subject}: {problem}")
+
+
+def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
+    """Return the layer of the file at `path`, else of `$RLM_CONFIG`, else of `./rlm.toml` if it exists, else of none.
+
+    Raises:
+        UnsafeError: another user could change the file, or it is not a regular file.
+        ConfigurationError: it does not exist, cannot be read, or is not TOML in UTF-8.
+    """
+    named_by = "--config" if path else "environment RLM_CONFIG"
+    if path is None and (variable := environ.get("RLM_CONFIG")):
+        path = Path(variable)
+    if path is None:
+        path = current_directory() / "rlm.toml"
+        if not os.path.lexists(path):
+            return Layers({})
+    elif not path.exists():
+        raise ConfigurationError(f"{named_by}: there is no file {str(path)!r}; name an existing file or leave it out")
+    path = path.absolute()
+    try:
+        return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"file {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"file {path}: is not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error
+
+
+def current_directory() -> Path:
+    """Return the current directory; raise a ConfigurationError if it was removed or cannot be read."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the current directory cannot be used ({error.strerror}): go to another, or name a file with --config"
+        ) from error
+
+
+def masked(place: Place, value: Any) -> Any:
+    """Return what may be shown of the setting at `place`."""
+    mask = mask_url if place[-1] == "url" else mask_value
+    if mask is mask_url or "headers" in place[2:] or place == ("web", "token"):
+        return mask(value) if isinstance(value, str) else value and MASK
+    return value
+
+
+def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yield each single value (or empty list or table) of nested tables and lists, with its place."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    entries = list(items)
+    for key, item in entries:
+        yield from leaves(item, (*place, key))
+    if not entries and value is not None:
+        yield place, value
+
+
+def dig(tables: Any, place: Place) -> Any:
+    """Return the value at `place`; None, which TOML cannot express, if there is none."""
+    for part in place:
+        try:
+            tables = tables[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return tables
+
+
+def _setting_at(place: Place) -> Setting | None:
     section: type[Section] | None
-    match place:
-        case ():
-            section = Document
+    match place[:-1]:
         case (str(name),):
             section = SECTIONS.get(name)
         case (str(name), str()):
             section = NAMED.get(name)
         case ("types", str(), "endpoints", int()):
             section = EndpointSettings
-        case ("types", str(), "success") | ("types", str(), "endpoints", int(), "success"):
+        case (*_, "success"):
             section = SuccessSettings
         case _:
             section = None
-    return dict(settings_of(section)) if section else {}
+    return settings_of(section).get(str(place[-1])) if section else None
 
 
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """The tables of the configuration with all layers merged.
+def _variable(place: Place) -> str:
+    """Return the variable that overrides the setting at `place`; characters not allowed in a variable become `_`."""
+    return "RLM_" + "__".join(re.sub(r"[^A-Z0-9_]", "_", str(part).upper()) for part in place)
 
-    `origins` maps each value that an option or a variable set to its origin, as messages name it; `wrong` has the
-    places of what is wrong by itself, `faults` the messages about all that is wrong.
+
+def _converted(text: str, plain: Any) -> Any:
+    """Return `text` converted to a setting's type if possible; `read` reports text that cannot be converted."""
+    if plain == list[str]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return msgspec.convert(text, plain, strict=False)
+    except msgspec.ValidationError:
+        return text
+
+
+def parse_dotenv(text: str) -> dict[str, str]:
+    """Return the variables that the lines of `text` set, as a shell that runs `. ./.env` would.
+
+    Only plain assignments are accepted. Other lines are errors, not skipped: without the URL of Redis, the processes
+    would start an embedded server and use that.
+
+    Raises:
+        ValueError: a line is not an assignment as a shell reads it. The message has the line's number, but no value.
     """
-
-    tables: dict[str, Any] = field(repr=False)
-    file: dict[str, Any] = field(repr=False)
-    source: Path | None = None
-    origins: dict[Place, str] = field(default_factory=dict)
-    wrong: set[Place] = field(default_factory=set)
-    faults: list[str] = field(default_factory=list, repr=False)
-
-    def put(self, place: Place, value: Any, origin: str) -> None:
-        """Set a value. If the file has something else where a table should be, keep it so that the fault shows."""
-        table = _dig(self.tables, place[:-1])
-        if isinstance(table, dict):
-            table[place[-1]] = value
-            self.origins[place] = origin
-
-    def settable(self) -> Iterator[Place]:
-        """Yield the places of all sections, types and budgets."""
-        yield from ((section,) for section in SECTIONS)
-        yield from ((kind, name) for kind in NAMED for name in self.named(kind))
-
-    def named(self, kind: str) -> dict[str, Any]:
-        """Return the configured `types` or `budgets` by name."""
-        tables = self.tables.get(kind)
-        return tables if isinstance(tables, dict) else {}
-
-    def endpoints(self) -> Iterator[Place]:
-        """Yield the places of all endpoints."""
-        for name in self.named("types"):
-            entries = self.find(("types", name, "endpoints"))
-            for number in range(len(entries) if isinstance(entries, list) else 0):
-                yield "types", name, "endpoints", number
-
-    def find(self, place: Place) -> Any:
-        """Return the value at `place`; None, which TOML cannot express, if there is none."""
-        return _dig(self.tables, place)
-
-    def valid(self, place: Place) -> Any:
-        """Return the value at `place`, None if there is none or it is wrong by itself."""
-        return None if any(one in self.wrong for one in _upwards(place)) else self.find(place)
-
-    def where(self, place: Place) -> str:
-        """Return the origin of the value at `place`; an entry has the origin of its list."""
-        origin = next((self.origins[one] for one in _upwards(place) if one in self.origins), None)
-        return origin or (f"file {self.source}" if _dig(self.file, place) is not None else "default")
-
-    def refuse(self, problems: Iterable[Problem]) -> None:
-        """Note what is wrong at some places: where each value comes from, its key, the value, and what is allowed."""
-        for place, problem in problems:
-            self.wrong.add(place)
-            origin, value = self.where(place), self.find(place)
-            if origin == "default" and self.source:  # what is missing is missing in the file
-                origin = f"file {self.source}"
-            subject = cut(safe_line(dotted(place)), _LONGEST_VALUE)
-            setting = settings_at(place[:-1]).get(str(place[-1]))
-            words = problem + _unknown(place) if problem == UNKNOWN_KEY else problem
-            is_single = setting is not None and (setting.section is None or isinstance(value, list | dict))
-            if is_single and value is not None and len(place) > 1:
-                subject += f" = {shown(place, value)}"
-            self.faults.append(f"{origin}: {subject}: {words}")
-
-    def listed(self) -> str:
-        """Return the faults, one line each, and how many there are beyond the most that are listed."""
-        more = len(self.faults) - _MOST_FAULTS
-        return "\n".join([*self.faults[:_MOST_FAULTS], *([f"and {more:,} more"] if more > 0 else [])])
-
-
-def layered(file: dict[str, Any], source: Path | None = None) -> Layers:
-    """Return the tables of a file over the defaults. The built-in types count only if the file has no types."""
-    tables: dict[str, Any] = {name: defaults_of(section) for name, section in SECTIONS.items()}
-    if "types" not in file:
-        tables["types"] = built_in_types()
-    for name, table in copy.deepcopy(file).items():
-        both = name in SECTIONS and isinstance(table, dict)
-        tables[name] = tables[name] | table if both else table
-    return Layers(tables, file, source)
-
-
-def masked(place: Place, value: Any) -> Any:
-    """Return what may be shown of the setting at `place`."""
-    if "headers" in place[2:] or place == ("web", "token"):
-        return mask_value(value) if isinstance(value, str) else value and MASK
-    return mask_url(value) if place[-1] == "url" and isinstance(value, str) else value
-
-
-def shown(place: Place, value: Any) -> str:
-    """Return a value as the file would have it: secrets masked, long texts cut, tables folded."""
-    if isinstance(value, dict) and value:
-        return "{...}"
-    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-        return "[...]"
-    return cut(safe_line(toml_value(masked(place, value))), _LONGEST_VALUE)
-
-
-def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """Yield each single value (or empty list or table) of nested tables and lists, with its place."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from leaves(item, (*place, key))
-    elif isinstance(value, list | tuple) and value:
-        for number, item in enumerate(value):
-            yield from leaves(item, (*place, number))
-    else:
-        yield place, value
-
-
-def _unknown(place: Place) -> str:
-    """Return which key was probably meant, in the same table or another, and which the table may have."""
-    key, known = str(place[-1]), settings_at(place[:-1])
-    elsewhere = (f"{name}.{key}" for name, section in SECTIONS.items() if key in settings_of(section))
-    hint = did_you_mean(key, known) or did_you_mean(key, elsewhere, cutoff=0.0)
-    return f"{hint}; allowed here are {', '.join(known)}"
-
-
-def _upwards(place: Place) -> Iterator[Place]:
-    """Yield a place, then the places of the lists and tables that contain it, innermost first."""
-    return (place[:length] for length in range(len(place), 0, -1))
-
-
-def _dig(value: Any, place: Place) -> Any:
-    for part in place:
+    variables: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
         try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
+            words = shlex.split(re.sub(r"^\s*export\s+", "", line))
+        except ValueError:
+            words = ["unfinished", "quotes"]
+        words = words[: next((at for at, word in enumerate(words) if word.startswith("#")), None)]
+        if not words:
+            continue
+        name, equals, value = words[0].partition("=")
+        if len(words) > 1 or not equals or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise ValueError(f"line {number} is not NAME=value; put a value with blanks in quotes")
+        variables[name] = value
+    return variables

@@ -1,30 +1,48 @@
-"""The sections of the configuration, field by field. The reference and the file of `rlm init` are made from them."""
+"""The sections of the configuration, field by field: what each may be, its meaning, its default.
+
+The reference in the documentation and the file of `rlm init` are made from them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import msgspec
+from msgspec.structs import asdict, fields
 
-from rlm.settings import addresses, values
+from rlm.settings import checks
 from rlm.settings.secrets import EMBEDDED
-from rlm.settings.section import Section, described, seconds, settings_of, whole
 
 #: The highest `workers.max`.
-MOST_WORKERS: Final = 1000
-
-_NAME = "1 to 100 letters, digits and `_`, `.`, `-`"
-_HOST_NAME = r"\A(|[A-Za-z0-9_.-]{1,100})\Z"
-_MEDIA_TYPE = r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z"
-_PREFIX = r"\A[A-Za-z0-9_.-]{1,50}\Z"
-_PART = "a number from 0 to 1"
+MOST_WORKERS = 1000
 
 
-def _list_name(meaning: str) -> msgspec.Meta:
-    allowed = (
-        "1 to 200 printable characters, another name than the other two, not beginning with `redis.prefix` and a colon"
-    )
-    return described(meaning, allowed, check=values.check_list_name)
+def _may(words: str, check: Callable[[Any], Any] = lambda value: value, **rules: Any) -> msgspec.Meta:
+    """Describe what a setting may be: in words, by msgspec's `rules`, and by a `check` that returns it or raises."""
+    return msgspec.Meta(extra={"allowed": words, "check": check}, **rules)
+
+
+def _whole(lowest: int, highest: int = 10**9) -> msgspec.Meta:
+    return _may(f"a whole number from {lowest} to {highest}", ge=lowest, le=highest)
+
+
+#: A number's maximum, 1e9 (31 years), is within the range of dates and of Lua's numbers.
+Seconds: TypeAlias = Annotated[float, _may("a number of seconds above 0, at most 1e9", gt=0, le=1e9)]
+Delay: TypeAlias = Annotated[float, _may("a number of seconds from 0 to 1e9", ge=0, le=1e9)]
+Key: TypeAlias = Annotated[str, _may("1 to 200 printable characters, no list's or RLM's own", checks.check_list_name)]
+Name: TypeAlias = Annotated[str, _may(checks.NAMES, pattern=r"\A[A-Za-z0-9_.-]{1,100}\Z")]
+Rate: TypeAlias = Annotated[str, _may('a limit, "30/minute" or "20 per 0.6 second; 1000/hour"', checks.check_limit)]
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A table with known keys."""
+
+    def __repr__(self) -> str:
+        """Return its settings without those that may be secret."""
+        shown = {key: value for key, value in asdict(self).items() if key not in {"url", "token", "headers"}}
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
 class RedisSettings(Section, frozen=True):
@@ -32,101 +50,57 @@ class RedisSettings(Section, frozen=True):
 
     url: Annotated[
         str,
-        described(
-            "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a real Valkey server that RLM "
-            "starts itself; its data is in `.rlm` beside the configuration file or, without a file, in the current "
-            "directory. `REDIS_URL` sets this, too.",
-            '"embedded" or a URL with redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel://',
-            check=addresses.check_redis_url,
-        ),
+        _may('"embedded" or a URL, redis://, rediss://, unix://, redis+sentinel://', checks.check_redis_url),
+        "The Redis (or Valkey) that holds the audit list and the ledger. `embedded`: a Valkey server that RLM starts "
+        "itself, its data in `.rlm` beside the configuration file (else in the current directory). Also `REDIS_URL`.",
     ] = EMBEDDED
     embedded_port: Annotated[
-        int,
-        whole(
-            "The loopback port on which the embedded server listens for other programs. 0: only on a private Unix "
-            "socket.",
-            0,
-            65535,
-        ),
+        int, _whole(0, 65535), "Loopback port of the embedded server for other programs. 0: only a private Unix socket."
     ] = 0
     prefix: Annotated[
         str,
-        described(
-            "The beginning of all keys of RLM except the three lists.",
-            "1 to 50 letters, digits and `_`, `.`, `-`",
-            pattern=_PREFIX,
-        ),
+        _may("1 to 50 letters, digits and `_`, `.`, `-`", pattern=r"\A[A-Za-z0-9_.-]{1,50}\Z"),
+        "The beginning of all keys of RLM except the three lists.",
     ] = "rlm"
 
 
 class QueueSettings(Section, frozen=True):
     """The three lists, and what is taken from them."""
 
-    events: Annotated[str, _list_name("The list onto which the audit system pushes items.")] = "wallet_audit_events"
-    processing: Annotated[str, _list_name("The drain's staging list; empty between drains.")] = (
-        "wallet_audit_processing"
-    )
-    failed: Annotated[str, _list_name("The list of dead letters.")] = "wallet_audit_failed"
-    max_item_bytes: Annotated[int, whole("Items larger than this become dead letters.", 1024, 64 * 1024 * 1024)] = 65536
-    dedupe_seconds: Annotated[
-        float,
-        seconds(
-            "How long the id of a completed or failed event is known: seen again, it is dropped as a duplicate.",
-            from_zero=True,
-        ),
-    ] = 3600.0
-    failed_max: Annotated[
-        int, whole("Dead letters kept on the list; the oldest beyond them are moved to the archive.", 1)
-    ] = 100_000
+    events: Annotated[Key, "The list onto which the audit system pushes items."] = "wallet_audit_events"
+    processing: Annotated[Key, "The drain's staging list; empty between drains."] = "wallet_audit_processing"
+    failed: Annotated[Key, "The list of dead letters."] = "wallet_audit_failed"
+    max_item_bytes: Annotated[int, _whole(1024, 1 << 26), "Items larger than this become dead letters."] = 65536
+    dedupe_seconds: Annotated[Delay, "How long a completed or failed event's id is known, to drop duplicates."] = 3600.0
 
 
 class RunSettings(Section, frozen=True):
     """When runs start and end."""
 
     window_seconds: Annotated[
-        float,
-        seconds("The window of a run: by its end every event is settled or a leftover. At most `run.every_seconds`."),
+        Seconds, "By then every event of a run is settled or a leftover. At most `run.every_seconds`."
     ] = 180.0
-    every_seconds: Annotated[
-        float, seconds("Runs start on multiples of this by the clock of Redis (180: every 3 minutes).")
-    ] = 180.0
+    every_seconds: Annotated[Seconds, "Runs start on multiples of this (180: every 3 minutes)."] = 180.0
     target: Annotated[
         float,
-        described(
-            "Plan to be done by this share of the window, where the limits allow; the rest is slack for retries.",
-            "a number above 0, at most 1",
-            gt=0,
-            le=1,
-        ),
+        _may("a number above 0, at most 1", gt=0, le=1),
+        "Plan to be done by this share of the window, where the limits allow; the rest is slack for retries.",
     ] = 0.75
     guard_seconds: Annotated[
-        float,
-        seconds(
-            "Calls to one endpoint are kept a period plus this apart, for the jitter between here and its server.",
-            from_zero=True,
-        ),
+        Delay, "Calls to an endpoint are a period plus this apart, for the jitter on the way to its server."
     ] = 0.5
-    history: Annotated[int, whole("Run records kept in Redis; older ones are removed.", 1)] = 1000
+    history: Annotated[int, _whole(1), "Run records kept in Redis."] = 1000
 
 
 class WorkersSettings(Section, frozen=True):
     """How many worker processes there may be."""
 
-    min: Annotated[
-        int,
-        whole("Worker processes kept between runs, over all hosts. At most `workers.max`.", 0, MOST_WORKERS),
-    ] = 0
-    max: Annotated[int, whole("The most worker processes, over all hosts.", 1, MOST_WORKERS)] = 20
+    min: Annotated[int, _whole(0, MOST_WORKERS), "Worker processes kept between runs, over all hosts."] = 0
+    max: Annotated[int, _whole(1, MOST_WORKERS), "The most worker processes, over all hosts."] = 20
     max_here: Annotated[
-        int,
-        whole(
-            "The capacity of this host: the most worker processes on it. Hosts share the wanted workers in proportion "
-            "to their capacities, which may differ. 0: `workers.max`.",
-            0,
-            MOST_WORKERS,
-        ),
+        int, _whole(0, MOST_WORKERS), "The most on this host; hosts share by these capacities. 0: `workers.max`."
     ] = 0
-    threads: Annotated[int, whole("Lanes of a worker process: how many events it can have in flight.", 1, 1000)] = 5
+    threads: Annotated[int, _whole(1, 1000), "Lanes of a worker process: events it can have in flight."] = 5
 
 
 class HostSettings(Section, frozen=True):
@@ -134,25 +108,17 @@ class HostSettings(Section, frozen=True):
 
     name: Annotated[
         str,
-        described(
-            "The name of this host. Set it if several hosts would have the same name, as containers may. Empty: the "
-            "host name of the system.",
-            f"empty, or {_NAME}",
-            pattern=_HOST_NAME,
-        ),
+        _may(f"empty, or {checks.NAMES}", pattern=r"\A[A-Za-z0-9_.-]{0,100}\Z"),
+        "The name of this host, if the system's is not unique, as in containers. Empty: the system's.",
     ] = ""
 
 
 class RetrySettings(Section, frozen=True):
     """What happens to a call that failed but may succeed later."""
 
-    max_attempts: Annotated[int, whole("Attempts of an event in one run; after them it is a leftover.", 1, 100)] = 3
-    max_runs: Annotated[
-        int, whole("An event that has spent all its attempts in this many runs becomes a dead letter.", 1)
-    ] = 5
-    timeout_seconds: Annotated[
-        float, seconds("How long a call may take, unless its endpoint has a time-out of its own.")
-    ] = 10.0
+    max_attempts: Annotated[int, _whole(1, 100), "Attempts of an event in a run; after them it is a leftover."] = 3
+    max_runs: Annotated[int, _whole(1), "After so many runs with all attempts spent it is a dead letter."] = 5
+    timeout_seconds: Annotated[Seconds, "How long a call may take, unless its endpoint says otherwise."] = 10.0
 
 
 class ArchiveSettings(Section, frozen=True):
@@ -160,25 +126,18 @@ class ArchiveSettings(Section, frozen=True):
 
     directory: Annotated[
         str,
-        described(
-            "The directory of the archive, on the host of the scheduler: `failed-2026-11.jsonl`, a new file each "
-            "month. A relative path starts at the configuration file's directory. Empty: `.rlm/archive`.",
-            "a path, or empty",
-            check=values.check_directory,
+        _may(
+            "a path of printable characters, or empty; `~` is not expanded", pattern=r"\A(?!~)[^\x00-\x1f\x7f-\x9f]*\Z"
         ),
+        "The directory of `failed-2026-11.jsonl`, a new file each month, on the scheduler's host. A relative path "
+        "starts at the configuration file's directory. Empty: `.rlm/archive`.",
     ] = ""
 
 
 class AlarmSettings(Section, frozen=True):
     """What raises an alarm."""
 
-    failed: Annotated[
-        int,
-        whole(
-            "More dead letters than this, after a run that added some: a warning in the log and in Sentry. 0: never.",
-            0,
-        ),
-    ] = 1000
+    failed: Annotated[int, _whole(0), "More dead letters than this, after a run that added some. 0: never."] = 1000
 
 
 class WebSettings(Section, frozen=True):
@@ -186,231 +145,155 @@ class WebSettings(Section, frozen=True):
 
     listen: Annotated[
         str,
-        described(
-            "The address and port on which `rlm web` listens, unless `--host` or `--port` says otherwise. Other than "
-            "the loopback interface it needs a token. Port 0 picks a free one.",
-            "ADDRESS:PORT, for example 127.0.0.1:8088, [::1]:8088 or 0.0.0.0:80",
-            check=addresses.check_listen,
-        ),
+        _may("ADDRESS:PORT, for example 127.0.0.1:8088, [::1]:8088 or 0.0.0.0:80", checks.check_listen),
+        "Where `rlm web` listens, unless `--host` or `--port` says otherwise. Other than the loopback interface "
+        "needs a token. Port 0 picks a free one.",
     ] = "127.0.0.1:8088"
     token: Annotated[
         str,
-        described(
-            "The token that a program sends in `Authorization: Bearer TOKEN`, or a user enters at `/login`, to read "
-            "anything but `/healthz`, and to give orders. Empty: this host reads without one, its browsers may give "
-            "orders, and `rlm web` listens on the loopback interface only. `env:NAME`: that variable of `rlm web` has "
-            "it.",
-            "empty, `env:NAME`, or 16 to 200 visible ASCII characters",
-            check=values.check_web_token,
-        ),
+        _may("empty, `env:NAME`, or 16 to 200 visible ASCII characters", checks.check_web_token),
+        "What a program sends in `Authorization: Bearer TOKEN`, or a user enters at `/login`, to read anything but "
+        "`/healthz`, and to give orders. Empty: only the loopback interface, where everybody may. `env:NAME`: a "
+        "variable of `rlm web` has it.",
     ] = ""
     hosts: Annotated[
         list[str],
-        described(
-            "What the header `Host` may name, with any port, besides `localhost`, loopback addresses and the address "
-            "at which the request arrived; others are refused, even for `/healthz`. In a variable, separate them by "
-            "commas.",
-            'a list of names and addresses without port, ["rlm.example.com"]',
-            check=addresses.check_web_hosts,
-        ),
+        _may('a list of names and addresses without port, ["rlm.example.com"]', checks.check_web_hosts),
+        "What the header `Host` may name besides `localhost`, loopback addresses and the address at which the request "
+        "arrived. In a variable, separate them by commas.",
     ] = msgspec.field(default_factory=list)
 
 
 class SuccessSettings(Section, frozen=True):
-    """What an answer 2xx must be to be a success."""
+    """What an answer 2xx must be to be a success; each part may be left out."""
 
-    content_type: (
-        Annotated[
-            str,
-            described(
-                "Its content type. Parameters, such as a charset, do not matter.",
-                'a media type without parameters, "application/json"',
-                unset="any",
-                pattern=_MEDIA_TYPE,
-            ),
-        ]
-        | None
-    ) = None
-    field: (
-        Annotated[
-            str,
-            described(
-                "A field that its body, a JSON object, must have.", "a text, not empty", unset="none", min_length=1
-            ),
-        ]
-        | None
-    ) = None
-    value: (
-        Annotated[
-            str | bool | int | float,
-            described(
-                "What the field must be; without `field`, the whole JSON.",
-                "a text, a number, true or false",
-                unset="any",
-            ),
-        ]
-        | None
-    ) = None
+    content_type: Annotated[
+        Annotated[str, _may('a media type, "application/json"', pattern=r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z")] | None,
+        "Its content type; parameters, such as a charset, do not matter.",
+    ] = None
+    field: Annotated[
+        Annotated[str, _may("a text, not empty", min_length=1)] | None, "A field that its JSON object must have."
+    ] = None
+    value: Annotated[
+        Annotated[str | bool | int | float, _may("a text, a number, true or false")] | None,
+        "What the field must be; without `field`, the whole JSON.",
+    ] = None
 
 
-_SUCCESS = "a table, { content_type = ..., field = ..., value = ... }, each part of which may be left out"
+Success: TypeAlias = Annotated[SuccessSettings, _may("a table, { content_type = ..., field = ..., value = ... }")]
 
 
 class EndpointSettings(Section, frozen=True, kw_only=True):
     """One API address of a type."""
 
-    name: Annotated[str, described("Its name, in records, log lines and commands.", _NAME, check=values.check_name)]
+    name: Annotated[Name, "Its name, in records, log lines and commands."]
     url: Annotated[
         str,
-        described(
-            "Where calls are sent. The window belongs to the URL, so renaming an endpoint keeps it. `${NAME}` stands "
-            "for the value of that environment variable, which is masked.",
-            "http:// or https:// and a host, printable ASCII, without user, password and fragment",
-        ),
+        _may("http:// or https:// and a host, printable ASCII, without user, password and fragment"),
+        "Where calls are sent. The window belongs to the URL, so renaming an endpoint keeps it. `${NAME}` stands for "
+        "the value of that environment variable, which is masked.",
     ]
-    rate_limit: (
-        Annotated[
-            str,
-            described("Its own limit.", 'a limit such as "30/minute"', unset="the type's", check=values.check_limit),
-        ]
-        | None
-    ) = None
-    budget: (
-        Annotated[
-            str,
-            described(
-                "The budget that it shares with other endpoints; see [`[budgets.NAME]`](#budgetsname).",
-                "the NAME of a table [budgets.NAME]",
-                unset="none",
-            ),
-        ]
-        | None
-    ) = None
-    timeout_seconds: (
-        Annotated[float, seconds("How long a call to it may take.", unset="`retry.timeout_seconds`")] | None
-    ) = None
+    rate_limit: Annotated[Rate | None, "Its own limit; else the type's."] = None
+    budget: Annotated[
+        Annotated[str, _may("the NAME of a table [budgets.NAME]")] | None,
+        "The budget that it shares with other endpoints; see [`[budgets.NAME]`](#budgetsname).",
+    ] = None
+    timeout_seconds: Annotated[Seconds | None, "How long a call to it may take; else `retry.timeout_seconds`."] = None
     headers: Annotated[
         dict[str, str],
-        described(
-            "Headers sent with each call; see [Secrets](#secrets).",
-            f"a table of texts; reserved are {', '.join(values.RESERVED_HEADERS)}",
-            unset="none",
-            check=values.check_headers,
-        ),
+        _may(f"a table of texts; reserved are {', '.join(checks.RESERVED_HEADERS)}", checks.check_headers),
+        "Headers sent with each call; see [Secrets](#secrets).",
     ] = msgspec.field(default_factory=dict)
-    success: (
-        Annotated[SuccessSettings, described("What success is, as for a type.", _SUCCESS, unset="the type's")] | None
-    ) = None
-
-
-def _not_empty(endpoints: tuple[EndpointSettings, ...]) -> tuple[EndpointSettings, ...]:
-    if not endpoints:
-        raise ValueError("a type needs at least one endpoint, { name = ..., url = ... }")
-    return endpoints
+    success: Annotated[Success | None, "What success is; else as for the type."] = None
 
 
 class TypeSettings(Section, frozen=True, kw_only=True):
     """A type of events and the endpoints that take them."""
 
-    priority: Annotated[
-        int,
-        whole(
-            "Types with a higher priority are served first. It is also the priority of items that have none.", 0, 100
-        ),
-    ] = 1
+    priority: Annotated[int, _whole(0, 100), "Higher ones are served first; also that of items that have none."] = 1
     share: Annotated[
         float,
-        described(
-            "At least this part of a run's calls goes to the type while it has events waiting, whatever its priority, "
-            "as far as its endpoints and budgets have slots, so that a type of low priority is never starved for good. "
-            "What it does not use goes to the others. All shares together are at most 1.",
-            _PART,
-            ge=0,
-            le=1,
-        ),
+        _may("a number from 0 to 1", ge=0, le=1),
+        "At least this part of a run's calls goes to the type while it has events waiting, whatever its priority, as "
+        "far as its endpoints and budgets have slots. All shares together are at most 1.",
     ] = 0.0
-    processing_seconds: Annotated[float, seconds("How long a call is expected to take; used to plan.")] = 1.0
-    rate_limit: (
-        Annotated[
-            str,
-            described(
-                "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may "
-                "be a fraction. Several limits are joined by `;` and all hold.",
-                'a limit such as "30/minute" or "20 per 0.6 second; 1000/hour"',
-                unset="required, unless each endpoint has one",
-                check=values.check_limit,
-            ),
-        ]
-        | None
-    ) = None
-    success: (
-        Annotated[
-            SuccessSettings,
-            described(
-                "What an answer 2xx must be; another one is a failure like a 5xx, `unexpected_answer`. See "
-                "[`success`](#success).",
-                _SUCCESS,
-                unset="every 2xx is a success",
-            ),
-        ]
-        | None
-    ) = None
+    processing_seconds: Annotated[Seconds, "How long a call is expected to take; used to plan."] = 1.0
+    rate_limit: Annotated[
+        Rate | None,
+        "The limit of each of its endpoints that has none of its own, in `limits` notation, whose multiple may be a "
+        "fraction. Several limits are joined by `;` and all hold.",
+    ] = None
+    success: Annotated[Success | None, "What a 2xx must be to be one; see [`success`](#success)."] = None
     endpoints: Annotated[
         tuple[EndpointSettings, ...],
-        described(
-            "First the primary, then the overflow endpoints.",
-            "a list of one or more tables, { name = ..., url = ... }, primary first",
-            check=_not_empty,
-        ),
+        _may("a list of one or more tables, { name = ..., url = ... }, primary first", min_length=1),
+        "First the primary, then the overflow endpoints.",
     ]
 
 
 class BudgetSettings(Section, frozen=True):
     """A limit that several endpoints share."""
 
-    rate_limit: Annotated[
-        str,
-        described(
-            "The limit of the calls to all its endpoints together; each endpoint keeps its own limit as well.",
-            'a limit such as "60/minute" or "20 per 0.6 second; 1000/hour"',
-            check=values.check_limit,
-        ),
-    ]
+    rate_limit: Annotated[Rate, "The limit of the calls to all its endpoints together, beside their own."]
 
 
-def _table(section: type[Section]) -> msgspec.Meta:
-    return described(section.__doc__ or "", "a table")
+_TABLE = _may("a table")
 
 
-def _some(types: dict[str, Any]) -> dict[str, Any]:
-    if not types:
-        raise ValueError("must be one or more tables, [types.NAME]; leave `types` out for the built-in ones")
-    return types
-
-
-class Document(Section, frozen=True):
+class Document(Section, frozen=True, kw_only=True):
     """The whole configuration as written, with all layers merged."""
 
-    redis: Annotated[RedisSettings, _table(RedisSettings)]
-    queue: Annotated[QueueSettings, _table(QueueSettings)]
-    run: Annotated[RunSettings, _table(RunSettings)]
-    workers: Annotated[WorkersSettings, _table(WorkersSettings)]
-    host: Annotated[HostSettings, _table(HostSettings)]
-    retry: Annotated[RetrySettings, _table(RetrySettings)]
-    archive: Annotated[ArchiveSettings, _table(ArchiveSettings)]
-    alarm: Annotated[AlarmSettings, _table(AlarmSettings)]
-    web: Annotated[WebSettings, _table(WebSettings)]
-    types: Annotated[dict[str, TypeSettings], described("Types", "a table for each of them, [types.NAME]", check=_some)]
-    budgets: Annotated[dict[str, BudgetSettings], described("Budgets", "a table for each of them, [budgets.NAME]")] = (
-        msgspec.field(default_factory=dict)
-    )
+    redis: Annotated[RedisSettings, _TABLE] = RedisSettings()
+    queue: Annotated[QueueSettings, _TABLE] = QueueSettings()
+    run: Annotated[RunSettings, _TABLE] = RunSettings()
+    workers: Annotated[WorkersSettings, _TABLE] = WorkersSettings()
+    host: Annotated[HostSettings, _TABLE] = HostSettings()
+    retry: Annotated[RetrySettings, _TABLE] = RetrySettings()
+    archive: Annotated[ArchiveSettings, _TABLE] = ArchiveSettings()
+    alarm: Annotated[AlarmSettings, _TABLE] = AlarmSettings()
+    web: Annotated[WebSettings, _TABLE] = msgspec.field(default_factory=WebSettings)
+    types: Annotated[dict[str, TypeSettings], _may("one or more tables, [types.NAME]", min_length=1)]
+    budgets: Annotated[dict[str, BudgetSettings], _may("tables, [budgets.NAME]")] = msgspec.field(default_factory=dict)
 
 
-#: The sections that have one table each.
-SECTIONS: Final[dict[str, type[Section]]] = {
-    name: setting.section
-    for name, setting in settings_of(Document).items()
+class Setting(msgspec.Struct, frozen=True):
+    """One setting of a section. `kind` is its type with msgspec's rules; `default` may be NODEFAULT."""
+
+    kind: Any
+    default: Any
+    meaning: str
+    allowed: str
+    check: Callable[[Any], Any]
+
+    @property
+    def plain(self) -> Any:
+        """Its type without the rules."""
+        return get_args(self.kind)[0]
+
+    @property
+    def section(self) -> type[Section] | None:
+        """The section of the table that it is, or of the tables in its list or table; None for a single value."""
+        inner = [self.plain, *get_args(self.plain)]
+        return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, Section)), None)
+
+
+@lru_cache
+def settings_of(section: type[Section]) -> Mapping[str, Setting]:
+    """Return the settings of a section by key, in their order."""
+    settings = {}
+    for field in fields(section):
+        kind, *notes = get_args(field.type)
+        meaning = notes.pop() if isinstance(notes[-1], str) else ""
+        kind = Annotated[kind, *notes] if notes else next(each for each in get_args(kind) if get_origin(each))
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        settings[field.name] = Setting(kind, default, meaning, **get_args(kind)[1].extra)
+    return settings
+
+
+#: The sections that have one table each, and those whose tables have names of the user's choice.
+SECTIONS: dict[str, type[Section]] = {
+    key: setting.section
+    for key, setting in settings_of(Document).items()
     if setting.section is not None and setting.plain is setting.section
 }
-#: The sections of tables whose names are of the user's choice.
-NAMED: Final[dict[str, type[Section]]] = {"types": TypeSettings, "budgets": BudgetSettings}
+NAMED: dict[str, type[Section]] = {"types": TypeSettings, "budgets": BudgetSettings}

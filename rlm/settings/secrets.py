@@ -54,6 +54,11 @@ def url_secrets(url: str) -> Iterator[str]:
     yield from (match["secret"] for match in (_LOGIN.match(url), *_PASSWORD.finditer(url)) if match)
 
 
+def resolve(value: str, environ: Mapping[str, str]) -> str:
+    """Return the value of the variable that `value` names with `env:`, empty if not set; otherwise return `value`."""
+    return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
+
+
 def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the headers to send to `endpoint`, each `env:NAME` replaced by the value of that variable.
 
@@ -62,15 +67,19 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
     Raises:
         ConfigurationError: a variable is not set; the message names endpoint, header and variable.
     """
-    return {
-        name: _resolved(value, f"endpoint {endpoint.name!r}, header {name!r}", environ)
-        for name, value in endpoint.headers.items()
-    }
+    headers = {name: resolve(value, environ) for name, value in endpoint.headers.items()}
+    for name, value in endpoint.headers.items():
+        if value and not headers[name]:
+            raise ConfigurationError(f"endpoint {endpoint.name!r}, header {name!r}: {unset(value)}")
+    return headers
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the secret token of `web.token`, empty if none; raise a ConfigurationError if its variable is not set."""
-    return _resolved(token, "web.token", environ)
+    value = resolve(token, environ)
+    if token and not value:
+        raise ConfigurationError(f"web.token: {unset(token)}")
+    return value
 
 
 def resolve_url(url: str, environ: Mapping[str, str]) -> str:
@@ -78,17 +87,9 @@ def resolve_url(url: str, environ: Mapping[str, str]) -> str:
     return VARIABLE.sub(lambda match: environ.get(match[1], ""), url)
 
 
-def _resolved(value: str, subject: str, environ: Mapping[str, str]) -> str:
-    resolved = from_environment(value, environ)
-    if not resolved and value:
-        variable = value.removeprefix(FROM_ENVIRONMENT)
-        raise ConfigurationError(f"{subject}: the environment variable {variable} is not set or empty; set it")
-    return resolved
-
-
-def from_environment(value: str, environ: Mapping[str, str]) -> str:
-    """Return the value of the variable that `value` names with `env:`, empty if not set; otherwise return `value`."""
-    return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
+def unset(value: str) -> str:
+    """Return what is wrong if the variable that `value` names has no value."""
+    return f"the environment variable {value.removeprefix(FROM_ENVIRONMENT)} is not set or empty; set it"
 
 
 def header_secrets(value: str) -> Iterator[str]:
@@ -108,16 +109,11 @@ class Secrets:
     """Values that nobody may see, in every form in which they may appear."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {
-            form
-            for value in values
-            for plain in (value, unquote(value))
-            if len(plain) >= _SHORTEST
-            for form in _forms(plain)
-        }
-        longest_first = sorted(forms, key=len, reverse=True)  # a shorter match would leave the rest visible
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if forms else None
-        self._longest = len(longest_first[0]) if forms else 0
+        plain = {form for value in values for form in (value, unquote(value)) if len(form) >= _SHORTEST}
+        # The longest first: a shorter match would leave the rest visible.
+        forms = sorted({form for value in plain for form in _forms(value)}, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, forms)), re.IGNORECASE) if forms else None
+        self._longest = len(forms[0]) if forms else 0
 
     def __repr__(self) -> str:
         return "Secrets(...)"
@@ -150,14 +146,14 @@ def _forms(secret: str) -> Iterator[str]:
         yield from (base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("="))
 
 
-_remembered = {"secrets": Secrets()}
+_remembered = [Secrets()]
 
 
 def remember(secrets: Secrets) -> None:
     """Set the secrets that `known` returns."""
-    _remembered["secrets"] = secrets
+    _remembered[0] = secrets
 
 
 def known() -> Secrets:
     """Return the secrets of the configuration that this process loaded last."""
-    return _remembered["secrets"]
+    return _remembered[0]

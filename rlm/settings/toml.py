@@ -1,22 +1,21 @@
-"""Writing TOML: keys, values and tables."""
+"""TOML: the place of a setting, and how keys, values and tables are written."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
+#: A tree of TOML as `tomllib` reads it. It is untyped until `rlm.settings.layers` has made a `Document` of it.
+Tables: TypeAlias = dict[str, Any]
 #: The place of a setting: names of tables and keys, indexes of list entries.
-Place = tuple[str | int, ...]
-
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+Place: TypeAlias = tuple[str | int, ...]
 
 
 def toml_key(name: str) -> str:
     """Return one part of a key, quoted if necessary."""
-    return name if _BARE_KEY.fullmatch(name) else toml_value(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
 
 
 def toml_value(value: Any) -> str:
@@ -26,8 +25,6 @@ def toml_value(value: Any) -> str:
             return "true" if value else "false"
         case str():
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case float():
-            return repr(value) if math.isfinite(value) else str(value)
         case list() | tuple():
             return f"[{', '.join(map(toml_value, value))}]"
         case dict():
@@ -39,13 +36,11 @@ def toml_value(value: Any) -> str:
 
 def dotted(place: Place) -> str:
     """Return the place of a setting as a key: `run.target`, `types.X.endpoints[1].url`."""
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}"
-    return text.removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}" for part in place)
+    return "".join(parts).removeprefix(".")
 
 
-def toml_document(tables: Mapping[str, Mapping[str, Any]]) -> str:
+def toml_document(tables: Mapping[str, Tables]) -> str:
     """Return a TOML document of these tables; their names become the headers."""
     lines: list[str] = []
     for name, table in tables.items():

@@ -22,8 +22,8 @@ from rlm.core import errors
 from rlm.ledger import Store
 from rlm.ledger.fitness import unfit
 from rlm.ledger.reading.present import present
+from rlm.settings.checks import check_token_text
 from rlm.settings.secrets import known, resolve_token
-from rlm.settings.values import check_token_text
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn
 from rlm.web.openapi import openapi

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.core.errors import StoreError
 
-MADE = "an embedded server of its own is created in"
+MADE = "an embedded server is created in"
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_no_command_and_no_variable_of_another_is_taken(etc, name, weaken):
 
 def test_init_writes_through_no_link(folder, victim):
     """Neither through the file itself nor through one beside it whose name can be foretold."""
-    for name in ("rlm.toml.new", "Procfile.new", ".env.example.new"):
+    for name in ("rlm.toml.new", "Procfile.new"):
         (folder / name).symlink_to(victim)
     run("init", code=0)
     (folder / "rlm.toml").unlink()

@@ -1,4 +1,4 @@
-"""Dead letters beyond `queue.failed_max`: none leaves Redis before it is on disk, whatever fails."""
+"""Dead letters beyond those that Redis keeps: none leaves Redis before it is on disk, whatever fails."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tests.store import looks, steps
 
 
 @pytest.fixture
-def bounded(make_store, tmp_path):
+def bounded(make_store, tmp_path, monkeypatch):
     """A store that keeps 4 letters, with its archive in this test's directory."""
-    return make_store(queue={"failed_max": 4}, archive={"directory": str(tmp_path / "archive")})
+    monkeypatch.setattr(archiving, "MOST_LETTERS", 4)
+    return make_store(archive={"directory": str(tmp_path / "archive")})
 
 
 def fill(store, number):

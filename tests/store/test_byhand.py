@@ -72,7 +72,7 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
 
 def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_store, tmp_path, signals, monkeypatch):
     """The lease is lost between the record and the tidying up: the record is what the command returns."""
-    store = make_store(queue={"failed_max": 1}, archive={"directory": str(tmp_path / "archive")})
+    store = make_store(archive={"directory": str(tmp_path / "archive")})
     conduct = Conductor.conduct
 
     def conduct_and_be_deposed(self):
@@ -83,6 +83,7 @@ def test_a_run_that_is_finished_is_told_of_though_another_conducts_by_then(make_
         return record
 
     monkeypatch.setattr(Conductor, "conduct", conduct_and_be_deposed)
+    monkeypatch.setattr("rlm.ledger.archive.MOST_LETTERS", 1)
     conductor = HandConductor(store, signals)
     conductor.campaign(1)
     record = conductor.conduct()

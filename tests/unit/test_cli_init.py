@@ -12,11 +12,10 @@ from click.testing import CliRunner
 
 from rlm.cli.group import COMMANDS, rlm
 from rlm.settings import load_settings
-from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings
-from rlm.settings.section import settings_of
+from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, SuccessSettings, TypeSettings, settings_of
 from rlm.settings.template import first_files
 
-FILES = [".env.example", "Procfile", "rlm.toml"]
+FILES = ["Procfile", "rlm.toml"]
 TEXTS = first_files()
 
 
@@ -35,14 +34,13 @@ def run(*words, code=0, answer=""):
 
 
 def test_it_writes_what_loads_as_it_is(place):
-    """Three files; the configuration can be used, and is the built-in one."""
+    """Two files; the configuration can be used, and is the built-in one."""
     # The built-in configuration
     built_in = load_settings(None, {})
 
     said = run("init").stdout
 
     assert sorted(path.name for path in place.iterdir()) == FILES
-    assert (place / ".env.example").stat().st_mode & 0o777 == 0o600
     assert f"ok  The configuration {place}/rlm.toml" in run("config", "check").stdout
     assert load_settings(place / "rlm.toml", {}).revision == built_in.revision
     assert [word for word in re.findall(r"rlm ([a-z-]+)", said) if word not in COMMANDS] == []
@@ -64,7 +62,7 @@ def test_what_is_there_is_kept(place):
     assert found == {
         "directory": str(place),
         "written": [],
-        "kept": ["rlm.toml", "Procfile", ".env.example"],
+        "kept": ["rlm.toml", "Procfile"],
         "dry_run": False,
     }
 

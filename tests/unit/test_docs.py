@@ -14,8 +14,7 @@ from rlm.admin.planning import plan_run
 from rlm.cli.group import COMMANDS, rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
-from rlm.settings.model import SECTIONS, EndpointSettings, SuccessSettings, TypeSettings
-from rlm.settings.section import settings_of
+from rlm.settings.model import SECTIONS, EndpointSettings, TypeSettings, settings_of
 from tests.each import each
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +152,7 @@ def test_every_setting_is_in_the_reference():
     """docs/configuration.md has a row for each key of each section, of a type and of an endpoint."""
     text = Page(ROOT / "docs" / "configuration.md").text
     keys = {key.partition(".")[2] for key in settings_keys()}
-    keys |= {*settings_of(TypeSettings), *settings_of(EndpointSettings), *settings_of(SuccessSettings)}
+    keys |= {*settings_of(TypeSettings), *settings_of(EndpointSettings)}
 
     assert {key for key in keys if f"| `{key}` |" not in text} == set()
 

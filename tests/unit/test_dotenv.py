@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from rlm.settings.sources import parse_dotenv
+from rlm.settings.layers import parse_dotenv
 from tests.each import each
 
 

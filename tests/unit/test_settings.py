@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from msgspec.structs import asdict
 
-from rlm.core.endpoint import Budget, Limit, Rule, Success
+from rlm.core.endpoint import Budget, Limit, Success
 from rlm.settings import load_settings
 from tests.each import each
 
@@ -63,62 +62,7 @@ def load(here):
     return load
 
 
-def test_built_in_values(here):
-    """Without file and environment the settings are those of the contract's table."""
-    settings = load_settings(environ={})
-
-    assert asdict(settings.redis) == {
-        "url": "embedded",
-        "embedded_port": 0,
-        "prefix": "rlm",
-    }
-    assert asdict(settings.queue) == {
-        "events": "wallet_audit_events",
-        "processing": "wallet_audit_processing",
-        "failed": "wallet_audit_failed",
-        "max_item_bytes": 65536,
-        "dedupe_seconds": 3600,
-        "failed_max": 100_000,
-    }
-    assert asdict(settings.run) == {
-        "window_seconds": 180,
-        "every_seconds": 180,
-        "target": 0.75,
-        "guard_seconds": 0.5,
-        "history": 1000,
-    }
-    assert asdict(settings.workers) == {"min": 0, "max": 20, "max_here": 0, "threads": 5}
-    assert asdict(settings.host) == {"name": ""}
-    assert asdict(settings.retry) == {"max_attempts": 3, "max_runs": 5, "timeout_seconds": 10}
-    assert asdict(settings.archive) == {"directory": ""}
-    assert asdict(settings.alarm) == {"failed": 1000}
-    assert asdict(settings.web) == {"listen": "127.0.0.1:8088", "token": "", "hosts": []}
-    assert settings.source is None
-    assert settings.sentry_dsn is None
-    assert settings.data_dir == here / ".rlm"
-    assert settings.archive_dir == here / ".rlm" / "archive"
-
-
-def test_file_merges_over_defaults(load):
-    """What a file does not set keeps its default, built-in types included where it has none."""
-    settings = load("[run]\ntarget = 0.5\n[workers]\nmax = 3\n")
-
-    assert (settings.run.target, settings.run.window_seconds) == (0.5, 180)
-    assert (settings.workers.max, settings.workers.threads) == (3, 5)
-    assert len(settings.types) == 5
-
-
-def test_types_of_file_replace_built_in_types(load):
-    """A file with a type has no type but its own."""
-    settings = load(ONE_TYPE)
-
-    assert list(settings.types) == ["A"]
-    assert list(settings.endpoints) == ["a"]
-    assert settings.endpoints["a"].limit.rules == (Rule(10, 1.0),)
-
-
 def test_endpoint_has_its_own_limit_timeout_and_headers(load):
-    """An endpoint's own values go before those of its type and of [retry], which hold for its siblings."""
     settings = load("""
         [retry]
         timeout_seconds = 4
@@ -136,7 +80,6 @@ def test_endpoint_has_its_own_limit_timeout_and_headers(load):
 
 
 def test_types_may_share_an_endpoint(load):
-    """The same name, URL and limit in two types is one endpoint, however URL and limit are spelt."""
     settings = load("""
         [types.A]
         rate_limit = "60/minute"
@@ -154,7 +97,6 @@ def test_types_may_share_an_endpoint(load):
 
 
 def test_an_endpoint_has_the_success_of_its_type_or_its_own(load):
-    """As a whole; workers of another `success` are of another revision."""
     text = """
         [types.A]
         rate_limit = "1/second"
@@ -176,7 +118,6 @@ def test_an_endpoint_has_the_success_of_its_type_or_its_own(load):
 
 
 def test_endpoints_share_a_budget_and_types_have_shares(load):
-    """Endpoints that name one budget have the same one, across types; without the keys there is none, and no share."""
     settings = load(SHARED_BUDGET)
 
     account = Budget("account", Limit.parse("60/minute; 1000/hour"))
@@ -187,7 +128,6 @@ def test_endpoints_share_a_budget_and_types_have_shares(load):
 
 
 def test_environment_goes_over_file(load):
-    """A variable RLM_<SECTION>__<KEY> wins over the file and becomes what the setting is."""
     settings = load(
         "[workers]\nmax = 3\nthreads = 2\n",
         RLM_WORKERS__MAX="4",
@@ -203,7 +143,6 @@ def test_environment_goes_over_file(load):
 
 
 def test_environment_overrides_types(load):
-    """The scalars of a type can be overridden: the name in any case, the longest that fits, `_` for punctuation."""
     text = "".join(
         f'[types."{name}"]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "http://h/{name}" }} ]\n'
         for name in ("ORDER", "ORDER__OPEN", "Small_one", "a.b-c")
@@ -232,29 +171,16 @@ def test_environment_overrides_types(load):
     ],
 )
 def test_redis_url_variable(load, environ, url, origin):
-    """REDIS_URL sets redis.url over the file's; RLM_REDIS__URL goes before it; empty it counts as unset."""
     settings = load('[redis]\nurl = "unix:///f.sock"', **environ)
 
     assert settings.redis.url == url
     assert where(settings, "redis.url").startswith(origin)
 
 
-def test_which_file(here):
-    """A given path goes before RLM_CONFIG, that before ./rlm.toml."""
-    for name, most in (("rlm.toml", 1), ("variable.toml", 2), ("given.toml", 3)):
-        (here / name).write_text(f"[workers]\nmax = {most}\n")
-    environ = {"RLM_CONFIG": "variable.toml"}
-
-    assert load_settings(Path("given.toml"), environ).workers.max == 3
-    assert load_settings(None, environ).workers.max == 2
-    assert load_settings(None, {}).workers.max == 1
-
-
 @pytest.mark.parametrize(
     ("said", "place"), [("/var/lib/rlm", "/var/lib/rlm"), ("data", "conf/data"), ("", "conf/.rlm")]
 )
 def test_the_data_directory_can_be_named(here, said, place):
-    """Where the configuration lies, nothing may be writable. The archive goes along, unless it has its own place."""
     (here / "conf").mkdir()
     (here / "conf" / "x.toml").write_text("")
 
@@ -278,7 +204,6 @@ def test_the_data_directory_can_be_named(here, said, place):
     ],
 )
 def test_revision_follows_what_workers_depend_on(load, change):
-    """A changed type, retry, guard, lane count, prefix or queue is another revision."""
     assert load(ONE_TYPE, **change).revision != load(ONE_TYPE).revision
 
 
@@ -292,12 +217,10 @@ def test_revision_follows_what_workers_depend_on(load, change):
     ],
 )
 def test_revision_does_not_follow_the_rest(load, change):
-    """Where Redis and Sentry are, and what the conductor alone uses, leaves the revision as it is."""
     assert load(ONE_TYPE, **change).revision == load(ONE_TYPE).revision
 
 
 def test_options_go_over_the_environment_and_the_file(here):
-    """`--set KEY=VALUE` sets any single value: of a section, a type, one of its endpoints, a budget."""
     (here / "rlm.toml").write_text(SHARED_BUDGET.replace("types.B", 'types."B.C"') + "[run]\ntarget = 0.6\n")
     options = [
         "run.target=0.5",
@@ -316,7 +239,6 @@ def test_options_go_over_the_environment_and_the_file(here):
 
 
 def test_a_variable_in_a_url(load):
-    """`${NAME}` is the value of that variable, in what is called and in what the window belongs to."""
     text = ONE_TYPE.replace("127.0.0.1:1/a", "h/${KEY}/x")
 
     first, second = load(text, KEY="one"), load(text, KEY="two")

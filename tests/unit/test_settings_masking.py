@@ -81,7 +81,6 @@ def settings(tmp_path):
     ],
 )
 def test_mask_url(url, masked):
-    """The login goes; the rest of the URL stays readable."""
     assert mask_url(url) == masked
 
 
@@ -101,7 +100,6 @@ def test_mask_url(url, masked):
     ],
 )
 def test_no_fault_of_a_file_shows_what_may_be_secret(tmp_path, text):
-    """Unknown keys, values where tables belong, and secret settings of the wrong type or form."""
     path = tmp_path / "rlm.toml"
     path.write_text(text)
 
@@ -126,7 +124,6 @@ def test_no_fault_of_a_file_shows_what_may_be_secret(tmp_path, text):
     ],
 )
 def test_no_fault_of_the_environment_or_an_option_shows_what_may_be_secret(tmp_path, variable, value):
-    """Mistyped variables, JSON, and what is no URL."""
     path = tmp_path / "rlm.toml"
     path.write_text("")
 
@@ -138,12 +135,10 @@ def test_no_fault_of_the_environment_or_an_option_shows_what_may_be_secret(tmp_p
 
 @each("written", FORMS.values())
 def test_a_secret_is_found_in_each_form(written):
-    """Whatever way a text came to hold it, nothing of it is left."""
     assert Secrets({SECRET}).mask(f"before {written(SECRET)} after") == f"before {MASK} after"
 
 
 def test_what_is_secret(tmp_path):
-    """The login of Redis, what comes from the environment, the web token and the DSN's key, and nothing else."""
     path = tmp_path / "rlm.toml"
     headers = '{ Authorization = "env:TOKEN", Basic = "env:BASIC", Accept = "text/plain", X-Stage = "production" }'
     path.write_text(
@@ -170,7 +165,6 @@ def test_what_is_secret(tmp_path):
 
 
 def test_of_a_torn_text_the_end_goes_as_well():
-    """It may end within a secret, which is no longer to be found there."""
     whole = "x" * 100 + SECRET * 3
     for end in range(100, len(whole)):
         assert SECRET[:3] not in Secrets({SECRET}).mask(whole[:end], torn=True)
@@ -178,14 +172,12 @@ def test_of_a_torn_text_the_end_goes_as_well():
 
 @given(st.text(), st.sets(st.text(min_size=6)))
 def test_any_text_and_any_secrets_are_taken(text, secrets):
-    """Nothing is an error, and no secret is left unless masking itself wrote it."""
     masked = Secrets(secrets).mask(text)
 
     assert not [secret for secret in secrets if secret in masked and "*" not in secret]
 
 
 def test_masking_takes_no_longer_than_reading(settings):
-    """Whoever has RLM quote a long text does not hold it up."""
     began = time.monotonic()
     known().mask("a://b " + "x" * 400_000 + " https://h/" + "aB3-" * 100_000 + " ://" + "@" * 100_000)
     mask_url("a" * 400_000)
@@ -195,14 +187,12 @@ def test_masking_takes_no_longer_than_reading(settings):
 
 
 def test_representation_shows_no_secret(settings):
-    """Neither the settings nor any part of them shows a password, a header's value, a key in a URL or the DSN."""
     parts = [settings, settings.redis, settings.types, settings.event_types, settings.endpoints, settings.shown]
 
     assert [part for part in parts if "hunter2" in f"{part!r} {part}"] == []
 
 
 def test_shown_masks_secrets(settings):
-    """What is shown to people has every setting, the secret ones masked."""
     shown = {entry.key: entry.value for entry in settings.shown}
 
     assert shown["redis.url"] == "rediss://user:***@redis.example.com:6379/0?ssl_password=***&db=1"
@@ -215,14 +205,12 @@ def test_shown_masks_secrets(settings):
 
 
 def test_resolve_headers(settings):
-    """Headers from the environment are read at the moment of the call."""
     headers = resolve_headers(settings.endpoints["a"], {"TOKEN": "now"})
 
     assert headers == {"Authorization": "now", "X-Api": "hunter2"}
 
 
 def test_resolve_headers_without_the_variable():
-    """A variable that has gone since loading is named with endpoint and header."""
     endpoint = Endpoint("a", "http://h/", Limit.parse("1/second"), 1.0, {"Authorization": "env:TOKEN"})
 
     with pytest.raises(

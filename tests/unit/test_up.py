@@ -91,5 +91,5 @@ def test_a_dotenv_file_is_read_if_there_is_one(tmp_path):
     assert _read_dotenv(file) == {"REDIS_URL": "redis://h:1/0"}
     file.write_text("A='open\n")
 
-    with pytest.raises(ConfigurationError, match=r"\.env: cannot be used: line 1: A"):
+    with pytest.raises(ConfigurationError, match=r"\.env: cannot be used: line 1"):
         _read_dotenv(file)

@@ -76,10 +76,10 @@ def test_the_address_at_which_the_request_arrived_is_allowed(server):
 @each(
     ("value", "message"),
     [
-        ('["rlm.example.com:80"]', "without port"),
+        ('["rlm.example.com:80"]', "scheme and port"),
         ('["http://rlm.example.com"]', "without scheme"),
         ('["*"]', "name of letters"),
-        ('[""]', "name or an address"),
+        ('[""]', "without scheme"),
         ('["127.1"]', "four decimal numbers"),
         ('"rlm.example.com"', "must be a list"),
     ],

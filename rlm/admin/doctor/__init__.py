@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -70,18 +70,15 @@ class Examined(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-def examine(
-    settings: Settings, *, allow_volatile: bool, opening: AbstractContextManager[None] | None = None
-) -> Examined:
-    """Make all checks, one after the other, whatever they find; `opening` is entered while the store is opened.
+def examine(settings: Settings, *, allow_volatile: bool) -> Examined:
+    """Make all checks, one after the other, whatever they find.
 
     Without a Redis that is fit, the others would only show what follows from that.
     """
     findings, conditions = [check_configuration(settings)], tuple[Condition, ...]()
     try:
         with ExitStack() as stack:
-            with opening or nullcontext():
-                store = stack.enter_context(Store(settings))
+            store = stack.enter_context(Store(settings))
             fitness = check_fitness(store, allow_volatile=allow_volatile)
             for finding in fitness:
                 where = f"reached at {store.address}: " if finding.name == "version" else ""
