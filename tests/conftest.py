@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -133,10 +133,9 @@ LONGEST_BULK = 64_000_000
 def running_server(kind: str, data_dir: Path) -> Iterator[str]:
     """Run a server of one of the `SERVERS` in `data_dir`, set up as the embedded one is, and yield its URL."""
     binary = embedded.binary_path() if kind == "valkey" else _redis_server()
-    with (
-        mock.patch.object(embedded, "binary_path", return_value=binary),
-        embedded.EmbeddedServer(data_dir, longest=LONGEST_BULK) as server,
-    ):
+    with ExitStack() as users:
+        with mock.patch.object(embedded, "binary_path", return_value=binary):
+            server = users.enter_context(embedded.EmbeddedServer(data_dir, longest=LONGEST_BULK))
         yield server.url
 
 

@@ -9,14 +9,18 @@
 -- include replies
 local now, looks = now_us(), {}
 for place, window in ipairs(windows) do
-  local state = redis.call('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since')
+  local state = try('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since')
   local function left(until_us) return math.max(0, (tonumber(until_us or nil) or 0) - now) end
   local free, wait = math.huge, 0
   for _, rule in ipairs(window.rules) do
     local key = P .. 'window:' .. window.id
-    local taken = redis.call('ZCOUNT', key, '(' .. us(now - rule[2]), '+inf')
-    free = math.min(free, rule[1] - taken)
-    if taken >= rule[1] then
+    local taken = try('ZCOUNT', key, '(' .. us(now - rule[2]), '+inf')
+    if state.err or type(taken) ~= 'number' then  -- it takes no call: a key holds what RLM does not write
+      free, wait = 0, window.longest
+    elseif taken < rule[1] then
+      free = math.min(free, rule[1] - taken)
+    else
+      free = 0
       wait = math.max(wait, redis.call('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')[2] + rule[2] - now)
     end
   end
