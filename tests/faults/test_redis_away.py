@@ -131,7 +131,7 @@ def test_killed_and_restarted_with_its_file_in_mid_run(behind, tmp_path, monkeyp
     assert len(system.api.arrivals) > arrived
     assert record["state"] == "completed", record["counts"]
     assert record["counts"]["completed"] == 150
-    assert "Redis is loading" in system.log("scheduler") + system.log("supervisor")
+    assert "is loading the dataset" in system.log("scheduler") + system.log("supervisor")
     system.assert_promises(events, [record])
     system.assert_slots()
     assert_next_run(system)
