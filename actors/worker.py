@@ -8,13 +8,12 @@ they cost commands while there is nothing to do (docs/adr/0008-broker.md).
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import select
 import sys
 import threading
 from dataclasses import replace
-from functools import partial
-from multiprocessing.connection import Connection
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
@@ -32,10 +31,8 @@ from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
-from rlm.processes import signals
 from rlm.processes.alive import AliveFile, entry_of
-from rlm.processes.fork import Template
-from rlm.processes.signals import worker_grace
+from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
 from rlm.settings import Settings
 from rlm.settings.secrets import resolve_headers
 
@@ -49,38 +46,36 @@ AGAIN_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
-def run_worker(
-    made: Store, lifeline: Connection | None, worker_id: str, supervisor_id: str = "", *, allow_volatile: bool = False
-) -> None:
+def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, allow_volatile: bool = False) -> None:
     """Run a worker process until TERM or the death of its supervisor.
 
-    It opens the store `made`, which may have been made before a fork. `worker_id` is its name in the ledger. The
-    `lifeline` becomes readable when its supervisor is gone. A worker started by hand has no lifeline and no
-    supervisor, and accepts a Redis without an append-only file only with `allow_volatile`.
+    `worker_id` is its name in the ledger. A worker started by hand has no supervisor, and accepts a Redis without an
+    append-only file only with `allow_volatile`. That of a supervisor has the supervisor's settings: it does not read a
+    file that was edited since.
 
     Raises:
         StoreError: no usable Redis, for a worker started by hand; under a supervisor it waits for one.
     """
     if supervisor_id:
         os.setsid()
-    with signals.StopSignals(signals.Wakeup(None if supervisor_id else AliveFile().touch)) as stop:
-        signals.unblock(signals.GRACEFUL)
-        setproctitle(f"rlm worker {worker_id} ({made.settings.workers.threads} lanes)")
-        telemetry.set_up(made.settings, Role.WORKER, worker_id)
+    with StopSignals(Wakeup(None if supervisor_id else AliveFile().touch)) as stop:
+        setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
+        telemetry.set_up(settings, Role.WORKER, worker_id)
         try:
-            with made as store:
+            with Store(settings, keeps_server=True) as store:
                 if not supervisor_id:
                     require_fit(store, allow_volatile=allow_volatile)
-                WorkerProcess(store, worker_id, supervisor_id, lifeline, stop).run()
+                WorkerProcess(store, worker_id, supervisor_id, stop).run()
         except Exception as error:
             if not supervisor_id:
                 raise  # the command prints the error
-            if isinstance(error, StoreError):
-                log.warning(
-                    "Worker %s ends, because Redis failed: %s", worker_id, error, extra={"action": "stop_worker"}
-                )
-            else:
-                log.exception("Worker %s broke off", worker_id, extra={"action": "stop_worker"})
+            log.error(  # noqa: TRY400  # a failure of Redis needs no traceback
+                "Worker %s broke off: %s",
+                worker_id,
+                error,
+                exc_info=not isinstance(error, StoreError),
+                extra={"action": "stop_worker"},
+            )
             raise SystemExit(UNFIT) from None
         finally:
             if supervisor_id:  # a forked process runs no exit handlers
@@ -90,24 +85,20 @@ def run_worker(
 class WorkerProcess:
     """The main loop of a worker: announce, listen, and at the end stop without cutting a call."""
 
-    def __init__(
-        self, store: Store, worker_id: str, supervisor_id: str, lifeline: Connection | None, stop: signals.StopSignals
-    ) -> None:
+    def __init__(self, store: Store, worker_id: str, supervisor_id: str, stop: StopSignals) -> None:
         self._store = store
         self._settings = store.settings
-        self._supervisor_id = supervisor_id
-        self._lifeline = lifeline
-        self._wakeup = stop.wakeup
         self._stop = stop
-        self._id = worker_id
-        known = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
-        self._process = replace(known, supervisor=supervisor_id)
+        parent = multiprocessing.parent_process()
+        #: Readable when its supervisor is gone.
+        self._lifeline = parent.sentinel if parent and supervisor_id else None
+        entry = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
+        self._entry = replace(entry, state=WorkerState.READY, supervisor=supervisor_id)
         self._heard = True
         self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
-        self._said_sleeping = ""
         self._lane_ended = False
         self._dispatcher = Dispatcher(resolve_headers)
-        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, self._wakeup.wake)
+        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, stop.wakeup.wake)
         broker = StubBroker(middleware=[])
         self._dispatch = make_dispatch(broker, self._carry)
         self._lanes.record = make_record(broker, store).send
@@ -120,7 +111,7 @@ class WorkerProcess:
             self._lanes.carry()
         finally:
             self._lane_ended = True
-            self._wakeup.wake()
+            self._stop.wakeup.wake()
 
     def run(self) -> None:
         """Work until there is a reason to stop, then stop."""
@@ -132,10 +123,10 @@ class WorkerProcess:
             self._dispatch.send()
         told = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
         extra = {"action": "start_worker"}
-        log.info(told, self._id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
+        log.info(told, self._entry.id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
         try:
             reason = self._work()
-            log.info("Worker %s stops: %s", self._id, reason, extra={"action": "stop_worker"})
+            log.info("Worker %s stops: %s", self._entry.id, reason, extra={"action": "stop_worker"})
         finally:
             whole = not self._lane_ended  # before its lanes end in order
             clean = self._wind_down() and whole
@@ -148,10 +139,11 @@ class WorkerProcess:
 
     def _work(self) -> str:
         """Announce this worker until there is a reason to stop; return the reason."""
-        watched: list[signals.Wakeup | Connection] = [self._wakeup, *([self._lifeline] if self._lifeline else [])]
+        watched: list[Wakeup | int] = [self._stop.wakeup]
+        watched += [self._lifeline] if self._lifeline is not None else []
         while True:
             readable, _, _ = select.select(watched, [], [], self._keep_announced())
-            self._wakeup.drain()
+            self._stop.wakeup.drain()
             if self._stop.graceful:
                 return "it was asked to"
             if self._lifeline in readable:
@@ -160,58 +152,39 @@ class WorkerProcess:
                 return "a lane died"
 
     def _keep_announced(self) -> float:
-        """Announce this worker if that is due, or if it fell asleep; return the seconds until the next announcement."""
-        is_due = self._beat_at <= system_clock.monotonic() or self._lanes.sleeping != self._said_sleeping
-        if is_due and not self._announce(WorkerState.READY):
-            return AGAIN_SECONDS
-        return self._beat_at - system_clock.monotonic()
-
-    def _announce(self, state: WorkerState) -> bool:
-        """Announce this worker; return whether Redis received it."""
-        sleeping = self._lanes.sleeping
-        process = replace(self._process, state=state, sleeping=sleeping)
+        """Announce this worker if that is due or it has changed; return the seconds until the next announcement."""
+        now, entry = system_clock.monotonic(), replace(self._entry, sleeping=self._lanes.sleeping)
+        if now < self._beat_at and entry == self._entry:
+            return self._beat_at - now
+        self._entry = entry
         try:
-            self._store.processes.announce(Role.WORKER, process, entered=bool(self._supervisor_id))
+            self._store.processes.announce(Role.WORKER, entry, entered=bool(entry.supervisor))
         except StoreError as error:
             level = logging.INFO if self._heard else logging.DEBUG  # once per outage: it retries twice a second
-            log.log(level, "Worker %s cannot announce itself: %s", self._id, error, extra={"action": "announce"})
-            self._heard = False
-            return False
-        self._heard, self._said_sleeping = True, sleeping
-        self._beat_at = system_clock.monotonic() + system_clock.to_beat(HEARTBEAT_SECONDS)
-        return True
+            log.log(level, "Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
+            self._heard, self._beat_at = False, now + AGAIN_SECONDS
+        else:
+            self._heard, self._beat_at = True, now + system_clock.to_beat(HEARTBEAT_SECONDS)
+        return self._beat_at - now
 
     def _wind_down(self) -> bool:
         """Finish calls in flight, claim nothing more; return False if that took too long or a signal cut it short."""
-        self._announce(WorkerState.STOPPING)
+        self._entry, self._beat_at = replace(self._entry, state=WorkerState.STOPPING), float("-inf")
         crash_point("worker.leaving")
         self._lanes.stop()
         # Not `stop`: the threads have nothing to do any more, and notice only when they look around.
         at_work = threading.Thread(target=self._worker.join, name="stop", daemon=True)
         at_work.start()
-        deadline = system_clock.monotonic() + worker_grace(self._settings)
-        heard_until = system_clock.monotonic() + HEARTBEAT_SECONDS
+        deadline = system_clock.monotonic() + grace_seconds(self._settings, Layer.WORKER)
         while at_work.is_alive():
-            now = system_clock.monotonic()
-            if self._stop.immediate or now > deadline:
+            if self._stop.immediate or system_clock.monotonic() > deadline:
                 return False
-            if now > heard_until:  # otherwise its supervisor would take it for frozen
-                self._announce(WorkerState.STOPPING)
-                heard_until = now + HEARTBEAT_SECONDS
+            self._keep_announced()
             at_work.join(0.02)
-        if self._lifeline is None or self._lifeline.poll():  # otherwise its supervisor does it later
+        if self._lifeline is None or select.select([self._lifeline], [], [], 0)[0]:  # else its supervisor does it
             try:
-                self._store.recovery.reap(self._id, died=False)  # what its lanes noted
-                self._store.processes.forget(Role.WORKER, self._id)
+                self._store.recovery.reap(self._entry.id, died=False)  # what its lanes noted
+                self._store.processes.forget(Role.WORKER, self._entry.id)
             except StoreError as error:
-                log.warning("Worker %s could not sign off: %s", self._id, error, extra={"action": "stop_worker"})
+                log.warning("Worker %s could not sign off: %s", self._entry.id, error, extra={"action": "stop_worker"})
         return True
-
-
-def worker_template(settings: Settings) -> Template:
-    """Return a template of workers; enter it before this process has threads and connections.
-
-    Each worker has these settings: it does not read a configuration file that was edited since, and a secret in the
-    file is not on its command line. It opens the store made here, whose memory is shared.
-    """
-    return Template(partial(run_worker, Store(settings, keeps_server=True)))

@@ -4,9 +4,6 @@ After a run it checks whether the promises were kept, and archives dead letters 
 janitor removes what processes left in Redis when they died. An open run needs neither: leases expire, and other workers
 continue. Events that are in no set of the ledger are looked for slowly, and put back.
 
-A supervisor that died is reported during a run too. By then the other hosts have its share of the workers
-(rlm/processes/sharing.py).
-
 Both raise FencedError if another scheduler leads, because it may have a run open. They log errors of Redis.
 """
 
@@ -26,7 +23,6 @@ from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.ledger.strays import Strays
-from rlm.processes.sharing import Peers
 from scheduler.leader import Leader
 
 #: Seconds between two looks of the janitor.
@@ -162,20 +158,3 @@ class Janitor:
         doubt, missing_seconds = self._store.leases.doubt(), system_clock.monotonic() - since
         not_heard_seconds = missing_seconds + LOOK_SECONDS + HEARTBEAT_TTL_SECONDS
         return doubt is not None and self._store.now() - doubt.at <= not_heard_seconds
-
-
-class SupervisorWatch:
-    """Follows the supervisors of an installation for one scheduler."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._peers = Peers(store)
-
-    def look(self, *, aloud: bool) -> bool:
-        """Note who lives; if `aloud`, report those that died. Return whether there are other hosts."""
-        found = self._peers.look()
-        for name in self._peers.died if aloud else ():
-            report_death(self._store, Role.SUPERVISOR, name)
-        # A silent host counts while its entry lasts, so that its death is reported as soon as it does not.
-        hosts = {one.host for one in (*self._peers.living, *filter(None, found.values()))}
-        return bool(hosts - {self._store.settings.host_name})

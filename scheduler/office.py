@@ -21,14 +21,11 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.processes.alive import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
-from scheduler.housekeeping import Housekeeper, SupervisorWatch
+from scheduler.housekeeping import Housekeeper
 from scheduler.leader import LEASE_SECONDS, Duty, Leader
 from scheduler.looks import Desk
 from scheduler.redis_watch import RedisWatch
 from scheduler.ticks import open_run
-
-#: Seconds between two looks whether other hosts live, if there are any.
-LOOK_SECONDS = 1.0
 
 #: Seconds between two attempts of a command to take the lease.
 _CAMPAIGN_SECONDS = 0.2
@@ -48,21 +45,17 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
-    changes, watch = ChangeTeller(store), SupervisorWatch(store)
-    said_at, others = float("-inf"), False
+    changes = ChangeTeller(store)
     configurations: dict[str, str] = {}
     while True:
         try:
-            if system_clock.monotonic() - said_at >= HEARTBEAT_SECONDS:
-                store.processes.announce(Role.SCHEDULER, process)
-                changes.tell(aloud=bool(leader.token))
-                if leader.token:
-                    configurations = _tell_others(store, process, configurations)
-                said_at = system_clock.monotonic()
-            others = watch.look(aloud=bool(leader.token))
+            store.processes.announce(Role.SCHEDULER, process)
+            changes.tell(aloud=bool(leader.token))
+            if leader.token:
+                configurations = _tell_others(store, process, configurations)
         except StoreError as error:
             log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-        if stopped.wait(LOOK_SECONDS if others else HEARTBEAT_SECONDS):
+        if stopped.wait(HEARTBEAT_SECONDS):
             return
 
 

@@ -135,7 +135,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
         revision=store.settings.revision,
         tick=tick,
         late=why_late(store, tick, store.now() - tick, away=away),
-        ever_taken=store.intake.ever_taken(),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")

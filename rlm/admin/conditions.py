@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from rlm.admin.attendance import leader, no_scheduler, nobody_sends, other_configurations
 from rlm.admin.hosts import HostState
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition
+from rlm.core.documents import Condition, EndpointView, Host
 from rlm.core.text import counted
 from rlm.core.window import Circuit
 from rlm.ledger import Store
@@ -71,8 +71,8 @@ class Scene(NamedTuple):
 
     there: Present
     amiss: Sequence[Finding]
-    hosts: Sequence[Mapping[str, Any]]
-    standings: Mapping[str, Mapping[str, Any]]
+    hosts: Sequence[Host]
+    standings: Mapping[str, EndpointView]
 
 
 def conditions(store: Store, scene: Scene, *, revision: str = "") -> tuple[Condition, ...]:
@@ -106,23 +106,23 @@ def _of_processes(store: Store, scene: Scene, revision: str) -> Iterator[Conditi
         yield _condition("other_configuration", subject, what=sentence)
 
 
-def _of_hosts(hosts: Iterable[Mapping[str, Any]]) -> Iterator[Condition]:
+def _of_hosts(hosts: Iterable[Host]) -> Iterator[Condition]:
     for host in hosts:
-        if host["why"]:
-            code = "host_silent" if host["state"] == HostState.SILENT else "worker_sleeps"
-            yield _condition(code, host["host"], what=host["why"])
+        if host.why:
+            code = "host_silent" if host.state == HostState.SILENT else "worker_sleeps"
+            yield _condition(code, host.host, what=host.why)
 
 
-def _of_endpoints(store: Store, standings: Mapping[str, Mapping[str, Any]]) -> Iterator[Condition]:
-    held = [name for name, entry in standings.items() if entry["health"] == Circuit.HELD]
+def _of_endpoints(store: Store, standings: Mapping[str, EndpointView]) -> Iterator[Condition]:
+    held = [name for name, entry in standings.items() if entry.health == Circuit.HELD]
     doubt = store.leases.doubt() if held else None
-    doubted = {name for name in held if doubt and doubt.why in (standings[name]["circuit_reason"] or "")}
+    doubted = {name for name in held if doubt and doubt.why in (standings[name].circuit_reason or "")}
     if doubt and doubted:
         number = f"{counted(len(doubted), 'endpoint')} {'is' if len(doubted) == 1 else 'are'}"
         yield _condition("redis_doubted", "redis", since=isoformat(doubt.at), what=doubt.why, number=number)
     for name, entry in standings.items():
-        if name not in doubted and (code := _OF_HEALTH.get(entry["health"])):
-            yield _condition(code, name, since=entry["since"], what=entry["circuit_reason"] or "by hand")
+        if name not in doubted and (code := _OF_HEALTH.get(Circuit(entry.health))):
+            yield _condition(code, name, since=entry.since, what=entry.circuit_reason or "by hand")
 
 
 def _condition(code: str, subject: str, *, since: str | None = None, **facts: str) -> Condition:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count, islice
 from operator import attrgetter
-from typing import Any
 
 from rlm.admin.letters import DeadLetter, LetterFilter, find_letters, is_refused, is_unsendable
+from rlm.core.documents import LetterOutcome, LettersDealt
 from rlm.core.item import BadItemError
 from rlm.ledger import Store
 from rlm.ledger.letters import Placed, Removal, is_letter
@@ -82,10 +82,10 @@ class Dealing:
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
-        older, tests = 0, [*self.chosen.quick(), is_letter, self.chosen.fits]
+        older = 0
         while most > 0 and (page := store.letters.oldest(older, _PAGE)):
             placed = map(Placed, page, count(older))
-            matching = [one for one in placed if all(test(one.raw) for test in tests)][:most]
+            matching = [each for each in placed if is_letter(each.raw) and self.chosen.fits(each.raw)][:most]
             outcomes = self._apply(store, matching)
             most -= len(matching)
             older += len(page) - sum(not one.kept for one in outcomes)
@@ -107,18 +107,27 @@ class Dealing:
             for letter, why in zip(letters, hopeless, strict=True)
         ]
 
-    def foretold(self, total: int, left: int, refused: int) -> dict[str, Any]:
+    def foretold(self, total: int, left: int, refused: int) -> LettersDealt:
         """Return the document of `--dry-run` for the result of `count`."""
-        of_retry = {"left": [], "would_be_left": left, "would_be_refused": refused} if self.deal is Deal.RETRY else {}
-        return {self.deal: [], "refused": [], f"would_be_{self.deal}": total - left - refused, **of_retry}
+        if self.deal is Deal.DROP:
+            return LettersDealt(dropped=(), would_be_dropped=total)
+        would_be = total - left - refused
+        return LettersDealt(
+            retried=(), left=(), would_be_retried=would_be, would_be_left=left, would_be_refused=refused
+        )
 
-    def done(self, outcomes: Sequence[Outcome], more: int = 0) -> dict[str, Any]:
+    def done(self, outcomes: Sequence[Outcome], more: int = 0) -> LettersDealt:
         """Return the document for the result of `carry_out`; `more` letters match and were not handled."""
-        told = {"refused": [one for one in outcomes if one.refused and not one.left]}
-        if self.deal is Deal.RETRY:
-            told["left"] = [one for one in outcomes if one.left]
-        entries = {name: [{"id": one.id, "reason": one.refused} for one in each] for name, each in told.items()}
-        return {self.deal: [one.id for one in outcomes if not one.refused], **entries, "more": more}
+        ids = tuple(outcome.id for outcome in outcomes if not outcome.refused)
+        refused, left = (
+            tuple(
+                LetterOutcome(id=each.id, reason=each.refused) for each in outcomes if each.refused and each.left is so
+            )
+            for so in (False, True)
+        )
+        if self.deal is Deal.DROP:
+            return LettersDealt(dropped=ids, refused=refused, more=more)
+        return LettersDealt(retried=ids, refused=refused, left=left, more=more)
 
 
 def _pages(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
@@ -136,13 +145,11 @@ def _pages(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
 
 def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:
     """Return the outcome of a retry; a letter without an event put its item back on the audit list."""
-    drop = f"`rlm failed drop {letter.id}`"
     if result is Removal.DONE:
         return Outcome(letter.id, as_item=not letter.event_types)
     if result is Removal.GONE:
         return Outcome(letter.id, "it is no longer there; somebody else has retried or dropped it")
-    if result is Removal.UNDER_WAY:
-        why = f"its event is under way again; {drop} removes the old letter alone"
-    else:
-        why = f"{result}; correct the configuration, or drop it with {drop}"
+    drop = f"`rlm failed drop {letter.id}`"
+    under_way = f"its event is under way again; {drop} removes the old letter alone"
+    why = under_way if result is Removal.UNDER_WAY else f"{result}; correct the configuration, or {drop}"
     return Outcome(letter.id, why, kept=True)

@@ -7,13 +7,12 @@ import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
-import msgspec
-
 from rlm.core.clock import isoformat
-from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, Rule, all_limited
+from rlm.core.documents import EndpointChange, EndpointView, LimitChanged, Paused, Resumed, Share
+from rlm.core.endpoint import Budget, Limited, all_limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.text import cut, did_you_mean, safe_line, span
@@ -33,27 +32,47 @@ LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 LONGEST_REASON = 200
 #: The most characters of a name in the record of changes.
 _LONGEST_WHO = 200
-#: The reason if no host can call an endpoint.
-#: Fields that a list of endpoints shows and the status of a run does not.
-_LISTED_ONLY = frozenset({"paused_by", "paused_at", "paused_until", "failures"})
 
 
-def endpoint_list(store: Store) -> list[dict[str, Any]]:
-    """Return the configured endpoints, then the budgets, as `rlm endpoint list` prints them."""
+def endpoint_list(store: Store) -> list[EndpointView]:
+    """Return the configured endpoints, then the budgets."""
+    return list(_look(store)[1].values())
+
+
+def standing(store: Store) -> tuple[int, dict[str, EndpointView]]:
+    """Return the time of Redis in microseconds, and the state of each endpoint and budget by name.
+
+    A read-only user gets no states, because it may run no script.
+    """
+    try:
+        return _look(store)
+    except StoreForbiddenError:
+        return store.now_us(), {}
+
+
+class _Seen(NamedTuple):
+    """What is read of all endpoints and budgets at once, each by name; `doubted` is why Redis was doubted, or ''."""
+
+    windows: Mapping[str, WindowState]
+    ages: Mapping[str, Sequence[float]]
+    health: Mapping[str, Health]
+    changes: Mapping[str, Change]
+    by_file: Mapping[str, str]
+    doubted: str
+
+
+def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
     limited = all_limited(store.endpoints().values())
-    _, states = _states(store, limited)
-    set_by = newest_limits(store.changes.newest(), limited)
-    return [
-        {
-            "name": one.name,
-            "kind": "budget" if isinstance(one, Budget) else "endpoint",
-            "types": states[one.name].pop("types"),
-            "budget": _budget(one),
-            **_limit(one, set_by.get(one.name), store.settings.endpoints),
-            **states[one.name],
-        }
-        for one in limited
-    ]
+    now_us, windows = store.windows.look(limited)
+    seen = _Seen(
+        windows,
+        store.windows.ages(limited, now_us),
+        store.breaker.health(limited),
+        newest_limits(store.changes.newest(), limited),
+        {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
+        _why_held(store, limited, windows),
+    )
+    return now_us, {each.name: _view(store, each, seen) for each in limited}
 
 
 def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
@@ -65,67 +84,35 @@ def choose_limited(settings: Settings, names: Sequence[str], type_name: str | No
     Raises:
         NoSuchEndpointError: a name is not in the configuration, or a pattern matches nothing.
     """
-    known = {one.name: one for one in all_limited(settings.endpoints.values())}
-    found: dict[str, Limited] = {}
+    limited = {each.name: each for each in all_limited(settings.endpoints.values())}
+    chosen: dict[str, Limited] = {}
     for name in names:
-        is_pattern = name not in known and set(name) & set("*?[")
-        matching = [one for one in settings.endpoints if fnmatchcase(one, name)] if is_pattern else [name]
+        is_pattern = name not in limited and set(name) & set("*?[")
+        matching = [each for each in settings.endpoints if fnmatchcase(each, name)] if is_pattern else [name]
         if not matching:
             raise NoSuchEndpointError(f"No endpoint matches {name!r}. `rlm endpoint list` shows those there are.")
-        found |= {one: _known("endpoint or budget", one, known) for one in matching}
+        chosen |= {each: _named("endpoint or budget", each, limited) for each in matching}
     if type_name is not None:
-        of_type = _known("type", type_name, settings.types).endpoints
-        found |= {one.name: settings.endpoints[one.name] for one in of_type}
-    return list(found.values())
+        described = _named("type", type_name, settings.types).endpoints
+        chosen |= {each.name: settings.endpoints[each.name] for each in described}
+    return list(chosen.values())
 
 
-def _known(what: str, name: str, known: Mapping[str, _Named]) -> _Named:
-    if name not in known:
-        near = did_you_mean(name, known)
+def _named(what: str, name: str, names: Mapping[str, _Named]) -> _Named:
+    if name not in names:
+        near = did_you_mean(name, names)
         raise NoSuchEndpointError(f"No {what} is named {name!r}{near}. `rlm endpoint list` shows those there are.")
-    return known[name]
+    return names[name]
 
 
-def standing(store: Store) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Return the time of Redis in microseconds, and the state of each endpoint and budget by name.
-
-    The state has the types served, the calls `used` of those `allowed` by the rule with the fewest left, the next slot
-    and the health. A read-only user gets no states, because it may run no script.
-    """
-    try:
-        now_us, states = _states(store, all_limited(store.endpoints().values()))
-    except StoreForbiddenError:
-        return store.now_us(), {}
-    return now_us, {
-        name: {key: value for key, value in state.items() if key not in _LISTED_ONLY} for name, state in states.items()
-    }
-
-
-def _states(store: Store, limited: Sequence[Limited]) -> tuple[int, dict[str, dict[str, Any]]]:
-    now_us, views = store.windows.look(limited)
-    ages, health = store.windows.ages(limited, now_us), store.breaker.health(limited)
-    doubted, found = why_held(store, limited, views), {}
-    for one in limited:
-        counting, rule = _use(one.limit, ages[one.name], store.settings.run.guard_seconds)
-        found[one.name] = {
-            "types": _types(store, one),
-            "used": len(counting),
-            "allowed": rule.amount,
-            "since": _since(views[one.name], health[one.name]),
-            **_slots([views[name] for name in (one.name, _budget(one)) if name]),
-            **_health(one, views, health[one.name], doubted),
-        }
-    return now_us, found
-
-
-def share(store: Store, name: str) -> dict[str, Any]:
+def share(store: Store, name: str) -> Share:
     """Return how another program shares the window of an endpoint: URL, limit in force, lines of Python.
 
     Secrets in the URLs are left to variables of that program's environment.
     """
-    endpoint = _known("endpoint", name, store.endpoints())
+    endpoint = _named("endpoint", name, store.endpoints())
     kinds = store.settings.types.values()
-    written = next(one.url for kind in kinds for one in kind.endpoints if one.name == name)
+    written = next(each.url for kind in kinds for each in kind.endpoints if each.name == name)
     in_environment = bool(VARIABLE.search(written))
     url = written if in_environment else endpoint.url
     identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
@@ -137,34 +124,36 @@ def share(store: Store, name: str) -> dict[str, Any]:
 
     rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
     seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
-    return {
-        "name": name,
-        "url": url,
-        "limit": endpoint.limit.text,
-        "lines": [
+    return Share(
+        name=name,
+        url=url,
+        limit=endpoint.limit.text,
+        lines=(
             f"from os import {', '.join(needed)}; " * bool(needed)
             + "from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
             f"limiter = MovingWindowRateLimiter(storage_from_string({storage}))",
             f"may_call = limiter.hit(Rate({rule.amount}, {seconds}), {identifier})",
-        ],
-    }
+        ),
+    )
 
 
-def changes_made(store: Store, number: int) -> list[dict[str, Any]]:
+def changes_made(store: Store, number: int) -> list[EndpointChange]:
     """Return the newest `number` changes, newest first.
 
     The first publication of a file's limit is recorded, but is not a change.
     """
-    made = [one for one in store.changes.newest() if one.what is not What.LIMIT or one.before is not None]
-    told = (msgspec.to_builtins(one) | {"at": isoformat(one.at)} for one in made[:number])
-    return [{key: value for key, value in one.items() if key != "window"} for one in told]
-
-
-def _types(store: Store, limited: Limited) -> list[str]:
+    made = [change for change in store.changes.newest() if change.what is not What.LIMIT or change.before is not None]
     return [
-        kind.name
-        for kind in store.settings.event_types
-        if any(limited.name in {one.name, _budget(one)} for one in kind.endpoints)
+        EndpointChange(
+            at=isoformat(change.at),
+            by=change.by,
+            name=change.name,
+            what=change.what,
+            before=change.before,
+            after=change.after,
+            reason=change.reason,
+        )
+        for change in made[:number]
     ]
 
 
@@ -173,60 +162,68 @@ def _budget(limited: Limited) -> str | None:
     return budget.name if budget else None
 
 
-def _limit(limited: Limited, change: Change | None, configured: Mapping[str, Endpoint]) -> dict[str, Any]:
-    """Return the limit, who set it and when; a limit of the file may have no record of its publication."""
-    text = limited.limit.text
-    if change is not None and change.after == text:
-        return {"limit": text, "limit_by": change.by, "limit_at": isoformat(change.at)}
-    filed = {one.name: one.limit.text for one in all_limited(configured.values())}
-    return {"limit": text, "limit_by": BY_FILE if filed.get(limited.name) == text else None, "limit_at": None}
+def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
+    name, text, budget = limited.name, limited.limit.text, _budget(limited)
+    window, health, change = seen.windows[name], seen.health[name], seen.changes.get(name)
+    both = [seen.windows[each] for each in (name, budget) if each]
+    guard_seconds, ages = store.settings.run.guard_seconds, seen.ages[name]
+    # The rule with the fewest slots left counts.
+    used, allowed = min(
+        ((sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limited.limit.rules),
+        key=lambda use: use[1] - use[0],
+    )
+    free = min(each.free for each in both)
+    wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
+    circuit, is_paused = circuit_of(window, seen.windows.get(budget or "")), window.paused_seconds > 0
+    left = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}
+    if health.paused_until is not None:
+        left[Circuit.PAUSED] = window.paused_seconds
+    since = health.paused_at if circuit is Circuit.PAUSED else None
+    if circuit in RECOVERING and health.failures >= FAILING:
+        since = health.opened_at
+    if change is None or change.after != text:  # a limit of the file may have no record of its publication
+        limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
+    else:
+        limit_by, limit_at = change.by, isoformat(change.at)
+    return EndpointView(
+        name=name,
+        kind="budget" if isinstance(limited, Budget) else "endpoint",
+        types=tuple(
+            kind.name
+            for kind in store.settings.event_types
+            if any(name in {end.name, _budget(end)} for end in kind.endpoints)
+        ),
+        budget=budget,
+        limit=text,
+        limit_by=limit_by,
+        limit_at=limit_at,
+        used=used,
+        allowed=allowed,
+        free=free,
+        next_slot_seconds=None if wait_seconds > ENDLESS_SECONDS else round(wait_seconds, 3),
+        health=circuit,
+        since=None if since is None else isoformat(since),
+        circuit_seconds=round(left[circuit], 3) if circuit in left else None,
+        circuit_reason=_reason_of(circuit, health, seen.doubted),
+        paused_by=health.paused_by if is_paused else None,
+        paused_at=isoformat(health.paused_at) if is_paused and health.paused_at is not None else None,
+        paused_until=isoformat(health.paused_until) if is_paused and health.paused_until is not None else None,
+        failures=health.failures,
+    )
 
 
-def _use(limit: Limit, ages: Sequence[float], guard_seconds: float) -> tuple[list[float], Rule]:
-    """Return the ages of the slots in use, and the rule that counts them: the one with the fewest slots left."""
-    counted = [([age for age in ages if age < rule.seconds + guard_seconds], rule) for rule in limit.rules]
-    return min(counted, key=lambda one: one[1].amount - len(one[0]))
-
-
-def _since(view: WindowState, health: Health) -> str | None:
-    """Return since when an endpoint is paused, or rests or is probed after failures; None if that is not known."""
-    failing = health.opened_at if shut_by(view) in RECOVERING and health.failures >= FAILING else None
-    at = health.paused_at if shut_by(view) is Circuit.PAUSED else failing
-    return None if at is None else isoformat(at)
-
-
-def health_beside(entry: Mapping[str, Any]) -> str:
-    """Return the details of an endpoint's health, from its entry: for how long, why, by whom."""
-    is_paused = entry["health"] == Circuit.PAUSED
-    told = [f"for {span(entry['circuit_seconds'])}"] if entry["circuit_seconds"] is not None else []
-    told += ["until resumed"] if is_paused and not told else []
-    told += [f"({entry['circuit_reason']})"] if entry["circuit_reason"] else []
-    told += [f"{'' if is_paused else 'and paused '}by {entry['paused_by']}"] if entry["paused_by"] else []
-    return " ".join(told)
-
-
-def _slots(views: Sequence[WindowState]) -> dict[str, Any]:
-    """Return the free slots and the seconds to the next one; None if the endpoint or budget is paused endlessly."""
-    free = min(view.free for view in views)
-    wait = max(0.0 if view.free > 0 else view.wait_seconds for view in views)
-    return {"free": free, "next_slot_seconds": None if wait > ENDLESS_SECONDS else round(wait, 3)}
-
-
-def why_held(store: Store, limited: Iterable[Limited], views: Mapping[str, WindowState]) -> str:
+def _why_held(store: Store, limited: Iterable[Limited], windows: Mapping[str, WindowState]) -> str:
     """Return why Redis was doubted, if endpoints or budgets are held for that; else ''."""
-    held = [one for one in limited if views[one.name].held_seconds > 0]
-    if not held or (doubt := store.leases.doubt()) is None:
+    longest = [each.limit.longest_seconds for each in limited if windows[each.name].held_seconds > 0]
+    if not longest or (doubt := store.leases.doubt()) is None:
         return ""
-    longest = max(one.limit.longest_seconds for one in held) + store.settings.run.guard_seconds
-    until = doubt.at + longest + max(one.timeout_seconds for one in store.settings.endpoints.values())
+    until = doubt.at + max(longest) + store.settings.run.guard_seconds
+    until += max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
     return doubt.why if store.now() <= until else ""
 
 
-def reason_of(circuit: Circuit, health: Health, doubted: str = "") -> str | None:
-    """Return in words why an endpoint or budget rests, is probed or is held; None in other states.
-
-    `doubted` is why Redis was doubted, as from `why_held`.
-    """
+def _reason_of(circuit: Circuit, health: Health, doubted: str) -> str | None:
+    """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
     if circuit is Circuit.HELD:
         return f"its window cannot be trusted: {doubted}" if doubted else "its window cannot be trusted"
     if circuit not in RECOVERING:
@@ -235,21 +232,14 @@ def reason_of(circuit: Circuit, health: Health, doubted: str = "") -> str | None
     return failing if health.failures >= FAILING else "throttled"
 
 
-def _health(limited: Limited, views: Mapping[str, WindowState], health: Health, doubted: str) -> dict[str, Any]:
-    view, budget = views[limited.name], views.get(_budget(limited) or "")
-    circuit, paused = circuit_of(view, budget), view.paused_seconds > 0
-    left = {Circuit.RESTING: view.rest_seconds, Circuit.HELD: view.held_seconds}
-    if health.paused_until is not None:
-        left[Circuit.PAUSED] = view.paused_seconds
-    return {
-        "health": circuit,
-        "circuit_seconds": round(left[circuit], 3) if circuit in left else None,
-        "circuit_reason": reason_of(circuit, health, doubted),
-        "paused_by": health.paused_by if paused else None,
-        "paused_at": isoformat(health.paused_at) if paused and health.paused_at is not None else None,
-        "paused_until": isoformat(health.paused_until) if paused and health.paused_until is not None else None,
-        "failures": health.failures,
-    }
+def health_beside(view: EndpointView) -> str:
+    """Return the details of an endpoint's health: for how long, why, by whom."""
+    is_paused = view.health == Circuit.PAUSED
+    details = [f"for {span(view.circuit_seconds)}"] if view.circuit_seconds is not None else []
+    details += ["until resumed"] if is_paused and not details else []
+    details += [f"({view.circuit_reason})"] if view.circuit_reason else []
+    details += [f"{'' if is_paused else 'and paused '}by {view.paused_by}"] if view.paused_by else []
+    return " ".join(details)
 
 
 def who() -> str:
@@ -258,28 +248,29 @@ def who() -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def pause(store: Store, one: Limited, by: str, seconds: float | None = None, reason: str = "") -> dict[str, Any]:
+def pause(store: Store, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> Paused:
     """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
-    store.control.pause(one, by, seconds, check_reason(reason))
-    return {"name": one.name, "paused_seconds": seconds, "by": by}
+    store.control.pause(limited, by, seconds, check_reason(reason))
+    return Paused(name=limited.name, paused_seconds=seconds, by=by)
 
 
-def resume(store: Store, one: Limited, by: str, reason: str = "") -> dict[str, Any]:
+def resume(store: Store, limited: Limited, by: str, reason: str = "") -> Resumed:
     """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
-    resumed = store.control.resume(one, by, check_reason(reason))
-    view = store.windows.look([one])[1][one.name]
-    return {
-        "name": one.name,
-        "paused": resumed.paused,
-        "rested": resumed.rested,
-        "probing": shut_by(view) is Circuit.PROBING,
-        "held_seconds": round(view.held_seconds, 3),
-    }
+    ended = store.control.resume(limited, by, check_reason(reason))
+    window = store.windows.look([limited])[1][limited.name]
+    return Resumed(
+        name=limited.name,
+        paused=ended.paused,
+        rested=ended.rested,
+        probing=shut_by(window) is Circuit.PROBING,
+        held_seconds=round(window.held_seconds, 3),
+    )
 
 
-def limit(store: Store, one: Limited, by: str, rate: str, reason: str = "") -> dict[str, Any]:
+def limit(store: Store, limited: Limited, by: str, rate: str, reason: str = "") -> LimitChanged:
     """Change a limit to a `rate` that `check_rate` has returned."""
-    return {"name": one.name, "from": store.control.limit(one, rate, by, check_reason(reason)), "to": rate, "by": by}
+    before = store.control.limit(limited, rate, by, check_reason(reason))
+    return LimitChanged(name=limited.name, before=before, after=rate, by=by)
 
 
 def check_rate(rate: str) -> str:

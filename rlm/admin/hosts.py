@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from msgspec.structs import replace
+
 from rlm.core.clock import isoformat
+from rlm.core.documents import Host
 from rlm.core.text import counted, safe_line
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
@@ -23,78 +26,53 @@ class HostState(StrEnum):
     SILENT = "silent"  #: its supervisor is not heard from, and did not sign off
 
 
-def hosts(store: Store, there: Present | None = None) -> list[dict[str, Any]]:
+def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
     """Return every host that works, stands by or did not sign off, by name."""
-    found = _Found(store, there or present(store))
-    return [found.describe(host) for host in sorted(found.names)]
+    there = there or present(store)
+    by_host: dict[str, dict[Role, list[Process]]] = defaultdict(lambda: {role: [] for role in Role})
+    for role in Role:
+        for process in there.living(role):
+            by_host[process.host][role].append(process)
+    supervisors, workers = there.living(Role.SUPERVISOR), [worker.id for worker in there.living(Role.WORKER)]
+    silent = {host_of(name) for name, entry, _ in there.register[Role.SUPERVISOR] if entry is None}
+    silent -= {supervisor.host for supervisor in supervisors}
+    shares = divide(store.processes.wanted(), supervisors)
+    busy = dict(zip(workers, store.processes.busy(workers), strict=True))
+    entries = []
+    for host in sorted({*by_host, *silent}):
+        roles = by_host[host]
+        state = HostState.READY if roles[Role.SUPERVISOR] else HostState.UNSUPERVISED
+        entry = _describe(host, HostState.SILENT if host in silent else state, roles, there.holder)
+        share = sum(shares[supervisor.id] for supervisor in roles[Role.SUPERVISOR])
+        entries.append(replace(entry, share=share, busy=sum(busy[worker.id] for worker in roles[Role.WORKER])))
+    return tuple(entries)
 
 
-class _Found:
-    """The content of the register at one moment."""
-
-    def __init__(self, store: Store, there: Present) -> None:
-        processes = store.processes
-        self._by_host: dict[str, dict[Role, list[Process]]] = defaultdict(lambda: {role: [] for role in Role})
-        self._silences: dict[str, float] = {}
-        missing: list[str] = []
-        for role, found in there.register.items():
-            for name, one, silence in found:
-                if one is None:
-                    missing += [name] if role is Role.SUPERVISOR else []
-                    continue
-                self._by_host[one.host][role].append(one)
-                self._silences[one.host] = min(silence, self._silences.get(one.host, silence))
-        gone = {host_of(one) for one in missing}
-        self._silent = gone - {host for host, roles in self._by_host.items() if roles[Role.SUPERVISOR]}
-        self.names = gone | set(self._by_host)
-        self._leader = there.holder
-        living = {role: [one for roles in self._by_host.values() for one in roles[role]] for role in Role}
-        self._shares = divide(processes.wanted(), living[Role.SUPERVISOR])
-        workers = [one.id for one in living[Role.WORKER]]
-        self._busy = dict(zip(workers, processes.busy(workers), strict=True))
-
-    def describe(self, host: str) -> dict[str, Any]:
-        """Return what is known of a host."""
-        roles = self._by_host[host]
-        every = [one for processes in roles.values() for one in processes]
-        workers, supervisors, schedulers = roles[Role.WORKER], roles[Role.SUPERVISOR], roles[Role.SCHEDULER]
-        offers = [one.offer for one in supervisors if one.offer]
-        leads = any(one.id == self._leader for one in schedulers)
-        silence = self._silences.get(host)
-        return {
-            "host": host,
-            "state": self._state(host),
-            "why": self._why(host),
-            "sleeping": sum(bool(one.sleeping) for one in workers),
-            "versions": sorted({one.version for one in every if one.version}),
-            "capacity": max((one.capacity for one in offers), default=None),
-            "share": sum(self._shares[one.id] for one in supervisors),
-            "workers": len(workers),
-            "ready": sum(one.state == WorkerState.READY for one in workers),
-            "lanes": sum(one.threads for one in workers),
-            "busy": sum(self._busy[one.id] for one in workers),
-            "supervisors": len(supervisors),
-            "scheduler": ("leader" if leads else "standby") if schedulers else None,
-            "heard_seconds": None if silence is None else round(max(0.0, silence), 3),
-            "since": isoformat(min(one.started_at for one in every)) if every else None,
-        }
-
-    def _state(self, host: str) -> HostState:
-        if host in self._silent:
-            return HostState.SILENT
-        return HostState.READY if self._by_host[host][Role.SUPERVISOR] else HostState.UNSUPERVISED
-
-    def _why(self, host: str) -> str | None:
-        if host in self._silent:
-            return "its supervisor is not heard from, and did not sign off"
-        workers = self._by_host[host][Role.WORKER]
-        if asleep := [one for one in workers if one.sleeping]:
-            return f"{len(asleep):,} of {counted(len(workers), 'worker')} sleep: {asleep[0].sleeping}"
-        return None
+def _describe(host: str, state: HostState, roles: Mapping[Role, Sequence[Process]], leader: str | None) -> Host:
+    workers, supervisors, schedulers = roles[Role.WORKER], roles[Role.SUPERVISOR], roles[Role.SCHEDULER]
+    offers = [supervisor.offer for supervisor in supervisors if supervisor.offer]
+    asleep = [worker for worker in workers if worker.sleeping]
+    why = f"{len(asleep):,} of {counted(len(workers), 'worker')} sleep: {asleep[0].sleeping}" if asleep else None
+    if state is HostState.SILENT:
+        why = "its supervisor is not heard from, and did not sign off"
+    leads = any(scheduler.id == leader for scheduler in schedulers)
+    every = [*workers, *supervisors, *schedulers]
+    return Host(
+        host=host,
+        state=state,
+        why=why,
+        sleeping=len(asleep),
+        capacity=max((offer.capacity for offer in offers), default=None),
+        workers=len(workers),
+        ready=sum(worker.state == WorkerState.READY for worker in workers),
+        lanes=sum(worker.threads for worker in workers),
+        scheduler=("leader" if leads else "standby") if schedulers else None,
+        since=isoformat(min(process.started_at for process in every)) if every else None,
+    )
 
 
 def hosts_unwell(found: Mapping[str, Any]) -> list[str]:
     """Return in words which hosts of a document are not in service, and why."""
-    entries = found.get("hosts", ())  # records, and statuses of older versions, have none
+    entries = found.get("hosts", ())  # records have none
     told = [f"host {one['host']} is {one['state']}: {one['why']}" for one in entries if one["why"]]
     return list(map(safe_line, told))

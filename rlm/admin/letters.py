@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.clock import isoformat
+from rlm.core.documents import LetterGroup
 from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import BadItemError, decode_item
 from rlm.ledger import Store
@@ -19,10 +20,6 @@ from rlm.ledger.letters import Envelope, Placed
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
-#: What a letter contains if its text may be spelled otherwise: escaped, or as base64.
-_OTHERWISE = ("\\u", "\\/", '"base64"')
-#: A searched field that is no text; `str` spells it otherwise than JSON.
-_NO_TEXT = re.compile(r'"(?:id|wallet_name|detail)"\s*:\s*[^"\s]')
 
 
 class DeadLetter(Envelope):
@@ -71,25 +68,6 @@ class DeadLetter(Envelope):
         return ""
 
 
-def may_contain(*texts: str) -> Callable[[bytes], bool]:
-    """Return a test of a letter before it is decoded, which costs ten times as much: false if it has none of `texts`.
-
-    Case is ignored. A letter that is not plain may have any text. A text that JSON escapes may be in any letter,
-    because an item is searched as it came if it is no object.
-    """
-    plain = (one if json.dumps(one, ensure_ascii=False) == f'"{one}"' else "" for one in texts)
-    needles = (*map(str.casefold, plain), *_OTHERWISE)
-
-    def test(raw: bytes) -> bool:
-        letter = raw.decode(errors="replace").casefold()
-        for one in needles:  # any() takes three times as long
-            if one in letter:
-                return True
-        return _NO_TEXT.search(letter) is not None
-
-    return test
-
-
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
     """Criteria for letters: a letter must match each given criterion; of several values, one is enough.
@@ -111,12 +89,7 @@ class LetterFilter:
 
     def find(self, store: Store) -> Iterator[bytes]:
         """Yield the matching letters, newest first."""
-        return filter(self.fits, store.letters.all(*self.quick()))
-
-    def quick(self) -> list[Callable[[bytes], bool]]:
-        """Return tests of an entry before it is decoded; each letter that `fits` passes them."""
-        asked = (self.types, self.reasons, self.endpoints, self.answers, [self.text] if self.text else ())
-        return [may_contain(*one) for one in asked if one]
+        return filter(self.fits, store.letters.all())
 
     def fits(self, raw: bytes) -> bool:
         """Return whether a letter matches."""
@@ -139,46 +112,60 @@ def _searched(letter: DeadLetter) -> str:
     return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *item) if one is not None)
 
 
-def grouped(letters: Iterable[bytes], store: Store | None = None) -> list[dict[str, Any]]:
+def grouped(letters: Iterable[bytes], store: Store) -> list[LetterGroup]:
     """Return the number of letters of each kind, most first, with the times of the newest and the oldest.
 
-    A kind has one reason, endpoint and type, and one status if an answer caused its letters. With a `store`, each kind
-    also has the number of `sendable` letters, of which a retry may succeed.
+    A kind has one reason, endpoint and type, and one status if an answer caused its letters. Of `sendable` letters a
+    retry may succeed.
     """
-    found: dict[tuple[str | None, ...], dict[str, Any]] = {}
+    groups: dict[tuple[str | None, ...], LetterGroup] = {}
     for letter in map(DeadLetter.read, letters):  # newest first
         kind = letter.reason, letter.answer, str(letter.endpoint) if letter.endpoint else None, letter.type
-        if (group := found.get(kind)) is None:
-            counts = {"letters": 0} | ({"sendable": 0} if store else {})
-            told = dict(zip(("reason", "answer", "endpoint", "type"), kind, strict=True))
-            group = found[kind] = {**counts, **told, "newest": letter.failed_at, "newest_id": letter.id}
-        group["letters"] += 1
-        if store and not is_unsendable(store, letter):
-            group["sendable"] += 1
-        group["oldest"] = letter.failed_at
-    return sorted(found.values(), key=lambda group: -int(group["letters"]))
+        at, sendable = str(letter.failed_at), int(not is_unsendable(store, letter))
+        if (group := groups.get(kind)) is None:
+            reason, answer, endpoint, type_name = kind
+            group = LetterGroup(
+                letters=0,
+                sendable=0,
+                reason=reason,
+                answer=answer,
+                endpoint=endpoint,
+                type=type_name,
+                newest=at,
+                newest_id=letter.id,
+                oldest=at,
+            )
+        groups[kind] = replace(group, letters=group.letters + 1, sendable=group.sendable + sendable, oldest=at)
+    return sorted(groups.values(), key=lambda group: -group.letters)
 
 
-def letter_page(store: Store, wanted: LetterFilter, number: int, behind: int = 0) -> dict[str, Any]:
-    """Return `number` matching letters, newest first, after skipping `behind` of them; and the groups of all matches.
+class LetterPage(NamedTuple):
+    """Matching letters as they lie in Redis, and the groups of all matches.
 
-    `fitting` counts the matching letters, `total` all letters. A letter is as in `rlm failed list --json`, with
-    `sendable` added.
+    `fitting` counts the matching letters, `total` all letters.
     """
+
+    letters: list[bytes]
+    groups: list[LetterGroup]
+    fitting: int
+    total: int
+
+
+def letter_page(store: Store, chosen: LetterFilter, number: int, behind: int = 0) -> LetterPage:
+    """Return `number` matching letters, newest first, after skipping `behind` of them."""
     page: list[bytes] = []
     fitting = 0
 
     def matching() -> Iterator[bytes]:
         nonlocal fitting
-        for raw in wanted.find(store):
+        for raw in chosen.find(store):
             if behind <= fitting < behind + number:
                 page.append(raw)
             fitting += 1
             yield raw
 
     groups = grouped(matching(), store)
-    letters = [{**msgspec.json.decode(raw), "sendable": not is_unsendable(store, DeadLetter.read(raw))} for raw in page]
-    return {"letters": letters, "groups": groups, "fitting": fitting, "total": store.letters.count()}
+    return LetterPage(page, groups, fitting, store.letters.count())
 
 
 def is_unsendable(store: Store, letter: DeadLetter) -> bool:
@@ -195,14 +182,12 @@ def is_refused(store: Store, letter: DeadLetter) -> bool:
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, Placed]:
     """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
-    wanted, found, total = set(ids), dict[str, Placed](), store.letters.count()
+    placed, total = dict[str, Placed](), store.letters.count()
     for newer, raw in enumerate(store.letters.all(), start=1):
-        if (handle := DeadLetter.read(raw).id) in wanted:
-            found.setdefault(handle, Placed(raw, total - newer))
-            if len(found) == len(wanted):
-                break
-    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in found]:
+        if (handle := DeadLetter.read(raw).id) in ids:
+            placed.setdefault(handle, Placed(raw, total - newer))
+    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in placed]:
         older = Archive(store.settings.archive_dir).hint()
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchLetterError(words + older)
-    return {handle: found[handle] for handle in ids}
+    return {handle: placed[handle] for handle in ids}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import structs
+from msgspec import structs, to_builtins
 
 from rlm.admin.attendance import led_otherwise, nobody_sends, revision_in_force, ticks_every_seconds
 from rlm.admin.conditions import Scene, conditions
@@ -16,6 +16,7 @@ from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import (
     CallCounts,
     CallNow,
+    EndpointView,
     IdleStatus,
     LiveCallCounts,
     LiveTypeCounts,
@@ -24,7 +25,9 @@ from rlm.core.documents import (
     RunDocument,
     RunStatus,
     RunWorkers,
+    Scaling,
     TypeCounts,
+    Worker,
     WorkerNow,
     plain,
 )
@@ -143,13 +146,13 @@ def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
         "last_tick_seconds": _since(idle["last_tick"], now) if idle["last_tick"] else None,
         "next_tick": isoformat(next_tick),
         "next_tick_seconds": next_tick - now,
-        "waiting": {name: number for name, number in lengths(books(store)).items() if name != "processing"},
-        "by_endpoint": standing(store)[1],
+        "waiting": to_builtins(lengths(books(store))),
+        "by_endpoint": to_builtins(standing(store)[1]),
         **{f"{role}s": len(there.living(role)) for role in Role},
         "conductor": there.holder,
         "lacking": nobody_sends(store, there, distrusted=amiss),
         "led_otherwise": led_otherwise(store, there),
-        "hosts": hosts(store, there),
+        "hosts": to_builtins(hosts(store, there)),
     }
 
 
@@ -169,7 +172,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     amiss, now, here = distrusted(store, there), run.moment(now_us), hosts(store, there)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     limited = known.by_endpoint, known.by_budget
-    live = [{name: _live_calls(calls, standings.get(name, {})) for name, calls in each.items()} for each in limited]
+    live = [{name: _live_calls(calls, standings.get(name)) for name, calls in each.items()} for each in limited]
     common |= {"state": run.state, "by_type": _live_types(store, known), "by_endpoint": live[0], "by_budget": live[1]}
     return RunStatus(
         **common,
@@ -179,7 +182,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
         to_take=0 if run.state is State.FINISHING else to_take,
         conductor=there.holder,
         unfit=in_words(amiss) or None,
-        hosts=tuple(here),
+        hosts=here,
         conditions=conditions(store, Scene(there, amiss, here, standings), revision=run.revision),
         as_of=isoformat(now),
         seconds_left=round(max(0.0, run.left_seconds(now_us)), 3),
@@ -200,9 +203,13 @@ def _live_types(store: Store, known: Record) -> dict[str, TypeCounts]:
     return live
 
 
-def _live_calls(entry: CallCounts, standing: Mapping[str, Any]) -> CallCounts:
+def _live_calls(entry: CallCounts, view: EndpointView | None) -> CallCounts:
     """Return the calls of an endpoint or budget with its window now; a read-only user of Redis sees none."""
-    return LiveCallCounts(**structs.asdict(entry), **standing) if standing else entry
+    if view is None:
+        return entry
+    counts = structs.asdict(entry)
+    live = {name: getattr(view, name) for name in LiveCallCounts.__struct_fields__ if name not in counts}
+    return LiveCallCounts(**counts, **live)
 
 
 def _workers(
@@ -232,37 +239,37 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Wo
         )
         for lane in lanes
     )
-    return WorkerNow(**_listed(worker, len(lanes), run.revision), calls=calls)
+    return WorkerNow(**structs.asdict(_listed(worker, len(lanes), run.revision)), calls=calls)
 
 
-def worker_list(store: Store) -> list[dict[str, Any]]:
-    """Return the workers with their host, start and number of events, as `rlm worker list` prints them."""
+def worker_list(store: Store) -> list[Worker]:
+    """Return the workers with their host, start and number of events."""
     workers, revision = store.processes.alive(Role.WORKER), revision_in_force(store)
     busy = store.processes.busy([one.id for one in workers])
     return [_listed(one, number, revision) for one, number in zip(workers, busy, strict=True)]
 
 
-def _listed(worker: Process, busy: int, revision: str) -> dict[str, Any]:
-    return {
-        "pid": worker.pid,
-        "host": worker.host,
-        "state": worker.state,
-        "sleeping": worker.sleeping or None,
-        "threads": worker.threads,
-        "busy": busy,
-        "started_at": isoformat(worker.started_at),
-        "other_configuration": worker.revision != revision,
-    }
+def _listed(worker: Process, busy: int, revision: str) -> Worker:
+    return Worker(
+        pid=worker.pid,
+        host=worker.host,
+        state=worker.state,
+        sleeping=worker.sleeping or None,
+        threads=worker.threads,
+        busy=busy,
+        started_at=isoformat(worker.started_at),
+        other_configuration=worker.revision != revision,
+    )
 
 
-def scaling(store: Store) -> dict[str, int]:
+def scaling(store: Store) -> Scaling:
     """Return how many workers are wanted and exist, for a program that starts hosts accordingly."""
     alive = store.processes.alive(Role.WORKER)
-    return {
-        "wanted": max(store.processes.wanted(), store.settings.workers.min),
-        "alive": len(alive),
-        "ready": sum(one.state == WorkerState.READY for one in alive),
-    }
+    return Scaling(
+        wanted=max(store.processes.wanted(), store.settings.workers.min),
+        alive=len(alive),
+        ready=sum(worker.state == WorkerState.READY for worker in alive),
+    )
 
 
 def none_finished(store: Store) -> str:

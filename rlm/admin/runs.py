@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from msgspec import to_builtins
+
 from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
@@ -78,9 +80,9 @@ def course(store: Store, found: Mapping[str, Any]) -> dict[str, Any]:
         "calls": calls,
         "missing": {name: number - len(calls[name]) for name, number in called.items() if number > len(calls[name])},
         "changes": [
-            {"at_seconds": round(at - began, 3), **one}
-            for one in reversed(changes_made(store, MOST_CHANGES))
-            if began <= (at := timestamp(one["at"])) <= ended
+            {"at_seconds": round(at - began, 3), **to_builtins(change)}
+            for change in reversed(changes_made(store, MOST_CHANGES))
+            if began <= (at := timestamp(change.at)) <= ended
         ],
         "workers": [
             {"at_seconds": round(timestamp(one["started_at"]) - began, 3), "pid": one["pid"], "host": one["host"]}

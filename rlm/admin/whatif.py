@@ -1,36 +1,113 @@
-"""Forecasts of a run in the present or a hypothetical case: other settings, endpoints or number of workers."""
+"""A question to `rlm plan` and its answer: a forecast of the present case, and one of a hypothetical case.
+
+A hypothetical case has other settings, endpoints or workers.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
 from rlm.admin.attendance import led_otherwise, nobody_does
+from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
 from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
+from rlm.core.errors import BadQuestionError
 from rlm.core.expected import Expected, Pair
-from rlm.core.text import counted
+from rlm.core.text import counted, did_you_mean, is_name, one_line
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import learned
-from rlm.ledger.reading.backlog import Backlog
+from rlm.ledger.reading.waiting import backlog
 from rlm.plan import Plan
 from rlm.plan.outlook import Outlook, look_ahead
-from rlm.plan.sacrifice import Sacrifice, sacrifice
-from rlm.plan.situation import Capacity, Workload
-from rlm.settings import Settings
+from rlm.plan.situation import Workload
+from rlm.settings import Settings, load_settings
 from rlm.settings.layers import OPTION
+from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted, toml_value
 
-#: A plan reports an endpoint if at least this part of its calls is expected to fail.
-WORTH_TELLING = 0.005
+#: The most events to plan for: every JSON reader can represent this number.
+MOST_EVENTS = 10**15
+#: Most characters of a wrong number to show.
+_SHOWN = 60
+
+
+class PlanAsk(msgspec.Struct, frozen=True):
+    """The options of `rlm plan` as they were typed."""
+
+    counts: Sequence[str] = ()
+    workers: int | None = None
+    told: Sequence[str] = ()
+    add: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The shell command that asks the same question."""
+        options = [f"--count {shlex.quote(each)}" for each in self.counts]
+        options += [f"--workers {self.workers}"] if self.workers else []
+        options += [f"--set {shlex.quote(each)}" for each in self.told]
+        options += [f"--add-endpoint {shlex.quote(each)}" for each in self.add]
+        return " ".join(["rlm plan", *options])
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A valid question: its numbers by type, and the settings and additional endpoints of the hypothetical case.
+
+    `added` has the type of each additional endpoint by the endpoint's name.
+    """
+
+    asked: PlanAsk
+    counts: Mapping[str, int]
+    added: Mapping[str, str]
+    settings: Settings
+
+    @property
+    def is_what_if(self) -> bool:
+        """Whether it is about other settings, endpoints or workers than the present ones."""
+        return bool(self.asked.told or self.asked.add or self.asked.workers)
+
+
+def read_question(settings: Settings, asked: PlanAsk) -> Question:
+    """Check a question; raise a BadQuestionError with the faulty `option`, or a ConfigurationError."""
+    counts: dict[str, int] = {}
+    for text in asked.counts:
+        name, _, number = text.rpartition("=")
+        if not name or not (number.isascii() and number.isdecimal()):
+            raise BadQuestionError(f"{text!r} is not TYPE=N, for example REBALANCE_NEEDED=200", "--count")
+        if len(number) > len(str(MOST_EVENTS)) or int(number) > MOST_EVENTS:
+            shown = one_line(text, _SHOWN)
+            raise BadQuestionError(f"{shown!r}: at most {MOST_EVENTS:,} events can be planned for", "--count")
+        _check_type("--count", name, settings)
+        if name in counts:
+            raise BadQuestionError(f"{name!r} is given twice", "--count")
+        counts[name] = int(number)
+    other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
+    added: dict[str, str] = {}
+    for text in asked.add:
+        name, _, endpoint = text.partition("=")
+        if not is_name(endpoint):
+            raise BadQuestionError(
+                f"{text!r} is not TYPE=NAME, for example REBALANCE_NEEDED=another_api", "--add-endpoint"
+            )
+        _check_type("--add-endpoint", name, other)
+        if endpoint in {*added, *other.endpoints, *other.budgets}:
+            raise BadQuestionError(f"{endpoint!r} is an endpoint or a budget already", "--add-endpoint")
+        added[endpoint] = name
+    if asked.workers and asked.workers > MOST_WORKERS:
+        shown = one_line(f"{asked.workers:,}", _SHOWN)
+        raise BadQuestionError(f"{shown}: workers.max cannot be more than {MOST_WORKERS:,}", "--workers")
+    return Question(asked, counts, added, other)
+
+
+def _check_type(option: str, name: str, settings: Settings) -> None:
+    if name not in settings.types:
+        hint, names = did_you_mean(name, settings.types), ", ".join(kind.name for kind in settings.event_types)
+        raise BadQuestionError(f"{name!r} is not a configured type{hint}; there are {names}", option)
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -38,8 +115,7 @@ class Case(msgspec.Struct, frozen=True):
 
     `gone_seconds` is the time from a run's start to its first call; `added` are hypothetical endpoints; `room` is how
     many workers the hosts take, if known. `lacking` is why a run would come to nothing now, `led_otherwise` that runs
-    use another configuration; both are empty otherwise. `arrivals` are events a second by type, as in the last runs;
-    None if they are not known.
+    use another configuration; both are empty otherwise.
     """
 
     settings: Settings
@@ -47,13 +123,12 @@ class Case(msgspec.Struct, frozen=True):
     windows: Mapping[str, WindowState]
     expected: Mapping[Pair, Expected]
     gone_seconds: float
+    room: int | None
+    lacking: str
+    led_otherwise: str
+    by_hand: Mapping[str, str]
     workers: int | None = None
     added: tuple[Endpoint, ...] = ()
-    room: int | None = None
-    lacking: str = ""
-    led_otherwise: str = ""
-    by_hand: Mapping[str, str] = {}
-    arrivals: Mapping[str, float] | None = None
 
     @property
     def suspect(self) -> list[str]:
@@ -61,90 +136,60 @@ class Case(msgspec.Struct, frozen=True):
         return [name for name, window in self.windows.items() if window.suspect]
 
     @property
-    def failing(self) -> dict[str, float]:
-        """The measured error rates of the endpoints that are worth a report."""
-        rates: dict[str, float] = {}
-        for (_, endpoint), expected in self.expected.items():
-            rates[endpoint] = max(rates.get(endpoint, 0.0), expected.error_rate)
-        return {name: rate for name, rate in sorted(rates.items()) if rate >= WORTH_TELLING}
-
-    @property
     def assumptions(self) -> str:
         """The differences from the present, in words; empty for the present case."""
-        parts = [f"{key} = {toml_value(value)}" for key, value in told(self.settings).items()]
-        parts += [f"one more endpoint, {one.name} ({one.limit.text})" for one in self.added]
+        parts = [f"{key} = {toml_value(value)}" for key, value in _by_option(self.settings).items()]
+        parts += [f"one more endpoint, {endpoint.name} ({endpoint.limit.text})" for endpoint in self.added]
         parts += [f"exactly {counted(self.workers, 'worker')}"] if self.workers else []
         return "; ".join(parts)
 
-    def assumed(self) -> dict[str, Any]:
-        """Return the assumptions of this case for `rlm plan --json`."""
-        return {
-            "settings": told(self.settings),
-            "added_endpoints": [{"endpoint": one.name, "rate_limit": one.limit.text} for one in self.added],
-            "workers": self.workers,
-        }
+    def assumed(self) -> Assumptions:
+        """Return the assumptions of this case."""
+        added = (AddedEndpoint(endpoint=each.name, rate_limit=each.limit.text) for each in self.added)
+        settings = _by_option(self.settings)
+        return Assumptions(settings=settings, added_endpoints=tuple(added), workers=self.workers)
 
-    def forecast(self, backlog: Backlog) -> Forecast:
-        """Plan a run that starts now, and look ahead at what becomes of its leftovers."""
-        workload = self.workload(backlog.events)
-        plan = planning.plan_run(self.settings, workload, self._capacity, gone_seconds=self.gone_seconds)
-        left_over = {
-            one.name: sacrifice(plan.by_type[one.name].expected_leftover, backlog.ranks(one.name, one.priority))
-            for one in self.types
-        }
-        return Forecast(self, plan, left_over, self._outlook(plan), backlog.run.id if backlog.run else None)
-
-    def _outlook(self, plan: Plan) -> Outlook | None:
-        if self.arrivals is None:
-            return None
-        run = self.settings.run
-        return look_ahead(
+    def forecast(
+        self, events: Mapping[str, int], arrivals: Mapping[str, float] | None, open_run: str | None
+    ) -> Forecast:
+        """Plan a run of these `events` that starts now, and look ahead at what becomes of its leftovers."""
+        run, capacity = self.settings.run, planning.capacity_of(self.settings, room=self.room).exactly(self.workers)
+        workload = Workload(events, self.types, self.windows, self.expected, by_hand=self.by_hand)
+        plan = planning.plan_run(self.settings, workload, capacity, gone_seconds=self.gone_seconds)
+        outlook = arrivals and look_ahead(
             self.types,
             {name: part.events for name, part in plan.by_type.items()},
             {name: part.expected_leftover for name, part in plan.by_type.items()},
-            {name: rate * run.every_seconds for name, rate in self.arrivals.items()},
+            {name: rate * run.every_seconds for name, rate in arrivals.items()},
             self.suspect,
             window_seconds=run.every_seconds,
             guard_seconds=run.guard_seconds,
         )
-
-    def workload(self, events: Mapping[str, int]) -> Workload:
-        """Return the workload of this case with these `events` by type."""
-        return Workload(events, self.types, self.windows, self.expected, by_hand=self.by_hand)
-
-    @property
-    def _capacity(self) -> Capacity:
-        return planning.capacity_of(self.settings, room=self.room).exactly(self.workers)
+        return Forecast(self, plan, outlook or None, open_run)
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """The plan of one case, the events left over by type, and the outlook if it is known what arrives.
+class Forecast(msgspec.Struct, frozen=True):
+    """The plan of one case, and the outlook if it is known what arrives.
 
     `open_run` is the id of an open run, which works on part of the planned events.
     """
 
     case: Case
     plan: Plan
-    left_over: Mapping[str, Sacrifice]
     outlook: Outlook | None
     open_run: str | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the document of the plan, with the leftovers by priority."""
-        document = self.plan.as_json() | {
-            "start_seconds": round(self.case.gone_seconds, 3),
-            "failing": self.case.failing,
-            "open_run": self.open_run,
-            "lacking": self.case.lacking or None,
-            "led_otherwise": self.case.led_otherwise or None,
-            "gone_in_windows": self.outlook and self.outlook.windows,
-        }
-        for name, part in document["by_type"].items():
-            chosen = self.left_over[name]
-            part["left_over_by_priority"] = {str(priority): number for priority, number in chosen.by_priority.items()}
-            part["carried_over_again"] = chosen.carried
-        return document
+    def view(self, unread: int) -> PlanView:
+        """Return the document of the plan; `unread` items were not read."""
+        return replace(
+            msgspec.convert(self.plan, PlanView, from_attributes=True),
+            start_seconds=round(self.case.gone_seconds, 3),
+            open_run=self.open_run,
+            lacking=self.case.lacking or None,
+            led_otherwise=self.case.led_otherwise or None,
+            gone_in_windows=self.outlook and self.outlook.windows,
+            unread=unread,
+        )
 
     @property
     def done_seconds(self) -> float:
@@ -162,118 +207,109 @@ class Forecast:
         return sum(part.events for part in self.plan.by_type.values())
 
 
-def as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
-    """Return the case of a run that starts now; `fresh` ignores the content of windows and the living processes."""
+class PlanAnswer(msgspec.Struct, frozen=True):
+    """The forecast of the present case, followed by that of the hypothetical case if one was asked for.
+
+    Too many items wait to read them all: `unread` are not planned for.
+    """
+
+    forecasts: Sequence[Forecast]
+    unread: int
+
+    def view(self) -> PlanView:
+        """Return the document of `rlm plan --json`."""
+        today, *what_if = [forecast.view(self.unread) for forecast in self.forecasts]
+        if not what_if:
+            return today
+        return replace(what_if[-1], what_if=self.forecasts[-1].case.assumed(), today=today)
+
+
+def answer(store: Store, question: Question) -> PlanAnswer:
+    """Read the waiting events and the windows, and plan; nothing is taken or changed.
+
+    For given numbers, the content of windows and the living processes are ignored.
+    """
+    counts = question.counts
+    case = _as_it_is(store, planning.start_seconds(store), fresh=bool(counts))
+    cases = [case, *([_as_it_might_be(store, case, question)] if question.is_what_if else [])]
+    names, waiting = [kind.name for kind in store.settings.event_types], None if counts else backlog(store)
+    events = {name: (waiting.events if waiting else counts).get(name, 0) for name in names}
+    arrivals, open_run = planning.measured_arrivals(store), waiting.run.id if waiting and waiting.run else None
+    forecasts = [each.forecast(events, arrivals, open_run) for each in cases]
+    return PlanAnswer(forecasts, waiting.unread if waiting else 0)
+
+
+def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
+    """Return the case of a run that starts now."""
     types = planning.types_in_force(store)
-    windows = {} if fresh else planning.live_windows(store, _endpoints(types), ahead_seconds=gone_seconds)
-    expected, room, lacking = learned(store, types), planning.room_of(store), "" if fresh else nobody_does(store)
-    otherwise, by_hand = led_otherwise(store), limits_by_hand(store, all_limited(_endpoints(types)))
+    endpoints = _endpoints(types)
     return Case(
         store.settings,
         types,
-        windows,
-        expected,
+        {} if fresh else planning.live_windows(store, endpoints, ahead_seconds=gone_seconds),
+        learned(store, types),
         gone_seconds,
-        room=room,
-        lacking=lacking,
-        led_otherwise=otherwise,
-        by_hand=by_hand,
-        arrivals=planning.measured_arrivals(store),
+        room=planning.room_of(store),
+        lacking="" if fresh else nobody_does(store),
+        led_otherwise=led_otherwise(store),
+        by_hand=limits_by_hand(store, all_limited(endpoints)),
     )
 
 
-def as_it_might_be(
-    store: Store, today: Case, settings: Settings, add: Mapping[str, str], workers: int | None, *, fresh: bool
-) -> Case:
-    """Return the case with these `settings`, and with more overflow endpoints: `add` has the type of each by name.
-
-    A limit in force overrides that of the settings, unless an option set it.
-    """
-    overridden = _limits_told(settings)
-    limits = {name: text for name, text in store.limits().items() if name not in overridden}
-    types = tuple(
-        replace(kind, endpoints=tuple(in_force(one, limits) for one in kind.endpoints)) for kind in settings.event_types
-    )
-    added = []
-    for name, of_type in add.items():
-        kind = next(one for one in types if one.name == of_type)
+def _as_it_might_be(store: Store, today: Case, question: Question) -> Case:
+    """Return the hypothetical case. A limit in force overrides that of the settings, unless an option set it."""
+    settings, workers = question.settings, question.asked.workers
+    by_option = _limits_by_option(settings)
+    limits = {name: text for name, text in store.limits().items() if name not in by_option}
+    types = {
+        kind.name: replace(kind, endpoints=tuple(in_force(endpoint, limits) for endpoint in kind.endpoints))
+        for kind in settings.event_types
+    }
+    added, expected = list[Endpoint](), dict(today.expected)
+    for kind in types.values():
+        if dotted(("types", kind.name, "processing_seconds")) in _by_option(settings):
+            expected = {pair: each for pair, each in expected.items() if pair[0] != kind.name}
+    for name, of_type in question.added.items():
+        kind = types[of_type]
         added.append(replace(kind.one_more(name), url=f"what-if:{name}"))
-        types = tuple(replace(one, endpoints=(*one.endpoints, added[-1])) if one is kind else one for one in types)
-    windows = {} if fresh else _windows(store, today, types, settings.run.guard_seconds)
-    expected, lacking = _expected(today, types, settings, added), "" if workers else today.lacking
-    room = today.room if settings.workers == today.settings.workers else None  # the room of hosts follows workers.max
-    return Case(
-        settings,
-        types,
-        windows,
-        expected,
-        today.gone_seconds,
-        workers,
-        tuple(added),
-        room,
-        lacking,
-        today.led_otherwise,
-        limits_by_hand(store, all_limited(_endpoints(types))),
-        today.arrivals,
+        types[of_type] = replace(kind, endpoints=(*kind.endpoints, added[-1]))
+        if usual := expected.get((of_type, kind.endpoints[-1].name)):
+            expected[of_type, name] = usual
+    endpoints, guard_seconds = _endpoints(types.values()), settings.run.guard_seconds
+    windows = {}
+    if not question.counts:
+        ahead = today.gone_seconds
+        windows = planning.live_windows(store, endpoints, ahead_seconds=ahead, guard_seconds=guard_seconds)
+    return replace(
+        today,
+        settings=settings,
+        types=tuple(types.values()),
+        windows=windows,
+        expected=expected,
+        workers=workers,
+        added=tuple(added),
+        room=today.room if settings.workers == today.settings.workers else None,  # the room follows workers.max
+        lacking="" if workers else today.lacking,
+        by_hand=limits_by_hand(store, all_limited(endpoints)),
     )
 
 
-def told(settings: Settings) -> dict[str, Any]:
+def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:
+    return [endpoint for kind in types for endpoint in kind.endpoints]
+
+
+def _by_option(settings: Settings) -> dict[str, object]:
     """Return the settings that an option set, by key, with secrets masked."""
     return {shown.key: shown.value for shown in settings.shown if shown.where == OPTION}
 
 
-def _endpoints(types: Iterable[EventType]) -> list[Endpoint]:
-    return [endpoint for one in types for endpoint in one.endpoints]
-
-
-def _limits_told(settings: Settings) -> set[str]:
+def _limits_by_option(settings: Settings) -> set[str]:
     """Return the names of the endpoints and budgets whose limit an option set."""
-    keys = set(told(settings))
-    found = {budget for budget in settings.budgets if dotted(("budgets", budget, "rate_limit")) in keys}
+    keys = set(_by_option(settings))
+    names = {budget for budget in settings.budgets if dotted(("budgets", budget, "rate_limit")) in keys}
     for name, described in settings.types.items():
         for number, endpoint in enumerate(described.endpoints):
             own = ("types", name, "endpoints", number, "rate_limit")
             if dotted(own if endpoint.rate_limit else ("types", name, "rate_limit")) in keys:
-                found.add(endpoint.name)
-    return found
-
-
-def _windows(store: Store, today: Case, types: Sequence[EventType], guard_seconds: float) -> dict[str, WindowState]:
-    """Read the windows by the new limits, which may count further back."""
-    read = partial(planning.live_windows, store, ahead_seconds=today.gone_seconds, guard_seconds=guard_seconds)
-    windows = read(_endpoints(types))
-    for name, joining in _joining(today.types, types).items():
-        earlier = (age for window in read(joining).values() for age in window.ages)
-        windows[name] = replace(windows[name], ages=(*windows[name].ages, *earlier))
-    return windows
-
-
-def _joining(today: Iterable[EventType], types: Iterable[EventType]) -> dict[str, list[Endpoint]]:
-    """Return the endpoints that join each budget, with its limit: the budget will count their earlier calls."""
-    named = {(one.window_id, one.budget.name) for one in _endpoints(today) if one.budget}
-    found: dict[str, list[Endpoint]] = defaultdict(list)
-    for one in {endpoint.name: endpoint for endpoint in _endpoints(types)}.values():
-        if one.budget and (one.window_id, one.budget.name) not in named:
-            found[one.budget.name].append(replace(one, limit=one.budget.limit, budget=None))
-    return found
-
-
-def _expected(
-    today: Case, types: Iterable[EventType], settings: Settings, added: Iterable[Endpoint]
-) -> dict[Pair, Expected]:
-    """Return the expected calls: as measured, unless an option sets their duration.
-
-    An added endpoint is like the last one of its type, if that was measured. Others stay as configured.
-    """
-    by_option, new = told(settings), {one.name for one in added}
-    found = dict(today.expected)
-    for kind in types:
-        if dotted(("types", kind.name, "processing_seconds")) in by_option:
-            found = {pair: one for pair, one in found.items() if pair[0] != kind.name}
-            continue
-        *_, last = [endpoint for endpoint in kind.endpoints if endpoint.name not in new]
-        more = [(kind.name, endpoint.name) for endpoint in kind.endpoints if endpoint.name in new]
-        if usual := found.get((kind.name, last.name)):
-            found |= dict.fromkeys(more, usual)
-    return found
+                names.add(endpoint.name)
+    return names

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING, Any
-
-import click
 
 from rlm import telemetry
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler
@@ -22,59 +21,33 @@ from rlm.core.documents import plain
 from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
-from rlm.processes import signals
-from rlm.processes.fork import Spare, is_alone
 from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import group_grace
+from rlm.processes.signals import Layer, grace_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
     from rlm.core.documents import Record
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
-    from rlm.terminal.live import Drawn
 
 
-def import_shared() -> None:
-    """Import what the conductor and its supervisor both need, once, before one is forked from the other."""
-    import rlm.delivery.run_end
-    import rlm.ledger.store  # noqa: F401  # whoever uses them finds them there
+@contextmanager
+def own_supervisor(settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> Iterator[IO[bytes] | None]:
+    """Run a supervisor during the block. Its output goes to stderr, or is what is yielded, to show above a picture."""
+    command = ["supervisor", *(["--config", str(settings.source)] if settings.source else [])]
+    command += ["--allow-volatile"] if allow_volatile else []
+    drawn = is_terminal(err=True)
+    output, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (sys.stderr, None)
+    group = ProcessGroup(stop, grace_seconds(settings, Layer.GROUP))
+    process = group.start(command, stdout=output, stderr=subprocess.STDOUT, env=environ)
+    try:
+        yield process.stdout
+    finally:
+        group.end()
 
 
-def spare_supervisor(settings: Settings, *, allow_volatile: bool) -> AbstractContextManager[Spare | None]:
-    """Return a supervisor in waiting, a copy of this process that need not import everything again.
-
-    Call it before there are connections. None if this process has threads.
-    """
-    if not is_alone():
-        return nullcontext()
-    drawn, context = is_terminal(err=True), click.get_current_context()
-    import_shared()
-
-    def be(is_wanted: Callable[[], bool]) -> None:
-        from rlm.cli.group import orderly
-        from rlm.cli.processes import import_supervisor, supervise, warm_template
-
-        with uncollected():
-            import_supervisor(settings)
-        if drawn:
-            os.environ["RLM_LOG_FORMAT"] = "text"
-        with orderly(context), warm_template(settings) as template:
-            if is_wanted():
-                with signals.StopSignals() as stop:
-                    signals.unblock(signals.GRACEFUL)
-                    supervise(template, settings, stop, allow_volatile=allow_volatile)
-
-    return Spare(be, piped=drawn)
-
-
-def conduct_here(
-    store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool, spare: Spare | None = None
-) -> dict[str, Any]:
-    """Conduct a run in this process; return the record. If no supervisor is alive, `spare` or another becomes one."""
+def conduct_here(store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool) -> dict[str, Any]:
+    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
     with ExitStack() as stack:
@@ -85,8 +58,11 @@ def conduct_here(
 
             drawn = stack.enter_context(progress_aside(store, interval or FOLLOW_SECONDS))
         if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
-            group = ProcessGroup(stop, group_grace(store.settings))
-            stack.enter_context(_own_supervisor(group, store.settings, spare, drawn, allow_volatile=allow_volatile))
+            output = stack.enter_context(own_supervisor(store.settings, stop, allow_volatile=allow_volatile))
+            if output is not None and drawn is not None:
+                from rlm.terminal.live import lines_above
+
+                stack.enter_context(lines_above(output, drawn))
         with uncollected():
             from scheduler.office import HandConductor  # Sentry is set up before a broker is built
 
@@ -118,33 +94,3 @@ def _conducted_elsewhere(store: Store, run_id: str, stop: StopSignals) -> Record
             raise CommandError(told, ExitCode.INTERRUPTED)
         system_clock.sleep(POLL_SECONDS)
     return store.runs.record(run_id)
-
-
-@contextmanager
-def _own_supervisor(
-    group: ProcessGroup, settings: Settings, spare: Spare | None, drawn: Drawn | None, *, allow_volatile: bool
-) -> Iterator[None]:
-    """Run a supervisor in `group` during the block. Its output goes to stderr, above the picture if one is `drawn`."""
-    if spare is not None and spare.poll() is None:  # one that was killed is no reason to go without
-        spare.begin()
-        group.add("supervisor", spare, rank=0)
-        output = spare.stdout
-    else:
-        command = ["supervisor"]
-        command += ["--config", str(settings.source)] if settings.source else []
-        command += ["--allow-volatile"] if allow_volatile else []
-        said, environ = (subprocess.PIPE, os.environ | {"RLM_LOG_FORMAT": "text"}) if drawn else (sys.stderr, None)
-        output = group.start(command, stdout=said, stderr=subprocess.STDOUT, env=environ).stdout
-    with _shown(output, drawn):
-        try:
-            yield
-        finally:
-            group.end()
-
-
-def _shown(output: IO[bytes] | None, drawn: Drawn | None) -> AbstractContextManager[None]:
-    if output is None or drawn is None:
-        return nullcontext()
-    from rlm.terminal.live import lines_above
-
-    return lines_above(output, drawn)

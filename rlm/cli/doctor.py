@@ -77,32 +77,33 @@ def compliance(config: Path | None, since: float) -> None:
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
     from rlm.ledger.reading.compliance import compliance as judge
-    from rlm.ledger.reading.compliance import exceeded, gap, rules
+    from rlm.ledger.reading.compliance import exceeded, gap
 
     with store_of(config) as store:
         found = judge(store, since)
     print_json(found)
     rows = [
         [
-            one["name"],
-            f"{one['calls']:,}",
-            f"{one['most']:,}",
-            f"{one['amount']:,}",
-            f"{one['period_seconds']:g} s",
-            one["at"] or "-",
-            styled("EXCEEDED", "error") if one["exceeded"] else styled("ok", "ok"),
-            "" if one["in_force"] else "an earlier limit",
+            name,
+            f"{limited.calls:,}",
+            f"{rule.most:,}",
+            f"{rule.amount:,}",
+            f"{rule.period_seconds:g} s",
+            rule.at or "-",
+            styled("EXCEEDED", "error") if rule.exceeded else styled("ok", "ok"),
+            "" if rule.in_force else "an earlier limit",
         ]
-        for one in rules(found)
+        for name, limited in found.limited.items()
+        for rule in limited.rules
     ]
     headings = ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""]
     table(headings, rows, right=["calls", "most", "of"])
     show()
-    if found["ok"]:
-        show_words(f"No limit was exceeded since {found['known_from']}.")
+    if found.ok:
+        show_words(f"No limit was exceeded since {found.known_from}.")
     else:
-        show_words(f"{styled('EXCEEDED', 'error')} since {found['from']}: {', '.join(exceeded(found))}.")
+        show_words(f"{styled('EXCEEDED', 'error')} since {found.since}: {', '.join(exceeded(found))}.")
     if unknown := gap(found):
         show_words(unknown)
-    if not found["ok"]:
+    if not found.ok:
         raise SystemExit(int(ExitCode.FAILED))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -16,8 +16,11 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
+    from rlm.core.documents import EndpointView, LimitChanged, Paused, Resumed
     from rlm.core.endpoint import Limited
     from rlm.ledger import Store
+
+_View = TypeVar("_View", "EndpointView", "LimitChanged", "Paused", "Resumed")
 
 #: The style of each health; any other health is a warning.
 _LOOKS = {"ok": "ok", "full": "ok", "resting": "error", "held": "error"}
@@ -62,7 +65,7 @@ def pause_endpoints(
 
     changed = _change(config, names, type_name, partial(pause, seconds=seconds, reason=reason))
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
-    paused = [one["name"] for one in changed]
+    paused = [one.name for one in changed]
     by_hand = f"`rlm endpoint resume {' '.join(paused)}`"
     until = by_hand if seconds is None else f"{span(seconds)} have passed, or `rlm endpoint resume`"
     show_words(f"{', '.join(paused)} {are} paused until {until}.")
@@ -85,18 +88,18 @@ def resume_endpoints(config: Path | None, names: tuple[str, ...], type_name: str
     from rlm.admin.endpoints import resume
 
     changed = _change(config, names, type_name, partial(resume, reason=reason))
-    for told, alike in names_alike(changed, ("paused", "rested", "probing")):
-        if alike["paused"]:
+    for told, alike in names_alike(changed, "paused", "rested", "probing"):
+        if alike.paused:
             show_words(f"No longer paused: {told}.")
-        if alike["rested"]:
+        if alike.rested:
             show_words(f"No longer resting; the next call is a probe: {told}.")
-        if alike["probing"] and not alike["rested"]:
+        if alike.probing and not alike.rested:
             show_words(f"The rest is already over; the next call is a probe: {told}.")
-        elif not alike["paused"] and not alike["rested"]:
+        elif not alike.paused and not alike.rested:
             show_words(f"Neither paused nor resting, so nothing was changed: {told}.")
     for one in changed:
-        if (held := one["held_seconds"]) > 0:
-            show_words(f"{one['name']} is held for another {span(held)}: its window cannot be trusted until then.")
+        if (held := one.held_seconds) > 0:
+            show_words(f"{one.name} is held for another {span(held)}: its window cannot be trusted until then.")
 
 
 @command(
@@ -123,13 +126,13 @@ def limit_endpoints(
 
     rate = check_rate(rate)
     changed = _change(config, names, type_name, partial(limit, rate=rate, reason=reason))
-    for told, alike in names_alike(changed, ("from",)):
-        if alike["from"] == rate:
+    for told, alike in names_alike(changed, "before"):
+        if alike.before == rate:
             show_words(f"The limit of {told} was {rate} already; nothing was changed.")
         else:
             now = f"is {rate} from now on, for the calls already made as well"
-            show_words(f"The limit of {told} was {alike['from']} and {now}.")
-    if any(one["from"] != rate for one in changed):
+            show_words(f"The limit of {told} was {alike.before} and {now}.")
+    if any(one.before != rate for one in changed):
         holds = "It holds" if len(changed) == 1 else "They hold"
         show_words(f"{holds} until the file's value changes; `rlm endpoint list` shows who set it.")
 
@@ -146,27 +149,27 @@ def share_endpoint(config: Path | None, name: str) -> None:
     with store_of(config) as store:
         shared = share(store, name)
     print_json(shared)
-    show_words(f"{name} has the limit {shared['limit']} and the URL {shared['url']}.")
+    show_words(f"{name} has the limit {shared.limit} and the URL {shared.url}.")
     show_words("A Python program with the package `rlm` that takes a slot before each of its calls keeps it with RLM:")
     show()
-    for line in shared["lines"]:
+    for line in shared.lines:
         show(line)
 
 
-def names_alike(entries: Iterable[dict[str, Any]], keys: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+def names_alike(entries: Iterable[_View], *keys: str) -> list[tuple[str, _View]]:
     """Group entries that agree in `keys`; return the names of each group with its last entry."""
-    alike: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for one in entries:
-        alike.setdefault(tuple(one[key] for key in keys), []).append(one)
-    return [(", ".join(one["name"] for one in group), group[-1]) for group in alike.values()]
+    alike: dict[tuple[object, ...], list[_View]] = {}
+    for entry in entries:
+        alike.setdefault(tuple(getattr(entry, key) for key in keys), []).append(entry)
+    return [(", ".join(entry.name for entry in group), group[-1]) for group in alike.values()]
 
 
 def _change(
     config: Path | None,
     names: Sequence[str],
     type_name: str | None,
-    change: Callable[[Store, Limited, str], dict[str, Any]],
-) -> list[dict[str, Any]]:
+    change: Callable[[Store, Limited, str], _View],
+) -> list[_View]:
     """Change each endpoint in turn, or none if a name is unknown; return the results of `change`.
 
     The JSON is one document if exactly one was named, otherwise all of them under `endpoints`.
@@ -175,17 +178,17 @@ def _change(
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
-    changed: list[dict[str, Any]] = []
+    changed: list[_View] = []
     with store_of(config) as store:
         for one in choose_limited(store.settings, names, type_name):
             try:
                 changed.append(change(store, one, who()))
             except StoreError:
                 if changed:
-                    done = ", ".join(each["name"] for each in changed)
+                    done = ", ".join(each.name for each in changed)
                     say(f"{counted(len(changed), 'change')} had been made before this: {done}.")
                 raise
-    alone = [one["name"] for one in changed] == list(names)
+    alone = [one.name for one in changed] == list(names)
     print_json(changed[0] if alone and len(changed) == 1 else {"endpoints": changed})
     return changed
 
@@ -204,27 +207,27 @@ def list_endpoints(config: Path | None) -> None:
         entries = endpoint_list(store)
     print_json(entries)
     headings = ["name", "of", "limit", "used", "free", "next", "failures", "health"]
-    healths = {entry["name"]: entry["health"] for entry in entries}
+    healths = {entry.name: entry.health for entry in entries}
     rows = [_row(entry, healths) for entry in entries]
     table(headings, rows, right=["used", "free", "next", "failures"])
-    by_hand = [entry for entry in entries if entry["limit_by"] != "file"]
+    by_hand = [entry for entry in entries if entry.limit_by != "file"]
     if by_hand:
         show()
-    for names, alike in names_alike(by_hand, ("limit", "limit_by")):
-        by, told = alike["limit_by"], "is not what the file has; no record is kept of who set it"
+    for names, alike in names_alike(by_hand, "limit", "limit_by"):
+        by, told = alike.limit_by, "is not what the file has; no record is kept of who set it"
         if by is not None:
-            told = f"was set by {by} at {alike['limit_at']} and holds until the file's value for it changes"
-        show_words(f"{names}: {alike['limit']} {told}.")
+            told = f"was set by {by} at {alike.limit_at} and holds until the file's value for it changes"
+        show_words(f"{names}: {alike.limit} {told}.")
 
 
-def _row(entry: dict[str, Any], healths: Mapping[str, str]) -> list[object]:
+def _row(entry: EndpointView, healths: Mapping[str, str]) -> list[object]:
     from rlm.admin.endpoints import health_beside
 
-    wait = entry["next_slot_seconds"]
-    budget_health = healths.get(entry["budget"] or "", "ok")
-    told = "" if budget_health == "ok" else f"; its budget {entry['budget']} is {budget_health}"
-    of = f"budget of {counted(len(entry['types']), 'type')}" if entry["kind"] == "budget" else ", ".join(entry["types"])
+    wait = entry.next_slot_seconds
+    budget_health = healths.get(entry.budget or "", "ok")
+    told = "" if budget_health == "ok" else f"; its budget {entry.budget} is {budget_health}"
+    of = f"budget of {counted(len(entry.types), 'type')}" if entry.kind == "budget" else ", ".join(entry.types)
     at = "now" if wait == 0 else span(wait)
-    calls = [entry["limit"], entry["used"], entry["free"], at, entry["failures"]]
-    health = f"{styled(entry['health'], _LOOKS.get(entry['health'], 'warn'))} {health_beside(entry)}".rstrip()
-    return [entry["name"], of, *calls, health + told]
+    calls = [entry.limit, entry.used, entry.free, at, entry.failures]
+    health = f"{styled(entry.health, _LOOKS.get(entry.health, 'warn'))} {health_beside(entry)}".rstrip()
+    return [entry.name, of, *calls, health + told]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ import click
 from rlm.cli.common import CommandError, command, confirm, store_of, tell_unknown
 from rlm.cli.options import Duration, all_of, deal_flags, several
 from rlm.cli.printing import is_terminal, print_json, short_time, show, show_words, table, wants_json
-from rlm.core.text import counted, one_line, safe_line, span
+from rlm.core.documents import EventView, ItemView, WaitingList
+from rlm.core.text import counted, one_line, span
 from rlm.core.trail import Place
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ event_filter = all_of(
 @click.argument("number", metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False)
 @event_filter
 @several("--state", "states", "STATE", f"Only events that are {', '.join(_STATES[:-1])} or {_STATES[-1]}.", of=_STATES)
-@click.option("--after", metavar="MARK", help="Continue after this mark, which the previous page printed.")
-def list_events(config: Path | None, number: int | None, after: str | None, **options: Any) -> None:
+@click.option(
+    "--after", type=click.IntRange(0, 1_000_000_000), metavar="PLACE", default=0, help="Go on where a page ended."
+)
+def list_events(config: Path | None, number: int | None, after: int, **options: Any) -> None:
     """List the first N waiting events (20; with --json all): type by type, then those in items on the audit list.
 
     They are pending in the open run or left over by the last; in back-off before another attempt; out of attempts in
@@ -67,47 +69,43 @@ def list_events(config: Path | None, number: int | None, after: str | None, **op
 
     `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled over to there.
     """
-    from rlm.ledger.reading.waiting import MOST_LOOKED, Mark, list_waiting
+    from rlm.admin.queue import list_waiting
+    from rlm.ledger.reading.waiting import MOST_LOOKED
 
-    wanted = _filter(**options)
-    mark = Mark.read(after) if after is not None else None
-    if after is not None and mark is None:
-        raise click.UsageError(f"--after {after!r}: no page ends there; use the mark that the previous page printed.")
+    chosen, every = _filter(**options), number is None and wants_json()
     with store_of(config) as store:
-        every = number is None and wants_json()
-        found = list_waiting(store, wanted, MOST_LOOKED if every else number or SHOWN, mark)
-        while every and found["next"]:
-            more = list_waiting(store, wanted, MOST_LOOKED, Mark.read(found["next"]))
-            found = {"events": found["events"] + more["events"], "next": more["next"]}
-    print_json(found)
-    _list(found)
-    if not found["events"] and not found["next"]:
-        tell_unknown(store, wanted.types)
+        page = list_waiting(store, chosen, MOST_LOOKED if every else number or SHOWN, after)
+        while every and page.next is not None:
+            more = list_waiting(store, chosen, MOST_LOOKED, page.next)
+            page = WaitingList(events=(*page.events, *more.events), next=more.next)
+    print_json(page)
+    _list(page)
+    if not page.events and page.next is None:
+        tell_unknown(store, chosen.types)
 
 
-def _list(found: dict[str, Any]) -> None:
+def _list(page: WaitingList) -> None:
     rows = [
         [
-            one["event_id"],
-            one["state"].replace("_", " ") + (f" {span(one['due_in_seconds'])}" if one["due_in_seconds"] else ""),
-            one["priority"],
-            span(one["waiting_seconds"]),
-            one["wallet_name"],
+            event.event_id,
+            event.state.replace("_", " ") + (f" {span(event.due_in_seconds)}" if event.due_in_seconds else ""),
+            event.priority,
+            span(event.waiting_seconds),
+            event.wallet_name,
         ]
-        for one in found["events"]
+        for event in page.events
     ]
     if rows:
         headings = ["event", "state", "priority", "waits for", "wallet"]
         table(headings, rows, right=["priority", "waits for"])
-    elif not found["next"]:
+    elif page.next is None:
         show_words(
             "No such event is waiting. `rlm queue stats` shows what is where, `rlm explain EVENT` explains one event."
         )
         return
-    if found["next"]:
+    if page.next is not None:
         show()
-        mark = safe_line(shlex.quote(found["next"]))  # it contains an item's id, which is untrusted
-        show_words(f"More: `rlm queue list --after {mark}` with the same options.")
+        show_words(f"More: `rlm queue list --after {page.next}` with the same options.")
 
 
 @command(
@@ -155,96 +153,56 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
 @command(
     "rlm explain a-1                     # all events of an item",
     "rlm explain a-1:REBALANCE_NEEDED    # one of them",
-    "rlm explain wallet_001              # which events of a wallet there are",
 )
 @click.argument("event", metavar="EVENT")
 def explain(config: Path | None, event: str) -> None:
     """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
-    EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. The name of a wallet, if no
-    item has this id, lists the events of the wallet that are under way, waiting or dead letters. Settled events are
-    known for queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 if EVENT is
-    not known.
+    EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. Settled events are known for
+    queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 if EVENT is not known.
     """
     from rlm.admin.explain import explanation
 
     with store_of(config) as store:
         found = explanation(store, event)
     print_json(found)
-    if "found" in found:
-        _list_of_wallet(found)
-        return
-    for index, one in enumerate(found.get("events", [found])):
+    for index, view in enumerate(found.events if isinstance(found, ItemView) else (found,)):
         if index:
             show()
-        _describe(one)
+        _describe(view)
 
 
-def _list_of_wallet(of_wallet: dict[str, Any]) -> None:
-    rows = [
-        [one["event_id"], one["state"].replace("_", " "), one["since"] or "-", one["letter"]]
-        for one in of_wallet["found"]
-    ]
-    table(["event", "state", "since", "dead letter"], rows, right=())
-    show()
-    show_words(f"{counted(len(rows), 'event')} of this wallet; `rlm explain EVENT` explains one.")
-    if of_wallet["more"]:
-        show_words("There may be more: see `rlm queue list --wallet NAME` and `rlm failed list --search NAME`.")
-
-
-def _describe(one: dict[str, Any]) -> None:
-    show_words(f"{one['sentence']}.")
-    if one["letter"]:
-        show_words(f"`rlm failed show {one_line(one['letter']['id'], ANSWER_WIDTH)}` shows the letter.")
-    if one["taken_at"]:
-        parts = [f"claimed {_times(one['claims'])}"]
-        parts += [f"given back without a call {_times(one['given_back'])}"] if one["given_back"] else []
-        parts += [f"lost by {counted(one['deaths'], 'worker')} that died or froze"] if one["deaths"] else []
-        run = f" in run {one['taken_in']}" if one["taken_in"] else ""
-        show_words(f"Taken {_when(one['taken_at'])}{run}: {', '.join(parts)}.")
-    if one["attempts"]:
+def _describe(view: EventView) -> None:
+    show_words(f"{view.sentence}.")
+    if view.letter:
+        show_words(f"`rlm failed show {one_line(view.letter.id, ANSWER_WIDTH)}` shows the letter.")
+    if view.attempts:
         show()
-        _list_attempts(one)
-    if one["endpoints"]:
-        show()
+        if view.calls > len(view.attempts):
+            show_words(f"The newest {len(view.attempts):,} of {counted(view.calls, 'call')}:")
         rows = [
             [
-                each["endpoint"],
-                each["health"] + (f" ({each['budget']})" if each["budget"] else ""),
-                f"{each['free']:,}",
-                "until resumed" if each["wait_seconds"] is None else span(each["wait_seconds"]),
+                call.attempt,
+                short_time(call.at) if is_terminal() else call.at,
+                call.endpoint or "-",
+                call.answer,
+                "-" if call.seconds is None else f"{call.seconds:.2f} s",
+                one_line(call.text, ANSWER_WIDTH),
+                call.host or "-",
             ]
-            for each in one["endpoints"]
+            for call in view.attempts
         ]
-        table(["endpoint", "health", "free slots", "next in"], rows, right=["free slots", "next in"])
-
-
-def _times(number: int) -> str:
-    return {0: "not yet", 1: "once", 2: "twice"}.get(number, f"{number:,} times")
-
-
-def _list_attempts(one: dict[str, Any]) -> None:
-    from rlm.admin.explain.words import took
-
-    attempts = one["attempts"]
-    if one["calls"] > len(attempts):
-        show_words(f"The newest {len(attempts):,} of {counted(one['calls'], 'call')}:")
-    rows = [
-        [
-            each["attempt"],
-            _when(each["at"]),
-            each["endpoint"] or "-",
-            each["answer"],
-            took(each) or "-",
-            one_line(each["text"], ANSWER_WIDTH),
-            each["host"] or "-",
+        headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
+        table(headings, rows, right=["attempt", "took"])
+    if view.endpoints:
+        show()
+        gates = [
+            [
+                gate.endpoint,
+                f"{gate.health} ({gate.reason})" if gate.reason else gate.health,
+                f"{gate.free:,}",
+                "until resumed" if gate.wait_seconds is None else span(gate.wait_seconds),
+            ]
+            for gate in view.endpoints
         ]
-        for each in attempts
-    ]
-    headings = ["attempt", "ended", "endpoint", "answer", "took", "in words", "host"]
-    table(headings, rows, right=["attempt", "took"])
-
-
-def _when(moment: str) -> str:
-    """Shorten a time on a terminal, even if the whole would fit, so that all tables look the same."""
-    return short_time(moment) if is_terminal() else moment
+        table(["endpoint", "health", "free slots", "next in"], gates, right=["free slots", "next in"])

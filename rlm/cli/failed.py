@@ -19,6 +19,7 @@ from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
 
 if TYPE_CHECKING:
     from rlm.admin.deal import Outcome
+    from rlm.core.documents import LetterGroup
 
 #: Most characters of a letter's detail in the list on a terminal; `rlm failed show` shows all.
 DETAIL_WIDTH = 60
@@ -82,7 +83,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     chosen = LetterFilter(**options)
     with store_of(config) as store:
         fitting = chosen.find(store)
-        groups = group(fitting) if grouped else []
+        groups = group(fitting, store) if grouped else []
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
         few = total < number or (len(letters) < number and not grouped)
@@ -107,9 +108,9 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         show_words(f"{more}{then}{older}")
 
 
-def _show_groups(groups: Sequence[dict[str, Any]], number: int) -> None:
+def _show_groups(groups: Sequence[LetterGroup], number: int) -> None:
     names = ["reason", "answer", "endpoint", "type", "newest"]
-    rows = [[f"{one['letters']:,}", *(one[name] for name in names)] for one in groups[:number]]
+    rows = [[f"{one.letters:,}", *(getattr(one, name) for name in names)] for one in groups[:number]]
     table(["letters", *names], rows, right=["letters"])
     show()
     more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""

@@ -168,7 +168,7 @@ class LazyGroup(click.Group):
 def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> None:
     """Stop this process when its starter is killed, as the starter, such as `rlm demo`, would have done."""
     if parent is not None:
-        from rlm.processes.fork import die_with
+        from rlm.processes.group import die_with
 
         if not die_with(parent):
             ctx.exit()

@@ -10,12 +10,10 @@ import click
 from rlm.cli.common import command, opened, settings_of
 from rlm.cli.options import several
 from rlm.cli.printing import print_json, say, show, show_words, table
-from rlm.core.text import counted, safe_line, sentence, span
+from rlm.core.text import counted, sentence, span
 
 if TYPE_CHECKING:
-    from rlm.admin.question import PlanAnswer
-    from rlm.admin.whatif import Forecast
-    from rlm.plan.sacrifice import Sacrifice
+    from rlm.admin.whatif import Forecast, PlanAnswer
 
 _ADDED = "What if a type had one more endpoint, of this name? Repeatable."
 
@@ -40,7 +38,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     of its type and an open window. The last line says when the backlog is gone if as many events arrive in each window
     as in the last 20 runs.
     """
-    from rlm.admin.question import PlanAsk, answer, read_question
+    from rlm.admin.whatif import PlanAsk, answer, read_question
     from rlm.core.errors import BadQuestionError
 
     settings = settings_of(config)
@@ -52,21 +50,20 @@ def plan(*, config: Path | None, **options: Any) -> None:
         raise click.UsageError(str(error)) from None
     with opened(settings) as store:
         found = answer(store, question)
-    if unread := found.backlog.waiting.unread:
-        read = found.backlog.waiting.items
-        say(f"Only the oldest {read:,} items were read; {unread:,} more wait and are not planned for.")
+    if found.unread:
+        say(f"Only the oldest items were read; {found.unread:,} more wait and are not planned for.")
     _show(found)
 
 
 def print_verdict(config: Path | None) -> None:
     """Print the plan for what waits now, in one sentence for people."""
-    from rlm.admin.question import PlanAsk, answer, read_question
     from rlm.admin.verdict import verdict_on
+    from rlm.admin.whatif import PlanAsk, answer, read_question
 
     settings = settings_of(config)
     with opened(settings) as store:
         found = answer(store, read_question(settings, PlanAsk()))
-    print_json(found.as_json())
+    print_json(found.view())
     today = found.forecasts[0]
     told = verdict_on(today)
     show_words(sentence(f"{told.words}: {told.more}" if told.more else told.words))
@@ -74,21 +71,16 @@ def print_verdict(config: Path | None) -> None:
 
 def _show(answered: PlanAnswer) -> None:
     today, last = answered.forecasts[0], answered.forecasts[-1]
-    asked, waiting = last is not today, answered.backlog.waiting
-    print_json(answered.as_json())
+    print_json(answered.view())
     if last.open_run:
         window = span(last.case.settings.run.window_seconds)
         show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
         show()
     if otherwise := today.case.led_otherwise:
         show_words(sentence(otherwise))
-    if waiting.letters or waiting.duplicates:
-        letters, duplicates = counted(waiting.letters, "dead letter"), counted(waiting.duplicates, "duplicate")
-        come = "would result from what waits by this configuration" if otherwise else "will result from what waits"
-        show_words(f"Not planned for: {letters} and {duplicates} that {come}.")
     if not last.events:
         show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
-    elif asked:
+    elif last is not today:
         _compare(today, last)
     else:
         _describe(today)
@@ -116,9 +108,6 @@ def _describe(found: Forecast) -> None:
         show_words("No call can begin in time to be answered before the deadline.")
     show_words(f"{sentence(plan.binds)}")
     _coming_up(found)
-    if failing := found.case.failing:
-        told = ", ".join(f"{rate:.0%} of those to {safe_line(name)}" for name, rate in failing.items())
-        show_words(f"Calls are expected to fail, as in the last runs: {told}.")
     _left_over(found)
 
 
@@ -166,16 +155,3 @@ def _left_over(found: Forecast) -> None:
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
     told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} {would_be} left over for the next run"
     show_words(f"{told}{unless}.")
-    show_words("By the rule (higher priority first, within it the older) these wait:")
-    for name, chosen in found.left_over.items():
-        if chosen.by_priority:
-            show(f"  {_who_waits(name, plan.by_type[name].events, chosen)}")
-
-
-def _who_waits(name: str, events: int, chosen: Sacrifice) -> str:
-    parts = [
-        f"{number:,} of priority {priority} ({'all' if priority in chosen.whole else 'the newest'})"
-        for priority, number in chosen.by_priority.items()
-    ]
-    again = f"; {chosen.carried:,} for the second time or more" if chosen.carried else ""
-    return f"{name}: {sum(chosen.by_priority.values()):,} of {events:,} wait: {', '.join(parts)}{again}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,11 +21,10 @@ from rlm.core.errors import ListenError, StoreError, StoreUnfitError
 if TYPE_CHECKING:
     import socket
 
+    from rlm.core.documents import Host, Worker
     from rlm.ledger import Store
-    from rlm.processes.fork import Template
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
-
 
 log = logging.getLogger(__name__)
 
@@ -36,80 +35,36 @@ _HOST_KINDS = {"ready": "ok", "unsupervised": "ok", "silent": "warn"}
 
 
 @contextmanager
-def long_running(config: Path | None, role: str, *, answer_seconds: float = 5.0) -> Iterator[tuple[Store, StopSignals]]:
+def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) -> Iterator[tuple[Store, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
     Redis need not answer; a caller that needs it checks that. Each command waits `answer_seconds` for its answer.
 
     Import modules that build a broker inside the block, because Sentry is set up here and must come first.
     """
-    from rlm.processes.alive import AliveFile
-
-    with stop_signals(AliveFile().touch) as stop, _in_role(settings_of(config), role, answer_seconds) as store:
-        yield store, stop
-
-
-@contextmanager
-def _in_role(settings: Settings, role: str, answer_seconds: float = 5.0) -> Iterator[Store]:
     from setproctitle import setproctitle
 
     from rlm import telemetry
     from rlm.ledger import Store
+    from rlm.processes.alive import AliveFile
 
-    telemetry.set_up(settings, role)
-    setproctitle(f"rlm {role}")
-    if words := new_server(settings):
-        log.warning("%s", words, extra={"action": "use_defaults"})
-    with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
-        yield store
-
-
-def import_supervisor(settings: Settings) -> None:
-    """Import the modules of a supervisor and its workers."""
-    needed = ["actors.worker", "rlm.ledger.fitness", "rlm.processes.supervisor"]
-    needed.append("encodings.idna")  # otherwise each worker loads it when it connects
-    if settings.sentry_dsn is not None:  # otherwise each worker would load the library
-        needed.append("rlm.telemetry.sentry")
-    for module in needed:
-        importlib.import_module(module)
-
-
-@contextmanager
-def warm_template(settings: Settings) -> Iterator[Template]:
-    """Import the modules of a supervisor and its workers, and yield a template of workers.
-
-    Enter it before there are threads and connections.
-    """
-    import_supervisor(settings)
-    from actors.worker import worker_template
-    from rlm.processes.fork import settle_memory
-
-    settle_memory()
-    with worker_template(settings) as template:
-        yield template
-
-
-def supervise(template: Template, settings: Settings, stop: StopSignals, *, allow_volatile: bool) -> None:
-    """Run a supervisor with a `template` of workers until a signal."""
-    from rlm.ledger.fitness import require_fit
-    from rlm.processes.supervisor import Supervisor
-
-    with _in_role(settings, "supervisor") as store:
-        require_fit(store, allow_volatile=allow_volatile)
-        store.load_scripts()
-        Supervisor(store, settings, template, stop).run()
+    with stop_signals(AliveFile().touch) as stop:
+        telemetry.set_up(settings, role)
+        setproctitle(f"rlm {role}")
+        if words := new_server(settings):
+            log.warning("%s", words, extra={"action": "use_defaults"})
+        with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
+            yield store, stop
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
 @process_options
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
-    with long_running(config, "scheduler") as (store, stop):
+    with long_running(settings_of(config), "scheduler") as (store, stop):
         from rlm.ledger.fitness import require_fit
-        from rlm.processes.fork import settle_memory
         from scheduler.service import SchedulerService
 
-        settle_memory()
         require_fit(store, allow_volatile=allow_volatile)
         store.load_scripts()
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
@@ -122,12 +77,19 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
 
     From the first TERM on the other hosts take the share over.
     """
-    from rlm.processes.alive import AliveFile
+    from rlm.processes.launcher import spawn, start_template
 
-    with stop_signals(AliveFile().touch) as stop:
-        settings = settings_of(config)
-        with warm_template(settings) as template:
-            supervise(template, settings, stop, allow_volatile=allow_volatile)
+    settings = settings_of(config)
+    reporting = ["rlm.telemetry.sentry"] if settings.sentry_dsn else []
+    start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
+    with long_running(settings, "supervisor") as (store, stop):
+        from actors.worker import run_worker
+        from rlm.ledger.fitness import require_fit
+        from rlm.processes.supervisor import Supervisor
+
+        require_fit(store, allow_volatile=allow_volatile)
+        store.load_scripts()
+        Supervisor(store, partial(spawn, run_worker, settings), stop).run()
 
 
 @click.group()
@@ -140,11 +102,10 @@ def worker() -> None:
 def start_worker(config: Path | None, allow_volatile: bool) -> None:
     """Run one worker in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
-    from rlm.ledger import Store
 
     settings = settings_of(config)
     worker_id = f"{settings.host_name}:{os.getpid()}:{secrets.token_hex(4)}"
-    run_worker(Store(settings, keeps_server=True), None, worker_id, allow_volatile=allow_volatile)
+    run_worker(settings, worker_id, allow_volatile=allow_volatile)
 
 
 @command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
@@ -164,36 +125,34 @@ def list_workers(config: Path | None) -> None:
         show_words(f"No worker is running. {needed}")
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        for entry in entries:
-            if entry["other_configuration"]:
-                entry["state"] = styled(f"{entry['state']}, another configuration", "warn")
-            elif entry["sleeping"]:
-                entry["state"] = styled("sleeping", "warn")
-            else:
-                entry["state"] = styled(entry["state"], _STATE_KINDS.get(str(entry["state"]), "dim"))
-        rows = [[entry[name] for name in names] for entry in entries]
+        rows = [
+            [entry.pid, entry.host, _state(entry), entry.threads, entry.busy, entry.started_at] for entry in entries
+        ]
         table(names, rows, right=["pid", "threads", "busy"])
     if places:
         show()
-        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler", "version", "heard"]
+        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler"]
         table(names, [_host_row(one) for one in places], right=names[2:6])
     for one in places:
-        if one["why"]:
-            show_words(f"{one['host']}: {one['why']}.")
+        if one.why:
+            show_words(f"{one.host}: {one.why}.")
 
 
-def _host_row(entry: dict[str, Any]) -> list[object]:
-    heard, versions = entry["heard_seconds"], ", ".join(entry["versions"])
+def _state(entry: Worker) -> str:
+    if entry.other_configuration:
+        return styled(f"{entry.state}, another configuration", "warn")
+    return styled("sleeping", "warn") if entry.sleeping else styled(entry.state, _STATE_KINDS.get(entry.state, "dim"))
+
+
+def _host_row(entry: Host) -> list[object]:
     return [
-        entry["host"],
-        styled(entry["state"], _HOST_KINDS[entry["state"]]),
-        entry["capacity"],
-        entry["share"],
-        entry["workers"],
-        f"{entry['busy']}/{entry['lanes']}",
-        entry["scheduler"],
-        versions or None,
-        None if heard is None else f"{heard:.1f} s ago",
+        entry.host,
+        styled(entry.state, _HOST_KINDS[entry.state]),
+        entry.capacity,
+        entry.share,
+        entry.workers,
+        f"{entry.busy}/{entry.lanes}",
+        entry.scheduler,
     ]
 
 
@@ -226,17 +185,17 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, bind_when_free, serve
 
-    settings = settings_of(config).web
-    address = split_listen(settings.listen)
+    settings = settings_of(config)
+    address = split_listen(settings.web.listen)
     host, port = host or address[0], address[1] if port is None else port
-    token = read_token(settings.token, os.environ)
+    token = read_token(settings.web.token, os.environ)
     try:
         bound: socket.socket | None = bind(host, port, has_token=bool(token))
     except ListenError as error:
         if not wait:
             raise
         bound, taken = None, error
-    with bound or nullcontext(), long_running(config, "web", answer_seconds=_WEB_ANSWER_SECONDS) as running:
+    with bound or nullcontext(), long_running(settings, "web", answer_seconds=_WEB_ANSWER_SECONDS) as running:
         store, stop = running
         if bound is None:
             log.warning("Waiting for the port: %s", taken, extra={"action": "serve"})
@@ -250,7 +209,7 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
             raise
         except StoreError as error:
             log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
-        serve(make_app(store, token, settings.hosts), bound, stop)
+        serve(make_app(store, token, settings.web.hosts), bound, stop)
 
 
 def _tell_where(bound: socket.socket, *, has_token: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -16,7 +16,7 @@ from rlm.core.errors import StoreError
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
-    from rlm.admin.queue import Pushed
+    from rlm.core.documents import Pushed, QueueStats
     from rlm.ledger.fitness import Finding
 
 #: Default seconds between two looks of `rlm queue monitor`.
@@ -39,7 +39,7 @@ def stats(config: Path | None) -> None:
     """Show how much waits where, by type, and how old the oldest is.
 
     "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list. The oldest
-    event in the ledger is looked for among the first of each priority and the 5,000 whose turn is next.
+    event in the ledger is looked for among the first 200 of each priority.
     """
     from rlm.admin.queue import queue_stats
 
@@ -73,21 +73,21 @@ def monitor(config: Path | None, interval: float | None) -> None:
     say("This view has ended; RLM goes on. `rlm queue stats` shows how it is.")
 
 
-def _describe(found: dict[str, Any]) -> None:
-    staged = f", {counted(found['staged'], 'item')} in staging" if found["staged"] else ""
-    show_words(f"{counted(found['events'], 'item')} on the audit list{staged}.")
+def _describe(found: QueueStats) -> None:
+    staged = f", {counted(found.staged, 'item')} in staging" if found.staged else ""
+    show_words(f"{counted(found.events, 'item')} on the audit list{staged}.")
     for name, noun, then in (
         ("processing", "event", " of the open run not yet settled; see `rlm status`."),
         ("leftover", "event", " left over for the next run."),
         ("failed", "dead letter", "; see `rlm failed list`."),
     ):
-        if found[name]:
-            show_words(f"{counted(found[name], noun)}{then}")
-    if not any(one["pending"] for one in found["by_type"].values()):
+        if number := getattr(found, name):
+            show_words(f"{counted(number, noun)}{then}")
+    if not any(one.pending for one in found.by_type.values()):
         show_words("No event waits. `rlm queue push FILE` pushes items; `rlm demo` shows how it all works.")
         return
     show()
-    rows = [[name, f"{one['pending']:,}", span(one["oldest_seconds"])] for name, one in found["by_type"].items()]
+    rows = [[name, f"{one.pending:,}", span(one.oldest_seconds)] for name, one in found.by_type.items()]
     table(["type", "pending", "oldest"], rows)
 
 
@@ -107,7 +107,8 @@ def push(config: Path | None, file: BinaryIO) -> None:
 
     The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
-    from rlm.admin.queue import Pushed, is_known_undone, push_lines, read_lines, waiting_items
+    from rlm.admin.queue import is_known_undone, push_lines, read_lines
+    from rlm.core.documents import Pushed
     from rlm.ledger.fitness import check_fitness, unfit
     from rlm.ledger.keys import longest_item
     from rlm.ledger.processes import Role
@@ -124,14 +125,14 @@ def push(config: Path | None, file: BinaryIO) -> None:
         except StoreError as error:
             is_known = is_known_undone(error)
             after = "none was after that" if is_known else "it is not known whether the next were"
-            say(f"{counted(pushed.items, 'item')} had been pushed before this; {after}.")
+            say(f"{counted(pushed.pushed, 'item')} had been pushed before this; {after}.")
             raise
-        waiting, conducted = waiting_items(store), bool(store.processes.alive(Role.SCHEDULER))
+        pushed.waiting, conducted = store.intake.lengths()[1], bool(store.processes.alive(Role.SCHEDULER))
         full = [each for each in check_fitness(store) if each.name == "memory" and not each.ok and not each.is_fault]
         halted = unfit(store)
     _warn(pushed, full)
-    print_json(_as_json(pushed, waiting))
-    _describe_push(pushed, waiting, conducted=conducted, unfit=halted)
+    print_json(pushed)
+    _describe_push(pushed, conducted=conducted, unfit=halted)
     if pushed.refused:
         raise SystemExit(int(ExitCode.FAILED))
 
@@ -140,18 +141,19 @@ def _warn(pushed: Pushed, full: Iterable[Finding]) -> None:
     for one in full:
         say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
     if pushed.bad:
-        say(f"Warning: {pushed.summary()}.")
+        by_reason = ", ".join(f"{number:,} {reason}" for reason, number in pushed.faults.items())
+        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters: {by_reason}.")
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
 
 
-def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool, unfit: str) -> None:
-    if not pushed.items:
+def _describe_push(pushed: Pushed, *, conducted: bool, unfit: str) -> None:
+    if not pushed.pushed:
         show_words(
             "Nothing was pushed: there is no line with an item. `rlm queue push --help` shows what one looks like."
         )
         return
-    show_words(f"{counted(pushed.items, 'item')} pushed; {waiting:,} on the audit list now.")
+    show_words(f"{counted(pushed.pushed, 'item')} pushed; {pushed.waiting:,} on the audit list now.")
     if unfit:
         show_words(f"No run takes them until Redis is fit: {unfit}.")
     elif conducted:
@@ -161,15 +163,6 @@ def _describe_push(pushed: Pushed, waiting: int, *, conducted: bool, unfit: str)
         show_words(f"No scheduler is running to take them: {then}")
 
 
-def _as_json(pushed: Pushed, waiting: int) -> dict[str, Any]:
-    faults = [
-        {"reason": reason, "items": one.items, "lines": one.lines, "types": list(one.types)}
-        for reason, one in pushed.faults.items()
-    ]
-    counts = {"pushed": pushed.items, "waiting": waiting, "bad": pushed.bad, "refused": pushed.refused}
-    return {**counts, "faults": faults}
-
-
 @command("rlm queue clear --dry-run", "rlm queue clear", "rlm queue clear --yes    # in a script", group=queue)
 @sure_flags
 def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
@@ -177,10 +170,8 @@ def clear(config: Path | None, *, yes: bool, dry_run: bool) -> None:
 
     Only that list is cleared: what a run has taken, in staging or in the ledger, and dead letters stay.
     """
-    from rlm.admin.queue import waiting_items
-
     with store_of(config) as store:
-        waiting = waiting_items(store)
+        waiting = store.intake.lengths()[1]
         if waiting and not yes and not dry_run:
             name = store.settings.queue.events
             confirm(f"Remove {counted(waiting, 'item')} from {name} for good, and any that arrive meanwhile?")

@@ -71,13 +71,8 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
             settings = settings_of(config)
             tell_new_server(settings)  # before it is created
             from rlm.admin.start_run import ask_scheduler, started
-            from rlm.cli.starting import check_uninterrupted, is_anybody_there, wait_for
+            from rlm.cli.starting import check_uninterrupted, wait_for
 
-            spare = None
-            if wait and not is_anybody_there(settings):
-                from rlm.cli.by_hand import spare_supervisor
-
-                spare = stack.enter_context(spare_supervisor(settings, allow_volatile=allow_volatile))
             store = stack.enter_context(opened(settings, keeps_server=wait))
             run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
@@ -90,7 +85,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
         else:
             from rlm.cli.by_hand import conduct_here
 
-            record = conduct_here(store, stop, interval, allow_volatile=allow_volatile, spare=spare)
+            record = conduct_here(store, stop, interval, allow_volatile=allow_volatile)
             run_id = record["run_id"]
     if record is None:
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")

@@ -14,30 +14,16 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
 from rlm.core.documents import plain
-from rlm.core.errors import RLMError
-from rlm.ledger import Store
-from rlm.ledger.processes import Role
-from rlm.settings.secrets import EMBEDDED
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
+    from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
-    from rlm.settings import Settings
 
 #: Time for Redis to say who is alive, seconds; if it does not answer, whoever opens the store says so.
 LOOK_SECONDS = 1.0
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
-
-
-def is_anybody_there(settings: Settings) -> bool:
-    """Return whether a scheduler or a supervisor may be alive. Starts no server, and does not wait for one."""
-    try:
-        with Store(settings, answer_seconds=LOOK_SECONDS) as store:
-            roles = (Role.SCHEDULER, Role.SUPERVISOR)
-            return store.leases.holder() is not None or any(store.processes.alive(role) for role in roles)
-    except RLMError:  # of an embedded server, that it does not run
-        return settings.redis.url != EMBEDDED
 
 
 def check_uninterrupted(stop: StopSignals) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -28,6 +28,8 @@ from rlm.core.text import safe
 if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.terminal.live import Changes, Document, Draw, Output
+
+T = TypeVar("T")
 
 #: The signals that end a view.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -105,11 +107,11 @@ class Detached(BaseException):
 
 
 def watch(
-    look: Callable[[], dict[str, Any]],
+    look: Callable[[], T],
     output: Output,
     interval: float,
-    is_last: Callable[[dict[str, Any]], bool] = lambda _document: False,
-) -> dict[str, Any] | None:
+    is_last: Callable[[T], bool] = lambda _document: False,
+) -> T | None:
     """Show the result of `look` every `interval` seconds; return the last one, None after a signal or `q`."""
     from rlm.terminal.live import keyboard
 
@@ -127,7 +129,7 @@ def watch(
         return None
 
 
-def look_once(look: Callable[[], dict[str, Any]], output: Output) -> dict[str, Any] | None:
+def look_once(look: Callable[[], T], output: Output) -> T | None:
     """Return the result of `look`; if Redis does not answer, show that and return None."""
     try:
         return look()

@@ -37,7 +37,7 @@ class RunCounts(TypeCounts, frozen=True, kw_only=True):
 class CallCounts(JsonDocument, frozen=True, kw_only=True):
     """The calls of a run to an endpoint, or with a budget; the most in a period of its limit's first rule.
 
-    `limit_before` is the limit that the run began with, if it was another. A budget has no durations.
+    A budget has no durations.
     """
 
     calls: int = 0
@@ -46,7 +46,6 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
     errors: int = 0
     peak_in_window: int = 0
     limit: str = ""
-    limit_before: str = ""
     p50_ms: float = 0.0
     p95_ms: float = 0.0
 
@@ -196,18 +195,18 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
 class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
     """The calls of an open run to an endpoint, or with a budget, and its window and health now.
 
-    `used` calls count of those `allowed` by the rule with the fewest left. A read-only user of Redis sees no window.
+    `used` calls count of those `allowed` by the rule with the fewest left.
     """
 
-    types: tuple[str, ...] = ()
-    used: int | UnsetType = UNSET
-    allowed: int | UnsetType = UNSET
-    free: int | UnsetType = UNSET
-    next_slot_seconds: float | UnsetType | None = UNSET
-    health: str = "ok"
-    since: str | None = None
-    circuit_seconds: float | None = None
-    circuit_reason: str | None = None
+    types: tuple[str, ...]
+    used: int
+    allowed: int
+    free: int
+    next_slot_seconds: float | None
+    health: str
+    since: str | None
+    circuit_seconds: float | None
+    circuit_reason: str | None
 
 
 class CallNow(JsonDocument, frozen=True, kw_only=True):
@@ -218,8 +217,8 @@ class CallNow(JsonDocument, frozen=True, kw_only=True):
     seconds: float | None
 
 
-class WorkerNow(JsonDocument, frozen=True, kw_only=True):
-    """A living worker; `calls` are those of its lanes in an open run. `sleeping` says why it makes none now."""
+class Worker(JsonDocument, frozen=True, kw_only=True):
+    """A living worker. `sleeping` says why it makes no calls now."""
 
     pid: int
     host: str
@@ -229,6 +228,11 @@ class WorkerNow(JsonDocument, frozen=True, kw_only=True):
     started_at: str
     other_configuration: bool
     sleeping: str | None = None
+
+
+class WorkerNow(Worker, frozen=True, kw_only=True):
+    """A living worker in an open run, and the calls of its lanes."""
+
     calls: tuple[CallNow, ...] = ()
 
 
@@ -255,7 +259,7 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     to_take: int
     conductor: str | None
     unfit: str | None
-    hosts: tuple[Mapping[str, Any], ...]
+    hosts: tuple[Host, ...]
     conditions: tuple[Condition, ...]
     as_of: str
     seconds_left: float
@@ -275,3 +279,400 @@ class IdleStatus(JsonDocument, frozen=True, kw_only=True):
 def plain(document: Record | RunStatus | IdleStatus) -> dict[str, Any]:
     """Return a document as its JSON object, for the views."""
     return cast("dict[str, Any]", msgspec.to_builtins(document))
+
+
+# -- plans
+
+
+class TypePlanView(JsonDocument, frozen=True, kw_only=True):
+    """The part of a plan for one type."""
+
+    events: int
+    expected_leftover: int
+    forecast_seconds: float
+
+
+class ReleaseView(JsonDocument, frozen=True, kw_only=True):
+    """Calls of a plan to one endpoint that begin in one filling of its window, the first of them at `at_seconds`."""
+
+    at_seconds: float
+    endpoint: str
+    events: int
+
+
+class UtilisationView(JsonDocument, frozen=True, kw_only=True):
+    """How much of the lanes and of the endpoints' slots a plan uses, as fractions of 1."""
+
+    lanes: float
+    endpoints: float
+
+
+class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
+    """A hypothetical endpoint."""
+
+    endpoint: str
+    rate_limit: str
+
+
+class Assumptions(JsonDocument, frozen=True, kw_only=True):
+    """What a plan assumes otherwise than it is: settings by key, more endpoints, the number of workers."""
+
+    settings: Mapping[str, object]
+    added_endpoints: tuple[AddedEndpoint, ...]
+    workers: int | None
+
+
+class PlanView(JsonDocument, frozen=True, kw_only=True):
+    """A plan: workers, when it is done, what is left over and what binds.
+
+    `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
+    the backlog is gone if as many events arrive as in the last runs; `lacking` why nothing would be done now. If it is
+    hypothetical, `what_if` has the assumptions and `today` the plan as things are.
+    """
+
+    workers: int
+    threads: int
+    start_seconds: float = 0.0
+    first_call_seconds: float
+    forecast_seconds: float
+    lower_bound_seconds: float
+    expected_leftover: int
+    fits: bool
+    by_type: Mapping[str, TypePlanView]
+    releases: tuple[ReleaseView, ...]
+    binds: str
+    utilisation: UtilisationView
+    gone_in_windows: int | None = None
+    open_run: str | None = None
+    lacking: str | None = None
+    led_otherwise: str | None = None
+    unread: int = 0
+    what_if: Assumptions | UnsetType = UNSET
+    today: PlanView | UnsetType = UNSET
+
+
+# -- queues
+
+
+class TypeQueue(JsonDocument, frozen=True, kw_only=True):
+    """The events of a type that wait, in the ledger and on the audit list, and the age of the oldest."""
+
+    pending: int
+    oldest_seconds: float | None
+
+
+class QueueStats(JsonDocument, frozen=True, kw_only=True):
+    """The lengths of the queues: of the audit list and staging in items, of the others in events and dead letters."""
+
+    events: int
+    staged: int
+    processing: int
+    failed: int
+    leftover: int
+    by_type: Mapping[str, TypeQueue]
+
+
+class ServerState(JsonDocument, frozen=True, kw_only=True):
+    """How long Redis takes to answer, and the memory that it uses and may use; 0 means as much as there is."""
+
+    ping_ms: float
+    used_bytes: int
+    max_bytes: int
+
+
+class RunNow(JsonDocument, frozen=True, kw_only=True):
+    """The open run, in a view of the queues."""
+
+    run_id: str
+    state: str
+    seconds_left: float
+
+
+class QueueLook(QueueStats, frozen=True, kw_only=True):
+    """What `rlm queue monitor` shows; a rate is null while it is unknown."""
+
+    as_of: str
+    redis: ServerState
+    run: RunNow | None
+    arriving_per_minute: float | None
+    settled_per_minute: float | None
+
+
+class WaitingEvent(JsonDocument, frozen=True, kw_only=True):
+    """A waiting event; `item` is its item with this event alone, so that it can be pushed again."""
+
+    event_id: str
+    type: str
+    item_id: str
+    wallet_name: str
+    state: str
+    priority: int | None
+    since: str | None
+    waiting_seconds: float | None
+    due_in_seconds: float | None
+    item: msgspec.Raw
+
+
+class WaitingList(JsonDocument, frozen=True, kw_only=True):
+    """A page of waiting events, and the place behind which the list goes on; null at its end."""
+
+    events: tuple[WaitingEvent, ...]
+    next: int | None
+
+
+class Pushed(msgspec.Struct, kw_only=True):
+    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
+
+    A `bad` item is pushed and will become a dead letter; `faults` counts them by reason.
+    """
+
+    pushed: int = 0
+    waiting: int = 0
+    bad: int = 0
+    refused: int = 0
+    faults: dict[str, int] = {}
+
+
+# -- events and dead letters
+
+
+class Attempt(JsonDocument, frozen=True, kw_only=True):
+    """A call that was made for an event."""
+
+    attempt: int
+    run_id: str
+    endpoint: str | None
+    at: str
+    answer: str
+    text: str
+    seconds: float | None
+    host: str | None
+
+
+class Gate(JsonDocument, frozen=True, kw_only=True):
+    """An endpoint that may take an event: its health, free slots, and seconds to the next one; null if paused."""
+
+    endpoint: str
+    budget: str | None
+    health: str
+    reason: str | None
+    free: int
+    wait_seconds: float | None
+
+
+class Letter(JsonDocument, frozen=True, kw_only=True):
+    """The dead letter of an event."""
+
+    id: str
+    reason: str
+    detail: str
+    failed_at: str
+
+
+class EventView(JsonDocument, frozen=True, kw_only=True):
+    """Where an event is, why it waits, and its attempts, the newest of `calls`; the endpoints that it waits for."""
+
+    event_id: str
+    type: str | None
+    state: str
+    sentence: str
+    position: int | None = None
+    of: int | None = None
+    run_id: str | None = None
+    taken_at: str | None = None
+    worker: str | None = None
+    runs_spent: int = 0
+    calls: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    endpoints: tuple[Gate, ...] = ()
+    letter: Letter | None = None
+
+
+class ItemView(JsonDocument, frozen=True, kw_only=True):
+    """The events of an item."""
+
+    item_id: str
+    events: tuple[EventView, ...]
+
+
+class LetterGroup(JsonDocument, frozen=True, kw_only=True):
+    """Dead letters of one kind, and how many of them a retry may send."""
+
+    letters: int
+    sendable: int
+    reason: str
+    answer: str | None
+    endpoint: str | None
+    type: str | None
+    newest: str
+    newest_id: str
+    oldest: str
+
+
+class LetterOutcome(JsonDocument, frozen=True, kw_only=True):
+    """Why nothing was done to a dead letter."""
+
+    id: str
+    reason: str
+
+
+class LettersDealt(JsonDocument, frozen=True, kw_only=True):
+    """What was done to dead letters, or with --dry-run would be; `left` ones could only become dead letters again.
+
+    `more` letters match and were not handled.
+    """
+
+    retried: tuple[str, ...] | UnsetType = UNSET
+    dropped: tuple[str, ...] | UnsetType = UNSET
+    refused: tuple[LetterOutcome, ...] = ()
+    left: tuple[LetterOutcome, ...] | UnsetType = UNSET
+    more: int | UnsetType = UNSET
+    would_be_retried: int | UnsetType = UNSET
+    would_be_dropped: int | UnsetType = UNSET
+    would_be_left: int | UnsetType = UNSET
+    would_be_refused: int | UnsetType = UNSET
+
+
+# -- endpoints
+
+
+class EndpointView(JsonDocument, frozen=True, kw_only=True):
+    """An endpoint or a budget: its limit and who set it, its window, its health.
+
+    `used` calls count of those `allowed` by the rule with the fewest left; the next slot is null if it is paused until
+    resumed. `circuit_seconds` and `circuit_reason` are for how long, and why, it takes no call.
+    """
+
+    name: str
+    kind: Literal["endpoint", "budget"]
+    types: tuple[str, ...]
+    budget: str | None
+    limit: str
+    limit_by: str | None
+    limit_at: str | None
+    used: int
+    allowed: int
+    free: int
+    next_slot_seconds: float | None
+    health: str
+    since: str | None
+    circuit_seconds: float | None
+    circuit_reason: str | None
+    paused_by: str | None
+    paused_at: str | None
+    paused_until: str | None
+    failures: int
+
+
+class EndpointChange(JsonDocument, frozen=True, kw_only=True):
+    """A change of an endpoint or a budget by hand or by the file."""
+
+    at: str
+    by: str
+    name: str
+    what: str
+    before: str | None = msgspec.field(name="from")
+    after: str | None = msgspec.field(name="to")
+    reason: str | None
+
+
+class Paused(JsonDocument, frozen=True, kw_only=True):
+    """What `rlm endpoint pause` did."""
+
+    name: str
+    paused_seconds: float | None
+    by: str
+
+
+class Resumed(JsonDocument, frozen=True, kw_only=True):
+    """What `rlm endpoint resume` ended, and for how long the endpoint is still held."""
+
+    name: str
+    paused: bool
+    rested: bool
+    probing: bool
+    held_seconds: float
+
+
+class LimitChanged(JsonDocument, frozen=True, kw_only=True):
+    """What `rlm endpoint limit` changed."""
+
+    name: str
+    before: str = msgspec.field(name="from")
+    after: str = msgspec.field(name="to")
+    by: str
+
+
+class Share(JsonDocument, frozen=True, kw_only=True):
+    """How another program shares the window of an endpoint: its lines of Python."""
+
+    name: str
+    url: str
+    limit: str
+    lines: tuple[str, ...]
+
+
+class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
+    """The most calls in any period of a rule, against its amount; `at` is the last of those calls."""
+
+    limit: str
+    amount: int
+    period_seconds: float
+    in_force: bool
+    most: int
+    at: str | None
+    exceeded: bool
+
+
+class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
+    """The calls of an endpoint or a budget, judged; `course` has the most calls in each part of the time."""
+
+    calls: int
+    rules: tuple[ComplianceRule, ...]
+    course: tuple[int, ...] = ()
+
+
+class Compliance(JsonDocument, frozen=True, kw_only=True):
+    """Whether any limit was exceeded; all calls are known from `known_from` on."""
+
+    ok: bool
+    since_seconds: float
+    since: str = msgspec.field(name="from")
+    known_from: str
+    known_why: str | None
+    until: str
+    by_endpoint: Mapping[str, LimitedCompliance]
+    by_budget: Mapping[str, LimitedCompliance]
+
+    @property
+    def limited(self) -> dict[str, LimitedCompliance]:
+        """All endpoints and budgets."""
+        return {**self.by_endpoint, **self.by_budget}
+
+
+# -- processes
+
+
+class Host(JsonDocument, frozen=True, kw_only=True):
+    """A host: its workers and lanes, and its share of the wanted workers; `why` it is not as it should be, or null."""
+
+    host: str
+    state: str
+    why: str | None
+    sleeping: int
+    capacity: int | None
+    share: int = 0
+    workers: int
+    ready: int
+    lanes: int
+    busy: int = 0
+    scheduler: str | None
+    since: str | None
+
+
+class Scaling(JsonDocument, frozen=True, kw_only=True):
+    """How many workers are wanted and exist, for a program that starts hosts accordingly."""
+
+    wanted: int
+    alive: int
+    ready: int

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,20 +15,11 @@ from msgspec.structs import replace
 #: Seconds that a call needs beyond its expected duration to be answered before a deadline: network and scheduling.
 ANSWER_SLACK_SECONDS = 0.02
 
-#: A lease covers one call: its time-out and this many seconds, half for the steps before it, half to settle it.
-LEASE_SLACK_SECONDS = 2.0
-#: A probe of a rested endpoint may take its time-out and this many seconds; then another one is allowed.
-PROBE_SLACK_SECONDS = 2.0
+#: A lease covers one call, its time-out and this many seconds, as does a probe of a rested endpoint.
+LEASE_SLACK_SECONDS = PROBE_SLACK_SECONDS = 2.0
 
 #: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
 GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
-
-_PORTS = {"http": 80, "https": 443}
-#: Applied to text with single blanks: several places that match any number of blanks would take cubic time to fail.
-_RULE = re.compile(
-    r"(?P<amount>\d+) ?(?:/|per ) ?(?P<multiple>\d+(?:\.\d+)?)? ?(?P<unit>[a-z]+?)s?",
-    re.IGNORECASE | re.ASCII,  # digits of other scripts are not accepted
-)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -46,14 +37,12 @@ class Limit(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """Read `limits` notation, `30/minute` or `20 per 0.6 second; 1000/hour`.
-
-        Unlike `limits.parse_many`, the multiple may be a fraction, for windows of less than a second.
+        """Read `limits` notation, whose multiple may be a fraction: `30/minute` or `20 per 0.6 second; 1000/hour`.
 
         Raises:
             ValueError: the text is not a limit; the message has an example.
         """
-        return cls(text, _rules(text))
+        return _limit(text)
 
     @property
     def longest_seconds(self) -> float:
@@ -62,26 +51,26 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=1024)
-def _rules(text: str) -> tuple[Rule, ...]:
-    return tuple(_rule(part, text) for part in re.split(r"[;,|]", text))
-
-
-def _rule(part: str, text: str) -> Rule:
-    match = _RULE.fullmatch(" ".join(part.split()))
-    unit = match["unit"].lower() if match else ""
-    if match is None or unit not in GRANULARITIES:
-        raise ValueError(f'{text!r} is not a limit; write for example "30/minute" or "20 per 0.6 second; 1000/hour"')
-    seconds = float(match["multiple"] or 1) * GRANULARITIES[unit]
-    amount = int(match["amount"])
-    if amount < 1 or seconds <= 0:
+def _limit(text: str) -> Limit:
+    rules = []
+    for part in re.split(r"[;,|]", text):
+        # Applied to text with single blanks: places that match any number of blanks would take cubic time to fail.
+        match = re.fullmatch(
+            r"(\d+) ?(?:/|per ) ?(\d+(?:\.\d+)?)? ?([a-z]+?)s?", " ".join(part.lower().split()), re.ASCII
+        )
+        if match is None or match[3] not in GRANULARITIES:
+            example = '"30/minute" or "20 per 0.6 second; 1000/hour"'
+            raise ValueError(f"{text!r} is not a limit; write for example {example}")
+        rules.append(Rule(int(match[1]), float(match[2] or 1) * GRANULARITIES[match[3]]))
+    if any(rule.amount < 1 or rule.seconds <= 0 for rule in rules):
         raise ValueError(f"{text!r} would never let a call through; the amount and the period must be above zero")
-    return Rule(amount, seconds)
+    return Limit(text, tuple(rules))
 
 
 def target_of(url: str) -> tuple[str, int, str]:
     """Return the host and the port that calls to `url` go to, and the scheme."""
     parts = urlsplit(url)
-    return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), parts.scheme
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -150,26 +139,21 @@ def _window_id(of: str) -> str:
 
 #: What has its own limit and window. No two have the same name.
 Limited: TypeAlias = Endpoint | Budget
-_Limited = TypeVar("_Limited", Endpoint, Budget)
 
 
 def all_limited(endpoints: Iterable[Endpoint]) -> list[Limited]:
     """Return the endpoints, then their budgets, each once."""
-    found = {endpoint.name: endpoint for endpoint in endpoints}
-    budgets = {endpoint.budget.name: endpoint.budget for endpoint in found.values() if endpoint.budget}
-    return [*found.values(), *budgets.values()]
+    named = {endpoint.name: endpoint for endpoint in endpoints}
+    budgets = {endpoint.budget.name: endpoint.budget for endpoint in named.values() if endpoint.budget}
+    return [*named.values(), *budgets.values()]
 
 
 def in_force(endpoint: Endpoint, limits: Mapping[str, str]) -> Endpoint:
     """Return the endpoint with the limits in force: `limits` by name replace its own and its budget's."""
-    budget = endpoint.budget and _limited(endpoint.budget, limits)
-    found = _limited(endpoint, limits)
-    return found if budget is endpoint.budget else replace(found, budget=budget)
-
-
-def _limited(one: _Limited, limits: Mapping[str, str]) -> _Limited:
-    text = limits.get(one.name, one.limit.text)
-    return one if text == one.limit.text else replace(one, limit=Limit.parse(text))
+    budget = endpoint.budget
+    if budget and budget.name in limits:
+        budget = replace(budget, limit=Limit.parse(limits[budget.name]))
+    return replace(endpoint, limit=Limit.parse(limits.get(endpoint.name, endpoint.limit.text)), budget=budget)
 
 
 class EventType(msgspec.Struct, frozen=True):

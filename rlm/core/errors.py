@@ -12,10 +12,7 @@ class ConfigurationError(RLMError):
 
 
 class StoreError(RLMError):
-    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
-
-    The message is `what` happened and, if known, the `remedy`; `rlm doctor` reads them separately.
-    """
+    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back."""
 
     def __init__(self, what: str = "", remedy: str = "") -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
@@ -28,11 +25,7 @@ class StoreUnreachableError(StoreError):
 
 
 class StoreRefusingError(StoreUnreachableError):
-    """Raised when Redis cannot serve now, for example because it loads, is a replica, or its memory is full.
-
-    The refused command was not done. Commands before it in the same round trip may have been, unless they form one
-    transaction.
-    """
+    """Raised when Redis cannot serve now: it is a replica, or its memory is full. The command was not done."""
 
 
 class StoreForbiddenError(StoreError):
@@ -48,10 +41,7 @@ class StoreGarbledError(StoreError):
 
 
 class UnsafeError(ConfigurationError, StoreError):
-    """Raised when another user could change or replace a file or directory that RLM reads, runs or writes.
-
-    A command treats it as a configuration error. Code that retries while Redis is away retries this as well.
-    """
+    """Raised when another user could change a file or directory that RLM uses. What retries Redis retries this."""
 
 
 class FencedError(StoreError):

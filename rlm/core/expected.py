@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec.structs import replace
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
 
@@ -23,9 +22,6 @@ MEASURED_NOW = 5
 #: How many durations are kept of earlier runs, and of the open run.
 KEPT_DURATIONS = 200
 NEWEST_DURATIONS = 10
-#: This many calls in a row, each this many times slower or faster than expected, are a change. One call is not.
-CHANGED_CALLS = 2
-CHANGED_TIMES = 2.0
 #: Plans assume no higher error rate, because with more failures the endpoint will soon be rested.
 HIGHEST_ERROR_RATE = 0.5
 #: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores.
@@ -90,6 +86,10 @@ class Measured(msgspec.Struct, frozen=True):
         )
 
 
+#: What is known of a type at an endpoint that was never called.
+NOTHING: Final = Measured()
+
+
 def merge_run(
     kept: Mapping[Pair, Measured], completed: Iterable[Completed], failing: Mapping[Pair, int]
 ) -> dict[Pair, Measured]:
@@ -103,16 +103,24 @@ def merge_run(
     }
 
 
-def expect(event_type: EventType, kept: Measured) -> Expected | None:
-    """Return what to expect, None if too little is kept. With too few durations, times are as configured."""
-    known = len(kept.milliseconds) + kept.errors
-    if known < MEASURED_CALLS:
-        return None
-    rate = _error_rate(kept.completed, kept.errors)
-    if len(kept.milliseconds) < MEASURED_CALLS:
-        return Expected(event_type.processing_seconds, event_type.processing_seconds, rate)
-    ascending = sorted(kept.milliseconds)
-    return Expected(quantile(ascending, 0.50) / 1000, quantile(ascending, 0.95) / 1000, rate)
+def expect(event_type: EventType, kept: Measured, now: Measured = NOTHING) -> Expected | None:
+    """Return what to expect of the next call, None if nothing better than the configured time is known.
+
+    The newest durations of the open run, `now`, decide from `MEASURED_NOW` completed calls on, before that what is
+    `kept` of earlier runs. One slow call changes nothing: `needed_seconds` is the second longest of the newest.
+    """
+    calls = len(kept.milliseconds) + kept.errors + now.completed + now.errors
+    rate = _error_rate(kept.completed + now.completed, kept.errors + now.errors) if calls >= MEASURED_CALLS else 0.0
+    if now.completed + now.errors >= MEASURED_CALLS:
+        rate = _error_rate(now.completed, now.errors)
+    if now.completed >= MEASURED_NOW:
+        ascending = sorted(now.milliseconds)
+        return Expected(quantile(ascending, 0.50) / 1000, ascending[-2] / 1000, rate)
+    if len(kept.milliseconds) >= MEASURED_CALLS:
+        ascending = sorted(kept.milliseconds)
+        return Expected(quantile(ascending, 0.50) / 1000, quantile(ascending, 0.95) / 1000, rate)
+    configured = event_type.processing_seconds
+    return Expected(configured, configured, rate) if rate else None
 
 
 def _error_rate(completed: float, errors: float) -> float:
@@ -122,72 +130,6 @@ def _error_rate(completed: float, errors: float) -> float:
 def quantile(ascending: Sequence[float], share: float) -> float:
     """Return the value below which `share` of the ascending values lie (nearest rank), 0 without any."""
     return ascending[math.ceil(share * len(ascending)) - 1] if ascending else 0
-
-
-class Following:
-    """Tracks the calls of one type to one endpoint in the open run.
-
-    The measurements of earlier runs count until this run has completed enough calls, or until several calls in a row
-    are so much slower or faster that they are a change. After that only the newest calls of this run count.
-    """
-
-    def __init__(self, event_type: EventType, kept: Measured) -> None:
-        self._type = event_type
-        self._kept = kept
-        self._usual = expect(event_type, kept)
-        self._newest: list[float] = []
-        self._completed = self._errors = 0
-        self._changed = False
-
-    def complete(self, milliseconds: float) -> None:
-        """Record a completed call."""
-        self._completed += 1
-        self._newest = [*self._newest, milliseconds / 1000][-NEWEST_DURATIONS:]
-        earlier, last = self._newest[:-CHANGED_CALLS], self._newest[-CHANGED_CALLS:]
-        usual = self._usual.seconds if self._usual else self._type.processing_seconds
-        before = _median(earlier) if earlier and self._decides else usual
-        if len(last) == CHANGED_CALLS and (min(last) > CHANGED_TIMES * before or max(last) < before / CHANGED_TIMES):
-            self._newest = last
-            self._changed = True
-
-    def fail(self, errors: int) -> None:
-        """Record how many calls of the run have failed temporarily so far (a total)."""
-        self._errors = errors
-
-    @property
-    def expected(self) -> Expected | None:
-        """What to expect of the next call, None if nothing better than the configured time is known.
-
-        One slow call changes nothing: `needed_seconds` is the second longest of the newest durations and, unless there
-        was a change, at least that of earlier runs.
-        """
-        usual, rate = self._usual, self._rate
-        if self._decides:
-            needed = sorted(self._newest)[-2]
-            if usual and not self._changed:
-                needed = max(needed, usual.needed_seconds)
-            return Expected(_median(self._newest), needed, rate)
-        if usual:
-            return replace(usual, error_rate=rate)
-        configured = self._type.processing_seconds
-        return Expected(configured, configured, rate) if rate else None
-
-    @property
-    def _decides(self) -> bool:
-        return self._changed or self._completed >= MEASURED_NOW
-
-    @property
-    def _rate(self) -> float:
-        """The share of calls that fail: of this run if it has enough calls, else together with earlier runs."""
-        if self._completed + self._errors >= MEASURED_CALLS:
-            return _error_rate(self._completed, self._errors)
-        if len(self._kept.milliseconds) + self._kept.errors + self._completed + self._errors < MEASURED_CALLS:
-            return 0.0
-        return _error_rate(self._kept.completed + self._completed, self._kept.errors + self._errors)
-
-
-def _median(values: Sequence[float]) -> float:
-    return quantile(sorted(values), 0.50)
 
 
 def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:

@@ -10,8 +10,6 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
 from rlm.core.errors import UnsafeError
 
 #: The largest configuration file that is read, bytes.
@@ -19,13 +17,6 @@ LARGEST_FILE = 1_000_000
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 #: Links are not followed, and pipes do not block.
 CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-class Weakness(msgspec.Struct, frozen=True):
-    """Why a file cannot be trusted, and the command that corrects it."""
-
-    what: str
-    remedy: str
 
 
 def read_trusted(path: Path) -> bytes:
@@ -36,8 +27,16 @@ def read_trusted(path: Path) -> bytes:
         OSError: it cannot be read.
     """
     require_regular(path)
-    if found := weakness(path):
-        raise UnsafeError(f"file {path}: {found.what}", found.remedy)
+    facts, quoted = path.stat(), shlex.quote(str(path))
+    if facts.st_uid not in {0, os.geteuid()}:
+        owner, here = user_name(facts.st_uid), user_name(os.geteuid())
+        raise UnsafeError(
+            f"file {path}: it belongs to {owner}, not to {here}, so {owner} can change what RLM does",
+            f"run RLM as {owner}, or, if its content is yours: chown {here} {quoted}",
+        )
+    if facts.st_mode & stat.S_IWOTH:
+        mode = f"{stat.S_IMODE(facts.st_mode):04o}"
+        raise UnsafeError(f"file {path}: others can change it (mode {mode})", f"chmod o-w {quoted}")
     return path.read_bytes()
 
 
@@ -54,25 +53,9 @@ def require_regular(path: Path) -> None:
         OSError: its status cannot be read.
     """
     facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode):
-        raise UnsafeError(f"file {path}: cannot be read: it is no regular file", "name a regular file")
-    if facts.st_size > LARGEST_FILE:
-        what, remedy = f"it has {facts.st_size:,} bytes", f"at most {LARGEST_FILE:,} are read"
-        raise UnsafeError(f"file {path}: cannot be read: {what}", remedy)
-
-
-def weakness(path: Path) -> Weakness | None:
-    """Return the weakness of a file or directory that another user owns, or that everybody can write to; else None."""
-    facts, quoted = path.stat(), shlex.quote(str(path))
-    if facts.st_uid not in {0, os.geteuid()}:
-        owner, here = user_name(facts.st_uid), user_name(os.geteuid())
-        return Weakness(
-            f"it belongs to {owner}, not to {here}, so {owner} can change what RLM does",
-            f"run RLM as {owner}, or, if its content is yours: chown {here} {quoted}",
-        )
-    if facts.st_mode & stat.S_IWOTH:
-        return Weakness(f"others can change it (mode {stat.S_IMODE(facts.st_mode):04o})", f"chmod o-w {quoted}")
-    return None
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_FILE:
+        why = f"it is no regular file of at most {LARGEST_FILE:,} bytes"
+        raise UnsafeError(f"file {path}: cannot be read: {why}", "name another file")
 
 
 def user_name(uid: int) -> str:
@@ -100,14 +83,12 @@ def claim_directory(directory: Path) -> None:
 
 def require_own(directory: Path) -> None:
     """Raise an UnsafeError unless `directory` is a directory of this user, and an OSError if it is missing."""
-    facts, us = directory.lstat(), user_name(os.geteuid())
-    if not stat.S_ISDIR(facts.st_mode):
-        remedy = f"see what it is, and remove it: rm {shlex.quote(str(directory))}"
-        raise UnsafeError(f"{str(directory)!r} is not a directory of user {us} but a file or a link", remedy)
-    if facts.st_uid != os.geteuid():
-        owner = user_name(facts.st_uid)
-        remedy = f"run RLM as {owner}, or, if what is in it is yours: chown -R {us} {shlex.quote(str(directory))}"
-        raise UnsafeError(f"{str(directory)!r} is not a directory of user {us} but of {owner}", remedy)
+    facts = directory.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        what = "a directory" if stat.S_ISDIR(facts.st_mode) else "a file or a link"
+        owner, us = user_name(facts.st_uid), user_name(os.geteuid())
+        remedy = f"run RLM as {owner}, or, if what is there is yours, chown or remove {shlex.quote(str(directory))}"
+        raise UnsafeError(f"{str(directory)!r} is not a directory of user {us} but {what} of {owner}", remedy)
 
 
 def is_own_directory(directory: Path) -> bool:

@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, Required, TypedDict, Unpack
+from typing import Annotated, Any, Required, TypedDict, Unpack
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from rlm.core.clock import isoformat
-from rlm.core.text import cut, is_name
+from rlm.core.text import cut, is_name, named
 
-#: How deep an item may nest arrays and objects.
-MAX_DEPTH = 100
-#: How many distinct types an item may hold.
-MAX_TYPES = 100
+#: How deep an item may nest arrays and objects, and how many distinct types it may hold.
+MAX_DEPTH = MAX_TYPES = 100
 #: The highest `priority` of an item, from 0; higher priorities go first.
 MAX_PRIORITY = 100
 #: One step of priority in an event's order score. A step has room for 2^42 arrivals, a double for 100 steps.
 PRIORITY_STEP = 2**42
-
-#: The fields that RLM uses. An item that has one of them twice is refused: another reader of the item may use the other
-#: value, and the same event would be processed as two.
-_FIELDS = ("id", "wallet_name", "events", "priority")
-_QUOTED = tuple(f'"{name}"'.encode() for name in _FIELDS)
-_MAX_ID = 200
-_MAX_WALLET_NAME = 500
-#: The name of an unknown type is quoted up to this length; no configured name is longer.
-_MAX_TYPE_NAME = 100
-#: How many unknown types are named in the detail of a letter.
-_MOST_NAMED = 5
 
 
 class Reason(StrEnum):
@@ -67,12 +54,8 @@ class BadItemError(ValueError):
     @classmethod
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
         """Return the error of events whose types are not in the configuration."""
-        quoted = ", ".join(repr(cut(name, _MAX_TYPE_NAME)) for name in names[:_MOST_NAMED])
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        return cls(
-            Reason.UNKNOWN_TYPE,
-            f"{quoted} is not a configured type" if len(names) == 1 else f"{quoted}{more} are not configured types",
-        )
+        quoted = named([repr(cut(name, 100)) for name in names], 5)
+        return cls(Reason.UNKNOWN_TYPE, f"{quoted} {'is not a' if len(names) == 1 else 'are no'} configured type")
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
@@ -121,18 +104,32 @@ def type_of(event: str) -> str:
     return event.rpartition(":")[2]
 
 
+class _Fields(msgspec.Struct):
+    """What RLM reads of an item."""
+
+    id: Annotated[str, Meta(pattern=r"\A[!-~]{1,200}\Z")]
+    wallet_name: Annotated[str, Meta(min_length=1, max_length=500)]
+    events: Annotated[list[str], Meta(min_length=1)]
+    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] | UnsetType = UNSET
+
+
 def decode_item(raw: bytes, max_bytes: int) -> Item:
     """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError for the first fault."""
     document = _decode_document(raw, max_bytes)
-    if type(item_id := document.get("id")) is not str:
-        raise _wrong_type(document, "id", "a string")
-    if not (0 < len(item_id) <= _MAX_ID and item_id.isascii() and item_id.isprintable() and " " not in item_id):
-        raise BadItemError(Reason.BAD_VALUE, f"id must be 1 to {_MAX_ID} visible ASCII characters")
-    if type(wallet_name := document.get("wallet_name")) is not str:
-        raise _wrong_type(document, "wallet_name", "a string")
-    if not 1 <= len(wallet_name) <= _MAX_WALLET_NAME:
-        raise BadItemError(Reason.BAD_VALUE, f"wallet_name must be 1 to {_MAX_WALLET_NAME} characters")
-    return Item(item_id, wallet_name, _types(document), _priority(document))
+    if isinstance(priority := document.get("priority"), float) and priority.is_integer():
+        document["priority"] = int(priority)
+    try:
+        fields = msgspec.convert(document, _Fields)
+    except msgspec.ValidationError as error:
+        words = str(error)
+        is_missing = "missing required" in words
+        is_another = ", got `" in words and "`int`, got `float`" not in words  # 0.5 is a number
+        reason = Reason.MISSING_FIELD if is_missing else Reason.WRONG_TYPE if is_another else Reason.BAD_VALUE
+        raise BadItemError(reason, words) from None
+    types = tuple(dict.fromkeys(fields.events))
+    if len(types) > MAX_TYPES:
+        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(types)} types, at most {MAX_TYPES} are accepted")
+    return Item(fields.id, fields.wallet_name, types, None if fields.priority is UNSET else fields.priority)
 
 
 def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
@@ -140,32 +137,18 @@ def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
         raise BadItemError.too_large(len(raw), max_bytes)
     try:
         raw.decode()
+        document = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
         raise BadItemError(Reason.NOT_UTF8, f"not UTF-8 at byte {error.start}") from error
-    try:
-        document = msgspec.json.decode(raw)
     except RecursionError as error:
         raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels") from error
     except msgspec.DecodeError as error:
         raise BadItemError(Reason.NOT_JSON, f"not JSON: {error}") from error
-    if len(raw) > 2 * MAX_DEPTH and raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
         raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
     if not isinstance(document, dict):
-        raise BadItemError(Reason.NOT_OBJECT, f"a JSON {_kind(document)}, where an object is expected")
-    # Each field but the first needs a comma, and each event: a field that is there twice makes more than these.
-    commas = len(document) - 1 + (len(types) - 1 if type(types := document.get("events")) is list else 0)
-    if raw.count(b",") > commas and (twice := _field_twice(raw)):
-        raise BadItemError(Reason.BAD_VALUE, f"{twice} is there twice, so its value is ambiguous")
+        raise BadItemError(Reason.NOT_OBJECT, "JSON, but no object")
     return document
-
-
-def _field_twice(raw: bytes) -> str:
-    """Return the first of `_FIELDS` that the valid object `raw` holds twice, '' if there is none."""
-    if b"\\u" not in raw and max(map(raw.count, _QUOTED)) < 2:  # noqa: PLR2004  # twice
-        return ""  # a second parse costs ten times the first
-    pairs: list[tuple[str, Any]] = json.loads(raw, strict=False, object_pairs_hook=list, parse_int=str, parse_float=str)
-    names = [name for name, _ in pairs]
-    return next((name for name in _FIELDS if names.count(name) > 1), "")
 
 
 def _depth(document: Any) -> int:
@@ -175,45 +158,6 @@ def _depth(document: Any) -> int:
         depth += bool(level)
         level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
     return depth
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
-
-
-def _wrong_type(document: dict[str, Any], name: str, expected: str) -> BadItemError:
-    if name not in document:
-        return BadItemError(Reason.MISSING_FIELD, f"{name} is missing")
-    return BadItemError(Reason.WRONG_TYPE, f"{name} is a {_kind(document[name])}, where {expected} is expected")
-
-
-def _types(document: dict[str, Any]) -> tuple[str, ...]:
-    if type(types := document.get("events")) is not list:
-        raise _wrong_type(document, "events", "an array of strings")
-    if len(types) == 1 and type(types[0]) is str:
-        return (types[0],)
-    if not types:
-        raise BadItemError(Reason.BAD_VALUE, "events is empty, at least one event type is expected")
-    for name in types:
-        if not isinstance(name, str):
-            raise BadItemError(Reason.WRONG_TYPE, f"events holds a {_kind(name)}, where strings are expected")
-    distinct = tuple(dict.fromkeys(types))
-    if len(distinct) > MAX_TYPES:
-        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(distinct)} types, at most {MAX_TYPES} are accepted")
-    return distinct
-
-
-def _priority(document: dict[str, Any]) -> int | None:
-    if "priority" not in document:
-        return None
-    value = document["priority"]
-    if type(value) not in (int, float):
-        raise _wrong_type(document, "priority", "a whole number")
-    whole = int(value)
-    if value != whole or not 0 <= whole <= MAX_PRIORITY:
-        raise BadItemError(Reason.BAD_VALUE, f"priority is {value}, where a whole number from 0 to 100 is expected")
-    return whole
 
 
 class _Origin(TypedDict, total=False):
@@ -231,18 +175,17 @@ def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float,
     If the item was damaged in the ledger so that it cannot be embedded, that becomes the reason, because otherwise
     nobody could read its letter.
     """
-    event = origin["event"]
-    if reason not in NOT_EMBEDDABLE and (flaw := _not_embeddable(item)):
-        reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
-    return msgspec.json.encode(
-        {
-            **_beginning(reason, detail, failed_at, origin["run_id"]),
-            "event_id": event if event and event.isascii() else None,  # valid event ids are ASCII
-            **({"types": origin["types"]} if "types" in origin else {}),
-            **({"endpoint": origin["endpoint"]} if "endpoint" in origin else {}),
-            "item": {"base64": base64.b64encode(item).decode()} if reason in NOT_EMBEDDABLE else msgspec.Raw(item),
-        }
-    )
+    try:
+        _decode_document(item, len(item))
+    except BadItemError as flaw:
+        if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
+            reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
+    event, embedded = origin["event"], reason not in NOT_EMBEDDABLE
+    letter: dict[str, Any] = _beginning(reason, detail, failed_at, origin["run_id"])
+    letter["event_id"] = event if event and event.isascii() else None  # valid event ids are ASCII
+    letter |= {name: origin[name] for name in ("types", "endpoint") if name in origin}
+    letter["item"] = msgspec.Raw(item) if embedded else {"base64": base64.b64encode(item).decode()}
+    return msgspec.json.encode(letter)
 
 
 def letter_of_unread(size: int, most: int, aside: str, *, failed_at: float, run_id: str) -> bytes:
@@ -255,12 +198,3 @@ def letter_of_unread(size: int, most: int, aside: str, *, failed_at: float, run_
 def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> dict[str, str | None]:
     identity = {"id": secrets.token_hex(8), "reason": reason, "detail": detail}
     return {**identity, "failed_at": isoformat(failed_at), "run_id": run_id}
-
-
-def _not_embeddable(item: bytes) -> BadItemError | None:
-    """Return why an item cannot be embedded in JSON unchanged; None if it can."""
-    try:
-        _decode_document(item, len(item))
-    except BadItemError as error:
-        return error if error.reason in NOT_EMBEDDABLE else None
-    return None

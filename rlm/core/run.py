@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -66,24 +66,14 @@ def started_at_of(run_id: str) -> float | None:
         return None
 
 
-def run_at(run_ids: Iterable[str], moment: float) -> str | None:
-    """Return the first of `run_ids`, which are newest first, that had started by `moment` (seconds since 1970)."""
-    for one in run_ids:
-        started_at = started_at_of(one)
-        if started_at is not None and started_at <= moment:
-            return one
-    return None
-
-
 class Run(msgspec.Struct, frozen=True):
     """An open run in Redis. Times are seconds since 1970, by the clock of Redis as it was when the run opened.
 
     `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
     is the first plan, `forecast` the current one. `waits` is what its events waited for so far
     (`rlm.plan.waits.Waits`); `spent` counts, at the end, the events that used all attempts. `late` gives, in seconds by
-    obstacle, why its tick was served late, empty if it was not. `ever_taken` counts the events taken before it opened;
-    its own events have higher sequence numbers. `away_seconds` is how long Redis was away while calls were made,
-    `untaken` how many items it left on the audit list for lack of time.
+    obstacle, why its tick was served late, empty if it was not. `away_seconds` is
+    how long Redis was away while calls were made, `untaken` how many items it left on the audit list for lack of time.
     """
 
     id: str
@@ -106,7 +96,6 @@ class Run(msgspec.Struct, frozen=True):
     waits: Mapping[str, Any] | None = None
     spent: Mapping[str, int] | None = None
     late: Mapping[str, float] = msgspec.field(default_factory=dict)
-    ever_taken: int | None = None
     away_seconds: float = 0.0
     untaken: int = 0
 

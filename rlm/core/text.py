@@ -18,41 +18,19 @@ _UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
 _BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
 #: Marks that combine with the letter before them, and how many a letter may have; no language needs more.
-_MARKS = frozenset({"Mn", "Me"})
-_MOST_MARKS = 4
-#: Hangul vowels and finals, which are drawn into the letter before them.
-_JOINED = ("\u1160", "\u11ff")
-#: The most columns of a text that shares a line with others; an event id has at most 301.
-LONGEST_TEXT = 320
-#: The most columns of a line for people, including quotations.
-LONGEST_LINE = 2000
-#: JSON keys that hold sentences. They are cut at the length of a line, because the end may matter most.
-_SENTENCES = frozenset({"binds", "sentence", "failure"})
-_CUT = "..."
-#: Longer names get no suggestion.
-_LONGEST_GUESS = 200
-
+_MARKS, _MOST_MARKS = frozenset({"Mn", "Me"}), 4
+#: The most columns of a text that shares a line with others (an event id has at most 301), and of a line for people.
+LONGEST_TEXT, LONGEST_LINE = 320, 2000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-#: Tenths are shown below this many seconds, days from this many.
-_TENTHS_BELOW, _DAYS_FROM = 10, 2 * _DAY
-
-#: The ends of ordinals.
-_TEEN = range(11, 14)
-_SUFFIXES = {1: "st", 2: "nd", 3: "rd"}
-
 #: Durations as people type them, and examples of them.
-_NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
-_DURATION = re.compile(rf"(?:{_NUMBER}[smhd])+|{_NUMBER}", re.ASCII)
-_PART = re.compile(rf"({_NUMBER})([smhd]?)", re.ASCII)
+_PART = r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)"
 _UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
 DURATIONS = "90, 90s, 15m, 1h30m, 24h or 2d"
-
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
 def is_name(text: str) -> bool:
     """Return whether `text` may name a type or endpoint; names become part of event ids, Redis keys and metrics."""
-    return _NAME.fullmatch(text) is not None
+    return re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", text) is not None
 
 
 def safe(text: object, keep: str = "\n\t") -> str:
@@ -60,8 +38,8 @@ def safe(text: object, keep: str = "\n\t") -> str:
 
     Invisible characters and piled-up marks are escaped as well.
     """
-    told = str(text)
-    return told if told.isascii() and told.isprintable() else "".join(_seen(told, keep))
+    text = str(text)
+    return text if text.isascii() and text.isprintable() else "".join(_seen(text, keep))
 
 
 def safe_line(text: object) -> str:
@@ -74,16 +52,13 @@ def safe_words(text: object) -> str:
     return "\n".join(cut(line, LONGEST_LINE) for line in safe(text).split("\n"))
 
 
-def harmless(document: Any, longest: int = LONGEST_TEXT) -> Any:
+def harmless(document: Any) -> Any:
     """Return a JSON document for display: `safe_line` is applied to every text, and each is cut."""
     if isinstance(document, dict):
-        return {
-            cut(safe_line(name), LONGEST_TEXT): harmless(value, LONGEST_LINE if name in _SENTENCES else LONGEST_TEXT)
-            for name, value in document.items()
-        }
+        return {cut(safe_line(name), LONGEST_TEXT): harmless(value) for name, value in document.items()}
     if isinstance(document, list | tuple):
         return [harmless(value) for value in document]
-    return cut(safe_line(document), longest) if isinstance(document, str) else document
+    return cut(safe_line(document), LONGEST_LINE) if isinstance(document, str) else document
 
 
 def _seen(text: str, keep: str) -> Iterator[str]:
@@ -109,7 +84,7 @@ def columns(text: str) -> int:
 
 
 def _columns(character: str) -> int:
-    if category(character) in _MARKS or _JOINED[0] <= character <= _JOINED[1]:
+    if category(character) in _MARKS or "\u1160" <= character <= "\u11ff":  # Hangul, drawn into the letter before
         return 0
     return 2 if east_asian_width(character) in "WF" else 1
 
@@ -118,18 +93,15 @@ def cut(text: str, width: int) -> str:
     """Return a safe text, cut to at most `width` columns."""
     if columns(text) <= width:
         return text
-    kept, taken = 0, len(_CUT)
-    for one in text:
-        taken += _columns(one)
-        if taken > width:
-            break
-        kept += 1
-    return f"{text[:kept]}{_CUT}"
+    length, taken = 0, len("...")
+    while (taken := taken + _columns(text[length])) <= width:
+        length += 1
+    return f"{text[:length]}..."
 
 
 def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return a suffix with the known name closest to `name`, ignoring case; empty if none is close."""
-    if len(name) > _LONGEST_GUESS:
+    if len(name) > LONGEST_TEXT:
         return ""
     import difflib  # noqa: PLC0415  # needed only after a typing error
 
@@ -140,8 +112,8 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 
 def ordinal(number: int) -> str:
     """Return a number as an ordinal: `1st`, `12th`, `1,203rd`."""
-    suffix = "th" if number % 100 in _TEEN else _SUFFIXES.get(number % 10, "th")
-    return f"{number:,}{suffix}"
+    ends = {"1": "st", "2": "nd", "3": "rd"}
+    return f"{number:,}{'th' if f'{number:02}'[-2] == '1' else ends.get(str(number)[-1], 'th')}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -182,13 +154,11 @@ def span(seconds: float | None) -> str:
     """
     if seconds is None:
         return "-"
-    if seconds < _TENTHS_BELOW:
-        return f"{seconds:.1f} s"
     if round(seconds) < _MINUTE:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004  # tenths below this
     if round(seconds) < _HOUR:
         return "{}:{:02d} min".format(*divmod(round(seconds), _MINUTE))
-    if seconds < _DAYS_FROM:
+    if seconds < 2 * _DAY:
         return "{}:{:02d} h".format(*divmod(round(seconds / _MINUTE), _MINUTE))
     return f"{seconds / _DAY:.1f} d"
 
@@ -198,16 +168,12 @@ def done_after(seconds: float) -> str:
     return f"done {span(seconds)} after the first call" if seconds else "no call"
 
 
-def is_plain(text: str) -> bool:
-    """Return whether `text` may be read as a number; Python would also read `1_0` and digits of other scripts."""
-    return text.isascii() and "_" not in text
-
-
 def seconds_of(text: str) -> float:
     """Return a typed duration in seconds, NaN for any other text. A number without a unit counts seconds."""
-    if not _DURATION.fullmatch(text):
+    parts = re.findall(_PART, text, re.ASCII)
+    if not parts or "".join(map("".join, parts)) != text or (len(parts) > 1 and not all(unit for _, unit in parts)):
         return math.nan
-    return math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def one_line(text: object, width: int) -> str:

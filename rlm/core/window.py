@@ -43,14 +43,9 @@ class WindowState(msgspec.Struct, frozen=True):
 
     def later(self, seconds: float) -> WindowState:
         """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""
-        return replace(
-            self,
-            wait_seconds=max(0.0, self.wait_seconds - seconds),
-            rest_seconds=max(0.0, self.rest_seconds - seconds),
-            held_seconds=max(0.0, self.held_seconds - seconds),
-            paused_seconds=max(0.0, self.paused_seconds - seconds),
-            ages=tuple(age + seconds for age in self.ages),
-        )
+        names = ("wait_seconds", "rest_seconds", "held_seconds", "paused_seconds")
+        left = {name: max(0.0, getattr(self, name) - seconds) for name in names}
+        return replace(self, **left, ages=tuple(age + seconds for age in self.ages))
 
 
 class Circuit(StrEnum):
@@ -110,14 +105,13 @@ class Peak(msgspec.Struct, frozen=True):
 def peaks(
     stamps: Sequence[int], in_force: Limit, history: Iterable[tuple[float, str]] = (), since_us: int = 0
 ) -> list[Peak]:
-    """Return, for each rule, the fullest period that ends with a call at `since_us` or later.
+    """Return, for each rule, those in force first, the fullest period that ends with a call at `since_us` or later.
 
     `stamps` are the slots in ascending order, microseconds of Redis time. A period is half-open: two calls exactly one
     period apart never share one. `history` lists the earlier limits, oldest first, each with its start in seconds; the
-    oldest also applies before its start. Without history, `in_force` applies to all calls. The rules in force come
-    first, including those without calls.
+    oldest also applies before its start. Without history, `in_force` applies to all calls.
     """
-    found = {rule: Peak(rule, in_force.text, 0, None, in_force=True) for rule in in_force.rules}
+    by_rule = {rule: Peak(rule, in_force.text, 0, None, in_force=True) for rule in in_force.rules}
     limits = [(round(at * _MICROSECONDS), Limit.parse(text)) for at, text in history] or [(0, in_force)]
     begins = [0, *(at for at, _ in limits[1:])]
     for begin, end, (_, limit) in zip(begins, [*begins[1:], math.inf], limits, strict=True):
@@ -126,9 +120,9 @@ def peaks(
             continue
         for rule in limit.rules:
             most, at_us = _fullest(stamps, first, last, round(rule.seconds * _MICROSECONDS))
-            so_far = found.get(rule) or Peak(rule, limit.text, 0, None, in_force=False)
-            found[rule] = replace(so_far, most=most, at_us=at_us) if most >= so_far.most else so_far
-    return list(found.values())
+            so_far = by_rule.get(rule) or Peak(rule, limit.text, 0, None, in_force=False)
+            by_rule[rule] = replace(so_far, most=most, at_us=at_us) if most >= so_far.most else so_far
+    return list(by_rule.values())
 
 
 def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[int, int]:

@@ -81,19 +81,14 @@ def _called(found: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts]
 
 
 def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> CallCounts:
-    """Return the calls of `names` in a run by answer, and the most in a period of the first rule.
-
-    `limit_before` is the limit that the run began with, if it was another.
-    """
+    """Return the calls of `names` in a run by answer, and the most in a period of the first rule."""
     period_us = round(limited.limit.rules[0].seconds * 1_000_000)
     answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
-    before = found.limits_before.get(limited.window_id) or found.limits_before.get(limited.name)
     return CallCounts(
         calls=sum(answers.values()),
         **answers,
         peak_in_window=most_in_any(found.sent.get(limited.name, ()), period_us),
         limit=limited.limit.text,
-        limit_before=before or "",
     )
 
 

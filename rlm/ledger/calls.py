@@ -6,7 +6,7 @@ It is a stream that the scripts write, one entry when a call ends. Its field `c`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias, cast
 
 import msgspec
@@ -16,7 +16,7 @@ from rlm.core.expected import Completed
 from rlm.core.run import started_at_of
 from rlm.core.trail import CallEnd
 from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import SLICE, Command, Part
+from rlm.ledger.scripts import SLICE, Part
 from rlm.ledger.values import name_unreadable, number, reading, whole
 
 #: Calls are kept so long, if the newest half million reach back so far.
@@ -58,13 +58,7 @@ class CallEntry(msgspec.Struct, frozen=True):
     @property
     def measured(self) -> Completed:
         """What it shows of its type at its endpoint, if it has completed its event."""
-        return Completed(
-            self.type,
-            self.endpoint,
-            self.milliseconds,
-            at_us=self.ended_us,
-            age_ms=self.age_ms,
-        )
+        return Completed(self.type, self.endpoint, self.milliseconds, at_us=self.ended_us, age_ms=self.age_ms)
 
 
 def completed(calls: Sequence[CallEntry]) -> list[Completed]:
@@ -88,96 +82,55 @@ def read_call(raw: bytes) -> CallEntry:
 class Calls(Part):
     """Reads the log. What RLM did not write there is named in the program's log and left out."""
 
-    def follow(self, after: str = START) -> tuple[list[CallEntry], str]:
+    def follow(self, after: str = START, until: str = "+") -> tuple[list[CallEntry], str]:
         """Return the calls behind an entry, oldest first, and the id of the last entry, or `after` if there is none."""
-        found: list[CallEntry] = []
-        for entries in self._pages(after):
-            found += self.read(entries)
-            after = self.last(entries, after)
-        return found, after
+        calls: list[CallEntry] = []
+        while True:
+            entries = self._page(after, until)
+            calls += self.read(entries)
+            after = text(entries[-1][0]) if entries else after
+            if len(entries) < SLICE:
+                return calls, after
 
     @translating
     def _page(self, after: str, until: str) -> list[Entry]:
-        return cast("list[Entry]", self._ask(*self.command(after, until)))
-
-    def _pages(self, after: str, until: str = "+") -> Iterator[list[Entry]]:
-        """Yield the entries behind one, page by page."""
-        while True:
-            entries = self._page(after, until)
-            yield entries
-            if not is_cut(entries):
-                return
-            after = self.last(entries, after)
-
-    def command(self, after: str, until: str = "+") -> Command:
-        """Return the command that reads the next entries behind one; its reply may be cut, see `is_cut`."""
-        return "XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE
-
-    def read_on(self, entries: Sequence[Entry], after: str = START) -> tuple[list[CallEntry], str]:
-        """Read the reply to `command`, and what is behind it; return the calls and the id of the last entry."""
-        found, last = self.read(entries), self.last(entries, after)
-        if is_cut(entries):
-            more, last = self.follow(last)
-            found += more
-        return found, last
+        return cast("list[Entry]", self._ask("XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE))
 
     def read(self, entries: Sequence[Entry]) -> list[CallEntry]:
-        """Read the reply to `command`."""
-        key = self._keys.calls
-        calls = (reading(read_call, raw, key, None) for raw in self._raw(entries))
-        return [call for call in calls if call is not None]
-
-    def last(self, entries: Sequence[Entry], after: str) -> str:
-        """Return the id of the last of these entries; `after` if there are none."""
-        return text(entries[-1][0]) if entries else after
-
-    def _raw(self, entries: Sequence[Entry]) -> Iterator[bytes]:
+        """Read entries of the log."""
+        calls: list[CallEntry | None] = []
         for entry_id, fields in entries:
             if fields[:1] == [_FIELD]:
-                yield fields[1]
+                calls.append(reading(read_call, fields[1], self._keys.calls, None))
             else:
                 name_unreadable(self._keys.calls, entry_id, ValueError("an entry without `c`"))
+        return [call for call in calls if call is not None]
 
     def of_run(self, run_id: str, until: float | None = None) -> list[CallEntry]:
         """Return the calls of a run, in the order of their ends; none is looked for that ended after `until`.
 
         It is in seconds since 1970.
         """
-        behind = "+" if until is None else f"{round(until * 1000)}"
-        pages = self._pages(start_of_run(run_id), behind)
-        return [call for entries in pages for call in self.read(entries) if call.run_id == run_id]
+        calls, _ = self.follow(start_of_run(run_id), "+" if until is None else f"{round(until * 1000)}")
+        return [call for call in calls if call.run_id == run_id]
 
     def sent_each(self, limited: Collection[Limited], since_us: int = 0) -> dict[str, list[int]]:
         """Return by name when the calls of each endpoint or budget were sent since a moment, ascending.
 
-        Both are microseconds of Redis time. The calls of a budget are those of the endpoints that share it now. All are
-        found in one pass, which decodes no more than that.
+        Both are microseconds of Redis time. The calls of a budget are those of the endpoints that share it now.
         """
-        users = self._users(limited)
-        sent: dict[str, list[int]] = {each.name: [] for each in limited}
-        for entries in self._pages(_behind(since_us / 1000 - 1)):
-            for raw in self._raw(entries):
-                call = raw.split(b" ", 5)
-                names = users.get(call[3]) if len(call) > 5 else None  # noqa: PLR2004  # up to its moment
-                at_us = reading(whole, call[4], self._keys.calls, 0) if names else 0
-                if names and at_us >= since_us:
-                    for name in names:
-                        sent[name].append(at_us)
-        return {name: sorted(moments) for name, moments in sent.items()}
-
-    def sent(self, limited: Limited, since_us: int = 0) -> list[int]:
-        """Return when the calls of an endpoint or a budget were sent, like `sent_each`."""
-        return self.sent_each([limited], since_us)[limited.name]
-
-    def _users(self, limited: Collection[Limited]) -> dict[bytes, list[str]]:
-        """Return which of these count the calls of each endpoint, by its window."""
-        users: dict[bytes, list[str]] = {}
+        users: dict[str, list[str]] = {}
         endpoints = self._store.settings.endpoints.values()
         for each in limited:
-            sharing = [one.window_id for one in endpoints if one.budget and one.budget.name == each.name]
+            sharing = [end.window_id for end in endpoints if end.budget and end.budget.name == each.name]
             for window_id in dict.fromkeys(sharing if isinstance(each, Budget) else [each.window_id]):
-                users.setdefault(window_id.encode(), []).append(each.name)
-        return users
+                users.setdefault(window_id, []).append(each.name)
+        sent: dict[str, list[int]] = {each.name: [] for each in limited}
+        for call in self.follow(_behind(since_us / 1000 - 1))[0]:
+            if call.sent_us >= since_us:
+                for name in users.get(call.window_id, ()):
+                    sent[name].append(call.sent_us)
+        return {name: sorted(moments) for name, moments in sent.items()}
 
     def begins(self) -> float | None:
         """Return when the oldest call of the log ended, seconds since 1970; None without any."""
@@ -186,13 +139,8 @@ class Calls(Part):
 
     def trim(self) -> None:
         """Remove calls that are older than they are kept."""
-        kept_from = max(0, round((self._now() - KEEP_SECONDS) * 1000))
-        self._ask("XTRIM", self._keys.calls, "MINID", f"{kept_from}-0")
-
-
-def is_cut(entries: Sequence[Entry]) -> bool:
-    """Return whether there may be more entries than a reply to `Calls.command` has."""
-    return len(entries) == SLICE
+        least = max(0, round((self._now() - KEEP_SECONDS) * 1000))
+        self._ask("XTRIM", self._keys.calls, "MINID", f"{least}-0")
 
 
 def start_of_run(run_id: str) -> str:

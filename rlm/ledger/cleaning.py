@@ -37,6 +37,5 @@ def _names_of(store: Store) -> Iterator[str]:
         yield from (keys.process(role, one) for one in store.processes.heard(role))
     for worker in store.processes.heard(Role.WORKER):
         yield keys.held(worker)
-        yield keys.restarted(worker)
     for one in all_limited(store.settings.endpoints.values()):
         yield from (keys.window(one.window_id), keys.endpoint(one.window_id))

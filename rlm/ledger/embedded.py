@@ -165,6 +165,7 @@ class EmbeddedServer:
                 try:
                     if _take(lock, fcntl.LOCK_EX):
                         if self._child is not None:
+                            self._child.kill()  # unless it has ended, it is that of a directory that was removed
                             self._child.wait()
                         if self._child is not before:
                             raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")

@@ -43,7 +43,6 @@ changes                    list    records of changed limits, pauses and resumes
 wanted                     string  number of workers wanted; written by the conductor
 coming_up                  string  seconds that workers take to start if none is ready; written by the conductor
 restarts                   string  all workers that ended unexpectedly, ever; written by the supervisors
-restarted:WORKER           string  a mark that its unexpected end has been counted; kept an hour
 processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
                                    somebody has cleaned up after it
 process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard from
@@ -106,7 +105,7 @@ class Keys:
         self.ready, self.free = each("ready"), each("free")  #: of a type
         self.window, self.endpoint = each("window"), each("endpoint")  #: by the hash of a URL, or of a budget's name
         self.processes = each("processes")  #: of a role
-        self.held, self.restarted = each("held"), each("restarted")  #: of a worker
+        self.held = each("held")  #: of a worker
         self.reply = each("reply")  #: to a request
         self.wake = each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
 

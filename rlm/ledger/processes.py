@@ -19,16 +19,10 @@ HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
 
-#: The state of a supervisor that signed off; others see it until the entry expires.
-LEFT = "left"
-
 #: What `PTTL` returns for a key that never expires.
 _ENDLESS = -1
 #: No process has more lanes.
 MOST_LANES = 1_000_000_000
-
-#: How long the mark that a worker's unexpected end was counted is kept, milliseconds.
-_RESTARTED_MS = 3_600_000
 
 
 class Role(StrEnum):
@@ -114,18 +108,9 @@ class Processes(Part):
         entries = ("SREM", self._keys.processes(role), process_id), ("DEL", self._keys.process(role, process_id))
         self._batch(entries, transaction=True)
 
-    def sign_off(self, role: Role, process: Process) -> None:
-        """Remove a process that ends normally, and show this for a while to processes that know it."""
-        left = msgspec.json.encode(replace(process, state=LEFT, said_at=system_clock.monotonic()))
-        remove = ("SREM", self._keys.processes(role), process.id)
-        self._batch([remove, ("SET", self._keys.process(role, process.id), left, "PX", _ttl_ms())], transaction=True)
-
-    def heard(self, role: Role, known: Iterable[str] = ()) -> dict[str, Process | None]:
-        """Return the announcements of a role's processes and those `known`, by id, including those that signed off.
-
-        None for ids that are no longer heard from, or are not processes.
-        """
-        ids = sorted({*map(text, self._ask("SMEMBERS", self._keys.processes(role))), *known})
+    def heard(self, role: Role) -> dict[str, Process | None]:
+        """Return the announcements of a role's processes, by id; None for one that is no longer heard from."""
+        ids = sorted(map(text, self._ask("SMEMBERS", self._keys.processes(role))))
         return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
 
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
@@ -188,22 +173,9 @@ class Processes(Part):
         """
         return list(map(_silence, self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)))
 
-    def silences_here(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process of this host announced itself by its own clock, seconds; in one command.
-
-        A process without an entry counts as silent for the whole time to live. An entry that another program wrote
-        counts as announced just now.
-        """
-        now, entries = system_clock.monotonic(), self._mget([self._keys.process(role, one) for one in process_ids])
-        return [
-            HEARTBEAT_TTL_SECONDS if entry is None else now - one.said_at if (one := _read(entry)) else 0.0
-            for entry in entries
-        ]
-
-    def count_restarts(self, worker_ids: Sequence[str]) -> int:
-        """Count each worker once that ended unexpectedly and was replaced; return how many are new."""
-        marks = [self._keys.restarted(one) for one in worker_ids]
-        return int(self._run("count_restarts", restarts=self._keys.restarts, keep_ms=_RESTARTED_MS, marks=marks))
+    def count_restart(self) -> None:
+        """Count a worker that ended unexpectedly and is replaced; twice, if the answer of Redis is lost."""
+        self._ask("INCR", self._keys.restarts)
 
     @translating
     def restarts(self) -> int:

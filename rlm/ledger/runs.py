@@ -40,7 +40,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "cancelled": bool,
     **dict.fromkeys(("started_at", "deadline", "first_release_at", "tick"), moment),
     **dict.fromkeys(("window_seconds", "away_seconds"), duration),
-    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "ever_taken", "untaken"), whole),
+    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "untaken"), whole),
     **dict.fromkeys(("revision", "failure", "stopped"), str),
     **dict.fromkeys(("waits", "spent", "late"), partial(msgspec.json.decode, type=dict[str, Any])),
     "plan": msgspec.json.Decoder(RunPlan).decode,
@@ -111,7 +111,6 @@ class Runs(Part):
             "tick": repr(run.tick),
             "guard_us": round(self._store.settings.run.guard_seconds * MICROSECONDS),
             **({"late": _encoded(run.late)} if run.late else {}),
-            **({} if run.ever_taken is None else {"ever_taken": run.ever_taken}),
         }
         opened = self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types)
         return text(opened)

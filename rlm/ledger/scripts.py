@@ -17,6 +17,8 @@ import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from rlm.core.item import PRIORITY_STEP
+from rlm.core.window import FAILING
 from rlm.ledger.connect import ESCAPED, LedgerClient, in_own_words, translated
 from rlm.ledger.values import MICROSECONDS, name_unreadable
 
@@ -77,6 +79,8 @@ def _read_sections() -> dict[str, ScriptSource]:
     return sections
 
 
+#: What scripts and Python both count with.
+_CONSTANTS = f"local FAILING, PRIORITY_STEP = {FAILING}, {PRIORITY_STEP}\n"
 #: All are read at the start, so a running process keeps its scripts even if another version is installed.
 _SECTIONS = _read_sections()
 
@@ -102,7 +106,7 @@ def _assemble(name: str) -> str:
     kinds = section.arguments.values()
     parameters += [_KINDS[kind].format(f"ARGV[{place}]") for place, kind in enumerate(kinds, start=1)]
     names = ", ".join([*section.keys, *section.arguments])
-    return "".join([f"local {names} = {', '.join(parameters)}\n", *included.values(), code])
+    return "".join([_CONSTANTS, f"local {names} = {', '.join(parameters)}\n", *included.values(), code])
 
 
 #: The sources of the scripts by name.

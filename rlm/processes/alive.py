@@ -1,4 +1,4 @@
-"""Whether a process is alive: by its supervisor's announcements, by its pid, by the file that it touches.
+"""Whether a process is alive: by its entry in the register, by its pid, by the file that it touches.
 
 Each loop touches the file on every turn. An external health check needs only the file's age, for example in a
 container. The loop keeps running while Redis is unreachable, so an outage of Redis causes no restart.
@@ -8,88 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rlm import __version__
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role
+from rlm.ledger.processes import Process
 from rlm.settings import apart_of
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
     from rlm.settings import Settings
-
-#: A turn that takes longer counts as hung and is not announced, seconds: loading a template may take a minute.
-LONGEST_TURN_SECONDS = 90.0
-#: Seconds until a failed announcement is repeated.
-AGAIN_SECONDS = 0.5
-
-log = logging.getLogger(__name__)
-
-
-class Presence:
-    """Announces a supervisor every `HEARTBEAT_SECONDS`, and keeps its workers in the register."""
-
-    def __init__(self, store: Store, entry: Process, worker_ids: Callable[[], Sequence[str]]) -> None:
-        self.entry = entry
-        self._store = store
-        self._worker_ids = worker_ids
-        #: Others may have taken its share: it is not announced yet, its last announcement is too old, or Redis failed.
-        self.lapsed = True
-        self._said_at = float("-inf")
-        self._turned_at = system_clock.monotonic()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._speak, name="presence", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread that announces the supervisor during long turns."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread, and wait until it has ended."""
-        self._stopped.set()
-        self._thread.join()
-
-    def turn(self) -> None:
-        """Note that a turn begins, and announce the supervisor if an announcement is due."""
-        self.go_on()
-        self._keep()
-
-    def go_on(self) -> None:
-        """Note that the supervisor is not hung."""
-        self._turned_at = system_clock.monotonic()
-
-    def say(self) -> None:
-        """Announce the supervisor now."""
-        self.lapsed |= system_clock.monotonic() - self._said_at > HEARTBEAT_TTL_SECONDS
-        self._store.processes.announce(Role.SUPERVISOR, self.entry)
-        self._store.processes.enter(Role.WORKER, self._worker_ids())  # their own heartbeats do not enter them
-        self._said_at = system_clock.monotonic()
-
-    def _keep(self) -> None:
-        """Announce the supervisor if that is due."""
-        if system_clock.monotonic() - self._said_at >= HEARTBEAT_SECONDS:
-            self.say()
-
-    def _speak(self) -> None:
-        pause = HEARTBEAT_SECONDS
-        while not self._stopped.wait(pause):
-            pause = HEARTBEAT_SECONDS
-            if system_clock.monotonic() - self._turned_at > LONGEST_TURN_SECONDS:
-                continue
-            try:
-                with self._store.guarded():
-                    self._keep()
-            except StoreError as error:
-                pause = AGAIN_SECONDS
-                log.debug("The supervisor cannot announce itself: %s", error, extra={"action": "announce"})
-
 
 #: Environment variable with the path of the file; if it is unset or empty no file is touched.
 ALIVE_VARIABLE: Final = "RLM_ALIVE_FILE"

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from enum import IntEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -22,19 +23,26 @@ if TYPE_CHECKING:
 GRACEFUL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IMMEDIATE = (signal.SIGQUIT,)
 
-#: Seconds beyond the longest call that a worker may take to finish its calls.
-WORKER_SLACK_SECONDS: Final = 2.0
-#: The same for a supervisor's wait: a worker that ends by itself does so before it is killed.
-SUPERVISOR_SLACK_SECONDS: Final = WORKER_SLACK_SECONDS + 1.0
-#: The same for each process of a group (`rlm up`, the demo, the test): a supervisor also kills and reaps.
-GROUP_SLACK_SECONDS: Final = SUPERVISOR_SLACK_SECONDS + 5.0
-
-#: Seconds between two TERMs during an immediate stop; the second TERM means at once.
-REPEAT_SECONDS: Final = 0.25
 #: Seconds of an immediate stop until a process is killed.
 HASTE_SECONDS: Final = 2.0
-#: Seconds to wait for a killed process: others may hold its output open.
-LINGER_SECONDS: Final = 5.0
+
+
+class Layer(IntEnum):
+    """A process that awaits calls: a worker's own lanes, a supervisor's workers, a starter's supervisor."""
+
+    WORKER = 1
+    SUPERVISOR = 2
+    GROUP = 3
+
+
+#: Seconds beyond the longest call that each layer of processes adds: whoever can end by itself does so in time.
+SLACK_SECONDS: Final = 2.0
+
+
+def grace_seconds(settings: Settings, layer: Layer) -> float:
+    """Return how long a process of this layer has to end, or what it waits for."""
+    longest_call = max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
+    return longest_call + layer * SLACK_SECONDS
 
 
 class Wakeup:
@@ -127,31 +135,6 @@ class StopSignals:
             signal.signal(signum, handler)  # type: ignore[arg-type]  # the previous handler, whatever it was
 
 
-def unblock(signals: Iterable[signal.Signals]) -> None:
-    """Unblock signals that were blocked while this process was started."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-
-
 def how_ended(code: int) -> str:
     """Return in words how a process ended: `code` is its exit status, negative for a signal."""
     return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-
-
-def longest_call(settings: Settings) -> float:
-    """Return the longest time-out of a call, seconds."""
-    return max(endpoint.timeout_seconds for endpoint in settings.endpoints.values())
-
-
-def worker_grace(settings: Settings) -> float:
-    """Return how long a worker has to finish its calls, seconds."""
-    return longest_call(settings) + WORKER_SLACK_SECONDS
-
-
-def supervisor_grace(settings: Settings) -> float:
-    """Return how long a supervisor waits for its workers, seconds."""
-    return longest_call(settings) + SUPERVISOR_SLACK_SECONDS
-
-
-def group_grace(settings: Settings) -> float:
-    """Return how long each process of a group has to end, seconds."""
-    return longest_call(settings) + GROUP_SLACK_SECONDS

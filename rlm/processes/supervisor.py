@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import signal
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
+
+import msgspec
 
 from rlm import __version__
 from rlm.core.alarms import Alarm, alarm
@@ -13,216 +19,275 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import Store
-from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import Presence, entry_of
-from rlm.processes.child import QUICK_DEATH_SECONDS, Child, FrozenWatch, Launcher, Remains, StartBackoff, watch_death
-from rlm.processes.sharing import Peers, offer_of
-from rlm.processes.signals import StopSignals, supervisor_grace
-from rlm.settings import Settings
+from rlm.processes.alive import entry_of, is_dead
+from rlm.processes.sharing import divide, offer_of, places_left
+from rlm.processes.signals import Layer, StopSignals, grace_seconds, how_ended
 
 #: Seconds of an outage of Redis until a supervisor raises the alarm: by then a living scheduler has raised it.
 ALARM_SECONDS = 30.0
-#: So many failed starts in a row raise an alarm.
+#: Maximum seconds between two turns, and while others still have this host's places.
+POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
+#: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
+FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
+#: A worker that dies within so many seconds failed to start. Its successor waits, twice as long after each failure in a
+#: row; several raise an alarm.
+QUICK_DEATH_SECONDS = 5.0
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 10.0
 FAILING_STARTS = 3
-#: Maximum seconds between two turns, and between two looks at the wanted number, in case a wake-up was lost.
-POLL_SECONDS, SCALE_SECONDS = 1.0, 4.0
-#: The same look if there are other supervisors: a silent one's share is taken over.
-PEERS_SECONDS = 1.0
-#: Seconds until the next look if others still occupy this host's places.
-CROWDED_SECONDS = 0.25
 
 log = logging.getLogger(__name__)
 
 
-class Supervisor:
-    """Runs until it is told to stop. `_scale`, `_reap` and `_stop_all` make its decisions; the rest is waiting."""
+class Child(msgspec.Struct):
+    """A worker process of a supervisor. Its moments are monotonic seconds."""
 
-    def __init__(self, store: Store, settings: Settings, launcher: Launcher, stop: StopSignals) -> None:
+    worker_id: str
+    process: BaseProcess
+    pidfd: int  #: readable once it has died
+    spawned_at: float
+    heard_at: float  #: when it was last heard, or could have been
+    was_ready: bool = False
+    end_by: float = float("inf")  #: when it must have ended, once it was told to
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self.end_by != float("inf")
+
+    def stop(self, seconds: float) -> None:
+        """Ask it to finish its calls in flight and exit within `seconds`."""
+        self.end_by = system_clock.monotonic() + seconds
+        self._signal(signal.SIGTERM)
+
+    def kill(self, why: str) -> None:
+        """Kill it. Inside a system call it may take long to die."""
+        log.warning("Worker %s %s and is ended at once", self.worker_id, why, extra={"action": "kill_worker"})
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signum)  # by the pid it might reach another process
+
+
+class Corpse(msgspec.Struct):
+    """A dead worker whose events are not free yet."""
+
+    worker_id: str
+    is_cut: bool  #: it was killed by an immediate stop: none of its events is to blame
+    is_restart: bool  #: nobody had told it to stop
+
+
+class Supervisor:
+    """Runs until it is told to stop. `_scale`, `_bury` and `_judge` make its decisions; the rest is waiting."""
+
+    def __init__(self, store: Store, spawn: Callable[[str, str], BaseProcess], stop: StopSignals) -> None:
+        """Supervise workers on `store`; `spawn` starts one, given its id and that of its supervisor."""
         self._store = store
-        self._settings = settings
-        self._launcher = launcher
-        self._wakeup = stop.wakeup
+        self._settings = settings = store.settings
+        self._spawn_worker = spawn
         self._stop = stop
         started_at = system_clock.now()
         self.id = f"{settings.host_name}:{os.getpid()}:{round(started_at * 1000):x}"
+        self._entry = replace(entry_of(settings, self.id, os.getpid(), started_at), offer=offer_of(settings))
         self._children: dict[str, Child] = {}
-        self._remains = Remains(store)
+        self._corpses: list[Corpse] = []
         self._spawned = 0
-        self._starts = StartBackoff()
-        self._scale_at = float("-inf")
-        self._crowded = False
-        self._peers = Peers(store)
-        entry = replace(entry_of(settings, self.id, os.getpid(), started_at), offer=offer_of(settings))
-        self._presence = Presence(store, entry, lambda: list(self._children))
+        self._failed_starts = 0
+        self._start_at = float("-inf")  #: when the next worker may start
+        self._said_at = float("-inf")  #: when it last announced itself
+        self._listened_at = float("-inf")  #: when it last read the register
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
-        self._grace_seconds = supervisor_grace(settings)
-        self._frozen = FrozenWatch(store.processes, self._children, self._grace_seconds)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._selector.register(stop.wakeup, selectors.EVENT_READ)
 
     def run(self) -> None:
         """Supervise until a signal, then stop the workers: gracefully, or at once after a second signal."""
-        waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._wakeup.wake)
+        waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._stop.wakeup.wake)
         waker.start()
-        self._presence.start()
         told = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers"
-        extra = {"action": "start_supervisor"}
-        log.info(told, self.id, __version__, os.getpid(), self._settings.capacity, extra=extra)
+        log.info(told, self.id, __version__, os.getpid(), self._settings.capacity, extra={"action": "start_supervisor"})
         try:
-            while not self._stop.graceful:
+            while self._children or not self._stop.graceful:
                 self._turn()
         finally:
-            self._hand_over()
-            self._stop_all()
+            for child in self._children.values():  # only after an error of this loop
+                child.stop(0.0)
             waker.stop()
-            self._presence.stop()
-            self._sign_off()
+            try:
+                self._store.processes.forget(Role.SUPERVISOR, self.id)
+            except StoreError as error:
+                log.warning("The supervisor could not sign off: %s", error, extra={"action": "stop_supervisor"})
             self._selector.close()
+        log.info("Supervisor %s has stopped, no worker is left", self.id, extra={"action": "stop_supervisor"})
 
     def _turn(self) -> None:
-        """Reap, announce, free, kill the frozen, scale, once each; then wait. Redis may be unreachable."""
-        self._reap()
+        """Note who died and end who is to end; then announce, free, judge, scale, and wait. Redis may be away."""
+        for key, _ in self._selector.select(0):
+            if key.data:
+                self._bury(key.data)
+        self._end()
+        pause = POLL_SECONDS
         try:
             with self._store.guarded():  # no content of Redis may end the supervisor
-                self._presence.turn()
-                self._remains.free()
-                self._frozen.look()
-                self._scale()
+                self._free()
+                self._announce()
+                workers = self._store.processes.alive(Role.WORKER)
+                self._judge(workers)
+                if not self._stop.graceful:
+                    pause = self._scale(workers)
         except StoreError as error:
-            self._scale_at, self._presence.lapsed = float("-inf"), True
-            self._frozen.forgive()
             self._outage.tell(error, "the workers stay as they are")
         else:
             self._outage.over()
-        held_back = self._starts.left_seconds
-        pause = CROWDED_SECONDS if self._crowded else POLL_SECONDS
-        if self._selector.select(min(pause, held_back if held_back > 0 else pause)) or held_back > 0:
-            self._scale_at = float("-inf")
-        self._wakeup.drain()
+        if self._children or not self._stop.graceful:
+            self._selector.select(pause)
+        self._stop.wakeup.drain()
 
-    def _scale(self) -> None:
-        """Spawn or stop workers until as many run as this host's share of the wanted number."""
-        if (now := system_clock.monotonic()) < self._scale_at:
+    def _end(self) -> None:
+        """End who takes too long to stop; once this process is asked to stop, tell all to."""
+        now, grace = system_clock.monotonic(), grace_seconds(self._settings, Layer.SUPERVISOR)
+        for child in self._children.values():
+            if self._stop.immediate:
+                child.kill("is not to finish its calls")
+            elif now > child.end_by:
+                child.kill(f"has not ended in {grace:g} s")
+            elif self._stop.graceful and not child.is_stopping:
+                child.stop(grace)
+
+    def _announce(self) -> None:
+        """Announce this supervisor if that is due; a stopping one offers nothing, so that others take its share."""
+        if self._stop.graceful and self._entry.offer is not None:
+            self._entry, self._said_at = replace(self._entry, offer=None), float("-inf")
+            self._store.processes.wake("supervisors")
+        now = system_clock.monotonic()
+        if now < self._said_at + HEARTBEAT_SECONDS:
             return
-        if self._presence.lapsed:
-            self._remains.succeed(self._presence.entry)
-        if self._peers.look().get(self.id) is None or self._presence.lapsed:
-            self._presence.say()
-            self._store.processes.wake("supervisors")  # it is new or was away, and the others may have its share
-            self._presence.lapsed = False
-        shares = self._peers.shares(self._presence.entry)
-        share = shares[self.id]
-        running = [child for child in self._children.values() if not child.stopping]
-        for child in self._quietest(running)[: len(running) - share] if len(running) > share else ():
+        if self._listened_at == float("-inf"):
+            self._succeed()
+        elif now > self._said_at + HEARTBEAT_TTL_SECONDS:  # the others' entries may have run out, too: they come back
+            self._start_at = now + HEARTBEAT_SECONDS
+        self._store.processes.announce(Role.SUPERVISOR, self._entry)
+        self._store.processes.enter(Role.WORKER, list(self._children))  # their own heartbeats do not enter them
+        self._said_at = now
+
+    def _succeed(self) -> None:
+        """Free what dead processes of this host left: else their places and share were taken until they run out."""
+        own, processes = self._entry, self._store.processes
+        for role in (Role.WORKER, Role.SUPERVISOR):
+            for one in processes.alive(role):
+                if own.pids and one.pids == own.pids and is_dead(one.pid):
+                    if role is Role.WORKER:
+                        self._store.recovery.reap(one.id)
+                    processes.forget(role, one.id)
+                    extra = alarm(Alarm.PROCESS_DIED, "succeed")
+                    log.warning("The %s %s of this host was killed; what it held is free", role, one.id, extra=extra)
+
+    def _judge(self, workers: list[Process]) -> None:
+        """Kill a worker that was silent for too long, all of it while this process listened."""
+        now, entries = system_clock.monotonic(), {one.id: one for one in workers}
+        deaf = now > self._listened_at + HEARTBEAT_SECONDS  # Redis was away, or this host suspended
+        self._listened_at = now
+        for child in self._children.values():
+            entry = entries.get(child.worker_id)
+            if entry is not None and entry.state != WorkerState.STARTING:
+                child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
+            if deaf:
+                child.heard_at = now
+            patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
+            if not child.is_stopping and now > child.heard_at + patience:
+                child.kill("is frozen")
+
+    def _scale(self, workers: list[Process]) -> float:
+        """Spawn or stop workers until as many run as this host's share; return when to look again, seconds."""
+        now = system_clock.monotonic()
+        supervisors = {one.id: one for one in self._store.processes.alive(Role.SUPERVISOR)}
+        if self.id not in supervisors:  # Redis lost the register
+            self._said_at = float("-inf")
+            return 0.0
+        shares = divide(self._store.processes.wanted(), supervisors.values())
+        running = [child for child in self._children.values() if not child.is_stopping]
+        for child in running[shares[self.id] :]:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
-            child.stop()
-        self._crowded = False
-        if share > len(running) and self._starts.left_seconds <= 0:
-            most = min(self._settings.capacity, self._peers.places_left(self._presence.entry, shares))
-            missing = min(share - len(running), most - len(self._children))
-            self._crowded = missing < share - len(running)
-            self._grow(missing)
-        alone = len(self._peers.living) == 1
-        self._scale_at = now + (CROWDED_SECONDS if self._crowded else SCALE_SECONDS if alone else PEERS_SECONDS)
+            child.stop(grace_seconds(self._settings, Layer.SUPERVISOR))
+        missing = shares[self.id] - len(running)
+        if missing <= 0:
+            return POLL_SECONDS
+        if now < self._start_at:
+            return min(POLL_SECONDS, self._start_at - now)
+        room = places_left(self.id, shares, list(supervisors.values()), workers)
+        self._grow(min(missing, min(self._settings.capacity, room) - len(self._children)))
+        return CROWDED_SECONDS
 
     def _grow(self, missing: int) -> None:
         """Spawn missing workers."""
         try:
             for _ in range(missing):
                 self._spawn()
-        except OSError as error:  # the host is out of processes or memory
-            wait = self._starts.hold_back()
+        except (OSError, EOFError) as error:  # the host is out of processes or memory
+            wait = self._hold_back()
             told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
             running = len(self._children)
             extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
             log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message contains the cause
 
-    def _quietest(self, children: list[Child]) -> list[Child]:
-        """Return children ordered by events in hand, fewest first: those stop first."""
-        busy = zip(self._store.processes.busy([one.worker_id for one in children]), children, strict=True)
-        return [child for _, child in sorted(busy, key=lambda pair: pair[0])]
-
     def _spawn(self) -> None:
         worker_id = f"{self.id}:{self._spawned + 1}"
-        process = self._launcher.spawn(worker_id, self.id)
+        process = self._spawn_worker(worker_id, self.id)
         self._spawned += 1
         crash_point("supervisor.spawned")
-        child = Child(worker_id, process, watch_death(process.pid or 0))
+        pid, now = process.pid or 0, system_clock.monotonic()
+        child = Child(worker_id, process, os.pidfd_open(pid), now, now)
         self._children[worker_id] = child
-        if child.death is None:
-            self._wakeup.wake()  # it has died already: the next turn reaps it
-        else:
-            self._selector.register(child.death, selectors.EVENT_READ)
-        entry = entry_of(self._settings, worker_id, child.pid, system_clock.now())
+        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+        entry = entry_of(self._settings, worker_id, pid, system_clock.now())
         starting = replace(entry, state=WorkerState.STARTING, supervisor=self.id)
         self._store.processes.announce(Role.WORKER, starting)
 
-    def _reap(self) -> None:
-        """Reap dead children. Their claims are released next; an unexpected exit delays the replacement."""
-        ready = {key.fileobj for key, _ in self._selector.select(0)}
-        for child in [one for one in self._children.values() if one.death is None or one.death in ready]:
-            if child.death is not None:
-                self._selector.unregister(child.death)
-            del self._children[child.worker_id]
-            self._remains.add(child.worker_id, died=not child.cut)
-            crash_point("supervisor.noticed")
-            if not self._stop.graceful:
-                self._remains.free_quietly()  # first, because until then nobody sends its events
-            ended = child.reap()
-            if child.stopping:
-                log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
-            else:
-                self._note_death(child, ended)
-
-    def _note_death(self, child: Child, ended: str) -> None:
-        never_up = child.frozen and not child.ready
-        quick = never_up or system_clock.monotonic() - child.spawned_at < QUICK_DEATH_SECONDS
-        if not quick:
-            self._starts.failed = 0
-        wait = self._starts.hold_back() if quick else 0.0
-        if child.left:  # the run has another configuration; the next may have its own
-            log.info("Worker %s left by itself", child.worker_id, extra={"action": "replace_worker"})
+    def _bury(self, child: Child) -> None:
+        """Note that a worker is dead, and say how it ended."""
+        self._selector.unregister(child.pidfd)
+        os.close(child.pidfd)
+        del self._children[child.worker_id]
+        self._corpses.append(Corpse(child.worker_id, self._stop.immediate, not child.is_stopping))
+        crash_point("supervisor.noticed")
+        child.process.join(1.0)  # its template says how it ended
+        code = child.process.exitcode
+        ended = "for an unknown reason" if code is None else how_ended(code)
+        if child.is_stopping:
+            log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
             return
-        self._remains.count(child.worker_id)
-        keeps_failing = quick and self._starts.failed >= FAILING_STARTS
+        is_quick = not child.was_ready or system_clock.monotonic() < child.spawned_at + QUICK_DEATH_SECONDS
+        if not is_quick:
+            self._failed_starts = 0
+        wait = self._hold_back() if is_quick else 0.0
+        keeps_failing = self._failed_starts >= FAILING_STARTS
         level, cause = (logging.ERROR, Alarm.NO_WORKER) if keeps_failing else (logging.WARNING, Alarm.WORKER_DIED)
-        told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced%s"
-        extra = alarm(cause, "replace_worker", counts={"failed_starts": self._starts.failed}, worker=child.worker_id)
-        log.log(level, told, child.worker_id, child.pid, ended, f" in {wait:.2f} s" if wait else "", extra=extra)
+        told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced in %.2f s"
+        extra = alarm(cause, "replace_worker", counts={"failed_starts": self._failed_starts}, worker=child.worker_id)
+        log.log(level, told, child.worker_id, child.process.pid, ended, wait, extra=extra)
 
-    def _hand_over(self) -> None:
-        """Offer no capacity any more, so that others take this host's share without waiting for its last call."""
-        entry = self._presence.entry
-        self._presence.entry = replace(entry, offer=entry.offer and replace(entry.offer, capacity=0))
-        try:
-            self._presence.say()
-            self._store.processes.wake("supervisors")
-        except StoreError as error:
-            log.info("The others are not told that this supervisor stops: %s", error, extra={"action": "hand_over"})
+    def _hold_back(self) -> float:
+        """Count a failed start; return for how many seconds the next waits. Those that fail meanwhile count as one."""
+        now = system_clock.monotonic()
+        if now >= self._start_at:
+            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**self._failed_starts)
+            self._failed_starts, self._start_at = min(self._failed_starts + 1, 30), now + wait
+        return self._start_at - now
 
-    def _stop_all(self) -> None:
-        """Stop every worker gracefully; kill those left after the grace period or a second signal."""
-        deadline = system_clock.monotonic() + self._grace_seconds
-        for child in self._children.values():
-            if not child.stopping:  # a second TERM makes a worker exit at once
-                child.stop()
-        while self._children:
-            self._presence.go_on()
-            if self._stop.immediate or system_clock.monotonic() > deadline:
-                for child in (one for one in self._children.values() if not one.killed):
-                    child.cut = self._stop.immediate
-                    child.kill()
-            self._selector.select(0.1)
-            self._wakeup.drain()
-            self._reap()
-        self._remains.free_quietly()
-
-    def _sign_off(self) -> None:
-        try:
-            self._store.processes.sign_off(Role.SUPERVISOR, self._presence.entry)
-            self._store.processes.wake("supervisors")  # the others take this host's share over
-        except StoreError as error:
-            log.warning("The supervisor could not sign off: %s", error, extra={"action": "stop_supervisor"})
-        log.info("Supervisor %s has stopped, no worker is left", self.id, extra={"action": "stop_supervisor"})
+    def _free(self) -> None:
+        """Free what dead workers held: until then nobody sends it. What fails stays for the next turn."""
+        while self._corpses:
+            corpse = self._corpses[0]
+            taken = self._store.recovery.reap(corpse.worker_id, died=not corpse.is_cut)
+            crash_point("supervisor.orphaned")
+            self._store.processes.forget(Role.WORKER, corpse.worker_id)
+            crash_point("supervisor.freed")
+            if corpse.is_restart:
+                self._store.processes.count_restart()
+            if taken:
+                told = "%d events of worker %s are pending again"
+                log.info(told, taken, corpse.worker_id, extra={"action": "free_events"})
+            del self._corpses[0]

@@ -23,7 +23,7 @@ from rlm.ledger.embedded import running
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.group import ProcessGroup
-from rlm.processes.signals import StopSignals, group_grace
+from rlm.processes.signals import Layer, StopSignals, grace_seconds
 from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import Settings, load_settings
@@ -71,7 +71,7 @@ class Stage:
     _group: ProcessGroup = field(init=False)
 
     def __post_init__(self) -> None:
-        self._group = ProcessGroup(self.signals, group_grace(self.settings))
+        self._group = ProcessGroup(self.signals, grace_seconds(self.settings, Layer.GROUP))
 
     def start_dashboard(self) -> str:
         """Serve the dashboard on a free port, and return its URL once it answers."""
@@ -139,7 +139,7 @@ class Stage:
         return lines[-LOG_LINES:]
 
     def stop(self) -> None:
-        """Stop the processes in their start order, each in its grace period; a second signal ends all at once."""
+        """Stop the processes; a second signal ends them at once."""
         self._group.end()
 
     @property
@@ -171,8 +171,8 @@ class Stage:
         return answer
 
     def _pause(self, seconds: float) -> None:
-        for one in self._group.reap():
-            raise self._trouble(f"`rlm {one.name}` ended unexpectedly ({one.returncode})")
+        for name, code in self._group.reap():
+            raise self._trouble(f"`rlm {name}` ended unexpectedly ({code})")
         self.signals.wakeup.wait(seconds)
 
     def _trouble(self, what: str) -> RunError:
@@ -184,7 +184,7 @@ class Stage:
 def demo_stage(settings: Settings, speed: float, stop: StopSignals) -> Iterator[Stage]:
     """Build a system like that of `settings`, `speed` times as fast, on an embedded server; remove it at the end.
 
-    The processes end first, in the order of their start, so that no call is cut; then the server, the API and the
+    The processes end first; then the server, the API and the
     directory. A second signal ends them at once.
     """
     made = _system("demo", lambda url: demo_document(_guarded(settings, speed), speed, url), {})

@@ -68,8 +68,10 @@ METRICS: Final = (
     _counter("rlm_events_total", "Events by what became of them, over all runs.", "type", "outcome"),
     _counter("rlm_invalid_items_total", "Dead letters written at intake."),
     _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
-    _histogram("rlm_call_duration_seconds", "From the sending of a completed call to its answer.", "endpoint"),
-    _histogram("rlm_event_answer_seconds", "Of completed events: from intake to answer.", "type"),
+    _histogram(
+        "rlm_call_duration_seconds", "From the sending of a completed call to its answer, of finished runs.", "endpoint"
+    ),
+    _histogram("rlm_event_answer_seconds", "Of completed events: from intake to answer, of finished runs.", "type"),
     # Runs
     _gauge("rlm_run_state", "1 for the state that the open run is in, or for idle; else 0.", "state"),
     _gauge("rlm_run_deadline_timestamp_seconds", "The deadline of the open run; 0 if none is open."),

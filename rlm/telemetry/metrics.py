@@ -24,9 +24,9 @@ from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading.backlog import oldest_pending
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess_of
+from rlm.ledger.reading.waiting import oldest_in_ledger
 from rlm.telemetry.catalogue import METRICS, Sample, counters
 
 #: The content type of the page.
@@ -98,7 +98,7 @@ def _schedule(store: Store) -> Iterator[Sample]:
 
 def _queues(store: Store) -> Iterator[Sample]:
     found = books(store)
-    oldest, configured = oldest_pending(store, list(found.by_type)), store.settings.types
+    oldest, configured = oldest_in_ledger(store, list(found.by_type)), store.settings.types
     for name, account in found.by_type.items():
         if name not in configured and not account.unsettled:
             continue

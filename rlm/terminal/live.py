@@ -11,7 +11,7 @@ import sys
 import termios
 import threading
 import tty
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any, Final, Self, TextIO
 
@@ -30,7 +30,7 @@ from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
 from rlm.ledger import Store
 from rlm.terminal.record import picture_of
 
-Document = Mapping[str, Any]
+Document = Any
 #: Draws a document in at most this many lines.
 Draw = Callable[[Document, int], RenderableType]
 #: Returns the part of a document whose change is worth a line.

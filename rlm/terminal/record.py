@@ -30,7 +30,7 @@ def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: boo
         parts = [*outcome(record), Text(), _types(record)]
         if endpoints:
             shown, unused = _endpoints_shown(record)
-            parts += [Text(), *([_endpoints(shown, inside.max_width)] if shown else []), *_limits_changed(shown)]
+            parts += [Text(), *([_endpoints(shown, inside.max_width)] if shown else [])]
             if unused:
                 parts.append(Text(f"and {unused:,} more without a call" if shown else "no call was made", style=QUIET))
         return parts
@@ -100,16 +100,6 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
             short_name(name, "" if one["calls"] else QUIET), *cells, peak, short_name(one["limit"], QUIET), *times
         )
     return table
-
-
-def _limits_changed(shown: Mapping[str, Any]) -> list[RenderableType]:
-    """Return the limits that were changed during the run, because a peak may be older than the change."""
-    told = [
-        f"{safe_line(name)} {one['limit']}, was {one['limit_before']}"
-        for name, one in shown.items()
-        if one.get("limit_before")
-    ]
-    return [Text(f"limits changed in this run: {'; '.join(told)}", style=QUIET)] if told else []
 
 
 def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:

@@ -20,10 +20,11 @@ from rlm.admin.deal import Deal, Dealing
 from rlm.admin.endpoints import choose_limited, endpoint_list
 from rlm.admin.explain import explanation
 from rlm.admin.letters import grouped
-from rlm.admin.question import PlanAsk, answer, read_question
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
+from rlm.admin.whatif import PlanAsk, answer, read_question
+from rlm.core.documents import LettersDealt
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
@@ -92,7 +93,7 @@ def failed(call: ApiCall) -> Any:
     """List dead letters, newest first."""
     letters, first = call.asked.chosen().find(call.store), call.asked.offset
     if call.asked.grouped:
-        return grouped(letters)[first : first + call.asked.limit]
+        return grouped(letters, call.store)[first : first + call.asked.limit]
     return [msgspec.Raw(raw) for raw in islice(letters, first, first + call.asked.limit)]
 
 
@@ -106,7 +107,7 @@ def plan(call: ApiCall) -> Any:
     if not _PLANNING.acquire(timeout=_TURN_SECONDS):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
     try:
-        return answer(call.store, question).as_json()
+        return answer(call.store, question).view()
     finally:
         _PLANNING.release()
 
@@ -161,7 +162,7 @@ def drop_letters(call: ApiCall) -> Any:
     return _deal(Deal.DROP, call)
 
 
-def _deal(deal: Deal, call: ApiCall) -> dict[str, Any]:
+def _deal(deal: Deal, call: ApiCall) -> LettersDealt:
     said = call.asked
     chosen = said.filter.chosen() if said.filter else parameters.LettersAsked().chosen()
     if [bool(said.ids), bool(chosen), said.all].count(True) != 1:

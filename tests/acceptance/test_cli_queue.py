@@ -11,7 +11,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
-from rlm.ledger.reading import backlog
+from rlm.ledger.reading import waiting
 from tests.store import steps
 from tests.store.deadletters import retry
 
@@ -134,7 +134,7 @@ def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
 
 def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
     """The rest is counted as items; the limit holds over staging and the audit list together."""
-    monkeypatch.setattr(backlog, "MOST_ITEMS", 250)
+    monkeypatch.setattr(waiting, "MOST_ITEMS", 250)
     inst.store.client.lpush(inst.store.keys.processing, *steps.items(50, steps.OTHER_TYPE))
     inst.push(*steps.items(300, steps.TYPE, first=100))
 
@@ -166,7 +166,7 @@ def test_push_reads_a_file_and_tells_how_much_waits(inst, tmp_path):
     file.write_bytes(b"\n".join(steps.items(1200, steps.TYPE)))
     inst.push(steps.item("earlier", steps.TYPE))
 
-    good = {"waiting": 1201, "bad": 0, "refused": 0, "faults": []}
+    good = {"waiting": 1201, "bad": 0, "refused": 0, "faults": {}}
     assert inst.json("queue", "push", str(file)) == {"pushed": 1200, **good}
     assert queued(inst)[1:] == steps.items(1200, steps.TYPE)
     assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, **good}
@@ -186,12 +186,9 @@ def test_push_warns_about_lines_that_will_be_dead_letters(inst):
 
     printed = json.loads(done.stdout)
     assert [printed[key] for key in ("pushed", "waiting", "bad")] == [5, 5, 4]
-    assert printed["faults"][2] == {"reason": "unknown_type", "items": 1, "lines": [4], "types": ["REBALANCE_NEDED"]}
+    assert printed["faults"] == dict.fromkeys(("not_json", "not_object", "unknown_type", "not_utf8"), 1)
     *warnings, summed_up = done.stderr.splitlines()
-    assert summed_up.endswith(
-        "4 of 5 items will become dead letters: 1 not_json (line 2), 1 not_object (line 3), "
-        "1 unknown_type (REBALANCE_NEDED), 1 not_utf8 (line 5)."
-    )
+    assert "4 items will become dead letters" in summed_up
     assert [warning.split(":")[1:3] for warning in warnings] == [
         [" line 2", " not_json"],
         [" line 3", " not_object"],

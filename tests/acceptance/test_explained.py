@@ -29,26 +29,26 @@ def test_every_fate_of_an_event_is_explained_and_the_limits_were_kept(make_syste
         system.start_both()
         wait_until(system.workers, timeout=30, message="a worker is ready")
         events = system.push([make_item("one", *LIMITS), make_item("two", "FULL")])
-        assert told(system, "two:FULL")["sentence"].startswith("two:FULL is on the audit list, in about the 2nd of 2")
+        assert told(system, "two:FULL").sentence.startswith("two:FULL is on the audit list, 2nd in ")
 
         run_id = system.ask_for_run()
         again = await_state(system, "one:AGAIN", "backing_off", "attempt (back-off)")
         flying = await_state(system, "one:HANGS", "in_flight", "is in flight at hangs")
         pending = await_state(system, "two:FULL", "pending", "lets a call through (1 full); full has a slot in ")
-        done = await_state(system, "one:DONE", "completed", " by done at its 1st attempt, ")
+        done = await_state(system, "one:DONE", "completed", " by done at its 1st attempt")
         dead = await_state(system, "one:DEAD", "failed", "rejected, dead answered HTTP 400")
         record = system.await_record(run_id)
         left = told(system, "one:AGAIN")
 
-        assert flying["worker"]
-        assert (pending["position"], pending["of"]) == (1, 1)
-        assert [one["answer"] for one in done["attempts"]] == ["completed"]
-        assert [one["text"].partition(":")[0] for one in dead["attempts"]] == ["HTTP 400"]
-        assert dead["letter"]["id"] == system.letters()[0]["id"]
-        assert again["attempts"][0]["text"].startswith("HTTP 500")
-        assert left["state"] == "leftover"
-        assert "no run is open; the next run starts at about " in left["sentence"]
-        assert "all its attempts in 1 of at most 5 runs" in left["sentence"]
+        assert flying.worker
+        assert (pending.position, pending.of) == (1, 1)
+        assert [one.answer for one in done.attempts] == ["completed"]
+        assert [one.text.partition(":")[0] for one in dead.attempts] == ["HTTP 400"]
+        assert dead.letter.id == system.letters()[0]["id"]
+        assert again.attempts[0].text.startswith("HTTP 500")
+        assert left.state == "leftover"
+        assert "the next run starts at about " in left.sentence
+        assert left.runs_spent == 1
         assert_the_trail_is_what_the_api_saw(system)
 
         shown = system.rlm("explain", "one").stdout
@@ -74,7 +74,7 @@ def await_state(system, event_id, state, words):
 
     def look():
         found = told(system, event_id)
-        return found if found["state"] == state and words in found["sentence"] else None
+        return found if found.state == state and words in found.sentence else None
 
     return wait_until(look, timeout=20, message=f"{event_id} is {state}: {words}")
 
@@ -82,11 +82,11 @@ def await_state(system, event_id, state, words):
 def assert_the_trail_is_what_the_api_saw(system):
     """Check for each event that its attempts have the API's number and numbering, in the order of time."""
     for name in LIMITS:
-        found = told(system, f"one:{name}")["attempts"]
+        found = told(system, f"one:{name}").attempts
         seen = [one.attempt for one in system.api.arrivals if one.event_id == f"one:{name}"]
-        assert [one["attempt"] for one in found] == seen, name
-        assert {one["endpoint"] for one in found} <= {name.lower()}
-        assert all(first["at"] <= second["at"] for first, second in pairwise(found))
+        assert [one.attempt for one in found] == seen, name
+        assert {one.endpoint for one in found} <= {name.lower()}
+        assert all(first.at <= second.at for first, second in pairwise(found))
 
 
 def put_calls(system, endpoint, limit):

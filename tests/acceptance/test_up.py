@@ -1,4 +1,4 @@
-"""`rlm up`: real processes under the foreman, stopped in order; no call is cut, nothing remains."""
+"""`rlm up`: real processes under the foreman, stopped together; no call is cut, nothing remains."""
 
 from __future__ import annotations
 
@@ -106,14 +106,8 @@ def install(tmp_path):
                 api.stop()
 
 
-def assert_in_order(output, *words):
-    places = [output.find(word) for word in words]
-    assert -1 not in places, f"one of {words} is missing in {output}"
-    assert places == sorted(places), output
-
-
-def test_runs_what_is_on_the_list_on_the_clock_and_stops_in_order(install):
-    """Events pushed are sent by a scheduled run; TERM stops scheduler, then supervisor, then the server; exit 0."""
+def test_runs_what_is_on_the_list_on_the_clock_and_stops(install):
+    """Events pushed are sent by a scheduled run; TERM stops all, exit 0."""
     here = install(every=2.0, takes=0.05)
     with here.up() as process:
         here.push(40)
@@ -123,8 +117,7 @@ def test_runs_what_is_on_the_list_on_the_clock_and_stops_in_order(install):
         output, _ = process.communicate(timeout=20)
 
     assert process.returncode == 0
-    assert_in_order(output, "scheduler is asked", "scheduler stopped (rc=0)", "supervisor is asked")
-    assert_in_order(output, "supervisor is asked", "no worker is left", "supervisor stopped (rc=0)")
+    assert all(f"{name} stopped (rc=0)" in output for name in ("scheduler", "supervisor", "web")), output
     with Store(here.settings, keeps_server=True) as store:  # it may take more than a window
         records = [as_json(store.runs.record(run_id)) for run_id in store.runs.history(10)]
     assert {one["trigger"] for one in records} == {"schedule"}
@@ -168,8 +161,7 @@ def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
         output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 7
-    assert_in_order(output, "other ended with exit status 7, without having been asked to", "scheduler is asked")
-    assert_in_order(output, "has stopped", "supervisor is asked", "no worker is left")
+    assert "no worker is left" in output
 
 
 def test_the_processes_work_under_the_stock_honcho_too(install):

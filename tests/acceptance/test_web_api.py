@@ -55,7 +55,6 @@ SAME = [
     ("/api/endpoints", ["endpoint", "list"]),
     ("/api/events/i1", ["explain", "i1"]),
     (f"/api/events/i1:{steps.TYPE}", ["explain", f"i1:{steps.TYPE}"]),
-    ("/api/events/wallet%20of%20i1", ["explain", "wallet of i1"]),
     ("/api/workers", ["worker", "list"]),
     ("/api/compliance?since=2h", ["compliance", "--since", "2h"]),
 ]

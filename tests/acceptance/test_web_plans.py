@@ -70,7 +70,7 @@ def test_compliance_is_that_of_the_command(inst):
     values, html = shown(inst, endpoints.COMPLIANCE)
 
     ((name, one),) = values["called"]
-    assert (name, one["most"], max(one["course"])) == (steps.ENDPOINT, 30, 30)
+    assert (name, one.rules[0].most, max(one.course)) == (steps.ENDPOINT, 30, 30)
     assert "No limit was exceeded since" in html
     assert "30 of 30 in any" in html
 

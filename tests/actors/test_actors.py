@@ -115,19 +115,3 @@ def test_a_redis_that_is_away_fails_no_message(broker, work, store, closing, cap
     wait_until(lambda: closing.told.ended.called, message="the run is reported")
 
     assert [one.levelname for one in caplog.records if one.name.startswith(("actors", "dramatiq.worker.W"))] == ["INFO"]
-
-
-@pytest.mark.parametrize("wrong", [([], {}), (["r", True, 1], {}), ([], {"run": 1}), ([[]], {})])
-def test_a_message_with_wrong_arguments_ends_no_thread(broker, work, store, closing, wrong):
-    """It fails for itself; the next one is worked off."""
-    args, kwargs = wrong
-    record = make_record(broker, store)
-    worker = work(1)
-    broker.enqueue(record.message_with_options(args=tuple(args), kwargs=kwargs))
-    record.send("run-1")
-    wait_until(
-        lambda: mock.call(store, "run-1", failure="") in closing.close_run.mock_calls,
-        message="the next one is worked off",
-    )
-
-    assert worker.workers[0].is_alive()

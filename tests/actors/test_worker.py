@@ -26,29 +26,18 @@ AT_ONCE = 3.0
 THREADS = 5
 #: How late a run may be closed if no conductor lives, seconds: mostly it is half of one.
 LATE_SECONDS = 2.0
-#: A program that is `rlm`, but for its lanes, which end by themselves in a moment.
-MORTAL_LANES = """
-import time
-from rlm.cli.group import rlm
-from rlm.delivery.lane import Lanes
-def end(self):
-    time.sleep(1)
-    raise SystemError("it ends")
-Lanes.carry = end
-rlm(prog_name="rlm")
-"""
 
 
 class Started:
     """A worker started by hand, `rlm worker start`, in its own session."""
 
-    def __init__(self, bench, config=None, program=("-m", "rlm")):
+    def __init__(self, bench, config=None):
         self.bench = bench
         self.log = bench.config.with_suffix(".log")
         before = {one.id for one in bench.store.processes.alive(Role.WORKER)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *program, "worker", "start", "--config", str(config or bench.config)],
+                [sys.executable, "-m", "rlm", "worker", "start", "--config", str(config or bench.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -134,18 +123,6 @@ def test_a_ready_worker_says_so_and_works_when_woken(bench):
     bench.check()
 
 
-def test_an_idle_worker_leaves_at_once_and_without_trace(bench):
-    """TERM while idle: status 0, gone from the register, nothing noted of its lanes."""
-    worker = bench.start()
-    asked_at = time.monotonic()
-    worker.signal()
-
-    assert worker.status() == 0
-    assert time.monotonic() - asked_at < 2.0
-    assert worker.entries() == []
-    assert not bench.store.client.exists(bench.store.keys.held(worker.id))
-
-
 @pytest.mark.rest
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench, signum):
@@ -186,36 +163,6 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     assert bench.where() == {"inflight": 2}
     assert bench.store.recovery.reap(worker.id) == 2
     assert bench.where() == {"pending": 2}
-    bench.check()
-
-
-@pytest.mark.rest
-def test_a_worker_whose_lane_has_died_ends_and_is_in_the_register_no_more(bench):
-    """It would hold a place among the workers with a lane fewer; now it is replaced."""
-    worker = bench.start(program=("-c", MORTAL_LANES))
-
-    assert worker.status() == UNFIT
-    assert worker.entries() == []
-    assert "a lane died" in worker.log.read_text()
-    bench.check()
-
-
-def test_a_killed_worker_is_recovered_by_its_name(make_bench):
-    """KILL: its claims are pending again with an attempt spent, its slots stay blocked."""
-    bench = make_bench(timeout=5.0)
-    bench.api.set_fault("*", hang=True)
-    worker = bench.start()
-    bench.send(THREADS + 2)
-    under_way(bench, THREADS)
-    worker.signal(signal.SIGKILL)
-    assert worker.status() == -signal.SIGKILL
-    killed_at = bench.now_us()
-
-    freed = bench.store.recovery.reap(worker.id)
-
-    assert freed == THREADS
-    assert bench.where() == {"pending": THREADS + 2}
-    assert min(bench.stamps()) >= killed_at
     bench.check()
 
 
@@ -267,17 +214,19 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from actors.worker import worker_template
+from actors.worker import run_worker
 from rlm.ledger import Store
 from rlm.ledger.processes import Role
+from rlm.processes.launcher import spawn, start_template
 from rlm.settings import load_settings
 
 if __name__ == "__main__":
+    start_template(["actors.preload"])
     settings = load_settings(Path(sys.argv[1]))
-    with worker_template(settings) as template, Store(settings, keeps_server=True) as store:
+    with Store(settings, keeps_server=True) as store:
         names = [f"test-worker-{number}" for number in range(2)]
         store.processes.enter(Role.WORKER, names)
-        children = [template.spawn(name, "test-supervisor") for name in names]
+        children = [spawn(run_worker, settings, name, "test-supervisor") for name in names]
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()
 """
@@ -347,19 +296,6 @@ def test_workers_whose_supervisor_is_killed_finish_and_leave(spawned):
     assert completed(bench) == 4
     assert bench.store.processes.alive(Role.WORKER) == []
     bench.check()
-
-
-def test_a_worker_closes_a_run_in_which_nothing_more_can_be_done(bench):
-    """At once, though no conductor lives."""
-    bench.start()
-    bench.send(3)
-    wait_until(lambda: completed(bench) == 3, message="all are completed")
-    bench.store.runs.note(bench.token, bench.run_id, gone=["draining"])
-    run = bench.store.runs.current()
-    bench.store.processes.wake("workers")
-
-    assert wait_until(lambda: closed_after(bench.store, run), timeout=AT_ONCE, message="the run is closed") < 0
-    assert as_json(bench.store.runs.record(run.id))["counts"]["completed"] == 3
 
 
 @pytest.mark.rest

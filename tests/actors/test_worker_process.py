@@ -32,7 +32,7 @@ class Running:
     def __init__(self, store, prefix):
         self.store, self.prefix = store, prefix
         self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
-        self.process = WorkerProcess(store, ID, "", None, self.stop)
+        self.process = WorkerProcess(store, ID, "", self.stop)
         self.lanes = self.process._lanes
         self.thread = threading.Thread(target=self.process.run, daemon=True)
 
@@ -89,15 +89,6 @@ def test_an_idle_worker_costs_its_heartbeats(running):
         before = client.info("stats")["total_commands_processed"]
         time.sleep(WATCHED_SECONDS)
         assert client.info("stats")["total_commands_processed"] - before <= MOST_COMMANDS
-    running.leave()
-
-
-def test_whoever_wakes_workers_wakes_its_lanes(running):
-    """By the channel; and once when it subscribed, since a word may have been lost before."""
-    running.start()
-    wait_until(lambda: running.lanes.woken == 1, message="it has subscribed")
-    running.store.processes.wake("workers")
-    wait_until(lambda: running.lanes.woken == 2, message="its lanes are woken")
     running.leave()
 
 

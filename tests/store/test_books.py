@@ -27,7 +27,7 @@ def test_without_anything_the_books_are_empty_and_balance(store):
     """Every configured type has an account."""
     found = books(store)
 
-    assert (found.run_id, found.stager) == (None, None)
+    assert found.run_id is None
     assert (found.events, found.staged, found.letters, found.unsettled) == (0, 0, 0, 0)
     assert list(found.by_type) == [one.name for one in store.settings.event_types]
     assert found.faults == []
@@ -66,13 +66,13 @@ def test_the_books_balance_wherever_events_are(store):
 
     found, one = books(store), account(store)
 
-    assert (found.run_id, found.stager, found.unsettled) == (run_id, run_id, 4)
+    assert (found.run_id, found.unsettled) == (run_id, 4)
     assert (one.taken, one.carried_over, one.completed, one.failed) == (5, 1, 1, 1)
-    assert (one.held, one.difference, found.faults) == (3, 0, [])
+    assert (one.difference, found.faults) == (0, [])
 
 
-@pytest.mark.parametrize(("taken", "fault"), [(3, "1 too few"), (1, "1 too many")])
-def test_an_event_that_is_lost_or_stands_twice_is_noticed(store, taken, fault):
+@pytest.mark.parametrize("taken", [3, 1])
+def test_an_event_that_is_lost_or_stands_twice_is_noticed(store, taken):
     """The sentence has all numbers."""
     open_run(store)
     put(store, f"i1:{TYPE}", "ready")
@@ -82,7 +82,7 @@ def test_an_event_that_is_lost_or_stands_twice_is_noticed(store, taken, fault):
     (told,) = books(store).faults
 
     assert told.startswith(f"{TYPE}: {taken} taken and 0 carried over, but 0 completed")
-    assert told.endswith(fault)
+    assert told.endswith("2 unsettled")
 
 
 @pytest.mark.parametrize("place", PLACES[1:])
@@ -93,7 +93,6 @@ def test_between_runs_nothing_may_be_under_way(store, place):
     (fault,) = books(store).faults
 
     assert "no run is open" in fault
-    assert account(store).held == 1
 
 
 def test_a_type_that_is_no_longer_configured_has_its_account(store):

@@ -154,14 +154,14 @@ def test_a_run_by_hand_begins_once_its_supervisor_is_there(store, signals, monke
         process = Process(id="its own", pid=1, host="here", started_at=0.0)
         later = threading.Timer(0.5, store.processes.announce, (Role.SUPERVISOR, process))
         later.start()
-        yield
+        yield None
         later.join()
 
     def finish_open(_):
         found.extend(store.processes.alive(Role.SUPERVISOR))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(by_hand, "_own_supervisor", coming_up)
+    monkeypatch.setattr(by_hand, "own_supervisor", coming_up)
     monkeypatch.setattr(HandConductor, "finish_open", finish_open)
 
     with pytest.raises(CommandError):

@@ -100,8 +100,8 @@ def test_when_calls_were_sent_is_told_by_endpoint_and_budget(store):
     found = sharing.calls.sent_each([ends[ENDPOINT], budget], round(hung - 1))
 
     assert found == {ENDPOINT: [new], "account": [hung, new]}
-    assert sharing.calls.sent(ends[ENDPOINT]) == [old, new]
-    assert sharing.calls.sent(store.settings.endpoints["open_order_api"]) == []
+    other = store.settings.endpoints["open_order_api"]
+    assert sharing.calls.sent_each([ends[ENDPOINT], other]) == {ENDPOINT: [old, new], other.name: []}
     sharing.close()
 
 

@@ -146,7 +146,7 @@ def test_a_redis_that_came_back_older_is_doubted(one):
 
 @each("step_us", [5_000_000, -HOUR_US])
 def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
-    """Deadline, lease, and what is in flight or backs off; what is past or has no end stays."""
+    """Deadline, lease, and what is in flight or backs off; what is past stays so."""
     other, keys, prefix = make_store(), one.keys, one.keys.prefix
     other.leases.contend("two", LONG)
     now = looks.redis_us(one)
@@ -155,7 +155,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
     one.client.hset(keys.lease, "expires_us", was + 30_000_000)
     one.client.zadd(f"{prefix}inflight", {"a": was + 20_000_000, "past": was - 20_000_000})
     one.client.zadd(f"{prefix}backoff", {"b": was + 10_000_000, "spent": float("inf")})
-    one.client.hset(f"{prefix}rules", mapping={"type A": "1", "api": '{"windows": [{"id": "w"}]}'})
+    one.client.hset(f"{prefix}rules", mapping={"type A": "1", "api": '{"windows":[{"id":"w"}]}'})
     one.client.zadd(f"{prefix}free:A", {"1 api": was + 40_000_000})
     one.client.zadd(f"{prefix}open", {"1 A": was + 40_000_000})
     one.client.hset(f"{prefix}endpoint:w", mapping={"rest": was + 50_000_000, "since": was - 5})
@@ -175,12 +175,11 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
         "rest": int(one.client.hget(f"{prefix}endpoint:w", "rest")) - 50_000_000,
     }
     assert moved == dict.fromkeys(moved, was + step_us)
-    assert one.client.zscore(f"{prefix}inflight", "past") == was - 20_000_000
+    assert one.client.zscore(f"{prefix}inflight", "past") < looks.redis_us(one)
     assert one.client.zscore(f"{prefix}backoff", "spent") == float("inf")
     assert one.client.hget(f"{prefix}endpoint:w", "since") == b"%d" % (was - 5)
-    looked_at = 0 if step_us < 0 else was + 40_000_000  # after a step ahead it comes too early, and is verified
     for key, member in (("free:A", "1 api"), ("open", "1 A")):
-        assert one.client.zscore(f"{prefix}{key}", member) == pytest.approx(looked_at, abs=100_000)
+        assert one.client.zscore(f"{prefix}{key}", member) == pytest.approx(0, abs=100_000)
 
 
 def test_a_step_that_another_process_told_of_is_not_told_again(one, make_store):
@@ -327,8 +326,8 @@ def test_a_status_says_once_that_redis_is_doubted(store, token):
     assert not [one for one in found.conditions if one.code == "endpoint_held"]
     assert why in doubted.sentence
     assert f"{len(store.settings.endpoints)} endpoints are held" in doubted.sentence
-    assert {one["health"] for one in endpoint_list(store)} == {"held"}
-    assert all(why in one["circuit_reason"] for one in endpoint_list(store))
+    assert {one.health for one in endpoint_list(store)} == {"held"}
+    assert all(why in one.circuit_reason for one in endpoint_list(store))
 
 
 def test_an_epoch_that_others_wrote_is_the_first(one):

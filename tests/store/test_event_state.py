@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.run import make_run_id
 from rlm.core.trail import Place
 from rlm.ledger.reading import event_state
 from rlm.ledger.reading.waiting import EventFilter, waiting_page
@@ -44,7 +43,7 @@ def test_a_call_under_way_is_told_with_its_worker_endpoint_and_start(store):
 
     found = event_state(store, EVENT)
 
-    assert (found.worker, found.called, found.claims, found.attempt) == ("host:7:ab", ("api", 1.0), 1, 1)
+    assert (found.worker, found.endpoint, found.calling_since, found.attempt) == ("host:7:ab", "api", 1.0, 1)
 
 
 def test_a_settled_event_is_known_by_its_state(store):
@@ -53,25 +52,8 @@ def test_a_settled_event_is_known_by_its_state(store):
     store.client.hset(store.keys.event(f"i2:{TYPE}"), "item", "{}")
 
     assert event_state(store, EVENT).place is Place.COMPLETED
-    assert event_state(store, EVENT).called is None
+    assert event_state(store, EVENT).calling_since is None
     assert event_state(store, f"i2:{TYPE}").place is Place.NOWHERE
-
-
-def test_the_run_that_took_an_event_is_told_by_when_that_was(store):
-    """It is the open one, or closed by now, or none took it: it was retried by hand."""
-    run_id = open_run(store)
-    taken_at = f"{looks.redis_us(store) / 1_000_000 + 0.01:.3f}"
-    put(store, EVENT, "ready", taken_at=taken_at)
-    put(store, f"i2:{TYPE}", "ready", taken_at=taken_at, type=TYPE)
-
-    def taken_in():
-        return [event_state(store, one).taken_in for one in (EVENT, f"i2:{TYPE}")]
-
-    assert taken_in() == [run_id, None]
-    store.client.hset(store.keys.run, "run_id", make_run_id(float(taken_at) + 60))
-    assert taken_in() == [None, None]
-    store.client.lpush(store.keys.runs, "r0", run_id)
-    assert taken_in() == [run_id, None]
 
 
 def test_waiting_events_are_listed_page_by_page(store):
@@ -82,12 +64,12 @@ def test_waiting_events_are_listed_page_by_page(store):
     expected = [f"i{number}:{TYPE}" for number in (4, 5, 3, 2, 0, 1)] + [f"i7:{OTHER_TYPE}"]
 
     for size in (1, 2, 100):
-        found, mark = [], None
+        found, place = [], 0
         while True:
-            page = waiting_page(store, EventFilter(), size, mark)
+            page = waiting_page(store, EventFilter(), size, place)
             found += [one.event_id for one in page.events]
-            mark = page.after
-            if mark is None:
+            place = page.after
+            if place is None:
                 break
         assert found == expected
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger.reading.compliance import compliance, exceeded, excess, gap, rules
+from rlm.ledger.reading.compliance import compliance, exceeded, excess, gap
 from tests.store.ledgers import ENDPOINT, OVERFLOW, called
 from tests.store.looks import redis_us
 
@@ -51,11 +51,10 @@ def test_compliance_says_the_most_calls_in_any_period_and_from_when_on_they_are_
 
     found = compliance(store, 60.0, parts=2)
 
-    (rule,) = found["by_endpoint"][ENDPOINT]["rules"]
-    assert (found["ok"], exceeded(found), found["known_why"]) == (False, [ENDPOINT], None)
-    assert (rule["most"], rule["amount"], found["by_endpoint"][ENDPOINT]["calls"]) == (amount + 1, amount, 3)
-    assert found["by_endpoint"][ENDPOINT]["course"] == [amount + 1, 3]
-    assert next(rules(found))["name"] == ENDPOINT
+    judged = found.by_endpoint[ENDPOINT]
+    (rule,) = judged.rules
+    assert (found.ok, exceeded(found), found.known_why) == (False, [ENDPOINT], None)
+    assert (rule.most, rule.amount, judged.calls, judged.course) == (amount + 1, amount, 3, (amount + 1, 3))
     older = compliance(store, 3600.0)
     assert "begins then" in gap(older)
-    assert older["by_endpoint"][ENDPOINT]["calls"] == amount + 3
+    assert older.by_endpoint[ENDPOINT].calls == amount + 3

@@ -22,22 +22,21 @@ def say(store):
 
 
 def test_each_host_is_described_with_all_that_runs_there(store, say):
-    """State, capacity, share, workers, lanes, scheduler, versions."""
+    """State, capacity, share, workers, lanes, scheduler."""
     store.client.set(store.keys.wanted, 6)
-    say(Role.SUPERVISOR, "a:1:x", version="1.0", offer=Offer(10, 0, 20))
-    say(Role.SUPERVISOR, "b:1:x", version="1.1", offer=Offer(20, 0, 20))
-    say(Role.WORKER, "b:1:x:1", version="1.1", state=WorkerState.READY, threads=5)
-    say(Role.WORKER, "b:1:x:2", version="1.1", state=WorkerState.STARTING, threads=5)
-    say(Role.SCHEDULER, "c:1:x", version="1.1")
+    say(Role.SUPERVISOR, "a:1:x", offer=Offer(10, 0, 20))
+    say(Role.SUPERVISOR, "b:1:x", offer=Offer(20, 0, 20))
+    say(Role.WORKER, "b:1:x:1", state=WorkerState.READY, threads=5)
+    say(Role.WORKER, "b:1:x:2", state=WorkerState.STARTING, threads=5)
+    say(Role.SCHEDULER, "c:1:x")
 
     first, second, third = hosts(store)
 
-    assert (first["host"], first["state"], first["capacity"], first["share"]) == ("a", "ready", 10, 2)
-    assert (first["versions"], first["scheduler"]) == (["1.0"], None)
-    assert (second["share"], second["workers"], second["ready"], second["lanes"], second["busy"]) == (4, 2, 1, 10, 0)
-    assert (third["scheduler"], third["capacity"], third["share"], third["supervisors"]) == ("standby", None, 0, 0)
-    assert (third["state"], third["why"]) == ("unsupervised", None)
-    assert 0 <= first["heard_seconds"] < 10
+    assert (first.host, first.state, first.capacity, first.share) == ("a", "ready", 10, 2)
+    assert first.scheduler is None
+    assert (second.share, second.workers, second.ready, second.lanes, second.busy) == (4, 2, 1, 10, 0)
+    assert (third.scheduler, third.capacity, third.share) == ("standby", None, 0)
+    assert (third.state, third.why) == ("unsupervised", None)
 
 
 WHY = "it can connect to no endpoint: connection refused"
@@ -52,14 +51,11 @@ def test_a_host_whose_workers_sleep_says_so_and_why(store, say):
     scene = Scene(present(store), (), [found], {})
     (condition,) = [one for one in conditions(store, scene) if one.subject == "a"]
 
-    assert (found["sleeping"], found["state"]) == (1, "unsupervised")
-    assert found["why"] == f"1 of 2 workers sleep: {WHY}"
+    assert (found.sleeping, found.state) == (1, "unsupervised")
+    assert found.why == f"1 of 2 workers sleep: {WHY}"
     assert (condition.code, condition.severity) == ("worker_sleeps", "warning")
-    assert condition.sentence == f"host a: {found['why']}"
-    assert [one["sleeping"] for one in worker_list(store)] == [
-        None,
-        "it can connect to no endpoint: connection refused",
-    ]
+    assert condition.sentence == f"host a: {found.why}"
+    assert [one.sleeping for one in worker_list(store)] == [None, WHY]
 
 
 def test_a_host_that_is_heard_of_no_more_is_silent_until_its_death_is_reported(store, say):
@@ -67,15 +63,12 @@ def test_a_host_that_is_heard_of_no_more_is_silent_until_its_death_is_reported(s
     for name in ("a:1:x", "b:1:x"):
         say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
     store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
-    assert [(one["host"], one["state"]) for one in hosts(store)] == [("a", "silent"), ("b", "ready")]
+    assert [(one.host, one.state) for one in hosts(store)] == [("a", "silent"), ("b", "ready")]
 
-    assert hosts(store)[0]["why"] == "its supervisor is not heard from, and did not sign off"
+    assert hosts(store)[0].why == "its supervisor is not heard from, and did not sign off"
 
     store.processes.forget(Role.SUPERVISOR, "a:1:x")
-    assert [one["host"] for one in hosts(store)] == ["b"]
-
-
-WHY = "it can connect to no endpoint: connection refused"
+    assert [one.host for one in hosts(store)] == ["b"]
 
 
 def test_a_host_whose_supervisor_died_is_unsupervised_once_that_is_forgotten(store, say):
@@ -83,11 +76,11 @@ def test_a_host_whose_supervisor_died_is_unsupervised_once_that_is_forgotten(sto
     for role in (Role.SUPERVISOR, Role.SCHEDULER):
         say(role, "a:1:x", offer=Offer(20, 0, 20))
     store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
-    assert hosts(store)[0]["state"] == "silent"
+    assert hosts(store)[0].state == "silent"
 
     store.processes.forget(Role.SUPERVISOR, "a:1:x")
 
-    assert (hosts(store)[0]["state"], hosts(store)[0]["capacity"]) == ("unsupervised", None)
+    assert (hosts(store)[0].state, hosts(store)[0].capacity) == ("unsupervised", None)
 
 
 def test_a_host_signs_off_with_its_supervisor(store, say):
@@ -95,6 +88,6 @@ def test_a_host_signs_off_with_its_supervisor(store, say):
     say(Role.SUPERVISOR, "a:1:x", offer=Offer(20, 0, 20))
     store.processes.sign_off(Role.SUPERVISOR, store.processes.alive(Role.SUPERVISOR)[0])
 
-    assert hosts(store) == []
+    assert hosts(store) == ()
     assert store.processes.heard(Role.SUPERVISOR, ["a:1:x"])["a:1:x"].state == LEFT
     assert store.processes.heard(Role.SUPERVISOR) == {}

@@ -58,7 +58,7 @@ def test_an_open_run_is_followed_call_by_call(store, run_id, carry, monkeypatch,
     assert len(measuring.look()) == 1
     assert measuring.expected is before
 
-    carry([1.2, 1.2])
+    carry([1.2] * 10)
     carry([1.0] * 5, endpoint=OVERFLOW)
     measuring.look()
     assert measuring.expected == {PAIR: Expected(1.2, 1.2), (TYPE, OVERFLOW): Expected(1.0, 1.0)}

@@ -1,15 +1,13 @@
-"""The age of the oldest event, found without a scan of the waiting ones; and the priorities of those that wait."""
+"""The age of the oldest event, found without a scan of the waiting ones."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import pytest
 
 from rlm.core.item import order_offset
-from rlm.ledger.reading import backlog
-from rlm.ledger.reading.backlog import oldest_in_ledger, oldest_pending, ranks_in_ledger
-from tests.store.ledgers import OTHER_TYPE, TYPE, open_run, put
+from rlm.ledger.reading import waiting
+from rlm.ledger.reading.waiting import oldest_in_ledger
+from tests.store.ledgers import OTHER_TYPE, TYPE, put
 from tests.store.looks import redis_us
 
 
@@ -26,7 +24,7 @@ def at(second):
 
 def test_a_type_without_a_pending_event_is_left_out(store):
     """There is nothing old."""
-    assert oldest_pending(store, [TYPE, OTHER_TYPE]) == {}
+    assert oldest_in_ledger(store, [TYPE, OTHER_TYPE]) == {}
 
 
 def test_the_first_to_come_is_the_oldest_whatever_its_priority(store):
@@ -34,35 +32,22 @@ def test_the_first_to_come_is_the_oldest_whatever_its_priority(store):
     for number, priority, second in ((1, 1, 10), (2, 100, 20), (3, 0, 30)):
         wait(store, number, priority, second)
 
-    assert oldest_pending(store, [TYPE]) == {TYPE: at(10)}
+    assert oldest_in_ledger(store, [TYPE]) == {TYPE: at(10)}
 
 
 def test_an_item_that_tells_no_time_is_as_old_as_its_arrival(store):
     """By the clock of Redis."""
     wait(store, 1)
 
-    assert 0 <= redis_us(store) / 1_000_000 - oldest_pending(store, [TYPE])[TYPE] < 10
+    assert 0 <= redis_us(store) / 1_000_000 - oldest_in_ledger(store, [TYPE])[TYPE] < 10
 
 
 def test_what_waits_behind_many_others_is_found_and_few_are_read(store, monkeypatch):
     """The first of a low priority, and one that backs off, behind more ready events than are read."""
-    monkeypatch.setattr(backlog, "MOST_AGED", 10)
+    monkeypatch.setattr(waiting, "PAGE", 10)
     wait(store, 1, 0, 20)
     for number in range(2, 60):
         wait(store, number, 9, 30)
     wait(store, 60, 0, 10, "backoff", OTHER_TYPE)
 
     assert oldest_in_ledger(store, [TYPE, OTHER_TYPE]) == {TYPE: at(20), OTHER_TYPE: at(10)}
-
-
-def test_events_are_counted_by_priority_and_whether_the_open_run_took_them(store):
-    """Wherever they are."""
-    for number, priority, place in ((1, 5, "ready"), (2, 9, "spent"), (3, 9, "inflight"), (4, 5, "ready")):
-        wait(store, number, priority, place=place)
-
-    between = ranks_in_ledger(store, None)
-    open_run(store, ever_taken="2")
-    during = ranks_in_ledger(store, store.runs.current())
-
-    assert (between[TYPE].carried, between[TYPE].new) == (Counter({5: 2, 9: 2}), Counter())
-    assert (during[TYPE].carried, during[TYPE].new) == (Counter({5: 1, 9: 1}), Counter({5: 1, 9: 1}))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from rlm.admin.explain import search
 from rlm.admin.letters import LetterFilter, letter_page
-from rlm.admin.queue import carried_over, queue_stats
 from rlm.admin.report import open_status
 from rlm.admin.runs import RunFilter, course, runs_page
 from rlm.core.documents import plain
 from rlm.ledger import intake
-from tests.store import deadletters, steps
+from tests.store import steps
 from tests.values import record_from
 
 FIELDS = {"trigger": "schedule", "started_at": "2026-11-28T10:15:00.000Z", "finished_at": "2026-11-28T10:16:00.000Z"}
@@ -79,24 +77,6 @@ def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, ru
     assert [(one["what"], one["name"]) for one in found["changes"]] == [("pause", steps.ENDPOINT)]
 
 
-def counts(store):
-    return queue_stats(store)["by_type"][steps.TYPE]["pending"], carried_over(store)[steps.TYPE]
-
-
-def test_the_queue_says_how_many_were_carried_over(store, token, running):
-    """Of an open run those that the run before left over; between two runs all that is left over."""
-    deadletters.close(store, token, running(2))
-    assert counts(store) == (2, 2)
-
-    steps.push(store, *steps.items(3, steps.TYPE, first=11))
-    run = steps.start_run(store, token)
-    store.runs.note(token, run.id, ever_taken=2)
-    assert counts(store) == (5, 2)
-
-    steps.complete(store, steps.claim(store))
-    assert counts(store) == (4, 1)
-
-
 def test_a_page_of_letters_has_the_groups_of_all_that_fit(store, token, running):
     """And the number of those that fit, which its buttons are about."""
     running(3)
@@ -107,23 +87,6 @@ def test_a_page_of_letters_has_the_groups_of_all_that_fit(store, token, running)
 
     page = letter_page(store, wanted, 1, 1)
 
-    assert (page["fitting"], page["total"]) == (2, 3)
-    assert [one["detail"] for one in page["letters"]] == ["HTTP 422: no"]
-    assert [(one["letters"], one["answer"]) for one in page["groups"]] == [(2, "HTTP 422")]
-
-
-def test_a_search_finds_runs_events_items_letters_and_wallets(store, token, running):
-    """In this order; what is nowhere is said with the reason."""
-    run = running(2)
-    letter = deadletters.reject(store)
-    left = next(one for one in steps.event_ids(2) if one not in letter.decode())
-
-    assert search(store, run.id[:12])["runs"] == [run.id]
-    assert [one["event_id"] for one in search(store, left)["events"]] == [left]
-    assert [one["event_id"] for one in search(store, left.partition(":")[0])["events"]] == [left]
-    handle = steps.json.loads(letter)["id"]
-    assert search(store, handle)["letter"] == handle
-    found = search(store, f"wallet of {left.partition(':')[0]}")["wallet"]["found"]
-    assert [one["event_id"] for one in found] == [left]
-    assert "not on the audit list" in search(store, "nobody")["why"]
-    assert "Nothing was asked" in search(store, "")["why"]
+    assert (page.fitting, page.total) == (2, 3)
+    assert [msgspec.json.decode(raw)["detail"] for raw in page.letters] == ["HTTP 422: no"]
+    assert [(group.letters, group.answer) for group in page.groups] == [(2, "HTTP 422")]

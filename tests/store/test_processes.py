@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.clock import system_clock
 from rlm.ledger import processes
 from rlm.ledger import waker as waker_module
 from rlm.ledger.connect import make_client
@@ -157,18 +155,6 @@ def test_after_a_step_of_the_clock_the_dead_do_not_stay(store):
     assert 0 < store.client.pttl(living) <= 5_000
 
 
-def test_restarts_add_up(store):
-    """Whichever supervisor reports them, unexpected ends are added, each once however often it is reported."""
-    assert store.processes.restarts() == 0
-    ends = [[f"w{number}:{index}" for index in range(number)] for number in (1, 2, 3, 4)]
-
-    steps.at_once(*[lambda ids=ids: store.processes.count_restarts(ids) for ids in ends])
-    again = [store.processes.count_restarts(ids) for ids in ends]
-
-    assert again == [0, 0, 0, 0]
-    assert store.processes.restarts() == 10
-
-
 def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
     """Once to begin with, for what was published before; then once for each wake-up."""
     with listening(store.url, channel) as calls:
@@ -264,16 +250,3 @@ def test_who_has_been_entered_only_says_that_it_lives(store):
     store.processes.enter(Role.WORKER, [WORKER.id])
     store.processes.enter(Role.WORKER, [])
     assert store.processes.alive(Role.WORKER) == [WORKER]
-
-
-def test_how_long_those_of_this_host_were_silent_takes_one_command(store, monkeypatch):
-    """By their own clock; who has no entry is as silent as can be, what another program wrote is nobody's silence."""
-    store.processes.announce(Role.WORKER, WORKER)
-    store.client.set(store.keys.process(Role.WORKER, "junk"), "-1")
-    now = system_clock.monotonic()
-    monkeypatch.setattr(processes, "system_clock", SimpleNamespace(monotonic=lambda: now + 4.0))
-
-    heard = store.processes.silences_here(Role.WORKER, [WORKER.id, "gone", "junk"])
-
-    assert heard == [pytest.approx(4.0, abs=0.5), HEARTBEAT_TTL_SECONDS, 0.0]
-    assert store.processes.silences_here(Role.WORKER, []) == []

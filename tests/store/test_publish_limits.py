@@ -102,8 +102,8 @@ def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, p
 
             assert after.endpoints()[name].limit.text == "5/minute"
             assert in_force(store) == "5/minute"
-            listed = {one["name"]: one for one in endpoint_list(after)}
-            assert (listed[name]["limit"], listed[name]["limit_by"]) == ("5/minute", "someone@somewhere")
+            listed = {one.name: one for one in endpoint_list(after)}
+            assert (listed[name].limit, listed[name].limit_by) == ("5/minute", "someone@somewhere")
             with looks.nothing_changes(store):
                 after.publish_limits(token)
 

@@ -591,12 +591,9 @@ def test_windows_are_trimmed_only_when_an_old_entry_stands_in_the_way(world):
     lane = world.lane()
     call = lane.call()
     world.age(a, seconds=5)
-    call = lane.call(completed(call))
-    assert len(world.stamps(a)) == 2
-
-    lane.call(completed(call))
-
-    assert len(world.stamps(a)) == 2
+    for slots in (2, 3, 3):
+        call = lane.call(completed(call))
+        assert len(world.stamps(a)) == slots
 
 
 # 5
@@ -682,7 +679,7 @@ def test_deadline_leases_and_back_offs_move_by_the_step(world, step):
 
 def test_calls_ahead_of_a_clock_that_was_set_back_count_as_taken_now(world):
     a = endpoint("a", "2 per 3 seconds")
-    world.start(kind("A", a), events=9)
+    world.start(kind("A", a), events=9, window=2 * HOUR)
     first, second = world.lane(1), world.lane(2)
     first.call()
     second.call()
@@ -697,7 +694,7 @@ def test_calls_ahead_of_a_clock_that_was_set_back_count_as_taken_now(world):
 
 def test_a_breaker_can_be_closed_after_the_clock_was_set_back(world):
     a = endpoint("a", "100 per 1 second")
-    world.start(kind("A", a), events=9)
+    world.start(kind("A", a), events=9, window=2 * HOUR)
     open_breaker(world, a)
     world.client.hset(world.keys.endpoint(a.window_id), "since", world.now + 3_600_000_000)
     lane = world.lane(1)

@@ -34,7 +34,6 @@ def run(*words, code=0, answer=""):
 
 
 def test_it_writes_what_loads_as_it_is(place):
-    """Two files; the configuration can be used, and is the built-in one."""
     # The built-in configuration
     built_in = load_settings(None, {})
 
@@ -49,7 +48,6 @@ def test_it_writes_what_loads_as_it_is(place):
 
 
 def test_what_is_there_is_kept(place):
-    """And said; the others are written."""
     # A file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
 
@@ -68,7 +66,6 @@ def test_what_is_there_is_kept(place):
 
 
 def test_force_asks_before_it_overwrites(place):
-    """No means no, nobody there means no, `--yes` means yes."""
     # A file of somebody's own
     (place / "rlm.toml").write_text("# mine\n")
 
@@ -81,7 +78,6 @@ def test_force_asks_before_it_overwrites(place):
 
 
 def test_the_template_has_every_setting():
-    """Commented out with its default, or explained above the types; taken at its word, it still loads."""
     # The template, and the same with every default no comment any more
     text = TEXTS["rlm.toml"]
     bold = re.sub(r"^# (\w+ = .*)$", r"\1", text, flags=re.MULTILINE).replace('rate_limit = "50/minute"', "")
@@ -93,7 +89,6 @@ def test_the_template_has_every_setting():
 
 
 def test_a_file_is_overwritten_whole_or_not_at_all(place, monkeypatch):
-    """A full disk costs nobody a configuration; one that is overwritten keeps its mode."""
     (place / "rlm.toml").write_text("# mine\n")
     (place / "rlm.toml").chmod(0o600)
 

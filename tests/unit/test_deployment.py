@@ -12,7 +12,7 @@ import yaml
 
 from rlm.cli.group import rlm
 from rlm.processes.alive import ALIVE_VARIABLE, TOUCH_SECONDS
-from rlm.processes.signals import group_grace, supervisor_grace
+from rlm.processes.signals import Layer, grace_seconds
 from rlm.settings import load_settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "deployment"
@@ -27,9 +27,9 @@ PODS = {
 UNIT = FOLDER / "rlm@.service"
 #: The processes that run as services, and the seconds that each may need to stop.
 GRACE = {
-    "up": 2 * group_grace(load_settings(None, {})),
-    "scheduler": supervisor_grace(load_settings(None, {})),
-    "supervisor": supervisor_grace(load_settings(None, {})),
+    "up": grace_seconds(load_settings(None, {}), Layer.GROUP),
+    "scheduler": grace_seconds(load_settings(None, {}), Layer.SUPERVISOR),
+    "supervisor": grace_seconds(load_settings(None, {}), Layer.SUPERVISOR),
     "web": 0.0,
 }
 

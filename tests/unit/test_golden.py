@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from rlm.core.documents import QueueLook
 from rlm.terminal.queue import queue_line, queue_picture
 from rlm.terminal.record import line_of, picture_of
 from tests.each import each
@@ -24,7 +27,7 @@ TROUBLED = status(
 
 def queues(**more):
     """Return a document of the monitor."""
-    return {
+    found = {
         "as_of": "2026-11-25T10:15:00.000Z",
         "events": 1200,
         "staged": 3,
@@ -38,6 +41,7 @@ def queues(**more):
         "settled_per_minute": None,
         **more,
     }
+    return msgspec.convert(found, QueueLook)
 
 
 VIEWS = {

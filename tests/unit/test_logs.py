@@ -16,7 +16,7 @@ import pytest
 from rlm.core.alarms import Alarm
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.trouble import Outage
-from rlm.processes.procfile import ALARM_COLOUR, JsonPrinter
+from rlm.processes.procfile import JsonPrinter
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, log_format
 from tests.clocks import SetClock
@@ -153,19 +153,18 @@ def test_under_up_every_line_is_json_whoever_wrote_it():
 
     output = io.StringIO()
     printer = JsonPrinter(output)
-    lines = [(b'{"message": "x"}\n', None), (b"Traceback \x1b[31m\n", "32"), ("[1]\n", None), ("died\n", ALARM_COLOUR)]
+    lines = [(b'{"message": "x"}\n', None), (b"Traceback \x1b[31m\n", "32"), ("[1]\n", None)]
     for data, colour in lines:
         printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), "web", colour))
 
     printer.write(Message("line", "scheduler started\n", datetime.fromtimestamp(0.25, UTC), "up", "32"))
     printer.write(Message("line", b"Error: Redis is away\n", datetime.fromtimestamp(0.25, UTC), "web", "32"))
 
-    first, second, third, fourth, own, why = map(json.loads, output.getvalue().splitlines())
+    first, second, third, own, why = map(json.loads, output.getvalue().splitlines())
     assert first == {"message": "x"}
     wrapped = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "web"}
     assert second == {**wrapped, "message": "Traceback \x1b[31m"}
     assert third == {**wrapped, "message": "[1]"}
-    assert fourth == {**wrapped, "level": "ERROR", "message": "died"}
     assert why == {**wrapped, "level": "ERROR", "message": "Error: Redis is away"}  # else only its end is an error
     assert own == {**wrapped, "role": "up", "message": "scheduler started", "action": "up"}
     assert "\x1b" not in output.getvalue()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 
+from rlm.core.documents import EndpointChange, EndpointView, LetterGroup
 from rlm.web.pages import PAGES, endpoints, now
 from rlm.web.pages.page import Frame, Query, Viewer, render
 from tests.unit.statuses import endpoint, status
@@ -39,9 +41,11 @@ def shown(page, documents, *, may_write=True):
 
 WHERE = {"config": HOSTILE, "redis": "embedded", "prefix": "rlm"}
 LETTER = {"letters": 8, "sendable": 7, "reason": "rejected", "answer": "HTTP 400", "endpoint": HOSTILE, "type": "T"}
-LETTERS = [{**LETTER, "newest": "2026-11-25T10:15:00.000Z", "newest_id": "1", "oldest": "2026-11-25T10:15:00.000Z"}]
+AT = "2026-11-25T10:15:00.000Z"
+LETTERS = [LetterGroup(**LETTER, newest=AT, newest_id="1", oldest=AT)]
 LISTED = {
     **endpoint(["T"], used=30, health="full"),
+    "name": "a",
     "kind": "endpoint",
     "budget": None,
     "limit_by": "file",
@@ -51,7 +55,6 @@ LISTED = {
     "paused_by": None,
     "paused_at": None,
     "paused_until": None,
-    "refused": None,
     "circuit_reason": None,
 }
 
@@ -78,8 +81,8 @@ def test_endpoints_shows_windows_and_changes():
     change = {"at": "2026-11-25T10:15:00.000Z", "by": "me@h", "name": "a", "what": "resume", "from": "open", "to": None}
     documents = Shared(
         status=status(),
-        endpoints=[{"name": "a", **LISTED}],
-        changes=[{**change, "reason": HOSTILE}],
+        endpoints=[msgspec.convert(LISTED, EndpointView)],
+        changes=[msgspec.convert({**change, "reason": HOSTILE}, EndpointChange)],
         measured=None,
     )
     html = shown(endpoints.PAGE, documents)
@@ -93,7 +96,7 @@ def test_endpoints_shows_windows_and_changes():
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
 def test_nothing_from_outside_becomes_markup(page):
     """It is escaped, control characters are shown, and nothing needs a looser policy than `self`."""
-    listed = [{"name": "a", **LISTED, "limit_by": HOSTILE}]
+    listed = [msgspec.convert({**LISTED, "limit_by": HOSTILE}, EndpointView)]
     documents = Shared(status={**status(), **WHERE}, endpoints=listed, letter_groups=LETTERS, measured=None)
     html = shown(page, documents)
 
@@ -106,7 +109,7 @@ def test_nothing_from_outside_becomes_markup(page):
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
 def test_who_may_only_read_sees_no_button(page):
     """No order is offered that would be refused."""
-    documents = Shared(status={**status(), **WHERE}, endpoints=[{"name": "a", **LISTED}], measured=None)
+    documents = Shared(status={**status(), **WHERE}, endpoints=[msgspec.convert(LISTED, EndpointView)], measured=None)
 
     assert "<button data-post" not in shown(page, documents, may_write=False)
     assert 'data-post="/api/' in shown(page, documents)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
+from rlm.core.documents import Attempt, EventView, Letter, LetterGroup
 from rlm.web.pages import events
 from rlm.web.pages.page import ListFilter, Query, event_address
 from tests.each import each
@@ -42,7 +41,8 @@ def test_the_address_of_an_event_holds_any_id():
 
 
 def group(reason, number=1, answer=None, endpoint=None, type=None):  # noqa: A002  # the name in the document
-    return {"letters": number, "reason": reason, "answer": answer, "endpoint": endpoint, "type": type}
+    kind = {"reason": reason, "answer": answer, "endpoint": endpoint, "type": type}
+    return LetterGroup(letters=number, sendable=number, **kind, newest="", newest_id="", oldest="")
 
 
 def test_a_button_of_a_group_means_that_group_alone():
@@ -67,54 +67,20 @@ def test_a_button_of_a_group_means_that_group_alone():
     ]
 
 
-def explained(**changes):
-    document = {
-        "event_id": "a-1:A",
-        "state": "failed",
-        "calls": 3,
-        "taken_at": "2026-11-28T10:15:00.100Z",
-        "taken_in": "r1",
-        "attempts": [
-            {
-                "attempt": 2,
-                "run_id": "r1",
-                "endpoint": None,
-                "at": "2026-11-28T10:15:03.000Z",
-                "answer": "unknown",
-                "text": "nobody knows",
-                "seconds": None,
-                "host": None,
-            }
-        ],
-        "letter": {"id": "f00d", "reason": "rejected", "detail": "HTTP 422", "failed_at": "2026-11-28T10:15:04.000Z"},
-    }
-    return {**document, **changes}
-
-
 def test_a_trail_is_in_the_order_of_time():
-    """From the audit list over each call to the dead letter; calls that the trail forgot are counted."""
-    shown = events.explained(explained())
+    """From the audit list over each call to the dead letter."""
+    call = {"attempt": 2, "run_id": "r1", "endpoint": None, "at": "2026-11-28T10:15:03.000Z", "answer": "unknown"}
+    view = EventView(
+        event_id="a-1:A",
+        type="A",
+        state="failed",
+        sentence="",
+        taken_at="2026-11-28T10:15:00.100Z",
+        attempts=(Attempt(**call, text="nobody knows", seconds=None, host=None),),
+        letter=Letter(id="f00d", reason="rejected", detail="HTTP 422", failed_at="2026-11-28T10:15:04.000Z"),
+    )
 
-    assert [(one["kind"], one["run"]) for one in shown["trail"]] == [("taken", "r1"), ("unknown", "r1"), ("letter", "")]
-    assert "an endpoint that is not known" in shown["trail"][1]["told"]
-    assert shown["earlier"] == 2
-    assert shown["letters"] == "/failures?search=f00d"
+    steps = list(events.trail(view))
 
-
-NOTHING = {"runs": [], "events": [], "letter": None}
-
-
-@pytest.mark.parametrize(
-    ("found", "place"),
-    [
-        ({**NOTHING, "runs": ["r1"]}, "/runs/r1"),
-        ({**NOTHING, "runs": ["r1", "r2"]}, ""),
-        ({**NOTHING, "events": [{"event_id": "a-1:A"}]}, "/events/a-1:A"),
-        ({**NOTHING, "events": [{"event_id": "a-1:A"}, {"event_id": "a-1:B"}]}, ""),
-        ({**NOTHING, "letter": "f00d"}, "/failures?search=f00d"),
-        (NOTHING, ""),
-    ],
-)
-def test_a_search_leads_to_what_is_one_thing(found, place):
-    """Several are listed."""
-    assert events.place(found) == place
+    assert [(step.kind, step.run) for step in steps] == [("taken", ""), ("unknown", "r1"), ("letter", "")]
+    assert "an endpoint that is not known" in steps[1].told

@@ -29,7 +29,6 @@ def built_in(tmp_path, monkeypatch):
 
 
 def test_every_time_is_divided(built_in, reload):
-    """At ten times the speed window, interval, guard, limits and expected times are a tenth, time-outs a second."""
     demo = reload(built_in, 10)
 
     assert (demo.run.window_seconds, demo.run.every_seconds, demo.run.guard_seconds) == (18, 18, 0.05)
@@ -44,7 +43,6 @@ def test_every_time_is_divided(built_in, reload):
 
 @pytest.mark.parametrize("speed", [1, 7, 0.5, 100, 3.3])
 def test_any_speed_is_a_valid_configuration(built_in, reload, speed):
-    """Whatever the speed, the file loads and its limits are as much faster."""
     demo = reload(built_in, speed)
 
     (rule,) = demo.endpoints["rebalance_api"].limit.rules
@@ -53,7 +51,6 @@ def test_any_speed_is_a_valid_configuration(built_in, reload, speed):
 
 
 def test_other_configurations(tmp_path, reload):
-    """Names that need quotes, joined limits and short time-outs survive; headers and the Redis URL are left out."""
     path = tmp_path / "rlm.toml"
     path.write_text("""
         [redis]
@@ -80,7 +77,6 @@ def test_other_configurations(tmp_path, reload):
 
 
 def test_budgets_and_shares(tmp_path, reload):
-    """Budgets keep their names and are as much faster as the limits; shares, which are no times, stay."""
     path = tmp_path / "rlm.toml"
     path.write_text("""
         [budgets."account.1"]

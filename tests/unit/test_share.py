@@ -46,7 +46,7 @@ def test_the_lines_do_what_they_say_and_have_no_secret(settings, monkeypatch, na
     shared = share(store, name)
 
     assert "s3cr3t" not in str(shared)
-    importing, making, asking = shared["lines"]
+    importing, making, asking = shared.lines
     there = {}
     exec(f"{importing}\n{making}", there)
     assert there["limiter"].storage.check() is False
@@ -54,7 +54,7 @@ def test_the_lines_do_what_they_say_and_have_no_secret(settings, monkeypatch, na
     exec(asking, there)
     assert there["may_call"]
     assert there["limiter"].asked == (20, 0.6, settings.endpoints[name].url)
-    assert shared["limit"] == "20 per 0.6 second; 1000/hour"
+    assert shared.limit == "20 per 0.6 second; 1000/hour"
 
 
 def test_a_name_that_no_endpoint_has(settings):

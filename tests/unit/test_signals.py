@@ -7,11 +7,10 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
-from rlm.processes.signals import StopSignals, Wakeup, unblock
+from rlm.processes.signals import StopSignals, Wakeup
 
 
 @pytest.fixture
@@ -86,21 +85,6 @@ def test_a_process_started_with_nohup_keeps_ignoring_the_terminal(wakeup):
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_a_blocked_signal_comes_through_once_it_is_unblocked(wakeup):
-    """What came while a process was being born is not lost."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        with StopSignals(wakeup) as stop:
-            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # other threads do not block it
-            assert not stop.graceful
-
-            unblock({signal.SIGTERM})
-
-            assert stop.graceful
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def test_how_a_child_ended_is_heard_of_even_if_a_parent_ignored_it(wakeup):

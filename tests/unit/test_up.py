@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli import up
-from rlm.cli.up import _commands, _environment, _read_dotenv
+from rlm.cli.up import _commands, _environment
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 
@@ -27,7 +27,7 @@ def settings(tmp_path, monkeypatch):
 
 
 def commands(settings):
-    return _commands(settings, allow_volatile=False)
+    return _commands(settings.source.parent / "Procfile", allow_volatile=False)
 
 
 def test_without_a_procfile_it_is_a_scheduler_a_supervisor_and_the_dashboard(settings):
@@ -58,7 +58,7 @@ def test_a_procfile_that_cannot_be_used_is_an_error(settings, content):
 
 def test_allow_volatile_goes_to_the_default_processes_and_to_no_others(settings):
     """A flag that a Procfile would swallow is refused."""
-    found = _commands(settings, allow_volatile=True)
+    found = _commands(settings.source.parent / "Procfile", allow_volatile=True)
     assert {name: command.endswith("--allow-volatile") for name, command in found.items()} == {
         "scheduler": True,
         "supervisor": True,
@@ -81,15 +81,3 @@ def test_the_processes_read_the_same_configuration_and_find_this_rlm(settings):
     path = env["PATH"].split(os.pathsep)
     assert sysconfig.get_path("scripts") in path[:-1]
     assert path[-1] == "/usr/bin"
-
-
-def test_a_dotenv_file_is_read_if_there_is_one(tmp_path):
-    """None without a file; one that cannot be used is an error that names it."""
-    file = tmp_path / ".env"
-    assert _read_dotenv(file) == {}
-    file.write_text("# comment\nREDIS_URL='redis://h:1/0'\n")
-    assert _read_dotenv(file) == {"REDIS_URL": "redis://h:1/0"}
-    file.write_text("A='open\n")
-
-    with pytest.raises(ConfigurationError, match=r"\.env: cannot be used: line 1"):
-        _read_dotenv(file)

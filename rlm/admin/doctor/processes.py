@@ -63,9 +63,9 @@ def check_supervisor(store: Store) -> Iterator[Finding]:
     else:
         yield good(f"{len(supervisors)} running, on {', '.join(sorted({one.host for one in supervisors}))}")
     for host in hosts(store):
-        if host["why"]:
-            message = f"{host['host']} is {host['state']}: {host['why']}"
-            yield warning(message, _GONE if host["state"] == HostState.SILENT else _ASLEEP)
+        if host.why:
+            message = f"{host.host} is {host.state}: {host.why}"
+            yield warning(message, _GONE if host.state == HostState.SILENT else _ASLEEP)
 
 
 def _none(store: Store, role: Role, so: str, unconducted: str = "") -> Finding:

@@ -44,7 +44,7 @@ return 1
 --          After a rest, its next call is a probe. A hold continues, because a slot might not be free.
 -- Atomic because a rest may begin at the same moment, and the record must say what was ended.
 -- include endpoints
--- include replies
+-- include base
 -- include changes
 local now, place = now_us(), P .. 'endpoint:' .. window
 local state = redis.call('HMGET', place, 'pause', 'rest', 'asked')
@@ -71,7 +71,7 @@ return named{paused = paused, rested = rested}
 -- record   of the change, without its time and the old value
 -- Returns  the limit that was in force before; if it is the same, nothing is recorded
 -- Atomic because the record must say what this replaced, and when.
--- include clock
+-- include base
 -- include changes
 local before = redis.call('HGET', limits, name) or in_file
 redis.call('HSETNX', filed, name, in_file)  -- otherwise the first publication would take the file for changed
@@ -94,8 +94,7 @@ return before
 --          A renamed endpoint or budget keeps its limit, which belongs to the window. If its window was never published,
 --          it takes over the limit of its name, unless that went to another name.
 -- Atomic because a limit set by hand must hold exactly until the file's value for it changes.
--- include fencing
--- include clock
+-- include base
 -- include changes
 if fenced(lease, token) then return FENCED end
 local now, names, formers, stay = now_us(), {}, {}, {}

@@ -1,17 +1,18 @@
 --- endpoints
 -- When endpoints take their next call. `rules` has what the leader publishes of them: ENDPOINT -> JSON {window: its own
--- window id, longest: microseconds that it is held after a doubt, timeout, probe, rest: the longest rest, windows: {id, keep,
+-- window id, timeout, probe, rest: the longest rest, windows: {id, keep, longest: that it is held after a doubt, charged,
 -- shared, rules: {{amount, span}...}}: its own, then its budget's, types: {TYPE: {rank, call, need}}}; `type TYPE` -> rank
 -- and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in microseconds; those of rules have the guard in.
 -- A key that holds what RLM does not write closes its type or its endpoint, and stops nothing else.
 -- Gives  FAR                       later than any moment
---        try(command, ...)         like `redis.call`, but for a key that holds what RLM does not write the reply has `err`
+--        try(command, ...)         like `call`, but for a key that holds what RLM does not write the reply has `err`
 --        rules_of(endpoint)        its entry of `rules`, nil if there is none
---        catch_up(now, window)     what a doubt means for a window
---        lengthen(now, window, longest)  a rule is longer than calls were kept, `longest`: until enough are, none is made
---        trim(key, before)         removes calls of a window that no rule counts any more
---        opens(now, endpoint)      when it takes its next call, and since when it fails, if it does
---        has_ready(kind)           whether events of the type are ready
+--        window_of(endpoint)       its own window id, nil if it is not known
+--        left_at(now, window, cost, looks)  when a window has `cost` slots, and when once more if they are taken now; then
+--                                  what else is known: {rest, asked, pause, hold, since it fails}. Unless it only looks,
+--                                  it makes up for a doubt and for a longer rule, and forgets calls that no rule counts
+--        opens(now, endpoint)      when it takes its next call, when the one after that, and whether it fails
+--        ranked(kind)              the type behind its rank, as in `open`; false if it is not configured
 --        index(kind)               writes the type's place in `open`, while a run is open
 --        refresh(now, endpoint, at)  writes `free:` of an endpoint and `open` of its types; at: when it opens, if known
 --        sharers(endpoint)         it, and the others that share a budget with it
@@ -23,95 +24,94 @@ local FAR = 8000000000000000
 local function try(...)  -- only a key of another type is no error: without memory, say, the whole script fails
   local reply = redis.pcall(...)
   if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
-  return redis.call(...)
+  return call(...)
 end
-local known, ranks = {}, {}
+local texts, decoded, ranks = {}, {}, {}
+local function text_of(endpoint)
+  if texts[endpoint] == nil then texts[endpoint] = call('HGET', P .. 'rules', endpoint) end
+  return texts[endpoint]
+end
 local function rules_of(endpoint)
-  if known[endpoint] == nil then
-    local text = redis.call('HGET', P .. 'rules', endpoint)
-    known[endpoint] = text and cjson.decode(text) or false
-  end
-  return known[endpoint] or nil
+  if not decoded[endpoint] and text_of(endpoint) then decoded[endpoint] = cjson.decode(texts[endpoint]) end
+  return decoded[endpoint]
+end
+local function window_of(endpoint)
+  return text_of(endpoint) and string.match(texts[endpoint], '"window":"([^"]*)"')
 end
 -- After a doubt, once for each window. Calls ahead of a clock that was set back count as taken now. A rule longer than an
 -- hour is not held; instead, as many calls are charged as the endpoint made in a minute.
-local function catch_up(now, window)
-  local key = P .. 'window:' .. window.id
-  for _, call in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. us(now), '+inf')) do redis.call('ZADD', key, us(now), call) end
-  local newest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-  if newest and window.charged then
-    for number = 1, redis.call('ZCOUNT', key, us(newest - 60000000), '+inf') do
-      redis.call('ZADD', key, us(now), 'doubt ' .. trust().epoch .. ' ' .. number)
-    end
+local function catch_up(now, window, key, place, since)
+  for _, name in ipairs(call('ZRANGEBYSCORE', key, '(' .. us(now), '+inf')) do call('ZADD', key, now, name) end
+  local newest = call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  for number = 1, window.charged and newest and call('ZCOUNT', key, newest - 60000000, '+inf') or 0 do
+    call('ZADD', key, now, 'doubt ' .. trust().epoch .. ' ' .. number)
   end
-  local place = P .. 'endpoint:' .. window.id
-  if (tonumber(redis.call('HGET', place, 'since') or nil) or 0) > now then redis.call('HSET', place, 'since', us(now)) end
-  redis.call('HDEL', place, 'well')
-  redis.call('HSET', place, 'epoch', trust().epoch)
+  if (tonumber(since or nil) or 0) > now then call('HSET', place, 'since', now) end
+  call('HDEL', place, 'well')
+  call('HSET', place, 'epoch', trust().epoch)
 end
-local function lengthen(now, window, longest)
-  local key = P .. 'endpoint:' .. window.id
-  redis.call('HSET', key, 'longest', us(window.keep))
-  if longest > 0 and redis.call('EXISTS', P .. 'window:' .. window.id) == 1 then
-    local hold = tonumber(redis.call('HGET', key, 'hold') or nil) or 0
-    redis.call('HSET', key, 'hold', us(math.max(hold, now + window.keep - longest)))
-  end
-end
-local function trim(key, before)  -- a thousand calls at a time, for a million take half a second
-  local last = tonumber(redis.call('ZRANGE', key, 999, 999, 'WITHSCORES')[2] or nil)
-  if last and last <= before then redis.call('ZREMRANGEBYRANK', key, 0, 999)
-  else redis.call('ZREMRANGEBYSCORE', key, '-inf', us(before)) end
-end
-local function opens(now, endpoint)
-  local of = rules_of(endpoint)
-  if not of then return FAR end
-  local at, failing = math.max(now, trust().doubted + of.longest), nil
-  for _, window in ipairs(of.windows) do
-    local state = try('HMGET', P .. 'endpoint:' .. window.id, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch',
-      'longest')
-    if state.err then return FAR end
-    if (state[6] or '1') ~= trust().epoch then catch_up(now, window) end
-    for place = 1, 4 do
-      if state[place] then at = math.max(at, tonumber(state[place]) or 0) end
+local function left_at(now, window, cost, looks)
+  local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
+  local state = try('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch', 'longest')
+  if state.err then return FAR, FAR, {} end
+  local longest = tonumber(state[7] or nil) or 0
+  if not looks and (state[6] or '1') ~= trust().epoch then catch_up(now, window, key, place, state[5]) end
+  if not looks and window.keep > longest then  -- calls were not kept for so long: until enough are, none is made
+    call('HSET', place, 'longest', window.keep)
+    if longest > 0 and call('EXISTS', key) == 1 then
+      state[4] = math.max(tonumber(state[4] or nil) or 0, now + window.keep - longest)
+      call('HSET', place, 'hold', state[4])
     end
-    failing = failing or state[5]
-    local key = P .. 'window:' .. window.id
-    for _, rule in ipairs(window.rules) do
-      local nth = try('ZREVRANGE', key, rule[1] - 1, rule[1] - 1, 'WITHSCORES')
-      if nth.err then return FAR end
-      nth = nth[2]
-      if nth then
-        at = math.max(at, nth + rule[2])
-        if nth + rule[2] < now then  -- windows are trimmed only when an old entry stands in the way
-          trim(key, now - math.max(window.keep, tonumber(state[7] or 0)))
-        end
+    longest = window.keep
+  end
+  local at = math.max(now, trust().doubted + window.longest)
+  for each = 1, 4 do
+    if state[each] then at = math.max(at, tonumber(state[each]) or 0) end
+  end
+  local after = at
+  for _, rule in ipairs(window.rules) do
+    local nth, span = rule[1] - cost, rule[2]
+    if nth < 0 then return FAR, FAR, state end
+    local calls = try('ZREVRANGE', key, nth > 0 and nth - 1 or 0, nth, 'WITHSCORES')
+    if calls.err then return FAR, FAR, state end
+    local oldest = calls[nth > 0 and 4 or 2]
+    if oldest then
+      at = math.max(at, oldest + span)
+      if not looks and oldest + span < now then  -- a thousand calls at a time, for a million take half a second
+        local gone = call('ZCOUNT', key, '-inf', now - math.max(window.keep, longest))
+        if gone > 0 then call('ZREMRANGEBYRANK', key, 0, math.min(gone, 1000) - 1) end
       end
     end
+    -- The next oldest, if a call of now comes in.
+    local next = nth == 0 and now or calls[2] and math.min(now, calls[2])
+    if next then after = math.max(after, next + span) end
   end
-  return at, failing
+  return at, math.max(at, after), state
 end
-local function rank_of(kind)
+local function opens(now, endpoint)
+  local of, at, after, failing = rules_of(endpoint), now, now, nil
+  if not of then return FAR, FAR end
+  for _, window in ipairs(of.windows) do
+    local free_at, next_at, state = left_at(now, window, 1)
+    at, after, failing = math.max(at, free_at), math.max(after, next_at), failing or state[5]
+  end
+  return at, failing and math.max(after, now + of.probe) or after, failing
+end
+local running
+local function ranked(kind)
   if ranks[kind] == nil then
-    local entry = redis.call('HGET', P .. 'rules', 'type ' .. kind)
-    ranks[kind] = entry and string.match(entry, '^%d+') or false
+    local entry = call('HGET', P .. 'rules', 'type ' .. kind)
+    ranks[kind] = entry and string.match(entry, '^%d+ ') .. kind or false
   end
   return ranks[kind]
 end
-local function has_ready(kind)
-  local ready = try('ZCARD', P .. 'ready:' .. kind)
-  return type(ready) == 'number' and ready > 0
-end
-local running
 local function index(kind)
-  if running == nil then running = redis.call('HGET', P .. 'run', 'state') == 'running' end
-  local rank = running and rank_of(kind)
-  if not rank then return end
+  if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
+  if not (running and ranked(kind)) then return end
   local free = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
-  if free and has_ready(kind) then
-    redis.call('ZADD', P .. 'open', free, rank .. ' ' .. kind)
-  else
-    redis.call('ZREM', P .. 'open', rank .. ' ' .. kind)
-  end
+  local ready = free and try('ZCARD', P .. 'ready:' .. kind)
+  if type(ready) == 'number' and ready > 0 then call('ZADD', P .. 'open', free, ranked(kind))
+  else call('ZREM', P .. 'open', ranked(kind)) end
 end
 -- The only writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
 local function refresh(now, endpoint, at)
@@ -119,14 +119,14 @@ local function refresh(now, endpoint, at)
   if not of then return end
   at = at or opens(now, endpoint)
   for kind, terms in pairs(of.types) do
-    try('ZADD', P .. 'free:' .. kind, at > now and us(at) or 0, terms[1] .. ' ' .. endpoint)
+    try('ZADD', P .. 'free:' .. kind, at > now and at or 0, terms[1] .. ' ' .. endpoint)
     index(kind)
   end
 end
 local function sharers(endpoint)
   local names = {endpoint}
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    local sharing = window.shared and redis.call('HGET', P .. 'rules', 'sharing ' .. window.id)
+    local sharing = window.shared and call('HGET', P .. 'rules', 'sharing ' .. window.id)
     for _, other in ipairs(sharing and cjson.decode(sharing) or {}) do
       if other ~= endpoint then names[#names + 1] = other end
     end
@@ -139,7 +139,7 @@ end
 -- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
 local function stamp_call(endpoint, name, at)
   for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    try('ZADD', P .. 'window:' .. window.id, 'GT', us(at), name)
+    try('ZADD', P .. 'window:' .. window.id, 'GT', at, name)
   end
 end
 local function unstamp_call(endpoint, name)

@@ -8,7 +8,7 @@
 -- run_id   of the open run
 -- Returns  how many items are staged now; -1 when earlier items are still staged and must be drained first
 -- Atomic because the audit system pushes meanwhile, and a repeated call must not take a second helping.
--- include fencing
+-- include base
 if fenced(lease, token) or fenced_run(run, run_id) then return FENCED end
 local staged = redis.call('LLEN', staging)
 if redis.call('HGET', run, 'staged') then return staged end
@@ -25,7 +25,7 @@ return redis.call('LLEN', staging)
 -- Returns  {joined, sizes}, as of joined_entries; and giant, the size of the item before which they end
 -- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
 -- include entries
--- include replies
+-- include base
 local entries, giant = oldest_entries(staging, skip, count, bytes, longest)
 return named(joined_entries(entries, {giant = giant}))
 
@@ -53,9 +53,8 @@ return named(joined_entries(entries, {giant = giant}))
 -- Returns   {taken, joined, sizes}, the latter two as of joined_entries; {taken = -1} when staging is no longer as it was
 --           read and nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
--- include fencing
+-- include base
 -- include entries
--- include replies
 -- include endpoints
 if fenced(lease, token) or fenced_run(run, run_id) then return FENCED end
 local raw = redis.call('LRANGE', staging, -items, -1)
@@ -123,7 +122,7 @@ return named(joined_entries(oldest_entries(staging, skip, count, bytes, longest)
 -- letter   the dead letter, JSON
 -- Returns  1 done, 0 the oldest staged item is another one by now, and nothing was changed
 -- Atomic because an item must never be without its letter, nor in two lists.
--- include fencing
+-- include base
 if fenced(lease, token) or fenced_run(run, run_id) then return FENCED end
 if #(redis.call('LINDEX', staging, -1) or '') ~= size then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed
@@ -144,7 +143,7 @@ return 1
 -- Returns  {length, joined, sizes}: the length of the list, and the rest as of joined_entries
 -- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
 -- include entries
--- include replies
+-- include base
 local length = redis.call('LLEN', list)
 if skip < 0 then skip = math.max(0, length + skip) end
 return named(joined_entries(oldest_entries(list, skip, count, bytes, longest, true, at_once), {length = length}))

@@ -15,7 +15,7 @@
 --          long at least, and the process of it that lives
 -- Atomic because two schedulers may ask at once, and a token may be given out only once.
 -- include doubt
--- include replies
+-- include base
 local lease, now = P .. 'lease', now_us()
 local doubted = suspect(now, server, epoch, stepped_us, expects_us)
 local holder, expires_us, token, others, seen_us = unpack(redis.call('HMGET', lease, 'owner', 'expires_us', 'token', 'apart', 'apart_us'))
@@ -56,7 +56,7 @@ return named(answer)
 -- owner    the holder that gives it up
 -- Returns  1 given up, 0 it was no longer the owner's
 -- Atomic because the owner must still hold what it gives up. The token stays because it must only grow.
--- include clock
+-- include base
 if redis.call('HGET', lease, 'owner') ~= owner then return 0 end
 redis.call('HDEL', lease, 'owner')
 redis.call('HSET', lease, 'expires_us', us(now_us()))

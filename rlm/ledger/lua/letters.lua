@@ -13,7 +13,7 @@
 -- Returns   of each letter in order: 1 done; 0 it is gone; -1 its events are already unsettled, and nothing was changed. It
 --           may be of fewer than given: the first of the others was not found in its place
 -- Atomic because there must never be both the letter and its events, or neither.
--- include clock
+-- include base
 -- include found_letters
 -- include endpoints
 local places = find_letters(failed, letters)
@@ -136,7 +136,7 @@ end
 -- digests  the SHA-1 of each letter that was read, the oldest first; '' of one that is too large, and is moved aside
 -- Returns  how many were removed; fewer than given if the oldest letter is another one by now
 -- Atomic because a letter may be retried or dropped meanwhile, and no letter that is not archived may be removed.
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
 for number, digest in ipairs(digests) do
   local letter = redis.call('LINDEX', failed, -1)

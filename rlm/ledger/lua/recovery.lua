@@ -46,7 +46,7 @@ return taken
 -- Returns  1 settled, 0 the event was no longer ready and nothing was changed
 -- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send.
 -- include moving
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
 if not redis.call('ZSCORE', P .. 'ready:' .. kind_of(event_id), event_id) then return 0 end
 redis.call('LLEN', failed)  -- fails, if it must, before anything is changed

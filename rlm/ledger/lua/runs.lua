@@ -9,7 +9,7 @@
 -- Returns  the id of the open run: this one, or another that was already open
 -- Atomic because the books of a run start from what is ready at the instant it opens.
 -- include moving
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
 local open = redis.call('HGET', P .. 'run', 'run_id')
 if open then return open end
@@ -40,7 +40,7 @@ return run_id
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts.
 --          And because the state could change between reading and writing it.
 -- include moving
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
 if redis.call('HGET', P .. 'run', 'run_id') ~= run_id then return 0 end
 local from = redis.call('HGET', P .. 'run', 'state')  -- false, or no state: the run's data was lost and is written again
@@ -71,7 +71,7 @@ return 1
 -- Returns  1 written, 0 that run is no longer open
 -- Atomic because a conductor that lost its lease must not write to a run that another one conducts.
 -- include moving
--- include fencing
+-- include base
 if fenced(lease, token) then return FENCED end
 if redis.call('HGET', P .. 'run', 'run_id') ~= run_id then return 0 end
 for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value) end
@@ -103,7 +103,7 @@ return state or ''
 -- Returns  1 it is finishing; 0 it is not open, or may not be ended yet
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change.
 -- include moving
--- include fencing
+-- include base
 if token ~= '' and fenced(lease, token) then return FENCED end
 local now = now_us()
 local id, state, deadline, draining = unpack(redis.call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)

@@ -35,172 +35,176 @@
 --   stale       the lane has asked later than this
 --   nothing     as asked
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
+-- Functions are defined where they are needed, because defining all of them would take a tenth of a turn.
 -- include moving
--- include replies
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
-local run = redis.call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
+local run = call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
   'cancelled', 'shares', 'barred', 'first_release_at')
-local run_id, revision, state, deadline = run[1], run[2], run[3], tonumber(run[4] or nil)
-local answer, gave_back = {now = us(now)}, nil
+local run_id, state, deadline, shares, gave_back = run[1], run[3], tonumber(run[4] or nil), run[9], nil
+local answer = {'now', now}
+local function say(name, value) answer[#answer + 1], answer[#answer + 2] = name, value end
 running = state == 'running'  -- as `index` asks
 
 -- Nothing is owned unless the run is running, so a call that is told late changes no more than its windows.
 local function owned(event, claims)
   local record = redis.pcall('HMGET', event, 'owner', 'claims', 'taken_at', 'tries_in', 'tries', 'attempt', 'trail', 'runs')
-  if record.err or state ~= 'running' or record[1] ~= me or tonumber(record[2]) ~= claims then return end
+  if record.err or not running or record[1] ~= me or tonumber(record[2]) ~= claims then return end
   return record
 end
 
 -- An answer ends a breaker's rest only if its call was stamped after that rest began, and a failure stamped before it does not
--- lengthen it. The rest that a server asked for ends by itself.
-local function judge(call)
-  local of = (call.well or call.sick) and rules_of(call.endpoint)
-  if not of then return end
-  local place = P .. 'endpoint:' .. of.window
+-- lengthen it. The rest that a server asked for ends by itself. Returns whether only the way from this host is the trouble.
+local function judge(made)
+  local window = (made.well or made.sick) and window_of(made.endpoint)
+  if not window then return end
+  local place = P .. 'endpoint:' .. window
   local was = try('HMGET', place, 'failures', 'since', 'well', 'refusals')
   if was.err then return end
   local since = tonumber(was[2] or nil)
-  local after_rest = not since or call.stamp >= since
+  local after_rest = not since or made.stamp >= since
   local well_at, well_host = string.match(was[3] or '', '^(%d+) (.*)$')
-  if call.well then
-    if well_host ~= ask.host or now - well_at > 1000000 then redis.call('HSET', place, 'well', us(now) .. ' ' .. ask.host) end
+  if made.well then
+    if well_host ~= ask.host or now - well_at > 1000000 then call('HSET', place, 'well', us(now) .. ' ' .. ask.host) end
     if (was[1] or since or was[4]) and after_rest then
-      redis.call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'failed_with')
-      freed(now, call.endpoint)
+      call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'failed_with')
+      freed(now, made.endpoint)
       wake('well')
-      if since then answer.reopened = 1 end
+      if since then say('reopened', 1) end
     end
-  elseif call.sick == 'refusal' then
-    local refusals = after_rest and redis.call('HINCRBY', place, 'refusals', 1) or 1
-    local least = refusals > 1 and math.min(of.rest, 1000000 * 2 ^ math.min(refusals - 2, 30)) or 0
-    local wanted = call.asked_us or 0
-    local asked = now + math.max(wanted < 0 and of.rest or wanted, least)
-    asked = math.max(asked, tonumber(redis.call('HGET', place, 'asked') or 0))
-    redis.call('HSET', place, 'asked', us(asked))
+    return
+  end
+  local most = rules_of(made.endpoint).rest
+  local function rest_of(doubled) return math.min(most, 1000000 * 2 ^ math.min(math.max(doubled, 0), 30)) end
+  if made.sick == 'refusal' then
+    local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
+    local asked = now + math.max(wanted < 0 and most or wanted, refusals > 1 and rest_of(refusals - 2) or 0)
+    asked = math.max(asked, tonumber(call('HGET', place, 'asked') or 0))
+    call('HSET', place, 'asked', asked)
     if after_rest then
-      redis.call('HDEL', place, 'rest')  -- it was the probe, and is answered
-      redis.call('HSET', place, 'since', us(now))
-      answer.rested = us(asked - now)
+      call('HDEL', place, 'rest')  -- it was the probe, and is answered
+      call('HSET', place, 'since', now)
+      say('rested', asked - now)
     end
-    refresh(now, call.endpoint)
-  elseif call.sick and after_rest then
+    refresh(now, made.endpoint)
+  elseif after_rest then
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
-    if call.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then
-      answer.elsewhere = 1
-      return
-    end
-    local failures = redis.call('HINCRBY', place, 'failures', 1)
-    redis.call('HSET', place, 'failed_with', call.why or '')
-    if failures >= 5 or since then
-      local rest = math.min(of.rest, 1000000 * 2 ^ math.min(math.max(failures - 5, 0), 30))
-      redis.call('HSET', place, 'rest', us(now + rest), 'since', us(now))
-      if failures == 5 then
-        redis.call('HSET', place, 'opened_us', us(now))
-        answer.opened = us(rest)
+    if made.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then return true end
+    local failures = call('HINCRBY', place, 'failures', 1)
+    call('HSET', place, 'failed_with', made.why or '')
+    if failures >= FAILING or since then
+      local rest = rest_of(failures - FAILING)
+      call('HSET', place, 'rest', now + rest, 'since', now)
+      if failures == FAILING then
+        call('HSET', place, 'opened_us', now)
+        say('opened', rest)
       end
-      refresh(now, call.endpoint)
+      refresh(now, made.endpoint)
     end
   end
 end
 
-local COUNTED = {completed = 'delivered', throttled = 'throttled'}
-local function settle(call)
-  local id, event, name = call.event, event_key(call.event), call.event .. ' ' .. us(call.claims)
-  if call.counts_us then
-    stamp_call(call.endpoint, name, now - call.counts_us)
-    refresh(now, call.endpoint)
+local function settle(made)
+  local id, event, endpoint, claims = made.event, event_key(made.event), made.endpoint, us(made.claims)
+  local name, kind = id .. ' ' .. claims, kind_of(id)
+  if made.counts_us then
+    stamp_call(endpoint, name, now - made.counts_us)
+    refresh(now, endpoint)
   end
-  local record = owned(event, call.claims)
+  local record = owned(event, made.claims)
   if not record then return 0 end
-  if not call.sent then
-    unstamp_call(call.endpoint, name)
-    gave_back = call.endpoint
-    if run[9] then
-      for _, of_share in ipairs{'begun', 'begun:' .. kind_of(id)} do redis.call('HINCRBY', P .. 'tally', of_share, -1) end
+  if not made.sent then
+    unstamp_call(endpoint, name)
+    gave_back = endpoint
+    if shares then
+      for _, of_share in ipairs{'begun', 'begun:' .. kind} do call('HINCRBY', P .. 'tally', of_share, -1) end
     end
-    local of = rules_of(call.endpoint)
-    if of and try('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(call.stamp + of.probe) then
-      redis.call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
+    local of = rules_of(endpoint)
+    if of and try('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(made.stamp + of.probe) then
+      call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
     end
   end
-  judge(call)
-  if answer.elsewhere then  -- it spends no attempt
-    call.to, call.spends, call.tried, call.failing, call.delay_us = 'backoff', nil, nil, nil, call.delay_us or 500000
+  local to, delay_us, spends, tried, failing = made.to, made.delay_us or 0, made.spends, made.tried, made.failing
+  if judge(made) then  -- it spends no attempt
+    say('elsewhere', 1)
+    to, delay_us, spends, tried, failing = 'backoff', made.delay_us or 500000, nil, nil, nil
   end
-  local function number(place) return tonumber(record[place] or nil) or 0 end
-  local fields, kind = {}, kind_of(id)
+  local fields = {}
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
-  if call.finish then
-    if call.sent then log_call(now, run_id, id, call, call.finish, call.took_ms or '0', tonumber(record[3] or nil)) end
-    count((COUNTED[call.finish] or 'errors') .. ':' .. call.endpoint)
-    if call.failing then count('failing:' .. kind .. ' ' .. call.endpoint) end
-    if call.kind then count('trouble:' .. call.endpoint .. ' ' .. call.kind) end
-    write('last', call.endpoint)
-    if call.tried then write('attempt', number(6) + 1) end
-    write('trail', number(7) + 1)
-    write(string.format('t%d', (number(7) + 1) % 50), trail_entry(now, call.entry))
+  local function number(place) return tonumber(record[place] or nil) or 0 end
+  if made.finish then
+    if made.sent then
+      log_call(now, run_id, id, made.finish, made.took_ms or '0', tonumber(record[3] or nil), endpoint, claims, us(made.stamp))
+    end
+    local counted = made.finish == 'completed' and 'delivered:' or made.finish == 'throttled' and 'throttled:' or 'errors:'
+    count(counted .. endpoint)
+    if failing then count('failing:' .. kind .. ' ' .. endpoint) end
+    if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
+    local calls = number(7) + 1
+    fields = {'last', endpoint, 'trail', calls, 't' .. calls % 50, trail_entry(now, made.entry)}
+    if tried then write('attempt', number(6) + 1) end
   end
-  if call.spends then
+  if spends then
     write('tries_in', run_id)
     write('tries', record[4] == run_id and number(5) + 1 or 1)
   end
-  if call.to == 'spent' then write('runs', number(8) + 1) end
-  if call.to == 'completed' then write('state', 'completed') end
-  if #fields > 0 then redis.call('HSET', event, unpack(fields)) end
-  redis.call('ZREM', P .. 'inflight', id)
-  if call.to == 'completed' then
+  if to == 'spent' then write('runs', number(8) + 1) end
+  if to == 'completed' then write('state', 'completed') end
+  if fields[1] then call('HSET', event, unpack(fields)) end
+  call('ZREM', P .. 'inflight', id)
+  if to == 'completed' then
     count('completed:' .. kind)
     if ask.dedupe_ms > 0 then
-      redis.call('HDEL', event, 'item', 'owner')
-      redis.call('PEXPIRE', event, ask.dedupe_ms)
+      call('HDEL', event, 'item', 'owner')
+      call('PEXPIRE', event, ask.dedupe_ms)
     else
-      redis.call('DEL', event)
+      call('DEL', event)
     end
-  elseif call.to == 'failed' then
-    bury(failed, id, call.letter, ask.dedupe_ms)
-  elseif call.to == 'ready' then
-    if not call.finish then
-      redis.call('HINCRBY', event, 'unsent', 1)
+  elseif to == 'failed' then
+    bury(failed, id, made.letter, ask.dedupe_ms)
+  elseif to == 'ready' then
+    if not made.finish then
+      call('HINCRBY', event, 'unsent', 1)
       count('unsent:' .. kind)
     end
     make_ready(id)
   else
-    redis.call('HDEL', event, 'owner')
-    redis.call('ZADD', P .. 'backoff', call.to == 'spent' and '+inf' or us(now + (call.delay_us or 0)), id)
+    call('HDEL', event, 'owner')
+    call('ZADD', P .. 'backoff', to == 'spent' and '+inf' or now + delay_us, id)
   end
   if gave_back then freed(now, gave_back) end
   return 1
 end
 
 local function done(name, value)  -- no call this time
-  redis.call('HSET', held, ask.lane, us(ask.n))
+  call('HSET', held, ask.lane, ask.n)
   if gave_back then wake('unsent') end
-  answer[name] = value
-  return named(answer)
+  say(name, value)
+  return answer
 end
 local function look(id)
   local record = redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'attempt', 'tries', 'tries_in', 'runs', 'last', 'claims')
   return record.err and {broken = true} or record
 end
 local function give(id, claims, endpoint, stamp, kind, record)
-  local of = rules_of(endpoint)
-  local terms = of and of.types[kind] or {'', 0, 0}
-  answer.event, answer.claims, answer.endpoint, answer.stamp = id, claims, endpoint, stamp
-  answer.wallet, answer.item, answer.attempt = record[1] or '', record[2] or '', tonumber(record[3] or nil) or 0
-  answer.tries, answer.runs = record[5] == run_id and tonumber(record[4] or nil) or 0, tonumber(record[6] or nil) or 0
-  answer.run_id, answer.deadline_us, answer.call_us, answer.need_us = run_id, us(deadline), us(terms[2]), us(terms[3])
-  return named(answer)
+  local terms = (rules_of(endpoint) or {types = {}}).types[kind] or {'', 0, 0}
+  for _, field in ipairs{'event', id, 'claims', claims, 'endpoint', endpoint, 'stamp', stamp, 'wallet', record[1] or '',
+    'item', record[2] or '', 'attempt', record[3] or 0, 'tries', record[5] == run_id and record[4] or 0, 'runs', record[6] or 0,
+    'run_id', run_id, 'deadline_us', deadline, 'call_us', terms[2], 'need_us', terms[3]} do answer[#answer + 1] = field end
+  return answer
 end
 
 -- The same ask repeats its answer, an older one does nothing, and a newer one gives back unsent what it did not settle.
-local last = redis.call('HGET', held, ask.lane) or '0'
+local last = call('HGET', held, ask.lane) or '0'
 local last_n, claims, endpoint, stamp, event = string.match(last, '^(%d+) (%d+) (%S+) (%d+) (.*)$')
 last_n = tonumber(last_n or last) or 0
-if ask.n < last_n then return named{now = us(now), stale = 1} end
-if ask.n > last_n then
-  if ask.settle then answer.settled = settle(ask.settle) end
-  if event and not (ask.settle and ask.settle.event == event and ask.settle.claims == tonumber(claims)) then
+if ask.n < last_n then
+  say('stale', 1)
+  return answer
+elseif ask.n > last_n then
+  local made = ask.settle
+  if made then say('settled', settle(made)) end
+  if event and not (made and made.event == event and made.claims == tonumber(claims)) then
     settle{event = event, claims = tonumber(claims), endpoint = endpoint, stamp = tonumber(stamp), to = 'ready', sent = false}
   end
 elseif event and owned(event_key(event), tonumber(claims)) then
@@ -211,156 +215,143 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   if ask.settle and not gave_back then wake('settled') end
   return done('nothing', 1)
 end
-if state ~= 'running' then return done('over', 1) end
-if revision ~= ask.revision then return done('outdated', 1) end
+if not running then return done('over', 1) end
+if run[2] ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(now, server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
 if not ask.expects or math.abs(now - ask.expects) > math.max(tonumber(run[6] or nil) or 0, 50000) then return done('clock', 1) end
 local function close()
-  answer.deadline_us = us(deadline)
+  say('deadline_us', deadline)
   return done('close', run_id)
 end
 if now > deadline + 300000 then return close() end
-if run[8] or run[10] then return done('wait', us(deadline + 300001 - now)) end  -- cancelled, or no call may begin
+if run[8] or run[10] then return done('wait', deadline + 300001 - now) end  -- cancelled, or no call may begin
 
 -- Whoever turns puts back what is overdue: leases that ended, back-offs that are over.
 local function due(set, most, put_back)
-  local at = tonumber(redis.call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil)
+  local at = tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil)
   if not at or at > now then return at end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. set, '-inf', us(now), 'LIMIT', 0, most)) do put_back(id) end
-  return tonumber(redis.call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil)
+  for _, id in ipairs(call('ZRANGEBYSCORE', P .. set, '-inf', now, 'LIMIT', 0, most)) do put_back(id) end
+  return tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil)
 end
 local flies = due('inflight', 50, function(id)
   revoke(now, run_id, id, {text = 'nobody knows: its worker froze, or lost Redis'})
   make_ready(id)
 end)
 local returns = due('backoff', 200, function(id)
-  redis.call('ZREM', P .. 'backoff', id)
+  call('ZREM', P .. 'backoff', id)
   make_ready(id)
 end) or math.huge
 
-local later = math.min(deadline + 300001, flies or math.huge, returns)
 local function head(key)  -- what may be used now scores 0, so that of those the lowest rank comes first
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, '(0', us(now), 'LIMIT', 0, 200)) do
-    redis.call('ZADD', key, 0, member)
-  end
-  local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  return first[1], tonumber(first[2] or nil)
+  for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
+  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[1], tonumber(first[2] or nil) or math.huge
 end
-local function longest()  -- of the first types that are open now, the one with the most ready events
+local function preferred()  -- the open type that goes before the first, if one does
   local best, most
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', P .. 'open', 0, 0, 'LIMIT', 0, 50)) do
-    local ready = redis.call('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)'))
+  if shares then  -- the first that is open now and has had less than its share of the run's calls
+    for _, share in ipairs(cjson.decode(shares)) do
+      local begun = call('HMGET', P .. 'tally', 'begun', 'begun:' .. share[1])
+      if share[2] * ((tonumber(begun[1] or nil) or 0) + 1) > (tonumber(begun[2] or nil) or 0) then
+        local member = ranked(share[1])
+        if member and tonumber(call('ZSCORE', P .. 'open', member) or nil) == 0 then return member end
+      end
+    end
+  end
+  for _, member in ipairs(run[5] and call('ZRANGEBYSCORE', P .. 'open', 0, 0, 'LIMIT', 0, 50) or {}) do
+    local ready = call('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)'))  -- the longest of the first that are open
     if not most or ready > most then best, most = member, ready end
   end
   return best
 end
-local function owed()  -- the first type that is open now and has had less than its share of the run's calls
-  for _, share in ipairs(cjson.decode(run[9])) do
-    local begun = redis.call('HMGET', P .. 'tally', 'begun', 'begun:' .. share[1])
-    local member = (rank_of(share[1]) or '') .. ' ' .. share[1]
-    if share[2] * ((tonumber(begun[1] or nil) or 0) + 1) > (tonumber(begun[2] or nil) or 0)
-      and tonumber(redis.call('ZSCORE', P .. 'open', member) or nil) == 0 then return member end
-  end
-end
-local function fits(endpoint, kind)  -- whether a call there still ends in time
-  local terms = (rules_of(endpoint) or {types = {}}).types[kind]
+local function fits(name, kind)  -- whether a call there still ends in time
+  local terms = (rules_of(name) or {types = {}}).types[kind]
   return terms and now + terms[3] <= deadline
 end
 -- A slot is taken only if its windows are verified in this step: `free:` and `open` are lower bounds.
-local opens_at, ready = math.huge, nil
-local function choose()
-  for _ = 1, 50 do
-    local member, at = head(P .. 'open')
-    opens_at = at or math.huge
-    if not member or at > now then
-      later = math.min(later, opens_at)
-      return
-    end
-    member = run[9] and owed() or run[5] and longest() or member
-    local kind = string.match(member, ' (.*)')
-    local place, free = head(P .. 'free:' .. kind)
-    local name = place and string.match(place, ' (.*)')
-    ready = try('ZRANGE', P .. 'ready:' .. kind, 0, 7)  -- none, if it holds something else
-    if not name or free > now or #ready == 0 then
-      index(kind)
-    elseif not fits(name, kind) then
-      redis.call('ZADD', P .. 'free:' .. kind, us(FAR), place)  -- no call there ends in time any more
-      index(kind)
-    else
-      local free_at, failing = opens(now, name)
-      if free_at <= now then return kind, name, failing end
-      refresh(now, name)
-    end
+local _, opens_at, kind, name, ready, opens_next, failing
+for _ = 1, 50 do
+  local member, place, free
+  member, opens_at = head(P .. 'open')
+  if opens_at > now then break end
+  kind = string.match((shares or run[5]) and preferred() or member, ' (.*)')
+  place, free = head(P .. 'free:' .. kind)
+  name, ready = place and string.match(place, ' (.*)'), try('ZRANGE', P .. 'ready:' .. kind, 0, 1)
+  if free > now or #ready == 0 then  -- no event either if it holds something else
+    index(kind)
+  elseif not fits(name, kind) then
+    call('ZADD', P .. 'free:' .. kind, FAR, place)  -- no call there ends in time any more
+    index(kind)
+  else
+    free, opens_next, failing = opens(now, name)
+    if free <= now then break end
+    opens_next = nil
+    refresh(now, name, free)
   end
-  later, opens_at = now + 1000, now
 end
-local kind, name, failing = choose()
-local function nothing_left()  -- looks at all types again, once a run, for `open` may have been deleted
-  if redis.call('HSETNX', P .. 'run', 'searched', '1') == 0 then return true end
-  for _, field in ipairs(redis.call('HKEYS', P .. 'rules')) do
-    local waiting = string.match(field, '^type (.*)')
-    if waiting and redis.call('EXISTS', P .. 'ready:' .. waiting) == 1 then index(waiting) end
+if not opens_next then
+  if opens_at <= now then return done('wait', 1000) end
+  if not flies and not run[7] and math.min(opens_at, returns) > deadline then
+    local first = call('HSETNX', P .. 'run', 'searched', 1) == 1  -- once a run, for `open` may have been deleted
+    for _, field in ipairs(first and call('HKEYS', P .. 'rules') or {}) do
+      local waiting = string.match(field, '^type (.*)')
+      if waiting then index(waiting) end
+    end
+    if first then _, opens_at = head(P .. 'open') end
+    if opens_at > deadline then return close() end
   end
-  local _, at = head(P .. 'open')
-  later = math.min(later, at or math.huge)
-  return later > deadline
-end
-if not kind then
-  if not flies and not run[7] and math.min(opens_at, returns) > deadline and nothing_left() then return close() end
-  return done('wait', us(math.max(0, later - now)))
+  return done('wait', math.max(0, math.min(deadline + 300001, flies or math.huge, returns, opens_at) - now))
 end
 
 local function avoids(record)  -- whether the event has just failed there
   return record[7] == name and record[5] == run_id and (tonumber(record[4] or nil) or 0) > 0
 end
-local id, record
-for _, other in ipairs(ready) do
+local id = ready[1]
+local record = look(id)
+for _, other in ipairs(avoids(record) and call('ZRANGE', P .. 'ready:' .. kind, 1, 7) or {}) do
   local its = look(other)
-  if not id then id, record = other, its end
   if not avoids(its) then
     id, record = other, its
     break
   end
 end
 if avoids(record) then  -- all of the first have: the first goes to another endpoint if one is free, else there anyway
-  for _, place in ipairs(redis.call('ZRANGEBYSCORE', P .. 'free:' .. kind, '-inf', us(now), 'LIMIT', 0, 8)) do
+  for _, place in ipairs(call('ZRANGEBYSCORE', P .. 'free:' .. kind, '-inf', now, 'LIMIT', 0, 8)) do
     local other = string.match(place, ' (.*)')
-    if other ~= name and fits(other, kind) then
-      local free_at, fails = opens(now, other)
-      if free_at <= now then
-        name, failing = other, fails
-        break
-      end
+    local free, after, fails = FAR, nil, nil
+    if other ~= name and fits(other, kind) then free, after, fails = opens(now, other) end
+    if free <= now then
+      name, opens_next, failing = other, after, fails
+      break
     end
   end
 end
-if record.broken then redis.call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
-local of = rules_of(name)
+if record.broken then call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
+local of, at = rules_of(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
 claims = us(math.max(now, (tonumber(record[8] or nil) or 0) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
-if failing then redis.call('HSET', P .. 'endpoint:' .. of.window, 'rest', us(now + of.probe)) end  -- one probe at a time
-redis.call('ZREM', P .. 'ready:' .. kind, id)
-redis.call('ZADD', P .. 'inflight', us(lease_end(now, of.timeout, deadline)), id)
-redis.call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', us(now))
-redis.call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. us(now) .. ' ' .. id)
+if failing then call('HSET', P .. 'endpoint:' .. of.window, 'rest', now + of.probe) end  -- one probe at a time
+call('ZREM', P .. 'ready:' .. kind, id)
+call('ZADD', P .. 'inflight', lease_end(now, of.timeout, deadline), id)
+call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
+call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. at .. ' ' .. id)
 if not run[11] then
-  redis.call('HSET', P .. 'run', 'first_release_at', string.format('%d.%06d', math.floor(now / 1000000), now % 1000000))
+  call('HSET', P .. 'run', 'first_release_at', string.format('%d.%06d', math.floor(now / 1000000), now % 1000000))
 end
-if run[9] then
+if shares then
   count('begun')
   count('begun:' .. kind)
 end
-local opens_next = opens(now, name)
 if opens_next > now then
   refresh(now, name, opens_next)
 elseif #ready == 1 then  -- otherwise nothing changes in the index
   index(kind)
 end
 if gave_back and gave_back ~= name then wake('unsent') end
-return give(id, claims, name, us(now), kind, record)
+return give(id, claims, name, now, kind, record)
 
 --- restamp(prefix; worker, lane, event_id, claims, endpoint)
 -- The call leaves now, later than it was stamped: its slot and its lease count from now.
@@ -369,15 +360,14 @@ return give(id, claims, name, us(now), kind, record)
 -- Returns  {now, owned}: whether the event is still the lane's
 -- Atomic because the slot must count from one moment or the other, whoever has the event.
 -- include moving
--- include replies
 local now = now_us()
 stamp_call(endpoint, event_id .. ' ' .. claims, now)
 refresh(now, endpoint)
 local record = redis.pcall('HMGET', event_key(event_id), 'owner', 'claims')
 local owned = not record.err and record[1] == worker .. ' ' .. lane and record[2] == claims
 if owned then  -- its time-out counts from now, and so does its lease
-  redis.call('HSET', event_key(event_id), 'stamp', us(now))
-  local of, deadline = rules_of(endpoint), tonumber(redis.call('HGET', P .. 'run', 'deadline_us') or nil)
-  if of and deadline then redis.call('ZADD', P .. 'inflight', 'XX', us(lease_end(now, of.timeout, deadline)), event_id) end
+  call('HSET', event_key(event_id), 'stamp', now)
+  local of, deadline = rules_of(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
+  if of and deadline then call('ZADD', P .. 'inflight', 'XX', lease_end(now, of.timeout, deadline), event_id) end
 end
-return named{now = us(now), owned = owned}
+return named{now = now, owned = owned}

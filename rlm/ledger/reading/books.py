@@ -18,14 +18,16 @@ from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger import Store
 from rlm.ledger.breaker import Health, read_health
-from rlm.ledger.calls import CallEntry, completed, start_of_run
+from rlm.ledger.calls import CallEntry, completed
 from rlm.ledger.connect import text, translated
-from rlm.ledger.control import What, read_changes
 from rlm.ledger.held import lanes_of
 from rlm.ledger.measures import failing
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.plan.situation import Underway
+
+#: The counts of the tally that an account has, in its order.
+_ACCOUNTED = ("taken", "carried", "completed", "failed", "dropped")
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -35,22 +37,17 @@ class Account(msgspec.Struct, frozen=True):
     dropped, both since the last run.
     """
 
+    counts: Counts
     taken: int
     carried_over: int
     completed: int
     failed: int
-    counts: Counts
-    dropped: int = 0
+    dropped: int
 
     @property
     def unsettled(self) -> int:
         """The events in the ledger."""
         return self.counts.unsettled
-
-    @property
-    def held(self) -> int:
-        """The unsettled events that only an open run may hold: in flight, backing off, or out of attempts."""
-        return self.unsettled - self.counts.pending
 
     @property
     def difference(self) -> int:
@@ -61,7 +58,7 @@ class Account(msgspec.Struct, frozen=True):
 class Books(msgspec.Struct, frozen=True):
     """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
 
-    `run_id` is the open run, None between runs, `stager` the same once it has staged the audit list.
+    `run_id` is the open run, None between runs.
     """
 
     now: float
@@ -70,7 +67,6 @@ class Books(msgspec.Struct, frozen=True):
     staged: int
     letters: int
     by_type: Mapping[str, Account]
-    stager: str | None = None
 
     @property
     def unsettled(self) -> int:
@@ -80,20 +76,15 @@ class Books(msgspec.Struct, frozen=True):
     @property
     def faults(self) -> list[str]:
         """Sentences about what does not add up, one per type; empty if the books balance."""
-        return [sentence for name, account in self.by_type.items() if (sentence := self._fault(name, account))]
-
-    def _fault(self, name: str, account: Account) -> str:
-        counts = account.counts
-        holders = f"{counts.inflight} in flight, {counts.backoff} backing off, {counts.spent} out of attempts"
         if self.run_id is None:
-            return f"{name}: no run is open, but there are {holders}" if account.held else ""
-        if not account.difference:
-            return ""
-        return (
-            f"{name}: {account.taken} taken and {account.carried_over} carried over, but {account.completed} "
-            f"completed, {account.failed} failed, {counts.pending} pending, {holders}: "
-            f"{abs(account.difference)} too {'few' if account.difference > 0 else 'many'}"
-        )
+            astray = ((name, account.unsettled - account.counts.pending) for name, account in self.by_type.items())
+            return [f"{name}: no run is open, but {number} events are not ready" for name, number in astray if number]
+        wrong = ((name, account) for name, account in self.by_type.items() if account.difference)
+        return [
+            f"{name}: {each.taken} taken and {each.carried_over} carried over, but {each.completed} completed, "
+            f"{each.failed} failed and {each.unsettled} unsettled"
+            for name, each in wrong
+        ]
 
 
 @translated()
@@ -107,27 +98,17 @@ def books(store: Store) -> Books:
     lists = keys.events, keys.processing, keys.failed
     while True:
         names = store.known_types
-        read: list[Command] = [("TIME",), ("HMGET", keys.run, "run_id", "staged"), ("SMEMBERS", keys.types)]
-        read += [("HGETALL", keys.tally), *(("LLEN", one) for one in lists)]
-        found = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-        (seconds, microseconds), (run_id, has_staged), types, counted, events, staged, letters, *more = found
+        read: list[Command] = [("TIME",), ("HGET", keys.run, "run_id"), ("SMEMBERS", keys.types)]
+        read += [("HGETALL", keys.tally), *(("LLEN", each) for each in lists)]
+        replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
+        (seconds, microseconds), run_id, types, fields, events, staged, letters, *more = replies
         # The commands depend on the types; if there are others by now, read again.
-        if {one.decode() for one in types if is_type_name(one)} <= {*names}:
+        if {name.decode() for name in types if is_type_name(name)} <= {*names}:
             break
-    tally, counts = numbers(counted, keys.tally), ledger.read_counts(more, names)
-    accounts = {
-        name: Account(
-            taken=tally.get(f"taken:{name}", 0),
-            carried_over=tally.get(f"carried:{name}", 0),
-            completed=tally.get(f"completed:{name}", 0),
-            failed=tally.get(f"failed:{name}", 0),
-            counts=counts[name],
-            dropped=tally.get(f"dropped:{name}", 0),
-        )
-        for name in names
-    }
-    now, run_name = seconds + microseconds / MICROSECONDS, text(run_id) if run_id else None
-    return Books(now, run_name, events, staged, letters, accounts, run_name if has_staged else None)
+    tally, counts = numbers(fields, keys.tally), ledger.read_counts(more, names)
+    accounts = {name: Account(counts[name], *(tally.get(f"{word}:{name}", 0) for word in _ACCOUNTED)) for name in names}
+    now = seconds + microseconds / MICROSECONDS
+    return Books(now, text(run_id) if run_id else None, events, staged, letters, accounts)
 
 
 def miscounted(store: Store, found: Books, record: Record) -> list[str]:
@@ -190,15 +171,12 @@ def _underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[Underway]:
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
-#: The range of list entries to read.
-_ALL, _NONE = (0, -1), (1, 0)
 
 
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
-    `limits_before` has the earlier text of the limits that were changed since the run began, by `Change.of`. `sent` has
-    when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first. These two and
+    `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first; it and
     `calls` are empty unless `measured`. `kept` is what to keep of calls, including the run's. `now_us` is the time of
     Redis then, microseconds.
     """
@@ -206,7 +184,6 @@ class Ending(msgspec.Struct, frozen=True):
     tally: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
     calls: Sequence[Completed]
-    limits_before: Mapping[str, str]
     health: Mapping[str, Health]
     restarts: int
     kept: Mapping[Pair, Measured]
@@ -214,37 +191,29 @@ class Ending(msgspec.Struct, frozen=True):
     now_us: int
 
 
+@translated()
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
-    keys, in_use, log = store.keys, store.settings.endpoints, store.calls
-    with translated(store.client):
-        read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
-        read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
-        read += [("LRANGE", keys.changes, *(_ALL if measured else _NONE))]
-        read += [log.command(start_of_run(run.id))] if measured else []
-        replies = batch(store.client, [*store.breaker.health_commands(list(in_use.values())), *read])
-        health, (time, found, published, restarts, kept, changes, *entries) = (
-            replies[: len(in_use)],
-            replies[len(in_use) :],
-        )
-        tally = numbers(found, keys.tally)
-        limits = {text(name): text(limit) for name, limit in published.items()}
-        endpoints = {name: in_force(endpoint, limits) for name, endpoint in in_use.items()}
-        made = [call for page in entries for call in log.read_on(page)[0] if call.run_id == run.id]
-        calls = completed(made)
-        opened_at = run.current_us(run.opened_at) / MICROSECONDS
-        changed = [one for one in read_changes(changes) if one.what is What.LIMIT and one.at >= opened_at]
-        return Ending(
-            tally=tally,
-            endpoints=endpoints,
-            calls=calls,
-            limits_before={one.of: one.before for one in changed if one.before},  # the oldest change is the last
-            health=read_health(health, list(endpoints.values())),
-            restarts=reading(whole, restarts, keys.restarts, 0),
-            kept=merge_run(store.measures.read_kept(kept), calls, failing(tally)),
-            sent=_sent(made, endpoints),
-            now_us=time[0] * MICROSECONDS + time[1],
-        )
+    keys, in_use = store.keys, store.settings.endpoints
+    read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
+    read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
+    replies = batch(store.client, [*read, *store.breaker.health_commands(list(in_use.values()))])
+    (seconds, microseconds), fields, published, restarts, durations, *health = replies
+    made = store.calls.of_run(run.id) if measured else []
+    tally = numbers(fields, keys.tally)
+    limits = {text(name): text(limit) for name, limit in published.items()}
+    endpoints = {name: in_force(endpoint, limits) for name, endpoint in in_use.items()}
+    calls = completed(made)
+    return Ending(
+        tally=tally,
+        endpoints=endpoints,
+        calls=calls,
+        health=read_health(health, list(endpoints.values())),
+        restarts=reading(whole, restarts, keys.restarts, 0),
+        kept=merge_run(store.measures.read_kept(durations), calls, failing(tally)),
+        sent=_sent(made, endpoints),
+        now_us=seconds * MICROSECONDS + microseconds,
+    )
 
 
 def _sent(calls: Sequence[CallEntry], endpoints: Mapping[str, Endpoint]) -> dict[str, list[int]]:

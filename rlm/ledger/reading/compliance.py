@@ -1,16 +1,16 @@
-"""The log of calls sent, judged: what `rlm compliance` shows of each endpoint and budget, also in words."""
+"""The log of calls sent, judged: the most calls in any period, against the limit, of each endpoint and budget."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlm.core.clock import isoformat, timestamp
-from rlm.core.documents import Record
-from rlm.core.endpoint import Limit, Limited, all_limited
+from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Record
+from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
-from rlm.core.window import most_by_part, peaks
+from rlm.core.window import Peak, most_by_part, peaks
 from rlm.ledger import Store
 from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
@@ -20,15 +20,31 @@ from rlm.ledger.values import MICROSECONDS
 _QUIET_US = 900 * MICROSECONDS
 
 
-class _Time(NamedTuple):
-    """The time to judge, microseconds of Redis time, and its number of parts, 0 for none."""
+class _Judged(NamedTuple):
+    """When calls were sent to an endpoint or with a budget, microseconds of Redis time, and the peaks of its rules."""
 
-    since_us: int
-    until_us: int
-    parts: int
+    sent: Sequence[int]
+    peaks: Sequence[Peak]
 
 
-def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, Any]:
+def _judge(store: Store, since_us: int) -> dict[str, _Judged]:
+    """Judge the periods that end after `since_us`, by the limits in force then; those that began before it count."""
+    changes = store.changes.newest()
+    limited = [(each, limits_of(each, changes)) for each in all_limited(store.endpoints().values())]
+    longest = [
+        limit.longest_seconds
+        for each, history in limited
+        for limit in (each.limit, *(Limit.parse(text) for _, text in history))
+    ]
+    earliest_us = max(0, since_us - round(max(longest, default=0.0) * MICROSECONDS))
+    sent = store.calls.sent_each([each for each, _ in limited], earliest_us)
+    return {
+        each.name: _Judged(sent[each.name], peaks(sent[each.name], each.limit, history, since_us))
+        for each, history in limited
+    }
+
+
+def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` means that no limit was exceeded.
 
     With `parts`, each also has a `course`: for each equal part of that time, the most calls in any period of the
@@ -38,26 +54,38 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> dict[str, 
     calls are known from `known_from` on; `known_why` says why not earlier, or is None. Earlier calls count as far as
     they are known, which does not prove that there were not too many.
     """
-    endpoints, changes = store.endpoints(), store.changes.newest()
-    now_us = store.now_us()
+    now_us, endpoints = store.now_us(), store.endpoints()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
-    time = _Time(since_us, now_us, parts)
-    limited = list(all_limited(endpoints.values()))
-    spans = [longest(one, limits_of(one, changes)) for one in limited]
-    # A period that began before that time counts as a whole.
-    sent = store.calls.sent_each(limited, max(0, since_us - round(max(spans, default=0.0) * MICROSECONDS)))
-    found = {one.name: _judge(sent[one.name], one, limits_of(one, changes), time) for one in limited}
+    judged = {name: _document(each, since_us, now_us, parts) for name, each in _judge(store, since_us).items()}
     known_us, known_why = _known_from(store, since_us, now_us)
-    return {
-        "ok": not any(rule["exceeded"] for one in found.values() for rule in one["rules"]),
-        "since_seconds": since_seconds,
-        "from": isoformat(since_us / MICROSECONDS),
-        "known_from": isoformat(known_us / MICROSECONDS),
-        "known_why": known_why,
-        "until": isoformat(now_us / MICROSECONDS),
-        "by_endpoint": {name: one for name, one in found.items() if name in endpoints},
-        "by_budget": {name: one for name, one in found.items() if name not in endpoints},
-    }
+    return Compliance(
+        ok=not any(rule.exceeded for each in judged.values() for rule in each.rules),
+        since_seconds=since_seconds,
+        since=isoformat(since_us / MICROSECONDS),
+        known_from=isoformat(known_us / MICROSECONDS),
+        known_why=known_why,
+        until=isoformat(now_us / MICROSECONDS),
+        by_endpoint={name: each for name, each in judged.items() if name in endpoints},
+        by_budget={name: each for name, each in judged.items() if name not in endpoints},
+    )
+
+
+def _document(judged: _Judged, since_us: int, until_us: int, parts: int) -> LimitedCompliance:
+    rules = tuple(
+        ComplianceRule(
+            limit=peak.limit,
+            amount=peak.rule.amount,
+            period_seconds=peak.rule.seconds,
+            in_force=peak.in_force,
+            most=peak.most,
+            at=None if peak.at_us is None else isoformat(peak.at_us / MICROSECONDS),
+            exceeded=peak.exceeded,
+        )
+        for peak in judged.peaks
+    )
+    span_us = round(rules[0].period_seconds * MICROSECONDS)
+    course = tuple(most_by_part(judged.sent, span_us, since_us, until_us, parts)) if parts else ()
+    return LimitedCompliance(calls=sum(moment >= since_us for moment in judged.sent), rules=rules, course=course)
 
 
 def excess_of(store: Store, record: Record) -> dict[str, int]:
@@ -76,26 +104,13 @@ def excess_of(store: Store, record: Record) -> dict[str, int]:
 def excess(store: Store, since: float) -> dict[str, int]:
     """Return by endpoint and budget by how much its limit was exceeded in periods that end after `since`, 0 if kept.
 
-    `since` is in seconds since 1970. Only calls since then, and in the longest period before, are read. What was sent
-    before endpoints were last held does not count: slots that were ahead of a clock set back have its time.
+    `since` is in seconds since 1970. What was sent before endpoints were last held does not count: slots that were
+    ahead of a clock set back have its time.
     """
-    now_us = store.now_us()
     if doubt := store.leases.doubt():
-        since = doubt.at if since * MICROSECONDS > now_us else max(since, doubt.at)
-    changes = store.changes.newest()
-    limited = [(one, limits_of(one, changes)) for one in all_limited(store.endpoints().values())]
-    earlier = max((longest(one, history) for one, history in limited), default=0.0)
-    sent = store.calls.sent_each([one for one, _ in limited], max(0, round((since - earlier) * MICROSECONDS)))
-    found = {}
-    for one, history in limited:
-        judged = peaks(sent[one.name], one.limit, history, round(since * MICROSECONDS))
-        found[one.name] = max(0, *(peak.most - peak.rule.amount for peak in judged))
-    return found
-
-
-def longest(limited: Limited, history: Sequence[tuple[float, str]]) -> float:
-    """Return the longest period of the limit in force and of the earlier ones, seconds."""
-    return max(limit.longest_seconds for limit in (limited.limit, *(Limit.parse(text) for _, text in history)))
+        since = doubt.at if since * MICROSECONDS > store.now_us() else max(since, doubt.at)
+    judged = _judge(store, round(since * MICROSECONDS))
+    return {name: max(0, *(peak.most - peak.rule.amount for peak in each.peaks)) for name, each in judged.items()}
 
 
 def _known_from(store: Store, since_us: int, now_us: int) -> tuple[int, str | None]:
@@ -113,44 +128,13 @@ def _known_from(store: Store, since_us: int, now_us: int) -> tuple[int, str | No
     return max(bounds, key=lambda bound: bound[0])
 
 
-def _judge(sent: Sequence[int], limited: Limited, history: Sequence[tuple[float, str]], time: _Time) -> dict[str, Any]:
-    since_us = time.since_us
-    span_us = round(limited.limit.rules[0].seconds * MICROSECONDS)
-    course = most_by_part(sent, span_us, since_us, time.until_us, time.parts) if time.parts else None
-    return {
-        "calls": sum(moment >= since_us for moment in sent),
-        "rules": [
-            {
-                "limit": peak.limit,
-                "amount": peak.rule.amount,
-                "period_seconds": peak.rule.seconds,
-                "in_force": peak.in_force,
-                "most": peak.most,
-                "at": None if peak.at_us is None else isoformat(peak.at_us / MICROSECONDS),
-                "exceeded": peak.exceeded,
-            }
-            for peak in peaks(sent, limited.limit, history, since_us)
-        ],
-        **({"course": course} if course else {}),
-    }
-
-
-def rules(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield each rule of each endpoint and budget in a result of `compliance`, flat for a table."""
-    span = {"known_from": found["known_from"], "until": found["until"]}
-    for kind in ("endpoint", "budget"):
-        for name, one in found[f"by_{kind}"].items():
-            for rule in one["rules"]:
-                yield {"name": name, "kind": kind, "calls": one["calls"], **rule, **span}
-
-
-def exceeded(found: Mapping[str, Any]) -> list[str]:
+def exceeded(judged: Compliance) -> list[str]:
     """Return the endpoints and budgets whose limit was exceeded."""
-    return list(dict.fromkeys(one["name"] for one in rules(found) if one["exceeded"]))
+    return [name for name, each in judged.limited.items() if any(rule.exceeded for rule in each.rules)]
 
 
-def gap(found: Mapping[str, Any]) -> str:
+def gap(judged: Compliance) -> str:
     """Return from when on and why not all requested calls are known, '' if they are."""
-    if not found["known_why"]:
+    if not judged.known_why:
         return ""
-    return f"{found['known_why']}. Calls before {found['known_from']} are not known, or not all of them."
+    return f"{judged.known_why}. Calls before {judged.known_from} are not known, or not all of them."

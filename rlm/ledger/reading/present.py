@@ -1,4 +1,4 @@
-"""The processes heard from at one moment and the holder of the lease, read once for a whole view."""
+"""Who is there: the processes heard from at one moment and the holder of the lease; and how Redis itself is."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rlm.core.clock import system_clock
+from rlm.core.documents import ServerState
 from rlm.ledger.leases import Tenure
 from rlm.ledger.processes import Process, Role
 
 if TYPE_CHECKING:
-    from rlm.ledger.store import Store
+    from rlm.ledger import Store
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -40,3 +42,13 @@ class Present(msgspec.Struct, frozen=True):
 def present(store: Store) -> Present:
     """Read who is there, in three round trips."""
     return Present(store.processes.register(), store.leases.tenure())
+
+
+def server_state(store: Store) -> ServerState:
+    """Read how quickly Redis answers now and how much memory it uses."""
+    began = system_clock.monotonic()
+    store.ping()
+    milliseconds = round((system_clock.monotonic() - began) * 1000, 1)
+    memory = store.client.info("memory")
+    used, most = (int(memory.get(name, 0)) for name in ("used_memory", "maxmemory"))
+    return ServerState(ping_ms=milliseconds, used_bytes=used, max_bytes=most)

@@ -1,32 +1,32 @@
-"""The waiting events, one by one and page by page, in the ledger, in staging and on the audit list; without changes."""
+"""What waits, one by one and counted: events in the ledger, items in staging and on the audit list; without changes."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
-from itertools import dropwhile
-from typing import Any, NamedTuple, cast
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import NamedTuple
 
 import msgspec
 
-from rlm.core.clock import isoformat
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
+from rlm.core.run import Run
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.connect import translated
-from rlm.ledger.reading import PAGE, Held, Waiter, events_in, fields_of, held_events, waits_since
-from rlm.ledger.reading.pages import pages
-from rlm.ledger.scripts import ask
-from rlm.ledger.values import MICROSECONDS, reading, whole
+from rlm.ledger.connect import text
+from rlm.ledger.events import scored
+from rlm.ledger.reading import Waiter, events_in, fields_of, later_events, waits_since
+from rlm.ledger.reading.books import Books, books
+from rlm.ledger.scripts import CHUNK, ask, batch
+from rlm.ledger.values import reading, whole
 
-#: The most events read for one page. If too few of them match, the next page continues there.
-MOST_LOOKED = 100_000
 #: The states of waiting events, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
-
-_MARK = re.compile(r"([a-z_]+):([^:]*):(\d{1,18}):(.*)", re.ASCII)
-#: The parts that are lists of items.
-_LISTS = ("staging", "list")
+#: The most items that are read to count their events, and the most events looked at for one page of a list.
+MOST_ITEMS = MOST_LOOKED = 100_000
+#: How many events are read at once.
+PAGE = 200
 
 
 class EventFilter(msgspec.Struct, frozen=True):
@@ -45,181 +45,172 @@ class EventFilter(msgspec.Struct, frozen=True):
             and (not self.wallet or event.wallet_name == self.wallet)
             and (not self.item or event.item_id == self.item)
             and (self.older_seconds is None or (event.since is not None and now - event.since >= self.older_seconds))
+            and (not self.states or event.state in self.states)
         )
 
 
-class Mark(NamedTuple):
-    """A position in the list of waiting events, after an event.
-
-    In the ledger it consists of the `score`, and the event's id (`behind`) among those of the same score; the score of
-    an event that spent its attempts is 0. In a list it is after `score` items and `behind` events of the next item.
-    """
-
-    part: str
-    type: str
-    score: int = 0
-    behind: str = ""
-
-    @classmethod
-    def read(cls, text: str) -> Mark | None:
-        """Return a mark from its text form, None for any other text."""
-        found = _MARK.fullmatch(text)
-        if found is None or (found[1] in _LISTS and not re.fullmatch(r"\d{0,9}", found[4], re.ASCII)):
-            return None
-        return cls(found[1], found[2], int(found[3]), found[4])
-
-    def __str__(self) -> str:
-        return ":".join(map(str, self))
-
-
 class WaitingPage(NamedTuple):
-    """Some events, and the mark after which the list continues, None at its end."""
+    """Some events, and the place at which the list goes on, None at its end."""
 
     events: list[Waiter]
-    after: Mark | None
+    after: int | None
 
 
-def waiting_page(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> WaitingPage:
-    """Return the first `number` matching events after `after`, and where the list continues.
+def waiting_page(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingPage:
+    """Return the first `number` matching events behind the first `after` places, and where the list goes on.
 
-    Types come in the configured order. Within a type, pending events come first, then those backing off and those out
-    of attempts. Staging and the audit list come last, the oldest item first. Memory is constant, and
-    no step blocks Redis for long. Events that move meanwhile may be missed or appear twice.
+    Types come in the configured order. Within a type, ready events come first, then those backing off and those out of
+    attempts. Staging and the audit list come last, the oldest item first; an item is one place. Events that move
+    meanwhile may be missed or appear twice.
     """
-    found: list[Waiter] = []
-    now, looked, last = store.now(), 0, after
-    for mark, event in walk(store, wanted, after):
-        if len(found) == number or looked == MOST_LOOKED:
-            return WaitingPage(found, last)
-        looked, last = looked + 1, mark
-        if event is not None and wanted.fits(event, now):
-            found.append(event)
-    return WaitingPage(found, None)
+    events, now = list[Waiter](), store.now()
+    for place, at_place in enumerate(islice(walk(store, chosen, after), MOST_LOOKED), start=after + 1):
+        events += [event for event in at_place if chosen.fits(event, now)]
+        if len(events) >= number or place == after + MOST_LOOKED:
+            return WaitingPage(events, place)
+    return WaitingPage(events, None)
 
 
-def list_waiting(store: Store, wanted: EventFilter, number: int, after: Mark | None = None) -> dict[str, Any]:
-    """Return a page of waiting events as `rlm queue list` prints it; see `waiting_page`."""
-    page, now = waiting_page(store, wanted, number, after), store.now()
-    return {
-        "events": [
-            {
-                "event_id": one.event_id,
-                "type": one.type,
-                "item_id": one.item_id,
-                "wallet_name": one.wallet_name,
-                "state": one.state,
-                "priority": one.priority,
-                "since": None if one.since is None else isoformat(one.since),
-                "waiting_seconds": None if one.since is None else round(max(0.0, now - one.since), 3),
-                "due_in_seconds": None if one.due is None else round(max(0.0, one.due - now), 3),
-                "item": _item_of(one),
-            }
-            for one in page.events
-        ],
-        "next": str(page.after) if page.after else None,
-    }
-
-
-def _item_of(event: Waiter) -> dict[str, Any]:
-    """Return the item of an event as it came, with this event alone: pushed again, it is the same event."""
-    try:
-        return {**msgspec.json.decode(event.item, type=dict[str, msgspec.Raw]), "events": [event.type]}
-    except (ValueError, RecursionError):  # not what RLM wrote
-        return {}
-
-
-def walk(store: Store, wanted: EventFilter, after: Mark | None = None) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Yield all candidates after a mark, each with the mark after it; None for an event settled meanwhile."""
-    parts = list(_parts(store, wanted))
-    if after is not None:
-        parts = list(dropwhile(lambda part: part[0][:2] != after[:2], parts))
-        parts[:1] = [(after, place) for _, place in parts[:1]]
-    held: dict[str, list[Held]] | None = None  # read when it is needed first
-    for mark, place in parts:
-        if place is Place.QUEUED:
-            yield from _listed(store, mark)
-        elif place in {Place.BACKING_OFF, Place.SPENT}:
-            held = held_events(store) if held is None else held
-            yield from _held(store, mark, place, held.get(mark.type, ()), wanted)
-        elif wanted.item:
-            yield from _by_id(store, mark, place, wanted.item)
-        else:
-            yield from _ready(store, mark, place)
-
-
-def _parts(store: Store, wanted: EventFilter) -> Iterator[tuple[Mark, Place]]:
-    """Yield the parts that may hold matching events: the mark at the start of each, and the state of its events."""
-    pending = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
+def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[Waiter]]:
+    """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
+    ready = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
+    later = later_events(store)
     for name in store.known_types:
-        if not wanted.types or name in wanted.types:
-            for part, place in (("pending", pending), *((one.value, one) for one in WAITING[2:4])):
-                if not wanted.states or place in wanted.states:
-                    yield Mark(part, name), place
-    if not wanted.states or Place.QUEUED in wanted.states:
-        yield from ((Mark(part, ""), Place.QUEUED) for part in _LISTS)
+        if chosen.types and name not in chosen.types:
+            continue
+        key = store.keys.ready(name)
+        if not chosen.states or ready in chosen.states:
+            if chosen.item:  # its id follows from the item and the type
+                event = event_id(chosen.item, name)
+                score = ask(store.client, "ZSCORE", key, event)
+                yield from _waiters(store, [] if score is None else [(event, score)], ready)
+            else:
+                size = ask(store.client, "ZCARD", key)
+                yield from _waiters(store, _ready(store, key, after), ready)
+                after = max(0, after - size)
+        for place in (Place.BACKING_OFF, Place.SPENT):
+            if not chosen.states or place in chosen.states:
+                due = sorted((each.due, each.event_id) for each in later.get(name, ()) if each.place is place)
+                yield from _waiters(store, ((event, at) for at, event in due[after:]), place)
+                after = max(0, after - len(due))
+    if not chosen.states or Place.QUEUED in chosen.states:
+        for items in (store.keys.processing, store.keys.events):
+            length = ask(store.client, "LLEN", items)
+            for page in pages(store, items, after):
+                yield from (events_in(store, raw) for raw in page)
+            after = max(0, after - length)
 
 
-def _ready(store: Store, mark: Mark, place: Place) -> Iterator[tuple[Mark, Waiter | None]]:
-    zset = store.keys.ready(mark.type)
-    passed = 0  # events of the page's first score to skip; used only if more than a page have the same score
-    while True:
-        with translated(store.client):
-            found = store.client.zrangebyscore(zset, mark.score, "+inf", start=passed, num=PAGE, withscores=True)
-        page = [(int(score), one.decode()) for one, score in cast("list[tuple[bytes, float]]", found)]
-        new = [one for one in page if one > (mark.score, mark.behind)]
-        for (score, one), event in zip(new, _look(store, new, place), strict=True):
-            mark = mark._replace(score=score, behind=one)
-            yield mark, event
-        if len(page) < PAGE:
+def _ready(store: Store, key: str, start: int) -> Iterator[tuple[str, float]]:
+    while page := list(scored(ask(store.client, "ZRANGE", key, start, start + PAGE - 1, "WITHSCORES"))):
+        yield from page
+        start += len(page)
+
+
+def _waiters(store: Store, ids: Iterable[tuple[str, float]], place: Place) -> Iterator[Sequence[Waiter]]:
+    """Read events page by page; with each id comes its order if it is ready, else the moment when it is due."""
+    ids = iter(ids)
+    while page := list(islice(ids, PAGE)):
+        entries = fields_of(store, (event for event, _ in page), "wallet", "item", "taken_at", "score")
+        for (event, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
+            is_ready = place in {Place.PENDING, Place.LEFTOVER}
+            score = int(at) if is_ready else reading(whole, order, event, 0)
+            priority = max(0, MAX_PRIORITY - score // PRIORITY_STEP)
+            due = at if place is Place.BACKING_OFF else None
+            waiter = Waiter(event, text(wallet or b""), place, priority, waits_since(item, taken_at), due, item or b"")
+            yield [waiter] if item is not None else []
+
+
+def pages(store: Store, items: str, skip: int = 0, most: int | None = None) -> Iterator[list[bytes]]:
+    """Yield pages of a list of items behind the `skip` oldest, oldest first; one too large to be taken comes empty.
+
+    If staged items are taken meanwhile, the next page begins behind the last one all the same.
+    """
+    left = MOST_ITEMS if most is None else most
+    while left > 0:
+        length, page = store.intake.look(items, skip, min(left, CHUNK), 1)
+        if not page:
             return
-        passed = 0 if new else passed + len(page)
+        yield page
+        left -= len(page)
+        until = (skip if skip >= 0 else max(0, length + skip)) + len(page)
+        if until >= length:
+            return
+        # Staging shrinks at its old end only; the audit list grows at its new end only.
+        skip = until - length if items == store.keys.processing else until
 
 
-def _by_id(store: Store, mark: Mark, place: Place, item: str) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Look up the event of one item, whose id follows from the item and the type."""
-    one = event_id(item, mark.type)
-    score = ask(store.client, "ZSCORE", store.keys.ready(mark.type), one)
-    if score is not None and (int(score), one) > (mark.score, mark.behind):
-        yield mark._replace(score=int(score), behind=one), next(_look(store, [(int(score), one)], place))
+class Backlog(msgspec.Struct, frozen=True):
+    """What waits: events by type, and since when the oldest waits, seconds since 1970; `books` are of the same instant.
+
+    `unread` items were not read, because too many wait. `run` is the open run, which works on those in the ledger.
+    """
+
+    events: Mapping[str, int]
+    oldest: Mapping[str, float]
+    books: Books
+    unread: int
+    run: Run | None
 
 
-def _held(
-    store: Store, mark: Mark, place: Place, held: Sequence[Held], wanted: EventFilter
-) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Yield events that wait for a later moment, the earliest first."""
-    due = [
-        (0 if place is Place.SPENT else round(one.due * MICROSECONDS), one.event_id)
-        for one in held
-        if one.place is place
-    ]
-    new = sorted(one for one in due if one > (mark.score, mark.behind))
-    if wanted.item:
-        new = [one for one in new if one[1] == event_id(wanted.item, mark.type)]
-    for start in range(0, len(new), PAGE):
-        page = new[start : start + PAGE]
-        for (score, one), event in zip(page, _look(store, page, place), strict=True):
-            mark = mark._replace(score=score, behind=one)
-            yield mark, event
+class InItems(NamedTuple):
+    """The events in staging and on the audit list, by type; since when the oldest waits; how many items were read."""
+
+    events: Counter[str]
+    oldest: dict[str, float]
+    read: int
 
 
-def _look(store: Store, found: Sequence[tuple[int, str]], place: Place) -> Iterator[Waiter | None]:
-    entries = fields_of(store, (one for _, one in found), "wallet", "item", "taken_at", "score")
-    for (score, one), (wallet, item, taken_at, order) in zip(found, entries, strict=True):
-        priority = max(0, MAX_PRIORITY - reading(whole, order, one, int(score)) // PRIORITY_STEP)
-        due = score / MICROSECONDS if place is Place.BACKING_OFF else None
-        name = (wallet or b"").decode()
-        waiter = Waiter(one, name, place, priority, waits_since(item, taken_at), due, item or b"")
-        yield waiter if item is not None else None
+def in_items(store: Store) -> InItems:
+    """Count the events of the `MOST_ITEMS` oldest items, of configured types."""
+    events, oldest, read = Counter[str](), dict[str, float](), 0
+    for items in (store.keys.processing, store.keys.events):
+        for page in pages(store, items, most=MOST_ITEMS - read):
+            read += len(page)
+            for event in chain.from_iterable(events_in(store, raw) for raw in page):
+                if event.type in store.settings.types:
+                    events[event.type] += 1
+                    if event.since is not None:
+                        oldest[event.type] = min(event.since, oldest.get(event.type, math.inf))
+    return InItems(events, oldest, read)
 
 
-def _listed(store: Store, mark: Mark) -> Iterator[tuple[Mark, Waiter | None]]:
-    """Yield the events of a list's items, oldest first, without items that will be dead letters."""
-    key = store.keys.processing if mark.part == "staging" else store.keys.events
-    for page in pages(store, key, mark.score):
-        for raw in page.items:
-            for number, event in enumerate(events_in(store, raw), start=1):
-                if number > int(mark.behind or 0):
-                    mark = mark._replace(behind=str(number))
-                    yield mark, event
-            mark = mark._replace(score=mark.score + 1, behind="")
-            yield mark, None
+def backlog(store: Store) -> Backlog:
+    """Count what waits, and since when; events that a drain takes meanwhile may count twice."""
+    items, entries = in_items(store), books(store)
+    names = [kind.name for kind in store.settings.event_types]
+    unread = max(0, entries.events + entries.staged - items.read)
+    oldest = oldest_in_ledger(store, list(entries.by_type))
+    for name, since in items.oldest.items():
+        oldest[name] = min(since, oldest.get(name, since))
+    in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
+    events = {name: in_ledger.get(name, 0) + items.events[name] for name in {**dict.fromkeys(names), **in_ledger}}
+    return Backlog(events, oldest, entries, unread, store.runs.current())
+
+
+def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
+    """Return by type since when the oldest event waits in the ledger, seconds since 1970, without types that have none.
+
+    This is the item's `timestamp` or else the time when it was taken. The first `PAGE` ready events of each priority
+    are read, which came before its others, and the first of those that are not ready.
+    """
+    ids = [each.event_id for events in later_events(store).values() for each in events[:PAGE]]
+    starts = dict.fromkeys(types, 0)
+    while starts:
+        commands = (
+            ("ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", "WITHSCORES", "LIMIT", 0, PAGE)
+            for name, start in starts.items()
+        )
+        replies = dict(zip(starts, map(scored, batch(store.client, commands)), strict=True))
+        starts = {}
+        for name, reply in replies.items():
+            page = list(reply)
+            ids += [event for event, _ in page]
+            if len(page) == PAGE:
+                starts[name] = (int(page[-1][1]) // PRIORITY_STEP + 1) * PRIORITY_STEP
+    oldest: dict[str, float] = {}
+    for event, entry in zip(ids, fields_of(store, ids, "item", "taken_at"), strict=True):
+        if (since := waits_since(*entry)) is not None:
+            name = event.rpartition(":")[2]
+            oldest[name] = min(since, oldest.get(name, since))
+    return oldest

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from markupsafe import Markup
+from msgspec.structs import asdict
 
 from rlm.admin import report, words
 from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
+from rlm.core.documents import EndpointView, LimitedCompliance
 from rlm.core.text import counted
 from rlm.core.window import Circuit
-from rlm.ledger.reading.compliance import compliance, exceeded, gap, rules
+from rlm.ledger.reading.compliance import compliance, exceeded, gap
 from rlm.web.pages import plots
 from rlm.web.pages.live import Documents
 from rlm.web.pages.now import HEALTHS
@@ -30,19 +33,18 @@ _SHARED_SECONDS = 30.0
 
 def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return the values of the page Endpoints."""
-    entries = [
-        {**one, "beside": health_beside(one), "next": _next(one)} for one in documents.get("endpoints", endpoint_list)
-    ]
+    views = documents.get("endpoints", endpoint_list)
+    entries = [{**asdict(view), "beside": health_beside(view), "next": _next(view)} for view in views]
     found = documents.status()
     measured = documents.get("measured", report.last_measured, _MEASURED_SECONDS)
     groups = {
-        name: [one for one in entries if one["kind"] == "endpoint" and name in one["types"]]
-        for name in dict.fromkeys(name for one in entries for name in one["types"])
+        name: [entry for entry in entries if entry["kind"] == "endpoint" and name in entry["types"]]
+        for name in dict.fromkeys(name for view in views for name in view.types)
     }
     return {
         "groups": groups,
         "budgets": [one for one in entries if one["kind"] == "budget"],
-        "told": _told(entries),
+        "told": _told(views),
         "calls": {} if measured is None else measured["by_endpoint"] | measured.get("by_budget", {}),
         "of_run": "in this run" if words.is_open(found) else "in the last run",
         "changes": documents.get("changes", lambda store: changes_made(store, MOST_CHANGES)),
@@ -50,38 +52,29 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     }
 
 
-def _next(entry: Mapping[str, Any]) -> str:
-    waits = entry["health"] == Circuit.PAUSED and entry["next_slot_seconds"] is None
-    return "when resumed" if waits else words.next_slot(entry)
+def _next(view: EndpointView) -> str:
+    waits = view.health == Circuit.PAUSED and view.next_slot_seconds is None
+    return "when resumed" if waits else words.next_slot(asdict(view))
 
 
-def _told(entries: list[dict[str, Any]]) -> str:
-    number = {health: sum(one["health"] == health for one in entries) for health in Circuit}
+def _told(views: Sequence[EndpointView]) -> str:
+    number = Counter(view.health for view in views)
     states = [f"{number[health]:,} {health}" for health in reversed(Circuit) if number[health]]
-    return f"{counted(sum(number.values()), 'window')}: {', '.join(states)}" if entries else "none is configured"
+    return f"{counted(len(views), 'window')}: {', '.join(states)}" if views else "none is configured"
 
 
 def compliance_context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     """Return the values of Compliance: the calls, fullest first, the rules, and the unknown part.
 
-    A strip shows the first rule of the limit in force; it may exceed it while an `earlier` limit was in force.
+    A strip shows the first rule of the limit in force; it may exceed it while an earlier limit was in force.
     """
-    found = _found(documents)
-    called = {
-        name: {
-            **one["rules"][0],
-            "calls": one["calls"],
-            "course": one["course"],
-            "earlier": [rule["limit"] for rule in one["rules"] if not rule["in_force"]],
-        }
-        for name, one in {**found["by_endpoint"], **found["by_budget"]}.items()
-    }
-    fullest = sorted(called.items(), key=lambda one: one[1]["amount"] and -one[1]["most"] / one[1]["amount"])
+    found = documents.get("compliance", lambda store: compliance(store, SINCE_SECONDS, PARTS), _SHARED_SECONDS)
+    called = [(name, each) for name, each in found.limited.items() if each.calls]
+    called.sort(key=lambda entry: -entry[1].rules[0].most / max(1, entry[1].rules[0].amount))
     return {
         "found": found,
-        "called": [(name, one) for name, one in fullest if one["calls"]],
-        "silent": [name for name, one in called.items() if not one["calls"]],
-        "rules": [one for one in rules(found) if one["calls"]],
+        "called": called,
+        "silent": [name for name, each in found.limited.items() if not each.calls],
         "exceeded": exceeded(found),
         "gap": gap(found),
         "strip": limit_strip,
@@ -89,18 +82,15 @@ def compliance_context(documents: Documents, _question: Query) -> Mapping[str, A
     }
 
 
-def limit_strip(name: str, one: Mapping[str, Any]) -> Markup:
+def limit_strip(name: str, limited: LimitedCompliance) -> Markup:
     """Return the course of an endpoint or budget against its limit."""
-    most, course = one["amount"], one["course"]
-    label = f"{name}: at most {one['most']:,} of {most:,} calls in any period of the last day"
+    rule, course = limited.rules[0], limited.course
+    most = rule.amount
+    label = f"{name}: at most {rule.most:,} of {most:,} calls in any period of the last day"
     ends = ((0.0, f"{_LONG} ago"), (float(PARTS), "now"))
     axes = plots.Axes(PARTS, max(most, *course) * 1.05, ends, ((most, f"{most:,}"),))
     calls = plots.Line([*enumerate(course), (PARTS, course[-1])], "measured", filled=True)
     return plots.curve(label, axes, [calls, plots.Line([(0, most), (PARTS, most)], "most")], height=100)
-
-
-def _found(documents: Documents) -> Mapping[str, Any]:
-    return documents.get("compliance", lambda store: compliance(store, SINCE_SECONDS, PARTS), _SHARED_SECONDS)
 
 
 PAGE: Final = Page("/endpoints", "Endpoints", "endpoints.html", context, command="rlm endpoint list", label="Endpoints")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from rlm.admin.explain import explain, search
-from rlm.admin.explain.words import took
-from rlm.admin.letters import LetterFilter, letter_page
-from rlm.admin.question import PlanAsk, answer, read_question
-from rlm.admin.queue import carried_over, queue_stats
+import msgspec
+from msgspec.structs import asdict
+
+from rlm.admin.explain import explain
+from rlm.admin.letters import DeadLetter, LetterFilter, LetterPage, is_unsendable, letter_page
+from rlm.admin.queue import list_waiting, queue_stats
+from rlm.admin.report import runs_beginning
+from rlm.admin.whatif import PlanAsk, answer, read_question
 from rlm.core.clock import system_clock
+from rlm.core.documents import EventView, LetterGroup, WaitingList
+from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Reason
 from rlm.ledger import Store
-from rlm.ledger.reading.waiting import WAITING, EventFilter, Mark, list_waiting
+from rlm.ledger.reading.waiting import WAITING, EventFilter
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Elsewhere, ListFilter, Page, Query, address, event_address, run_address
 
@@ -26,6 +31,11 @@ ON_A_PAGE, GROUPS = 50, 20
 WAITING_SECONDS, LETTERS_SECONDS = 3.0, 2.0
 #: Most characters of a search text.
 _LONGEST = 1000
+#: Fewest characters that can be the prefix of a run's id, a date; and most runs to name.
+_SHORTEST, _MOST_RUNS = len("20261125"), 20
+
+#: A page of dead letters, and its letters decoded, each with whether a retry may succeed.
+_Letters: TypeAlias = tuple[LetterPage, list[tuple[dict[str, Any], bool]]]
 
 
 def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
@@ -33,32 +43,29 @@ def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     stats = documents.get("queue_stats", queue_stats)
     asked = ListFilter("/queue", question)
     states = asked.choices("state", [str(one) for one in WAITING])
-    wanted = EventFilter(
-        types=asked.choices("type", tuple(stats["by_type"])),
+    chosen = EventFilter(
+        types=asked.choices("type", tuple(stats.by_type)),
         wallet=asked.text("wallet"),
         item=asked.text("item"),
         older_seconds=asked.ago("older-than"),
         states=frozenset(one for one in WAITING if one in states),
     )
-    text = question.get("after")
-    after = Mark.read(text) if text else None
-    if text and after is None:
-        asked.faults.append("no page ends there; begin with the first page")
+    after = asked.number("after")
 
-    def find(store: Store) -> dict[str, Any]:
-        return list_waiting(store, wanted, ON_A_PAGE, after)
+    def find(store: Store) -> WaitingList:
+        return list_waiting(store, chosen, ON_A_PAGE, after)
 
-    nothing: dict[str, Any] = {"events": [], "next": None}
-    found = nothing if asked.faults else documents.get(("waiting", question.query), find, WAITING_SECONDS)
+    page = WaitingList(events=(), next=None)
+    if not asked.faults:
+        page = documents.get(("waiting", question.query), find, WAITING_SECONDS)
     return {
         "stats": stats,
-        "carried": documents.get("carried_over", carried_over),
-        "most": max((one["pending"] for one in stats["by_type"].values()), default=0),
+        "most": max((each.pending for each in stats.by_type.values()), default=0),
         "ahead": documents.get("outlook", outlook, _OUTLOOK_SECONDS),
         "asked": asked,
-        "states": [str(one) for one in WAITING],
-        "events": found["events"],
-        "on": asked.address(after=found["next"]) if found["next"] else "",
+        "states": [str(state) for state in WAITING],
+        "events": page.events,
+        "on": "" if page.next is None else asked.address(after=page.next),
         "first": asked.address() if after else "",
         "command": f"rlm queue list {ON_A_PAGE}{asked.options(after=str(after or ''))}",
     }
@@ -82,25 +89,31 @@ def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]
     }
     since, text, behind = asked.ago("since"), asked.text("search"), asked.number("behind")
 
-    def find(store: Store) -> dict[str, Any]:
+    def find(store: Store) -> _Letters:
         since_time = since and system_clock.now() - since
-        return letter_page(store, LetterFilter(**chosen, since=since_time, text=text), ON_A_PAGE, behind)
+        page = letter_page(store, LetterFilter(**chosen, since=since_time, text=text), ON_A_PAGE, behind)
+        letters = [(msgspec.json.decode(raw), not is_unsendable(store, DeadLetter.read(raw))) for raw in page.letters]
+        return page, letters
 
-    nothing: dict[str, Any] = {"letters": [], "groups": [], "fitting": 0, "total": 0}
-    found = nothing if asked.faults else documents.get(("letters", question.query), find, LETTERS_SECONDS)
-    last = behind + len(found["letters"])
+    nothing: _Letters = LetterPage([], [], 0, 0), []
+    page, letters = nothing
+    if not asked.faults:
+        page, letters = documents.get(("letters", question.query), find, LETTERS_SECONDS)
+    last = behind + len(letters)
     return {
-        **found,
+        "letters": [{**letter, "sendable": sendable} for letter, sendable in letters],
+        "fitting": page.fitting,
+        "total": page.total,
         "asked": asked,
         "types": types,
         "endpoints": endpoints,
         "reasons": tuple(Reason),
-        "sendable": sum(one["sendable"] for one in found["groups"]),
-        "groups": [group(one, found["groups"], asked.given) for one in found["groups"][:GROUPS]],
-        "more_groups": max(0, len(found["groups"]) - GROUPS),
+        "sendable": sum(each.sendable for each in page.groups),
+        "groups": [group(each, page.groups, asked.given) for each in page.groups[:GROUPS]],
+        "more_groups": max(0, len(page.groups) - GROUPS),
         "first": behind + 1,
         "last": last,
-        "older": asked.address(behind=last) if last < found["fitting"] else "",
+        "older": asked.address(behind=last) if last < page.fitting else "",
         "newer": asked.address(behind=max(0, behind - ON_A_PAGE)) if behind else "",
         "body": body(asked.given),
         "chosen": bool(asked.given),
@@ -114,74 +127,91 @@ def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
     return {"filter": told} if told else {"all": True}
 
 
-def group(
-    one: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], filtered: Mapping[str, list[str]]
-) -> dict[str, Any]:
+def group(one: LetterGroup, groups: Sequence[LetterGroup], filtered: Mapping[str, list[str]]) -> dict[str, object]:
     """Return the values of a group: its letters, the address of their list, and the body that its buttons send.
 
     The body is None if the filter would also match letters of other groups; `among` is the number that it matches.
     """
-    narrow = {name: [one[name]] for name in ("reason", "answer", "endpoint", "type") if one[name]}
+    fields = {name: getattr(one, name) for name in ("reason", "answer", "endpoint", "type")}
+    narrow = {name: [value] for name, value in fields.items() if value}
     given = {**filtered, **narrow}
-    among = sum(other["letters"] for other in groups if all(other[name] == value for name, (value,) in narrow.items()))
-    alone = among == one["letters"]
-    return {**one, "address": address("/failures", given), "body": body(given) if alone else None, "among": among}
+    among = sum(
+        other.letters for other in groups if all(getattr(other, name) == value for name, (value,) in narrow.items())
+    )
+    shown = body(given) if among == one.letters else None
+    return {**asdict(one), "address": address("/failures", given), "body": shown, "among": among}
 
 
 def event_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     """Return the values of the page of an event, or of all of an item; raise NoSuchRunError if it is unknown."""
     asked = question.get("event_id")
-    found = documents.get(("event", asked), lambda store: explain(store, asked))
-    return {"title": asked, "events": [explained(one) for one in found], "command": f"rlm explain {shlex.quote(asked)}"}
+    views = documents.get(("event", asked), lambda store: explain(store, asked))
+    events = [
+        {
+            "view": view,
+            "trail": list(trail(view)),
+            "earlier": max(0, view.calls - len(view.attempts)),
+            "letters": address("/failures", {"search": [view.letter.id]}) if view.letter else "",
+        }
+        for view in views
+    ]
+    return {"title": asked, "events": events, "command": f"rlm explain {shlex.quote(asked)}"}
 
 
-def explained(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of an event: its document, and its trail as a timeline."""
-    return {
-        **one,
-        "trail": list(trail(one)),
-        "earlier": max(0, one["calls"] - len(one["attempts"])),
-        "letters": address("/failures", {"search": [one["letter"]["id"]]}) if one["letter"] else "",
-    }
+class Step(NamedTuple):
+    """Something that happened to an event: its time, its kind, and a text."""
+
+    at: str
+    kind: str
+    told: str
+    text: str = ""
+    run: str = ""
+    took: str = ""
 
 
-def trail(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what happened to an event, in the order of time: each step with its time, its kind, and a text."""
-    if one["taken_at"]:
-        yield _step(one["taken_at"], "taken", "taken off the audit list", run=one["taken_in"])
-    for each in one["attempts"]:
-        told = f"attempt {each['attempt']} at {each['endpoint'] or 'an endpoint that is not known'}: {each['answer']}"
-        yield _step(each["at"], each["answer"], told, each["text"], run=each["run_id"], took=took(each))
-    if letter := one["letter"]:
-        yield _step(letter["failed_at"], "letter", f"became a dead letter: {letter['reason']}", letter["detail"])
-
-
-def _step(at: str, kind: str, told: str, text: str = "", run: str | None = None, took: str = "") -> dict[str, Any]:
-    return {"at": at, "kind": kind, "told": told, "text": text, "run": run or "", "took": took}
+def trail(view: EventView) -> Iterator[Step]:
+    """Yield what happened to an event, in the order of time."""
+    if view.taken_at:
+        yield Step(view.taken_at, "taken", "taken off the audit list")
+    for call in view.attempts:
+        where = call.endpoint or "an endpoint that is not known"
+        took = "" if call.seconds is None else f"{call.seconds:.2f} s"
+        yield Step(
+            call.at, call.answer, f"attempt {call.attempt} at {where}: {call.answer}", call.text, call.run_id, took
+        )
+    if letter := view.letter:
+        yield Step(letter.failed_at, "letter", f"became a dead letter: {letter.reason}", letter.detail)
 
 
 def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:
-    """Return what is found for a text; raise Elsewhere if it is one thing that has its own page."""
+    """Return the runs or the events that are found for a text; raise Elsewhere if it is one thing with its own page."""
     asked = question.get("q").strip()[:_LONGEST]
-    found = documents.get(("search", asked), lambda store: search(store, asked))
-    if one := place(found):
-        raise Elsewhere(one)
+    runs, events, why = documents.get(("search", asked), lambda store: _search(store, asked))
+    if len(runs) == 1:
+        raise Elsewhere(run_address(runs[0]))
+    if len(events) == 1:
+        raise Elsewhere(event_address(events[0].event_id))
     return {
         "asked": asked,
-        "found": found,
+        "runs": runs,
+        "events": events,
+        "why": why,
         "letters": address("/failures", {"search": [asked]}),
         "waiting": address("/queue", {"wallet": [asked]}),
         "command": f"rlm explain {shlex.quote(asked)}" if asked else "rlm explain",
     }
 
 
-def place(found: Mapping[str, Any]) -> str:
-    """Return the address of the only match; empty if there are several, or none."""
-    if len(found["runs"]) == 1:
-        return run_address(found["runs"][0])
-    if len(found["events"]) == 1:
-        return event_address(found["events"][0]["event_id"])
-    return address("/failures", {"search": [found["letter"]]}) if found["letter"] else ""
+def _search(store: Store, asked: str) -> tuple[list[str], list[EventView], str]:
+    """Return the runs whose ids begin with a text, else the events of that id or item, else why there are none."""
+    if not asked:
+        return [], [], "Nothing was asked for."
+    if len(asked) >= _SHORTEST and (runs := runs_beginning(store, asked)):
+        return runs[:_MOST_RUNS], [], ""
+    try:
+        return [], explain(store, asked), ""
+    except NoSuchRunError as error:
+        return [], [], str(error)
 
 
 PAGES: Final = (

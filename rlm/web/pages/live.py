@@ -5,23 +5,33 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, TypeVar, cast
 
 from rlm.admin import report
-from rlm.admin.monitoring import Sparing
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store
 
 T = TypeVar("T")
 
-#: Seconds for which a document is shared. One that takes long to read is kept longer, see `Sparing`.
+#: Seconds for which a document is shared. One that takes long to read is kept ten times as long as that took.
 SHARED_SECONDS: Final = 0.9
 #: Most documents to keep; the least recently used one is dropped.
 _MOST = 200
+_PATIENCE = 10.0
 #: Lets a page notice that another process serves it now; the page then reloads itself.
 SERVER: Final = secrets.token_hex(4)
+
+
+@dataclass
+class _Shared:
+    """A document for all viewers; one thread at a time reads it, and the others wait for it."""
+
+    lock: Lock = field(default_factory=Lock)
+    document: object = None
+    good_until: float = float("-inf")
 
 
 class Documents:
@@ -34,26 +44,23 @@ class Documents:
         self.store = store
         #: When Redis last answered a page, seconds since 1970; None: never.
         self.answered_at: float | None = None
-        #: Each is read by one thread at a time; the others wait for it.
-        self._kept: OrderedDict[Hashable, tuple[Lock, Sparing]] = OrderedDict()
+        self._shared: OrderedDict[Hashable, _Shared] = OrderedDict()
         self._lock = Lock()
 
     def get(self, key: Hashable, find: Callable[[Store], T], seconds: float = SHARED_SECONDS) -> T:
         """Return the document that `find` reads, at most `seconds` old. Equal keys share one; do not change it."""
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = Lock(), Sparing(lambda: self._read(find), seconds)
-            self._kept.move_to_end(key)
-            while len(self._kept) > _MOST:
-                self._kept.popitem(last=False)
-            reading, shared = self._kept[key]
-        with reading:
-            return cast("T", shared.get())
-
-    def _read(self, find: Callable[[Store], T]) -> T:
-        found = find(self.store)
-        self.answered_at = system_clock.now()
-        return found
+            shared = self._shared.setdefault(key, _Shared())
+            self._shared.move_to_end(key)
+            while len(self._shared) > _MOST:
+                self._shared.popitem(last=False)
+        with shared.lock:
+            began = system_clock.monotonic()
+            if began >= shared.good_until:
+                shared.document = find(self.store)
+                self.answered_at, now = system_clock.now(), system_clock.monotonic()
+                shared.good_until = now + max(seconds, _PATIENCE * (now - began))
+            return cast("T", shared.document)
 
     def away(self, error: StoreError) -> str:
         """Return why no page can be read, without the address of Redis; if it is silent, when it answered last."""

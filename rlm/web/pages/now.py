@@ -52,7 +52,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "troubles": troubles_by_part(shown) if shown else [],
         "called": any(one["calls"] for one in shown["by_endpoint"].values()) if shown else False,
         "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
-        "letters": sum(one["letters"] for one in letters),
+        "letters": sum(each.letters for each in letters),
         "runs": [(one, words.summary(one)) for one in last_runs],
         "healths": HEALTHS,
     }

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rlm.admin.planning import types_in_force
-from rlm.admin.question import MOST_EVENTS, PlanAsk, answer, read_question
 from rlm.admin.verdict import side_by_side, verdict_on
+from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.core.text import sentence
 from rlm.ledger import Store
-from rlm.ledger.reading.backlog import backlog
+from rlm.ledger.reading.waiting import backlog
 from rlm.settings import Settings
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted

@@ -1,0 +1,16 @@
+"""What the template of the workers imports (`rlm.processes.launcher`): they share it, and start in a moment.
+
+None of it may start a thread or open a connection.
+"""
+
+import encodings.idna  # noqa: F401  # or each worker would load it as it connects
+import gc
+import os
+
+from setproctitle import setproctitle
+
+import actors.worker  # noqa: F401
+
+os.setsid()  # a TERM for the supervisor's group is not meant for it
+setproctitle("rlm template")
+gc.freeze()  # a collection would copy every page

@@ -1,0 +1,218 @@
+"""What `rlm explain` shows: where an event is, why it waits, its attempts.
+
+It searches the ledger, then the items that wait, then the dead letters.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from rlm.admin.attendance import nobody_does, ticks_every_seconds
+from rlm.admin.endpoints import standing
+from rlm.admin.letters import DeadLetter
+from rlm.core.clock import isoformat
+from rlm.core.documents import Attempt, EventView, Gate, ItemView, Letter
+from rlm.core.errors import NoSuchRunError
+from rlm.core.item import event_id, type_of
+from rlm.core.run import Run, State
+from rlm.core.text import cut, ordinal, span
+from rlm.core.trail import CallEnd, Place, TrailCall
+from rlm.ledger import Store
+from rlm.ledger.archive import Archive
+from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.reading import Whereabouts, event_state, events_in
+from rlm.ledger.reading.waiting import MOST_ITEMS, pages
+
+#: Places in which an event needs a slot.
+_WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
+#: Most characters of an unknown id to repeat in a message.
+_ECHO_WIDTH = 200
+
+
+def explanation(store: Store, asked: str) -> EventView | ItemView:
+    """Explain an event, or all events of an item; raise a NoSuchRunError if it is unknown."""
+    views = explain(store, asked)
+    alone = len(views) == 1 and views[0].event_id == asked
+    return views[0] if alone else ItemView(item_id=asked, events=tuple(views))
+
+
+def explain(store: Store, asked: str) -> list[EventView]:
+    """Explain an event, or all events of an item, in the order of the types.
+
+    Raises:
+        NoSuchRunError: it is not in the ledger, the waiting items or the dead letters, as far as they are read.
+    """
+    asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
+    views = {view.event_id: view for view in _in_ledger(store, asked)} if asked else {}
+    if not views and asked:
+        views = {view.event_id: view for view in _queued(store, asked)}
+    if not views and asked:  # a drain may have moved it meanwhile
+        views = {view.event_id: view for view in _in_ledger(store, asked)}
+    if asked and (not views or any(view.state == Place.FAILED for view in views.values())):
+        for event, letter in _letters(store, asked).items():
+            view = views.setdefault(event, EventView(event_id=event, type=letter.type, state=Place.FAILED, sentence=""))
+            if view.state == Place.FAILED:
+                views[event] = _with_letter(view, letter)
+    if not views:
+        seconds, hint = store.settings.queue.dedupe_seconds, Archive(store.settings.archive_dir).hint()
+        raise NoSuchRunError(
+            f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not among the "
+            f"{MOST_ITEMS:,} oldest items on the audit list, and no dead letter. Settled events are forgotten after "
+            f"{seconds:g} s (queue.dedupe_seconds).{hint}"
+        )
+    return list(views.values())
+
+
+def _in_ledger(store: Store, asked: str) -> Iterator[EventView]:
+    for event in (asked, *(event_id(asked, name) for name in store.known_types)):
+        if state := event_state(store, event):
+            yield _view(store, state)
+
+
+def _queued(store: Store, asked: str) -> Iterator[EventView]:
+    """Yield the events of the oldest matching item in staging or on the audit list."""
+    place = 0
+    for items in (store.keys.processing, store.keys.events):
+        for page in pages(store, items):
+            for raw in page:
+                place += 1
+                if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
+                    where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
+                    for event in events:
+                        name, known = event.event_id, event.type in store.settings.types
+                        fate = _next_run(store) if known else "its type is not configured, so it becomes a dead letter"
+                        told = f"{name} {where}; {fate}"
+                        yield EventView(event_id=name, type=event.type, state=Place.QUEUED, sentence=told)
+                    return
+
+
+def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
+    """Return the newest letter of each event; a letter without an event counts under the id of its item."""
+    letters: dict[str, DeadLetter] = {}
+    for letter in map(DeadLetter.read, store.letters.all()):
+        item_id = str(letter.item_fields.get("id") or "")
+        ids = [letter.event_id] if letter.event_id else [event_id(item_id, name) for name in letter.event_types]
+        for event in ids or [item_id]:
+            if event == asked or event.rpartition(":")[0] == asked:
+                letters.setdefault(event, letter)
+    return letters
+
+
+def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
+    reason, detail, failed_at = letter.reason, str(letter.detail), str(letter.failed_at)
+    sentence = f"{view.event_id} is a dead letter since {failed_at}: {reason}, {detail}"
+    return replace(
+        view,
+        sentence=" ".join(sentence.split()),
+        letter=Letter(id=letter.id, reason=reason, detail=detail, failed_at=failed_at),
+    )
+
+
+def _view(store: Store, event: Whereabouts) -> EventView:
+    run = store.runs.current()
+    gates = _gates(store, type_of(event.event_id)) if event.place in _WAITING else ()
+    return EventView(
+        event_id=event.event_id,
+        type=type_of(event.event_id),
+        state=event.place,
+        sentence=f"{event.event_id} {_sentence(store, event, run, gates)}",
+        position=event.position,
+        of=event.of,
+        run_id=run.id if run else None,
+        taken_at=None if event.taken_at is None else isoformat(event.taken_at),
+        worker=event.worker or None,
+        runs_spent=event.runs,
+        calls=event.calls,
+        attempts=tuple(map(_attempt, event.attempts)),
+        endpoints=gates,
+    )
+
+
+def _attempt(call: TrailCall) -> Attempt:
+    return Attempt(
+        attempt=call.number,
+        run_id=call.run_id,
+        endpoint=call.endpoint or None,
+        at=isoformat(call.at),
+        answer=call.answer,
+        text=call.text,
+        seconds=call.seconds,
+        host=call.host or None,
+    )
+
+
+def _gates(store: Store, type_name: str) -> tuple[Gate, ...]:
+    kind = next((kind for kind in store.settings.event_types if kind.name == type_name), None)
+    _, standings = standing(store)
+    return tuple(
+        Gate(
+            endpoint=endpoint.name,
+            budget=endpoint.budget.name if endpoint.budget else None,
+            health=now.health,
+            reason=now.circuit_reason,
+            free=now.free,
+            wait_seconds=now.next_slot_seconds,
+        )
+        for endpoint in (kind.endpoints if kind else ())
+        if (now := standings.get(endpoint.name))
+    )
+
+
+def _sentence(store: Store, event: Whereabouts, run: Run | None, gates: Sequence[Gate]) -> str:
+    attempt, last = ordinal(event.attempt + 1), event.attempts[-1] if event.attempts else None
+    order = f", {ordinal(event.position)} of {event.of:,} of its type" if event.position and event.of else ""
+    sentence = "is in the ledger but in none of its places, which is a fault of RLM; see `rlm doctor`"
+    match event.place:
+        case Place.PENDING:
+            sentence = f"is pending{order}: {_why(store, event, run, gates)}"
+        case Place.LEFTOVER:
+            sentence = f"is left over{order}: {_unconfigured(store, event) or _next_run(store)}"
+        case Place.IN_FLIGHT:
+            for_seconds = f" for {span(max(0.0, event.now - event.calling_since))}" if event.calling_since else ""
+            sentence = f"is in flight at {event.endpoint}{for_seconds}, its {attempt} attempt, in worker {event.worker}"
+        case Place.BACKING_OFF:
+            sentence = f"waits {span(max(0.0, event.due - event.now))} before its {attempt} attempt (back-off)"
+        case Place.SPENT:
+            runs = f"the {ordinal(max(1, event.runs))} of at most {store.settings.retry.max_runs:,} such runs"
+            sentence = f"has spent its attempts of this run, {runs}: it will be left over; {_next_run(store)}"
+        case Place.COMPLETED:
+            at = f" at {isoformat(last.at)} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
+            sentence = f"was completed{at} at its {ordinal(event.attempt)} attempt"
+        case Place.FAILED:
+            sentence = "became a dead letter, which is no longer on the list: it was archived, or removed"
+    return sentence
+
+
+def _why(store: Store, event: Whereabouts, run: Run | None, gates: Sequence[Gate]) -> str:
+    """Return what a pending event waits for."""
+    if why := _unconfigured(store, event) or nobody_does(store):
+        return why
+    if run is None:
+        return _next_run(store)
+    if run.cancelled or run.state is not State.RUNNING:
+        ends = run.cancelled or run.state is State.FINISHING
+        return f"run {run.id} {'ends, so it will be left over' if ends else f'is still {run.state}'}"
+    workers = store.processes.alive(Role.WORKER)
+    if not any(worker.state == WorkerState.READY and worker.revision == run.revision for worker in workers):
+        return "no worker is ready"
+    if free := sum(gate.free for gate in gates):
+        return f"{free:,} slots of its endpoints are free, and {(event.position or 1) - 1:,} of its type go first"
+    healths = ", ".join(f"{number} {health}" for health, number in Counter(gate.health for gate in gates).items())
+    waits = [(gate.wait_seconds, gate.endpoint) for gate in gates if gate.wait_seconds is not None]
+    opens = f"{min(waits)[1]} has a slot in {span(min(waits)[0])}" if waits else "none opens before it is resumed"
+    return f"no endpoint lets a call through ({healths}); {opens}"
+
+
+def _unconfigured(store: Store, event: Whereabouts) -> str:
+    known = type_of(event.event_id) in store.settings.types
+    return "" if known else "its type is not configured, so it becomes a dead letter when the next run starts"
+
+
+def _next_run(store: Store) -> str:
+    if why := nobody_does(store):
+        return why
+    every_seconds = ticks_every_seconds(store)
+    return f"the next run starts at about {isoformat((store.now() // every_seconds + 1) * every_seconds)[11:19]} UTC"

@@ -1,0 +1,322 @@
+"""The supervisor's decisions, on a real server, with processes that do nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.ledger.processes import Offer, Process, Role, WorkerState
+from rlm.processes import supervisor
+from rlm.processes.alive import pid_space
+from rlm.processes.signals import Wakeup
+from rlm.processes.supervisor import FIRST_WAIT_SECONDS, Supervisor
+from tests.store import steps
+from tests.wait import wait_until
+
+IDLE = "exec sleep 60"
+BUSY = "trap '' TERM; sleep 60"
+
+
+class Worker:
+    """A process that a supervisor started, with what the supervisor uses of one of `multiprocessing`."""
+
+    def __init__(self, worker_id, command):
+        self.id = worker_id
+        self._process = subprocess.Popen(["sh", "-c", command])
+        self.pid = self._process.pid
+
+    @property
+    def exitcode(self):
+        return self._process.poll()
+
+    def join(self, timeout):
+        self._process.wait(timeout)
+
+
+class Host:
+    """A supervisor in a thread, and the workers that it has started."""
+
+    def __init__(self, store):
+        self.store = store
+        self.workers = []
+        self.command = IDLE
+        self.broken = None
+        self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
+        self.supervisor = Supervisor(store, self._spawn, self.stop)
+        self._thread = threading.Thread(target=self.supervisor.run)
+
+    def _spawn(self, worker_id, _supervisor_id):
+        if self.broken:
+            raise self.broken
+        self.workers.append(Worker(worker_id, self.command))
+        return self.workers[-1]
+
+    @property
+    def running(self):
+        return [one for one in self.workers if one.exitcode is None]
+
+    def want(self, number):
+        self.store.client.set(self.store.keys.wanted, number)
+        self.store.processes.wake("supervisors")
+
+    def wait_for(self, number, timeout=8.0):
+        wait_until(lambda: len(self.running) == number, timeout=timeout, message=f"{number} workers run")
+
+    def start(self):
+        self._thread.start()
+        wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), message="it has announced itself")
+
+    def ask(self, *, at_once=False):
+        """Send it a signal, or two."""
+        self.stop.graceful, self.stop.immediate = True, at_once
+        self.stop.wakeup.wake()
+
+    def end(self):
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def host(make_store):
+    """A host with room for 20 workers; afterwards its supervisor has ended."""
+    host = Host(make_store(workers={"max": 20}))
+    yield host
+    host.ask(at_once=True)
+    host.end()
+    host.stop.wakeup.close()
+
+
+def entry(name, role=Role.SUPERVISOR, **facts):
+    offer = Offer(20, 0, 20) if role is Role.SUPERVISOR else None
+    return Process(**{"id": name, "pid": os.getpid(), "host": name, "started_at": 0.0, "offer": offer, **facts})
+
+
+def test_as_many_as_are_wanted_run_and_are_in_the_register(host):
+    """From the moment they are started; those that are not wanted any more leave, which is no loss."""
+    host.start()
+    host.want(3)
+    host.wait_for(3)
+    wait_until(lambda: len(host.store.processes.alive(Role.WORKER)) == 3)
+
+    entries = host.store.processes.alive(Role.WORKER)
+    assert {one.pid for one in entries} == {one.pid for one in host.workers}
+    assert {(one.state, one.supervisor, one.revision) for one in entries} == {
+        (WorkerState.STARTING, host.supervisor.id, host.store.settings.revision)
+    }
+
+    host.want(1)
+    host.wait_for(1)
+    assert [one.exitcode for one in host.workers] == [None, -signal.SIGTERM, -signal.SIGTERM]
+    wait_until(lambda: len(host.store.processes.alive(Role.WORKER)) == 1)
+    assert host.store.processes.restarts() == 0
+
+
+def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog):
+    """The log names its signal; the events that it had can be claimed again."""
+    running(1)
+    host.start()
+    host.want(1)
+    host.wait_for(1)
+    dead = host.workers[0]
+    call = steps.claim(host.store, dead.id)
+
+    os.kill(dead.pid, signal.SIGSEGV)
+    wait_until(lambda: len(host.workers) == 2, timeout=8, message="it is replaced")
+
+    assert host.store.processes.restarts() == 1
+    assert steps.claim(host.store, host.workers[1].id).event_id == call.event_id
+    (record,) = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert "by SIGSEGV" in record.getMessage()
+    assert dead.id not in {one.id for one in host.store.processes.alive(Role.WORKER)}
+
+
+def test_failed_starts_back_off_and_raise_an_alarm(host, caplog):
+    """The wait doubles with each failed start in a row."""
+    host.command = "exit 1"
+    host.start()
+    host.want(1)
+
+    time.sleep(8.5 * FIRST_WAIT_SECONDS)  # after 0, 1, 3 and 7 of it
+
+    assert 3 <= len(host.workers) <= 4
+    assert "no_worker" in {getattr(one, "alarm", None) for one in caplog.records}
+    host.command = IDLE
+    host.wait_for(1)
+
+
+@pytest.mark.parametrize("error", [OSError(11, "no more processes"), EOFError("unexpected EOF")])
+def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, error):
+    """A spawn that fails costs that worker, with a wait and an error, not the supervisor and all the others."""
+    host.start()
+    host.want(2)
+    host.wait_for(2)
+    host.broken = error
+    host.want(4)
+    wait_until(lambda: str(error) in caplog.text)
+    assert len(host.running) == 2
+
+    host.broken = None
+    host.wait_for(4)
+
+
+@pytest.mark.parametrize(("pids", "succeeded"), [(pid_space(), True), ("another boot:1", False), ("", False)])
+def test_what_was_killed_with_its_supervisor_is_freed_by_the_next(host, dead_pid, running, pids, succeeded):
+    """Numbers of processes count only where they were given: another container's may well be nobody's here."""
+    running(1)
+    steps.claim(host.store, "killed:1")
+    facts = {"pid": dead_pid, "host": host.store.settings.host_name, "pids": pids}
+    host.store.processes.announce(Role.SUPERVISOR, entry("killed", **facts))
+    host.store.processes.announce(Role.WORKER, entry("killed:1", Role.WORKER, supervisor="killed", **facts))
+    host._thread.start()
+    wait_until(lambda: host.supervisor.id in {one.id for one in host.store.processes.alive(Role.SUPERVISOR)})
+
+    there = {one.id for role in Role for one in host.store.processes.alive(role)}
+    assert bool({"killed", "killed:1"} & there) is not succeeded
+    assert (host.store.processes.busy(["killed:1"]) == [0]) is succeeded
+
+
+def test_a_share_follows_the_supervisors_that_come_and_go(host):
+    """A second host takes half over, and its end gives it back."""
+    host.start()
+    host.want(4)
+    host.wait_for(4)
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
+    host.wait_for(2)
+
+    host.store.processes.forget(Role.SUPERVISOR, "~last")
+    host.wait_for(4)
+
+
+def test_of_two_supervisors_on_a_host_the_newer_has_the_workers(host):
+    """So what is started anew need not wait until what it replaces has left."""
+    name = host.store.settings.host_name
+    host.start()
+    host.want(3)
+    host.wait_for(3)
+    host.store.processes.announce(Role.SUPERVISOR, entry("newer", host=name, started_at=time.time() + 1))
+    host.wait_for(0)
+
+
+def test_no_worker_is_started_for_which_there_is_no_place(host):
+    """The workers of another host are still about to leave: each that has gone makes room for one here."""
+    for number in range(15):
+        host.store.processes.announce(Role.WORKER, entry(f"~last:{number}", Role.WORKER, supervisor="~last"))
+    host.want(20)
+    host.start()
+    host.wait_for(5, timeout=5)
+
+    for number in range(4):
+        host.store.processes.forget(Role.WORKER, f"~last:{number}")
+    host.wait_for(9, timeout=3)
+
+
+def test_a_register_that_was_lost_gives_nobody_the_share_of_all(host):
+    """The others enter themselves again within a heartbeat; until then nobody takes their place."""
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
+    host.start()
+    host.want(4)
+    host.wait_for(2)
+    host.store.client.delete(host.store.keys.processes(Role.SUPERVISOR))
+    host.store.processes.wake("supervisors")
+    wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR), message="it is back")
+    time.sleep(0.5)
+    assert len(host.running) == 2
+
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
+    time.sleep(3.5)
+    assert len(host.running) == 2
+
+
+def test_a_stop_asks_every_worker_and_waits(host):
+    """TERM for each; when the last has left the supervisor is out of the register, too."""
+    host.start()
+    host.want(3)
+    host.wait_for(3)
+    host.ask()
+    host.end()
+
+    assert [one.exitcode for one in host.workers] == [-signal.SIGTERM] * 3
+    assert [host.store.processes.alive(role) for role in (Role.WORKER, Role.SUPERVISOR)] == [[], []]
+    assert host.store.processes.restarts() == 0
+
+
+def test_a_second_signal_ends_every_worker_at_once(host, running):
+    """KILL for each that is left; that they died is no fault of their events."""
+    running(1)
+    host.command = BUSY
+    host.start()
+    host.want(2)
+    host.wait_for(2)
+    call = steps.claim(host.store, host.workers[0].id)
+    time.sleep(0.3)  # the shell has its trap
+    host.ask()
+    time.sleep(0.5)
+    assert len(host.running) == 2
+
+    host.ask(at_once=True)
+    host.end()
+
+    assert [one.exitcode for one in host.workers] == [-signal.SIGKILL] * 2
+    assert host.store.client.hget(host.store.keys.event(call.event_id), "deaths") in {None, b"0"}
+
+
+def test_a_worker_that_does_not_leave_is_killed_after_the_grace_period(host, monkeypatch):
+    """Its calls cannot take longer."""
+    monkeypatch.setattr(supervisor, "grace_seconds", lambda *_: 0.5)
+    host.command = BUSY
+    host.start()
+    host.want(1)
+    host.wait_for(1)
+    time.sleep(0.3)
+    host.want(0)
+    host.wait_for(0)
+
+    assert host.workers[0].exitcode == -signal.SIGKILL
+
+
+def say(host, worker, state=WorkerState.READY):
+    host.store.processes.announce(Role.WORKER, entry(worker.id, Role.WORKER, state=state))
+
+
+@pytest.mark.rest
+def test_a_worker_that_falls_silent_or_never_comes_up_is_killed(host, monkeypatch):
+    """Nothing else would ever end a frozen one."""
+    monkeypatch.setattr(supervisor, "FROZEN_SECONDS", 2.0)
+    monkeypatch.setattr(supervisor, "BOOT_SECONDS", 4.0)
+    host.start()
+    host.want(3)
+    host.wait_for(3)
+    talker, silent, stuck = host.workers
+    say(host, silent)
+
+    until = time.monotonic() + 7.0
+    while time.monotonic() < until:
+        say(host, talker)
+        time.sleep(0.2)
+
+    assert [one.exitcode for one in (talker, silent, stuck)] == [None, -signal.SIGKILL, -signal.SIGKILL]
+
+
+def test_workers_that_are_heard_again_were_not_frozen(host, monkeypatch):
+    """Redis is away for longer than a silence may last: nobody is heard, and nobody is killed for it."""
+    monkeypatch.setattr(supervisor, "FROZEN_SECONDS", 3.0)
+    host.start()
+    host.want(1)
+    host.wait_for(1)
+    say(host, host.workers[0])
+    time.sleep(0.5)
+    host.store.client.client_pause(4500)
+    time.sleep(5.5)
+    until = time.monotonic() + 3.0
+    while time.monotonic() < until:
+        say(host, host.workers[0])
+        time.sleep(0.2)
+
+    assert host.workers[0].exitcode is None
