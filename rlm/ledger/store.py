@@ -17,7 +17,6 @@ from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
 from rlm.ledger.archive import Archivist
-from rlm.ledger.breaker import Breaker
 from rlm.ledger.calls import Calls
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.connect import address, make_client, text, translated
@@ -31,7 +30,7 @@ from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery
-from rlm.ledger.rules import Rules
+from rlm.ledger.rules import Rules, read_limits
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.turns import Turns
@@ -81,7 +80,6 @@ class Store:
         self.letters = Letters(self)
         self.windows = Windows(self)
         self.changes = Changes(self)
-        self.breaker = Breaker(self)
         self.control = Control(self)
 
     def __enter__(self) -> Self:
@@ -170,7 +168,8 @@ class Store:
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
-        return {text(name): text(limit) for name, limit in ask(self.client, "HGETALL", self.keys.limits).items()}
+        limited = all_limited(self.settings.endpoints.values())
+        return read_limits(ask(self.client, *self.rules.limits_command(limited)), limited)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoints in use by name, with the limits in force, including those of their budgets."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Limit
-from rlm.core.window import full_seconds, most_by_part, peaks
+from rlm.core.window import most_by_part, peaks
 
 SECOND = 1_000_000
 #: Ticks of a quarter of a second: the only moments there are, so that periods often touch.
@@ -75,20 +74,6 @@ def test_a_raised_limit_does_not_excuse_what_was_before():
     history = [(0.0, "2/second"), (1.0, "10/second")]
 
     assert told(at(0.1, 0.2, 0.3), "10/second", history)[1] == (2, 1.0, 3, 0.3, True)
-
-
-@pytest.mark.parametrize(
-    ("stamps", "limit", "seconds"),
-    [
-        ((), "2 per 10 second", 0.0),
-        ((1, 2), "2 per 10 second", 9.5),  # from the second call until a period and the guard after the first
-        ((1, 2, 12, 14), "2 per 10 second", 9.5 + 0.5 + 6.0),
-        ((-5, -4), "2 per 10 second", 5.5),  # from the start
-        ((1, 2, 3), "2 per 1 second; 3 per 10 second", 8.5),  # by the rule that is full for longest
-    ],
-)
-def test_a_window_is_full_from_the_call_that_fills_it_until_its_first_slot_comes_back(stamps, limit, seconds):
-    assert full_seconds(at(*stamps), Limit.parse(limit), 0.5, 0, 20 * SECOND) == pytest.approx(seconds)
 
 
 @given(st.lists(moments), st.integers(1, 20), st.integers(0, 60), st.integers(1, 12))

@@ -243,8 +243,8 @@ def test_wrong_header(faults, header, problem):
         ("RLM_WORKER__MAX", "1", "environment RLM_WORKER__MAX: no such setting (did you mean 'RLM_WORKERS__MAX'?)"),
         ("RLM_TYPES__OTHER__PRIORITY", "1", "environment RLM_TYPES__OTHER__PRIORITY: no such setting"),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
-        ("RLM_LOG", "LOUD", 'environment RLM_LOG = "LOUD": must be DEBUG, INFO, WARNING or ERROR'),
-        ("RLM_LOG_FORMAT", "xml", 'environment RLM_LOG_FORMAT = "xml": must be auto, text or json'),
+        ("RLM_LOG", "LOUD", 'environment RLM_LOG = "LOUD": must be one of CRITICAL, '),
+        ("RLM_LOG_FORMAT", "xml", 'environment RLM_LOG_FORMAT = "xml": must be one of AUTO, TEXT, JSON'),
         ("SENTRY_DSN", "https://hunter2", "environment SENTRY_DSN: must be a Sentry DSN"),
     ],
 )
