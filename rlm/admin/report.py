@@ -274,11 +274,10 @@ def none_finished(store: Store) -> str:
 def record(store: Store, run_id: str | None) -> Record:
     """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
     if run_id is None:
-        newest = store.runs.history(_TRIED)
-        if not newest:
+        newest = next(iter(store.runs.recent(_TRIED)), None)
+        if newest is None:
             raise NoSuchRunError(none_finished(store))
-        readable = (one for one in newest if store.runs.record(one) is not None)
-        run_id = next(readable, newest[0])
+        return newest
     found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
     if found is None:
         run = store.runs.current()

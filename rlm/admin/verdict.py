@@ -243,7 +243,7 @@ def troubles_by_part(found: RunStatus | Record) -> list[tuple[str, list[str]]]:
     told: list[tuple[str, list[str]]] = [(safe_line(one.sentence), []) for one in why]
     told += [(away, [])] if (away := tally.away_in_words(found.redis_away_seconds)) else []
     if number := _failed(found):
-        told.append((number, [safe_line(one) for one in tally.each_in_words(found.troubles, addresses=False)]))
+        told.append((number, [safe_line(one) for one in tally.each_in_words(found.troubles)]))
     return told
 
 

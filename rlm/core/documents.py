@@ -567,7 +567,6 @@ class LetterGroup(JsonDocument, frozen=True, kw_only=True):
     endpoint: str | None
     type: str | None
     newest: str
-    newest_id: str
     oldest: str
 
 
@@ -698,7 +697,6 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
     """Whether any limit was exceeded; all calls are known from `known_from` on."""
 
     ok: bool
-    since_seconds: float
     since: str = msgspec.field(name="from")
     known_from: str
     known_why: str | None

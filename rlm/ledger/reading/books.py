@@ -132,13 +132,6 @@ def miscounted(store: Store, found: Books, record: Record) -> list[str]:
     ]
 
 
-@translated()
-def pulse(store: Store) -> object:
-    """Return what changes whenever a call of the open run begins or ends, or something is ordered by hand."""
-    keys = store.keys
-    return batch(store.client, [("HGETALL", keys.tally), ("ZCARD", keys.inflight), ("LLEN", keys.changes)])
-
-
 class Snapshot(msgspec.Struct, frozen=True):
     """`counts` by type; `ages` (seconds) of the slots that count, by name of endpoint or budget; `calls` under way."""
 
