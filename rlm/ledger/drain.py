@@ -95,8 +95,7 @@ class Drain:
         return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
 
     def _begin(self) -> None:
-        kinds = [kind for kind in self._store.settings.event_types if kind.name not in self._store.left_out]
-        priorities = {kind.name: kind.priority for kind in kinds}
+        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
         self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
 
     def _look(self) -> None:

@@ -27,7 +27,10 @@ local function make_ready(id, behind)
     redis.pcall('HSET', event, 'score', score)
   end
   redis.pcall('HDEL', event, 'owner')
-  try('ZADD', P .. 'ready:' .. kind, score, id)  -- nothing, if it holds something else
+  if type(try('ZADD', P .. 'ready:' .. kind, score, id)) == 'table' then  -- it holds what is not RLM's
+    call('DEL', P .. 'ready:' .. kind)
+    call('ZADD', P .. 'ready:' .. kind, score, id)
+  end
   index(kind)
 end
 local function trail_entry(now, entry)

@@ -13,14 +13,13 @@
 if fenced(lease, token) then return FENCED end
 local open = call('HGET', P .. 'run', 'run_id')
 if open then return open end
-for _, kind in ipairs(types) do call('ZCARD', P .. 'ready:' .. kind) end  -- fails, if it must, before anything is changed
 call('DEL', P .. 'open')
 call('HSET', P .. 'run', 'run_id', run_id)
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
 for _, kind in ipairs(types) do
   call('HDEL', P .. 'tally', 'dropped:' .. kind)
   local retried = tonumber(call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
-  call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, call('ZCARD', P .. 'ready:' .. kind) - retried))
+  call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, (tonumber(try('ZCARD', P .. 'ready:' .. kind)) or 0) - retried))
 end
 return run_id
 
