@@ -29,7 +29,6 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
 
     # The upper floors first: a module that is imported by this must find below what is there.
     for place in (
-        "sandbox.stage.installed_stage",
         "ledger.open_store",
         "ledger.server.server_of",
     ):
