@@ -109,7 +109,6 @@ def look_at(desk: Desk, seen: Looking) -> float | None:
         seen.due_at = system_clock.monotonic() + left
         return max(left, BUSY_SECONDS)
     desk.redis.check()
-    desk.redis.keys.step()
     _bar(desk, seen, barred=bool(desk.redis.unfit))
     is_over = _look(desk, seen, left, answer_seconds, away=away)
     seen.took_seconds = system_clock.monotonic() - began

@@ -41,12 +41,11 @@ def coming_up_seconds(store: Store) -> float:
 
 
 def types_in_force(store: Store) -> tuple[EventType, ...]:
-    """Return the configured types with the limits in force, from high to low priority, without those left out."""
+    """Return the configured types with the limits in force, from high to low priority."""
     endpoints = store.endpoints()
     return tuple(
         replace(one, endpoints=tuple(endpoints[endpoint.name] for endpoint in one.endpoints))
         for one in store.settings.event_types
-        if one.name not in store.left_out
     )
 
 

@@ -15,7 +15,6 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import did_you_mean
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
 from rlm.ledger.reading import Waiter
 from rlm.ledger.reading.books import Books, books
@@ -157,7 +156,7 @@ def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
     try:
         done.waiting = store.intake.push(chunk)
     except StoreGarbledError as error:
-        raise StoreGarbledError(no_audit_list(store), _OTHER_KIND) from error
+        raise StoreGarbledError(f"the audit list {store.keys.events} (queue.events) is no list", _OTHER_KIND) from error
     done.pushed += len(chunk)
 
 

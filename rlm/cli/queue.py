@@ -128,7 +128,7 @@ def push(config: Path | None, file: BinaryIO) -> None:
             say(f"{counted(pushed.pushed, 'item')} had been pushed before this; {after}.")
             raise
         pushed.waiting, conducted = store.intake.lengths()[1], bool(store.processes.alive(Role.SCHEDULER))
-        full = [one for one in check_fitness(store).warnings if one.name == "memory"]
+        full = [each for each in check_fitness(store) if each.name == "memory" and not each.ok and not each.is_fault]
         halted = unfit(store)
     _warn(pushed, full)
     print_json(pushed)

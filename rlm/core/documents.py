@@ -7,7 +7,7 @@ in seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -194,18 +194,18 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
 class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
     """The calls of an open run to an endpoint, or with a budget, and its window and health now.
 
-    `used` calls count of those `allowed` by the rule with the fewest left.
+    `used` calls count of those `allowed` by the rule with the fewest left; a read-only user of Redis sees 0 of 0.
     """
 
-    types: tuple[str, ...]
-    used: int
-    allowed: int
-    free: int
-    next_slot_seconds: float | None
-    health: str
-    since: str | None
-    circuit_seconds: float | None
-    circuit_reason: str | None
+    types: tuple[str, ...] = ()
+    used: int = 0
+    allowed: int = 0
+    free: int = 0
+    next_slot_seconds: float | None = None
+    health: str = "ok"
+    since: str | None = None
+    circuit_seconds: float | None = None
+    circuit_reason: str | None = None
 
 
 class CallNow(JsonDocument, frozen=True, kw_only=True):
@@ -252,6 +252,9 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     `to_take` items are still on the audit list; `unfit` says why Redis may not be used.
     """
 
+    by_type: Mapping[str, LiveTypeCounts]
+    by_endpoint: Mapping[str, LiveCallCounts]
+    by_budget: Mapping[str, LiveCallCounts] = {}
     plan: RunPlan | None
     forecast: RunForecast | None
     workers: LiveWorkers
@@ -275,10 +278,78 @@ class IdleStatus(JsonDocument, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...]
 
 
-def plain(document: Record | RunStatus | IdleStatus) -> dict[str, Any]:
-    """Return a document as its JSON object, for the views."""
-    return cast("dict[str, Any]", msgspec.to_builtins(document))
+class RunListed(JsonDocument, frozen=True, kw_only=True):
+    """A finished run in a list."""
 
+    run_id: str
+    state: str
+    started_at: str
+    duration_seconds: float
+    counts: RunCounts
+
+
+class ChangeInRun(JsonDocument, frozen=True, kw_only=True):
+    """A change of an endpoint or a budget during a run."""
+
+    at_seconds: float
+    change: EndpointChange
+
+
+class RunCourse(JsonDocument, frozen=True, kw_only=True):
+    """A run over time, in seconds from its start: the `calls` by endpoint, what was changed, when workers started.
+
+    `missing` counts the calls that are no longer in the log.
+    """
+
+    calls: Mapping[str, tuple[float, ...]]
+    missing: Mapping[str, int]
+    changes: tuple[ChangeInRun, ...]
+    workers: tuple[float, ...]
+
+
+class Started(JsonDocument, frozen=True, kw_only=True):
+    """The run that `rlm start` started."""
+
+    run_id: str
+    state: str
+
+
+class Installation(JsonDocument, frozen=True, kw_only=True):
+    """What a view looks at: the configuration file or null, Redis, the prefix."""
+
+    config: str | None
+    redis: str
+    prefix: str
+
+
+class Rest(IdleStatus, frozen=True, kw_only=True):
+    """What a view shows between two runs: the last record, the next tick, the queues, who is there.
+
+    The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
+    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, and `led_otherwise`
+    that it uses another configuration; both are empty otherwise.
+    """
+
+    installation: Installation
+    last_record: Record | None
+    last_ended_seconds: float | None
+    last_tick_seconds: float | None
+    next_tick: str
+    next_tick_seconds: float
+    waiting: QueueStats
+    by_endpoint: Mapping[str, EndpointView]
+    schedulers: int
+    supervisors: int
+    workers: int
+    conductor: str | None
+    lacking: str
+    led_otherwise: str
+    hosts: tuple[Host, ...]
+
+
+#: What the views of the present show, and those of a run too.
+Now: TypeAlias = RunStatus | Rest
+View: TypeAlias = RunStatus | Rest | Record
 
 # -- plans
 
@@ -496,7 +567,6 @@ class LetterGroup(JsonDocument, frozen=True, kw_only=True):
     endpoint: str | None
     type: str | None
     newest: str
-    newest_id: str
     oldest: str
 
 
@@ -627,7 +697,6 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
     """Whether any limit was exceeded; all calls are known from `known_from` on."""
 
     ok: bool
-    since_seconds: float
     since: str = msgspec.field(name="from")
     known_from: str
     known_why: str | None

@@ -6,7 +6,7 @@ import base64
 import secrets
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Required, TypedDict, Unpack
+from typing import Annotated, Any, Required, TypeAlias, TypedDict, Unpack
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -20,6 +20,8 @@ MAX_DEPTH = MAX_TYPES = 100
 MAX_PRIORITY = 100
 #: One step of priority in an event's order score. A step has room for 2^42 arrivals, a double for 100 steps.
 PRIORITY_STEP = 2**42
+#: A JSON object as it came.
+_Json: TypeAlias = dict[str, Any]
 
 
 class Reason(StrEnum):
@@ -55,7 +57,10 @@ class BadItemError(ValueError):
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
         """Return the error of events whose types are not in the configuration."""
         quoted = named([repr(cut(name, 100)) for name in names], 5)
-        return cls(Reason.UNKNOWN_TYPE, f"{quoted} {'is not a' if len(names) == 1 else 'are no'} configured type")
+        return cls(
+            Reason.UNKNOWN_TYPE,
+            f"{quoted} {'is not a configured type' if len(names) == 1 else 'are not configured types'}",
+        )
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
@@ -132,7 +137,7 @@ def decode_item(raw: bytes, max_bytes: int) -> Item:
     return Item(fields.id, fields.wallet_name, types, None if fields.priority is UNSET else fields.priority)
 
 
-def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
+def _decode_document(raw: bytes, max_bytes: int) -> _Json:
     if len(raw) > max_bytes:
         raise BadItemError.too_large(len(raw), max_bytes)
     try:
@@ -181,7 +186,7 @@ def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float,
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
     event, embedded = origin["event"], reason not in NOT_EMBEDDABLE
-    letter: dict[str, Any] = _beginning(reason, detail, failed_at, origin["run_id"])
+    letter: _Json = _beginning(reason, detail, failed_at, origin["run_id"])
     letter["event_id"] = event if event and event.isascii() else None  # valid event ids are ASCII
     letter |= {name: origin[name] for name in ("types", "endpoint") if name in origin}
     letter["item"] = msgspec.Raw(item) if embedded else {"base64": base64.b64encode(item).decode()}
@@ -195,6 +200,6 @@ def letter_of_unread(size: int, most: int, aside: str, *, failed_at: float, run_
     return msgspec.json.encode({**beginning, "event_id": None, "item": None, "aside": aside})
 
 
-def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> dict[str, str | None]:
+def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> _Json:
     identity = {"id": secrets.token_hex(8), "reason": reason, "detail": detail}
     return {**identity, "failed_at": isoformat(failed_at), "run_id": run_id}

@@ -123,14 +123,15 @@ class Dispatcher:
         else:
             self._drop(endpoint, connection)
         if answer.status in SUCCESS and endpoint.success:
-            body = b"" if answer.encoded else answer.body
-            if not endpoint.success.accepts(answer.content_type, body):
-                what = _excerpt(answer, f"{answer.content_type or 'no content type'}: ")
+            content_type = next(iter(answer.values("content-type")), "")
+            if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+                what = _excerpt(answer, f"{content_type or 'no content type'}: ")
                 return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
         excerpt = "" if answer.status < _REFUSING else _excerpt(answer)
+        rests = answer.values("retry-after")
         # By the endpoint's clock, like its `Retry-After`.
-        now = parse_date(answer.date) if answer.retry_after else None
-        return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
+        now = next(map(parse_date, answer.values("date")), None) if rests else None
+        return classify(answer.status, rests, excerpt, seconds, system_clock.now() if now is None else now)
 
     def close(self) -> None:
         """Close the idle connections."""

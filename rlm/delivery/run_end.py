@@ -12,14 +12,12 @@ from collections.abc import Callable, Collection
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.documents import Record
-from rlm.core.errors import StoreGarbledError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
 from rlm.delivery.run_record import final_record
 from rlm.ledger import Store
-from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending
 from rlm.ledger.runs import write_waits
 from rlm.plan.causes import alarmed, verdict
@@ -41,14 +39,6 @@ def close_run(
     Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing nothing can
     settle any more, so the counts read then are final.
     """
-    try:
-        return _close(store, run_id, failure, keep)
-    except StoreGarbledError:
-        store.find_flaws()  # types with a damaged key are left out
-        return _close(store, run_id, failure, keep)
-
-
-def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) -> Record | None:
     while True:
         run = store.runs.current()
         if run is None or run.id != run_id:
@@ -91,7 +81,7 @@ def account_of(store: Store, run: Run) -> dict[str, str]:
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
     """Return the types with an endpoint that has raised an alarm for its failures."""
-    names = raised_alarm(found.health, run.started_at)
+    names = {name for name, health in found.health.items() if health.alarmed(run.started_at)}
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 

@@ -169,9 +169,8 @@ class Control(Part):
         """
         self._run(
             "publish_limits",
+            prefix=self._keys.prefix,
             lease=self._keys.lease,
-            limits=self._keys.limits,
-            filed=self._keys.limits_filed,
             changes=self._keys.changes,
             token=token,
             kept=MOST_CHANGES,
@@ -180,7 +179,7 @@ class Control(Part):
                     "name": one.name,
                     "limit": one.limit.text,
                     "record": record_of(BY_FILE, one, What.LIMIT, one.limit.text),
-                    "health": self._keys.endpoint(one.window_id),
+                    "window": one.window_id,
                 }
                 for one in limited
             ],
@@ -194,11 +193,9 @@ class Control(Part):
         self._store.rules.limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
         before = self._run(
             "set_limit",
-            limits=self._keys.limits,
-            filed=self._keys.limits_filed,
+            prefix=self._keys.prefix,
             changes=self._keys.changes,
-            health=self._keys.endpoint(limited.window_id),
-            name=limited.name,
+            window=limited.window_id,
             limit=limit,
             in_file=limited.limit.text,
             kept=MOST_CHANGES,

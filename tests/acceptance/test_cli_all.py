@@ -24,7 +24,6 @@ ARGUMENTS = {
     "endpoint resume": ["rebalance_api"],
     "endpoint limit": ["rebalance_api", "5/minute"],
     "endpoint share": ["rebalance_api"],
-    "init": ["--dry-run"],
 }
 #: They need no Redis: they start what they need, or nothing.
 WITHOUT_REDIS = {"config show", "config check", "init", "demo", "up", "mock-api"}

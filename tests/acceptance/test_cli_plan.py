@@ -58,7 +58,7 @@ def test_counts_are_planned_on_windows_that_are_all_open(inst):
 def test_a_limit_in_force_is_planned_with(inst):
     """One set by hand counts, not the file's."""
     for endpoint in inst.settings.event_types[0].endpoints:
-        inst.store.client.hset(inst.store.keys.limits, endpoint.name, "10/minute")
+        inst.store.client.hset(inst.store.keys.rules, f"limit {endpoint.window_id}", "10/minute")
 
     assert inst.json("plan", "--count", f"{steps.TYPE}=120")["expected_leftover"] == 0
     assert inst.json("plan", "--count", f"{steps.TYPE}=130")["expected_leftover"] == 10

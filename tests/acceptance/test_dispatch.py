@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from msgspec import Raw
 
 from rlm import __version__
 from rlm.delivery.connection import UnreachableError
@@ -297,7 +298,7 @@ def test_the_head_of_a_request_is_as_the_contract_says(dispatcher):
 def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
     """The body has the contract's six keys, and in it the item exactly as it came."""
     with Server(answering(OK)) as server:
-        wanted = Request("i:T", "T", "w€", "run-1", 7, item)
+        wanted = Request("i:T", "T", "w€", "run-1", 7, Raw(item))
         call(dispatcher, endpoint(server.url), wanted)
 
         _head, body = server.requests[0]

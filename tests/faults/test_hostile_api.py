@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import Raw
 
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
@@ -73,7 +74,7 @@ def by_dispatcher(sender):
         target = endpoint(url)
         connection = sender.connect(target, TIMEOUT_SECONDS)
         until = time.monotonic() + TIMEOUT_SECONDS
-        if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, b"{}"), until):
+        if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, Raw(b"{}")), until):
             return None  # it may have been read or not
         return WORDS[type(sender.receive(connection, target, time.monotonic(), until))]
 

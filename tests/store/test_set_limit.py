@@ -8,7 +8,7 @@ from rlm.core.endpoint import Budget, Limit
 from rlm.ledger import Store
 from rlm.ledger.control import Change, What, limits_of
 from tests.store import looks, steps
-from tests.store.windows import refusal, take
+from tests.store.windows import refusal, set_limits, take
 from tests.values import replace
 
 BY = "someone@somewhere"
@@ -126,7 +126,7 @@ def test_lanes_obey_it_from_their_next_call_on(store, token, running, shares):
 def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint):
     """What others wrote there, quotes and line ends among it, is recorded without them."""
     store.publish_limits(token)
-    store.client.hset(store.keys.limits, steps.ENDPOINT, '9/\n"minute\\')
+    set_limits(store, (endpoint, '9/\n"minute\\'))
 
     store.control.limit(endpoint, "5/minute", BY)
 

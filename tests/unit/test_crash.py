@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core import failpoints as crash
-from rlm.core.errors import ConfigurationError
-from rlm.core.failpoints import POINTS, crash_point
-from rlm.settings import load_settings
+from rlm.core.failpoints import POINTS
 
 ROOT = Path(__file__).parents[2]
 #: A process that comes by a point three times, and says each time that it is still there.
@@ -74,17 +71,3 @@ def test_of_those_that_share_a_file_one_dies(tmp_path):
     assert play(tmp_path, f"@{file}") == (-signal.SIGKILL, 1)
     assert not file.exists()
     assert play(tmp_path, f"@{file}") == (0, 3)
-
-
-@pytest.mark.parametrize("told", ["drain.stagd", "drain.staged:x", "drain.staged:-1"])
-def test_what_is_no_crash_point_is_said(monkeypatch, told):
-    monkeypatch.setattr(crash, "_at", told)
-
-    with pytest.raises(ConfigurationError, match=r"no crash point; write NAME or NAME:NUMBER, of "):
-        crash_point("drain.staged")
-
-
-def test_the_variable_is_no_setting(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    assert load_settings(None, {"RLM_CRASH_AT": "drain.staged"}) == load_settings(None, {})

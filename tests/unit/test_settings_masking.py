@@ -204,12 +204,6 @@ def test_shown_masks_secrets(settings):
     assert shown["run.target"] == 0.75
 
 
-def test_resolve_headers(settings):
-    headers = resolve_headers(settings.endpoints["a"], {"TOKEN": "now"})
-
-    assert headers == {"Authorization": "now", "X-Api": "hunter2"}
-
-
 def test_resolve_headers_without_the_variable():
     endpoint = Endpoint("a", "http://h/", Limit.parse("1/second"), 1.0, {"Authorization": "env:TOKEN"})
 
