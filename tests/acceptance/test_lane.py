@@ -16,9 +16,9 @@ import pytest
 
 from rlm.core.endpoint import Success
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, SECOND, TYPE, Bench
+from tests.ownserver import OwnServer
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -290,27 +290,22 @@ def test_a_call_that_is_given_back_is_not_asked_for_again_and_again(bench):
 
 def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
     """The real thing: Valkey is killed while calls are under way, comes back with its data, and they are settled."""
-    server = EmbeddedServer(tmp_path / "data")
-    server.join()
-    try:
-        with Bench(server.url, tmp_path, processing=0.02) as bench:
-            bench.take(2)
-            bench.api.set_fault(FIRST, slow=25.0)
-            lanes = [threading.Thread(target=bench.lanes.carry) for _ in range(2)]
-            for lane in lanes:
-                lane.start()
-            wait_until(lambda: len(bench.api.arrivals) == 2, message="both calls are under way")
-            pid = bench.store.client.info("server")["process_id"]
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: all(status for _, _, status in bench.calls()), message="both are answered")
-            assert all(lane.is_alive() for lane in lanes)
-            server.join()
-            wait_until(lambda: bench.where() == {}, message="both are settled")
-            bench.lanes.stop()
-            for lane in lanes:
-                lane.join(PATIENCE)
+    with OwnServer(tmp_path / "data") as server, Bench(server.url, tmp_path, processing=0.02) as bench:
+        bench.take(2)
+        bench.api.set_fault(FIRST, slow=25.0)
+        lanes = [threading.Thread(target=bench.lanes.carry) for _ in range(2)]
+        for lane in lanes:
+            lane.start()
+        wait_until(lambda: len(bench.api.arrivals) == 2, message="both calls are under way")
+        pid = bench.store.client.info("server")["process_id"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: all(status for _, _, status in bench.calls()), message="both are answered")
+        assert all(lane.is_alive() for lane in lanes)
+        server.start()
+        wait_until(lambda: bench.where() == {}, message="both are settled")
+        bench.lanes.stop()
+        for lane in lanes:
+            lane.join(PATIENCE)
 
-            assert [status for _, _, status in bench.calls()] == [200, 200]
-            bench.check()
-    finally:
-        server.leave()
+        assert [status for _, _, status in bench.calls()] == [200, 200]
+        bench.check()

@@ -13,9 +13,9 @@ import pytest
 
 from actors.worker import UNFIT
 from rlm.core.clock import timestamp
-from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
+from tests.ownserver import OwnServer
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -169,10 +169,8 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
 @pytest.fixture
 def own_server(tmp_path):
     """A server of this test's own, to be killed; it runs again during the clean-up."""
-    server = EmbeddedServer(tmp_path / "data")
-    server.join()
-    yield server
-    server.leave()
+    with OwnServer(tmp_path / "data") as server:
+        yield server
 
 
 def kill_server(bench):
@@ -185,7 +183,7 @@ def test_a_worker_outlives_its_redis_and_goes_on_with_it(own_server, make_bench)
     bench = make_bench(url=own_server.url)
     worker = bench.start()
     kill_server(bench)
-    own_server.join()
+    own_server.start()
     bench.trust(2)
     bench.send(3)
     wait_until(lambda: completed(bench) == 3, timeout=PATIENCE, message="all are completed")
@@ -209,7 +207,7 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
     assert time.monotonic() - asked_at < 5.0
     assert "could not sign off" in worker.log.read_text()
     assert "Traceback" not in worker.log.read_text()
-    own_server.join()
+    own_server.start()
     bench.trust(2)
 
 
@@ -217,7 +215,7 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from actors.worker import run_worker
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.processes.launcher import spawn, start_template
 from rlm.settings import load_settings
@@ -225,7 +223,7 @@ from rlm.settings import load_settings
 if __name__ == "__main__":
     start_template(["actors.preload"])
     settings = load_settings(Path(sys.argv[1]))
-    with open_store(settings) as store:
+    with Store(settings, keeps_server=True) as store:
         names = [f"test-worker-{number}" for number in range(2)]
         store.processes.enter(Role.WORKER, names)
         children = [spawn(run_worker, settings, name, "test-supervisor") for name in names]
