@@ -115,28 +115,6 @@ def test_many_are_dropped_in_one_step_among_others_that_stay(store, token, runni
     assert known == {1, 4, 6}
 
 
-def written_at_intake(store, number):
-    """Write letters without events; return them, the oldest first."""
-    written = [
-        encode_letter(b"{%d" % one, Reason.NOT_JSON, "no", failed_at=one, run_id=None, event=None)
-        for one in range(number)
-    ]
-    store.client.lpush(store.keys.failed, *written)
-    return written
-
-
-def test_named_ones_are_dealt_with_a_hundred_a_step(store):
-    """The outcomes are in the order of their names."""
-    written = written_at_intake(store, 250)
-    handles = [json.loads(one)["id"] for one in written]
-    named = handles[200:] + handles[:150]
-
-    outcomes = Dealing(Deal.DROP, named).carry_out(store, 180)
-
-    assert [(one.id, one.refused) for one in outcomes] == [(one, "") for one in named[:180]]
-    assert list(store.letters.all()) == written[199:129:-1]
-
-
 def test_a_search_drops_what_it_lists(store):
     """One letter was dropped that the count before had left out, and one kept instead."""
     for item, why in (
