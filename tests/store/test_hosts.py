@@ -7,7 +7,7 @@ import pytest
 from rlm.admin.conditions import Scene, conditions
 from rlm.admin.hosts import hosts
 from rlm.admin.report import worker_list
-from rlm.ledger.processes import LEFT, Offer, Process, Role, WorkerState
+from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from rlm.ledger.reading.present import present
 
 
@@ -81,13 +81,3 @@ def test_a_host_whose_supervisor_died_is_unsupervised_once_that_is_forgotten(sto
     store.processes.forget(Role.SUPERVISOR, "a:1:x")
 
     assert (hosts(store)[0].state, hosts(store)[0].capacity) == ("unsupervised", None)
-
-
-def test_a_host_signs_off_with_its_supervisor(store, say):
-    """It is no longer there, and who knew it sees that for a while."""
-    say(Role.SUPERVISOR, "a:1:x", offer=Offer(20, 0, 20))
-    store.processes.sign_off(Role.SUPERVISOR, store.processes.alive(Role.SUPERVISOR)[0])
-
-    assert hosts(store) == ()
-    assert store.processes.heard(Role.SUPERVISOR, ["a:1:x"])["a:1:x"].state == LEFT
-    assert store.processes.heard(Role.SUPERVISOR) == {}

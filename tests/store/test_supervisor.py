@@ -190,7 +190,7 @@ def test_a_share_follows_the_supervisors_that_come_and_go(host):
     host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
     host.wait_for(2)
 
-    host.store.processes.forget(Role.SUPERVISOR, "~last")
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last", offer=None))
     host.wait_for(4)
 
 
