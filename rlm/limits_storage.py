@@ -101,7 +101,8 @@ class WindowStorage(Storage, MovingWindowSupport):
         windows = msgspec.json.decode(entry, type=EndpointRules).windows if entry else []
         shared = [window.id for window in windows if window.shared]
         budget = text(ask(self._client, "HGET", keys.endpoint(shared[0]), "named") or b"") if shared else ""
-        texts = [text(reply or b"") for reply in ask(self._client, "HMGET", keys.limits, name, budget)]
+        fields = [f"limit {window_id}" for window_id in (item.window_id, *shared, "")][:2]
+        texts = [text(reply or b"") for reply in ask(self._client, "HMGET", keys.rules, *fields)]
         own, of_budget = (Limit.parse(each) if each else Limit("", ()) for each in texts)
         own = Limit(own.text, (*own.rules, *item.limit.rules))
         return replace(item, name=name, limit=own, budget=Budget(budget, of_budget) if of_budget.rules else None)

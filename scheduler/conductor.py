@@ -23,22 +23,19 @@ from rlm.admin.planning import (
 )
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunPlan
-from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Run, State
+from rlm.core.run import Run, State, Waited
 from rlm.core.text import done_after
 from rlm.delivery.run_end import close_run
-from rlm.ledger.control import limits_by_hand
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
 from rlm.ledger.measures import learned
 from rlm.ledger.trouble import Outage, revive
 from rlm.plan import Plan
+from rlm.plan.causes import SLOW_SECONDS, Look, add_look, to_the_end
 from rlm.plan.situation import Workload
-from rlm.plan.waits import SLOW_SECONDS, Look, Waits
-from scheduler.looks import Desk, Looks
-from scheduler.ticks import full_before_opening
+from scheduler.looks import LONG_AGO, Desk, Looking, account, look_at
 
 #: Seconds that the actor `record` has to close a run that a lane has ended, and between two looks whether it has.
 ACTOR_SECONDS = 0.3
@@ -137,7 +134,6 @@ class Conductor:
             types,
             {name: window.later(begins_in) for name, window in windows.items()},
             expected,
-            by_hand=limits_by_hand(store, all_limited(endpoints)),
         )
         self._plan = plan = plan_run(
             store.settings,
@@ -147,17 +143,12 @@ class Conductor:
             window_seconds=run.window_seconds,
         )
         # A lane may close the run before the first look, so what its events waited for is noted here.
-        waits, look = (
-            Waits(run.opened_at),
-            Look(counts, windows, 0, left_seconds, expected, begun=False, answer_seconds=answer_seconds),
-        )
-        if run.late:
-            waits.open_late(run.late, look, types, full_before_opening(store, run, all_limited(endpoints)))
-        waits.look(run.moment(now_us), look, types)
+        look = Look(counts, windows, 0, left_seconds, expected, self._duty.lately_away, answer_seconds)
+        waits = add_look(run.waits or Waited(run.started_at), run.moment(now_us), look, types)
         fields: dict[str, str | int] = {
             "plan": msgspec.json.encode(_plan_record(plan)).decode(),
             "restarts_before": store.processes.restarts(),
-            "waits": msgspec.json.encode(waits.at_end(look, types).as_json()).decode(),
+            "waits": msgspec.json.encode(to_the_end(waits, look, types)).decode(),
         }
         fields |= {"most": 1} if plan.most else {}
         fields |= {} if self._drain.over else {"draining": 1}
@@ -180,12 +171,13 @@ class Conductor:
 
     def await_end(self) -> Record | None:
         """Look at the run until nothing more can be done in it, or it is to end; end it, and return its record."""
-        outage, looks = Outage(log, "conduct"), Looks(self._desk, self._run, self._drain, cold_since=self._cold_since)
+        outage = Outage(log, "conduct")
+        seen = Looking.begin(self._desk, self._run, self._drain, self._cold_since)
         while True:
             try:
                 with self._store.guarded():  # whatever stands in Redis is no reason to end
-                    if (pause := looks.turn()) is None:
-                        return self._finish(looks)
+                    if (pause := look_at(self._desk, seen)) is None:
+                        return self._finish(seen)
             except FencedError:
                 raise
             except StoreError as error:
@@ -193,23 +185,23 @@ class Conductor:
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
                 revive(self._store)
                 self._redis.keys.after(error)
-                looks.note_outage()
+                seen.due_at = LONG_AGO
                 if self._duty.stopping:
                     raise
                 pause = AWAY_SECONDS
             else:
                 if lasted := outage.over():
-                    looks.note_outage(lasted)
+                    seen.away_seconds, seen.due_at = seen.away_seconds + lasted, LONG_AGO
             self._duty.wait(pause)
 
-    def _finish(self, looks: Looks) -> Record | None:
+    def _finish(self, seen: Looking) -> Record | None:
         """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
         store, run_id = self._store, self._run.id
-        if looks.state not in {State.FINISHING, None}:
+        if seen.state not in {State.FINISHING, None}:
             crash_point("finish.due")
-            store.runs.end(run_id, self._leader.token, **looks.account())
+            store.runs.end(run_id, self._leader.token, **account(self._desk, seen))
             crash_point("finish.marked")
-        elif looks.state is State.FINISHING:
+        elif seen.state is State.FINISHING:
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and store.runs.is_open(run_id):
                 self._duty.wait(BUSY_SECONDS)

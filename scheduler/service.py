@@ -249,7 +249,7 @@ class SchedulerService(Office):
             return None
         self._taken = due
         try:
-            if not serve_tick(self._store, self._leader.token, now, away=self._duty.lately_away):
+            if not serve_tick(self._store, self._leader.token, now):
                 return None
             return self._store.runs.current()
         except StoreError:

@@ -12,7 +12,6 @@ from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
 from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.plan.waits import ANOTHER_CONFIGURATION, NO_CONNECTION, NO_SUPERVISOR, Obstacle, Wait
 from rlm.processes.sharing import room
 from scheduler.leader import Duty
 
@@ -26,7 +25,6 @@ class Team(msgspec.Struct, frozen=True):
     """How many workers are `ready` for a run, and their `lanes`; `ids` are all that may have calls.
 
     `shortage` says what is wrong, and has lasted `short_seconds`; it is empty if missing workers are on their way.
-    `lack` is why there are no lanes, if that is known.
     """
 
     ready: int = 0
@@ -34,7 +32,6 @@ class Team(msgspec.Struct, frozen=True):
     ids: tuple[str, ...] = ()
     shortage: str = ""
     short_seconds: float = 0.0
-    lack: Wait | None = None
 
     @property
     def counted_on(self) -> int | None:
@@ -67,9 +64,9 @@ class TeamWatch:
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
         short_seconds = now - self._short_since
-        lack, why, needs_alarm = self._why(len(usable) - len(awake), len(every) - len(usable), wanted)
+        why, needs_alarm = self._why(len(usable) - len(awake), len(every) - len(usable), wanted)
         if short_seconds < PATIENCE_SECONDS:
-            return Team(len(awake), lanes, ids, lack=None if lanes else lack)
+            return Team(len(awake), lanes, ids)
         are = "is" if len(awake) == 1 else "are"
         there = f"{counted(len(awake), 'worker')} {are} ready" if awake else "no worker is ready"
         shortage = f"{there} of {wanted} wanted, and {why}"
@@ -77,20 +74,17 @@ class TeamWatch:
             self._is_alarmed = True
             facts = alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id)
             log.error("Run %s lacks workers: %s", self._run_id, shortage, extra=facts)
-        return Team(len(awake), lanes, ids, shortage, short_seconds, None if lanes else lack)
+        return Team(len(awake), lanes, ids, shortage, short_seconds)
 
-    def _why(self, sleeping: int, strangers: int, wanted: int) -> tuple[Wait | None, str, bool]:
-        """Return why workers are missing, as a wait and in words, and whether none will come unless somebody acts."""
+    def _why(self, sleeping: int, strangers: int, wanted: int) -> tuple[str, bool]:
+        """Return why workers are missing, and whether none will come unless somebody acts."""
         if sleeping:
-            why = f"{counted(sleeping, 'worker')} can connect to no endpoint: see `rlm doctor`"
-            return Wait(Obstacle.WORKERS, NO_CONNECTION), why, False
+            return f"{counted(sleeping, 'worker')} can connect to no endpoint: see `rlm doctor`", False
         if strangers:
-            why = f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
-            return Wait(Obstacle.WORKERS, ANOTHER_CONFIGURATION), why, True
+            return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names", True
         supervisors = self._store.processes.alive(Role.SUPERVISOR)
         if not supervisors:
-            why = "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
-            return Wait(Obstacle.WORKERS, NO_SUPERVISOR), why, True
+            return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one", True
         if (most := room(supervisors)) < wanted:
-            return None, f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`", False
-        return None, "those missing are not up yet: check whether their supervisor is alive, and its log", False
+            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`", False
+        return "those missing are not up yet: check whether their supervisor is alive, and its log", False

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable
 from contextlib import suppress
 
 from rlm import telemetry
 from rlm.core.clock import isoformat, timestamp
-from rlm.core.endpoint import Limited
 from rlm.core.failpoints import crash_point
-from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.core.window import full_seconds
+from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.ledger import Store
 from rlm.ledger.reading.books import books
-from rlm.plan.waits import GAP_SECONDS, Obstacle
 
 #: How far two schedulers may disagree about the clock of Redis, seconds: no tick is served twice. Versions up to 0.1
 #: used the clocks of their hosts.
@@ -47,11 +42,10 @@ def missed(last_tick: float | None, due: float, every_seconds: float) -> int:
     return max(0, round((due - last_due(last_tick, every_seconds)) / every_seconds) - 1)
 
 
-def serve_tick(store: Store, token: int, now: float, *, away: bool) -> bool:
+def serve_tick(store: Store, token: int, now: float) -> bool:
     """Open the run of the tick that is due `now`, then note the tick; return whether there is a run.
 
-    A noted tick was served, whichever process dies in between; after a StoreError serve it again. `away`: Redis failed
-    recently.
+    A noted tick was served, whichever process dies in between; after a StoreError serve it again.
     """
     settings = store.settings
     due, last = last_due(now, settings.run.every_seconds), store.schedule.last_tick()
@@ -69,7 +63,7 @@ def serve_tick(store: Store, token: int, now: float, *, away: bool) -> bool:
     crash_point("tick.due")
     telemetry.tick_began(settings, due)
     if work := is_anything_to_do(store):
-        open_run(store, token, Trigger.SCHEDULE, due, away=away)
+        open_run(store, token, Trigger.SCHEDULE, due)
     store.schedule.note_tick(now)
     crash_point("tick.noted")
     if not work:  # otherwise the end of the tick is reported with the run's end
@@ -83,46 +77,11 @@ def is_anything_to_do(store: Store) -> bool:
     return bool(found.events or found.staged or found.unsettled)
 
 
-def why_late(store: Store, started_at: float, late_seconds: float, *, away: bool) -> dict[str, float]:
-    """Return what delayed a run that counts from `started_at`, as seconds by obstacle; nothing if it is not late.
+def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
+    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id.
 
-    The run before delays it as long as it was open, at most until its deadline; then nobody conducted, or Redis was
-    `away`.
+    Its events wait from then on, or from the end of the run before, if that was still open.
     """
-    if late_seconds <= GAP_SECONDS:
-        return {}
-    busy = min(max(0.0, _last_run_until(store) - started_at), late_seconds)
-    if late_seconds - busy <= GAP_SECONDS:  # closing a run and opening the next takes a moment
-        return {Obstacle.RUN_BEFORE.value: late_seconds}
-    late: dict[str, float] = {Obstacle.REDIS.value if away else Obstacle.CONDUCTOR.value: late_seconds - busy}
-    return {Obstacle.RUN_BEFORE.value: busy, **late} if busy else late
-
-
-def _last_run_until(store: Store) -> float:
-    """Return until when the last run was open, at most its deadline; 0 without a readable record."""
-    for record in store.runs.recent(1):
-        with suppress(ValueError):  # an unreadable record must not prevent a run
-            return min(map(timestamp, (record.finished_at, record.deadline)))
-    return 0.0
-
-
-def full_before_opening(store: Store, run: Run, limited: Iterable[Limited]) -> set[str]:
-    """Return the names of windows that were full for most of the time between the tick and the opening of the run."""
-    seconds = sum(run.late.values())
-    since_us = run.deadline_us - round(run.window_seconds * 1_000_000)
-    until_us = since_us + round(seconds * 1_000_000)
-    guard_seconds = store.settings.run.guard_seconds
-    full = set()
-    for one in limited:
-        number = max(rule.amount * (2 + math.ceil(run.window_seconds / rule.seconds)) for rule in one.limit.rules)
-        stamps = sorted(store.windows.stamps(one, number))
-        if full_seconds(stamps, one.limit, guard_seconds, since_us, until_us) > seconds / 2:
-            full.add(one.name)
-    return full
-
-
-def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: bool = False) -> str:
-    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id. `away`: Redis failed recently."""
     window_seconds = store.settings.run.window_seconds
     run = Run(
         id=make_run_id(tick),
@@ -134,8 +93,16 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float, *, away: b
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
-        late=why_late(store, tick, store.now() - tick, away=away),
+        waits=Waited(max(tick, _last_run_until(store))),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")
     return opened
+
+
+def _last_run_until(store: Store) -> float:
+    """Return until when the last run was open, at most its deadline; 0 without a readable record."""
+    for record in store.runs.recent(1):
+        with suppress(ValueError):  # an unreadable record must not prevent a run
+            return min(map(timestamp, (record.finished_at, record.deadline)))
+    return 0.0

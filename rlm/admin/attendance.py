@@ -5,9 +5,10 @@ A process that is missing from the register may still live: Redis may have just 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
+from rlm.core.documents import Now, Rest
 from rlm.core.run import State
 from rlm.core.text import safe_line
 from rlm.ledger import Store
@@ -129,12 +130,13 @@ def nobody_does(store: Store) -> str:
     return "; ".join(filter(None, [alone, nobody_sends(store, there), alone and BY_HAND]))
 
 
-def lacking(found: Mapping[str, Any]) -> str:
+def lacking(found: Now) -> str:
     """Return the finding of `nobody_sends` in a status, until the run's forecast reports a shortage; else ''."""
-    if found["state"] != State.RUNNING:
-        return str(found.get("lacking") or "")
-    team, known = found["workers"], (found.get("forecast") or {}).get("shortage")
-    return str(team.get("lacking") or "") if team["wanted"] and not known else ""
+    if isinstance(found, Rest):
+        return found.lacking
+    if found.state != State.RUNNING or not found.workers.wanted or (found.forecast and found.forecast.shortage):
+        return ""
+    return found.workers.lacking or ""
 
 
 def _file(process: Process) -> str:

@@ -18,8 +18,8 @@ from rlm.core.files import user_name
 from rlm.core.text import cut, did_you_mean, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
 from rlm.ledger import Store
-from rlm.ledger.breaker import Health
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
+from rlm.ledger.windows import Health
 from rlm.settings import Settings
 from rlm.settings.checks import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
@@ -67,7 +67,7 @@ def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
     seen = _Seen(
         windows,
         store.windows.ages(limited, now_us),
-        store.breaker.health(limited),
+        store.windows.health(limited),
         newest_limits(store.changes.newest(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         _why_held(store, limited, windows),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -71,8 +70,6 @@ def _describe(host: str, state: HostState, roles: Mapping[Role, Sequence[Process
     )
 
 
-def hosts_unwell(found: Mapping[str, Any]) -> list[str]:
-    """Return in words which hosts of a document are not in service, and why."""
-    entries = found.get("hosts", ())  # records have none
-    told = [f"host {one['host']} is {one['state']}: {one['why']}" for one in entries if one["why"]]
-    return list(map(safe_line, told))
+def hosts_unwell(entries: Iterable[Host]) -> list[str]:
+    """Return in words which hosts are not in service, and why."""
+    return [safe_line(f"host {host.host} is {host.state}: {host.why}") for host in entries if host.why]

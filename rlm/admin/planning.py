@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
-from rlm.core.expected import FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
+from rlm.core.expected import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
 from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
@@ -87,7 +87,7 @@ def capacity_of(
     workers = settings.workers
     most = min(workers.max, room or workers.max)
     least = min(most, max(workers.min, at_least))
-    return Capacity(least, most, workers.threads, turnaround_seconds, of_hosts=most < workers.max)
+    return Capacity(least, most, workers.threads, turnaround_seconds)
 
 
 def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:
@@ -101,6 +101,7 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
         backoff_seconds=FIRST_BACKOFF_SECONDS,
         gone_seconds=gone_seconds,
         refill_seconds=REFILL_SECONDS,
+        apart_seconds=APART_SECONDS,
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import overload
 
-from msgspec import structs, to_builtins
+from msgspec import structs
 
 from rlm.admin.attendance import led_otherwise, nobody_sends, revision_in_force, ticks_every_seconds
 from rlm.admin.conditions import Scene, conditions
@@ -18,22 +18,23 @@ from rlm.core.documents import (
     CallNow,
     EndpointView,
     IdleStatus,
+    Installation,
     LiveCallCounts,
     LiveTypeCounts,
     LiveWorkers,
     Record,
+    Rest,
     RunDocument,
     RunStatus,
     RunWorkers,
     Scaling,
-    TypeCounts,
     Worker,
     WorkerNow,
-    plain,
 )
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.run import Run, State
 from rlm.core.text import named
+from rlm.core.trail import Counts
 from rlm.delivery.run_record import record_so_far
 from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, distrusted, in_words
@@ -52,6 +53,12 @@ _MOST_NAMED = 5
 _TRIED = 10
 
 
+@overload
+def status(store: Store, run_id: None, *, measured: bool = ...) -> RunStatus | IdleStatus: ...
+@overload
+def status(store: Store, run_id: str, *, measured: bool = ...) -> Record | RunStatus: ...
+@overload
+def status(store: Store, run_id: str | None, *, measured: bool = ...) -> Record | RunStatus | IdleStatus: ...
 def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record | RunStatus | IdleStatus:
     """Return the status of the open or the named run, or that none is open.
 
@@ -92,68 +99,57 @@ def runs_beginning(store: Store, prefix: str) -> list[str]:
     return [one for one in known if one.startswith(prefix)]
 
 
-def looked_at(store: Store) -> dict[str, Any]:
-    """Return the installation that a view shows: its configuration file or None, its Redis, its prefix."""
+def installation(store: Store) -> Installation:
+    """Return what a view looks at."""
     settings = store.settings
     redis = mask_url(settings.redis.url)
-    return {
-        "config": None if settings.source is None else str(settings.source),
-        "redis": f"{redis} ({settings.data_dir})" if redis == EMBEDDED else redis,
-        "prefix": settings.redis.prefix,
-    }
+    return Installation(
+        config=None if settings.source is None else str(settings.source),
+        redis=f"{redis} ({settings.data_dir})" if redis == EMBEDDED else redis,
+        prefix=settings.redis.prefix,
+    )
 
 
-def overview(store: Store) -> dict[str, Any]:
-    """Return what a view shows: the open run or the time between two runs, and the installation.
+def overview(store: Store) -> RunStatus | Rest:
+    """Return what a view shows: the open run or the time between two runs.
 
     Views call it often, so it omits what is `measured`.
     """
-    return beside(store, plain(status(store, None, measured=False)))
+    now = status(store, None, measured=False)
+    return now if isinstance(now, RunStatus) else at_rest(store, now)
 
 
-def last_measured(store: Store) -> dict[str, Any] | None:
+def last_measured(store: Store) -> RunStatus | Record | None:
     """Return the status of the open run with its measurements, or the last record; None if there is neither."""
-    found = status(store, None)
-    last = (store.runs.record(found.last) if found.last else None) if isinstance(found, IdleStatus) else found
-    return plain(last) if last else None
+    now = status(store, None)
+    return now if isinstance(now, RunStatus) else store.runs.record(now.last) if now.last else None
 
 
-def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    """Add what people see beside a status: the installation, and the state between runs if none is open."""
-    if found["state"] == IDLE:
-        found = at_rest(store, found)
-    return found if "finished_at" in found else {**found, **looked_at(store)}
-
-
-def at_rest(store: Store, idle: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a view shows between two runs: the status `idle`, the last record, the next tick, the queues.
-
-    The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
-    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, and `led_otherwise`
-    that it uses another configuration; both are empty otherwise.
-    """
-    now = store.now()
-    newest = store.runs.record(idle["last"]) if idle["last"] else None
-    last = plain(newest) if newest else None
-    there = present(store)
-    amiss = distrusted(store, there) if idle.get("unfit") else ()
+def at_rest(store: Store, idle: IdleStatus) -> Rest:
+    """Return what a view shows between two runs: the status `idle`, the last record, the next tick, the queues."""
+    now, there = store.now(), present(store)
+    last = store.runs.record(idle.last) if idle.last else None
+    amiss = distrusted(store, there) if idle.unfit else ()
     every_seconds = ticks_every_seconds(store, there)
     next_tick = (now // every_seconds + 1) * every_seconds
-    return {
-        **idle,
-        "last_record": last,
-        "last_ended_seconds": _since(last["finished_at"], now) if last else None,
-        "last_tick_seconds": _since(idle["last_tick"], now) if idle["last_tick"] else None,
-        "next_tick": isoformat(next_tick),
-        "next_tick_seconds": next_tick - now,
-        "waiting": to_builtins(lengths(books(store))),
-        "by_endpoint": to_builtins(standing(store)[1]),
-        **{f"{role}s": len(there.living(role)) for role in Role},
-        "conductor": there.holder,
-        "lacking": nobody_sends(store, there, distrusted=amiss),
-        "led_otherwise": led_otherwise(store, there),
-        "hosts": to_builtins(hosts(store, there)),
-    }
+    return Rest(
+        **structs.asdict(idle),
+        installation=installation(store),
+        last_record=last,
+        last_ended_seconds=_since(last.finished_at, now) if last else None,
+        last_tick_seconds=_since(idle.last_tick, now) if idle.last_tick else None,
+        next_tick=isoformat(next_tick),
+        next_tick_seconds=next_tick - now,
+        waiting=lengths(books(store)),
+        by_endpoint=standing(store)[1],
+        schedulers=len(there.living(Role.SCHEDULER)),
+        supervisors=len(there.living(Role.SUPERVISOR)),
+        workers=len(there.living(Role.WORKER)),
+        conductor=there.holder,
+        lacking=nobody_sends(store, there, distrusted=amiss),
+        led_otherwise=led_otherwise(store, there),
+        hosts=hosts(store, there),
+    )
 
 
 def _since(moment: str, now: float) -> float:
@@ -171,9 +167,9 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     there = present(store)
     amiss, now, here = distrusted(store, there), run.moment(now_us), hosts(store, there)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
-    limited = known.by_endpoint, known.by_budget
-    live = [{name: _live_calls(calls, standings.get(name)) for name, calls in each.items()} for each in limited]
-    common |= {"state": run.state, "by_type": _live_types(store, known), "by_endpoint": live[0], "by_budget": live[1]}
+    common |= {"state": run.state, "by_type": _live_types(store, known)}
+    for part in ("by_endpoint", "by_budget"):
+        common[part] = {name: _live_calls(calls, standings.get(name)) for name, calls in common[part].items()}
     return RunStatus(
         **common,
         plan=run.plan,
@@ -190,26 +186,21 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     )
 
 
-def _live_types(store: Store, known: Record) -> dict[str, TypeCounts]:
-    live = dict(known.by_type)
-    for name, counts in store.ledger.count(store.known_types).items():
-        if name in live:
-            live[name] = LiveTypeCounts(
-                **structs.asdict(live[name]),
-                inflight=counts.inflight,
-                backing_off=counts.backoff,
-                spent=counts.spent,
-            )
+def _live_types(store: Store, known: Record) -> dict[str, LiveTypeCounts]:
+    places = store.ledger.count(store.known_types)
+    live = {}
+    for name, entry in known.by_type.items():
+        at = places.get(name, Counts())
+        counts = structs.asdict(entry)
+        live[name] = LiveTypeCounts(**counts, inflight=at.inflight, backing_off=at.backoff, spent=at.spent)
     return live
 
 
-def _live_calls(entry: CallCounts, view: EndpointView | None) -> CallCounts:
+def _live_calls(entry: CallCounts, view: EndpointView | None) -> LiveCallCounts:
     """Return the calls of an endpoint or budget with its window now; a read-only user of Redis sees none."""
-    if view is None:
-        return entry
     counts = structs.asdict(entry)
-    live = {name: getattr(view, name) for name in LiveCallCounts.__struct_fields__ if name not in counts}
-    return LiveCallCounts(**counts, **live)
+    fields = [name for name in LiveCallCounts.__struct_fields__ if view and name not in counts]
+    return LiveCallCounts(**counts, **{name: getattr(view, name) for name in fields})
 
 
 def _workers(
@@ -283,11 +274,10 @@ def none_finished(store: Store) -> str:
 def record(store: Store, run_id: str | None) -> Record:
     """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
     if run_id is None:
-        newest = store.runs.history(_TRIED)
-        if not newest:
+        newest = next(iter(store.runs.recent(_TRIED)), None)
+        if newest is None:
             raise NoSuchRunError(none_finished(store))
-        readable = (one for one in newest if store.runs.record(one) is not None)
-        run_id = next(readable, newest[0])
+        return newest
     found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
     if found is None:
         run = store.runs.current()

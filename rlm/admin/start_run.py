@@ -5,9 +5,10 @@ It has few imports, because a run of `rlm start --wait` waits for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
+from rlm.core.documents import Started
 from rlm.core.errors import NobodyConductsError, RunUnderWayError, StoreUnfitError
 from rlm.core.run import State
 from rlm.ledger.processes import Role
@@ -45,7 +46,7 @@ def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], 
     return str(reply["run_id"])
 
 
-def started(store: StoreFront, run_id: str | None) -> dict[str, Any]:
+def started(store: StoreFront, run_id: str | None) -> Started:
     """Return what `rlm start` prints.
 
     Raises:
@@ -61,4 +62,4 @@ def started(store: StoreFront, run_id: str | None) -> dict[str, Any]:
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
             "`rlm start --wait`."
         )
-    return {"run_id": run_id, "state": State.DRAINING}
+    return Started(run_id=run_id, state=State.DRAINING)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.admin import words
 from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
-from rlm.admin.unwell import endpoints_unwell, remedy, shut, since_words, unwell
+from rlm.admin.unwell import Health, endpoints_unwell, remedy, shut, since_words, unwell
 from rlm.core import tally
-from rlm.core.documents import CallTrouble
+from rlm.core.documents import Now, Record, Rest, RunDocument, RunForecast, RunStatus
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, named, of_another_configuration, safe_line, sentence, span
 from rlm.core.window import RECOVERING
@@ -46,28 +44,28 @@ class Verdict(NamedTuple):
     endpoint: str = ""
 
 
-def verdict(found: Mapping[str, Any]) -> Verdict:
+def verdict(found: Now) -> Verdict:
     """Return the verdict on the result of `report.overview`; if several apply, the worst."""
-    return next(_open(found) if words.is_open(found) else _at_rest(found))
+    return next(_open(found) if isinstance(found, RunStatus) else _at_rest(found))
 
 
-def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
+def _open(found: RunStatus) -> Iterator[Verdict]:
     """Yield the verdicts on an open run, the worst first; the last one always applies."""
-    expected, latest, closed = words.forecast(found), found.get("forecast") or {}, shut(found)
+    expected, latest, closed = words.forecast(found), found.forecast, shut(found)
     if unfit := words.unfit(found):
         yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
     elif words.halted(found):
-        since = since_words(latest.get("as_of") if found["state"] == State.RUNNING else None, found)
+        since = since_words(latest.as_of if latest and found.state == State.RUNNING else None, found)
         late = f"it is {words.left_of(found)}" if words.overdue_seconds(found) else ""
         remedies = "`rlm up` or `rlm scheduler` continues it"
-        more = _joined(late, expected.words, remedies, found["workers"].get("lacking"))
+        more = _joined(late, expected.words, remedies, found.workers.lacking)
         yield Verdict(Level.BAD, f"Nothing conducts this run{since}", more)
-    if found["state"] == State.RUNNING and found["workers"]["wanted"] and not words.workers_ready(found):
-        since = since_words(latest.get("short_since"), found)
+    if found.state == State.RUNNING and found.workers.wanted and not words.workers_ready(found):
+        since = since_words(latest.short_since if latest else None, found)
         yield Verdict(Level.BAD, f"No worker is ready{since}", _no_worker(found, expected))
     name, failing = _failing(found)
     wrong = [one for one in (failing, *unwell(found)) if one]
-    if expected.leftover and (blamed := [name for name in latest.get("blamed", ()) if name in closed]):
+    if latest and expected.leftover and (blamed := [name for name in latest.blamed if name in closed]):
         left = f"{expected.leftover}{_of_them(latest, [closed[name] for name in blamed])}"
         yield _shut(found, blamed, left, safe_line(expected.binds))
     if expected.leftover:
@@ -75,39 +73,37 @@ def _open(found: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(Level.WARN, capital(expected.leftover), _joined(expected.when, why))
     if wrong:
         yield Verdict(Level.WARN, wrong[0], _joined(expected.words), name)
-    if found["state"] != State.RUNNING:
+    if found.state != State.RUNNING:
         yield Verdict(Level.WELL, capital(expected.words))
     spare = words.spare_seconds(found)
     on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
     yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
 
 
-def _no_worker(found: Mapping[str, Any], expected: words.Expectation) -> str:
+def _no_worker(found: RunStatus, expected: words.Expectation) -> str:
     """Return why no worker is ready and, once that is a shortage, what is left over."""
-    team = found["workers"]
-    if (found.get("forecast") or {}).get("shortage") and expected.binds:
+    team = found.workers
+    if found.forecast and found.forecast.shortage and expected.binds:
         return _joined(safe_line(expected.binds), expected.leftover)
-    if other := team.get("other_configuration"):
+    if other := team.other_configuration:
         return _joined(f"{of_another_configuration(other)}: restart what `rlm doctor` names")
-    return _joined(lacking(found) or f"{team['wanted']:,} are wanted, {team['now']:,} are alive")
+    return _joined(lacking(found) or f"{team.wanted:,} are wanted, {team.now:,} are alive")
 
 
-def _shut(found: Mapping[str, Any], names: Sequence[str], left: str = "", binds: str = "") -> Verdict:
+def _shut(found: Now, names: Sequence[str], left: str = "", binds: str = "") -> Verdict:
     """Return the verdict that endpoints or budgets are shut: why, since when, what is left over, and what to do."""
     first, *others = endpoints_unwell(found, names)
     besides = f"besides, {'; '.join(others)}" if others else ""
     return Verdict(Level.WARN, first, _joined(left, remedy(found, names), binds, besides), names[0])
 
 
-def _of_them(expected: Mapping[str, Any], shut: Sequence[Mapping[str, Any]]) -> str:
+def _of_them(expected: RunForecast, shut: Sequence[Health]) -> str:
     """Return how many of the leftovers are of types with one of the endpoints that are shut; '' if all are."""
-    names = {name for entry in shut for name in entry.get("types", ())}
-    left = {name: number for name, number in expected.get("leftover_by_type", {}).items() if number and name in names}
+    names = {name for entry in shut for name in entry.types}
+    left = {name: number for name, number in expected.leftover_by_type.items() if number and name in names}
     number = sum(left.values())
     return (
-        f", {number:,} of them of {safe_line(named(list(left), 2))}"
-        if 0 < number < expected["expected_leftover"]
-        else ""
+        f", {number:,} of them of {safe_line(named(list(left), 2))}" if 0 < number < expected.expected_leftover else ""
     )
 
 
@@ -116,37 +112,37 @@ def _joined(*told: str | None) -> str:
     return " ".join(sentence(one) for one in told if one)
 
 
-def _failing(found: Mapping[str, Any]) -> tuple[str, str]:
+def _failing(found: RunStatus) -> tuple[str, str]:
     """Return which endpoint fails most often, if it fails often, and a sentence with the error; else twice ''."""
-    parts = {name: one["errors"] / one["calls"] for name, one in found["by_endpoint"].items() if one["calls"]}
+    parts = {name: one.errors / one.calls for name, one in found.by_endpoint.items() if one.calls}
     name = max(parts, key=lambda one: parts[one], default="")
-    if not name or parts[name] < FAILING_PART or found["by_endpoint"][name]["errors"] < FAILING_CALLS:
+    if not name or parts[name] < FAILING_PART or found.by_endpoint[name].errors < FAILING_CALLS:
         return "", ""
-    what = next((one["what"] for one in found.get("troubles", ()) if one["endpoint"] == name), "")
-    entry = found["by_endpoint"][name]
-    since = since_words(entry.get("since") if entry.get("health") in RECOVERING else None, found)
+    what = next((one.what for one in found.troubles if one.endpoint == name), "")
+    entry = found.by_endpoint[name]
+    since = since_words(entry.since if entry.health in RECOVERING else None, found)
     return name, safe_line(f"{name} fails {parts[name]:.0%} of its calls{f': {what}' if what else ''}{since}")
 
 
-def _at_rest(found: Mapping[str, Any]) -> Iterator[Verdict]:
+def _at_rest(found: Rest) -> Iterator[Verdict]:
     """Yield the verdicts on the time between two runs, the worst first; the last one always applies."""
     if unfit := words.unfit(found):
         yield Verdict(Level.BAD, "No run starts", _joined(unfit))
-    if not found["schedulers"]:
+    if not found.schedulers:
         yield Verdict(Level.BAD, "Nothing conducts", _joined(NO_SCHEDULER))
     if why := lacking(found):
         yield Verdict(Level.BAD, "Nothing would send", _joined(why))
-    last = found["last_record"]
-    if last and last["state"] == State.FAILED:
-        yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.get("failure", ""))))
-    if found["conductor"] is None:
+    last = found.last_record
+    if last and last.state == State.FAILED:
+        yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.failure)))
+    if found.conductor is None:
         yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
-    if otherwise := found.get("led_otherwise"):
+    if otherwise := found.led_otherwise:
         yield Verdict(Level.WARN, "Another configuration is in force", _joined(safe_line(otherwise)))
     if wrong := unwell(found):
         of_host = Verdict(Level.WARN, wrong[0], "; ".join(wrong[1:]))
-        yield of_host if hosts_unwell(found) else _shut(found, list(shut(found)))
-    if last and (left := last["counts"]["leftover"]):
+        yield of_host if hosts_unwell(found.hosts) else _shut(found, list(shut(found)))
+    if last and (left := last.counts.leftover):
         told = f"At rest; the last run left {counted(left, 'event')} over"
         yield Verdict(Level.WARN, told, _joined(words.summary(last)))
     if last:
@@ -183,8 +179,6 @@ def side_by_side(*found: Forecast) -> Iterator[list[str]]:
     yield ["lower bound", *(length(one.lower_bound_seconds) for one in plans)]
     if is_late:
         yield ["last answer in", *(length(one.done_seconds) for one in found)]
-    yield ["lanes' time used", *(f"{one.utilisation.lanes:.0%}" for one in plans)]
-    yield ["endpoints' slots used", *(f"{one.utilisation.endpoints:.0%}" for one in plans)]
     yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
     for name, part in plans[0].by_type.items():
         if part.events:
@@ -197,21 +191,19 @@ def length(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds else "-"
 
 
-def against_plan(found: Mapping[str, Any]) -> dict[str, str]:
+def against_plan(found: RunStatus | Record) -> dict[str, str]:
     """Return what was `planned` for a run and, once it has ended, what happened `in fact`; nothing before the plan."""
-    if not words.is_planned(found):
+    plan, team = found.plan, found.workers
+    if plan is None or not words.is_planned(found):
         return {}
-    plan, team = found["plan"], found["workers"]
-    parts = counted(plan["workers"], "worker"), done_after(plan["forecast_seconds"]), _left(plan["expected_leftover"])
+    parts = counted(plan.workers, "worker"), done_after(plan.forecast_seconds), _left(plan.expected_leftover)
     told = {"planned": ", ".join(parts)}
-    if "finished_at" in found:
+    if isinstance(found, Record):
         actual = (
-            f"done {span(plan['actual_seconds'])} after it"
-            if plan["actual_seconds"] is not None
-            else "no call completed"
+            f"done {span(plan.actual_seconds)} after it" if plan.actual_seconds is not None else "no call completed"
         )
-        left = _left(found["counts"]["leftover"])
-        told["in fact"] = f"{counted(team['peak'], 'worker')}, {actual}, {left}; {team['restarted']} replaced"
+        left = _left(found.counts.leftover)
+        told["in fact"] = f"{counted(team.peak, 'worker')}, {actual}, {left}; {team.restarted} replaced"
     return told
 
 
@@ -219,24 +211,24 @@ def _left(number: int) -> str:
     return f"{number:,} left over" if number else "nothing left over"
 
 
-def used(record: Mapping[str, Any]) -> str:
+def used(record: Record) -> str:
     """Return the utilisation of a run and the age of its answers; '' if they are not known."""
-    one = record["used"]
-    if not one["calls_per_minute"]:
+    one = record.used
+    if not one.calls_per_minute:
         return ""
-    ages = f"{span(one['answered_p50_seconds'])}, 19 of 20 in {span(one['answered_p95_seconds'])}"
+    ages = f"{span(one.answered_p50_seconds)}, 19 of 20 in {span(one.answered_p95_seconds)}"
     return (
-        f"{one['calls_per_minute']:,.0f} calls a minute; {one['lanes']:.0%} of the lanes' time and {one['slots']:.0%} "
+        f"{one.calls_per_minute:,.0f} calls a minute; {one.lanes:.0%} of the lanes' time and {one.slots:.0%} "
         f"of the slots used; half were answered in {ages} from intake"
     )
 
 
-def troubles(record: Mapping[str, Any]) -> list[str]:
+def troubles(record: Record) -> list[str]:
     """Return why a finished run left events over, how long Redis was away, its failed calls and dead letters."""
-    told = [safe_line(one["sentence"]) for one in record.get("why", ())]
-    told += [away] if (away := tally.away_in_words(record["redis_away_seconds"])) else []
+    told = [safe_line(one.sentence) for one in record.why]
+    told += [away] if (away := tally.away_in_words(record.redis_away_seconds)) else []
     told += call_troubles(record)
-    failed, invalid = record["counts"]["failed"], record["counts"]["invalid"]
+    failed, invalid = record.counts.failed, record.counts.invalid
     if dead := failed + invalid:
         became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
         some = f"{invalid:,} of them " if failed else ""
@@ -245,27 +237,23 @@ def troubles(record: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def troubles_by_part(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def troubles_by_part(found: RunStatus | Record) -> list[tuple[str, list[str]]]:
     """Return the troubles of an open or finished run: each as a short text and a list of its parts."""
-    why = () if words.is_open(found) else found.get("why", ())
-    told: list[tuple[str, list[str]]] = [(safe_line(one["sentence"]), []) for one in why]
-    told += [(away, [])] if (away := tally.away_in_words(found["redis_away_seconds"])) else []
+    why = found.why if isinstance(found, Record) else ()
+    told: list[tuple[str, list[str]]] = [(safe_line(one.sentence), []) for one in why]
+    told += [(away, [])] if (away := tally.away_in_words(found.redis_away_seconds)) else []
     if number := _failed(found):
-        told.append((number, [safe_line(one) for one in tally.each_in_words(_troubles(found), addresses=False)]))
+        told.append((number, [safe_line(one) for one in tally.each_in_words(found.troubles)]))
     return told
 
 
-def call_troubles(found: Mapping[str, Any]) -> list[str]:
+def call_troubles(found: RunDocument) -> list[str]:
     """Return how many calls failed or were throttled, and why."""
-    why = tally.in_words(_troubles(found))
+    why = tally.in_words(found.troubles)
     return [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
 
 
-def _troubles(found: Mapping[str, Any]) -> list[CallTrouble]:
-    return msgspec.convert(found["troubles"], list[CallTrouble])
-
-
-def _failed(found: Mapping[str, Any]) -> str:
+def _failed(found: RunDocument) -> str:
     """Return how many calls of a run failed or were throttled; '' if none."""
     calls, errors, throttled = words.calls_in_all(found)
     became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)

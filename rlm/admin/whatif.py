@@ -14,13 +14,12 @@ from msgspec.structs import replace
 from rlm.admin import planning
 from rlm.admin.attendance import led_otherwise, nobody_does
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
-from rlm.core.endpoint import Endpoint, EventType, all_limited, in_force
+from rlm.core.endpoint import Endpoint, EventType, in_force
 from rlm.core.errors import BadQuestionError
 from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted, did_you_mean, is_name, one_line
 from rlm.core.window import WindowState
 from rlm.ledger import Store
-from rlm.ledger.control import limits_by_hand
 from rlm.ledger.measures import learned
 from rlm.ledger.reading.waiting import backlog
 from rlm.plan import Plan
@@ -126,7 +125,6 @@ class Case(msgspec.Struct, frozen=True):
     room: int | None
     lacking: str
     led_otherwise: str
-    by_hand: Mapping[str, str]
     workers: int | None = None
     added: tuple[Endpoint, ...] = ()
 
@@ -154,17 +152,9 @@ class Case(msgspec.Struct, frozen=True):
     ) -> Forecast:
         """Plan a run of these `events` that starts now, and look ahead at what becomes of its leftovers."""
         run, capacity = self.settings.run, planning.capacity_of(self.settings, room=self.room).exactly(self.workers)
-        workload = Workload(events, self.types, self.windows, self.expected, by_hand=self.by_hand)
+        workload = Workload(events, self.types, self.windows, self.expected)
         plan = planning.plan_run(self.settings, workload, capacity, gone_seconds=self.gone_seconds)
-        outlook = arrivals and look_ahead(
-            self.types,
-            {name: part.events for name, part in plan.by_type.items()},
-            {name: part.expected_leftover for name, part in plan.by_type.items()},
-            {name: rate * run.every_seconds for name, rate in arrivals.items()},
-            self.suspect,
-            window_seconds=run.every_seconds,
-            guard_seconds=run.guard_seconds,
-        )
+        outlook = arrivals and look_ahead(plan, {name: rate * run.every_seconds for name, rate in arrivals.items()})
         return Forecast(self, plan, outlook or None, open_run)
 
 
@@ -252,7 +242,6 @@ def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         room=planning.room_of(store),
         lacking="" if fresh else nobody_does(store),
         led_otherwise=led_otherwise(store),
-        by_hand=limits_by_hand(store, all_limited(endpoints)),
     )
 
 
@@ -290,7 +279,6 @@ def _as_it_might_be(store: Store, today: Case, question: Question) -> Case:
         added=tuple(added),
         room=today.room if settings.workers == today.settings.workers else None,  # the room follows workers.max
         lacking="" if workers else today.lacking,
-        by_hand=limits_by_hand(store, all_limited(endpoints)),
     )
 
 

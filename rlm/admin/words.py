@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlm.admin.attendance import lacking
-from rlm.admin.report import IDLE
-from rlm.admin.unwell import MOST_NAMED, shut, unwell
+from rlm.admin.unwell import shut, unwell
 from rlm.core.clock import timestamp
-from rlm.core.run import MOVES, State
-from rlm.core.text import counted, done_after, named, of_another_configuration, safe_line, span
+from rlm.core.documents import (
+    CallNow,
+    EndpointView,
+    IdleStatus,
+    Installation,
+    LiveCallCounts,
+    LiveTypeCounts,
+    Record,
+    RunCounts,
+    RunDocument,
+    RunForecast,
+    RunStatus,
+    TypeCounts,
+    WorkerNow,
+)
+from rlm.core.run import State
+from rlm.core.text import counted, done_after, of_another_configuration, safe_line, span
 from rlm.core.window import RECOVERING
 
 #: An open run is called overdue if it is not closed so many seconds after its deadline.
@@ -33,17 +46,12 @@ class Counted(NamedTuple):
         return self.total - self.completed - self.failed - self.under_way
 
 
-def is_open(found: Mapping[str, Any]) -> bool:
-    """Return whether a document is the status of an open run."""
-    return found["state"] != IDLE and found["state"] in MOVES
-
-
-def is_planned(found: Mapping[str, Any]) -> bool:
+def is_planned(found: RunStatus | Record) -> bool:
     """Return whether the run of a document has got as far as its plan.
 
     Else a status has none, and the figures of a record are all 0.
     """
-    return bool(found["plan"] and found["plan"]["threads"])
+    return bool(found.plan and found.plan.threads)
 
 
 def clock(moment: str) -> str:
@@ -51,33 +59,32 @@ def clock(moment: str) -> str:
     return moment[11:19]
 
 
-def counts_of(entry: Mapping[str, Any]) -> Counted:
+def counts_of(entry: TypeCounts) -> Counted:
     """Return the counts of a type from its entry in a status or record."""
-    return Counted(
-        entry["taken"] + entry["carried_over"], entry["completed"], entry["failed"], entry.get("inflight", 0)
-    )
+    under_way = entry.inflight if isinstance(entry, LiveTypeCounts) else 0
+    return Counted(entry.taken + entry.carried_over, entry.completed, entry.failed, under_way)
 
 
-def counts_in_all(found: Mapping[str, Any]) -> Counted:
+def counts_in_all(found: RunDocument) -> Counted:
     """Return the counts of a run."""
-    each = [counts_of(entry) for entry in found["by_type"].values()]
+    each = [counts_of(entry) for entry in found.by_type.values()]
     return Counted(*map(sum, zip((0, 0, 0, 0), *each, strict=True)))
 
 
-def countdown(found: Mapping[str, Any]) -> str:
+def countdown(found: RunStatus) -> str:
     """Return how much of its window an open run has left, or for how long it is overdue."""
-    return f"{left_of(found)} of {span(found['window_seconds'])}"
+    return f"{left_of(found)} of {span(found.window_seconds)}"
 
 
-def left_of(found: Mapping[str, Any]) -> str:
+def left_of(found: RunStatus) -> str:
     """Return how long an open run has left, or for how long it is overdue."""
     overdue = overdue_seconds(found)
-    return f"{span(overdue)} past the deadline" if overdue else f"{span(found['seconds_left'])} left"
+    return f"{span(overdue)} past the deadline" if overdue else f"{span(found.seconds_left)} left"
 
 
-def overdue_seconds(found: Mapping[str, Any]) -> float:
+def overdue_seconds(found: RunStatus) -> float:
     """Return for how long an open run is overdue; 0 if it is not."""
-    overdue = 0.0 if found["seconds_left"] else timestamp(found["as_of"]) - timestamp(found["deadline"])
+    overdue = 0.0 if found.seconds_left else timestamp(found.as_of) - timestamp(found.deadline)
     return overdue if overdue > OVERDUE_SECONDS else 0.0
 
 
@@ -102,11 +109,12 @@ class Expectation(NamedTuple):
     leftover: str = ""
 
 
-def forecast(found: Mapping[str, Any]) -> Expectation:
+def forecast(found: RunStatus) -> Expectation:
     """Return the present forecast of an open run."""
-    expected = found.get("forecast") or found["plan"]
-    if phase := _PHASES.get(found["state"]) or ("" if expected else _PHASES[State.PLANNING]):
-        return Expectation(phase, "", fits=True)
+    expected = expected_of(found)
+    phase = _PHASES.get(State(found.state), "")
+    if phase or expected is None:
+        return Expectation(phase or _PHASES[State.PLANNING], "", fits=True)
     if halted(found):
         until = "" if overdue_seconds(found) else f" until {'Redis is fit' if unfit(found) else 'somebody conducts it'}"
         waiting = counts_in_all(found).waiting
@@ -114,53 +122,49 @@ def forecast(found: Mapping[str, Any]) -> Expectation:
         return Expectation(f"nothing more is sent{until}{wait}", "", fits=False)
     if why := lacking(found):
         return Expectation("nothing is sent before a worker comes up", why, fits=False)
-    when, left = _done(found, expected), f"{counted(expected['expected_leftover'], 'event')} will be left over"
+    when, left = _done(found, expected), f"{counted(expected.expected_leftover, 'event')} will be left over"
     alone = left
-    if not expected["expected_leftover"]:
+    if not expected.expected_leftover:
         return Expectation(f"{when}; all of it fits", "", fits=True, when=when)
     if _awaits_probe(found, expected):
         when = "waits for an endpoint to answer well, at most until the deadline"
         left, alone = f"if none does, {left}", f"up to {left}"
-    elif probed := expected.get("probed"):
-        names = f"{named([safe_line(one) for one in probed], MOST_NAMED)} {'is' if len(probed) == 1 else 'are'}"
-        when, left = f"{when}, except for events with which {names} probed", f"up to {left}"
-        alone = left
-    return Expectation(f"{when}; {left}", expected.get("binds", ""), fits=False, when=when, leftover=alone)
+    return Expectation(f"{when}; {left}", expected.binds, fits=False, when=when, leftover=alone)
 
 
-def _awaits_probe(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+def _awaits_probe(found: RunStatus, expected: RunForecast) -> bool:
     """Return whether the rest of the run depends on endpoints that rest or are probed."""
-    if expected.get("shortage") and not expected["workers"]:
+    if expected.shortage and not expected.workers:
         return False
-    recovering = any(entry["health"] in RECOVERING for entry in shut(found).values())
-    return recovering and expected["forecast_seconds"] <= (found["called_seconds"] or 0.0)
+    recovering = any(entry.health in RECOVERING for entry in shut(found).values())
+    return recovering and expected.forecast_seconds <= (found.called_seconds or 0.0)
 
 
-def _done(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+def _done(found: RunStatus, expected: RunForecast) -> str:
     """Return when the last event that fits is answered."""
-    called, forecast_seconds = found["called_seconds"], expected["forecast_seconds"]
-    if expected.get("shortage") and not expected["workers"]:
+    called, forecast_seconds = found.called_seconds, expected.forecast_seconds
+    if expected.shortage and not expected.workers:
         return "nothing is being sent"
     if called is None:
         after = f"{done_after(forecast_seconds)}, which has yet to come"
         return after if forecast_seconds else "no call is expected to begin"
     if (to_go := forecast_seconds - called) <= 0:
-        return "no more answers are expected in time" if expected["expected_leftover"] else "done any moment now"
-    if expected["expected_leftover"]:  # it does not finish, so no time is to spare
+        return "no more answers are expected in time" if expected.expected_leftover else "done any moment now"
+    if expected.expected_leftover:  # it does not finish, so no time is to spare
         return f"the last answer comes in {span(to_go)}"
     return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"
 
 
-def spare_seconds(found: Mapping[str, Any]) -> float | None:
+def spare_seconds(found: RunStatus) -> float | None:
     """Return how many seconds before its deadline an open run should be done; None before its first call."""
-    expected, called = found.get("forecast") or found["plan"], found["called_seconds"]
+    expected, called = expected_of(found), found.called_seconds
     if called is None or not expected:
         return None
-    to_go = expected["forecast_seconds"] - called
-    return float(max(0.0, found["seconds_left"] - max(0.0, to_go)))
+    to_go = expected.forecast_seconds - called
+    return float(max(0.0, found.seconds_left - max(0.0, to_go)))
 
 
-def progress(found: Mapping[str, Any]) -> str:
+def progress(found: RunStatus) -> str:
     """Return how much of an open run is done, its rate of calls, and how many calls failed."""
     counts = counts_in_all(found)
     dead = [counted(counts.failed, "dead letter")] if counts.failed else []
@@ -168,24 +172,25 @@ def progress(found: Mapping[str, Any]) -> str:
     return ", ".join([done, *to_take(found), *dead, *_calling(found)])
 
 
-def to_take(found: Mapping[str, Any]) -> list[str]:
+def to_take(found: RunStatus) -> list[str]:
     """Return how many items an open run has still to take, which no count of events includes; nothing if none."""
-    number = found.get("to_take", 0)  # statuses of older versions have none
+    number = found.to_take
     return [f"{counted(number, 'item')} still to take"] if number else []
 
 
-def calls_in_all(found: Mapping[str, Any]) -> list[int]:
+def calls_in_all(found: RunDocument) -> list[int]:
     """Return how many calls of a run were made, failed and were throttled."""
-    return [sum(one[key] for one in found["by_endpoint"].values()) for key in ("calls", "errors", "throttled")]
+    each = [(entry.calls, entry.errors, entry.throttled) for entry in found.by_endpoint.values()]
+    return [sum(numbers) for numbers in zip((0, 0, 0), *each, strict=True)]
 
 
-def calls_a_minute(found: Mapping[str, Any]) -> float:
+def calls_a_minute(found: RunStatus) -> float:
     """Return the calls per minute of an open run since its first call; 0 before it."""
-    called = found["called_seconds"]
+    called = found.called_seconds
     return calls_in_all(found)[0] * 60 / called if called else 0.0
 
 
-def _calling(found: Mapping[str, Any]) -> list[str]:
+def _calling(found: RunStatus) -> list[str]:
     """Return the rate of calls of a run, and how many failed or were throttled."""
     _, errors, throttled = calls_in_all(found)
     told = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
@@ -193,40 +198,53 @@ def _calling(found: Mapping[str, Any]) -> list[str]:
     return told + ([f"{throttled:,} throttled"] if throttled else [])
 
 
-def summary(record: Mapping[str, Any]) -> str:
+def summary(record: Record) -> str:
     """Return the result of a run in one line."""
-    failure = f" ({safe_line(record['failure'])})" if record.get("failure") else ""
-    return f"{record['state']} after {span(record['duration_seconds'])}{failure}: {outcome(record['counts'])}"
+    failure = f" ({safe_line(record.failure)})" if record.failure else ""
+    return f"{record.state} after {span(record.duration_seconds)}{failure}: {outcome(record.counts)}"
 
 
-def outcome(counts: Mapping[str, int]) -> str:
+def outcome(counts: RunCounts) -> str:
     """Return the result of a run's events."""
-    return f"{counts['completed']:,} completed, {counts['failed']:,} failed, {counts['leftover']:,} left over"
+    return f"{counts.completed:,} completed, {counts.failed:,} failed, {counts.leftover:,} left over"
 
 
-def looked_at(found: Mapping[str, Any]) -> str:
-    """Return which installation a status is about; '' if it does not say."""
-    config = found.get("config") or "the built-in defaults"
-    return f"{config}, Redis {found['redis']}, prefix {found['prefix']}" if "redis" in found else ""
+def looked_at(place: Installation) -> str:
+    """Return which installation a view looks at."""
+    return f"{place.config or 'the built-in defaults'}, Redis {place.redis}, prefix {place.prefix}"
 
 
-def halted(found: Mapping[str, Any]) -> str:
+def expected_of(found: RunStatus) -> RunForecast | None:
+    """Return the present forecast of an open run, or else its plan in the same form."""
+    if found.forecast or not found.plan:
+        return found.forecast
+    plan = found.plan
+    return RunForecast(
+        as_of=found.as_of,
+        forecast_seconds=plan.forecast_seconds,
+        expected_leftover=plan.expected_leftover,
+        workers=plan.workers,
+        binds=plan.binds,
+    )
+
+
+def halted(found: RunStatus) -> str:
     """Return why an open run does not continue, and the remedy: Redis is unfit, or nobody conducts; else ''."""
     nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` continues it"
-    return unfit(found) or (nobody if found.get("conductor", "-") is None else "")
+    return unfit(found) or (nobody if found.conductor is None else "")
 
 
-def unfit(found: Mapping[str, Any]) -> str:
+def unfit(found: RunStatus | IdleStatus) -> str:
     """Return why nothing is sent if Redis is unfit, and the remedy; else ''."""
-    return f"nothing is sent until Redis is fit: {safe_line(found['unfit'])}" if found.get("unfit") else ""
+    return f"nothing is sent until Redis is fit: {safe_line(found.unfit)}" if found.unfit else ""
 
 
-def next_slot(entry: Mapping[str, Any]) -> str:
+def next_slot(entry: EndpointView | LiveCallCounts) -> str:
     """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known.
 
     A duration has at most six characters, in whole units rounded up: `2 s`, `12 min`.
     """
-    seconds = entry["next_slot_seconds"]
+    seconds = entry.next_slot_seconds
     if seconds is None:
         return "-"
     for unit, length in (("h", 3600), ("min", 60)):
@@ -235,46 +253,46 @@ def next_slot(entry: Mapping[str, Any]) -> str:
     return "now" if seconds <= 0 else f"{math.ceil(seconds)} s"
 
 
-def doing(worker: Mapping[str, Any], *, events: bool) -> str:
+def doing(worker: WorkerNow, *, events: bool) -> str:
     """Return what a worker does: its state, or the endpoints that it calls; with `events` also their events."""
-    if worker.get("other_configuration"):
+    if worker.other_configuration:
         return "another configuration"
-    if worker["state"] != "ready":
-        return str(worker["state"])
+    if worker.state != "ready":
+        return str(worker.state)
     if events:
-        return ", ".join(_call(call) for call in worker["calls"]) or "idle"
-    names = Counter(safe_line(call["endpoint"] or "waiting for a slot") for call in worker["calls"])
+        return ", ".join(_call(call) for call in worker.calls) or "idle"
+    names = Counter(safe_line(call.endpoint or "waiting for a slot") for call in worker.calls)
     return ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()) or "idle"
 
 
-def workers(found: Mapping[str, Any]) -> str:
+def workers(found: RunStatus) -> str:
     """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
-    one = found["workers"]
-    if not one["wanted"] and not one["now"]:
+    one = found.workers
+    if not one.wanted and not one.now:
         return "no worker is wanted yet"
-    lanes, busy = (sum(each[key] for each in one["each"]) for key in ("threads", "busy"))
-    told = [f"{workers_ready(found)} of {one['wanted']} ready, {busy} of {lanes} lanes busy"]
-    other = one.get("other_configuration", 0)  # statuses of older versions have none
+    lanes, busy = sum(each.threads for each in one.each), sum(each.busy for each in one.each)
+    told = [f"{workers_ready(found)} of {one.wanted} ready, {busy} of {lanes} lanes busy"]
+    other = one.other_configuration
     told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
-    return "; ".join([*told, f"{one['restarted']} had to be replaced"] if one["restarted"] else told)
+    return "; ".join([*told, f"{one.restarted} had to be replaced"] if one.restarted else told)
 
 
-def workers_ready(found: Mapping[str, Any]) -> int:
+def workers_ready(found: RunStatus) -> int:
     """Return how many workers are ready to claim events of this run; those of another configuration never do."""
-    team: Mapping[str, int] = found["workers"]
-    return max(0, team["ready"] - team.get("other_configuration", 0))
+    team = found.workers
+    return max(0, team.ready - team.other_configuration)
 
 
-def _call(call: Mapping[str, Any]) -> str:
-    event = safe_line(call["event_id"].rpartition(":")[0] or call["event_id"])
-    at = f"at {safe_line(call['endpoint'])} {span(call['seconds'] or 0)}"
-    return f"{event} {'waits for a slot' if call['endpoint'] is None else at}"
+def _call(call: CallNow) -> str:
+    event = safe_line(call.event_id.rpartition(":")[0] or call.event_id)
+    at = f"at {safe_line(call.endpoint)} {span(call.seconds or 0)}"
+    return f"{event} {'waits for a slot' if call.endpoint is None else at}"
 
 
-def line(found: Mapping[str, Any]) -> str:
+def line(found: RunStatus) -> str:
     """Return the status of an open run in one line, for output without a terminal."""
     counts = counts_in_all(found)
-    words = [f"run {found['run_id']} {found['state']}: {counts.completed:,} of {counts.total:,} completed"]
+    words = [f"run {found.run_id} {found.state}: {counts.completed:,} of {counts.total:,} completed"]
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
     words += to_take(found)
     words += [", ".join(calling)] if (calling := _calling(found)) else []

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from rlm import telemetry
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler
@@ -17,7 +17,6 @@ from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal
 from rlm.cli.starting import check_uninterrupted
 from rlm.core.clock import system_clock
-from rlm.core.documents import plain
 from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
@@ -46,7 +45,7 @@ def own_supervisor(settings: Settings, stop: StopSignals, *, allow_volatile: boo
         group.end()
 
 
-def conduct_here(store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool) -> dict[str, Any]:
+def conduct_here(store: Store, stop: StopSignals, interval: float | None, *, allow_volatile: bool) -> Record:
     """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
@@ -84,7 +83,7 @@ def conduct_here(store: Store, stop: StopSignals, interval: float | None, *, all
             record = _conducted_elsewhere(store, run_id, stop)
     if record is None:
         raise CommandError("The run was closed by another process; see `rlm list`.")
-    return plain(record)
+    return record
 
 
 def _conducted_elsewhere(store: Store, run_id: str, stop: StopSignals) -> Record | None:

@@ -12,7 +12,6 @@ import click
 
 from rlm.cli.options import JSON, STANDARD
 from rlm.cli.printing import say, say_error
-from rlm.core import errors
 from rlm.core.text import did_you_mean, safe_words
 
 if TYPE_CHECKING:
@@ -56,22 +55,6 @@ def command(
 def examples(*lines: str) -> str:
     """Return the `epilog` of a command: its examples, one a line."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
-
-
-def exit_code_of(error: errors.RLMError) -> ExitCode:
-    """Return the exit code of an error."""
-    match error:
-        case errors.ConfigurationError() | errors.AmbiguousRunError() | errors.BadQuestionError():
-            return ExitCode.USAGE
-        case errors.NoSuchEndpointError():
-            return ExitCode.USAGE
-        case errors.InterruptedByHandError():
-            return ExitCode.INTERRUPTED
-        case errors.NoSuchRunError() | errors.NoSuchLetterError():
-            return ExitCode.NOT_FOUND
-        case errors.StoreError() if not isinstance(error, errors.FencedError):
-            return ExitCode.REDIS
-    return ExitCode.FAILED
 
 
 class CommandError(click.ClickException):

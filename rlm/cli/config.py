@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, command, confirm, settings_of
-from rlm.cli.options import yes_option
+from rlm.cli.common import CommandError, ExitCode, command, settings_of
 from rlm.cli.printing import print_json, show, show_words, styled, table
 from rlm.core.errors import ConfigurationError
-from rlm.core.files import replace_file
 from rlm.core.text import counted, did_you_mean, safe_line
 
 if TYPE_CHECKING:
@@ -36,56 +32,40 @@ Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
 checks whether it can be used, and `rlm doctor` whether all is well."""
 
 
-@command(
-    "rlm init                     # here",
-    "rlm init /etc/rlm",
-    "rlm init --dry-run           # print what would be written",
-    "rlm init --force             # overwrite existing files, after asking",
-)
+@command("rlm init                     # here", "rlm init /etc/rlm")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".", metavar="[DIRECTORY]")
-@click.option("--force", is_flag=True, help="Overwrite existing files; asks first.")
-@yes_option
-@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
-def init(config: Path | None, directory: Path, *, force: bool, yes: bool, dry_run: bool) -> None:
+def init(config: Path | None, directory: Path) -> None:
     """Write a commented rlm.toml and a Procfile to begin with.
 
-    They have every setting with its meaning and its default, so nothing has to be changed for a first run. An existing
-    file is never overwritten without --force. Prints what to type next.
+    They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
+    exists is kept. Prints what to type next.
     """
     from rlm.settings.template import first_files
 
     if config is not None:
         settings_of(config)  # it is not used, but a faulty file is reported
-    files, here = first_files(), directory.absolute()
-    there = [name for name in files if (directory / name).exists()]
-    if force and there and not yes and not dry_run:
-        confirm(f"Overwrite {counted(len(there), 'file')} in {here}: {', '.join(there)}?", "written")
-    kept = [] if force else there
-    written = {name: text for name, text in files.items() if name not in kept}
-    if not dry_run:
-        _write(directory, written)
-    print_json({"directory": str(here), "written": list(written), "kept": kept, "dry_run": dry_run})
-    for name in kept:
-        show(f"kept     {directory / name}, which exists; --force overwrites it")
-    for name, text in written.items():
-        show(f"written  {directory / name}" if not dry_run else f"would be written: {directory / name}\n\n{text}")
-    if not dry_run:
-        if here != Path.cwd():
-            show_words(
-                f"\nGo to this directory, where the commands find it by themselves:  cd {shlex.quote(str(here))}"
-            )
-        show(_NEXT)
-
-
-def _write(directory: Path, files: Mapping[str, str]) -> None:
+    here, words = directory.absolute(), {"written": "written", "kept": "kept   "}
+    files: dict[str, list[str]] = {word: [] for word in words}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            path = directory / name
-            replace_file(path, text.encode(), stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666)
+        for name, text in first_files().items():
+            try:
+                with (directory / name).open("x", encoding="utf-8") as file:
+                    file.write(text)
+            except FileExistsError:
+                files["kept"].append(name)
+            else:
+                files["written"].append(name)
     except OSError as error:
-        where = error.filename or directory.absolute()
+        where = error.filename or here
         raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+    print_json({"directory": str(here), **files})
+    for word, names in files.items():
+        for name in names:
+            show(f"{words[word]}  {directory / name}")
+    if here != Path.cwd():
+        show_words(f"\nGo to this directory, where the commands find it by themselves:  cd {shlex.quote(str(here))}")
+    show(_NEXT)
 
 
 @click.group()

@@ -15,7 +15,7 @@ from typing import Any, cast
 import click
 
 from rlm import __version__
-from rlm.cli.common import CommandError, ExitCode, examples, exit_code_of
+from rlm.cli.common import CommandError, ExitCode, examples
 from rlm.cli.options import DEBUG_OPTION
 from rlm.cli.printing import is_terminal, say, say_error
 from rlm.core.errors import RLMError
@@ -42,7 +42,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
     except (click.ClickException, click.Abort, click.exceptions.Exit):
         raise
     except RLMError as error:
-        raise _end(ctx, error, str(error), exit_code_of(error)) from error
+        raise _end(ctx, error, str(error), error.exit_code) from error
     except BrokenPipeError as error:
         raise unread() from error
     except KeyboardInterrupt as error:
@@ -73,11 +73,11 @@ def _in_words(error: OSError) -> str:
     return str(error)
 
 
-def _end(ctx: click.Context, error: Exception, words: str, code: ExitCode = ExitCode.FAILED) -> SystemExit:
+def _end(ctx: click.Context, error: Exception, words: str, code: int = ExitCode.FAILED) -> SystemExit:
     if ctx.meta.get("rlm.debug") or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
-    (say if code is ExitCode.INTERRUPTED else say_error)(_masked(words))
-    return SystemExit(int(code))
+    (say if code == ExitCode.INTERRUPTED else say_error)(_masked(words))
+    return SystemExit(code)
 
 
 def _masked(words: str) -> str:

@@ -127,14 +127,12 @@ def _compare(today: Forecast, other: Forecast) -> None:
 def _until_done(found: Forecast) -> None:
     from rlm.admin.verdict import WORTH_A_LINE_SECONDS
 
-    plan, used, most = found.plan, found.plan.utilisation, found.case.workers or found.case.settings.workers.max
+    plan, most = found.plan, found.case.workers or found.case.settings.workers.max
     if plan.first_call_seconds >= WORTH_A_LINE_SECONDS:
         show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
     team = f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}"
     bound = f"no schedule on {counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s"
     show_words(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
-    lanes, slots = f"{used.lanes:.0%} of the time of the lanes", f"{used.endpoints:.0%} of the endpoints' slots"
-    show_words(f"Used until then: {lanes}, {slots}.")
 
 
 def _coming_up(found: Forecast) -> None:

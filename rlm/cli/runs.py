@@ -29,7 +29,6 @@ from rlm.cli.options import (
     volatile_option,
 )
 from rlm.cli.printing import print_json, show, show_words, styled, table, wants_json
-from rlm.core.documents import plain
 from rlm.core.run import RUN_ID_START, State
 from rlm.core.text import counted, span
 
@@ -92,15 +91,15 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
 
             store = stack.enter_context(open_store(settings))
             record = conduct_here(store, stop, interval, allow_volatile=allow_volatile)
-            run_id = record["run_id"]
+            run_id = record.run_id
     if record is None:
         show_words(f"Run {run_id} has started; follow it with `rlm status`.")
         return
     from rlm.cli.status import show_run, tell
 
-    if stop.graceful and record["state"] == State.CANCELLED:
+    if stop.graceful and record.state == State.CANCELLED:
         show_run(record)
-        left = counted(record["counts"]["leftover"], "event")
+        left = counted(record.counts.leftover, "event")
         raise CommandError(
             f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
         )
@@ -134,7 +133,7 @@ def status(config: Path | None, run_id: str | None, *, follow: bool, interval: f
         if follow:
             follow_status(store, run_id, interval or FOLLOW_SECONDS)
             return
-        found = beside(store, plain(report.status(store, run_id, measured=wants_json())))
+        found = beside(store, report.status(store, run_id, measured=wants_json()))
     show_run(found)
 
 
@@ -149,7 +148,7 @@ def result(config: Path | None, run_id: str | None) -> None:
     from rlm.cli.status import show_run
 
     with store_of(config) as store:
-        found = plain(report.record(store, report.find_run(store, run_id)))
+        found = report.record(store, report.find_run(store, run_id))
     show_run(found)
 
 
@@ -183,7 +182,7 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
     chosen = RunFilter(**options)
     with store_of(config) as store:
         page = runs_page(store, chosen, number, before)
-        records = page["runs"]
+        records = page.records
         nothing = "" if records else report.none_finished(store)
         if not records and store.runs.count():
             nothing = "No run on record matches. `rlm list` names the recent ones."
@@ -195,19 +194,19 @@ def list_runs(config: Path | None, number: int, before: str, **options: Any) -> 
         columns = ["taken", "carried_over", "completed", "failed", "leftover"]
         rows = [
             [
-                entry["run_id"],
-                styled(entry["state"], STATE_KINDS.get(entry["state"], "warn")),
-                entry["started_at"],
-                span(entry["duration_seconds"]),
-                *(str(entry["counts"][name]) for name in columns),
+                entry.run_id,
+                styled(entry.state, STATE_KINDS.get(State(entry.state), "warn")),
+                entry.started_at,
+                span(entry.duration_seconds),
+                *(str(getattr(entry.counts, name)) for name in columns),
             ]
             for entry in entries
         ]
         headings = ["run", "state", "started", "took", *columns]
         table(headings, rows, right=["took", *columns])
-        if page["next"] and (before or chosen != RunFilter()):
+        if page.next and (before or chosen != RunFilter()):
             show()
-            show_words(f"More: `rlm list --before {page['next']}` with the same options.")
+            show_words(f"More: `rlm list --before {page.next}` with the same options.")
 
 
 @command("rlm cancel")

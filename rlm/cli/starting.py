@@ -6,14 +6,14 @@ A run that waits for this command waits for what it imports: the rest is importe
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
 from rlm.cli.printing import is_terminal, say
 from rlm.core.clock import system_clock
-from rlm.core.documents import plain
+from rlm.core.documents import Record, RunStatus
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
@@ -30,10 +30,9 @@ def check_uninterrupted(stop: StopSignals) -> None:
         raise CommandError("Interrupted before a run was started.", ExitCode.INTERRUPTED)
 
 
-def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> dict[str, Any]:
+def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | None) -> Record:
     """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
     from rlm.admin import report
-    from rlm.admin.words import is_open
     from rlm.cli.status import detached, look_once
     from rlm.terminal.live import Drawn, Lines
     from rlm.terminal.record import changes, line_of, picture_of
@@ -44,20 +43,20 @@ def wait_for(store: Store, run_id: str, stop: StopSignals, interval: float | Non
     output = Drawn(sys.stderr, picture_of, transient=True) if drawn else Lines(say, line_of, changes)
     with output:
         while True:
-            record = look_once(lambda: plain(ended) if (ended := store.runs.record(run_id)) else {}, output)
-            if record:
+            looked_up = look_once(lambda: (store.runs.record(run_id),), output)
+            if looked_up and (record := looked_up[0]):
                 return record
             if stop.graceful:
                 raise CommandError(detached(run_id), ExitCode.INTERRUPTED)
-            if record is not None and system_clock.monotonic() - shown_at >= pause:
+            if looked_up and system_clock.monotonic() - shown_at >= pause:
                 shown_at = system_clock.monotonic()
-                found = look_once(lambda: plain(report.status(store, run_id, measured=False)), output)
-                if found is not None and is_open(found):
+                found = look_once(lambda: report.status(store, run_id, measured=False), output)
+                if isinstance(found, RunStatus):
                     output.show(found)
             system_clock.sleep(POLL_SECONDS)
 
 
-def await_close(store: Store, run: Run, stop: StopSignals) -> dict[str, Any]:
+def await_close(store: Store, run: Run, stop: StopSignals) -> Record:
     """Wait until a run is closed and return its record; close it here if no conductor answers."""
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None:
@@ -73,4 +72,4 @@ def await_close(store: Store, run: Run, stop: StopSignals) -> dict[str, Any]:
             finally:
                 conductor.resign()
         system_clock.sleep(POLL_SECONDS)
-    return plain(record)
+    return record

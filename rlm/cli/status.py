@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
-import msgspec
 
 from rlm.admin import report
-from rlm.admin.words import is_open
 from rlm.cli.common import ExitCode
 from rlm.cli.printing import is_terminal, print_json, say, say_error, show, wants_json
-from rlm.core.documents import Record, plain
+from rlm.core.documents import IdleStatus, Record, RunStatus, View
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
@@ -35,7 +33,7 @@ T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def show_run(found: dict[str, Any]) -> None:
+def show_run(found: Any) -> None:
     """Print a status or record: as JSON, or as a picture, which is plain text in a pipe."""
     print_json(found)
     if not wants_json():
@@ -45,21 +43,21 @@ def show_run(found: dict[str, Any]) -> None:
         console_on(sys.stdout).print(picture_of(found))
 
 
-def tell(record: dict[str, Any], *, waited: bool = False) -> None:
+def tell(record: Record, *, waited: bool = False) -> None:
     """Print a record; raise SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
-    if waited and every_call_failed(read := msgspec.convert(record, Record)):
-        say_error(f"every call of run {record['run_id']} failed: {in_words(read.troubles)}")
-    elif record["state"] == State.FAILED:
-        say_error(f"run {record['run_id']} failed: {record['failure']}")
+    if waited and every_call_failed(record):
+        say_error(f"every call of run {record.run_id} failed: {in_words(record.troubles)}")
+    elif record.state == State.FAILED:
+        say_error(f"run {record.run_id} failed: {record.failure}")
     else:
         return
     raise SystemExit(int(ExitCode.FAILED))
 
 
-def beside(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    """Add what people see beside a status, and programs do not."""
-    return found if wants_json() else report.beside(store, found)
+def beside(store: Store, found: Record | RunStatus | IdleStatus) -> Any:
+    """Add what people see beside a status between two runs, and programs do not."""
+    return report.at_rest(store, found) if isinstance(found, IdleStatus) and not wants_json() else found
 
 
 def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Output:
@@ -79,17 +77,17 @@ def follow_status(store: Store, run_id: str | None, interval: float) -> None:
     output = output_of(picture_of, line_of, changes)
     open_run: str | None = None
 
-    def look() -> dict[str, Any]:
+    def look() -> View:
         nonlocal open_run
-        found = plain(report.status(store, run_id, measured=wants_json()))
-        now = None if found["state"] == report.IDLE else found["run_id"]
+        found = report.status(store, run_id, measured=wants_json())
+        now = None if isinstance(found, IdleStatus) else found.run_id
         if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
-            output.show(plain(ended))  # lines and documents show every run's end, even between two looks
-        open_run = now if is_open(found) else None
-        return beside(store, found)
+            output.show(ended)  # lines and documents show every run's end, even between two looks
+        open_run = now if isinstance(found, RunStatus) else None
+        return cast("View", beside(store, found))
 
-    def is_last(found: Mapping[str, Any]) -> bool:
-        return run_id is not None and not is_open(found)
+    def is_last(found: View) -> bool:
+        return run_id is not None and not isinstance(found, RunStatus)
 
     if watch(look, output, interval, is_last) is None:
         say(detached(open_run))

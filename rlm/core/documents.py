@@ -7,7 +7,7 @@ in seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -71,7 +71,7 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
 
     `binds` says what keeps the end from being earlier; `blamed` are the endpoints and budgets that leave events over by
     being shut; `shortage` says which workers are missing, `short_since` since when; `untaken` items stay on the audit
-    list; `probed` are the endpoints of which only a probe is counted on.
+    list.
     """
 
     as_of: str
@@ -84,7 +84,6 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
     short_since: str | None = None
     leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
-    probed: tuple[str, ...] = ()
     course: tuple[tuple[float, float], ...] = ()
 
 
@@ -131,7 +130,7 @@ class CallTrouble(JsonDocument, frozen=True, kw_only=True):
 
 
 class Cause(JsonDocument, frozen=True, kw_only=True):
-    """Why events were left over: an obstacle of `rlm.plan.waits`, or how the run or its calls ended."""
+    """Why events were left over: a reason, or how the run ended."""
 
     cause: str
     types: tuple[str, ...]
@@ -195,18 +194,18 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
 class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
     """The calls of an open run to an endpoint, or with a budget, and its window and health now.
 
-    `used` calls count of those `allowed` by the rule with the fewest left.
+    `used` calls count of those `allowed` by the rule with the fewest left; a read-only user of Redis sees 0 of 0.
     """
 
-    types: tuple[str, ...]
-    used: int
-    allowed: int
-    free: int
-    next_slot_seconds: float | None
-    health: str
-    since: str | None
-    circuit_seconds: float | None
-    circuit_reason: str | None
+    types: tuple[str, ...] = ()
+    used: int = 0
+    allowed: int = 0
+    free: int = 0
+    next_slot_seconds: float | None = None
+    health: str = "ok"
+    since: str | None = None
+    circuit_seconds: float | None = None
+    circuit_reason: str | None = None
 
 
 class CallNow(JsonDocument, frozen=True, kw_only=True):
@@ -253,6 +252,9 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     `to_take` items are still on the audit list; `unfit` says why Redis may not be used.
     """
 
+    by_type: Mapping[str, LiveTypeCounts]
+    by_endpoint: Mapping[str, LiveCallCounts]
+    by_budget: Mapping[str, LiveCallCounts] = {}
     plan: RunPlan | None
     forecast: RunForecast | None
     workers: LiveWorkers
@@ -276,10 +278,78 @@ class IdleStatus(JsonDocument, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...]
 
 
-def plain(document: Record | RunStatus | IdleStatus) -> dict[str, Any]:
-    """Return a document as its JSON object, for the views."""
-    return cast("dict[str, Any]", msgspec.to_builtins(document))
+class RunListed(JsonDocument, frozen=True, kw_only=True):
+    """A finished run in a list."""
 
+    run_id: str
+    state: str
+    started_at: str
+    duration_seconds: float
+    counts: RunCounts
+
+
+class ChangeInRun(JsonDocument, frozen=True, kw_only=True):
+    """A change of an endpoint or a budget during a run."""
+
+    at_seconds: float
+    change: EndpointChange
+
+
+class RunCourse(JsonDocument, frozen=True, kw_only=True):
+    """A run over time, in seconds from its start: the `calls` by endpoint, what was changed, when workers started.
+
+    `missing` counts the calls that are no longer in the log.
+    """
+
+    calls: Mapping[str, tuple[float, ...]]
+    missing: Mapping[str, int]
+    changes: tuple[ChangeInRun, ...]
+    workers: tuple[float, ...]
+
+
+class Started(JsonDocument, frozen=True, kw_only=True):
+    """The run that `rlm start` started."""
+
+    run_id: str
+    state: str
+
+
+class Installation(JsonDocument, frozen=True, kw_only=True):
+    """What a view looks at: the configuration file or null, Redis, the prefix."""
+
+    config: str | None
+    redis: str
+    prefix: str
+
+
+class Rest(IdleStatus, frozen=True, kw_only=True):
+    """What a view shows between two runs: the last record, the next tick, the queues, who is there.
+
+    The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
+    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, and `led_otherwise`
+    that it uses another configuration; both are empty otherwise.
+    """
+
+    installation: Installation
+    last_record: Record | None
+    last_ended_seconds: float | None
+    last_tick_seconds: float | None
+    next_tick: str
+    next_tick_seconds: float
+    waiting: QueueStats
+    by_endpoint: Mapping[str, EndpointView]
+    schedulers: int
+    supervisors: int
+    workers: int
+    conductor: str | None
+    lacking: str
+    led_otherwise: str
+    hosts: tuple[Host, ...]
+
+
+#: What the views of the present show, and those of a run too.
+Now: TypeAlias = RunStatus | Rest
+View: TypeAlias = RunStatus | Rest | Record
 
 # -- plans
 
@@ -298,13 +368,6 @@ class ReleaseView(JsonDocument, frozen=True, kw_only=True):
     at_seconds: float
     endpoint: str
     events: int
-
-
-class UtilisationView(JsonDocument, frozen=True, kw_only=True):
-    """How much of the lanes and of the endpoints' slots a plan uses, as fractions of 1."""
-
-    lanes: float
-    endpoints: float
 
 
 class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
@@ -341,7 +404,6 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     by_type: Mapping[str, TypePlanView]
     releases: tuple[ReleaseView, ...]
     binds: str
-    utilisation: UtilisationView
     gone_in_windows: int | None = None
     open_run: str | None = None
     lacking: str | None = None
@@ -505,7 +567,6 @@ class LetterGroup(JsonDocument, frozen=True, kw_only=True):
     endpoint: str | None
     type: str | None
     newest: str
-    newest_id: str
     oldest: str
 
 
@@ -636,7 +697,6 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
     """Whether any limit was exceeded; all calls are known from `known_from` on."""
 
     ok: bool
-    since_seconds: float
     since: str = msgspec.field(name="from")
     known_from: str
     known_why: str | None

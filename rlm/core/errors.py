@@ -1,4 +1,7 @@
-"""Every error that RLM raises on purpose: one root, one family per boundary. Being over a limit is not an error."""
+"""Every error that RLM raises on purpose: one root, one family per boundary. Being over a limit is not an error.
+
+`exit_code` is that of a command which an error ends.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ from __future__ import annotations
 class RLMError(Exception):
     """Root of RLM's errors; catch it to catch all of them."""
 
+    exit_code = 1
+
 
 class ConfigurationError(RLMError):
     """Raised when the configuration cannot be used. The message names file, key, value and what is allowed."""
+
+    exit_code = 2
 
 
 class StoreError(RLMError):
@@ -16,6 +23,8 @@ class StoreError(RLMError):
 
     `waited_seconds` is how long RLM waited for an answer that did not come.
     """
+
+    exit_code = 4
 
     def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
@@ -55,6 +64,8 @@ class UnsafeError(ConfigurationError, StoreError):
 class FencedError(StoreError):
     """Raised when a newer conductor holds the lease. Nothing was written; stop conducting at once."""
 
+    exit_code = 1
+
 
 class RunError(RLMError):
     """Raised when a run cannot be started, found or ended as asked."""
@@ -62,6 +73,8 @@ class RunError(RLMError):
 
 class NoSuchRunError(RunError):
     """Raised when a run or an event is not known. `rlm list` names the runs."""
+
+    exit_code = 3
 
 
 class RunUnderWayError(RunError):
@@ -75,17 +88,25 @@ class NobodyConductsError(RunError):
 class NoSuchLetterError(RLMError):
     """Raised when no dead letter has this id. `rlm failed list` shows the ids."""
 
+    exit_code = 3
+
 
 class AmbiguousRunError(RunError):
     """Raised when the typed prefix of a run id fits several runs. The message names them; type more of the id."""
+
+    exit_code = 2
 
 
 class NoSuchEndpointError(RLMError):
     """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
 
+    exit_code = 2
+
 
 class BadQuestionError(RLMError):
     """Raised when a question or an order is not possible. The message says what is; `option` names the faulty part."""
+
+    exit_code = 2
 
     def __init__(self, what: str, option: str = "") -> None:
         super().__init__(what)
@@ -94,6 +115,8 @@ class BadQuestionError(RLMError):
 
 class InterruptedByHandError(RunError):
     """Raised when a signal asked this process to stop. On the way out it stops what it has started."""
+
+    exit_code = 130
 
 
 class ArchiveError(RLMError):

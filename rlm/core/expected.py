@@ -30,6 +30,9 @@ TURNAROUND_SECONDS: Final = 0.004
 #: plan adds it to every period.
 REFILL_SECONDS: Final = 0.003
 
+#: Seconds between two calls that begin: they take their slots one after the other, and each costs processor time.
+APART_SECONDS: Final = 0.001
+
 #: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
 #: The shortest expected time of a call, seconds.

@@ -99,27 +99,15 @@ def is_own_directory(directory: Path) -> bool:
     return False
 
 
-def replace_file(path: Path, content: bytes, mode: int = FILE_MODE) -> None:
-    """Replace a whole file, or a link in its place, by renaming a new file; after an OSError the old is unchanged.
-
-    Its mode is `mode` less the umask.
-    """
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | CAREFUL, mode), "wb") as opened:
-            opened.write(content)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def refusal_of(directory: Path) -> str:
     """Return why nothing can be written in a directory, empty if it can; a full disk shows only in writing."""
     trial = directory / f"trial.{secrets.token_hex(8)}"
     try:
-        replace_file(trial, b"{}\n")
-        trial.unlink()
+        with os.fdopen(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | CAREFUL, FILE_MODE), "wb") as opened:
+            opened.write(b"{}\n")
     except OSError as error:
         return error.strerror or str(error)
+    finally:
+        with suppress(OSError):
+            trial.unlink()
     return ""

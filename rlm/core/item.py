@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any, Required, TypedDict, TypeVar, Unpack
+from typing import Annotated, Any, Required, TypeAlias, TypedDict, Unpack
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from rlm.core.clock import isoformat
 from rlm.core.text import cut, is_name, named
@@ -20,9 +20,8 @@ MAX_DEPTH = MAX_TYPES = 100
 MAX_PRIORITY = 100
 #: One step of priority in an event's order score. A step has room for 2^42 arrivals, a double for 100 steps.
 PRIORITY_STEP = 2**42
-
-
-_T = TypeVar("_T")
+#: A JSON object as it came.
+_Json: TypeAlias = dict[str, Any]
 
 
 class Reason(StrEnum):
@@ -58,7 +57,10 @@ class BadItemError(ValueError):
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
         """Return the error of events whose types are not in the configuration."""
         quoted = named([repr(cut(name, 100)) for name in names], 5)
-        return cls(Reason.UNKNOWN_TYPE, f"{quoted} {'is not a' if len(names) == 1 else 'are no'} configured type")
+        return cls(
+            Reason.UNKNOWN_TYPE,
+            f"{quoted} {'is not a configured type' if len(names) == 1 else 'are not configured types'}",
+        )
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
@@ -107,18 +109,35 @@ def type_of(event: str) -> str:
     return event.rpartition(":")[2]
 
 
+class _Fields(msgspec.Struct):
+    """What RLM reads of an item."""
+
+    id: Annotated[str, Meta(pattern=r"\A[!-~]{1,200}\Z")]
+    wallet_name: Annotated[str, Meta(min_length=1, max_length=500)]
+    events: Annotated[list[str], Meta(min_length=1)]
+    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] | UnsetType = UNSET
+
+
 def decode_item(raw: bytes, max_bytes: int) -> Item:
     """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError for the first fault."""
     document = _decode_document(raw, max_bytes)
-    item_id, wallet_name = _field(document, "id", str), _field(document, "wallet_name", str)
-    if not re.fullmatch(r"[!-~]{1,200}", item_id):
-        raise BadItemError(Reason.BAD_VALUE, "id must be 1 to 200 visible ASCII characters")
-    if not 1 <= len(wallet_name) <= 500:  # noqa: PLR2004  # said in the message
-        raise BadItemError(Reason.BAD_VALUE, "wallet_name must be 1 to 500 characters")
-    return Item(item_id, wallet_name, _types(_field(document, "events", list)), _priority(document))
+    if isinstance(priority := document.get("priority"), float) and priority.is_integer():
+        document["priority"] = int(priority)
+    try:
+        fields = msgspec.convert(document, _Fields)
+    except msgspec.ValidationError as error:
+        words = str(error)
+        is_missing = "missing required" in words
+        is_another = ", got `" in words and "`int`, got `float`" not in words  # 0.5 is a number
+        reason = Reason.MISSING_FIELD if is_missing else Reason.WRONG_TYPE if is_another else Reason.BAD_VALUE
+        raise BadItemError(reason, words) from None
+    types = tuple(dict.fromkeys(fields.events))
+    if len(types) > MAX_TYPES:
+        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(types)} types, at most {MAX_TYPES} are accepted")
+    return Item(fields.id, fields.wallet_name, types, None if fields.priority is UNSET else fields.priority)
 
 
-def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
+def _decode_document(raw: bytes, max_bytes: int) -> _Json:
     if len(raw) > max_bytes:
         raise BadItemError.too_large(len(raw), max_bytes)
     try:
@@ -133,7 +152,7 @@ def _decode_document(raw: bytes, max_bytes: int) -> dict[str, Any]:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
         raise BadItemError(Reason.TOO_DEEP, f"nested deeper than {MAX_DEPTH} levels")
     if not isinstance(document, dict):
-        raise BadItemError(Reason.NOT_OBJECT, f"a JSON {_kind(document)}, where an object is expected")
+        raise BadItemError(Reason.NOT_OBJECT, "JSON, but no object")
     return document
 
 
@@ -144,43 +163,6 @@ def _depth(document: Any) -> int:
         depth += bool(level)
         level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
     return depth
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
-
-
-def _field(document: dict[str, Any], name: str, kind: type[_T]) -> _T:
-    if name not in document:
-        raise BadItemError(Reason.MISSING_FIELD, f"{name} is missing")
-    if not isinstance(value := document[name], kind):
-        expected = "an array of strings" if kind is list else "a string"
-        raise BadItemError(Reason.WRONG_TYPE, f"{name} is a {_kind(value)}, where {expected} is expected")
-    return value
-
-
-def _types(types: list[Any]) -> tuple[str, ...]:
-    if not types:
-        raise BadItemError(Reason.BAD_VALUE, "events is empty, at least one event type is expected")
-    for name in types:
-        if not isinstance(name, str):
-            raise BadItemError(Reason.WRONG_TYPE, f"events holds a {_kind(name)}, where strings are expected")
-    distinct = tuple(dict.fromkeys(types))
-    if len(distinct) > MAX_TYPES:
-        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(distinct)} types, at most {MAX_TYPES} are accepted")
-    return distinct
-
-
-def _priority(document: dict[str, Any]) -> int | None:
-    if "priority" not in document:
-        return None
-    value = document["priority"]
-    if type(value) not in (int, float):
-        raise BadItemError(Reason.WRONG_TYPE, f"priority is a {_kind(value)}, where a whole number is expected")
-    if not 0 <= value <= MAX_PRIORITY or value != int(value):
-        raise BadItemError(Reason.BAD_VALUE, f"priority is {value}, where a whole number from 0 to 100 is expected")
-    return int(value)
 
 
 class _Origin(TypedDict, total=False):
@@ -204,7 +186,7 @@ def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float,
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
     event, embedded = origin["event"], reason not in NOT_EMBEDDABLE
-    letter: dict[str, Any] = _beginning(reason, detail, failed_at, origin["run_id"])
+    letter: _Json = _beginning(reason, detail, failed_at, origin["run_id"])
     letter["event_id"] = event if event and event.isascii() else None  # valid event ids are ASCII
     letter |= {name: origin[name] for name in ("types", "endpoint") if name in origin}
     letter["item"] = msgspec.Raw(item) if embedded else {"base64": base64.b64encode(item).decode()}
@@ -218,6 +200,6 @@ def letter_of_unread(size: int, most: int, aside: str, *, failed_at: float, run_
     return msgspec.json.encode({**beginning, "event_id": None, "item": None, "aside": aside})
 
 
-def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> dict[str, str | None]:
+def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> _Json:
     identity = {"id": secrets.token_hex(8), "reason": reason, "detail": detail}
     return {**identity, "failed_at": isoformat(failed_at), "run_id": run_id}

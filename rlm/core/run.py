@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -66,14 +65,20 @@ def started_at_of(run_id: str) -> float | None:
         return None
 
 
+class Waited(msgspec.Struct, frozen=True):
+    """How many seconds the events of each type waited for which reason, up to `until` (seconds since 1970)."""
+
+    until: float
+    by_type: Mapping[str, Mapping[str, float]] = {}
+
+
 class Run(msgspec.Struct, frozen=True):
     """An open run in Redis. Times are seconds since 1970, by the clock of Redis as it was when the run opened.
 
     `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
-    is the first plan, `forecast` the current one. `waits` is what its events waited for so far
-    (`rlm.plan.waits.Waits`); `spent` counts, at the end, the events that used all attempts. `late` gives, in seconds by
-    obstacle, why its tick was served late, empty if it was not. `away_seconds` is
-    how long Redis was away while calls were made, `untaken` how many items it left on the audit list for lack of time.
+    is the first plan, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.causes`);
+    `spent` counts, at the end, the events that used all attempts. `away_seconds` is how long Redis was away during the
+    calls, `untaken` how many items it left on the audit list for lack of time.
     """
 
     id: str
@@ -93,16 +98,10 @@ class Run(msgspec.Struct, frozen=True):
     workers_peak: int = 0
     restarts_before: int = 0
     tick: float = 0.0
-    waits: Mapping[str, Any] | None = None
+    waits: Waited | None = None
     spent: Mapping[str, int] | None = None
-    late: Mapping[str, float] = msgspec.field(default_factory=dict)
     away_seconds: float = 0.0
     untaken: int = 0
-
-    @property
-    def opened_at(self) -> float:
-        """When the run was opened; later than `started_at` if its tick was served late."""
-        return self.started_at + sum(self.late.values())
 
     def left_seconds(self, now_us: int) -> float:
         """Return the seconds to the deadline, negative after it; `now_us` is the time of Redis, microseconds.
@@ -114,10 +113,6 @@ class Run(msgspec.Struct, frozen=True):
     def moment(self, now_us: int) -> float:
         """Return `now_us` of Redis as a time of this run, even if the clock of Redis was set since the run opened."""
         return self.deadline - self.left_seconds(now_us)
-
-    def current_us(self, moment: float) -> int:
-        """Return a time of this run in microseconds by the current clock of Redis."""
-        return self.deadline_us - round((self.deadline - moment) * 1_000_000)
 
 
 def make_record(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -119,48 +119,26 @@ def peaks(
         if first >= last:
             continue
         for rule in limit.rules:
-            most, at_us = _fullest(stamps, first, last, round(rule.seconds * _MICROSECONDS))
+            most, at_us = max(_by_end(stamps, round(rule.seconds * _MICROSECONDS), first, last))
             so_far = by_rule.get(rule) or Peak(rule, limit.text, 0, None, in_force=False)
             by_rule[rule] = replace(so_far, most=most, at_us=at_us) if most >= so_far.most else so_far
     return list(by_rule.values())
 
 
-def _fullest(stamps: Sequence[int], first: int, last: int, span: int) -> tuple[int, int]:
-    """Return the most stamps in any period that ends with one of `stamps[first:last]`, and the stamp it ends with.
+def _by_end(stamps: Sequence[int], span: int, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Yield, for each of `stamps[first:last]`, how many are in the period that ends with it, and the stamp itself.
 
     Any fullest period can be shifted to end with a call, so only such periods are counted.
     """
-    most, at_us = 0, stamps[first]
-    begin = bisect_left(stamps, stamps[first] - span + 1)
+    begin = 0
     for index in range(first, last):
-        end = stamps[index]
-        while end - stamps[begin] >= span:
-            begin += 1
-        if index - begin + 1 >= most:
-            most, at_us = index - begin + 1, end
-    return most, at_us
-
-
-def full_seconds(stamps: Sequence[int], limit: Limit, guard_seconds: float, since_us: int, until_us: int) -> float:
-    """Return for how many seconds in [`since_us`, `until_us`) a window with the ascending `stamps` had no free slot.
-
-    With several rules, it is the longest of their times.
-    """
-    longest = 0
-    for rule in limit.rules:
-        period_us = round((rule.seconds + guard_seconds) * _MICROSECONDS)
-        full, at = 0, since_us
-        for oldest, newest in zip(stamps, stamps[rule.amount - 1 :], strict=False):  # `amount` slots from the first on
-            begins, ends = max(at, newest), min(until_us, oldest + period_us)
-            if ends > begins:
-                full, at = full + ends - begins, ends
-        longest = max(longest, full)
-    return longest / _MICROSECONDS
+        begin = bisect_left(stamps, stamps[index] - span + 1, begin, index + 1)
+        yield index - begin + 1, stamps[index]
 
 
 def most_in_any(stamps: Sequence[int], span: int) -> int:
     """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
-    return _fullest(stamps, 0, len(stamps), span)[0] if stamps else 0
+    return max(_by_end(stamps, span, 0, len(stamps)), default=(0, 0))[0]
 
 
 def most_by_part(stamps: Sequence[int], span: int, since_us: int, until_us: int, parts: int) -> list[int]:
@@ -169,10 +147,7 @@ def most_by_part(stamps: Sequence[int], span: int, since_us: int, until_us: int,
     An interval counts in the part that holds its last stamp, as in `peaks`.
     """
     most = [0] * parts
-    begin = 0
-    for index in range(bisect_left(stamps, since_us), bisect_left(stamps, until_us)):
-        end = stamps[index]
-        begin = max(begin, bisect_left(stamps, end - span + 1, begin, index + 1))
+    for number, end in _by_end(stamps, span, bisect_left(stamps, since_us), bisect_left(stamps, until_us)):
         part = (end - since_us) * parts // (until_us - since_us)
-        most[part] = max(most[part], index - begin + 1)
+        most[part] = max(most[part], number)
     return most

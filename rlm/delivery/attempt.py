@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
@@ -105,7 +105,8 @@ class Attempts:
         # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
         gives_up_at = min(deadline, system_clock.monotonic() + endpoint.timeout_seconds)
         crash_point("worker.slot_taken")
-        request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, claim.attempt + 1, claim.item)
+        number, item = claim.attempt + 1, Raw(claim.item)
+        request = Request(claim.event_id, claim.type, claim.wallet_name, claim.run_id, number, item)
         self._begun = True
         trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
         sent_at = system_clock.monotonic()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
 from rlm.core.errors import RLMError
-from rlm.delivery.connection import Connection, Opener, UnreachableError
+from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, render
 from rlm.delivery.outcome import (
     BAD_HEADER,
@@ -24,15 +26,11 @@ from rlm.delivery.outcome import (
     Outcome,
     Unreachable,
     classify,
-    is_silence,
     kind_of_error,
     parse_date,
 )
 from rlm.settings.secrets import known
 
-#: For how long no connection is kept to an endpoint that spoke unasked, seconds. Late data that arrives during the next
-#: call would be taken for its answer.
-DISTRUST_SECONDS = 600.0
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
 
@@ -53,10 +51,12 @@ class Dispatcher:
 
     def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
         self._resolve_headers = resolve_headers
-        self._opener = Opener()
+        self._tls = cache(ssl.create_default_context)
         #: The kept connections with the URLs of their endpoints; the one used last is last.
         self._idle: list[tuple[str, Connection]] = []
-        self._distrusted_until: dict[str, float] = {}
+        #: URLs that sent something unasked. Nothing is kept to them: what comes late during the next call would be
+        #: taken for its answer.
+        self._distrusted: set[str] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
@@ -74,7 +74,7 @@ class Dispatcher:
             self._drop(endpoint, connection)
             if usable:
                 break
-        return self._open(endpoint, seconds)
+        return connect(endpoint.url, seconds, self._tls)
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put back a connection without a call under way; close it if it may not serve another call."""
@@ -101,7 +101,7 @@ class Dispatcher:
         except OSError as error:
             self._drop(endpoint, connection)
             why = f"the request could not be sent completely: {known().mask(str(error))}"
-            return Unreachable(why, None, kind_of_error(error), silent=self._is_silence(error))
+            return Unreachable(why, None, kind_of_error(error))
         except RLMError:
             connection.close()
             raise
@@ -116,30 +116,29 @@ class Dispatcher:
         except (OSError, BrokenAnswerError) as error:
             connection.close()
             detail, kind = _no_answer(error, sent_at, deadline)
-            return Unreachable(known().mask(detail), None, kind, silent=self._is_silence(error))
-        self._opener.in_doubt = False
+            return Unreachable(known().mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self._put(endpoint, connection)  # it is checked before its next call
         else:
             self._drop(endpoint, connection)
         if answer.status in SUCCESS and endpoint.success:
-            body = b"" if answer.encoded else answer.body
-            if not endpoint.success.accepts(answer.content_type, body):
-                what = self._excerpt(answer, f"{answer.content_type or 'no content type'}: ")
+            content_type = next(iter(answer.values("content-type")), "")
+            if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+                what = _excerpt(answer, f"{content_type or 'no content type'}: ")
                 return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-        excerpt = "" if answer.status < _REFUSING else self._excerpt(answer)
+        excerpt = "" if answer.status < _REFUSING else _excerpt(answer)
+        rests = answer.values("retry-after")
         # By the endpoint's clock, like its `Retry-After`.
-        now = parse_date(answer.date) if answer.retry_after else None
-        return classify(answer.status, answer.retry_after, excerpt, seconds, system_clock.now() if now is None else now)
+        now = next(map(parse_date, answer.values("date")), None) if rests else None
+        return classify(answer.status, rests, excerpt, seconds, system_clock.now() if now is None else now)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._close_idle()
+        self._close_idle(lambda _url: True)
 
     def _put(self, endpoint: Endpoint, connection: Connection) -> None:
-        now = system_clock.monotonic()
-        if not connection.is_young(now) or now < self._distrusted_until.get(endpoint.url, now):
+        if endpoint.url in self._distrusted or not connection.is_young():
             self._drop(endpoint, connection)
             return
         with self._lock:
@@ -158,54 +157,28 @@ class Dispatcher:
                     return connection
         return None
 
-    def _close_idle(self, url: str = "") -> None:
-        """Close the kept connections to `url`; without one, all."""
+    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Close a connection; from one who spoke unasked keep none from now on."""
+        connection.close()
+        if connection.spoke and endpoint.url not in self._distrusted:
+            self._distrusted.add(endpoint.url)
+            self._close_idle(endpoint.url.__eq__)
+            message = "%s sent data unasked on its connection; this worker keeps no connection to it any more"
+            log.warning(message, endpoint.name, extra={"action": "distrust_endpoint", "endpoint": endpoint.name})
+
+    def _close_idle(self, closes: Callable[[str], bool]) -> None:
         with self._lock:
-            closed = [connection for of, connection in self._idle if url in ("", of)]
-            self._idle = [(of, connection) for of, connection in self._idle if url not in ("", of)]
+            closed = [connection for url, connection in self._idle if closes(url)]
+            self._idle = [(url, connection) for url, connection in self._idle if not closes(url)]
         for connection in closed:
             connection.close()
 
-    def _open(self, endpoint: Endpoint, seconds: float) -> Connection:
-        try:
-            return self._opener.open(endpoint.url, seconds)
-        except UnreachableError as error:
-            if error.outcome.silent:
-                self._doubt()
-            raise
 
-    def _is_silence(self, error: Exception) -> bool:
-        if silent := is_silence(error):
-            self._doubt()
-        return silent
-
-    def _doubt(self) -> None:
-        """Close all kept connections: something was not acknowledged, so they may be dead as well."""
-        self._opener.in_doubt = True
-        self.close()
-
-    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
-        connection.close()
-        if connection.spoke:
-            self._distrust(endpoint)
-
-    def _distrust(self, endpoint: Endpoint) -> None:
-        """Keep no connection to the endpoint for a while, and close those kept now."""
-        now = system_clock.monotonic()
-        is_known = now < self._distrusted_until.get(endpoint.url, now)
-        self._distrusted_until[endpoint.url] = now + DISTRUST_SECONDS
-        self._close_idle(endpoint.url)
-        if not is_known:
-            message = "%s sent data unasked on its connection; no connection to it is kept for %.0f s"
-            extra = {"action": "distrust_endpoint", "endpoint": endpoint.name}
-            log.warning(message, endpoint.name, DISTRUST_SECONDS, extra=extra)
-
-    @staticmethod
-    def _excerpt(answer: Answer, before: str = "") -> str:
-        """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
-        body = "" if answer.encoded else answer.body.decode("latin-1")
-        text = known().mask(before + body, torn=not answer.whole)
-        return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
+def _excerpt(answer: Answer, before: str = "") -> str:
+    """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
+    body = "" if answer.encoded else answer.body.decode("latin-1")
+    text = known().mask(before + body, torn=not answer.whole)
+    return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
 
 
 def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:

@@ -7,7 +7,7 @@ that is not exactly what HTTP/1.1 allows is rejected, because it could be unders
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -22,49 +22,34 @@ MAX_ANSWER_BYTES = 262_144
 #: Within how many bytes the final answer's header must end, including interim answers.
 MAX_HEAD_BYTES = 65_536
 
-_INTERIM, _FINAL = range(100, 200), range(200, 600)
+_BEGINNING, _HEAD_END = b"HTTP/1.", b"\r\n\r\n"
 _SWITCHING_PROTOCOLS = 101
-#: Statuses of final answers that end with their header, whatever body they announce.
-_BODILESS = frozenset({204, 304})
-_LENGTH, _CODING = b"content-length", b"transfer-encoding"
-#: The values of these headers for a body that is not compressed.
-_PLAIN = {b"content-encoding": b"identity", _CODING: b"chunked"}
-_VERSIONS = ("1.0", "1.1")
-#: An empty line, or the end of a line that came earlier; no header continues beyond it.
-_EMPTY_LINE = re.compile(rb"(?:\A|(?<=\n))\r?\n")
-
 #: Characters that would end a header line or the header. The settings allow none of them; this is the last check.
 _LINE_BREAK = re.compile(r"[\r\n\0]")
-#: The constant part of the request header is cached for this many endpoints.
-_KEPT_HEADS = 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The request for an event. `attempt` counts from 1 over all runs; `item` is the original JSON."""
+    """The request for an event, as its body has it. `attempt` counts from 1 over all runs; `item` is as it came."""
 
     event_id: str
     event_type: str
     wallet_name: str
     run_id: str
     attempt: int
-    item: bytes
-
-    def encode(self) -> bytes:
-        """Return the request body."""
-        return msgspec.json.encode(msgspec.structs.asdict(self) | {"item": msgspec.Raw(self.item)})
+    item: msgspec.Raw
 
 
 def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
     """Return the request to `url`, with `headers` beside RLM's own; raise a ValueError that quotes no header."""
-    body = request.encode()
-    own = f"Content-Length: {len(body)}", f"Idempotency-Key: {_sound(request.event_id)}"
+    body = msgspec.json.encode(request)
+    own = f"Content-Length: {len(body)}\r\nIdempotency-Key: {_sound(request.event_id)}\r\n\r\n"
     try:
-        return "\r\n".join([_head(url, *headers.items()), *own, "", ""]).encode("latin-1") + body
+        return (_head(url, *headers.items()) + own).encode("latin-1") + body
     except UnicodeEncodeError:
         raise ValueError("a header is not Latin-1") from None
 
 
-@lru_cache(_KEPT_HEADS)
+@lru_cache(1024)
 def _head(url: str, *headers: tuple[str, str]) -> str:
     """Return the part of the request header that is the same in each call to `url`."""
     parts = urlsplit(url)
@@ -78,7 +63,7 @@ def _head(url: str, *headers: tuple[str, str]) -> str:
     if not any(name.lower() == "accept-encoding" for name, _ in headers):
         fields["Accept-Encoding"] = "identity"  # people may read the answer
     lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    return "\r\n".join(map(_sound, lines))
+    return "".join(f"{_sound(line)}\r\n" for line in lines)
 
 
 def _sound(text: str) -> str:
@@ -96,23 +81,14 @@ class Answer:
 
     def __init__(self) -> None:
         self.status = 0
-        #: All `Retry-After` values of the final answer.
-        self.retry_after: list[str] = []
-        #: The `Date` of the final answer, by the endpoint's clock; empty if there is none.
-        self.date = ""
-        self.content_type = ""
         self.body = bytearray()
-        #: The body is compressed, so people cannot read it.
-        self.encoded = False
         #: It was read to its end.
         self.whole = False
         #: More data followed it in the same read.
         self.surplus = False
         self._keeps = False
-        self._interim = False
         self._received = 0
-        self._fault = ""
-        self._framed = False
+        self._head = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._parser: HttpResponseParser | None = None
 
@@ -120,6 +96,12 @@ class Answer:
     def reusable(self) -> bool:
         """Return whether its connection may serve another call: it ended by its framing, and neither end closes."""
         return self.whole and self._keeps and not self.surplus
+
+    @property
+    def encoded(self) -> bool:
+        """Return whether the body is compressed, so that people cannot read it."""
+        codings = self.values("content-encoding") + self.values("transfer-encoding")
+        return any(value.lower() not in {"identity", "chunked"} for value in codings)
 
     @property
     def room(self) -> int:
@@ -130,57 +112,77 @@ class Answer:
             raise BrokenAnswerError(f"its header is longer than {MAX_HEAD_BYTES // 1024} KiB")
         return MAX_HEAD_BYTES - self._received
 
+    def values(self, name: str) -> list[str]:
+        """Return all values of a header field of the final answer."""
+        wanted = name.encode()
+        return [value.decode("latin-1") for field, value in self._fields if field == wanted]
+
     def feed(self, data: bytes) -> None:
         """Process received data; empty data means that the connection ended.
 
-        A header is parsed separately, so that it ends where HTTP says, and an interim answer has no body whatever it
-        announces. The last byte is parsed separately too: if the answer is complete without it, unasked data follows.
+        Each header is parsed as a whole by a parser of its own, so an interim answer has no body whatever it announces.
+        The last byte is parsed by itself: if the answer is complete without it, unasked data follows.
 
         Raises:
             BrokenAnswerError: this is not an HTTP/1.1 answer.
             ConnectionError: the connection ended before the answer did.
         """
-        if not data:
-            self._end()
-            return
         self._received += len(data)
-        at = 0
-        while at < len(data) and not self.status:
-            empty = _EMPTY_LINE.search(data, at)
-            end = empty.end() if empty else len(data)
-            self._parse_head(data[at:end])
-            at = end
-        for part in (data[at:-1], data[max(at, len(data) - 1) :]):
-            if part and self.whole:
+        if not data:
+            if not self.status or self.values("content-length") or self.values("transfer-encoding"):
+                how = "within its answer" if self._received else "unanswered"
+                raise ConnectionError(f"the endpoint closed it {how}")
+            self.whole = True
+        while data and not self.status:
+            self._head += data
+            if not self._head.startswith(_BEGINNING[: len(self._head)]):
+                raise BrokenAnswerError("it is not HTTP/1.1")
+            head, end, data = self._head.partition(_HEAD_END)
+            if not end:
+                return
+            self._head = b""
+            self._take_head(head + end)
+        for part in filter(None, (data[:-1], data[-1:])):
+            if self.whole:
                 self.surplus = True
-            elif part:
+            else:
                 self._parse(part)
 
     def close(self) -> None:
         """Release the parser, which refers back to this object."""
         self._parser = None
 
-    def _parse_head(self, part: bytes) -> None:
-        """Parse a header or a part of one; each header has its own parser."""
-        if self._parser is None and not part.startswith(b"H"):  # the parser would skip empty lines and accept RTSP
-            raise BrokenAnswerError("it is not HTTP/1.1")
-        self._parse(part)
-        if self._interim:
-            self._parser, self._interim = None, False
+    def _take_head(self, head: bytes) -> None:
+        self._fields.clear()
+        self._parser = parser = HttpResponseParser(self)
+        self._parse(head)
+        status, codings = parser.get_status_code(), ",".join(self.values("transfer-encoding")).lower()
+        if parser.get_http_version() not in {"1.0", "1.1"} or (codings and parser.get_http_version() == "1.0"):
+            raise BrokenAnswerError("its version of HTTP is another, or does not know its Transfer-Encoding")
+        if codings.count("chunked") > 1:
+            raise BrokenAnswerError("it is chunked twice")
+        if status in range(100, 200):
+            self.whole = False
+        elif status in range(200, 600):
+            self.status = status
+            # An answer without a body that announces one may be followed by it.
+            announced = codings or any(value.strip("0") for value in self.values("content-length"))
+            self._keeps &= not (status in {204, 304} and announced)
+        else:
+            raise BrokenAnswerError(f"HTTP {status} is not a status")
 
     def _parse(self, part: bytes) -> None:
-        self._parser = self._parser or HttpResponseParser(self)
+        parser = self._parser
+        if parser is None:
+            raise BrokenAnswerError("it was closed")
         try:
-            self._parser.feed_data(part)
+            parser.feed_data(part)
         except (HttpParserError, HttpParserUpgrade) as error:
+            if parser.get_status_code() == _SWITCHING_PROTOCOLS:
+                raise BrokenAnswerError("it switches protocols (HTTP 101), which nobody asked for") from None
             if not self.whole:
-                raise BrokenAnswerError(self._fault or f"it is not HTTP/1.1 ({error})") from None
+                raise BrokenAnswerError(f"it is not HTTP/1.1 ({error})") from None
             self.surplus = True
-
-    def _end(self) -> None:
-        if not self.status or self._framed:
-            raise ConnectionError("the endpoint closed it " + ("within its answer" if self._received else "unanswered"))
-        self.whole = True
 
     # -- what the parser calls
 
@@ -190,18 +192,9 @@ class Answer:
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Check the header of an interim answer, or take that of the final one."""
-        parser = self._parser
-        if self.status or parser is None:
-            return
-        fields, self._fields = self._fields, []
-        status = parser.get_status_code()
-        self._fault = _fault_of(status, parser.get_http_version(), fields)
-        if self._fault:
-            raise BrokenAnswerError(self._fault)  # this stops the parser, and `_parse` gets the parser's error
-        self._interim = status in _INTERIM
-        if not self._interim:
-            self._take_head(status, fields, keeps=parser.should_keep_alive())
+        """Record whether the endpoint keeps the connection; the parser knows it only here."""
+        if self._parser is not None and not self.status:
+            self._keeps = self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
         """Keep a part of the body."""
@@ -209,32 +202,5 @@ class Answer:
             self.body += data
 
     def on_message_complete(self) -> None:
-        """Record the end of the final answer."""
-        self.whole = self.status != 0
-
-    def _take_head(self, status: int, fields: list[tuple[bytes, bytes]], *, keeps: bool) -> None:
-        self.status = status
-        self.retry_after = [value.decode("latin-1") for name, value in fields if name == b"retry-after"]
-        self.date = next((value.decode("latin-1") for name, value in fields if name == b"date"), "")
-        self.content_type = next((value.decode("latin-1") for name, value in fields if name == b"content-type"), "")
-        self.encoded = any(value.lower() != _PLAIN[name] for name, value in fields if name in _PLAIN)
-        self._framed = any(name in {_LENGTH, _CODING} for name, _ in fields)
-        self._keeps = keeps and not (status in _BODILESS and _has_body(fields))
-
-
-def _fault_of(status: int, version: str, fields: Iterable[tuple[bytes, bytes]]) -> str:
-    if version not in _VERSIONS:
-        return f"its version of HTTP is {version}"
-    codings = b",".join(value for name, value in fields if name == _CODING).lower()
-    if codings and version == "1.0":
-        return "it has a Transfer-Encoding, which HTTP/1.0 does not know"
-    if codings.count(b"chunked") > 1:
-        return "it is chunked twice"
-    if status == _SWITCHING_PROTOCOLS:
-        return "it switches protocols (HTTP 101), which nobody asked for"
-    return "" if status in _INTERIM or status in _FINAL else f"HTTP {status} is not a status"
-
-
-def _has_body(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether a header announces a body that is not empty."""
-    return any(name == _CODING or (name == _LENGTH and value.strip(b" \t0") != b"") for name, value in fields)
+        """Record the end of an answer."""
+        self.whole = True

@@ -63,8 +63,6 @@ _HERE: Final = _NO_ROUTE | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 
 def kind_of_error(error: BaseException) -> str:
     """Return the word for the error that kept a call from being answered."""
-    if is_silence(error):
-        return CUT
     return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
 
 
@@ -75,11 +73,6 @@ def lies_here(error: BaseException) -> bool:
     if isinstance(error, ssl.SSLError):  # an OSError with OpenSSL's numbers, so its 1 is not EPERM
         return False
     return isinstance(error, OSError) and error.errno in _HERE
-
-
-def is_silence(error: BaseException) -> bool:
-    """Return whether the system gave up a connection on which nothing was acknowledged any more."""
-    return isinstance(error, OSError) and error.errno == errno.ETIMEDOUT  # RLM's own time-outs have no number
 
 
 def kind_of_status(status: int) -> str:
@@ -125,7 +118,7 @@ class Unreachable(msgspec.Struct, frozen=True):
     """The event may be sent again: 408, 425, other 5xx, an unexpected 2xx, or no answer at all (`seconds` is None).
 
     `kind` is the word under which it is counted. `unsent`: no connection could be opened. `here`: this host is the
-    cause. `silent`: nothing came back for seconds, which indicates a cut way.
+    cause.
     """
 
     detail: str
@@ -133,7 +126,6 @@ class Unreachable(msgspec.Struct, frozen=True):
     kind: str
     unsent: bool = False
     here: bool = False
-    silent: bool = False
 
 
 Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable

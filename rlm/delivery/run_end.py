@@ -19,10 +19,9 @@ from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
 from rlm.core.text import span
 from rlm.delivery.run_record import final_record
 from rlm.ledger import Store
-from rlm.ledger.breaker import raised_alarm
 from rlm.ledger.reading.books import Ending, read_ending
 from rlm.ledger.runs import write_waits
-from rlm.plan.cause import alarmed, verdict
+from rlm.plan.causes import alarmed, verdict
 
 #: The failure of a run at whose deadline Redis could not be written to.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"
@@ -75,7 +74,7 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
         if closed:
             crash_point("close.recorded")
             store.processes.wake("supervisors", "scheduler")
-            _log_end(record, types_with_alarm, again=_is_as_before(run, record))
+            _log_end(record, types_with_alarm)
             return record
         if closed is not None:
             return None
@@ -86,31 +85,22 @@ def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) 
 def account_of(store: Store, run: Run) -> dict[str, str]:
     """Return the fields of a run that is about to end which say why events are left over."""
     counts = store.ledger.count(store.known_types)
-    return write_waits(run.waits or {}, counts, store.intake.untaken(run.id)[0])
+    return write_waits(run.waits, counts, store.intake.untaken(run.id)[0])
 
 
 def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
     """Return the types with an endpoint that has raised an alarm for its failures."""
-    names = raised_alarm(found.health, run.started_at)
+    names = {name for name, health in found.health.items() if health.alarmed(run.started_at)}
     return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
 
 
-def _is_as_before(run: Run, record: Record) -> bool:
-    """Return whether a run that opened late could do nothing; the previous run already reported its leftovers."""
-    calls = sum(entry.calls for entry in record.by_endpoint.values())
-    return bool(run.late) and not calls and not record.counts.taken
-
-
-def _log_end(record: Record, types_with_alarm: Collection[str], *, again: bool = False) -> None:
-    """Log how a run ended, as an alarm if events were left over and no other alarm covers it.
-
-    `again`: all leftovers were already leftovers of the previous run.
-    """
+def _log_end(record: Record, types_with_alarm: Collection[str]) -> None:
+    """Log how a run ended, as an alarm if events were left over and no other alarm covers it."""
     level, extra = logging.INFO, {"action": "close_run", "run_id": record.run_id}
     counts = {key: getattr(record.counts, key) for key in ("taken", "carried_over", "completed", "failed", "leftover")}
     if record.state == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record.run_id)
-    elif record.state == State.PARTIAL and not again and not alarmed(record.why, types_with_alarm):
+    elif record.state == State.PARTIAL and not alarmed(record.why, types_with_alarm):
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record.run_id)
     elif every_call_failed(record):
         level = logging.WARNING

@@ -6,27 +6,23 @@ Whoever closes a run checks it, and raises an alarm for each broken promise.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.documents import CallCounts, Record, Used
-from rlm.core.endpoint import Budget, Limit, Limited, all_limited
+from rlm.core.endpoint import Budget, Limit, Limited
 from rlm.core.errors import StoreError
 from rlm.core.expected import quantile
-from rlm.core.run import Run, make_record
+from rlm.core.run import Run, Waited, make_record
 from rlm.core.tally import actual_seconds, troubles_of, with_trouble
 from rlm.core.window import most_in_any
 from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
-from rlm.ledger.control import limits_by_hand
-from rlm.ledger.measures import failing
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess_of
-from rlm.plan.cause import MOST_NAMED, Ended, causes, reasons
-from rlm.plan.waits import Waits
+from rlm.plan.causes import Ended, causes, reasons
 
 log = logging.getLogger(__name__)
 
@@ -127,29 +123,15 @@ def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
 
 
 def _ended(store: Store, run: Run, record: Record, found: Ending) -> Ended:
-    limited = all_limited(found.endpoints.values())
-    limits = {one.name: one.limit.text for one in limited}
-    by_hand = {name: f"{name} {told}" for name, told in limits_by_hand(store, limited).items()}
-    for kind in store.settings.event_types:
-        limits.setdefault(kind.name, limits[kind.endpoints[0].name])
-        told = [by_hand[one.name] for one in kind.endpoints if one.name in by_hand]
-        by_hand[kind.name] = "; ".join(told[:MOST_NAMED])
     leftover = {name: entry.leftover for name, entry in record.by_type.items()}
-    failed = Counter[str]()
-    for (name, _), number in failing(found.tally).items():
-        failed[name] += number
     return Ended(
         leftover=leftover,
         spent=run.spent or {},
         cut=with_trouble(DEADLINE, found.tally, store.settings.event_types, leftover),
-        waits=Waits.read(run.waits, run.opened_at),
-        window_seconds=run.window_seconds,
-        limits=limits,
+        waited=run.waits or Waited(run.started_at),
         cancelled=run.cancelled,
         failure=run.failure,
         stopped=run.stopped,
-        by_hand=by_hand,
-        failing=failed,
     )
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.clock import isoformat
-from rlm.core.endpoint import Endpoint, Limit, all_limited
+from rlm.core.endpoint import Endpoint, Limit
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, Moment
@@ -101,21 +100,6 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
     return {name: change for name, change in found.items() if change}
 
 
-def limits_by_hand(store: Store, limited: Collection[Limited]) -> dict[str, str]:
-    """Return by name how the limits of `limited` were set by hand: from what, to what, by whom and when.
-
-    The changes are read only if a limit differs from the file's.
-    """
-    filed = {one.name: one.limit.text for one in all_limited(store.settings.endpoints.values())}
-    others = {one.name: one for one in limited if filed.get(one.name) != one.limit.text}
-    changes = newest_limits(store.changes.newest(), others.values()) if others else {}
-    return {
-        name: f"set from {one.before} to {one.after} by {one.by} at {isoformat(one.at)[:19]}Z"
-        for name, one in changes.items()
-        if one.by != BY_FILE and one.after == others[name].limit.text
-    }
-
-
 def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:
     """Return the limits that an endpoint or a budget had, each with its start (seconds since 1970), oldest first.
 
@@ -185,9 +169,8 @@ class Control(Part):
         """
         self._run(
             "publish_limits",
+            prefix=self._keys.prefix,
             lease=self._keys.lease,
-            limits=self._keys.limits,
-            filed=self._keys.limits_filed,
             changes=self._keys.changes,
             token=token,
             kept=MOST_CHANGES,
@@ -196,7 +179,7 @@ class Control(Part):
                     "name": one.name,
                     "limit": one.limit.text,
                     "record": record_of(BY_FILE, one, What.LIMIT, one.limit.text),
-                    "health": self._keys.endpoint(one.window_id),
+                    "window": one.window_id,
                 }
                 for one in limited
             ],
@@ -210,11 +193,9 @@ class Control(Part):
         self._store.rules.limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
         before = self._run(
             "set_limit",
-            limits=self._keys.limits,
-            filed=self._keys.limits_filed,
+            prefix=self._keys.prefix,
             changes=self._keys.changes,
-            health=self._keys.endpoint(limited.window_id),
-            name=limited.name,
+            window=limited.window_id,
             limit=limit,
             in_file=limited.limit.text,
             kept=MOST_CHANGES,

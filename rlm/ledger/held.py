@@ -12,9 +12,6 @@ import msgspec
 from rlm.ledger.connect import text
 from rlm.ledger.values import whole
 
-#: How many words a note of a call has.
-_WORDS = 5
-
 
 class Lane(msgspec.Struct, frozen=True):
     """What a busy lane holds: an event, by its claim number `claims`, and since when it has a slot at the endpoint.
@@ -33,14 +30,13 @@ def read_held(raw: bytes) -> Lane | None:
 
     Raises ValueError if it is not such a note.
     """
-    words = text(raw).split(" ")
-    if len(words) == 1:
-        whole(words[0])
-        return None
-    if len(words) != _WORDS:
-        raise ValueError(f"no call is noted so: {raw[:40]!r}")
-    _, claims, endpoint, stamp, event_id = words
-    return Lane(event_id, endpoint, whole(stamp), whole(claims))
+    match text(raw).split(" "):
+        case [number]:
+            whole(number)
+            return None
+        case [_, claims, endpoint, stamp, event_id]:
+            return Lane(event_id, endpoint, whole(stamp), whole(claims))
+    raise ValueError(f"no call is noted so: {raw[:40]!r}")
 
 
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:

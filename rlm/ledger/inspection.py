@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import redis
 
-from rlm.core.endpoint import Limit, all_limited
+from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreGarbledError
 from rlm.core.text import safe_line
 from rlm.ledger.connect import text, translated
@@ -48,16 +48,11 @@ class KeyFlaw(msgspec.Struct, frozen=True):
     types: frozenset[str] = frozenset()
 
 
-def _limit(raw: bytes) -> Limit:
-    return Limit.parse(text(raw))
-
-
 #: How the values of a family are read, where anything else would stop something.
 _VALUES: Mapping[str, Callable[[bytes], object]] = {
     **dict.fromkeys(("sequence", "wanted", "restarts"), whole),
     "last_tick": moment,
     "coming_up": duration,
-    **dict.fromkeys(("limits", "limits_filed"), _limit),
 }
 #: The hashes whose numbers are read.
 _COUNTED = frozenset({"endpoint", "tally", "lease"})
@@ -109,7 +104,7 @@ def _members(store: Store, key: str) -> list[str]:
 
 
 def _question(family: str, key: str) -> Command:
-    if family in _COUNTED or family.startswith("limits"):
+    if family in _COUNTED:
         return "HGETALL", key
     return "GET" if family in _VALUES else _LENGTHS[_kind(family)], key
 

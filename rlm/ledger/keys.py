@@ -23,7 +23,8 @@ held:WORKER                hash    lane -> the number of its last ask, and the c
 free:TYPE                  zset    `RANK ENDPOINT` -> when it may take its next call; 0 is now. A lower bound
 open                       zset    `RANK TYPE` -> when it may be used, likewise; of types with ready events, in a run
 rules                      hash    what the scripts know of the configuration: `ENDPOINT` -> its windows, limits, times
-                                   (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON)
+                                   (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON);
+                                   `limit WINDOW`, `filed WINDOW` -> the limit in force, and as the file last had it
 window:URLHASH             zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots; as long as a rule counts them
 endpoint:URLHASH           hash    an endpoint's rest, pause, failures in a row, calls refused within its limit, last
                                    name, hold, and who was answered last
@@ -38,7 +39,6 @@ measured                   hash    `TYPE URLHASH` -> durations, failures of past
 records                    hash    run id -> record (JSON); all but the newest `run.history` are archived
 runs                       list    ids of those records, newest first
 last_tick                  string  when the scheduler last ticked, seconds since 1970
-limits, limits:filed       hash    endpoint or budget name -> its limit in force, and as the file last had it
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 wanted                     string  number of workers wanted; written by the conductor
 coming_up                  string  seconds that workers take to start if none is ready; written by the conductor
@@ -79,7 +79,7 @@ KINDS: Mapping[str, KeyType] = {
     **dict.fromkeys(("schema", "sequence", "last_tick", "wanted", "coming_up", "restarts"), KeyType.STRING),
     **dict.fromkeys(("events", "processing", "failed", "aside", "runs", "changes", "requests"), KeyType.LIST),
     **dict.fromkeys(("lease", "rules", "run", "tally", "totals", "measured", "records"), KeyType.HASH),
-    **dict.fromkeys(("limits", "limits_filed", "endpoint", "held"), KeyType.HASH),
+    **dict.fromkeys(("endpoint", "held"), KeyType.HASH),
     **dict.fromkeys(("ready", "inflight", "backoff", "free", "open", "window"), KeyType.ZSET),
     **dict.fromkeys(("types", "processes"), KeyType.SET),
     "calls": KeyType.STREAM,
@@ -98,7 +98,7 @@ class Keys:
         self.run, self.tally, self.calls = map(alone, ("run", "tally", "calls"))
         self.records, self.runs, self.totals = map(alone, ("records", "runs", "totals"))
         self.measured, self.last_tick, self.requests = map(alone, ("measured", "last_tick", "requests"))
-        self.limits, self.limits_filed, self.changes = map(alone, ("limits", "limits:filed", "changes"))
+        self.changes = alone("changes")
         self.wanted, self.coming_up, self.restarts = map(alone, ("wanted", "coming_up", "restarts"))
         self.aside = alone("aside")
         self.event = each("event")

@@ -10,7 +10,7 @@ import msgspec
 from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.ledger.connect import text
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS
 
 #: A longer rule is not held after a doubt, seconds; what the endpoint made in a minute is charged on it instead.
@@ -83,6 +83,7 @@ class Rules(Part):
                 sharing.setdefault(endpoint.budget.window_id, []).append(endpoint.name)
         known = {*entries, *(f"type {name}" for name in kinds), *(f"sharing {window}" for window in sharing)}
         gone = [field for raw in self._ask("HKEYS", self._keys.rules) if (field := text(raw)) not in known]
+        gone = [field for field in gone if not field.startswith(("limit ", "filed "))]
         self._write(token, {}, {}, sharing, gone)
         for first in range(0, len(types), _AT_ONCE):
             chunk = types[first : first + _AT_ONCE]
@@ -108,6 +109,10 @@ class Rules(Part):
         entries = {name: msgspec.json.decode(raw, type=EndpointRules) for name, raw in read if raw}
         self._write("", {name: _encoded(entry.limited_to(window, limited.limit)) for name, entry in entries.items()})
 
+    def limits_command(self, limited: Sequence[Limited]) -> Command:
+        """Return the command whose reply `read_limits` reads."""
+        return ("HMGET", self._keys.rules, *(f"limit {each.window_id}" for each in limited))
+
     def _write(
         self,
         token: int | str,
@@ -119,6 +124,11 @@ class Rules(Part):
         keys = self._keys
         named: dict[str, Any] = {"prefix": keys.prefix, "lease": keys.lease, "token": token}
         self._run("write_rules", **named, rules=rules, types=types, sharing=sharing, gone=gone)
+
+
+def read_limits(texts: Sequence[bytes | None], limited: Sequence[Limited]) -> dict[str, str]:
+    """Return the limits in force as text, by name, as far as they were published."""
+    return {each.name: text(raw) for each, raw in zip(limited, texts, strict=True) if raw}
 
 
 def _entries(

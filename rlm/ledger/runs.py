@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record, RunForecast, RunPlan
 from rlm.core.errors import StoreError
-from rlm.core.run import MOVES, Run, State, Trigger, started_at_of
+from rlm.core.run import MOVES, Run, State, Trigger, Waited, started_at_of
 from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import CHUNK, Part
@@ -42,7 +41,8 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("window_seconds", "away_seconds"), duration),
     **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "untaken"), whole),
     **dict.fromkeys(("revision", "failure", "stopped"), str),
-    **dict.fromkeys(("waits", "spent", "late"), partial(msgspec.json.decode, type=dict[str, Any])),
+    "waits": msgspec.json.Decoder(Waited).decode,
+    "spent": msgspec.json.Decoder(dict[str, int]).decode,
     "plan": msgspec.json.Decoder(RunPlan).decode,
     "forecast": msgspec.json.Decoder(RunForecast).decode,
 }
@@ -54,13 +54,13 @@ _NEEDED = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_
 _ROUNDING_SECONDS = 1.0
 
 
-def write_waits(waits: Mapping[str, Any], counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
+def write_waits(waits: Waited | None, counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
     """Return the fields of a run's hash that explain its leftovers at its end.
 
     They are what the events waited for, the spent events of each type in `counts`, and how many items were not taken.
     """
     spent = {name: count.spent for name, count in counts.items() if count.spent}
-    found = {"waits": _encoded(waits), "spent": _encoded(spent)}
+    found = {"spent": _encoded(spent), **({"waits": _encoded(waits)} if waits else {})}
     return {**found, "untaken": str(untaken)} if untaken else found
 
 
@@ -110,7 +110,7 @@ class Runs(Part):
             "revision": run.revision,
             "tick": repr(run.tick),
             "guard_us": round(self._store.settings.run.guard_seconds * MICROSECONDS),
-            **({"late": _encoded(run.late)} if run.late else {}),
+            **({"waits": _encoded(run.waits)} if run.waits else {}),
         }
         opened = self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types)
         return text(opened)

@@ -159,16 +159,9 @@ class Script:
         """
         if not calls:
             return []
-        commands = [self._command(call) for call in calls]
         with translated(client):
-            replies = _pipelined(client, commands)
-            forgotten = [
-                command for command, reply in zip(commands, replies, strict=True) if isinstance(reply, NoScriptError)
-            ]
-            if forgotten:  # as in `_run`; a forgotten script did nothing yet
-                client.script_load(self.source)
-                again = iter(_pipelined(client, forgotten))
-                replies = [next(again) if isinstance(reply, NoScriptError) else reply for reply in replies]
+            client.script_load(self.source)
+            replies = _pipelined(client, [self._command(call) for call in calls])
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise in_own_words(reply, client, self.name) from reply

@@ -12,9 +12,8 @@ from redis.exceptions import RedisError
 
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.ledger.archive import Archivist
-from rlm.ledger.breaker import Breaker
 from rlm.ledger.calls import Calls
-from rlm.ledger.connect import text, translated
+from rlm.ledger.connect import translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.events import Ledger
 from rlm.ledger.front import StoreFront
@@ -23,7 +22,7 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.recovery import Recovery
-from rlm.ledger.rules import Rules
+from rlm.ledger.rules import Rules, read_limits
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.server import Server, server_of
@@ -66,7 +65,6 @@ class Store(StoreFront):
         self.letters = Letters(self)
         self.windows = Windows(self)
         self.changes = Changes(self)
-        self.breaker = Breaker(self)
         self.control = Control(self)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
@@ -108,7 +106,8 @@ class Store(StoreFront):
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""
-        return {text(name): text(limit) for name, limit in ask(self.client, "HGETALL", self.keys.limits).items()}
+        limited = all_limited(self.settings.endpoints.values())
+        return read_limits(ask(self.client, *self.rules.limits_command(limited)), limited)
 
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoints in use by name, with the limits in force, including those of their budgets."""

@@ -1,4 +1,7 @@
-"""The windows of endpoints and budgets: what they have counted, and what they admit. Slots are taken by `turn`."""
+"""The windows of endpoints and budgets: what they have counted, what they admit, and what is known of their health.
+
+RLM's slots are taken by the script `turn`, which also rests endpoints and reopens them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import msgspec
+
 from rlm.core.endpoint import Endpoint, Limited, all_limited
-from rlm.core.window import WindowState
-from rlm.ledger.connect import SERVER_ID, translating
+from rlm.core.window import FAILING, WindowState
+from rlm.ledger.connect import SERVER_ID, text, translating
 from rlm.ledger.rules import WindowRules
 from rlm.ledger.scripts import Command, Part, ScriptReply
-from rlm.ledger.values import MICROSECONDS, reading, whole
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 if TYPE_CHECKING:
     from rlm.ledger.front import StoreFront
@@ -45,6 +50,47 @@ class Taken(ScriptReply, frozen=True):
     """What `take_slots` answers: 0: the slots are taken; microseconds until there are so many; -1 for never."""
 
     wait_us: int
+
+
+#: `pause` of an endless pause: the end of the year 9999, as `pause_endpoint` writes it.
+_FOREVER_US = 253_402_300_799_000_000
+_HEALTH = ("failures", "paused_by", "paused_at", "pause", "opened_us", "failed_with")
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What is known of an endpoint or a budget beside its window: failures in a row, and its last pause and by whom.
+
+    Times are seconds since 1970. `paused_until` is None for an endless pause and without a pause. `opened_at` is when
+    it last began to rest because of failures, which raised an alarm. `failed_with` describes its last failure in a few
+    words; empty if unknown.
+    """
+
+    failures: int
+    paused_by: str
+    paused_at: float | None
+    paused_until: float | None
+    opened_at: float | None
+    failed_with: str
+
+    def alarmed(self, since: float) -> bool:
+        """Return whether it raised an alarm since `since` (seconds since 1970), or still fails."""
+        return self.failures >= FAILING or (self.opened_at is not None and self.opened_at >= since)
+
+    @classmethod
+    def read(cls, name: str, values: Sequence[bytes | None]) -> Health:
+        """Read the reply to a command of `health_commands`."""
+        key = f"the health of {name}"
+        failures, paused_by, paused_at, pause, opened_us, failed_with = values
+        until_us = reading(whole, pause, key, _FOREVER_US)
+        return cls(
+            failures=reading(whole, failures, key, 0),
+            paused_by=text(paused_by or b""),
+            paused_at=reading(moment, paused_at, key, None),
+            # An endless pause may be moved with a clock that steps.
+            paused_until=moment_of_us(until_us) if until_us < _FOREVER_US // 2 else None,
+            opened_at=reading(moment_of_us, opened_us, key, None),
+            failed_with=text(failed_with or b""),
+        )
 
 
 class Windows(Part):
@@ -102,26 +148,23 @@ class Windows(Part):
             ages[each.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
 
-    def used(self, limited: Sequence[Limited]) -> dict[str, list[int]]:
-        """Return by name the slots taken within each rule's period, without the guard, all at one instant."""
-        counts = iter(self.count([(each, [rule.seconds for rule in each.limit.rules]) for each in limited]))
-        return {each.name: [next(counts) for _ in each.limit.rules] for each in limited}
-
-    @translating
-    def count(self, asked: Sequence[tuple[Limited, Sequence[float]]]) -> list[int]:
-        """Return the slots taken within each of these spans (seconds), for each window, in that order.
-
-        The cost does not grow with the number of slots.
-        """
-        now_us = round(self._now() * MICROSECONDS)
-        spans = ((limited, now_us - round(seconds * MICROSECONDS)) for limited, each in asked for seconds in each)
-        return self._batch(
-            [("ZCOUNT", self._keys.window(limited.window_id), f"({since}", "+inf") for limited, since in spans]
-        )
-
     @translating
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
         key = self._keys.window(limited.window_id)
         slots = self._ask("ZREVRANGE", key, 0, max(0, number - 1), "WITHSCORES")
         return [reading(whole, stamp, key, 0) for stamp in slots[1::2]]
+
+    @translating
+    def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
+        """Return the health of each, by name."""
+        return self.read_health(self._batch(self.health_commands(limited)), limited)
+
+    def health_commands(self, limited: Sequence[Limited]) -> list[Command]:
+        """Return the commands whose replies `read_health` reads."""
+        return [("HMGET", self._keys.endpoint(each.window_id), *_HEALTH) for each in limited]
+
+    @staticmethod
+    def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:
+        """Read the replies to the commands of `health_commands`."""
+        return {each.name: Health.read(each.name, reply) for each, reply in zip(limited, replies, strict=True)}

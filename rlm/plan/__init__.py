@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from rlm.plan.binds import what_binds
-from rlm.plan.bound import Bound
+from rlm.plan.bound import soonest_end
 from rlm.plan.simulate import Course, Start
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
-from rlm.plan.window import SECOND
+from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
 #: The most points in the course of a plan.
@@ -43,17 +43,6 @@ class PlannedRelease(msgspec.Struct, frozen=True):
     events: int
 
 
-class Utilisation(msgspec.Struct, frozen=True):
-    """How much of the lanes and slots a plan uses from its first call on, as fractions of 1.
-
-    `lanes`: of the time of all lanes until the last answer. `endpoints`: of the slots until the last call begins, at
-    the endpoints of all types that have events.
-    """
-
-    lanes: float
-    endpoints: float
-
-
 class Plan(msgspec.Struct, frozen=True):
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
@@ -73,7 +62,6 @@ class Plan(msgspec.Struct, frozen=True):
     expected_leftover: int
     by_type: Mapping[str, TypePlan]
     releases: tuple[PlannedRelease, ...]
-    utilisation: Utilisation
     binds: str
     blamed: tuple[str, ...] = ()
     most: bool = False
@@ -83,24 +71,6 @@ class Plan(msgspec.Struct, frozen=True):
     def fits(self) -> bool:
         """Whether no event is expected to be left over."""
         return self.expected_leftover == 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON document that `rlm plan --json` prints."""
-        return {
-            "workers": self.workers,
-            "threads": self.threads,
-            "first_call_seconds": self.first_call_seconds,
-            "forecast_seconds": self.forecast_seconds,
-            "lower_bound_seconds": self.lower_bound_seconds,
-            "expected_leftover": self.expected_leftover,
-            "fits": self.fits,
-            "by_type": {name: asdict(part) for name, part in self.by_type.items()},
-            "releases": [asdict(release) for release in self.releases],
-            "binds": self.binds,
-            "utilisation": asdict(self.utilisation),
-            "course": self.rounded_course(),
-            "most": self.most,
-        }
 
     def rounded_course(self) -> tuple[tuple[float, float], ...]:
         """Return the points of the course as pairs: seconds from the first call, and calls answered by then."""
@@ -113,25 +83,23 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     Times in the plan count from its first call, which is later than the moment planned for if the windows are full.
     Times in `binds` count from the run's start.
 
-    Allowing more workers never makes a plan worse, as long as every number is examined (`workers.FINENESS`). With only
-    one type, neither does a higher limit or more endpoints of the same speed. If types compete for lanes, a higher
-    limit can, because its type then takes lanes from lower types.
+    If types compete for lanes, more lanes or a higher limit can make a plan a little worse: a long call of a lower type
+    takes a lane that a higher one could have used a moment later.
     """
     situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
-    choice = choose_workers(situation, capacity, horizon)
-    course = choice.course
+    target = ticks(horizon.target_seconds)
+    workers, course, best = choose_workers(situation, capacity, target)
     first_call = min((start.at for start in course.starts), default=0)
-    binds = what_binds(situation, choice, capacity, horizon)
-    # Another schedule might need no time to refill windows. Of a run under way, nobody asks for the bound.
-    prompt = replace(horizon, refill_seconds=0.0)
-    bound = choice.bound if situation.under_way else Bound(Situation.of(workload, prompt))
-    soonest = bound.of_course(course).end(capacity.lanes)
+    binds = what_binds(situation, course, best, capacity, target)
+    # Another schedule might need no time to refill windows.
+    prompt = Situation.of(workload, replace(horizon, refill_seconds=0.0))
+    soonest = soonest_end(prompt, course, capacity.lanes)
 
     def from_first_call(moment: int) -> float:
         return max(0, moment - first_call) / SECOND
 
     return Plan(
-        workers=choice.workers,
+        workers=workers,
         threads=capacity.threads,
         first_call_seconds=first_call / SECOND,
         forecast_seconds=from_first_call(max(course.forecast, soonest)),  # a coarse course may be a little early
@@ -147,7 +115,6 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.calls for start in starts))
             for starts in _fillings(course, situation)
         ),
-        utilisation=_utilisation(situation, course, choice.workers * capacity.threads, first_call),
         binds=binds.words,
         blamed=binds.blamed,
         most=course.most,
@@ -163,22 +130,6 @@ def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
         done += calls
         points[math.ceil(done * COURSE_POINTS / whole)] = at, done
     return list(points.values())
-
-
-def _utilisation(situation: Situation, course: Course, lanes: int, first_call: int) -> Utilisation:
-    """Compare what is used until the end with what is available: time of all lanes, slots of the endpoints called."""
-    end = max([course.forecast, *[start.at + start.takes for start in course.starts]])
-    lane_time = lanes * (end - first_call)
-    under_way = sum(max(0, min(busy.answered_at, end) - first_call) for busy in situation.busy)
-    used = under_way + sum(start.calls * start.takes for start in course.starts)
-    last_call = course.starts[-1].at if course.starts else 0
-    slots = sum(
-        number
-        for name in {route.endpoint for demand in situation.demands if demand.events for route in demand.routes}
-        for _, number in situation.windows[name].openings(last_call)
-    )
-    calls = sum(start.calls for start in course.starts)
-    return Utilisation(min(1.0, used / lane_time) if lane_time else 0.0, calls / slots if calls else 0.0)
 
 
 def _fillings(course: Course, situation: Situation) -> list[list[Start]]:

@@ -1,4 +1,4 @@
-"""What keeps a plan from ending sooner or leaving less over, found by comparing it with more lanes and endpoints."""
+"""What keeps a plan from ending sooner or leaving less over, by comparison with a lane for every event."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from rlm.core.text import counted, named
-from rlm.plan.simulate import simulate
-from rlm.plan.situation import Capacity, Demand, Horizon, Situation
-from rlm.plan.window import SECOND, SimulatedWindow, ticks
-from rlm.plan.workers import Choice
+from rlm.plan.simulate import Course, simulate
+from rlm.plan.situation import Capacity, Demand, Situation
+from rlm.plan.window import SECOND, SimulatedWindow
 
 #: Something binds if more of it would shorten the time by a tenth or more.
 WORTH_IT: Final = 0.9
@@ -24,120 +23,86 @@ class Binding(NamedTuple):
     blamed: tuple[str, ...] = ()
 
 
-def what_binds(situation: Situation, choice: Choice, capacity: Capacity, horizon: Horizon) -> Binding:
-    """Return what binds a plan. If limits do and there is time to compute it, that is compared with more endpoints."""
-    if not situation.events and not choice.course.leftover:
-        last_calls = "the last calls are under way" if situation.busy else "there is nothing to do"
-        return Binding(f"nothing binds: {last_calls}")
-    compared = _Comparison(situation, choice, capacity)
-    return compared.leftover() if choice.course.leftover else compared.end(ticks(horizon.target_seconds))
-
-
-class _Comparison:
-    """Compares a plan's course with that with a lane for every event, and with more endpoints."""
-
-    def __init__(self, situation: Situation, choice: Choice, capacity: Capacity) -> None:
-        self._situation, self._choice, self._course = situation, choice, choice.course
-        self._capacity = capacity
-        self._plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
-
-    def leftover(self) -> Binding:
-        """Return why events are left over."""
-        situation, course, plenty = self._situation, self._course, self._plenty
-        failed = sum(course.failed.values())
-        left = {name: number - course.failed.get(name, 0) for name, number in course.left.items()}
-        late = [demand for demand in situation.demands if demand.events and left[demand.name]]
-        limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
-        if 2 * plenty.leftover < course.leftover:
-            return Binding(self._workers_bind(f"{_events_are(course.leftover)} left over", f"{plenty.leftover:,}"))
-        if failed == course.leftover:
-            return Binding(f"failing calls bind: {_events_are(failed)} expected to fail as often as they are tried")
-        if not late:
-            return Binding(f"calls under way bind: {_events_are(course.leftover)} not expected to be answered in time")
-        if not limited:
-            types = named([demand.name for demand in late], MOST_NAMED)
-            return Binding(
-                f"the deadline at {self._clock(situation.deadline)} binds: no call of {types} fits before it"
-            )
-        shut = [demand for demand in limited if self._is_unreachable(demand)]
-        blamed = tuple(dict.fromkeys(window.name for window in self._shut_windows(shut)))
-        if shut and 2 * sum(left[demand.name] for demand in shut) > course.leftover:
-            types = named([demand.name for demand in shut], MOST_NAMED)
-            words = (
-                f"no endpoint of {types} can be called before the deadline: {_events_are(course.leftover)} left over"
-            )
-            return Binding(f"{words}{self._besides(shut)}", blamed)
-        words = f"{_limits_of(limited)} until the deadline at {self._clock(situation.deadline)}"
-        return Binding(f"{words}: {_events_are(course.leftover)} left over{self._besides(limited)}", blamed)
-
-    def end(self, target: int) -> Binding:
-        """Return what determines the end."""
-        course, plenty, best = self._course, self._plenty, self._choice.best
-        soonest = self._clock(plenty.forecast)
-        if course.forecast <= target and plenty.forecast < WORTH_IT * course.forecast:
-            done = f"with {counted(self._choice.workers, 'worker')} all is done at {self._clock(course.forecast)}"
-            early = f"before the target of {self._clock(target)}; with more it could be {soonest}"
-            return Binding(f"nothing binds: {done}, {early}")
-        if plenty.forecast < WORTH_IT * best.forecast:
-            return Binding(self._workers_bind(f"all is done at {self._clock(best.forecast)}", soonest))
-        last = max(plenty.starts, key=lambda start: start.at + start.takes)
-        if last.at + last.takes < plenty.forecast:
-            return Binding("nothing binds: the last calls are under way")
-        if last.at < last.takes:
-            return Binding(f"nothing binds: the last call, of {last.type}, begins at {self._clock(last.at)}")
-        begins = {start.type: start.at for start in plenty.starts}
-        limited = [demand for demand in self._situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]
-        words = f"{_limits_of(limited)} until {self._clock(last.at)}; more workers change nothing"
-        return Binding(f"{words}{self._besides(limited)}")
-
-    def _workers_bind(self, now: str, better: str) -> str:
-        capacity = self._capacity
-        maximum = " (the maximum)" if capacity.min_workers < capacity.max_workers else ""
-        maximum = " (no host takes more)" if capacity.of_hosts else maximum
+def what_binds(situation: Situation, course: Course, best: Course, capacity: Capacity, target: int) -> Binding:
+    """Return what binds a plan: its `course`, beside the `best` with the most workers."""
+    if not course.starts and not course.leftover:
+        return Binding(
+            f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
+        )
+    plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
+    over, done = _left(course.leftover), f"all is done at {_clock(situation, best.forecast)}"
+    early = course.forecast <= target and not course.leftover
+    sooner = plenty.forecast < WORTH_IT * best.forecast
+    if 2 * plenty.leftover < course.leftover or (not course.leftover and sooner and not early):
         most = counted(capacity.max_workers, "worker")
-        return f"workers bind: with {most}{maximum} {now}; with more it could be {better}"
-
-    def _besides(self, demands: Sequence[Demand]) -> str:
-        """Return what another overflow endpoint would change, which windows are shut, and which limits are by hand."""
-        names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
-        by_hand = self._situation.by_hand
-        facts = [f"{window.name} is {window.shut}" for window in self._shut_windows(demands)]
-        facts += [f"{name} {by_hand[name]}" for name in names if name in by_hand]
-        return f"{self._with_another(demands)}{f' ({named(facts, MOST_NAMED)})' if facts else ''}"
-
-    def _with_another(self, demands: Sequence[Demand]) -> str:
-        if not self._capacity.lanes or self._situation.must_be_quick or self._shut_windows(demands):
-            return ""
-        wider = self._situation.with_one_more([demand.name for demand in demands])
-        other, course = simulate(wider, self._capacity.lanes, most=self._course.most), self._course
-        another = f"; one more overflow endpoint{' for each' if len(demands) > 1 else ''} would"
-        if other.leftover < course.leftover:
-            return f"{another} leave {f'{other.leftover:,}' if other.leftover else 'none over'}"
-        if not course.leftover and other.forecast < WORTH_IT * course.forecast:
-            return f"{another} finish at {self._clock(other.forecast)}"
-        return ""
-
-    def _is_unreachable(self, demand: Demand) -> bool:
-        late = {window.name for window in self._shut_windows([demand]) if window.rest >= self._situation.deadline}
-        return all(late.intersection(route.windows) for route in demand.routes)
-
-    def _shut_windows(self, demands: Iterable[Demand]) -> list[SimulatedWindow]:
-        """Return the shut windows of these types' endpoints and budgets in the order of use, each once."""
-        names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
-        return [window for window in (self._situation.windows[name] for name in names) if window.rest > 0]
-
-    def _clock(self, moment: int) -> str:
-        """Return a moment in minutes and seconds since the run's start: `1:40`."""
-        minutes, seconds = divmod(round((self._situation.gone + moment) / SECOND), 60)
-        return f"{minutes}:{seconds:02}"
+        better = f"{plenty.leftover:,}" if course.leftover else _clock(situation, plenty.forecast)
+        return Binding(f"workers bind: with {most} {over if course.leftover else done}; with more it could be {better}")
+    if course.leftover:
+        return _leaves_over(situation, course, over)
+    if plenty.forecast < WORTH_IT * course.forecast:
+        return Binding(f"nothing binds: all is done at {_clock(situation, course.forecast)}, before the target")
+    last = max(plenty.starts, key=lambda start: start.at + start.takes)
+    if last.at < last.takes:
+        return Binding(f"nothing binds: the last call, of {last.type}, begins at {_clock(situation, last.at)}")
+    begins = {start.type: start.at for start in plenty.starts}
+    limited = [demand for demand in situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]
+    return Binding(f"{_limits_of(limited, situation)} until {_clock(situation, last.at)}; more workers change nothing")
 
 
-def _limits_of(demands: Sequence[Demand]) -> str:
+def _leaves_over(situation: Situation, course: Course, over: str) -> Binding:
+    """Return why events are left over that more workers would not send."""
+    late = [
+        each for each in situation.demands if each.events and course.left[each.name] > course.failed.get(each.name, 0)
+    ]
+    limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
+    deadline = f"the deadline at {_clock(situation, situation.deadline)}"
+    if sum(course.failed.values()) == course.leftover:
+        return Binding(f"failing calls bind: {over}, because they fail as often as they are tried")
+    if not late:
+        return Binding(f"calls under way bind: {over}, because they are not expected to be answered in time")
+    if not limited:
+        return Binding(f"{deadline} binds: no call of {_names(late)} fits before it")
+    shut = [demand for demand in limited if _is_unreachable(demand, situation)]
+    blamed = tuple(window.name for window in _shut_windows(shut, situation))
+    if blamed and 2 * sum(course.left[demand.name] for demand in shut) > course.leftover:
+        words = (
+            f"no endpoint of {_names(shut)} can be called before the deadline: {over}{_shut_in_words(shut, situation)}"
+        )
+        return Binding(words, blamed)
+    return Binding(f"{_limits_of(limited, situation)} until {deadline}: {over}", blamed)
+
+
+def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
     budgets = sorted({route.budget for demand in demands for route in demand.routes if route.budget is not None})
-    types = named([demand.name for demand in demands], MOST_NAMED)
     besides = f" and the budget {named(budgets, MOST_NAMED)}" if budgets else ""
-    return f"the limits of {types}{besides} bind"
+    return f"the limits of {_names(demands)}{besides} bind{_shut_in_words(demands, situation)}"
 
 
-def _events_are(number: int) -> str:
-    return f"{counted(number, 'event')} {'is' if number == 1 else 'are'}"
+def _shut_in_words(demands: Iterable[Demand], situation: Situation) -> str:
+    facts = [f"{window.name} is {window.shut}" for window in _shut_windows(demands, situation)]
+    return f" ({named(facts, MOST_NAMED)})" if facts else ""
+
+
+def _shut_windows(demands: Iterable[Demand], situation: Situation) -> list[SimulatedWindow]:
+    """Return the shut windows of these types' endpoints and budgets in the order of use, each once."""
+    names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
+    return [window for window in (situation.windows[name] for name in names) if window.rest > 0]
+
+
+def _is_unreachable(demand: Demand, situation: Situation) -> bool:
+    late = {window.name for window in _shut_windows([demand], situation) if window.rest >= situation.deadline}
+    return all(late.intersection(route.windows) for route in demand.routes)
+
+
+def _names(demands: Iterable[Demand]) -> str:
+    return named([demand.name for demand in demands], MOST_NAMED)
+
+
+def _left(number: int) -> str:
+    return f"{counted(number, 'event')} {'is' if number == 1 else 'are'} left over"
+
+
+def _clock(situation: Situation, moment: int) -> str:
+    """Return a moment in minutes and seconds since the run's start: `1:40`."""
+    minutes, seconds = divmod(round((situation.gone + moment) / SECOND), 60)
+    return f"{minutes}:{seconds:02}"

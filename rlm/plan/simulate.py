@@ -4,8 +4,7 @@ A lane that is idle begins a call of the first type by rank that has an event wa
 type's endpoints that has one, if the call can be answered before the deadline. A type that has had less than its share
 of the calls goes first. If nothing can begin, the lane waits for the next slot or event.
 
-Equal calls of one moment are begun together, which changes nothing. A long simulation becomes coarser: what happens
-within a grain of time is treated as one group.
+A long simulation becomes coarser: what happens within a grain of time is treated as one group.
 """
 
 from __future__ import annotations
@@ -23,12 +22,14 @@ from rlm.core.expected import backoff
 from rlm.plan.situation import Demand, Route, Situation
 from rlm.plan.window import SimulatedWindow
 
-#: A simulation is exact up to so many groups of calls.
+#: A simulation is exact up to so many calls.
 EXACT_STARTS: Final = 5000
 #: After that its grain is one part in so many of the available time.
 GRAINS: Final = 2500
 #: In a coarse simulation, types that take turns give way after one part in so many of what they could begin.
 TURNS: Final = 2
+#: The rounding error of sums of error rates.
+ROUNDING: Final = 1e-9
 #: *Longest queue first* looks at so many open types.
 MOST_LOOKED_AT: Final = 50
 
@@ -101,10 +102,12 @@ class _Simulation:
         self._shut: list[tuple[int, int]] = []
         self._starts: list[Start] = []
         self._grain = 1
+        self._next_at = 0  #: when the next call can begin
 
     def run(self) -> Course:
         now, lanes = 0, self._lanes
         while self._open or self._shut:
+            now = max(now, self._next_at)
             if lanes.idle <= 0:
                 if not lanes.any_busy:
                     break
@@ -152,18 +155,19 @@ class _Simulation:
         return None
 
     def _begin(self, now: int, queue: _Queue, place: _Place) -> None:
-        """Begin a call, and with it those that would follow at this moment anyway."""
+        """Begin a call; in a coarse simulation also those that would follow within a grain anyway."""
         lanes, grain, route = self._lanes, self._grain, place.route
-        cost = route.takes + self._situation.turnaround
-        in_a_row = 1 if grain == 1 else min(max(1, grain // cost), (route.latest - now) // cost + 1)
-        calls = min(lanes.idle * in_a_row, queue.ready, place.free(now))
-        if self._most or self._sharing:
-            calls = 1 if grain == 1 else max(1, calls // TURNS)
-        in_a_row = -(-calls // lanes.idle)
+        cost, calls, in_a_row = route.takes + self._situation.turnaround, 1, 1
+        if grain > 1:
+            in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
+            calls = min(lanes.idle * in_a_row, queue.ready, place.free(now))
+            calls = max(1, calls // TURNS) if self._most or self._sharing else calls
+            in_a_row = -(-calls // lanes.idle)
         place.take(now + (in_a_row - 1) * cost // 2, calls, grain)
         lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
         queue.begin(now + (in_a_row - 1) * cost + route.takes, route, calls)
         self._begun += calls
+        self._next_at = now + calls * self._situation.apart
         self._starts.append(Start(now, queue.demand.name, route.endpoint, route.takes, calls))
         if grain == 1 and len(self._starts) == EXACT_STARTS:
             self._grain = max(1, self._situation.deadline // GRAINS)
@@ -332,7 +336,7 @@ class _Queue:
     def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
         """Return how many of the calls fail, at the expected rate over all calls; put them into their back-off."""
         owed = self._failing[attempt] + calls * route.error_rate
-        failed = math.floor(owed)
+        failed = math.floor(owed + ROUNDING)
         self._failing[attempt] = owed - failed
         if attempt + 1 == self._attempts:
             self.failed += failed

@@ -14,8 +14,6 @@ from rlm.core.expected import Expected, Pair
 from rlm.core.window import WindowState
 from rlm.plan.window import SimulatedWindow, duration, ticks
 
-#: Above this number of endpoints and budgets the planner examines fewer alternatives.
-MANY_ENDPOINTS: Final = 1000
 #: A window without calls.
 FRESH: Final = WindowState()
 
@@ -46,8 +44,7 @@ class Workload(msgspec.Struct, frozen=True):
     `backlog` counts the waiting events by type. Types that are not among `types` are left out, because a run makes
     their events dead letters. `types` are the configured types in descending priority. `windows` are those of endpoints
     and budgets by name; a missing one is fresh. `expected` is what was measured of calls, if known. `progress` is the
-    progress of a run whose rest is planned; its calls under way are answered first. `by_hand` says in words how limits
-    were set by hand, by endpoint or budget.
+    progress of a run whose rest is planned; its calls under way are answered first.
     """
 
     backlog: Mapping[str, int]
@@ -55,7 +52,6 @@ class Workload(msgspec.Struct, frozen=True):
     windows: Mapping[str, WindowState] = msgspec.field(default_factory=dict)
     expected: Mapping[Pair, Expected] = msgspec.field(default_factory=dict)
     progress: RunProgress | None = None
-    by_hand: Mapping[str, str] = {}
 
     @property
     def suspects(self) -> set[str]:
@@ -66,15 +62,13 @@ class Workload(msgspec.Struct, frozen=True):
 class Capacity(msgspec.Struct, frozen=True):
     """How many workers there may be, and how many lanes (`threads`) each has.
 
-    `turnaround_seconds` is what a lane needs from an answer to its next call. `of_hosts`: no host takes more workers,
-    although the settings allow more.
+    `turnaround_seconds` is what a lane needs from an answer to its next call.
     """
 
     min_workers: int
     max_workers: int
     threads: int
     turnaround_seconds: float = 0.0
-    of_hosts: bool = False
 
     @property
     def lanes(self) -> int:
@@ -85,13 +79,14 @@ class Capacity(msgspec.Struct, frozen=True):
         """Return the capacity for exactly this number of workers, even if it is not allowed; unchanged for None."""
         if workers is None:
             return self
-        return replace(self, min_workers=workers, max_workers=workers, of_hosts=False)
+        return replace(self, min_workers=workers, max_workers=workers)
 
 
 class Horizon(msgspec.Struct, frozen=True):
     """When calls must be answered, when they should be, and what is added to every period. Seconds.
 
-    Calls to an endpoint are kept its period and the guard apart, and a slot is used again `refill_seconds` after that.
+    Calls to an endpoint are kept its period and the guard apart, and a slot is used again `refill_seconds` after that;
+    calls begin at least `apart_seconds` after each other.
     An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
     from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
     """
@@ -103,6 +98,7 @@ class Horizon(msgspec.Struct, frozen=True):
     backoff_seconds: float = 0.5
     gone_seconds: float = 0.0
     refill_seconds: float = 0.0
+    apart_seconds: float = 0.0
 
     @property
     def added_seconds(self) -> float:
@@ -129,7 +125,6 @@ class Demand(msgspec.Struct, frozen=True):
     """A type's waiting events and their routes, the primary's first. `takes` is the shortest duration of a call.
 
     `begun` of its events have begun already. `share` is the part of all begun events that the type should get.
-    `one_more` is what an additional overflow endpoint would be.
     """
 
     name: str
@@ -138,7 +133,6 @@ class Demand(msgspec.Struct, frozen=True):
     takes: int
     share: float
     begun: int
-    one_more: Endpoint
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -155,25 +149,23 @@ class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes.
 
     Demands are in descending priority; `windows` are those of endpoints and budgets by name, with `added_seconds` after
-    each period. A lane needs a `turnaround` between two calls. A failed call is tried again after a `backoff`, which
-    doubles with each of the `max_attempts`. If a run is `under_way`, lanes may be `busy`, and lanes beyond
-    `ready_lanes` need `coming_up` to be ready; None if all are ready. Moments count from the one planned for, `gone`
+    each period. Calls begin `apart`; a lane needs a `turnaround` between two. A failed call is tried again after a
+    `backoff`, which doubles with each of the `max_attempts`. In a run under way lanes may be `busy`, and lanes beyond
+    `ready_lanes` need `coming_up` to be ready; None if all are. Moments count from the one planned for, which is `gone`
     after the run's start.
     """
 
     demands: tuple[Demand, ...]
     windows: Mapping[str, SimulatedWindow]
     deadline: int
-    added_seconds: float
     turnaround: int = 0
+    apart: int = 0
     max_attempts: int = 1
     backoff: int = 0
-    under_way: bool = False
     busy: tuple[Busy, ...] = ()
     gone: int = 0
     ready_lanes: int | None = None
     coming_up: int = 0
-    by_hand: Mapping[str, str] = {}
 
     @classmethod
     def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
@@ -187,47 +179,25 @@ class Situation(msgspec.Struct, frozen=True):
             takes = min(route.takes for route in routes)
             events = workload.backlog.get(kind.name, 0) + back[kind.name]
             begun = max(0, so_far.begun.get(kind.name, 0) - back[kind.name])
-            one_more = kind.one_more(f"one more for {kind.name}")
-            demands.append(Demand(kind.name, events, routes, takes, kind.share, begun, one_more))
+            demands.append(Demand(kind.name, events, routes, takes, kind.share, begun))
         return cls(
             demands=tuple(demands),
             windows=_windows(workload, horizon.added_seconds),
             deadline=ticks(horizon.deadline_seconds),
-            added_seconds=horizon.added_seconds,
             turnaround=ticks(turnaround_seconds),
+            apart=ticks(horizon.apart_seconds),
             max_attempts=horizon.max_attempts,
             backoff=ticks(horizon.backoff_seconds),
-            under_way=workload.progress is not None,
             busy=tuple(_busy(types, demands, so_far.underway, suspects)),
             gone=ticks(horizon.gone_seconds),
             ready_lanes=so_far.ready_lanes,
             coming_up=ticks(so_far.coming_up_seconds),
-            by_hand=workload.by_hand,
         )
 
     @property
     def events(self) -> int:
         """The waiting events of all types."""
         return sum(demand.events for demand in self.demands)
-
-    @property
-    def must_be_quick(self) -> bool:
-        """Whether planning has little time: there are many endpoints, or a run under way is planned repeatedly."""
-        return self.under_way or len(self.windows) > MANY_ENDPOINTS
-
-    def with_one_more(self, names: Collection[str]) -> Situation:
-        """Return the situation with one more fresh overflow endpoint for each of the named types.
-
-        `EventType.one_more` defines it, and its calls are like those to the type's last endpoint.
-        """
-        windows, demands = dict(self.windows), []
-        for demand in self.demands:
-            routes, more = demand.routes, demand.one_more
-            if demand.name in names:
-                routes = (*routes, replace(routes[-1], endpoint=more.name, budget=_budget(more)))
-                windows[more.name] = SimulatedWindow.of(more, FRESH, self.added_seconds)
-            demands.append(replace(demand, routes=routes))
-        return replace(self, demands=tuple(demands), windows=windows)
 
 
 def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -> tuple[Route, ...]:

@@ -17,9 +17,6 @@ from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, shut_by
 SECOND: Final = 1_000_000
 #: Later than any moment that matters.
 NEVER: Final = 1 << 62
-#: Of a window with more calls than this, those that come back within a part of the added time form one group, early.
-MANY_AGES: Final = 200
-GRAINS_OF_ADDED: Final = 10
 
 
 def ticks(seconds: float) -> int:
@@ -127,8 +124,7 @@ class _Count:
     @classmethod
     def of(cls, rule: Rule, ages: Sequence[float], added: int) -> _Count:
         period = duration(rule.seconds) + added
-        grain = max(1, added // GRAINS_OF_ADDED) if len(ages) > MANY_AGES else 1
-        back = Counter([(period - ticks(age)) // grain * grain for age in ages])
+        back = Counter([period - ticks(age) for age in ages])
         taken = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
         # After a limit was lowered, earlier calls may exceed it; then `free` is negative for a while.
         return cls(period, rule.amount - sum(slots for _, slots in taken), taken)

@@ -21,16 +21,9 @@ from rlm.settings.checks import check_dsn, check_endpoint_url
 from rlm.settings.layers import Layers, current_directory, layers_of, leaves, masked
 from rlm.settings.toml import dotted
 
-#: What the variables about log lines (rlm/telemetry/logs.py) may be, in any case, and what to say otherwise.
-_LOGGING = {
-    "RLM_LOG": (frozenset(logging.getLevelNamesMapping()), "must be DEBUG, INFO, WARNING or ERROR"),
-    "RLM_LOG_FORMAT": (frozenset({"AUTO", "TEXT", "JSON"}), "must be auto, text or json"),
-}
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
 _PARTS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads")
 _DIGITS = 6
-#: How many faults are listed.
-_MOST_FAULTS = 100
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -97,8 +90,7 @@ def load_settings(
     process.
 
     Raises:
-        ConfigurationError: there are faults; the message has one line per fault, with origin, key, value and the
-            allowed values.
+        ConfigurationError: there are faults; the message has a line for each, with origin, key, value, what is allowed.
     """
     layers = layers_of(path, environ)
     layers.put_environment(environ)
@@ -108,7 +100,7 @@ def load_settings(
     for place, problem in rules.problems(document, environ):
         layers.refuse(place, problem)
     if layers.faults:
-        raise ConfigurationError("\n".join(layers.faults[:_MOST_FAULTS]))
+        raise ConfigurationError("\n".join(layers.faults[:100]))
     settings = _settings_of(document, layers, environ)
     secrets.remember(secrets_of(settings, environ))
     return settings
@@ -119,9 +111,10 @@ def _environment_faults(environ: Mapping[str, str]) -> Iterator[str]:
         check_dsn(environ.get("SENTRY_DSN") or "https://key@host/1")
     except ValueError as error:
         yield f"environment SENTRY_DSN: {error}"
-    for variable, (allowed, problem) in _LOGGING.items():
+    levels, formats = logging.getLevelNamesMapping(), ("AUTO", "TEXT", "JSON")
+    for variable, allowed in (("RLM_LOG", levels), ("RLM_LOG_FORMAT", formats)):  # as rlm/telemetry/logs.py reads them
         if (value := environ.get(variable, "")) and value.upper() not in allowed:
-            yield f'environment {variable} = "{one_line(value, 40)}": {problem}'
+            yield f'environment {variable} = "{one_line(value, 40)}": must be one of {", ".join(allowed)}'
 
 
 def _settings_of(document: model.Document, layers: Layers, environ: Mapping[str, str]) -> Settings:

@@ -32,7 +32,7 @@ _DISGUISES = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]@:/?#,]+)(?::[0-9]{1,5})?"
 #: The forms of a Redis URL: on TCP, on a Unix socket, by sentinels. redis-py reads an unreadable database as 0.
 _REDIS_URLS = re.compile(
-    rf"rediss?://(?:[^/?#]*@)?{_HOST}(?:/[0-9]{{0,6}})?|unix://(?:[^/?#]*@)?/[^?]+"
+    rf"rediss?://(?:[^/?#]*@)?(?:{_HOST}|:[0-9]{{1,5}})?(?:/[0-9]{{0,6}})?|unix://(?:[^/?#]*@)?/[^?]+"
     rf"|rediss?\+sentinel://(?:[^/?#]*@)?{_HOST}(?:,{_HOST})*/[^/?]+(?:/[0-9]{{1,6}})?"
 )
 #: Its parameters. Those that would turn off the check of certificates are not among them.

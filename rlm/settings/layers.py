@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -19,16 +19,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import cut, did_you_mean, is_name, safe_line
 from rlm.settings.checks import NAMES
-from rlm.settings.model import (
-    NAMED,
-    SECTIONS,
-    Document,
-    EndpointSettings,
-    Section,
-    Setting,
-    SuccessSettings,
-    settings_of,
-)
+from rlm.settings.model import SECTIONS, Document, Section, Setting, settings_of
 from rlm.settings.secrets import MASK, mask_url, mask_value
 from rlm.settings.toml import Place, Tables, dotted, toml_value
 
@@ -66,11 +57,11 @@ class Layers:
         self.source = source
         self.faults: list[str] = []
         self._origins = {place: f"file {source}" for place, value in leaves(file) if value != {}}
+        self._settings = dict(_settings_in(self.tables))
 
     def put_environment(self, environ: Mapping[str, str]) -> None:
         """Put in `environ`, `REDIS_URL` below the others; a variable without effect is a fault."""
-        places = [place for place in self._single_values() if "endpoints" not in place]
-        variables = {_variable(place): place for place in places}
+        variables = {_variable(place): place for place in self._single_values() if "endpoints" not in place}
         if environ.get("REDIS_URL"):
             self._put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
         for variable in sorted(environ):
@@ -92,18 +83,8 @@ class Layers:
                 problem = f"no such setting{did_you_mean(key, places)}" if equals else "is not KEY=VALUE"
                 self.faults.append(f"{OPTION}: {safe_line(key)}: {problem}; write for example run.target=0.5")
 
-    def _single_values(self) -> Iterator[Place]:
-        """Yield the places of all settings that are single values, whether they are set or not."""
-        tables: list[tuple[Place, type[Section]]] = [((name,), section) for name, section in SECTIONS.items()]
-        for kind, section in NAMED.items():
-            named = self.tables.get(kind)
-            tables += [((kind, name), section) for name in (named if isinstance(named, dict) else ())]
-        for place, section in tables.copy():
-            entries = dig(self.tables, (*place, "endpoints"))
-            if section is NAMED["types"] and isinstance(entries, list):
-                tables += [((*place, "endpoints", number), EndpointSettings) for number in range(len(entries))]
-        for place, section in tables:
-            yield from ((*place, key) for key, setting in settings_of(section).items() if setting.section is None)
+    def _single_values(self) -> list[Place]:
+        return [place for place, setting in self._settings.items() if setting.section is None]
 
     def _put(self, place: Place, text: str, origin: str) -> None:
         """Set a value. If something else is where its table should be, keep that, so that the fault shows."""
@@ -112,8 +93,7 @@ class Layers:
             table = table.setdefault(part, {}) if isinstance(table, dict) else table[part]
             if not isinstance(table, dict | list):
                 return
-        setting = _setting_at(place)
-        table[place[-1]] = _converted(text, setting.plain) if setting else text
+        table[place[-1]] = _converted(text, self._settings[place].plain)
         self._origins[place] = origin
 
     def where(self, place: Place) -> str:
@@ -176,7 +156,7 @@ class Layers:
         origin = self.where(place)
         if origin == "default" and self.source:  # what is missing is missing in the file
             origin = f"file {self.source}"
-        subject, setting = cut(safe_line(dotted(place)), _LONGEST), _setting_at(place)
+        subject, setting = cut(safe_line(dotted(place)), _LONGEST), self._settings.get(place)
         if setting and setting.section is None:
             value = setting.default if (value := dig(self.tables, place)) is None else value
             if value not in (None, msgspec.NODEFAULT):
@@ -231,12 +211,17 @@ def masked(place: Place, value: Any) -> Any:
 
 def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Yield each single value (or empty list or table) of nested tables and lists, with its place."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    entries = list(items)
+    entries = _entries(value)
     for key, item in entries:
         yield from leaves(item, (*place, key))
     if not entries and value is not None:
         yield place, value
+
+
+def _entries(value: Any) -> Sequence[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return [*value.items()]
+    return [*enumerate(value)] if isinstance(value, list | tuple) else []
 
 
 def dig(tables: Any, place: Place) -> Any:
@@ -249,20 +234,16 @@ def dig(tables: Any, place: Place) -> Any:
     return tables
 
 
-def _setting_at(place: Place) -> Setting | None:
-    section: type[Section] | None
-    match place[:-1]:
-        case (str(name),):
-            section = SECTIONS.get(name)
-        case (str(name), str()):
-            section = NAMED.get(name)
-        case ("types", str(), "endpoints", int()):
-            section = EndpointSettings
-        case (*_, "success"):
-            section = SuccessSettings
-        case _:
-            section = None
-    return settings_of(section).get(str(place[-1])) if section else None
+def _settings_in(table: Any, section: type[Section] = Document, place: Place = ()) -> Iterator[tuple[Place, Setting]]:
+    """Yield each setting that there is, set or not, in a table and in the tables in it, with its place."""
+    for key, setting in settings_of(section).items():
+        at, value = (*place, key), table.get(key) if isinstance(table, dict) else None
+        yield at, setting
+        if setting.section is setting.plain:
+            yield from _settings_in(value, setting.section, at)
+        elif setting.section:
+            for name, entry in _entries(value):
+                yield from _settings_in(entry, setting.section, (*at, name))
 
 
 def _variable(place: Place) -> str:

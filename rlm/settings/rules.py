@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-import msgspec
-
-from rlm.core.endpoint import Limit, Rule
+from rlm.core.endpoint import Limit
 from rlm.core.text import did_you_mean
 from rlm.settings.checks import check_endpoint_url, check_header_text
 from rlm.settings.model import Document, EndpointSettings
@@ -65,18 +63,9 @@ def _placed(document: Document) -> Iterator[tuple[Place, EndpointSettings]]:
                 yield ("types", name, "endpoints", number), endpoint
 
 
-class _Mention(msgspec.Struct, frozen=True):
-    """An endpoint in one type: what must be the same wherever it is mentioned."""
-
-    name: str
-    url: str
-    rate_limit: frozenset[Rule]
-    budget: str | None
-
-
 def _endpoints(document: Document, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Check URLs, headers and limits, and that a name or URL means the same endpoint in all types."""
-    mentions: dict[str, tuple[Place, _Mention]] = {}
+    mentions: dict[tuple[str, object], tuple[Place, dict[str, object]]] = {}
     for place, endpoint in _placed(document):
         yield from _variables(place, endpoint, environ)
         kind = document.types[str(place[1])]
@@ -89,12 +78,14 @@ def _endpoints(document: Document, environ: Mapping[str, str]) -> Iterator[Probl
         except ValueError as error:
             yield (*place, "url"), str(error)
             continue
-        mention = _Mention(endpoint.name, url, frozenset(Limit.parse(limit).rules), endpoint.budget)
-        for key in (f"name {mention.name}", f"url {mention.url}"):
-            first, other = mentions.setdefault(key, (place, mention))
-            fields = [field for field in mention.__struct_fields__ if getattr(other, field) != getattr(mention, field)]
-            if fields:
-                yield (*place, fields[0]), f"is another at {dotted(first)}; one URL has one name, one limit, one budget"
+        rules = frozenset(Limit.parse(limit).rules)
+        mention: dict[str, object] = {"name": endpoint.name, "url": url, "rate_limit": rules, "budget": endpoint.budget}
+        for field in ("name", "url"):
+            first, other = mentions.setdefault((field, mention[field]), (place, mention))
+            differing = [key for key, value in mention.items() if other[key] != value]
+            if differing:
+                problem = f"is another at {dotted(first)}; one URL has one name, one limit, one budget"
+                yield (*place, differing[0]), problem
                 break
             if first[:2] == place[:2] and first != place:
                 yield (*place, "name"), "this endpoint is listed twice; once is enough"

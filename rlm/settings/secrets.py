@@ -8,7 +8,6 @@ which `load_settings` remembers.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -67,19 +66,20 @@ def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ)
     Raises:
         ConfigurationError: a variable is not set; the message names endpoint, header and variable.
     """
-    headers = {name: resolve(value, environ) for name, value in endpoint.headers.items()}
-    for name, value in endpoint.headers.items():
-        if value and not headers[name]:
-            raise ConfigurationError(f"endpoint {endpoint.name!r}, header {name!r}: {unset(value)}")
-    return headers
+    where = f"endpoint {endpoint.name!r}, header "
+    return {name: _required(value, f"{where}{name!r}", environ) for name, value in endpoint.headers.items()}
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the secret token of `web.token`, empty if none; raise a ConfigurationError if its variable is not set."""
-    value = resolve(token, environ)
-    if token and not value:
-        raise ConfigurationError(f"web.token: {unset(token)}")
-    return value
+    return _required(token, "web.token", environ)
+
+
+def _required(value: str, subject: str, environ: Mapping[str, str]) -> str:
+    resolved = resolve(value, environ)
+    if value and not resolved:
+        raise ConfigurationError(f"{subject}: {unset(value)}")
+    return resolved
 
 
 def resolve_url(url: str, environ: Mapping[str, str]) -> str:
@@ -93,16 +93,8 @@ def unset(value: str) -> str:
 
 
 def header_secrets(value: str) -> Iterator[str]:
-    """Yield a header's value, the part after its scheme (`Bearer X`), and the login that `Basic` encodes."""
-    yield value
-    scheme, _, credentials = value.strip().partition(" ")
-    yield credentials.strip()
-    if scheme.lower() == "basic":
-        try:
-            login = base64.b64decode(credentials, validate=True).decode("latin-1")
-        except (binascii.Error, ValueError):
-            return
-        yield from (login, login.partition(":")[2])
+    """Yield a header's value, and the part after its scheme (`Bearer X`)."""
+    yield from (value, value.strip().partition(" ")[2].strip())
 
 
 class Secrets:

@@ -57,7 +57,7 @@ def run_ended(settings: Settings, run: Run | None, record: Record | None) -> Non
     """
     from rlm.core.clock import timestamp  # noqa: PLC0415
     from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a run, and the rest with it
-    from rlm.plan.cause import went_wrong  # noqa: PLC0415
+    from rlm.plan.causes import went_wrong  # noqa: PLC0415
 
     if run is not None:
         trigger, tick = run.trigger, run.tick

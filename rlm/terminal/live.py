@@ -24,7 +24,7 @@ from rich.text import Text
 from rlm.admin import report
 from rlm.admin.words import clock
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import plain
+from rlm.core.documents import RunStatus
 from rlm.core.errors import RLMError
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
 from rlm.ledger import Store
@@ -253,11 +253,11 @@ def progress_aside(store: Store, interval: float) -> Iterator[Drawn]:
 def _draw(store: Store, drawn: Drawn, interval: float, ended: threading.Event) -> None:
     while not ended.wait(interval):
         try:
-            found = plain(report.status(store, None, measured=False))
+            found = report.status(store, None, measured=False)
         except RLMError as error:
             drawn.trouble(str(error))
         else:
-            if found["state"] != report.IDLE:
+            if isinstance(found, RunStatus):
                 drawn.show(found)
 
 

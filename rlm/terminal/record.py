@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
 
+import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rlm.admin import report, words
+from rlm.admin import words
 from rlm.admin.attendance import NO_SCHEDULER, lacking
 from rlm.admin.hosts import hosts_unwell
 from rlm.admin.unwell import endpoints_unwell, shut
 from rlm.admin.verdict import against_plan, troubles, used
+from rlm.core.documents import CallCounts, QueueStats, Record, Rest, RunStatus, View
 from rlm.core.text import counted, harmless, safe_line, span
-from rlm.core.window import Circuit
 from rlm.terminal.drawing import NARROWEST_LIMIT, QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
 from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 
@@ -23,7 +23,7 @@ from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
 WIDE = 96
 
 
-def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: bool = True) -> Picture:
+def record_picture(record: Record, title: str = "", *, endpoints: bool = True) -> Picture:
     """Return the picture of a finished run from its record; without `endpoints`, only of its types."""
 
     def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
@@ -38,50 +38,50 @@ def record_picture(record: Mapping[str, Any], title: str = "", *, endpoints: boo
     return Picture(title_of(record, title), draw)
 
 
-def outcome(record: Mapping[str, Any]) -> list[RenderableType]:
+def outcome(record: Record) -> list[RenderableType]:
     """Return the result of a run, compared with its plan."""
-    counts = record["counts"]
-    began, ended = words.clock(record["started_at"]), words.clock(record["finished_at"])
-    took = f"{span(record['duration_seconds'])} of {span(record['window_seconds'])}"
+    counts = record.counts
+    began, ended = words.clock(record.started_at), words.clock(record.finished_at)
+    took = f"{span(record.duration_seconds)} of {span(record.window_seconds)}"
     parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
-    if record.get("failure"):
-        parts.append(Text(safe_line(record["failure"]), style="bold red"))
+    if record.failure:
+        parts.append(Text(safe_line(record.failure), style="bold red"))
     told = ["there was no event to send"]
-    if any(one["taken"] + one["carried_over"] for one in record["by_type"].values()):
+    if any(one.taken + one.carried_over for one in record.by_type.values()):
         told = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]
     told += troubles(record)
-    if counts["invalid"] or counts["duplicates"]:
-        told.append(f"intake: {counts['invalid']:,} invalid, {counted(counts['duplicates'], 'duplicate')}")
+    if counts.invalid or counts.duplicates:
+        told.append(f"intake: {counts.invalid:,} invalid, {counted(counts.duplicates, 'duplicate')}")
     return [*parts, *(Text(one, style=QUIET) for one in told if one)]
 
 
-def _types(record: Mapping[str, Any]) -> Table:
+def _types(record: Record) -> Table:
     table = columns("type", 34, bar=True, numbers=("taken", "carried", "done", "failed", "left over"))
     table.spare = ("carried", "taken")
-    for name, one in record["by_type"].items():
-        bar = bar_of((one["completed"], "█", "green"), (one["failed"], "X", "red"), (one["leftover"], "░", "yellow"))
+    for name, one in record.by_type.items():
+        bar = bar_of((one.completed, "█", "green"), (one.failed, "X", "red"), (one.leftover, "░", "yellow"))
         table.add_row(
             short_name(name),
-            bar if one["taken"] + one["carried_over"] else Text(),
-            number(one["taken"]),
-            number(one["carried_over"]),
-            number(one["completed"], "green"),
-            number(one["failed"], "bold red"),
-            number(one["leftover"], "yellow"),
+            bar if one.taken + one.carried_over else Text(),
+            number(one.taken),
+            number(one.carried_over),
+            number(one.completed, "green"),
+            number(one.failed, "bold red"),
+            number(one.leftover, "yellow"),
         )
     return table
 
 
-def _endpoints_shown(record: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+def _endpoints_shown(record: Record) -> tuple[dict[str, CallCounts], int]:
     """Return the endpoints and budgets to show, and the number hidden: among many, those without a call."""
-    entries = record["by_endpoint"] | record.get("by_budget", {})
+    entries = {**record.by_endpoint, **record.by_budget}
     if len(entries) <= LISTED_ENDPOINTS:
         return entries, 0
-    shown = {name: one for name, one in entries.items() if one["calls"]}
+    shown = {name: one for name, one in entries.items() if one.calls}
     return shown, len(entries) - len(shown)
 
 
-def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
+def _endpoints(shown: Mapping[str, CallCounts], width: int) -> Table:
     """Return a table of endpoints and budgets: calls, peak, limit, and answers if the terminal is wide."""
     wide = width >= WIDE
     headings = ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak")
@@ -90,109 +90,98 @@ def _endpoints(shown: Mapping[str, Any], width: int) -> Table:
     for heading in ("p50 ms", "p95 ms") if wide else ("ms",):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, one in shown.items():
-        cells = [number(one["calls"]), number(one["throttled"], "yellow"), number(one["errors"], "bold red")]
-        times = [number(round(one["p50_ms"]))]
+        cells = [number(one.calls), number(one.throttled, "yellow"), number(one.errors, "bold red")]
+        times = [number(round(one.p50_ms))]
         if wide:
-            cells.insert(1, number(one["completed"], "green"))
-            times.append(number(round(one["p95_ms"])))
-        peak = number(one["peak_in_window"])
-        table.add_row(
-            short_name(name, "" if one["calls"] else QUIET), *cells, peak, short_name(one["limit"], QUIET), *times
-        )
+            cells.insert(1, number(one.completed, "green"))
+            times.append(number(round(one.p95_ms)))
+        peak = number(one.peak_in_window)
+        table.add_row(short_name(name, "" if one.calls else QUIET), *cells, peak, short_name(one.limit, QUIET), *times)
     return table
 
 
-def rest_rows(found: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+def rest_rows(found: Rest) -> Iterator[tuple[str, Text]]:
     """Yield the facts about the state between two runs, each with its name."""
     yield "last run", _last_run(found)
-    last = (
-        f"{words.clock(found['last_tick'])} UTC, {span(found['last_tick_seconds'])} ago" if found["last_tick"] else ""
-    )
+    last = f"{words.clock(found.last_tick)} UTC, {span(found.last_tick_seconds)} ago" if found.last_tick else ""
     yield "last tick", Text(last or "none yet")
     if unfit := words.unfit(found):
         yield "next tick", Text(f"none: {unfit}", style="bold red")
-    elif found["schedulers"]:
-        following = f"{words.clock(found['next_tick'])} UTC, in {span(found['next_tick_seconds'])}"
-        if found["conductor"] is None:  # it died, but its entry still exists
+    elif found.schedulers:
+        following = f"{words.clock(found.next_tick)} UTC, in {span(found.next_tick_seconds)}"
+        if found.conductor is None:  # it died, but its entry still exists
             yield "next tick", Text(f"{following}, if a scheduler leads by then: none does now", style="yellow")
         else:
             yield "next tick", Text(following, style="cyan")
     else:
         yield "next tick", Text(f"none: {NO_SCHEDULER}", style="bold red")
-    if otherwise := found.get("led_otherwise"):
+    if otherwise := found.led_otherwise:
         yield "scheduler", Text(safe_line(otherwise), style="yellow")
-    yield "waiting", Text(_waiting(found["waiting"]))
-    if letters := found["waiting"]["failed"]:
+    yield "waiting", Text(_waiting(found.waiting))
+    if letters := found.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
-    by_endpoint = {  # between runs no endpoint is called
-        name: {**one, "circuit_reason": "by the next call"}
-        if one["health"] == Circuit.PROBING and not one.get("since")
-        else one
-        for name, one in found["by_endpoint"].items()
-    }
-    if troubled := endpoints_unwell({**found, "by_endpoint": by_endpoint}, by_endpoint):
+    if troubled := endpoints_unwell(found, found.by_endpoint):
         yield "endpoints", Text("; ".join(troubled), style="yellow")
-    if gone := hosts_unwell(found):
+    if gone := hosts_unwell(found.hosts):
         yield "hosts", Text("; ".join(gone), style="yellow")
-    alive = f"{found['workers']:,} alive" if found["workers"] else "none"
+    alive = f"{found.workers:,} alive" if found.workers else "none"
     if why := lacking(found):
         yield "workers", Text(f"{alive}, and {why}", style="bold red")
     else:
-        told = "" if found["workers"] or found.get("unfit") else "; they start when a run needs them"
+        told = "" if found.workers or found.unfit else "; they start when a run needs them"
         yield "workers", Text(f"{alive}{told}")
-    if told := words.looked_at(found):
-        yield "looking at", Text(told, style=QUIET)
+    yield "looking at", Text(words.looked_at(found.installation), style=QUIET)
 
 
-def _last_run(found: Mapping[str, Any]) -> Text:
-    record = found["last_record"]
+def _last_run(found: Rest) -> Text:
+    record = found.last_record
     if record is None:
-        begin = f"; `rlm start{'' if found['schedulers'] else ' --wait'}` starts one now"
-        return Text(f"none yet{'' if found.get('unfit') else begin}")
-    when = f"{safe_line(record['run_id'])}, {span(found['last_ended_seconds'])} ago, "
-    return Text(when).append_text(state_text(record["state"])).append(words.summary(record)[len(record["state"]) :])
+        begin = f"; `rlm start{'' if found.schedulers else ' --wait'}` starts one now"
+        return Text(f"none yet{'' if found.unfit else begin}")
+    when = f"{safe_line(record.run_id)}, {span(found.last_ended_seconds)} ago, "
+    return Text(when).append_text(state_text(record.state)).append(words.summary(record)[len(record.state) :])
 
 
-def _waiting(one: Mapping[str, Any]) -> str:
-    if not any(one[key] for key in ("events", "staged", "leftover")):
+def _waiting(one: QueueStats) -> str:
+    if not (one.events or one.staged or one.leftover):
         return "nothing"
-    told = [counted(one["events"], "item")]
-    told += [f"{one['staged']:,} in staging"] if one["staged"] else []
-    told += [f"{counted(one['leftover'], 'event')} left over"] if one["leftover"] else []
+    told = [counted(one.events, "item")]
+    told += [f"{one.staged:,} in staging"] if one.staged else []
+    told += [f"{counted(one.leftover, 'event')} left over"] if one.leftover else []
     return ", ".join(told)
 
 
-def rest_line(found: Mapping[str, Any]) -> str:
+def rest_line(found: Rest) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
-    record = found["last_record"]
-    told = [f"last run {record['run_id']} {words.summary(record)}"] if record else []
-    amiss = [words.unfit(found), lacking(found), safe_line(found.get("led_otherwise") or "")]
-    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found['waiting'])}", *filter(None, amiss)])
+    record = found.last_record
+    told = [f"last run {record.run_id} {words.summary(record)}"] if record else []
+    amiss = [words.unfit(found), lacking(found), safe_line(found.led_otherwise)]
+    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found.waiting)}", *filter(None, amiss)])
 
 
-def picture_of(found: Mapping[str, Any], height: int | None = None) -> RenderableType:
+def picture_of(found: View, height: int | None = None) -> RenderableType:
     """Return the picture of a status: of an open run, of a finished run, or of none."""
-    found = harmless(found)
-    if found["state"] == report.IDLE:
-        return Picture(
-            Text("no run is open", style="bold default"), lambda _, inside: [facts(rest_rows(found), inside.max_width)]
-        )
-    return run_picture(found, height) if words.is_open(found) else record_picture(found)
+    safe = msgspec.convert(harmless(msgspec.to_builtins(found)), type(found))
+    if isinstance(safe, Rest):
+        rows = list(rest_rows(safe))
+        title = Text("no run is open", style="bold default")
+        return Picture(title, lambda _, inside: [facts(rows, inside.max_width)])
+    return run_picture(safe, height) if isinstance(safe, RunStatus) else record_picture(safe)
 
 
-def line_of(found: Mapping[str, Any]) -> str:
+def line_of(found: View) -> str:
     """Return a status in one line."""
-    if found["state"] == report.IDLE:
+    if isinstance(found, Rest):
         return rest_line(found)
-    return words.line(found) if words.is_open(found) else f"run {found['run_id']} {words.summary(found)}"
+    return words.line(found) if isinstance(found, RunStatus) else f"run {found.run_id} {words.summary(found)}"
 
 
-def changes(found: Mapping[str, Any]) -> Hashable:
+def changes(found: View) -> Hashable:
     """Return the facts whose change is worth a line: counts, ready workers, conductor, unwell endpoints."""
-    if found["state"] == report.IDLE:
-        return found["state"], found["last"]
-    if not words.is_open(found):
-        return found["run_id"], found["state"]
-    healths = tuple((name, entry["health"]) for name, entry in shut(found).items())
-    counts, ready = words.counts_in_all(found), found["workers"]["ready"]
-    return found["run_id"], found["state"], counts, ready, healths, words.halted(found)
+    if isinstance(found, Rest):
+        return found.state, found.last
+    if isinstance(found, Record):
+        return found.run_id, found.state
+    healths = tuple((name, entry.health) for name, entry in shut(found).items())
+    counts, ready = words.counts_in_all(found), found.workers.ready
+    return found.run_id, found.state, counts, ready, healths, words.halted(found)

@@ -8,6 +8,8 @@ import threading
 import time
 from contextlib import suppress
 
+from msgspec import Raw
+
 from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery.http_message import Request
 
@@ -153,7 +155,7 @@ def endpoint(url, headers=None, name="api"):
 
 
 def request(number=1, item=ITEM):
-    return Request(f"i{number}:T", "T", "w", "r1", 1, item)
+    return Request(f"i{number}:T", "T", "w", "r1", 1, Raw(item))
 
 
 def call(dispatcher, target, wanted=None, seconds=PATIENCE):

@@ -63,6 +63,6 @@ def test_the_next_tick_is_that_of_the_scheduler_that_leads(inst):
     enter(inst, Role.SCHEDULER, steps.CONDUCTOR, "another", ticks_every=7.0)
     found = overview(inst.store)
 
-    assert timestamp(found["next_tick"]) % 7 == pytest.approx(0, abs=0.001)
-    assert 0 < found["next_tick_seconds"] <= 7
+    assert timestamp(found.next_tick) % 7 == pytest.approx(0, abs=0.001)
+    assert 0 < found.next_tick_seconds <= 7
     assert verdict(found).level is Level.WARN

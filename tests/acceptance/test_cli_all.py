@@ -24,7 +24,6 @@ ARGUMENTS = {
     "endpoint resume": ["rebalance_api"],
     "endpoint limit": ["rebalance_api", "5/minute"],
     "endpoint share": ["rebalance_api"],
-    "init": ["--dry-run"],
 }
 #: They need no Redis: they start what they need, or nothing.
 WITHOUT_REDIS = {"config show", "config check", "init", "demo", "up", "mock-api"}
@@ -62,7 +61,6 @@ def run_apart(name, *args):
 
 
 def test_every_command_takes_a_configuration():
-    """None reads a file that cannot be named."""
     assert list(LEAVES) == WITH_CONFIG
     assert {name.split()[0] for name in LEAVES} == set(COMMANDS)
 
@@ -82,7 +80,6 @@ def test_a_wrong_configuration_is_exit_two(name, tmp_path):
 @pytest.mark.rest
 @pytest.mark.parametrize("name", sorted(LONG_RUNNING))
 def test_a_long_running_process_does_not_start_with_a_wrong_configuration(name, tmp_path):
-    """Nor with a file that is not there."""
     done = run_apart(name, "--config", wrong_config(tmp_path))
     without = run_apart(name, "--config", str(tmp_path / "none.toml"))
 
@@ -106,7 +103,6 @@ def assert_wrong(done, directory):
 
 @each("name", ENDING)
 def test_a_configuration_that_is_not_there_is_exit_two(name, tmp_path):
-    """A file that was named and does not exist is never the defaults."""
     done = run(name, "--config", str(tmp_path / "none.toml"))
 
     assert done.exit_code == 2
@@ -115,7 +111,6 @@ def test_a_configuration_that_is_not_there_is_exit_two(name, tmp_path):
 
 @each("name", [name for name in ENDING if name not in WITHOUT_REDIS])
 def test_an_unreachable_redis_is_exit_four(name, tmp_path):
-    """A sentence says where it was looked for and what to do, no traceback."""
     done = run(name, "--config", away_config(tmp_path))
 
     assert done.exit_code == 4
@@ -125,7 +120,6 @@ def test_an_unreachable_redis_is_exit_four(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["scheduler", pytest.param("supervisor", marks=pytest.mark.rest)])
 def test_a_long_running_process_does_not_start_without_redis(name, tmp_path):
-    """Exit 4, too, before it does anything."""
     done = run_apart(name, "--config", away_config(tmp_path))
 
     assert done.exit_code == 4
@@ -141,7 +135,6 @@ def away_config(directory):
 
 @each("name", LEAVES)
 def test_every_command_has_help(name):
-    """It says what the command does, in sentences, what each option means, and how it is typed, in examples."""
     done = run(name, "--help") if name not in ARGUMENTS else CliRunner().invoke(rlm, [*name.split(), "--help"])
 
     assert done.exit_code == 0
@@ -155,5 +148,4 @@ def test_every_command_has_help(name):
 
 @each("name", [name for name in LEAVES if name not in WITH_JSON])
 def test_a_command_without_json_prints_no_data(name):
-    """Only what runs in the foreground until it is stopped has none."""
     assert name in LONG_RUNNING

@@ -24,14 +24,11 @@ def run(*words):
 
 @pytest.mark.parametrize("words", [["start", "--wait"], ["up"], ["test"]])
 def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
-    """So that it can be stopped, and also where it fails."""
-
     def fail(*_anything):
         raise StoreError("no server")
 
     # The upper floors first: a module that is imported by this must find below what is there.
     for place in (
-        "sandbox.stage.installed_stage",
         "ledger.open_store",
         "ledger.server.server_of",
     ):
@@ -43,6 +40,5 @@ def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
 
 @pytest.mark.parametrize("words", [["queue", "stats", "--help"], ["config", "show"], ["queue", "stats"]])
 def test_what_makes_no_server_does_not_say_so(folder, words):
-    """Help, what only reads the configuration, and commands that need a server that runs."""
     assert MADE not in run(*words).stderr
     assert not (folder / ".rlm").exists()

@@ -16,7 +16,6 @@ SECONDS = 30
 
 
 def test_130_interrupted(inst):
-    """Ctrl-C ends it without a word."""
     # A command that waits for what a person types
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "rlm", "queue", "push", "--config", str(inst.config)]

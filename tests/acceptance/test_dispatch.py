@@ -11,9 +11,9 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from msgspec import Raw
 
 from rlm import __version__
-from rlm.delivery import connection
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
@@ -231,22 +231,6 @@ def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatc
             dispatcher.connect(endpoint("http://api.test/"), 0.3)
 
 
-def test_a_connection_that_nobody_acknowledges_puts_the_way_in_doubt_as_well(dispatcher, monkeypatch):
-    """What is kept is closed, and a new connection is waited for no longer than a moment."""
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.1)
-    with Server(answering(OK)) as server, crowded() as port:
-        kept, away = endpoint(server.url), endpoint(f"http://127.0.0.1:{port}/")
-        call(dispatcher, kept)
-        with pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, PATIENCE)
-
-        wait_until(lambda: server.open == 0, message="what was kept to another server is closed")
-        monkeypatch.setattr(connection, "DOUBTFUL_CONNECT_SECONDS", 0.05)
-        monkeypatch.setattr(connection, "CONNECT_SECONDS", PATIENCE)
-        with ends_by(0.05), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(away, PATIENCE)
-
-
 def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):
     """One that refuses costs nothing but the time to say so."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -314,7 +298,7 @@ def test_the_head_of_a_request_is_as_the_contract_says(dispatcher):
 def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
     """The body has the contract's six keys, and in it the item exactly as it came."""
     with Server(answering(OK)) as server:
-        wanted = Request("i:T", "T", "w€", "run-1", 7, item)
+        wanted = Request("i:T", "T", "w€", "run-1", 7, Raw(item))
         call(dispatcher, endpoint(server.url), wanted)
 
         _head, body = server.requests[0]

@@ -199,17 +199,16 @@ def test_no_command_and_no_variable_of_another_is_taken(etc, name, weaken):
     assert not (etc / "ran").exists()
 
 
-def test_init_writes_through_no_link(folder, victim):
-    """Neither through the file itself nor through one beside it whose name can be foretold."""
-    for name in ("rlm.toml.new", "Procfile.new"):
-        (folder / name).symlink_to(victim)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_init_writes_through_no_link(folder, victim, is_there):
+    """Whether what it leads to exists or not."""
+    target = victim if is_there else victim.with_name("nobody")
+    (folder / "rlm.toml").symlink_to(target)
+
     run("init", code=0)
-    (folder / "rlm.toml").unlink()
-    (folder / "rlm.toml").symlink_to(victim)
 
-    run("init", "--force", "--yes", code=0)
-
-    assert not (folder / "rlm.toml").is_symlink()
+    assert (folder / "rlm.toml").is_symlink()
+    assert target.exists() is is_there
 
 
 # -- the honest

@@ -117,7 +117,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
 
 def status_for(record):
     """Return the status with which a run's check-in ends: its limits are no problem, other causes of leftovers are."""
-    return "ok" if {one["cause"] for one in record["why"]} <= {"limit"} else "error"
+    return "ok" if {one["cause"] for one in record["why"]} <= {"slots"} else "error"
 
 
 def kill_a_worker(system, killed):

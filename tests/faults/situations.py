@@ -95,18 +95,18 @@ SPARE = {"A": 80, "B": 40, "C": 40}
 LONG = {"A": 130, "B": 60, "C": 60}
 DAYS = {
     "a good day": Day(),
-    "more than the limits allow": Day(OVERLOAD, causes={"A": "limit"}, alarms=("leftovers",), state="partial"),
+    "more than the limits allow": Day(OVERLOAD, causes={"A": "slots"}, alarms=("leftovers",), state="partial"),
     "a budget lowered": Day(
         OVERLOAD,
         middle=command("endpoint", "limit", "account", "10 per 6 second"),
-        causes={"A": "limit", "B": "budget", "C": "budget"},
+        causes={"A": "slots", "B": "slots", "C": "slots"},
         alarms=("leftovers",),
         state="partial",
     ),
     "a limit lowered": Day(
         MANY,
         middle=command("endpoint", "limit", "a1", "2 per 6 second"),
-        causes={"A": "limit"},
+        causes={"A": "slots"},
         alarms=("leftovers",),
         state="partial",
     ),
@@ -114,7 +114,7 @@ DAYS = {
         OVERLOAD,
         before=command("endpoint", "limit", "a1", "2 per 6 second"),
         middle=command("endpoint", "limit", "a1", "30 per 6 second"),
-        causes={"A": "limit"},
+        causes={"A": "slots"},
         alarms=("leftovers",),
         state="partial",
     ),
@@ -151,7 +151,7 @@ DAYS = {
         middle=kill("supervisor", again=False),
         knows=lacks_workers,
         causes={"A": "workers"},
-        alarms=("process_died",),
+        alarms=("process_died", "leftovers"),
         state="partial",
     ),
     "the supervisor killed and started again": Day(
@@ -247,7 +247,7 @@ DAYS = {
         options=ticks_soon,
         scheduled=False,
         begins=serve_late,
-        causes={"A": "limit"},
+        causes={"A": "slots"},
         alarms=("leftovers",),
         state="partial",
     ),

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.faults.test_processes_die import assert_next_run
 from tests.values import as_json
@@ -61,7 +62,7 @@ def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
             system.api.set_fault(endpoint, **change.fault)
         run = system.store.runs.current()
         if run is not None and run.forecast:
-            seen.setdefault(run.forecast["as_of"], (time.monotonic(), dict(run.forecast)))
+            seen.setdefault(run.forecast.as_of, (time.monotonic(), structs.asdict(run.forecast)))
         return as_json(system.store.runs.record(run_id))
 
     record = wait_until(look, timeout=40, message="the run is closed")

@@ -15,8 +15,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import Raw
 
-from rlm.delivery import http as dispatcher
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
@@ -74,7 +74,7 @@ def by_dispatcher(sender):
         target = endpoint(url)
         connection = sender.connect(target, TIMEOUT_SECONDS)
         until = time.monotonic() + TIMEOUT_SECONDS
-        if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, b"{}"), until):
+        if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, Raw(b"{}")), until):
             return None  # it may have been read or not
         return WORDS[type(sender.receive(connection, target, time.monotonic(), until))]
 
@@ -100,7 +100,7 @@ def judge(calls, seed):
 
 def trusting(monkeypatch):
     """Keep connections to any API: then only the checks on kept connections protect."""
-    monkeypatch.setattr(dispatcher, "DISTRUST_SECONDS", 0.0)
+    monkeypatch.setattr(Dispatcher, "_drop", lambda _sender, _endpoint, connection: connection.close())
 
 
 def test_each_event_gets_the_answer_that_was_meant_for_it(monkeypatch):

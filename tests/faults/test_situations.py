@@ -134,7 +134,7 @@ def assert_record(day: Day, record: dict[str, Any]) -> None:
     for type_name, cause in day.causes.items():
         assert causes.get(type_name) == cause, record["why"]
     for cause in set(causes.values()) - set(day.causes.values()):
-        assert cause in {"limit", "budget", "attempts"}, record["why"]  # they were there all the time, or may be
+        assert cause in {"slots", "retries"}, record["why"]  # they were there all the time, or may be
 
 
 def assert_faces(system: System, day: Day, record: dict[str, Any], status: str) -> None:

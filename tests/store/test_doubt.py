@@ -58,16 +58,6 @@ def test_a_new_prefix_is_no_doubt(fresh):
     assert fresh.leases.doubt() is None
 
 
-def test_a_server_that_goes_on_is_no_doubt(one, make_store):
-    """Whoever asks, and whoever leads next."""
-    with looks.nothing_changes(one):
-        assert make_store().leases.contend("two", LONG).why == ""
-    one.leases.release("one")
-
-    assert make_store().leases.contend("two", LONG).why == ""
-    assert one.leases.doubt() is None
-
-
 def test_another_server_is_doubted_once(one, make_store):
     """By the first that hears it, which need not lead; the others learn why, and doubt it no more."""
     before_us, other = looks.redis_us(one), make_store()
@@ -181,21 +171,6 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
         assert one.client.zscore(f"{prefix}{key}", member) == pytest.approx(0, abs=100_000)
 
 
-def test_a_step_that_another_process_told_of_is_not_told_again(one, make_store):
-    """Both have seen it; moments are moved once."""
-    others = [make_store(), make_store()]
-    for number, other in enumerate(others):
-        other.leases.contend(str(number), LONG)
-        other.clock._stepped_us = 7_000_000
-
-    first, second = (other.leases.contend(str(number), LONG) for number, other in enumerate(others))
-
-    assert (first.epoch, second.epoch) == ("2", "2")
-    assert (first.why, second.why) == (first.why, first.why)
-    assert [other.clock.doubts[1] for other in others] == [0, 0]
-    assert [other.leases.contend("again", LONG).epoch for other in others] == ["2", "2"]
-
-
 def test_the_clock_of_another_server_moves_what_is_to_come(one):
     """After a fail-over to a host whose clock is an hour behind; the expectation shows it."""
     one.leases.contend("one", LONG)
@@ -283,31 +258,6 @@ def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
         wait_until(lambda: not running(settings.data_dir), message="it is dead")
         store.revive()
         assert "another server" in store.leases.contend("one", LONG).why
-
-
-def test_a_lane_gets_nothing_from_a_server_that_it_is_the_first_to_meet(store, token, running):
-    """It doubts the server, learns the epoch, and is told to wait until its endpoints are free."""
-    running(1, window_seconds=300.0)
-    store.client.hset(store.keys.lease, "server", "f" * 40)
-
-    assert (steps.ask(store, epoch="1").epoch, steps.ask(store, epoch="1").epoch) == ("2", "2")
-    reply = steps.ask(store, epoch="2")
-
-    assert reply.claim("worker-1") is None
-    assert reply.wait > 50_000_000
-    assert "another server" in store.leases.contend(steps.CONDUCTOR, LONG).why
-
-
-def test_a_lane_that_saw_a_step_says_so_and_gets_nothing(store, token, running):
-    """The deadline moves with the clock, and the endpoints are held."""
-    run = running(1)
-
-    reply = steps.ask(store, epoch="1", stepped=5_000_000)
-
-    assert reply.epoch == "2"
-    deadline = int(store.client.hget(f"{store.keys.prefix}run", "deadline_us"))
-    assert deadline == run.deadline_us + 5_000_000
-    assert store.leases.contend(steps.CONDUCTOR, LONG).why.startswith(STEPPED)
 
 
 def test_a_status_says_once_that_redis_is_doubted(store, token):

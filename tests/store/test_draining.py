@@ -10,7 +10,7 @@ from rlm.delivery.run_end import close_run
 from rlm.ledger import intake
 from rlm.ledger.drain import Drain
 from scheduler.conductor import Conductor
-from scheduler.looks import Looks
+from scheduler.looks import Looking, account, look_at
 from tests.store import looks, steps
 
 
@@ -80,7 +80,8 @@ def looking(store, conductor, drained):
     token, types = conductor._leader.token, store.settings.event_types
     store.rules.publish(token, types, {})
     store.runs.advance(token, drained.run.id, State.RUNNING, draining=1)
-    return Looks(conductor._desk, store.runs.current(), drained)
+    seen = Looking.begin(conductor._desk, store.runs.current(), drained)
+    return lambda: look_at(conductor._desk, seen), lambda: account(conductor._desk, seen)
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING])
@@ -103,7 +104,7 @@ def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor, piec
     drained = drain(1000)
     drained.work(0.0)
 
-    assert looking(store, conductor, drained).turn() == 0.0
+    assert looking(store, conductor, drained)[0]() == 0.0
 
     assert store.runs.current().forecast.leftover_by_type[steps.TYPE] > 700
 
@@ -116,16 +117,16 @@ def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, pi
     assert (drained.takes(5.0), drained.untaken(5.0)[steps.TYPE]) == (10, 10)
     assert sum(drained.untaken().values()) == 998
     monkeypatch.setattr(drained, "takes", lambda _seconds: 10)
-    looks_at = looking(store, conductor, drained)
+    look, ended = looking(store, conductor, drained)
 
-    looks_at.turn()
+    look()
 
     forecast = store.runs.current().forecast
     assert forecast.untaken == 988
     assert "988 items cannot be taken before the deadline" in forecast.binds
     assert forecast.expected_leftover <= 12
     left = drained.left
-    assert store.runs.end(drained.run.id, conductor._leader.token, **looks_at.account())
+    assert store.runs.end(drained.run.id, conductor._leader.token, **ended())
     assert close_run(store, drained.run.id).untaken == left > 900
 
 
@@ -133,17 +134,17 @@ def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor, piece):
     """Nothing can be sent, for all that is taken is done: what is still staged can be. Lanes hear when all is."""
     drained = drain(3)
     drained.work(0.0)
-    looks_at = looking(store, conductor, drained)
+    look, _ = looking(store, conductor, drained)
     for _ in range(2):
         assert steps.complete(store, steps.claim(store))
 
-    assert looks_at.turn() == 0.0
+    assert look() == 0.0
 
     assert drained.over
     assert not store.client.hexists(store.keys.run, "draining")
     assert looks.pending(store) == [steps.event_id(3)]
     assert steps.complete(store, steps.claim(store))
-    assert looks_at.turn() is None
+    assert look() is None
 
 
 def test_a_cancelled_run_takes_no_more(store, drain, conductor):

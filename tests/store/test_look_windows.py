@@ -15,11 +15,6 @@ GUARD = 0.5
 SOON = 2.0
 
 
-def test_an_empty_window_is_free(store):
-    """Before the first call all slots are free, of the strictest rule, and nothing has to be waited for."""
-    assert look(store, make_endpoint("5/minute; 3/hour")) == WindowState(3, 0.0, 0.0)
-
-
 def test_slots_are_counted_one_by_one_until_none_is_free(store):
     """Each call takes one of the free slots; at the last one the wait begins that the next call is told."""
     endpoint = make_endpoint("3 per 60 second")
@@ -33,44 +28,6 @@ def test_slots_are_counted_one_by_one_until_none_is_free(store):
     assert full.free == 0
     assert full.rest_seconds == 0
     assert refusal(store, endpoint) <= full.wait_seconds <= 60 + GUARD
-
-
-def test_slots_older_than_the_period_do_not_count(store):
-    """Although they are kept."""
-    endpoint = make_endpoint("30 per 60 second")
-    take(store, endpoint, 5)
-    pass_time(store, endpoint, 100)
-    take(store, endpoint, 7)
-
-    assert look(store, endpoint).free == 23
-
-
-def test_several_endpoints_are_seen_at_one_instant(store):
-    """Each endpoint has its own view under its name, and the time of the look is the clock's of Redis."""
-    one, two, three = (
-        make_endpoint(limit, name)
-        for name, limit in (("one", "2/minute"), ("two", "9/day"), ("3", "1/second; 5/minute"))
-    )
-    take(store, one, 2)
-    take(store, two, 2)
-    rest(store, three, 20)
-
-    before = looks.redis_us(store)
-    at, views = store.windows.look([one, two, three])
-
-    assert before <= at <= looks.redis_us(store)
-    assert [(name, view.free) for name, view in views.items()] == [("one", 0), ("two", 7), ("3", 0)]
-    assert views["one"].wait_seconds > 60 - SOON
-    assert views["two"] == WindowState(7, 0.0, 0.0)
-    assert 20 - SOON < views["3"].wait_seconds == views["3"].rest_seconds <= 20
-
-
-def test_no_endpoints_are_looked_at_too(store):
-    """Without endpoints there are no views, but a time."""
-    at, views = store.windows.look([])
-
-    assert views == {}
-    assert at <= looks.redis_us(store)
 
 
 def test_looking_changes_nothing(store):

@@ -7,10 +7,9 @@ import msgspec
 from rlm.admin.letters import LetterFilter, letter_page
 from rlm.admin.report import open_status
 from rlm.admin.runs import RunFilter, course, runs_page
-from rlm.core.documents import plain
 from rlm.ledger import intake
 from tests.store import steps
-from tests.values import record_from
+from tests.values import record_from, replace
 
 FIELDS = {"trigger": "schedule", "started_at": "2026-11-28T10:15:00.000Z", "finished_at": "2026-11-28T10:16:00.000Z"}
 
@@ -31,8 +30,8 @@ def test_the_list_of_runs_goes_on_where_it_ended(store):
 
     while before is not None:
         page = runs_page(store, RunFilter(), 3, before)
-        found.append([one["run_id"][-2:] for one in page["runs"]])
-        before = page["next"]
+        found.append([record.run_id[-2:] for record in page.records])
+        before = page.next
 
     assert found == [["06", "05", "04"], ["03", "02", "01"], ["00"]]
 
@@ -43,8 +42,8 @@ def test_a_filter_looks_behind_those_that_do_not_fit(store):
 
     page = runs_page(store, RunFilter(states=frozenset({"partial"})), 3)
 
-    assert [one["run_id"][-2:] for one in page["runs"]] == ["09", "06", "03"]
-    assert page["next"] == "20261128T0-03"
+    assert [record.run_id[-2:] for record in page.records] == ["09", "06", "03"]
+    assert page.next == "20261128T0-03"
 
 
 def test_the_status_of_a_run_that_drains_counts_what_it_has_still_to_take(store, token, monkeypatch):
@@ -67,14 +66,15 @@ def test_the_course_of_a_run_has_its_calls_and_what_was_changed(store, token, ru
     run = running(2)
     steps.complete(store, steps.claim(store))
     store.control.pause(store.endpoints()[steps.ENDPOINT], "me@host", 5.0)
-    status = plain(open_status(store, run))
-    status["by_endpoint"][steps.ENDPOINT]["calls"] = 3  # two more than the log of calls has
+    status = open_status(store, run)
+    entry = status.by_endpoint[steps.ENDPOINT]
+    entries = {**status.by_endpoint, steps.ENDPOINT: replace(entry, calls=3)}  # two more than the log of calls has
 
-    found = course(store, status)
+    found = course(store, replace(status, by_endpoint=entries))
 
-    assert [0 <= at < 60 for at in found["calls"][steps.ENDPOINT]] == [True]
-    assert found["missing"] == {steps.ENDPOINT: 2}
-    assert [(one["what"], one["name"]) for one in found["changes"]] == [("pause", steps.ENDPOINT)]
+    assert [0 <= at < 60 for at in found.calls[steps.ENDPOINT]] == [True]
+    assert found.missing == {steps.ENDPOINT: 2}
+    assert [(each.change.what, each.change.name) for each in found.changes] == [("pause", steps.ENDPOINT)]
 
 
 def test_a_page_of_letters_has_the_groups_of_all_that_fit(store, token, running):

@@ -51,7 +51,7 @@ def test_without_an_end_it_lasts_until_it_is_resumed(store, endpoint):
 
     assert refusal(store, endpoint) > A_CENTURY
     assert look(store, endpoint).paused_seconds > A_CENTURY
-    assert store.breaker.health([endpoint])["api"].paused_until is None
+    assert store.windows.health([endpoint])["api"].paused_until is None
 
 
 def test_who_paused_it_and_when_is_told_and_recorded(store, endpoint):
@@ -67,7 +67,7 @@ def test_who_paused_it_and_when_is_told_and_recorded(store, endpoint):
         "until resumed",
     )
     assert (before.by, before.name, before.before, before.after) == (BY, "api", None, "30 s")
-    health = store.breaker.health([endpoint])["api"]
+    health = store.windows.health([endpoint])["api"]
     assert health.paused_by == "another@place"
     assert health.paused_at == newest.at
 

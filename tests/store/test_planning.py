@@ -8,7 +8,7 @@ from rlm.admin.planning import capacity_of, live_windows, room_of, types_in_forc
 from rlm.core.window import WindowState
 from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from tests.store import steps
-from tests.store.windows import hold, make_budget, make_endpoint, pass_time, rest, take
+from tests.store.windows import hold, make_budget, make_endpoint, pass_time, rest, set_limits, take
 from tests.values import replace
 
 
@@ -78,7 +78,7 @@ def test_types_in_force_have_the_limits_in_force_their_budgets_too(store, token,
     assert types_in_force(store)[0] == first
 
     store.publish_limits(token)
-    store.client.hset(store.keys.limits, mapping={"account": "7/minute", steps.ENDPOINT: "8/minute"})
+    set_limits(store, (budget, "7/minute"), (endpoint, "8/minute"))
 
     found = types_in_force(store)[0]
     assert (found.share, found.endpoints[0].budget.limit.text, found.endpoints[0].limit.text) == (

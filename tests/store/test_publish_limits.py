@@ -10,6 +10,7 @@ from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
 from rlm.ledger import Store
 from tests.store import looks, steps
+from tests.store.windows import set_limits
 from tests.values import replace
 
 
@@ -33,7 +34,7 @@ def with_limits(store):
 
 def set_by_hand(store, limit):
     """Change an endpoint's limit in the live system."""
-    store.client.hset(store.keys.limits, steps.ENDPOINT, limit)
+    set_limits(store, (store.settings.endpoints[steps.ENDPOINT], limit))
 
 
 def in_force(store):
@@ -112,8 +113,8 @@ def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, p
         assert changed.endpoints()["newer"].limit.text == "9/minute"
 
 
-def test_a_new_url_takes_over_what_its_name_had(store, token):
-    """Its server moved; the file's value for it is the same. So does one whose window an earlier version published."""
+def test_a_new_url_has_the_files_limit(store, token):
+    """A limit belongs to the window, which is that of the URL."""
     store.publish_limits(token)
     by_hand(store, "5/minute")
     moved = replace(store.settings.endpoints[steps.ENDPOINT], url="http://127.0.0.1:1/moved")
@@ -122,7 +123,7 @@ def test_a_new_url_takes_over_what_its_name_had(store, token):
     with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
         after.publish_limits(token)
 
-        assert after.endpoints()[steps.ENDPOINT].limit.text == "5/minute"
+        assert after.endpoints()[steps.ENDPOINT].limit.text == "30/minute"
 
 
 def test_a_name_given_to_another_url_gets_the_files_limit(store, token):

@@ -161,10 +161,10 @@ def test_a_letter_of_several_types_becomes_the_events_of_those_that_are_known_by
 
     (rest,) = looks.letters(store)
     assert rest == before | {"types": ["NEW_A", "no name"], "detail": rest["detail"]}
-    assert rest["detail"] == "'NEW_A', 'no name' are not configured types"
+    assert rest["detail"].startswith("'NEW_A', 'no name' are no")
     assert looks.where(store, "i1:NEW_B") == ["ready"]
     assert looks.event(store, "i1:NEW_B")["item"].encode() == raw
-    with looks.nothing_changes(store), pytest.raises(BadItemError, match="not configured types"):
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match="configured type"):
         retry(store, newest(store), {"NEW_B": 3})
     assert retry(store, newest(store), {"NEW_A": 1, "no name": 1})
     assert looks.letters(store) == []
@@ -245,7 +245,7 @@ def test_a_letter_whose_item_was_lost_says_so(store, token, letter):
     broken = letter.replace(steps.item("i1", steps.TYPE), b"null")
     store.client.lpush(store.keys.failed, broken)
 
-    with looks.nothing_changes(store), pytest.raises(BadItemError, match="a JSON null"):
+    with looks.nothing_changes(store), pytest.raises(BadItemError, match="but no object"):
         retry(store, broken)
 
 

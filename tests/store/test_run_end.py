@@ -14,7 +14,7 @@ from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
-from tests.store.windows import make_budget, stamps
+from tests.store.windows import make_budget, set_limits, stamps
 from tests.values import as_json, replace
 
 BUDGET = make_budget("50/minute")
@@ -155,7 +155,7 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
 
 def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token, running, shared):
     """Their answers are summed; the peak is that of the budget's own window."""
-    store.client.hset(store.keys.limits, mapping={steps.ENDPOINT: "3/minute"})
+    set_limits(store, (store.settings.endpoints[steps.ENDPOINT], "3/minute"))
     run = running(9)
     steps.publish(store, token)
     for _ in range(5):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.clock import isoformat
 from rlm.core.endpoint import Budget, Limit
 from rlm.ledger import Store
-from rlm.ledger.control import Change, What, limits_by_hand, limits_of
+from rlm.ledger.control import Change, What, limits_of
 from tests.store import looks, steps
-from tests.store.windows import refusal, take
+from tests.store.windows import refusal, set_limits, take
 from tests.values import replace
 
 BY = "someone@somewhere"
@@ -50,19 +49,6 @@ def test_it_is_recorded_with_when_by_whom_and_what_was(store, token, endpoint):
         change.at, BY, steps.ENDPOINT, What.LIMIT, "30/minute", "5/minute", window=endpoint.window_id
     )
     assert [limit for _, limit in limits_of(endpoint, store.changes.newest())] == ["30/minute", "5/minute"]
-
-
-def test_a_limit_in_force_that_was_set_by_hand_says_so(store, token, endpoint):
-    """From what, to what, by whom and when; not the file's, nor one that was set before."""
-    store.publish_limits(token)
-    store.control.limit(endpoint, "7/minute", "another@somewhere")
-    store.control.limit(endpoint, "5/minute", BY)
-
-    told = limits_by_hand(store, [in_force(store), store.endpoints()[steps.OVERFLOW]])
-
-    (change,) = store.changes.newest(1)
-    assert told == {steps.ENDPOINT: f"set from 7/minute to 5/minute by {BY} at {isoformat(change.at)[:19]}Z"}
-    assert limits_by_hand(store, [endpoint, replace(endpoint, limit=Limit.parse("9/minute"))]) == {}
 
 
 def test_the_same_limit_again_is_no_change(store, token, endpoint):
@@ -140,7 +126,7 @@ def test_lanes_obey_it_from_their_next_call_on(store, token, running, shares):
 def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint):
     """What others wrote there, quotes and line ends among it, is recorded without them."""
     store.publish_limits(token)
-    store.client.hset(store.keys.limits, steps.ENDPOINT, '9/\n"minute\\')
+    set_limits(store, (endpoint, '9/\n"minute\\'))
 
     store.control.limit(endpoint, "5/minute", BY)
 

@@ -211,6 +211,8 @@ def test_no_worker_is_started_for_which_there_is_no_place(host):
     host.want(20)
     host.start()
     host.wait_for(5, timeout=5)
+    time.sleep(0.7)
+    assert len(host.running) == 5
 
     for number in range(4):
         host.store.processes.forget(Role.WORKER, f"~last:{number}")

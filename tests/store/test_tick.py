@@ -6,11 +6,10 @@ import pytest
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.item import Reason, encode_letter
-from rlm.core.run import Trigger
-from rlm.plan.waits import Obstacle, Wait, Waits
+from rlm.core.run import Trigger, Waited
 from scheduler.conductor import Conductor
-from scheduler.ticks import is_anything_to_do, open_run, why_late
-from tests.store import looks, steps, windows
+from scheduler.ticks import is_anything_to_do, open_run
+from tests.store import looks, steps
 from tests.store.deadletters import retry
 from tests.values import record_from
 
@@ -64,51 +63,26 @@ def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):
 
 
 @pytest.mark.parametrize(
-    ("finished_at", "deadline", "away", "expected"),
-    [
-        (1016.0, 1016.0, False, {"run_before": 16.5}),  # it was started by hand
-        (1016.0, 1000.0, False, {"conductor": 16.5}),  # its scheduler was killed, and another closed it
-        (1008.0, 1008.0, True, {"run_before": 8.0, "redis": 8.5}),
-        (990.0, 1000.0, False, {"conductor": 16.5}),
-    ],
+    ("finished_at", "deadline", "since"), [(1016.0, 1016.0, 1016.0), (1016.0, 1007.0, 1007.0), (990.0, 990.0, 1000.0)]
 )
-def test_what_held_a_run_up_is_the_run_before_until_its_deadline(store, token, finished_at, deadline, away, expected):
+def test_events_wait_from_the_tick_or_from_when_the_run_before_was_to_end(store, token, finished_at, deadline, since):
     """From then on somebody should have opened the next."""
     run = steps.start_run(store, token)
     steps.finish(store, token, run)
     record = record_from(run_id=run.id, finished_at=isoformat(finished_at), deadline=isoformat(deadline))
     store.runs.close(run.id, record, wanted=0)
 
-    assert why_late(store, 1000.0, 16.5, away=away) == expected
-    assert why_late(store, 1000.0, 1.5, away=away) == {}
+    open_run(store, token, Trigger.SCHEDULE, 1000.0)
+
+    assert store.runs.current().waits == Waited(since)
 
 
 def test_a_run_that_nobody_opened_in_time_says_so(store, conductor, settings):
-    """Not that its first call came late, nor what its last moments waited for."""
+    """Not that its lanes were busy."""
     steps.push(store, *steps.items(3, steps.TYPE))
     window_seconds = settings.run.window_seconds
     open_run(store, conductor._leader.token, Trigger.SCHEDULE, system_clock.now() - window_seconds + 0.3)
 
     record = Conductor(conductor._desk, store.runs.current()).conduct()
 
-    (why,) = record.why
-    assert (why.cause, why.leftover) == ("conductor", 3)
-    assert why.sentence == f"3 events left over: nobody conducted for {window_seconds - 0.3:.0f} s"
-
-
-def test_a_late_run_whose_windows_were_full_says_that_the_limit_binds(store, conductor, settings):
-    """The run before had used all slots: to be on time would have changed nothing."""
-    steps.push(store, *steps.items(3, steps.TYPE))
-    kind = settings.event_types[0]
-    for endpoint in kind.endpoints:
-        windows.take(store, endpoint, endpoint.limit.rules[0].amount)
-        windows.pass_time(store, endpoint, 8.0)
-    open_run(store, conductor._leader.token, Trigger.SCHEDULE, system_clock.now() - 6.0)
-    conducting = Conductor(conductor._desk, store.runs.current())
-
-    conducting.drain()
-    conducting.plan()
-
-    waits = Waits.read(store.runs.current().waits, 0.0).by_type[steps.TYPE]
-    assert waits[Wait(Obstacle.LIMIT)] == pytest.approx(6.0, abs=0.5)
-    assert Wait(Obstacle.CONDUCTOR) not in waits
+    assert [(why.cause, why.leftover) for why in record.why] == [("workers", 3)]

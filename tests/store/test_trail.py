@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-import rlm.ledger
 from rlm.core import trail
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.recovery import POISON_DEATHS
@@ -93,14 +91,6 @@ def test_only_the_newest_entries_are_kept(store, run, calls):
     assert [one.text for one in trail.read(fields)] == [str(index) for index in kept]
     assert trail.written_in(fields) == calls
     assert sum(bool(re.fullmatch(rb"t\d+", name)) for name in fields) == len(kept)
-
-
-def test_the_scripts_reckon_with_the_same_length():
-    """By the one piece that all of them include."""
-    sources = [path.read_text() for path in (Path(rlm.ledger.__file__).parent / "lua").glob("*.lua")]
-    lengths = re.findall(r"'trail', 1\).*?% (\d+)", "".join(sources))
-
-    assert lengths == [str(trail.LENGTH)]
 
 
 @pytest.mark.parametrize("lost", ["died", "froze", "closed"])

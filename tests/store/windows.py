@@ -64,6 +64,12 @@ def _move(store: Store, limited: Limited, seconds: float) -> None:
         store.client.zadd(key, {call: int(stamp) + round(seconds * 1_000_000)})
 
 
+def set_limits(store: Store, *limits: tuple[Limited, str]) -> None:
+    """Put limits in force."""
+    for limited, limit in limits:
+        store.client.hset(store.keys.rules, f"limit {limited.window_id}", limit)
+
+
 def trust(store: Store) -> None:
     """Vouch for the server like a conductor: otherwise it gives no slots."""
     server = store.client.info("server")["run_id"]

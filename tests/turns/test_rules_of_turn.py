@@ -7,9 +7,13 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from rlm.core.errors import StoreError
+from rlm.core.run import make_record
+from rlm.ledger.rules import EndpointRules
+from scheduler.forecast import Forecaster
 from tests.turns.world import (
     GUARD,
     budget,
@@ -1309,6 +1313,111 @@ def test_another_program_gets_nothing_while_the_endpoint_rests_or_is_paused_or_h
 # Helpers.
 
 
+# What an adversary of the engine has found: forgotten events, huge windows, limits set at any moment.
+
+
+def test_an_event_that_was_forgotten_and_comes_again_counts_anew(world):
+    """With `queue.dedupe_seconds = 0`, or after its letter was retried, its earlier call still counts."""
+    own = endpoint("a", "2 per 10 second")
+    world.start(kind("A", own), events=1)
+    lane = world.lane()
+    first = lane.call()
+    lane.ask(completed(first), dedupe_ms=0)
+    world._events.clear()
+    assert world.ready("A", 2)[0] == first.event
+    world.publish(*world.types)
+
+    second = lane.call()
+
+    assert second.event == first.event
+    assert len(world.stamps(own)) == 2
+    assert lane.ask(completed(second)).wait
+
+
+def test_a_late_answer_for_a_forgotten_event_settles_nothing_of_its_next_claim(world):
+    """Redis was emptied while a lane called; the event came again, and the same lane got it."""
+    world.start(kind("A"), events=1)
+    lane = world.lane()
+    first = lane.call()
+    world.client.delete(world.keys.event(first.event), world.keys.held(lane.worker), world.keys.inflight)
+    world._events.clear()
+    world.ready("A")
+    world.publish(*world.types)
+    second = lane.call(n=1)
+    assert second.event == first.event
+
+    assert not lane.ask(completed(first), nothing=True, n=2).settled
+
+
+def test_a_program_with_a_shorter_rule_forgets_no_call(world):
+    own = endpoint("a", "3 per 10 second")
+    world.start(kind("A", own))
+    fill(world, own, 3, 2.0)
+
+    world.store.windows.take(endpoint("a", "1 per 1 second"))
+    world.store.windows.take(endpoint("a", "1 per 1 second"))
+
+    assert len(world.stamps(own)) == 4
+    world.look_again()
+    assert world.lane().ask().wait
+
+
+def test_what_a_budget_has_counted_is_brought_in_once_and_not_at_each_publication(world):
+    """With 100 endpoints and 100,000 calls a minute Redis stood still for half a minute."""
+    shared = budget("acct", "100000 per 1 minute")
+    alone, together = endpoint("a"), endpoint("a", budget=shared)
+    world.publish(kind("A", alone))
+    fill(world, alone, 3, 1.0)
+    world.publish(kind("A", together))
+    assert len(world.stamps(shared)) == 3
+
+    unions = commands(world, "zunionstore")
+    world.publish(kind("A", together))
+
+    assert commands(world, "zunionstore") == unions
+
+
+def test_a_window_of_many_calls_is_trimmed_a_thousand_at_a_time(world):
+    own = endpoint("a", "2500 per 1 second")
+    world.start(kind("A", own))
+    fill(world, own, 2500, 5.0)
+
+    sizes = []
+    for number in range(1, 4):
+        world.lane(number).call()
+        sizes.append(len(world.stamps(own)))
+
+    assert sizes[0] == 1501
+    assert sizes[2] <= 1503  # fewer than the limit harm nobody
+
+
+def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_hand(world):
+    """It had read the limits just before they were changed, and published what was to be expected just after."""
+    before, by_hand = endpoint("a", "5 per 1 second"), endpoint("a", "2 per 1 second")
+    run = world.start(kind("A", before)).run
+    forecaster = Forecaster(world.store, world.token, run, world.types, None)
+    forecaster.measure(world.types)
+    world.store.rules.limit(by_hand, GUARD)
+    world.store.rules.publish(world.token, world.types, {})
+
+    forecaster.measure((kind("A", by_hand),))
+
+    entry = msgspec.json.decode(world.client.hget(world.keys.rules, "a"), type=EndpointRules)
+    assert entry.windows[0].rules == [[2, round((1 + GUARD) * 1_000_000)]]
+
+
+def test_a_record_balances_though_its_tally_was_deleted(world):
+    world.start(kind("A"), events=3)
+    lane = world.lane()
+    call = lane.call()
+    world.client.delete(world.keys.tally)
+    lane.ask(completed(call), nothing=True)
+
+    counts = make_record(world.run, world.tally(), ["A"], finished_at=0.0, restarted=0).counts
+
+    assert (counts.taken, counts.completed, counts.leftover) == (1, 1, 0)
+
+
 def race(world, lanes, seconds):
     """Let lanes in threads of their own make calls for so long; return the calls."""
     ends = time.monotonic() + seconds
@@ -1345,3 +1454,16 @@ def end_rest(world, limited):
     """Let the rest of an endpoint be over."""
     world.client.hset(world.keys.endpoint(limited.window_id), "rest", world.now)
     world.look_again()
+
+
+def fill(world, limited, number, seconds_ago):
+    """Let a window have so many calls."""
+    key, at = world.keys.window(limited.window_id), world.now - round(seconds_ago * 1_000_000)
+    for first in range(0, number, 5000):
+        world.client.zadd(key, {f"old{n}:A {n}": at - n for n in range(first, min(first + 5000, number))})
+
+
+def commands(world, name):
+    """Return how often a command has run, in scripts too."""
+    stats = world.client.info("commandstats")
+    return stats.get(f"cmdstat_{name}", {}).get("calls", 0)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from rlm.core.documents import Record, Rest, RunStatus
+
 DEFAULT_TYPES = ("REBALANCE_NEEDED", "OPEN_POSITION_DETECTED", "OPEN_ORDER_DETECTED", "NEW_BALANCE", "BALANCE_CHECK")
 
 
@@ -35,13 +39,18 @@ def worker(pid, busy=3, **more):
         "state": "ready",
         "threads": 5,
         "busy": busy,
+        "other_configuration": False,
         "started_at": "2026-01-01T00:00:00Z",
     }
     return {**facts, "calls": calls, **more}
 
 
-def status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
+def status(*args, **more):
     """Return a status of an open run of 180 events a type, a third of them done."""
+    return msgspec.convert(_status(*args, **more), RunStatus)
+
+
+def _status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
     one = {
         "taken": 170,
         "carried_over": 10,
@@ -86,41 +95,62 @@ def status(types=DEFAULT_TYPES, endpoints=4, workers=3, **more):
             "expected_leftover": 0,
             "actual_seconds": None,
         },
+        "conductor": "h:1:a",
+        "forecast": None,
+        "to_take": 0,
+        "unfit": None,
+        "hosts": [],
+        "conditions": [],
+        "as_of": "2026-11-25T10:16:13.123Z",
         "failure": "",
         "redis_away_seconds": 0.0,
         "troubles": [],
         "why": [],
         "used": {"calls_per_minute": 0.0},
-        "workers": {"peak": 3, "restarted": 0, "now": workers, "ready": workers, "wanted": 3, "each": each},
+        "workers": team(workers, each),
         **more,
     }
 
 
+def team(number, each=(), **more):
+    """Return the workers of a status."""
+    counts = {"peak": 3, "restarted": 0, "now": number, "ready": number, "wanted": 3, "other_configuration": 0}
+    return {**counts, "lacking": None, "each": each, **more}
+
+
 def record(**more):
     """The record of a finished run."""
-    found = status(state="partial", finished_at="2026-11-25T10:18:00.000Z", **more)
-    return {key: value for key, value in found.items() if key not in {"seconds_left", "called_seconds"}}
+    defaults = {"state": "partial", "finished_at": "2026-11-25T10:18:00.000Z"}
+    return msgspec.convert(_status(**{**defaults, **more}), Record)
 
 
 def rest(**more):
     """Return the document while no run is open."""
-    waiting = {"events": 12, "staged": 0, "leftover": 7, "failed": 3}
-    return {
+    waiting = {"events": 12, "staged": 0, "leftover": 7, "failed": 3, "processing": 0, "by_type": {}}
+    more_of_endpoint = {"kind": "endpoint", "budget": None, "limit_by": "file", "limit_at": None, "failures": 0}
+    more_of_endpoint |= dict.fromkeys(("since", "circuit_reason", "paused_by", "paused_at", "paused_until"))
+    by_endpoint = _status()["by_endpoint"]
+    found = {
         "state": "idle",
         "last": "r",
         "last_tick": "2026-11-25T10:15:00.000Z",
-        "last_record": record(),
+        "unfit": None,
+        "conditions": [],
+        "installation": {"config": "rlm.toml", "redis": "embedded", "prefix": "rlm"},
+        "last_record": msgspec.to_builtins(record()),
         "last_ended_seconds": 12.0,
         "last_tick_seconds": 60.0,
         "next_tick": "2026-11-25T10:18:00.000Z",
         "next_tick_seconds": 120.0,
         "waiting": waiting,
-        "by_endpoint": status()["by_endpoint"],
+        "by_endpoint": {name: {"name": name, **one, **more_of_endpoint} for name, one in by_endpoint.items()},
         "schedulers": 1,
         "conductor": "h:1:a",
         "supervisors": 1,
         "workers": 0,
         "lacking": "",
         "led_otherwise": "",
-        **more,
+        "hosts": [],
+        **{name: msgspec.to_builtins(value) for name, value in more.items()},
     }
+    return msgspec.convert(found, Rest)

@@ -20,12 +20,10 @@ from tests.each import each
     ],
 )
 def test_the_state_is_told_by_what_stands_in_the_way(view, state):
-    """A full window alone is no reason to call a circuit open."""
     assert circuit_of(view) is state
 
 
 def test_one_whose_budget_is_full_has_no_slot_either():
-    """A budget that is shut says so itself."""
     full, paused = WindowState(0, 20, 0), WindowState(0, 20, 20, paused_seconds=20)
 
     assert circuit_of(WindowState(3, 0, 0), full) is Circuit.FULL

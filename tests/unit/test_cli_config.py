@@ -40,22 +40,7 @@ def run(*words, code=0):
     return done
 
 
-def test_each_value_is_shown_with_where_it_comes_from(config):
-    """Default, file, or the name of the variable."""
-    found = json.loads(run("show", "--json", "--config", str(config)).stdout)
-
-    assert found["file"] == str(config)
-    settings = found["settings"]
-    assert settings["run.target"] == {"value": 0.5, "from": f"file {config}"}
-    assert settings["run.every_seconds"] == {"value": 180.0, "from": "default"}
-    assert settings["workers.max"] == {"value": 4, "from": "environment RLM_WORKERS__MAX"}
-    assert settings["redis.url"] == {"value": "redis://user:***@host:6379/0", "from": "environment REDIS_URL"}
-    assert settings["sentry_dsn"] == {"value": "***", "from": "environment SENTRY_DSN"}
-    assert settings["types.A.endpoints[0].headers.X"]["value"] == "env:A_KEY"
-
-
 def test_no_secret_is_shown(config):
-    """Neither for a person nor for a program."""
     shown = [run("show", *more, "--config", str(config)).output for more in ((), ("--json",))]
 
     assert all("hush" not in text for text in shown)
@@ -63,7 +48,6 @@ def test_no_secret_is_shown(config):
 
 
 def test_a_key_chooses(config):
-    """One, or all of a table; one that is not there is a usage error with the nearest."""
     found = json.loads(
         run("show", "workers", "types.A.endpoints", "run.target", "--json", "--config", str(config)).stdout
     )
@@ -78,28 +62,3 @@ def test_a_key_chooses(config):
         "run.target",
     }
     assert "did you mean 'run.target'?" in wrong.stderr
-
-
-def test_check_says_that_all_is_right(config):
-    """With the file and what is in it; nothing is started."""
-    said = run("check", "--config", str(config)).stdout
-    found = json.loads(run("check", "--json", "--config", str(config)).stdout)
-
-    assert said.startswith(f"ok  The configuration {config} can be used: 2 types, 2 endpoints, 0 budgets.")
-    assert found == {"ok": True, "file": str(config), "faults": []}
-    assert not (config.parent / ".rlm").exists()
-
-
-def test_check_says_everything_that_is_wrong(config):
-    """All faults at once, a line each, and exit 2."""
-    # Two faults
-    config.write_text(f"{FILE}\n[retry]\nmax_runs = 0\n[workrs]\n")
-
-    said = run("check", "--config", str(config), code=2)
-    found = json.loads(run("check", "--json", "--config", str(config), code=2).stdout)
-
-    assert said.stdout == ""
-    assert "retry.max_runs = 0" in said.stderr
-    assert not found["ok"]
-    assert len(found["faults"]) == 2
-    assert "did you mean 'workers'?" in "".join(found["faults"])

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.core.errors import StoreUnreachableError
 from rlm.settings.secrets import Secrets, remember
 from tests.each import each
 
@@ -33,7 +32,6 @@ def broken(monkeypatch):
 
 
 def test_an_error_nobody_foresaw_is_one_line(broken):
-    """It says what, that it is a fault of RLM, and what to type; there is no traceback, and no secret."""
     done = run("config", "check")
 
     assert done.exit_code == 1
@@ -45,7 +43,6 @@ def test_an_error_nobody_foresaw_is_one_line(broken):
 
 @pytest.mark.parametrize("words", [("--debug", "config", "check"), ("config", "check", "--debug"), ("config", "check")])
 def test_debug_shows_the_traceback(broken, monkeypatch, words):
-    """Before the command, behind it, or by the environment; without the secrets, and the line comes last."""
     # It is asked for in one of three ways
     if "--debug" not in words:
         monkeypatch.setenv("RLM_DEBUG", "1")
@@ -56,22 +53,6 @@ def test_debug_shows_the_traceback(broken, monkeypatch, words):
     assert "Traceback (most recent call last)" in done.stderr
     assert "hunter2" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: LookupError")
-
-
-def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch):
-    """It is no fault of RLM; only with --debug there is a traceback."""
-
-    # A Redis that is away
-    def fail(*_args, **_more):
-        raise StoreUnreachableError("Redis is away", "start it")
-
-    monkeypatch.setattr("rlm.settings.load_settings", fail)
-
-    plain, debugged = run("config", "show"), run("config", "show", "--debug")
-
-    assert plain.exit_code == debugged.exit_code == 4
-    assert plain.stderr == "Error: Redis is away: start it\n"
-    assert "Traceback" in debugged.stderr
 
 
 @each(
@@ -87,7 +68,6 @@ def test_an_error_of_rlm_has_its_own_words_and_code(monkeypatch):
     ],
 )
 def test_a_mistyped_word_gets_the_nearest_one(words, expected):
-    """A command, one of a group's, an option; none where nothing is near."""
     done = run(*words)
 
     assert done.exit_code == 2
@@ -95,7 +75,6 @@ def test_a_mistyped_word_gets_the_nearest_one(words, expected):
 
 
 def test_a_process_with_a_log_leaves_the_whole_story_there(broken, caplog):
-    """A scheduler, say, which nobody can run again with --debug in the same moment; from there Sentry has it, too."""
     # A log, as telemetry sets one up (pytest has one of its own)
     run("config", "check")
 
@@ -107,7 +86,6 @@ def test_a_process_with_a_log_leaves_the_whole_story_there(broken, caplog):
 
 
 def test_help_loads_no_library_that_it_does_not_need():
-    """`rlm --help` is there at once: what reads settings, talks to Redis or draws is loaded when a command needs it."""
     # A fresh interpreter, for this one has loaded everything
     code = (
         "import sys; from rlm.cli.group import rlm; rlm(['--help'], standalone_mode=False);"

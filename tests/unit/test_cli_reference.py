@@ -32,7 +32,6 @@ def options(context):
 
 
 def test_every_command_and_option_is_on_the_page_and_no_other():
-    """Each command has a row with its options."""
     rows = re.findall(r"^\| `(rlm [a-z -]+)` \| [^|]+ \| ([^|]*)\|$", PAGE, re.MULTILINE)
     described = {name: set(re.findall(r"`(--[a-z-]+)`", cell)) for name, cell in rows}
 
@@ -40,12 +39,10 @@ def test_every_command_and_option_is_on_the_page_and_no_other():
 
 
 def test_every_exit_code_is_on_the_page_and_no_other():
-    """By the table of exit codes."""
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)] == [int(code) for code in ExitCode]
 
 
 def test_help_fits_a_terminal_of_80_columns():
-    """The examples, too, which are not wrapped."""
     long = [
         (name, line) for name, context in commands(rlm) for line in context.get_help().splitlines() if len(line) > 80
     ]

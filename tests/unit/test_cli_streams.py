@@ -35,14 +35,12 @@ def run(line, where, **environ):
     ],
 )
 def test_a_stream_that_cannot_be_used_changes_no_exit_code(tmp_path, line, code, said):
-    """Closed ones are as good as /dev/null; what is said into a full disk is lost, but not how the command ended."""
     done = run(line, tmp_path)
 
     assert (done.returncode, done.stderr) == (code, said)
 
 
 def test_what_the_encoding_of_a_stream_does_not_have_is_escaped(tmp_path):
-    """Such that a JSON document is still the same document."""
     # A file whose name Latin-1 cannot write
     config = tmp_path / "日é.toml"
     config.touch()
@@ -55,7 +53,6 @@ def test_what_the_encoding_of_a_stream_does_not_have_is_escaped(tmp_path):
 
 @pytest.mark.parametrize("command", ["config check", "up"])
 def test_a_directory_that_is_gone_is_named_as_the_trouble(tmp_path, command):
-    """It was removed under the person who is in it: exit 2, for there is no configuration to be found."""
     done = run(f"mkdir gone && cd gone && rmdir ../gone && rlm {command}", tmp_path)
 
     assert done.returncode == 2

@@ -20,7 +20,6 @@ from tests.clocks import SetClock
     ],
 )
 def test_times_are_shown_in_utc_to_the_millisecond(seconds, text, monkeypatch):
-    """A time reads the same whatever zone this machine is in."""
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
@@ -31,7 +30,6 @@ def test_times_are_shown_in_utc_to_the_millisecond(seconds, text, monkeypatch):
 
 
 def test_the_clock_is_the_machines():
-    """The wall clock counts from 1970, and neither clock goes back while one sleeps."""
     before, wall_before = system_clock.monotonic(), system_clock.now()
     system_clock.sleep(0.002)
 
@@ -41,7 +39,6 @@ def test_the_clock_is_the_machines():
 
 
 def test_processes_of_a_host_that_wake_by_its_beat_wake_together():
-    """Whenever they began; after a beat the next one is a whole period away."""
     beats = set()
     for now in (1000.0, 1001.25, 1003.4):
         clock = SetClock(now)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Limit
-from rlm.core.window import full_seconds, most_by_part, peaks
+from rlm.core.window import most_by_part, peaks
 
 SECOND = 1_000_000
 #: Ticks of a quarter of a second: the only moments there are, so that periods often touch.
@@ -37,7 +36,6 @@ def told(stamps, limit, history=(), since=0):
     since=moments,
 )
 def test_it_agrees_with_trying_every_period(ticks, in_force, changes, since):
-    """Every period that ends with a call is counted one by one, and looked up by hand which limit was in force then."""
     stamps = sorted(tick * TICK for tick in ticks)
     history = sorted(((tick / 4, text) for tick, text in changes), key=lambda change: change[0])
     history = [*history, (history[-1][0], in_force)] if history else []
@@ -55,19 +53,16 @@ def test_it_agrees_with_trying_every_period(ticks, in_force, changes, since):
 
 
 def test_a_period_is_half_open():
-    """Two calls exactly a period apart are in no one period; a microsecond less, and they are."""
     assert told(at(1.0, 2.0), "1/second") == [(1, 1.0, 1, 2.0, False)]
     assert told(at(1.000001, 2.0), "1/second") == [(1, 1.0, 2, 2.0, True)]
 
 
 def test_a_period_that_began_before_counts_whole():
-    """What is looked at are the periods that end since then; the calls before belong to them."""
     assert told(at(0.5, 0.9, 1.2), "2/second", since=1.0) == [(2, 1.0, 3, 1.2, True)]
     assert told(at(0.5, 0.6, 0.7), "2/second", since=1.0) == [(2, 1.0, 0, None, False)]
 
 
 def test_a_lowered_limit_judges_only_the_calls_after_it():
-    """Ten calls under 10/second were right; so is none under 2/second, and the third would not be."""
     before = at(*[0.1] * 10)
     history = [(0.0, "10/second"), (1.0, "2/second")]
 
@@ -76,30 +71,13 @@ def test_a_lowered_limit_judges_only_the_calls_after_it():
 
 
 def test_a_raised_limit_does_not_excuse_what_was_before():
-    """Three calls while two were allowed stay too many."""
     history = [(0.0, "2/second"), (1.0, "10/second")]
 
     assert told(at(0.1, 0.2, 0.3), "10/second", history)[1] == (2, 1.0, 3, 0.3, True)
 
 
-@pytest.mark.parametrize(
-    ("stamps", "limit", "seconds"),
-    [
-        ((), "2 per 10 second", 0.0),
-        ((1, 2), "2 per 10 second", 9.5),  # from the second call until a period and the guard after the first
-        ((1, 2, 12, 14), "2 per 10 second", 9.5 + 0.5 + 6.0),
-        ((-5, -4), "2 per 10 second", 5.5),  # from the start
-        ((1, 2, 3), "2 per 1 second; 3 per 10 second", 8.5),  # by the rule that is full for longest
-    ],
-)
-def test_a_window_is_full_from_the_call_that_fills_it_until_its_first_slot_comes_back(stamps, limit, seconds):
-    """Within the first 20 s, with a guard of half a second."""
-    assert full_seconds(at(*stamps), Limit.parse(limit), 0.5, 0, 20 * SECOND) == pytest.approx(seconds)
-
-
 @given(st.lists(moments), st.integers(1, 20), st.integers(0, 60), st.integers(1, 12))
 def test_the_most_in_each_part_of_a_time(ticks, span, since, parts):
-    """By definition: of each stamp in a part, those that lie within a span that ends with it."""
     stamps, until = sorted(ticks), since + 60
 
     found = most_by_part(stamps, span, since, until, parts)

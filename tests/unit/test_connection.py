@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
-from contextlib import closing
-from unittest.mock import Mock
 
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.delivery import connection as connections
-from rlm.delivery.connection import SILENT_SECONDS, Opener
-from rlm.delivery.outcome import is_silence
+from rlm.delivery.connection import connect
 
 #: More than a server takes that does not read, less than a client's kernel keeps for it.
 _MUCH = b"x" * 200_000
@@ -30,8 +25,8 @@ def server():
         yield listener
 
 
-def connect(server):
-    connection = Opener().open(f"http://127.0.0.1:{server.getsockname()[1]}/", 5)
+def meet(server):
+    connection = connect(f"http://127.0.0.1:{server.getsockname()[1]}/", 5)
     peer, _ = server.accept()
     peer.settimeout(5)
     return connection, peer
@@ -47,7 +42,7 @@ def read_all(peer):
 
 def test_a_call_that_is_given_up_does_not_arrive_later(server):
     """Its slot is free again by then, and the event may be under way once more."""
-    connection, peer = connect(server)
+    connection, peer = meet(server)
     connection.send(_MUCH, system_clock.monotonic() + 5)
     with pytest.raises(TimeoutError):
         connection.receive(system_clock.monotonic() + 0.1)
@@ -57,21 +52,10 @@ def test_a_call_that_is_given_up_does_not_arrive_later(server):
         read_all(peer)
 
 
-def test_a_name_is_looked_up_again_after_no_thread_could_be_begun(server, monkeypatch):
-    """A host may be at its limit of threads for a moment; that costs the call of that moment."""
-    opener, url = Opener(), f"http://localhost:{server.getsockname()[1]}/"
-    with monkeypatch.context() as context:
-        context.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no more")))
-        with pytest.raises(RuntimeError, match="no more"):
-            opener.open(url, 5)
-
-    opener.open(url, 5).close()
-
-
 def test_the_call_of_a_killed_process_does_not_arrive_later(server):
     """Nobody is left that could close its connection."""
     if (pid := os.fork()) == 0:
-        Opener().open(f"http://127.0.0.1:{server.getsockname()[1]}/", 5).send(_MUCH, system_clock.monotonic() + 5)
+        connect(f"http://127.0.0.1:{server.getsockname()[1]}/", 5).send(_MUCH, system_clock.monotonic() + 5)
         os.kill(os.getpid(), signal.SIGKILL)
     peer, _ = server.accept()
     peer.settimeout(5)
@@ -83,7 +67,7 @@ def test_the_call_of_a_killed_process_does_not_arrive_later(server):
 
 def test_an_answered_connection_ends_in_order(server):
     """An API sees no reset of a connection that is merely no longer wanted."""
-    connection, peer = connect(server)
+    connection, peer = meet(server)
     connection.send(b"POST / HTTP/1.1\r\n\r\n", system_clock.monotonic() + 5)
     peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     connection.receive(system_clock.monotonic() + 5)
@@ -91,27 +75,3 @@ def test_an_answered_connection_ends_in_order(server):
 
     with peer:
         assert read_all(peer) == b"POST / HTTP/1.1\r\n\r\n"
-
-
-def test_a_call_of_which_nothing_is_acknowledged_any_more_is_given_up(server, monkeypatch):
-    """By what is looked at here: the kernel would wait for longer, and for good while packets of the peer come in."""
-    connection, peer = connect(server)
-    connection.send(_MUCH, system_clock.monotonic() + 5)
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.1)
-
-    with closing(connection), peer, pytest.raises(TimeoutError) as raised:
-        connection.receive(system_clock.monotonic() + SILENT_SECONDS / 2)
-
-    assert is_silence(raised.value)
-
-
-def test_a_call_that_is_acknowledged_may_take_long_to_be_answered(server, monkeypatch):
-    """However often its connection is looked at meanwhile: its own time-out ends it, which is no silence."""
-    connection, peer = connect(server)
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.01)
-    connection.send(b"POST / HTTP/1.1\r\n\r\n", system_clock.monotonic() + 5)
-
-    with closing(connection), peer, pytest.raises(TimeoutError) as raised:
-        connection.receive(system_clock.monotonic() + 0.3)
-
-    assert not is_silence(raised.value)

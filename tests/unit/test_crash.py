@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core import failpoints as crash
-from rlm.core.errors import ConfigurationError
-from rlm.core.failpoints import POINTS, crash_point
-from rlm.settings import load_settings
+from rlm.core.failpoints import POINTS
 
 ROOT = Path(__file__).parents[2]
 #: A process that comes by a point three times, and says each time that it is still there.
@@ -37,7 +34,6 @@ def calls():
 
 
 def test_each_crash_point_of_the_table_is_in_the_code_once():
-    """No name is unused, none is unknown, none is in two places."""
     assert Counter(calls()) == Counter(POINTS)
 
 
@@ -65,31 +61,13 @@ def play(tmp_path, told):
     ],
 )
 def test_a_process_dies_at_the_passage_it_was_told(tmp_path, told, expected):
-    """By KILL, at that line; it passes all others, and every one where it was told nothing."""
     assert play(tmp_path, told) == expected
 
 
 def test_of_those_that_share_a_file_one_dies(tmp_path):
-    """Whoever gets there first takes the file away, and the next lives."""
     file = tmp_path / "crash"
     file.write_text("drain.staged:2\n")
 
     assert play(tmp_path, f"@{file}") == (-signal.SIGKILL, 1)
     assert not file.exists()
     assert play(tmp_path, f"@{file}") == (0, 3)
-
-
-@pytest.mark.parametrize("told", ["drain.stagd", "drain.staged:x", "drain.staged:-1"])
-def test_what_is_no_crash_point_is_said(monkeypatch, told):
-    """A misspelt name would else prove nothing, in silence."""
-    monkeypatch.setattr(crash, "_at", told)
-
-    with pytest.raises(ConfigurationError, match=r"no crash point; write NAME or NAME:NUMBER, of "):
-        crash_point("drain.staged")
-
-
-def test_the_variable_is_no_setting(monkeypatch, tmp_path):
-    """The configuration is read as without it, and shown as without it."""
-    monkeypatch.chdir(tmp_path)
-
-    assert load_settings(None, {"RLM_CRASH_AT": "drain.staged"}) == load_settings(None, {})

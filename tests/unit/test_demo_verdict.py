@@ -10,7 +10,7 @@ from rlm.sandbox.demo import seen_table, summary
 from rlm.sandbox.judge import Evidence, judge_demo
 from rlm.sandbox.mockapi import Arrival, EndpointSummary
 from tests.each import each
-from tests.values import replace
+from tests.values import record_from, replace
 
 LIMIT = Limit.parse("30 per 6 second")
 TYPES = [EventType("T", 1, 0.5, (Endpoint("a", "http://x/a", LIMIT, 10.0), Endpoint("b", "http://x/b", LIMIT, 10.0)))]
@@ -19,15 +19,15 @@ TYPES = [EventType("T", 1, 0.5, (Endpoint("a", "http://x/a", LIMIT, 10.0), Endpo
 def record(**changes):
     counts = {"taken": 4, "carried_over": 0, "completed": 4, "failed": 0, "leftover": 0}
     plan = {"workers": 2, "threads": 5, "forecast_seconds": 2.0, "lower_bound_seconds": 1.0, "expected_leftover": 0}
-    return {
-        "run_id": "r",
-        "state": changes.get("state", "completed"),
-        "duration_seconds": 3.0,
-        "window_seconds": 18.0,
-        "counts": {key: changes.get(key, value) for key, value in counts.items()},
-        "plan": {key: changes.get(key, value) for key, value in plan.items()},
-        "workers": {"peak": 2, "restarted": 0},
-    }
+    return record_from(
+        run_id="r",
+        state=changes.get("state", "completed"),
+        duration_seconds=3.0,
+        window_seconds=18.0,
+        counts={key: changes.get(key, value) for key, value in counts.items()},
+        plan={key: changes.get(key, value) for key, value in plan.items()},
+        workers={"peak": 2, "restarted": 0},
+    )
 
 
 def arrival(at, event, *, endpoint="a", accepted=True, run_id="r"):
@@ -52,8 +52,7 @@ def test_what_was_promised_and_came_true_is_good():
 
     assert verdict.broken == []
     assert verdict.answered_seconds == 2.0
-    assert verdict.late_seconds == 0.0
-    assert verdict.as_json()["as_promised"] is True
+    assert verdict.as_promised
 
 
 @each(
@@ -93,7 +92,7 @@ def test_a_budget_is_held_to_as_the_limits_are(most, broken):
     verdict = judged(calls, types=types, budgets=seen)
 
     assert verdict.broken == broken
-    assert verdict.as_json()["budgets"] == seen
+    assert verdict.budgets == seen
     assert [line for line in summary(verdict, types) if line.startswith("account")] == seen_table("budget", seen)[1:]
 
 

@@ -34,7 +34,6 @@ ENDPOINTS = tuple(endpoint(name) for name in ("primary", "over_1", "over_2", "ov
     ],
 )
 def test_a_limit_is_read_as_limits_notation_with_fractions(text, rules):
-    """Every form of the notation gives its rules, in order, and the text is kept as it was."""
     limit = Limit.parse(text)
 
     assert limit == Limit(text, tuple(rules))
@@ -62,7 +61,6 @@ def test_a_limit_is_read_as_limits_notation_with_fractions(text, rules):
     ],
 )
 def test_what_is_no_limit_is_refused_with_an_example(text):
-    """A text that is no limit is quoted, beside one that is."""
     with pytest.raises(ValueError, match="is not a limit; write for example") as caught:
         Limit.parse(text)
 
@@ -71,13 +69,11 @@ def test_what_is_no_limit_is_refused_with_an_example(text):
 
 @pytest.mark.parametrize("text", ["0/minute", "30 per 0 minute", "30 per 0.0 second", "30/minute; 0/hour"])
 def test_a_limit_that_lets_nothing_through_is_refused(text):
-    """A limit under which nothing would ever be sent is a mistake, and said to be one."""
     with pytest.raises(ValueError, match="would never let a call through"):
         Limit.parse(text)
 
 
 def test_the_window_follows_the_url_alone():
-    """Another name, limit or time-out keeps the window; another URL has its own."""
     one = endpoint("one")
     same = replace(one, name="other", limit=Limit.parse("1/day"), timeout_seconds=1)
 
@@ -86,7 +82,6 @@ def test_the_window_follows_the_url_alone():
 
 
 def test_the_window_of_a_budget_follows_its_name_alone():
-    """Another limit keeps it; another name has its own, and so has an endpoint of the same name."""
     one = Budget("one", Limit.parse("1/second"))
 
     assert replace(one, limit=Limit.parse("1/day")).window_id == one.window_id
@@ -95,7 +90,6 @@ def test_the_window_of_a_budget_follows_its_name_alone():
 
 
 def test_what_has_a_window_is_each_endpoint_and_each_budget_once():
-    """First the endpoints, then the budgets, in the order in which they are met."""
     account, other = (Budget(name, Limit.parse("1/second")) for name in ("account", "other"))
     one, two, three = (
         replace(endpoint(name), budget=budget) for name, budget in zip("abc", (other, account, other), strict=True)
@@ -132,5 +126,4 @@ def test_what_has_a_window_is_each_endpoint_and_each_budget_once():
     ],
 )
 def test_what_success_is(success, content_type, body, accepted):
-    """Each part that is given must be right; the body is JSON as soon as something of it matters."""
     assert success.accepts(content_type, body) is accepted

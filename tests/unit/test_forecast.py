@@ -10,18 +10,18 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.ledger.reading.books import Snapshot
-from rlm.plan import Plan, Utilisation
+from rlm.plan import Plan
+from rlm.plan.causes import Look
 from rlm.plan.situation import Underway
-from rlm.plan.waits import Look
 from scheduler import forecast
-from scheduler.forecast import PLANNING_PART, SURE_PLANS, Forecaster
+from scheduler.forecast import PLANNING_PART, Forecaster
 from scheduler.team import Team
 from tests.values import replace
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
 WELL = WindowState(30, 0.0, 0.0)
 TEAM = Team(1, 5)
-PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), Utilisation(0.0, 0.0), "nothing binds")
+PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), "nothing binds")
 
 
 class Planned:
@@ -36,7 +36,6 @@ class Planned:
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "coming_up_seconds", lambda _: 2.0)
         monkeypatch.setattr(forecast, "room_of", lambda _: None)
-        monkeypatch.setattr(forecast, "limits_by_hand", lambda *_: {})
         settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
         store = SimpleNamespace(
             settings=settings,
@@ -46,7 +45,7 @@ class Planned:
         moment = lambda us: us / 1_000_000  # noqa: E731
         run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, moment=moment)
         drain = SimpleNamespace(taken={"T": taken}, left=0, takes=lambda _: 0, untaken=lambda _: {})
-        self.forecaster = Forecaster(store, SimpleNamespace(token=1), run, [KIND], drain)
+        self.forecaster = Forecaster(store, 1, run, [KIND], drain)
 
     def plan(self, _settings, workload, capacity, *, gone_seconds, **__):
         suspects = sorted(workload.suspects)
@@ -57,7 +56,8 @@ class Planned:
     def look(self, counts, *, calls=0, view=WELL, lanes=5, team=TEAM, first_call_at=99.0):
         look = Look({"T": counts}, {"t": view}, lanes, 100.0)
         snapshot = Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
-        return self.forecaster.look(look, snapshot, team, 1, first_call_at)
+        planned = self.forecaster.look(look, snapshot, team, 1, first_call_at)
+        return planned and planned[0]
 
 
 def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):
@@ -83,26 +83,14 @@ def test_a_plan_that_takes_long_is_made_the_less_often(monkeypatch):
     assert planned.look(Counts(pending=9))
 
 
-def test_without_lanes_the_plan_begins_when_workers_have_come_up(monkeypatch):
-    """The moment stays while they are awaited."""
-    planned = Planned(monkeypatch)
-
-    for seconds in (0.0, 0.5, 3.0):
-        planned.now = 100.0 + seconds
-        planned.look(Counts(pending=9), lanes=0)
-
-    assert [gone for *_, gone, _ in planned.told] == [82.0, 81.5, 80.0]
-
-
 def test_an_endpoint_that_has_answered_nothing_is_not_counted_on(monkeypatch):
     """With a low limit several periods pass until it has failed often enough to rest; all was "on track"."""
     planned = Planned(monkeypatch)
     planned.measuring.down = {"t", "of no type"}
 
-    found = planned.look(Counts(pending=9))
+    planned.look(Counts(pending=9))
 
     assert planned.told[0][2] == ["t"]
-    assert found.probed == ("t",)
 
 
 @pytest.mark.parametrize(("first_call_at", "gone"), [(None, 0.0), (90.0, 10.0 + 2.0)])
@@ -142,31 +130,11 @@ def test_a_forecast_says_what_is_to_blame_and_since_when_workers_are_missing(mon
     assert planned.told[0][-1].max_workers == counted_on
 
 
-def test_more_workers_are_wanted_once_two_plans_ask_for_them(monkeypatch):
-    """A single one may follow a hiccup; nobody is sent away in a run."""
+def test_more_workers_are_wanted_where_a_plan_asks_for_them(monkeypatch):
+    """Nobody is sent away in a run."""
     planned = Planned(monkeypatch)
-    for workers in (3, 1, *[3] * SURE_PLANS, 0, 0):
+    for workers in (1, 3, 0):
         planned.result = replace(PLAN, workers=workers)
         planned.look(Counts(pending=9))
 
     assert planned.wanted == [3]
-
-
-@pytest.mark.parametrize(
-    ("plans", "drops"),
-    [
-        ([replace(PLAN, most=True)], False),
-        ([PLAN], False),
-        ([PLAN] * SURE_PLANS, True),
-        ([PLAN, replace(PLAN, most=True), PLAN], False),
-        ([replace(PLAN, most=True, expected_leftover=1)], True),
-    ],
-)
-def test_the_longest_queue_goes_first_only_while_that_helps(monkeypatch, plans, drops):
-    """Where not everything fits priority decides, from then on."""
-    planned = Planned(monkeypatch)
-
-    for planned.result in plans:
-        planned.look(Counts(pending=9))
-
-    assert planned.forecaster.drops_order is drops

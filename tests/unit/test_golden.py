@@ -11,7 +11,7 @@ from rlm.terminal.queue import queue_line, queue_picture
 from rlm.terminal.record import line_of, picture_of
 from tests.each import each
 from tests.unit.statuses import DEFAULT_TYPES, endpoint, record, rest, status
-from tests.unit.test_view import drawn
+from tests.unit.test_view import LEFT, drawn
 
 FOLDER = Path(__file__).with_name("golden")
 WIDTH = 100
@@ -21,7 +21,7 @@ TROUBLED = status(
     endpoints=2,
     workers=1,
     by_budget={"account": endpoint(["A"], 50, allowed=50, free=0)},
-    forecast={"expected_leftover": 120, "forecast_seconds": 170, "binds": "the limit of A (30/minute) binds"},
+    forecast={**LEFT, "binds": "the limit of A (30/minute) binds"},
 )
 
 

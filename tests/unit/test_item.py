@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import example, given
@@ -13,8 +11,6 @@ from hypothesis import strategies as st
 from rlm.core.item import (
     NOT_EMBEDDABLE,
     BadItemError,
-    Event,
-    Item,
     Reason,
     decode_item,
     encode_letter,
@@ -50,101 +46,52 @@ def outcome_of(raw):
         return fault
 
 
-def test_the_item_of_the_contract_is_taken():
-    """Every field that RLM needs is read; what it does not know is no fault."""
-    raw = b"""{"id": "1703123456789-abc123def", "wallet_name": "wallet_001",
-        "events": ["REBALANCE_NEEDED", "OPEN_POSITION_DETECTED"], "worker_id": "1",
-        "timestamp": "2023-12-21T14:30:25.123Z", "priority": 5, "retry_count": 0}"""
-
-    item = decode_item(raw, MAX_BYTES)
-
-    types = ("REBALANCE_NEEDED", "OPEN_POSITION_DETECTED")
-    assert item == Item("1703123456789-abc123def", "wallet_001", types, 5)
-    assert list(item.events) == [
-        Event("1703123456789-abc123def:REBALANCE_NEEDED", "REBALANCE_NEEDED"),
-        Event("1703123456789-abc123def:OPEN_POSITION_DETECTED", "OPEN_POSITION_DETECTED"),
-    ]
-
-
-def test_only_three_fields_are_required():
-    """Without a priority the type's own counts, which None says; other fields may be of any type."""
-    assert decode_item(item_with(), MAX_BYTES).priority is None
-    assert decode_item(item_with(timestamp=7, worker_id=None, retry_count="x", meta={"a": []}), MAX_BYTES).id
-
-
 def test_the_same_type_twice_is_one_event():
-    """Types are kept once each, in the order of their first mention."""
     item = decode_item(item_with(events=["B", "A", "B", "A"]), MAX_BYTES)
 
     assert item.types == ("B", "A")
 
 
 @each(
-    ("raw", "reason", "detail"),
+    ("reason", "items"),
     [
-        (b"", Reason.NOT_JSON, "not JSON"),
-        (b"nonsense", Reason.NOT_JSON, "not JSON"),
-        (b"{", Reason.NOT_JSON, "not JSON"),
-        (item_with() + b" x", Reason.NOT_JSON, "trailing"),
-        (b"'" + item_with()[1:], Reason.NOT_JSON, "not JSON"),
-        (b"\xef\xbb\xbf" + item_with(), Reason.NOT_JSON, "not JSON"),
-        (b"NaN", Reason.NOT_JSON, "not JSON"),
-        (item_with(x=float("nan")), Reason.NOT_JSON, "not JSON"),
-        (item_with(x=float("inf")), Reason.NOT_JSON, "not JSON"),
-        (item_with(x=-float("inf")), Reason.NOT_JSON, "not JSON"),
-        (item_with(x="@").replace(b'"@"', b"1e400"), Reason.NOT_JSON, "out of range"),
-        (item_with(x="@").replace(b'"@"', b"9" * 4301), Reason.NOT_JSON, "out of range"),
-        (item_with(wallet_name="@").replace(b"@", b"\\ud800"), Reason.NOT_JSON, "surrogate"),
-        (b"\xff", Reason.NOT_UTF8, "not UTF-8 at byte 0"),
-        (item_with(x="@").replace(b"@", b"\xc3"), Reason.NOT_UTF8, "not UTF-8 at byte "),
-        (item_with(x="@").replace(b"@", b"\xed\xa0\x80"), Reason.NOT_UTF8, "not UTF-8 at byte "),
-        (b"null", Reason.NOT_OBJECT, "a JSON null, where an object"),
-        (b"true", Reason.NOT_OBJECT, "a JSON boolean"),
-        (b"17", Reason.NOT_OBJECT, "a JSON number"),
-        (b'"text"', Reason.NOT_OBJECT, "a JSON string"),
-        (b"[" + item_with() + b"]", Reason.NOT_OBJECT, "a JSON array"),
-        (b"{}", Reason.MISSING_FIELD, "id is missing"),
-        (item_without("id"), Reason.MISSING_FIELD, "id is missing"),
-        (item_without("wallet_name"), Reason.MISSING_FIELD, "wallet_name is missing"),
-        (item_without("events"), Reason.MISSING_FIELD, "events is missing"),
-        (item_with(id=7), Reason.WRONG_TYPE, "id is a number, where a string"),
-        (item_with(id=None), Reason.WRONG_TYPE, "id is a null"),
-        (item_with(wallet_name=["w"]), Reason.WRONG_TYPE, "wallet_name is a array"),
-        (item_with(events="REBALANCE_NEEDED"), Reason.WRONG_TYPE, "events is a string"),
-        (item_with(events={"a": 1}), Reason.WRONG_TYPE, "events is a object"),
-        (item_with(events=None), Reason.WRONG_TYPE, "events is a null"),
-        (item_with(events=["A", 1]), Reason.WRONG_TYPE, "events holds a number"),
-        (item_with(events=["A", None]), Reason.WRONG_TYPE, "events holds a null"),
-        (item_with(events=[["A"]]), Reason.WRONG_TYPE, "events holds a array"),
-        (item_with(priority="5"), Reason.WRONG_TYPE, "priority is a string"),
-        (item_with(priority=True), Reason.WRONG_TYPE, "priority is a boolean"),
-        (item_with(priority=None), Reason.WRONG_TYPE, "priority is a null"),
-        (item_with(events=[]), Reason.BAD_VALUE, "events is empty"),
-        (item_with(id=""), Reason.BAD_VALUE, "id must be 1 to 200"),
-        (item_with(id="a b"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(id="a\n"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(id="\x7f"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(id="é"), Reason.BAD_VALUE, "visible ASCII"),
-        (item_with(wallet_name=""), Reason.BAD_VALUE, "wallet_name must be 1 to 500"),
-        (item_with(priority=-1), Reason.BAD_VALUE, "priority is -1"),
-        (item_with(priority=101), Reason.BAD_VALUE, "priority is 101"),
-        (item_with(priority=0.5), Reason.BAD_VALUE, "priority is 0.5"),
-        (item_with(priority=1e300), Reason.BAD_VALUE, "priority is 1e+300"),
-        (item_with(priority=10**30), Reason.BAD_VALUE, "priority is 1000000"),
+        (
+            Reason.NOT_JSON,
+            [
+                *(b"", b"nonsense", b"{", item_with() + b" x", b"'" + item_with()[1:], b"\xef\xbb\xbf" + item_with()),
+                *(b"NaN", *(item_with(x=float(number)) for number in ("nan", "inf", "-inf"))),
+                *(item_with(x="@").replace(b'"@"', number) for number in (b"1e400", b"9" * 4301)),
+                item_with(wallet_name="@").replace(b"@", b"\\ud800"),
+            ],
+        ),
+        (Reason.NOT_UTF8, [b"\xff", *(item_with(x="@").replace(b"@", raw) for raw in (b"\xc3", b"\xed\xa0\x80"))]),
+        (Reason.NOT_OBJECT, [b"null", b"true", b"17", b'"text"', b"[" + item_with() + b"]"]),
+        (Reason.MISSING_FIELD, [b"{}", *(item_without(name) for name in ("id", "wallet_name", "events"))]),
+        (
+            Reason.WRONG_TYPE,
+            [
+                *(item_with(id=7), item_with(id=0.5), item_with(id=None), item_with(wallet_name=["w"])),
+                *(item_with(events=value) for value in ("A", {"a": 1}, None, ["A", 1], ["A", None], [["A"]])),
+                *(item_with(priority=value) for value in ("5", True, None)),
+            ],
+        ),
+        (
+            Reason.BAD_VALUE,
+            [
+                *(item_with(id=value) for value in ("", "a b", "a\n", "\x7f", "é", "x" * 201)),
+                *(item_with(wallet_name=value) for value in ("", "x" * 501, "\U0001f4b0" * 501)),
+                *(item_with(events=[]), item_with(events=[str(number) for number in range(101)])),
+                *(item_with(priority=value) for value in (-1, 101, 0.5, 1e300, 10**30)),
+            ],
+        ),
     ],
 )
-def test_each_fault_has_its_code_and_says_what_is_wrong(raw, reason, detail):
-    """A bad item is told by its first fault: the code for programs, the detail for people."""
-    fault = fault_of(raw)
-
-    assert fault.reason is reason
-    assert detail in fault.detail
-    assert str(fault) == fault.detail
+def test_each_fault_has_its_code(reason, items):
+    assert [fault_of(raw).reason for raw in items] == [reason] * len(items)
 
 
 @pytest.mark.parametrize("priority", [0, 1, 100, 5.0, 1e2])
 def test_a_priority_is_a_whole_number_however_it_is_written(priority):
-    """0 and 100 are within the borders, and 5.0 is a whole number."""
     item = decode_item(item_with(priority=priority), MAX_BYTES)
 
     assert item.priority == priority
@@ -153,26 +100,15 @@ def test_a_priority_is_a_whole_number_however_it_is_written(priority):
 
 @pytest.mark.parametrize("item_id", ["!", "~", "a:b:c", "{}*?[]\\", "x" * 200])
 def test_an_id_may_have_any_visible_ascii_character_up_to_200(item_id):
-    """What Redis or a shell could take for a pattern is an id like any other."""
     assert decode_item(item_with(id=item_id), MAX_BYTES).id == item_id
 
 
 @each("name", ["w", "кошелёк", "财布", "\U0001f4b0" * 500, "a\nb\x00", "x" * 500])
 def test_a_wallet_name_may_be_in_any_script_up_to_500_characters(name):
-    """Characters count, not bytes."""
     assert decode_item(item_with(wallet_name=name), MAX_BYTES).wallet_name == name
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("id", "x" * 201), ("wallet_name", "x" * 501), ("wallet_name", "\U0001f4b0" * 501)]
-)
-def test_one_character_more_is_too_many(field, value):
-    """The borders are sharp."""
-    assert fault_of(item_with(**{field: value})).reason is Reason.BAD_VALUE
-
-
 def test_the_size_counts_in_bytes_up_to_the_border():
-    """An item of exactly the most bytes is taken, one more is too large, whatever else is wrong with it."""
     raw = item_with()
 
     assert decode_item(raw, len(raw)).id == GOOD["id"]
@@ -184,19 +120,10 @@ def test_the_size_counts_in_bytes_up_to_the_border():
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_a_depth_beyond_any_parser_is_too_deep_and_no_crash(opening):
-    """Ten thousand levels are told like a hundred and one, whole or not."""
     closing = b"]" if opening == b"[" else b"}"
 
     assert fault_of(opening * 10_000 + b"1" + closing * 10_000, 10**6).reason is Reason.TOO_DEEP
     assert fault_of(opening * 10_000, 10**6).reason in {Reason.TOO_DEEP, Reason.NOT_JSON}
-
-
-def test_a_number_beyond_any_machine_is_a_bad_item_and_no_crash():
-    """Five thousand digits, or an exponent without bounds, end in a dead letter."""
-    for number in (b"1" * 5000, b"1e999", b"-" + b"9" * 4300, b"1" * 4299):
-        fault = fault_of(item_with(priority="@").replace(b'"@"', number))
-
-        assert fault.reason in {Reason.NOT_JSON, Reason.BAD_VALUE}
 
 
 JSON = st.recursive(
@@ -226,7 +153,6 @@ DAMAGED = st.builds(
 @example(b"-")
 @example(b'{"id":"a","wallet_name":"w","events":["T"],"priority":-0.0}')
 def test_any_bytes_are_an_item_or_a_bad_item(raw):
-    """Whatever somebody pushes, it is taken by the rules or rejected with a reason; nothing else ever happens."""
     item = outcome_of(raw)
 
     if isinstance(item, BadItemError):
@@ -247,14 +173,12 @@ def test_any_bytes_are_an_item_or_a_bad_item(raw):
     st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True),
 )
 def test_an_event_id_tells_its_type(item_id, name):
-    """Names of types hold no colon, ids may: the last colon divides them."""
     assert event_id(item_id, name) == f"{item_id}:{name}"
     assert type_of(event_id(item_id, name)) == name
 
 
 @each("reason", sorted(set(Reason) - NOT_EMBEDDABLE))
 def test_a_letter_embeds_the_item_as_it_came(reason):
-    """What is JSON stands in the letter as JSON, to the last digit and escape."""
     raw = b'{"id":"i", "x":1.0e2,"s":"\\u0041","n":123456789012345678901234567890}'
 
     letter = encode_letter(raw, reason, "why", failed_at=1703169025.1234, run_id="r1", event="i:T")
@@ -272,20 +196,7 @@ def test_a_letter_embeds_the_item_as_it_came(reason):
     }
 
 
-@pytest.mark.parametrize("reason", sorted(NOT_EMBEDDABLE))
-def test_a_letter_holds_what_is_no_json_in_base64(reason):
-    """What would break the letter is kept in it to the last byte all the same."""
-    raw = b'\xff\x00{"not": json\n'
-
-    document = json.loads(encode_letter(raw, reason, "why", failed_at=0.0, run_id=None, event=None))
-
-    assert document["item"] == {"base64": base64.b64encode(raw).decode()}
-    assert (document["run_id"], document["event_id"]) == (None, None)
-    assert datetime.fromisoformat(document["failed_at"]).utcoffset() == timedelta(0)
-
-
 def test_the_letter_of_what_was_not_read_says_where_it_is():
-    """It has the keys of every letter, and no item."""
     letter = json.loads(letter_of_unread(70_000, 65_536, "rlm:aside", failed_at=0.0, run_id="r1"))
 
     assert len(letter.pop("id")) >= 8
@@ -302,7 +213,6 @@ def test_the_letter_of_what_was_not_read_says_where_it_is():
 
 @pytest.mark.parametrize("number", [b"18446744073709551617", b"-9223372036854775809", b"9" * 4300, b"1e-400", b"1.0"])
 def test_a_number_that_is_long_is_no_fault(number):
-    """RLM does not go by it; the API gets it digit by digit (docs/security.md)."""
     raw = item_with(x="@").replace(b'"@"', number)
 
     assert decode_item(raw, 65536).id

@@ -44,7 +44,6 @@ def outcome_of(text):
 
 
 def test_the_item_shown_is_taken():
-    """All of it: one event for each of its types, and none of its fields is a fault."""
     shown = json.loads(json_block("What does it look like?"))
 
     events, codes = outcome_of(json_block("What does it look like?"))
@@ -54,7 +53,6 @@ def test_the_item_shown_is_taken():
 
 
 def test_every_good_item_becomes_the_events_beside_it():
-    """Each row: an item, and the ids of its events."""
     rows = list(table("How many events is it?"))
     assert rows
 
@@ -63,7 +61,6 @@ def test_every_good_item_becomes_the_events_beside_it():
 
 
 def test_every_bad_item_becomes_a_letter_with_the_code_before_it():
-    """Each row with an example: the decoder gives that code, and no event of it is taken."""
     rows = [(code, example) for code, _, example in table("What becomes of a bad item?") if example]
 
     assert {code: outcome_of(example) for code, example in rows} == {code: ([], [code]) for code, _ in rows}
@@ -71,12 +68,10 @@ def test_every_bad_item_becomes_a_letter_with_the_code_before_it():
 
 
 def test_every_code_is_on_the_page():
-    """Those of `Reason`, no more and no less, in their order."""
     assert [row[0] for row in table("What becomes of a bad item?")] == list(Reason)
 
 
 def test_the_letter_shown_is_what_is_written():
-    """With the keys in their order; only its id is random."""
     shown = json.loads(json_block("What does a dead letter look like?"))
     item = json.dumps(shown["item"]).encode()
 

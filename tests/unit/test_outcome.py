@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.delivery import outcome as kinds
-from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import (
     MAX_RETRY_AFTER_SECONDS,
     Delivered,
@@ -147,21 +146,6 @@ def test_a_date_without_a_zone_is_in_utc_wherever_the_machine_is(monkeypatch, zo
 def test_a_date_as_servers_write_it_is_that_far_away(ahead):
     """What `formatdate` writes is read back to the second."""
     assert parse_retry_after(email.utils.formatdate(NOW + ahead, usegmt=True), NOW) == ahead
-
-
-def test_a_request_has_the_contracts_six_keys_in_order():
-    """The item goes in as it came, everything else is text or a number."""
-    body = Request("i:T", "T", 'w"\n€', "r1", 3, b'{"a": 1.0e2}').encode()
-
-    assert json.loads(body) == {
-        "event_id": "i:T",
-        "event_type": "T",
-        "wallet_name": 'w"\n€',
-        "run_id": "r1",
-        "attempt": 3,
-        "item": {"a": 100.0},
-    }
-    assert body.endswith(b'"attempt":3,"item":{"a": 1.0e2}}')
 
 
 @each(

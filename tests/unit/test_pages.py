@@ -8,7 +8,7 @@ import re
 import msgspec
 import pytest
 
-from rlm.core.documents import EndpointChange, EndpointView, LetterGroup
+from rlm.core.documents import EndpointChange, EndpointView, Installation, LetterGroup, RunCourse
 from rlm.web.pages import PAGES, endpoints, now
 from rlm.web.pages.page import Frame, Query, Viewer, render
 from tests.unit.statuses import endpoint, status
@@ -27,9 +27,9 @@ class Shared:
 
     def get(self, key, _find, _seconds=1.0):
         if key[0] == "run":
-            found = {"as_of": "2026-11-25T10:16:13.123Z", **self._found["status"]}
-            course = {"calls": {"a": [1.0, 2.0]}, "missing": {}, "changes": [], "workers": []}
-            return (found if found["state"] != "idle" else found["last_record"]), course
+            return self._found["status"], RunCourse(calls={"a": (1.0, 2.0)}, missing={}, changes=(), workers=())
+        if key == "installation":
+            return Installation(config=HOSTILE, redis="embedded", prefix="rlm")
         return self._found.get(key.replace(" ", "_"), [])
 
 
@@ -39,10 +39,9 @@ def shown(page, documents, *, may_write=True):
     return render(frame, page.template, page.context(documents, Query()))
 
 
-WHERE = {"config": HOSTILE, "redis": "embedded", "prefix": "rlm"}
 LETTER = {"letters": 8, "sendable": 7, "reason": "rejected", "answer": "HTTP 400", "endpoint": HOSTILE, "type": "T"}
 AT = "2026-11-25T10:15:00.000Z"
-LETTERS = [LetterGroup(**LETTER, newest=AT, newest_id="1", oldest=AT)]
+LETTERS = [LetterGroup(**LETTER, newest=AT, oldest=AT)]
 LISTED = {
     **endpoint(["T"], used=30, health="full"),
     "name": "a",
@@ -61,7 +60,7 @@ LISTED = {
 
 def test_now_shows_what_the_status_has():
     """By type, in the words of the terminal, with its curve; and a retry of the dead letters of a kind."""
-    html = shown(now.PAGE, Shared(status={**status(), **WHERE}, letter_groups=LETTERS))
+    html = shown(now.PAGE, Shared(status=status(), letter_groups=LETTERS))
 
     assert "On track, finishes 57 s before the deadline" in html
     assert html.count('<b data-what="completed">60</b> of <span data-what="total">180</span>') == 5
@@ -97,7 +96,7 @@ def test_endpoints_shows_windows_and_changes():
 def test_nothing_from_outside_becomes_markup(page):
     """It is escaped, control characters are shown, and nothing needs a looser policy than `self`."""
     listed = [msgspec.convert({**LISTED, "limit_by": HOSTILE}, EndpointView)]
-    documents = Shared(status={**status(), **WHERE}, endpoints=listed, letter_groups=LETTERS, measured=None)
+    documents = Shared(status=status(), endpoints=listed, letter_groups=LETTERS, measured=None)
     html = shown(page, documents)
 
     assert "<b onclick" not in html
@@ -109,7 +108,7 @@ def test_nothing_from_outside_becomes_markup(page):
 @pytest.mark.parametrize("page", [now.PAGE, endpoints.PAGE])
 def test_who_may_only_read_sees_no_button(page):
     """No order is offered that would be refused."""
-    documents = Shared(status={**status(), **WHERE}, endpoints=[msgspec.convert(LISTED, EndpointView)], measured=None)
+    documents = Shared(status=status(), endpoints=[msgspec.convert(LISTED, EndpointView)], measured=None)
 
     assert "<button data-post" not in shown(page, documents, may_write=False)
     assert 'data-post="/api/' in shown(page, documents)

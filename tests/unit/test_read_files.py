@@ -41,7 +41,6 @@ def _large(path):
 @pytest.mark.parametrize("name", ["rlm.toml", "Procfile", ".env"])
 @pytest.mark.parametrize("make", [_pipe, _device, _directory, _large], ids=lambda one: one.__name__)
 def test_only_a_file_of_some_size_is_read(tmp_path, monkeypatch, name, make):
-    """A pipe is not waited for, a device is not read without end; the command ends with exit code 2."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rlm.toml").write_text("")
     (tmp_path / name).unlink(missing_ok=True)
@@ -56,7 +55,6 @@ def test_only_a_file_of_some_size_is_read(tmp_path, monkeypatch, name, make):
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("parameter", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
 def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
-    """Whoever connects would wait for it."""
     os.mkfifo(tmp_path / "ca.pem")
 
     with pytest.raises(UnsafeError, match="it is no regular file"):
@@ -81,7 +79,6 @@ def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
     ],
 )
 def test_a_long_key_or_value_takes_no_time(tmp_path, text):
-    """It is a fault in few words, found in a time that does not grow by its square."""
     config = tmp_path / "rlm.toml"
     config.write_text(text)
     before = time.process_time()

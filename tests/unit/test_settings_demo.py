@@ -28,23 +28,8 @@ def built_in(tmp_path, monkeypatch):
     return load_settings(environ={})
 
 
-def test_every_time_is_divided(built_in, reload):
-    """At ten times the speed window, interval, guard, limits and expected times are a tenth, time-outs a second."""
-    demo = reload(built_in, 10)
-
-    assert (demo.run.window_seconds, demo.run.every_seconds, demo.run.guard_seconds) == (18, 18, 0.05)
-    assert (demo.run.target, demo.run.history, demo.workers.max) == (0.75, 1000, 20)
-    assert demo.queue.dedupe_seconds == 360
-    assert demo.retry.timeout_seconds == 1
-    assert [kind.processing_seconds for kind in demo.event_types] == [0.2, 0.15, 0.1, 0.08, 0.12]
-    for endpoint in demo.endpoints.values():
-        assert endpoint.limit.text == "30 per 6 seconds"
-        assert endpoint.timeout_seconds == 1
-
-
 @pytest.mark.parametrize("speed", [1, 7, 0.5, 100, 3.3])
 def test_any_speed_is_a_valid_configuration(built_in, reload, speed):
-    """Whatever the speed, the file loads and its limits are as much faster."""
     demo = reload(built_in, speed)
 
     (rule,) = demo.endpoints["rebalance_api"].limit.rules
@@ -53,7 +38,6 @@ def test_any_speed_is_a_valid_configuration(built_in, reload, speed):
 
 
 def test_other_configurations(tmp_path, reload):
-    """Names that need quotes, joined limits and short time-outs survive; headers and the Redis URL are left out."""
     path = tmp_path / "rlm.toml"
     path.write_text("""
         [redis]
@@ -80,7 +64,6 @@ def test_other_configurations(tmp_path, reload):
 
 
 def test_budgets_and_shares(tmp_path, reload):
-    """Budgets keep their names and are as much faster as the limits; shares, which are no times, stay."""
     path = tmp_path / "rlm.toml"
     path.write_text("""
         [budgets."account.1"]

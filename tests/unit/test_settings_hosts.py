@@ -82,7 +82,7 @@ def test_a_host_of_any_characters_is_one_of_the_three_kinds_or_refused():
         "unix:///run/redis.sock?username=u&password=p",
         "rediss://u:p@h:6379/1?ssl_ca_certs=/ca.pem&ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_password=p",
         "redis://h?socket_timeout=2.5&socket_connect_timeout=1",
-        *("redis://h/", "redis://h/15", "redis://h?db=3"),
+        *("redis://h/", "redis://h/15", "redis://h?db=3", "redis://:6379/0", "redis://[::1]:6379/0", "redis://u:p@w@h"),
         "redis+sentinel://u:p@h1:1,h2:2/main/0",
         "redis+sentinel://u:p@h1/main?sentinel_username=s&sentinel_password=p&sentinel_tls=yes&ssl_ca_certs=/ca.pem",
         "rediss+sentinel://u:p@h1:1,h2:2/main/0?ssl_ca_certs=/ca.pem&socket_timeout=2",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
@@ -25,6 +26,7 @@ def drawn(picture, width, **options):
     return console.file.getvalue()
 
 
+LEFT = {"as_of": "2026-11-25T10:16:13.123Z", "expected_leftover": 120, "forecast_seconds": 170, "workers": 3}
 CALLING = status(types=(LONG,), endpoints=12)
 DOCUMENTS = {
     "five types": status(),
@@ -36,7 +38,7 @@ DOCUMENTS = {
     "draining": status(state="draining", called_seconds=None, workers=0, plan=None, to_take=12345),
     "no types": status(types=()),
     "wide characters": status(types=("余额检查" * 12,)),
-    "left over": status(forecast={"expected_leftover": 120, "forecast_seconds": 170, "binds": f"{LONG} binds " * 4}),
+    "left over": status(forecast={**LEFT, "binds": f"{LONG} binds " * 4}),
     "budgets": status(by_budget={"account": endpoint(list(DEFAULT_TYPES), 50, allowed=50, free=0)}),
     "finished": record(),
     "failed": record(failure="no worker came up: " * 9),
@@ -70,11 +72,15 @@ def test_no_value_is_cut_on_a_narrow_terminal(name, width):
     assert ("30/minute" in told) is ("limit" in told)
 
 
+#: What is parsed, and no text to show.
+PARSED = frozenset({"state", "as_of", "deadline", "kind", "severity"})
+
+
 def hostile(document):
     """Return the document with something hostile at the end of every text except the states, which are parsed."""
     if isinstance(document, dict):
         return {
-            name + HOSTILE * name.isupper(): value if name == "state" and value != "ready" else hostile(value)
+            name + HOSTILE * name.isupper(): value if name in PARSED and value != "ready" else hostile(value)
             for name, value in document.items()
         }
     if isinstance(document, list):
@@ -85,9 +91,10 @@ def hostile(document):
 @pytest.mark.parametrize("name", ["one type", "left over", "budgets", "finished", "idle"])
 def test_text_from_outside_is_made_visible(name):
     """Whatever another program wrote into Redis, whichever field it is: no command, no line of its own, no markup."""
-    plain = rest() if name == "idle" else DOCUMENTS[name]
+    document = rest() if name == "idle" else DOCUMENTS[name]
+    told = msgspec.convert(hostile(msgspec.to_builtins(document)), type(document))
 
-    picture = drawn(picture_of(hostile(plain)), 140)
+    picture = drawn(picture_of(told), 140)
 
     assert not {"\x1b", "\u202e", "\x9b"} & set(picture)
     assert not any(line.startswith("own line") for line in picture.splitlines())

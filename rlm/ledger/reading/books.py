@@ -17,13 +17,14 @@ from rlm.core.item import is_type_name, type_of
 from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger import Store
-from rlm.ledger.breaker import Health, read_health
 from rlm.ledger.calls import CallEntry, completed
 from rlm.ledger.connect import text, translated
 from rlm.ledger.held import lanes_of
 from rlm.ledger.measures import failing
+from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
+from rlm.ledger.windows import Health
 from rlm.plan.situation import Underway
 
 #: The counts of the tally that an account has, in its order.
@@ -131,13 +132,6 @@ def miscounted(store: Store, found: Books, record: Record) -> list[str]:
     ]
 
 
-@translated()
-def pulse(store: Store) -> object:
-    """Return what changes whenever a call of the open run begins or ends, or something is ordered by hand."""
-    keys = store.keys
-    return batch(store.client, [("HGETALL", keys.tally), ("ZCARD", keys.inflight), ("LLEN", keys.changes)])
-
-
 class Snapshot(msgspec.Struct, frozen=True):
     """`counts` by type; `ages` (seconds) of the slots that count, by name of endpoint or budget; `calls` under way."""
 
@@ -195,13 +189,14 @@ class Ending(msgspec.Struct, frozen=True):
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
     keys, in_use = store.keys, store.in_use
-    read: list[Command] = [("TIME",), ("HGETALL", keys.tally), ("HGETALL", keys.limits)]
+    limited = all_limited(store.settings.endpoints.values())
+    read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
-    replies = batch(store.client, [*read, *store.breaker.health_commands(list(in_use.values()))])
+    replies = batch(store.client, [*read, *store.windows.health_commands(list(in_use.values()))])
     (seconds, microseconds), fields, published, restarts, durations, *health = replies
     made = store.calls.of_run(run.id) if measured else []
     tally = numbers(fields, keys.tally)
-    limits = {text(name): text(limit) for name, limit in published.items()}
+    limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
     used = {name: endpoint for name, endpoint in endpoints.items() if name in in_use}
     calls = completed(made)
@@ -209,7 +204,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         tally=tally,
         endpoints=endpoints,
         calls=calls,
-        health=read_health(health, list(used.values())),
+        health=store.windows.read_health(health, list(used.values())),
         restarts=reading(whole, restarts, keys.restarts, 0),
         kept=merge_run(store.measures.read_kept(durations), calls, failing(tally)),
         sent=_sent(made, used),

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from rlm.admin import report, words
 from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
-from rlm.core.documents import EndpointView, LimitedCompliance
+from rlm.core.documents import EndpointView, LimitedCompliance, RunStatus
 from rlm.core.text import counted
 from rlm.core.window import Circuit
 from rlm.ledger.reading.compliance import compliance, exceeded, gap
@@ -45,8 +45,8 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
         "groups": groups,
         "budgets": [one for one in entries if one["kind"] == "budget"],
         "told": _told(views),
-        "calls": {} if measured is None else measured["by_endpoint"] | measured.get("by_budget", {}),
-        "of_run": "in this run" if words.is_open(found) else "in the last run",
+        "calls": {**measured.by_endpoint, **measured.by_budget} if measured else {},
+        "of_run": "in this run" if isinstance(found, RunStatus) else "in the last run",
         "changes": documents.get("changes", lambda store: changes_made(store, MOST_CHANGES)),
         "healths": HEALTHS,
     }
@@ -54,7 +54,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
 
 def _next(view: EndpointView) -> str:
     waits = view.health == Circuit.PAUSED and view.next_slot_seconds is None
-    return "when resumed" if waits else words.next_slot(asdict(view))
+    return "when resumed" if waits else words.next_slot(view)
 
 
 def _told(views: Sequence[EndpointView]) -> str:

@@ -7,10 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from rlm.admin import report
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import Now
 from rlm.core.errors import StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger import Store
 
@@ -74,7 +75,7 @@ class Documents:
         is_today = isoformat(system_clock.now()).startswith(day)
         return f"Redis does not answer (its last answer: {'' if is_today else f'{day} '}{time[:8]} UTC)"
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Now:
         """Return what `rlm status` shows: the open run, or the time between two runs."""
         return self.get("status", report.overview)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
 from rlm.admin import words
 from rlm.admin.verdict import against_plan
+from rlm.core.documents import EndpointChange, Record, RunCourse, RunForecast, RunPlan, RunStatus
 from rlm.core.text import counted, span
 from rlm.web.pages import plots
 
@@ -32,12 +33,12 @@ class RunPlot(NamedTuple):
     missing: int
 
 
-def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEIGHT) -> RunPlot:
+def plot(found: RunStatus | Record, course: RunCourse, height: int = _HEIGHT) -> RunPlot:
     """Return the picture of a run from its record or status, and its course (`rlm.admin.runs.course`)."""
-    sent = sorted(at for calls in course["calls"].values() for at in calls)
-    window, ended = found["window_seconds"], _ended(found)
+    sent = sorted(at for calls in course.calls.values() for at in calls)
+    window, ended = found.window_seconds, _ended(found)
     began = _first_call(found, sent)
-    planned, forecast = _planned(found["plan"], began, window), _forecast(found, began, len(sent))
+    planned, forecast = _planned(found.plan, began, window), _forecast(found, began, len(sent))
     happened = _happened(found, course, began)
     actual = [(0.0, 0.0), *((at, float(number)) for number, at in enumerate(sent, start=1)), (ended, float(len(sent)))]
     lines = [
@@ -54,82 +55,81 @@ def plot(found: Mapping[str, Any], course: Mapping[str, Any], height: int = _HEI
         bool(planned),
         bool(forecast),
         [told for _, _, told in happened],
-        sum(course["missing"].values()),
+        sum(course.missing.values()),
     )
 
 
-def _ended(found: Mapping[str, Any]) -> float:
+def _ended(found: RunStatus | Record) -> float:
     """Return up to when the run is known, in seconds from its start."""
-    ended = datetime.fromisoformat(found.get("finished_at") or found["as_of"])
-    return (ended - datetime.fromisoformat(found["started_at"])).total_seconds()
+    ended = datetime.fromisoformat(found.finished_at if isinstance(found, Record) else found.as_of)
+    return (ended - datetime.fromisoformat(found.started_at)).total_seconds()
 
 
-def _first_call(found: Mapping[str, Any], sent: Sequence[float]) -> float | None:
+def _first_call(found: RunStatus | Record, sent: Sequence[float]) -> float | None:
     """Return when the first call was due, in seconds from the start; None if there was none."""
-    called: float | None = found.get("called_seconds")
+    called = found.called_seconds if isinstance(found, RunStatus) else None
     if called is not None:
         return max(0.0, _ended(found) - called)
     return sent[0] if sent else None
 
 
-def _planned(plan: Mapping[str, Any] | None, began: float | None, window: float) -> list[tuple[float, float]]:
+def _planned(plan: RunPlan | None, began: float | None, window: float) -> list[tuple[float, float]]:
     """Return the planned answers over time from the first call on; nothing without a plan or for an old one."""
-    course = (plan or {}).get("course")
+    course = plan.course if plan else ()
     if began is None or not course:
         return []
     return [(began, 0.0), *((began + at, float(number)) for at, number in course), (window, float(course[-1][1]))]
 
 
-def _forecast(found: Mapping[str, Any], began: float | None, sent: int) -> list[tuple[float, float]]:
+def _forecast(found: RunStatus | Record, began: float | None, sent: int) -> list[tuple[float, float]]:
     """Return the expected course of an open run from now on, up to all calls that are expected."""
-    expected = found.get("forecast")
-    if "finished_at" in found or not expected or began is None:
+    expected = found.forecast if isinstance(found, RunStatus) else None
+    if expected is None or began is None or isinstance(found, Record):
         return []
-    whole = sent + max(0, words.counts_in_all(found).waiting - expected["expected_leftover"])
+    whole = sent + max(0, words.counts_in_all(found).waiting - expected.expected_leftover)
     return _expected(expected, began, (_ended(found), float(sent)), whole)
 
 
 def _expected(
-    expected: Mapping[str, Any], began: float, last: tuple[float, float], whole: float
+    expected: RunForecast, began: float, last: tuple[float, float], whole: float
 ) -> list[tuple[float, float]]:
     """Return the line of a forecast from the `last` known point on, up to the `whole`; nothing if it is over."""
-    course = expected.get("course") or [[expected["forecast_seconds"], whole]]
+    course = expected.course or [(expected.forecast_seconds, whole)]
     short = whole - course[-1][1]  # done or in flight, so the forecast does not count it
     ahead = [(began + at, float(max(last[1], number + short))) for at, number in course if began + at > last[0]]
     return [last, *ahead] if ahead else []
 
 
-def _happened(found: Mapping[str, Any], course: Mapping[str, Any], began: float | None) -> list[tuple[float, str, str]]:
+def _happened(found: RunStatus | Record, course: RunCourse, began: float | None) -> list[tuple[float, str, str]]:
     """Return what happened, in the order of time: when, its kind, and a text."""
-    happened = [(one["at_seconds"], one["what"], _changed(one)) for one in course["changes"]]
+    happened = [(each.at_seconds, each.change.what, _changed(each.change)) for each in course.changes]
     # Starts in the same second are combined; those before the run are left out.
-    starts = Counter(one["at_seconds"] // 1 for one in course["workers"] if one["at_seconds"] >= 0)
+    starts = Counter(at // 1 for at in course.workers if at >= 0)
     happened += [(at, "worker", f"{counted(number, 'worker')} started") for at, number in starts.items()]
     if began is not None:
         happened.append((began, "first", f"first call, {span(began)} after the start"))
-    actual = (found["plan"] or {}).get("actual_seconds")
+    actual = found.plan.actual_seconds if found.plan else None
     if actual is not None and began is not None:
-        done = counted(found["counts"]["completed"], "event")
+        done = counted(found.counts.completed, "event")
         happened.append((began + actual, "done", f"last of {done} completed, {span(began + actual)} after the start"))
-    if "finished_at" in found:
-        happened.append((_ended(found), "end", f"closed after {span(found['duration_seconds'])}"))
+    if isinstance(found, Record):
+        happened.append((_ended(found), "end", f"closed after {span(found.duration_seconds)}"))
     else:
-        happened.append((_ended(found), "now", f"now, {span(found['seconds_left'])} left"))
+        happened.append((_ended(found), "now", f"now, {span(found.seconds_left)} left"))
     return sorted(happened)
 
 
-def _changed(one: Mapping[str, Any]) -> str:
+def _changed(change: EndpointChange) -> str:
     """Return what an operator or the configuration file changed of an endpoint or budget."""
-    name, why = one["name"], f": {one['reason']}" if one.get("reason") else ""
-    match one["what"]:
+    name, why = change.name, f": {change.reason}" if change.reason else ""
+    match change.what:
         case "limit":
-            told = f"limit of {name} from {one['from']} to {one['to']}"
+            words = f"limit of {name} from {change.before} to {change.after}"
         case "pause":
-            until = one["to"] if one["to"] == "until resumed" else f"for {one['to']}"
-            told = f"{name} paused {until}"
+            words = f"{name} paused {change.after if change.after == 'until resumed' else f'for {change.after}'}"
         case _:
-            told = f"{name} resumed"
-    return f"{told}, by {one['by']}{why}"
+            words = f"{name} resumed"
+    return f"{words}, by {change.by}{why}"
 
 
 def _marks(happened: Sequence[tuple[float, str, str]], window: float) -> list[plots.PlotMark]:

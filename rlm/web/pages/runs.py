@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlm.admin import report, words
-from rlm.admin.runs import RunFilter, course, runs_page
+from rlm.admin.runs import RunFilter, RunPage, course, runs_page
 from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.clock import system_clock
-from rlm.core.documents import plain
+from rlm.core.documents import Now, Record, RunCourse, RunStatus
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted
 from rlm.ledger import Store
@@ -31,39 +31,41 @@ def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
     asked = ListFilter("/runs", question)
     states, since, before = asked.choices("state", STATES), asked.ago("since"), question.get("before")
 
-    def find(store: Store) -> dict[str, Any]:
+    def find(store: Store) -> RunPage:
         since_time = since and system_clock.now() - since
         return runs_page(store, RunFilter(states, since_time), ON_A_PAGE, before)
 
-    found = {"runs": [], "next": None} if asked.faults else documents.get(("runs", question.query), find)
+    found = RunPage([], None) if asked.faults else documents.get(("runs", question.query), find)
     return {
         "asked": asked,
         "states": STATES,
-        "runs": [(one, told_of(one)) for one in found["runs"]],
-        "most": max((sum(map(one["counts"].get, _PARTS)) for one in found["runs"]), default=0),
+        "runs": [(one, told_of(one)) for one in found.records],
+        "most": max((sum(getattr(one.counts, part) for part in _PARTS) for one in found.records), default=0),
         "open": None if before or asked.given else _open(documents.status()),
-        "older": asked.address(before=found["next"]) if found["next"] else "",
+        "older": asked.address(before=found.next) if found.next else "",
         "newest": asked.address() if before else "",
         "none_finished": documents.get("none_finished", report.none_finished),
         "command": f"rlm list {ON_A_PAGE}{asked.options(before=before)}",
     }
 
 
-def told_of(record: Mapping[str, Any]) -> str:
+def told_of(record: Record) -> str:
     """Return in a sentence what went wrong in a run; empty if nothing did."""
-    wrong, dead = troubles_by_part(record), record["counts"]["failed"] + record["counts"]["invalid"]
-    return record.get("failure") or (wrong[0][0] if wrong else counted(dead, "dead letter") if dead else "")
+    wrong, dead = troubles_by_part(record), record.counts.failed + record.counts.invalid
+    return record.failure or (wrong[0][0] if wrong else counted(dead, "dead letter") if dead else "")
 
 
-def _open(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], words.Counted, str] | None:
-    return (status, words.counts_in_all(status), words.forecast(status).words) if words.is_open(status) else None
+def _open(status: Now) -> tuple[RunStatus, words.Counted, str] | None:
+    if not isinstance(status, RunStatus):
+        return None
+    return status, words.counts_in_all(status), words.forecast(status).words
 
 
-def read_run(documents: Documents, asked: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_run(documents: Documents, asked: str) -> tuple[RunStatus | Record, RunCourse]:
     """Return the record of a run, or its status while it is open, and its course."""
 
-    def find(store: Store) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = plain(report.status(store, report.find_run(store, asked)))
+    def find(store: Store) -> tuple[RunStatus | Record, RunCourse]:
+        found = report.status(store, report.find_run(store, asked) or asked)
         return found, course(store, found)
 
     return documents.get(("run", asked), find)
@@ -74,14 +76,14 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     asked = question.get("run_id")
 
     found, events = read_run(documents, asked)
-    run_id, is_open = found["run_id"], words.is_open(found)
+    run_id, is_open = found.run_id, isinstance(found, RunStatus)
     return {
         "title": f"Run {run_id}",
         "found": found,
         "is_open": is_open,
         "all": words.counts_in_all(found),
-        "summary": words.progress(found) if is_open else words.summary(found),
-        "decisions": decisions(found, is_open=is_open),
+        "summary": words.progress(found) if isinstance(found, RunStatus) else words.summary(found),
+        "decisions": decisions(found),
         "course": events,
         "plot": plot(found, events),
         "json": f"/api/runs/{run_id}",
@@ -89,17 +91,17 @@ def context(documents: Documents, question: Query) -> Mapping[str, Any]:
     }
 
 
-def decisions(found: Mapping[str, Any], *, is_open: bool) -> list[tuple[str, list[str]]]:
+def decisions(found: RunStatus | Record) -> list[tuple[str, list[str]]]:
     """Return what was decided in a run, its result and the reasons: each kind with its sentences."""
     told = [(name, [one]) for name, one in against_plan(found).items()]
-    told += [("what binds", [plan_binds])] if (plan_binds := (found["plan"] or {}).get("binds")) else []
-    if is_open:
+    told += [("what binds", [plan_binds])] if (plan_binds := found.plan and found.plan.binds) else []
+    if isinstance(found, RunStatus):
         expected = words.forecast(found)
         binds = [] if expected.binds == plan_binds else [expected.binds]
         told += [("forecast", [expected.words, *filter(None, binds)])]
         return [*told, ("not well", unwell(found)), ("calls", call_troubles(found))]
-    wrong, causes = troubles(found), len(found.get("why", ()))
-    failure = [found["failure"]] if found.get("failure") else []
+    wrong, causes = troubles(found), len(found.why)
+    failure = [found.failure] if found.failure else []
     use = [*filter(None, [used(found)])]
     return [*told, ("used", use), ("why", [*failure, *wrong[:causes]]), ("trouble", wrong[causes:])]
 

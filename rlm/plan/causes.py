@@ -1,0 +1,231 @@
+"""Why events are left over: what they wait for at each look of the conductor, and a sentence at the end. Pure.
+
+The conductor looks once a second. Each look finds, by type, the one reason why a waiting event is not under way, and
+adds the seconds since the look before to it. At the end of the run the reason with the most seconds has the leftovers
+of its type, except for events that had all their attempts or whose calls the deadline cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from rlm.core.documents import Cause, Reasons
+from rlm.core.endpoint import Endpoint, EventType
+from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
+from rlm.core.run import Waited
+from rlm.core.text import counted, named
+from rlm.core.trail import Counts
+from rlm.core.window import Circuit, WindowState, circuit_of
+
+#: The reasons, which are the fields of `Reasons`, in the words of the sentence about the leftovers of some types.
+SENTENCES: Final = {
+    "slots": "the limits let no more through",
+    "lanes": "all lanes were busy",
+    "resting": "the endpoints were resting or probed",
+    "paused": "the endpoints were paused",
+    "held": "the endpoints were held, because their windows could not be trusted",
+    "retries": "the calls failed as often as they are tried in a run",
+    "workers": "no worker was ready, or nobody conducted",
+    "redis": "Redis was away, slow or not fit",
+}
+#: How a run may have ended, in place of a reason.
+CANCELLED, FAILED, STOPPED = "cancelled", "failed", "stopped"
+#: If these leave events over, nothing went wrong: a limit, or an order.
+IN_ORDER: Final = frozenset({"slots", "paused", CANCELLED, STOPPED})
+#: Reasons that raise an alarm of their own while they last; for the second ones it depends on the endpoint.
+ALARMED: Final = frozenset({"redis", "held"})
+OF_ENDPOINTS: Final = frozenset({"resting", "retries"})
+#: A look that comes so many seconds late was kept back by Redis, and so was what lanes wait for.
+GAP_SECONDS: Final = 2.0
+#: If Redis takes longer for an answer, seconds, idle lanes wait for it; busy ones, if it takes this share of a call.
+SLOW_SECONDS: Final = 0.05
+SLOW_SHARE: Final = 0.5
+#: How many types are named in a sentence.
+MOST_NAMED: Final = 3
+
+_SHUT: Final = {
+    Circuit.HELD: "held",
+    Circuit.PAUSED: "paused",
+    Circuit.RESTING: "resting",
+    Circuit.PROBING: "resting",
+}
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What the conductor of a run sees at one look.
+
+    `counts` are by type, `windows` by the name of endpoint or budget, `lanes` are those of all ready workers. `away`:
+    Redis was away or not fit since the last look, or this one came late; it took `answer_seconds` to answer.
+    """
+
+    counts: Mapping[str, Counts]
+    windows: Mapping[str, WindowState]
+    lanes: int
+    remaining_seconds: float
+    expected: Mapping[Pair, Expected] = {}
+    away: bool = False
+    answer_seconds: float = 0.0
+
+    @property
+    def busy(self) -> int:
+        """The lanes that have a call."""
+        return sum(count.inflight for count in self.counts.values())
+
+    def wait_seconds(self, endpoint: Endpoint) -> float:
+        """Return the seconds until the next slot of an endpoint and its budget; 0 if there is one now."""
+        windows = [self.windows[limited.name] for limited in (endpoint, endpoint.budget) if limited is not None]
+        return max(0.0 if window.free > 0 else window.wait_seconds for window in windows)
+
+    def usable(self, kind: EventType, *, now: bool = False) -> list[Endpoint]:
+        """Return the endpoints that would answer a call before the deadline: one begun `now`, or at the next slot."""
+        return [
+            each
+            for each in kind.endpoints
+            if needed_seconds(kind, each.name, self.expected) + (0.0 if now else self.wait_seconds(each))
+            <= self.remaining_seconds
+        ]
+
+    def stands_still(self, types: Sequence[EventType]) -> bool:
+        """Return whether a waiting event has a slot and an idle lane, which should have taken it by now."""
+        return self.busy < self.lanes and any(
+            self.counts[kind.name].pending and any(self.wait_seconds(each) <= 0 for each in self.usable(kind, now=True))
+            for kind in types
+        )
+
+    def can_send(self, types: Sequence[EventType]) -> bool:
+        """Return whether an event may still be sent: a slot comes in time, or a call under way may fail in time."""
+        for kind in types:
+            count = self.counts[kind.name]
+            if count.inflight + count.open and self.usable(kind, now=count.inflight > 0):
+                return True
+        return False
+
+
+def reason_of(look: Look, kind: EventType) -> str:
+    """Return why a waiting event of a type is not under way; empty if none waits, or one is about to go.
+
+    If all its endpoints are shut, that is the reason, because lanes could call none.
+    """
+    if not look.counts[kind.name].pending:
+        return ""
+    has_slot = any(look.wait_seconds(each) <= 0 for each in kind.endpoints)
+    shut = [_shut_at(each, look.windows) for each in kind.endpoints]
+    slow = look.answer_seconds > SLOW_SECONDS
+    if look.away or (slow and not look.lanes):
+        return "redis"
+    if not look.lanes and (has_slot or not all(shut)):
+        return "workers"
+    if not has_slot:
+        return Counter(reason or "slots" for reason in shut).most_common(1)[0][0]
+    is_busy = look.busy >= look.lanes
+    shortest = min(call_seconds(kind, each.name, look.expected) for each in kind.endpoints)
+    if slow and (not is_busy or look.answer_seconds > SLOW_SHARE * shortest):
+        return "redis"
+    return "lanes" if is_busy else ""
+
+
+def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> str:
+    """Return why an endpoint or its budget is shut regardless of free slots; empty if it is not."""
+    limited = [each for each in (endpoint, endpoint.budget) if each is not None]
+    return next((_SHUT[state] for each in limited if (state := circuit_of(windows[each.name])) in _SHUT), "")
+
+
+def add_look(waited: Waited, now: float, look: Look, types: Sequence[EventType]) -> Waited:
+    """Return what events waited for with the seconds since the last look. Lanes go on without a conductor."""
+    by_type = {name: dict(seconds) for name, seconds in waited.by_type.items()}
+    for kind in types:
+        if reason := reason_of(look, kind):
+            seconds = by_type.setdefault(kind.name, {})
+            seconds[reason] = round(seconds.get(reason, 0.0) + max(0.0, now - waited.until), 3)
+    return Waited(max(now, waited.until), by_type)
+
+
+def to_the_end(waited: Waited, look: Look, types: Sequence[EventType]) -> Waited:
+    """Return what events have waited for if no look follows, because a lane may close the run before.
+
+    A type for which no slot comes before the deadline has waited for one for the rest of the window.
+    """
+    late = [kind for kind in types if not look.usable(kind)]
+    return Waited(waited.until, add_look(waited, waited.until + look.remaining_seconds, look, late).by_type)
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What is known of a run at its end.
+
+    `leftover`, `spent` and `cut` count events by type: all that are left over, those that had all attempts, and those
+    whose calls the deadline cut. `waited` is what the others waited for. `stopped` says why the run ended early.
+    """
+
+    leftover: Mapping[str, int]
+    spent: Mapping[str, int]
+    cut: Mapping[str, int]
+    waited: Waited
+    cancelled: bool = False
+    failure: str = ""
+    stopped: str = ""
+
+
+def causes(run: Ended) -> tuple[Cause, ...]:
+    """Return why events were left over, as in the record, the cause with the most events first; empty if none were."""
+    cancelled = "the run was cancelled" if run.cancelled else ""
+    for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
+        if why and (left := {name: number for name, number in run.leftover.items() if number}):
+            return (_cause(word, left, why),)
+    found = _by_reason(run).items()
+    return tuple(
+        sorted((_cause(each, numbers, SENTENCES[each]) for each, numbers in found), key=lambda one: -one.leftover)
+    )
+
+
+def reasons(run: Ended) -> Reasons:
+    """Return by reason how many events were left over, whatever ended the run."""
+    return Reasons(**{reason: sum(numbers.values()) for reason, numbers in _by_reason(run).items()})
+
+
+def _by_reason(run: Ended) -> dict[str, dict[str, int]]:
+    """Return by reason and type how many events were left over.
+
+    If nothing was waited for, it is Redis in a failed run, the workers in one that was ended early, else the lanes.
+    """
+    usual = "redis" if run.failure else "workers" if run.stopped or run.cancelled else "lanes"
+    found: dict[str, dict[str, int]] = {}
+    for name, number in run.leftover.items():
+        spent = min(number, run.spent.get(name, 0))
+        cut = min(number - spent, run.cut.get(name, 0))
+        seconds = run.waited.by_type.get(name, {})
+        longest = max(seconds, key=seconds.__getitem__, default=usual)
+        for reason, part in (("retries", spent), (usual, cut), (longest, number - spent - cut)):
+            if part:
+                numbers = found.setdefault(reason, {})
+                numbers[name] = numbers.get(name, 0) + part
+    return found
+
+
+def _cause(word: str, leftover: Mapping[str, int], why: str) -> Cause:
+    number = sum(leftover.values())
+    sentence = f"{counted(number, 'event')} of {named(list(leftover), MOST_NAMED)} left over: {why}"
+    return Cause(cause=word, types=tuple(leftover), leftover=number, sentence=sentence)
+
+
+def verdict(why: Sequence[Cause]) -> str:
+    """Return the causes of a record as one sentence without a full stop; empty if there are none."""
+    return "; ".join(cause.sentence for cause in why)
+
+
+def alarmed(why: Sequence[Cause], types: Collection[str] = ()) -> bool:
+    """Return whether every cause of a record has raised its own alarm by the end of the run.
+
+    `types` are those with an endpoint that has raised one; it covers the events that the endpoint holds back.
+    """
+    return bool(why) and all(
+        each.cause in ALARMED or (each.cause in OF_ENDPOINTS and set(types) & set(each.types)) for each in why
+    )
+
+
+def went_wrong(why: Sequence[Cause]) -> bool:
+    """Return whether a cause of a record is neither a limit nor an operator's order."""
+    return any(each.cause not in IN_ORDER for each in why)
