@@ -27,7 +27,7 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.ledger import Store, open_store
+from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
@@ -62,7 +62,7 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         telemetry.set_up(settings, Role.WORKER, worker_id)
         try:
-            with open_store(settings) as store:
+            with Store(settings, keeps_server=True) as store:
                 if not supervisor_id:
                     require_fit(store, allow_volatile=allow_volatile)
                 WorkerProcess(store, worker_id, supervisor_id, stop).run()

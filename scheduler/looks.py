@@ -96,7 +96,6 @@ def look_at(desk: Desk, seen: Looking) -> float | None:
     store, began = desk.store, system_clock.monotonic()
     desk.leader.keep()
     desk.redis.check()
-    desk.redis.keys.step()
     asked_at = system_clock.monotonic()
     current, now_us = store.runs.current_at()
     answer_seconds = system_clock.monotonic() - asked_at

@@ -80,7 +80,6 @@ class Office:
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
         self._redis = RedisWatch(store, allow_volatile=allow_volatile)
         self._clock = store.clock
-        self._keys = self._redis.keys
         self._desk = Desk(store, self._leader, self._duty, self._redis)
         self._housekeeper = Housekeeper(store, self._leader)
 

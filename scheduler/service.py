@@ -22,13 +22,13 @@ from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
 from rlm.ledger import Store
 from rlm.ledger.processes import Role
-from rlm.ledger.trouble import Outage, revive
+from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
 from scheduler.leader import HandedOverError
 from scheduler.office import Office, announce
-from scheduler.redis_watch import AGAIN_SECONDS, FIT_SECONDS, IDLE_FIT_SECONDS
+from scheduler.redis_watch import FIT_SECONDS, IDLE_FIT_SECONDS
 from scheduler.ticks import last_due, open_run, serve_tick
 
 #: Seconds between two turns of an idle leader, which renews its lease then, and serves a tick that APScheduler
@@ -151,8 +151,6 @@ class SchedulerService(Office):
                 self._duty.note_outage()
                 self._saw_last_end = False
                 self._outage.tell(error, "no run is started meanwhile")
-                revive(self._store)
-                self._keys.after(error)
                 self._duty.wait(AWAY_SECONDS)
             else:
                 self._outage.over()
@@ -177,7 +175,6 @@ class SchedulerService(Office):
             # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
             self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
             self._in_office = self._leader.token  # last: if Redis fails earlier, the next turn repeats this
-        self._keys.step(AGAIN_SECONDS)
         self._redis.check(FIT_SECONDS if self._redis.unfit else IDLE_FIT_SECONDS)
         return True
 

@@ -16,7 +16,7 @@ from rlm.ledger.processes import Role
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: Seconds for a scheduler to accept a request, or for a conductor to answer a cancel.
 ANSWER_SECONDS = 5.0
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 
-def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
+def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
     """Request a run from the scheduler; return its id, or None if nobody accepts the request in time.
 
     If no scheduler is known, only a `patient` caller waits, for one that may be starting. A caller that `is_stopped`
@@ -46,7 +46,7 @@ def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], 
     return str(reply["run_id"])
 
 
-def started(store: StoreFront, run_id: str | None) -> Started:
+def started(store: Store, run_id: str | None) -> Started:
     """Return what `rlm start` prints.
 
     Raises:

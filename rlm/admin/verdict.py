@@ -137,8 +137,6 @@ def _at_rest(found: Rest) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.failure)))
     if found.conductor is None:
         yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
-    if otherwise := found.led_otherwise:
-        yield Verdict(Level.WARN, "Another configuration is in force", _joined(safe_line(otherwise)))
     if wrong := unwell(found):
         of_host = Verdict(Level.WARN, wrong[0], "; ".join(wrong[1:]))
         yield of_host if hosts_unwell(found.hosts) else _shut(found, list(shut(found)))

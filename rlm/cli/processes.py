@@ -43,7 +43,7 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
     from setproctitle import setproctitle
 
     from rlm import telemetry
-    from rlm.ledger import open_store
+    from rlm.ledger import Store
     from rlm.processes.alive import AliveFile
 
     with stop_signals(AliveFile().touch) as stop:
@@ -51,7 +51,7 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
         setproctitle(f"rlm {role}")
         if words := new_server(settings):
             log.warning("%s", words, extra={"action": "use_defaults"})
-        with open_store(settings, answer_seconds=answer_seconds) as store:
+        with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
             yield store, stop
 
 

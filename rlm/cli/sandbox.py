@@ -107,7 +107,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
     Exits with 0 if all was well, 1 if something was not, 4 if Redis was not, 130 if interrupted.
     """
-    from rlm.ledger import open_store
+    from rlm.ledger import Store
     from rlm.ledger.fitness import require_fit
     from rlm.sandbox.demo import play, view_on
     from rlm.sandbox.stage import set_up
@@ -117,7 +117,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
         tell_new_server(settings)
         view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {TEST_EVENTS} events")
         options = ["--allow-volatile"] if allow_volatile else []
-        with open_store(settings) as store:
+        with Store(settings, keeps_server=True) as store:
             require_fit(store, allow_volatile=allow_volatile, claim=False)
             with set_up(settings, DEFAULT_SPEED, stop, store.url, options) as stage:
                 verdict = play(stage, view, TEST_EVENTS, DEFAULT_SPEED)

@@ -70,10 +70,10 @@ def _with_format(environ: Mapping[str, str], output: TextIO) -> tuple[dict[str, 
 
 def _where(settings: Settings) -> str:
     """Return the address of Redis, for the audit system."""
-    from rlm.ledger.server import server_of
+    from rlm.ledger.store import url_in_use
     from rlm.settings.secrets import mask_url
 
-    url = server_of(settings).url
+    url = url_in_use(settings)
     port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
     return f"Redis is at {mask_url(url)}" + (f", and for other programs at redis://127.0.0.1:{port}/0" if port else "")
 

@@ -20,7 +20,7 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
-from rlm.ledger.trouble import Outage, revive
+from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import entry_of, is_dead
 from rlm.processes.sharing import Peers, divide, offer_of, places_left
@@ -143,7 +143,6 @@ class Supervisor:
                     pause = self._scale(workers)
         except StoreError as error:
             self._outage.tell(error, "the workers stay as they are")
-            revive(self._store)
         else:
             self._outage.over()
         if self._children or not self._stop.graceful:

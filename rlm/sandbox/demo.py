@@ -156,7 +156,7 @@ def _outcome(verdict: DemoVerdict) -> Iterator[str]:
     if record.counts.leftover:
         for cause in record.why:
             yield from wrap(sentence(cause.sentence), 80)
-        yield "Nothing is lost: what is left over stays in the ledger, for the next run."
+        yield "Nothing is lost: what is left over stays in the ledger; the next run would take it first."
     if verdict.answered_seconds is None:
         yield "No call was answered."
         return

@@ -17,7 +17,7 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import InterruptedByHandError, RunError
-from rlm.ledger import Store, open_store
+from rlm.ledger import Store
 from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
@@ -197,7 +197,7 @@ def set_up(
         api = stack.enter_context(MockApi(calling(_NOWHERE).event_types))
         effective = calling(api.url)
         stack.callback(_await_server_end, effective.data_dir)
-        store = stack.enter_context(open_store(effective))
+        store = stack.enter_context(Store(effective, keeps_server=True))
         if installed:
             stack.callback(remove_keys, store)
         group = ProcessGroup(stop, grace_seconds(effective, Layer.GROUP))

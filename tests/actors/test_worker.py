@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from actors.worker import UNFIT
-from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
+from tests.ownserver import OwnServer
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -167,10 +167,8 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
 @pytest.fixture
 def own_server(tmp_path):
     """A server of this test's own, to be killed; it runs again during the clean-up."""
-    server = EmbeddedServer(tmp_path / "data")
-    server.join()
-    yield server
-    server.leave()
+    with OwnServer(tmp_path / "data") as server:
+        yield server
 
 
 def kill_server(bench):
@@ -190,7 +188,7 @@ def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
     assert time.monotonic() - asked_at < 5.0
     assert "could not sign off" in worker.log.read_text()
     assert "Traceback" not in worker.log.read_text()
-    own_server.join()
+    own_server.start()
     bench.trust(2)
 
 
@@ -198,7 +196,7 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from actors.worker import run_worker
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.processes.launcher import spawn, start_template
 from rlm.settings import load_settings
@@ -206,7 +204,7 @@ from rlm.settings import load_settings
 if __name__ == "__main__":
     start_template(["actors.preload"])
     settings = load_settings(Path(sys.argv[1]))
-    with open_store(settings) as store:
+    with Store(settings, keeps_server=True) as store:
         names = [f"test-worker-{number}" for number in range(2)]
         store.processes.enter(Role.WORKER, names)
         children = [spawn(run_worker, settings, name, "test-supervisor") for name in names]

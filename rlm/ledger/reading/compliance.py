@@ -10,7 +10,7 @@ from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Record
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
-from rlm.core.window import Peak, most_by_part, peaks
+from rlm.core.window import Peak, peaks
 from rlm.ledger import Store
 from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
@@ -44,11 +44,8 @@ def _judge(store: Store, since_us: int) -> dict[str, _Judged]:
     }
 
 
-def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance:
+def compliance(store: Store, since_seconds: float) -> Compliance:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` means that no limit was exceeded.
-
-    With `parts`, each also has a `course`: for each equal part of that time, the most calls in any period of the
-    limit's first rule that ended in it.
 
     Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out. All
     calls are known from `known_from` on; `known_why` says why not earlier, or is None. Earlier calls count as far as
@@ -56,7 +53,7 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance
     """
     now_us, endpoints = store.now_us(), store.endpoints()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
-    judged = {name: _document(each, since_us, now_us, parts) for name, each in _judge(store, since_us).items()}
+    judged = {name: _document(each, since_us) for name, each in _judge(store, since_us).items()}
     now, first, doubt = now_us / MICROSECONDS, store.calls.begins(), store.leases.doubt()
     begins = now if first is None else first
     bounds = [(since_us / MICROSECONDS, None), (now - KEEP_SECONDS, f"Calls are kept {KEEP_SECONDS / 3600:g} h")]
@@ -74,7 +71,7 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance
     )
 
 
-def _document(judged: _Judged, since_us: int, until_us: int, parts: int) -> LimitedCompliance:
+def _document(judged: _Judged, since_us: int) -> LimitedCompliance:
     rules = tuple(
         ComplianceRule(
             limit=peak.limit,
@@ -87,9 +84,7 @@ def _document(judged: _Judged, since_us: int, until_us: int, parts: int) -> Limi
         )
         for peak in judged.peaks
     )
-    span_us = round(rules[0].period_seconds * MICROSECONDS)
-    course = tuple(most_by_part(judged.sent, span_us, since_us, until_us, parts)) if parts else ()
-    return LimitedCompliance(calls=sum(moment >= since_us for moment in judged.sent), rules=rules, course=course)
+    return LimitedCompliance(calls=sum(moment >= since_us for moment in judged.sent), rules=rules)
 
 
 def excess_of(store: Store, record: Record) -> dict[str, int]:

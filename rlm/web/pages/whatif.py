@@ -12,7 +12,6 @@ from rlm.admin.verdict import side_by_side, verdict_on
 from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
-from rlm.core.text import sentence
 from rlm.ledger import Store
 from rlm.ledger.reading.waiting import backlog
 from rlm.settings import Settings
@@ -62,7 +61,6 @@ def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
         "rows": list(side_by_side(*found.forecasts)),
         "forecasts": found.forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
-        "otherwise": sentence(today.case.led_otherwise) if today.case.led_otherwise else "",
         "outlook": last.outlook.sentence if last.outlook else "",
         "command": asked.command,
     }
