@@ -31,7 +31,7 @@ from rlm.core.text import done_after
 from rlm.delivery.run_end import close_run
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
 from rlm.ledger.measures import learned
-from rlm.ledger.trouble import Outage, revive
+from rlm.ledger.trouble import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import SLOW_SECONDS, Look, add_look, to_the_end
 from rlm.plan.situation import Workload
@@ -183,8 +183,6 @@ class Conductor:
             except StoreError as error:
                 self._duty.note_outage()
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
-                revive(self._store)
-                self._redis.keys.after(error)
                 seen.due_at = LONG_AGO
                 if self._duty.stopping:
                     raise

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer, process
 from tests.side_by_side import SideBySide
 
 if TYPE_CHECKING:
@@ -132,14 +132,11 @@ LONGEST_BULK = 64_000_000
 @contextmanager
 def running_server(kind: str, data_dir: Path) -> Iterator[str]:
     """Run a server of one of the `SERVERS` in `data_dir`, set up as the embedded one is, and yield its URL."""
-    binary = process.binary_path() if kind == "valkey" else _redis_server()
-    server = EmbeddedServer(data_dir, longest=LONGEST_BULK)
-    with mock.patch.object(process, "binary_path", return_value=binary):
-        server.join()
-    try:
+    binary = embedded.binary_path() if kind == "valkey" else _redis_server()
+    with ExitStack() as users:
+        with mock.patch.object(embedded, "binary_path", return_value=binary):
+            server = users.enter_context(embedded.EmbeddedServer(data_dir, longest=LONGEST_BULK))
         yield server.url
-    finally:
-        server.leave()
 
 
 def _redis_server() -> Path:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm.ledger.embedded.files import held, socket_path
+from rlm.ledger.embedded import running, socket_path
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _target(link: Path) -> str:
 
 @contextmanager
 def nothing_left_behind(place: Path, *, timeout: float = 5.0) -> Iterator[None]:
-    """Check that processes started in the block leave no process, socket or held lock that belongs to `place`."""
+    """Check that processes started in the block leave no process, socket or server that belongs to `place`."""
     before = processes_of(place)
     yield
 
@@ -71,5 +71,4 @@ def nothing_left_behind(place: Path, *, timeout: float = 5.0) -> Iterator[None]:
     assert left() == {}, "processes are left behind"
     for data_dir in place.rglob(".rlm"):
         assert not socket_path(data_dir.resolve()).exists(), f"the socket of {data_dir} is left behind"
-        locks = [lock.name for lock in data_dir.glob("*.lock") if held(lock)]
-        assert locks == [], f"locks in {data_dir} are still held"
+        assert not running(data_dir), f"a server still runs in {data_dir}"

@@ -63,15 +63,6 @@ def revision_in_force(store: Store, there: Present | None = None) -> str:
     return leads.revision if leads else store.settings.revision
 
 
-def led_otherwise(store: Store, there: Present | None = None) -> str:
-    """Return that the scheduler has another configuration than this process; empty if it has the same."""
-    leads = leader(store, there)
-    if leads is None or not _differs(leads, store.settings.revision):
-        return ""
-    named = f"the scheduler {safe_line(leads.id)}"  # some commands print it between lines of their own
-    return f"{named} has another configuration than was read here, and runs use it until the scheduler is restarted"
-
-
 def other_configurations(leads: Process | None, processes: Iterable[Process]) -> dict[str, str]:
     """Return which `processes` have another configuration than the scheduler that `leads`: a sentence by file and host.
 

@@ -14,9 +14,8 @@ from rlm.core.item import BadItemError
 from rlm.ledger import Store
 from rlm.ledger.letters import Placed, Removal, is_letter
 
-#: Letters dealt with at a time, and their bytes, for which Redis is held up by milliseconds.
+#: Letters dealt with at a time, for which Redis is held up by milliseconds.
 _PAGE = 100
-_PAGE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,9 @@ class Dealing:
     def _named(self, store: Store, named: Sequence[Placed]) -> Iterator[Outcome]:
         """Apply it to the named letters, oldest first, a page at a time."""
         gone = 0
-        for page in _pages(named):
-            outcomes = self._apply(store, [Placed(one.raw, one.older - gone) for one in page])
+        for start in range(0, len(named), _PAGE):
+            page = named[start : start + _PAGE]
+            outcomes = self._apply(store, [Placed(each.raw, each.older - gone) for each in page])
             gone += sum(not one.kept for one in outcomes)
             yield from outcomes
 
@@ -128,19 +128,6 @@ class Dealing:
         if self.deal is Deal.DROP:
             return LettersDealt(dropped=ids, refused=refused, more=more)
         return LettersDealt(retried=ids, refused=refused, left=left, more=more)
-
-
-def _pages(placed: Sequence[Placed]) -> Iterator[list[Placed]]:
-    """Yield the letters in pages; one that is larger than a page is alone."""
-    page, held = list[Placed](), 0
-    for one in placed:
-        if page and (len(page) == _PAGE or held + len(one.raw) > _PAGE_BYTES):
-            yield page
-            page, held = [], 0
-        page.append(one)
-        held += len(one.raw)
-    if page:
-        yield page
 
 
 def _retried(letter: DeadLetter, result: Removal | BadItemError) -> Outcome:

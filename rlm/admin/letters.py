@@ -132,7 +132,6 @@ def grouped(letters: Iterable[bytes], store: Store) -> list[LetterGroup]:
                 endpoint=endpoint,
                 type=type_name,
                 newest=at,
-                newest_id=letter.id,
                 oldest=at,
             )
         groups[kind] = replace(group, letters=group.letters + 1, sendable=group.sendable + sendable, oldest=at)

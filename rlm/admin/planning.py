@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from rlm.core.clock import timestamp
-from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
@@ -41,12 +40,11 @@ def coming_up_seconds(store: Store) -> float:
 
 
 def types_in_force(store: Store) -> tuple[EventType, ...]:
-    """Return the configured types with the limits in force, from high to low priority, without those left out."""
+    """Return the configured types with the limits in force, from high to low priority."""
     endpoints = store.endpoints()
     return tuple(
         replace(one, endpoints=tuple(endpoints[endpoint.name] for endpoint in one.endpoints))
         for one in store.settings.event_types
-        if one.name not in store.left_out
     )
 
 
@@ -121,31 +119,16 @@ def plan_run(
 
 
 def measured_arrivals(store: Store) -> dict[str, float] | None:
-    """Return the events taken a second over the last `MEASURED_RUNS` runs, by type; None if that is not known."""
-    records = [store.runs.record(run_id) for run_id in store.runs.history(MEASURED_RUNS + 1)]
-    names = [one.name for one in store.settings.event_types]
-    every_seconds = store.settings.run.every_seconds
-    ticked_at, current = store.schedule.last_tick() or 0.0, store.runs.current()
-    # The record of an open run does not exist yet, so its window does not count.
-    until = min(ticked_at, current.tick - every_seconds) if current else ticked_at
-    return arrivals_of([one for one in records if one], names, every_seconds, until)
+    """Return the events taken a second over the last `MEASURED_RUNS` runs, by type; None without a whole window.
 
-
-def arrivals_of(
-    records: Sequence[Record], types: Iterable[str], every_seconds: float, until: float = 0.0
-) -> dict[str, float] | None:
-    """Return the events taken a second, for each of `types`; None if the records cover no whole window.
-
-    The time counts from the first start to the last, or to the tick at `until` (seconds since 1970) if that is later,
-    because a tick with nothing to do leaves no record. The events of the first run do not count: they arrived earlier,
-    over an unknown time.
+    The time counts from the first start to the last, or to the last tick, because a tick with nothing to do leaves no
+    record. The events of the first run do not count: they arrived earlier, over an unknown time.
     """
-    if not records:
+    records = [(timestamp(record.started_at), record) for record in store.runs.recent(MEASURED_RUNS + 1)]
+    first = min((start for start, _ in records), default=0.0)
+    seconds = max([store.schedule.last_tick() or 0.0, *(start for start, _ in records)]) - first
+    if not records or round(seconds / store.settings.run.every_seconds) < 1:
         return None
-    starts = [timestamp(record.started_at) for record in records]
-    first = min(starts)
-    seconds = max(*starts, until) - first
-    if round(seconds / every_seconds) < 1:
-        return None
-    later = [record for start, record in zip(starts, records, strict=True) if start > first]
-    return {name: sum(record.by_type.get(name, TypeCounts()).taken for record in later) / seconds for name in types}
+    later = [record.by_type for start, record in records if start > first]
+    names = [kind.name for kind in store.settings.event_types]
+    return {name: sum(by_type[name].taken for by_type in later if name in by_type) / seconds for name in names}

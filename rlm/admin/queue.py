@@ -10,12 +10,11 @@ from msgspec.structs import replace
 
 from rlm.core.clock import isoformat
 from rlm.core.documents import Pushed, QueueStats, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError
+from rlm.core.errors import StoreGarbledError
 from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import did_you_mean
 from rlm.core.trail import Place
 from rlm.ledger import Store
-from rlm.ledger.inspection import no_audit_list
 from rlm.ledger.keys import longest_item
 from rlm.ledger.reading import Waiter
 from rlm.ledger.reading.books import Books, books
@@ -122,7 +121,7 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `done`.
 
     Yields a warning for each line that will become a dead letter or is too long even for that. After a StoreError the
-    items after the first `done.pushed` may have been pushed, unless it `is_known_undone`.
+    items after the first `done.pushed` may have been pushed.
     """
     chunk: list[bytes] = []
     longest, size = longest_item(store.settings.queue.max_item_bytes), 0
@@ -146,18 +145,13 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
     _push(store, chunk, done)
 
 
-def is_known_undone(error: StoreError) -> bool:
-    """Return whether the `error` of a push shows that Redis took none of its items."""
-    return isinstance(error, StoreGarbledError | StoreRefusingError | StoreForbiddenError)
-
-
 def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
     if not chunk:
         return
     try:
         done.waiting = store.intake.push(chunk)
     except StoreGarbledError as error:
-        raise StoreGarbledError(no_audit_list(store), _OTHER_KIND) from error
+        raise StoreGarbledError(f"the audit list {store.keys.events} (queue.events) is no list", _OTHER_KIND) from error
     done.pushed += len(chunk)
 
 

@@ -7,7 +7,7 @@ from typing import overload
 
 from msgspec import structs
 
-from rlm.admin.attendance import led_otherwise, nobody_sends, revision_in_force, ticks_every_seconds
+from rlm.admin.attendance import nobody_sends, revision_in_force, ticks_every_seconds
 from rlm.admin.conditions import Scene, conditions
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
@@ -119,12 +119,6 @@ def overview(store: Store) -> RunStatus | Rest:
     return now if isinstance(now, RunStatus) else at_rest(store, now)
 
 
-def last_measured(store: Store) -> RunStatus | Record | None:
-    """Return the status of the open run with its measurements, or the last record; None if there is neither."""
-    now = status(store, None)
-    return now if isinstance(now, RunStatus) else store.runs.record(now.last) if now.last else None
-
-
 def at_rest(store: Store, idle: IdleStatus) -> Rest:
     """Return what a view shows between two runs: the status `idle`, the last record, the next tick, the queues."""
     now, there = store.now(), present(store)
@@ -147,7 +141,6 @@ def at_rest(store: Store, idle: IdleStatus) -> Rest:
         workers=len(there.living(Role.WORKER)),
         conductor=there.holder,
         lacking=nobody_sends(store, there, distrusted=amiss),
-        led_otherwise=led_otherwise(store, there),
         hosts=hosts(store, there),
     )
 
@@ -274,11 +267,10 @@ def none_finished(store: Store) -> str:
 def record(store: Store, run_id: str | None) -> Record:
     """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
     if run_id is None:
-        newest = store.runs.history(_TRIED)
-        if not newest:
+        newest = next(iter(store.runs.recent(_TRIED)), None)
+        if newest is None:
             raise NoSuchRunError(none_finished(store))
-        readable = (one for one in newest if store.runs.record(one) is not None)
-        run_id = next(readable, newest[0])
+        return newest
     found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
     if found is None:
         run = store.runs.current()

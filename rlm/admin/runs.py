@@ -11,7 +11,7 @@ from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import system_clock, timestamp
-from rlm.core.documents import ChangeInRun, IdleStatus, Record, RunCourse, RunListed, RunStatus
+from rlm.core.documents import ChangeInRun, Record, RunCourse, RunListed, RunStatus
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
 from rlm.ledger import Store
@@ -100,7 +100,7 @@ def cancel(store: Store, run: Run) -> None:
     store.processes.wake("scheduler")
 
 
-def cancelled(store: Store, run: Run) -> Record | RunStatus | IdleStatus:
+def cancelled(store: Store, run: Run) -> Record | RunStatus:
     """Return the record of a cancelled run; its status if it is still waiting for calls after a while."""
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:

@@ -5,9 +5,10 @@ It has few imports, because a run of `rlm start --wait` waits for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
+from rlm.core.documents import Started
 from rlm.core.errors import NobodyConductsError, RunUnderWayError, StoreUnfitError
 from rlm.core.run import State
 from rlm.ledger.processes import Role
@@ -15,7 +16,7 @@ from rlm.ledger.processes import Role
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: Seconds for a scheduler to accept a request, or for a conductor to answer a cancel.
 ANSWER_SECONDS = 5.0
@@ -23,7 +24,7 @@ ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 
-def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
+def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool] = lambda: False) -> str | None:
     """Request a run from the scheduler; return its id, or None if nobody accepts the request in time.
 
     If no scheduler is known, only a `patient` caller waits, for one that may be starting. A caller that `is_stopped`
@@ -45,7 +46,7 @@ def ask_scheduler(store: StoreFront, *, patient: bool, is_stopped: Callable[[], 
     return str(reply["run_id"])
 
 
-def started(store: StoreFront, run_id: str | None) -> dict[str, Any]:
+def started(store: Store, run_id: str | None) -> Started:
     """Return what `rlm start` prints.
 
     Raises:
@@ -61,4 +62,4 @@ def started(store: StoreFront, run_id: str | None) -> dict[str, Any]:
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
             "`rlm start --wait`."
         )
-    return {"run_id": run_id, "state": State.DRAINING}
+    return Started(run_id=run_id, state=State.DRAINING)

@@ -137,8 +137,6 @@ def _at_rest(found: Rest) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.failure)))
     if found.conductor is None:
         yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
-    if otherwise := found.led_otherwise:
-        yield Verdict(Level.WARN, "Another configuration is in force", _joined(safe_line(otherwise)))
     if wrong := unwell(found):
         of_host = Verdict(Level.WARN, wrong[0], "; ".join(wrong[1:]))
         yield of_host if hosts_unwell(found.hosts) else _shut(found, list(shut(found)))
@@ -243,7 +241,7 @@ def troubles_by_part(found: RunStatus | Record) -> list[tuple[str, list[str]]]:
     told: list[tuple[str, list[str]]] = [(safe_line(one.sentence), []) for one in why]
     told += [(away, [])] if (away := tally.away_in_words(found.redis_away_seconds)) else []
     if number := _failed(found):
-        told.append((number, [safe_line(one) for one in tally.each_in_words(found.troubles, addresses=False)]))
+        told.append((number, [safe_line(one) for one in tally.each_in_words(found.troubles)]))
     return told
 
 

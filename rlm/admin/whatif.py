@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
-from rlm.admin.attendance import led_otherwise, nobody_does
+from rlm.admin.attendance import nobody_does
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
 from rlm.core.endpoint import Endpoint, EventType, in_force
 from rlm.core.errors import BadQuestionError
@@ -113,8 +113,7 @@ class Case(msgspec.Struct, frozen=True):
     """The present or hypothetical case in which a backlog is planned.
 
     `gone_seconds` is the time from a run's start to its first call; `added` are hypothetical endpoints; `room` is how
-    many workers the hosts take, if known. `lacking` is why a run would come to nothing now, `led_otherwise` that runs
-    use another configuration; both are empty otherwise.
+    many workers the hosts take, if known. `lacking` is why a run would come to nothing now, else empty.
     """
 
     settings: Settings
@@ -124,7 +123,6 @@ class Case(msgspec.Struct, frozen=True):
     gone_seconds: float
     room: int | None
     lacking: str
-    led_otherwise: str
     workers: int | None = None
     added: tuple[Endpoint, ...] = ()
 
@@ -176,7 +174,6 @@ class Forecast(msgspec.Struct, frozen=True):
             start_seconds=round(self.case.gone_seconds, 3),
             open_run=self.open_run,
             lacking=self.case.lacking or None,
-            led_otherwise=self.case.led_otherwise or None,
             gone_in_windows=self.outlook and self.outlook.windows,
             unread=unread,
         )
@@ -241,7 +238,6 @@ def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         gone_seconds,
         room=planning.room_of(store),
         lacking="" if fresh else nobody_does(store),
-        led_otherwise=led_otherwise(store),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +16,8 @@ from rlm.core.text import did_you_mean, safe_words
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from rlm.ledger.front import StoreFront
-    from rlm.ledger.server import Server
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
-
-_Front = TypeVar("_Front", bound="StoreFront")
 
 
 class ExitCode(IntEnum):
@@ -116,7 +112,7 @@ def settings_of(config: Path | None) -> Settings:
     return load_settings(config)
 
 
-def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
+def stop_signals(each_turn: Callable[[], None] = lambda: None) -> StopSignals:
     """Return a context manager that counts the stop signals of this process; `each_turn` is for `Wakeup`."""
     from rlm.processes.signals import StopSignals, Wakeup
 
@@ -128,24 +124,12 @@ def store_of(config: Path | None) -> AbstractContextManager[Store]:
     return opened(settings_of(config))
 
 
-def opened(settings: Settings) -> AbstractContextManager[Store]:
-    """Open the store of `settings` and check that it answers."""
-    from rlm.ledger import open_store
-    from rlm.ledger.server import server_there
-
-    return _answering(open_store(settings, server_there(settings)))
-
-
-def opened_front(settings: Settings, server: Server) -> AbstractContextManager[StoreFront]:
-    """Open the front of the store on the `server` of `settings` and check that it answers."""
-    from rlm.ledger.front import open_front
-
-    return _answering(open_front(settings, server))
-
-
 @contextmanager
-def _answering(opening: AbstractContextManager[_Front]) -> Iterator[_Front]:
-    with opening as front:
-        front.ping()
-        front.require_schema()
-        yield front
+def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]:
+    """Open the store of `settings` and check that it answers; `keeps_server` keeps an embedded server running."""
+    from rlm.ledger import Store
+
+    with Store(settings, keeps_server=keeps_server) as store:
+        store.ping()
+        store.require_schema()
+        yield store

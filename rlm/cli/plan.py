@@ -76,8 +76,6 @@ def _show(answered: PlanAnswer) -> None:
         window = span(last.case.settings.run.window_seconds)
         show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
         show()
-    if otherwise := today.case.led_otherwise:
-        show_words(sentence(otherwise))
     if not last.events:
         show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
     elif last is not today:

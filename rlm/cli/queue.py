@@ -107,7 +107,7 @@ def push(config: Path | None, file: BinaryIO) -> None:
 
     The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
-    from rlm.admin.queue import is_known_undone, push_lines, read_lines
+    from rlm.admin.queue import push_lines, read_lines
     from rlm.core.documents import Pushed
     from rlm.ledger.fitness import check_fitness, unfit
     from rlm.ledger.keys import longest_item
@@ -122,13 +122,11 @@ def push(config: Path | None, file: BinaryIO) -> None:
             for warning in push_lines(store, lines, pushed):
                 if pushed.bad + pushed.refused <= MOST_WARNINGS:
                     say(f"Warning: {one_line(warning, 200)}")
-        except StoreError as error:
-            is_known = is_known_undone(error)
-            after = "none was after that" if is_known else "it is not known whether the next were"
-            say(f"{counted(pushed.pushed, 'item')} had been pushed before this; {after}.")
+        except StoreError:
+            say(f"{counted(pushed.pushed, 'item')} had been pushed before this; the next may have been.")
             raise
         pushed.waiting, conducted = store.intake.lengths()[1], bool(store.processes.alive(Role.SCHEDULER))
-        full = [one for one in check_fitness(store).warnings if one.name == "memory"]
+        full = [each for each in check_fitness(store) if each.name == "memory" and not each.ok and not each.is_fault]
         halted = unfit(store)
     _warn(pushed, full)
     print_json(pushed)

@@ -13,7 +13,7 @@ from rlm.cli.common import (
     CommandError,
     ExitCode,
     command,
-    opened_front,
+    opened,
     settings_of,
     stop_signals,
     store_of,
@@ -71,25 +71,19 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
             tell_new_server(settings)  # before it is created
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, wait_for
-            from rlm.ledger.server import server_of, server_there
 
-            server = server_of(settings) if wait else server_there(settings)
-            front = stack.enter_context(opened_front(settings, server))
-            run_id = ask_scheduler(front, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+            store = stack.enter_context(opened(settings, keeps_server=wait))
+            run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
-            print_json(started(front, run_id))
+            print_json(started(store, run_id))
             record = None
         elif run_id is not None:
-            from rlm.ledger import open_store
-
-            record = wait_for(stack.enter_context(open_store(settings)), run_id, stop, interval)
+            record = wait_for(store, run_id, stop, interval)
         else:
             from rlm.cli.by_hand import conduct_here
-            from rlm.ledger import open_store
 
-            store = stack.enter_context(open_store(settings))
             record = conduct_here(store, stop, interval, allow_volatile=allow_volatile)
             run_id = record.run_id
     if record is None:

@@ -74,7 +74,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
     if real_time and speed is not None:
         raise click.UsageError("--real-time is --speed 1; give only one of them.")
     from rlm.sandbox.demo import play, prologue, view_on
-    from rlm.sandbox.stage import demo_stage
+    from rlm.sandbox.stage import set_up
 
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
     with stop_signals() as stop:
@@ -85,7 +85,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
         view = view_on(
             sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
         )
-        with demo_stage(settings, pace, stop) as stage:
+        with set_up(settings, pace, stop) as stage:
             linger = None
             if web:
                 where = stage.start_dashboard()
@@ -107,15 +107,20 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
     Exits with 0 if all was well, 1 if something was not, 4 if Redis was not, 130 if interrupted.
     """
+    from rlm.ledger import Store
+    from rlm.ledger.fitness import require_fit
     from rlm.sandbox.demo import play, view_on
-    from rlm.sandbox.stage import installed_stage
+    from rlm.sandbox.stage import set_up
 
     with stop_signals() as stop:
         settings = settings_of(config)
         tell_new_server(settings)
         view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {TEST_EVENTS} events")
-        with installed_stage(settings, DEFAULT_SPEED, stop, allow_volatile=allow_volatile) as stage:
-            verdict = play(stage, view, TEST_EVENTS, DEFAULT_SPEED)
+        options = ["--allow-volatile"] if allow_volatile else []
+        with Store(settings, keeps_server=True) as store:
+            require_fit(store, allow_volatile=allow_volatile, claim=False)
+            with set_up(settings, DEFAULT_SPEED, stop, store.url, options) as stage:
+                verdict = play(stage, view, TEST_EVENTS, DEFAULT_SPEED)
     _report(verdict, settings.event_types)
 
 
@@ -123,7 +128,7 @@ def _report(verdict: DemoVerdict, types: Sequence[EventType], then: str = "") ->
     """Print what happened, and `then`; end the command if anything was not as promised."""
     from rlm.sandbox.demo import summary
 
-    print_json(verdict.as_json())
+    print_json(verdict)
     show()
     for line in (*summary(verdict, types), then):
         show(line)

@@ -326,8 +326,7 @@ class Rest(IdleStatus, frozen=True, kw_only=True):
     """What a view shows between two runs: the last record, the next tick, the queues, who is there.
 
     The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
-    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, and `led_otherwise`
-    that it uses another configuration; both are empty otherwise.
+    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, else empty.
     """
 
     installation: Installation
@@ -343,7 +342,6 @@ class Rest(IdleStatus, frozen=True, kw_only=True):
     workers: int
     conductor: str | None
     lacking: str
-    led_otherwise: str
     hosts: tuple[Host, ...]
 
 
@@ -407,7 +405,6 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     gone_in_windows: int | None = None
     open_run: str | None = None
     lacking: str | None = None
-    led_otherwise: str | None = None
     unread: int = 0
     what_if: Assumptions | UnsetType = UNSET
     today: PlanView | UnsetType = UNSET
@@ -567,7 +564,6 @@ class LetterGroup(JsonDocument, frozen=True, kw_only=True):
     endpoint: str | None
     type: str | None
     newest: str
-    newest_id: str
     oldest: str
 
 
@@ -687,18 +683,16 @@ class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
 
 
 class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
-    """The calls of an endpoint or a budget, judged; `course` has the most calls in each part of the time."""
+    """The calls of an endpoint or a budget, judged."""
 
     calls: int
     rules: tuple[ComplianceRule, ...]
-    course: tuple[int, ...] = ()
 
 
 class Compliance(JsonDocument, frozen=True, kw_only=True):
     """Whether any limit was exceeded; all calls are known from `known_from` on."""
 
     ok: bool
-    since_seconds: float
     since: str = msgspec.field(name="from")
     known_from: str
     known_why: str | None

@@ -19,26 +19,18 @@ class ConfigurationError(RLMError):
 
 
 class StoreError(RLMError):
-    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back.
-
-    `waited_seconds` is how long RLM waited for an answer that did not come.
-    """
+    """Raised when Redis refuses or cannot be reached. No call is made without it; try again once it is back."""
 
     exit_code = 4
 
-    def __init__(self, what: str = "", remedy: str = "", waited_seconds: float = 0.0) -> None:
+    def __init__(self, what: str = "", remedy: str = "") -> None:
         super().__init__(f"{what}: {remedy}" if remedy else what)
         self.what = what
         self.remedy = remedy
-        self.waited_seconds = waited_seconds
 
 
 class StoreUnreachableError(StoreError):
     """Raised when Redis cannot be reached. Start it, or correct `redis.url`."""
-
-
-class StoreLoadingError(StoreUnreachableError):
-    """Raised while Redis still reads its data after a start. It then answers by itself."""
 
 
 class StoreRefusingError(StoreUnreachableError):
@@ -46,7 +38,7 @@ class StoreRefusingError(StoreUnreachableError):
 
 
 class StoreForbiddenError(StoreError):
-    """Raised when the user of `redis.url` lacks a permission. docs/security.md lists the permissions RLM needs."""
+    """Raised when the login is refused, or the user of `redis.url` lacks a permission. See docs/security.md."""
 
 
 class StoreUnfitError(StoreError):
@@ -54,7 +46,7 @@ class StoreUnfitError(StoreError):
 
 
 class StoreGarbledError(StoreError):
-    """Raised when a key holds a value that RLM never writes. The leader sets it aside; `rlm doctor` names it."""
+    """Raised when a key holds a value that RLM never writes. The loops go on; `rlm doctor` names it."""
 
 
 class UnsafeError(ConfigurationError, StoreError):

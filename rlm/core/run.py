@@ -114,10 +114,6 @@ class Run(msgspec.Struct, frozen=True):
         """Return `now_us` of Redis as a time of this run, even if the clock of Redis was set since the run opened."""
         return self.deadline - self.left_seconds(now_us)
 
-    def current_us(self, moment: float) -> int:
-        """Return a time of this run in microseconds by the current clock of Redis."""
-        return self.deadline_us - round((self.deadline - moment) * 1_000_000)
-
 
 def make_record(
     run: Run,

@@ -21,7 +21,7 @@ import msgspec
 
 from rlm.core.documents import CallTrouble, Record
 from rlm.core.endpoint import Endpoint, EventType, target_of
-from rlm.core.text import named, span
+from rlm.core.text import span
 
 if TYPE_CHECKING:
     from rlm.core.expected import Completed
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FIELD: Final = "trouble:"
 #: The most entries in a record; those with the most calls are kept.
 MOST_ENTRIES: Final = 100
-#: The most troubles, and endpoints of one trouble, that a sentence names; it gives the number of the others.
+#: The most troubles that a sentence names; it gives the number of the others.
 MOST_NAMED: Final = 3
 
 #: Refusals that, several in a row, concern the endpoint or the access to it; the contract lists them. Any other 3xx or
@@ -89,26 +89,15 @@ def address_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def each_in_words(troubles: Sequence[CallTrouble]) -> list[str]:
+    """Return the troubles in words: `3 x connection refused, a at 10.0.0.7:80`."""
+    return [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in troubles]
+
+
 def in_words(troubles: Sequence[CallTrouble]) -> str:
-    """Return the most frequent troubles in words: `3 x connection refused, a and b at 10.0.0.7:80`."""
-    words = each_in_words(troubles)
-    more = len(words) - MOST_NAMED
-    return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
-
-
-def each_in_words(troubles: Sequence[CallTrouble], *, addresses: bool = True) -> list[str]:
-    """Return the troubles in words, the most frequent first; those of the same kind and address are combined."""
-    alike: dict[tuple[str, str | None], list[CallTrouble]] = {}
-    for trouble in troubles:
-        alike.setdefault((trouble.what, trouble.address if addresses else None), []).append(trouble)
-    groups = sorted(alike.items(), key=lambda group: -sum(trouble.calls for trouble in group[1]))
-    return [_group(what, address, entries) for (what, address), entries in groups]
-
-
-def _group(what: str, address: str | None, entries: Sequence[CallTrouble]) -> str:
-    calls, names = sum(entry.calls for entry in entries), [entry.endpoint for entry in entries]
-    where = f"{named(names, MOST_NAMED)}{f' at {address}' if address else ''}"
-    return f"{calls:,} x {what}, {where}"
+    """Return the most frequent troubles in words."""
+    words, more = each_in_words(troubles[:MOST_NAMED]), len(troubles) - MOST_NAMED
+    return "; ".join([*words, f"and {more} more, see `rlm result --json`"] if more > 0 else words)
 
 
 def away_in_words(seconds: float) -> str:

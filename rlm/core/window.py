@@ -139,15 +139,3 @@ def _by_end(stamps: Sequence[int], span: int, first: int, last: int) -> Iterator
 def most_in_any(stamps: Sequence[int], span: int) -> int:
     """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
     return max(_by_end(stamps, span, 0, len(stamps)), default=(0, 0))[0]
-
-
-def most_by_part(stamps: Sequence[int], span: int, since_us: int, until_us: int, parts: int) -> list[int]:
-    """Split a time into `parts` equal parts; return for each the most of the ascending `stamps` within `span`.
-
-    An interval counts in the part that holds its last stamp, as in `peaks`.
-    """
-    most = [0] * parts
-    for number, end in _by_end(stamps, span, bisect_left(stamps, since_us), bisect_left(stamps, until_us)):
-        part = (end - since_us) * parts // (until_us - since_us)
-        most[part] = max(most[part], number)
-    return most

@@ -59,14 +59,15 @@ class Gate:
         #: No lane gets a call any more.
         self.stopped = False
 
-    def wait(self) -> None:
-        """Wait until it makes sense to ask."""
+    def wait(self) -> bool:
+        """Wait until it makes sense to ask; return whether to ask, which no lane may after the stop."""
         with self._changed:
             while not self.stopped:
                 left = max(self._sleeps_until, self._until) - system_clock.monotonic()
                 if left <= 0:
-                    return
+                    return True
                 self._changed.wait(left)
+        return False
 
     def learn(self, asked_at: float, redis_us: int, until: float) -> None:
         """Wait `until` (monotonic seconds) from now on, as Redis said at `redis_us` to an ask of `asked_at`.
@@ -119,7 +120,6 @@ class Lanes:
         self.settings = settings
         self.dispatcher = dispatcher
         self.worker_id = worker_id
-        self.clock = store.clock
         self.gate = Gate()
         self.asking = threading.Lock()
         #: Closes a run, of which Redis was away at the deadline or not; set by the worker.
@@ -131,7 +131,6 @@ class Lanes:
         self.sleeping = ""
         self._on_change = on_change
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
         self._unconnected = self._given_back = 0
         self._closes_at = 0.0
 
@@ -150,10 +149,9 @@ class Lanes:
 
     def close(self, run_id: str, deadline: float) -> None:
         """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""
-        with self._lock:
-            now = system_clock.monotonic()
-            is_first, self._closes_at = now >= self._closes_at, max(self._closes_at, now + CLOSE_SECONDS)
-        if is_first:
+        now = system_clock.monotonic()
+        if now >= self._closes_at:  # closing twice would change nothing, so no lock keeps two lanes from it
+            self._closes_at = now + CLOSE_SECONDS
             self.record(run_id, self.failed_at >= deadline)
 
     def note_failure(self, error: StoreError) -> None:
@@ -178,8 +176,7 @@ class Lanes:
         self._unconnected += 1
         if self._unconnected < UNCONNECTED:
             return
-        seconds = min(MOST_SLEEP_SECONDS, FIRST_SLEEP_SECONDS * 2 ** min(self._unconnected - UNCONNECTED, 10))
-        self.gate.sleep(seconds)
+        self.gate.sleep(_growing(FIRST_SLEEP_SECONDS, MOST_SLEEP_SECONDS, self._unconnected - UNCONNECTED))
         if not self.sleeping:
             message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
             extra = alarm(Alarm.WORKER_SLEEPS, "sleep", endpoint=settlement.endpoint)
@@ -196,9 +193,13 @@ class Lanes:
         if not is_given_back(settlement):
             self._given_back = 0
             return
-        seconds = min(MOST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(self._given_back, 10))
+        self.gate.sleep(_growing(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, self._given_back))
         self._given_back += 1
-        self.gate.sleep(seconds * random.uniform(0.5, 1.5))
+
+
+def _growing(first: float, most: float, times: int) -> float:
+    """Return a pause that doubles with the times it was made, with jitter, seconds."""
+    return min(most, first * 2.0 ** min(times, 10)) * random.uniform(0.5, 1.5)
 
 
 class Lane:
@@ -207,9 +208,9 @@ class Lane:
     def __init__(self, lanes: Lanes, number: int) -> None:
         self._lanes = lanes
         self._gate = lanes.gate
-        self._clock = lanes.clock
+        self._clock = lanes.store.clock
         self._turns = lanes.store.turns
-        self._attempts = Attempts(lanes.settings, lanes.dispatcher, self._turns, lanes.clock, number)
+        self._attempts = Attempts(lanes.settings, lanes.dispatcher, self._turns, self._clock, number)
         self._number = number
         self._asks = 0
         self._host = host_of(lanes.worker_id)
@@ -229,19 +230,15 @@ class Lane:
 
     def _next_call(self, settlement: Settlement | None) -> tuple[Claim | None, float]:
         """Settle, and return the next call and when it was asked for; None if the lane is to end."""
-        gate = self._gate
+        gate, asked_at = self._gate, 0.0
+        claim: Claim | None = None
         if settlement is not None or not self._lanes.asking.locked():
             claim, asked_at = self._turn(settlement, nothing=gate.stopped or gate.sleeps)
-            if claim is not None:
-                return claim, asked_at
-        with self._lanes.asking:
-            while True:
-                gate.wait()
-                if gate.stopped:
-                    return None, 0.0
-                claim, asked_at = self._turn(None)
-                if claim is not None:
-                    return claim, asked_at
+        if claim is None:
+            with self._lanes.asking:
+                while claim is None and gate.wait():
+                    claim, asked_at = self._turn(None)
+        return claim, asked_at
 
     def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> tuple[Claim | None, float]:
         """Settle and ask; return the call, if the lane got one, and when it was asked for."""
@@ -316,19 +313,21 @@ class Lane:
     def _settled(self, settlement: Settlement, reply: TurnReply) -> None:
         """Log what came of a settlement."""
         crash_point("worker.settled")
-        lanes, name = self._lanes, settlement.endpoint
-        extra = {"event_id": settlement.event, "endpoint": name, "worker": lanes.worker_id, "lane": self._number}
+        name = settlement.endpoint
         if not reply.settled:
             message = "The answer for event %s came after its claim was lost; the ledger did not change"
-            log.info(message, settlement.event, extra=extra | {"action": "late_answer"})
+            self._log("late_answer", settlement, message, settlement.event)
         if reply.reopened:
-            message = "%s answers again, and is called as its limit allows"
-            log.info(message, name, extra=extra | {"action": "reopen_endpoint"})
+            self._log("reopen_endpoint", settlement, "%s answers again, and is called as its limit allows", name)
         if reply.rested:
             seconds = reply.rested / MICROSECONDS
-            log.info("%s refuses calls and rests %.1f s", name, seconds, extra=extra | {"action": "rest_endpoint"})
+            self._log("rest_endpoint", settlement, "%s refuses calls and rests %.1f s", name, seconds)
         if reply.opened:
             message = "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, and is probed"
             cause = alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=name)
             log.warning(message, name, FAILING, settlement.why, reply.opened / MICROSECONDS, extra=cause)
-        lanes.note_connected(settlement, reply)
+        self._lanes.note_connected(settlement, reply)
+
+    def _log(self, action: str, settlement: Settlement, message: str, *args: object) -> None:
+        extra = {"action": action, "event_id": settlement.event, "endpoint": settlement.endpoint}
+        log.info(message, *args, extra=extra | {"worker": self._lanes.worker_id, "lane": self._number})

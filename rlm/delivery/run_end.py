@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection
 
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.documents import Record
-from rlm.core.errors import StoreGarbledError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
@@ -40,14 +39,6 @@ def close_run(
     Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing nothing can
     settle any more, so the counts read then are final.
     """
-    try:
-        return _close(store, run_id, failure, keep)
-    except StoreGarbledError:
-        store.find_flaws()  # types with a damaged key are left out
-        return _close(store, run_id, failure, keep)
-
-
-def _close(store: Store, run_id: str, failure: str, keep: Callable[[], object]) -> Record | None:
     while True:
         run = store.runs.current()
         if run is None or run.id != run_id:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlm.ledger.store import Store, open_store
+    from rlm.ledger.store import Store
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Store"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
 from rlm.ledger.letters import Letters
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: Dead letters that Redis keeps; the oldest beyond them are moved to the archive.
 MOST_LETTERS = 100_000
@@ -75,7 +75,7 @@ class Archivist:
     The oldest ones beyond it are moved to the archive, a chunk at a time. Each step carries the lease's token.
     """
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         self._letters = Letters(store)
         self._most = MOST_LETTERS
         self._archive = Archive(store.settings.archive_dir)

@@ -1,61 +1,110 @@
-"""How RLM reaches Redis: the client for a URL, which never sends a command twice, and the translation of errors."""
+"""How RLM reaches Redis: the client for a URL, which never sends a command twice, and errors in RLM's own words."""
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ContextDecorator, suppress
 from functools import wraps
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer, parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from rlm.core.errors import ConfigurationError, StoreGarbledError
-from rlm.core.files import require_regular
-from rlm.ledger.trouble import NAMES_IT, SOCKET_TIMEOUT_SECONDS, URL_SETTING, in_own_words, place
+from rlm.core import errors
 from rlm.settings.secrets import mask_url
-
-#: URL parameters that name files to be read.
-_CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+#: Where people configure the Redis: the setting, and the variable that overrides it.
+URL_SETTING = "redis.url (or REDIS_URL)"
 SENTINEL_PORT = 26379
 #: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-#: How long connecting to a sentinel and its answer may take, seconds.
-_SENTINEL_PATIENCE = {"socket_connect_timeout": 0.5, "socket_timeout": 1.0}
+#: The name of an embedded server's socket.
+SOCKET_NAME = "valkey.sock"
+#: How long to wait for an answer if the caller sets no time, seconds.
+SOCKET_TIMEOUT_SECONDS = 5.0
 #: How long connecting may take. The next attempt comes sooner than the kernel would repeat a lost packet.
 CONNECT_SECONDS = 1.0
-#: A connection counts as cut after this many milliseconds without an acknowledgement by the host of Redis. A host still
-#: acknowledges if its server is slow. Systems other than Linux lack this option and notice later.
-_UNHEARD_MS = 2000
+#: A connection counts as cut after two seconds without an acknowledgement by the host of Redis, which a host gives even
+#: if its server is slow.
 _KEEPALIVE = {
-    getattr(socket, name): value
-    for name, value in (
-        ("TCP_KEEPIDLE", 2),
-        ("TCP_KEEPINTVL", 1),
-        ("TCP_KEEPCNT", 2),
-        ("TCP_USER_TIMEOUT", _UNHEARD_MS),
-    )
-    if hasattr(socket, name)
+    socket.TCP_KEEPIDLE: 2,
+    socket.TCP_KEEPINTVL: 1,
+    socket.TCP_KEEPCNT: 2,
+    socket.TCP_USER_TIMEOUT: 2000,
 }
 #: How names are decoded that may not be text: other bytes survive, and go back to Redis unchanged.
 ESCAPED = "surrogateescape"
-#: What reading a key may raise if it holds something that RLM does not write.
-_UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
-#: As the last argument of a command, it stands for the run id of the connection's server. The id is read once per
-#: connection, because a restart of the server breaks all connections.
+#: As the last argument of a command that is asked, it stands for the run id of the server of the connection used.
 SERVER_ID = "the server of this connection"
+
+
+class _Trouble(NamedTuple):
+    """One kind of trouble: RLM's error for errors of these `classes`, or whose text has one of these `words`."""
+
+    error: type[errors.StoreError]
+    classes: tuple[type[redis.RedisError], ...]
+    words: tuple[str, ...]
+    what: str
+    remedy: str
+
+
+#: The first that fits is used. Words of Redis stand anywhere in the text, because older servers wrap errors of scripts.
+_TROUBLES = (
+    _Trouble(
+        errors.FencedError,
+        (),
+        ("FENCED",),
+        "another process holds the lease by now, or the lease is gone, or that run is no longer open",
+        "",
+    ),
+    _Trouble(
+        errors.StoreForbiddenError,
+        (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError),
+        ("NOPERM", "ACL failure"),
+        "{where} refuses the login or a command of RLM's user ({error})",
+        f"correct user and password in {URL_SETTING}, and give that user the rights that docs/security.md lists",
+    ),
+    _Trouble(
+        errors.StoreRefusingError,
+        (
+            exceptions.BusyLoadingError,
+            exceptions.ClusterDownError,
+            exceptions.MasterDownError,
+            exceptions.OutOfMemoryError,
+            exceptions.ReadOnlyError,
+        ),
+        ("BUSY ", "DB index", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"),
+        "{where} cannot be used now ({error})",
+        "mend what it says; RLM then continues by itself",
+    ),
+    _Trouble(
+        errors.StoreUnreachableError,
+        (redis.ConnectionError, redis.TimeoutError),
+        (),
+        "{where} cannot be reached ({error})",
+        f"start it, or correct {URL_SETTING}",
+    ),
+    _Trouble(
+        errors.StoreGarbledError,
+        (),
+        ("WRONGTYPE", "is not an integer", "is not a valid float", "attempt to ", "bad argument"),
+        "{where} holds what RLM does not write ({error})",
+        "`rlm doctor` names the key",
+    ),
+    _Trouble(errors.StoreError, (redis.RedisError,), (), "{where} refused a command: {error}", ""),
+)
+#: What reading a reply may raise if a key holds something that RLM does not write.
+_UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
 def text(raw: bytes) -> str:
@@ -71,14 +120,16 @@ class LedgerClient(redis.Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.set_response_callback("XRANGE", _as_it_comes)
+        self.set_response_callback("XRANGE", lambda reply, **_: reply)
 
     def ask(self, *command: Any) -> Callable[[], Any]:
         """Send a command; return a function that waits for its reply and must be called exactly once in any case."""
         pool = self.connection_pool
-        connection = pool.get_connection()
+        connection: Any = pool.get_connection()  # connected, so its server is known
         try:
-            connection.send_command(*command)  # type: ignore[no-untyped-call]
+            if command[-1] is SERVER_ID:
+                command = (*command[:-1], connection.server_id)
+            connection.send_command(*command)
         except BaseException:
             pool.release(connection)
             raise
@@ -100,7 +151,7 @@ def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> 
     redis-py would, because the command may have been carried out.
 
     Raises:
-        ConfigurationError: `url` names no Redis, or names a certificate that is not a file of a plausible size.
+        ConfigurationError: `url` names no Redis.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -108,25 +159,21 @@ def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> 
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "redis_connect_func": _greet,
+        "command_packer": _Packer(),
         "driver_info": None,  # otherwise redis-py reads its package files for each new connection
         "protocol": 2,  # the same replies from every version of redis-py, and no negotiation
     }
     by_tcp = {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     try:
-        _check_certificates(url)
-        if url.startswith(tuple(f"{scheme}://" for scheme in SENTINEL_SCHEMES)):
+        if urlsplit(url).scheme in SENTINEL_SCHEMES:
             return _sentinel_client(url, options | by_tcp)
         pool = redis.ConnectionPool.from_url(url, **options, **({} if url.startswith("unix://") else by_tcp))
         return cast("LedgerClient", LedgerClient.from_pool(pool))
     except ValueError:
-        raise ConfigurationError(
+        raise errors.ConfigurationError(
             f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
             f"or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
         ) from None  # the original message may quote part of the password
-
-
-def _as_it_comes(reply: Any, **_options: Any) -> Any:
-    return reply
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
@@ -137,54 +184,36 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
     places = [urlsplit(f"//{host}") for host in hosts.split(",")]
     if not service or not all(place.hostname for place in places):
         raise ValueError("a service or a host is missing")
-    by_tls = parts.scheme == SENTINEL_SCHEMES[1]
+    tls = parts.scheme == SENTINEL_SCHEMES[1]
     parameters = dict(parse_qsl(parts.query))
-    asked_by_tls = parameters.pop("sentinel_tls", "yes" if by_tls else "no") == "yes"
-    asker = {name: value for name in ("username", "password") if (value := parameters.pop(f"sentinel_{name}", None))}
-    shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
-    certificates = {name: value for name, value in parameters.items() if name.startswith("ssl_")}
-    asking = shared | _SENTINEL_PATIENCE | _parsed("host", certificates, tls=asked_by_tls) | asker
-    connecting = options | _parsed(f"{login}@host/{int(database or 0)}", parameters, tls=by_tls)
-    sentinels: Any = Sentinel  # it has no types
-    manager = sentinels([(place.hostname, place.port or SENTINEL_PORT) for place in places], sentinel_kwargs=asking)
-    return cast("LedgerClient", manager.master_for(unquote(service), redis_class=LedgerClient, **connecting))
-
-
-def _parsed(address: str, parameters: Mapping[str, str], *, tls: bool) -> dict[str, Any]:
-    """Return the options that redis-py reads from such a URL, without the host."""
-    url = f"{'rediss' if tls else 'redis'}://{address}?{urlencode(parameters)}"
-    options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-    return {name: value for name, value in options.items() if name not in {"host", "connection_class"}} | {"ssl": tls}
-
-
-def _check_certificates(url: str) -> None:
-    """Require certificates to be regular files, because a pipe would block. Missing files are reported elsewhere."""
-    for name, value in parse_qsl(urlsplit(url).query):
-        if name in _CERTIFICATES:
-            with suppress(OSError):
-                require_regular(Path(value))
+    asking = {name: parameters.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    parsed: Any = parse_url  # it has no types
+    connecting = parsed(f"redis://{login}@host/{int(database or 0)}?{urlencode(parameters)}") | {"ssl": tls}
+    del connecting["host"]
+    asking |= {name: value for name, value in connecting.items() if name.startswith("ssl")}
+    shared = {name: value for name, value in options.items() if name not in {"redis_connect_func", "command_packer"}}
+    sentinels: Any = Sentinel
+    addresses = [(place.hostname, place.port or SENTINEL_PORT) for place in places]
+    manager = sentinels(addresses, sentinel_kwargs=shared | {"socket_timeout": CONNECT_SECONDS} | asking)
+    made = manager.master_for(unquote(service), redis_class=LedgerClient, **(options | connecting))
+    return cast("LedgerClient", made)
 
 
 def _greet(connection: Any) -> None:
     """Log in, and learn which server the connection leads to. Without the permission to ask, it gets no slots."""
-    packer = connection._command_packer = _Packer()  # noqa: SLF001  # one for each connection
     connection.on_connect()
+    connection.server_id = b""
     connection.send_command("INFO", "server")
     with suppress(redis.ResponseError):
         match = re.search(rb"run_id:([0-9a-f]+)", connection.read_response())
-        packer.server_id = match[1] if match else b""
+        connection.server_id = match[1] if match else b""
 
 
 class _Packer(HiredisRespSerializer):
-    """Packs commands. A name decoded as `ESCAPED` is sent unchanged, and `SERVER_ID` is replaced by the id."""
-
-    #: The run id of the connection's server, empty while unknown.
-    server_id = b""
+    """Packs commands; a name decoded as `ESCAPED` is sent unchanged."""
 
     def pack(self, *args: Any) -> Any:
         """Return the bytes to send."""
-        if args[-1] is SERVER_ID:
-            args = (*args[:-1], self.server_id)
         try:
             return super().pack(*args)
         except UnicodeEncodeError:
@@ -193,30 +222,24 @@ class _Packer(HiredisRespSerializer):
 
 
 class translated(ContextDecorator):  # noqa: N801  # used as a verb
-    """Translate redis-py's errors into RLM's, which name the Redis of `client` and the `script` that ran.
+    """Translate redis-py's errors into RLM's, which name the Redis of `client` and what it was `doing`.
 
     Errors in reading an answer are translated too, because the key holds something that RLM does not write.
-
-    Raises:
-        StoreUnreachableError: it cannot be reached, or not yet; whether the command was carried out is not known.
-        StoreGarbledError: a key holds an impossible value.
-        FencedError: it refused a script because of its fencing token.
-        StoreError: it refused.
     """
 
-    def __init__(self, client: redis.Redis | None = None, script: str = "") -> None:
+    def __init__(self, client: redis.Redis | None = None, doing: str = "") -> None:
         self._client = client
-        self._script = script
+        self._doing = doing
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, redis.RedisError):
-            raise in_own_words(error, self._client, self._script) from error
+            raise in_own_words(error, self._client, self._doing) from error
         if isinstance(error, _UNREADABLE):
             what = f"{place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
-            raise StoreGarbledError(what, NAMES_IT) from error
+            raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
 
 
 def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -229,3 +252,39 @@ def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
             return method(*args, **options)
 
     return translate
+
+
+def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str = "") -> errors.StoreError:
+    """Return RLM's error for one of redis-py's, raised with `client` while it was `doing` something, such as a script.
+
+    If the server cannot serve now, the kept connections are dropped: another may have taken its place meanwhile.
+    """
+    said = str(error) if isinstance(error, redis.ResponseError) else ""
+    trouble = next(
+        each for each in _TROUBLES if isinstance(error, each.classes) or any(word in said for word in each.words)
+    )
+    if trouble.error is errors.StoreRefusingError and client is not None:
+        client.connection_pool.disconnect(inuse_connections=False)
+    what, remedy = trouble.what.format(where=place(client), error=error), trouble.remedy
+    if trouble.error is errors.StoreUnreachableError and what.startswith("Redis at unix:") and SOCKET_NAME in what:
+        remedy = "it is the embedded server, which RLM starts again by itself if it has ended"
+    return trouble.error(f"{doing}: {what}" if doing else what, remedy)
+
+
+def place(client: redis.Redis | None) -> str:
+    """Return the name of the Redis of `client` for the beginning of a message."""
+    return f"Redis at {address(client)}" if client else "Redis"
+
+
+def address(client: redis.Redis) -> str:
+    """Return the address to which `client` connects, without any login."""
+    pool = client.connection_pool
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    if isinstance(pool, SentinelConnectionPool):
+        sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+        places = ",".join(f"{facts['host']}:{facts['port']}" for facts in sentinels)
+        return f"{scheme}+sentinel://{places}/{pool.service_name}"
+    facts = pool.connection_kwargs
+    if "path" in facts:
+        return f"unix://{facts['path']}"
+    return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"

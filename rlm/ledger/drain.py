@@ -94,8 +94,7 @@ class Drain:
         return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
 
     def _begin(self) -> None:
-        kinds = [one for one in self._store.settings.event_types if one.name not in self._store.left_out]
-        priorities = {one.name: one.priority for one in kinds}
+        priorities = {one.name: one.priority for one in self._store.settings.event_types}
         self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
 
     def _look(self) -> None:

@@ -15,7 +15,7 @@ from rlm.ledger.scripts import Part
 from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
 CHUNK_ITEMS = 100
@@ -32,7 +32,7 @@ class Taken(Entries, frozen=True):
 class Intake(Part):
     """Moves items into the ledger. It belongs to the conductor: each step carries the fencing token and the run."""
 
-    def __init__(self, store: StoreFront, archivist: Archivist) -> None:
+    def __init__(self, store: Store, archivist: Archivist) -> None:
         super().__init__(store)
         self._archivist = archivist
         self._longest = store.settings.queue.max_item_bytes

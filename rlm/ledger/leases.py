@@ -20,7 +20,7 @@ from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 from rlm.settings import apart_of
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: How long the answer to a request is kept, milliseconds.
 _REPLY_MS = 60_000
@@ -65,7 +65,7 @@ class Tenure(msgspec.Struct, frozen=True):
 class Leases(Part):
     """Takes, renews and gives up the lease that allows a scheduler to conduct runs."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
         #: Why Redis was doubted since somebody took note of it here; empty if it was not.

@@ -29,7 +29,7 @@ from rlm.ledger.keys import longest_letter
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: Limits of one read: the number of letters, and the bytes after which it ends.
 _PAGE = 500
@@ -111,7 +111,7 @@ class NewLetters:
 class Letters(Part):
     """The list of dead letters, newest first. Each letter has an `id`."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._longest = longest_letter(store.settings.queue.max_item_bytes)
 

@@ -13,7 +13,7 @@ from rlm.ledger.values import reading
 
 if TYPE_CHECKING:
     from rlm.ledger.archive import Archivist
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: An event that so many workers died of becomes a dead letter, because it may be what kills them.
 POISON_DEATHS = 3
@@ -22,7 +22,7 @@ POISON_DEATHS = 3
 class Recovery(Part):
     """Recovers events. Every method may be repeated; the second time changes nothing."""
 
-    def __init__(self, store: StoreFront, archivist: Archivist) -> None:
+    def __init__(self, store: Store, archivist: Archivist) -> None:
         super().__init__(store)
         self._archivist = archivist
 

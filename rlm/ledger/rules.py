@@ -19,15 +19,15 @@ LONGEST_HOLD_SECONDS = 3600.0
 _AT_ONCE = 50
 
 
-class WindowRules(msgspec.Struct, frozen=True):
+class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """A window and its rules, as scripts read them: [calls, period and guard in microseconds]. `keep`: the longest."""
 
     id: str
     keep: int
     longest: int
-    charged: bool
-    shared: bool
     rules: list[list[int]]
+    charged: bool = False
+    shared: bool = False
 
     @classmethod
     def of(cls, limited: Limited, guard_seconds: float, *, shared: bool = False) -> WindowRules:

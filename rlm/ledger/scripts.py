@@ -19,17 +19,23 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.item import PRIORITY_STEP
 from rlm.core.window import FAILING
-from rlm.ledger.connect import ESCAPED, LedgerClient, translated
-from rlm.ledger.trouble import in_own_words
-from rlm.ledger.values import MICROSECONDS
+from rlm.ledger.connect import ESCAPED, LedgerClient, in_own_words, translated
+from rlm.ledger.values import MICROSECONDS, name_unreadable
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: The most events that one script moves, so that it does not block Redis for long.
 CHUNK = 200
 #: The most entries of a long list that one command reads, which takes some milliseconds.
 SLICE = 10_000
+
+#: What the commands that read the keys of types and endpoints make of one of another type.
+_NOTHING: Mapping[str, Callable[[Command], Any]] = {
+    **dict.fromkeys(("ZCARD", "ZCOUNT"), lambda _: 0),
+    **dict.fromkeys(("ZRANGE", "ZREVRANGE"), lambda _: []),
+    "HMGET": lambda command: [None] * (len(command) - 2),
+}
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
@@ -191,8 +197,8 @@ def _as_json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode(errors=ESCAPED)
 
 
-def _pipelined(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
+def _pipelined(client: redis.Redis, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
+    pipeline = client.pipeline(transaction=transaction)
     for command in commands:
         pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
     return pipeline.execute(raise_on_error=False)
@@ -235,23 +241,31 @@ def _decoded(value: Any) -> Any:
 
 def ask(client: redis.Redis, *command: Argument) -> Any:
     """Run a plain command and return its reply."""
-    with translated(client):
+    with translated(client, " ".join(map(str, command[:2]))):
         return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
-    """Run plain commands in one round trip, or as a `transaction` at one instant; return their replies."""
+    """Run plain commands in one round trip, or as a `transaction` at one instant; return their replies.
+
+    What is read of a key of another type than RLM's is nothing, so that the rest goes on; the log names the key.
+    """
+    sent = list(commands)
     with translated(client):
-        pipeline = client.pipeline(transaction=transaction)
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute() if len(pipeline) else []
+        replies = _pipelined(client, sent, transaction=transaction) if sent else []
+        for place, (command, reply) in enumerate(zip(sent, replies, strict=True)):
+            if isinstance(reply, ResponseError):
+                if command[0] not in _NOTHING or "WRONGTYPE" not in str(reply):
+                    raise reply
+                name_unreadable(str(command[1]), b"another type", reply)
+                replies[place] = _NOTHING[str(command[0])](command)
+        return replies
 
 
 class Part:
     """A part of the store."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._client = store.client
         self._keys = store.keys

@@ -2,56 +2,67 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from typing import Self
 
+import redis
 from redis.exceptions import RedisError
 
+from rlm import SCHEMA
 from rlm.core.endpoint import Endpoint, all_limited, in_force
+from rlm.core.errors import StoreUnfitError, StoreUnreachableError
+from rlm.core.text import safe_line
 from rlm.ledger.archive import Archivist
 from rlm.ledger.calls import Calls
-from rlm.ledger.connect import translated
+from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger.connect import address, make_client, text, translated
 from rlm.ledger.control import Changes, Control
+from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger
-from rlm.ledger.front import StoreFront
-from rlm.ledger.inspection import KeyFlaw, inspect, left_out
 from rlm.ledger.intake import Intake
+from rlm.ledger.keys import Keys, longest_bulk
+from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
+from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.rules import Rules, read_limits
 from rlm.ledger.runs import Runs
 from rlm.ledger.scripts import SOURCES, ask
-from rlm.ledger.server import Server, server_of
-from rlm.ledger.trouble import address
 from rlm.ledger.turns import Turns
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
-from rlm.settings import Settings, secrets_of
-from rlm.settings.secrets import remember
-
-log = logging.getLogger(__name__)
+from rlm.settings import Settings
+from rlm.settings.secrets import EMBEDDED
 
 
-class Store(StoreFront):
-    """What RLM keeps in Redis. Creating it is cheap, because it connects at the first command.
+class Store:
+    """What RLM keeps in Redis; a context manager. Creating it is cheap, because it connects at the first command.
 
     Every method of it and its parts raises StoreError if Redis fails, and FencedError if `token` is no longer the
     lease's; then another conductor leads, and nothing was written.
     """
 
     def __init__(
-        self, settings: Settings, url: str, server: Server | None = None, *, answer_seconds: float = 5.0
+        self, settings: Settings, url: str = "", *, keeps_server: bool = False, answer_seconds: float = 5.0
     ) -> None:
-        """Use `url`, which is that of `server`, and wait `answer_seconds` for an answer."""
-        super().__init__(settings, url, server, answer_seconds=answer_seconds)
-        self.revive = self._server.revive
-        self.told_until = float("-inf")  #: until then no log line that it cannot be started, monotonic seconds
-        #: Types that are left out, because a key of theirs has a flaw.
-        self.left_out: frozenset[str] = frozenset()
+        """Use the Redis of `settings`, or another `url`, and wait `answer_seconds` for an answer.
+
+        With `keeps_server`, which is for a long-running process, an embedded server runs while the store is open.
+        """
+        self.settings = settings
+        self.keys = Keys(settings.redis.prefix, settings.queue)
+        self.url = url or url_in_use(settings)
+        self._server: EmbeddedServer | None = None
+        self._is_embedded = self.url == url_of(settings.data_dir)
+        if keeps_server and self._is_embedded:
+            longest = longest_bulk(settings.queue.max_item_bytes)
+            self._server = EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest, self.keys.lease)
+        self.client: redis.Redis = make_client(self.url, socket_timeout=answer_seconds)
+        self.clock = RedisClock(settings.run.guard_seconds)
+        self.leases = Leases(self)
+        self.schedule = Schedule(self)
+        self.processes = Processes(self)
         self.archivist = Archivist(self)
         self.intake = Intake(self, self.archivist)
         self.recovery = Recovery(self, self.archivist)
@@ -67,8 +78,51 @@ class Store(StoreFront):
         self.changes = Changes(self)
         self.control = Control(self)
 
-    def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
-        return _anew, (replace(self.settings, shown=()),)  # `shown` is for people, and half of the size
+    def __enter__(self) -> Self:
+        """Return this.
+
+        Raises:
+            StoreUnreachableError: the server is an embedded one, which does not run and is not kept.
+            StoreError: it is kept and cannot be started.
+        """
+        if self._server is not None:
+            self._server.__enter__()
+        elif self._is_embedded and not running(self.settings.data_dir):
+            what = f"the embedded server of {str(self.settings.data_dir)!r} does not run"
+            raise StoreUnreachableError(what, "`rlm up`, or any of its processes, or `rlm start --wait` starts it")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self.close()
+        finally:
+            if self._server is not None:
+                self._server.__exit__(*exc)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self.client.close()
+
+    def ping(self) -> None:
+        """Return once Redis has answered."""
+        ask(self.client, "PING")
+
+    def require_schema(self, *, claim: bool = False) -> None:
+        """Return if the keys have the form of this version, or there are none; then `claim` notes the form.
+
+        Raises:
+            StoreUnfitError: it has the form of another version.
+        """
+        if claim:
+            ask(self.client, "SETNX", self.keys.schema, SCHEMA)
+        raw = ask(self.client, "GET", self.keys.schema)
+        if raw not in {None, b"%d" % SCHEMA}:
+            prefix, other = self.settings.redis.prefix, safe_line(text(raw))
+            raise StoreUnfitError(
+                f"what is under the prefix {prefix} has the form {other} of another version; this rlm has {SCHEMA}",
+                "use the rlm that wrote it; or stop its processes and carry over what is unsettled: its "
+                "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
+            )
 
     def now_us(self) -> int:
         """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
@@ -112,37 +166,15 @@ class Store(StoreFront):
     def endpoints(self) -> dict[str, Endpoint]:
         """Return the endpoints in use by name, with the limits in force, including those of their budgets."""
         limits = self.limits()
-        return {name: in_force(endpoint, limits) for name, endpoint in self.in_use.items()}
-
-    @property
-    def in_use(self) -> Mapping[str, Endpoint]:
-        """The configured endpoints by name, without those of types that are left out."""
-        kinds = [one for one in self.settings.event_types if one.name not in self.left_out]
-        return {one.name: one for kind in kinds for one in kind.endpoints} if self.left_out else self.settings.endpoints
+        return {name: in_force(endpoint, limits) for name, endpoint in self.settings.endpoints.items()}
 
     @property
     def known_types(self) -> list[str]:
-        """The configured types, then others that have or had events in the ledger, without those that are left out."""
+        """The configured types, then others that have or had events in the ledger."""
         configured = [event_type.name for event_type in self.settings.event_types]
-        known = [*configured, *(name for name in self.ledger.types() if name not in configured)]
-        return [name for name in known if name not in self.left_out]
-
-    def find_flaws(self) -> list[KeyFlaw]:
-        """Return the keys with a flaw, and leave their types out from now on.
-
-        While a run is open, none of those left out comes back: its events are not in the books of that run.
-        """
-        flaws = inspect(self)
-        self.left_out = left_out(flaws) | (self.left_out if self.runs.is_any_open() else frozenset())
-        return flaws
+        return [*configured, *(name for name in self.ledger.types() if name not in configured)]
 
 
-def open_store(settings: Settings, server: Server | None = None, *, answer_seconds: float = 5.0) -> Store:
-    """Return the store of `settings` on `server` as a context manager; by default it keeps an embedded one running."""
-    server = server or server_of(settings)
-    return Store(settings, server.url, server, answer_seconds=answer_seconds)
-
-
-def _anew(settings: Settings) -> Store:
-    remember(secrets_of(settings, os.environ))  # they were loaded in another process
-    return open_store(settings)
+def url_in_use(settings: Settings) -> str:
+    """Return the URL of the Redis of `settings`, which need not run."""
+    return url_of(settings.data_dir) if settings.redis.url == EMBEDDED else settings.redis.url

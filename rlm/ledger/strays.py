@@ -14,7 +14,7 @@ from rlm.ledger.connect import text, translating
 from rlm.ledger.scripts import Part
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 #: How many keys one step asks Redis to look at, which takes a fraction of a millisecond.
 KEYS_A_STEP = 500
@@ -25,7 +25,7 @@ REST_SECONDS = 60.0
 class Strays(Part):
     """Looks through all events now and then, a few at each step."""
 
-    def __init__(self, store: StoreFront) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._cursor = 0
         self._rests_until = float("-inf")

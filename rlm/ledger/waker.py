@@ -45,27 +45,27 @@ class Waker:
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
-            try:
-                client = make_client(self._url)
-                with client.pubsub(ignore_subscribe_messages=True) as subscriber:  # type: ignore[no-untyped-call]
-                    subscriber.subscribe(self._channel)
-                    subscriber.get_message(timeout=_PONG_SECONDS)  # the confirmation
-                    self._subscriber = subscriber
-                    self._callback()
-                    self._hear(subscriber)
-                client.close()
-            except redis.RedisError:
-                if not self._stopped.is_set():
-                    system_clock.sleep(_RECONNECT_SECONDS)
+            with suppress(redis.RedisError), make_client(self._url) as client:
+                self._subscriber = client.pubsub(ignore_subscribe_messages=True)
+                with self._subscriber:
+                    self._subscriber.subscribe(self._channel)
+                    self._hear()
+            if not self._stopped.is_set():
+                system_clock.sleep(_RECONNECT_SECONDS)
 
-    def _hear(self, subscriber: Any) -> None:
-        asked = False
+    def _hear(self) -> None:
+        """Call back, and for each message again, until the channel is gone."""
+        self._subscriber.get_message(timeout=_PONG_SECONDS)  # the confirmation
+        self._callback()
+        is_pinged = False
         while not self._stopped.is_set():
-            message = subscriber.get_message(timeout=_PONG_SECONDS if asked else system_clock.to_beat(_PING_SECONDS))
-            if message is None and asked:
-                raise redis.ConnectionError("the channel is gone, and nobody said so")
+            message = self._subscriber.get_message(
+                timeout=_PONG_SECONDS if is_pinged else system_clock.to_beat(_PING_SECONDS)
+            )
+            if message is None and is_pinged:
+                return
             if message is None:
-                subscriber.ping()
+                self._subscriber.ping()
             elif message["type"] != "pong":
                 self._callback()
-            asked = message is None
+            is_pinged = message is None

@@ -19,7 +19,7 @@ from rlm.ledger.scripts import Command, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 if TYPE_CHECKING:
-    from rlm.ledger.front import StoreFront
+    from rlm.ledger.store import Store
 
 
 class WindowLooks(ScriptReply, frozen=True):
@@ -96,7 +96,7 @@ class Health(msgspec.Struct, frozen=True):
 class Windows(Part):
     """The windows of all endpoints and budgets."""
 
-    def __init__(self, store: StoreFront, guard_seconds: float | None = None) -> None:
+    def __init__(self, store: Store, guard_seconds: float | None = None) -> None:
         """Use the guard of the settings, or `guard_seconds` if given."""
         super().__init__(store)
         self._guard_seconds = store.settings.run.guard_seconds if guard_seconds is None else guard_seconds

@@ -38,7 +38,7 @@ class AliveFile:
         self._again_at = float("-inf")
 
     def touch(self) -> None:
-        """Note a turn of the loop. A file that cannot be written is logged at most once a minute."""
+        """Note a turn of the loop."""
         if not self._path or (now := system_clock.monotonic()) < self._again_at:
             return
         self._again_at = now + TOUCH_SECONDS
@@ -49,10 +49,8 @@ class AliveFile:
             finally:
                 os.close(file)
         except OSError as error:
-            self._again_at = now + 60
-            log.warning(
-                "%s names %s, which cannot be written: %s", ALIVE_VARIABLE, self._path, error, extra={"action": "touch"}
-            )
+            told = "%s names %s, which cannot be written: %s"
+            log.warning(told, ALIVE_VARIABLE, self._path, error, extra={"action": "touch"})
 
 
 @cache
@@ -93,9 +91,3 @@ def is_dead(pid: int) -> bool:
         return True
     except (OSError, OverflowError, IndexError):  # the process of another user, or there is no /proc
         return False
-
-
-def has_died(owner: str, here: str) -> bool:
-    """Return whether the owner `host:pid:...` is a dead process of this host, `here`; False for any other host."""
-    host, pid, *_ = f"{owner}:".split(":")
-    return host == here and pid.isdecimal() and is_dead(int(pid))

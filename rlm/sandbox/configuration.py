@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import asdict
 
-from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Limit
 from rlm.settings import Settings, settings_under
 from rlm.settings.secrets import EMBEDDED
 from rlm.settings.toml import toml_document, toml_key
@@ -38,9 +37,22 @@ def demo_document(settings: Settings, speed: float, base_url: str, prefix: str =
         "workers": asdict(settings.workers),
         "retry": {**asdict(settings.retry), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
     }
-    for one in settings.event_types:
-        table = _type_table(one, base_url, lambda endpoint: _faster_limit(endpoint.limit, speed), timeout)
-        tables[f"types.{toml_key(one.name)}"] = table | {"processing_seconds": one.processing_seconds / speed}
+    for kind in settings.event_types:
+        tables[f"types.{toml_key(kind.name)}"] = {
+            "priority": kind.priority,
+            "share": kind.share,
+            "processing_seconds": kind.processing_seconds / speed,
+            "endpoints": [
+                {
+                    "name": endpoint.name,
+                    "url": f"{base_url.rstrip('/')}/{endpoint.name}",
+                    "rate_limit": _faster_limit(endpoint.limit, speed),
+                    "timeout_seconds": timeout(endpoint.timeout_seconds),
+                    **({"budget": endpoint.budget.name} if endpoint.budget else {}),
+                }
+                for endpoint in kind.endpoints
+            ],
+        }
     for name, budget in settings.budgets.items():
         tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
     return toml_document(tables)
@@ -54,20 +66,3 @@ def _faster_limit(limit: Limit, speed: float) -> str:
     """Return a limit with shorter periods, without exponents: its notation has none."""
     periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in limit.rules)
     return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in periods)
-
-
-def _type_table(
-    event_type: EventType, base_url: str, limit: Callable[[Endpoint], str], timeout: Callable[[float], float]
-) -> dict[str, Any]:
-    """Return the table of a type with these limits and time-outs, without the duration of its calls."""
-    endpoints = [
-        {
-            "name": one.name,
-            "url": f"{base_url.rstrip('/')}/{one.name}",
-            "rate_limit": limit(one),
-            "timeout_seconds": timeout(one.timeout_seconds),
-            **({"budget": one.budget.name} if one.budget else {}),
-        }
-        for one in event_type.endpoints
-    ]
-    return {"priority": event_type.priority, "share": event_type.share, "endpoints": endpoints}

@@ -16,6 +16,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
+from rlm.ledger.reading.books import books
 from rlm.sandbox.judge import DemoVerdict, Evidence, judge_demo
 from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage
@@ -31,9 +32,6 @@ LINE_SECONDS = 1.0
 LINES_A_WINDOW = 60
 #: Items to push in one command.
 PUSH_ITEMS = 500
-#: Possible numbers of event types of an item, and their weights.
-SIZES = (1, 2, 3)
-SIZE_WEIGHTS = (6, 3, 1)
 
 
 def play(
@@ -62,7 +60,11 @@ def play(
         linger()
         stage.await_signal()
     stage.stop()
-    return judge_demo(Evidence.of(stage, record), events=events, items=len(items), speed=speed)
+    api, unsettled = stage.api, books(store).unsettled
+    evidence = Evidence(
+        record, stage.settings.event_types, api.arrivals, api.summary(), api.budget_summary(), unsettled
+    )
+    return judge_demo(evidence, events=events, items=len(items), speed=speed)
 
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
@@ -92,7 +94,7 @@ def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[
     for dealt in range(0, events, len(types)):
         names = random.sample(types, len(types))[: events - dealt]
         while names:
-            (size,) = random.choices(SIZES, SIZE_WEIGHTS)
+            (size,) = random.choices((1, 2, 3), weights=(6, 3, 1))
             yield names[:size]
             names = names[size:]
 
@@ -131,82 +133,64 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
 
 
 def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Return the result, the comparison with the forecast, and the API's view by type."""
+    """Return the result, the comparison with the forecast, and the API's view by type and by budget."""
+    calls = sum(seen.calls for seen in verdict.api.values())
+    refused = f"refused {counted(verdict.refused, 'call')} of" if verdict.refused else "refused nothing:"
+    doubled = f"{counted(verdict.doubled, 'event')} came more than once" if verdict.doubled else "No event came twice"
     return [
         *_outcome(verdict),
-        *_forecast(verdict),
         "",
-        *_by_type(verdict.evidence.api, types),
+        *_by_type(verdict.api, types),
         "",
-        *([*seen_table("budget", verdict.evidence.budgets), ""] if verdict.evidence.budgets else []),
-        *_api(verdict),
-        *(f"NOT AS PROMISED: {one}." for one in verdict.broken),
+        *([*seen_table("budget", verdict.budgets), ""] if verdict.budgets else []),
+        f"The API {refused} {counted(calls, 'call')}. {doubled}.",
+        *(f"NOT AS PROMISED: {broken}." for broken in verdict.broken),
         "",
     ]
 
 
 def _outcome(verdict: DemoVerdict) -> Iterator[str]:
-    record, counts = verdict.evidence.record, verdict.evidence.record.counts
-    yield f"{counted(counts.taken, 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
+    record, plan, workers = verdict.record, verdict.record.plan, verdict.record.workers
+    yield f"{counted(record.counts.taken, 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield f"The run ended {words.summary(record)}."
-    if counts.leftover:
-        for one in record.why:
-            yield from wrap(sentence(one.sentence), 80)
-        yield "Nothing is lost: what is left over stays in the ledger,"
-        yield "and the next run would take it first."
-
-
-def _forecast(verdict: DemoVerdict) -> Iterator[str]:
-    planned, workers = verdict.evidence.record.plan, verdict.evidence.record.workers
+    if record.counts.leftover:
+        for cause in record.why:
+            yield from wrap(sentence(cause.sentence), 80)
+        yield "Nothing is lost: what is left over stays in the ledger; the next run would take it first."
     if verdict.answered_seconds is None:
         yield "No call was answered."
         return
-    forecast, late = planned.forecast_seconds, verdict.late_seconds
-    share = f" ({abs(late) / forecast:.1%})" if forecast else ""
-    yield f"Forecast: {forecast:.1f} s from the first call to the last answer."
+    late = verdict.answered_seconds - verdict.forecast_seconds
+    share = f" ({abs(late) / verdict.forecast_seconds:.1%})" if verdict.forecast_seconds else ""
+    yield f"Forecast: {verdict.forecast_seconds:.1f} s from the first call to the last answer."
     yield f"Outcome: {verdict.answered_seconds:.1f} s, {abs(late):.2f} s{share} {'more' if late > 0 else 'less'}."
-    if expected := planned.expected_leftover:
-        yield f"Left over: {expected:,} expected, {verdict.evidence.record.counts.leftover:,} in fact."
+    if plan.expected_leftover:
+        yield f"Left over: {plan.expected_leftover:,} expected, {record.counts.leftover:,} in fact."
     yield (
-        f"{counted(planned.workers, 'worker')} of {counted(planned.threads, 'lane')} were planned for it, "
+        f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')} were planned for it, "
         f"{workers.peak} worked; {workers.restarted} had to be replaced."
     )
 
 
-def _api(verdict: DemoVerdict) -> Iterator[str]:
-    calls = sum(one.calls for one in verdict.evidence.api.values())
-    if refused := verdict.evidence.refused:
-        yield f"The API refused {counted(refused, 'call')} of {calls:,}."
-    else:
-        yield f"The API refused nothing: {counted(calls, 'call')}, by its own count no peak above the limit."
-    if verdict.doubled:
-        yield f"{counted(verdict.doubled, 'event')} came more than once, with the same Idempotency-Key."
-    else:
-        yield "No event came twice."
-
-
 def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> list[str]:
     """Return a table of the API's view by type, with the highest peak of its endpoints."""
-    rows = [["seen by the API", "endpoints", "calls", "refused", "peak", "limit"]]
+    rows = {}
     for kind in types:
-        seen = [api[one.name] for one in kind.endpoints]
-        calls, refused = sum(one.calls for one in seen), sum(one.refused for one in seen)
-        peak = max(one.most for one in seen)
-        rows.append([kind.name, f"{len(seen):,}", f"{calls:,}", f"{refused:,}", f"{peak:,}", seen[0].limit])
-    return _aligned(rows)
+        seen = [api[endpoint.name] for endpoint in kind.endpoints]
+        rows[kind.name] = msgspec.structs.replace(
+            seen[0],
+            calls=sum(each.calls for each in seen),
+            refused=sum(each.refused for each in seen),
+            most=max(each.most for each in seen),
+        )
+    return seen_table("seen by the API", rows)
 
 
 def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
-    """Return a table of the calls at each endpoint or budget; the peak is the most in any period of its limit."""
-    rows = [[name, f"{one.calls:,}", f"{one.refused:,}", f"{one.most:,}", one.limit] for name, one in seen.items()]
-    return _aligned([[what, "calls", "refused", "peak", "limit"], *rows])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align names left and figures right; the last column, the limits, is unchanged."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *figures, limit in rows:
-        right = [figure.rjust(width) for figure, width in zip(figures, widths[1:-1], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *right, limit]))
-    return lines
+    """Return a table of the calls at each endpoint, type or budget; the peak is the most in any period of its limit."""
+    cells = [(name, f"{row.calls:,}", f"{row.refused:,}", f"{row.most:,}", row.limit) for name, row in seen.items()]
+    width = max(map(len, [what, *seen]))
+    rows = [(what, "calls", "refused", "peak", "limit"), *cells]
+    return [
+        f"{name:<{width}}  {calls:>8}  {refused:>7}  {peak:>6}  {limit}" for name, calls, refused, peak, limit in rows
+    ]

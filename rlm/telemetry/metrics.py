@@ -27,7 +27,6 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.reading.waiting import oldest_in_ledger
-from rlm.ledger.trouble import revive
 from rlm.telemetry.catalogue import METRICS, Sample, counters
 
 #: The content type of the page.
@@ -55,7 +54,6 @@ class MetricsPage:
                 if not self._away:
                     log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
                 self._away = True
-                revive(self._store)
                 samples = [Sample("rlm_up", {}, 0)]
             else:
                 if self._away:

@@ -115,8 +115,6 @@ def rest_rows(found: Rest) -> Iterator[tuple[str, Text]]:
             yield "next tick", Text(following, style="cyan")
     else:
         yield "next tick", Text(f"none: {NO_SCHEDULER}", style="bold red")
-    if otherwise := found.led_otherwise:
-        yield "scheduler", Text(safe_line(otherwise), style="yellow")
     yield "waiting", Text(_waiting(found.waiting))
     if letters := found.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
@@ -155,7 +153,7 @@ def rest_line(found: Rest) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
     record = found.last_record
     told = [f"last run {record.run_id} {words.summary(record)}"] if record else []
-    amiss = [words.unfit(found), lacking(found), safe_line(found.led_otherwise)]
+    amiss = [words.unfit(found), lacking(found)]
     return "; ".join(["no run is open", *told, f"waiting: {_waiting(found.waiting)}", *filter(None, amiss)])
 
 

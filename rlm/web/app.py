@@ -22,7 +22,6 @@ from rlm.core import errors
 from rlm.ledger import Store
 from rlm.ledger.fitness import unfit
 from rlm.ledger.reading.present import present
-from rlm.ledger.trouble import revive
 from rlm.settings.checks import check_token_text
 from rlm.settings.secrets import known, resolve_token
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
@@ -63,8 +62,6 @@ def trouble(store: Store) -> str:
         if unfit(store, there):
             return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
         return no_scheduler(store, there)
-    except errors.StoreLoadingError:
-        return "Redis is still loading its data; nothing is sent until it has"
     except errors.StoreError:
         return "Redis does not answer; `rlm doctor` on this host says more"
 
@@ -132,11 +129,7 @@ def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Re
 
 
 def _carry_out(operation: Operation, call: ApiCall) -> Any:
-    try:
-        return operation.handle(call)
-    except errors.StoreError:
-        revive(call.store)
-        raise
+    return operation.handle(call)
 
 
 async def _json_body(request: Request) -> bytes:

@@ -29,13 +29,20 @@ _MACHINES: Final = {
 }
 
 
+def _anything(_kind: type) -> dict[str, Any]:
+    return {"description": "Any value."}
+
+
 def openapi() -> dict[str, Any]:
     """Return the description of all operations."""
-    _, parameters = msgspec.json.schema_components({one.takes for one in OPERATIONS}, ref_template=_SCHEMAS)
+    types = list({kind: None for each in OPERATIONS for kind in (each.takes, *each.gives)})
+    schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS, schema_hook=_anything)
+    schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for one in OPERATIONS:
-        described = _operation(one, parameters[one.takes.__name__])
-        paths.setdefault(_PARAMETER.sub(r"{\1}", one.path), {})[one.method.lower()] = described
+    for each in OPERATIONS:
+        answers = [schema_of[kind] for kind in each.gives]
+        described = _operation(each, components[each.takes.__name__], answers)
+        paths.setdefault(_PARAMETER.sub(r"{\1}", each.path), {})[each.method.lower()] = described
     for path, summary in _MACHINES.items():
         said = {"operationId": path.strip("/"), "summary": summary, "security": _READERS, "parameters": []}
         paths[path] = {"get": {**said, "responses": {"200": {"description": summary}}}}
@@ -48,11 +55,11 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "RLM, the Rate Limit Manager", "version": __version__},
         "paths": paths,
-        "components": {"schemas": {**parameters, "Error": _ERROR}, "securitySchemes": schemes},
+        "components": {"schemas": {**components, "Error": _ERROR}, "securitySchemes": schemes},
     }
 
 
-def _operation(operation: Operation, takes: dict[str, Any]) -> dict[str, Any]:
+def _operation(operation: Operation, takes: dict[str, Any], answers: list[dict[str, Any]]) -> dict[str, Any]:
     reads = operation.method == "GET"
     asked = [
         {"name": name, "in": "path", "required": True, "description": _ABOUT[name], "schema": _TEXT}
@@ -67,7 +74,10 @@ def _operation(operation: Operation, takes: dict[str, Any]) -> dict[str, Any]:
         "parameters": asked,
         **({} if reads else {"requestBody": {"content": _json(operation.takes.__name__)}}),
         "responses": {
-            "200": {"description": f"What `{operation.command}` prints with --json; keys may be added."},
+            "200": {
+                "description": f"What `{operation.command}` prints with --json; keys may be added.",
+                "content": {"application/json": {"schema": {"anyOf": answers} if answers else {}}},
+            },
             "default": {"description": "Why not, and what to do.", "content": _json("Error")},
         },
     }

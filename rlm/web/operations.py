@@ -24,7 +24,27 @@ from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
 from rlm.admin.whatif import PlanAsk, answer, read_question
-from rlm.core.documents import JsonDocument, LettersDealt, Record
+from rlm.core.documents import (
+    Compliance,
+    EndpointView,
+    EventView,
+    IdleStatus,
+    ItemView,
+    JsonDocument,
+    LetterGroup,
+    LettersDealt,
+    LimitChanged,
+    Paused,
+    PlanView,
+    QueueStats,
+    Record,
+    Resumed,
+    RunListed,
+    RunStatus,
+    Scaling,
+    Started,
+    Worker,
+)
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
@@ -67,29 +87,29 @@ class Pending(NamedTuple):
     document: JsonDocument
 
 
-def status(call: ApiCall) -> Any:
+def status(call: ApiCall) -> RunStatus | IdleStatus:
     """Return the open run, or that none is open."""
     return report.status(call.store, None)
 
 
-def runs(call: ApiCall) -> Any:
+def runs(call: ApiCall) -> list[RunListed]:
     """List finished runs, newest first."""
     first, said = call.asked.offset, call.asked
     found = runs_page(call.store, said.chosen(), first + said.limit, said.before).records
     return [entry_of(one) for one in found[first:]]
 
 
-def run(call: ApiCall) -> Any:
+def run(call: ApiCall) -> RunStatus | Record:
     """Return the record of a run, or its status while it is open."""
-    return report.status(call.store, report.find_run(call.store, call.about))
+    return report.status(call.store, report.find_run(call.store, call.about) or call.about)
 
 
-def queue(call: ApiCall) -> Any:
+def queue(call: ApiCall) -> QueueStats:
     """Return how much waits where, by type, and how old the oldest is."""
     return queue_stats(call.store)
 
 
-def failed(call: ApiCall) -> Any:
+def failed(call: ApiCall) -> list[LetterGroup] | list[msgspec.Raw]:
     """List dead letters, newest first."""
     letters, first = call.asked.chosen().find(call.store), call.asked.offset
     if call.asked.grouped:
@@ -97,7 +117,7 @@ def failed(call: ApiCall) -> Any:
     return [msgspec.Raw(raw) for raw in islice(letters, first, first + call.asked.limit)]
 
 
-def plan(call: ApiCall) -> Any:
+def plan(call: ApiCall) -> PlanView:
     """Forecast a run with the settings as they are, or with others; nothing is taken, sent or changed."""
     said = call.asked
     if wrong := [one for one in said.set if not one.startswith(_PLANNED) or ".headers" in one]:
@@ -112,38 +132,38 @@ def plan(call: ApiCall) -> Any:
         _PLANNING.release()
 
 
-def endpoints(call: ApiCall) -> Any:
+def endpoints(call: ApiCall) -> list[EndpointView]:
     """List endpoints and budgets: limit, calls used and free, health."""
     return endpoint_list(call.store)
 
 
-def event(call: ApiCall) -> Any:
+def event(call: ApiCall) -> EventView | ItemView:
     """Explain where an event is, and each attempt; likewise all events of an item; or list those of a wallet."""
     return explanation(call.store, call.about)
 
 
-def workers(call: ApiCall) -> Any:
+def workers(call: ApiCall) -> list[Worker]:
     """List the workers: where and since when they run, and how many events each works on."""
     return report.worker_list(call.store)
 
 
-def compliance(call: ApiCall) -> Any:
+def compliance(call: ApiCall) -> Compliance:
     """Return the most calls in any period, by endpoint and budget, against its limit."""
     return judged(call.store, parameters.seconds_in(call.asked.since))
 
 
-def scaling(call: ApiCall) -> Any:
+def scaling(call: ApiCall) -> Scaling:
     """Return how many workers are wanted, and how many there are, as KEDA's scaler `metrics-api` reads it."""
     return report.scaling(call.store)
 
 
-def start_run(call: ApiCall) -> Any:
+def start_run(call: ApiCall) -> Started:
     """Start a run now, by the scheduler."""
     call.note("start_run")
     return started(call.store, ask_scheduler(call.store, patient=True))
 
 
-def cancel_run(call: ApiCall) -> Any:
+def cancel_run(call: ApiCall) -> Record | Pending:
     """End the open run now: its record, or its status with 202 while calls are still awaited."""
     ending = open_run(call.store, call.about)
     call.note("cancel_run", ending.id)
@@ -152,12 +172,12 @@ def cancel_run(call: ApiCall) -> Any:
     return found if isinstance(found, Record) else Pending(found)
 
 
-def retry_letters(call: ApiCall) -> Any:
+def retry_letters(call: ApiCall) -> LettersDealt:
     """Send the events of dead letters into the next run, the oldest 100,000 at a time; `more` are left."""
     return _deal(Deal.RETRY, call)
 
 
-def drop_letters(call: ApiCall) -> Any:
+def drop_letters(call: ApiCall) -> LettersDealt:
     """Remove dead letters for good, the oldest 100,000 at a time; `more` are left."""
     return _deal(Deal.DROP, call)
 
@@ -178,21 +198,21 @@ def _deal(deal: Deal, call: ApiCall) -> LettersDealt:
     return dealing.done(outcomes, max(0, total - most))
 
 
-def pause_endpoint(call: ApiCall) -> Any:
+def pause_endpoint(call: ApiCall) -> Paused:
     """Send no new call to an endpoint, or to any endpoint of a budget."""
     one = _limited(call)
     call.note("pause_endpoint")
     return live.pause(call.store, one, call.visit.by, call.asked.seconds, call.asked.reason)
 
 
-def resume_endpoint(call: ApiCall) -> Any:
+def resume_endpoint(call: ApiCall) -> Resumed:
     """End a pause, or a rest that is due to an endpoint's answers."""
     one = _limited(call)
     call.note("resume_endpoint")
     return live.resume(call.store, one, call.visit.by, call.asked.reason)
 
 
-def limit_endpoint(call: ApiCall) -> Any:
+def limit_endpoint(call: ApiCall) -> LimitChanged:
     """Change a limit now; the window keeps its history."""
     one, rate = _limited(call), live.check_rate(call.asked.rate)
     call.note("limit_endpoint", f"{call.about} to {rate}")
@@ -208,32 +228,60 @@ def _limited(call: ApiCall) -> Limited:
 
 
 class Operation(NamedTuple):
-    """A method of a path. The answer is the JSON that `command` prints, or has the keys described under that name."""
+    """A method of a path. The answer is the JSON that `command` prints, one of the documents it `gives`."""
 
     method: str
     path: str
     handle: Callable[[ApiCall], Any]
     command: str
     takes: type[msgspec.Struct] = parameters.Nothing
+    gives: tuple[Any, ...] = ()
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/api/status", status, "rlm status"),
-    Operation("GET", "/api/runs", runs, "rlm list", parameters.RunsAsked),
-    Operation("GET", "/api/runs/{run}", run, "rlm status"),
-    Operation("GET", "/api/queue", queue, "rlm queue stats"),
+    Operation("GET", "/api/status", status, "rlm status", gives=(RunStatus, IdleStatus)),
+    Operation("GET", "/api/runs", runs, "rlm list", parameters.RunsAsked, gives=(list[RunListed],)),
+    Operation("GET", "/api/runs/{run}", run, "rlm status", gives=(RunStatus, Record)),
+    Operation("GET", "/api/queue", queue, "rlm queue stats", gives=(QueueStats,)),
     Operation("GET", "/api/failed", failed, "rlm failed list", parameters.FailedAsked),
-    Operation("GET", "/api/plan", plan, "rlm plan", parameters.PlanAsked),
-    Operation("GET", "/api/endpoints", endpoints, "rlm endpoint list"),
-    Operation("GET", "/api/events/{event:path}", event, "rlm explain"),
-    Operation("GET", "/api/workers", workers, "rlm worker list"),
-    Operation("GET", "/api/compliance", compliance, "rlm compliance", parameters.ComplianceAsked),
-    Operation("GET", "/api/scaling", scaling, "/api/scaling"),
-    Operation("POST", "/api/runs", start_run, "rlm start", parameters.Ordered),
-    Operation("POST", "/api/runs/{run}/cancel", cancel_run, "rlm cancel", parameters.Ordered),
-    Operation("POST", "/api/failed/retry", retry_letters, "rlm failed retry", parameters.LettersOrdered),
-    Operation("POST", "/api/failed/drop", drop_letters, "rlm failed drop", parameters.LettersOrdered),
-    Operation("POST", "/api/endpoints/{name}/pause", pause_endpoint, "rlm endpoint pause", parameters.PauseOrdered),
-    Operation("POST", "/api/endpoints/{name}/resume", resume_endpoint, "rlm endpoint resume", parameters.Ordered),
-    Operation("POST", "/api/endpoints/{name}/limit", limit_endpoint, "rlm endpoint limit", parameters.LimitOrdered),
+    Operation("GET", "/api/plan", plan, "rlm plan", parameters.PlanAsked, gives=(PlanView,)),
+    Operation("GET", "/api/endpoints", endpoints, "rlm endpoint list", gives=(list[EndpointView],)),
+    Operation("GET", "/api/events/{event:path}", event, "rlm explain", gives=(EventView, ItemView)),
+    Operation("GET", "/api/workers", workers, "rlm worker list", gives=(list[Worker],)),
+    Operation("GET", "/api/compliance", compliance, "rlm compliance", parameters.ComplianceAsked, gives=(Compliance,)),
+    Operation("GET", "/api/scaling", scaling, "/api/scaling", gives=(Scaling,)),
+    Operation("POST", "/api/runs", start_run, "rlm start", parameters.Ordered, gives=(Started,)),
+    Operation(
+        "POST", "/api/runs/{run}/cancel", cancel_run, "rlm cancel", parameters.Ordered, gives=(Record, RunStatus)
+    ),
+    Operation(
+        "POST", "/api/failed/retry", retry_letters, "rlm failed retry", parameters.LettersOrdered, gives=(LettersDealt,)
+    ),
+    Operation(
+        "POST", "/api/failed/drop", drop_letters, "rlm failed drop", parameters.LettersOrdered, gives=(LettersDealt,)
+    ),
+    Operation(
+        "POST",
+        "/api/endpoints/{name}/pause",
+        pause_endpoint,
+        "rlm endpoint pause",
+        parameters.PauseOrdered,
+        gives=(Paused,),
+    ),
+    Operation(
+        "POST",
+        "/api/endpoints/{name}/resume",
+        resume_endpoint,
+        "rlm endpoint resume",
+        parameters.Ordered,
+        gives=(Resumed,),
+    ),
+    Operation(
+        "POST",
+        "/api/endpoints/{name}/limit",
+        limit_endpoint,
+        "rlm endpoint limit",
+        parameters.LimitOrdered,
+        gives=(LimitChanged,),
+    ),
 )

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import books
 from rlm.sandbox.configuration import demo_document
@@ -80,7 +80,7 @@ class System:
         self.api.start()
         self.config.write_text(demo_document(self._in_real_time, self.speed, self._front(self.api.url)))
         self.settings = load_settings(self.config, self._env)
-        self._store_context = open_store(self.settings)
+        self._store_context = Store(self.settings, keeps_server=True)
         self.store = self._store_context.__enter__()
         return self
 

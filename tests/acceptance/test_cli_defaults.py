@@ -24,14 +24,13 @@ def run(*words):
 
 @pytest.mark.parametrize("words", [["start", "--wait"], ["up"], ["test"]])
 def test_it_is_told_before_it_is_made(folder, monkeypatch, words):
-    def fail(*_anything):
+    def fail(*_anything, **_named):
         raise StoreError("no server")
 
     # The upper floors first: a module that is imported by this must find below what is there.
     for place in (
-        "sandbox.stage.installed_stage",
-        "ledger.open_store",
-        "ledger.server.server_of",
+        "ledger.Store",
+        "ledger.store.url_in_use",
     ):
         monkeypatch.setattr(f"rlm.{place}", fail)
 

@@ -14,7 +14,7 @@ import pytest
 from rlm.delivery import connection, http
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
-from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
+from rlm.delivery.outcome import Delivered, Unreachable
 from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
@@ -46,58 +46,6 @@ def pausing(*answers):
     return script
 
 
-@pytest.mark.parametrize("interim", [HINTS, b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"])
-def test_an_interim_answer_is_not_the_answer_and_the_next_call_gets_its_own(sender, interim):
-    """The real answer comes later: each of the calls gets that, over one connection."""
-    with Server(pausing([interim, OK], [interim, interim, REFUSED])) as server:
-        outcomes = [call(sender, endpoint(server.url), request(number)) for number in range(4)]
-
-        assert [type(outcome) for outcome in outcomes] == [Delivered, Rejected] * 2
-        assert server.connections == 1
-
-
-def test_an_interim_answer_alone_is_none(sender):
-    """A Retry-After in it asks nobody for a rest, and its connection is not used again while it owes an answer."""
-    hints = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 7\r\n\r\n"
-    with Server(pausing([hints, hints], [b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n"])) as server:
-        first = call(sender, endpoint(server.url), seconds=0.3)
-
-        assert first == Unreachable("no answer within 0.3 s", None, "no answer in time")
-        wait_until(lambda: server.open == 0, message="the connection is closed")
-    with Server(answering(hints + b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n\r\n")) as server:
-        assert call(sender, endpoint(server.url)) == Throttled(429, pytest.approx(0, abs=1), None)
-
-
-def test_switching_protocols_is_no_answer(sender):
-    """Nobody asked for another protocol, so whatever follows is not ours."""
-    with Server(answering(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + OK)) as server:
-        outcome = call(sender, endpoint(server.url))
-
-        assert isinstance(outcome, Unreachable)
-        assert outcome.seconds is None
-        assert "it switches protocols (HTTP 101)" in outcome.detail
-        wait_until(lambda: server.open == 0, message="the connection is closed")
-
-
-def test_an_answer_cut_at_any_byte_fails_its_call_and_no_other(sender):
-    """A connection that ends or breaks within an answer: that call got none, the next one gets its own."""
-    cuts = list(range(len(HINTS + REFUSED)))
-
-    def script(peer):
-        if peer.request():
-            peer.send((HINTS + REFUSED)[: cuts[0]])
-            if cuts[0] % 2:
-                peer.reset()
-
-    with Server(script) as server:
-        for at in list(cuts):
-            outcome = call(sender, endpoint(server.url), request(at))
-
-            assert isinstance(outcome, Unreachable), at
-            assert outcome.seconds is None
-            cuts.pop(0)
-
-
 def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
     """What came with an answer, or lies on a kept connection, is nobody's answer; from then on none is kept."""
     with Server(answering(OK + REFUSED)) as server:
@@ -108,28 +56,6 @@ def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
     assert [record.getMessage() for record in caplog.records if "unasked" in record.getMessage()] == [
         "api sent data unasked on its connection; this worker keeps no connection to it any more"
     ]
-
-
-def test_each_endpoint_has_connections_of_its_own(sender):
-    """Also those of one host: what one of them says unasked is not the answer to another's event."""
-
-    def script(peer):
-        while peer.request():
-            stray = b"HTTP/1.1 404 Stray\r\nContent-Length: 0\r\n\r\n" if "/rude " in server.requests[-1][0] else b""
-            peer.send(OK)
-            time.sleep(0.02)  # so that it comes after the answer was read
-            peer.send(stray)
-
-    with Server(script) as server:
-        rude, polite = (endpoint(f"{server.url}/{name}", name=name) for name in ("rude", "polite"))
-        outcomes = []
-        for number in range(20):
-            call(sender, rude, request(number))
-            outcomes.append(call(sender, polite, request(number)))
-
-        assert {type(outcome) for outcome in outcomes} == {Delivered}
-        heads = [head for head, _ in server.requests]
-        assert len({head.split()[1] for head in heads}) == 2
 
 
 def test_of_many_kept_connections_those_used_last_stay(sender, monkeypatch):
@@ -184,24 +110,6 @@ def test_an_answer_before_the_whole_request_is_none(sender):
         assert isinstance(outcome, Unreachable)
         assert outcome.seconds is None
         assert outcome.detail.startswith("the request could not be sent completely: ")
-
-
-def test_a_kept_connection_that_ends_as_it_is_taken_is_replaced_or_reported(sender):
-    """Whenever a server gives up idle connections, a call is delivered or known to have failed, and never repeated."""
-
-    def script(peer):
-        if peer.request():
-            peer.send(OK)
-            peer.sock.settimeout(0.001 * (len(server.requests) % 3))
-            peer.request()
-
-    with Server(script) as server:
-        outcomes = [call(sender, endpoint(server.url), request(number)) for number in range(200)]
-
-        assert {type(outcome) for outcome in outcomes} <= {Delivered, Unreachable}
-        keys = [head.split("Idempotency-Key: ")[1].split("\r\n")[0] for head, _ in server.requests]
-        assert len(keys) == len(set(keys))
-        assert set(keys) >= {f"i{number}:T" for number, one in enumerate(outcomes) if isinstance(one, Delivered)}
 
 
 def test_a_connection_is_given_up_with_its_age(sender, monkeypatch):

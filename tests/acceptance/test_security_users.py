@@ -10,7 +10,7 @@ import redis
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
 from rlm.telemetry.metrics import MetricsPage
@@ -190,7 +190,7 @@ def test_the_watcher_has_no_command_that_runs_a_script(valkey_users, args):
 def test_the_metrics_need_the_watcher_and_no_more(valkey_users, user, tmp_path, monkeypatch):
     """What is asked for them is within the rights of who may only look."""
     monkeypatch.chdir(tmp_path)
-    with open_store(load_settings(None, {"RLM_REDIS__URL": valkey_users(user)})) as store:
+    with Store(load_settings(None, {"RLM_REDIS__URL": valkey_users(user)}), keeps_server=True) as store:
         assert b"\nrlm_up 1.0\n" in MetricsPage(store).write()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.settings import load_settings
 from tests.acceptance.webprocess import HTTP, port_of, read, scheduler_alive, web
 from tests.conftest import running_server
@@ -162,7 +162,7 @@ def test_starts_while_redis_is_away_and_says_so(tmp_path):
 
 
 def info(url):
-    with open_store(load_settings(None, {"REDIS_URL": url})) as store:
+    with Store(load_settings(None, {"REDIS_URL": url}), keeps_server=True) as store:
         return f"process_id:{store.client.info('server')['process_id']}"
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import urllib3
 
-from rlm.ledger import open_store
+from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
 from rlm.settings import load_settings
 from tests.wait import wait_until
@@ -68,7 +68,7 @@ def scheduler_alive(directory, redis_url):
         while not ended.wait(0.5):
             beat()
 
-    with open_store(load_settings(None, {"REDIS_URL": redis_url})) as store:
+    with Store(load_settings(None, {"REDIS_URL": redis_url}), keeps_server=True) as store:
         beat()
         heart = threading.Thread(target=go_on)
         heart.start()

@@ -7,10 +7,10 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import System
 from tests.faults.proxy import RedisProxy
 from tests.leftbehind import nothing_left_behind
+from tests.ownserver import OwnServer
 from tests.wait import wait_until
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ STEADY = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_RUN__GUARD_SECO
 class Behind(System):
     """A `System` on its own server, reached through proxies: scheduler, supervisor with its workers, a command."""
 
-    def __init__(self, directory: Path, server: EmbeddedServer, proxies: dict[str, RedisProxy], **options: Any) -> None:
+    def __init__(self, directory: Path, server: OwnServer, proxies: dict[str, RedisProxy], **options: Any) -> None:
         self.server = server
         self.proxies = proxies
         urls = {name: proxy.url for name, proxy in proxies.items()}
@@ -65,7 +65,7 @@ def behind_proxies(directory: Path, **options: Any) -> Iterator[Behind]:
     (directory / "redis").mkdir()
     (directory / "rlm").mkdir()
     options.setdefault("env", STEADY)
-    with nothing_left_behind(directory), EmbeddedServer(directory / "redis") as server:
+    with nothing_left_behind(directory), OwnServer(directory / "redis") as server:
         path = server.url.removeprefix("unix://")
         with RedisProxy(path) as one, RedisProxy(path) as other, RedisProxy(path) as third:
             proxies = {"scheduler": one, "supervisor": other, "command": third}

@@ -27,12 +27,12 @@ import redis
 
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client
-from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import exceeded
 from tests.acceptance.system import System, assert_balanced, make_item
 from tests.leftbehind import nothing_left_behind
+from tests.ownserver import OwnServer
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -74,12 +74,12 @@ class Storm:
         self.events: list[str] = []
         self.records: list[dict[str, Any]] = []
         self._directory = directory
-        self._server = EmbeddedServer(directory / "redis")
+        self._server = OwnServer(directory / "redis")
 
     def run(self, windows: int, tell: Callable[[str], object] = print) -> Tally:
         """Live through `windows` windows with faults; raises AssertionError if a promise was broken."""
         (self._directory / "rlm").mkdir()
-        self._server.join()
+        self._server.start()
         env = {"RLM_RUN__GUARD_SECONDS": str(GUARD_SECONDS), "RLM_WORKERS__MAX": "12"}
         try:
             with System(self._directory / "rlm", redis_url=self._server.url, env=env) as self.system:
@@ -89,7 +89,7 @@ class Storm:
                     if number % HEAL_EVERY == 0 or number == windows:
                         tell(self._heal())
         finally:
-            self._server.leave()
+            self._server.__exit__()
         return self.tally
 
     def _start(self) -> None:
@@ -253,7 +253,7 @@ class Storm:
         self.allow(self.under_way())
         _signal(self._server_pid(), signal.SIGKILL)
         time.sleep(self.rng.uniform(0.0, 1.5))
-        self._server.join()
+        self._server.start()
 
     def freeze_redis(self) -> None:
         """STOP the server."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlm.core.clock import timestamp
-from rlm.ledger.embedded.process import binary_path
+from rlm.ledger.embedded import binary_path
 from tests.acceptance.system import make_item
 from tests.wait import wait_until
 

@@ -11,8 +11,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
-from rlm.ledger.embedded.files import held
-from rlm.ledger.embedded.process import ValkeyProcess
+from rlm.ledger import embedded
 from tests.faults.behind import STEADY, behind_proxies
 from tests.faults.test_processes_die import assert_next_run
 from tests.values import as_json
@@ -102,7 +101,7 @@ def _last_record(system):
     return as_json(system.store.runs.record(newest[0])) if newest else None
 
 
-def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
+def test_killed_and_restarted_with_its_file_in_mid_run(behind, tmp_path, monkeypatch):
     """KILL for a server of one's own: while it loads it is waited for, then the run goes on where it was."""
     system = behind
     filler = system.store.client.pipeline(transaction=False)
@@ -112,14 +111,16 @@ def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
     events = system.push_evenly(150)
     run_id = system.ask_for_run()
     wait_until(lambda: len(system.answered()) > 20, timeout=30, message="the run is in its middle")
-    command = ValkeyProcess._command
     # Each command of the file takes that many microseconds, so that the server says LOADING for a while.
-    monkeypatch.setattr(ValkeyProcess, "_command", lambda self: [*command(self), "--key-load-delay", "300"])
+    slow = tmp_path / "slow-to-load"
+    slow.write_text(f'#!/bin/sh\nexec {embedded.binary_path()} "$@" --key-load-delay 300\n')
+    slow.chmod(0o700)
+    monkeypatch.setattr(embedded, "binary_path", lambda: slow)
 
     os.kill(system.store.client.info("server")["process_id"], signal.SIGKILL)
-    wait_until(lambda: not held(system.server.data_dir / "server.lock"), message="it is dead")
+    wait_until(lambda: not system.server.running, message="it is dead")
     arrived = quiet(system)
-    restart = threading.Thread(target=system.server.join)
+    restart = threading.Thread(target=system.server.start)
     restart.start()
     wait_until(lambda: not restart.is_alive() or _loading(system), timeout=20, message="it loads")
     loaded_while_asked = restart.is_alive()
@@ -130,7 +131,7 @@ def test_killed_and_restarted_with_its_file_in_mid_run(behind, monkeypatch):
     assert len(system.api.arrivals) > arrived
     assert record["state"] == "completed", record["counts"]
     assert record["counts"]["completed"] == 150
-    assert "still loading" in system.log("scheduler") + system.log("supervisor")
+    assert "is loading the dataset" in system.log("scheduler") + system.log("supervisor")
     system.assert_promises(events, [record])
     system.assert_slots()
     assert_next_run(system)

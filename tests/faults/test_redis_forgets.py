@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rlm.ledger.embedded import EmbeddedServer
 from tests.acceptance.system import make_item
+from tests.ownserver import OwnServer
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -38,10 +38,8 @@ HELD_SECONDS = 2.0 + 0.1
 @pytest.fixture
 def server(tmp_path_factory):
     """A server of this test's own, outside the system's directory: it is restarted in between."""
-    server = EmbeddedServer(tmp_path_factory.mktemp("server"))
-    server.join()
-    yield server
-    server.leave()
+    with OwnServer(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def killed(server, client):
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid), message="the server is dead")
     yield append_only_file(server)
-    server.join()
+    server.start()
 
 
 def append_only_file(server):

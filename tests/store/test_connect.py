@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import socket
 import socketserver
@@ -15,21 +14,15 @@ import redis
 from rlm.core.errors import (
     ConfigurationError,
     StoreError,
+    StoreForbiddenError,
+    StoreGarbledError,
     StoreRefusingError,
     StoreUnreachableError,
 )
-from rlm.ledger import open_store
-from rlm.ledger.connect import make_client, translated
-from rlm.ledger.embedded import EmbeddedServer, process, running
-from rlm.ledger.embedded.process import HANGS_REMEDY
-from rlm.ledger.server import server_of
-from rlm.ledger.trouble import address
-from rlm.settings import load_settings
-from rlm.settings.secrets import Secrets, known, remember
+from rlm.ledger.connect import address, make_client, translated
+from rlm.ledger.embedded import EmbeddedServer, binary_path
 from tests.each import each
-from tests.store.fakeservers import FakeRedis, FakeSentinel
-from tests.store.fakeservers import running as running_fakes
-from tests.values import replace
+from tests.store.fakeservers import FakeRedis, FakeSentinel, running
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
@@ -65,19 +58,6 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def settings_of(tmp_path, text):
-    file = tmp_path / "rlm.toml"
-    file.write_text(text)
-    return load_settings(file, {})
-
-
-def test_a_real_server_answers(redis_client, prefix):
-    """Values come and go as bytes."""
-    redis_client.set(f"{prefix}:k", "größer")
-
-    assert redis_client.get(f"{prefix}:k") == "größer".encode()
-
-
 def test_a_command_whose_answer_was_lost_is_not_sent_again():
     """A connection cut before the answer is an error at once, because the command may have been carried out."""
     with forgetful_server() as (url, received), make_client(url) as client:
@@ -90,7 +70,6 @@ def test_a_command_whose_answer_was_lost_is_not_sent_again():
 
 
 def test_a_silent_server_is_unreachable_after_the_timeout():
-    """Where no answer comes within `socket_timeout` seconds, it counts as unreachable."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -110,35 +89,59 @@ def test_an_unreachable_server_is_named_without_its_password():
     assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
     assert str(raised.value).endswith(": start it, or correct redis.url (or REDIS_URL)")
     assert "s3cret" not in str(raised.value)
-    assert isinstance(raised.value.__cause__, redis.ConnectionError)
+
+
+def test_nobody_is_told_to_start_an_embedded_server(tmp_path):
+    client = make_client(f"unix://{tmp_path}/valkey.sock")
+    with client, pytest.raises(StoreUnreachableError, match="RLM starts again by itself"), translated(client):
+        client.ping()
 
 
 def test_a_refused_login_is_no_unreachable_server(redis_client, server_url, prefix):
-    """A wrong password is told apart from a server that is away."""
     redis_client.acl_setuser(prefix, enabled=True, passwords=["+right"], commands=["+ping"])
     try:
         client = make_client(f"{server_url}?username={prefix}&password=wrong")
-        with client, pytest.raises(StoreError, match="refuses the login") as raised, translated(client):
+        with client, pytest.raises(StoreForbiddenError, match="refuses the login") as raised, translated(client):
             client.ping()
     finally:
         redis_client.acl_deluser(prefix)
 
-    assert not isinstance(raised.value, StoreUnreachableError)
     assert "wrong" not in str(raised.value).replace("WRONGPASS", "")
 
 
-def test_a_refused_command_is_a_store_error(redis_client, prefix):
-    """What Redis refuses keeps its reason; without a client the message does not say where."""
-    redis_client.set(f"{prefix}:k", "text")
+@each(
+    ("refusal", "error", "is_left"),
+    [
+        ("READONLY You can't write against a read only replica.", StoreRefusingError, True),
+        ("NOREPLICAS Not enough good replicas to write.", StoreRefusingError, True),
+        ("MISCONF Redis is configured to save RDB snapshots, but ...", StoreRefusingError, True),
+        (
+            "OOM command not allowed when used memory > 'maxmemory'. script: ab7f.",
+            StoreRefusingError,
+            True,
+        ),
+        ("ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed.", StoreRefusingError, True),
+        ("ERR DB index is out of range", StoreRefusingError, True),
+        ("MASTERDOWN Link with MASTER is down", StoreRefusingError, True),
+        ("DENIED Redis is running in protected mode because ...", StoreRefusingError, True),
+        ("LOADING Redis is loading the dataset in memory", StoreRefusingError, True),
+        ("CLUSTERDOWN Hash slot not served", StoreRefusingError, True),
+        ("NOPERM this user has no permissions", StoreForbiddenError, False),
+        ("ERR ACL failure in script: this user has no permissions", StoreForbiddenError, False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", StoreGarbledError, False),
+        ("MOVED 3999 127.0.0.1:6381", StoreError, False),
+    ],
+)
+def test_each_refusal_is_an_error_of_its_kind(refusal, error, is_left):
+    """A connection to a server that can do nothing now is left: the next may reach the one that took its place."""
+    with running(FakeRedis()) as (server,), make_client(f"redis://127.0.0.1:{server.port}") as client:
+        server.refusal = f"-{refusal}\r\n".encode()
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"^look: Redis at redis://127") as raised, translated(client, "look"):
+                client.get("k")
+            assert type(raised.value) is error
 
-    with pytest.raises(StoreError, match=r"^Redis refused a command: WRONGTYPE"), translated():
-        redis_client.lpush(f"{prefix}:k", "item")
-
-
-def test_a_loading_server_is_to_be_waited_for():
-    """A server that still reads its data counts as unreachable, with the advice to wait."""
-    with pytest.raises(StoreUnreachableError, match="wait and try again"), translated():
-        raise redis.exceptions.BusyLoadingError("Redis is loading the dataset in memory")
+        assert server.heard.count("INFO") == 1 + is_left
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_sentinel_leads_to_the_master(tmp_path):
     port, sentinel_port, absent = free_port(), free_port(), free_port()
     config = tmp_path / "sentinel.conf"
     config.write_text(f"port {sentinel_port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {port} 1\n")
-    command = [process.binary_path(), config, "--sentinel"]
+    command = [binary_path(), config, "--sentinel"]
     with EmbeddedServer(tmp_path / "rlm", port) as server, make_client(server.url) as direct:
         sentinel = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
         try:
@@ -201,12 +204,12 @@ def test_sentinel_leads_to_the_master(tmp_path):
 def test_a_primary_that_was_replaced_is_left_for_its_successor():
     """It says that it takes no writes any more; the next try asks the sentinels, of which the first is gone."""
     first, second = FakeRedis(), FakeRedis()
-    with running_fakes(first, second, FakeSentinel(first.port)) as (before, after, asked):
-        client = make_client(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{asked.port}/main")
+    with running(first, second, FakeSentinel(first.port)) as (before, after, sentinel):
+        client = make_client(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/main")
         assert int(client.get("k")) == before.port
         before.refusal = b"-READONLY You can't write against a read only replica.\r\n"
-        asked.named = after.port
-        with pytest.raises(StoreRefusingError, match="it is a replica"), translated(client):
+        sentinel.named = after.port
+        with pytest.raises(StoreUnreachableError), translated(client):
             client.get("k")
 
         assert int(client.get("k")) == after.port
@@ -218,59 +221,6 @@ def _answers(client):
         return client.ping()
     except redis.ConnectionError:
         return False
-
-
-def test_the_embedded_server_runs_while_it_is_needed(tmp_path):
-    """`embedded` starts the server beside the configuration file, on its port, and stops it at the end."""
-    port = free_port()
-    settings = settings_of(tmp_path, f"[redis]\nembedded_port = {port}\n")
-
-    with server_of(settings) as server:
-        with make_client(server.url) as client, make_client(f"redis://127.0.0.1:{port}") as other:
-            client.set("k", "v")
-            assert other.get("k") == b"v"
-        assert running(tmp_path / ".rlm")
-
-    assert not running(tmp_path / ".rlm")
-
-
-@pytest.mark.parametrize("place", ["near", "d" * 120])
-def test_nobody_is_told_to_start_the_embedded_server(tmp_path, place):
-    """Where it is gone RLM starts it itself, whether its socket lies beside its data or its path would be too long."""
-    with EmbeddedServer(tmp_path / place / "rlm") as server, make_client(server.url) as client:
-        client.ping()
-        server._process.stop()
-        with pytest.raises(StoreUnreachableError) as raised, translated(client):
-            client.ping()
-
-    assert "redis.url" not in str(raised.value)
-    assert str(raised.value).endswith("it is the embedded server, which RLM starts again by itself")
-    with pytest.raises(StoreUnreachableError) as raised, translated(client):
-        raise redis.TimeoutError("Timeout reading from socket")
-    assert str(raised.value).endswith(HANGS_REMEDY)  # it has not ended, so nobody starts it again
-
-
-def test_a_server_of_ones_own_is_left_alone(tmp_path):
-    """Any other URL is passed on as it is, and nothing is started."""
-    settings = settings_of(tmp_path, '[redis]\nurl = "redis://127.0.0.1:1/0"\n')
-
-    with server_of(settings) as server:
-        assert server.url == "redis://127.0.0.1:1/0"
-
-    assert not settings.data_dir.exists()
-
-
-def test_a_store_comes_through_to_another_interpreter(tmp_path):
-    """What a fresh template gets: the same store, and the secrets of its settings are known there, nowhere written."""
-    password = "correct-horse-battery"  # a secret to be hidden
-    settings = settings_of(tmp_path, f'[redis]\nurl = "redis://user:{password}@127.0.0.1:1/0"\n')
-    packed = pickle.dumps(open_store(settings))
-    remember(Secrets())
-    with pickle.loads(packed) as store:  # this test's own
-        assert store.settings == replace(settings, shown=())
-        assert store.url == settings.redis.url
-
-    assert password not in known().mask(f"it is {password}")
 
 
 def test_a_connection_serves_one_command_after_the_other_until_its_server_closes_it(redis_client, server_url):
@@ -288,7 +238,7 @@ def test_a_connection_serves_one_command_after_the_other_until_its_server_closes
 def test_a_forked_process_has_connections_of_its_own(server_url):
     """Else two processes would read each other's replies."""
     read, write = os.pipe()
-    with closing(make_client(server_url)) as client, os.fdopen(read, "rb") as told:
+    with closing(make_client(server_url)) as client, os.fdopen(read, "rb") as pipe:
         mine = client.client_id()
         if (child := os.fork()) == 0:
             os.write(write, b"%d" % client.client_id())
@@ -296,5 +246,5 @@ def test_a_forked_process_has_connections_of_its_own(server_url):
         os.waitpid(child, 0)
         os.close(write)
 
-        assert int(told.read()) != mine
+        assert int(pipe.read()) != mine
         assert client.client_id() == mine

@@ -99,7 +99,7 @@ def test_without_a_supervisor_those_workers_are_planned_with_that_were_started_b
     found = capacity_of(store.settings, room=room_of(store))
     store.processes.announce(Role.SUPERVISOR, Process("a:9:x", 1, "a", 0.0, offer=Offer(7, 0, 20)))
 
-    assert (found.max_workers, found.of_hosts) == (2, True)
+    assert found.max_workers == 2
     assert capacity_of(store.settings, room=room_of(store)).max_workers == 7
 
 
@@ -113,4 +113,4 @@ def test_no_more_workers_are_planned_than_the_hosts_take(store):
 
     together = capacity_of(store.settings, at_least=9, room=room_of(store))
 
-    assert (together.min_workers, together.max_workers, together.of_hosts) == (5, 5, True)
+    assert (together.min_workers, together.max_workers) == (5, 5)

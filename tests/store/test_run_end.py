@@ -8,14 +8,13 @@ from types import MappingProxyType
 import pytest
 from redis.connection import AbstractConnection
 
-from rlm.admin import report
 from rlm.core.documents import CallCounts
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
-from tests.store.windows import make_budget, set_limits, stamps
-from tests.values import as_json, replace
+from tests.store.windows import make_budget, stamps
+from tests.values import replace
 
 BUDGET = make_budget("50/minute")
 #: Round trips that the end of a run takes, 0.1 s each to a Redis far away: a run is to end in time.
@@ -151,28 +150,6 @@ def test_workers_stay_only_if_something_is_left_over(store, token, running, comp
     close(store, token, run)
 
     assert store.processes.wanted() == max(store.settings.workers.min, kept)
-
-
-def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token, running, shared):
-    """Their answers are summed; the peak is that of the budget's own window."""
-    set_limits(store, (store.settings.endpoints[steps.ENDPOINT], "3/minute"))
-    run = running(9)
-    steps.publish(store, token)
-    for _ in range(5):
-        steps.complete(store, steps.claim(store))
-    steps.fail(store, steps.claim(store))
-    together = {"calls": 6, "completed": 5, "throttled": 0, "errors": 1, "peak_in_window": 6, "limit": "50/minute"}
-
-    open_budgets = report.status(store, None).by_budget
-    record = close(store, token, run)
-
-    assert together.items() <= as_json(open_budgets["account"]).items()
-    assert record.by_budget == {"account": CallCounts(**together)}
-    assert (record.by_endpoint[steps.ENDPOINT].peak_in_window, record.by_endpoint[steps.ENDPOINT].calls) == (3, 3)
-    assert record.by_endpoint[steps.ENDPOINT].limit == "3/minute"
-    limit = shared[steps.OVERFLOW].limit.text
-    alone = {"calls": 3, "completed": 2, "throttled": 0, "errors": 1, "peak_in_window": 3, "limit": limit}
-    assert record.by_endpoint[steps.OVERFLOW] == CallCounts(**alone, p50_ms=100.0, p95_ms=100.0)
 
 
 def test_calls_of_earlier_runs_are_no_part_of_a_peak(store, token, running):

@@ -149,7 +149,6 @@ def rest(**more):
         "supervisors": 1,
         "workers": 0,
         "lacking": "",
-        "led_otherwise": "",
         "hosts": [],
         **{name: msgspec.to_builtins(value) for name, value in more.items()},
     }

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Limit
-from rlm.core.window import most_by_part, peaks
+from rlm.core.window import peaks
 
 SECOND = 1_000_000
 #: Ticks of a quarter of a second: the only moments there are, so that periods often touch.
@@ -74,18 +74,3 @@ def test_a_raised_limit_does_not_excuse_what_was_before():
     history = [(0.0, "2/second"), (1.0, "10/second")]
 
     assert told(at(0.1, 0.2, 0.3), "10/second", history)[1] == (2, 1.0, 3, 0.3, True)
-
-
-@given(st.lists(moments), st.integers(1, 20), st.integers(0, 60), st.integers(1, 12))
-def test_the_most_in_each_part_of_a_time(ticks, span, since, parts):
-    stamps, until = sorted(ticks), since + 60
-
-    found = most_by_part(stamps, span, since, until, parts)
-
-    expected = [0] * parts
-    for index, end in enumerate(stamps):
-        if since <= end < until:
-            part = (end - since) * parts // (until - since)
-            within = sum(end - one < span for one in stamps[: index + 1])
-            expected[part] = max(expected[part], within)
-    assert found == expected

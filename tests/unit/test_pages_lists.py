@@ -42,7 +42,7 @@ def test_the_address_of_an_event_holds_any_id():
 
 def group(reason, number=1, answer=None, endpoint=None, type=None):  # noqa: A002  # the name in the document
     kind = {"reason": reason, "answer": answer, "endpoint": endpoint, "type": type}
-    return LetterGroup(letters=number, sendable=number, **kind, newest="", newest_id="", oldest="")
+    return LetterGroup(letters=number, sendable=number, **kind, newest="", oldest="")
 
 
 def test_a_button_of_a_group_means_that_group_alone():

@@ -9,9 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.core.errors import ConfigurationError, UnsafeError
+from rlm.core.errors import ConfigurationError
 from rlm.core.files import LARGEST_FILE
-from rlm.ledger.connect import make_client
 from rlm.settings import load_settings
 from tests.each import each
 
@@ -50,15 +49,6 @@ def test_only_a_file_of_some_size_is_read(tmp_path, monkeypatch, name, make):
 
     assert done.exit_code == 2, done.output
     assert f"file {tmp_path / name}: cannot be read" in done.output
-
-
-@pytest.mark.timeout(30)
-@pytest.mark.parametrize("parameter", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
-def test_no_pipe_is_read_as_a_certificate(tmp_path, parameter):
-    os.mkfifo(tmp_path / "ca.pem")
-
-    with pytest.raises(UnsafeError, match="it is no regular file"):
-        make_client(f"rediss://h/0?{parameter}={tmp_path / 'ca.pem'}")
 
 
 @pytest.mark.timeout(60)

@@ -13,9 +13,8 @@ from rlm.admin.report import status
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition, Record
 from rlm.core.errors import StoreError, StoreGarbledError, StoreUnreachableError
-from rlm.ledger import Store, open_store
+from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, check_fitness, fault, good, warning
-from rlm.ledger.server import server_there
 from rlm.settings import Settings
 from rlm.settings.secrets import known
 
@@ -79,12 +78,13 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Examined:
     findings, conditions = [check_configuration(settings)], tuple[Condition, ...]()
     try:
         with ExitStack() as stack:
-            store = stack.enter_context(open_store(settings, server_there(settings)))
+            store = stack.enter_context(Store(settings))
             fitness = check_fitness(store, allow_volatile=allow_volatile)
-            for finding in fitness.findings:
+            for finding in fitness:
                 where = f"reached at {store.address}: " if finding.name == "version" else ""
                 findings.append(replace(finding, name=f"redis.{finding.name}", message=f"{where}{finding.message}"))
-            if not fitness.errors:
+            if not any(finding.is_fault for finding in fitness):
+                store.require_schema()
                 for name in CHECKS:
                     findings += _made(name, store)
             with suppress(StoreGarbledError):  # the check of keys names it

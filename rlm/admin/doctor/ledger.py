@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlm.core.text import named, safe_line, span
+from rlm.core.text import safe_line, span
 from rlm.ledger import Store
+from rlm.ledger.connect import text
 from rlm.ledger.fitness import Finding, fault, good
-from rlm.ledger.inspection import bad_records
+from rlm.ledger.keys import KINDS
 from rlm.ledger.reading.books import books, miscounted
+from rlm.ledger.scripts import batch
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS = 5.0
-#: Keys to name; the others are counted.
-MOST_NAMED = 10
 _MEND = (
     "find out who wrote it, and let RLM's user alone write there (docs/security.md); then `redis-cli DEL {key}`. "
     "A window forgets its calls with that: first pause its endpoint for its longest period (`rlm endpoint pause`)"
@@ -21,17 +21,20 @@ _MEND = (
 
 
 def check_keys(store: Store) -> Iterator[Finding]:
-    """Check for keys that hold what RLM does not write; the next checks leave their types out."""
-    flaws = [*store.find_flaws(), *bad_records(store)]
-    for flaw in flaws[:MOST_NAMED]:
-        out = f"; meanwhile {named(sorted(flaw.types), MOST_NAMED)} is left out" if flaw.types else ""
-        yield fault(f"{safe_line(flaw.key)} {flaw.wrong}{out}", _MEND.format(key=safe_line(flaw.key)))
-    if len(flaws) > MOST_NAMED:
-        yield fault(
-            f"{len(flaws) - MOST_NAMED:,} more keys hold what RLM does not write", "mend those that are named first"
-        )
+    """Check for keys of another Redis type than RLM's, which stop what needs them."""
+    keys = store.keys
+    wanted = {key: kind for family, kind in KINDS.items() if isinstance(key := getattr(keys, family), str)}
+    for name in store.settings.types:
+        wanted |= {getattr(keys, family)(name): KINDS[family] for family in ("ready", "free")}
+    for endpoint in store.settings.endpoints.values():
+        wanted |= {getattr(keys, family)(endpoint.window_id): KINDS[family] for family in ("window", "endpoint")}
+    types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
+    flaws = [(key, is_now) for key, is_now in zip(wanted, types, strict=True) if is_now not in {wanted[key], "none"}]
+    for key, is_now in flaws:
+        shown = safe_line(key)
+        yield fault(f"{shown} is a {is_now}, which RLM does not write", _MEND.format(key=shown))
     if not flaws:
-        yield good("each has valid content")
+        yield good("each has the right type")
 
 
 def check_run(store: Store) -> Iterator[Finding]:

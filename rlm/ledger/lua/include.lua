@@ -22,6 +22,6 @@ local function named(fields)
   end
   return list
 end
-local FENCED = redis.error_reply('FENCED by another conductor')
+local FENCED = {err = 'FENCED by another conductor'}
 local function fenced(lease, token) return call('HGET', lease, 'token') ~= token end
 local function fenced_run(run, run_id) return call('HGET', run, 'run_id') ~= run_id end

@@ -13,11 +13,10 @@
 if fenced(lease, token) then return FENCED end
 local open = redis.call('HGET', P .. 'run', 'run_id')
 if open then return open end
-for _, kind in ipairs(types) do redis.call('ZCARD', P .. 'ready:' .. kind) end  -- fails, if it must, before anything is changed
 for _, set in ipairs{'inflight', 'backoff'} do  -- of a run that Redis has lost
   for _, id in ipairs(redis.call('ZRANGE', P .. set, 0, -1)) do
-    redis.call('ZREM', P .. set, id)
     make_ready(id)
+    redis.call('ZREM', P .. set, id)
   end
 end
 redis.call('DEL', P .. 'open')
@@ -26,7 +25,7 @@ for field, value in pairs(fields) do redis.call('HSET', P .. 'run', field, value
 for _, kind in ipairs(types) do
   redis.call('HDEL', P .. 'tally', 'dropped:' .. kind)
   local retried = tonumber(redis.call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
-  redis.call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, redis.call('ZCARD', P .. 'ready:' .. kind) - retried))
+  redis.call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, (tonumber(try('ZCARD', P .. 'ready:' .. kind)) or 0) - retried))
 end
 return run_id
 

@@ -104,7 +104,7 @@ def books(store: Store) -> Books:
         replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
         (seconds, microseconds), run_id, types, fields, events, staged, letters, *more = replies
         # The commands depend on the types; if there are others by now, read again.
-        if {name.decode() for name in types if is_type_name(name)} <= {*names, *store.left_out}:
+        if {name.decode() for name in types if is_type_name(name)} <= {*names}:
             break
     tally, counts = numbers(fields, keys.tally), ledger.read_counts(more, names)
     accounts = {name: Account(counts[name], *(tally.get(f"{word}:{name}", 0) for word in _ACCOUNTED)) for name in names}
@@ -130,13 +130,6 @@ def miscounted(store: Store, found: Books, record: Record) -> list[str]:
         for name, account in found.by_type.items()
         if account.counts.pending != left[name]
     ]
-
-
-@translated()
-def pulse(store: Store) -> object:
-    """Return what changes whenever a call of the open run begins or ends, or something is ordered by hand."""
-    keys = store.keys
-    return batch(store.client, [("HGETALL", keys.tally), ("ZCARD", keys.inflight), ("LLEN", keys.changes)])
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -195,26 +188,25 @@ class Ending(msgspec.Struct, frozen=True):
 @translated()
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
-    keys, in_use = store.keys, store.in_use
-    limited = all_limited(store.settings.endpoints.values())
+    keys, endpoints = store.keys, store.settings.endpoints
+    limited = all_limited(endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
-    replies = batch(store.client, [*read, *store.windows.health_commands(list(in_use.values()))])
+    replies = batch(store.client, [*read, *store.windows.health_commands(list(endpoints.values()))])
     (seconds, microseconds), fields, published, restarts, durations, *health = replies
     made = store.calls.of_run(run.id) if measured else []
     tally = numbers(fields, keys.tally)
     limits = read_limits(published, limited)
-    endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
-    used = {name: endpoint for name, endpoint in endpoints.items() if name in in_use}
+    endpoints = {name: in_force(endpoint, limits) for name, endpoint in endpoints.items()}
     calls = completed(made)
     return Ending(
         tally=tally,
         endpoints=endpoints,
         calls=calls,
-        health=store.windows.read_health(health, list(used.values())),
+        health=store.windows.read_health(health, list(endpoints.values())),
         restarts=reading(whole, restarts, keys.restarts, 0),
         kept=merge_run(store.measures.read_kept(durations), calls, failing(tally)),
-        sent=_sent(made, used),
+        sent=_sent(made, endpoints),
         now_us=seconds * MICROSECONDS + microseconds,
     )
 

@@ -10,14 +10,14 @@ from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Record
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
-from rlm.core.window import Peak, most_by_part, peaks
+from rlm.core.window import Peak, peaks
 from rlm.ledger import Store
 from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
 from rlm.ledger.values import MICROSECONDS
 
-#: A log that begins so much later than calls are kept, microseconds, is as old: no call was made then.
-_QUIET_US = 900 * MICROSECONDS
+#: A log that begins so much later than calls are kept is as old: no call was made then.
+_QUIET_SECONDS = 900
 
 
 class _Judged(NamedTuple):
@@ -44,11 +44,8 @@ def _judge(store: Store, since_us: int) -> dict[str, _Judged]:
     }
 
 
-def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance:
+def compliance(store: Store, since_seconds: float) -> Compliance:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` means that no limit was exceeded.
-
-    With `parts`, each also has a `course`: for each equal part of that time, the most calls in any period of the
-    limit's first rule that ended in it.
 
     Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out. All
     calls are known from `known_from` on; `known_why` says why not earlier, or is None. Earlier calls count as far as
@@ -56,13 +53,17 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance
     """
     now_us, endpoints = store.now_us(), store.endpoints()
     since_us = max(0, now_us - round(since_seconds * MICROSECONDS))
-    judged = {name: _document(each, since_us, now_us, parts) for name, each in _judge(store, since_us).items()}
-    known_us, known_why = _known_from(store, since_us, now_us)
+    judged = {name: _document(each, since_us) for name, each in _judge(store, since_us).items()}
+    now, first, doubt = now_us / MICROSECONDS, store.calls.begins(), store.leases.doubt()
+    begins = now if first is None else first
+    bounds = [(since_us / MICROSECONDS, None), (now - KEEP_SECONDS, f"Calls are kept {KEEP_SECONDS / 3600:g} h")]
+    bounds += [(begins, "The log of calls begins then")] if begins > now - KEEP_SECONDS + _QUIET_SECONDS else []
+    bounds += [(doubt.at, capital(doubt.why))] if doubt else []
+    known_from, known_why = max(bounds, key=lambda bound: bound[0])
     return Compliance(
         ok=not any(rule.exceeded for each in judged.values() for rule in each.rules),
-        since_seconds=since_seconds,
         since=isoformat(since_us / MICROSECONDS),
-        known_from=isoformat(known_us / MICROSECONDS),
+        known_from=isoformat(min(known_from, now)),
         known_why=known_why,
         until=isoformat(now_us / MICROSECONDS),
         by_endpoint={name: each for name, each in judged.items() if name in endpoints},
@@ -70,7 +71,7 @@ def compliance(store: Store, since_seconds: float, parts: int = 0) -> Compliance
     )
 
 
-def _document(judged: _Judged, since_us: int, until_us: int, parts: int) -> LimitedCompliance:
+def _document(judged: _Judged, since_us: int) -> LimitedCompliance:
     rules = tuple(
         ComplianceRule(
             limit=peak.limit,
@@ -83,9 +84,7 @@ def _document(judged: _Judged, since_us: int, until_us: int, parts: int) -> Limi
         )
         for peak in judged.peaks
     )
-    span_us = round(rules[0].period_seconds * MICROSECONDS)
-    course = tuple(most_by_part(judged.sent, span_us, since_us, until_us, parts)) if parts else ()
-    return LimitedCompliance(calls=sum(moment >= since_us for moment in judged.sent), rules=rules, course=course)
+    return LimitedCompliance(calls=sum(moment >= since_us for moment in judged.sent), rules=rules)
 
 
 def excess_of(store: Store, record: Record) -> dict[str, int]:
@@ -111,21 +110,6 @@ def excess(store: Store, since: float) -> dict[str, int]:
         since = doubt.at if since * MICROSECONDS > store.now_us() else max(since, doubt.at)
     judged = _judge(store, round(since * MICROSECONDS))
     return {name: max(0, *(peak.most - peak.rule.amount for peak in each.peaks)) for name, each in judged.items()}
-
-
-def _known_from(store: Store, since_us: int, now_us: int) -> tuple[int, str | None]:
-    """Return from when on all calls are known, and why not since `since_us`; what a Redis forgot is in no log."""
-    bounds: list[tuple[int, str | None]] = [
-        (since_us, None),
-        (now_us - KEEP_SECONDS * MICROSECONDS, f"Calls are kept {KEEP_SECONDS / 3600:g} h"),
-    ]
-    first = store.calls.begins()
-    begins_us = now_us if first is None else min(now_us, round(first * MICROSECONDS))
-    if begins_us > bounds[1][0] + _QUIET_US:
-        bounds.append((begins_us, "The log of calls begins then"))
-    if doubt := store.leases.doubt():
-        bounds.append((min(now_us, round(doubt.at * MICROSECONDS)), capital(doubt.why)))
-    return max(bounds, key=lambda bound: bound[0])
 
 
 def exceeded(judged: Compliance) -> list[str]:

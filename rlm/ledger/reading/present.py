@@ -14,7 +14,6 @@ from rlm.ledger.processes import Process, Role
 
 if TYPE_CHECKING:
     from rlm.ledger import Store
-    from rlm.ledger.front import StoreFront
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -40,7 +39,7 @@ class Present(msgspec.Struct, frozen=True):
         return [one for one in schedulers if one.id == self.holder] or schedulers
 
 
-def present(store: StoreFront) -> Present:
+def present(store: Store) -> Present:
     """Read who is there, in three round trips."""
     return Present(store.processes.register(), store.leases.tenure())
 

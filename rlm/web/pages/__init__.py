@@ -17,7 +17,6 @@ from starlette.staticfiles import StaticFiles
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger import Store
-from rlm.ledger.trouble import revive
 from rlm.web.pages import endpoints, events, now, runs, whatif
 from rlm.web.pages.live import SERVER, Documents, is_silent
 from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Viewer, render
@@ -77,7 +76,6 @@ class _Site:
             values = page.context(self._documents, question)
             return render(Frame(PAGES, page, SERVER, system_clock.now(), viewer), page.template, values), 200
         except StoreError as error:
-            revive(self._documents.store)
             trouble, why, status = self._documents.away(error), str(error), _UNAVAILABLE
             silent = is_silent(error)
         except RLMError as error:

