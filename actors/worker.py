@@ -33,8 +33,8 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
-from rlm.settings import Settings
-from rlm.settings.secrets import resolve_headers
+from rlm.settings import Settings, secrets_of
+from rlm.settings.secrets import remember, resolve_headers
 
 #: The exit status of a worker that could not go on: a lane died, or the grace period was over.
 UNFIT = 70
@@ -60,6 +60,7 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
         os.setsid()
     with StopSignals(Wakeup(None if supervisor_id else AliveFile().touch)) as stop:
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
+        remember(secrets_of(settings, os.environ))  # they were loaded in another process
         telemetry.set_up(settings, Role.WORKER, worker_id)
         try:
             with Store(settings, keeps_server=True) as store:

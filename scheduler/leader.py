@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import zlib
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError
@@ -13,13 +12,12 @@ from rlm.core.run import Run
 from rlm.ledger import Store
 from rlm.ledger.leases import Leases, Standing
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.processes.alive import has_died, pid_space
 from rlm.processes.signals import StopSignals
 
 #: Seconds after which a standby may take the lease of a silent scheduler.
 LEASE_SECONDS = 3.0
 #: Minimum seconds between two renewals.
-RENEW_SECONDS = 0.25
+RENEW_SECONDS = 0.75
 #: The most requests for a run to answer at once, so that a flooded list does not delay the run.
 MOST_ASKS = 100
 #: Seconds for which an outage counts as recent after Redis has answered again.
@@ -29,16 +27,12 @@ log = logging.getLogger(__name__)
 
 
 class Leader:
-    """One process's claim to lead. `token` is 0 while another process, the `holder`, has the lease."""
+    """One process's claim to lead. `token` is 0 while another process has the lease; `standing` says who, and why."""
 
     def __init__(self, leases: Leases, host: str) -> None:
         self._leases = leases
-        space = pid_space()
-        #: The hashed PID namespace, part of the owner's name: there its pid is valid. Empty if it is not known.
-        self._space = f"{zlib.crc32(space.encode()):08x}" if space else ""
-        self.owner = f"{host}:{os.getpid()}:{self._space}{secrets.token_hex(4)}"
+        self.owner = f"{host}:{os.getpid()}:{secrets.token_hex(8)}"
         self.token = 0
-        self.holder = self._told = ""
         self.standing: Standing | None = None  #: as it was told last
         self._renewed_at = float("-inf")
 
@@ -47,33 +41,20 @@ class Leader:
         now = system_clock.monotonic()
         if self.token and now - self._renewed_at < RENEW_SECONDS:
             return True
-        before = self.token
-        standing = self._leases.contend(self.owner, LEASE_SECONDS)
-        if self._is_dead(standing.holder) and self._leases.release(standing.holder):
-            standing = self._leases.contend(self.owner, LEASE_SECONDS)
-        self.token, self.holder, self.standing = standing.token, standing.holder, standing
-        self._renewed_at = now
+        led, before = self.token, self.standing
+        self.standing = self._leases.contend(self.owner, LEASE_SECONDS)
+        self.token, self._renewed_at = self.standing.token, now
         if not self.token:
             self._leases.doubted = ""  # whoever leads says so
-        if self.token and not before:
-            self._told = ""
+            if before is None or before.holder != self.standing.holder:
+                host, pid, *_ = [*self.standing.holder.split(":"), "", ""]
+                told = (
+                    "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s"
+                )
+                log.info(told, self.owner, host, pid, extra={"action": "stand_by"})
+        elif not led:
             log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
         return bool(self.token)
-
-    def _is_dead(self, holder: str) -> bool:
-        """Return whether the holder is a dead process of this host: then there is no need to wait for its lease."""
-        is_near = bool(self._space) and holder.rpartition(":")[2].startswith(self._space)
-        return is_near and has_died(holder, self.owner.partition(":")[0])
-
-    def tell_holder(self) -> None:
-        """Log which scheduler leads while this one stands by, whenever that changes."""
-        if self.holder == self._told or not self.holder:
-            return
-        self._told = self.holder
-        host, _, process = self.holder.partition(":")
-        told = "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: host %s, pid %s"
-        extra = {"action": "stand_by"}
-        log.info(told, self.owner, host, process.partition(":")[0], extra=extra)
 
     def keep(self) -> None:
         """Extend the lease if that is due.
@@ -105,8 +86,6 @@ class Duty:
         self._stop = stop
         self._id = scheduler_id
         self.cancels = cancels
-        #: Nobody took the lease when a run was to be handed over: any other scheduler is about to stop too.
-        self.forsaken = False
         self.failed_at = float("-inf")  #: when Redis last failed, monotonic seconds
 
     def note_outage(self) -> None:
@@ -141,7 +120,7 @@ class Duty:
 
     def standby(self) -> bool:
         """Return whether another scheduler is alive that can continue a run."""
-        return not self.forsaken and any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))
+        return any(one.id != self._id for one in self._store.processes.alive(Role.SCHEDULER))
 
     def hand_over(self, run: Run) -> None:
         """Leave a run open if this process is stopping and a standby lives, which goes on with it.

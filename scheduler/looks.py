@@ -95,7 +95,6 @@ def look_at(desk: Desk, seen: Looking) -> float | None:
     """Look once; return in how many seconds to look again, None if the run has been ended, or is to end now."""
     store, began = desk.store, system_clock.monotonic()
     desk.leader.keep()
-    desk.redis.check()
     asked_at = system_clock.monotonic()
     current, now_us = store.runs.current_at()
     answer_seconds = system_clock.monotonic() - asked_at
@@ -104,11 +103,13 @@ def look_at(desk: Desk, seen: Looking) -> float | None:
         return None
     seen.run, left = current, current.left_seconds(now_us)
     away = bool(desk.redis.unfit) or began - seen.due_at > GAP_SECONDS
-    _bar(desk, seen, barred=bool(desk.redis.unfit))
     if left <= 0 or current.cancelled or current.failure or desk.duty.stopping:
         return _wind_up(desk, seen, left, away=away)
-    if left < seen.took_seconds:  # seconds, if Redis is far away
+    if left < 2 * seen.took_seconds:  # seconds, if Redis is far away; the run is to be closed in time all the same
+        seen.due_at = system_clock.monotonic() + left
         return max(left, BUSY_SECONDS)
+    desk.redis.check()
+    _bar(desk, seen, barred=bool(desk.redis.unfit))
     is_over = _look(desk, seen, left, answer_seconds, away=away)
     seen.took_seconds = system_clock.monotonic() - began
     return None if is_over else _next_look(desk, seen, left - seen.took_seconds)
@@ -210,14 +211,14 @@ def account(desk: Desk, seen: Looking) -> dict[str, str]:
     """Return the fields of the run that say how it ended, and why events are left over."""
     run, duty = seen.run, desk.duty
     waits = to_the_end(seen.waits, seen.look, seen.forecaster.types) if seen.look else seen.waits
-    fields, left = write_waits(waits, seen.counts, seen.drain.left), run.left_seconds(desk.store.now_us())
+    fields, now_us = write_waits(waits, seen.counts, seen.drain.left), round(desk.store.clock.now() * 1_000_000)
     came_up = seen.team.came_up or run.first_release_at is not None  # it may die between two looks
     lacked = seen.could_send and not came_up and not run.cancelled and not duty.stopping
     if run.failure:
         fields["failure"] = run.failure
     elif lacked and any(count.unsettled for count in seen.counts.values()):
         fields["failure"] = "no worker came up"
-    elif duty.stopping and not duty.cancels and left > 0:
+    elif duty.stopping and not duty.cancels and (left := run.left_seconds(now_us)) > 0:
         fields["stopped"] = f"the scheduler was told to stop {span(left)} before the deadline"
     return fields
 

@@ -79,7 +79,6 @@ class Office:
         self._leader = Leader(store.leases, store.settings.host_name)
         self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
         self._redis = RedisWatch(store, allow_volatile=allow_volatile)
-        self._clock = store.clock
         self._desk = Desk(store, self._leader, self._duty, self._redis)
         self._housekeeper = Housekeeper(store, self._leader)
 

@@ -39,11 +39,6 @@ STANDBY_SECONDS = 0.25
 JOB_SECONDS = 0.1
 #: Pause after a failure of Redis, seconds.
 AWAY_SECONDS = 0.5
-#: Seconds that a stopping scheduler waits for a standby to take the lease, and seconds between two looks.
-TAKEOVER_SECONDS = 2.0
-POLL_SECONDS = 0.02
-#: Seconds for which the process that closed a run may be at the steps after it; later it is dead.
-CLOSER_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +66,6 @@ class SchedulerService(Office):
         super().__init__(store, stop, allow_volatile=allow_volatile)
         self._wakeup = stop.wakeup
         self._working = threading.Lock()
-        self._every = store.settings.run.every_seconds
         #: The last tick that was taken; None if it is to be looked at again.
         self._taken: float | None = None
         self._up_since = system_clock.monotonic()
@@ -100,14 +94,21 @@ class SchedulerService(Office):
     def run(self) -> None:
         """Schedule until a signal; then hand over or close an open run, and release the lease."""
         waker = Waker(self._store.url, self._store.keys.wake("scheduler"), self._wakeup.wake)
-        clock = start_clock(self._every, self._clock.now, self.job)
+        clock = start_clock(self._store.settings.run.every_seconds, self._store.clock.now, self.job)
         waker.start()
         announcing = partial(announce, allow_volatile=self._redis.allow_volatile)
         args = self._store, self._leader, self._stopped
         announcer = threading.Thread(target=announcing, args=args, name="announce", daemon=True)
         announcer.start()
         told = "Scheduler %s (rlm %s, pid %d) starts a run every %g s"
-        log.info(told, self._leader.owner, __version__, os.getpid(), self._every, extra={"action": "start_scheduler"})
+        log.info(
+            told,
+            self._leader.owner,
+            __version__,
+            os.getpid(),
+            self._store.settings.run.every_seconds,
+            extra={"action": "start_scheduler"},
+        )
         try:
             while not self._duty.stopping:
                 with self._work():
@@ -124,15 +125,21 @@ class SchedulerService(Office):
 
     def _idle_seconds(self) -> float:
         """Return how long an idle leader waits: at most until just after the next tick, for its job may be late."""
-        now = self._clock.now()
-        return min(IDLE_SECONDS, last_due(now, self._every) + self._every - now + JOB_SECONDS)
+        now = self._store.clock.now()
+        return min(
+            IDLE_SECONDS,
+            last_due(now, self._store.settings.run.every_seconds)
+            + self._store.settings.run.every_seconds
+            - now
+            + JOB_SECONDS,
+        )
 
     def _sleep_out(self) -> None:
         """Wait until the tick is due by the clock of Redis, if the clock of this host is ahead."""
         while not self._duty.stopping:
-            now = self._clock.now()
-            left = last_due(now, self._every) + self._every - now
-            if left > self._every / 2 or self._stopped.wait(left):
+            now = self._store.clock.now()
+            left = last_due(now, self._store.settings.run.every_seconds) + self._store.settings.run.every_seconds - now
+            if left > self._store.settings.run.every_seconds / 2 or self._stopped.wait(left):
                 return
 
     @contextmanager
@@ -167,24 +174,20 @@ class SchedulerService(Office):
     def _leads(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
-            self._tell_apart()
-            self._leader.tell_holder()
+            standing, before = self._leader.standing, self._is_apart
+            self._is_apart = bool(standing and standing.apart_us)
+            if standing and self._is_apart and not before:
+                why = capital(kept_apart(self._store, standing))
+                log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
             return False
         if self._leader.token != self._in_office:
             self._saw_last_end = False
             # Looking again at a tick that was served does no harm. In a new installation the next tick is the first.
-            self._taken = self._due_at(self._up_since) if self._store.schedule.last_tick() is None else None
+            first = last_due(self._store.clock.at(self._up_since), self._store.settings.run.every_seconds)
+            self._taken = first if self._store.schedule.last_tick() is None else None
             self._in_office = self._leader.token  # last: if Redis fails earlier, the next turn repeats this
         self._redis.check(FIT_SECONDS if self._redis.unfit else IDLE_FIT_SECONDS)
         return True
-
-    def _tell_apart(self) -> None:
-        """Raise the alarm if other types or URLs are in force and keep this scheduler from the lease."""
-        standing, before = self._leader.standing, self._is_apart
-        self._is_apart = bool(standing and standing.apart_us)
-        if standing and self._is_apart and not before:
-            why = capital(kept_apart(self._store, standing))
-            log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
 
     def _go_on(self) -> bool:
         """Conduct a run that another scheduler or a failure of Redis left open. Note its tick if that was not done."""
@@ -197,10 +200,10 @@ class SchedulerService(Office):
         return True
 
     def _see_to_last(self) -> bool:
-        """Do the steps after the last run, unless `rlm.delivery.run_record.look_over` has noted that they are done."""
+        """Do the steps after the last run, unless it is noted that they are done."""
         if self._saw_last_end:
             return False
-        self._saw_last_end = self._housekeeper.see_to(self._store.runs.recent(1), CLOSER_SECONDS)
+        self._saw_last_end = self._housekeeper.see_to_last()
         return self._saw_last_end
 
     def _publish_limits(self) -> bool:
@@ -241,8 +244,8 @@ class SchedulerService(Office):
 
     def _open_due(self) -> Run | None:
         """Open the run of a due tick: one that is not the last one taken, even after the clock was set back."""
-        now = self._clock.now()
-        if (due := last_due(now, self._every)) == self._taken:
+        now = self._store.clock.now()
+        if (due := last_due(now, self._store.settings.run.every_seconds)) == self._taken:
             return None
         self._taken = due
         try:
@@ -252,9 +255,6 @@ class SchedulerService(Office):
         except StoreError:
             self._taken = None  # no harm if the tick was noted
             raise
-
-    def _due_at(self, moment: float) -> float:
-        return last_due(self._clock.at(moment), self._every)
 
     def _conduct_run(self, run: Run) -> None:
         conductor = Conductor(self._desk, run)
@@ -268,32 +268,14 @@ class SchedulerService(Office):
         self._housekeeper.after_run(conductor.record if conductor.has_closed else None)
 
     def _sign_off(self) -> None:
+        """Give the lease up; an open run is a standby's, or ends here."""
         try:
             self._store.processes.forget(Role.SCHEDULER, self._leader.owner)  # first: nobody hands its run to this one
-            if self._duty.stopping and self._leader.token:
-                self._leave_no_run_behind()
-            self._give_lease_up()
+            run = self._store.runs.current() if self._duty.stopping and self._leader.token else None
+            if run is not None and not self._duty.standby() and self._leader.campaign():
+                self._conduct_run(run)
+            self._leader.resign()
+            self._store.processes.wake("scheduler")
         except StoreError as error:
             log.warning("The scheduler could not sign off: %s", error, extra={"action": "stop_scheduler"})
         log.info("Scheduler %s has stopped", self._leader.owner, extra={"action": "stop_scheduler"})
-
-    def _leave_no_run_behind(self) -> None:
-        """Hand an open run to a standby. If none takes the lease, all may be stopping: then close the run here."""
-        run = self._store.runs.current()
-        if run is None:
-            return
-        if self._duty.standby():
-            self._give_lease_up()
-            until = system_clock.monotonic() + TAKEOVER_SECONDS
-            while system_clock.monotonic() < until:
-                if self._store.leases.holder() is not None:
-                    return
-                system_clock.sleep(POLL_SECONDS)
-        self._duty.forsaken = True
-        if self._leader.campaign():
-            log.warning("No standby took the lease, so the run is closed here", extra={"action": "hand_over"})
-            self._conduct_run(run)
-
-    def _give_lease_up(self) -> None:
-        self._leader.resign()
-        self._store.processes.wake("scheduler")

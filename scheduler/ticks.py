@@ -12,9 +12,8 @@ from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.ledger import Store
 from rlm.ledger.reading.books import books
 
-#: How far two schedulers may disagree about the clock of Redis, seconds: no tick is served twice. Versions up to 0.1
-#: used the clocks of their hosts.
-APART_SECONDS = 5.0
+#: How far two schedulers may disagree about the clock of Redis, seconds: no tick is served twice.
+CLOCKS_SECONDS = 5.0
 #: The rounding error of a multiple of a period, since the number is large, seconds.
 ROUNDING_SECONDS = 0.001
 
@@ -32,14 +31,7 @@ def is_served(last_tick: float | None, due: float, now: float) -> bool:
     It may be slightly later than `now` if an earlier leader was ahead of this one. If it is much later, the clock of
     Redis was set back, and ticks are served again.
     """
-    return last_tick is not None and due <= last_tick <= now + APART_SECONDS
-
-
-def missed(last_tick: float | None, due: float, every_seconds: float) -> int:
-    """Return how many ticks nobody served between the last noted one and the one `due`, seconds since 1970."""
-    if last_tick is None:
-        return 0
-    return max(0, round((due - last_due(last_tick, every_seconds)) / every_seconds) - 1)
+    return last_tick is not None and due <= last_tick <= now + CLOCKS_SECONDS
 
 
 def serve_tick(store: Store, token: int, now: float) -> bool:
@@ -47,27 +39,26 @@ def serve_tick(store: Store, token: int, now: float) -> bool:
 
     A noted tick was served, whichever process dies in between; after a StoreError serve it again.
     """
-    settings = store.settings
-    due, last = last_due(now, settings.run.every_seconds), store.schedule.last_tick()
+    every, window = store.settings.run.every_seconds, store.settings.run.window_seconds
+    due, last = last_due(now, every), store.schedule.last_tick()
     if is_served(last, due, now):
         return False  # by the previous holder of the lease
-    over = now > due + settings.run.window_seconds + ROUNDING_SECONDS
-    if skipped := missed(last, due, settings.run.every_seconds) + over:
-        ticks = "1 tick was" if skipped == 1 else f"{skipped} ticks were"
-        since, then = "the start" if last is None else isoformat(last), "at the next tick" if over else "now"
-        told = "%s missed since %s: no scheduler conducted, Redis was away, or a run was open; what waits is taken %s"
-        log.warning(told, ticks, since, then, extra={"action": "miss_ticks"})
-    if over:  # its run would be over when it opens
+    is_over = now > due + window + ROUNDING_SECONDS  # its run would be over when it opens
+    if is_over or (last is not None and due - last_due(last, every) > 1.5 * every):
+        told = "Ticks were missed since %s: no scheduler conducted, Redis was away, or a run was open"
+        since = "the start" if last is None else isoformat(last)
+        log.warning(told, since, extra={"action": "miss_ticks"})
+    if is_over:
         store.schedule.note_tick(now)
         return False
     crash_point("tick.due")
-    telemetry.tick_began(settings, due)
+    telemetry.tick_began(store.settings, due)
     if work := is_anything_to_do(store):
         open_run(store, token, Trigger.SCHEDULE, due)
     store.schedule.note_tick(now)
     crash_point("tick.noted")
     if not work:  # otherwise the end of the tick is reported with the run's end
-        telemetry.tick_ended(settings, due, ok=True, seconds=now - due)
+        telemetry.tick_ended(store.settings, due, ok=True, seconds=now - due)
     return work
 
 

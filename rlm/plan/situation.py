@@ -86,7 +86,7 @@ class Horizon(msgspec.Struct, frozen=True):
     """When calls must be answered, when they should be, and what is added to every period. Seconds.
 
     Calls to an endpoint are kept its period and the guard apart, and a slot is used again `refill_seconds` after that;
-    calls begin at least `apart_seconds` after each other.
+    calls of idle lanes begin `apart_seconds` after each other.
     An event whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count
     from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
     """

@@ -93,9 +93,3 @@ def is_dead(pid: int) -> bool:
         return True
     except (OSError, OverflowError, IndexError):  # the process of another user, or there is no /proc
         return False
-
-
-def has_died(owner: str, here: str) -> bool:
-    """Return whether the owner `host:pid:...` is a dead process of this host, `here`; False for any other host."""
-    host, pid, *_ = f"{owner}:".split(":")
-    return host == here and pid.isdecimal() and is_dead(int(pid))

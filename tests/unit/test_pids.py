@@ -10,7 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from rlm.processes.alive import has_died, is_dead, pid_space
+from rlm.processes.alive import is_dead, pid_space
 from tests.wait import wait_until
 
 
@@ -29,12 +29,6 @@ def test_a_process_that_was_killed_is_dead_before_it_is_collected():
 @pytest.mark.parametrize("number", [1, os.getpid(), 2**70], ids=["init", "own", "none"])
 def test_of_what_cannot_be_known_nobody_is_dead(number):
     assert not is_dead(number)
-
-
-@pytest.mark.parametrize("owner", ["other:4194305:x", "here", "here:", "here:-1:x", "here:1:x"])
-def test_only_a_number_of_this_host_says_that_its_process_has_died(owner):
-    assert not has_died(owner, "here")
-    assert has_died("here:4194305:x", "here")
 
 
 def test_numbers_count_within_a_boot_and_a_namespace(monkeypatch):

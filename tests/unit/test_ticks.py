@@ -1,4 +1,4 @@
-"""Ticks: which one is due, how many were missed, and when APScheduler fires, whatever the clocks do."""
+"""Ticks: which one is due, and when APScheduler fires, whatever the clocks do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from scheduler.service import start_clock
-from scheduler.ticks import is_served, last_due, missed
+from scheduler.ticks import is_served, last_due
 from tests.each import each
 
 
@@ -30,22 +30,6 @@ def test_a_late_tick_is_that_of_the_last_multiple(now, due):
 def test_a_tick_is_served_once_whichever_host_did_it(last, now, served):
     """What was done at the time of a tick, or later, is not done again, unless that time is long to come."""
     assert is_served(last, last_due(now, 180.0), now) is served
-
-
-@each(
-    ("last", "due", "number"),
-    [
-        (None, 360.0, 0),  # there was none before
-        (180.2, 360.0, 0),
-        (180.2, 540.0, 1),
-        (359.9, 540.0, 1),
-        (180.2, 900.0, 3),
-        (900.0, 360.0, 0),  # the clock was set back
-    ],
-)
-def test_ticks_that_nobody_served_are_counted(last, due, number):
-    """Between the last tick noted and the one that is due lie so many others."""
-    assert missed(last, due, 180.0) == number
 
 
 @pytest.mark.parametrize("ahead_seconds", [0.0, 30.0, -30.0, 365 * 86_400.0])
