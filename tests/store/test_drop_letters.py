@@ -128,11 +128,6 @@ def test_letters_that_have_moved_since_they_were_read_are_found(store, token, ru
     assert list(store.letters.all()) == [written[5]]
 
 
-def calls(store, command):
-    """Return how often Redis has carried out a command since the letters were written."""
-    return store.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
-
-
 def test_a_search_drops_what_it_lists(store):
     """One letter was dropped that the count before had left out, and one kept instead."""
     for item, why in (
