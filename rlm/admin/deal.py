@@ -77,7 +77,7 @@ class Dealing:
             matching = [raw for raw in page if is_letter(raw) and self.chosen.fits(raw)][:most]
             outcomes = self._apply(store, matching)
             most -= len(matching)
-            older += len(page) - sum(not one.kept for one in outcomes)
+            older += len(page) - sum(not each.kept for each in outcomes)
             yield from outcomes
 
     def _apply(self, store: Store, page: Sequence[bytes]) -> list[Outcome]:
@@ -90,7 +90,7 @@ class Dealing:
         largest = store.settings.queue.max_item_bytes
         hopeless = ["" if self.ids else letter.hopeless(largest) for letter in letters]
         tried = [raw for raw, why in zip(page, hopeless, strict=True) if not why]
-        results = iter(store.letters.retry(tried, {one.name: one.priority for one in store.settings.event_types}))
+        results = iter(store.letters.retry(tried, {kind.name: kind.priority for kind in store.settings.event_types}))
         return [
             Outcome(letter.id, why, kept=True, left=True) if why else _retried(letter, next(results))
             for letter, why in zip(letters, hopeless, strict=True)
