@@ -21,6 +21,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
 from rlm.ledger import Store
+from rlm.ledger.leases import Reply
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
@@ -175,7 +176,7 @@ class SchedulerService(Office):
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
         if not self._leader.campaign():
             standing, before = self._leader.standing, self._is_apart
-            self._is_apart = bool(standing and standing.apart_us)
+            self._is_apart = bool(standing and standing.apart_seconds)
             if standing and self._is_apart and not before:
                 why = capital(kept_apart(self._store, standing))
                 log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
@@ -222,7 +223,7 @@ class SchedulerService(Office):
             return False
         crash_point("request.seen")
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
-        self._store.schedule.answer(request, {"run_id": run_id})
+        self._store.schedule.answer(request, Reply(run_id=run_id))
         if run := self._store.runs.current():
             self._conduct_run(run)
         return True
