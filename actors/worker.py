@@ -33,8 +33,8 @@ from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
-from rlm.settings import Settings
-from rlm.settings.secrets import resolve_headers
+from rlm.settings import Settings, secrets_of
+from rlm.settings.secrets import remember, resolve_headers
 
 #: The exit status of a worker that could not go on: a lane died, or the grace period was over.
 UNFIT = 70
@@ -58,8 +58,9 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
     """
     if supervisor_id:
         os.setsid()
-    with StopSignals(Wakeup(None if supervisor_id else AliveFile().touch)) as stop:
+    with StopSignals(Wakeup() if supervisor_id else Wakeup(AliveFile().touch)) as stop:
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
+        remember(secrets_of(settings, os.environ))  # they were loaded in another process
         telemetry.set_up(settings, Role.WORKER, worker_id)
         try:
             with Store(settings, keeps_server=True) as store:
@@ -94,7 +95,6 @@ class WorkerProcess:
         self._lifeline = parent.sentinel if parent and supervisor_id else None
         entry = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
         self._entry = replace(entry, state=WorkerState.READY, supervisor=supervisor_id)
-        self._heard = True
         self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
         self._lane_ended = False
         self._dispatcher = Dispatcher(resolve_headers)
@@ -159,12 +159,10 @@ class WorkerProcess:
         self._entry = entry
         try:
             self._store.processes.announce(Role.WORKER, entry, entered=bool(entry.supervisor))
+            self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
         except StoreError as error:
-            level = logging.INFO if self._heard else logging.DEBUG  # once per outage: it retries twice a second
-            log.log(level, "Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
-            self._heard, self._beat_at = False, now + AGAIN_SECONDS
-        else:
-            self._heard, self._beat_at = True, now + system_clock.to_beat(HEARTBEAT_SECONDS)
+            log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
+            self._beat_at = now + AGAIN_SECONDS
         return self._beat_at - now
 
     def _wind_down(self) -> bool:

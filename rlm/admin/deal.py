@@ -51,7 +51,7 @@ class Dealing:
     def count(self, store: Store) -> tuple[int, int, int]:
         """Return the number of letters it applies to, and of those a retry would skip and refuse."""
         total = left = refused = 0
-        named = [one.raw for one in find_letters(store, self.ids).values()] if self.ids else None
+        named = [each.raw for each in find_letters(store, self.ids).values()] if self.ids else None
         for raw in self.chosen.find(store) if named is None else named:
             total += 1
             if self.deal is Deal.RETRY and is_unsendable(store, letter := DeadLetter.read(raw)):
@@ -68,7 +68,7 @@ class Dealing:
         if not self.ids:
             return list(self._oldest(store, most))
         named = dict(islice(find_letters(store, self.ids).items(), most))
-        done = {one.id: one for one in self._named(store, sorted(named.values(), key=attrgetter("older")))}
+        done = {each.id: each for each in self._named(store, sorted(named.values(), key=attrgetter("older")))}
         return [done[handle] for handle in named]
 
     def _named(self, store: Store, named: Sequence[Placed]) -> Iterator[Outcome]:
@@ -77,7 +77,7 @@ class Dealing:
         for start in range(0, len(named), _PAGE):
             page = named[start : start + _PAGE]
             outcomes = self._apply(store, [Placed(each.raw, each.older - gone) for each in page])
-            gone += sum(not one.kept for one in outcomes)
+            gone += sum(not each.kept for each in outcomes)
             yield from outcomes
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
@@ -88,20 +88,20 @@ class Dealing:
             matching = [each for each in placed if is_letter(each.raw) and self.chosen.fits(each.raw)][:most]
             outcomes = self._apply(store, matching)
             most -= len(matching)
-            older += len(page) - sum(not one.kept for one in outcomes)
+            older += len(page) - sum(not each.kept for each in outcomes)
             yield from outcomes
 
     def _apply(self, store: Store, placed: Sequence[Placed]) -> list[Outcome]:
         """Apply it to letters of one page; to a hopeless one only if it is named."""
-        letters = [DeadLetter.read(one.raw) for one in placed]
+        letters = [DeadLetter.read(each.raw) for each in placed]
         if self.deal is Deal.DROP:
             gone = "it is no longer there; somebody else has removed it"
             dropped = zip(letters, store.letters.drop(placed), strict=True)
             return [Outcome(letter.id, "" if done else gone) for letter, done in dropped]
         largest = store.settings.queue.max_item_bytes
         hopeless = ["" if self.ids else letter.hopeless(largest) for letter in letters]
-        tried = [one for one, why in zip(placed, hopeless, strict=True) if not why]
-        results = iter(store.letters.retry(tried, {one.name: one.priority for one in store.settings.event_types}))
+        tried = [each for each, why in zip(placed, hopeless, strict=True) if not why]
+        results = iter(store.letters.retry(tried, {each.name: each.priority for each in store.settings.event_types}))
         return [
             Outcome(letter.id, why, kept=True, left=True) if why else _retried(letter, next(results))
             for letter, why in zip(letters, hopeless, strict=True)

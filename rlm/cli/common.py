@@ -112,7 +112,7 @@ def settings_of(config: Path | None) -> Settings:
     return load_settings(config)
 
 
-def stop_signals(each_turn: Callable[[], None] | None = None) -> StopSignals:
+def stop_signals(each_turn: Callable[[], None] = lambda: None) -> StopSignals:
     """Return a context manager that counts the stop signals of this process; `each_turn` is for `Wakeup`."""
     from rlm.processes.signals import StopSignals, Wakeup
 

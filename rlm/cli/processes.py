@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,10 @@ import click
 from rlm.cli.common import command, new_server, settings_of, stop_signals, store_of
 from rlm.cli.options import log_format_option, process_options
 from rlm.cli.printing import print_json, show, show_words, styled, table
-from rlm.core.errors import ListenError, StoreError, StoreUnfitError
+from rlm.core.errors import StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
-    import socket
-
-    from rlm.core.documents import Host, Worker
+    from rlm.core.documents import Worker
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
@@ -131,8 +129,12 @@ def list_workers(config: Path | None) -> None:
         table(names, rows, right=["pid", "threads", "busy"])
     if places:
         show()
-        names = ["host", "state", "capacity", "share", "workers", "busy", "scheduler"]
-        table(names, [_host_row(one) for one in places], right=names[2:6])
+        names = ["host", "state", "capacity", "share", "workers", "scheduler"]
+        rows = [
+            [one.host, styled(one.state, _HOST_KINDS[one.state]), one.capacity, one.share, one.workers, one.scheduler]
+            for one in places
+        ]
+        table(names, rows, right=names[2:5])
     for one in places:
         if one.why:
             show_words(f"{one.host}: {one.why}.")
@@ -142,18 +144,6 @@ def _state(entry: Worker) -> str:
     if entry.other_configuration:
         return styled(f"{entry.state}, another configuration", "warn")
     return styled("sleeping", "warn") if entry.sleeping else styled(entry.state, _STATE_KINDS.get(entry.state, "dim"))
-
-
-def _host_row(entry: Host) -> list[object]:
-    return [
-        entry.host,
-        styled(entry.state, _HOST_KINDS[entry.state]),
-        entry.capacity,
-        entry.share,
-        entry.workers,
-        f"{entry.busy}/{entry.lanes}",
-        entry.scheduler,
-    ]
 
 
 @command(
@@ -189,20 +179,14 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
     address = split_listen(settings.web.listen)
     host, port = host or address[0], address[1] if port is None else port
     token = read_token(settings.web.token, os.environ)
-    try:
-        bound: socket.socket | None = bind(host, port, has_token=bool(token))
-    except ListenError as error:
-        if not wait:
-            raise
-        bound, taken = None, error
-    with bound or nullcontext(), long_running(settings, "web", answer_seconds=_WEB_ANSWER_SECONDS) as running:
-        store, stop = running
-        if bound is None:
-            log.warning("Waiting for the port: %s", taken, extra={"action": "serve"})
-            bound = bind_when_free(host, port, stop, has_token=bool(token))
+    with long_running(settings, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, stop):
+        has_token = bool(token)
+        bound = bind_when_free(host, port, stop, has_token=has_token) if wait else bind(host, port, has_token=has_token)
         if bound is None:
             return
-        _tell_where(bound, has_token=bool(token))
+        address, port = bound.getsockname()[:2]
+        where = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+        log.info("Serving %s, %s a token", where, "with" if token else "without", extra={"action": "serve"})
         try:
             store.require_schema()
         except StoreUnfitError:
@@ -210,10 +194,3 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
         except StoreError as error:
             log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
         serve(make_app(store, token, settings.web.hosts), bound, stop)
-
-
-def _tell_where(bound: socket.socket, *, has_token: bool) -> None:
-    address, port = bound.getsockname()[:2]
-    where = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    asked = "a token is asked for" if has_token else "this host only, without a token"
-    log.info("Serving %s/, %s", where, asked, extra={"action": "serve"})

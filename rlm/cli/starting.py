@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rlm.ledger import Store
     from rlm.processes.signals import StopSignals
 
-#: Time for Redis to say who is alive, seconds; if it does not answer, whoever opens the store says so.
-LOOK_SECONDS = 1.0
 #: How often `rlm start --wait` prints changes without a terminal, seconds.
 TOLD_SECONDS = 10.0
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
-from click.core import ParameterSource
 
 from rlm.cli.common import command, stop_signals, tell_new_server
 from rlm.cli.options import process_options
 from rlm.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from rlm.processes.procfile import Printer
+    from rlm.processes.procfile import LinePrinter
     from rlm.settings import Settings
 
 
@@ -28,8 +27,8 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     """Run all processes of the Procfile in this terminal.
 
     They are those of the Procfile beside the configuration file or, without one, a scheduler, a supervisor and the
-    dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them. The first
-    that needs the embedded server, if it is configured, starts it; the last one ends it.
+    dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them, unless the
+    environment has them. The first that needs the embedded server, if it is configured, starts it; the last ends it.
 
     TERM or Ctrl-C stops them: the scheduler closes its run or hands it over, workers finish the calls in flight. A
     second one ends all at once. If one process ends by itself, all are stopped, and this command exits with its exit
@@ -46,9 +45,9 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     setproctitle("rlm up")
     with stop_signals() as stop:
         dotenv: Mapping[str, str] = parse(_read(current_directory() / ".env") or "")
-        environ = _with_format({**os.environ, **dotenv}, sys.stdout)
+        environ, printer = _with_format({**dotenv, **os.environ}, sys.stdout)
         settings = load_settings(config, environ)
-        foreman = Foreman(_printer(environ, sys.stdout), stop, grace_seconds(settings, Layer.GROUP))
+        foreman = Foreman(printer, stop, grace_seconds(settings, Layer.GROUP))
         root = settings.source.parent if settings.source else Path.cwd()
         for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
             foreman.add_process(name, words, env=_environment(settings, environ), cwd=str(root))
@@ -58,25 +57,15 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     raise SystemExit(code)
 
 
-def _with_format(environ: Mapping[str, str], output: TextIO) -> dict[str, str]:
+def _with_format(environ: Mapping[str, str], output: TextIO) -> tuple[dict[str, str], LinePrinter]:
     """Choose the processes' log format by `output`, where their lines are shown; they only see a pipe."""
+    from rlm.processes.procfile import LinePrinter
     from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
 
-    context = click.get_current_context(silent=True)
-    if context and context.get_parameter_source("log_format") is ParameterSource.COMMANDLINE:
-        environ = {**environ, FORMAT_VARIABLE: os.environ[FORMAT_VARIABLE]}  # the option overrides a .env file
-    chosen = log_format(environ, output)
-    colour = {"FORCE_COLOR": "1"} if chosen is LogFormat.TEXT and is_coloured(environ, output) else {}
-    return {**environ, **colour, FORMAT_VARIABLE: chosen}
-
-
-def _printer(environ: Mapping[str, str], output: TextIO) -> Printer:
-    from rlm.processes.procfile import JsonPrinter, TextPrinter
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured
-
-    if environ[FORMAT_VARIABLE] == LogFormat.JSON:
-        return JsonPrinter(output)
-    return TextPrinter(output, coloured=is_coloured(environ, output))
+    chosen, coloured = log_format(environ, output), is_coloured(environ, output)
+    colour = {"FORCE_COLOR": "1"} if coloured else {}
+    printer = LinePrinter(output, as_json=chosen is LogFormat.JSON, coloured=coloured)
+    return {**environ, **colour, FORMAT_VARIABLE: chosen}, printer
 
 
 def _where(settings: Settings) -> str:

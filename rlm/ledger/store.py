@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
-from functools import partial
 from typing import Self
 
 import redis
@@ -36,8 +32,8 @@ from rlm.ledger.scripts import SOURCES, ask
 from rlm.ledger.turns import Turns
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
-from rlm.settings import Settings, secrets_of
-from rlm.settings.secrets import EMBEDDED, remember
+from rlm.settings import Settings
+from rlm.settings.secrets import EMBEDDED
 
 
 class Store:
@@ -128,10 +124,6 @@ class Store:
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
 
-    def __reduce__(self) -> tuple[Callable[[Settings], Store], tuple[Settings]]:
-        settings = replace(self.settings, shown=())  # `shown` is for people, and half of the size
-        return partial(_anew, keeps_server=self._server is not None), (settings,)
-
     def now_us(self) -> int:
         """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
         seconds, microseconds = ask(self.client, "TIME")
@@ -186,8 +178,3 @@ class Store:
 def url_in_use(settings: Settings) -> str:
     """Return the URL of the Redis of `settings`, which need not run."""
     return url_of(settings.data_dir) if settings.redis.url == EMBEDDED else settings.redis.url
-
-
-def _anew(settings: Settings, *, keeps_server: bool) -> Store:
-    remember(secrets_of(settings, os.environ))  # they were loaded in another process
-    return Store(settings, keeps_server=keeps_server)

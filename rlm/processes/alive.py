@@ -38,7 +38,7 @@ class AliveFile:
         self._again_at = float("-inf")
 
     def touch(self) -> None:
-        """Note a turn of the loop. A file that cannot be written is logged at most once a minute."""
+        """Note a turn of the loop."""
         if not self._path or (now := system_clock.monotonic()) < self._again_at:
             return
         self._again_at = now + TOUCH_SECONDS
@@ -49,10 +49,8 @@ class AliveFile:
             finally:
                 os.close(file)
         except OSError as error:
-            self._again_at = now + 60
-            log.warning(
-                "%s names %s, which cannot be written: %s", ALIVE_VARIABLE, self._path, error, extra={"action": "touch"}
-            )
+            told = "%s names %s, which cannot be written: %s"
+            log.warning(told, ALIVE_VARIABLE, self._path, error, extra={"action": "touch"})
 
 
 @cache

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,17 +18,15 @@ from multiprocessing.queues import Queue
 from typing import Any, Final, TextIO
 
 from honcho.manager import SYSTEM_PRINTER_NAME, Manager
-from honcho.printer import Message
+from honcho.printer import Message, Printer
 
-from rlm.core.clock import CLOCK, isoformat, system_clock
+from rlm.core.clock import isoformat, system_clock
 from rlm.processes.signals import HASTE_SECONDS, StopSignals
 
 OWN_NAME = "up"
 #: Seconds to wait for a killed process: others may hold its output open.
 LINGER_SECONDS: Final = 2.0
 
-#: A log line for a person: the time, then the rest.
-_DATED: Final = re.compile(r"(\d\d:\d\d:\d\d\.\d{3}) (.*)", re.DOTALL)
 #: The beginning of the line in which a command of RLM explains why it fails.
 _FAILED: Final = "Error: "
 
@@ -37,7 +34,7 @@ _FAILED: Final = "Error: "
 class Foreman(Manager):  # type: ignore[misc]  # honcho is not typed
     """Runs processes until a signal comes or one of them ends, then stops them all, within `grace_seconds`."""
 
-    def __init__(self, printer: Printer, stop: StopSignals, grace_seconds: float) -> None:
+    def __init__(self, printer: LinePrinter, stop: StopSignals, grace_seconds: float) -> None:
         super().__init__(printer)
         self.events = _Messages(self.turn)
         self._stop = stop
@@ -108,56 +105,38 @@ class _Messages(Queue):  # type: ignore[type-arg]  # it has no argument when it 
         return super().get(block, timeout)
 
 
-class Printer:
-    """Replaces honcho's printer. `width` is the width of the longest name; `is_gone`: nobody can read the output."""
+class LinePrinter(Printer):  # type: ignore[misc]  # honcho is not typed
+    """Prints the lines of all processes: for a person with their names, as documents unchanged, others as documents.
 
-    def __init__(self, output: TextIO) -> None:
-        self._output = output
-        self.width = 0
+    `is_gone`: nobody can read the output, and nothing is written any more.
+    """
+
+    def __init__(self, output: TextIO, *, as_json: bool, coloured: bool) -> None:
+        super().__init__(output, time_format="", colour=coloured, prefix=not as_json)
+        self._colours_supported = coloured
+        self._as_json = as_json
         self.is_gone = False
 
     def write(self, message: Message) -> None:
-        """Print the lines of a message; nothing once the terminal is gone."""
-        data = message.data
-        text: str = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+        """Print the lines of a message."""
         if message.name == SYSTEM_PRINTER_NAME:
             message = message._replace(name=OWN_NAME)
-        if self.is_gone:
+        if self._as_json:
+            data = message.data
+            lines = (data.decode("utf-8", "replace") if isinstance(data, bytes) else data).splitlines()
+            message = message._replace(data="\n".join(_document(message, line) for line in lines))
+        with suppress(OSError, ValueError):
+            super().write(message)
             return
-        try:
-            for line in text.splitlines():
-                print(self._shown(message, line), file=self._output)
-            self._output.flush()
-        except (OSError, ValueError):
-            self.is_gone = True
-
-    def _shown(self, message: Message, line: str) -> str:
-        raise NotImplementedError
+        self.is_gone = True
 
 
-class TextPrinter(Printer):
-    """Prints the time in UTC, the process and its line; a terminal breaks long lines."""
-
-    def __init__(self, output: TextIO, *, coloured: bool) -> None:
-        super().__init__(output)
-        self._coloured = coloured
-
-    def _shown(self, message: Message, line: str) -> str:
-        dated = _DATED.fullmatch(line)
-        moment, said = dated.groups() if dated else (isoformat(message.time.timestamp())[CLOCK], line)
-        prefix = f"{moment} {message.name or '':<{self.width}} | "
-        shown = f"\x1b[0m\x1b[{message.colour}m{prefix}\x1b[0m" if self._coloured and message.colour else prefix
-        return f"{shown}{said}"
-
-
-class JsonPrinter(Printer):
-    """Passes JSON lines on unchanged; any other line becomes a JSON message."""
-
-    def _shown(self, message: Message, line: str) -> str:
-        with suppress(ValueError):
-            if line.isascii() and isinstance(json.loads(line), dict):
-                return line
-        level = "ERROR" if line.startswith(_FAILED) else "INFO"
-        own = {"action": "up"} if message.name == OWN_NAME else {}
-        said_at = isoformat(message.time.timestamp())
-        return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})
+def _document(message: Message, line: str) -> str:
+    """Return a JSON line as it is, any other line as a JSON message."""
+    with suppress(ValueError):
+        if line.isascii() and isinstance(json.loads(line), dict):
+            return line
+    level = "ERROR" if line.startswith(_FAILED) else "INFO"
+    own = {"action": "up"} if message.name == OWN_NAME else {}
+    said_at = isoformat(message.time.timestamp())
+    return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})

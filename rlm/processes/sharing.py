@@ -1,6 +1,7 @@
 """How the wanted workers are divided among hosts: all supervisors read the same register, so all get the same result.
 
-A supervisor that is not heard from has no share. Of several on one host the newest one has the host's share.
+Of several supervisors on one host the newest has the host's share. One that is not heard from has no share. Silence is
+counted by the clock of this host, and only while this host listened: Redis may have lost the register, or been away.
 
 A supervisor starts no worker that takes a place of another one. Those that others run beyond their shares, because they
 finish their calls, take places too. So there are no more than `workers.max` while hosts take over from one another.
@@ -12,7 +13,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from rlm.ledger.processes import Offer, Process
+from rlm.core.clock import system_clock
+from rlm.ledger import Store
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role
 from rlm.settings import Settings
 
 
@@ -69,3 +72,24 @@ def _serving(supervisors: Iterable[Process]) -> dict[str, Offer]:
     """Return the offers of the newest supervisors of each host, by id; one that stops offers nothing."""
     offering = sorted((one.started_at, one.id, one) for one in supervisors if one.offer is not None)
     return {one.id: one.offer for one in {one.host: one for *_, one in offering}.values() if one.offer}
+
+
+class Peers:
+    """The supervisors of all hosts, followed by their announcements."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._heard: dict[str, tuple[Process, float]] = {}
+        self._looked_at = float("-inf")
+
+    def look(self) -> dict[str, Process]:
+        """Return the last announcements of those that live, by id."""
+        now = system_clock.monotonic()
+        if now > self._looked_at + HEARTBEAT_SECONDS:
+            self._heard = {name: (one, now) for name, (one, _) in self._heard.items()}
+        for one in self._store.processes.alive(Role.SUPERVISOR):
+            if one.id not in self._heard or self._heard[one.id][0].said_at != one.said_at:
+                self._heard[one.id] = one, now
+        self._looked_at = now
+        self._heard = {name: each for name, each in self._heard.items() if now < each[1] + HEARTBEAT_TTL_SECONDS}
+        return {name: one for name, (one, _) in self._heard.items()}

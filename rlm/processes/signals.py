@@ -1,8 +1,7 @@
 """How processes are stopped: the signals that ask them to, and how long each may take.
 
 A handler only counts signals and wakes the loop; the loop decides. Each grace period is longer than the one inside it:
-a call ends within its time-out, a worker finishes its calls, a supervisor waits for its workers, its starter waits for
-the supervisor, and the systemd unit for `rlm up` waits for the scheduler and then the supervisor.
+a call ends within its time-out, a worker finishes its calls, a supervisor waits for its workers, its starter for it.
 """
 
 from __future__ import annotations
@@ -11,17 +10,13 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from rlm.settings import Settings
-
-#: Signals that ask for a graceful stop; a second one, or QUIT, asks for an immediate one. A terminal that closes often
-#: sends HUP twice, so HUP never counts as a second.
-GRACEFUL = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-IMMEDIATE = (signal.SIGQUIT,)
 
 #: Seconds of an immediate stop until a process is killed.
 HASTE_SECONDS: Final = 2.0
@@ -46,34 +41,26 @@ def grace_seconds(settings: Settings, layer: Layer) -> float:
 
 
 class Wakeup:
-    """A pipe to select on: `wake` it from any thread or handler, `drain` it each turn, which calls `each_turn`."""
+    """An event to select on: `wake` it from any thread or handler, `drain` it each turn, which calls `each_turn`."""
 
-    def __init__(self, each_turn: Callable[[], None] | None = None) -> None:
+    def __init__(self, each_turn: Callable[[], None] = lambda: None) -> None:
         self._each_turn = each_turn
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
         """Return the file descriptor to select on."""
-        return self._reader
+        return self._event
 
     def wake(self) -> None:
         """Make the loop's select return. Safe in a signal handler."""
-        try:
-            os.write(self._writer, b"\0")
-        except (BlockingIOError, OSError):
-            return  # full: the loop will wake anyway; closed: there is no loop
+        with suppress(OSError):  # there is no loop any more
+            os.eventfd_write(self._event, 1)
 
     def drain(self) -> None:
         """Discard all wake-ups so far."""
-        if self._each_turn:
-            self._each_turn()
-        try:
-            while os.read(self._reader, 4096):
-                pass
-        except BlockingIOError:
-            return
+        self._each_turn()
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._event)
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds` for a wake-up, and discard it; return whether one came."""
@@ -82,11 +69,9 @@ class Wakeup:
         return bool(woken)
 
     def close(self) -> None:
-        """Close both ends."""
-        ends = self._reader, self._writer
-        self._reader = self._writer = -1  # first: a late wake-up must not write to a reused descriptor
-        for end in ends:
-            os.close(end)
+        """Close it."""
+        event, self._event = self._event, -1  # first: a late wake-up must not write to a reused descriptor
+        os.close(event)
 
 
 class StopSignals:
@@ -112,10 +97,10 @@ class StopSignals:
         return self._received > 1
 
     def _count(self, signum: int, _frame: FrameType | None) -> None:
-        if signum == signal.SIGHUP:
+        if signum == signal.SIGHUP:  # a terminal that closes often sends it twice
             self._received = max(self._received, 1)
         else:
-            self._received += 2 if signum in IMMEDIATE else 1
+            self._received += 2 if signum == signal.SIGQUIT else 1
         self.wakeup.wake()
 
     def handle(self) -> None:
@@ -124,7 +109,7 @@ class StopSignals:
             signal.signal(signum, self._count)
 
     def __enter__(self) -> Self:
-        for signum in (*GRACEFUL, *IMMEDIATE):
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores it
                 self._previous[signum] = signal.signal(signum, self._count)
         self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -19,11 +19,11 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import Store
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import entry_of, is_dead
-from rlm.processes.sharing import divide, offer_of, places_left
+from rlm.processes.sharing import Peers, divide, offer_of, places_left
 from rlm.processes.signals import Layer, StopSignals, grace_seconds, how_ended
 
 #: Seconds of an outage of Redis until a supervisor raises the alarm: by then a living scheduler has raised it.
@@ -86,7 +86,7 @@ class Supervisor:
     def __init__(self, store: Store, spawn: Callable[[str, str], BaseProcess], stop: StopSignals) -> None:
         """Supervise workers on `store`; `spawn` starts one, given its id and that of its supervisor."""
         self._store = store
-        self._settings = settings = store.settings
+        settings = store.settings
         self._spawn_worker = spawn
         self._stop = stop
         started_at = system_clock.now()
@@ -99,6 +99,7 @@ class Supervisor:
         self._start_at = float("-inf")  #: when the next worker may start
         self._said_at = float("-inf")  #: when it last announced itself
         self._listened_at = float("-inf")  #: when it last read the register
+        self._peers = Peers(store)
         self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
         self._selector = selectors.DefaultSelector()
         self._selector.register(stop.wakeup, selectors.EVENT_READ)
@@ -108,7 +109,9 @@ class Supervisor:
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._stop.wakeup.wake)
         waker.start()
         told = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers"
-        log.info(told, self.id, __version__, os.getpid(), self._settings.capacity, extra={"action": "start_supervisor"})
+        log.info(
+            told, self.id, __version__, os.getpid(), self._store.settings.capacity, extra={"action": "start_supervisor"}
+        )
         try:
             while self._children or not self._stop.graceful:
                 self._turn()
@@ -148,7 +151,7 @@ class Supervisor:
 
     def _end(self) -> None:
         """End who takes too long to stop; once this process is asked to stop, tell all to."""
-        now, grace = system_clock.monotonic(), grace_seconds(self._settings, Layer.SUPERVISOR)
+        now, grace = system_clock.monotonic(), grace_seconds(self._store.settings, Layer.SUPERVISOR)
         for child in self._children.values():
             if self._stop.immediate:
                 child.kill("is not to finish its calls")
@@ -161,16 +164,14 @@ class Supervisor:
         """Announce this supervisor if that is due; a stopping one offers nothing, so that others take its share."""
         if self._stop.graceful and self._entry.offer is not None:
             self._entry, self._said_at = replace(self._entry, offer=None), float("-inf")
-            self._store.processes.wake("supervisors")
         now = system_clock.monotonic()
         if now < self._said_at + HEARTBEAT_SECONDS:
             return
         if self._listened_at == float("-inf"):
             self._succeed()
-        elif now > self._said_at + HEARTBEAT_TTL_SECONDS:  # the others' entries may have run out, too: they come back
-            self._start_at = now + HEARTBEAT_SECONDS
         self._store.processes.announce(Role.SUPERVISOR, self._entry)
         self._store.processes.enter(Role.WORKER, list(self._children))  # their own heartbeats do not enter them
+        self._store.processes.wake("supervisors")
         self._said_at = now
 
     def _succeed(self) -> None:
@@ -201,37 +202,29 @@ class Supervisor:
                 child.kill("is frozen")
 
     def _scale(self, workers: list[Process]) -> float:
-        """Spawn or stop workers until as many run as this host's share; return when to look again, seconds."""
+        """Stop workers, or spawn one, if this host's share is another number; return when to look again, seconds."""
         now = system_clock.monotonic()
-        supervisors = {one.id: one for one in self._store.processes.alive(Role.SUPERVISOR)}
-        if self.id not in supervisors:  # Redis lost the register
-            self._said_at = float("-inf")
-            return 0.0
+        supervisors = self._peers.look() | {self.id: self._entry}
         shares = divide(self._store.processes.wanted(), supervisors.values())
         running = [child for child in self._children.values() if not child.is_stopping]
         for child in running[shares[self.id] :]:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
-            child.stop(grace_seconds(self._settings, Layer.SUPERVISOR))
-        missing = shares[self.id] - len(running)
-        if missing <= 0:
+            child.stop(grace_seconds(self._store.settings, Layer.SUPERVISOR))
+        if len(running) >= shares[self.id]:
             return POLL_SECONDS
         if now < self._start_at:
             return min(POLL_SECONDS, self._start_at - now)
-        room = places_left(self.id, shares, list(supervisors.values()), workers)
-        self._grow(min(missing, min(self._settings.capacity, room) - len(self._children)))
-        return CROWDED_SECONDS
-
-    def _grow(self, missing: int) -> None:
-        """Spawn missing workers."""
+        room = places_left(self.id, shares, supervisors.values(), workers)
+        if len(self._children) >= min(self._store.settings.capacity, room):
+            return CROWDED_SECONDS
         try:
-            for _ in range(missing):
-                self._spawn()
+            self._spawn()
         except (OSError, EOFError) as error:  # the host is out of processes or memory
             wait = self._hold_back()
             told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
-            running = len(self._children)
-            extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": running})
-            log.error(told, error, wait, running, extra=extra)  # noqa: TRY400  # the message contains the cause
+            extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(running)})
+            log.error(told, error, wait, len(running), extra=extra)  # noqa: TRY400  # the message contains the cause
+        return 0.0  # others may have started some meanwhile
 
     def _spawn(self) -> None:
         worker_id = f"{self.id}:{self._spawned + 1}"
@@ -242,7 +235,7 @@ class Supervisor:
         child = Child(worker_id, process, os.pidfd_open(pid), now, now)
         self._children[worker_id] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
-        entry = entry_of(self._settings, worker_id, pid, system_clock.now())
+        entry = entry_of(self._store.settings, worker_id, pid, system_clock.now())
         starting = replace(entry, state=WorkerState.STARTING, supervisor=self.id)
         self._store.processes.announce(Role.WORKER, starting)
 

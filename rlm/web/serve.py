@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import threading
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
 import uvicorn
@@ -128,9 +128,14 @@ def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
 
 def bind_when_free(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
     """Bind a socket like `bind`, but wait for a busy address; return None after a signal."""
+    is_said = False
     while not stop.graceful:
-        with suppress(ListenError):
+        try:
             return bind(host, port, has_token=has_token)
+        except ListenError as error:
+            level = logging.DEBUG if is_said else logging.WARNING
+            log.log(level, "Waiting for the port: %s", error, extra={"action": "serve"})
+            is_said = True
         stop.wakeup.wait(_AGAIN_SECONDS)
     return None
 

@@ -13,11 +13,13 @@ import pytest
 from actors import record as actors_record
 from actors import worker as actors_worker
 from actors.worker import UNFIT, WorkerProcess
+from rlm.core.errors import StoreError
 from rlm.ledger import Store
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Role, WorkerState
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
+from rlm.settings.secrets import Secrets, known, remember
 from tests.actors.lanes import FakeLanes
 from tests.wait import wait_until
 
@@ -131,3 +133,18 @@ def test_a_call_that_does_not_end_is_cut_by_a_second_signal(running, monkeypatch
 
     assert ends == [UNFIT]
     FakeLanes.stop(running.lanes)
+
+
+def test_a_worker_hides_the_secrets_of_its_settings(tmp_path, monkeypatch):
+    """They were loaded by its supervisor, in another process."""
+    password = "correct-horse-battery"  # a secret to be hidden
+    settings = load_settings(None, {"RLM_REDIS__URL": f"redis://rlm:{password}@127.0.0.1:1/0"})
+    remember(Secrets())
+    words = []
+    monkeypatch.setattr(actors_worker.telemetry, "set_up", lambda *_: words.append(known().mask(f"it is {password}")))
+    monkeypatch.setattr(actors_worker, "setproctitle", words.append)
+
+    with pytest.raises(StoreError):
+        actors_worker.run_worker(settings, "here:1:abc")
+
+    assert not any(password in each for each in words)

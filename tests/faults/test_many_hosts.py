@@ -6,7 +6,6 @@ the register may have forgotten some.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -15,10 +14,7 @@ from pathlib import Path
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Role
-from tests.acceptance.system import System
-from tests.faults.proxy import RedisProxy
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -139,70 +135,3 @@ def test_an_orderly_end_is_taken_over_at_once(hosts):
 
     assert took < 6
     assert hosts.samples.most <= MOST, hosts.samples.worst
-
-
-@pytest.mark.long
-def test_a_host_that_is_cut_off_from_redis_keeps_its_workers_and_gives_up_what_is_too_much_when_it_is_back(tmp_path):
-    """The workers that are heard from are never more than there may be for longer than it takes to see that.
-
-    While it is cut off its workers live and can claim nothing; the others have its share.
-    """
-    (tmp_path / "redis").mkdir()
-    (tmp_path / "rlm").mkdir()
-    named = {name: {"RLM_HOST__NAME": name} for name in NAMES}
-    with EmbeddedServer(tmp_path / "redis") as server, RedisProxy(server.url.removeprefix("unix://")) as proxy:
-        options = {"env": ENV, "env_of": named, "redis_url": server.url, "redis_of": {"c": proxy.url}}
-        with System(tmp_path / "rlm", **options) as system:
-            for name in NAMES:
-                system.start(name, "supervisor")
-            with Samples({name: system.processes[name].pid for name in NAMES}) as samples:
-                settle(samples, dict.fromkeys(NAMES, MOST // 3))
-                proxy.refuse()
-                took = seconds_until(samples, {"a": MOST // 2, "b": MOST // 2, "c": MOST // 3})
-                proxy.accept()
-                back = seconds_until(samples, dict.fromkeys(NAMES, MOST // 3))
-                print(f"taken over after {took:.1f} s, given back after {back:.1f} s")
-                assert took < 15
-                assert back < 15
-
-
-#: A program for which `localhost` has no address.
-NO_ADDRESS = """
-import socket
-found = socket.getaddrinfo
-def getaddrinfo(host, *args, **options):
-    if host == "localhost":
-        raise socket.gaierror(socket.EAI_AGAIN, "no resolver answers")
-    return found(host, *args, **options)
-socket.getaddrinfo = getaddrinfo
-"""
-
-
-@pytest.mark.long
-def test_a_worker_that_can_connect_nowhere_sleeps_and_says_so_and_the_others_do_the_work(make_system, tmp_path):
-    """Nothing is left over or fails for it, and its host is a condition."""
-    (tmp_path / "sitecustomize.py").write_text(NO_ADDRESS)
-    env = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_RUN__WINDOW_SECONDS": "30"}
-    named = {name: {"RLM_HOST__NAME": name} for name in ("a", "b")}
-    named["a"]["PYTHONPATH"] = str(tmp_path)
-    with make_system(env=env, env_of=named) as system:
-        system.config.write_text(system.config.read_text().replace("127.0.0.1", "localhost"))
-        for name in ("scheduler", *named):
-            system.start(*((name,) if name == "scheduler" else (name, "supervisor")))
-        alive = system.store.processes.alive
-        wait_until(lambda: {one.host for one in alive(Role.WORKER)} == {"a", "b"}, timeout=30, message="both work")
-        events = system.push_evenly(300)
-        run_id = system.ask_for_run()
-
-        def asleep():
-            return [one for one in json.loads(system.rlm("worker", "list", "--json").stdout) if one["sleeping"]]
-
-        (sleeper,) = wait_until(asleep, timeout=20, message="a worker sleeps")
-        conditions = json.loads(system.rlm("status", "--json").stdout)["conditions"]
-        record = system.await_record(run_id)
-
-        assert (sleeper["host"], "can connect to no endpoint" in sleeper["sleeping"]) == ("a", True)
-        assert [one["subject"] for one in conditions if one["code"] == "worker_sleeps"] == ["a"]
-        assert record["counts"] | {"completed": 300, "leftover": 0, "failed": 0} == record["counts"], record
-        assert system.letters() == []
-        system.assert_promises(events, [record])

@@ -1,8 +1,8 @@
 """A strict HTTP API of its own, without any code of RLM: it counts by its own clock, and logs every call.
 
-`python tests/hosts/api.py ADDRESSES PORT LOG AMOUNT PERIOD TAKES [close]`: each path is an endpoint. It answers 429 to
-calls beyond AMOUNT in any PERIOD seconds, counting refused ones too; every other answer takes TAKES seconds. With
-`close` it ends the connection after each. A call is written to LOG when it was answered or given up.
+`python tests/hosts/api.py ADDRESSES PORT LOG AMOUNT PERIOD TAKES`: each path is an endpoint. It answers 429 to
+calls beyond AMOUNT in any PERIOD seconds, counting refused ones too; every other answer takes TAKES seconds. A call
+is written to LOG when it was answered or given up.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class SeenCall:
 
 
 class StrictApi:
-    def __init__(self, log: IO[str], amount: int, period: float, takes: float, *, close: bool) -> None:
-        self._log, self._amount, self._period, self._takes, self._close = log, amount, period, takes, close
+    def __init__(self, log: IO[str], amount: int, period: float, takes: float) -> None:
+        self._log, self._amount, self._period, self._takes = log, amount, period, takes
         self._arrivals: defaultdict[str, deque[float]] = defaultdict(deque)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("peername")[0]
         try:
-            while await self._answer(reader, writer, host):
-                pass
+            while True:
+                await self._answer(reader, writer, host)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, OSError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> bool:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
@@ -60,14 +60,12 @@ class StrictApi:
                 await asyncio.sleep(self._takes)
             call.gone = writer.is_closing() or reader.at_eof()
             call.status = 429 if too_many else 200
-            more = "Connection: close\r\n" if self._close else ""
             status = "429 Too Many Requests" if too_many else "200 OK"
-            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n{more}\r\n{{}}".encode())
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
             await writer.drain()
         finally:
             call.ended = time.time()
             self._log.write(json.dumps(asdict(call)) + "\n")
-        return not self._close
 
     def _count(self, call: SeenCall) -> bool:
         recent = self._arrivals[call.endpoint]
@@ -97,9 +95,9 @@ async def serve(api: StrictApi, addresses: list[str], port: int) -> None:
 
 
 def main() -> None:
-    addresses, port, log, amount, period, takes, *more = sys.argv[1:]
+    addresses, port, log, amount, period, takes = sys.argv[1:]
     with Path(log).open("a", buffering=1) as file:
-        api = StrictApi(file, int(amount), float(period), float(takes), close="close" in more)
+        api = StrictApi(file, int(amount), float(period), float(takes))
         asyncio.run(serve(api, addresses.split(","), int(port)))
 
 

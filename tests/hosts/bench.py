@@ -49,8 +49,6 @@ class Layout:
     threads: int = 5
     timeout: float = 10.0
     target: float = 0.75
-    #: The API ends the connection after each answer.
-    close: bool = False
 
     def endpoint_names(self, kind: str) -> list[str]:
         return [f"{kind.lower()}-{number}" for number in range(1, self.endpoints + 1)]
@@ -180,7 +178,7 @@ class HostBench:
         self._serve(self.redis, "redis-server", *options.split(), "--save", "", "--dir", str(data))
         layout = self.layout
         self.api_log.touch()
-        measures = (layout.amount, layout.period, layout.takes, *(["close"] if layout.close else []))
+        measures = (layout.amount, layout.period, layout.takes)
         arguments = (",".join(self.api.addresses), _API_PORT, self.api_log, *measures)
         self._serve(self.api, sys.executable, str(_API), *map(str, arguments))
         wait_until(lambda: self.redis_cli("ping") == "PONG", timeout=20, message="Redis answers")

@@ -74,13 +74,6 @@ def as_planned(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{run['makespan']} s instead of {run['forecast']} s"
 
 
-def undelayed(result: Mapping[str, Any]) -> Iterator[str]:
-    """Check that the first run takes hardly longer than planned, or than the next one without a host in trouble."""
-    first, after = result["runs"][:2]
-    if first["makespan"] > (1 + _AS_PLANNED) * max(first["forecast"], after["makespan"]):
-        yield f"{first['makespan']} s instead of {first['forecast']} s, or {after['makespan']} s as without trouble"
-
-
 def noticed(*commands: str, within: float) -> Demand:
     """Check that each command names the host in time, and that its calls in flight are repeated by then."""
 

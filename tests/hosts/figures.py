@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from tests.hosts.judge import arrivals, moment
+from tests.hosts.judge import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +49,6 @@ def _run(evidence: TrialEvidence, record: Mapping[str, Any]) -> dict[str, Any]:
         found["makespan"] = round(max(answered, default=own[0].at) - own[0].at, 2)
         found["first_call"] = round(own[0].at - moment(record["started_at"]), 2)
         found["shares"] = shares(own)
-        found["worst_gap"] = round(max((after.at - before.at for before, after in pairwise(own)), default=0.0), 2)
-        found["idle_gap"] = idle_gap(evidence, record, own)
     return found
 
 
@@ -60,40 +56,6 @@ def shares(calls: Sequence[SeenCall]) -> dict[str, float]:
     """Return the share of the calls that came from each address."""
     counted = Counter(call.host for call in calls)
     return {host: round(number / len(calls), 3) for host, number in sorted(counted.items())}
-
-
-def idle_gap(evidence: TrialEvidence, record: Mapping[str, Any], own: Sequence[SeenCall]) -> float:
-    """Return the longest time without a call although an endpoint had a slot and its type had events, seconds.
-
-    It ends with the run's last call or, if events were left over, with the last moment at which a call would fit.
-    """
-    times = [call.at for call in own]
-    if record["counts"]["leftover"]:
-        times.append(max(times[-1], moment(record["deadline"]) - 2 * evidence.layout.takes))
-    slots = arrivals(evidence.calls)
-    worst = 0.0
-    for start, end in pairwise(times):
-        if end - start > worst:
-            free = [_free_from(slots.get(name, []), evidence, start) for name in _wanted(evidence, start)]
-            worst = max(worst, end - min(free, default=end))
-    return round(worst, 2)
-
-
-def _wanted(evidence: TrialEvidence, now: float) -> list[str]:
-    """Return the endpoints of the types that have events at that moment."""
-    open_events = Counter(key.rpartition(":")[2] for key, at in evidence.pushed.items() if at < now)
-    done = {call.key for call in evidence.calls if call.status == 200 and call.ended <= now}
-    open_events.subtract(key.rpartition(":")[2] for key in done)
-    return [name for kind in +open_events for name in evidence.layout.endpoint_names(kind)]
-
-
-def _free_from(times: Sequence[float], evidence: TrialEvidence, now: float) -> float:
-    """Return from when on, not before `now`, an endpoint has a slot."""
-    layout = evidence.layout
-    seen = bisect_right(times, now)
-    if seen < layout.amount:
-        return now
-    return max(now, times[seen - layout.amount] + layout.period + layout.guard + _ON_ITS_WAY)
 
 
 def went_elsewhere(calls: Sequence[SeenCall], host: str, since: float, until: float) -> dict[str, Any]:

@@ -99,10 +99,10 @@ class Port:
     def address(self) -> str:
         return self.addresses[0]
 
-    def write_names(self, *, forget: bool = False) -> None:
-        """Write the names that this machine can resolve; with `forget` only its own. The file is written in place."""
-        own = {"localhost": "127.0.0.1", self.name: self.address}
-        lines = [f"{address} {name}\n" for name, address in (own if forget else {**self.names, **own}).items()]
+    def write_names(self) -> None:
+        """Write the names that this machine can resolve."""
+        names = {**self.names, "localhost": "127.0.0.1", self.name: self.address}
+        lines = [f"{address} {name}\n" for name, address in names.items()]
         with (_ETC / self.namespace / "hosts").open("w") as file:
             file.writelines(lines)
 
@@ -124,11 +124,6 @@ class Port:
         """Refuse connections to `addresses` at once, as if nobody listened."""
         self._filter("meta l4proto tcp reject with tcp reset", addresses)
 
-    def unroute(self, *addresses: str) -> None:
-        """Have no route to `addresses`."""
-        for address in addresses:
-            run("ip", "-n", self.namespace, "route", "add", "unreachable", f"{address}/32")
-
     def _filter(self, verdict: str, addresses: Sequence[str]) -> None:
         condition = f"ip daddr {{ {', '.join(addresses)} }}"
         lines = (
@@ -142,13 +137,12 @@ class Port:
         run("ip", "netns", "exec", self.namespace, "nft", "\n".join(lines))
 
     def unblock(self) -> None:
-        """Undo `drop`, `refuse` and `unroute`."""
+        """Undo `drop` and `refuse`."""
         subprocess.run(
             ["ip", "netns", "exec", self.namespace, "nft", "delete", "table", "inet", "fault"],
             capture_output=True,
             check=False,
         )
-        subprocess.run(["ip", "-n", self.namespace, "route", "flush", "type", "unreachable"], check=False)
 
     # -- processes
 

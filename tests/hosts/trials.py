@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.hosts.bench import Layout, freeze, sleep_until
@@ -18,7 +16,6 @@ from tests.hosts.demands import (
     in_time,
     leaves_at_most,
     noticed,
-    undelayed,
     workers_within,
 )
 from tests.hosts.figures import went_elsewhere
@@ -157,60 +154,6 @@ def _back_again(bench: HostBench, back: float) -> dict[str, Any]:
     return {"first_call_after": round(first - back, 2), "closed_after": round(closed - back, 2)}
 
 
-def _names_gone(bench: HostBench, watch: Observer) -> dict[str, Any]:
-    name = bench.names[1]
-    tick = bench.push_for_tick(MUCH, "names1")
-    bench.wait_for_calls(name, tick + MIDST)
-    since = time.time()
-    bench.hosts[name].port.write_names(forget=True)
-    bench.push_for_tick(MUCH, "names2")
-    sleep_until(bench.next_tick() + 0.8 * bench.layout.window)
-    back = time.time()
-    bench.hosts[name].port.write_names()
-    bench.push_for_tick(MUCH, "after")
-    return _noticed(bench, watch, name, since, back)
-
-
-def _no_descriptors(bench: HostBench, watch: Observer) -> dict[str, Any]:
-    name = bench.names[1]
-    tick = bench.push_for_tick(MUCH, "files1")
-    bench.wait_for_calls(name, tick + MIDST)
-    since = time.time()
-    before = {}
-    for pid in bench.hosts[name].port.pids():
-        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        before[pid] = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(3, used - 4), before[pid][1]))
-    bench.push_for_tick(MUCH, "files2")
-    sleep_until(bench.next_tick() + 0.8 * bench.layout.window)
-    back = time.time()
-    for pid in set(bench.hosts[name].port.pids()) & before.keys():
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before[pid])
-    bench.push_for_tick(MUCH, "after")
-    return _noticed(bench, watch, name, since, back)
-
-
-def _flapping(bench: HostBench, watch: Observer) -> dict[str, Any]:
-    name = bench.names[1]
-    port = bench.hosts[name].port
-    tick = bench.push_for_tick(FULL, "flap")
-    sleep_until(tick + 1.0)
-    since = time.time()
-    for second in range(10):
-        sleep_until(since + second)
-        (port.mend if second % 2 else port.cut)()
-    port.mend()
-    back = time.time()
-    return _noticed(bench, watch, name, since, back)
-
-
-def _lanes(bench: HostBench, watch: Observer) -> dict[str, Any]:
-    """Give more work than the lanes can do at once, far below the limits."""
-    tick = bench.push_for_tick(800, "lanes")
-    sleep_until(tick + bench.layout.window)
-    return {}
-
-
 def _noticed(bench: HostBench, watch: Observer, name: str, since: float, back: float) -> dict[str, Any]:
     """Return what is known of a host that was in trouble from `since` to `back`."""
     wait_until(lambda: time.time() > back + 5, timeout=10)
@@ -229,9 +172,6 @@ SKEWED = {"CLOCK_OFF": "30"}
 _CAPACITIES = {
     name: {"RLM_WORKERS__MAX_HERE": here} for name, here in (("host1", "10"), ("host2", "5"), ("host3", "5"))
 }
-_TWO_EACH = {name: {"RLM_WORKERS__MAX_HERE": "2"} for name in ("host1", "host2")}
-#: Each host takes two workers, and all of them are needed.
-_FAST = Layout(types=1, endpoints=1, amount=100_000, workers=4, target=0.3)
 
 _LOST = noticed("status", "doctor", within=15)
 _SHUT = noticed("status", "doctor", within=5)
@@ -246,16 +186,7 @@ TRIALS: dict[str, Trial] = {
     "killed": Trial(_all_but_one_killed, demands=[in_time, leaves_at_most(120), _LOST, workers_within(20)]),
     "shut_dropped": Trial(_shut("drop", 4), demands=[in_time, done(0, 1, 2, 3), _SHUT]),
     "shut_refused": Trial(_shut("refuse", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
-    "shut_unroutable": Trial(_shut("unroute", 3), demands=[in_time, done(0, 1, 2), _SHUT]),
-    "shut_midrun": Trial(_shut("drop", 1), demands=[in_time, done(0), _SHUT, undelayed]),
     "frozen": Trial(_frozen, demands=[in_time, all_but_in_flight, _LOST]),
     "redis_cut": Trial(_redis_cut, demands=[back_soon, workers_within(20)]),
     "redis_frozen": Trial(_redis_frozen, demands=[back_soon, workers_within(20)]),
-    "names_gone": Trial(_names_gone, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
-    "no_descriptors": Trial(_no_descriptors, Layout(close=True), demands=[in_time, done(0, 1), _SHUT]),
-    "flapping": Trial(_flapping),
-    "api_bound_1": Trial(_full, hosts=1, demands=[in_time, done(0), as_planned]),
-    "api_bound_2": Trial(_full, hosts=2, demands=[in_time, done(0), as_planned]),
-    "lanes_1": Trial(_lanes, _FAST, _TWO_EACH, hosts=1, demands=[in_time, as_planned]),
-    "lanes_2": Trial(_lanes, _FAST, _TWO_EACH, hosts=2, demands=[in_time, as_planned]),
 }

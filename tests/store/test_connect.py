@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import socket
 import socketserver
@@ -20,14 +19,10 @@ from rlm.core.errors import (
     StoreRefusingError,
     StoreUnreachableError,
 )
-from rlm.ledger import Store
 from rlm.ledger.connect import address, make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, binary_path
-from rlm.settings import load_settings
-from rlm.settings.secrets import Secrets, known, remember
 from tests.each import each
 from tests.store.fakeservers import FakeRedis, FakeSentinel, running
-from tests.values import replace
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
@@ -226,22 +221,6 @@ def _answers(client):
         return client.ping()
     except redis.ConnectionError:
         return False
-
-
-def test_a_store_comes_through_to_another_interpreter(tmp_path):
-    """What a fresh template gets: the same store, and the secrets of its settings are known there, nowhere written."""
-    password = "correct-horse-battery"  # a secret to be hidden
-    file = tmp_path / "rlm.toml"
-    file.write_text(f'[redis]\nurl = "redis://user:{password}@127.0.0.1:1/0"\n')
-    settings = load_settings(file, {})
-    packed = pickle.dumps(Store(settings, keeps_server=True))
-    remember(Secrets())
-    with pickle.loads(packed) as store:  # this test's own
-        assert store.settings == replace(settings, shown=())
-        assert store.url == settings.redis.url
-
-    assert password not in known().mask(f"it is {password}")
-    assert not settings.data_dir.exists()
 
 
 def test_a_connection_serves_one_command_after_the_other_until_its_server_closes_it(redis_client, server_url):

@@ -128,48 +128,6 @@ def test_letters_that_have_moved_since_they_were_read_are_found(store, token, ru
     assert list(store.letters.all()) == [written[5]]
 
 
-def written_at_intake(store, number):
-    """Write letters without events; return them, the oldest first."""
-    written = [
-        encode_letter(b"{%d" % one, Reason.NOT_JSON, "no", failed_at=one, run_id=None, event=None)
-        for one in range(number)
-    ]
-    store.client.lpush(store.keys.failed, *written)
-    store.client.config_resetstat()
-    return written
-
-
-def calls(store, command):
-    """Return how often Redis has carried out a command since the letters were written."""
-    return store.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
-
-
-def test_one_step_deals_with_many_letters(store):
-    """Finding a letter by its value reads the whole list, so that 100,000 took many minutes."""
-    written_at_intake(store, 300)
-
-    outcomes = Dealing(Deal.DROP).carry_out(store, 300)
-
-    assert [one.refused for one in outcomes] == [""] * 300
-    assert store.letters.count() == 0
-    assert calls(store, "lrem") == 3
-    assert calls(store, "lpos") == 0
-
-
-def test_named_ones_are_dealt_with_a_hundred_a_step(store):
-    """Not one by one, each of which took a round trip; the outcomes are in the order of their names."""
-    written = written_at_intake(store, 250)
-    handles = [json.loads(one)["id"] for one in written]
-    named = handles[200:] + handles[:150]
-
-    outcomes = Dealing(Deal.DROP, named).carry_out(store, 180)
-
-    assert [(one.id, one.refused) for one in outcomes] == [(one, "") for one in named[:180]]
-    assert list(store.letters.all()) == written[199:129:-1]
-    assert calls(store, "lrem") == 2
-    assert calls(store, "lpos") == 0
-
-
 def test_a_search_drops_what_it_lists(store):
     """One letter was dropped that the count before had left out, and one kept instead."""
     for item, why in (

@@ -84,17 +84,6 @@ def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch, role):
     assert store.client.smembers(store.keys.processes(role)) == {b"other"}
 
 
-def test_a_process_that_was_gone_may_come_back(store):
-    """One that was frozen and is heard from again is alive again."""
-    store.processes.announce(Role.WORKER, WORKER)
-    store.client.delete(store.keys.process(Role.WORKER, WORKER.id))
-    assert store.processes.alive(Role.WORKER) == []
-
-    store.processes.announce(Role.WORKER, WORKER)
-
-    assert store.processes.alive(Role.WORKER) == [WORKER]
-
-
 @pytest.mark.parametrize("junk", [b"no JSON", b"{}", b'{"id": 1}', b"\xff"])
 def test_what_is_no_process_stops_nobody(store, junk):
     """What another program wrote into the register is one that is missing; the others are read as ever."""
@@ -167,39 +156,12 @@ def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
         assert calls.number == 4
 
 
-def test_a_wake_reaches_all_who_listen_and_nobody_else(store, channel):
-    """Two workers are woken by one call, the supervisor by none."""
-    with (
-        listening(store.url, channel) as one,
-        listening(store.url, channel) as two,
-        listening(store.url, store.keys.wake("supervisors")) as other,
-    ):
-        for calls in (one, two, other):
-            calls.wait_for(1)
-
-        store.processes.wake("workers")
-
-        one.wait_for(2)
-        two.wait_for(2)
-        assert other.number == 1
-
-
 def test_wanting_workers_wakes_the_supervisors(store, token):
     """A new wanted number is acted on at once."""
     with listening(store.url, store.keys.wake("supervisors")) as calls:
         calls.wait_for(1)
 
         store.processes.want(token, 3)
-
-        calls.wait_for(2)
-
-
-def test_a_request_wakes_the_scheduler(store):
-    """Who asks for a run does not wait for the scheduler's next look."""
-    with listening(store.url, store.keys.wake("scheduler")) as calls:
-        calls.wait_for(1)
-
-        store.schedule.request()
 
         calls.wait_for(2)
 

@@ -190,7 +190,7 @@ def test_a_share_follows_the_supervisors_that_come_and_go(host):
     host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
     host.wait_for(2)
 
-    host.store.processes.forget(Role.SUPERVISOR, "~last")
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last", offer=None))
     host.wait_for(4)
 
 
@@ -211,6 +211,8 @@ def test_no_worker_is_started_for_which_there_is_no_place(host):
     host.want(20)
     host.start()
     host.wait_for(5, timeout=5)
+    time.sleep(0.7)
+    assert len(host.running) == 5
 
     for number in range(4):
         host.store.processes.forget(Role.WORKER, f"~last:{number}")

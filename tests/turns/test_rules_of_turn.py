@@ -1298,6 +1298,16 @@ def test_the_window_of_other_programs_does_not_grow(world):
     assert len(world.stamps(a)) <= 6
 
 
+def test_another_program_gets_nothing_while_no_server_is_trusted(world):
+    """As after a Redis was emptied: rule 5."""
+    a = endpoint("a", "9 per 1 second")
+    world.start(kind("A", a))
+    world.client.hdel(world.keys.lease, "server")
+
+    assert world.store.windows.take(a) > 0
+    assert world.stamps(a) == {}
+
+
 def test_another_program_gets_nothing_while_the_endpoint_rests_or_is_paused_or_held(world):
     a = endpoint("a", "9 per 10 seconds")
     world.publish(kind("A", a))

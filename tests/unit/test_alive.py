@@ -52,13 +52,11 @@ def test_without_the_variable_there_is_none(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_told_of_and_ends_nothing(clock, tmp_path, caplog):
-    """Neither a missing directory nor a link; once a minute, not at each turn."""
+def test_what_cannot_be_written_is_told_of_and_ends_nothing(tmp_path, caplog):
+    """Neither a missing directory nor a link."""
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for file in (AliveFile({ALIVE_VARIABLE: str(tmp_path / place)}) for place in ("none/alive", "link")):
         with caplog.at_level(logging.WARNING):
-            file.touch()
-            clock.time += 2 * alive.TOUCH_SECONDS
             file.touch()
 
     assert [record.action for record in caplog.records] == ["touch"] * 2

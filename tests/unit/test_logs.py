@@ -16,7 +16,7 @@ import pytest
 from rlm.core.alarms import Alarm
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.trouble import Outage
-from rlm.processes.procfile import JsonPrinter
+from rlm.processes.procfile import LinePrinter
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, log_format
 from tests.clocks import SetClock
@@ -152,7 +152,7 @@ def test_under_up_every_line_is_json_whoever_wrote_it():
     from honcho.printer import Message
 
     output = io.StringIO()
-    printer = JsonPrinter(output)
+    printer = LinePrinter(output, as_json=True, coloured=False)
     lines = [(b'{"message": "x"}\n', None), (b"Traceback \x1b[31m\n", "32"), ("[1]\n", None)]
     for data, colour in lines:
         printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), "web", colour))

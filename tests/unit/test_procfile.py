@@ -11,7 +11,7 @@ import time
 import pytest
 
 from rlm.processes import procfile
-from rlm.processes.procfile import Foreman, TextPrinter
+from rlm.processes.procfile import Foreman, LinePrinter
 from rlm.processes.signals import StopSignals
 
 #: A process that ends by itself once it has been asked to.
@@ -40,7 +40,7 @@ class Play:
                 time.sleep(0.3)
 
         with StopSignals() as stop:
-            foreman = Foreman(TextPrinter(self.output, coloured=False), stop, self.grace_seconds)
+            foreman = Foreman(LinePrinter(self.output, as_json=False, coloured=False), stop, self.grace_seconds)
             for name, command in self.commands.items():
                 foreman.add_process(name, command, env=dict(os.environ))
             if signals:

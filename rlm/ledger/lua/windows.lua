@@ -31,7 +31,7 @@ return named{now_us = now, windows = looks}
 -- Atomic because all windows give a slot, or none. `free:` is a lower bound and is not written here.
 -- include endpoints
 local now, at = now_us(), 0
-if trust().server ~= server then return named{wait_us = 20000} end  -- as long as none is trusted there are no slots either
+if trust().server ~= server then return named{wait_us = 20000} end  -- nor while none is trusted
 for _, window in ipairs(windows) do
   for _, rule in ipairs(window.rules) do
     if cost > rule[1] then return named{wait_us = -1} end

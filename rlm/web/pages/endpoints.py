@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import asdict
 
@@ -27,7 +27,7 @@ _LONG = f"{SINCE_SECONDS / 3600:g} h"
 _SHARED_SECONDS = 30.0
 
 
-def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
+def context(documents: Documents, _question: Query) -> Mapping[str, object]:
     """Return the values of the page Endpoints."""
     views = documents.get("endpoints", endpoint_list)
     entries = [{**asdict(view), "beside": health_beside(view), "next": _next(view)} for view in views]
@@ -59,7 +59,7 @@ def _told(views: Sequence[EndpointView]) -> str:
     return f"{counted(len(views), 'window')}: {', '.join(states)}" if views else "none is configured"
 
 
-def compliance_context(documents: Documents, _question: Query) -> Mapping[str, Any]:
+def compliance_context(documents: Documents, _question: Query) -> Mapping[str, object]:
     """Return the values of Compliance: the calls, fullest first, the rules, and the unknown part."""
     found = documents.get("compliance", lambda store: compliance(store, SINCE_SECONDS), _SHARED_SECONDS)
     called = [(name, each) for name, each in found.limited.items() if each.calls]

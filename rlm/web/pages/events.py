@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import asdict
@@ -35,10 +35,10 @@ _LONGEST = 1000
 _SHORTEST, _MOST_RUNS = len("20261125"), 20
 
 #: A page of dead letters, and its letters decoded, each with whether a retry may succeed.
-_Letters: TypeAlias = tuple[LetterPage, list[tuple[dict[str, Any], bool]]]
+_Letters: TypeAlias = tuple[LetterPage, list[tuple[dict[str, object], bool]]]
 
 
-def queue_context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def queue_context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the values of Queue: how much waits by type, which events, and when they are gone."""
     stats = documents.get("queue_stats", queue_stats)
     asked = ListFilter("/queue", question)
@@ -77,7 +77,7 @@ def outlook(store: Store) -> str:
     return found.sentence if found else ""
 
 
-def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def failures_context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the values of Failures: dead letters in groups and one by one."""
     asked = ListFilter("/failures", question)
     types, endpoints = documents.get("names", lambda store: (tuple(store.known_types), [*store.settings.endpoints]), 10)
@@ -121,7 +121,7 @@ def failures_context(documents: Documents, question: Query) -> Mapping[str, Any]
     }
 
 
-def body(given: Mapping[str, list[str]]) -> dict[str, Any]:
+def body(given: Mapping[str, list[str]]) -> dict[str, object]:
     """Return the filter in the form of `POST /api/failed/retry` and `drop`; all letters without one."""
     told = {name: found[0] if name in {"since", "search"} else found for name, found in given.items()}
     return {"filter": told} if told else {"all": True}
@@ -142,7 +142,7 @@ def group(one: LetterGroup, groups: Sequence[LetterGroup], filtered: Mapping[str
     return {**asdict(one), "address": address("/failures", given), "body": shown, "among": among}
 
 
-def event_context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def event_context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the values of the page of an event, or of all of an item; raise NoSuchRunError if it is unknown."""
     asked = question.get("event_id")
     views = documents.get(("event", asked), lambda store: explain(store, asked))
@@ -183,7 +183,7 @@ def trail(view: EventView) -> Iterator[Step]:
         yield Step(letter.failed_at, "letter", f"became a dead letter: {letter.reason}", letter.detail)
 
 
-def search_context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def search_context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the runs or the events that are found for a text; raise Elsewhere if it is one thing with its own page."""
     asked = question.get("q").strip()[:_LONGEST]
     runs, events, why = documents.get(("search", asked), lambda store: _search(store, asked))

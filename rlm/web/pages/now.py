@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from rlm.admin import report, words
 from rlm.admin.letters import grouped
@@ -30,7 +30,7 @@ HEIGHT = 300
 HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
 
-def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
+def context(documents: Documents, _question: Query) -> Mapping[str, object]:
     """Return the values of the page."""
     found = documents.status()
     is_open = isinstance(found, RunStatus)
@@ -61,7 +61,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, Any]:
     }
 
 
-def _team(each: Sequence[WorkerNow]) -> dict[str, Any]:
+def _team(each: Sequence[WorkerNow]) -> dict[str, object]:
     """Return the workers to show with their activity, busy ones first; and how many are `hidden`."""
     first = sorted(each, key=lambda one: not one.calls and one.state == WorkerState.READY)
     shown = [(one, words.doing(one, events=False), words.doing(one, events=True)) for one in first[:MOST_WORKERS]]
@@ -110,7 +110,7 @@ def _phases(state: str) -> list[tuple[str, str]]:
     return [*zip(PHASES.values(), when, strict=False)]
 
 
-def _types(shown: RunStatus | Record, by_endpoint: Mapping[str, Health]) -> list[dict[str, Any]]:
+def _types(shown: RunStatus | Record, by_endpoint: Mapping[str, Health]) -> list[dict[str, object]]:
     """Return for each type its counts and its endpoints, with the use of their windows."""
     of_type: dict[str, list[tuple[str, Health]]] = {}
     for name, entry in by_endpoint.items():

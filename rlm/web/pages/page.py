@@ -147,7 +147,7 @@ class Page(NamedTuple):
     path: str
     title: str
     template: str
-    context: Callable[[Documents, Query], Mapping[str, Any]]
+    context: Callable[[Documents, Query], Mapping[str, object]]
     command: str = ""
     label: str = ""
 
@@ -185,7 +185,7 @@ class Frame(NamedTuple):
         return self.page is page or (self.page is not None and self.page.path.startswith(f"{page.path}/"))
 
 
-def render(frame: Frame, template: str, values: Mapping[str, Any]) -> str:
+def render(frame: Frame, template: str, values: Mapping[str, object]) -> str:
     """Render a page."""
     page = frame.page
     known = {"title": page.title, "command": page.command} if page else {"command": ""}

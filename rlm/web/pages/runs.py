@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from rlm.admin import report, words
 from rlm.admin.runs import RunFilter, RunPage, course, runs_page
@@ -26,7 +25,7 @@ _PARTS = ("completed", "failed", "leftover")
 STATES = tuple(str(one) for one in State if one not in MOVES)
 
 
-def list_context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def list_context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the values of the list of runs."""
     asked = ListFilter("/runs", question)
     states, since, before = asked.choices("state", STATES), asked.ago("since"), question.get("before")
@@ -71,7 +70,7 @@ def read_run(documents: Documents, asked: str) -> tuple[RunStatus | Record, RunC
     return documents.get(("run", asked), find)
 
 
-def context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the values of the page of a run, open or on record."""
     asked = question.get("run_id")
 

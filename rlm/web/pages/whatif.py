@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rlm.admin.planning import types_in_force
 from rlm.admin.verdict import side_by_side, verdict_on
@@ -31,10 +31,10 @@ _AMOUNT = re.compile(r"\d+")
 WAITING, COUNTS = "waiting", "counts"
 
 
-def context(documents: Documents, question: Query) -> Mapping[str, Any]:
+def context(documents: Documents, question: Query) -> Mapping[str, object]:
     """Return the values of the page: the form, and the answers if the form is valid."""
     form = documents.get(("what if", question.query), lambda store: _form(store, question), _PLAN_SECONDS)
-    shown: dict[str, Any] = {"form": form, "faults": form.faults, "answer": None}
+    shown: dict[str, object] = {"form": form, "faults": form.faults, "answer": None}
     if form.faults:
         return shown
     try:
@@ -50,7 +50,7 @@ def _form(store: Store, question: Query) -> Form:
     return read_form(question, store.settings, types_in_force(store), backlog(store).events, events)
 
 
-def _answer(store: Store, asked: PlanAsk) -> Mapping[str, Any]:
+def _answer(store: Store, asked: PlanAsk) -> Mapping[str, object]:
     question = read_question(store.settings, asked)
     found = answer(store, question)
     today, last = found.forecasts[0], found.forecasts[-1]
