@@ -21,6 +21,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
 from rlm.ledger import Store
+from rlm.ledger.leases import Reply
 from rlm.ledger.processes import Role
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
@@ -175,7 +176,7 @@ class SchedulerService(Office):
         before = self._leader.standing
         if not self._leader.campaign():
             standing = self._leader.standing
-            if standing and standing.apart_us and not (before and before.apart_us):
+            if standing and standing.apart_seconds and not (before and before.apart_seconds):
                 why = capital(kept_apart(self._store, standing))
                 log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
             return False
@@ -221,7 +222,7 @@ class SchedulerService(Office):
             return False
         crash_point("request.seen")
         run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
-        self._store.schedule.answer(request, {"run_id": run_id})
+        self._store.schedule.answer(request, Reply(run_id=run_id))
         if run := self._store.runs.current():
             self._conduct_run(run)
         return True

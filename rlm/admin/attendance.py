@@ -16,7 +16,6 @@ from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.leases import ALONE_SECONDS, Standing
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
-from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings, differing
 
 NO_SCHEDULER: Final = "no scheduler is heard from; `rlm up` or `rlm scheduler` starts one"
@@ -83,14 +82,14 @@ def other_configurations(leads: Process | None, processes: Iterable[Process]) ->
 
 def kept_apart(store: Store, standing: Standing) -> str:
     """Return why a process with these settings may not lead, if other types or URLs are in force; else ''."""
-    if not standing.apart_us:
+    if not standing.apart_seconds:
         return ""
     here = f"the types or URLs of {_file_of(store.settings)} on {safe_line(store.settings.host_name)} differ from those"
     entries = (store.processes.heard(role).get(standing.other) for role in Role) if standing.other else ()
     if theirs := next((entry for entry in entries if entry), None):
         used = f"in force, which are those of {_file(theirs)} of pid {theirs.pid} on {theirs.host}"
         return safe_line(f"{here} {used}: it may lead {ALONE_SECONDS:g} s after the last process with those has gone")
-    return f"{here} that were in force until a moment ago: it may lead in {standing.apart_us / MICROSECONDS:.0f} s"
+    return f"{here} that were in force until a moment ago: it may lead in {standing.apart_seconds:.0f} s"
 
 
 def nobody_sends(
