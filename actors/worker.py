@@ -158,7 +158,7 @@ class WorkerProcess:
             return self._beat_at - now
         self._entry = entry
         try:
-            self._store.processes.announce(Role.WORKER, entry, entered=bool(entry.supervisor))
+            self._store.processes.announce(Role.WORKER, entry)
             self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
         except StoreError as error:
             log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})

@@ -166,7 +166,7 @@ class Conductor:
     def scale(self) -> None:
         """Want as many workers as planned, on all hosts together."""
         if self._plan is not None:
-            self._store.processes.want(self._leader.token, self._plan.workers)
+            self._store.runs.want(self._leader.token, self._plan.workers)
             crash_point("plan.workers_wanted")
 
     def await_end(self) -> Record | None:

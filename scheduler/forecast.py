@@ -75,7 +75,7 @@ class Forecaster:
             return None
         plan = self._plan(look, snapshot, wanted, team)
         if plan.workers > wanted and not team.shortage:  # never fewer: workers leave when the run closes
-            self._store.processes.want(self._token, plan.workers)
+            self._store.runs.want(self._token, plan.workers)
             extra = {"action": "scale", "run_id": self._run.id}
             log.info("Run %s takes %d workers instead of %d", self._run.id, plan.workers, wanted, extra=extra)
         self._plan_next_at = began + PLANNING_PART * (system_clock.monotonic() - began)

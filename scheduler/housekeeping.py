@@ -2,7 +2,6 @@
 
 After a run it checks whether the promises were kept, and archives dead letters of which Redis keeps no more. It removes
 what processes left in Redis when they died. An open run needs neither: leases expire, and other workers continue.
-Events that are in no set of the ledger are looked for slowly, and put back.
 
 It raises FencedError if another scheduler leads, because that may have a run open; it logs errors of Redis.
 """
@@ -17,19 +16,15 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
-from rlm.core.text import counted
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.ledger.strays import Strays
 from scheduler.leader import Leader
 
 #: Seconds for which the process that closed a run may be at the steps after it; later it is dead.
 CLOSER_SECONDS = 2.0
 #: Seconds between two looks for dead processes.
 LOOK_SECONDS = 5.0
-#: The roles whose dead processes it removes.
-ROLES = (Role.WORKER, Role.SCHEDULER, Role.SUPERVISOR)
 #: The most processes to clean up after at one look, so that no run waits for it.
 MOST_AT_ONCE = 50
 
@@ -45,7 +40,6 @@ class Housekeeper:
     def __init__(self, store: Store, leader: Leader) -> None:
         self._store = store
         self._leader = leader
-        self._strays = Strays(store)
         self._grace_seconds = HEARTBEAT_TTL_SECONDS + max(one.lease_seconds for one in store.settings.event_types)
         self._missed: dict[tuple[Role, str], float] = {}
         self._looked_at = float("-inf")
@@ -69,17 +63,13 @@ class Housekeeper:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
-        self._strays.look_soon()
         self.step()
 
     def step(self) -> bool:
         """Do one step when there is nothing else to do; return whether there is more. No run may be open."""
         try:
             self._tidy_up()
-            if strays := self._strays.step():
-                told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
-                log.warning(told, counted(len(strays), "event"), strays[0], extra={"action": "adopt_events"})
-            return self._store.archivist.step(self._leader.token)
+            return self._store.archivist.step()
         except FencedError:
             raise
         except StoreError as error:
@@ -95,8 +85,10 @@ class Housekeeper:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        self._missed = {one: self._missed.get(one, now) for one in self._store.processes.missing_of(*ROLES)}
-        patience = dict.fromkeys(ROLES, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: self._grace_seconds}
+        register = self._store.processes.register()
+        missing = [(role, one) for role, found in register.items() for one, process, _ in found if process is None]
+        self._missed = {one: self._missed.get(one, now) for one in missing}
+        patience = dict.fromkeys(Role, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: self._grace_seconds}
         overdue = [one for one, since in self._missed.items() if now - since >= patience[one[0]]]
         for role, process_id in overdue[:MOST_AT_ONCE]:
             self._leader.keep()

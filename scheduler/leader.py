@@ -10,7 +10,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError
 from rlm.core.run import Run
 from rlm.ledger import Store
-from rlm.ledger.leases import Leases, Standing
+from rlm.ledger.leases import Leases, Reply, Standing
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.processes.signals import StopSignals
 
@@ -116,7 +116,7 @@ class Duty:
         for _ in range(MOST_ASKS):
             if (request := self._store.schedule.next_request()) is None or not self._store.runs.is_open(run.id):
                 return
-            self._store.schedule.answer(request, {"open": run.id})
+            self._store.schedule.answer(request, Reply(open=run.id))
 
     def standby(self) -> bool:
         """Return whether another scheduler is alive that can continue a run."""

@@ -172,7 +172,7 @@ def _look(desk: Desk, seen: Looking, left: float, answer_seconds: float, *, away
         fields["away_seconds"] = f"{seen.away_seconds:.3f}"
     store.runs.note(desk.leader.token, run.id, gone=gone, **fields)
     _help(desk, seen, look, wanted)
-    store.archivist.step(desk.leader.token)  # of the letters that workers write
+    store.archivist.step()  # of the letters that workers write
     desk.duty.serve(run)
     can_send = look.can_send(types)
     seen.could_send = seen.could_send or can_send
@@ -187,7 +187,7 @@ def _help(desk: Desk, seen: Looking, look: Look, wanted: int) -> None:
     """Want one worker more if nothing has moved since the last look although it could: those there are frozen."""
     still = look.counts if look.stands_still(seen.forecaster.types) and not seen.barred else None
     if still is not None and still == seen.still and wanted < desk.store.settings.workers.max:
-        desk.store.processes.want(desk.leader.token, wanted + 1)
+        desk.store.runs.want(desk.leader.token, wanted + 1)
         extra = {"action": "scale", "run_id": seen.run.id}
         log.warning("Idle lanes take no calls of run %s: one worker more is wanted", seen.run.id, extra=extra)
     seen.still = still

@@ -52,9 +52,6 @@ class RedisWatch:
     def _tell_doubt(self) -> None:
         if not (why := self._store.leases.doubted):
             return
-        stepped = why.startswith(STEPPED)
-        if stepped:
-            self._store.processes.end_in_time()
-        extra = alarm(Alarm.CLOCK_STEPPED if stepped else Alarm.REDIS_FORGOT, "hold_endpoints")
+        extra = alarm(Alarm.CLOCK_STEPPED if why.startswith(STEPPED) else Alarm.REDIS_FORGOT, "hold_endpoints")
         log.error("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
         self._store.leases.doubted = ""

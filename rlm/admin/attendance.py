@@ -16,7 +16,6 @@ from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.leases import ALONE_SECONDS, Standing
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
-from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings, differing
 
 NO_SCHEDULER: Final = "no scheduler is heard from; `rlm up` or `rlm scheduler` starts one"
@@ -44,7 +43,7 @@ def no_scheduler(store: Store, there: Present | None = None) -> str:
     found, tenure = there.living(Role.SCHEDULER), there.tenure
     if not found:
         return NO_SCHEDULER
-    others = any(tenure is None or one.id != tenure.owner for one in found)
+    others = any(tenure is None or process.id != tenure.owner for process in found)
     free_seconds = -tenure.left_seconds if tenure else 0.0
     return NO_LEADER if free_seconds > (TAKEOVER_SECONDS if others else 0.0) else ""
 
@@ -70,25 +69,27 @@ def other_configurations(leads: Process | None, processes: Iterable[Process]) ->
     """
     if leads is None or not leads.revision:
         return {}
-    found = {}
-    for one in (one for one in processes if _differs(one, leads.revision)):
-        parts = " and ".join(differing(one.revision, leads.revision))
+    sentences = {}
+    for process in (process for process in processes if _differs(process, leads.revision)):
+        parts = " and ".join(differing(process.revision, leads.revision))
         by = f"{_file(leads)} of pid {leads.pid} on {leads.host}, by which runs go"
-        subject = safe_line(f"{_file(one)} on {one.host}")
-        found[subject] = safe_line(f"{_file(one)} of pid {one.pid} on {one.host} differs in {parts} from {by}")
-    return found
+        subject = safe_line(f"{_file(process)} on {process.host}")
+        sentences[subject] = safe_line(
+            f"{_file(process)} of pid {process.pid} on {process.host} differs in {parts} from {by}"
+        )
+    return sentences
 
 
 def kept_apart(store: Store, standing: Standing) -> str:
     """Return why a process with these settings may not lead, if other types or URLs are in force; else ''."""
-    if not standing.apart_us:
+    if not standing.apart_seconds:
         return ""
     here = f"the types or URLs of {_file_of(store.settings)} on {safe_line(store.settings.host_name)} differ from those"
     entries = (store.processes.heard(role).get(standing.other) for role in Role) if standing.other else ()
     if theirs := next((entry for entry in entries if entry), None):
         used = f"in force, which are those of {_file(theirs)} of pid {theirs.pid} on {theirs.host}"
         return safe_line(f"{here} {used}: it may lead {ALONE_SECONDS:g} s after the last process with those has gone")
-    return f"{here} that were in force until a moment ago: it may lead in {standing.apart_us / MICROSECONDS:.0f} s"
+    return f"{here} that were in force until a moment ago: it may lead in {standing.apart_seconds:.0f} s"
 
 
 def nobody_sends(
@@ -99,17 +100,17 @@ def nobody_sends(
     `revision` is that of the open run, if it is known. If the `distrusted` findings say that Redis refuses writes,
     processes cannot announce themselves there, so no reason is known.
     """
-    if any(one.name in REFUSING for one in distrusted):
+    if any(finding.name in REFUSING for finding in distrusted):
         return ""
     there = there or present(store)
     revision = revision or revision_in_force(store, there)
-    workers = [one for one in there.living(Role.WORKER) if one.state != WorkerState.STOPPING]
-    if any(one.revision == revision for one in workers):
+    workers = [process for process in there.living(Role.WORKER) if process.state != WorkerState.STOPPING]
+    if any(process.revision == revision for process in workers):
         return ""
     supervisors = there.living(Role.SUPERVISOR)
     if not supervisors:
         return NO_SUPERVISOR
-    return _STRANGERS if all(_differs(one, revision) for one in supervisors) else ""
+    return _STRANGERS if all(_differs(process, revision) for process in supervisors) else ""
 
 
 def nobody_does(store: Store) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import count, islice
-from operator import attrgetter
+from itertools import islice
 
 from rlm.admin.letters import DeadLetter, LetterFilter, find_letters, is_refused, is_unsendable
 from rlm.core.documents import LetterOutcome, LettersDealt
 from rlm.core.item import BadItemError
 from rlm.ledger import Store
-from rlm.ledger.letters import Placed, Removal, is_letter
+from rlm.ledger.letters import Removal, is_letter
 
 #: Letters dealt with at a time, for which Redis is held up by milliseconds.
 _PAGE = 100
@@ -51,7 +50,7 @@ class Dealing:
     def count(self, store: Store) -> tuple[int, int, int]:
         """Return the number of letters it applies to, and of those a retry would skip and refuse."""
         total = left = refused = 0
-        named = [one.raw for one in find_letters(store, self.ids).values()] if self.ids else None
+        named = list(find_letters(store, self.ids).values()) if self.ids else None
         for raw in self.chosen.find(store) if named is None else named:
             total += 1
             if self.deal is Deal.RETRY and is_unsendable(store, letter := DeadLetter.read(raw)):
@@ -68,40 +67,30 @@ class Dealing:
         if not self.ids:
             return list(self._oldest(store, most))
         named = dict(islice(find_letters(store, self.ids).items(), most))
-        done = {one.id: one for one in self._named(store, sorted(named.values(), key=attrgetter("older")))}
-        return [done[handle] for handle in named]
-
-    def _named(self, store: Store, named: Sequence[Placed]) -> Iterator[Outcome]:
-        """Apply it to the named letters, oldest first, a page at a time."""
-        gone = 0
-        for start in range(0, len(named), _PAGE):
-            page = named[start : start + _PAGE]
-            outcomes = self._apply(store, [Placed(each.raw, each.older - gone) for each in page])
-            gone += sum(not one.kept for one in outcomes)
-            yield from outcomes
+        letters, starts = [*named.values()], range(0, len(named), _PAGE)
+        return [outcome for start in starts for outcome in self._apply(store, letters[start : start + _PAGE])]
 
     def _oldest(self, store: Store, most: int) -> Iterator[Outcome]:
         """Apply it to the `most` oldest matching letters, oldest first, a page at a time; not to new letters."""
         older = 0
         while most > 0 and (page := store.letters.oldest(older, _PAGE)):
-            placed = map(Placed, page, count(older))
-            matching = [each for each in placed if is_letter(each.raw) and self.chosen.fits(each.raw)][:most]
+            matching = [raw for raw in page if is_letter(raw) and self.chosen.fits(raw)][:most]
             outcomes = self._apply(store, matching)
             most -= len(matching)
-            older += len(page) - sum(not one.kept for one in outcomes)
+            older += len(page) - sum(not each.kept for each in outcomes)
             yield from outcomes
 
-    def _apply(self, store: Store, placed: Sequence[Placed]) -> list[Outcome]:
+    def _apply(self, store: Store, page: Sequence[bytes]) -> list[Outcome]:
         """Apply it to letters of one page; to a hopeless one only if it is named."""
-        letters = [DeadLetter.read(one.raw) for one in placed]
+        letters = [DeadLetter.read(raw) for raw in page]
         if self.deal is Deal.DROP:
             gone = "it is no longer there; somebody else has removed it"
-            dropped = zip(letters, store.letters.drop(placed), strict=True)
+            dropped = zip(letters, store.letters.drop(page), strict=True)
             return [Outcome(letter.id, "" if done else gone) for letter, done in dropped]
         largest = store.settings.queue.max_item_bytes
         hopeless = ["" if self.ids else letter.hopeless(largest) for letter in letters]
-        tried = [one for one, why in zip(placed, hopeless, strict=True) if not why]
-        results = iter(store.letters.retry(tried, {one.name: one.priority for one in store.settings.event_types}))
+        tried = [raw for raw, why in zip(page, hopeless, strict=True) if not why]
+        results = iter(store.letters.retry(tried, {kind.name: kind.priority for kind in store.settings.event_types}))
         return [
             Outcome(letter.id, why, kept=True, left=True) if why else _retried(letter, next(results))
             for letter, why in zip(letters, hopeless, strict=True)

@@ -16,7 +16,7 @@ from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import BadItemError, decode_item
 from rlm.ledger import Store
 from rlm.ledger.archive import Archive
-from rlm.ledger.letters import Envelope, Placed
+from rlm.ledger.letters import Envelope
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")
@@ -179,14 +179,11 @@ def is_refused(store: Store, letter: DeadLetter) -> bool:
     return bool(letter.event_types) and store.settings.types.keys().isdisjoint(letter.event_types)
 
 
-def find_letters(store: Store, ids: Sequence[str]) -> dict[str, Placed]:
+def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
-    placed, total = dict[str, Placed](), store.letters.count()
-    for newer, raw in enumerate(store.letters.all(), start=1):
-        if (handle := DeadLetter.read(raw).id) in ids:
-            placed.setdefault(handle, Placed(raw, total - newer))
-    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in placed]:
+    letters = {handle: raw for raw in store.letters.all() if (handle := DeadLetter.read(raw).id) in ids}
+    if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in letters]:
         older = Archive(store.settings.archive_dir).hint()
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchLetterError(words + older)
-    return {handle: placed[handle] for handle in ids}
+    return {handle: letters[handle] for handle in ids}

@@ -29,7 +29,7 @@ MEASURED_RUNS = 20
 
 def start_seconds(store: Store) -> float:
     """Return the seconds from a run's plan to its first call, by how long workers take to start here."""
-    if any(one.state == WorkerState.READY for one in store.processes.alive(Role.WORKER)):
+    if any(worker.state == WorkerState.READY for worker in store.processes.alive(Role.WORKER)):
         return START_SECONDS
     return coming_up_seconds(store)
 
@@ -43,8 +43,8 @@ def types_in_force(store: Store) -> tuple[EventType, ...]:
     """Return the configured types with the limits in force, from high to low priority."""
     endpoints = store.endpoints()
     return tuple(
-        replace(one, endpoints=tuple(endpoints[endpoint.name] for endpoint in one.endpoints))
-        for one in store.settings.event_types
+        replace(kind, endpoints=tuple(endpoints[endpoint.name] for endpoint in kind.endpoints))
+        for kind in store.settings.event_types
     )
 
 
@@ -69,8 +69,8 @@ def room_of(store: Store) -> int | None:
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
         return sharing.room(supervisors)
-    by_hand = [one for one in store.processes.alive(Role.WORKER) if not one.supervisor]
-    able = [one for one in by_hand if one.revision == store.settings.revision and one.state != WorkerState.STOPPING]
+    by_hand = [each for each in store.processes.alive(Role.WORKER) if not each.supervisor]
+    able = [each for each in by_hand if each.revision == store.settings.revision and each.state != WorkerState.STOPPING]
     return len(able) or None
 
 

@@ -59,7 +59,7 @@ def runs_page(store: Store, chosen: RunFilter, number: int, before: str = "") ->
 
 def _records(store: Store, before: str) -> Iterator[Record]:
     """Yield the records, newest first, a page at a time. The ids sort by time."""
-    ids = [run_id for run_id in store.runs.history(store.runs.count()) if not before or run_id < before]
+    ids = [run_id for run_id in store.runs.history() if not before or run_id < before]
     for start in range(0, len(ids), _PAGE):
         yield from store.runs.records(ids[start : start + _PAGE])
 

@@ -38,12 +38,15 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     request = store.schedule.request()
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (reply := store.schedule.reply(request)) is None:
-        if (system_clock.monotonic() > until or is_stopped()) and store.schedule.withdraw(request):
-            return None
+        if system_clock.monotonic() > until or is_stopped():
+            reply = store.schedule.withdraw(request)
+            break
         system_clock.sleep(POLL_SECONDS)
-    if "open" in reply:
-        raise RunUnderWayError(f"Run {reply['open']} is under way; see `rlm status`.")
-    return str(reply["run_id"])
+    else:
+        store.schedule.withdraw(request)  # nobody needs the answer any more
+    if reply and reply.open:
+        raise RunUnderWayError(f"Run {reply.open} is under way; see `rlm status`.")
+    return reply.run_id if reply else None
 
 
 def started(store: Store, run_id: str | None) -> Started:

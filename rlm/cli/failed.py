@@ -137,7 +137,7 @@ def show_letter(config: Path | None, handle: str | None, **options: Any) -> None
 
     with store_of(config) as store:
         fitting = chosen.find(store)
-        found = list(islice(fitting, MOST_SHOWN)) if handle is None else [find_letters(store, [handle])[handle].raw]
+        found = list(islice(fitting, MOST_SHOWN)) if handle is None else [find_letters(store, [handle])[handle]]
         if not found:
             tell_unknown(store, chosen.types, chosen.endpoints)
     print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))

@@ -88,6 +88,10 @@ class Item(msgspec.Struct, frozen=True):
         """The item's events, one for each type."""
         return (Event(event_id(self.id, name), name) for name in self.types)
 
+    def offset(self, own: int) -> int:
+        """Return what its priority adds to the order score of an event whose type has the priority `own`."""
+        return order_offset(own if self.priority is None else self.priority)
+
 
 def order_offset(priority: int) -> int:
     """Return what `priority` adds to an event's order score. A higher priority adds less, so the event goes earlier."""

@@ -49,18 +49,18 @@ def close_run(
                 return None
         crash_point("close.returned")
         keep()
-        found = read_ending(store, run)
+        ending = read_ending(store, run)
         keep()
-        record = final_record(store, run, found)
-        kept = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
-        types_with_alarm = _types_with_alarm(store, run, found)
+        record = final_record(store, run, ending)
+        workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
+        types_with_alarm = _types_with_alarm(store, run, ending)
         crash_point("close.counted")
         closed = store.runs.close(
             run_id,
             record,
-            wanted=max(store.settings.workers.min, kept),
-            measured=store.measures.encode(found.kept),
-            added=of_run(record, found.calls),
+            wanted=max(store.settings.workers.min, workers),
+            measured=store.measures.encode(ending.kept),
+            added=of_run(record, ending.calls),
         )
         if closed:
             crash_point("close.recorded")
@@ -79,10 +79,12 @@ def account_of(store: Store, run: Run) -> dict[str, str]:
     return write_waits(run.waits, counts, store.intake.untaken(run.id)[0])
 
 
-def _types_with_alarm(store: Store, run: Run, found: Ending) -> set[str]:
+def _types_with_alarm(store: Store, run: Run, ending: Ending) -> set[str]:
     """Return the types with an endpoint that has raised an alarm for its failures."""
-    names = {name for name, health in found.health.items() if health.alarmed(run.started_at)}
-    return {kind.name for kind in store.settings.event_types if any(one.name in names for one in kind.endpoints)}
+    names = {name for name, health in ending.health.items() if health.alarmed(run.started_at)}
+    return {
+        kind.name for kind in store.settings.event_types if any(endpoint.name in names for endpoint in kind.endpoints)
+    }
 
 
 def _log_end(record: Record, types_with_alarm: Collection[str]) -> None:

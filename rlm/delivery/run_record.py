@@ -22,6 +22,7 @@ from rlm.delivery.outcome import DEADLINE
 from rlm.ledger import Store
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess_of
+from rlm.ledger.values import MICROSECONDS
 from rlm.plan.causes import Ended, causes, reasons
 
 log = logging.getLogger(__name__)
@@ -35,67 +36,70 @@ def record_so_far(store: Store, run: Run, now_us: int, *, measured: bool = True)
     return _record(store, run, read_ending(store, run, measured=measured), now_us)
 
 
-def final_record(store: Store, run: Run, found: Ending) -> Record:
+def final_record(store: Store, run: Run, ending: Ending) -> Record:
     """Return the record of a run that is being closed, including what is known only at its end."""
-    record = _record(store, run, found, found.now_us)
-    first_us = min((moments[0] for moments in found.sent.values() if moments), default=None)
-    if (actual := actual_seconds(found.calls, first_us)) is not None:
-        used = _used(store, record, found, actual + _failing_on_seconds(record, found))
+    record = _record(store, run, ending, ending.now_us)
+    sent = sorted(moment for name in record.by_endpoint for moment in ending.sent.get(name, ()))
+    actual = actual_seconds(ending.calls, sent[0] if sent else None)
+    if actual is not None:
+        used = _used(store, record, ending, max(actual, (sent[-1] - sent[0]) / MICROSECONDS))
         record = replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
-    ended = _ended(store, run, record, found)
+    leftover = {name: entry.leftover for name, entry in record.by_type.items()}
+    ended = Ended(
+        leftover=leftover,
+        spent=run.spent or {},
+        cut=with_trouble(DEADLINE, ending.tally, store.settings.event_types, leftover),
+        waited=run.waits or Waited(run.started_at),
+        cancelled=run.cancelled,
+        failure=run.failure,
+        stopped=run.stopped,
+    )
     return replace(record, why=causes(ended), leftover_by_reason=reasons(ended))
 
 
-def _record(store: Store, run: Run, found: Ending, now_us: int) -> Record:
+def _record(store: Store, run: Run, ending: Ending, now_us: int) -> Record:
     record = make_record(
         run,
-        found.tally,
+        ending.tally,
         [event_type.name for event_type in store.settings.event_types],
         finished_at=run.moment(now_us),
-        restarted=found.restarts - run.restarts_before if run.plan else 0,
+        restarted=ending.restarts - run.restarts_before if run.plan else 0,
     )
-    by_endpoint, by_budget = _called(found)
-    troubles = troubles_of(found.tally, found.endpoints)
+    by_endpoint, by_budget = _called(ending)
+    troubles = troubles_of(ending.tally, ending.endpoints)
     return replace(record, by_endpoint=by_endpoint, by_budget=by_budget, troubles=troubles)
 
 
-def _called(found: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts]]:
+def _called(ending: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts]]:
     """Return the record's parts about endpoints, and about budgets, which have the sums of their endpoints."""
     durations: dict[str, list[float]] = {}
-    for call in found.calls:
+    for call in ending.calls:
         durations.setdefault(call.endpoint, []).append(call.milliseconds)
     by_endpoint = {}
     sharing: dict[Budget, list[str]] = {}
-    for name, endpoint in found.endpoints.items():
+    for name, endpoint in ending.endpoints.items():
         milliseconds = sorted(durations.get(name, []))
-        counts = _calls(found, endpoint, [name])
+        counts = _calls(ending, endpoint, [name])
         p50_ms, p95_ms = quantile(milliseconds, 0.50), quantile(milliseconds, 0.95)
         by_endpoint[name] = replace(counts, p50_ms=p50_ms, p95_ms=p95_ms)
         if endpoint.budget:
             sharing.setdefault(endpoint.budget, []).append(name)
-    return by_endpoint, {budget.name: _calls(found, budget, names) for budget, names in sharing.items()}
+    return by_endpoint, {budget.name: _calls(ending, budget, names) for budget, names in sharing.items()}
 
 
-def _calls(found: Ending, limited: Limited, names: Sequence[str]) -> CallCounts:
+def _calls(ending: Ending, limited: Limited, names: Sequence[str]) -> CallCounts:
     """Return the calls of `names` in a run by answer, and the most in a period of the first rule."""
-    period_us = round(limited.limit.rules[0].seconds * 1_000_000)
-    answers = {word: sum(found.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
+    period_us = round(limited.limit.rules[0].seconds * MICROSECONDS)
+    answers = {word: sum(ending.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
     return CallCounts(
         calls=sum(answers.values()),
         **answers,
-        peak_in_window=most_in_any(found.sent.get(limited.name, ()), period_us),
+        peak_in_window=most_in_any(ending.sent.get(limited.name, ()), period_us),
         limit=limited.limit.text,
     )
 
 
-def _failing_on_seconds(record: Record, found: Ending) -> float:
-    """Return for how many seconds after its last completed call a run sent calls without a good answer."""
-    failing_at = [name for name, entry in record.by_endpoint.items() if entry.errors + entry.throttled]
-    sent = [moment for name in failing_at for moment in found.sent.get(name, ())]
-    return max(0, max(sent, default=0) - max(call.at_us for call in found.calls)) / 1_000_000
-
-
-def _used(store: Store, record: Record, found: Ending, seconds: float) -> Used:
+def _used(store: Store, record: Record, ending: Ending, seconds: float) -> Used:
     """Return the share of lanes and slots that a run used in the `seconds` in which it made calls.
 
     The slots are those of the endpoints of the types that had events.
@@ -105,9 +109,9 @@ def _used(store: Store, record: Record, found: Ending, seconds: float) -> Used:
     guard_seconds = store.settings.run.guard_seconds
     made = {name: entry.calls for name, entry in record.by_endpoint.items()}
     lanes = record.workers.peak * record.plan.threads
-    ages = sorted(call.age_ms / 1000 for call in found.calls)
-    busy = sum(call.milliseconds for call in found.calls) / 1000
-    slots = sum(_slots(found.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
+    ages = sorted(call.age_ms / 1000 for call in ending.calls)
+    busy = sum(call.milliseconds for call in ending.calls) / 1000
+    slots = sum(_slots(ending.endpoints[name].limit, seconds, guard_seconds) for name in names) if seconds else 0
     return Used(
         calls_per_minute=round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
         lanes=round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
@@ -120,19 +124,6 @@ def _used(store: Store, record: Record, found: Ending, seconds: float) -> Used:
 def _slots(limit: Limit, seconds: float, guard_seconds: float) -> int:
     """Return the slots that a window, open at the start, has in `seconds`, by the rule that allows the fewest."""
     return min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
-
-
-def _ended(store: Store, run: Run, record: Record, found: Ending) -> Ended:
-    leftover = {name: entry.leftover for name, entry in record.by_type.items()}
-    return Ended(
-        leftover=leftover,
-        spent=run.spent or {},
-        cut=with_trouble(DEADLINE, found.tally, store.settings.event_types, leftover),
-        waited=run.waits or Waited(run.started_at),
-        cancelled=run.cancelled,
-        failure=run.failure,
-        stopped=run.stopped,
-    )
 
 
 def look_over(store: Store, record: Record) -> None:
@@ -156,14 +147,14 @@ def _look_at_limits(store: Store, record: Record) -> None:
     if over:
         worst = max(over, key=over.__getitem__)
         counts = {"exceeded": len(over), "too_many": over[worst]}
-        told = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
+        message = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
         extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=record.run_id, endpoint=worst)
-        log.error(told, ", ".join(over), over[worst], extra=extra)
+        log.error(message, ", ".join(over), over[worst], extra=extra)
 
 
 def _look_at_books(store: Store, record: Record) -> None:
-    found = books(store)
-    if faults := [*found.faults, *_faults_of(record), *miscounted(store, found, record)]:
+    state = books(store)
+    if faults := [*state.faults, *_faults_of(record), *miscounted(store, state, record)]:
         extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=record.run_id)
         log.error("The books do not balance after run %s: %s", record.run_id, "; ".join(faults), extra=extra)
 
@@ -176,10 +167,10 @@ def _look_at_letters(store: Store, record: Record) -> None:
         return
     letters = store.letters.count()
     if most and letters > most:
-        told = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
+        message = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
         numbers = {"letters": letters, "failed": counts.failed, "invalid": counts.invalid}
         extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=numbers, run_id=record.run_id)
-        log.warning(told, letters, added, record.run_id, counts.completed, extra=extra)
+        log.warning(message, letters, added, record.run_id, counts.completed, extra=extra)
 
 
 def _faults_of(record: Record) -> list[str]:

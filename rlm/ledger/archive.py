@@ -72,7 +72,7 @@ class Archive:
 class Archivist:
     """Keeps the list of dead letters within `MOST_LETTERS`, also while letters are written.
 
-    The oldest ones beyond it are moved to the archive, a chunk at a time. Each step carries the lease's token.
+    The oldest ones beyond it are moved to the archive, a chunk at a time.
     """
 
     def __init__(self, store: Store) -> None:
@@ -81,7 +81,7 @@ class Archivist:
         self._archive = Archive(store.settings.archive_dir)
         self._not_before = float("-inf")
 
-    def step(self, token: int) -> bool:
+    def step(self) -> bool:
         """Move a chunk; return whether there may be more. After the disk refused, none is moved for a while."""
         if self.is_refused or not (surplus := self._letters.surplus(self._most)):
             return False
@@ -93,7 +93,8 @@ class Archivist:
             extra = alarm(Alarm.NO_ARCHIVE, "archive")
             log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
             return False
-        return self._letters.trim(token, surplus) > 0
+        self._letters.trim(surplus)
+        return True
 
     @property
     def is_refused(self) -> bool:

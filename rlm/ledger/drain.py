@@ -29,20 +29,23 @@ SHORTEST_SECONDS = 0.001
 class Drain:
     """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
 
-    A million items take half a minute. The first calls do not wait for that: the conductor drains for a moment, plans,
-    and takes the rest between its looks.
+    A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment,
+    plans, and takes the rest between its looks.
 
     `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
-    the first that the next run takes. `taken` counts by type the events that the run took so far, whoever conducted it.
+    the first that the next run takes. `left` is how many items it has still to take, and `taken` counts by type the
+    events that the run took so far, whoever conducted it.
     """
 
     def __init__(self, store: Store, token: int, run: Run) -> None:
         self._store = store
         self._token = token
         self.run = run
-        self._look()
-        self._taken_before, self._left_before = self.taken, self._left
+        self._chunks_taken = 0
+        self._is_full = False
         self._worked_seconds = 0.0
+        self._look()
+        self._taken_before, self._left_before = self.taken, self.left
         self._begin()
 
     def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True, items: float = math.inf) -> None:
@@ -53,14 +56,17 @@ class Drain:
             StoreError: Redis failed; call it again once Redis is back.
         """
         began = system_clock.monotonic()
-        until, taken = began + seconds, 0
+        taken = 0
         try:
-            for number, events in enumerate(self._chunks):
+            for events in self._chunks:
                 crash_point("drain.chunk_taken")
-                if number % LOOK_CHUNKS == 0 and self._is_full():
-                    break
+                if self._chunks_taken % LOOK_CHUNKS == 0:
+                    memory = ask(self._store.client, "INFO", "memory")
+                    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+                    self._is_full = bool(most) and used > MEMORY_MARK * most
+                self._chunks_taken += 1
                 taken += events
-                if taken >= items or not goes_on() or system_clock.monotonic() >= until:
+                if self._is_full or taken >= items or not goes_on() or system_clock.monotonic() - began >= seconds:
                     break
             else:
                 self._begin()  # somebody may stage more by hand
@@ -71,39 +77,29 @@ class Drain:
         finally:
             self._worked_seconds += system_clock.monotonic() - began
 
-    @property
-    def left(self) -> int:
-        """How many items the run has still to take."""
-        return self._left
-
     def takes(self, seconds: float) -> int:
         """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
-        items = self._left_before - self._left
+        items = self._left_before - self.left
         if items <= 0 or math.isinf(seconds):
-            return self._left
-        return min(self._left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, SHORTEST_SECONDS)))
+            return self.left
+        return min(self.left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, SHORTEST_SECONDS)))
 
     def untaken(self, seconds: float = math.inf) -> dict[str, int]:
         """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
 
         Nothing is known of them before one is taken here.
         """
-        items = self._left_before - self._left
+        items = self._left_before - self.left
         if items <= 0 or not (left := self.takes(seconds)):
             return {}
         return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
 
     def _begin(self) -> None:
-        priorities = {one.name: one.priority for one in self._store.settings.event_types}
+        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
         self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
 
     def _look(self) -> None:
         tally = self._store.runs.tally()
         self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
-        self._left, staged = self._store.intake.untaken(self.run.id)
-        self.over = staged and (not self._left or self._is_full())
-
-    def _is_full(self) -> bool:
-        memory = ask(self._store.client, "INFO", "memory")
-        used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
-        return bool(most) and used > MEMORY_MARK * most
+        self.left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and (not self.left or self._is_full)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from rlm.core.item import is_type_name, type_of
@@ -17,8 +18,8 @@ class Ledger(Part):
     """Reads where the events of the ledger are."""
 
     def types(self) -> list[str]:
-        """Return the types that have or had events in the ledger, without entries that cannot be a type's name."""
-        return sorted(name.decode() for name in self._ask("SMEMBERS", self._keys.types) if is_type_name(name))
+        """Return the types that have or had events in the ledger: some were counted."""
+        return sorted(types_in(chain(*self._batch(("HKEYS", key) for key in (self._keys.totals, self._keys.tally)))))
 
     def count(self, types: Sequence[str]) -> dict[str, Counts]:
         """Count the events of each type by place, all at one instant."""
@@ -40,6 +41,12 @@ class Ledger(Part):
             name: Counts(number, inflight[name], backoff[name], spent[name])
             for name, number in zip(types, ready, strict=True)
         }
+
+
+def types_in(fields: Iterable[bytes]) -> set[str]:
+    """Return the types of which events were taken, or carried over, by the fields of a tally or of the totals."""
+    counts = (field.partition(b":") for field in fields)
+    return {name.decode() for what, _, name in counts if what in {b"taken", b"carried"} and is_type_name(name)}
 
 
 def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:

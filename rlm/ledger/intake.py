@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from rlm.core.failpoints import crash_point
+from rlm.core.item import BadItemError, decode_item, event_id
 from rlm.ledger.archive import Archivist
-from rlm.ledger.chunks import Chunk, ChunkWriter
 from rlm.ledger.connect import translating
-from rlm.ledger.entries import Entries
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.scripts import Part
+from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import reading, whole
 
 if TYPE_CHECKING:
@@ -19,14 +21,45 @@ if TYPE_CHECKING:
 
 #: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
 CHUNK_ITEMS = 100
-#: Bytes of items after which a chunk ends, so that memory does not follow the backlog.
+#: Bytes read or written for a chunk after which it ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
+#: Events and letters after which it ends as well, because an item may make many events, each of which holds the item.
+CHUNK_WRITTEN = 125
 
 
-class Taken(Entries, frozen=True):
-    """What `take_chunk` has done: how many events were taken, -1 if none could be; and the items behind the chunk."""
+class Entries(ScriptReply, frozen=True):
+    """Entries of a list of so many, oldest first, as the script `read_entries` returns them."""
 
-    taken: int = 0
+    length: int
+    joined: bytes
+    sizes: tuple[int, ...] = ()
+
+    @property
+    def each(self) -> list[bytes]:
+        """The entries one by one; one that is too large is empty."""
+        ends = accumulate((max(0, size) for size in self.sizes), initial=0)
+        return [self.joined[first:end] for first, end in pairwise(ends)]
+
+
+class NewEvent(NamedTuple):
+    """An event to be written: what its priority adds to its order, and the index of its item in the chunk."""
+
+    id: str
+    wallet: str
+    offset: int
+    item: int
+
+
+class Chunk(msgspec.Struct):
+    """The `items` oldest staged items as `take_chunk` writes them; or the one that is moved aside, of the size `giant`.
+
+    Of equal events the script takes the first and counts the others.
+    """
+
+    items: int = 0
+    giant: int = 0
+    letters: list[str] = []
+    events: list[NewEvent] = []
 
 
 class Intake(Part):
@@ -36,10 +69,9 @@ class Intake(Part):
         super().__init__(store)
         self._archivist = archivist
         self._longest = store.settings.queue.max_item_bytes
-        self._chunks = ChunkWriter(self._longest, self._now)
 
     def drain(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
-        """Take everything that waits into the ledger, yielding the number of events taken after each chunk, 0 between.
+        """Take everything that waits into the ledger, yielding the number of events taken after each chunk.
 
         Staging is emptied first, then what is on the audit list at that moment is staged, once a run, and emptied.
         `priorities` holds each configured type's own priority. Between chunks the caller may stop, or prolong its
@@ -47,111 +79,80 @@ class Intake(Part):
         there may be and the disk takes none.
         """
         yield from self._empty_staging(token, run_id, priorities)
-        keys = self._keys
-        lists = {"events": keys.events, "staging": keys.processing}
-        self._run("stage_items", lease=keys.lease, run=keys.run, **lists, token=token, run_id=run_id)
+        self._take(token, run_id, Chunk())
         crash_point("drain.staged")
         yield from self._empty_staging(token, run_id, priorities)
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
-        """Take all that is staged. While Redis takes a chunk and reads on, the one behind it is decoded.
+        self._archivist.step()
+        while not self._archivist.is_refused:
+            page = self._read(self._keys.processing, 0, CHUNK_ITEMS)
+            if not page.sizes:
+                return
+            chunk = self._decode(run_id, page, priorities)
+            taken = self._take(token, run_id, chunk, page.each[: chunk.items])
+            if chunk.letters:
+                self._archivist.step()
+            yield max(0, taken)  # also where staging was not as it was read: the caller has a lease to prolong
 
-        None is taken unasked.
-        """
-        chunk: Chunk | None = None
-        items: list[bytes] = []  # behind the chunk
-        looks = True
-        while not (looks and self._too_many_letters(token)):
-            looks = bool(chunk and chunk.letters)
-            taking = self._take_chunk(token, chunk, len(items)) if chunk else None
-            taken = Taken()
+    def _read(self, items: str, skip: int, count: int) -> Entries:
+        limits = {"skip": skip, "count": count, "bytes": CHUNK_BYTES, "longest": self._longest}
+        return Entries.read(self._run("read_entries", list=items, **limits))
+
+    def _decode(self, run_id: str, page: Entries, priorities: Mapping[str, int]) -> Chunk:
+        """Decode as many of the oldest items as a chunk holds, up to one that is too large."""
+        writer, chunk = NewLetters(run_id, self._now), Chunk()
+        if page.sizes[0] < 0:
+            size = -page.sizes[0]
+            return Chunk(giant=size, letters=[writer.unread(size, self._longest, self._keys.aside).decode()])
+        written_bytes = 0
+        for index, (size, raw) in enumerate(zip(page.sizes, page.each, strict=True)):
+            if size < 0 or written_bytes > CHUNK_BYTES or len(chunk.events) + len(chunk.letters) > CHUNK_WRITTEN:
+                break
+            chunk.items = index + 1
             try:
-                behind = self._chunks.write(run_id, items, priorities) if items else None
-            finally:
-                if taking:
-                    taken = taking()
-            if taking:
-                yield max(0, taken.taken)  # also where none was: the caller has a lease to prolong
-            if taken.taken < 0:  # staging is not as it was read
-                chunk, items = None, []
+                item = decode_item(raw, self._longest)
+            except BadItemError as error:
+                chunk.letters.append(writer.reject(raw, error).decode())
                 continue
-            chunk, items = behind, [*items[behind.number if behind else 0 :], *taken.each]
-            if not items:
-                read = self._read_staged(chunk.number if chunk else 0)
-                items = read.each
-                if not items and not chunk:
-                    if not read.giant:
-                        return
-                    self._move_giant(token, run_id, read.giant)
-                    looks = True
-                    yield 0
+            written_bytes += size * len(item.types)
+            if unknown := [name for name in item.types if name not in priorities]:
+                chunk.letters.append(writer.unknown(raw, item, unknown).decode())
+            chunk.events += [
+                NewEvent(event_id(item.id, name), item.wallet_name, item.offset(priorities[name]), index)
+                for name in item.types
+                if name in priorities
+            ]
+        return chunk
 
-    def _too_many_letters(self, token: int) -> bool:
-        """Archive dead letters beyond those that there may be; return whether that failed, and there are too many."""
-        self._archivist.step(token)
-        return self._archivist.is_refused
-
-    def _read_staged(self, skip: int) -> Entries:
-        reading: dict[str, Any] = {"skip": skip, "count": CHUNK_ITEMS, "bytes": CHUNK_BYTES, "longest": self._longest}
-        return Entries.read(self._run("read_staged", staging=self._keys.processing, **reading))
-
-    def _move_giant(self, token: int, run_id: str, size: int) -> None:
-        """Move the oldest staged item aside, which is too large to be read, and make a dead letter of it."""
+    def _take(self, token: int, run_id: str, chunk: Chunk, items: Sequence[bytes] = ()) -> int:
         keys = self._keys
-        letter = NewLetters(run_id, self._now).unread(size, self._longest, keys.aside)
-        self._run(
-            "move_giant",
-            lease=keys.lease,
-            run=keys.run,
-            tally=keys.tally,
-            staging=keys.processing,
-            aside=keys.aside,
-            failed=keys.failed,
-            token=token,
-            run_id=run_id,
-            size=size,
-            letter=letter,
+        return int(
+            self._run(
+                "take_chunk",
+                prefix=keys.prefix,
+                lease=keys.lease,
+                staging=keys.processing,
+                events=keys.events,
+                aside=keys.aside,
+                failed=keys.failed,
+                token=token,
+                run_id=run_id,
+                read=b"\n".join(reversed(items)),
+                chunk=chunk,
+            )
         )
-
-    def _take_chunk(self, token: int, chunk: Chunk, read: int = 0) -> Callable[[], Taken]:
-        """Take a chunk, behind which so many items are `read`; return what waits for the answer.
-
-        The answer has the next items as well, if few were read.
-        """
-        keys, run_id = self._keys, chunk.run_id
-        taking = self._script("take_chunk").begin(
-            self._client,
-            lease=keys.lease,
-            run=keys.run,
-            tally=keys.tally,
-            staging=keys.processing,
-            failed=keys.failed,
-            types=keys.types,
-            sequence=keys.sequence,
-            prefix=keys.prefix,
-            token=token,
-            run_id=run_id,
-            items=chunk.number,
-            read=b"\n".join(reversed(chunk.items)),
-            repeated=chunk.repeated,
-            chunk=chunk.as_written(keys),
-            skip=read,
-            count=CHUNK_ITEMS if read <= CHUNK_ITEMS else 0,
-            bytes=CHUNK_BYTES,
-            longest=self._longest,
-        )
-        return lambda: Taken.read(taking())
 
     @translating
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
-        return reading(whole, self._ask("GET", self._keys.sequence), self._keys.sequence, 0)
+        return reading(whole, self._ask("HGET", self._keys.lease, "sequence"), self._keys.lease, 0)
 
     def untaken(self, run_id: str) -> tuple[int, bool]:
         """Count the items that the open run has still to take; return also whether it has staged the audit list."""
         keys = self._keys
-        asked = [("LLEN", keys.processing), ("LLEN", keys.events), ("HMGET", keys.run, "run_id", "staged")]
-        waiting, listed, (current, staged) = self._batch(asked, transaction=True)
+        commands = [("LLEN", keys.processing), ("LLEN", keys.events), ("HMGET", keys.run, "run_id", "staged")]
+        waiting, listed, (current, staged) = self._batch(commands, transaction=True)
         has_staged = staged is not None and current == run_id.encode()
         return int(waiting + (0 if has_staged else listed)), has_staged
 
@@ -161,27 +162,16 @@ class Intake(Part):
 
     def lengths(self) -> tuple[int, int]:
         """Count the items in staging, and those on the audit list, at one instant."""
-        lists = (self._keys.processing, self._keys.events)
-        staged, listed = self._batch((("LLEN", one) for one in lists), transaction=True)
+        staged, listed = self._batch([("LLEN", self._keys.processing), ("LLEN", self._keys.events)], transaction=True)
         return staged, listed
 
-    def look(self, items: str, skip: int, count: int, at_once: int) -> tuple[int, list[bytes]]:
+    def look(self, items: str, skip: int, count: int) -> tuple[int, list[bytes]]:
         """Return the length of a list of items, and at most `count` of them after the `skip` oldest, oldest first.
 
         With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
-        back empty. At first `at_once` items are read, however large.
+        back empty.
         """
-        page = Entries.read(
-            self._run(
-                "look_items",
-                list=items,
-                skip=skip,
-                count=count,
-                bytes=CHUNK_BYTES,
-                longest=self._longest,
-                at_once=at_once,
-            )
-        )
+        page = self._read(items, skip, count)
         return page.length, page.each
 
     def clear(self) -> int:

@@ -8,11 +8,10 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 (`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived
 aside                      list    items that were too large to be read, newest first; until somebody deletes them
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), ended
-                                   (the last run whose end was handled); and which Redis is trusted: server, parted,
-                                   epoch, doubted_us, doubt, apart; revision
-schema                     string  the form in which all this is kept: `SCHEMA` of rlm/__init__.py; permanent
-sequence                   string  counter of arrivals: the age of an event
-types                      set     names of the types that have or had events in the ledger
+                                   (the last run whose end was handled), ticked_at (when it last ticked, seconds); the
+                                   configuration in force: revision, apart; which Redis is trusted: server, parted,
+                                   epoch, doubted_us, doubt; schema, the form of all this (`SCHEMA` of rlm/__init__.py);
+                                   sequence, the counter of arrivals: the age of an event
 event:ID                   hash    one event with its trail (rlm/core/trail.py); until settled, then without its item
                                    for `queue.dedupe_seconds`
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open
@@ -25,10 +24,10 @@ open                       zset    `RANK TYPE` -> when it may be used, likewise;
 rules                      hash    what the scripts know of the configuration: `ENDPOINT` -> its windows, limits, times
                                    (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON);
                                    `limit WINDOW`, `filed WINDOW` -> the limit in force, and as the file last had it
-window:URLHASH             zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots; as long as a rule counts them
-endpoint:URLHASH           hash    an endpoint's rest, pause, failures in a row, calls refused within its limit, last
+window:HASH                zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots, while a rule counts them;
+                                   of a URL, or of a budget's name: its slots are those of its endpoints together
+endpoint:HASH              hash    of the same: rest, pause, failures in a row, calls refused within its limit, last
                                    name, hold, and who was answered last
-window:, ...:NAMEHASH      all     the same for a budget, whose slots are those of its endpoints together
 run                        hash    the open run: run_id, state, deadline, plan; absent between runs
 tally                      hash    its counts, `what:name`, `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
@@ -36,18 +35,14 @@ calls                      stream  every call made (rlm/ledger/calls.py), for a 
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    each closed run adds to it
 measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
-records                    hash    run id -> record (JSON); all but the newest `run.history` are archived
-runs                       list    ids of those records, newest first
-last_tick                  string  when the scheduler last ticked, seconds since 1970
+records                    hash    run id -> record (JSON); the newest `run.history` by their ids
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
-wanted                     string  number of workers wanted; written by the conductor
-coming_up                  string  seconds that workers take to start if none is ready; written by the conductor
-restarts                   string  all workers that ended unexpectedly, ever; written by the supervisors
-processes:ROLE             set     ids of the workers, supervisors or schedulers that may be alive; a worker's until
-                                   somebody has cleaned up after it
-process:ROLE:ID            string  one of them (JSON); expires when it is no longer heard from
-requests                   list    requests to start a run (JSON), taken by the scheduler
-reply:ID                   string  the answer to one of them; kept a minute
+processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
+                                   until it signs off or somebody has cleaned up after it; wanted, how many
+                                   workers the conductor wants; coming_up, seconds that they take to start if none is
+                                   ready; restarts, how many ever ended unexpectedly
+requests                   hash    a request to start a run -> its answer (JSON), empty before; for a minute, or until
+                                   its asker has it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 (PREFIX-test-*)            -       not under the prefix: keys of `rlm test`, of a prefix of its own
 =========================  ======  ===========================================================================
@@ -66,22 +61,18 @@ if TYPE_CHECKING:
 class KeyType(StrEnum):
     """The Redis types that RLM uses; the values are those of `TYPE`."""
 
-    STRING = "string"
     HASH = "hash"
     LIST = "list"
-    SET = "set"
     ZSET = "zset"
     STREAM = "stream"
 
 
 #: The types of the keys, by their names in `Keys`.
 KINDS: Mapping[str, KeyType] = {
-    **dict.fromkeys(("schema", "sequence", "last_tick", "wanted", "coming_up", "restarts"), KeyType.STRING),
-    **dict.fromkeys(("events", "processing", "failed", "aside", "runs", "changes", "requests"), KeyType.LIST),
+    **dict.fromkeys(("events", "processing", "failed", "aside", "changes"), KeyType.LIST),
     **dict.fromkeys(("lease", "rules", "run", "tally", "totals", "measured", "records"), KeyType.HASH),
-    **dict.fromkeys(("endpoint", "held"), KeyType.HASH),
+    **dict.fromkeys(("processes", "requests", "endpoint", "held"), KeyType.HASH),
     **dict.fromkeys(("ready", "inflight", "backoff", "free", "open", "window"), KeyType.ZSET),
-    **dict.fromkeys(("types", "processes"), KeyType.SET),
     "calls": KeyType.STREAM,
 }
 
@@ -93,20 +84,15 @@ class Keys:
         self.prefix = f"{prefix}:"  #: the beginning of every key but the three lists, for scripts that build them
         self.events, self.processing, self.failed = queue.events, queue.processing, queue.failed
         alone, each = self._alone, self._each
-        self.lease, self.schema, self.sequence, self.types = map(alone, ("lease", "schema", "sequence", "types"))
-        self.inflight, self.backoff, self.open, self.rules = map(alone, ("inflight", "backoff", "open", "rules"))
+        self.lease, self.rules, self.open = map(alone, ("lease", "rules", "open"))
+        self.inflight, self.backoff, self.aside = map(alone, ("inflight", "backoff", "aside"))
         self.run, self.tally, self.calls = map(alone, ("run", "tally", "calls"))
-        self.records, self.runs, self.totals = map(alone, ("records", "runs", "totals"))
-        self.measured, self.last_tick, self.requests = map(alone, ("measured", "last_tick", "requests"))
-        self.changes = alone("changes")
-        self.wanted, self.coming_up, self.restarts = map(alone, ("wanted", "coming_up", "restarts"))
-        self.aside = alone("aside")
+        self.records, self.totals, self.measured = map(alone, ("records", "totals", "measured"))
+        self.processes, self.requests, self.changes = map(alone, ("processes", "requests", "changes"))
         self.event = each("event")
         self.ready, self.free = each("ready"), each("free")  #: of a type
         self.window, self.endpoint = each("window"), each("endpoint")  #: by the hash of a URL, or of a budget's name
-        self.processes = each("processes")  #: of a role
         self.held = each("held")  #: of a worker
-        self.reply = each("reply")  #: to a request
         self.wake = each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
 
     def _alone(self, name: str) -> str:
@@ -115,10 +101,6 @@ class Keys:
     def _each(self, family: str) -> Callable[[str], str]:
         start = f"{self.prefix}{family}:"
         return lambda name: f"{start}{name}"
-
-    def process(self, role: str, process_id: str) -> str:
-        """Return the entry of one process."""
-        return f"{self.prefix}process:{role}:{process_id}"
 
 
 #: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.

@@ -8,13 +8,13 @@ endpoint is held for its longest period from then on, once (lua/doubt.lua).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import SERVER_ID, text, translating
+from rlm.ledger.processes import Role
 from rlm.ledger.scripts import Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 from rlm.settings import apart_of
@@ -22,8 +22,8 @@ from rlm.settings import apart_of
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
-#: How long the answer to a request is kept, milliseconds.
-_REPLY_MS = 60_000
+#: How long the answer to a request is kept if nobody comes for it, seconds.
+REPLY_SECONDS = 60.0
 #: A scheduler with other types or URLs than those in force takes the lease once everybody that has these, and the
 #: lease, have been gone for so long, seconds.
 ALONE_SECONDS = 30.0
@@ -34,9 +34,7 @@ STEPPED = "the clock of Redis stepped"
 class Standing(ScriptReply, frozen=True):
     """The standing of a scheduler: the `token` of its lease (0 without one), and the lease's holder (empty if none).
 
-    `why` says why Redis was doubted since the asker last heard the `epoch`, empty if it was not. If other types or URLs
-    are in force and keep the lease from the asker, `apart_us` is for how long at least, and `other` a process that has
-    them, empty if none lives.
+    `why` says why Redis was doubted since the asker last heard the `epoch`, empty if it was not.
     """
 
     token: int
@@ -44,7 +42,9 @@ class Standing(ScriptReply, frozen=True):
     now_us: int
     epoch: str
     why: str = ""
-    apart_us: int = 0
+    #: If other types or URLs are in force and keep the lease from the asker: for how long at least, and a process that
+    #: has them, empty if none lives.
+    apart_seconds: float = 0.0
     other: str = ""
 
 
@@ -68,6 +68,7 @@ class Leases(Part):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
+        self._seen_apart = float("-inf")  # when a process with other types or URLs was seen last
         #: Why Redis was doubted since somebody took note of it here; empty if it was not.
         self.doubted = ""
 
@@ -76,26 +77,49 @@ class Leases(Part):
         return self.contend(owner, ttl_seconds).token
 
     def contend(self, owner: str, ttl_seconds: float) -> Standing:
-        """Take or renew the lease like `acquire`; return also who holds it. Doubt Redis if there is a reason."""
+        """Take or renew the lease like `acquire`; return also who holds it. Doubt Redis if there is a reason.
+
+        Whoever has other types or URLs than those in force takes it only once all who have these are gone.
+        """
+        if apart := self._kept_apart(owner):
+            return apart
         clock = self._store.clock
         (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
-        answer = self._run(
-            "acquire_lease",
-            prefix=self._keys.prefix,
-            owner=owner,
-            ttl_us=round(ttl_seconds * MICROSECONDS),
-            epoch=epoch,
-            stepped_us=stepped_us,
-            expects_us=clock.expects_us() or 0,
-            revision=self._store.settings.revision,
-            apart=self._apart,
-            alone_us=round(ALONE_SECONDS * MICROSECONDS),
-            server=SERVER_ID,
+        expects_us = clock.expects_us() or 0
+        standing = self._acquire(
+            owner, ttl_seconds, epoch=epoch, stepped_us=stepped_us, expects_us=expects_us, server=SERVER_ID
         )
-        standing = Standing.read(answer)
         clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
         self.doubted = standing.why or self.doubted
         return standing
+
+    def _acquire(self, owner: str, ttl_seconds: float, **doubts: str | int) -> Standing:
+        doubts = {"epoch": "", "stepped_us": 0, "expects_us": 0, "server": "", **doubts}
+        configuration = {"revision": self._store.settings.revision, "apart": self._apart}
+        ttl_us = round(ttl_seconds * MICROSECONDS)
+        reply = self._run(
+            "acquire_lease", prefix=self._keys.prefix, owner=owner, ttl_us=ttl_us, **doubts, **configuration
+        )
+        return Standing.read(reply)
+
+    @translating
+    def _kept_apart(self, owner: str) -> Standing | None:
+        """Return the standing of who has other types or URLs than those in force, while it must wait."""
+        commands = [("HMGET", self._keys.lease, "owner", "expires_us", "apart", "epoch"), ("TIME",)]
+        (holder, expires, apart, epoch), (seconds, microseconds) = self._batch(commands)
+        now = seconds + microseconds / MICROSECONDS
+        left = reading(moment_of_us, expires, self._keys.lease, 0.0) - now
+        if apart is None or text(apart) == self._apart or (holder and (text(holder) == owner or left > 0)):
+            return None
+        others = (process for role in Role for process in self._store.processes.alive(role))
+        other = next((process.id for process in others if process.apart == text(apart)), "")
+        if other:
+            self._seen_apart = system_clock.monotonic()
+        gone_seconds = min(-left, system_clock.monotonic() - self._seen_apart)
+        if gone_seconds >= ALONE_SECONDS:
+            return None
+        wait = {"apart_seconds": ALONE_SECONDS - max(0.0, gone_seconds), "other": other}
+        return Standing(0, "", round(now * MICROSECONDS), text(epoch or b""), **wait)
 
     @translating
     def doubt(self) -> Doubt | None:
@@ -105,12 +129,12 @@ class Leases(Part):
         return Doubt(at, text(why)) if at is not None and why else None
 
     def release(self, owner: str) -> bool:
-        """Give the lease up; return False if it was no longer the owner's."""
-        return bool(self._run("release_lease", lease=self._keys.lease, owner=owner))
+        """Give the lease up, so that a standby need not wait for its end; return False if it was not the owner's."""
+        return self._acquire(owner, 0.0).holder == owner
 
     def note_end(self, run_id: str) -> None:
-        """Record that everything that follows the end of the last closed run is done; do nothing for an earlier run."""
-        self._run("note_end", lease=self._keys.lease, runs=self._keys.runs, run_id=run_id)
+        """Record that everything that follows the end of the last closed run is done."""
+        self._ask("HSET", self._keys.lease, "ended", run_id)
 
     @translating
     def last_end(self) -> str:
@@ -143,46 +167,57 @@ class Leases(Part):
         return reading(whole, self._ask("HGET", self._keys.lease, "token"), self._keys.lease, 0)
 
 
+class Reply(msgspec.Struct, frozen=True):
+    """The answer to a request: the id of the run that was started, or of the one that is `open`."""
+
+    run_id: str = ""
+    open: str = ""
+
+
 class Schedule(Part):
     """When schedulers last ticked, and the requests to start a run that they answer."""
 
     @translating
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
-        return reading(moment, self._ask("GET", self._keys.last_tick), self._keys.last_tick, None)
+        return reading(moment, self._ask("HGET", self._keys.lease, "ticked_at"), self._keys.lease, None)
 
     def note_tick(self, at: float) -> None:
         """Record when the scheduler ticked, seconds since 1970."""
-        self._ask("SET", self._keys.last_tick, repr(at))
+        self._ask("HSET", self._keys.lease, "ticked_at", repr(at))
 
     def request(self) -> str:
-        """Ask the scheduler to start a run; return the request's id, for `reply` and `withdraw`."""
-        request_id = secrets.token_hex(8)
+        """Ask the scheduler to start a run; return the request's id, which begins with the moment."""
+        now = self._now()
+        request_id = f"{now:017.6f}-{secrets.token_hex(4)}"
+        old = [name for name, reply in self._requests().items() if reply and name < f"{now - REPLY_SECONDS:017.6f}"]
+        forget = [("HDEL", self._keys.requests, *old)] if old else []  # nobody came for these
         wake = ("PUBLISH", self._keys.wake("scheduler"), "request")
-        self._batch([("LPUSH", self._keys.requests, request_id), wake])
+        self._batch([*forget, ("HSET", self._keys.requests, request_id, ""), wake])
         return request_id
 
     def next_request(self) -> str | None:
         """Return the oldest request to start a run, or None. It stays until answered, because its taker may die."""
-        oldest = self._ask("LINDEX", self._keys.requests, -1)
-        return text(oldest) if oldest else None
+        return min((name for name, reply in self._requests().items() if not reply), default=None)
 
-    def withdraw(self, request_id: str) -> bool:
-        """Withdraw a request; return False if it has been answered."""
-        return bool(self._ask("LREM", self._keys.requests, 1, request_id))
+    def _requests(self) -> dict[str, bytes]:
+        return {text(name): reply for name, reply in self._hgetall(self._keys.requests).items()}
 
-    def answer(self, request_id: str, reply: Mapping[str, Any]) -> None:
-        """Answer a request: `{"run_id": ...}` of the run started, or `{"open": ...}` of the one under way."""
-        keys, answer = self._keys, msgspec.json.encode(reply)
-        done = [("SET", keys.reply(request_id), answer, "PX", _REPLY_MS), ("LREM", keys.requests, 1, request_id)]
-        self._batch(done, transaction=True)
+    def answer(self, request_id: str, reply: Reply) -> None:
+        """Answer a request."""
+        self._ask("HSET", self._keys.requests, request_id, msgspec.json.encode(reply))
 
-    def forget_reply(self, request_id: str) -> None:
-        """Delete the answer to a request, which would otherwise stay for a minute."""
-        self._ask("DEL", self._keys.reply(request_id))
-
-    @translating
-    def reply(self, request_id: str) -> dict[str, Any] | None:
+    def reply(self, request_id: str) -> Reply | None:
         """Return the answer to a request, None while there is none."""
-        raw = self._ask("GET", self._keys.reply(request_id))
-        return None if raw is None else cast("dict[str, Any]", msgspec.json.decode(raw))
+        return _read_reply(self._ask("HGET", self._keys.requests, request_id))
+
+    def withdraw(self, request_id: str) -> Reply | None:
+        """Withdraw a request, or fetch its answer, if there is one by now."""
+        requests = self._keys.requests
+        return _read_reply(
+            self._batch([("HGET", requests, request_id), ("HDEL", requests, request_id)], transaction=True)[0]
+        )
+
+
+def _read_reply(raw: bytes | None) -> Reply | None:
+    return msgspec.json.decode(raw, type=Reply) if raw else None

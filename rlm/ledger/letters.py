@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from rlm.core.item import (
     NOT_EMBEDDABLE,
@@ -19,22 +19,14 @@ from rlm.core.item import (
     encode_letter,
     event_id,
     letter_of_unread,
-    order_offset,
     type_of,
 )
 from rlm.core.text import is_name
-from rlm.ledger.connect import text
-from rlm.ledger.entries import Entries
-from rlm.ledger.keys import longest_letter
 from rlm.ledger.scripts import Part
 
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
-
 #: Limits of one read: the number of letters, and the bytes after which it ends.
-_PAGE = 500
-_CHUNK = 200
-_CHUNK_BYTES = 1_000_000
+_PAGE = 200
+_PAGE_BYTES = 1_000_000
 
 
 class Envelope(msgspec.Struct):
@@ -61,19 +53,22 @@ class Envelope(msgspec.Struct):
         return base64.b64decode(msgspec.json.decode(raw)["base64"]) if self.reason in NOT_EMBEDDABLE else raw
 
 
-class Placed(NamedTuple):
-    """A letter as stored in the list, and how many entries were older when it was read; it is found wherever it is."""
-
-    raw: bytes
-    older: int = 0
-
-
 class Removal(IntEnum):
     """What became of a letter that was to be removed; under way again is its event, and the letter is still there."""
 
     DONE = 1
     GONE = 0
     UNDER_WAY = -1
+
+
+class _Order(msgspec.Struct):
+    """A letter to be removed, as `remove_letter` in the scripts takes it."""
+
+    letter: bytes
+    retried: list[tuple[str, str, int]] = []
+    item: bytes = b""
+    rest: bytes = b""
+    dropped: str = ""
 
 
 class NewLetters:
@@ -111,10 +106,6 @@ class NewLetters:
 class Letters(Part):
     """The list of dead letters, newest first. Each letter has an `id`."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self._longest = longest_letter(store.settings.queue.max_item_bytes)
-
     def count(self) -> int:
         """Return how many there are."""
         return int(self._ask("LLEN", self._keys.failed))
@@ -125,112 +116,89 @@ class Letters(Part):
         So are those that fail one of the `tests`, which are made before it is decoded.
         """
         start, number = 0, 1
-        while True:  # without a script, because a read-only user may run none
-            page = found = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
+        while True:
+            page = letters = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
             for test in tests:
-                found = filter(test, found)
-            yield from filter(is_letter, found)
+                letters = filter(test, letters)
+            yield from filter(is_letter, letters)
             if len(page) < number:
                 return
             start += number
-            number = max(1, min(_PAGE, 2 * number, _CHUNK_BYTES * number // (sum(map(len, page)) or 1)))
+            number = _next_number(number, page)
 
-    def oldest(self, skip: int, number: int) -> list[bytes]:
-        """Return up to `number` entries after the `skip` oldest, oldest first, whether they are letters or not.
+    def oldest(self, skip: int, most: int) -> list[bytes]:
+        """Return up to `most` entries after the `skip` oldest, oldest first, whether they are letters or not.
 
-        New letters do not shift them. An entry too large to be RLM's letter is returned empty.
+        They are about a megabyte at the most. New letters do not shift them.
         """
-        reading: dict[str, Any] = {
-            "skip": skip,
-            "count": number,
-            "bytes": _CHUNK_BYTES,
-            "longest": self._longest,
-            "at_once": 1,
-        }
-        return Entries.read(self._run("look_items", list=self._keys.failed, **reading)).each
+        entries: list[bytes] = []
+        number = 1
+        while sum(map(len, entries)) < _PAGE_BYTES and (number := min(number, most - len(entries))):
+            end = skip + len(entries)
+            page = self._ask("LRANGE", self._keys.failed, -(end + number), -(end + 1))
+            entries += reversed(page)
+            if len(page) < number:
+                break
+            number = _next_number(number, page)
+        return entries
 
-    def retry(self, letters: Sequence[Placed], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
+    def retry(self, letters: Sequence[bytes], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
         """Make the events of letters ready, with no attempts or runs; push items without event back.
 
         `priorities` has the priority of each configured type; a letter of several events stays for those of other
-        types. Return for each letter, the oldest first, what was done, or why its events cannot be sent.
+        types. Return for each letter what was done, or why its events cannot be sent.
         """
-        keys = self._keys
-        outcomes = [self._retry_of(one, priorities) for one in letters]
-        calls = [one for one in outcomes if not isinstance(one, BadItemError)]
-        names = {"failed": keys.failed, "types": keys.types, "sequence": keys.sequence, "audit": keys.events}
-        names |= {"tally": keys.tally, "prefix": keys.prefix}
-        done = iter(self._remove("retry_letters", calls, **names))
-        return [one if isinstance(one, BadItemError) else next(done) for one in outcomes]
+        orders = [self._retry_of(raw, priorities) for raw in letters]
+        done = iter(self._remove([order for order in orders if isinstance(order, _Order)]))
+        return [next(done) if isinstance(order, _Order) else order for order in orders]
 
-    def _retry_of(self, one: Placed, priorities: Mapping[str, int]) -> dict[str, Any] | BadItemError:
-        """Return the letter as `retry_letters` reads it, or why it cannot be retried."""
-        letter = msgspec.json.decode(one.raw, type=Envelope)
+    def _retry_of(self, raw: bytes, priorities: Mapping[str, int]) -> _Order | BadItemError:
+        """Return the order to retry a letter, or why it cannot be retried."""
+        letter = msgspec.json.decode(raw, type=Envelope)
         if letter.aside is not None:
             return BadItemError(letter.reason, f"its item was moved aside unread, to {letter.aside}")
-        item = letter.item_bytes
-        events: list[dict[str, Any]] = []
-        told: dict[str, Any] = {"letter": text(one.raw), "older": one.older, "item": text(item), "events": events}
-        told |= {"wallet": "", "rest": ""}
+        order = _Order(raw, item=letter.item_bytes)
         if not (types := letter.event_types):
-            return told
+            return order
         try:
-            decoded = decode_item(item, max_bytes=len(item))
+            item = decode_item(order.item, max_bytes=len(order.item))
         except BadItemError as error:
             return error
-        if not _is_own(letter, decoded):
+        if not _is_own(letter, item):
             return BadItemError(Reason.BAD_VALUE, "its events are not of its item")
-        known = [name for name in types if name in priorities]
-        if not known:
+        order.retried = [
+            (event_id(item.id, name), item.wallet_name, item.offset(priorities[name]))
+            for name in types
+            if name in priorities
+        ]
+        unknown = [name for name in types if name not in priorities]
+        if not order.retried:
             return BadItemError.unknown_types(types)
-        if unknown := [name for name in types if name not in priorities]:
-            told["rest"] = _with_types(one.raw, unknown).decode()
-        told["wallet"] = decoded.wallet_name
-        for name in known:
-            event = event_id(decoded.id, name)
-            offset = order_offset(priorities[name] if decoded.priority is None else decoded.priority)
-            place = {"key": self._keys.event(event), "ready": self._keys.ready(name)}
-            events.append({"id": event, "type": name, "offset": offset, **place})
-        return told
+        order.rest = _with_types(raw, unknown) if unknown else b""
+        return order
 
-    def drop(self, letters: Sequence[Placed]) -> list[Removal]:
-        """Remove letters, and forget each event that failed with its letter; return what was done, oldest first."""
-        calls = []
-        for one in letters:
-            event = _own_event(msgspec.json.decode(one.raw, type=Envelope))
-            calls.append(
-                {"letter": text(one.raw), "older": one.older, "event": self._keys.event(event) if event else ""}
-            )
-        return self._remove("drop_letters", calls, failed=self._keys.failed)
+    def drop(self, letters: Sequence[bytes]) -> list[Removal]:
+        """Remove letters, and forget each event that failed with its letter; return what was done."""
+        return self._remove(
+            [_Order(raw, dropped=_own_event(msgspec.json.decode(raw, type=Envelope))) for raw in letters]
+        )
 
-    def _remove(self, script: str, letters: Sequence[dict[str, Any]], **keys: str) -> list[Removal]:
-        """Run a script that removes letters until it has dealt with each; those removed shift the newer ones."""
-        done: list[Removal] = []
-        while rest := letters[len(done) :]:
-            shift = done.count(Removal.DONE)
-            shifted = [{**one, "older": one["older"] - shift} for one in rest]
-            done += map(Removal, self._run(script, **keys, letters=shifted))
-        return done
+    def _remove(self, orders: Sequence[_Order]) -> list[Removal]:
+        keys = {"prefix": self._keys.prefix, "failed": self._keys.failed, "audit": self._keys.events}
+        return list(map(Removal, self._run_each("remove_letter", [keys | structs.asdict(order) for order in orders])))
 
     def surplus(self, keep: int) -> list[bytes]:
         """Return what to archive next: some of the oldest entries beyond the newest `keep`, oldest first."""
-        number = min(_CHUNK, self.count() - keep)
-        return self.oldest(0, number) if number > 0 else []
+        return self.oldest(0, max(0, min(_PAGE, self.count() - keep)))
 
-    def trim(self, token: int, letters: Sequence[bytes]) -> int:
-        """Remove the oldest entries, the archived `letters`; return how many. May be repeated.
+    def trim(self, letters: Sequence[bytes]) -> None:
+        """Remove these letters, which are archived; their events stay known as failed."""
+        self._batch(("LREM", self._keys.failed, -1, raw) for raw in letters)
 
-        An entry that was too large to be read is moved aside.
-        """
-        keys, digests = (
-            self._keys,
-            [hashlib.sha1(one, usedforsecurity=False).hexdigest() if one else "" for one in letters],
-        )
-        return int(
-            self._run(
-                "trim_letters", lease=keys.lease, failed=keys.failed, aside=keys.aside, token=token, digests=digests
-            )
-        )
+
+def _next_number(number: int, page: Sequence[bytes]) -> int:
+    """Return how many entries to read after a page of so many: more, unless they are large."""
+    return max(1, min(_PAGE, 2 * number, _PAGE_BYTES * number // (sum(map(len, page)) or 1)))
 
 
 def is_letter(raw: bytes) -> bool:

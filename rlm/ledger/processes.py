@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -12,17 +13,16 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translating
 from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
-from rlm.ledger.values import Moment, duration, reading, whole
+from rlm.ledger.values import MICROSECONDS, Moment, duration, reading, whole
 
 #: A process that was not heard from for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
 
-#: What `PTTL` returns for a key that never expires.
-_ENDLESS = -1
 #: No process has more lanes.
 MOST_LANES = 1_000_000_000
+_N = TypeVar("_N", int, float)
 
 
 class Role(StrEnum):
@@ -87,75 +87,48 @@ class Process:
 
 
 class Processes(Part):
-    """The register of processes. Entries expire, so processes of a vanished host do not stay in it."""
+    """The register of processes. Those of a vanished host stay in it, silent, until somebody has cleaned up after them.
 
-    def announce(self, role: Role, process: Process, *, entered: bool = False) -> None:
-        """Enter a process, or renew its entry; if another process has `entered` it, only renew."""
+    Whoever was not heard from within `HEARTBEAT_TTL_SECONDS` is missing, and so is one whose moment lies ahead, because
+    the clock of Redis was set back: who lives announces itself soon.
+    """
+
+    def announce(self, role: Role, process: Process) -> None:
+        """Enter a process, or renew its entry."""
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
-        write = ("SET", self._keys.process(role, process.id), entry, "PX", _ttl_ms())
-        if entered:  # a single command, because a pipeline costs an idle worker more than the command
-            self._ask(*write)
-        else:
-            self._batch([("SADD", self._keys.processes(role), process.id), write])  # Redis may have come back empty
-
-    def enter(self, role: Role, process_ids: Sequence[str]) -> None:
-        """Enter processes in the register that will announce themselves."""
-        if process_ids:
-            self._ask("SADD", self._keys.processes(role), *process_ids)
+        self._run("announce", prefix=self._keys.prefix, role=role, id=process.id, entry=entry)
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
-        entries = ("SREM", self._keys.processes(role), process_id), ("DEL", self._keys.process(role, process_id))
-        self._batch(entries, transaction=True)
+        self._ask("HDEL", self._keys.processes, f"{role} {process_id}")
 
     def heard(self, role: Role) -> dict[str, Process | None]:
         """Return the announcements of a role's processes, by id; None for one that is no longer heard from."""
-        ids = sorted(map(text, self._ask("SMEMBERS", self._keys.processes(role))))
-        return dict(zip(ids, map(_read, self._mget([self._keys.process(role, one) for one in ids])), strict=True))
+        return {one: process for one, process, _ in self.register()[role]}
 
+    @translating
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
-        """Return the whole register in two round trips: by role the ids, their announcements, and how old these are.
-
-        The values are like those of `heard` and `silences`.
-        """
-        ids = self._members(Role)
-        keys = [self._keys.process(role, one) for role, one in ids]
-        entries, *left = self._batch([("MGET", *keys), *(("PTTL", key) for key in keys)]) if keys else [[]]
-        found: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
-        for (role, one), raw, left_ms in zip(ids, entries, left, strict=True):
-            found[role].append((one, _read(raw), _silence(left_ms)))
-        return found
+        """Return by role the ids, their announcements, as in `heard`, and how old these are, seconds."""
+        fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
+        register: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
+        for name, value in sorted(fields.items()):
+            role, _, process_id = text(name).partition(" ")
+            if role not in register:  # one of the numbers
+                continue
+            at, _, entry = value.partition(b" ")
+            silence = seconds + (microseconds - reading(whole, at, self._keys.processes, 0)) / MICROSECONDS
+            process = _decoded(entry) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
+            register[Role(role)].append((process_id, process, max(0.0, silence)))
+        return register
 
     def alive(self, role: Role) -> list[Process]:
         """Return the processes of a role, oldest first; those no longer heard from are `missing`."""
-        return self.look(role)[0]
-
-    def look(self, role: Role) -> tuple[list[Process], list[str]]:
-        """Return the results of `alive` and `missing` at one moment."""
-        entries = self.heard(role)
-        alive = sorted(filter(None, entries.values()), key=lambda one: (one.started_at, one.id))
-        return alive, [one for one, entry in entries.items() if entry is None]
+        processes = (process for process in self.heard(role).values() if process)
+        return sorted(processes, key=lambda process: (process.started_at, process.id))
 
     def missing(self, role: Role) -> list[str]:
-        """Return processes of a role that are unheard of but did not sign off (`scheduler.housekeeping`)."""
-        return [one for _, one in self.missing_of(role)]
-
-    def missing_of(self, *roles: Role) -> list[tuple[Role, str]]:
-        """Return the missing processes of several roles, as (role, id)."""
-        ids = self._members(roles)
-        entries = self._mget([self._keys.process(role, one) for role, one in ids])
-        return [one for one, entry in zip(ids, entries, strict=True) if _read(entry) is None]
-
-    def _members(self, roles: Iterable[Role]) -> list[tuple[Role, str]]:
-        every = list(roles)
-        members = self._batch(("SMEMBERS", self._keys.processes(role)) for role in every)
-        return [(role, text(one)) for role, found in zip(every, members, strict=True) for one in sorted(found)]
-
-    def end_in_time(self) -> None:
-        """Shorten entries that outlive new ones; after the Redis clock is set back, the dead would seem alive."""
-        keys, most_ms = [self._keys.process(role, one) for role, one in self._members(Role)], _ttl_ms()
-        left = self._batch(("PTTL", key) for key in keys)
-        self._batch(("PEXPIRE", key, most_ms) for key, left_ms in zip(keys, left, strict=True) if left_ms > most_ms)
+        """Return processes of a role that are unheard of but were not forgotten (`scheduler.housekeeping`)."""
+        return [one for one, process in self.heard(role).items() if process is None]
 
     def busy(self, worker_ids: Sequence[str]) -> list[int]:
         """Return how many events each worker has claimed."""
@@ -166,60 +139,41 @@ class Processes(Part):
         """Return for each worker what its busy lanes hold, the longest running first."""
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.held(one)) for one in worker_ids)]
 
-    def silences(self, role: Role, process_ids: Sequence[str]) -> list[float]:
-        """Return how long ago each process announced itself, seconds, from the expiry of its entry.
-
-        An entry that never expires was overwritten by another program, and counts as announced just now.
-        """
-        return list(map(_silence, self._batch(("PTTL", self._keys.process(role, one)) for one in process_ids)))
-
     def count_restart(self) -> None:
         """Count a worker that ended unexpectedly and is replaced; twice, if the answer of Redis is lost."""
-        self._ask("INCR", self._keys.restarts)
+        self._ask("HINCRBY", self._keys.processes, "restarts", 1)
 
-    @translating
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
-        return reading(whole, self._ask("GET", self._keys.restarts), self._keys.restarts, 0)
+        return self._number("restarts", whole) or 0
 
-    @translating
     def coming_up_seconds(self) -> float | None:
         """Return how long workers take to start if none is ready, measured in the last runs; None if unknown."""
-        return reading(duration, self._ask("GET", self._keys.coming_up), self._keys.coming_up, None)
+        return self._number("coming_up", duration)
 
     def note_coming_up(self, seconds: float) -> None:
         """Record how long workers took to start; the average with the previous value is kept."""
-        known = self.coming_up_seconds()
-        self._ask("SET", self._keys.coming_up, repr(seconds if known is None else (known + seconds) / 2))
+        before = self.coming_up_seconds()
+        average = seconds if before is None else (before + seconds) / 2
+        self._ask("HSET", self._keys.processes, "coming_up", repr(average))
 
-    @translating
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return reading(whole, self._ask("GET", self._keys.wanted), self._keys.wanted, 0)
+        return self._number("wanted", whole) or 0
 
-    def want(self, token: int, workers: int) -> None:
-        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
-        self._run("want_workers", lease=self._keys.lease, wanted=self._keys.wanted, token=token, workers=workers)
-        self.wake("supervisors")
+    @translating
+    def _number(self, field: str, read: Callable[[bytes], _N]) -> _N | None:
+        return reading(read, self._ask("HGET", self._keys.processes, field), self._keys.processes, None)
 
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""
         self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
 
 
-def _silence(left_ms: int) -> float:
-    """Return how long ago an entry with this time to live was written, seconds."""
-    return 0.0 if left_ms == _ENDLESS else HEARTBEAT_TTL_SECONDS - max(0, left_ms) / 1000
-
-
-def _ttl_ms() -> int:
-    return round(HEARTBEAT_TTL_SECONDS * 1000)
-
-
-def _read(entry: bytes | None) -> Process | None:
-    """Return a decoded entry of the register; None if there is none, or if another program wrote it."""
+def _decoded(entry: bytes) -> Process | None:
+    """Return a decoded entry of the register; None if another program wrote it."""
     try:
-        found = msgspec.json.decode(entry or b"", type=Process)
+        found = msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     offer = found.offer or Offer(0)

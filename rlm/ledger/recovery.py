@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm.core.item import Reason, encode_letter
-from rlm.ledger.connect import text, translating
+from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.held import read_held
 from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import reading
@@ -36,23 +36,10 @@ class Recovery(Part):
         detail = f"{type_name!r} is no longer a configured type"
         while True:
             ids = list(map(text, self._ask("ZRANGE", self._keys.ready(type_name), 0, CHUNK - 1)))
-            failed_at = self._now()
-            calls = [
-                {
-                    "prefix": self._keys.prefix,
-                    "lease": self._keys.lease,
-                    "failed": self._keys.failed,
-                    "token": token,
-                    "event_id": event_id,
-                    "dedupe_ms": self._dedupe_ms,
-                    "letter": encode_letter(
-                        item, Reason.UNKNOWN_TYPE, detail, failed_at=failed_at, run_id=run_id, event=event_id
-                    ),
-                }
-                for event_id, item in zip(ids, self._items(ids), strict=True)
-            ]
-            failed += sum(self._run_each("fail_ready", calls))
-            self._archivist.step(token)
+            letters = self._letters(ids, Reason.UNKNOWN_TYPE, detail, run_id)
+            calls = [self._removal(event_id, token, letter) for event_id, letter in letters.items()]
+            failed += sum(self._run_each("remove_ready", calls))
+            self._archivist.step()
             if not ids or self._archivist.is_refused or not goes_on():
                 return failed
 
@@ -61,8 +48,7 @@ class Recovery(Part):
 
         Return how many were removed, and whether a run is open, in which case it owns all leftovers.
         """
-        calls = [{"prefix": self._keys.prefix, "event_id": event_id} for event_id in event_ids]
-        replies = self._run_each("drop_ready", calls)
+        replies = self._run_each("remove_ready", [self._removal(event_id) for event_id in event_ids])
         return replies.count(1), -1 in replies
 
     @translating
@@ -73,14 +59,8 @@ class Recovery(Part):
         """
         held = (reading(read_held, raw, worker_id, None) for raw in self._hgetall(self._keys.held(worker_id)).values())
         ids = [call.event_id for call in held if call is not None]
-        why, failed_at = f"{POISON_DEATHS} workers died while they had it", self._now()
         run_id = text(self._ask("HGET", self._keys.run, "run_id") or b"") or None
-        letters = {
-            event_id: encode_letter(
-                item, Reason.POISON, why, failed_at=failed_at, run_id=run_id, event=event_id
-            ).decode()
-            for event_id, item in zip(ids, self._items(ids), strict=True)
-        }
+        letters = self._letters(ids, Reason.POISON, f"{POISON_DEATHS} workers died while they had it", run_id)
         taken = self._run(
             "reap",
             prefix=self._keys.prefix,
@@ -93,7 +73,21 @@ class Recovery(Part):
         )
         return int(taken)
 
-    def _items(self, event_ids: Sequence[str]) -> list[bytes]:
-        """Return the items of events; `null` for a key that holds no event."""
-        calls = [{"event": self._keys.event(event_id)} for event_id in event_ids]
-        return [item or b"null" for item in self._run_each("item_of", calls)]
+    def _removal(self, event_id: str, token: int | str = "", letter: str = "") -> dict[str, Any]:
+        keys = {"prefix": self._keys.prefix, "lease": self._keys.lease, "failed": self._keys.failed}
+        return {**keys, "token": token, "event_id": event_id, "dedupe_ms": self._dedupe_ms, "letter": letter}
+
+    def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, str]:
+        """Return the dead letters of events by id; one whose key holds no event has the item `null`."""
+        failed_at = self._now()
+        pipeline = self._client.pipeline(transaction=False)
+        for event_id in event_ids:
+            pipeline.hget(self._keys.event(event_id), "item")
+        with translated(self._client):
+            replies = pipeline.execute(raise_on_error=False)
+        items = [reply if isinstance(reply, bytes) else b"null" for reply in replies]
+        origin: dict[str, Any] = {"failed_at": failed_at, "run_id": run_id}
+        return {
+            event_id: encode_letter(item, reason, detail, event=event_id, **origin).decode()
+            for event_id, item in zip(event_ids, items, strict=True)
+        }

@@ -100,7 +100,7 @@ class Runs(Part):
 
         If another run was already open, that is its id.
         """
-        fields: dict[str, str | int] = {
+        fields: dict[str, str | float] = {
             "state": run.state,
             "trigger": run.trigger,
             "started_at": repr(run.started_at),
@@ -112,8 +112,8 @@ class Runs(Part):
             "guard_us": round(self._store.settings.run.guard_seconds * MICROSECONDS),
             **({"waits": _encoded(run.waits)} if run.waits else {}),
         }
-        opened = self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types)
-        return text(opened)
+        self.end("", token)
+        return text(self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types))
 
     @translating
     def current(self) -> Run | None:
@@ -144,31 +144,41 @@ class Runs(Part):
         Raises:
             StoreError: the run's current state may not move there (`rlm.core.run.MOVES`); nothing was written.
         """
-        barred = {str(other): True for other in State if other is not state and state not in MOVES.get(other, ())}
-        named = self._fenced(token, run_id)
-        reply = self._run("advance_run", **named, state=state, barred=barred, fields=_texts(fields))
-        if isinstance(reply, bytes):
-            raise StoreError(f"run {run_id} is {text(reply)}, and from there no run moves to {state}")
-        return bool(reply)
+        barred = [other for other in State if other is not state and state not in MOVES.get(other, ())]
+        why = "running" if state is State.RUNNING else ""
+        was = self._write(token, run_id, {"state": state, **fields}, barred=barred, why=why)
+        if was in barred:
+            raise StoreError(f"run {run_id} is {was}, and from there no run moves to {state}")
+        return bool(was)
 
     def note(self, token: int, run_id: str, *, gone: Sequence[str] = (), **fields: str | float) -> bool:
         """Write `fields` of the open run in any state, and delete those `gone`; return False if it is not open."""
-        return bool(self._run("note_run", **self._fenced(token, run_id), fields=_texts(fields), gone=gone))
+        return bool(self._write(token, run_id, fields, gone=gone, why=" ".join(gone)))
 
-    def cancel(self, run_id: str) -> State | None:
-        """Ask the conductor to end a run now; return the state it was in, None if it is not open."""
-        state = self._run("cancel_run", prefix=self._keys.prefix, run_id=run_id)
-        return State(text(state)) if state else None
+    def cancel(self, run_id: str) -> bool:
+        """Ask the conductor to end a run now, unless it is at it; return False if it is not open."""
+        return bool(self._write("", run_id, {"cancelled": 1}, barred=[State.FINISHING], why="cancelled"))
+
+    def want(self, token: int, workers: int) -> None:
+        """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
+        self._write(token, "", {}, wanted=str(workers))
+        self._store.processes.wake("supervisors")
+
+    def _write(
+        self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: str | Sequence[str]
+    ) -> str:
+        """Write what is known of the open run; return the state that it was in, empty if it is not open."""
+        usual: dict[str, Any] = {"gone": (), "barred": (), "wanted": "", "why": ""} | named
+        usual["barred"] = dict.fromkeys(usual["barred"], True)
+        return text(self._run("write_run", **self._fenced(token, run_id), fields=_texts(fields), **usual))
 
     def end(self, run_id: str, token: int | None = None, **fields: str) -> bool:
         """End the open run: from here on nothing is owned, and all that is not settled becomes ready again.
 
         Without a `token` only if it is overdue, or nothing more can be done in it. Return whether it is finishing.
         """
-        named = self._fenced("" if token is None else token, run_id)
-        if not self._run("end_run", **named, fields=_texts(fields)):
-            return False
-        while (returned := self._run("return_backoff", prefix=self._keys.prefix, run_id=run_id, most=CHUNK)) > 0:
+        named = {**self._fenced("" if token is None else token, run_id), "fields": _texts(fields), "most": CHUNK}
+        while (returned := self._run("end_run", **named)) > 0:
             pass
         return bool(returned == 0)
 
@@ -191,15 +201,9 @@ class Runs(Part):
         `measured` comes from `Measures.encode` and is kept; `added` is what the run adds to the totals beside its
         counts, see `rlm.core.tally`.
         """
-        keys = self._keys
         reply = self._run(
             "close_run",
-            prefix=keys.prefix,
-            records=keys.records,
-            runs=keys.runs,
-            wanted=keys.wanted,
-            measured=keys.measured,
-            totals=keys.totals,
+            prefix=self._keys.prefix,
             run_id=run_id,
             record=msgspec.json.encode(record),
             workers=wanted,
@@ -218,9 +222,13 @@ class Runs(Part):
         """Return the record of a closed run; None if there is none, or if it is invalid."""
         return read_record(run_id, self._ask("HGET", self._keys.records, run_id))
 
-    def history(self, number: int) -> list[str]:
-        """Return the ids of the last `number` closed runs, newest first."""
-        return list(map(text, self._ask("LRANGE", self._keys.runs, 0, number - 1)))
+    def history(self, number: int | None = None) -> list[str]:
+        """Return the ids of the last `number` closed runs, by default of all, newest first."""
+        return sorted(map(text, self._ask("HKEYS", self._keys.records)), reverse=True)[:number]
+
+    def count(self) -> int:
+        """Return how many records there are."""
+        return int(self._ask("HLEN", self._keys.records))
 
     def recent(self, number: int) -> list[Record]:
         """Return the records of the last `number` closed runs, newest first, without invalid ones."""
@@ -228,12 +236,8 @@ class Runs(Part):
 
     def records(self, ids: Sequence[str]) -> list[Record]:
         """Return the records of these closed runs in this order, without invalid ones."""
-        found = self._ask("HMGET", self._keys.records, *ids) if ids else []
-        return [one for run_id, raw in zip(ids, found, strict=True) if (one := read_record(run_id, raw)) is not None]
-
-    def count(self) -> int:
-        """Return how many records there are."""
-        return int(self._ask("LLEN", self._keys.runs))
+        raw = self._ask("HMGET", self._keys.records, *ids) if ids else []
+        return [record for record in map(read_record, ids, raw) if record is not None]
 
 
 def _texts(fields: Mapping[str, str | float]) -> dict[str, str]:

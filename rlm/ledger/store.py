@@ -114,8 +114,8 @@ class Store:
             StoreUnfitError: it has the form of another version.
         """
         if claim:
-            ask(self.client, "SETNX", self.keys.schema, SCHEMA)
-        raw = ask(self.client, "GET", self.keys.schema)
+            ask(self.client, "HSETNX", self.keys.lease, "schema", SCHEMA)
+        raw = ask(self.client, "HGET", self.keys.lease, "schema")
         if raw not in {None, b"%d" % SCHEMA}:
             prefix, other = self.settings.redis.prefix, safe_line(text(raw))
             raise StoreUnfitError(

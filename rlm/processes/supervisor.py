@@ -170,7 +170,6 @@ class Supervisor:
         if self._listened_at == float("-inf"):
             self._succeed()
         self._store.processes.announce(Role.SUPERVISOR, self._entry)
-        self._store.processes.enter(Role.WORKER, list(self._children))  # their own heartbeats do not enter them
         self._store.processes.wake("supervisors")
         self._said_at = now
 

@@ -113,7 +113,7 @@ class Stage(NamedTuple):
         Requesting workers needs the conductor's lease, so the stage holds it until `start_run`.
         """
         alive = self.store.processes.alive
-        self.store.processes.want(self.store.leases.acquire(_OWNER, START_SECONDS), 1)
+        self.store.runs.want(self.store.leases.acquire(_OWNER, START_SECONDS), 1)
         for command in ("scheduler", "supervisor"):
             self.processes.start(command)
 
@@ -130,8 +130,8 @@ class Stage(NamedTuple):
         self.store.leases.release(_OWNER)
         self.store.processes.wake("scheduler")
         reply = self._wait_for(lambda: schedule.reply(request), START_SECONDS, "its scheduler did not start a run")
-        schedule.forget_reply(request)
-        return str(reply.get("run_id") or reply["open"])  # a tick may have come first
+        schedule.withdraw(request)
+        return reply.run_id or reply.open  # a tick may have come first
 
     def await_record(self, run_id: str, look: Callable[[], object], pause: float) -> Record:
         """Call `look` every `pause` seconds until the run is on record; return the record."""

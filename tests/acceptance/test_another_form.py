@@ -26,7 +26,7 @@ from tests.store import looks, steps
 )
 def test_every_process_refuses_to_start_and_says_what_to_do(inst, command):
     """Nothing is changed there."""
-    inst.store.client.set(inst.store.keys.schema, SCHEMA + 1)
+    inst.store.client.hset(inst.store.keys.lease, "schema", SCHEMA + 1)
     with looks.nothing_changes(inst.store):
         refused = inst.rlm(*command, code=4, input="")
 
@@ -35,7 +35,7 @@ def test_every_process_refuses_to_start_and_says_what_to_do(inst, command):
 
 
 def test_doctor_names_it(inst):
-    inst.store.client.set(inst.store.keys.schema, "soon")
+    inst.store.client.hset(inst.store.keys.lease, "schema", "soon")
 
     (finding,) = [one for one in inst.json("doctor", code=4)["findings"] if "another version" in one["message"]]
 

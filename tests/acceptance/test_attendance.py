@@ -46,7 +46,7 @@ def test_an_open_run_without_a_supervisor_is_not_on_track(inst):
     """From the first look on, whatever was planned: its conductor waits a while before it calls that a shortage."""
     inst.push(*steps.items(5, steps.TYPE))
     run = inst.start_run()
-    inst.store.processes.want(inst.token, 1)
+    inst.store.runs.want(inst.token, 1)
     forecast = RunForecast(as_of=isoformat(0.0), forecast_seconds=2.0, expected_leftover=0, workers=1)
     inst.store.runs.note(inst.token, run.id, forecast=msgspec.json.encode(forecast).decode())
 

@@ -87,13 +87,13 @@ def test_a_run_that_no_scheduler_conducts_is_a_fault(inst):
 
 def test_missing_workers_are_a_warning(inst):
     """Wanted, and not ready; those that have just been started are waited for without a warning."""
-    inst.store.processes.want(inst.token, 3)
+    inst.store.runs.want(inst.token, 3)
     announce(inst, Role.SUPERVISOR)
     announce(inst, Role.WORKER, state=WorkerState.READY)
     announce(inst, Role.WORKER, process_id="2", state=WorkerState.STARTING)
 
     found = findings(inst.json("doctor"))["workers"]
-    inst.store.processes.want(inst.token, 2)
+    inst.store.runs.want(inst.token, 2)
 
     assert found["verdict"] == "warn"
     assert findings(inst.json("doctor"))["workers"]["ok"]

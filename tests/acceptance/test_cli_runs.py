@@ -23,7 +23,7 @@ def test_a_prefix_of_several_runs_is_a_usage_error_that_names_them(inst):
     """Nothing is guessed; an id that is one run's and begins another's is that run's."""
     run = inst.start_run()
     inst.close_run(run)
-    inst.store.client.lpush(inst.store.keys.runs, f"{run.id}-longer")
+    inst.store.client.hset(inst.store.keys.records, f"{run.id}-longer", "")
 
     for command in ("status", "result", "cancel"):
         said = inst.rlm(command, run.id[:-1], code=2).stderr

@@ -32,9 +32,12 @@ rate_limit = "12 per 5 minutes"
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A directory for temporary directories; afterwards it is empty and no process uses it."""
-    place = tmp_path / "t"
+def place(tmp_path_factory):
+    """A directory for temporary directories; afterwards it is empty and no process uses it.
+
+    Its path is short, because the path of a socket must be.
+    """
+    place = tmp_path_factory.mktemp("d") / "t"
     place.mkdir()
     with nothing_left_behind(place):
         yield place

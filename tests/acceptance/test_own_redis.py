@@ -7,8 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack, contextmanager
-from urllib.parse import urlsplit
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
@@ -111,30 +110,3 @@ def test_a_managed_service_without_config_is_fit(tmp_path, monkeypatch, options)
         assert done.exit_code == 0, done.output
         with Store(load_settings(None, {"REDIS_URL": url}), keeps_server=True) as store:
             require_fit(store)
-
-
-def test_a_cluster_is_refused_in_words(tmp_path, monkeypatch):
-    """A real one of three nodes: whatever is asked of it, the answer is what to use instead."""
-    with ExitStack() as stack:
-        buses = [str(free_port()) for _ in range(3)]
-        options = ("--appendonly", "yes", "--cluster-enabled", "yes", "--cluster-port")
-        urls = [stack.enter_context(redis_server(tmp_path / f"node{bus}", *options, bus)) for bus in buses]
-        nodes = [stack.enter_context(make_client(url)) for url in urls]
-        for number, node in enumerate(nodes):
-            node.execute_command("CLUSTER", "ADDSLOTSRANGE", 5462 * number, min(5462 * (number + 1), 16384) - 1)
-            node.execute_command("CLUSTER", "MEET", "127.0.0.1", urlsplit(urls[0]).port, buses[0])
-        wait_until(lambda: all(_is_whole(node) for node in nodes), timeout=20, message="the cluster is whole")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("REDIS_URL", urls[0])
-
-        item = '{"id": "a", "wallet_name": "w", "events": ["REBALANCE_NEEDED"]}'
-        asked = [["scheduler"], ["doctor"], ["queue", "push"], ["status"], ["list"], ["queue", "stats"]]
-        answers = {words[0]: CliRunner().invoke(rlm, words, input=item) for words in asked}
-
-        assert {name: one.exit_code for name, one in answers.items()} == dict.fromkeys(answers, 4)
-        for name in ("scheduler", "doctor"):
-            assert "one primary with replicas and Sentinel" in answers[name].output
-
-
-def _is_whole(node):
-    return b"cluster_state:ok" in node.execute_command("CLUSTER", "INFO", NEVER_DECODE=True)

@@ -206,7 +206,6 @@ if __name__ == "__main__":
     settings = load_settings(Path(sys.argv[1]))
     with Store(settings, keeps_server=True) as store:
         names = [f"test-worker-{number}" for number in range(2)]
-        store.processes.enter(Role.WORKER, names)
         children = [spawn(run_worker, settings, name, "test-supervisor") for name in names]
         print(*(child.pid for child in children), flush=True)
         sys.stdin.read()

@@ -222,7 +222,7 @@ def reconfigured(sweep: Sweep) -> None:
         sweep.system.await_both()
     store.client.hset(store.keys.event(event), mapping={"item": "{}", "score": "1"})
     store.client.zadd(store.keys.ready("GONE"), {event: 1})
-    store.client.sadd(store.keys.types, "GONE")
+    store.client.hset(store.keys.totals, "taken:GONE", 0)
     sweep.run()
     sweep.run()
 

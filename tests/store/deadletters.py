@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlm.core.item import BadItemError
-from rlm.ledger.letters import Placed, Removal
+from rlm.ledger.letters import Removal
 from tests.store import steps
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def newest(store: Store) -> bytes:
 
 def retry(store: Store, letter: bytes, priorities: Mapping[str, int] | None = None) -> bool:
     """Retry a letter, by default under the configured types; return whether that was done, or raise why not."""
-    (done,) = store.letters.retry([Placed(letter)], priorities or steps.priorities(store))
+    (done,) = store.letters.retry([letter], priorities or steps.priorities(store))
     if isinstance(done, BadItemError):
         raise done
     return done is Removal.DONE
@@ -49,4 +49,4 @@ def retry(store: Store, letter: bytes, priorities: Mapping[str, int] | None = No
 
 def drop(store: Store, letter: bytes) -> bool:
     """Drop a letter; return whether that was done."""
-    return store.letters.drop([Placed(letter)]) == [Removal.DONE]
+    return store.letters.drop([letter]) == [Removal.DONE]

@@ -24,7 +24,7 @@ def put(store: Store, event_id: str, place: str, due: float = 60.0, **fields: st
     """Put an event into a place: `ready`, `inflight`, `backoff` (until `due` seconds from now) or `spent`."""
     keys, name = store.keys, type_of(event_id)
     score = fields.setdefault("score", "0")
-    store.client.sadd(keys.types, name)
+    store.client.hincrby(keys.totals, f"taken:{name}", 0)
     store.client.hset(keys.event(event_id), mapping={"item": "{}", "wallet": "w", **fields})
     if place == "ready":
         store.client.zadd(keys.ready(name), {event_id: int(score)})

@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.core.trail import CallEnd, Heard
-from rlm.ledger.processes import host_of
+from rlm.ledger.processes import Role, host_of
 from rlm.ledger.turns import Ask, Settlement
 from tests.values import replace
 
@@ -75,6 +75,11 @@ def open_run(store: Store, token: int, window_seconds: float = 60.0) -> Run:
     run = make_run(store, window_seconds)
     assert store.runs.open(token, run, store.known_types) == run.id
     return run
+
+
+def silence(store: Store, role: Role, process_id: str) -> None:
+    """Let a process have been heard from last so long ago that it is missing."""
+    store.client.hset(store.keys.processes, f"{role} {process_id}", b"1 {}")
 
 
 def publish(store: Store, token: int) -> None:

@@ -46,7 +46,7 @@ def test_a_standby_takes_over_once_the_lease_has_run_out(store):
 
 def test_a_holder_that_is_late_goes_on_if_nobody_came(store):
     """A lease that ran out unnoticed is prolonged under its token: nobody else has conducted meanwhile."""
-    token = store.leases.acquire("a", 0)
+    token = store.leases.acquire("a", 1e-6)
 
     assert store.leases.acquire("a", LONG) == token
 
@@ -56,7 +56,7 @@ def test_the_token_grows_with_each_holder(store):
     tokens = []
     for number in range(10):
         owner = "ab"[number % 2]
-        tokens.append(store.leases.acquire(owner, LONG if number % 3 else 0))
+        tokens.append(store.leases.acquire(owner, LONG if number % 3 else 1e-6))
         if number % 3:
             store.leases.release(owner)
 

@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from rlm.core.errors import FencedError, StoreError
+from rlm.core.errors import StoreError
 from rlm.ledger import archive as archiving
 from rlm.ledger.archive import Archivist
-from tests.store import looks, steps
+from tests.store import steps
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_nothing_is_done_while_no_more_is_there_than_is_kept(bounded, token):
     """No directory is made."""
     fill(bounded, 4)
 
-    assert not bounded.archivist.step(token)
+    assert not bounded.archivist.step()
 
     assert not bounded.settings.archive_dir.exists()
 
@@ -42,7 +42,7 @@ def test_what_is_more_is_archived_and_then_removed_in_chunks(bounded, token):
     """The newest stay; none is twice, none missing."""
     fill(bounded, 1000)
 
-    while bounded.archivist.step(token):
+    while bounded.archivist.step():
         continue
 
     assert archived(bounded) == [*range(996)]
@@ -59,7 +59,7 @@ def test_the_bound_is_kept_while_letters_are_written(bounded, token):
         most = max(most, bounded.letters.count())
     assert most <= 4 + 100
     bounded.recovery.fail_unknown(token, run.id, steps.TYPE, lambda: bounded.letters.count() <= 4 + 200)
-    bounded.archivist.step(token)
+    bounded.archivist.step()
 
     assert bounded.letters.count() == 4
     assert len(set(archived(bounded))) == len(archived(bounded)) == 996
@@ -72,10 +72,10 @@ def test_a_crash_between_line_and_removal_repeats_the_line(bounded, token, monke
     with monkeypatch.context() as patch:
         patch.setattr(archivist._letters, "trim", lambda *_: (_ for _ in ()).throw(StoreError("cut")))
         with pytest.raises(StoreError):
-            archivist.step(token)
+            archivist.step()
     assert archived(bounded) == [0, 1]
 
-    archivist.step(token)
+    archivist.step()
 
     assert archived(bounded) == [0, 1, 0, 1]
     assert bounded.letters.count() == 4
@@ -100,11 +100,3 @@ def test_a_disk_that_refuses_has_nothing_removed_and_no_more_written(bounded, to
     monkeypatch.setattr(archiving.system_clock, "monotonic", lambda: real() + archiving.REFUSED_SECONDS + 1)
     assert steps.drain(bounded, token, run) == 1
     assert bounded.intake.waiting() == 0
-
-
-def test_a_deposed_conductor_removes_nothing(bounded, token):
-    """What it archived, its successor archives as well."""
-    fill(bounded, 5)
-
-    with looks.nothing_changes(bounded), pytest.raises(FencedError):
-        bounded.archivist.step(token - 1)

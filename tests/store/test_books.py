@@ -110,13 +110,13 @@ def test_a_type_that_is_no_longer_configured_has_its_account(store):
 def test_leftovers_of_a_record_are_in_the_ledger(store, ready, tally, faults):
     """And letters retried since, without leftovers dropped since; once another run was closed, nobody can tell."""
     record = record_from(run_id="r1", by_type={TYPE: {"leftover": 2}})
-    store.client.lpush(store.keys.runs, "r1")
+    store.client.hset(store.keys.records, "r1", "")
     for number in range(ready):
         put(store, f"i{number}:{TYPE}", "ready")
     count(store, **tally)
 
     assert len(miscounted(store, books(store), record)) == faults
-    store.client.lpush(store.keys.runs, "r2")
+    store.client.hset(store.keys.records, "r2", "")
     assert miscounted(store, books(store), record) == []
 
 

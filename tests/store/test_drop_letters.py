@@ -7,7 +7,6 @@ import json
 from rlm.admin.deal import Deal, Dealing
 from rlm.admin.letters import LetterFilter
 from rlm.core.item import Reason, encode_letter
-from rlm.ledger.letters import Placed
 from tests.store import looks, steps
 from tests.store.deadletters import close, drop, reject, reject_at_intake, retry
 
@@ -109,28 +108,11 @@ def test_many_are_dropped_in_one_step_among_others_that_stay(store, token, runni
     running(6)
     written = [reject(store) for _ in range(6)]  # the oldest first
 
-    assert store.letters.drop([Placed(written[older], older) for older in (1, 2, 4)]) == [1, 1, 1]
+    assert store.letters.drop([written[older] for older in (1, 2, 4)]) == [1, 1, 1]
 
     assert list(store.letters.all()) == [written[5], written[3], written[0]]
     known = {number for number in range(1, 7) if looks.event(store, steps.event_id(number))}
     assert known == {1, 4, 6}
-
-
-def test_letters_that_have_moved_since_they_were_read_are_found(store, token, running):
-    """Somebody else has dropped an older one, and one that was asked for."""
-    running(6)
-    written = [reject(store) for _ in range(6)]
-    drop(store, written[0])
-    drop(store, written[3])
-
-    assert store.letters.drop([Placed(written[older], older) for older in (1, 2, 3, 4)]) == [1, 1, 0, 1]
-
-    assert list(store.letters.all()) == [written[5]]
-
-
-def calls(store, command):
-    """Return how often Redis has carried out a command since the letters were written."""
-    return store.client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
 
 def test_a_search_drops_what_it_lists(store):

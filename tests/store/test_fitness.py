@@ -136,16 +136,6 @@ def test_a_volatile_server_may_be_allowed(own_client):
         require_fit(over(own_client), allow_volatile=True)
 
 
-def test_a_replica_is_refused(own_client):
-    """A server that follows another one takes no writes, so it is unfit."""
-    own_client.replicaof("127.0.0.1", "1")
-    try:
-        with pytest.raises(StoreUnfitError, match="it is a replica"):
-            require_fit(over(own_client))
-    finally:
-        own_client.replicaof("NO", "ONE")
-
-
 def test_a_user_who_may_not_ask_for_settings_is_judged_by_what_is_left(own_client):
     """An ACL that forbids CONFIG does not hide an evicting server, and does not refuse a good one."""
     own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])

@@ -61,7 +61,7 @@ def test_while_a_run_is_open_it_says_where_everything_is(store, token, running, 
         process = Process(f"w{number}", 7 + number, "h", system_clock.now(), state, threads=5)
         store.processes.announce(Role.WORKER, process)
     store.processes.announce(Role.SCHEDULER, Process("s", 1, "h", 0.0))
-    store.processes.want(token, 2)
+    store.runs.want(token, 2)
     steps.claim(store, "w0")
     steps.push(store, steps.item("new", steps.TYPE, timestamp="2020-01-01T00:00:00Z"))
     store.control.pause(store.settings.endpoints[steps.OVERFLOW], "me")
@@ -102,7 +102,7 @@ def test_after_a_run_it_says_what_became_of_it(store, token, running, read):
 
 def test_a_type_that_is_no_longer_configured_is_told_of_as_long_as_its_events_wait(store, read):
     """Then its series ends."""
-    store.client.sadd(store.keys.types, "GONE", "LONG_GONE")
+    store.client.hset(store.keys.totals, mapping={"taken:GONE": 0, "taken:LONG_GONE": 0})
     store.client.zadd(store.keys.ready("GONE"), {"x:GONE": 1})
 
     page = read()

@@ -9,6 +9,7 @@ from rlm.admin.hosts import hosts
 from rlm.admin.report import worker_list
 from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from rlm.ledger.reading.present import present
+from tests.store import steps
 
 
 def process(process_id, **facts):
@@ -23,7 +24,7 @@ def say(store):
 
 def test_each_host_is_described_with_all_that_runs_there(store, say):
     """State, capacity, share, workers, lanes, scheduler."""
-    store.client.set(store.keys.wanted, 6)
+    store.client.hset(store.keys.processes, "wanted", 6)
     say(Role.SUPERVISOR, "a:1:x", offer=Offer(10, 0, 20))
     say(Role.SUPERVISOR, "b:1:x", offer=Offer(20, 0, 20))
     say(Role.WORKER, "b:1:x:1", state=WorkerState.READY, threads=5)
@@ -62,7 +63,7 @@ def test_a_host_that_is_heard_of_no_more_is_silent_until_its_death_is_reported(s
     """Its supervisor did not sign off; one that did is no longer there."""
     for name in ("a:1:x", "b:1:x"):
         say(Role.SUPERVISOR, name, offer=Offer(20, 0, 20))
-    store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
+    steps.silence(store, Role.SUPERVISOR, "a:1:x")
     assert [(one.host, one.state) for one in hosts(store)] == [("a", "silent"), ("b", "ready")]
 
     assert hosts(store)[0].why == "its supervisor is not heard from, and did not sign off"
@@ -75,7 +76,7 @@ def test_a_host_whose_supervisor_died_is_unsupervised_once_that_is_forgotten(sto
     """Its scheduler lives: the host is not lost, and takes no workers."""
     for role in (Role.SUPERVISOR, Role.SCHEDULER):
         say(role, "a:1:x", offer=Offer(20, 0, 20))
-    store.client.delete(store.keys.process(Role.SUPERVISOR, "a:1:x"))
+    steps.silence(store, Role.SUPERVISOR, "a:1:x")
     assert hosts(store)[0].state == "silent"
 
     store.processes.forget(Role.SUPERVISOR, "a:1:x")

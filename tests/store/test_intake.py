@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 
+from rlm.core.item import order_offset
 from rlm.ledger import intake
 from tests.store import looks, steps
 from tests.store.deadletters import close
@@ -56,6 +57,65 @@ def test_all_that_waits_is_taken_chunk_by_chunk(store, token, run):
 
     assert looks.pending(store) == steps.event_ids(250)
     assert waiting(store) == ([], [])
+
+
+def test_an_item_becomes_a_pending_event(store, token, run):
+    """The event's hash has all that is needed to send it; its item is kept byte for byte."""
+    raw = '{ "id":"i1","events":["REBALANCE_NEEDED"], "wallet_name":"кошелёк", "more":1.50 }'.encode()
+    steps.push(store, raw)
+
+    assert steps.drain(store, token, run) == 1
+
+    event = looks.event(store, steps.event_id(1))
+    assert abs(float(event.pop("taken_at")) - looks.redis_us(store) / 1_000_000) < 5
+    assert event == {"wallet": "кошелёк", "item": raw.decode(), "score": str(order_offset(5) + 1)}
+
+
+def test_what_is_no_longer_staged_as_it_was_read_is_read_again(store, token, run, monkeypatch):
+    """Somebody took the oldest item, and put another one in: the others are taken, once each."""
+    steps.push(store, *steps.items(4, steps.TYPE))
+    run_script, popped = store.intake._run, []
+
+    def pop_after_reading(script, **named):
+        reply = run_script(script, **named)
+        if script == "read_entries" and not popped and store.client.llen(store.keys.processing):
+            popped.append(store.client.rpop(store.keys.processing))
+            store.client.lpush(store.keys.processing, steps.item("i5", steps.TYPE))
+        return reply
+
+    monkeypatch.setattr(store.intake, "_run", pop_after_reading)
+
+    assert steps.drain(store, token, run) == 4
+
+    assert popped == steps.items(1, steps.TYPE)
+    assert looks.pending(store) == steps.event_ids(5)[1:]
+
+
+@pytest.mark.parametrize("state", ["ready", "inflight", "backoff", "spent"])
+def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
+    """Wherever it is, the event that came first goes on undisturbed."""
+    run = running(1)
+    if state != "ready":
+        claim = steps.claim(store)
+    if state in {"backoff", "spent"}:
+        steps.fail(store, claim, state, delay_us=60_000_000)
+    before = looks.event(store, steps.event_id(1))
+    store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE, more="again"))
+
+    assert steps.drain(store, token, run) == 0
+
+    assert looks.where(store, steps.event_id(1)) == [state]
+    assert looks.event(store, steps.event_id(1)) == before
+
+
+def test_a_key_that_is_no_hash_is_no_event(store, token, run):
+    """It is replaced: if it counted as the event, the item would be dropped as a duplicate."""
+    store.client.set(store.keys.event(steps.event_id(1)), "no hash")
+    steps.push(store, *steps.items(1, steps.TYPE))
+
+    assert steps.drain(store, token, run) == 1
+
+    assert looks.where(store, steps.event_id(1)) == ["ready"]
 
 
 def test_large_items_make_small_chunks(store, token, run):

@@ -8,7 +8,6 @@ import re
 
 import pytest
 
-from rlm.core.errors import FencedError
 from rlm.core.item import Reason
 from tests.store import looks, steps
 
@@ -154,17 +153,6 @@ def test_items_too_large_are_moved_aside_unread(store, token, run):
     assert store.client.lrange(store.keys.aside, 0, -1)[::-1] == [large[0], huge, large[1], large[2]]
     assert looks.tally(store) == {f"taken:{steps.TYPE}": 2, "invalid": 4}
     assert looks.pending(store) == steps.event_ids(2)
-
-
-def test_what_is_moved_aside_is_never_without_its_letter(store, token, run):
-    """Who asks for the same item again, or for another, moves nothing; a deposed conductor neither."""
-    large = b"x" * 70_000
-    store.client.lpush(store.keys.processing, b"small", large)
-
-    with looks.nothing_changes(store):
-        store.intake._move_giant(token, run.id, len(large))
-        with pytest.raises(FencedError):
-            store.intake._move_giant(token - 1, run.id, len(b"small"))
 
 
 def test_items_of_many_unknown_types_fill_nothing(store, token, run):

@@ -29,15 +29,15 @@ def small_chunks(monkeypatch):
 
 #: An item that is too large to be read.
 GIANT = b"G" * 70_000
-#: Count the letters, read, read behind, take, read; stage; count, read and take three chunks, twice with letters; read
-#: behind the last one, and that nothing is left; ask the time for the letters of four; move two giants.
-CALL_SITES = 27
+#: Count the letters, read, take and read; stage; count, and read and take six chunks, four of them with letters, for
+#: which the time is asked, and which are counted; read that nothing is left.
+CALL_SITES = 25
 
 
 @pytest.fixture
 def scenario(store, token, run, small_chunks):
     """Two items left in staging by a crash, seven waiting: good, bad, with duplicates, of several types, giants."""
-    for name in ("stage_items", "read_staged", "take_chunk", "move_giant"):
+    for name in ("take_chunk", "read_entries"):
         store.client.script_load(Script(name).source)
     store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE), steps.item("i2", steps.TYPE))
     steps.push(

@@ -48,7 +48,7 @@ def left(store, token, running):
     before = looks.snapshot(store)
     store.processes.announce(Role.WORKER, DEAD)
     steps.claim(store, DEAD.id)
-    store.client.delete(store.keys.process(Role.WORKER, DEAD.id))
+    steps.silence(store, Role.WORKER, DEAD.id)
     steps.finish(store, token, run)
     assert store.runs.close(run.id, record_from(), wanted=0) == 1
     return before
@@ -72,17 +72,17 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
     """Stopped between looking and freeing: another conducts by now, and the worker came back in that one's run."""
     janitor.step()
     clock(60)
-    look = store.processes.missing_of
+    look = store.processes.register
 
-    def look_and_be_stopped(*roles):
-        missing = look(*roles)
+    def look_and_be_stopped():
+        missing = look()
         clock(LEASE_SECONDS + 1)
         store.leases.release(leader.owner)
         assert store.leases.acquire("another", 600)
         store.processes.announce(Role.WORKER, DEAD)
         return missing
 
-    monkeypatch.setattr(store.processes, "missing_of", look_and_be_stopped)
+    monkeypatch.setattr(store.processes, "register", look_and_be_stopped)
     with pytest.raises(FencedError):
         janitor.step()
 
@@ -95,7 +95,7 @@ def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor,
     """It is missed for as long as a heartbeat, which all are where Redis was away; then it is forgotten."""
     store.processes.announce(Role.SCHEDULER, replace(DEAD, id=f"{DEAD.host}:8:scheduler"))  # its host is heard from
     store.processes.announce(role, DEAD)
-    store.client.delete(store.keys.process(role, DEAD.id))
+    steps.silence(store, role, DEAD.id)
     janitor.step()
     clock(6)
     janitor.step()

@@ -42,7 +42,7 @@ def publish_limits(store, token, run):
 
 
 def want_workers(store, token, run):
-    store.processes.want(token, 3)
+    store.runs.want(token, 3)
 
 
 CONDUCTING = (open_a_run, move_the_run, drain, publish_limits, want_workers)

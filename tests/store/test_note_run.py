@@ -38,5 +38,5 @@ def test_a_stale_token_writes_nothing(store, token):
     steps.take_over(store)
 
     for run_id in (run.id, "another"):
-        with looks.nothing_changes(store), pytest.raises(FencedError, match="note_run"):
+        with looks.nothing_changes(store), pytest.raises(FencedError, match="write_run"):
             store.runs.note(token, run_id, workers_peak=4)

@@ -20,7 +20,6 @@ def write_records(store, number):
         run_id = f"20261128T0-{at:02d}"
         record = record_from(run_id=run_id, state="completed" if at % 3 else "partial", **FIELDS)
         store.client.hset(store.keys.records, run_id, msgspec.json.encode(record))
-        store.client.lpush(store.keys.runs, run_id)
 
 
 def test_the_list_of_runs_goes_on_where_it_ended(store):

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from rlm.ledger import processes
 from rlm.ledger import waker as waker_module
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server
 from tests.store import looks, steps
@@ -68,28 +67,25 @@ def test_what_is_announced_is_read_as_it_was(store):
 
 
 @pytest.mark.parametrize("role", list(Role))
-def test_a_process_that_is_heard_of_no_more_is_gone(store, monkeypatch, role):
-    """Its entry expires; that it never signed off is known until somebody has cleaned up after it."""
-    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.1)
-    store.processes.announce(role, WORKER)
-    monkeypatch.undo()
+def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
+    """That it never signed off is known until somebody has cleaned up after it."""
     other = replace(WORKER, id="other")
-    store.processes.announce(role, other)
+    for process in (WORKER, other):
+        store.processes.announce(role, process)
+    steps.silence(store, role, WORKER.id)
 
-    wait_until(lambda: store.processes.alive(role) == [other], message="the silent one is gone")
-
+    assert store.processes.alive(role) == [other]
     assert store.processes.missing(role) == [WORKER.id]
     store.processes.forget(role, WORKER.id)
     assert store.processes.missing(role) == []
-    assert store.client.smembers(store.keys.processes(role)) == {b"other"}
+    assert store.client.hkeys(store.keys.processes) == [f"{role} other".encode()]
 
 
 @pytest.mark.parametrize("junk", [b"no JSON", b"{}", b'{"id": 1}', b"\xff"])
 def test_what_is_no_process_stops_nobody(store, junk):
     """What another program wrote into the register is one that is missing; the others are read as ever."""
     store.processes.announce(Role.WORKER, WORKER)
-    store.client.sadd(store.keys.processes(Role.WORKER), "junk")
-    store.client.set(store.keys.process(Role.WORKER, "junk"), junk)
+    store.client.hset(store.keys.processes, mapping={"worker junk": junk, "nobody 7": junk, "wanted": junk})
 
     assert store.processes.alive(Role.WORKER) == [WORKER]
     assert store.processes.missing(Role.WORKER) == ["junk"]
@@ -116,32 +112,18 @@ def test_busy_lanes_are_counted_by_worker(store, token, running):
     assert store.processes.busy([]) == []
 
 
-def test_silence_is_the_time_since_a_process_announced_itself(store, monkeypatch):
-    """Nothing right after it, more as time goes by, and the whole life of an entry where there is none."""
-    monkeypatch.setattr(processes, "HEARTBEAT_TTL_SECONDS", 0.5)
+@pytest.mark.parametrize("ahead", [-3_600_000_000, 3_600_000_000])
+def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
+    """A moment that lies ahead is no better than one long ago: the dead would seem alive for an hour."""
+    store.processes.announce(Role.WORKER, WORKER)
+    field = f"{Role.WORKER} {WORKER.id}"
+    at, _, entry = store.client.hget(store.keys.processes, field).partition(b" ")
+    store.client.hset(store.keys.processes, field, b"%d %s" % (int(at) + ahead, entry))
+    assert store.processes.missing(Role.WORKER) == [WORKER.id]
+
     store.processes.announce(Role.WORKER, WORKER)
 
-    (soon, never) = store.processes.silences(Role.WORKER, [WORKER.id, "another"])
-    later = wait_until(
-        lambda: next((one for one in store.processes.silences(Role.WORKER, [WORKER.id]) if one > 0.2), 0)
-    )
-
-    assert soon < 0.2 < later <= 0.5
-    assert never == 0.5
-
-
-def test_after_a_step_of_the_clock_the_dead_do_not_stay(store):
-    """Their entries would end an hour late: who follows the step has them end in time, and lets no other live on."""
-    dead, living = store.keys.process(Role.WORKER, WORKER.id), store.keys.process(Role.SCHEDULER, WORKER.id)
-    for role in (Role.WORKER, Role.SCHEDULER):
-        store.processes.announce(role, WORKER)
-    store.client.pexpire(dead, 3_600_000)
-    store.client.pexpire(living, 5_000)
-
-    store.processes.end_in_time()
-
-    assert 5_000 < store.client.pttl(dead) <= HEARTBEAT_TTL_SECONDS * 1000
-    assert 0 < store.client.pttl(living) <= 5_000
+    assert store.processes.alive(Role.WORKER) == [WORKER]
 
 
 def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
@@ -161,7 +143,7 @@ def test_wanting_workers_wakes_the_supervisors(store, token):
     with listening(store.url, store.keys.wake("supervisors")) as calls:
         calls.wait_for(1)
 
-        store.processes.want(token, 3)
+        store.runs.want(token, 3)
 
         calls.wait_for(2)
 
@@ -197,18 +179,3 @@ def test_a_waker_listens_again_after_the_server_was_restarted(tmp_path, kind):
                 calls.wait_for(2 * starts)
 
         assert calls.number == 4
-
-
-def test_who_has_been_entered_only_says_that_it_lives(store):
-    """A supervisor enters its workers; each of them then takes one command, and is in the register as any other."""
-    store.client.config_resetstat()
-    store.processes.announce(Role.WORKER, WORKER, entered=True)
-
-    made = store.client.info("commandstats")
-    assert {name: one["calls"] for name, one in made.items() if "set" in name and "config" not in name} == {
-        "cmdstat_set": 1
-    }
-    assert store.processes.alive(Role.WORKER) == []
-    store.processes.enter(Role.WORKER, [WORKER.id])
-    store.processes.enter(Role.WORKER, [])
-    assert store.processes.alive(Role.WORKER) == [WORKER]

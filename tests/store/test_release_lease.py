@@ -33,7 +33,7 @@ def test_only_the_holder_can_release_it(store):
 
 def test_a_holder_that_was_succeeded_releases_nothing(store):
     """One whose lease ran out and was taken does not end the successor's."""
-    store.leases.acquire("a", 0)
+    store.leases.acquire("a", 1e-6)
     store.leases.acquire("b", 600)
 
     assert not store.leases.release("a")

@@ -194,7 +194,7 @@ def test_closing_a_run_takes_few_round_trips(store, token, running, monkeypatch,
         if not reply.event:
             break
     steps.finish(store, token, run)
-    for script in (store.runs._script(name) for name in ("end_run", "return_backoff", "close_run")):
+    for script in (store.runs._script(name) for name in ("end_run", "close_run")):
         store.client.script_load(script.source)  # as in every run but the first
     sent, send = [], AbstractConnection.send_packed_command
     monkeypatch.setattr(

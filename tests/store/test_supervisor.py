@@ -63,7 +63,7 @@ class Host:
         return [one for one in self.workers if one.exitcode is None]
 
     def want(self, number):
-        self.store.client.set(self.store.keys.wanted, number)
+        self.store.client.hset(self.store.keys.processes, "wanted", number)
         self.store.processes.wake("supervisors")
 
     def wait_for(self, number, timeout=8.0):
@@ -227,7 +227,10 @@ def test_a_register_that_was_lost_gives_nobody_the_share_of_all(host):
     host.start()
     host.want(4)
     host.wait_for(2)
-    host.store.client.delete(host.store.keys.processes(Role.SUPERVISOR))
+    register = host.store.keys.processes
+    host.store.client.hdel(
+        register, *(one for one in host.store.client.hkeys(register) if one.startswith(b"supervisor "))
+    )
     host.store.processes.wake("supervisors")
     wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR), message="it is back")
     time.sleep(0.5)

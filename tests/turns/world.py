@@ -89,8 +89,8 @@ class World:
             self.client.hset(self.keys.event(event_id), mapping=cast("Any", fields))
             self.client.zadd(self.keys.ready(name), {event_id: score})
             ids.append(event_id)
-        self.client.sadd(self.keys.types, name)
-        self.client.set(self.keys.sequence, self._events.total())
+        self.client.hincrby(self.keys.totals, f"taken:{name}", 0)
+        self.client.hset(self.keys.lease, "sequence", self._events.total())
         return ids
 
     def open(self, window: float = 100.0, **fields: str) -> Run:

@@ -39,8 +39,7 @@ class Planned:
         settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
         store = SimpleNamespace(
             settings=settings,
-            runs=SimpleNamespace(tally=dict),
-            processes=SimpleNamespace(want=lambda _token, workers: self.wanted.append(workers)),
+            runs=SimpleNamespace(tally=dict, want=lambda _token, workers: self.wanted.append(workers)),
         )
         moment = lambda us: us / 1_000_000  # noqa: E731
         run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, moment=moment)

@@ -21,7 +21,7 @@ end
 local function suspect(now, server, epoch, stepped, expects)
   if server == '' then return end  -- the asker may not ask which it is, and gets no slot
   local lease, was, known, why, step = P .. 'lease', trust(), tonumber(epoch or nil) or 0, nil, 0
-  if not was.server and (known > 0 or call('EXISTS', P .. 'run', P .. 'runs', P .. 'totals') > 0)
+  if not was.server and (known > 0 or call('EXISTS', P .. 'run', P .. 'records', P .. 'totals') > 0)
     or was.server and known > tonumber(was.epoch) then
     why = 'Redis came back empty, or as it was a while ago: it may have forgotten calls that were made'
   elseif was.server and was.server ~= server and was.parted ~= was.server then

@@ -23,11 +23,14 @@ local function make_ready(id, behind)
   local score = redis.pcall('HGET', event, 'score')
   score = type(score) == 'string' and tonumber(score) and score or '0'
   if behind then  -- its priority stays, its age becomes that of the newest arrival
-    score = us(math.floor(score / PRIORITY_STEP) * PRIORITY_STEP + call('INCR', P .. 'sequence'))
+    score = us(math.floor(score / PRIORITY_STEP) * PRIORITY_STEP + call('HINCRBY', P .. 'lease', 'sequence', 1))
     redis.pcall('HSET', event, 'score', score)
   end
   redis.pcall('HDEL', event, 'owner')
-  try('ZADD', P .. 'ready:' .. kind, score, id)  -- if it holds something else, the event is put back as a stray
+  if type(try('ZADD', P .. 'ready:' .. kind, score, id)) == 'table' then  -- it holds what is not RLM's
+    call('DEL', P .. 'ready:' .. kind)
+    call('ZADD', P .. 'ready:' .. kind, score, id)
+  end
   index(kind)
 end
 local function trail_entry(now, entry)

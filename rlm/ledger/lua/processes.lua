@@ -1,12 +1,9 @@
---- want_workers(lease, wanted; token, workers)
--- Publishes how many workers the conductor wants, over all hosts.
--- lease    hash with the fencing token
--- wanted   number of workers wanted
--- token    the caller's fencing token
--- workers  the new number
+--- announce(prefix; role, id, entry)
+-- Enters a process in the register, or renews its entry.
+-- role, id
+-- entry    what it announces about itself, JSON
 -- Returns  1
--- Atomic because a conductor that lost its lease must not scale the run of another.
+-- One script because whether it lives is judged by the clock of Redis, by which it must be stamped.
 -- include base
-if fenced(lease, token) then return FENCED end
-redis.call('SET', wanted, workers)
+redis.call('HSET', prefix .. 'processes', role .. ' ' .. id, us(now_us()) .. ' ' .. entry)
 return 1

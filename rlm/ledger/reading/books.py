@@ -13,12 +13,13 @@ import msgspec
 from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
 from rlm.core.expected import Completed, Measured, Pair, merge_run
-from rlm.core.item import is_type_name, type_of
+from rlm.core.item import type_of
 from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger import Store
 from rlm.ledger.calls import CallEntry, completed
 from rlm.ledger.connect import text, translated
+from rlm.ledger.events import types_in
 from rlm.ledger.held import lanes_of
 from rlm.ledger.measures import failing
 from rlm.ledger.rules import read_limits
@@ -99,12 +100,12 @@ def books(store: Store) -> Books:
     lists = keys.events, keys.processing, keys.failed
     while True:
         names = store.known_types
-        read: list[Command] = [("TIME",), ("HGET", keys.run, "run_id"), ("SMEMBERS", keys.types)]
+        read: list[Command] = [("TIME",), ("HGET", keys.run, "run_id")]
         read += [("HGETALL", keys.tally), *(("LLEN", each) for each in lists)]
         replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-        (seconds, microseconds), run_id, types, fields, events, staged, letters, *more = replies
+        (seconds, microseconds), run_id, fields, events, staged, letters, *more = replies
         # The commands depend on the types; if there are others by now, read again.
-        if {name.decode() for name in types if is_type_name(name)} <= {*names}:
+        if types_in(fields) <= {*names}:
             break
     tally, counts = numbers(fields, keys.tally), ledger.read_counts(more, names)
     accounts = {name: Account(counts[name], *(tally.get(f"{word}:{name}", 0) for word in _ACCOUNTED)) for name in names}
@@ -191,7 +192,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, endpoints = store.keys, store.settings.endpoints
     limited = all_limited(endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
-    read += [("GET", keys.restarts), ("HGETALL", keys.measured)]
+    read += [("HGET", keys.processes, "restarts"), ("HGETALL", keys.measured)]
     replies = batch(store.client, [*read, *store.windows.health_commands(list(endpoints.values()))])
     (seconds, microseconds), fields, published, restarts, durations, *health = replies
     made = store.calls.of_run(run.id) if measured else []
@@ -204,7 +205,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         endpoints=endpoints,
         calls=calls,
         health=store.windows.read_health(health, list(endpoints.values())),
-        restarts=reading(whole, restarts, keys.restarts, 0),
+        restarts=reading(whole, restarts, keys.processes, 0),
         kept=merge_run(store.measures.read_kept(durations), calls, failing(tally)),
         sent=_sent(made, endpoints),
         now_us=seconds * MICROSECONDS + microseconds,

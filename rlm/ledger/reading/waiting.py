@@ -128,7 +128,7 @@ def pages(store: Store, items: str, skip: int = 0, most: int | None = None) -> I
     """
     left = MOST_ITEMS if most is None else most
     while left > 0:
-        length, page = store.intake.look(items, skip, min(left, CHUNK), 1)
+        length, page = store.intake.look(items, skip, min(left, CHUNK))
         if not page:
             return
         yield page
