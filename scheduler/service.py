@@ -77,7 +77,6 @@ class SchedulerService(Office):
         self._saw_last_end = False
         #: The token of the lease with which this scheduler took over, and of that with which it published its limits.
         self._in_office = self._published = 0
-        self._is_apart = False
 
     def job(self) -> None:
         """Serve the tick that is due: drain, plan, scale, wait for the end. APScheduler runs this at each tick."""
@@ -174,10 +173,10 @@ class SchedulerService(Office):
 
     def _leads(self) -> bool:
         """Return whether this scheduler leads. On promotion a tick counts as due: one may have had no leader."""
+        before = self._leader.standing
         if not self._leader.campaign():
-            standing, before = self._leader.standing, self._is_apart
-            self._is_apart = bool(standing and standing.apart_seconds)
-            if standing and self._is_apart and not before:
+            standing = self._leader.standing
+            if standing and standing.apart_seconds and not (before and before.apart_seconds):
                 why = capital(kept_apart(self._store, standing))
                 log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
             return False

@@ -37,8 +37,7 @@ NEXT = (
 
 _FAIL = "Answer this share of its calls (0 to 1) with 500."
 _FAULT = (
-    "Any fault, with its value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, "
-    "jitter_seconds, retry_after."
+    "Any fault, with its value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, retry_after."
 )
 
 

@@ -69,7 +69,6 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_rate: Share | None = None
     status: Status | None = None  #: the status of those; 500 if None
     slow: Amount = 1.0  #: processing takes this many times as long
-    jitter_seconds: Amount = 0.0  #: up to this many random seconds are added
     #: The form of `Retry-After`, also for this endpoint's limit.
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
@@ -110,7 +109,7 @@ def outcome(faults: Faults, since_set: float, processing_seconds: float, random:
         return NoAnswer.HANG
     error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
     status = (faults.status or 500) if random.random() < error_rate else 200
-    return Response(status, processing_seconds * faults.slow + random.uniform(0, faults.jitter_seconds))
+    return Response(status, processing_seconds * faults.slow)
 
 
 class Site:
