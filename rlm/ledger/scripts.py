@@ -140,24 +140,6 @@ class Script:
         with translated(client, self.name):
             return self._run(client, self._command(named))
 
-    def begin(self, client: redis.Redis, **named: Any) -> Callable[[], Any]:
-        """Send it; return a function that waits for its reply and must be called exactly once in any case.
-
-        Both raise what a call raises.
-        """
-        command = self._command(named)
-        with translated(client):
-            wait = cast("LedgerClient", client).ask(*command)
-
-        def reply() -> Any:
-            with translated(client, self.name):
-                try:
-                    return wait()
-                except NoScriptError:
-                    return self._run(client, command)
-
-        return reply
-
     def run_each(self, client: redis.Redis, calls: Sequence[Named]) -> list[Any]:
         """Run it for each call in one round trip, each atomic by itself; return the replies in order.
 
@@ -293,9 +275,6 @@ class Part:
         """Return the time by the clock of Redis, seconds since 1970."""
         seconds, microseconds = self._ask("TIME")
         return int(seconds) + int(microseconds) / MICROSECONDS
-
-    def _mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        return cast("list[bytes | None]", self._ask("MGET", *keys)) if keys else []
 
     def _hgetall(self, key: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", self._ask("HGETALL", key))

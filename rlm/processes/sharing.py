@@ -1,7 +1,8 @@
 """How the wanted workers are divided among hosts: all supervisors read the same register, so all get the same result.
 
-Of several supervisors on one host the newest has the host's share. One that is not heard from has no share. Silence is
-counted by the clock of this host, and only while this host listened: Redis may have lost the register, or been away.
+Of several supervisors on one host, with one configuration, the newest has its share. One that is not heard from has no
+share. Silence is counted by the clock of this host, and only while this host listened: Redis may have lost the
+register, or been away.
 
 A supervisor starts no worker that takes a place of another one. Those that others run beyond their shares, because they
 finish their calls, take places too. So there are no more than `workers.max` while hosts take over from one another.
@@ -69,9 +70,9 @@ def places_left(
 
 
 def _serving(supervisors: Iterable[Process]) -> dict[str, Offer]:
-    """Return the offers of the newest supervisors of each host, by id; one that stops offers nothing."""
+    """Return the offers of the newest supervisors of each host and configuration, by id; one that stops has none."""
     offering = sorted((one.started_at, one.id, one) for one in supervisors if one.offer is not None)
-    return {one.id: one.offer for one in {one.host: one for *_, one in offering}.values() if one.offer}
+    return {one.id: one.offer for one in {(one.host, one.revision): one for *_, one in offering}.values() if one.offer}
 
 
 class Peers:

@@ -196,11 +196,13 @@ def test_a_share_follows_the_supervisors_that_come_and_go(host):
 
 def test_of_two_supervisors_on_a_host_the_newer_has_the_workers(host):
     """So what is started anew need not wait until what it replaces has left."""
-    name = host.store.settings.host_name
+    name, revision = host.store.settings.host_name, host.store.settings.revision
     host.start()
     host.want(3)
     host.wait_for(3)
-    host.store.processes.announce(Role.SUPERVISOR, entry("newer", host=name, started_at=time.time() + 1))
+    host.store.processes.announce(
+        Role.SUPERVISOR, entry("newer", host=name, started_at=time.time() + 1, revision=revision)
+    )
     host.wait_for(0)
 
 
