@@ -181,8 +181,8 @@ class System:
         """Request a run from the scheduler and return its id."""
         request = self.store.schedule.request()
         reply = wait_until(lambda: self.store.schedule.reply(request), timeout=15, message="the scheduler answers")
-        assert "run_id" in reply, reply
-        return reply["run_id"]
+        assert reply.run_id, reply
+        return reply.run_id
 
     def await_record(self, run_id: str, timeout: float = 60.0) -> dict[str, Any]:
         """Wait until a run is closed and return its record."""

@@ -8,6 +8,7 @@ import pytest
 
 from rlm.core.run import State
 from rlm.delivery import run_end
+from rlm.ledger.leases import Reply
 from rlm.ledger.processes import Process, Role
 from rlm.web import operations
 from tests.acceptance.webapp import served
@@ -217,7 +218,7 @@ def test_letters_are_retried_and_dropped_as_by_the_commands(inst, program, monke
 
 def test_a_run_is_started_by_the_scheduler(inst, program):
     """One that is open is named (409), and where there is no scheduler that is told (503)."""
-    replies = iter([{"run_id": "20261128T101500123Z-1a2b"}, {"open": "20261128T101500123Z-1a2b"}])
+    replies = iter([Reply(run_id="20261128T101500123Z-1a2b"), Reply(open="20261128T101500123Z-1a2b")])
 
     def scheduler():
         for reply in replies:

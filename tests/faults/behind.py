@@ -47,7 +47,7 @@ class Behind(System):
         events = self.push_evenly(number, prefix=prefix)
         request = self.store.schedule.request()
         reply = wait_until(lambda: self.store.schedule.reply(request), timeout=timeout, message="the scheduler answers")
-        return events, self.await_record(reply.get("run_id") or reply["open"], timeout)
+        return events, self.await_record(reply.run_id or reply.open, timeout)
 
     def assert_slots(self) -> None:
         """Check that each endpoint has had at least as many slots as calls, in the last period."""

@@ -298,7 +298,7 @@ def _kind(key: str) -> str:
     """Return what a key is for, without prefix and ids."""
     parts = key.split(":")
     if parts[0] == "rlm":
-        kept = 2 if parts[1] in {"processes", "process", "wake"} else 1
+        kept = 2 if parts[1] == "wake" else 1
         return ":".join(parts[1 : 1 + kept])
     return key if key.startswith("wallet_") else ""
 

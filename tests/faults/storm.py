@@ -171,9 +171,9 @@ class Storm:
                 reply = wait_until(
                     lambda asked=request: self.system.store.schedule.reply(asked), timeout=20, message="an answer"
                 )
-                if "run_id" in reply:
-                    return str(reply["run_id"])
-                wait_until(lambda open_id=reply["open"]: self._record(open_id), timeout=40, message="it is closed")
+                if reply.run_id:
+                    return reply.run_id
+                wait_until(lambda open_id=reply.open: self._record(open_id), timeout=40, message="it is closed")
             time.sleep(0.1)
         raise AssertionError("no run could be started for 40 s")
 

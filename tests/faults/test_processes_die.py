@@ -234,12 +234,12 @@ def assert_next_run(system):
     events = system.push_evenly(5, prefix=f"next{len(system.pushed)}-")  # of no run before: it would drop duplicates
     request = system.store.schedule.request()
     reply = wait_until(lambda: system.store.schedule.reply(request), timeout=15, message="the scheduler answers")
-    record = system.await_record(reply.get("run_id") or reply["open"], timeout=30)
+    record = system.await_record(reply.run_id or reply.open, timeout=30)
     assert record["state"] in {"completed", "partial"}
     wait_until(
         lambda: (
             set(events) <= set(system.answered()) | system.pending()
-            or ("open" in reply and system.store.intake.waiting())  # that run was begun before
+            or (reply.open and system.store.intake.waiting())  # that run was begun before
         ),
         message="the next run has what was pushed",
     )

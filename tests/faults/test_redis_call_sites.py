@@ -34,18 +34,13 @@ pytestmark = pytest.mark.rest
 
 #: Scripts that only commands run; the last test here fails those.
 OF_COMMANDS = {
-    "cancel_run",
-    "drop_letters",
-    "drop_ready",
     "pause_endpoint",
+    "remove_letter",
     "resume_endpoint",
-    "retry_letters",
     "set_limit",
 }
 #: Scripts of other programs, which share windows.
 OF_OTHERS = {"take_slots"}
-#: Scripts for what is too large to be read; the drain is cut at each of its calls in tests/store/test_intake_cut.py.
-OF_GIANTS = {"move_giant"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
 ROUNDS = 4
 #: Systems that share the cases of a test.
@@ -55,10 +50,8 @@ SPEED = 20
 Site = tuple[str, str]
 #: Every process says every few seconds that it lives.
 ANNOUNCED: set[Site] = {
-    ("scheduler", "pipeline(sadd processes:scheduler, set process:scheduler)"),
-    ("supervisor", "pipeline(sadd processes:supervisor, set process:supervisor)"),
-    ("supervisor", "sadd processes:worker"),
-    ("supervisor", "set process:worker"),
+    ("scheduler", "announce"),
+    ("supervisor", "announce"),
 }
 
 
@@ -344,7 +337,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(SOURCES) - reached == OF_COMMANDS | OF_OTHERS | OF_GIANTS
+    assert set(SOURCES) - reached == OF_COMMANDS | OF_OTHERS
 
 
 #: What is failed, and what only where there is time.
@@ -418,12 +411,12 @@ def _limits(system: Behind) -> dict[str, str]:
 CURED = b'{"id": "cured", "wallet_name": "w", "events": ["ONE"]}'
 
 COMMANDS = [
-    Command("look_items", ("plan",), lambda system: system.store.intake.waiting() == 1),
+    Command("read_entries", ("plan",), lambda system: system.store.intake.waiting() == 1),
     Command("pause_endpoint", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
     Command("resume_endpoint", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
     Command("set_limit", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
-    Command("retry_letters", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
-    Command("drop_letters", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
+    Command("remove_letter", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
+    Command("remove_letter", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
 ]
 
 
