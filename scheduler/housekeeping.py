@@ -1,7 +1,8 @@
 """What a leader does between runs, in small steps, so that the next run never waits for it.
 
 After a run it checks whether the promises were kept, and archives dead letters of which Redis keeps no more. It removes
-what processes left in Redis when they died. An open run needs neither: leases expire, and other workers continue.
+what processes left in Redis when they died, and puts back events that are in no set. An open run needs none of it:
+leases expire, and other workers continue.
 
 It raises FencedError if another scheduler leads, because that may have a run open; it logs errors of Redis.
 """
@@ -16,6 +17,7 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
+from rlm.core.text import counted
 from rlm.delivery.run_record import look_over
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
@@ -25,6 +27,8 @@ from scheduler.leader import Leader
 CLOSER_SECONDS = 2.0
 #: Seconds between two looks for dead processes.
 LOOK_SECONDS = 5.0
+#: Seconds from one look through all events to the next; a run's end begins one as well.
+STRAY_SECONDS = 60.0
 #: The most processes to clean up after at one look, so that no run waits for it.
 MOST_AT_ONCE = 50
 
@@ -43,6 +47,8 @@ class Housekeeper:
         self._grace_seconds = HEARTBEAT_TTL_SECONDS + max(one.lease_seconds for one in store.settings.event_types)
         self._missed: dict[tuple[Role, str], float] = {}
         self._looked_at = float("-inf")
+        #: Where the look through all events is, and when the next one begins, monotonic seconds.
+        self._cursor, self._adopts_at = 0, float("-inf")
 
     def see_to_last(self) -> bool:
         """Do the steps after the last run, unless `look_over` has noted that they are done.
@@ -63,12 +69,14 @@ class Housekeeper:
         """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
         if record is not None:
             look_over(self._store, record)
+        self._adopts_at = float("-inf")
         self.step()
 
     def step(self) -> bool:
         """Do one step when there is nothing else to do; return whether there is more. No run may be open."""
         try:
             self._tidy_up()
+            self._adopt()
             return self._store.archivist.step()
         except FencedError:
             raise
@@ -100,3 +108,14 @@ class Housekeeper:
                 told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
                 log.warning(told, role, process_id, extra=alarm(Alarm.PROCESS_DIED, "forget_process"))
             self._store.processes.forget(role, process_id)
+
+    def _adopt(self) -> None:
+        """Look at some events, if a look is due; put back those that are in no set of the ledger."""
+        if system_clock.monotonic() < self._adopts_at:
+            return
+        self._cursor, adopted = self._store.recovery.adopt(self._cursor)
+        if not self._cursor:
+            self._adopts_at = system_clock.monotonic() + STRAY_SECONDS
+        if adopted:
+            told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
+            log.warning(told, counted(len(adopted), "event"), adopted[0], extra={"action": "adopt_events"})

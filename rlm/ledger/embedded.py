@@ -9,6 +9,7 @@ started it and whatever became of that process.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import subprocess
@@ -32,6 +33,8 @@ from rlm.ledger.connect import SOCKET_NAME, make_client
 LONGEST_BULK = 512 * 1024 * 1024
 #: Linux allows no longer path for a socket, bytes.
 SOCKET_PATH_BYTES = 107
+#: Where the socket is if its path would be longer. `$TMPDIR` may be another in another process.
+SHORT_PLACE = Path("/tmp")  # noqa: S108  # in a directory that is refused unless it is this user's alone
 #: The interval of checking a lock or a server that starts or stops, seconds.
 POLL_SECONDS = 0.01
 #: Seconds between two looks of a user whether the server still runs; the same after it could not be started.
@@ -49,8 +52,19 @@ log = logging.getLogger(__name__)
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Return the path of the server's socket, with links resolved on the way to the directory, but not in its place."""
-    return data_dir.parent.resolve() / data_dir.name / SOCKET_NAME
+    """Return the path of the server's socket: in its directory or, where that is too long, in a short one.
+
+    Links are resolved on the way to the directory, but not in its place.
+    """
+    path = _resolved(data_dir) / SOCKET_NAME
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return SHORT_PLACE / f"rlm-{os.geteuid()}-{digest}" / SOCKET_NAME
+
+
+def _resolved(data_dir: Path) -> Path:
+    return data_dir.parent.resolve() / data_dir.name
 
 
 def url_of(data_dir: Path) -> str:
@@ -88,7 +102,7 @@ class EmbeddedServer:
         """
         self.url = url_of(data_dir)
         self._socket = socket_path(data_dir)
-        self._directory = self._socket.parent
+        self._directory = _resolved(data_dir)
         self._port, self._longest, self._lease = port, longest, lease
         self._users = -1
         self._child: subprocess.Popen[bytes] | None = None
@@ -152,9 +166,7 @@ class EmbeddedServer:
 
     def _ensure(self) -> None:
         """Start the server unless it runs; return when it answers."""
-        if len(os.fsencode(self._socket)) > SOCKET_PATH_BYTES:
-            what = f"the path of the embedded server's socket, {str(self._socket)!r}, is too long"
-            raise StoreError(what, f"name a directory with a shorter one in RLM_DATA_DIR ({SOCKET_PATH_BYTES} bytes)")
+        claim_directory(self._socket.parent)
         before = self._child
         with closing(make_client(self.url)) as client:
 
@@ -214,6 +226,8 @@ class EmbeddedServer:
         if self._child is not None:
             self._child.wait()
         self._socket.unlink(missing_ok=True)
+        if self._socket.parent != self._directory:
+            self._socket.parent.rmdir()
 
     def _await(self, is_done: Callable[[], bool], seconds: float, trouble: str) -> None:
         deadline = system_clock.monotonic() + seconds

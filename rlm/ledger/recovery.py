@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.item import Reason, encode_letter
+from rlm.core.item import Reason, encode_letter, is_type_name, type_of
 from rlm.ledger.connect import text, translated, translating
 from rlm.ledger.held import read_held
 from rlm.ledger.scripts import CHUNK, Part
@@ -72,6 +72,19 @@ class Recovery(Part):
             dedupe_ms=self._dedupe_ms,
         )
         return int(taken)
+
+    @translating
+    def adopt(self, cursor: int) -> tuple[int, list[str]]:
+        """Look at some of all events, from a cursor of SCAN on; put back those that are in no set of the ledger.
+
+        Return the next cursor, 0 once all were looked at, and the events that were put back: a key was deleted, or a
+        fail-over lost writes, and nothing else would find them.
+        """
+        begin = self._keys.event("")
+        following, keys = self._ask("SCAN", cursor, "MATCH", f"{begin}*", "COUNT", CHUNK)
+        ids = [name for key in keys if is_type_name(type_of(name := text(key).removeprefix(begin)).encode())]
+        adopted = self._run("adopt", prefix=self._keys.prefix, ids=ids) if ids else []
+        return int(following), list(map(text, adopted))
 
     def _removal(self, event_id: str, token: int | str = "", letter: str = "") -> dict[str, Any]:
         keys = {"prefix": self._keys.prefix, "lease": self._keys.lease, "failed": self._keys.failed}

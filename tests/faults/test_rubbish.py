@@ -107,7 +107,7 @@ def test_what_can_go_on_does_and_the_key_is_named(system, name):
         deliver(system, "mended", "ALPHA", "BETA")
 
 
-@pytest.mark.parametrize("family", ["free", "window", "endpoint"])
+@pytest.mark.parametrize("family", ["ready", "free", "window", "endpoint"])
 def test_a_key_that_is_overwritten_in_mid_run_stops_its_type_only(system, family):
     """The run is closed in time, the others are done, and what was under way is done once the key is gone."""
     store = system.store

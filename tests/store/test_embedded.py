@@ -172,9 +172,21 @@ def test_a_server_that_cannot_start_is_an_error_that_names_its_log(data_dir):
     assert not running(data_dir)
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_an_error(tmp_path):
-    with pytest.raises(StoreError, match="RLM_DATA_DIR"), EmbeddedServer(tmp_path / ("d" * 100)):
-        pass
+def test_in_a_deep_directory_the_socket_is_in_a_short_private_one(tmp_path):
+    """It goes with the server, and somebody else's link in its place is refused."""
+    data_dir = tmp_path / ("d" * 100)
+    short = embedded.socket_path(data_dir).parent
+    with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
+        assert client.config_get("dir")["dir"] == str(data_dir)
+        assert stat.S_IMODE(short.stat().st_mode) == 0o700
+    assert not short.exists()
+
+    short.symlink_to(tmp_path)
+    try:
+        with pytest.raises(StoreError, match="is not a directory of user"), EmbeddedServer(data_dir):
+            pass
+    finally:
+        short.unlink()
 
 
 @pytest.mark.parametrize("name", ["with a space", 'with "quotes" and \\', "größer", "per%20cent?db=3#x"])

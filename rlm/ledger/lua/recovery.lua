@@ -66,3 +66,21 @@ local retried, left = tonumber(call('HGET', tally, 'taken:' .. kind) or nil) or 
 if retried > left then call('HSET', tally, 'taken:' .. kind, left)
 else count('dropped:' .. kind) end  -- the books miss it until the next run opens
 return 1
+
+--- adopt(prefix; ids: json)
+-- Makes events ready again that are in no set of the ledger, because a key was deleted, or a fail-over lost writes.
+-- ids      of events
+-- Returns  the ids of those that were in none; nothing while a run is open
+-- Atomic because an event must be in exactly one state at any instant, and a run that opens counts what is ready.
+-- include moving
+local adopted = {}
+if call('EXISTS', P .. 'run') == 1 then return adopted end
+for _, id in ipairs(ids) do
+  local fields = redis.pcall('HMGET', event_key(id), 'item', 'state')
+  if not fields.err and fields[1] and not fields[2] and not redis.pcall('ZSCORE', P .. 'ready:' .. kind_of(id), id)
+    and not call('ZSCORE', P .. 'inflight', id) and not call('ZSCORE', P .. 'backoff', id) then
+    make_ready(id)
+    adopted[#adopted + 1] = id
+  end
+end
+return adopted
