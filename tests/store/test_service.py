@@ -16,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import Limit
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.run import State, Trigger
-from rlm.delivery import run_end, run_record
+from rlm.delivery import run_end
 from rlm.ledger import Store
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.processes import Process, Role
@@ -89,7 +89,7 @@ def test_a_run_whose_conductor_died_as_it_was_closed_is_seen_to_by_its_successor
     """The end-of-run actor closed it, so none is open: what follows a run is done once, by whoever leads next."""
     monkeypatch.setattr("scheduler.housekeeping.CLOSER_SECONDS", 0.0)
     looked_over, told = [], []
-    look_over = run_record.look_over
+    look_over = run_end.look_over
     monkeypatch.setattr(telemetry, "tick_ended", lambda _settings, due, **_: told.append(due))
     monkeypatch.setattr(
         "scheduler.housekeeping.look_over",

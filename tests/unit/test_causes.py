@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.run import Waited
+from rlm.core.run import Run, State, Trigger, Waited
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.causes import (
     CANCELLED,
     FAILED,
     SLOW_SECONDS,
-    Ended,
     Look,
     add_look,
     causes,
@@ -113,8 +112,8 @@ def test_time_is_put_down_to_what_is_seen_at_its_end():
 SLOTS = {"slots": 40.0, "lanes": 3.0}
 
 
-def ended(leftover, waited, **more):
-    return Ended(**{"leftover": leftover, "spent": {}, "cut": {}, "waited": Waited(0.0, waited), **more})
+def ended(waited, **more):
+    return Run("r", State.FINISHING, Trigger.MANUAL, 0.0, 60.0, 0, 60.0, "x", waits=Waited(0.0, waited), **more)
 
 
 @each(
@@ -122,7 +121,6 @@ def ended(leftover, waited, **more):
     [
         ({"A": 24}, {"A": SLOTS}, {}, {"slots": 24}),
         ({"A": 24}, {"A": SLOTS}, {"spent": {"A": 5}}, {"slots": 19, "retries": 5}),
-        ({"A": 8}, {"A": SLOTS}, {"cut": {"A": 8}}, {"lanes": 8}),
         ({"A": 8, "B": 2}, {"A": SLOTS, "B": {"paused": 1.0}}, {}, {"slots": 8, "paused": 2}),
         ({"A": 8}, {}, {}, {"lanes": 8}),
         ({"A": 8}, {}, {"failure": "Redis was away"}, {"redis": 8}),
@@ -132,11 +130,11 @@ def ended(leftover, waited, **more):
 )
 def test_each_event_is_left_over_for_one_reason(leftover, waited, more, expected):
     """What its type waited for longest."""
-    assert reasons(ended(leftover, waited, **more)) == Reasons(**expected)
+    assert reasons(ended(waited, **more), leftover) == Reasons(**expected)
 
 
 def test_the_causes_are_those_reasons_with_the_most_events_first():
-    (slots, retries) = causes(ended({"A": 24, "B": 3}, {"A": SLOTS, "B": SLOTS}, spent={"B": 1}))
+    (slots, retries) = causes(ended({"A": SLOTS, "B": SLOTS}, spent={"B": 1}), {"A": 24, "B": 3})
 
     assert (slots.cause, slots.types, slots.leftover) == ("slots", ("A", "B"), 26)
     assert slots.sentence == "26 events of A, B left over: the limits let no more through"
@@ -146,8 +144,8 @@ def test_the_causes_are_those_reasons_with_the_most_events_first():
 def test_a_run_that_was_cancelled_or_failed_says_just_that():
     waited = {"A": {"workers": 40.0}}
 
-    (cancelled,) = causes(ended({"A": 1}, waited, cancelled=True))
-    (failed,) = causes(ended({"A": 1}, waited, failure="no worker came up"))
+    (cancelled,) = causes(ended(waited, cancelled=True), {"A": 1})
+    (failed,) = causes(ended(waited, failure="no worker came up"), {"A": 1})
 
     assert (cancelled.cause, cancelled.sentence) == (CANCELLED, "1 event of A left over: the run was cancelled")
     assert (failed.cause, failed.sentence) == (FAILED, "1 event of A left over: no worker came up")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.documents import TypeCounts
-from rlm.core.run import Run, State, Trigger, make_record, make_run_id
+from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.delivery.run_end import make_record
 from tests.each import each
+from tests.values import ending_of
 
-TYPES = ("A", "B")
+SETTINGS = SimpleNamespace(event_types=[SimpleNamespace(name=name) for name in ("A", "B")])
 STARTED = 1_700_000_000.25
 
 
@@ -29,8 +32,8 @@ def make_run(**fields):
     return Run(**{**common, **fields})
 
 
-def record_of(tally, *, types=TYPES, restarted=0, **fields):
-    return make_record(make_run(**fields), tally, types, finished_at=STARTED + 12.3456, restarted=restarted)
+def record_of(tally, **fields):
+    return make_record(SETTINGS, make_run(**fields), ending_of(tally))
 
 
 def balances(counts):

@@ -43,7 +43,7 @@ def test_the_end_of_a_run_is_told_as_loudly_as_it_matters(caplog, state, level, 
     counts = {"taken": 3, "carried_over": 0, "completed": 1, "failed": 0, "leftover": 2}
     failure = "no worker came up" if state == "failed" else ""
 
-    _log_end(record_from(run_id="r1", state=state, counts=counts, failure=failure), ())
+    _log_end(record_from(run_id="r1", state=state, counts=counts, failure=failure))
 
     (told,) = caplog.records
     assert (told.levelname, told.run_id, getattr(told, "alarm", None)) == (level, "r1", cause)

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from rlm.core.expected import Completed
-from rlm.core.tally import BOUNDS, actual_seconds, histograms, observe, of_calls, of_run
+from rlm.core.tally import BOUNDS, histograms, observe, of_calls, of_run
 from tests.values import record_from
 
 RECORD = {
@@ -59,12 +59,3 @@ def test_a_run_adds_its_state_its_leftovers_and_how_long_it_took():
 
     assert (added["runs:partial"], added["leftover:T"], added["leftover:U"]) == (1, 3, 0)
     assert histograms(added, "run")[""].seconds == 12.0
-
-
-def test_a_run_lasts_from_its_first_call_to_its_last_answer():
-    """The first to begin may not be the first to end, nor complete an event."""
-    calls = [Completed("T", "a", 100.0, at_us=50_000_000), Completed("T", "a", 3000.0, at_us=52_000_000)]
-
-    assert actual_seconds(calls) == 3.0
-    assert actual_seconds(calls, 48_500_000) == 3.5
-    assert actual_seconds([], 48_500_000) is None

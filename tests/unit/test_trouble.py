@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.documents import CallTrouble
-from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.tally import (
     address_of,
     every_call_failed,
     troubles_of,
-    with_trouble,
 )
 from tests.values import record_from
 
@@ -41,17 +40,6 @@ def test_each_count_of_the_tally_is_an_entry_the_most_calls_first():
         trouble("one", "HTTP 503", 2),
         trouble("gone", "HTTP 401", 1, None),
     )
-
-
-def test_calls_are_put_down_to_the_types_that_have_so_many_left_over():
-    """An endpoint that two types share counts for the first as far as that has leftovers, and no call twice."""
-    ends = {name: Endpoint(name, f"http://h/{name}", Limit.parse("1/second"), 5.0) for name in ("a", "shared")}
-    types = [EventType("A", 2, 1.0, (ends["a"], ends["shared"])), EventType("B", 1, 1.0, (ends["shared"],))]
-    tally = {"trouble:a cut": 2, "trouble:shared cut": 5, "trouble:a HTTP 500": 9, "trouble:gone cut": 1}
-
-    assert with_trouble("cut", tally, types, {"A": 4, "B": 9}) == {"A": 4, "B": 3}
-    assert with_trouble("cut", tally, types, {"A": 1}) == {"A": 1, "B": 0}
-    assert with_trouble("other", tally, types, {"A": 4, "B": 9}) == {"A": 0, "B": 0}
 
 
 @pytest.mark.parametrize(
