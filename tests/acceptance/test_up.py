@@ -125,18 +125,3 @@ def test_cuts_no_call_when_it_is_stopped_in_the_middle_of_a_run(install, signum)
     assert record["state"] == "partial"
     assert record["counts"]["completed"] == len(statuses)
     assert record["counts"]["leftover"] == 120 - len(statuses)
-
-
-def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
-    """The Procfile beside the configuration is run, `rlm` found without a PATH to it; its odd one out ends the rest."""
-    here = install()
-    (here.directory / "Procfile").write_text(
-        "scheduler: exec rlm scheduler\nsupervisor: exec rlm supervisor\nother: sleep 2; exit $CODE\n"
-    )
-    (here.directory / ".env").write_text("CODE=7\n")
-
-    with here.up(PATH="/usr/bin:/bin") as process:
-        output, _ = process.communicate(timeout=30)
-
-    assert process.returncode == 7
-    assert "no worker is left" in output

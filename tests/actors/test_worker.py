@@ -14,7 +14,6 @@ import pytest
 from actors.worker import UNFIT
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
-from tests.ownserver import OwnServer
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -159,34 +158,6 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     assert bench.store.recovery.reap(worker.id) == 2
     assert bench.where() == {"pending": 2}
     bench.check()
-
-
-@pytest.fixture
-def own_server(tmp_path):
-    """A server of this test's own, to be killed; it runs again during the clean-up."""
-    with OwnServer(tmp_path / "data") as server:
-        yield server
-
-
-def kill_server(bench):
-    os.kill(bench.store.client.info("server")["process_id"], signal.SIGKILL)
-
-
-@pytest.mark.rest
-def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
-    """TERM without Redis: it cannot sign off, and leaves all the same."""
-    bench = make_bench(url=own_server.url)
-    worker = bench.start()
-    kill_server(bench)
-    asked_at = time.monotonic()
-    worker.signal()
-
-    assert worker.status() == 0
-    assert time.monotonic() - asked_at < 5.0
-    assert "could not sign off" in worker.log.read_text()
-    assert "Traceback" not in worker.log.read_text()
-    own_server.start()
-    bench.trust(2)
 
 
 SUPERVISOR = """

@@ -11,7 +11,7 @@ from rlm.delivery import run_end
 from rlm.ledger import Store
 from tests.store import steps
 from tests.store.ledgers import called
-from tests.store.windows import make_budget, set_limits
+from tests.store.windows import make_budget
 from tests.values import as_json, replace
 
 BUDGET = make_budget("50/minute")
@@ -71,15 +71,3 @@ def test_a_record_tells_what_the_endpoints_of_a_budget_did_together(store, token
     assert record.by_endpoint[steps.OVERFLOW].calls == 0
     assert record.plan.actual_seconds >= 0.1
     assert record.used.answered_p95_seconds >= 0
-
-
-def test_a_limit_set_by_hand_is_the_one_on_record(store, token, running):
-    """The peak is counted over its period, not over the file's."""
-    set_limits(store, (store.settings.endpoints[steps.ENDPOINT], "5 per 30 seconds"), (BUDGET, "7 per hour"))
-    run = running(2)
-    complete(store, steps.ENDPOINT, 2)
-
-    record = close(store, token, run)
-
-    assert record.by_endpoint[steps.ENDPOINT].limit == "5 per 30 seconds"
-    assert record.by_budget["account"] == CallCounts(calls=2, completed=2, peak_in_window=2, limit="7 per hour")
