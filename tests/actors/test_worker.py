@@ -19,7 +19,6 @@ from tests.wait import wait_until
 ROOT = Path(__file__).parents[2]
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 15.0
-THREADS = 5
 
 
 class Started:
@@ -101,37 +100,6 @@ def under_way(bench, number):
 
 def completed(bench):
     return bench.tally().get(f"completed:{TYPE}", 0)
-
-
-def test_a_ready_worker_says_so_and_works_when_woken(bench):
-    """It is in the register with its lanes and revision, starts at once, and everything is completed once."""
-    worker = bench.start()
-    assert (worker.entry.pid, worker.entry.threads) == (worker.process.pid, THREADS)
-    assert worker.entry.revision == bench.settings.revision
-    sent_at = time.monotonic()
-    bench.send(20)
-    wait_until(lambda: completed(bench) == 20, message="all are completed")
-
-    assert bench.api.arrivals[0].at - sent_at < 2.0  # not woken, it would look after five
-    assert len(bench.api.arrivals) == len({one.event_id for one in bench.api.arrivals}) == 20
-    bench.check()
-
-
-@pytest.mark.rest
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench, signum):
-    """The calls under way are answered and settled; what it had not begun is left for others."""
-    bench = make_bench(processing=0.8)
-    worker = bench.start()
-    bench.send(THREADS + 3)
-    under_way(bench, THREADS)
-    worker.signal(signum)
-
-    assert worker.status() == 0
-    assert len(bench.api.arrivals) == completed(bench) == THREADS
-    assert worker.entries() == []
-    assert bench.where() == {"pending": 3}
-    bench.check()
 
 
 @pytest.mark.rest
