@@ -14,6 +14,7 @@ from contextlib import closing
 import pytest
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.sandbox import mockapi
 from rlm.sandbox.mockapi import MockApi, recount
 from tests.values import replace
 
@@ -67,10 +68,11 @@ def wait_until(true, what):
         time.sleep(0.005)
 
 
-def test_refuses_the_31st_call_at_59_9_s_and_accepts_it_at_60_1_s():
+def test_refuses_the_31st_call_at_59_9_s_and_accepts_it_at_60_1_s(monkeypatch):
     """The limit holds to the tenth of a second, for each endpoint alone, and the log proves it."""
     clock = SetClock()
-    with MockApi([one_type()], clock=clock) as api, connect(api) as connection:
+    monkeypatch.setattr(mockapi, "system_clock", clock)
+    with MockApi([one_type()]) as api, connect(api) as connection:
         first = [post(connection, event_id=f"{n}:T").status for n in range(30)]
         clock.sleep(59.9)
         early, other = post(connection, event_id="early:T"), post(connection, "/b")

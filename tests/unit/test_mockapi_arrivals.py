@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Budget, Endpoint, Limit, Rule
-from rlm.sandbox.mockapi.service import Arrival, exceeded, recount, summarise
+from rlm.sandbox.mockapi import Arrival, exceeded, recount, summarise
 
 ACCOUNT = Budget("account", Limit.parse("3/second"))
 
