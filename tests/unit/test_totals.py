@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from rlm.core.expected import Completed
-from rlm.core.tally import BOUNDS, histograms, observe, of_calls, of_run
+from rlm.core.tally import BOUNDS, histograms, observe, of_run
 from tests.values import record_from
 
 RECORD = {
@@ -46,7 +46,8 @@ def test_histograms_add_up_by_name():
     """Numbers are cumulative, seconds are the sum; another thing measured does not mix in."""
     calls = [Completed("T", "a", 40.0), Completed("T", "a", 1700.0), Completed("U", "b", 100.0)]
 
-    found = histograms(of_calls(calls[:1]) + of_calls(calls[1:]), "call")
+    record = record_from(**RECORD)
+    found = histograms(of_run(record, calls[:1]) + of_run(record, calls[1:]), "call")
 
     assert set(found) == {"a", "b"}
     assert [found["a"].at_most[bound] for bound in (0.05, 1.5, 2, math.inf)] == [1, 1, 2, 2]
