@@ -30,9 +30,9 @@ rate_limit = "12 per 5 minutes"
 def place(tmp_path_factory):
     """A directory for temporary directories; afterwards it is empty and no process uses it.
 
-    Its path is short, because the path of a socket must be.
+    Its path is longer than that of a socket may be.
     """
-    place = tmp_path_factory.mktemp("d") / "t"
+    place = tmp_path_factory.mktemp("d") / ("t" * 100)
     place.mkdir()
     with nothing_left_behind(place):
         yield place
