@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from rlm.ledger.leases import Reply
     from rlm.ledger.processes import Process
 
 #: The two schedulers of a system, one of which stands by.
@@ -97,7 +98,7 @@ class CrashingSystem(System):
         history = self.store.runs.history(5)
         return next((one for one in history if as_json(self.store.runs.record(one))["started_at"] == started_at), None)
 
-    def asked(self) -> Callable[[], Mapping[str, Any] | None]:
+    def asked(self) -> Callable[[], Reply | None]:
         """Request a run without waiting for an answer; return a function that reads the answer."""
         request = self.store.schedule.request()
         return lambda: self.store.schedule.reply(request)

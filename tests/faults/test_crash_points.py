@@ -168,7 +168,7 @@ def kill_conductor_at(system, point, window_seconds):
 
     system.start_scheduler(dead)
     answer = wait_until(reply, message="who asked for the run is answered")
-    run_id = answer.get("run_id") or answer["open"]
+    run_id = answer.run_id or answer.open
     record = system.await_record(run_id, timeout=60)
     if window_seconds < led and point != "request.seen":  # that run was opened by the successor
         closed = died.busy

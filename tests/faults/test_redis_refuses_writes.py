@@ -37,7 +37,7 @@ def out_of_memory(client, directory):
 def read_only(client, directory):
     """Make it a replica of a missing primary: READONLY."""
     client.replicaof("127.0.0.1", "1")
-    yield "it is a replica, which takes no writes"
+    yield "read only replica"
     client.replicaof("NO", "ONE")
 
 
