@@ -99,5 +99,5 @@ def test_who_pushes_to_one_that_its_replicas_do_not_hear_is_told_so(inst):
     with unheard(inst.store.client):
         told = " ".join(inst.rlm("queue", "push", input=steps.item("two", steps.TYPE), code=4).stderr.split())
 
-    assert "0 items had been pushed before this; none was after that" in told
+    assert "0 items had been pushed before this" in told
     assert "NOREPLICAS" in told

@@ -161,7 +161,8 @@ def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
         output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 7
-    assert "no worker is left" in output
+    assert "scheduler stopped" in output
+    assert "supervisor stopped" in output
 
 
 def test_the_processes_work_under_the_stock_honcho_too(install):
