@@ -140,7 +140,7 @@ def test_what_comes_from_outside_is_text(inst, driver, open_page):
     pages = {
         "/queue": (event, SEEN),
         f"/queue?wallet={quote(HOSTILE)}": (event, SEEN),
-        f"/search?q={quote(HOSTILE)}": (event, SEEN),
+        f"/search?q={quote(HOSTILE)}": ("what waits of the wallet", repr(HOSTILE)),
         f"/search?q={quote(ITEM, safe='')}": (event, "on the audit list"),
         f"/events/{quote(event, safe='')}": (event, "on the audit list"),
     }
