@@ -113,7 +113,7 @@ def text(raw: bytes) -> str:
 
 
 class LedgerClient(redis.Redis):
-    """A client that can do something else while it waits for a reply.
+    """A client with a shorter way for scripts.
 
     It leaves the entries of a stream as they come, because making dictionaries of them is half of the time to read one.
     """
@@ -122,25 +122,22 @@ class LedgerClient(redis.Redis):
         super().__init__(*args, **options)
         self.set_response_callback("XRANGE", lambda reply, **_: reply)
 
-    def ask(self, *command: Any) -> Callable[[], Any]:
-        """Send a command; return a function that waits for its reply and must be called exactly once in any case."""
+    def ask(self, *command: Any) -> Any:
+        """Send a command once and return its reply."""
         pool = self.connection_pool
         connection: Any = pool.get_connection()  # connected, so its server is known
         try:
             if command[-1] is SERVER_ID:
                 command = (*command[:-1], connection.server_id)
             connection.send_command(*command)
-        except BaseException:
-            pool.release(connection)
+            return self.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
+        except redis.ResponseError:
             raise
-
-        def reply() -> Any:
-            try:
-                return self.parse_response(connection, command[0])  # type: ignore[no-untyped-call]
-            finally:
-                pool.release(connection)
-
-        return reply
+        except BaseException:
+            connection.disconnect()  # by Sentinel it stays open, and the next command would read this reply
+            raise
+        finally:
+            pool.release(connection)
 
 
 def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> LedgerClient:

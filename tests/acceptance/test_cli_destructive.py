@@ -67,16 +67,3 @@ def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, co
 
     assert "3 dead letters" in asked[0]
     assert client.lrange(failed, 0, -1) == [new, b"no letter"]
-
-
-def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
-    """No there means no; a script, which nobody could answer for, is not held up."""
-    # A person at a terminal
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
-
-    refused = inst.rlm("failed", "retry", "--all", input="n\n", code=1)
-    done = inst.rlm("failed", "retry", "--all", "--yes")
-
-    assert "Retry 3 dead letters?" in refused.stderr
-    assert "Nothing was retried" in refused.stderr
-    assert "3 dead letters retried" in done.stdout

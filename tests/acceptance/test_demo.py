@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -18,8 +15,6 @@ from tests.leftbehind import nothing_left_behind
 
 pytestmark = [pytest.mark.alone, pytest.mark.rest]
 
-#: Sixty events, twenty times as fast: a window of nine seconds, done in one or two.
-SHORT = ("--events", "60", "--speed", "20")
 #: No more than 12 calls fit into a window, for the account allows no more.
 NARROW = """
 [types.ONLY]
@@ -71,50 +66,6 @@ def read_until(process, pattern):
     raise AssertionError(f"the output ended without {pattern!r}: {process.stderr.read().decode()}")
 
 
-def test_tells_a_pipe_in_plain_lines_what_happened(place):
-    """Piped, it prints plain lines, then a summary in words, and exits with 0 within 40 seconds."""
-    started = time.monotonic()
-
-    with demo(place, *SHORT) as process:
-        out, err = (stream.decode() for stream in process.communicate(timeout=60))
-
-    assert process.returncode == 0, err
-    assert time.monotonic() - started < 40
-    assert all(char.isprintable() or char == "\n" for char in out)
-    for words in (
-        "60 events in",
-        "running: ",
-        "60 completed, 0 failed, 0 left over",
-        "Forecast: ",
-        "Outcome: ",
-        "The API refused nothing: 60 calls",
-        "BALANCE_CHECK_REQUIRED ",
-        "`rlm init`",
-    ):
-        assert words in out
-
-
-def test_prints_one_json_document(place):
-    """With --json stdout is the record and what the API saw, nothing else; progress goes to stderr."""
-    with demo(place, *SHORT, "--json") as process:
-        out, err = (stream.decode() for stream in process.communicate(timeout=60))
-
-    document = json.loads(out)
-    assert document["record"]["counts"] | {"invalid": 0} == {
-        "taken": 60,
-        "carried_over": 0,
-        "invalid": 0,
-        "duplicates": 0,
-        "completed": 60,
-        "failed": 0,
-        "leftover": 0,
-    }
-    assert {entry["taken"] for entry in document["record"]["by_type"].values()} == {12}
-    assert sum(seen["calls"] for seen in document["api"].values()) == 60
-    assert (document["refused"], document["as_promised"]) == (0, True)
-    assert "running: " in err
-
-
 def test_says_honestly_what_does_not_fit(place):
     """More events than the limits and budgets allow are counted as left over, and that is no failure."""
     config = place.parent / "narrow.toml"
@@ -128,30 +79,6 @@ def test_says_honestly_what_does_not_fit(place):
     assert "Left over: 18 expected, 18 in fact" in out
     assert "the next run would take it first" in out
     assert re.search(r"\nbudget .*\naccount +12 +0 +12 +12 per 15", out)
-
-
-def test_draws_a_picture_on_a_terminal(place):
-    """On a terminal countdown, forecast, types and workers are drawn in place, and the cursor comes back."""
-    leader, follower = pty.openpty()
-    with demo(place, *SHORT, stdout=follower, stderr=follower) as process:
-        os.close(follower)
-        drawn = b""
-        while chunk := _read(leader):
-            drawn += chunk
-        process.wait(timeout=20)
-    os.close(leader)
-
-    assert process.returncode == 0
-    for words in (b"s left of", b"to spare", b"REBALANCE_NEEDED", b"lanes busy", b"The API refused nothing"):
-        assert words in drawn
-    assert drawn.rindex(b"\x1b[?25h") > drawn.rindex(b"\x1b[?25l")
-
-
-def _read(terminal):
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # what Linux says when the last one who could write has gone
-        return b""
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pty
-import signal
 import struct
 import subprocess
 import sys
@@ -107,15 +105,6 @@ def in_a_pipe(inst, *args):
                 process.kill()
 
 
-def test_a_follower_leaves_with_its_reader_though_nothing_changes(inst):
-    """As in `rlm status --follow | head -1` between two runs, with the exit code of a closed pipe."""
-    with in_a_pipe(inst, "status", "--follow", "--interval", "0.1") as follower:
-        assert "no run is open" in follower.stdout.readline()
-        follower.stdout.close()
-
-        assert follower.wait(timeout=20) == 141
-
-
 def close(inst, run):
     steps.finish(inst.store, inst.token, run)
     assert run_end.close_run(inst.store, run.id)
@@ -148,35 +137,3 @@ def test_a_pipe_gets_a_line_per_change(inst, run):
     assert f"run {run.id} partial after" in last.splitlines()[-1]
     assert "\x1b" not in first + second + last + errors
     assert follower.returncode == 0
-
-
-def test_from_run_to_run_as_json(inst, run):
-    """A document a line: the open run, its record once it is closed, then that none is open; TERM ends it."""
-    with in_a_pipe(inst, "status", "-f", "--json", "--interval", "0.1") as follower:
-        first = json.loads(follower.stdout.readline())
-        close(inst, run)
-        states = [first["state"]]
-        while states[-1] != "idle":
-            document = json.loads(follower.stdout.readline())
-            states.append(document["state"])
-        follower.send_signal(signal.SIGTERM)
-        _, errors = follower.communicate(timeout=20)
-
-    assert [one for one in dict.fromkeys(states) if one != "finishing"] == ["running", "partial", "idle"]
-    assert states.count("partial") == 1
-    assert [document[key] for key in ("state", "last", "last_tick")] == ["idle", run.id, None]
-    assert errors == "This view has ended; RLM goes on. `rlm status` shows how it is.\n"
-    assert follower.returncode == 0
-
-
-def test_the_monitor_in_a_pipe(inst):
-    """A line each time, without an escape sequence; Ctrl-C ends it with 0."""
-    inst.push(*steps.items(3, steps.TYPE))
-    with in_a_pipe(inst, "queue", "monitor", "--interval", "0.1") as monitor:
-        lines = [monitor.stdout.readline(), monitor.stdout.readline()]
-        monitor.send_signal(signal.SIGINT)
-        rest, errors = monitor.communicate(timeout=20)
-
-    assert all("3 items waiting; 0 in the ledger; 0 dead letters" in line for line in lines)
-    assert "\x1b" not in "".join([*lines, rest, errors])
-    assert monitor.returncode == 0

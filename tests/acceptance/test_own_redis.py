@@ -57,24 +57,6 @@ def answers(client):
         return False
 
 
-def test_a_run_on_a_redis_of_ones_own(make_system, tmp_path):
-    """Scheduler, supervisor, workers and commands all use the Redis that `REDIS_URL` names; no server is started."""
-    with (
-        redis_server(tmp_path / "redis", "--appendonly", "yes") as url,
-        # A window for a busy machine to be done in, too.
-        make_system(env={"REDIS_URL": url, "RLM_RUN__WINDOW_SECONDS": "60"}) as system,
-    ):
-        system.start_both()
-        events = system.push_evenly(100)
-
-        record = system.await_record(system.ask_for_run())
-
-        assert record["state"] == "completed"
-        assert record["counts"]["completed"] == 100
-        system.assert_promises(events, [record])
-        assert not (tmp_path / ".rlm").exists()  # where a server of RLM's own has its files
-
-
 def test_a_redis_that_keeps_nothing_is_refused_unless_that_is_allowed(make_system, tmp_path):
     """Without an append-only file each process exits with 4 and the remedy; `--allow-volatile` is the way past."""
     with (

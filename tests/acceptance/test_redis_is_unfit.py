@@ -83,21 +83,3 @@ def test_between_two_runs_it_is_said_that_none_starts(inst, unfit, monkeypatch):
     assert "The next tick takes them" in inst.rlm("queue", "push", input=steps.item("three", steps.TYPE)).stdout
     assert "next tick none" not in words_of(inst.rlm("status"))
     assert trouble(inst.store) == ""
-
-
-def test_a_run_that_cannot_be_closed_is_overdue(inst):
-    """Its deadline has passed, and nobody can write that it is closed."""
-    inst.start_run(window_seconds=0.1)
-    system_clock.sleep(1.5)
-
-    with full(inst.store.client):
-        assert "past the deadline" in inst.rlm("status").stdout
-
-
-def test_who_pushes_to_one_that_its_replicas_do_not_hear_is_told_so(inst):
-    """Nothing was pushed, and what to do about it is said."""
-    with unheard(inst.store.client):
-        told = " ".join(inst.rlm("queue", "push", input=steps.item("two", steps.TYPE), code=4).stderr.split())
-
-    assert "0 items had been pushed before this" in told
-    assert "NOREPLICAS" in told

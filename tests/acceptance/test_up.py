@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +22,6 @@ from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
 
-REPOSITORY = Path(__file__).parents[2]
 #: One endpoint that is limited by nothing but its lanes.
 CONFIG = """
 [run]
@@ -106,24 +102,6 @@ def install(tmp_path):
                 api.stop()
 
 
-def test_runs_what_is_on_the_list_on_the_clock_and_stops(install):
-    """Events pushed are sent by a scheduled run; TERM stops all, exit 0."""
-    here = install(every=2.0, takes=0.05)
-    with here.up() as process:
-        here.push(40)
-        wait_until(lambda: len(here.api.arrivals) == 40 and not here.unanswered(), timeout=20)
-
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
-
-    assert process.returncode == 0
-    assert all(f"{name} stopped (rc=0)" in output for name in ("scheduler", "supervisor", "web")), output
-    with Store(here.settings, keeps_server=True) as store:  # it may take more than a window
-        records = [as_json(store.runs.record(run_id)) for run_id in store.runs.history(10)]
-    assert {one["trigger"] for one in records} == {"schedule"}
-    assert sum(one["counts"]["completed"] for one in records) == 40
-
-
 @pytest.mark.parametrize(
     "signum",
     [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGINT, signal.SIGHUP))],
@@ -163,21 +141,3 @@ def test_stops_all_when_one_ends_and_takes_its_exit_code(install):
     assert process.returncode == 7
     assert "scheduler stopped" in output
     assert "supervisor stopped" in output
-
-
-def test_the_processes_work_under_the_stock_honcho_too(install):
-    """`honcho start` stops all at the same moment and kills after 5 s: still no call is cut and nothing is left."""
-    here = install(takes=1.0)
-    shutil.copy(REPOSITORY / "Procfile", here.directory)
-    scripts = sysconfig.get_path("scripts")
-    path = os.pathsep.join([scripts, os.environ["PATH"]])
-    with here.up(f"{scripts}/honcho", "start", PATH=path, RLM_CONFIG=str(here.config)) as process:
-        here.push(120)
-        here.start_run()
-
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=30)
-
-    assert process.returncode == 143
-    assert "SIGKILL" not in output
-    assert {one.status for one in here.api.arrivals} == {200}

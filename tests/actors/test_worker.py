@@ -20,10 +20,7 @@ from tests.wait import wait_until
 ROOT = Path(__file__).parents[2]
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 15.0
-AT_ONCE = 3.0
 THREADS = 5
-#: How late a run may be closed if no conductor lives, seconds: mostly it is half of one.
-LATE_SECONDS = 2.0
 
 
 class Started:

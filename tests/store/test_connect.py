@@ -69,16 +69,6 @@ def test_a_command_whose_answer_was_lost_is_not_sent_again():
         assert len(received) == 2
 
 
-def test_a_silent_server_is_unreachable_after_the_timeout():
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
-
-        with make_client(url, socket_timeout=0.05) as client, pytest.raises(StoreUnreachableError), translated(client):
-            client.ping()
-
-
 def test_an_unreachable_server_is_named_without_its_password():
     """The message says where it should be and what to do, and keeps the login to itself."""
     port = free_port()
@@ -89,24 +79,6 @@ def test_an_unreachable_server_is_named_without_its_password():
     assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
     assert str(raised.value).endswith(": start it, or correct redis.url (or REDIS_URL)")
     assert "s3cret" not in str(raised.value)
-
-
-def test_nobody_is_told_to_start_an_embedded_server(tmp_path):
-    client = make_client(f"unix://{tmp_path}/valkey.sock")
-    with client, pytest.raises(StoreUnreachableError, match="RLM starts again by itself"), translated(client):
-        client.ping()
-
-
-def test_a_refused_login_is_no_unreachable_server(redis_client, server_url, prefix):
-    redis_client.acl_setuser(prefix, enabled=True, passwords=["+right"], commands=["+ping"])
-    try:
-        client = make_client(f"{server_url}?username={prefix}&password=wrong")
-        with client, pytest.raises(StoreForbiddenError, match="refuses the login") as raised, translated(client):
-            client.ping()
-    finally:
-        redis_client.acl_deluser(prefix)
-
-    assert "wrong" not in str(raised.value).replace("WRONGPASS", "")
 
 
 @each(
@@ -221,18 +193,6 @@ def _answers(client):
         return client.ping()
     except redis.ConnectionError:
         return False
-
-
-def test_a_connection_serves_one_command_after_the_other_until_its_server_closes_it(redis_client, server_url):
-    """One that was closed is mended before a command is sent on it, so nobody notices."""
-    with closing(make_client(server_url)) as client:
-        first = client.client_id()
-        again = client.client_id()
-        redis_client.client_kill_filter(_id=first)
-        mended = client.client_id()
-
-    assert again == first
-    assert mended != first
 
 
 def test_a_forked_process_has_connections_of_its_own(server_url):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.delivery.run_end import close_run
 from rlm.ledger import intake
@@ -27,44 +26,6 @@ def drain(store, conductor, monkeypatch):
     return begin
 
 
-def test_it_is_taken_a_piece_at_a_time(store, drain):
-    """Each piece is a chunk at the least."""
-    drained = drain(5)
-
-    drained.work(0.0)
-    assert (drained.over, drained.taken[steps.TYPE]) == (False, 2)
-    assert drained.untaken()[steps.TYPE] == 3
-
-    drained.work(60.0, items=1)
-    assert drained.taken[steps.TYPE] == 4
-    drained.work(60.0)
-    assert (drained.over, drained.untaken()) == (True, {})
-    assert looks.pending(store) == steps.event_ids(5)
-
-
-def test_what_arrives_while_it_goes_on_is_the_next_runs(store, drain):
-    """The audit list is staged once a run, whatever is taken from it later."""
-    drained = drain(5)
-    drained.work(0.0)
-    steps.push(store, *steps.items(2, steps.TYPE, first=6))
-
-    drained.work(60.0)
-
-    assert drained.over
-    assert looks.pending(store) == steps.event_ids(5)
-    assert store.intake.lengths() == (0, 2)
-
-
-def test_an_estimate_has_as_many_events_of_each_type_as_came_so_far(store, drain):
-    """Two of three events a pair of items, so two of three of the 98 items that are left, each with one and a half."""
-    steps.push(store, *[steps.item(f"a{one}", steps.TYPE, *([steps.OTHER_TYPE] * (one % 2))) for one in range(100)])
-    drained = drain(0)
-
-    drained.work(0.0)
-
-    assert drained.untaken() == {**dict.fromkeys(drained.taken, 0), steps.TYPE: 98, steps.OTHER_TYPE: 49}
-
-
 @pytest.fixture
 def piece(monkeypatch):
     """Drain no more than a chunk before the plan, and between two looks."""
@@ -82,31 +43,6 @@ def looking(store, conductor, drained):
     store.runs.advance(token, drained.run.id, State.RUNNING, draining=1)
     seen = Looking.begin(conductor._desk, store.runs.current(), drained)
     return lambda: look_at(conductor._desk, seen), lambda: account(conductor._desk, seen)
-
-
-@pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING])
-def test_the_plan_counts_what_is_not_taken_yet(store, drain, conductor, piece, state):
-    """A run of 1,000 items of which a few are taken is planned as one of 1,000, also by a successor."""
-    drained = drain(1000)
-    drained.work(0.0)
-    steps.put_into(store, state)
-    conducting = Conductor(conductor._desk, store.runs.current())
-
-    conducting.drain()
-    conducting.plan()
-
-    assert 700 < store.runs.current().plan.expected_leftover < 1000
-    assert store.client.hexists(store.keys.run, "draining")
-
-
-def test_the_forecast_counts_what_is_not_taken_yet(store, drain, conductor, piece):
-    """Else it would promise that all is done, until it is taken."""
-    drained = drain(1000)
-    drained.work(0.0)
-
-    assert looking(store, conductor, drained)[0]() == 0.0
-
-    assert store.runs.current().forecast.leftover_by_type[steps.TYPE] > 700
 
 
 def test_what_cannot_be_taken_in_time_is_no_leftover(store, drain, conductor, piece, monkeypatch):
@@ -145,36 +81,6 @@ def test_a_run_does_not_end_before_all_is_taken(store, drain, conductor, piece):
     assert looks.pending(store) == [steps.event_id(3)]
     assert steps.complete(store, steps.claim(store))
     assert look() is None
-
-
-def test_a_cancelled_run_takes_no_more(store, drain, conductor):
-    """What is staged stays for the next drain."""
-    drained = drain(5)
-    drained.work(0.0)
-    steps.put_into(store, State.RUNNING)
-    store.runs.cancel(drained.run.id)
-
-    record = Conductor(conductor._desk, store.runs.current()).await_end()
-
-    assert (record.state, record.counts.leftover) == ("cancelled", 2)
-    assert store.intake.waiting() == 3
-
-
-def test_it_goes_on_when_redis_is_back(store, drain, monkeypatch):
-    """Whatever it was at: the next piece begins with what is staged then."""
-    drained = drain(5)
-    drained.work(0.0)
-    take = store.intake._take
-    monkeypatch.setattr(store.intake, "_take", lambda *_: (_ for _ in ()).throw(StoreError("away")))
-    with pytest.raises(StoreError):
-        drained.work(0.0)
-    assert not drained.over
-
-    monkeypatch.setattr(store.intake, "_take", take)
-    drained.work(60.0)
-
-    assert drained.over
-    assert looks.pending(store) == steps.event_ids(5)
 
 
 def test_a_successor_goes_on_in_mid_run(store, drain, conductor):

@@ -10,7 +10,6 @@ from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
 from rlm.ledger import Store
 from tests.store import looks, steps
-from tests.store.windows import set_limits
 from tests.values import replace
 
 
@@ -32,48 +31,9 @@ def with_limits(store):
         one.close()
 
 
-def set_by_hand(store, limit):
-    """Change an endpoint's limit in the live system."""
-    set_limits(store, (store.settings.endpoints[steps.ENDPOINT], limit))
-
-
 def in_force(store):
     """Read the limit of the endpoint like a worker."""
     return store.endpoints()[steps.ENDPOINT].limit.text
-
-
-def test_the_files_limits_are_in_force_once_published(store, token):
-    """Every endpoint has its limit from the file, and nothing else is published."""
-    assert store.limits() == {}
-
-    store.publish_limits(token)
-
-    assert store.limits() == {name: endpoint.limit.text for name, endpoint in store.settings.endpoints.items()}
-    assert store.endpoints() == store.settings.endpoints
-
-
-def test_a_changed_file_changes_the_limit(store, token, with_limits):
-    """Workers go by the new value as soon as it is published, whatever their own file says."""
-    store.publish_limits(token)
-
-    with_limits(rebalance_api="9/minute").publish_limits(token)
-
-    assert in_force(store) == "9/minute"
-    assert store.limits()[steps.OVERFLOW] == "30/minute"
-
-
-def test_a_limit_set_by_hand_holds_until_the_file_changes(store, token, with_limits):
-    """Publishing the same file keeps it, also over the restart of a scheduler; another value in the file ends it."""
-    store.publish_limits(token)
-    set_by_hand(store, "5/minute")
-
-    store.publish_limits(token)
-    successor = steps.take_over(store)
-    with_limits().publish_limits(successor)
-    assert in_force(store) == "5/minute"
-
-    with_limits(rebalance_api="9/minute").publish_limits(successor)
-    assert in_force(store) == "9/minute"
 
 
 def renamed(store, **limits):
@@ -149,12 +109,3 @@ def test_an_endpoint_that_left_the_file_keeps_its_limit(store, token, with_limit
     smaller.publish_limits(token)
 
     assert in_force(store) == "30/minute"
-
-
-def test_only_the_newest_records_are_kept(store, token, with_limits, monkeypatch):
-    """However many limits a file changes at once."""
-    monkeypatch.setattr("rlm.ledger.control.MOST_CHANGES", 2)
-
-    with_limits(rebalance_api="9/minute").publish_limits(token)
-
-    assert len(store.changes.newest()) == 2

@@ -82,20 +82,4 @@ def test_a_limit_set_by_hand_is_the_one_on_record(store, token, running):
     record = close(store, token, run)
 
     assert record.by_endpoint[steps.ENDPOINT].limit == "5 per 30 seconds"
-    assert record.by_budget["account"] == replace(record.by_endpoint[steps.ENDPOINT], limit="7 per hour")
-
-
-def test_what_a_run_measured_is_kept_and_added_to_the_totals(store, token, running):
-    """Only what completed its event is a duration."""
-    run = running(4)
-    complete(store, steps.ENDPOINT, 2)
-    steps.fail(store, steps.claim(store), "spent")
-
-    close(store, token, run)
-
-    kept = store.measures.kept()[steps.TYPE, steps.ENDPOINT]
-    assert (kept.milliseconds, kept.completed, kept.errors) == ((100.0, 100.0), 2, 1)
-    totals = store.totals.look()
-    assert (totals[f"completed:{steps.TYPE}"], totals[f"call<=0.1:{steps.ENDPOINT}"]) == (2, 2)
-    assert store.runs.tally() == {}
-    assert len(store.calls.of_run(run.id)) == 3
+    assert record.by_budget["account"] == CallCounts(calls=2, completed=2, peak_in_window=2, limit="7 per hour")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from rlm.processes import alive
@@ -41,23 +39,3 @@ def test_each_turn_of_a_loop_touches_it_when_it_is_time(wakeup, clock, tmp_path)
     clock.time += 0.2
     wakeup.drain()
     assert file.exists()
-
-
-def test_without_the_variable_there_is_none(tmp_path, monkeypatch):
-    """Unset and empty are the same."""
-    monkeypatch.chdir(tmp_path)
-    AliveFile({}).touch()
-    AliveFile({ALIVE_VARIABLE: ""}).touch()
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_cannot_be_written_is_told_of_and_ends_nothing(tmp_path, caplog):
-    """Neither a missing directory nor a link."""
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for file in (AliveFile({ALIVE_VARIABLE: str(tmp_path / place)}) for place in ("none/alive", "link")):
-        with caplog.at_level(logging.WARNING):
-            file.touch()
-
-    assert [record.action for record in caplog.records] == ["touch"] * 2
-    assert not (tmp_path / "elsewhere").exists()

@@ -16,8 +16,6 @@ from rlm.processes.signals import StopSignals
 
 #: A process that ends by itself once it has been asked to.
 OBEYS = "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"
-#: One that ends only if it is hurried.
-BUSY = "trap '' TERM; trap 'exit 0' QUIT; echo up; while :; do sleep 0.02; done"
 #: One that does not end.
 DEAF = "trap '' TERM; echo up; while :; do sleep 0.02; done"
 
@@ -52,14 +50,6 @@ class Play:
         return self.output.getvalue()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda one: one.name)
-def test_a_signal_asks_all_to_end(signum):
-    play = Play(web=OBEYS, supervisor=OBEYS)
-
-    assert play.run(signum) == 0
-    assert play.text.count("stopped (rc=0)") == 2
-
-
 def test_what_does_not_end_is_killed_after_the_grace_period(monkeypatch):
     """Also if a descendant in its own session holds its output open; the exit code says that work was cut."""
     monkeypatch.setattr(procfile, "LINGER_SECONDS", 0.3)
@@ -70,32 +60,7 @@ def test_what_does_not_end_is_killed_after_the_grace_period(monkeypatch):
     assert 1.0 < time.monotonic() - began < 4.0
 
 
-def test_a_grace_period_may_be_longer_than_that_of_honcho():
-    """A call that is under way may take so long."""
-    play = Play(supervisor=OBEYS.replace("exit 0", "sleep 5.5; exit 0"))
-
-    assert play.run(signal.SIGTERM) == 0
-
-
 @pytest.mark.parametrize(("command", "code"), [("exit 7", 7), ("exit 0", 0), ("kill -SEGV $$", 139)])
 def test_an_end_nobody_asked_for_stops_all_and_gives_the_exit_code(command, code):
     """How the others end then does not matter."""
     assert Play(scheduler=OBEYS.replace("exit 0", "exit 3"), other=f"sleep 0.2; {command}").run() == code
-
-
-def test_a_second_signal_ends_all_at_once():
-    """The exit code says that work was cut."""
-    began = time.monotonic()
-
-    assert Play(scheduler=BUSY, web=OBEYS).run(signal.SIGINT, signal.SIGINT) == 1
-    assert time.monotonic() - began < 3
-
-
-def test_stops_all_when_its_output_is_gone():
-    """With the terminal closed nobody would know that anything runs, so nothing shall."""
-
-    class Gone(io.StringIO):
-        def write(self, _text):
-            raise BrokenPipeError
-
-    assert Play(output=Gone(), scheduler=OBEYS).run() == 0

@@ -163,21 +163,6 @@ def test_environment_overrides_types(load):
 
 
 @pytest.mark.parametrize(
-    ("environ", "url", "origin"),
-    [
-        ({"REDIS_URL": "redis://a"}, "redis://a", "environment REDIS_URL"),
-        ({"REDIS_URL": "redis://a", "RLM_REDIS__URL": "redis://b"}, "redis://b", "environment RLM_REDIS__URL"),
-        ({"REDIS_URL": ""}, "unix:///f.sock", "file "),
-    ],
-)
-def test_redis_url_variable(load, environ, url, origin):
-    settings = load('[redis]\nurl = "unix:///f.sock"', **environ)
-
-    assert settings.redis.url == url
-    assert where(settings, "redis.url").startswith(origin)
-
-
-@pytest.mark.parametrize(
     ("said", "place"), [("/var/lib/rlm", "/var/lib/rlm"), ("data", "conf/data"), ("", "conf/.rlm")]
 )
 def test_the_data_directory_can_be_named(here, said, place):
@@ -218,24 +203,6 @@ def test_revision_follows_what_workers_depend_on(load, change):
 )
 def test_revision_does_not_follow_the_rest(load, change):
     assert load(ONE_TYPE, **change).revision == load(ONE_TYPE).revision
-
-
-def test_options_go_over_the_environment_and_the_file(here):
-    (here / "rlm.toml").write_text(SHARED_BUDGET.replace("types.B", 'types."B.C"') + "[run]\ntarget = 0.6\n")
-    options = [
-        "run.target=0.5",
-        "types.A.endpoints[1].rate_limit=5/minute",
-        'types."B.C".priority=9',
-        "budgets.account.rate_limit=7/second",
-    ]
-
-    settings = load_settings(None, {"RLM_RUN__TARGET": "0.9"}, options)
-
-    assert (settings.run.target, where(settings, "run.target")) == (0.5, "--set")
-    assert settings.endpoints["b"].limit.text == "5/minute"
-    assert settings.endpoints["a"].limit.text == "40/minute"
-    assert settings.types["B.C"].priority == 9
-    assert settings.budgets["account"].limit.text == "7/second"
 
 
 def test_a_variable_in_a_url(load):

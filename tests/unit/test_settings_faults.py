@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -70,18 +69,6 @@ def test_wrong_value(faults, key, value, allowed):
 
     assert line.startswith(f"{key} = {value}: ")
     assert allowed in line
-
-
-def test_a_long_value_is_cut(faults):
-    (line,) = faults(f'[queue]\nevents = "{"e" * 300}"\n')
-
-    assert "e" * 190 + "...: " in line
-
-
-def test_a_default_that_no_longer_fits_is_shown_as_well(faults):
-    assert faults("[run]\nevery_seconds = 60") == [
-        "run.window_seconds = 180.0: must be at most run.every_seconds, which is 60"
-    ]
 
 
 @each(
@@ -193,14 +180,6 @@ def test_wrong_budget(faults, budget, budgets, line):
     assert any(line in found for found in lines)
 
 
-def test_a_budget_has_at_most_100_endpoints(faults):
-    endpoints = ", ".join(f'{{ name = "e{n}", url = "http://h/{n}", budget = "account" }}' for n in range(101))
-
-    assert faults(typed("A", endpoints) + ACCOUNT) == [
-        "budgets.account: 101 endpoints name it; at most 100 may share one"
-    ]
-
-
 def test_shares_above_one(faults):
     text = "".join(
         typed(name, f'{{ name = "{name}", url = "http://h/{name}" }}', f"share = {share}")
@@ -254,22 +233,6 @@ def test_wrong_variable(faults, variable, value, line):
     assert found.startswith(line)
 
 
-@each(
-    ("option", "line"),
-    [
-        ("x", "--set: x: is not KEY=VALUE"),
-        ("run.targt=1", "--set: run.targt: no such setting (did you mean 'run.target'?)"),
-        ("run.target=2", "--set: run.target = 2.0: must be a number above 0, at most 1"),
-        ("types.A.endpoints[0].url=ftp://h", '--set: types.A.endpoints[0].url = "ftp://h": must be http:// or'),
-        ("types.A.endpoints[1].url=http://h", "--set: types.A.endpoints[1].url: no such setting"),
-    ],
-)
-def test_wrong_option(faults, option, line):
-    (found,) = faults(typed("A", ENDPOINT), option)
-
-    assert found.startswith(line)
-
-
 def test_all_faults_at_once(faults):
     lines = faults(
         f"""
@@ -314,12 +277,3 @@ def test_file_that_is_no_toml(faults, text, start):
     (line,) = faults(text)
 
     assert line.startswith(start)
-
-
-@pytest.mark.parametrize(
-    ("path", "environ", "named_by"),
-    [(Path("/nowhere/x.toml"), {}, "--config"), (None, {"RLM_CONFIG": "/nowhere/x.toml"}, "environment RLM_CONFIG")],
-)
-def test_named_file_that_does_not_exist(path, environ, named_by):
-    with pytest.raises(ConfigurationError, match=f"^{named_by}: there is no file '/nowhere/x.toml'"):
-        load_settings(path, environ)
