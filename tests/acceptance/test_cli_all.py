@@ -95,14 +95,6 @@ def assert_wrong(done, directory):
     assert not (directory / ".rlm").exists()
 
 
-@each("name", ENDING)
-def test_a_configuration_that_is_not_there_is_exit_two(name, tmp_path):
-    done = run(name, "--config", str(tmp_path / "none.toml"))
-
-    assert done.exit_code == 2
-    assert "none.toml" in done.stderr
-
-
 @each("name", [name for name in ENDING if name not in WITHOUT_REDIS])
 def test_an_unreachable_redis_is_exit_four(name, tmp_path):
     done = run(name, "--config", away_config(tmp_path))

@@ -46,32 +46,6 @@ def test_an_installation_with_nothing_started_is_no_error(inst):
     ]
 
 
-@pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
-def test_a_process_of_another_configuration_is_named(inst, role):
-    """It reads its file when it starts."""
-    announce(inst, role, process_id="old one", revision="other")
-
-    found = findings(inst.json("doctor"))[role]
-
-    assert (found["verdict"], found["remedy"]) == ("warn", "restart it")
-    assert "old one" in found["message"]
-
-
-def test_a_scheduler_that_does_not_lead_or_tick_is_warned_about(inst):
-    """Longer than another would need to take over; longer than twice its period, if no run is open."""
-    announce(inst, Role.SCHEDULER, started_at=system_clock.now() - 1000)
-    inst.store.schedule.note_tick(system_clock.now() - 700)
-
-    leaderless = findings(inst.json("doctor"))["scheduler"]
-    inst.store.leases.acquire("host:1:abc", 60)
-    late = findings(inst.json("doctor"))["scheduler"]
-    assert (leaderless["ok"], late["ok"]) == (False, False)
-    assert leaderless["message"] != late["message"]
-    inst.store.leases.release("host:1:abc")
-    steps.open_run(inst.store, inst.store.leases.acquire(steps.CONDUCTOR, 600))
-    assert findings(inst.json("doctor"))["scheduler"]["ok"]
-
-
 def test_missing_workers_are_a_warning(inst):
     """Wanted, and not ready; those that have just been started are waited for without a warning."""
     inst.store.runs.want(inst.token, 3)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import socket
-
 import pytest
 
-from rlm.admin.endpoints import changes_made
 from tests.acceptance.cli import Installation
-from tests.each import each
 from tests.store import looks, steps, windows
 
 SECTIONS = """
@@ -27,7 +21,6 @@ endpoints = [
 rate_limit = "30/minute; 31/hour"
 endpoints = [{ name = "open_order_api", url = "http://h/s" }]
 """
-ME = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
 
 
 @pytest.fixture
@@ -62,16 +55,6 @@ def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
 
 
 # -- limit
-
-
-@each("rate", ["0/minute", "5", "5/fortnight", "5 per 0 second", "5/minute;", ""])
-def test_a_limit_that_the_file_may_not_have_is_refused(inst, rate):
-    """The value is named, and what is allowed; nothing is changed."""
-    with looks.nothing_changes(inst.store):
-        told = inst.rlm("endpoint", "limit", "rebalance_api", rate, code=2).stderr
-
-    assert repr(rate) in told
-    assert "30/minute" in told
 
 
 # -- names and records
@@ -111,21 +94,6 @@ def test_if_one_of_several_is_unknown_none_is_changed(inst, which):
     """A usage error that says where the names are."""
     with looks.nothing_changes(inst.store):
         assert "rlm endpoint list" in inst.rlm("endpoint", "pause", *which, code=2).stderr
-
-
-def test_the_changes_are_recorded_newest_first(inst):
-    """Whoever made them; as many as are asked for. That the file's limits were published is no change."""
-    assert changes_made(inst.store, 3) == []
-    inst.rlm("endpoint", "limit", "rebalance_api", "5/minute", "--reason", " a bigger\nplan")
-    inst.rlm("endpoint", "pause", "account", "--for", "9.5")
-
-    assert len(changes_made(inst.store, 1)) == 1
-    newest, before = changes_made(inst.store, 3)
-
-    assert newest.at > before.at
-    assert (newest.by, newest.name, newest.what, newest.before, newest.after) == (ME, "account", "pause", None, "9.5 s")
-    assert (before.name, before.before, before.after) == ("rebalance_api", "3/minute", "5/minute")
-    assert (before.by, before.what, before.reason) == (ME, "limit", "a bigger plan")
 
 
 @pytest.mark.parametrize(

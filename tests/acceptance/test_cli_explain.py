@@ -86,20 +86,6 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
 
 
-def test_an_event_in_flight_says_where_and_since_when(inst):
-    """With the worker that calls."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.start_run()
-    work(inst)
-    claimed = steps.claim(inst.store)
-    state, sentence = tell(inst)
-
-    assert state == "in_flight"
-    assert sentence.startswith(f"is in flight at {claimed.endpoint} for ")
-    assert sentence.endswith(" s, its 1st attempt, in worker worker-1")
-    assert inst.json("explain", EVENT)["worker"] == "worker-1"
-
-
 def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     """Each attempt stands in the list; what comes from outside cannot command the terminal."""
     inst.push(*steps.items(1, steps.TYPE))

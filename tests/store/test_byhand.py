@@ -11,11 +11,9 @@ from rlm import telemetry
 from rlm.cli.by_hand import conduct_here
 from rlm.cli.common import CommandError, ExitCode
 from rlm.core.errors import StoreUnfitError
-from rlm.core.run import State
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.office import HandConductor
-from tests.store import steps
 
 
 @pytest.fixture
@@ -43,26 +41,6 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
 
     assert store.runs.current() is None
     assert store.leases.holder() is None
-
-
-@pytest.mark.parametrize("state", [State.RUNNING, State.FINISHING])
-def test_a_run_that_is_ended_by_hand_is_closed_whatever_state_it_was_left_in(store, signals, running, state):
-    """By a conductor that died while it looked, or after it had ended the run."""
-    run = running(2)
-    store.runs.cancel(run.id)
-    store.client.hset(store.keys.lease, "expires_us", 0)
-    conductor = HandConductor(store, signals)
-    conductor.campaign(1)
-    if state is State.FINISHING:
-        steps.finish(store, conductor._leader.token, run)
-
-    assert conductor.close_open("another") is None
-    record = conductor.close_open(run.id)
-    conductor.resign()
-
-    assert (record.run_id, record.counts.leftover) == (run.id, 2)
-    assert store.runs.current() is None
-    assert conductor.close_open(run.id) is None
 
 
 def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store, signals, monkeypatch):

@@ -12,14 +12,3 @@ def test_a_finishing_run_ends_as_it_would_have(store, token):
 
     with looks.nothing_changes(store):
         assert store.runs.cancel(run.id)
-
-
-def test_another_run_is_not_cancelled_in_its_place(store, token):
-    """Who names a run that is closed, or was never there, does not hit the open one."""
-    run = steps.open_run(store, token)
-    steps.finish(store, token, run)
-    store.runs.close(run.id, {}, wanted=0)
-    steps.open_run(store, token)
-
-    with looks.nothing_changes(store):
-        assert not store.runs.cancel(run.id)

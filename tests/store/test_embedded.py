@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from rlm.core.errors import StoreError
-from rlm.ledger import Store, embedded
+from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, binary_path, running
-from rlm.ledger.keys import longest_bulk
-from rlm.settings import load_settings
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
@@ -71,20 +69,6 @@ def servers_of(directory):
     return pids
 
 
-def test_a_giant_is_refused_at_the_door(tmp_path):
-    """As RLM starts it: the producer gets an error before Redis has read it, and what RLM writes itself comes in."""
-    (tmp_path / "rlm.toml").write_text("")
-    settings = load_settings(tmp_path / "rlm.toml", {})
-    most = longest_bulk(settings.queue.max_item_bytes)
-
-    with Store(settings, keeps_server=True) as store:
-        with pytest.raises(StoreError):
-            store.intake.push([b"x" * (most + 1)])
-        assert store.intake.waiting() == 0
-        store.intake.push([b"x" * most, b"good"])
-        assert store.intake.waiting() == 2
-
-
 def test_users_at_the_same_instant_start_one_server_and_the_last_to_leave_stops_it(data_dir):
     """It keeps its data."""
     users = [User(data_dir) for _ in range(3)]
@@ -116,18 +100,6 @@ def test_a_server_that_died_is_started_again_with_all_its_data(data_dir):
 
         assert len(servers_of(data_dir)) == 1
         wait_until(lambda: client.dbsize() == 1000, message="it has all")
-    assert not running(data_dir)
-
-
-def test_a_server_that_cannot_start_is_an_error_that_names_its_log(data_dir):
-    data_dir.mkdir()
-    (data_dir / "appendonlydir").mkdir()
-    (data_dir / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
-
-    with pytest.raises(StoreError, match=r"ended as it started: .*valkey\.log"), EmbeddedServer(data_dir):
-        pass
-
-    assert "manifest" in (data_dir / "valkey.log").read_text()
     assert not running(data_dir)
 
 

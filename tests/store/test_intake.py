@@ -83,23 +83,6 @@ def test_what_a_crash_left_staged_is_taken_first(store, token, run):
     assert looks.pending(store) == steps.event_ids(6)
 
 
-@pytest.mark.usefixtures("small_chunks")
-def test_a_drain_that_is_stopped_leaves_the_rest_staged(store, token, run):
-    """The next run takes it before what has come meanwhile."""
-    steps.push(store, *steps.items(5, steps.TYPE))
-    drain = store.intake.drain(token, run.id, steps.priorities(store))
-    assert next(drain) == 2
-    drain.close()
-    steps.push(store, *steps.items(1, steps.TYPE, first=6))
-    assert waiting(store) == (steps.items(1, steps.TYPE, first=6), steps.items(3, steps.TYPE, first=3))
-    steps.finish(store, token, run)
-    store.runs.close(run.id, {}, wanted=0)
-
-    assert steps.drain(store, token, steps.open_run(store, token)) == 4
-
-    assert looks.pending(store) == steps.event_ids(6)
-
-
 def test_priority_decides_and_then_arrival(store, token, run):
     """An item without one has its type's own; the timestamp in the item decides nothing."""
     for number, priority in enumerate((1, None, 100, 5, None, 100, 0), start=1):

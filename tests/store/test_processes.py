@@ -72,16 +72,6 @@ def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
     assert store.client.hkeys(store.keys.processes) == [f"{role} other".encode()]
 
 
-@pytest.mark.parametrize("junk", [b"no JSON", b"{}", b'{"id": 1}', b"\xff"])
-def test_what_is_no_process_stops_nobody(store, junk):
-    """What another program wrote into the register is one that is missing; the others are read as ever."""
-    store.processes.announce(Role.WORKER, WORKER)
-    store.client.hset(store.keys.processes, mapping={"worker junk": junk, "nobody 7": junk, "wanted": junk})
-
-    assert store.processes.alive(Role.WORKER) == [WORKER]
-    assert store.processes.missing(Role.WORKER) == ["junk"]
-
-
 @pytest.mark.parametrize("ahead", [-3_600_000_000, 3_600_000_000])
 def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
     """A moment that lies ahead is no better than one long ago: the dead would seem alive for an hour."""

@@ -13,24 +13,6 @@ from tests.store import looks, steps
 from tests.values import replace
 
 
-@pytest.fixture
-def with_limits(store):
-    """Make a store whose file has these limits: `with_limits(rebalance_api="9/minute")`; others are unchanged."""
-    made = []
-
-    def make(**limits):
-        endpoints = {
-            name: replace(endpoint, limit=Limit.parse(limits.get(name, endpoint.limit.text)))
-            for name, endpoint in store.settings.endpoints.items()
-        }
-        made.append(Store(replace(store.settings, endpoints=endpoints), store.url))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
 def in_force(store):
     """Read the limit of the endpoint like a worker."""
     return store.endpoints()[steps.ENDPOINT].limit.text
@@ -73,19 +55,6 @@ def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, p
         assert changed.endpoints()["newer"].limit.text == "9/minute"
 
 
-def test_a_new_url_has_the_files_limit(store, token):
-    """A limit belongs to the window, which is that of the URL."""
-    store.publish_limits(token)
-    by_hand(store, "5/minute")
-    moved = replace(store.settings.endpoints[steps.ENDPOINT], url="http://127.0.0.1:1/moved")
-    endpoints = {**store.settings.endpoints, steps.ENDPOINT: moved}
-
-    with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
-        after.publish_limits(token)
-
-        assert after.endpoints()[steps.ENDPOINT].limit.text == "30/minute"
-
-
 def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
     """Its former endpoint is still there, under another name, and has taken the limit along."""
     store.publish_limits(token)
@@ -98,14 +67,3 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
         after.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
-
-
-def test_an_endpoint_that_left_the_file_keeps_its_limit(store, token, with_limits):
-    """Who still has it in its file, a worker of the older revision, is told the limit of before."""
-    store.publish_limits(token)
-    smaller = with_limits()
-    del smaller.settings.endpoints[steps.ENDPOINT]
-
-    smaller.publish_limits(token)
-
-    assert in_force(store) == "30/minute"

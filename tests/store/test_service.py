@@ -66,20 +66,6 @@ def closed_and_lost(store, service, error, monkeypatch):
     return run_id
 
 
-def test_a_run_that_another_took_over_is_left_to_it(store, service, seen_to, monkeypatch):
-    """Who has lost the lease has lost the run with it."""
-    closed_and_lost(store, service, FencedError("another conducts"), monkeypatch)
-
-    turn(service)
-    store.leases.release(service._leader.owner)
-    store.leases.acquire("another", 600)
-    turn(service)
-
-    told, looked_over = seen_to
-    assert DUE not in dict(told)
-    assert looked_over == []
-
-
 def seconds(moment):
     """Read a time of a record, seconds since 1970."""
     return datetime.fromisoformat(moment).timestamp()

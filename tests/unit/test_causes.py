@@ -8,11 +8,8 @@ from rlm.core.run import Run, State, Trigger, Waited
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.causes import (
-    CANCELLED,
-    FAILED,
     SLOW_SECONDS,
     Look,
-    causes,
     reason_of,
     reasons,
 )
@@ -81,13 +78,3 @@ def ended(waited, **more):
 def test_each_event_is_left_over_for_one_reason(leftover, waited, more, expected):
     """What its type waited for longest."""
     assert reasons(ended(waited, **more), leftover) == Reasons(**expected)
-
-
-def test_a_run_that_was_cancelled_or_failed_says_just_that():
-    waited = {"A": {"workers": 40.0}}
-
-    (cancelled,) = causes(ended(waited, cancelled=True), {"A": 1})
-    (failed,) = causes(ended(waited, failure="no worker came up"), {"A": 1})
-
-    assert (cancelled.cause, cancelled.sentence) == (CANCELLED, "1 event of A left over: the run was cancelled")
-    assert (failed.cause, failed.sentence) == (FAILED, "1 event of A left over: no worker came up")

@@ -79,23 +79,6 @@ def test_endpoint_has_its_own_limit_timeout_and_headers(load):
     assert (second.limit.text, second.timeout_seconds, second.headers) == ("2/hour", 0.5, {"X-Kind": "k"})
 
 
-def test_types_may_share_an_endpoint(load):
-    settings = load("""
-        [types.A]
-        rate_limit = "60/minute"
-        endpoints = [ { name = "a", url = "http://HOST:80" } ]
-        [types.B]
-        rate_limit = "1/second; 60 per minute"
-        endpoints = [
-          { name = "b", url = "http://host/b" },
-          { name = "a", url = "http://host/", rate_limit = "60 per 1 minute" },
-        ]
-    """)
-
-    assert list(settings.endpoints) == ["a", "b"]
-    assert settings.endpoints["a"].url == "http://host/"
-
-
 def test_an_endpoint_has_the_success_of_its_type_or_its_own(load):
     text = """
         [types.A]
@@ -140,26 +123,6 @@ def test_environment_goes_over_file(load):
     assert settings.run.guard_seconds == 0.25
     assert settings.redis.prefix == "7"
     assert settings.web.hosts == ["a.example.com", "::1"]
-
-
-def test_environment_overrides_types(load):
-    text = "".join(
-        f'[types."{name}"]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "http://h/{name}" }} ]\n'
-        for name in ("ORDER", "ORDER__OPEN", "Small_one", "a.b-c")
-    )
-
-    settings = load(
-        text,
-        RLM_TYPES__ORDER__PRIORITY="11",
-        RLM_TYPES__ORDER__OPEN__PRIORITY="12",
-        RLM_TYPES__SMALL_ONE__RATE_LIMIT="9/second",
-        RLM_TYPES__A_B_C__PROCESSING_SECONDS="3",
-    )
-
-    assert settings.types["ORDER"].priority == 11
-    assert settings.types["ORDER__OPEN"].priority == 12
-    assert settings.endpoints["Small_one"].limit.text == "9/second"
-    assert settings.types["a.b-c"].processing_seconds == 3.0
 
 
 @pytest.mark.parametrize(

@@ -103,34 +103,6 @@ def test_wrong_key_or_shape(faults, text, line):
 
 
 @each(
-    ("key", "value"),
-    [
-        ("priority", "101"),
-        ("priority", "5.0"),
-        ("share", "1.01"),
-        ("share", "nan"),
-        ("processing_seconds", "0"),
-        *(("rate_limit", f'"{text}"') for text in ("31", "0/second", "5/fortnight", "", "1/second;")),
-        ("rate_limit", f'"1 per {"9" * 50} second"'),
-    ],
-)
-def test_wrong_value_of_a_type(faults, key, value):
-    (line,) = faults(f"[types.A]\n{key} = {value}\nendpoints = [ {ENDPOINT[:-1]}, rate_limit = '1/second' }} ]")
-
-    assert line.startswith(f"types.A.{key} = {value}: ")
-
-
-@each("name", ["a b", "a:b", "ä", "n" * 101, ""])
-def test_wrong_names(faults, name):
-    lines = faults(
-        f'[types."{name}"]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "http://h" }} ]'
-    )
-
-    assert len(lines) == 2
-    assert all("1 to 100 letters" in line for line in lines)
-
-
-@each(
     ("url", "problem"),
     [
         ("ftp://h/a", "must be http:// or https:// and a host"),
@@ -178,16 +150,6 @@ def test_wrong_budget(faults, budget, budgets, line):
     lines = faults(typed("A", ENDPOINT[:-1] + f', budget = "{budget}" }}') + budgets)
 
     assert any(line in found for found in lines)
-
-
-def test_shares_above_one(faults):
-    text = "".join(
-        typed(name, f'{{ name = "{name}", url = "http://h/{name}" }}', f"share = {share}")
-        for name, share in [("A", 0.5), ("B", 0.0), ("C", 0.4), ("D", 0.25)]
-    )
-    problem = "the shares of all types must be at most 1 together; A 0.5 + C 0.4 + D 0.25 is more"
-
-    assert faults(text) == [f"types.D.share = 0.25: {problem}"]
 
 
 @each(
