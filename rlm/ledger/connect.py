@@ -115,7 +115,7 @@ def text(raw: bytes) -> str:
 
 
 class LedgerClient(redis.Redis):
-    """A client that runs a command in a third of the time of redis-py's, and can keep a connection for a thread.
+    """A client that can keep a connection for a thread.
 
     It leaves the entries of a stream as they come, because making dictionaries of them is half of the time to read one.
     """
@@ -126,7 +126,7 @@ class LedgerClient(redis.Redis):
         self._thread = threading.local()
 
     def ask(self, *command: Any) -> Any:
-        """Send a command once and return its reply as it comes."""
+        """Send a command and return its reply: `execute_command` also measures and retries, for 12 of its 31 us."""
         kept = getattr(self._thread, "connection", None)
         connection: Any = kept or self.connection_pool.get_connection()
         try:
@@ -149,8 +149,7 @@ class LedgerClient(redis.Redis):
         try:
             yield
         finally:
-            self.drop_connections()
-            del self._thread.connection
+            self._thread.__dict__.pop("connection").disconnect()
 
     def drop_connections(self) -> None:
         """Close the connections that no other thread uses now."""
