@@ -10,8 +10,7 @@ from dramatiq import Actor, Broker
 from rlm import telemetry
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.delivery.run_record import look_over
+from rlm.delivery.run_end import REDIS_AWAY, close_run, look_over
 from rlm.ledger import Store
 
 log = logging.getLogger(__name__)

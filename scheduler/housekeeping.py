@@ -18,7 +18,7 @@ from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.text import counted
-from rlm.delivery.run_record import look_over
+from rlm.delivery.run_end import look_over
 from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from scheduler.leader import Leader

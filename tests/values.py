@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rlm.core.documents import Record
+from rlm.ledger.reading.books import Ending
 
 _V = TypeVar("_V")
 
@@ -41,3 +42,8 @@ def record_from(**fields):
         "workers": {},
     }
     return msgspec.convert(rest | fields, Record)
+
+
+def ending_of(tally):
+    """Return what Redis holds of a run with this tally and no calls."""
+    return Ending(tally=tally, endpoints={}, calls=(), restarts=0, kept={}, sent={}, now_us=0)

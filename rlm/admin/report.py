@@ -35,12 +35,12 @@ from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.core.trail import Counts
-from rlm.delivery.run_record import record_so_far
+from rlm.delivery.run_end import make_record
 from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, distrusted, in_words
 from rlm.ledger.held import Lane
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.ledger.reading.books import books
+from rlm.ledger.reading.books import books, read_ending
 from rlm.ledger.reading.present import Present, present
 from rlm.settings.secrets import EMBEDDED, mask_url
 
@@ -152,11 +152,11 @@ def _since(moment: str, now: float) -> float:
 def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     """Return an open run with the fields of its record, as far as they are known, and its present state.
 
-    A view that is redrawn often omits what is `measured`: see `record_so_far`.
+    A view that is redrawn often omits what is `measured`: reading peaks and durations takes longer in a longer run.
     """
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
     now_us, standings = standing(store)
-    known = record_so_far(store, run, now_us, measured=measured)
+    known = make_record(store.settings, run, read_ending(store, run, measured=measured))
     there = present(store)
     amiss, now, here = distrusted(store, there), run.moment(now_us), hosts(store, there)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}

@@ -35,10 +35,7 @@ class RunCounts(TypeCounts, frozen=True, kw_only=True):
 
 
 class CallCounts(JsonDocument, frozen=True, kw_only=True):
-    """The calls of a run to an endpoint, or with a budget; the most in a period of its limit's first rule.
-
-    A budget has no durations.
-    """
+    """The calls of a run to an endpoint, or with a budget; the most in a period of its limit's first rule."""
 
     calls: int = 0
     completed: int = 0

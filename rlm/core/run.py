@@ -1,17 +1,16 @@
-"""A run: its states, the allowed moves between them, and its record. docs/reliability.md describes each state."""
+"""A run: its states, the and the allowed moves between them. docs/reliability.md describes each state."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
 
-from rlm.core.clock import isoformat
-from rlm.core.documents import Record, RunCounts, RunForecast, RunPlan, RunWorkers, TypeCounts
+from rlm.core.documents import RunForecast, RunPlan
 
 
 class State(StrEnum):
@@ -34,10 +33,6 @@ MOVES: Mapping[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.FINISHING}),
     State.FINISHING: frozenset({State.COMPLETED, State.PARTIAL, State.CANCELLED, State.FAILED}),
 }
-
-
-#: A record shows how long Redis was away during the run from this many seconds on.
-WORTH_TELLING_SECONDS = 1.0
 
 
 class Trigger(StrEnum):
@@ -113,60 +108,3 @@ class Run(msgspec.Struct, frozen=True):
     def moment(self, now_us: int) -> float:
         """Return `now_us` of Redis as a time of this run, even if the clock of Redis was set since the run opened."""
         return self.deadline - self.left_seconds(now_us)
-
-
-def make_record(
-    run: Run,
-    tally: Mapping[str, int],
-    types: Sequence[str],
-    *,
-    finished_at: float,
-    restarted: int,
-) -> Record:
-    """Return the record of a run from its counts, `what:name` -> number, without its calls.
-
-    `types` are the configured types. In every record, by type and in total, `taken + carried_over = completed + failed
-    + leftover`.
-    """
-    counted = (key.partition(":") for key, number in tally.items() if number)
-    others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - set(types)
-    by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
-    counts = RunCounts(
-        **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
-        invalid=tally.get("invalid", 0),
-        duplicates=tally.get("duplicates", 0),
-    )
-    return Record(
-        run_id=run.id,
-        state=_final_state(run, counts),
-        trigger=run.trigger,
-        started_at=isoformat(run.started_at),
-        finished_at=isoformat(finished_at),
-        deadline=isoformat(run.deadline),
-        duration_seconds=round(finished_at - run.started_at, 3),
-        window_seconds=run.window_seconds,
-        counts=counts,
-        by_type=by_type,
-        by_endpoint={},
-        plan=run.plan or RunPlan(),
-        workers=RunWorkers(peak=run.workers_peak, restarted=restarted),
-        failure=run.failure,
-        untaken=run.untaken,
-        redis_away_seconds=round(run.away_seconds, 1) if run.away_seconds >= WORTH_TELLING_SECONDS else 0.0,
-    )
-
-
-def _type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
-    taken, carried = tally.get(f"taken:{name}", 0), tally.get(f"carried:{name}", 0)
-    completed, failed = tally.get(f"completed:{name}", 0), tally.get(f"failed:{name}", 0)
-    taken = max(taken, completed + failed - carried)  # if a part of the tally was deleted in mid-run
-    left = taken + carried - completed - failed
-    return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
-
-
-def _final_state(run: Run, counts: RunCounts) -> State:
-    if run.failure:
-        return State.FAILED
-    if run.cancelled:
-        return State.CANCELLED
-    return State.PARTIAL if counts.leftover else State.COMPLETED

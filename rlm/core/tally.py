@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from rlm.core.documents import CallTrouble, Record
-from rlm.core.endpoint import Endpoint, EventType, target_of
+from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.text import span
 
 if TYPE_CHECKING:
@@ -48,39 +48,18 @@ BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
 _MICROSECONDS = 1_000_000
 
 
-def counted_in(tally: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Yield (endpoint, word, number) for each count of failed calls."""
-    for field, number in tally.items():
-        if field.startswith(FIELD):
-            endpoint, _, what = field.removeprefix(FIELD).partition(" ")
-            yield endpoint, what, number
-
-
 def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:
     """Return the entries of a record for failed calls, the most frequent first.
 
     `address` is null for an endpoint that is no longer configured.
     """
-    found = sorted(counted_in(tally), key=lambda one: (-one[2], *one[:2]))
-    addresses = {name: address_of(one.url) for name, one in endpoints.items()}
-    return tuple(
-        CallTrouble(endpoint=name, address=addresses.get(name), what=what, calls=number)
-        for name, what, number in found[:MOST_ENTRIES]
-    )
-
-
-def with_trouble(
-    what: str, tally: Mapping[str, int], types: Sequence[EventType], most: Mapping[str, int]
-) -> dict[str, int]:
-    """Return by type how many calls had the trouble `what`, at most `most`; shared ones count for the first type."""
-    calls = Counter({endpoint: number for endpoint, word, number in counted_in(tally) if word == what})
-    found = dict.fromkeys((kind.name for kind in types), 0)
-    for kind in types:
-        for endpoint in kind.endpoints:
-            number = min(calls[endpoint.name], most.get(kind.name, 0) - found[kind.name])
-            calls[endpoint.name] -= number
-            found[kind.name] += number
-    return found
+    entries = []
+    for field, number in tally.items():
+        if field.startswith(FIELD):
+            name, _, what = field.removeprefix(FIELD).partition(" ")
+            address = address_of(endpoints[name].url) if name in endpoints else None
+            entries.append(CallTrouble(endpoint=name, address=address, what=what, calls=number))
+    return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:MOST_ENTRIES])
 
 
 def address_of(url: str) -> str:
@@ -163,16 +142,3 @@ def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
     fields[f"runs:{record.state}"] += 1
     observe(fields, "run", record.duration_seconds)
     return fields
-
-
-def actual_seconds(calls: Sequence[Completed], first_us: int | None = None) -> float | None:
-    """Return the seconds from the first call to the last answer that completed an event; None if there was none.
-
-    `first_us` is when the run's first call was sent, microseconds of Redis time, also if it failed.
-    """
-    if not calls:
-        return None
-    began_us = min(call.at_us - call.milliseconds * 1000 for call in calls)
-    if first_us is not None:
-        began_us = min(began_us, first_us)
-    return round((max(call.at_us for call in calls) - began_us) / _MICROSECONDS, 3)

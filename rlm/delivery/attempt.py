@@ -7,10 +7,9 @@ moves the stamp of the slot to now, in an owned step, before it sends: a limit i
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
@@ -18,7 +17,7 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
-from rlm.delivery.outcome import BROKEN, Outcome, Unreachable, refuse_unsound, settlement_of, unsent
+from rlm.delivery.outcome import BROKEN, Unreachable, refuse_unsound, settlement_of, unsent
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Claim, Settlement, Turns
 from rlm.ledger.values import MICROSECONDS
@@ -62,7 +61,8 @@ class Attempts:
         try:
             return self._make(claim, asked_at)
         except Exception as error:
-            log.exception("Event %s could not be handled", claim.event_id, extra=_facts(claim))
+            extra = {"action": "give_back", "event_id": claim.event_id, "run_id": claim.run_id}
+            log.exception("Event %s could not be handled", claim.event_id, extra=extra)
             if not self._begun or isinstance(error, RLMError):  # a header lacks its secret: nothing was sent
                 return replace(unsent(claim), to="backoff", delay_us=AFTER_FAULT_US)
             fault = Unreachable("RLM failed during the call; the log of its worker says how", None, BROKEN)
@@ -84,24 +84,31 @@ class Attempts:
         except UnreachableError as error:
             return settlement_of(claim, error.outcome, self._settings.retry, self._clock.now())
         crash_point("worker.connected")
-        slot = _Slot(claim, asked_at) if connection.kept else self._restamped(claim)
-        now = system_clock.monotonic()
-        if slot is None or now > slot.leaves_from + self._leaving_seconds or now > begins_by:
+        leaves_from = asked_at if connection.kept else system_clock.monotonic()
+        slot = claim if connection.kept else self._restamped(claim)
+        if slot is None or system_clock.monotonic() > min(leaves_from + self._leaving_seconds, begins_by):
             self._dispatcher.keep(endpoint, connection)
             return unsent(claim)
-        return self._call(slot, endpoint, connection, deadline)
+        return self._call(slot, leaves_from, endpoint, connection, deadline)
 
-    def _restamped(self, claim: Claim) -> _Slot | None:
-        """Let the slot count from now; return it, or None if the event is no longer the lane's or Redis is away."""
-        asked_at = system_clock.monotonic()
+    def _restamped(self, claim: Claim) -> Claim | None:
+        """Let the slot count from now; return the claim, or None if it is no longer the lane's or Redis is away."""
         try:
             restamped = self._turns.restamp(claim, self._lane)
         except StoreError:
             return None
-        return _Slot(replace(claim, stamp=restamped.now), asked_at) if restamped.owned else None
+        return replace(claim, stamp=restamped.now) if restamped.owned else None
 
-    def _call(self, slot: _Slot, endpoint: Endpoint, connection: Connection, deadline: float) -> Settlement:
-        claim = slot.claim
+    def _call(
+        self, claim: Claim, leaves_from: float, endpoint: Endpoint, connection: Connection, deadline: float
+    ) -> Settlement:
+        """Send the request, with a slot that was stamped at `leaves_from` or later, and read the answer.
+
+        The slot counts from the end of the call, when its connection was closed, if there was no answer, or if it left
+        late and Redis did not say so. Otherwise the API is assumed to have read a request one typical call time before
+        it answered: the fastest time would be safer, but would block the slots of most calls for longer although they
+        were read in time.
+        """
         # The time-out counts from here, so connecting and taking a slot do not shorten the endpoint's time to answer.
         gives_up_at = min(deadline, system_clock.monotonic() + endpoint.timeout_seconds)
         crash_point("worker.slot_taken")
@@ -111,44 +118,17 @@ class Attempts:
         trouble = self._dispatcher.send(connection, endpoint, request, gives_up_at)
         sent_at = system_clock.monotonic()
         crash_point("worker.sent")
-        late = sent_at > slot.leaves_from + self._leaving_seconds
-        if late and not trouble:
-            with suppress(StoreError):  # else the settlement moves it
-                slot, late = _Slot(replace(claim, stamp=self._turns.restamp(claim, self._lane).now), sent_at), False
+        is_late = sent_at > leaves_from + self._leaving_seconds
+        if is_late and not trouble and (restamped := self._restamped(claim)):
+            claim, leaves_from, is_late = restamped, sent_at, False
         outcome = trouble or self._dispatcher.receive(connection, endpoint, sent_at, gives_up_at)
         crash_point("worker.answered")
-        now = system_clock.monotonic()
+        now, counts_us = system_clock.monotonic(), None
+        read_before = claim.call_us / MICROSECONDS + self._guard_seconds
+        if is_late or (isinstance(outcome, Unreachable) and outcome.seconds is None):
+            counts_us = 0
+        elif now - read_before > leaves_from:
+            counts_us = round(read_before * MICROSECONDS)
         cut = gives_up_at == deadline <= now
-        settlement = settlement_of(slot.claim, outcome, self._settings.retry, self._clock.now(), cut=cut)
-        return replace(
-            settlement,
-            took_ms=f"{1000 * (now - sent_at):.1f}",
-            counts_us=self._counts_us(claim, outcome, now, sent_at if late else None, slot.leaves_from),
-        )
-
-    def _counts_us(
-        self, claim: Claim, outcome: Outcome, now: float, left_at: float | None, leaves_from: float
-    ) -> int | None:
-        """Return how long ago the slot must count from; None: from its stamp.
-
-        Without an answer it counts from now, when the connection was closed. The API is assumed to have read a request
-        one typical call time before it answered: the fastest time would be safer, but would block the slots of most
-        calls for longer although they were read in time.
-        """
-        if isinstance(outcome, Unreachable) and outcome.seconds is None:
-            return 0
-        read_at = now - claim.call_us / MICROSECONDS - self._guard_seconds
-        if left_at is not None:
-            read_at = max(read_at, left_at)
-        return round((now - read_at) * MICROSECONDS) if left_at is not None or read_at > leaves_from else None
-
-
-class _Slot(Struct, frozen=True):
-    """A call with its slot, which was stamped at `leaves_from` (monotonic seconds) or later."""
-
-    claim: Claim
-    leaves_from: float
-
-
-def _facts(claim: Claim) -> dict[str, str]:
-    return {"action": "give_back", "event_id": claim.event_id, "run_id": claim.run_id}
+        settlement = settlement_of(claim, outcome, self._settings.retry, self._clock.now(), cut=cut)
+        return replace(settlement, took_ms=f"{1000 * (now - sent_at):.1f}", counts_us=counts_us)

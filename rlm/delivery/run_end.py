@@ -1,29 +1,41 @@
-"""The end of a run: unsettled events become leftovers, and the record is written exactly once, whoever is first.
+"""The end of a run: unsettled events become leftovers, and its record is made, written exactly once, and looked over.
 
 The end-of-run actor and the conductor both call `close_run`. A lane that hears from its turn that nothing more can be
 done in the run has the actor close it, so a run is closed in time even if no conductor lives. That takes no lease: the
-run's own state decides. The final state follows from the counts, see `rlm.core.run`.
+run's own state decides.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
+from itertools import chain
+
+from msgspec.structs import replace
 
 from rlm.core.alarms import Alarm, alarm
-from rlm.core.documents import Record
+from rlm.core.clock import isoformat
+from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorkers, TypeCounts, Used
+from rlm.core.endpoint import all_limited
+from rlm.core.errors import StoreError
+from rlm.core.expected import quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
-from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run
+from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
-from rlm.delivery.run_record import final_record
+from rlm.core.window import most_in_any
 from rlm.ledger import Store
-from rlm.ledger.reading.books import Ending, read_ending
+from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
+from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.runs import write_waits
-from rlm.plan.causes import alarmed, verdict
+from rlm.ledger.values import MICROSECONDS
+from rlm.plan.causes import causes, reasons, verdict
+from rlm.settings import Settings
 
 #: The failure of a run at whose deadline Redis could not be written to.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"
+#: A record shows how long Redis was away during the run from this many seconds on.
+WORTH_TELLING_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +56,16 @@ def close_run(
         if run is None or run.id != run_id:
             return None
         if run.state is not State.FINISHING:
-            fields = account_of(store, run) | ({"failure": failure} if failure else {})
+            fields = write_waits(run.waits, store.ledger.count(store.known_types), store.intake.untaken(run.id)[0])
+            fields |= {"failure": failure} if failure else {}
             if not store.runs.end(run_id, None, **fields) or (run := store.runs.current()) is None:
                 return None
         crash_point("close.returned")
         keep()
         ending = read_ending(store, run)
         keep()
-        record = final_record(store, run, ending)
+        record = make_record(store.settings, run, ending)
         workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
-        types_with_alarm = _types_with_alarm(store, run, ending)
         crash_point("close.counted")
         closed = store.runs.close(
             run_id,
@@ -65,7 +77,7 @@ def close_run(
         if closed:
             crash_point("close.recorded")
             store.processes.wake("supervisors", "scheduler")
-            _log_end(record, types_with_alarm)
+            _log_end(record)
             return record
         if closed is not None:
             return None
@@ -73,38 +85,171 @@ def close_run(
             return None
 
 
-def account_of(store: Store, run: Run) -> dict[str, str]:
-    """Return the fields of a run that is about to end which say why events are left over."""
-    counts = store.ledger.count(store.known_types)
-    return write_waits(run.waits, counts, store.intake.untaken(run.id)[0])
-
-
-def _types_with_alarm(store: Store, run: Run, ending: Ending) -> set[str]:
-    """Return the types with an endpoint that has raised an alarm for its failures."""
-    names = {name for name, health in ending.health.items() if health.alarmed(run.started_at)}
-    return {
-        kind.name for kind in store.settings.event_types if any(endpoint.name in names for endpoint in kind.endpoints)
-    }
-
-
-def _log_end(record: Record, types_with_alarm: Collection[str]) -> None:
-    """Log how a run ended, as an alarm if events were left over and no other alarm covers it."""
+def _log_end(record: Record) -> None:
+    """Log how a run ended, as an alarm if it failed or left events over."""
     level, extra = logging.INFO, {"action": "close_run", "run_id": record.run_id}
-    counts = {key: getattr(record.counts, key) for key in ("taken", "carried_over", "completed", "failed", "leftover")}
+    counts = {key: getattr(record.counts, key) for key in TypeCounts.__struct_fields__}
     if record.state == State.FAILED:
         level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record.run_id)
-    elif record.state == State.PARTIAL and not alarmed(record.why, types_with_alarm):
+    elif record.state == State.PARTIAL:
         level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record.run_id)
     elif every_call_failed(record):
         level = logging.WARNING
-    log.log(level, "Run %s closed: %s", record.run_id, _sentence(record), extra=extra)
-
-
-def _sentence(record: Record) -> str:
-    counts = record.counts
     why = f" ({record.failure})" if record.failure else ""
-    numbers = {"completed": counts.completed, "failed": counts.failed, "leftover": counts.leftover}
-    parts = [f"{record.state}{why} after {span(record.duration_seconds)}"]
-    parts += [f"{number} {name}" for name, number in numbers.items() if number or name == "completed"]
+    parts = [f"{record.state}{why} after {span(record.duration_seconds)}", f"{counts['completed']} completed"]
+    parts += [f"{counts[name]} {name}" for name in ("failed", "leftover") if counts[name]]
     sentences = [away_in_words(record.redis_away_seconds), verdict(record.why), in_words(record.troubles)]
-    return ". ".join([", ".join(parts), *filter(None, sentences)])
+    sentence = ". ".join([", ".join(parts), *filter(None, sentences)])
+    log.log(level, "Run %s closed: %s", record.run_id, sentence, extra=extra)
+
+
+def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
+    """Return the record that a run leaves if it is closed as of `ending`.
+
+    By type and in total, `taken + carried_over = completed + failed + leftover`. Of an `ending` without measured calls,
+    peaks and durations are 0.
+    """
+    tally, finished_at = ending.tally, run.moment(ending.now_us)
+    counted = (key.partition(":") for key, number in tally.items() if number)
+    types = [kind.name for kind in settings.event_types]
+    others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - {*types}
+    by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
+    leftover = {name: entry.leftover for name, entry in by_type.items()}
+    counts = RunCounts(
+        **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
+        invalid=tally.get("invalid", 0),
+        duplicates=tally.get("duplicates", 0),
+    )
+    by_endpoint, by_budget = _called(ending)
+    record = Record(
+        run_id=run.id,
+        state=_final_state(run, counts),
+        trigger=run.trigger,
+        started_at=isoformat(run.started_at),
+        finished_at=isoformat(finished_at),
+        deadline=isoformat(run.deadline),
+        duration_seconds=round(finished_at - run.started_at, 3),
+        window_seconds=run.window_seconds,
+        counts=counts,
+        by_type=by_type,
+        by_endpoint=by_endpoint,
+        by_budget=by_budget,
+        plan=run.plan or RunPlan(),
+        workers=RunWorkers(peak=run.workers_peak, restarted=ending.restarts - run.restarts_before if run.plan else 0),
+        failure=run.failure,
+        untaken=run.untaken,
+        redis_away_seconds=round(run.away_seconds, 1) if run.away_seconds >= WORTH_TELLING_SECONDS else 0.0,
+        troubles=troubles_of(tally, ending.endpoints),
+        leftover_by_reason=reasons(run, leftover),
+        why=causes(run, leftover),
+    )
+    if not ending.calls:
+        return record
+    begun = sorted(chain(*ending.sent.values(), (call.at_us - call.milliseconds * 1000 for call in ending.calls)))
+    actual = round((max(call.at_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
+    used = _used(settings, record, ending, max(actual, (begun[-1] - begun[0]) / MICROSECONDS))
+    return replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
+
+
+def _type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
+    taken, carried, completed, failed = (
+        tally.get(f"{what}:{name}", 0) for what in ("taken", "carried", "completed", "failed")
+    )
+    taken = max(taken, completed + failed - carried)  # if a part of the tally was deleted in mid-run
+    left = taken + carried - completed - failed
+    return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
+
+
+def _final_state(run: Run, counts: RunCounts) -> State:
+    if run.failure:
+        return State.FAILED
+    if run.cancelled:
+        return State.CANCELLED
+    return State.PARTIAL if counts.leftover else State.COMPLETED
+
+
+def _called(ending: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts]]:
+    """Return the calls by endpoint, and by budget."""
+    durations: dict[str, list[float]] = {}
+    for call in ending.calls:
+        durations.setdefault(call.endpoint, []).append(call.milliseconds)
+    members = {name: [name] for name in ending.endpoints}
+    for name, endpoint in ending.endpoints.items():
+        if endpoint.budget:
+            members.setdefault(endpoint.budget.name, []).append(name)
+    called = {}
+    for limited in all_limited(ending.endpoints.values()):
+        names, period_us = members[limited.name], round(limited.limit.rules[0].seconds * MICROSECONDS)
+        answers = {word: sum(ending.tally.get(f"{what}:{name}", 0) for name in names) for what, word in ANSWERS.items()}
+        milliseconds = sorted(chain.from_iterable(durations.get(name, ()) for name in names))
+        called[limited.name] = CallCounts(
+            calls=sum(answers.values()),
+            **answers,
+            peak_in_window=most_in_any(ending.sent.get(limited.name, ()), period_us),
+            limit=limited.limit.text,
+            p50_ms=quantile(milliseconds, 0.50),
+            p95_ms=quantile(milliseconds, 0.95),
+        )
+    return {name: called.pop(name) for name in ending.endpoints}, called
+
+
+def _used(settings: Settings, record: Record, ending: Ending, seconds: float) -> Used:
+    """Return the share of lanes and slots that a run used in the `seconds` in which it made calls.
+
+    The slots are those of the endpoints of the types that had events. A window that was open at the start gives a
+    period's calls at once, and again after each period, by the rule that allows the fewest.
+    """
+    with_events = [name for name, entry in record.by_type.items() if entry.taken + entry.carried_over]
+    names = {end.name for kind in settings.event_types if kind.name in with_events for end in kind.endpoints}
+    lanes, guard_seconds = record.workers.peak * record.plan.threads, settings.run.guard_seconds
+    ages = sorted(call.age_ms / 1000 for call in ending.calls)
+    busy = sum(call.milliseconds for call in ending.calls) / 1000
+    limits = [ending.endpoints[name].limit for name in names]
+    slots = sum(
+        min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
+        for limit in limits
+    )
+    made = sum(entry.calls for entry in record.by_endpoint.values())
+    used_of_slots = sum(entry.calls for name, entry in record.by_endpoint.items() if name in names)
+    return Used(
+        calls_per_minute=round(made * 60 / seconds, 1) if seconds else 0.0,
+        lanes=round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
+        slots=round(min(1.0, used_of_slots / slots), 3) if slots else 0.0,
+        answered_p50_seconds=round(quantile(ages, 0.50), 3),
+        answered_p95_seconds=round(quantile(ages, 0.95), 3),
+    )
+
+
+def look_over(store: Store, record: Record) -> None:
+    """Raise an alarm for each broken promise of a run, and record that this is done; forget the oldest calls.
+
+    If Redis fails there is no alarm, but `rlm doctor` checks too, and so does the next conductor.
+    """
+    try:
+        _check(store, record)
+        store.calls.trim()
+        store.leases.note_end(record.run_id)
+    except StoreError as error:
+        extra = {"action": "inspect", "run_id": record.run_id}
+        log.info("Run %s is not checked, because Redis failed: %s", record.run_id, error, extra=extra)
+
+
+def _check(store: Store, record: Record) -> None:
+    """Raise an alarm for each limit exceeded, for books out of balance, and for more dead letters than configured."""
+    run_id = record.run_id
+    if over := {name: calls for name, calls in excess_of(store, record).items() if calls}:
+        worst = max(over, key=over.__getitem__)
+        counts = {"exceeded": len(over), "too_many": over[worst]}
+        extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=run_id, endpoint=worst)
+        message = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
+        log.error(message, ", ".join(over), over[worst], extra=extra)
+    state = books(store)
+    if faults := [*state.faults, *miscounted(store, state, record)]:
+        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=run_id)
+        log.error("The books do not balance after run %s: %s", run_id, "; ".join(faults), extra=extra)
+    most, added = store.settings.alarm.failed, record.counts.failed + record.counts.invalid
+    if most and added and state.letters > most:
+        counts = {"letters": state.letters, "failed": record.counts.failed, "invalid": record.counts.invalid}
+        extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=counts, run_id=run_id)
+        message = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
+        log.warning(message, state.letters, added, run_id, record.counts.completed, extra=extra)

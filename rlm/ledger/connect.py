@@ -135,6 +135,11 @@ class LedgerClient(redis.Redis):
                 command = (*command[:-1], connection.server_id)
             connection.send_command(*command)
             return connection.read_response()
+        except redis.ResponseError:
+            raise
+        except BaseException:
+            connection.disconnect()  # by Sentinel it stays open, and the next command would read this reply
+            raise
         finally:
             if not kept:
                 self.connection_pool.release(connection)

@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 
 from rlm.core.endpoint import Endpoint, Limited, all_limited
-from rlm.core.window import FAILING, WindowState
+from rlm.core.window import WindowState
 from rlm.ledger.connect import SERVER_ID, text, translating
 from rlm.ledger.rules import WindowRules
 from rlm.ledger.scripts import Command, Part, ScriptReply
@@ -72,13 +72,9 @@ class Health(msgspec.Struct, frozen=True):
     opened_at: float | None
     failed_with: str
 
-    def alarmed(self, since: float) -> bool:
-        """Return whether it raised an alarm since `since` (seconds since 1970), or still fails."""
-        return self.failures >= FAILING or (self.opened_at is not None and self.opened_at >= since)
-
     @classmethod
     def read(cls, name: str, values: Sequence[bytes | None]) -> Health:
-        """Read the reply to a command of `health_commands`."""
+        """Read the reply to a command for its health."""
         key = f"the health of {name}"
         failures, paused_by, paused_at, pause, opened_us, failed_with = values
         until_us = reading(whole, pause, key, _FOREVER_US)
@@ -158,13 +154,5 @@ class Windows(Part):
     @translating
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return the health of each, by name."""
-        return self.read_health(self._batch(self.health_commands(limited)), limited)
-
-    def health_commands(self, limited: Sequence[Limited]) -> list[Command]:
-        """Return the commands whose replies `read_health` reads."""
-        return [("HMGET", self._keys.endpoint(each.window_id), *_HEALTH) for each in limited]
-
-    @staticmethod
-    def read_health(replies: Sequence[Sequence[bytes | None]], limited: Sequence[Limited]) -> dict[str, Health]:
-        """Read the replies to the commands of `health_commands`."""
+        replies = self._batch([("HMGET", self._keys.endpoint(each.window_id), *_HEALTH) for each in limited])
         return {each.name: Health.read(each.name, reply) for each, reply in zip(limited, replies, strict=True)}

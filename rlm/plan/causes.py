@@ -2,13 +2,13 @@
 
 The conductor looks once a second. Each look finds, by type, the one reason why a waiting event is not under way, and
 adds the seconds since the look before to it. At the end of the run the reason with the most seconds has the leftovers
-of its type, except for events that had all their attempts or whose calls the deadline cut.
+of its type, except for events that had all their attempts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from rlm.core.documents import Cause, Reasons
 from rlm.core.endpoint import Endpoint, EventType
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
-from rlm.core.run import Waited
+from rlm.core.run import Run, Waited
 from rlm.core.text import counted, named
 from rlm.core.trail import Counts
 from rlm.core.window import Circuit, WindowState, circuit_of
@@ -36,9 +36,6 @@ SENTENCES: Final = {
 CANCELLED, FAILED, STOPPED = "cancelled", "failed", "stopped"
 #: If these leave events over, nothing went wrong: a limit, or an order.
 IN_ORDER: Final = frozenset({"slots", "paused", CANCELLED, STOPPED})
-#: Reasons that raise an alarm of their own while they last; for the second ones it depends on the endpoint.
-ALARMED: Final = frozenset({"redis", "held"})
-OF_ENDPOINTS: Final = frozenset({"resting", "retries"})
 #: A look that comes so many seconds late was kept back by Redis, and so was what lanes wait for.
 GAP_SECONDS: Final = 2.0
 #: If Redis takes longer for an answer, seconds, idle lanes wait for it; busy ones, if it takes this share of a call.
@@ -153,56 +150,40 @@ def to_the_end(waited: Waited, look: Look, types: Sequence[EventType]) -> Waited
     return Waited(waited.until, add_look(waited, waited.until + look.remaining_seconds, look, late).by_type)
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """What is known of a run at its end.
-
-    `leftover`, `spent` and `cut` count events by type: all that are left over, those that had all attempts, and those
-    whose calls the deadline cut. `waited` is what the others waited for. `stopped` says why the run ended early.
-    """
-
-    leftover: Mapping[str, int]
-    spent: Mapping[str, int]
-    cut: Mapping[str, int]
-    waited: Waited
-    cancelled: bool = False
-    failure: str = ""
-    stopped: str = ""
-
-
-def causes(run: Ended) -> tuple[Cause, ...]:
-    """Return why events were left over, as in the record, the cause with the most events first; empty if none were."""
+def causes(run: Run, leftover: Mapping[str, int]) -> tuple[Cause, ...]:
+    """Return why events were left over by a run, `leftover` by type, the cause with the most events first."""
     cancelled = "the run was cancelled" if run.cancelled else ""
     for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
-        if why and (left := {name: number for name, number in run.leftover.items() if number}):
+        if why and (left := {name: number for name, number in leftover.items() if number}):
             return (_cause(word, left, why),)
-    found = _by_reason(run).items()
+    by_reason = _by_reason(run, leftover).items()
     return tuple(
-        sorted((_cause(each, numbers, SENTENCES[each]) for each, numbers in found), key=lambda one: -one.leftover)
+        sorted((_cause(each, numbers, SENTENCES[each]) for each, numbers in by_reason), key=lambda one: -one.leftover)
     )
 
 
-def reasons(run: Ended) -> Reasons:
+def reasons(run: Run, leftover: Mapping[str, int]) -> Reasons:
     """Return by reason how many events were left over, whatever ended the run."""
-    return Reasons(**{reason: sum(numbers.values()) for reason, numbers in _by_reason(run).items()})
+    return Reasons(**{reason: sum(numbers.values()) for reason, numbers in _by_reason(run, leftover).items()})
 
 
-def _by_reason(run: Ended) -> dict[str, dict[str, int]]:
+def _by_reason(run: Run, leftover: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Return by reason and type how many events were left over.
 
     If nothing was waited for, it is Redis in a failed run, the workers in one that was ended early, else the lanes.
     """
     usual = "redis" if run.failure else "workers" if run.stopped or run.cancelled else "lanes"
-    found: dict[str, dict[str, int]] = {}
-    for name, number in run.leftover.items():
-        spent = min(number, run.spent.get(name, 0))
-        cut = min(number - spent, run.cut.get(name, 0))
-        seconds = run.waited.by_type.get(name, {})
+    waited, spent = run.waits.by_type if run.waits else {}, run.spent or {}
+    by_reason: dict[str, dict[str, int]] = {}
+    for name, number in leftover.items():
+        tried = min(number, spent.get(name, 0))
+        seconds = waited.get(name, {})
         longest = max(seconds, key=seconds.__getitem__, default=usual)
-        for reason, part in (("retries", spent), (usual, cut), (longest, number - spent - cut)):
+        for reason, part in (("retries", tried), (longest, number - tried)):
             if part:
-                numbers = found.setdefault(reason, {})
+                numbers = by_reason.setdefault(reason, {})
                 numbers[name] = numbers.get(name, 0) + part
-    return found
+    return by_reason
 
 
 def _cause(word: str, leftover: Mapping[str, int], why: str) -> Cause:
@@ -214,16 +195,6 @@ def _cause(word: str, leftover: Mapping[str, int], why: str) -> Cause:
 def verdict(why: Sequence[Cause]) -> str:
     """Return the causes of a record as one sentence without a full stop; empty if there are none."""
     return "; ".join(cause.sentence for cause in why)
-
-
-def alarmed(why: Sequence[Cause], types: Collection[str] = ()) -> bool:
-    """Return whether every cause of a record has raised its own alarm by the end of the run.
-
-    `types` are those with an endpoint that has raised one; it covers the events that the endpoint holds back.
-    """
-    return bool(why) and all(
-        each.cause in ALARMED or (each.cause in OF_ENDPOINTS and set(types) & set(each.types)) for each in why
-    )
 
 
 def went_wrong(why: Sequence[Cause]) -> bool:

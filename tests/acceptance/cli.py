@@ -10,8 +10,9 @@ from uuid import uuid4
 from click.testing import CliRunner, Result
 
 from rlm.cli.group import rlm
-from rlm.delivery.run_record import record_so_far
+from rlm.delivery.run_end import make_record
 from rlm.ledger import Store
+from rlm.ledger.reading.books import read_ending
 from rlm.settings import load_settings
 from tests.store import steps, windows
 
@@ -73,5 +74,5 @@ class Installation:
     def close_run(self, run: Run) -> None:
         """Close a run: unsettled events are left over."""
         steps.finish(self.store, self.token, run)
-        record = record_so_far(self.store, run, self.store.now_us())
+        record = make_record(self.store.settings, run, read_ending(self.store, run))
         assert self.store.runs.close(run.id, record, wanted=0) == 1

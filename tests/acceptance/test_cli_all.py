@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from rlm.cli.group import COMMANDS, rlm
+from rlm.cli.group import rlm
 from tests.each import each
 
 #: What commands must be given besides options.
@@ -45,7 +45,6 @@ def leaves(group, path=()):
 LEAVES = dict(leaves(rlm))
 WITH_CONFIG = [name for name, command in LEAVES.items() if any(one.name == "config" for one in command.params)]
 ENDING = [name for name in WITH_CONFIG if name not in LONG_RUNNING]
-WITH_JSON = [name for name, command in LEAVES.items() if any("--json" in one.opts for one in command.params)]
 
 
 def run(name, *args):
@@ -58,11 +57,6 @@ def run_apart(name, *args):
     command = [sys.executable, "-m", "rlm", *name.split(), *args]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     return SimpleNamespace(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
-
-
-def test_every_command_takes_a_configuration():
-    assert list(LEAVES) == WITH_CONFIG
-    assert {name.split()[0] for name in LEAVES} == set(COMMANDS)
 
 
 @each("name", ENDING)
@@ -101,14 +95,6 @@ def assert_wrong(done, directory):
     assert not (directory / ".rlm").exists()
 
 
-@each("name", ENDING)
-def test_a_configuration_that_is_not_there_is_exit_two(name, tmp_path):
-    done = run(name, "--config", str(tmp_path / "none.toml"))
-
-    assert done.exit_code == 2
-    assert "none.toml" in done.stderr
-
-
 @each("name", [name for name in ENDING if name not in WITHOUT_REDIS])
 def test_an_unreachable_redis_is_exit_four(name, tmp_path):
     done = run(name, "--config", away_config(tmp_path))
@@ -131,21 +117,3 @@ def away_config(directory):
     config = directory / "away.toml"
     config.write_text(f'[redis]\nurl = "unix://{directory}/nobody.sock"\n')
     return str(config)
-
-
-@each("name", LEAVES)
-def test_every_command_has_help(name):
-    done = run(name, "--help") if name not in ARGUMENTS else CliRunner().invoke(rlm, [*name.split(), "--help"])
-
-    assert done.exit_code == 0
-    command = LEAVES[name]
-    assert (command.help or "").partition("\n\n")[0].endswith(".")
-    assert all(option.help for option in command.params if isinstance(option, click.Option))
-    examples = done.stdout.partition("Examples:\n")[2].replace("\\\n", "").splitlines()  # one may go over two lines
-    assert examples
-    assert all(f"rlm {name}" in line for line in examples)
-
-
-@each("name", [name for name in LEAVES if name not in WITH_JSON])
-def test_a_command_without_json_prints_no_data(name):
-    assert name in LONG_RUNNING

@@ -36,32 +36,6 @@ def judge(inst, *args, code=0):
     return inst.json("compliance", *args, code=code)
 
 
-def test_without_calls_nothing_is_exceeded(inst):
-    """Each endpoint, each budget and each rule is there all the same."""
-    found = judge(inst)
-
-    assert found["ok"]
-    assert [
-        (one["limit"], one["amount"], one["period_seconds"], one["most"], one["at"])
-        for one in found["by_endpoint"][steps.ENDPOINT]["rules"]
-    ] == [
-        ("30/minute; 5/second", 30, 60.0, 0, None),
-        ("30/minute; 5/second", 5, 1.0, 0, None),
-    ]
-    assert list(found["by_budget"]) == ["account"]
-
-
-def test_calls_within_their_limits_exit_with_0(inst):
-    """As many as are allowed are not too many."""
-    put(inst, steps.ENDPOINT, *[1.0] * 5)
-
-    found = judge(inst)
-
-    assert [(one["most"], one["exceeded"]) for one in found["by_endpoint"][steps.ENDPOINT]["rules"]] == [(5, False)] * 2
-    assert found["by_budget"]["account"]["calls"] == 5
-    assert "No limit was exceeded" in inst.rlm("compliance").stdout
-
-
 def test_an_exceeded_limit_exits_with_1_and_says_which_and_when(inst):
     """Of two rules only the one."""
     put(inst, steps.OVERFLOW, 86_399.0)
@@ -89,29 +63,6 @@ def test_a_budget_is_judged_by_its_own_slots(inst):
 
     assert [rule["exceeded"] for one in found["by_endpoint"].values() for rule in one["rules"]].count(True) == 0
     assert found["by_budget"]["account"]["rules"][0]["exceeded"]
-
-
-@pytest.mark.parametrize(("since", "code"), [("90s", 0), ("1.5m", 0), ("15m", 1), ("2h", 1), ("2d", 1)])
-def test_since_says_how_far_to_look_back(inst, since, code):
-    """What was before is not looked at."""
-    put(inst, steps.ENDPOINT, *[300.0] * 6)
-
-    assert judge(inst, "--since", since, code=code)["ok"] is (code == 0)
-
-
-def test_more_than_is_kept_is_said(inst):
-    """Nothing is promised about what is gone: that no limit was exceeded is said of what is known alone."""
-    put(inst, steps.ENDPOINT, 86_399.0)
-    longer, within = judge(inst, "--since", "2d"), judge(inst)
-    said = inst.rlm("compliance", "--since", "2d").stdout
-
-    assert longer["known_why"] == "Calls are kept 24 h"
-    assert seconds_before(longer, "known_from") == pytest.approx(86_400, abs=0.01)
-    assert "Calls are kept 24 h. Calls before 20" in said
-    assert f"exceeded since {longer['from'][:10]}" not in said
-    assert (within["known_from"], within["known_why"]) == (within["from"], None)
-    assert "Calls are kept" not in inst.rlm("compliance").stdout
-    assert judge(inst, "--since", "999999999d")["ok"]
 
 
 def seconds_before(found, key):

@@ -21,33 +21,6 @@ def letters(inst):
     return [json.loads(raw)["id"] for raw in raws]
 
 
-def test_a_dry_run_of_clear_counts_and_changes_nothing(inst):
-    """Neither asking nor clearing; its document has the number beside `cleared`."""
-    # Items on the audit list
-    inst.push(*steps.items(3, steps.TYPE))
-
-    said = inst.rlm("queue", "clear", "--dry-run").stdout
-    printed = inst.json("queue", "clear", "--dry-run")
-
-    assert "3 items would be removed" in said
-    assert printed == {"cleared": 0, "would_clear": 3, "staged": 0}
-    assert inst.json("queue", "stats")["events"] == 3
-
-
-@pytest.mark.parametrize(("command", "done"), [("retry", "retried"), ("drop", "dropped")])
-def test_a_dry_run_with_dead_letters_counts_and_changes_nothing(inst, letters, command, done):
-    """All of them, or those named; one that is not there is exit 3 as ever."""
-    said = inst.rlm("failed", command, "--all", "--dry-run").stdout
-    printed = inst.json("failed", command, letters[0], "--dry-run")
-    unknown = inst.rlm("failed", command, "nobody", "--dry-run", code=3)
-
-    assert f"3 dead letters would be {done}" in said
-    of_retry = {"left": [], "would_be_left": 0, "would_be_refused": 0} if command == "retry" else {}
-    assert printed == {done: [], "refused": [], f"would_be_{done}": 1, **of_retry}
-    assert "No dead letter 'nobody'" in unknown.stderr
-    assert len(inst.json("failed", "list")) == 3
-
-
 @pytest.mark.parametrize("command", ["retry", "drop"])
 def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, command):
     """Done is what was counted: a letter that nobody has seen is not dropped with the others, nor is what is none."""
@@ -67,16 +40,3 @@ def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, co
 
     assert "3 dead letters" in asked[0]
     assert client.lrange(failed, 0, -1) == [new, b"no letter"]
-
-
-def test_retry_of_all_asks_on_a_terminal(inst, letters, monkeypatch):
-    """No there means no; a script, which nobody could answer for, is not held up."""
-    # A person at a terminal
-    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
-
-    refused = inst.rlm("failed", "retry", "--all", input="n\n", code=1)
-    done = inst.rlm("failed", "retry", "--all", "--yes")
-
-    assert "Retry 3 dead letters?" in refused.stderr
-    assert "Nothing was retried" in refused.stderr
-    assert "3 dead letters retried" in done.stdout

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
 from rlm import __version__
-from rlm.admin import doctor as checks
-from rlm.core.clock import Clock, system_clock
+from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.store import steps
 from tests.values import replace
@@ -48,43 +46,6 @@ def test_an_installation_with_nothing_started_is_no_error(inst):
     ]
 
 
-@pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
-def test_a_process_of_another_configuration_is_named(inst, role):
-    """It reads its file when it starts."""
-    announce(inst, role, process_id="old one", revision="other")
-
-    found = findings(inst.json("doctor"))[role]
-
-    assert (found["verdict"], found["remedy"]) == ("warn", "restart it")
-    assert "old one" in found["message"]
-
-
-def test_a_scheduler_that_does_not_lead_or_tick_is_warned_about(inst):
-    """Longer than another would need to take over; longer than twice its period, if no run is open."""
-    announce(inst, Role.SCHEDULER, started_at=system_clock.now() - 1000)
-    inst.store.schedule.note_tick(system_clock.now() - 700)
-
-    leaderless = findings(inst.json("doctor"))["scheduler"]
-    inst.store.leases.acquire("host:1:abc", 60)
-    late = findings(inst.json("doctor"))["scheduler"]
-    assert (leaderless["ok"], late["ok"]) == (False, False)
-    assert leaderless["message"] != late["message"]
-    inst.store.leases.release("host:1:abc")
-    steps.open_run(inst.store, inst.store.leases.acquire(steps.CONDUCTOR, 600))
-    assert findings(inst.json("doctor"))["scheduler"]["ok"]
-
-
-def test_a_run_that_no_scheduler_conducts_is_a_fault(inst):
-    """Without a run it is a warning: nothing is due."""
-    run = steps.open_run(inst.store, inst.store.leases.acquire(steps.CONDUCTOR, 600))
-    inst.store.leases.release(steps.CONDUCTOR)
-
-    found = findings(inst.json("doctor", code=1))["scheduler"]
-
-    assert found["verdict"] == "fail"
-    assert run.id in found["message"]
-
-
 def test_missing_workers_are_a_warning(inst):
     """Wanted, and not ready; those that have just been started are waited for without a warning."""
     inst.store.runs.want(inst.token, 3)
@@ -97,13 +58,6 @@ def test_missing_workers_are_a_warning(inst):
 
     assert found["verdict"] == "warn"
     assert findings(inst.json("doctor"))["workers"]["ok"]
-
-
-def test_clocks_that_differ_are_a_warning(inst, monkeypatch):
-    """More than a second, in either direction."""
-    for offset in (5.0, -5.0):
-        monkeypatch.setattr(Clock, "now", lambda _self, offset=offset: time.time() + offset)
-        assert findings(inst.json("doctor"))["clock"]["verdict"] == "warn"
 
 
 def test_an_overdue_run_is_an_error(inst):
@@ -133,18 +87,6 @@ def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(inst):
     assert steps.TYPE in findings(inst.json("doctor", code=1))["books"]["message"]
 
 
-def test_an_endpoint_that_gets_no_call_is_a_condition_and_a_finding(inst):
-    """With the words and the remedy that a status has."""
-    inst.rlm("endpoint", "pause", "rebalance_api")
-
-    document = inst.json("doctor")
-
-    (condition,) = [one for one in document["conditions"] if one["subject"] == "rebalance_api"]
-    assert document["conditions"] == inst.json("status")["conditions"]
-    assert condition["remedy"] == "`rlm endpoint resume rebalance_api`"
-    assert findings(document)["endpoints"]["message"] == condition["sentence"]
-
-
 def test_an_unfit_redis_is_exit_four(inst):
     """The remedy is told; what would follow from it is not looked at."""
     inst.store.client.config_set("maxmemory-policy", "allkeys-lru")
@@ -159,20 +101,6 @@ def test_an_unfit_redis_is_exit_four(inst):
     assert findings(document)["redis.eviction"]["verdict"] == "fail"
     assert "noeviction" in findings(document)["redis.eviction"]["remedy"]
     assert "books" not in findings(document)
-
-
-def test_a_check_that_fails_takes_no_other_down(inst, monkeypatch):
-    """It is a finding by itself: exit 1, with what went wrong, and the others are made all the same."""
-
-    def fail(_store):
-        raise ValueError("what nobody expected")
-
-    monkeypatch.setattr(checks, "CHECKS", {"keys": fail, "clock": checks.check_clock})
-
-    document = inst.json("doctor", code=1)
-
-    assert "what nobody expected" in findings(document)["keys"]["message"]
-    assert findings(document)["clock"]["ok"]
 
 
 @pytest.mark.rest

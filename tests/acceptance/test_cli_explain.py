@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.processes import Process, Role
-from tests.each import each
 from tests.store import looks, steps, windows
 
 EVENT = steps.event_id(1)
@@ -45,53 +44,7 @@ def tell(inst, event=EVENT):
 # -- not known, not taken yet
 
 
-@each("asked", ["nobody:REBALANCE_NEEDED", "nobody", "", "\x1b[2J", ":", "a\udcff"])
-def test_an_event_nobody_knows_exits_with_3(inst, asked):
-    """The message says where it was looked for, and shows the id so that no terminal obeys it."""
-    inst.push(*steps.items(2, steps.TYPE))
-
-    done = inst.rlm("explain", asked, code=3)
-
-    assert "is known: it is not in the ledger, not among the " in done.stderr
-    assert "\x1b" not in done.output
-
-
-def test_an_event_on_the_audit_list_is_not_taken_yet(inst):
-    """With its place there; without a scheduler nobody will take it."""
-    inst.push(*steps.items(3, steps.TYPE))
-
-    state, sentence = tell(inst, steps.event_id(2))
-
-    assert state == "queued"
-    assert sentence.startswith("is on the audit list, 2nd in the order of the items, not taken yet; no supervisor is ")
-
-
-def test_an_item_stands_for_all_its_events(inst):
-    """On the list as in the ledger, in the order of the types."""
-    inst.push(steps.item("i1", steps.OTHER_TYPE, steps.TYPE), *steps.items(1, steps.TYPE, first=2))
-    queued = inst.json("explain", "i1")
-    inst.start_run()
-    taken = inst.json("explain", "i1")
-
-    assert queued["item_id"] == "i1"
-    assert {one["event_id"] for one in queued["events"]} == {f"i1:{steps.OTHER_TYPE}", EVENT}
-    assert [one["event_id"] for one in taken["events"]] == [EVENT, f"i1:{steps.OTHER_TYPE}"]
-    assert [one["state"] for one in taken["events"]] == ["pending"] * 2
-    assert inst.rlm("explain", "i1").stdout.count("is pending") == 2
-
-
 # -- in an open run
-
-
-def test_a_pending_event_waits_for_a_worker(inst):
-    """Slots and lanes are nothing without one."""
-    inst.push(*steps.items(12, steps.TYPE))
-    inst.start_run()
-
-    state, sentence = tell(inst, steps.event_id(12))
-
-    assert state == "pending"
-    assert sentence.startswith("is pending, 12th of 12 of its type: no supervisor is heard from")
 
 
 def test_a_pending_event_whose_endpoints_are_full_is_told_when_and_where_the_next_slot_is_free(inst):
@@ -133,20 +86,6 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
 
 
-def test_an_event_in_flight_says_where_and_since_when(inst):
-    """With the worker that calls."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.start_run()
-    work(inst)
-    claimed = steps.claim(inst.store)
-    state, sentence = tell(inst)
-
-    assert state == "in_flight"
-    assert sentence.startswith(f"is in flight at {claimed.endpoint} for ")
-    assert sentence.endswith(" s, its 1st attempt, in worker worker-1")
-    assert inst.json("explain", EVENT)["worker"] == "worker-1"
-
-
 def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     """Each attempt stands in the list; what comes from outside cannot command the terminal."""
     inst.push(*steps.items(1, steps.TYPE))
@@ -169,40 +108,6 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
 
 
 # -- no run open, or settled
-
-
-def test_a_leftover_says_when_the_next_run_is_or_that_nobody_starts_one(inst):
-    """By the clock of the ticks where a scheduler lives."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.close_run(inst.start_run())
-
-    alone = tell(inst)
-    inst.store.processes.announce(
-        Role.SCHEDULER, Process("scheduler-1", 1, "host", 0.0, revision=inst.settings.revision)
-    )
-    work(inst)
-    scheduled = tell(inst)
-
-    assert alone[0] == scheduled[0] == "leftover"
-    assert "is left over, 1st of 1 of its type: no supervisor is heard from" in alone[1]
-    assert "is left over, 1st of 1 of its type: the next run starts at about " in scheduled[1]
-
-
-def test_a_completed_event_says_when_and_where(inst):
-    """As long as it is remembered."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run()
-    steps.fail(inst.store, steps.claim(inst.store))
-    done = steps.claim(inst.store)
-    steps.complete(inst.store, done, 0.3)
-    inst.close_run(run)
-
-    state, sentence = tell(inst)
-
-    assert state == "completed"
-    assert sentence.startswith("was completed at ")
-    assert sentence.endswith(f" by {done.endpoint} at its 2nd attempt")
-    assert [one["answer"] for one in inst.json("explain", EVENT)["attempts"]] == ["error", "completed"]
 
 
 def test_a_dead_letter_says_why(inst):

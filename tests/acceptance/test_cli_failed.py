@@ -9,7 +9,7 @@ import pytest
 
 from rlm.core.item import Reason, encode_letter
 from tests.each import each
-from tests.store import looks, steps
+from tests.store import steps
 
 
 def letter(inst, item, reason=Reason.REJECTED, detail="400 from rebalance_api", event=None):
@@ -59,79 +59,7 @@ def test_an_item_that_was_damaged_in_the_ledger_hides_no_letter(inst, reason, da
     assert inst.store.letters.count() == 0
 
 
-def test_no_letters_are_an_empty_list(inst):
-    """And a sentence that says where to look next."""
-    assert inst.json("failed", "list") == []
-    assert "no dead letters" in inst.rlm("failed", "list").stdout
-    mistyped = ["--type", "REBALANCE_NEEDE", "--endpoint", "NOPE"]
-    for words in (["list"], ["show"], ["retry"], ["drop", "--dry-run"]):
-        told = inst.rlm("failed", *words, *mistyped).stderr
-        assert "No type 'REBALANCE_NEEDE' is configured (did you mean 'REBALANCE_NEEDED'?)." in told
-        assert "No endpoint 'NOPE' is configured." in told
-
-
-def test_the_list_has_the_newest_first_and_twenty_unless_asked(inst):
-    """Letters are printed as they are in Redis."""
-    handles = letters_of_events(inst, 25)
-
-    assert [one["id"] for one in inst.json("failed", "list")] == handles[:4:-1]
-    assert [one["id"] for one in inst.json("failed", "list", "3")] == handles[:-4:-1]
-    newest = inst.json("failed", "list", "1")[0]
-    assert newest == {
-        "id": handles[-1],
-        "reason": "rejected",
-        "detail": "400 from rebalance_api",
-        "failed_at": "2023-12-21T14:30:25.000Z",
-        "run_id": "run",
-        "event_id": steps.event_id(25),
-        "item": json.loads(steps.items(25, steps.TYPE)[-1]),
-    }
-    shown = inst.rlm("failed", "list", "2").stdout
-    assert handles[-1] in shown
-    assert "2 of 25" in shown
-
-
-def test_show_and_retry_say_where_an_item_is_that_was_too_large(inst):
-    """The letter has no item; a retry is refused, and it stays."""
-    inst.push(b"x" * 70_000)
-    inst.start_run()
-    (handle,) = ids(inst)
-
-    shown = inst.rlm("failed", "show", handle).stdout
-    refused = inst.rlm("failed", "retry", handle, code=1).stderr
-
-    assert "aside: " in shown
-    assert "item: null" in shown
-    assert "its item was moved aside unread" in " ".join(refused.split())
-    assert ids(inst) == [handle]
-
-
 # -- retry
-
-
-def test_retry_makes_the_events_pending_and_removes_the_letters(inst):
-    """They are for the next run, which counts them as taken; the others stay."""
-    first, second, third = letters_of_events(inst, 3)
-
-    done = inst.json("failed", "retry", first, third)
-
-    assert done == {"retried": [first, third], "refused": [], "left": [], "more": 0}
-    assert ids(inst) == [second]
-    assert looks.where(inst.store, steps.event_id(1)) == ["ready"]
-    inst.start_run()
-    assert inst.store.runs.tally()[f"taken:{steps.TYPE}"] == 2
-
-
-def test_retry_puts_the_item_of_a_letter_without_event_back_on_the_list(inst):
-    """Byte for byte, for the next drain to look at again."""
-    handle = letter(inst, b"\xffbad", Reason.NOT_UTF8)
-
-    shown = inst.rlm("failed", "retry", handle).stdout
-
-    assert "1 dead letter retried" in shown
-    assert "rlm start" in shown
-    assert inst.store.client.lrange(inst.store.keys.events, 0, -1) == [b"\xffbad"]
-    assert ids(inst) == []
 
 
 def test_an_unknown_id_changes_nothing_at_all(inst):
@@ -164,17 +92,3 @@ def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
 
 
 # -- drop
-
-
-def test_drop_removes_letters_and_forgets_their_events(inst):
-    """The same event seen again is new."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.start_run()
-    claim = steps.claim(inst.store)
-    steps.reject(inst.store, claim, "no")
-    (handle,) = ids(inst)
-
-    assert inst.json("failed", "drop", handle) == {"dropped": [handle], "refused": [], "more": 0}
-
-    assert ids(inst) == []
-    assert looks.event(inst.store, steps.event_id(1)) == {}

@@ -61,24 +61,6 @@ def test_letters_are_chosen_by_what_is_known_of_them(inst, ids, how, names):
     assert {one["id"] for one in inst.json("failed", "show", *how)} == {ids[name] for name in names}
 
 
-def test_alike_letters_are_grouped(inst, ids):
-    """How many, for what reason, with which answer of which endpoint; the largest group first."""
-    groups = inst.json("failed", "list", "--grouped")
-
-    first = groups[0]
-    assert (first["letters"], first["reason"], first["answer"]) == (2, "rejected", "HTTP 422")
-    assert (first["endpoint"], first["type"]) == (steps.ENDPOINT, steps.TYPE)
-    assert first["oldest"] < first["newest"]
-    assert {(one["reason"], one["answer"]) for one in groups[1:]} == {
-        ("rejected", "HTTP 404"),
-        ("not_json", None),
-        ("too_large", None),
-    }
-    lines = inst.rlm("failed", "list", "1", "--grouped").stdout.splitlines()
-    assert lines[1].split()[:5] == ["2", "rejected", "HTTP", "422", steps.ENDPOINT]
-    assert "1 of 4 groups" in lines[-1]
-
-
 def test_those_chosen_are_dropped_and_no_others(inst, ids):
     """Counted and asked for first, as all of them are."""
     said = inst.rlm("failed", "drop", "--reason", "rejected", "--since", "1h", input="n\n", code=1).stderr
@@ -103,43 +85,6 @@ def test_a_retry_of_all_leaves_what_cannot_succeed_and_says_so(inst, ids):
     assert "2 dead letters left" in done.stderr
     assert listed(inst, ids) == {"not_json", "too_large"}
     assert inst.json("queue", "stats")["events"] == 0
-
-
-def test_one_that_is_named_is_retried_all_the_same(inst, ids):
-    """Whoever names it knows why."""
-    told = inst.rlm("failed", "retry", ids["not_json"]).stdout
-    assert "retried: " + ids["not_json"] in told
-    assert "Their items are back on the audit list, where the next run reads them again; `rlm start`" in told
-
-
-def test_a_letter_of_an_event_that_was_sent_names_its_endpoint(inst):
-    """So it can be chosen by that."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.start_run()
-    steps.reject(inst.store, steps.claim(inst.store))
-
-    assert len(inst.json("failed", "list", "--endpoint", steps.ENDPOINT)) == 1
-    assert inst.json("failed", "list", "--endpoint", steps.OVERFLOW) == []
-
-
-def test_a_dry_run_says_what_a_retry_would_do(inst, ids):
-    """What it would send, leave and refuse: that is not the same to a script, which ends with 1 for the last."""
-    unknown = steps.item("i9", "REBALANCE_NEDED")
-    raw = encode_letter(unknown, Reason.UNKNOWN_TYPE, "?", failed_at=1, run_id="r", event="i9:REBALANCE_NEDED")
-    inst.store.client.lpush(inst.store.keys.failed, raw)
-
-    named = [ids["not_json"], ids["too_large"], inst.json("failed", "list", "--reason", "unknown_type")[0]["id"]]
-    told = inst.rlm("failed", "retry", "--all", "--dry-run").stdout
-    assert (
-        "3 dead letters would be retried. Nothing was changed.\n2 more would stay, because a retry cannot succeed.\n"
-        in told
-    )
-    assert "\n1 more would be refused" in told
-    for which in (["--all"], named):
-        foretold = inst.json("failed", "retry", *which, "--dry-run")
-        done = json.loads(inst.rlm("failed", "retry", *which, "--json", code=1).stdout)
-        for what in ("retried", "left", "refused"):
-            assert foretold[f"would_be_{what}"] == len(done[what]), what
 
 
 def test_a_retry_of_all_never_multiplies_letters_nor_brings_back_a_sibling(inst):

@@ -13,7 +13,6 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
 from rlm.ledger.reading import waiting
 from tests.store import steps
-from tests.store.deadletters import retry
 
 #: A moment in 2023 that items tell, and seconds since then at least.
 THEN = "2023-12-21T14:30:25.123Z"
@@ -30,38 +29,6 @@ def queued(inst):
 
 
 # -- stats
-
-
-def test_stats_of_nothing_shows_every_type(inst):
-    """Nothing waits anywhere, and no age is made up."""
-    found = inst.json("queue", "stats")
-
-    assert {key: found[key] for key in ("events", "processing", "failed", "leftover")} == {
-        "events": 0,
-        "processing": 0,
-        "failed": 0,
-        "leftover": 0,
-    }
-    assert found["by_type"] == {one.name: {"pending": 0, "oldest_seconds": None} for one in inst.settings.event_types}
-    assert "rlm queue push" in inst.rlm("queue", "stats").stdout
-
-
-def test_stats_count_items_and_their_events(inst):
-    """Items are items, `pending` is events: one a type of an item; bad items and unknown types are no events."""
-    inst.push(
-        steps.item("i1", steps.TYPE, steps.OTHER_TYPE, timestamp=THEN),
-        steps.item("i2", steps.TYPE, steps.TYPE, "NOBODY_KNOWS"),
-        steps.item("i3", steps.TYPE, more="x" * 2000),
-        b"bad",
-    )
-
-    found = inst.json("queue", "stats")
-
-    assert found["events"] == 4
-    assert found["by_type"][steps.TYPE]["pending"] == 2
-    assert found["by_type"][steps.OTHER_TYPE]["pending"] == 1
-    assert "NOBODY_KNOWS" not in found["by_type"]
-    assert f"{steps.TYPE} " in inst.rlm("queue", "stats").stdout
 
 
 def test_the_age_on_the_list_is_that_of_the_earliest_timestamp(inst):
@@ -97,41 +64,6 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     assert "open run" in inst.rlm("queue", "stats").stdout
 
 
-def test_between_runs_what_is_unsettled_is_left_over(inst):
-    """Without a timestamp an event's age is counted from when it was taken."""
-    inst.push(*steps.items(3, steps.TYPE))
-    inst.close_run(inst.start_run())
-
-    found = inst.json("queue", "stats")
-
-    assert (found["events"], found["processing"], found["leftover"]) == (0, 0, 3)
-    assert found["by_type"][steps.TYPE]["pending"] == 3
-    assert 0 <= found["by_type"][steps.TYPE]["oldest_seconds"] < 30
-    assert "left over" in inst.rlm("queue", "stats").stdout
-
-
-def test_dead_letters_are_counted_and_a_retried_one_is_pending(inst):
-    """A retried letter is an event of the open run."""
-    inst.push(*steps.items(2, steps.TYPE))
-    inst.start_run()
-    for _ in range(2):
-        claim = steps.claim(inst.store)
-        steps.reject(inst.store, claim, "no")
-    before = inst.json("queue", "stats")
-    letter = next(inst.store.letters.all())
-    retry(inst.store, letter)
-
-    after = inst.json("queue", "stats")
-
-    assert (before["failed"], before["by_type"][steps.TYPE]["pending"]) == (2, 0)
-    assert (after["failed"], after["by_type"][steps.TYPE]["pending"]) == (1, 1)
-    assert (after["processing"], after["leftover"]) == (1, 0)
-    assert after["by_type"][steps.TYPE]["oldest_seconds"] < 30
-    shown = inst.rlm("queue", "stats").stdout
-    assert "1 dead letter" in shown
-    assert "1 event of the open run" in shown
-
-
 def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
     """The rest is counted as items; the limit holds over staging and the audit list together."""
     monkeypatch.setattr(waiting, "MOST_ITEMS", 250)
@@ -146,57 +78,6 @@ def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
 
 
 # -- push
-
-
-def test_push_reads_stdin_and_keeps_lines_as_they_are(inst):
-    """Empty lines are none; the first line is the oldest item; spaces inside belong to the item."""
-    lines = [steps.item("i1", steps.TYPE), b'{ "id":"i2", "wallet_name":"w", "events":["OPEN_ORDER_DETECTED"] } ']
-
-    done = inst.rlm("queue", "push", input=b"\n".join([lines[0] + b"\r", b"", b"   ", lines[1], b""]))
-
-    assert queued(inst) == lines
-    assert "2 items pushed; 2 on the audit list now" in done.stdout
-    assert "No scheduler is running to take them: `rlm up` starts one" in done.stdout
-    assert done.stderr == ""
-
-
-def test_push_reads_a_file_and_tells_how_much_waits(inst, tmp_path):
-    """A last line without its end is a line; `waiting` is all that is on the audit list."""
-    file = tmp_path / "items.jsonl"
-    file.write_bytes(b"\n".join(steps.items(1200, steps.TYPE)))
-    inst.push(steps.item("earlier", steps.TYPE))
-
-    good = {"waiting": 1201, "bad": 0, "refused": 0, "faults": {}}
-    assert inst.json("queue", "push", str(file)) == {"pushed": 1200, **good}
-    assert queued(inst)[1:] == steps.items(1200, steps.TYPE)
-    assert inst.json("queue", "push", "-", input=b"") == {"pushed": 0, **good}
-
-
-def test_push_warns_about_lines_that_will_be_dead_letters(inst):
-    """They are pushed all the same, and named by line, code and reason on stderr."""
-    lines = [
-        steps.item("i1", steps.TYPE),
-        b"\x1b[31mbad",
-        b'"text"',
-        steps.item("i2", "REBALANCE_NEDED", steps.TYPE),
-        b"\xff",
-    ]
-
-    done = inst.rlm("queue", "push", "--json", input=b"\n".join(lines))
-
-    printed = json.loads(done.stdout)
-    assert [printed[key] for key in ("pushed", "waiting", "bad")] == [5, 5, 4]
-    assert printed["faults"] == dict.fromkeys(("not_json", "not_object", "unknown_type", "not_utf8"), 1)
-    *warnings, summed_up = done.stderr.splitlines()
-    assert "4 items will become dead letters" in summed_up
-    assert [warning.split(":")[1:3] for warning in warnings] == [
-        [" line 2", " not_json"],
-        [" line 3", " not_object"],
-        [" line 4", " unknown_type"],
-        [" line 5", " not_utf8"],
-    ]
-    assert "did you mean 'REBALANCE_NEEDED'?" in warnings[2]
-    assert queued(inst) == lines
 
 
 def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):

@@ -91,17 +91,6 @@ def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
     assert found == whole
 
 
-def test_a_page_ends_after_so_many_events_were_looked_at(inst, monkeypatch):
-    """Where few fit; the next one goes on from there."""
-    monkeypatch.setattr(waiting, "MOST_LOOKED", 3)
-    leave_over(inst, *steps.items(4, steps.TYPE), steps.item("x", steps.TYPE, wallet_name="w"))
-
-    first = inst.json("queue", "list", "20", "--wallet", "w")
-    assert first["events"] == []
-    assert "More: `rlm queue list --after" in inst.rlm("queue", "list", "--wallet", "w").stdout
-    assert set(listed(inst, "--wallet", "w", "--after", str(first["next"]))) == {f"x:{steps.TYPE}"}
-
-
 # -- drop
 
 
@@ -123,18 +112,6 @@ def test_leftovers_are_dropped_by_the_same_filters(inst):
     assert all(one["ok"] for one in inst.json("doctor")["findings"] if one["name"] == "books")
 
 
-def test_while_a_run_is_open_nothing_is_dropped(inst):
-    """It has taken them up; the message names it and says what to do."""
-    leave_over(inst, *steps.items(3, steps.TYPE))
-    run = inst.start_run()
-
-    with looks.nothing_changes(inst.store):
-        said = inst.rlm("queue", "drop", "--all", "--yes", code=1).stderr
-
-    assert run.id in said
-    assert "rlm cancel" in said
-
-
 def test_a_run_that_opens_while_somebody_is_asked_has_them(inst, monkeypatch):
     """None is taken from its books, and that is told."""
     leave_over(inst, *steps.items(3, steps.TYPE))
@@ -145,9 +122,3 @@ def test_a_run_that_opens_while_somebody_is_asked_has_them(inst, monkeypatch):
     assert json.loads(done.stdout) == {"dropped": 0}
     assert "A run was opened meanwhile" in done.stderr
     assert looks.counts(inst.store).pending == 3
-
-
-def test_which_leftovers_must_be_said(inst):
-    """Some by their options, or all of them, and not both."""
-    for how in ([], ["--all", "--wallet", "w"]):
-        assert "rlm queue list" in inst.rlm("queue", "drop", *how, code=2).stderr

@@ -10,58 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rlm.ledger import fitness
 from rlm.ledger.connect import make_client
-from rlm.sandbox.mockapi import MockApi
-from rlm.settings import load_settings
-from tests.acceptance.cli import Installation
 from tests.acceptance.redisusers import make_users, url_of
 from tests.conftest import running_server
-from tests.store import steps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
-
-TYPES = """
-[types.ONE]
-rate_limit = "40/minute; 2000/hour"
-endpoints = [{{ name = "first", url = "{url}/first" }}, {{ name = "second", url = "{url}/second" }}]
-[types.TWO]
-rate_limit = "1000/second"
-endpoints = [{{ name = "third", url = "{url}/third" }}]
-"""
-
-
-def test_an_installation_that_works_is_told_to_and_left_as_it_was(tmp_path, valkey_only_url):
-    """All is as promised, the configured endpoints saw nothing, what waits on the list waits there still."""
-    with Installation(tmp_path, valkey_only_url, TYPES.format(url="http://127.0.0.1:1")) as inst:
-        types = load_settings(inst.config, {}).event_types
-        with MockApi(types) as configured:
-            inst.config.write_text(inst.config.read_text().replace("http://127.0.0.1:1", configured.url))
-            inst.push(steps.item("waits", "ONE"))
-
-            document = inst.json("test")
-
-            assert configured.arrivals == []
-        left = {key.decode() for key in inst.store.client.keys(f"{inst.prefix}*")}
-        assert inst.store.intake.waiting() == 1
-
-    assert document["as_promised"], document
-    assert document["record"]["counts"]["completed"] == 50
-    assert not {key for key in left if "-test-" in key}
-
-
-def test_a_redis_that_is_not_fit_or_not_there_is_exit_four(tmp_path, valkey_only_url, monkeypatch):
-    """With what is wrong and the remedy, and nothing is started."""
-    real = fitness.judge
-    with Installation(tmp_path, valkey_only_url) as inst:
-        monkeypatch.setattr(fitness, "judge", lambda info, **more: real({**info, "aof_enabled": 0}, **more))
-        unfit = inst.rlm("test", code=4).stderr
-        inst.config.write_text(f'[redis]\nurl = "unix://{tmp_path}/nobody.sock"\n')
-        away = inst.rlm("test", code=4).stderr
-
-    assert "set appendonly to yes" in unfit
-    assert "nobody.sock cannot be reached" in " ".join(away.split())
 
 
 def begun(tmp_path, url):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import socket
 import ssl
@@ -30,20 +29,6 @@ def sender():
     sender = Dispatcher(resolve_headers)
     yield sender
     sender.close()
-
-
-def pausing(*answers):
-    """Return a script that answers each request in turn, in pieces with 0.05 s between them."""
-
-    def script(peer):
-        number = 0
-        while peer.request():
-            for piece in answers[number % len(answers)]:
-                peer.send(piece)
-                time.sleep(0.05)
-            number += 1
-
-    return script
 
 
 def test_who_speaks_unasked_gets_a_connection_for_each_call(sender, caplog):
@@ -281,12 +266,3 @@ def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(sender, certifi
 
         assert re.match(r"no answer within 0\.[0-5] s", outcome.detail), "what is left once it is connected"
         assert (outcome.seconds, outcome.kind) == (None, "no answer in time")
-
-
-def test_no_part_of_the_way_logs_by_itself(sender, caplog):
-    """Nothing of a URL or a header can end up in the log by a library's own words."""
-    caplog.set_level(logging.DEBUG)
-    with Server(answering(b"HTTP/1.1 200 OK\r\nBad Header\r\n\r\n")) as server:
-        call(sender, endpoint(f"{server.url}?api_key=s3cr3t-of-mine"))
-
-    assert caplog.records == []

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from msgspec import Raw
 
-from rlm import __version__
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
@@ -43,26 +42,6 @@ def ends_by(seconds):
 
     assert took.seconds >= seconds - 0.01
     assert in_time, f"took {took.seconds:.3f} s, where {seconds} s were given"
-
-
-def test_calls_at_the_same_time_open_one_connection_each_and_no_more(dispatcher):
-    """Lanes share the pool: it grows to the calls under way at one time, and later calls open none."""
-    lanes = threading.Barrier(4)
-
-    def script(peer):
-        while peer.request():
-            lanes.wait(PATIENCE)
-            peer.send(OK)
-
-    with Server(script) as server:
-        for _ in range(5):
-            threads = [threading.Thread(target=call, args=(dispatcher, endpoint(server.url))) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(PATIENCE)
-
-        assert (server.connections, len(server.requests)) == (4, 20)
 
 
 @pytest.mark.parametrize(
@@ -188,13 +167,6 @@ def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeyp
         assert call(dispatcher, endpoint("http://api.test/")).status == 200
 
 
-@pytest.mark.parametrize("name", ["a..b", "x" * 64])
-def test_a_name_that_cannot_be_one_is_an_error_of_connecting(dispatcher, name):
-    """Nor does it end the lane."""
-    with pytest.raises(UnreachableError, match="no connection to "):
-        dispatcher.connect(endpoint(f"http://{name}/"), PATIENCE)
-
-
 def test_proxies_of_the_environment_are_ignored(dispatcher, monkeypatch):
     """What the machine uses for browsing sees no event."""
     with Server(answering(OK)) as proxy, Server(answering(OK)) as server:
@@ -205,29 +177,6 @@ def test_proxies_of_the_environment_are_ignored(dispatcher, monkeypatch):
         outcome = call(dispatcher, endpoint(server.url))
 
         assert (outcome.status, server.connections, proxy.connections) == (200, 1, 0)
-
-
-def test_the_head_of_a_request_is_as_the_contract_says(dispatcher):
-    """POST to the URL's path and query, with the four headers, the configured ones, and what HTTP itself needs."""
-    with Server(answering(OK)) as server:
-        target = endpoint(f"http://127.0.0.1:{server.port}/a/b%20c?x=1&y=%2F", {"X-Tenant": "blue", "Accept": "*/*"})
-        call(dispatcher, target)
-
-        head, body = server.requests[0]
-        first, *lines = head.split("\r\n")
-        headers = dict(line.split(": ", 1) for line in lines)
-        assert first == "POST /a/b%20c?x=1&y=%2F HTTP/1.1"
-        assert len(headers) == len(lines)
-        assert headers.pop("Accept-Encoding", "identity") == "identity"
-        assert headers == {
-            "Host": f"127.0.0.1:{server.port}",
-            "Content-Length": str(len(body)),
-            "Content-Type": "application/json",
-            "Idempotency-Key": "i1:T",
-            "User-Agent": f"rlm/{__version__}",
-            "X-Tenant": "blue",
-            "Accept": "*/*",
-        }
 
 
 @pytest.mark.parametrize(
@@ -258,16 +207,6 @@ def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
             "attempt": 7,
             "item": 0,
         }
-
-
-def test_a_connection_kept_without_a_call_serves_the_next_one(dispatcher):
-    """A lane whose slot was refused puts its connection back unused."""
-    with Server(answering(OK)) as server:
-        target = endpoint(server.url)
-        dispatcher.keep(target, dispatcher.connect(target, PATIENCE))
-
-        assert call(dispatcher, target).status == 200
-        assert server.connections == 1
 
 
 def test_what_the_answer_says_is_safe_to_show(dispatcher):

@@ -7,17 +7,14 @@ import os
 import signal
 import socket
 import threading
-import time
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from unittest import mock
 
 import pytest
 
-from rlm.core.endpoint import Success
 from rlm.core.errors import StoreUnreachableError
 from tests.acceptance.scripted import OK, Server
-from tests.bench import FIRST, SECOND, TYPE, Bench
+from tests.bench import FIRST, TYPE, Bench
 from tests.ownserver import OwnServer
 from tests.values import replace
 from tests.wait import wait_until
@@ -64,15 +61,6 @@ def failing(target, verb, which, *, before):
 # -- what an answer leads to
 
 
-def test_an_unexpected_answer_is_tried_again(bench):
-    """A 200 that is not what success is by the configuration does not complete an event."""
-    bench.change_endpoints(lambda one: replace(one, success=Success(field="result")))
-    bench.take()
-    bench.carry(until=lambda: bench.where() == {"backoff": 1})
-
-    assert f"trouble:{FIRST} unexpected_answer" in bench.tally()
-
-
 def test_an_event_that_cannot_be_sent_is_a_dead_letter_and_stands_in_nobodys_way(bench):
     """Its item was damaged in the ledger: no call, and the event behind it is sent."""
     broken, event_id = bench.take(2)
@@ -87,49 +75,7 @@ def test_an_event_that_cannot_be_sent_is_a_dead_letter_and_stands_in_nobodys_way
 # -- slots
 
 
-@pytest.mark.parametrize("fault", [{"hang": True}, {"reset": True}], ids=["time-out", "cut"])
-def test_a_call_without_an_answer_blocks_its_slot_from_its_end(make_bench, fault):
-    """Time-out or cut connection: the slot counts for a period from when the connection was closed, and no shorter."""
-    bench = make_bench(timeout=0.4, max_attempts=2)
-    bench.take()
-    bench.api.set_fault(FIRST, **fault)
-    began = bench.now_us()
-    bench.carry(until=lambda: bench.where() == {})
-
-    (stamp,) = bench.stamps()
-    assert stamp > began + (400_000 if "hang" in fault else 0)
-    assert [(endpoint, attempt) for endpoint, attempt, _ in bench.calls()] == [(FIRST, 1), (SECOND, 2)]
-    bench.check()
-
-
-def test_a_refused_connection_uses_no_slot(bench):
-    """Nobody there: no slot stays taken, the attempt is spent, the event goes elsewhere."""
-    bench.take()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    bench.redirect(FIRST, f"http://127.0.0.1:{port}/")
-    bench.carry(until=lambda: bench.where() == {})
-
-    assert bench.stamps(FIRST) == []
-    assert bench.calls() == [(SECOND, 2, 200)]
-
-
 # -- time
-
-
-def test_a_call_under_way_at_the_deadline_is_cut_and_spends_no_run(make_bench):
-    """At the deadline the call ends, not at its time-out; the event is left over with an attempt more, no run less."""
-    bench = make_bench(window=0.6, processing=0.1, timeout=5.0, max_attempts=1, max_runs=1)
-    (event_id,) = bench.take()
-    bench.api.set_fault(FIRST, hang=True)
-    bench.carry(until=lambda: bench.tally().get(f"trouble:{FIRST} cut by the deadline"))
-
-    assert bench.deadline_in() <= 0
-    assert bench.letters() == []
-    assert bench.event(event_id)["attempt"] == "1"
-    bench.end_run()
-    bench.open_run(window=30.0)
-    assert bench.where() == {"pending": 1}
 
 
 def test_a_retry_goes_over_a_fresh_connection(bench):
@@ -194,18 +140,6 @@ def test_a_run_that_is_cancelled_keeps_what_was_answered(bench):
 # -- Redis away
 
 
-@pytest.mark.parametrize("nth", range(1, 6))
-def test_a_turn_whose_answer_is_lost_settles_and_claims_once(bench, nth):
-    """The same number repeats the answer: nothing is counted twice, sent twice, or forgotten."""
-    ids = bench.take(3)
-    with failing(bench.store.turns, "take", {nth}, before=False):
-        bench.carry()
-
-    assert sorted(one.event_id for one in bench.api.arrivals) == sorted(ids)
-    assert len(bench.stamps()) == 3
-    bench.check()
-
-
 def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
     """The event goes back, and is sent over the connection that was opened."""
     bench.take()
@@ -214,39 +148,6 @@ def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
 
     assert bench.calls() == [(FIRST, 1, 200)]
     assert bench.tally()[f"unsent:{TYPE}"] == 1
-    bench.check()
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [{}, {"throttle": 30}, {"status": 500}, {"hang": True}, {"slow": 15.0}],
-    ids=["good answer", "throttle", "error", "time-out", "late answer"],
-)
-def test_redis_gone_just_after_the_answer_changes_no_outcome(make_bench, fault):
-    """The call has been made: its outcome is written once Redis is back, and nothing is sent twice."""
-    bench = make_bench(timeout=0.5, guard=0.15)
-    bench.take()
-    bench.api.set_fault(FIRST, **fault)
-    turns, real, answered = bench.store.turns, bench.dispatcher.receive, []
-    take = turns.take
-
-    def away(ask):
-        if answered and len(answered) < 4:
-            answered.append(ask)
-            raise StoreUnreachableError("Redis cannot be reached")
-        return take(ask)
-
-    def receive(*args):
-        outcome = real(*args)
-        answered.append(outcome)
-        return outcome
-
-    with mock.patch.object(bench.dispatcher, "receive", receive), mock.patch.object(turns, "take", away):
-        bench.carry(until=lambda: bench.where() == {})
-
-    assert [endpoint for endpoint, _, _ in bench.calls()] == (
-        [FIRST] if "slow" in fault or not fault else [FIRST, SECOND]
-    )
     bench.check()
 
 
@@ -269,22 +170,6 @@ def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
 
     assert bench.where() == {"pending": 1}
     assert bench.tally() == {f"taken:{TYPE}": 1, f"errors:{FIRST}": 1, f"trouble:{FIRST} worker lost": 1}
-    bench.check()
-
-
-def test_a_call_that_is_given_back_is_not_asked_for_again_and_again(bench):
-    """Mostly the host is too busy for it to leave in time, and would be kept busy with calls of which none is made."""
-    bench.take()
-    began, every = time.monotonic(), range(1, 1000)
-    fresh = partial(bench.dispatcher.connect, fresh=True)  # over a kept connection it would leave
-    with (
-        mock.patch.object(bench.dispatcher, "connect", lambda endpoint, seconds, **_: fresh(endpoint, seconds)),
-        failing(bench.store.turns, "restamp", every, before=True) as tried,
-    ):
-        bench.carry(lanes=5, until=lambda: time.monotonic() > began + 1)
-
-    assert 2 < len(tried) < 25
-    assert bench.where() == {"pending": 1}
     bench.check()
 
 

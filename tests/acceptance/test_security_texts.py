@@ -12,35 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm.cli.group import rlm
-from rlm.core.item import BadItemError
 from rlm.core.text import columns, safe, safe_line
 from rlm.ledger.processes import Process, Role
 from rlm.telemetry.logs import LineFormatter
 from tests.acceptance.cli import Installation
-from tests.each import each
 from tests.store import steps
 
 #: Letters, marks and signs that nobody sees, and what nobody knows the looks of: private and unassigned.
 UNSEEN = (
     "\u3164\ufe0f\ufe0e\u034f\U000e0100\u115f\u1160\u17b4\u17b5\u180b\u180e\u2800\uffa0\ue000\U000f0000\u0378\ufff0"
 )
-#: A letter under a heap of marks, and marks that have no letter.
-HEAPED = "z" + "\u0301" * 300, "\u0301x", "a \u20dd"
-#: What people write: it stays as it is. The last one has the most marks on one letter.
-HONEST = [
-    "Zoë Straße",
-    "مُحَمَّد",
-    "हिन्दी क्षत्रिय",
-    "தமிழ்",
-    "ไทยน้ำ",
-    "בְּרֵאשִׁ֖ית",
-    "한국어",
-    "日本語 ガ",
-    "Việt",
-    "😀👍",
-    "བོད་ཡིག",
-]
-
 #: OSC, CSI, C1, bidirectional, zero-width, tags, soft hyphen, line breaks of every kind, a lookalike of our own output.
 HOSTILE = (
     "\x1b]0;x\x07\x1b[2J\x9b31m\x85\u202e\u2066\u200b\ufeff\U000e0041\xad\u061c\u2028\r\nok  all is well\x00\x7f"
@@ -153,22 +134,6 @@ def test_what_does_not_show_is_written_out():
             assert one not in LineFormatter().format(record)
 
 
-@pytest.mark.parametrize("text", HEAPED, ids=["heap", "first", "after a space"])
-def test_marks_are_not_heaped_upon_a_letter_nor_upon_what_is_before_the_text(text):
-    """A few may combine with a letter; the others, and those without one, are written out."""
-    shown = safe_line(text)
-
-    assert sum(category(one) in {"Mn", "Me"} for one in shown) <= 4
-    assert category(shown[0]) not in {"Mn", "Me"}
-    assert json.loads(f'"{shown}"') == text
-
-
-@each("text", HONEST)
-def test_what_people_write_stays_readable(text):
-    """In any script: letters with their marks, wide ones, emoji."""
-    assert safe_line(text) == text
-
-
 @pytest.mark.rest
 def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monkeypatch):
     """A type of 40,000 characters, one of wide ones, one of such as do not show: a table has 80 columns.
@@ -201,10 +166,3 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
             said = done.output.replace(str(installation.config), "FILE")  # a path is as long as it is
             wide = [line for line in said.splitlines() if columns(line) > most]
             assert wide == [], (args, terminal, [columns(line) for line in wide])
-
-
-def test_the_name_of_an_unknown_type_is_quoted_up_to_the_length_of_a_known_one():
-    """In the detail of its letter, which is shown in tables and in logs."""
-    detail = BadItemError.unknown_types(["A" * 40_000]).detail
-
-    assert detail == f"'{'A' * 97}...' is not a configured type"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -149,18 +147,6 @@ def test_says_that_redis_is_away_and_never_an_old_number(tmp_path, monkeypatch):
         assert process.poll() is None
 
 
-def test_starts_while_redis_is_away_and_says_so(tmp_path):
-    """Who watches must be there before what is watched: 503 and `rlm_up 0`, and the log says where Redis is not."""
-    nobody = f"unix://{tmp_path}/no.sock"
-    with web(tmp_path, nobody) as (process, port):
-        assert read(port, "/healthz").status == 503
-        assert b"\nrlm_up 0.0\n" in read(port).data
-        log = (tmp_path / "web.log").read_text()
-        assert "Nothing can be read yet" in log
-        assert nobody in log
-        assert process.poll() is None
-
-
 def info(url):
     with Store(load_settings(None, {"REDIS_URL": url}), keeps_server=True) as store:
         return f"process_id:{store.client.info('server')['process_id']}"
@@ -207,23 +193,3 @@ def test_a_page_of_somebody_else_cannot_read_what_is_served(tmp_path, valkey_onl
 
 def bearer(token):
     return {"Authorization": f"Bearer {token}"}
-
-
-@pytest.mark.parametrize(
-    "signum",
-    [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGINT, signal.SIGQUIT))],
-    ids=lambda one: one.name,
-)
-def test_a_signal_ends_it_at_once_whoever_is_connected(tmp_path, valkey_only_url, signum):
-    """A connection kept open, one that never says what it wants: none holds it up."""
-    with web(tmp_path, valkey_only_url) as (process, port), socket.create_connection(("127.0.0.1", int(port))) as slow:
-        slow.sendall(b"GET /metrics HTTP/1.1\r\n")
-        assert read(port).status == 200
-        began = time.monotonic()
-
-        process.send_signal(signum)
-
-        assert process.wait(10) == 0
-        assert time.monotonic() - began < 3
-        assert "Traceback" not in (tmp_path / "web.log").read_text()
-        assert "ERROR" not in (tmp_path / "web.log").read_text()

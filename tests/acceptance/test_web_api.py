@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from rlm.core.run import State
 from rlm.delivery import run_end
-from rlm.ledger.leases import Reply
 from rlm.ledger.processes import Process, Role
-from rlm.web import operations
 from tests.acceptance.webapp import served
 from tests.each import each
 from tests.store import steps
-from tests.wait import wait_until
 
 TOKEN = "a-token-of-24-characters"
 
@@ -75,16 +69,6 @@ def test_each_document_is_the_one_of_its_command(inst, program):
     assert program.json("/api/scaling") == {"wanted": 0, "alive": 1, "ready": 1}
 
 
-def test_the_status_is_the_one_of_the_command_while_a_run_is_open(inst, program):
-    """Under its own path, too."""
-    inst.push(*steps.items(3, steps.TYPE))
-    run = inst.start_run()
-
-    found = program.json("/api/status")
-
-    assert still(found) == still(inst.json("status")) == still(program.json(f"/api/runs/{run.id}"))
-
-
 #: What differs between two looks.
 MOMENT = {"as_of", "seconds_left", "duration_seconds", "from", "until", "known_from", "oldest_seconds"}
 
@@ -96,21 +80,6 @@ def still(document):
     if not isinstance(document, dict):
         return document
     return {key: still(value) for key, value in document.items() if key not in MOMENT}
-
-
-def test_lists_go_on_page_by_page(inst, program):
-    """Of letters and of runs."""
-    ids = letters(inst, 3)
-    steps.push(inst.store, steps.item("more", steps.TYPE))
-    inst.close_run(inst.start_run())
-
-    assert [one["id"] for one in program.json("/api/failed?limit=2&offset=1")] == ids[1:]
-    assert program.json("/api/failed?offset=3") == []
-    newest, *_ = program.json("/api/runs")
-    assert [one["run_id"] for one in program.json(f"/api/runs?before={newest['run_id']}")] == [
-        one["run_id"] for one in program.json("/api/runs?offset=1")
-    ]
-    assert program.get("/api/runs?before=NOPE").status == 400
 
 
 @each(
@@ -191,64 +160,3 @@ def test_endpoints_are_steered_as_by_the_commands(inst, program):
         assert program.post(f"/api/endpoints/{name}/pause").status == 404
     wrong = program.post(f"/api/endpoints/{steps.ENDPOINT}/limit", {"rate": "many"})
     assert (wrong.status, "30/minute" in wrong.json()["error"]) == (400, True)
-
-
-def test_letters_are_retried_and_dropped_as_by_the_commands(inst, program, monkeypatch):
-    """By ids, by a filter, or all; first counted; so many at a time."""
-    first, second, *others = letters(inst, 6)
-    retry, drop = "/api/failed/retry", "/api/failed/drop"
-    foretold = program.post(drop, {"filter": {"type": [steps.TYPE]}, "dry_run": True}).json()
-    assert foretold == {"dropped": [], "refused": [], "would_be_dropped": 6}
-
-    assert program.post(retry, {"ids": [first]}).json() == {"retried": [first], "refused": [], "left": [], "more": 0}
-    assert program.post(drop, {"ids": [second]}).json()["dropped"] == [second]
-    monkeypatch.setattr(operations, "MOST_LETTERS", 3)
-    done = program.post(drop, {"filter": {"reason": ["rejected"], "since": "1h"}}).json()
-
-    assert (sorted(done["dropped"]), done["more"]) == (sorted(others[1:]), 1)
-    assert [one["id"] for one in inst.json("failed", "list")] == others[:1]
-    later = letters(inst, 1)[:1]  # written after somebody has counted one
-    done = program.post(drop, {"all": True, "most": 1}).json()
-    assert (done["dropped"], done["more"]) == (others[:1], 1)
-    assert program.post(drop, {"all": True}).json()["dropped"] == later
-    for body in ({}, {"filter": {}}, {"all": True, "ids": ["x"]}, {"filter": {"search": ""}}):
-        assert program.post(drop, body).status == 400
-    assert program.post(retry, {"ids": ["unknown"]}).status == 404
-
-
-def test_a_run_is_started_by_the_scheduler(inst, program):
-    """One that is open is named (409), and where there is no scheduler that is told (503)."""
-    replies = iter([Reply(run_id="20261128T101500123Z-1a2b"), Reply(open="20261128T101500123Z-1a2b")])
-
-    def scheduler():
-        for reply in replies:
-            inst.store.schedule.answer(wait_until(inst.store.schedule.next_request), reply)
-
-    thread = threading.Thread(target=scheduler)
-    thread.start()
-    started, refused = program.post("/api/runs"), program.post("/api/runs", {"reason": "now"})
-    thread.join()
-
-    assert started.json() == {"run_id": "20261128T101500123Z-1a2b", "state": "draining"}
-    assert (refused.status, "is under way" in refused.json()["error"]) == (409, True)
-
-
-def test_a_run_is_cancelled(inst, program, monkeypatch):
-    """202 and its status while nobody has closed it, its record afterwards; then there is none to cancel."""
-    monkeypatch.setattr("rlm.admin.runs.ANSWER_SECONDS", 0.1)
-    run = inst.start_run()
-    pending = program.post(f"/api/runs/{run.id[:20]}/cancel", {"reason": "wrong items"})
-    monkeypatch.undo()
-
-    def conductor():
-        steps.finish(inst.store, inst.token, run)
-        run_end.close_run(inst.store, run.id)
-
-    thread = threading.Timer(0.2, conductor)
-    thread.start()
-    done = program.post(f"/api/runs/{run.id}/cancel")
-    thread.join()
-
-    assert (pending.status, pending.json()["run_id"]) == (202, run.id)
-    assert (done.status, done.json()["state"]) == (200, State.CANCELLED)
-    assert program.post(f"/api/runs/{run.id}/cancel").status == 404

@@ -225,12 +225,3 @@ def test_no_request_breaks_the_server(client, request, status):
     name = client.browser().headers["Cookie"].partition("=")[0].encode()
     request = request.replace(b"rlm_session", name)
     assert status_of(client.port, request) == status
-
-
-def test_what_is_not_there_is_a_page_with_a_way_back(client):
-    """To a browser; to a program it is a line."""
-    answer = client.get("/nothing", Accept="text/html")
-
-    assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
-    assert b'href="/runs"' in answer.data
-    assert client.get("/nothing").headers["Content-Type"].startswith("text/plain")

@@ -161,14 +161,6 @@ def test_few_log_ins_may_fail_a_minute(client, caplog):
     assert not any(one in caplog.text for one in (TOKEN, "x" * 24))
 
 
-def test_few_log_ins_may_fail_in_all(client, monkeypatch):
-    """From whatever addresses they come."""
-    monkeypatch.setattr(access, "ALL", access.parse("2/minute"))
-    browser = client.browser()
-
-    assert [browser.log_in("x" * 24).status for _ in range(3)] == [401, 401, 429]
-
-
 @each("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\nx", ""])
 def test_a_log_in_leads_nowhere_else(client, target):
     """Only to a path of this server."""
@@ -223,18 +215,6 @@ def test_a_session_outlives_the_process_but_not_its_token_or_time(inst, client, 
     assert [status(TOKEN), status(f"{TOKEN}-2")] == [200, 401]
     monkeypatch.setattr(access, "SESSION_SECONDS", -1)
     assert status(TOKEN) == 401
-
-
-def test_two_on_one_host_leave_each_other_their_sessions(inst, client):
-    """A browser sends the cookies of a host to each of its ports; so each key has a name of its own."""
-    with served(inst.store, f"{TOKEN}-2") as other:
-        one, two = client.browser(), other.browser()
-        one.log_in(TOKEN)
-        two.log_in(f"{TOKEN}-2")
-        jar = dict(browser.headers["Cookie"].split("=", 1) for browser in (one, two))
-        cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
-
-        assert [browser.get("/api/status", Cookie=cookies).status for browser in (one, two)] == [200, 200]
 
 
 def test_every_answer_says_what_a_browser_may_do_with_it(client):

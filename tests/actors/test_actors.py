@@ -15,7 +15,6 @@ from dramatiq.brokers.stub import StubBroker
 from actors import record as actors_record
 from actors.dispatch import make_dispatch
 from actors.record import make_record
-from rlm.core.errors import StoreError
 from rlm.ledger.connect import make_client
 from tests.wait import wait_until
 
@@ -102,16 +101,3 @@ def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing
     closing.close_run.assert_called_with(store, "run-1", failure="")
     closing.told.ended.assert_called_once_with(store.settings, "the run", "the record")
     closing.told.looked_over.assert_called_once_with(store, "the record")
-
-
-def test_a_redis_that_is_away_fails_no_message(broker, work, store, closing, caplog):
-    """The lanes say it again."""
-    caplog.set_level("INFO")
-    closing.close_run.side_effect = [StoreError("Redis is away"), "the record"]
-    record = make_record(broker, store)
-    work(1)
-    record.send("run-1")
-    record.send("run-1")
-    wait_until(lambda: closing.told.ended.called, message="the run is reported")
-
-    assert [one.levelname for one in caplog.records if one.name.startswith(("actors", "dramatiq.worker.W"))] == ["INFO"]

@@ -14,16 +14,11 @@ import pytest
 from actors.worker import UNFIT
 from rlm.ledger.processes import Role, WorkerState
 from tests.bench import TYPE, Bench
-from tests.ownserver import OwnServer
 from tests.wait import wait_until
 
 ROOT = Path(__file__).parents[2]
 #: Seconds until something that ought to have happened has not.
 PATIENCE = 15.0
-AT_ONCE = 3.0
-THREADS = 5
-#: How late a run may be closed if no conductor lives, seconds: mostly it is half of one.
-LATE_SECONDS = 2.0
 
 
 class Started:
@@ -107,37 +102,6 @@ def completed(bench):
     return bench.tally().get(f"completed:{TYPE}", 0)
 
 
-def test_a_ready_worker_says_so_and_works_when_woken(bench):
-    """It is in the register with its lanes and revision, starts at once, and everything is completed once."""
-    worker = bench.start()
-    assert (worker.entry.pid, worker.entry.threads) == (worker.process.pid, THREADS)
-    assert worker.entry.revision == bench.settings.revision
-    sent_at = time.monotonic()
-    bench.send(20)
-    wait_until(lambda: completed(bench) == 20, message="all are completed")
-
-    assert bench.api.arrivals[0].at - sent_at < 2.0  # not woken, it would look after five
-    assert len(bench.api.arrivals) == len({one.event_id for one in bench.api.arrivals}) == 20
-    bench.check()
-
-
-@pytest.mark.rest
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_asked_to_leave_finishes_what_it_has_in_hand(make_bench, signum):
-    """The calls under way are answered and settled; what it had not begun is left for others."""
-    bench = make_bench(processing=0.8)
-    worker = bench.start()
-    bench.send(THREADS + 3)
-    under_way(bench, THREADS)
-    worker.signal(signum)
-
-    assert worker.status() == 0
-    assert len(bench.api.arrivals) == completed(bench) == THREADS
-    assert worker.entries() == []
-    assert bench.where() == {"pending": 3}
-    bench.check()
-
-
 @pytest.mark.rest
 @pytest.mark.parametrize(
     "signums", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGQUIT,)]
@@ -162,34 +126,6 @@ def test_a_second_signal_ends_a_worker_at_once(make_bench, signums):
     assert bench.store.recovery.reap(worker.id) == 2
     assert bench.where() == {"pending": 2}
     bench.check()
-
-
-@pytest.fixture
-def own_server(tmp_path):
-    """A server of this test's own, to be killed; it runs again during the clean-up."""
-    with OwnServer(tmp_path / "data") as server:
-        yield server
-
-
-def kill_server(bench):
-    os.kill(bench.store.client.info("server")["process_id"], signal.SIGKILL)
-
-
-@pytest.mark.rest
-def test_a_worker_leaves_while_its_redis_is_away(own_server, make_bench):
-    """TERM without Redis: it cannot sign off, and leaves all the same."""
-    bench = make_bench(url=own_server.url)
-    worker = bench.start()
-    kill_server(bench)
-    asked_at = time.monotonic()
-    worker.signal()
-
-    assert worker.status() == 0
-    assert time.monotonic() - asked_at < 5.0
-    assert "could not sign off" in worker.log.read_text()
-    assert "Traceback" not in worker.log.read_text()
-    own_server.start()
-    bench.trust(2)
 
 
 SUPERVISOR = """

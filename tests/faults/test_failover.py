@@ -9,13 +9,15 @@ import re
 import signal
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
+from redis.exceptions import TimeoutError as NoReplyError
 
 from rlm.core.errors import StoreError
+from rlm.ledger.connect import make_client
 from tests.faults.sentinels import SERVICE, Sentinels
 from tests.values import as_json
 from tests.wait import wait_until
@@ -157,3 +159,15 @@ def test_a_run_whose_deadline_passed_while_redis_stood_still_is_closed_at_its_re
             system.store.ping()
         system.assert_promises(ids, [record])
         assert late <= CLOSED_SECONDS
+
+
+def test_a_reply_that_comes_too_late_is_not_taken_for_that_of_another_command(tmp_path):
+    """Else a lane would make the call that another one got: it would be made twice, in one slot."""
+    with Sentinels(tmp_path / "redis") as redis, closing(make_client(redis.url, socket_timeout=0.8)) as client:
+        client.ask("PING")
+        redis.primary.signal(signal.SIGSTOP)
+        with pytest.raises(NoReplyError):
+            client.ask("TIME")
+        threading.Timer(0.3, redis.primary.go_on).start()
+
+        assert client.ask("EXISTS", "rlm:lease") == 0

@@ -42,7 +42,6 @@ HANG_SECONDS = 120
 WHITESPACE = b" \t\r\n"
 
 Maker: TypeAlias = "Callable[[random.Random, Sequence[str]], bytes]"
-Drain: TypeAlias = "Callable[[int, str], int]"
 
 
 @dataclass
@@ -62,12 +61,11 @@ class Figures:
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
-def fuzz(store: Store, make: Maker, number: int, seed: str, drain: Drain | None = None, giant: int = 0) -> Figures:
+def fuzz(store: Store, make: Maker, number: int, seed: str, giant: int = 0) -> Figures:
     """Push `number` made items through the real drain and check the result of each, batch by batch.
 
-    `store` is empty, and is empty again afterwards. A batch depends only on `seed` and its number. `drain` takes token
-    and run id and returns how many events were taken. With `giant`, the first batch contains an item of that many
-    bytes.
+    `store` is empty, and is empty again afterwards. A batch depends only on `seed` and its number. With `giant`,
+    the first batch contains an item of that many bytes.
     """
     types = [one.name for one in store.settings.event_types]
     total = Figures()
@@ -78,20 +76,20 @@ def fuzz(store: Store, make: Maker, number: int, seed: str, drain: Drain | None 
             items.insert(len(items) // 2, b"G" * giant)
         try:
             with _no_hang():
-                total.add(_drain(store, items, drain))
+                total.add(_drain(store, items))
         except BaseException:
             print(f"in the batch at {batch} of seed {seed!r}", file=sys.stderr)
             raise
     return total
 
 
-def _drain(store: Store, items: list[bytes], drain: Drain | None) -> Figures:
+def _drain(store: Store, items: list[bytes]) -> Figures:
     """Drain `items` in their own run and check that the sum is right."""
     token = store.leases.acquire(steps.CONDUCTOR, 600)
     run = steps.open_run(store, token)
     for start in range(0, len(items), 500):
         steps.push(store, *items[start : start + 500])
-    taken = drain(token, run.id) if drain else steps.drain(store, token, run)
+    taken = steps.drain(store, token, run)
 
     letters = list(store.letters.all())
     tally = store.runs.tally()
@@ -221,7 +219,6 @@ def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
     from rlm.ledger import Store
     from rlm.settings import load_settings
     from tests.conftest import running_server
-    from tests.fuzz.holdups import Onlooker
 
     config = directory / "rlm.toml"
     config.write_text("")
@@ -233,13 +230,9 @@ def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
             began = time.monotonic()
             found = fuzz(store, make, number, f"{given.seed} {name}")
             yield f"{name}, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
-        onlooker = Onlooker(store, config)
-        try:
-            giant, began = int(given.giant * 1_000_000), time.monotonic()
-            found = fuzz(store, sized_item, given.sized, f"{given.seed} sized", onlooker.drain, giant)
-            yield f"sized, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s; {onlooker.strain}"
-        finally:
-            onlooker.close()
+        giant, began = int(given.giant * 1_000_000), time.monotonic()
+        found = fuzz(store, sized_item, given.sized, f"{given.seed} sized", giant)
+        yield f"sized, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
         store.close()
 
 

@@ -55,6 +55,8 @@ class Observer:
             process.wait()
         for thread in self._threads:
             thread.join()
+        for process in (self._asker, self._status):
+            process.communicate()
 
     def _open(self, command: list[str]) -> subprocess.Popen[bytes]:
         desk = self.bench.desk

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 TYPE = "REBALANCE_NEEDED"
 OTHER_TYPE = "OPEN_ORDER_DETECTED"
 ENDPOINT = "rebalance_api"
-OVERFLOW = "overflow_rebalance_api_1"
 
 
 def put(store: Store, event_id: str, place: str, due: float = 60.0, **fields: str) -> None:

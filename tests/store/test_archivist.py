@@ -29,15 +29,6 @@ def archived(store):
     return [json.loads(line)["id"] for path in files for line in path.read_text().splitlines()]
 
 
-def test_nothing_is_done_while_no_more_is_there_than_is_kept(bounded, token):
-    """No directory is made."""
-    fill(bounded, 4)
-
-    assert not bounded.archivist.step()
-
-    assert not bounded.settings.archive_dir.exists()
-
-
 def test_what_is_more_is_archived_and_then_removed_in_chunks(bounded, token):
     """The newest stay; none is twice, none missing."""
     fill(bounded, 1000)

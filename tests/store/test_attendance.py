@@ -5,31 +5,19 @@ from __future__ import annotations
 import pytest
 
 from rlm.admin.attendance import (
-    BY_HAND,
-    NO_LEADER,
-    NO_SCHEDULER,
     NO_SUPERVISOR,
-    TAKEOVER_SECONDS,
     leader,
-    no_scheduler,
-    nobody_does,
     nobody_sends,
     revision_in_force,
     ticks_every_seconds,
 )
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.web.app import trouble
 
 
 def enter(store, role, name, revision=None, **facts):
     """Let a process announce itself, with the configuration of the store by default."""
     revision = store.settings.revision if revision is None else revision
     store.processes.announce(role, Process(name, 7, name.partition(":")[0], 1.0, revision=revision, **facts))
-
-
-def pass_lease(store, seconds):
-    """Let the lease become so many seconds older."""
-    store.client.hincrby(store.keys.lease, "expires_us", -round(seconds * 1_000_000))
 
 
 @pytest.mark.parametrize(
@@ -68,30 +56,3 @@ def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):
     assert leader(store).id == "h:2:b"
     assert (ticks_every_seconds(store), revision_in_force(store)) == (12.0, "another")
     assert nobody_sends(store) == NO_SUPERVISOR
-
-
-def test_a_scheduler_that_was_killed_is_missed_as_soon_as_its_lease_has_run_out(store):
-    """Its entry outlives it by seconds. A standby is given the time that a takeover takes."""
-    assert (no_scheduler(store), trouble(store)) == (NO_SCHEDULER, NO_SCHEDULER)
-    enter(store, Role.SCHEDULER, "h:1:a")
-    assert not no_scheduler(store), "it has just started"
-
-    store.leases.acquire("h:1:a", 20.0)
-    assert not trouble(store)
-
-    pass_lease(store, 20.5)
-    assert (no_scheduler(store), trouble(store)) == (NO_LEADER, NO_LEADER)
-
-    enter(store, Role.SCHEDULER, "h:2:b")
-    assert not trouble(store), "the other is about to take it"
-    pass_lease(store, TAKEOVER_SECONDS)
-    assert trouble(store) == NO_LEADER
-
-
-def test_nothing_comes_of_a_plan_that_nobody_does(store):
-    """Neither conducts anybody nor sends; a command that conducts needs no scheduler."""
-    assert nobody_does(store) == f"{NO_SCHEDULER}; {NO_SUPERVISOR}; {BY_HAND}"
-    enter(store, Role.SUPERVISOR, "h:1:a")
-    store.leases.acquire("by hand", 20.0)
-
-    assert not nobody_does(store)

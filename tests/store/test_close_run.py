@@ -15,20 +15,6 @@ def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0, measured=Non
     return store.runs.close(run.id, record, wanted=wanted, measured=measured)
 
 
-def test_a_run_without_events_closes(store, token, running):
-    """It leaves its record and the number of workers wanted from now on, and nothing else of its own."""
-    run = running()
-    steps.finish(store, token, run)
-
-    assert close(store, run, wanted=3) == 1
-
-    assert store.runs.current() is None
-    assert store.runs.record(run.id) == RECORD
-    assert store.runs.history(10) == [run.id]
-    assert store.processes.wanted() == 3
-    assert [key for key in looks.snapshot(store) if run.id in key] == []
-
-
 def test_counts_and_timings_go_with_the_run(store, token, running):
     """What was settled stands in the record; leftovers stay pending."""
     run = running(3)
@@ -52,18 +38,6 @@ def test_the_oldest_records_go(make_store, token):
 
     assert store.runs.history(10) == ids[:1:-1]
     assert store.client.hlen(store.keys.records) == 2
-
-
-def test_what_was_measured_is_kept_beside_what_was_before(store, token, running):
-    """Each type and endpoint that was called is written anew, the others stay as they were."""
-    first, second = {"T one": b"1", "T two": b"2"}, {"T two": b"3", "T three": b"4"}
-    for measured in (first, second):
-        run = running()
-        steps.finish(store, token, run)
-        close(store, run, measured=measured)
-
-    kept = store.client.hgetall(store.keys.measured)
-    assert kept == {b"T one": b"1", b"T two": b"3", b"T three": b"4"}
 
 
 def test_no_record_is_removed(store, token):
@@ -93,16 +67,6 @@ def test_a_run_with_something_unsettled_stays_open(store, token, running, state)
     steps.put_into(store, State.RUNNING)
     steps.finish(store, token, run)
     assert close(store, run) == 1
-
-
-def test_a_repeated_call_changes_nothing(store, token, running):
-    """The first record stands, whatever the second says."""
-    run = running()
-    steps.finish(store, token, run)
-    close(store, run)
-
-    with looks.nothing_changes(store):
-        assert close(store, run, record_from(state="failed"), wanted=9, measured={"T window": b"{}"}) == 0
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.PLANNING, State.RUNNING])
@@ -142,30 +106,3 @@ def test_no_later_answer_changes_the_record(store, token, running, settle):
 
     with looks.nothing_changes(store, store.keys.held("worker-1")):
         assert not late[settle]()
-
-
-def totals(store):
-    """Return the totals over all runs that are not zero."""
-    return {
-        name.decode(): int(number) for name, number in store.client.hgetall(store.keys.totals).items() if int(number)
-    }
-
-
-def test_the_tally_moves_into_the_totals_and_what_else_there_is_with_it(store, token, running):
-    """Each run adds to those before."""
-    for expected in (1, 2):
-        run = running(2)
-        steps.complete(store, steps.claim(store))
-        steps.finish(store, token, run)
-        store.runs.close(run.id, RECORD, wanted=0, measured={"T one": b"1"}, added={"runs:partial": 1})
-
-        assert totals(store)[f"completed:{steps.TYPE}"] == totals(store)[f"delivered:{steps.ENDPOINT}"] == expected
-        assert totals(store)["runs:partial"] == expected
-    assert totals(store) == {
-        f"taken:{steps.TYPE}": 2,
-        "duplicates": 2,
-        f"carried:{steps.TYPE}": 1,
-        f"completed:{steps.TYPE}": 2,
-        f"delivered:{steps.ENDPOINT}": 2,
-        "runs:partial": 2,
-    }

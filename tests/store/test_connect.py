@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import socketserver
 import subprocess
@@ -12,16 +11,10 @@ import pytest
 import redis
 
 from rlm.core.errors import (
-    ConfigurationError,
-    StoreError,
-    StoreForbiddenError,
-    StoreGarbledError,
-    StoreRefusingError,
     StoreUnreachableError,
 )
 from rlm.ledger.connect import address, make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, binary_path
-from tests.each import each
 from tests.store.fakeservers import FakeRedis, FakeSentinel, running
 from tests.wait import wait_until
 
@@ -69,16 +62,6 @@ def test_a_command_whose_answer_was_lost_is_not_sent_again():
         assert len(received) == 2
 
 
-def test_a_silent_server_is_unreachable_after_the_timeout():
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
-
-        with make_client(url, socket_timeout=0.05) as client, pytest.raises(StoreUnreachableError), translated(client):
-            client.ping()
-
-
 def test_an_unreachable_server_is_named_without_its_password():
     """The message says where it should be and what to do, and keeps the login to itself."""
     port = free_port()
@@ -89,59 +72,6 @@ def test_an_unreachable_server_is_named_without_its_password():
     assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
     assert str(raised.value).endswith(": start it, or correct redis.url (or REDIS_URL)")
     assert "s3cret" not in str(raised.value)
-
-
-def test_nobody_is_told_to_start_an_embedded_server(tmp_path):
-    client = make_client(f"unix://{tmp_path}/valkey.sock")
-    with client, pytest.raises(StoreUnreachableError, match="RLM starts again by itself"), translated(client):
-        client.ping()
-
-
-def test_a_refused_login_is_no_unreachable_server(redis_client, server_url, prefix):
-    redis_client.acl_setuser(prefix, enabled=True, passwords=["+right"], commands=["+ping"])
-    try:
-        client = make_client(f"{server_url}?username={prefix}&password=wrong")
-        with client, pytest.raises(StoreForbiddenError, match="refuses the login") as raised, translated(client):
-            client.ping()
-    finally:
-        redis_client.acl_deluser(prefix)
-
-    assert "wrong" not in str(raised.value).replace("WRONGPASS", "")
-
-
-@each(
-    ("refusal", "error", "is_left"),
-    [
-        ("READONLY You can't write against a read only replica.", StoreRefusingError, True),
-        ("NOREPLICAS Not enough good replicas to write.", StoreRefusingError, True),
-        ("MISCONF Redis is configured to save RDB snapshots, but ...", StoreRefusingError, True),
-        (
-            "OOM command not allowed when used memory > 'maxmemory'. script: ab7f.",
-            StoreRefusingError,
-            True,
-        ),
-        ("ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed.", StoreRefusingError, True),
-        ("ERR DB index is out of range", StoreRefusingError, True),
-        ("MASTERDOWN Link with MASTER is down", StoreRefusingError, True),
-        ("DENIED Redis is running in protected mode because ...", StoreRefusingError, True),
-        ("LOADING Redis is loading the dataset in memory", StoreRefusingError, True),
-        ("CLUSTERDOWN Hash slot not served", StoreRefusingError, True),
-        ("NOPERM this user has no permissions", StoreForbiddenError, False),
-        ("ERR ACL failure in script: this user has no permissions", StoreForbiddenError, False),
-        ("WRONGTYPE Operation against a key holding the wrong kind of value", StoreGarbledError, False),
-        ("MOVED 3999 127.0.0.1:6381", StoreError, False),
-    ],
-)
-def test_each_refusal_is_an_error_of_its_kind(refusal, error, is_left):
-    """A connection to a server that can do nothing now is left: the next may reach the one that took its place."""
-    with running(FakeRedis()) as (server,), make_client(f"redis://127.0.0.1:{server.port}") as client:
-        server.refusal = f"-{refusal}\r\n".encode()
-        for _ in range(2):
-            with pytest.raises(StoreError, match=r"^look: Redis at redis://127") as raised, translated(client, "look"):
-                client.get("k")
-            assert type(raised.value) is error
-
-        assert server.heard.count("INFO") == 1 + is_left
 
 
 @pytest.mark.parametrize(
@@ -159,28 +89,6 @@ def test_every_kind_of_url_is_understood(url, shown):
     """The client goes where the URL says, without connecting yet, and can say so without the login."""
     with make_client(url) as client:
         assert address(client) == shown
-
-
-@each(
-    "url",
-    [
-        "http://u:pw@host",
-        "host:6379",
-        "redis://u:p/w@host",
-        "redis://u:pw@host/0?socket_timeout=soon",
-        "redis+sentinel://u:pw@host:26379",
-        "redis+sentinel://u:pw@host:p/main",
-        "redis+sentinel://u:pw@/main",
-        "redis+sentinel://u:pw@host/main/db",
-    ],
-)
-def test_a_url_that_names_no_redis_is_a_configuration_error(url):
-    """The message shows what one looks like, and no password."""
-    with pytest.raises(ConfigurationError, match=r"redis\.url .* names no Redis; write ") as raised:
-        make_client(url)
-
-    assert not re.search("pw|p/w", str(raised.value))
-    assert raised.value.__suppress_context__
 
 
 def test_sentinel_leads_to_the_master(tmp_path):
@@ -221,18 +129,6 @@ def _answers(client):
         return client.ping()
     except redis.ConnectionError:
         return False
-
-
-def test_a_connection_serves_one_command_after_the_other_until_its_server_closes_it(redis_client, server_url):
-    """One that was closed is mended before a command is sent on it, so nobody notices."""
-    with closing(make_client(server_url)) as client:
-        first = client.client_id()
-        again = client.client_id()
-        redis_client.client_kill_filter(_id=first)
-        mended = client.client_id()
-
-    assert again == first
-    assert mended != first
 
 
 def test_a_forked_process_has_connections_of_its_own(server_url):

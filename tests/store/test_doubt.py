@@ -9,8 +9,6 @@ from contextlib import suppress
 
 import pytest
 
-from rlm.admin.endpoints import endpoint_list
-from rlm.admin.report import status
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger import Store
@@ -18,7 +16,7 @@ from rlm.ledger.leases import ALONE_SECONDS, STEPPED
 from rlm.ledger.processes import Process, Role
 from rlm.settings import apart_of, load_settings
 from tests.each import each
-from tests.store import looks, steps
+from tests.store import looks
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -217,13 +215,6 @@ def test_another_configuration_does_not_take_a_lease_that_was_given_up_just_now(
     other.close()
 
 
-def test_other_limits_are_no_other_configuration_in_this(one, make_store):
-    """Which types there are and where they are sent is what counts."""
-    one.leases.release("one")
-
-    assert make_store(run={"guard_seconds": 0.1}).leases.acquire("other", LONG)
-
-
 def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force_lives(one, settings, monkeypatch):
     """Nor for half a minute after its last one was seen."""
     theirs = Process("theirs", 1, "host", 1.0, apart=apart_of(settings.event_types), file="/etc/rlm.toml")
@@ -265,26 +256,3 @@ def test_the_embedded_server_notes_in_the_lease_that_it_is_stopped(tmp_path):
 def _why(store):
     with suppress(StoreUnreachableError):
         return store.leases.contend("one", LONG).why
-
-
-def test_a_status_says_once_that_redis_is_doubted(store, token):
-    """Not for each endpoint, which says why it is held."""
-    store.rules.publish(token, store.settings.event_types, {})
-    store.client.hset(store.keys.lease, "server", "f" * 40)
-    why = store.leases.contend(steps.CONDUCTOR, LONG).why
-
-    found = status(store, None)
-
-    (doubted,) = [one for one in found.conditions if one.code == "redis_doubted"]
-    assert not [one for one in found.conditions if one.code == "endpoint_held"]
-    assert why in doubted.sentence
-    assert f"{len(store.settings.endpoints)} endpoints are held" in doubted.sentence
-    assert {one.health for one in endpoint_list(store)} == {"held"}
-    assert all(why in one.circuit_reason for one in endpoint_list(store))
-
-
-def test_an_epoch_that_others_wrote_is_the_first(one):
-    """It keeps nobody from leading."""
-    one.client.hset(one.keys.lease, "epoch", "rubbish")
-
-    assert one.leases.contend("one", LONG).token

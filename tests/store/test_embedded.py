@@ -7,18 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dramatiq
 import pytest
-from click.testing import CliRunner
-from dramatiq.brokers.redis import RedisBroker
 
-from rlm.cli.group import rlm
 from rlm.core.errors import StoreError
-from rlm.ledger import Store, embedded
+from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, binary_path, running
-from rlm.ledger.keys import longest_bulk
-from rlm.settings import load_settings
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
@@ -75,37 +69,6 @@ def servers_of(directory):
     return pids
 
 
-def test_a_command_starts_none_and_says_what_does(tmp_path):
-    """It uses one that runs, and does not keep it running."""
-    (tmp_path / "rlm.toml").write_text("")
-    push = ["queue", "push", "--config", str(tmp_path / "rlm.toml"), "-"]
-    item = '{"id": "i", "wallet_name": "w", "events": ["NEW_BALANCE_UPDATE"]}'
-
-    done = CliRunner().invoke(rlm, push, input=item)
-    assert (done.exit_code, (tmp_path / ".rlm").exists()) == (4, False)
-    assert "does not run" in done.stderr
-    assert "`rlm up`" in done.stderr
-
-    with EmbeddedServer(tmp_path / ".rlm"):
-        assert CliRunner().invoke(rlm, push, input=item).exit_code == 0
-        assert running(tmp_path / ".rlm")
-    assert not running(tmp_path / ".rlm")
-
-
-def test_a_giant_is_refused_at_the_door(tmp_path):
-    """As RLM starts it: the producer gets an error before Redis has read it, and what RLM writes itself comes in."""
-    (tmp_path / "rlm.toml").write_text("")
-    settings = load_settings(tmp_path / "rlm.toml", {})
-    most = longest_bulk(settings.queue.max_item_bytes)
-
-    with Store(settings, keeps_server=True) as store:
-        with pytest.raises(StoreError):
-            store.intake.push([b"x" * (most + 1)])
-        assert store.intake.waiting() == 0
-        store.intake.push([b"x" * most, b"good"])
-        assert store.intake.waiting() == 2
-
-
 def test_users_at_the_same_instant_start_one_server_and_the_last_to_leave_stops_it(data_dir):
     """It keeps its data."""
     users = [User(data_dir) for _ in range(3)]
@@ -126,19 +89,6 @@ def test_users_at_the_same_instant_start_one_server_and_the_last_to_leave_stops_
         assert client.get("k") == b"v"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_server_that_outlives_its_user_serves_the_next(data_dir, number):
-    """As after KILL, or Ctrl-C, which its process group does not share; the next user stops it when leaving."""
-    user = User(data_dir)
-    user.await_server()
-    (orphan,) = servers_of(data_dir)
-    with EmbeddedServer(data_dir):
-        user.end(number)
-        assert servers_of(data_dir) == [orphan]
-
-    assert servers_of(data_dir) == []
-
-
 def test_a_server_that_died_is_started_again_with_all_its_data(data_dir):
     """By one of its users; it ends with the last of them."""
     with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
@@ -150,25 +100,6 @@ def test_a_server_that_died_is_started_again_with_all_its_data(data_dir):
 
         assert len(servers_of(data_dir)) == 1
         wait_until(lambda: client.dbsize() == 1000, message="it has all")
-    assert not running(data_dir)
-
-
-def test_a_platform_without_a_bundled_server_is_told_what_to_do(data_dir, monkeypatch):
-    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.1", "#1", "riscv64")))
-
-    with pytest.raises(StoreError, match=r"riscv64: set redis\.url to a server of your own"), EmbeddedServer(data_dir):
-        pass
-
-
-def test_a_server_that_cannot_start_is_an_error_that_names_its_log(data_dir):
-    data_dir.mkdir()
-    (data_dir / "appendonlydir").mkdir()
-    (data_dir / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
-
-    with pytest.raises(StoreError, match=r"ended as it started: .*valkey\.log"), EmbeddedServer(data_dir):
-        pass
-
-    assert "manifest" in (data_dir / "valkey.log").read_text()
     assert not running(data_dir)
 
 
@@ -187,20 +118,6 @@ def test_in_a_deep_directory_the_socket_is_in_a_short_private_one(tmp_path):
             pass
     finally:
         short.unlink()
-
-
-@pytest.mark.parametrize("name", ["with a space", 'with "quotes" and \\', "größer", "per%20cent?db=3#x"])
-def test_any_directory_name_will_do(tmp_path, name):
-    """The URL reaches the server by redis-py and by Dramatiq whatever the directory is called."""
-    with EmbeddedServer(tmp_path / name) as server:
-        with make_client(server.url) as client:
-            assert client.config_get("dir")["dir"] == str(tmp_path / name)
-
-        broker = RedisBroker(url=server.url)
-        broker.enqueue(dramatiq.Message(queue_name="q", actor_name="a", args=(), kwargs={}, options={}))
-        assert broker.do_qsize("q") == 1
-        broker.close()
-        broker.client.close()
 
 
 def test_the_directory_is_closed_to_others(data_dir):

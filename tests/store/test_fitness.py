@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-import redis
 
-from rlm.core.errors import StoreUnfitError, StoreUnreachableError
-from rlm.ledger import Store
+from rlm.core.errors import StoreUnfitError
 from rlm.ledger.connect import make_client
-from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit, unfit
-from rlm.ledger.processes import Process, Role
+from rlm.ledger.fitness import Severity, check_fitness, judge, require_fit
 from tests.conftest import SERVERS, running_server
 from tests.each import each
 
@@ -83,46 +79,6 @@ def test_a_server_set_up_like_the_embedded_one_is_fit_without_a_warning(redis_cl
     require_fit(over(redis_client))
 
 
-def test_a_full_memory_is_refused(own_client):
-    """As Redis refuses every write until there is room."""
-    own_client.config_set("maxmemory", 1)
-
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
-        own_client.set("k", "v")
-    with pytest.raises(StoreUnfitError, match=r"memory is full.*raise maxmemory"):
-        require_fit(over(own_client))
-
-
-def test_why_it_is_unfit_goes_by_what_a_scheduler_insists_on(settings, tmp_path):
-    """By what every view tells: a missing file counts if a scheduler insists on one, eviction always."""
-    with running_server("valkey", tmp_path / "server") as url, closing(Store(settings, url)) as store:
-        store.client.config_set("appendonly", "no")
-        assert unfit(store) == ""
-        scheduler = Process(id="here:1", pid=1, host="here", started_at=0.0, insists_on_file=True)
-        store.processes.announce(Role.SCHEDULER, scheduler)
-        assert "set appendonly to yes" in unfit(store)
-        store.processes.forget(Role.SCHEDULER, scheduler.id)
-        store.client.config_set("maxmemory", "100mb")
-        store.client.config_set("maxmemory-policy", "allkeys-lru")
-        assert "set maxmemory-policy to noeviction" in unfit(store)
-
-
-def test_the_scheduler_that_leads_decides_whether_a_file_is_insisted_on(settings, tmp_path):
-    """A standby that insists on one stops nobody; where none leads, either may be the next."""
-    with running_server("valkey", tmp_path / "server") as url, closing(Store(settings, url)) as store:
-        store.client.config_set("appendonly", "no")
-        for name, insists in (("volatile", False), ("strict", True)):
-            store.processes.announce(Role.SCHEDULER, Process(name, 1, "here", 0.0, insists_on_file=insists))
-        assert "set appendonly to yes" in unfit(store)
-
-        store.leases.acquire("volatile", 20.0)
-        assert unfit(store) == ""
-
-        store.leases.release("volatile")
-        store.leases.acquire("strict", 20.0)
-        assert "set appendonly to yes" in unfit(store)
-
-
 def test_a_volatile_server_may_be_allowed(own_client):
     """With `allow_volatile` a missing append-only file is a warning, and nothing else is let through."""
     own_client.config_set("appendonly", "no")
@@ -159,9 +115,3 @@ def test_a_user_who_may_not_ask_at_all_is_refused(own_client):
 def client_as(client, user):
     path = client.connection_pool.connection_kwargs["path"]
     return make_client(f"unix://{path}?username={user}&password=any")
-
-
-def test_a_server_that_is_away_is_unreachable_and_not_unfit(tmp_path):
-    """Where nothing answers, nothing is judged."""
-    with make_client(f"unix://{tmp_path}/none.sock") as client, pytest.raises(StoreUnreachableError):
-        check_fitness(over(client))

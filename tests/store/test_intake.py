@@ -7,11 +7,9 @@ import tracemalloc
 
 import pytest
 
-from rlm.core.item import order_offset
 from rlm.ledger import intake
 from tests.store import looks, steps
 from tests.store.deadletters import close
-from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
 
@@ -33,44 +31,6 @@ def waiting(store):
     return tuple(store.client.lrange(name, 0, -1)[::-1] for name in lists)
 
 
-def test_nothing_waiting_takes_nothing(store, token, run):
-    """The run begins with what the ledger has."""
-    assert list(store.intake.drain(token, run.id, {})) == []
-
-    assert looks.tally(store) == {}
-    assert waiting(store) == ([], [])
-
-
-def test_what_waits_is_counted_over_both_lists(store):
-    """Staged items wait as those on the audit list do."""
-    steps.push(store, *steps.items(3, steps.TYPE))
-    store.client.lpush(store.keys.processing, *steps.items(2, steps.TYPE))
-
-    assert store.intake.waiting() == 5
-
-
-def test_all_that_waits_is_taken_chunk_by_chunk(store, token, run):
-    """Each chunk tells how many events it took, so that the conductor may look around in between."""
-    steps.push(store, *steps.items(250, steps.TYPE))
-
-    assert list(store.intake.drain(token, run.id, steps.priorities(store))) == [100, 100, 50]
-
-    assert looks.pending(store) == steps.event_ids(250)
-    assert waiting(store) == ([], [])
-
-
-def test_an_item_becomes_a_pending_event(store, token, run):
-    """The event's hash has all that is needed to send it; its item is kept byte for byte."""
-    raw = '{ "id":"i1","events":["REBALANCE_NEEDED"], "wallet_name":"кошелёк", "more":1.50 }'.encode()
-    steps.push(store, raw)
-
-    assert steps.drain(store, token, run) == 1
-
-    event = looks.event(store, steps.event_id(1))
-    assert abs(float(event.pop("taken_at")) - looks.redis_us(store) / 1_000_000) < 5
-    assert event == {"wallet": "кошелёк", "item": raw.decode(), "score": str(order_offset(5) + 1)}
-
-
 def test_what_is_no_longer_staged_as_it_was_read_is_read_again(store, token, run, monkeypatch):
     """Somebody took the oldest item, and put another one in: the others are taken, once each."""
     steps.push(store, *steps.items(4, steps.TYPE))
@@ -89,33 +49,6 @@ def test_what_is_no_longer_staged_as_it_was_read_is_read_again(store, token, run
 
     assert popped == steps.items(1, steps.TYPE)
     assert looks.pending(store) == steps.event_ids(5)[1:]
-
-
-@pytest.mark.parametrize("state", ["ready", "inflight", "backoff", "spent"])
-def test_an_unsettled_event_makes_a_duplicate(store, token, running, state):
-    """Wherever it is, the event that came first goes on undisturbed."""
-    run = running(1)
-    if state != "ready":
-        claim = steps.claim(store)
-    if state in {"backoff", "spent"}:
-        steps.fail(store, claim, state, delay_us=60_000_000)
-    before = looks.event(store, steps.event_id(1))
-    store.client.lpush(store.keys.processing, steps.item("i1", steps.TYPE, more="again"))
-
-    assert steps.drain(store, token, run) == 0
-
-    assert looks.where(store, steps.event_id(1)) == [state]
-    assert looks.event(store, steps.event_id(1)) == before
-
-
-def test_a_key_that_is_no_hash_is_no_event(store, token, run):
-    """It is replaced: if it counted as the event, the item would be dropped as a duplicate."""
-    store.client.set(store.keys.event(steps.event_id(1)), "no hash")
-    steps.push(store, *steps.items(1, steps.TYPE))
-
-    assert steps.drain(store, token, run) == 1
-
-    assert looks.where(store, steps.event_id(1)) == ["ready"]
 
 
 def test_large_items_make_small_chunks(store, token, run):
@@ -150,23 +83,6 @@ def test_what_a_crash_left_staged_is_taken_first(store, token, run):
     assert looks.pending(store) == steps.event_ids(6)
 
 
-@pytest.mark.usefixtures("small_chunks")
-def test_a_drain_that_is_stopped_leaves_the_rest_staged(store, token, run):
-    """The next run takes it before what has come meanwhile."""
-    steps.push(store, *steps.items(5, steps.TYPE))
-    drain = store.intake.drain(token, run.id, steps.priorities(store))
-    assert next(drain) == 2
-    drain.close()
-    steps.push(store, *steps.items(1, steps.TYPE, first=6))
-    assert waiting(store) == (steps.items(1, steps.TYPE, first=6), steps.items(3, steps.TYPE, first=3))
-    steps.finish(store, token, run)
-    store.runs.close(run.id, {}, wanted=0)
-
-    assert steps.drain(store, token, steps.open_run(store, token)) == 4
-
-    assert looks.pending(store) == steps.event_ids(6)
-
-
 def test_priority_decides_and_then_arrival(store, token, run):
     """An item without one has its type's own; the timestamp in the item decides nothing."""
     for number, priority in enumerate((1, None, 100, 5, None, 100, 0), start=1):
@@ -186,15 +102,6 @@ def test_leftovers_come_before_newcomers_of_the_same_priority(store, token, runn
     steps.drain(store, token, steps.open_run(store, token))
 
     assert looks.pending(store) == [steps.event_id(number) for number in (4, 1, 2, 3)]
-
-
-def test_the_same_type_twice_in_an_item_is_one_event(store, token, run):
-    """It counts as nothing else."""
-    steps.push(store, steps.item("i1", steps.TYPE, steps.OTHER_TYPE, steps.TYPE))
-
-    assert steps.drain(store, token, run) == 2
-
-    assert looks.tally(store) == {f"taken:{steps.TYPE}": 1, f"taken:{steps.OTHER_TYPE}": 1}
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -218,20 +125,6 @@ def test_duplicates_are_dropped_wherever_they_are(store, token, running):
         "duplicates": 7,
     }
     assert json.loads(looks.event(store, f"new:{steps.TYPE}")["item"])["n"] == 0
-
-
-def test_a_settled_event_that_is_forgotten_is_new(make_store, token):
-    """With `queue.dedupe_seconds` over, or 0, the same item is taken again."""
-    store = make_store(queue={"dedupe_seconds": 0.001})
-    for _ in range(2):
-        steps.push(store, steps.item("i1", steps.TYPE))
-        run = steps.start_run(store, token)
-        assert looks.tally(store) == {f"taken:{steps.TYPE}": 1}
-        claim = steps.claim(store)
-        steps.complete(store, claim)
-        wait_until(lambda claim=claim: not store.client.exists(store.keys.event(claim.event_id)))
-        steps.finish(store, token, run)
-        store.runs.close(run.id, {}, wanted=0)
 
 
 def test_memory_does_not_follow_the_backlog(store, token, run):

@@ -73,16 +73,6 @@ def assert_drained_once(store, run):
     assert store.intake.waiting() == 0
 
 
-def test_the_scenario_has_these_call_sites(store, token, scenario):
-    """If the drain ever makes more calls, there are more places to cut it."""
-    client = CutClient(store.client)
-
-    drain_by(store, client, token, scenario)
-
-    assert client.calls == CALL_SITES
-    assert_drained_once(store, scenario)
-
-
 @pytest.mark.rest
 @pytest.mark.parametrize("applied", [False, True], ids=["request lost", "reply lost"])
 @pytest.mark.parametrize("at", range(1, CALL_SITES + 1))

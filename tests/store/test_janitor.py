@@ -10,7 +10,7 @@ from scheduler import housekeeping as cleaning
 from scheduler.housekeeping import Housekeeper
 from scheduler.leader import LEASE_SECONDS, Leader
 from tests.store import looks, steps
-from tests.values import record_from, replace
+from tests.values import record_from
 
 DEAD = Process("dead-host:7:a:1", 7, "dead-host", 1.0, "ready", 5)
 
@@ -88,24 +88,3 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
 
     assert store.processes.alive(Role.WORKER) == [DEAD]
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1
-
-
-@pytest.mark.parametrize("role", [Role.SCHEDULER, Role.SUPERVISOR])
-def test_a_process_that_died_without_signing_off_is_told_of_once(store, janitor, clock, left, caplog, role):
-    """It is missed for as long as a heartbeat, which all are where Redis was away; then it is forgotten."""
-    store.processes.announce(Role.SCHEDULER, replace(DEAD, id=f"{DEAD.host}:8:scheduler"))  # its host is heard from
-    store.processes.announce(role, DEAD)
-    steps.silence(store, role, DEAD.id)
-    janitor.step()
-    clock(6)
-    janitor.step()
-    assert caplog.records == []
-
-    for _ in range(3):
-        clock(6)
-        janitor.step()
-
-    told = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert [record.alarm for record in told] == ["process_died"]
-    assert f"The {role} {DEAD.id} has not been heard from" in caplog.text
-    assert store.processes.missing(role) == []

@@ -6,12 +6,10 @@ import time
 
 import limits
 import pytest
-from limits.storage import RedisStorage
-from limits.strategies import FixedWindowRateLimiter
 
 from rlm.core.endpoint import EventType
 from rlm.core.errors import StoreUnreachableError
-from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string
+from rlm.limits_storage import MovingWindowRateLimiter, storage_from_string
 from tests.store import steps
 from tests.store.windows import make_budget, make_endpoint, refusal, rest, stamps, take
 
@@ -66,16 +64,6 @@ def test_what_is_left_and_when_the_next_slot_is_free(store, limiter):
     assert stats.reset_time - time.time() == pytest.approx(60 + GUARD, abs=2)
 
 
-def test_a_period_may_be_a_fraction(limiter):
-    """By the clock of Redis."""
-    item, began = Rate(2, 0.3), time.monotonic()
-
-    assert [limiter.hit(item, URL) for _ in range(3)] == [True, True, False]
-    while not limiter.hit(item, URL):
-        time.sleep(0.02)
-    assert time.monotonic() - began >= 0.3 + GUARD
-
-
 def test_the_limit_in_force_holds_beside_that_of_the_item(store, limiter, publish):
     """Lowered and raised again it lets nothing through twice."""
     endpoint = make_endpoint("3/minute; 1000/hour")
@@ -126,18 +114,6 @@ def test_only_the_url_of_an_endpoint_has_a_window(limiter, identifiers):
     """Anything else would be a window of nobody."""
     with pytest.raises(ValueError, match="must be"):
         limiter.hit(ITEM, *identifiers)
-
-
-def test_other_strategies_and_the_librarys_own_storage(store, limiter):
-    """A fixed window would not be shared, and nobody may forget calls; `redis://` is what it was."""
-    storage = storage_from_string(uri_of(store))
-
-    assert storage.check()
-    with pytest.raises(NotImplementedError):
-        FixedWindowRateLimiter(storage).hit(ITEM, URL)
-    with pytest.raises(NotImplementedError):
-        limiter.clear(ITEM, URL)
-    assert type(storage_from_string("redis://127.0.0.1:1/0")) is RedisStorage
 
 
 def test_without_redis_no_slot_is_taken_for_granted(tmp_path):

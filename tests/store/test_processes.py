@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +12,7 @@ from rlm.ledger.embedded import EmbeddedServer
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.waker import Waker
 from tests.conftest import SERVERS, running_server
-from tests.store import looks, steps
+from tests.store import steps
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -58,14 +57,6 @@ def _quick_reconnection(monkeypatch):
     monkeypatch.setattr(waker_module, "_RECONNECT_SECONDS", 0.02)
 
 
-def test_what_is_announced_is_read_as_it_was(store):
-    """Every field comes back, under its role alone."""
-    store.processes.announce(Role.WORKER, WORKER)
-
-    assert store.processes.alive(Role.WORKER) == [WORKER]
-    assert store.processes.alive(Role.SUPERVISOR) == []
-
-
 @pytest.mark.parametrize("role", list(Role))
 def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
     """That it never signed off is known until somebody has cleaned up after it."""
@@ -81,37 +72,6 @@ def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
     assert store.client.hkeys(store.keys.processes) == [f"{role} other".encode()]
 
 
-@pytest.mark.parametrize("junk", [b"no JSON", b"{}", b'{"id": 1}', b"\xff"])
-def test_what_is_no_process_stops_nobody(store, junk):
-    """What another program wrote into the register is one that is missing; the others are read as ever."""
-    store.processes.announce(Role.WORKER, WORKER)
-    store.client.hset(store.keys.processes, mapping={"worker junk": junk, "nobody 7": junk, "wanted": junk})
-
-    assert store.processes.alive(Role.WORKER) == [WORKER]
-    assert store.processes.missing(Role.WORKER) == ["junk"]
-
-
-def test_a_forgotten_process_leaves_nothing(store):
-    """Who has ended is removed at once; forgetting it again changes nothing."""
-    store.processes.announce(Role.WORKER, WORKER)
-
-    store.processes.forget(Role.WORKER, WORKER.id)
-    store.processes.forget(Role.WORKER, WORKER.id)
-
-    assert set(looks.snapshot(store)) == {store.keys.lease}
-
-
-def test_busy_lanes_are_counted_by_worker(store, token, running):
-    """A worker is as busy as its lanes have calls; an unknown one is idle."""
-    running(4)
-    for worker in ("w1", "w1", "w2"):
-        steps.claim(store, worker)
-    steps.complete(store, steps.claim(store, "w2"))
-
-    assert store.processes.busy(["w1", "w2", "w3"]) == [2, 1, 0]
-    assert store.processes.busy([]) == []
-
-
 @pytest.mark.parametrize("ahead", [-3_600_000_000, 3_600_000_000])
 def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
     """A moment that lies ahead is no better than one long ago: the dead would seem alive for an hour."""
@@ -124,45 +84,6 @@ def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
     store.processes.announce(Role.WORKER, WORKER)
 
     assert store.processes.alive(Role.WORKER) == [WORKER]
-
-
-def test_a_waker_calls_back_when_it_listens_and_at_every_wake(store, channel):
-    """Once to begin with, for what was published before; then once for each wake-up."""
-    with listening(store.url, channel) as calls:
-        calls.wait_for(1)
-
-        for number in (2, 3, 4):
-            store.processes.wake("workers")
-            calls.wait_for(number)
-
-        assert calls.number == 4
-
-
-def test_wanting_workers_wakes_the_supervisors(store, token):
-    """A new wanted number is acted on at once."""
-    with listening(store.url, store.keys.wake("supervisors")) as calls:
-        calls.wait_for(1)
-
-        store.runs.want(token, 3)
-
-        calls.wait_for(2)
-
-
-def test_a_stopped_waker_is_gone(store, channel):
-    """Stopping ends the thread and its connection; nothing calls back afterwards, and stopping again does no harm."""
-    before = set(threading.enumerate())
-    calls = Calls()
-    waker = Waker(store.url, channel, calls)
-    waker.start()
-    calls.wait_for(1)
-
-    waker.stop()
-    waker.stop()
-
-    wait_until(lambda: set(threading.enumerate()) <= before, message="its thread has ended")
-    wait_until(lambda: dict(store.client.pubsub_numsub(channel)) == {channel.encode(): 0}, message="nobody listens")
-    store.processes.wake("workers")
-    assert calls.number == 1
 
 
 @pytest.mark.parametrize("kind", SERVERS)

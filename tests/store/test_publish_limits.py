@@ -10,70 +10,12 @@ from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
 from rlm.ledger import Store
 from tests.store import looks, steps
-from tests.store.windows import set_limits
 from tests.values import replace
-
-
-@pytest.fixture
-def with_limits(store):
-    """Make a store whose file has these limits: `with_limits(rebalance_api="9/minute")`; others are unchanged."""
-    made = []
-
-    def make(**limits):
-        endpoints = {
-            name: replace(endpoint, limit=Limit.parse(limits.get(name, endpoint.limit.text)))
-            for name, endpoint in store.settings.endpoints.items()
-        }
-        made.append(Store(replace(store.settings, endpoints=endpoints), store.url))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def set_by_hand(store, limit):
-    """Change an endpoint's limit in the live system."""
-    set_limits(store, (store.settings.endpoints[steps.ENDPOINT], limit))
 
 
 def in_force(store):
     """Read the limit of the endpoint like a worker."""
     return store.endpoints()[steps.ENDPOINT].limit.text
-
-
-def test_the_files_limits_are_in_force_once_published(store, token):
-    """Every endpoint has its limit from the file, and nothing else is published."""
-    assert store.limits() == {}
-
-    store.publish_limits(token)
-
-    assert store.limits() == {name: endpoint.limit.text for name, endpoint in store.settings.endpoints.items()}
-    assert store.endpoints() == store.settings.endpoints
-
-
-def test_a_changed_file_changes_the_limit(store, token, with_limits):
-    """Workers go by the new value as soon as it is published, whatever their own file says."""
-    store.publish_limits(token)
-
-    with_limits(rebalance_api="9/minute").publish_limits(token)
-
-    assert in_force(store) == "9/minute"
-    assert store.limits()[steps.OVERFLOW] == "30/minute"
-
-
-def test_a_limit_set_by_hand_holds_until_the_file_changes(store, token, with_limits):
-    """Publishing the same file keeps it, also over the restart of a scheduler; another value in the file ends it."""
-    store.publish_limits(token)
-    set_by_hand(store, "5/minute")
-
-    store.publish_limits(token)
-    successor = steps.take_over(store)
-    with_limits().publish_limits(successor)
-    assert in_force(store) == "5/minute"
-
-    with_limits(rebalance_api="9/minute").publish_limits(successor)
-    assert in_force(store) == "9/minute"
 
 
 def renamed(store, **limits):
@@ -113,19 +55,6 @@ def test_a_limit_set_by_hand_holds_where_the_endpoint_is_renamed(store, token, p
         assert changed.endpoints()["newer"].limit.text == "9/minute"
 
 
-def test_a_new_url_has_the_files_limit(store, token):
-    """A limit belongs to the window, which is that of the URL."""
-    store.publish_limits(token)
-    by_hand(store, "5/minute")
-    moved = replace(store.settings.endpoints[steps.ENDPOINT], url="http://127.0.0.1:1/moved")
-    endpoints = {**store.settings.endpoints, steps.ENDPOINT: moved}
-
-    with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
-        after.publish_limits(token)
-
-        assert after.endpoints()[steps.ENDPOINT].limit.text == "30/minute"
-
-
 def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
     """Its former endpoint is still there, under another name, and has taken the limit along."""
     store.publish_limits(token)
@@ -138,23 +67,3 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
         after.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
-
-
-def test_an_endpoint_that_left_the_file_keeps_its_limit(store, token, with_limits):
-    """Who still has it in its file, a worker of the older revision, is told the limit of before."""
-    store.publish_limits(token)
-    smaller = with_limits()
-    del smaller.settings.endpoints[steps.ENDPOINT]
-
-    smaller.publish_limits(token)
-
-    assert in_force(store) == "30/minute"
-
-
-def test_only_the_newest_records_are_kept(store, token, with_limits, monkeypatch):
-    """However many limits a file changes at once."""
-    monkeypatch.setattr("rlm.ledger.control.MOST_CHANGES", 2)
-
-    with_limits(rebalance_api="9/minute").publish_limits(token)
-
-    assert len(store.changes.newest()) == 2

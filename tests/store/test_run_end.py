@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import json
-from types import MappingProxyType
 
 import pytest
-from redis.connection import AbstractConnection
 
-from rlm.core.documents import CallCounts
 from rlm.core.run import State
 from rlm.delivery import run_end
 from rlm.ledger.scripts import CHUNK
 from tests.store import looks, steps
-from tests.store.windows import make_budget, stamps
-from tests.values import replace
-
-BUDGET = make_budget("50/minute")
-#: Round trips that the end of a run takes, 0.1 s each to a Redis far away: a run is to end in time.
-MOST_TRIPS = 10
-
-
-@pytest.fixture
-def shared(store):
-    """Let the first two endpoints of the first type share an account; return them, with their budget."""
-    kind, *others = store.settings.event_types
-    several = tuple(replace(each, budget=BUDGET) if n < 2 else each for n, each in enumerate(kind.endpoints))
-    kinds = (replace(kind, endpoints=several), *others)
-    endpoints = {**store.settings.endpoints, **{each.name: each for each in several}}
-    store.settings = replace(store.settings, endpoints=MappingProxyType(endpoints), event_types=kinds)
-    return {each.name: each for each in several[:2]}
+from tests.store.windows import stamps
 
 
 def close(store, token, run):
@@ -121,15 +102,6 @@ def test_more_than_one_step_makes_ready_is_made_ready(store, token, running):
     assert looks.counts(store).pending == CHUNK + 1
 
 
-def test_another_run_is_left_alone(store, running):
-    """Who names a run that is closed by now does not hit the one that is open."""
-    running(0)
-    let_pass(store, 1.0)
-
-    with looks.nothing_changes(store):
-        assert run_end.close_run(store, "another") is None
-
-
 def test_what_was_marked_and_not_closed_is_closed(store, token, running):
     """Whoever ended the run died, and may have made only some of it ready."""
     run = running(2)
@@ -163,13 +135,6 @@ def test_calls_of_earlier_runs_are_no_part_of_a_peak(store, token, running):
     assert close(store, token, run).by_endpoint[steps.ENDPOINT].peak_in_window == 1
 
 
-def test_a_budget_that_was_not_called_is_in_the_record(store, token, running, shared):
-    """With zeros, as an endpoint is."""
-    record = close(store, token, running(1))
-
-    assert record.by_budget["account"] == CallCounts(limit="50/minute")
-
-
 def test_a_run_closed_by_many_at_once_leaves_one_record(store, token, running):
     """Ten closers; each call under way is revoked once."""
     run = running(5)
@@ -182,26 +147,3 @@ def test_a_run_closed_by_many_at_once_leaves_one_record(store, token, running):
     assert len([one for one in records if one]) == 1
     assert len(stamps(store, store.settings.endpoints[steps.ENDPOINT])) == 5
     assert {looks.event(store, one)["attempt"] for one in steps.event_ids(5)} == {"1"}
-
-
-@pytest.mark.parametrize("called", [1, 4])
-def test_closing_a_run_takes_few_round_trips(store, token, running, monkeypatch, called):
-    """However many types and endpoints there are, and were called."""
-    steps.push(store, *steps.items(20, *(one.name for one in store.settings.event_types)))
-    run = running(0)
-    for _ in range(31 * called):
-        reply = steps.ask(store, lane=1000)
-        if not reply.event:
-            break
-    steps.finish(store, token, run)
-    for script in (store.runs._script(name) for name in ("end_run", "close_run")):
-        store.client.script_load(script.source)  # as in every run but the first
-    sent, send = [], AbstractConnection.send_packed_command
-    monkeypatch.setattr(
-        AbstractConnection, "send_packed_command", lambda *args, **more: sent.append(1) or send(*args, **more)
-    )
-
-    record = run_end.close_run(store, run.id)
-
-    assert record.counts.leftover == 100
-    assert len(sent) <= MOST_TRIPS

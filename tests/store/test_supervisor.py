@@ -98,26 +98,6 @@ def entry(name, role=Role.SUPERVISOR, **facts):
     return Process(**{"id": name, "pid": os.getpid(), "host": name, "started_at": 0.0, "offer": offer, **facts})
 
 
-def test_as_many_as_are_wanted_run_and_are_in_the_register(host):
-    """From the moment they are started; those that are not wanted any more leave, which is no loss."""
-    host.start()
-    host.want(3)
-    host.wait_for(3)
-    wait_until(lambda: len(host.store.processes.alive(Role.WORKER)) == 3)
-
-    entries = host.store.processes.alive(Role.WORKER)
-    assert {one.pid for one in entries} == {one.pid for one in host.workers}
-    assert {(one.state, one.supervisor, one.revision) for one in entries} == {
-        (WorkerState.STARTING, host.supervisor.id, host.store.settings.revision)
-    }
-
-    host.want(1)
-    host.wait_for(1)
-    assert [one.exitcode for one in host.workers] == [None, -signal.SIGTERM, -signal.SIGTERM]
-    wait_until(lambda: len(host.store.processes.alive(Role.WORKER)) == 1)
-    assert host.store.processes.restarts() == 0
-
-
 def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog):
     """The log names its signal; the events that it had can be claimed again."""
     running(1)
@@ -149,21 +129,6 @@ def test_failed_starts_back_off_and_raise_an_alarm(host, caplog):
     assert "no_worker" in {getattr(one, "alarm", None) for one in caplog.records}
     host.command = IDLE
     host.wait_for(1)
-
-
-@pytest.mark.parametrize("error", [OSError(11, "no more processes"), EOFError("unexpected EOF")])
-def test_a_host_that_can_start_no_more_goes_on_with_those_it_has(host, caplog, error):
-    """A spawn that fails costs that worker, with a wait and an error, not the supervisor and all the others."""
-    host.start()
-    host.want(2)
-    host.wait_for(2)
-    host.broken = error
-    host.want(4)
-    wait_until(lambda: str(error) in caplog.text)
-    assert len(host.running) == 2
-
-    host.broken = None
-    host.wait_for(4)
 
 
 @pytest.mark.parametrize(("pids", "succeeded"), [(pid_space(), True), ("another boot:1", False), ("", False)])
@@ -239,19 +204,6 @@ def test_a_register_that_was_lost_gives_nobody_the_share_of_all(host):
     host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
     time.sleep(3.5)
     assert len(host.running) == 2
-
-
-def test_a_stop_asks_every_worker_and_waits(host):
-    """TERM for each; when the last has left the supervisor is out of the register, too."""
-    host.start()
-    host.want(3)
-    host.wait_for(3)
-    host.ask()
-    host.end()
-
-    assert [one.exitcode for one in host.workers] == [-signal.SIGTERM] * 3
-    assert [host.store.processes.alive(role) for role in (Role.WORKER, Role.SUPERVISOR)] == [[], []]
-    assert host.store.processes.restarts() == 0
 
 
 def test_a_second_signal_ends_every_worker_at_once(host, running):

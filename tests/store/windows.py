@@ -53,11 +53,6 @@ def pass_time(store: Store, limited: Limited, seconds: float) -> None:
     set_record(store, limited, longest=0, **{name: int(known[name]) - span for name in _MOMENTS if name in known})
 
 
-def set_clock_back(store: Store, limited: Limited, seconds: float) -> None:
-    """Move the slots of a window into the future, as after the clock of Redis was set back."""
-    _move(store, limited, seconds)
-
-
 def _move(store: Store, limited: Limited, seconds: float) -> None:
     key = _window(store, limited)
     for call, stamp in cast("list[tuple[bytes, float]]", store.client.zrange(key, 0, -1, withscores=True)):

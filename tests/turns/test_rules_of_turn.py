@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rlm.core.errors import StoreError
-from rlm.core.run import make_record
+from rlm.delivery.run_end import make_record
 from rlm.ledger.rules import EndpointRules
 from scheduler.forecast import Forecaster
 from tests.turns.world import (
@@ -27,7 +27,7 @@ from tests.turns.world import (
     unconnected,
     unsent,
 )
-from tests.values import record_from
+from tests.values import ending_of, record_from
 
 HOUR = 3600.0
 #: A wait that is that of no short rest, microseconds; the lease of a call in flight is waited for as well.
@@ -1423,7 +1423,7 @@ def test_a_record_balances_though_its_tally_was_deleted(world):
     world.client.delete(world.keys.tally)
     lane.ask(completed(call), nothing=True)
 
-    counts = make_record(world.run, world.tally(), ["A"], finished_at=0.0, restarted=0).counts
+    counts = make_record(world.store.settings, world.run, ending_of(world.tally())).counts
 
     assert (counts.taken, counts.completed, counts.leftover) == (1, 1, 0)
 

@@ -41,15 +41,6 @@ def disk_that_takes(number):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_entries_are_lines_of_a_file_a_month(archive):
-    """Appended in the order given."""
-    first = archive.append([b'{"id": 1}', b'{"id": 2}'], NOVEMBER)
-    archive.append([b'{"id": 3}'], NOVEMBER)
-    second = archive.append([b'{"id": 4}'], DECEMBER)
-    assert [first.name, second.name] == ["failed-2026-11.jsonl", "failed-2026-12.jsonl"]
-    assert [json.loads(line)["id"] for line in lines(first)] == [1, 2, 3]
-
-
 def test_nobody_else_may_read_it(archive):
     """Items may hold what is private: directories of mode 0700, files of mode 0600, whatever the umask."""
     before = os.umask(0)
@@ -59,14 +50,6 @@ def test_nobody_else_may_read_it(archive):
         os.umask(before)
 
     assert (mode(path), mode(path.parent), mode(path.parent.parent)) == (0o600, 0o700, 0o700)
-
-
-def test_an_item_of_several_lines_becomes_one(archive):
-    """The line breaks of an item stand between its parts; an escaped one in a text stays."""
-    path = archive.append([b'{"item": {\r\n  "a": "x\\ny"\n}}'], NOVEMBER)
-
-    (line,) = lines(path)
-    assert json.loads(line) == {"item": {"a": "x\ny"}}
 
 
 def test_a_line_that_a_crash_cut_short_stays_by_itself(archive):
@@ -116,21 +99,3 @@ def test_two_never_write_at_once(archive):
             archive.append([b'{"id": 2}'], NOVEMBER)
 
     assert lines(path) == [b'{"id": 1}']
-
-
-def test_a_directory_that_cannot_be_is_an_error_that_names_it(archive):
-    """A file in its place."""
-    archive.directory.parent.mkdir()
-    archive.directory.write_text("")
-
-    with pytest.raises(ArchiveError, match=str(archive.directory)):
-        archive.append([b"{}"], NOVEMBER)
-
-
-def test_the_hint_names_the_files_where_there_are_any(archive):
-    """And says nothing where there are none."""
-    assert archive.hint() == ""
-
-    archive.append([b"{}"], NOVEMBER)
-
-    assert archive.hint() == f" Older ones are in {archive.directory}/failed-*.jsonl."

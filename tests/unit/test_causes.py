@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from rlm.core.documents import Reasons
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.run import Waited
+from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.run import Run, State, Trigger, Waited
 from rlm.core.trail import Counts
 from rlm.core.window import WindowState
 from rlm.plan.causes import (
-    CANCELLED,
-    FAILED,
     SLOW_SECONDS,
-    Ended,
     Look,
-    add_look,
-    causes,
     reason_of,
     reasons,
-    to_the_end,
 )
 from tests.each import each
 
 LIMIT = Limit.parse("30/minute")
-BUDGET = Budget("account", Limit.parse("10/minute"))
 FREE, FULL = WindowState(5, 0.0, 0.0), WindowState(0, 20.0, 0.0)
 PAUSED = WindowState(0, 60.0, 60.0, paused_seconds=60.0)
 RESTING = WindowState(0, 5.0, 5.0, suspect=True)
@@ -63,58 +56,11 @@ def test_what_is_in_the_way_is_named(seen, reason):
     assert reason_of(seen, kind(*[name for name in seen.windows if name != "account"])) == reason
 
 
-def test_a_full_budget_is_a_lack_of_slots():
-    assert reason_of(scene({"a": FREE, "account": FULL}), kind("a", budget=BUDGET)) == "slots"
-
-
-@each(
-    ("seen", "expected"),
-    [
-        (scene({"a": FREE}), True),
-        (scene({"a": FREE}, inflight=5), False),
-        (scene({"a": FULL}), False),
-        (scene({"a": FREE}, pending=0), False),
-        (scene({"a": FREE}, lanes=0), False),
-    ],
-)
-def test_a_run_stands_still_where_an_event_has_a_slot_and_an_idle_lane(seen, expected):
-    assert seen.stands_still([kind("a")]) is expected
-
-
-@each(
-    ("counts", "view", "can"),
-    [
-        (Counts(pending=1), FREE, True),
-        (Counts(backoff=1), FULL, True),
-        (Counts(pending=1), PAUSED, False),  # beyond the deadline, with the time of the call
-        (Counts(inflight=1), PAUSED, True),  # it may fail, and the pause may be ended
-        (Counts(spent=1), FREE, False),
-        (Counts(), FREE, False),
-    ],
-)
-def test_a_run_goes_on_while_an_event_may_be_sent(counts, view, can):
-    """Now, or at the next slot."""
-    assert Look({"T": counts}, {"a": view}, 5, 60.0).can_send([kind("a")]) is can
-
-
-def test_time_is_put_down_to_what_is_seen_at_its_end():
-    """A run may end before the next look: who has no chance any more has waited for it to the end."""
-    waited, types = Waited(100.0), [kind("a")]
-
-    for now, view, away in ((100.5, FULL, False), (101.5, PAUSED, False), (102.0, FULL, True), (109.0, FULL, False)):
-        waited = add_look(waited, now, scene({"a": view}, away=away), types)
-
-    assert waited == Waited(109.0, {"T": {"slots": 7.5, "paused": 1.0, "redis": 0.5}})
-    assert to_the_end(waited, scene({"a": FULL}), types) == waited
-    late = to_the_end(waited, scene({"a": FULL}, remaining=21.0), types)
-    assert late == Waited(109.0, {"T": {"slots": 28.5, "paused": 1.0, "redis": 0.5}})
-
-
 SLOTS = {"slots": 40.0, "lanes": 3.0}
 
 
-def ended(leftover, waited, **more):
-    return Ended(**{"leftover": leftover, "spent": {}, "cut": {}, "waited": Waited(0.0, waited), **more})
+def ended(waited, **more):
+    return Run("r", State.FINISHING, Trigger.MANUAL, 0.0, 60.0, 0, 60.0, "x", waits=Waited(0.0, waited), **more)
 
 
 @each(
@@ -122,7 +68,6 @@ def ended(leftover, waited, **more):
     [
         ({"A": 24}, {"A": SLOTS}, {}, {"slots": 24}),
         ({"A": 24}, {"A": SLOTS}, {"spent": {"A": 5}}, {"slots": 19, "retries": 5}),
-        ({"A": 8}, {"A": SLOTS}, {"cut": {"A": 8}}, {"lanes": 8}),
         ({"A": 8, "B": 2}, {"A": SLOTS, "B": {"paused": 1.0}}, {}, {"slots": 8, "paused": 2}),
         ({"A": 8}, {}, {}, {"lanes": 8}),
         ({"A": 8}, {}, {"failure": "Redis was away"}, {"redis": 8}),
@@ -132,22 +77,4 @@ def ended(leftover, waited, **more):
 )
 def test_each_event_is_left_over_for_one_reason(leftover, waited, more, expected):
     """What its type waited for longest."""
-    assert reasons(ended(leftover, waited, **more)) == Reasons(**expected)
-
-
-def test_the_causes_are_those_reasons_with_the_most_events_first():
-    (slots, retries) = causes(ended({"A": 24, "B": 3}, {"A": SLOTS, "B": SLOTS}, spent={"B": 1}))
-
-    assert (slots.cause, slots.types, slots.leftover) == ("slots", ("A", "B"), 26)
-    assert slots.sentence == "26 events of A, B left over: the limits let no more through"
-    assert (retries.cause, retries.types, retries.leftover) == ("retries", ("B",), 1)
-
-
-def test_a_run_that_was_cancelled_or_failed_says_just_that():
-    waited = {"A": {"workers": 40.0}}
-
-    (cancelled,) = causes(ended({"A": 1}, waited, cancelled=True))
-    (failed,) = causes(ended({"A": 1}, waited, failure="no worker came up"))
-
-    assert (cancelled.cause, cancelled.sentence) == (CANCELLED, "1 event of A left over: the run was cancelled")
-    assert (failed.cause, failed.sentence) == (FAILED, "1 event of A left over: no worker came up")
+    assert reasons(ended(waited, **more), leftover) == Reasons(**expected)

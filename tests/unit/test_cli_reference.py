@@ -40,11 +40,3 @@ def test_every_command_and_option_is_on_the_page_and_no_other():
 
 def test_every_exit_code_is_on_the_page_and_no_other():
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)] == [int(code) for code in ExitCode]
-
-
-def test_help_fits_a_terminal_of_80_columns():
-    long = [
-        (name, line) for name, context in commands(rlm) for line in context.get_help().splitlines() if len(line) > 80
-    ]
-
-    assert long == []

@@ -26,49 +26,6 @@ def hear(clock, at, redis, took=0.0, epoch=""):
     clock.hear(at, round(redis * 1_000_000), at + took, epoch)
 
 
-def test_until_it_is_heard_the_clock_of_redis_is_the_wall_clock(host):
-    """Nobody starts a run, and nobody takes a slot, before Redis has answered."""
-    host(1000.0, 10.0)
-    clock = RedisClock(GUARD_SECONDS)
-
-    assert (clock.now(), clock.at(7.0), clock.expects_us()) == (1000.0, 997.0, None)
-
-
-def test_the_clock_of_redis_goes_on_with_the_one_that_never_steps(host):
-    """Whatever is done to the wall clock of this host."""
-    host(1000.0, 10.0)
-    clock = RedisClock(GUARD_SECONDS)
-    hear(clock, 9.0, 1030.0)
-
-    host(5000.0, 12.0)
-
-    assert clock.now() == pytest.approx(1033.0)
-    assert clock.expects_us() == 1_033_000_000
-    assert clock.doubts[1] == 0
-
-
-def test_a_slow_answer_changes_nothing_that_is_known_better(host):
-    """As far as both can be true."""
-    host(1000.0, 10.0)
-    clock = RedisClock(GUARD_SECONDS)
-    hear(clock, 10.0, 1000.0)
-    hear(clock, 10.0, 1000.9, took=1.0)
-    assert clock.now() == pytest.approx(1000.0, abs=0.001)
-
-    assert clock.reached_at(1_005_000_000) == pytest.approx(15.0, abs=0.001)
-    assert clock.doubts[1] == 0
-
-
-def test_a_time_has_certainly_come_when_the_least_bound_reaches_it(host):
-    """A lane that slept until then is not told to wait again."""
-    host(1000.0, 10.0)
-    clock = RedisClock(GUARD_SECONDS)
-    hear(clock, 10.0, 1000.02, took=0.04)
-
-    assert clock.now() == pytest.approx(1000.0)
-    assert clock.reached_at(1_001_000_000) == pytest.approx(11.02)
-
-
 @each("share", [0.003, -0.003, 0.0005])
 def test_a_clock_that_drifts_is_followed(host, share):
     """Over a day, looked at every two seconds."""
@@ -133,14 +90,3 @@ def test_a_step_that_a_slow_answer_hides_is_seen_in_the_next(host):
     hear(clock, 15.0, 1007.0)
 
     assert clock.doubts[1] == pytest.approx(2_000_000, abs=2000)
-
-
-def test_a_jump_within_the_guard_is_followed(host):
-    """The guard covers it."""
-    host(1000.0, 10.0)
-    clock = RedisClock(GUARD_SECONDS)
-    hear(clock, 10.0, 1000.0)
-    hear(clock, 11.0, 1001.4)
-
-    assert clock.doubts[1] == 0
-    assert clock.at(11.0) == pytest.approx(1001.4)

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from rlm.admin.planning import plan_run
-from rlm.cli.group import COMMANDS, rlm
+from rlm.cli.group import rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
 from rlm.settings.model import SECTIONS, EndpointSettings, TypeSettings, settings_of
@@ -21,8 +21,6 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-DECISIONS = sorted((ROOT / "docs" / "adr").glob("*.md"))
-
 #: Put together here so that this file does not hold them itself.
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "registry." + "npmjs", "proxy.golang" + ".org")
 LOCK = "uv" + ".lock"
@@ -92,17 +90,6 @@ def find_command(words):
     return command, tuple(used)
 
 
-def all_commands():
-    """Name every command that can be run, `("queue", "push")`."""
-    context = click.Context(rlm)
-    for name in COMMANDS:
-        command = rlm.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from ((name, sub) for sub in command.list_commands(context))
-        else:
-            yield (name,)
-
-
 def flags_of(command):
     flags = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)}
     return flags | {"--help", "-h"} | ({"--version"} if command is rlm else set())
@@ -134,15 +121,6 @@ def test_every_command_shown_exists(page):
         command, used = find_command(words)
         flags = {word.partition("=")[0] for word in words[len(used) :] if word.startswith("-") and word != "-"}
         assert flags - flags_of(command) == set(), f"rlm {' '.join(words)}"
-
-
-@each_page
-def test_a_flag_that_stands_alone_is_one_of_some_command(page):
-    """`--flag` in backticks without its command exists somewhere."""
-    known = {flag for name in all_commands() for flag in flags_of(find_command(name)[0])}
-    alone = {span.split()[0].partition("=")[0] for span in page.spans if re.match(r"--\w", span)}
-
-    assert alone - known == set()
 
 
 # -- settings
@@ -190,12 +168,6 @@ def test_the_configuration_shown_is_right(tmp_path, path):
 # -- set-up, links, places
 
 
-@pytest.mark.parametrize("command", ["rlm demo", "pytest"])
-def test_the_set_up_commands_stand_alone(command):
-    """Each is the only line of a block, so that it can be copied, and found by a program."""
-    assert f"pip install uv && uv run {command}\n" in [block for _, block in Page(README).blocks]
-
-
 @each_page
 def test_every_link_leads_somewhere(page):
     """A link to a file finds it, one to a heading finds that too."""
@@ -214,12 +186,6 @@ def test_every_file_named_exists(page):
     paths = {span for span in page.spans if re.fullmatch(rf"({FOLDERS})/[\w./-]*", span)}
 
     assert {path for path in paths if not (ROOT / path).exists()} == set()
-
-
-def test_every_decision_is_linked():
-    links = Page(DOCS / "development.md").text
-
-    assert {path.name for path in DECISIONS if f"(adr/{path.name})" not in links} == set()
 
 
 # -- the worked example
@@ -243,28 +209,7 @@ def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
         assert 60 * int(minute) + float(second) == pytest.approx(180.3 + float(after))
 
 
-def test_the_shares_worked_out_are_what_the_plan_computes(tmp_path):
-    """The table of docs/quickstart.md: so many of each type are done with what stands before it set."""
-    page = Page(DOCS / "quickstart.md")
-    file = tmp_path / "rlm.toml"
-    file.write_text(next(block for kind, block in page.blocks if kind == "toml" and "[budgets." in block))
-    counts = {"REBALANCE_NEEDED": 150, "REPORT_DUE": 50}
-    rows = re.findall(r"^\| (nothing|`--set ([\w.]+)=(\S+)`).*? \| (\d+) \| (\d+) \|$", page.text, re.MULTILINE)
-    assert len(rows) > 1
-
-    for _, key, value, *done in rows:
-        settings = load_settings(file, {f"RLM_{key.upper().replace('.', '__')}": value} if key else {})
-        plan = plan_run(settings, Workload(counts, settings.event_types))
-        assert [counts[name] - plan.by_type[name].expected_leftover for name in counts] == list(map(int, done)), key
-
-
 # -- the project's own rules
-
-
-def test_the_readme_links_every_page():
-    text = Page(README).text
-
-    assert {path.name for path in DOCS.glob("*.md") if f"(docs/{path.name}" not in text} == set()
 
 
 def test_no_file_names_a_registry_the_lock_file_or_a_place_on_one_machine():

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, Success, all_limited
+from rlm.core.endpoint import Endpoint, Limit, Rule, Success
 from tests.each import each
 from tests.values import replace
 
 
 def endpoint(name, url=""):
     return Endpoint(name, url or f"http://127.0.0.1:1/{name}", Limit.parse("30/minute"), timeout_seconds=10)
-
-
-ENDPOINTS = tuple(endpoint(name) for name in ("primary", "over_1", "over_2", "over_3"))
 
 
 @each(
@@ -79,26 +76,6 @@ def test_the_window_follows_the_url_alone():
 
     assert same.window_id == one.window_id
     assert endpoint("one", "http://127.0.0.1:1/else").window_id != one.window_id
-
-
-def test_the_window_of_a_budget_follows_its_name_alone():
-    one = Budget("one", Limit.parse("1/second"))
-
-    assert replace(one, limit=Limit.parse("1/day")).window_id == one.window_id
-    assert replace(one, name="two").window_id != one.window_id
-    assert endpoint("one").window_id != one.window_id
-
-
-def test_what_has_a_window_is_each_endpoint_and_each_budget_once():
-    account, other = (Budget(name, Limit.parse("1/second")) for name in ("account", "other"))
-    one, two, three = (
-        replace(endpoint(name), budget=budget) for name, budget in zip("abc", (other, account, other), strict=True)
-    )
-
-    found = all_limited([one, endpoint("d"), two, one, three])
-
-    assert [limited.name for limited in found] == ["a", "d", "b", "c", "other", "account"]
-    assert all_limited([]) == []
 
 
 @each(

@@ -14,9 +14,6 @@ from rlm.core.item import (
     Reason,
     decode_item,
     encode_letter,
-    event_id,
-    letter_of_unread,
-    type_of,
 )
 from tests.each import each
 
@@ -44,12 +41,6 @@ def outcome_of(raw):
         return decode_item(raw, MAX_BYTES)
     except BadItemError as fault:
         return fault
-
-
-def test_the_same_type_twice_is_one_event():
-    item = decode_item(item_with(events=["B", "A", "B", "A"]), MAX_BYTES)
-
-    assert item.types == ("B", "A")
 
 
 @each(
@@ -88,14 +79,6 @@ def test_the_same_type_twice_is_one_event():
 )
 def test_each_fault_has_its_code(reason, items):
     assert [fault_of(raw).reason for raw in items] == [reason] * len(items)
-
-
-@pytest.mark.parametrize("priority", [0, 1, 100, 5.0, 1e2])
-def test_a_priority_is_a_whole_number_however_it_is_written(priority):
-    item = decode_item(item_with(priority=priority), MAX_BYTES)
-
-    assert item.priority == priority
-    assert type(item.priority) is int
 
 
 @pytest.mark.parametrize("item_id", ["!", "~", "a:b:c", "{}*?[]\\", "x" * 200])
@@ -168,15 +151,6 @@ def test_any_bytes_are_an_item_or_a_bad_item(raw):
     assert item.priority is None or 0 <= item.priority <= 100
 
 
-@given(
-    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1),
-    st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True),
-)
-def test_an_event_id_tells_its_type(item_id, name):
-    assert event_id(item_id, name) == f"{item_id}:{name}"
-    assert type_of(event_id(item_id, name)) == name
-
-
 @each("reason", sorted(set(Reason) - NOT_EMBEDDABLE))
 def test_a_letter_embeds_the_item_as_it_came(reason):
     raw = b'{"id":"i", "x":1.0e2,"s":"\\u0041","n":123456789012345678901234567890}'
@@ -194,25 +168,3 @@ def test_a_letter_embeds_the_item_as_it_came(reason):
         "event_id": "i:T",
         "item": json.loads(raw),
     }
-
-
-def test_the_letter_of_what_was_not_read_says_where_it_is():
-    letter = json.loads(letter_of_unread(70_000, 65_536, "rlm:aside", failed_at=0.0, run_id="r1"))
-
-    assert len(letter.pop("id")) >= 8
-    assert letter == {
-        "reason": "too_large",
-        "detail": "70000 bytes, at most 65536 are accepted (queue.max_item_bytes)",
-        "failed_at": "1970-01-01T00:00:00.000Z",
-        "run_id": "r1",
-        "event_id": None,
-        "item": None,
-        "aside": "rlm:aside",
-    }
-
-
-@pytest.mark.parametrize("number", [b"18446744073709551617", b"-9223372036854775809", b"9" * 4300, b"1e-400", b"1.0"])
-def test_a_number_that_is_long_is_no_fault(number):
-    raw = item_with(x="@").replace(b'"@"', number)
-
-    assert decode_item(raw, 65536).id

@@ -39,27 +39,3 @@ def test_each_error_has_its_word(error, kind):
 def test_a_status_that_http_does_not_know_shares_its_word(status, kind):
     """So a hostile API makes no more of them than there are."""
     assert kinds.kind_of_status(status) == kind
-
-
-@each(
-    ("error", "here"),
-    [
-        (OSError(errno.ENETUNREACH, "no route"), True),
-        (OSError(errno.EHOSTUNREACH, "a neighbour that is down"), False),
-        (OSError(errno.EMFILE, "too many"), True),
-        (OSError(errno.EADDRNOTAVAIL, "no port"), True),
-        (PermissionError(errno.EPERM, "a firewall"), True),
-        (socket.gaierror(socket.EAI_AGAIN, "no resolver"), True),
-        (socket.gaierror(socket.EAI_NONAME, "unknown"), False),
-        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), False),
-        (TimeoutError("timed out"), False),
-        (TimeoutError(errno.ETIMEDOUT, "gave up"), False),
-        (ssl.SSLError(), False),
-        (ssl.SSLError(errno.EPERM, "OpenSSL numbers its errors itself"), False),
-        (ssl.SSLCertVerificationError(errno.EPERM, "a certificate refused"), False),
-        (UnicodeError(), False),
-    ],
-)
-def test_whether_a_host_cannot_call_is_known_by_the_error(error, here):
-    """What may be the endpoint's is not its own."""
-    assert kinds.lies_here(error) == here

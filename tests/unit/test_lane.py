@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
-from rlm.delivery.lane import Gate, Lanes
+from rlm.delivery.lane import Lanes
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Settlement, TurnReply
 from tests.wait import wait_until
@@ -33,86 +33,6 @@ def waits(seconds=FAR):
 
 
 # The gate.
-
-
-@pytest.fixture
-def gate():
-    return Gate()
-
-
-@pytest.fixture
-def waiting(gate):
-    """Let a thread wait at the gate; the event is set when it goes on."""
-    threads = []
-
-    def wait():
-        gone = threading.Event()
-        threads.append(threading.Thread(target=lambda: (gate.wait(), gone.set())))
-        threads[-1].start()
-        assert not gone.wait(0.03)
-        return gone
-
-    yield wait
-    gate.stop()
-    for thread in threads:
-        thread.join()
-
-
-def test_it_waits_until_the_moment_that_was_learned(gate):
-    began = time.monotonic()
-    gate.learn(began, 1, began + 0.05)
-
-    gate.wait()
-
-    assert 0.05 <= time.monotonic() - began < 0.5
-
-
-def test_a_nearer_moment_that_another_lane_learned_ends_the_wait(gate, waiting):
-    gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
-    gone = waiting()
-
-    gate.learn(time.monotonic(), 2, time.monotonic() + 0.01)
-
-    assert gone.wait(2)
-
-
-def test_a_later_moment_replaces_only_by_an_answer_with_a_later_redis_now(gate):
-    began = time.monotonic()
-    gate.learn(began, 5, began + 0.02)
-
-    gate.learn(began, 4, began + FAR)
-    gate.learn(began, 5, began + FAR)
-    gate.wait()
-
-    assert time.monotonic() - began < 1
-
-
-def test_an_answer_to_an_ask_that_was_sent_before_a_wake_says_nothing(gate):
-    asked_at = time.monotonic()
-    gate.wake()
-
-    gate.learn(asked_at, 9, asked_at + FAR)
-    gate.wait()
-
-    assert time.monotonic() - asked_at < 1
-
-
-def test_a_wake_ends_the_wait_and_so_does_a_stop(gate, waiting):
-    for end in (gate.wake, gate.stop):
-        gate.learn(time.monotonic(), 1, time.monotonic() + FAR)
-        gone = waiting()
-        end()
-        assert gone.wait(2)
-
-
-def test_a_wake_does_not_shorten_a_sleep_that_the_worker_decided(gate, waiting):
-    gate.sleep(0.2)
-    gone = waiting()
-
-    gate.wake()
-
-    assert not gone.wait(0.05)
-    assert gone.wait(2)
 
 
 # Lanes.
@@ -215,28 +135,6 @@ def test_one_idle_lane_asks_for_all(scene):
     assert before <= 9
 
 
-def test_no_wait_is_longer_than_the_longest_sleep(scene, monkeypatch):
-    monkeypatch.setattr(lane, "LONGEST_SLEEP_SECONDS", 0.02)
-
-    scene.start()
-
-    wait_until(lambda: len(scene.turns.asks) > 3)
-
-
-def test_each_wake_is_passed_on_until_there_is_nothing_more(scene):
-    release = threading.Event()
-    scene.make = lambda _claim: release.wait(5) and None
-    scene.start(4)
-    wait_until(scene.lanes.asking.locked)
-    time.sleep(0.05)
-
-    scene.turns.script(call(1), call(2), call(3))
-    scene.lanes.wake()
-
-    wait_until(lambda: len(scene.made) == 3)
-    release.set()
-
-
 def test_an_answer_that_was_lost_is_asked_for_again_by_the_same_number(scene):
     lost = StoreUnreachableError("away", "start it")
     scene.turns.script(lost, lost, call(1), lost, waits())
@@ -260,17 +158,6 @@ def test_after_a_doubt_it_asks_again_with_the_new_epoch_and_a_new_number_and_set
         (3, "7", False),
         (4, "7", True),
     ]
-
-
-def test_a_moment_from_before_a_doubt_is_forgotten(scene):
-    """The clock was set back: answers are older than those before."""
-    ahead = time.time_ns() // 1000 + 3_600_000_000
-    scene.lanes.gate.learn(time.monotonic(), ahead, time.monotonic())
-    scene.turns.script(reply(epoch="2"))
-
-    scene.start()
-
-    scene.asked(2)
 
 
 def test_a_call_that_comes_after_the_stop_is_given_back(scene):

@@ -14,27 +14,13 @@ from pathlib import Path
 import pytest
 
 from rlm.core.alarms import Alarm
-from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.trouble import Outage
 from rlm.processes.procfile import LinePrinter
 from rlm.settings.secrets import Secrets, remember
-from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter, LogFormat, log_format
-from tests.clocks import SetClock
+from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter
 from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "operations.md"
-
-
-class Stream(io.StringIO):
-    """A stream that is a terminal, or not."""
-
-    def __init__(self, *, terminal):
-        super().__init__()
-        self._terminal = terminal
-
-    def isatty(self):
-        return self._terminal
 
 
 def record_of(message, *args, level=logging.WARNING, exc_info=None, **facts):
@@ -129,24 +115,6 @@ def test_control_characters_are_escaped_in_both_forms(text):
         assert line.isprintable()
 
 
-@each(
-    ("asked", "terminal", "expected"),
-    [
-        (None, True, LogFormat.TEXT),
-        (None, False, LogFormat.JSON),
-        ("auto", False, LogFormat.JSON),
-        ("text", False, LogFormat.TEXT),
-        ("JSON", True, LogFormat.JSON),
-        ("other", True, LogFormat.TEXT),
-    ],
-)
-def test_text_is_for_a_terminal_and_json_for_anything_else(asked, terminal, expected):
-    """Unless the variable says otherwise."""
-    environ = {} if asked is None else {"RLM_LOG_FORMAT": asked}
-
-    assert log_format(environ, Stream(terminal=terminal)) is expected
-
-
 def test_under_up_every_line_is_json_whoever_wrote_it():
     """A line that is JSON is passed on; another, of a program that knows of no form, is wrapped."""
     from honcho.printer import Message
@@ -171,30 +139,6 @@ def test_under_up_every_line_is_json_whoever_wrote_it():
 
 
 # -- trouble with Redis
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = SetClock(0.0)
-    monkeypatch.setattr("rlm.ledger.trouble.system_clock", clock)
-    return clock
-
-
-def test_a_short_outage_is_a_warning_a_lasting_one_an_error_and_its_end_is_told(caplog, clock):
-    """A restart heals by itself; what lasts needs somebody. Told of every five seconds, not at each turn."""
-    caplog.set_level("INFO")
-    outage = Outage(logging.getLogger("rlm.x"), "release")
-
-    for tenth in range(120):
-        clock.time = tenth / 10
-        outage.tell(StoreUnreachableError("refused"), "nothing is released", run_id="r1")
-    outage.over()
-    outage.over()
-
-    levels = [record.levelname for record in caplog.records]
-    assert levels == ["WARNING", "ERROR", "ERROR", "INFO"]
-    assert [getattr(record, "alarm", None) for record in caplog.records] == [None, *[Alarm.REDIS_AWAY] * 2, None]
-    assert "for 10 s; nothing is released: refused" in caplog.text
 
 
 # -- what is in the code, and in the documentation

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import Mock
-
-import pytest
 
 from rlm.processes.alive import is_dead, pid_space
 from tests.wait import wait_until
@@ -24,11 +21,6 @@ def test_a_process_that_was_killed_is_dead_before_it_is_collected():
     process.communicate()
 
     assert is_dead(process.pid)
-
-
-@pytest.mark.parametrize("number", [1, os.getpid(), 2**70], ids=["init", "own", "none"])
-def test_of_what_cannot_be_known_nobody_is_dead(number):
-    assert not is_dead(number)
 
 
 def test_numbers_count_within_a_boot_and_a_namespace(monkeypatch):

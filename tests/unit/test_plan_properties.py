@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -13,8 +12,7 @@ from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limi
 from rlm.core.expected import Expected
 from rlm.core.window import WindowState
 from rlm.plan import compute_plan
-from rlm.plan.simulate import simulate
-from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Underway, Workload
+from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Workload
 from rlm.plan.window import SECOND
 from rlm.plan.workers import best_course
 from tests.values import replace
@@ -75,8 +73,6 @@ WINDOWS = st.builds(
     rest_seconds=st.just(0.0) | EIGHTHS,
     suspect=st.sampled_from([False, False, False, True]),
 )
-#: Ages of calls under way: never just those of a call that is due.
-AGES = st.integers(min_value=0, max_value=48).map(lambda number: (2 * number + 1) / 16)
 SHARES = st.sampled_from([0.0, 0.0, 0.0, 0.25, 0.5])
 TIMEOUT = 10.0
 EXPECTED = st.builds(Expected, seconds=PERIODS, needed_seconds=PERIODS)
@@ -112,132 +108,6 @@ def cases(draw, *, most_types=3, sharing=True, plain=False):
         max_workers=draw(st.integers(1, 5)),
         expected=draw(st.dictionaries(st.sampled_from(pairs), EXPECTED)) if not plain else {},
     )
-
-
-def under_way(case, draw):
-    """Return the case in the middle of a run: calls in flight, events begun."""
-    calls = st.builds(
-        lambda pair, age: Underway(*pair, age),
-        st.sampled_from([(kind.name, each.name) for kind in case.types for each in kind.endpoints]),
-        AGES,
-    )
-    begun = {kind.name: draw(st.integers(0, 5)) for kind in case.types}
-    return replace(case, progress=RunProgress(tuple(draw(st.lists(calls, max_size=4))), begun))
-
-
-@dataclass
-class CallByCall:
-    """The schedule made by hand: one call, one lane, one slot at a time, by the rule of `turn`."""
-
-    case: Case
-    lanes: list[float]
-    most: bool = False
-    calls: dict[str, list[float]] = field(default_factory=dict)
-    left: dict[str, int] = field(default_factory=dict)
-    late: Counter[str] = field(default_factory=Counter)
-    begun: Counter[str] = field(default_factory=Counter)
-    answered: dict[str, float] = field(default_factory=dict)
-    starts: list[tuple[float, str, str]] = field(default_factory=list)
-
-    def run(self):
-        case = self.case
-        self.left = dict(case.backlog)
-        self.calls = defaultdict(list, {name: [-age for age in w.ages] for name, w in case.windows.items()})
-        self.begin_under_way()
-        at = 0.0
-        while at <= case.deadline:
-            while min(self.lanes) <= at and any(self.begin_one(kind, at) for kind in self.in_order()):
-                pass
-            at = self.next_moment(at)
-        for name, late in self.late.items():
-            self.left[name] += late
-        return self
-
-    def begin_under_way(self):
-        progress = self.case.progress or RunProgress()
-        self.begun = Counter(progress.begun)
-        self.lanes = self.lanes[len(progress.underway) :] if len(progress.underway) < len(self.lanes) else []
-        for call in progress.underway:
-            kind = next(one for one in self.case.types if one.name == call.type)
-            due = self.case.takes(kind, call.endpoint) - call.age_seconds
-            answered = due if due > 0 else min(-due, TIMEOUT - call.age_seconds)
-            self.lanes.append(answered)
-            if self.case.windows.get(call.endpoint, WindowState()).suspect:
-                self.left[call.type] += 1
-                self.begun[call.type] = max(0, self.begun[call.type] - 1)
-            elif answered <= self.case.deadline:
-                self.answered[call.type] = max(self.answered.get(call.type, 0), answered)
-            else:
-                self.late[call.type] += 1
-
-    def in_order(self):
-        """Return the types in the order in which the next call is theirs, if they can use it."""
-        types = self.case.types
-        owed = [kind for kind in types if kind.share * (self.begun.total() + 1) > self.begun[kind.name]]
-        return owed + sorted(types, key=lambda kind: -self.left[kind.name] if self.most else 0)
-
-    def begin_one(self, kind, at):
-        case = self.case
-        lane = min(range(len(self.lanes)), key=self.lanes.__getitem__)
-        usable = [
-            each
-            for each in kind.endpoints
-            if at + case.needs(kind, each.name) <= case.deadline
-            and all(self.free(one, at) for one in all_limited([each]))
-        ]
-        if not self.left[kind.name] or not usable:
-            return False
-        answered = at + case.takes(kind, usable[0].name)
-        self.lanes[lane] = answered
-        self.answered[kind.name] = max(self.answered.get(kind.name, 0), answered)
-        for one in all_limited(usable[:1]):
-            self.calls[one.name].append(at)
-        self.begun[kind.name] += 1
-        self.left[kind.name] -= 1
-        self.starts.append((at, kind.name, usable[0].name))
-        return True
-
-    def free(self, one, at):
-        window = self.case.windows.get(one.name, WindowState())
-        if window.suspect or at < window.rest_seconds:
-            return 0
-        counted = [
-            rule.amount - sum(call + rule.seconds + self.case.guard > at for call in self.calls[one.name])
-            for rule in one.limit.rules
-        ]
-        return max(0, min(counted))
-
-    def next_moment(self, at):
-        slots = (
-            call + rule.seconds + self.case.guard
-            for one in all_limited(each for kind in self.case.types for each in kind.endpoints)
-            for rule in one.limit.rules
-            for call in self.calls[one.name]
-        )
-        rests = (window.rest_seconds for window in self.case.windows.values())
-        return min((moment for moment in itertools.chain(self.lanes, slots, rests) if moment > at), default=1e9)
-
-
-@given(case=cases(), lanes=st.integers(1, 6), most=st.booleans())
-@settings(max_examples=150, deadline=None)
-def test_the_simulation_is_the_schedule_made_call_by_call(case, lanes, most):
-    """The same calls begin at the same endpoints at the same moments, in the same order."""
-    assert_same(simulate(case.situation, lanes, most=most), CallByCall(case, [0.0] * lanes, most).run())
-
-
-@given(data=st.data(), lanes=st.integers(4, 6))
-@settings(max_examples=100, deadline=None)
-def test_the_rest_of_a_run_is_simulated_call_by_call_too(data, lanes):
-    """With calls under way the lanes are free only when these are answered, and what was begun counts for shares."""
-    case = under_way(replace(data.draw(cases()), guard=0.0), data.draw)
-
-    assert_same(simulate(case.situation, lanes), CallByCall(case, [0.0] * lanes).run())
-
-
-def assert_same(course, by_hand):
-    assert [(call.at / SECOND, call.type, call.endpoint) for call in course.calls()] == by_hand.starts
-    assert course.left == by_hand.left
-    assert {name: at / SECOND for name, at in course.answered.items()} == by_hand.answered
 
 
 @given(case=cases(), lanes=st.integers(1, 6))

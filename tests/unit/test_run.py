@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.core.documents import TypeCounts
-from rlm.core.run import Run, State, Trigger, make_record, make_run_id
+from rlm.core.run import Run, State, Trigger
+from rlm.delivery.run_end import make_record
 from tests.each import each
+from tests.values import ending_of
 
-TYPES = ("A", "B")
+SETTINGS = SimpleNamespace(event_types=[SimpleNamespace(name=name) for name in ("A", "B")])
 STARTED = 1_700_000_000.25
 
 
@@ -29,8 +30,8 @@ def make_run(**fields):
     return Run(**{**common, **fields})
 
 
-def record_of(tally, *, types=TYPES, restarted=0, **fields):
-    return make_record(make_run(**fields), tally, types, finished_at=STARTED + 12.3456, restarted=restarted)
+def record_of(tally, **fields):
+    return make_record(SETTINGS, make_run(**fields), ending_of(tally))
 
 
 def balances(counts):
@@ -57,13 +58,6 @@ def test_the_final_state_follows_from_the_counts_unless_somebody_ended_the_run(t
 
     assert record.state == state
     assert balances(record.counts)
-
-
-def test_a_type_that_is_no_longer_configured_is_in_the_record_where_it_has_events():
-    record = record_of({"carried:Z": 1, "failed:Z": 1, "taken:Y": 1, "taken:X": 0, "duplicates": 1, "errors:W": 1})
-
-    assert list(record.by_type) == ["A", "B", "Y", "Z"]
-    assert record.by_type["Z"] == TypeCounts(carried_over=1, failed=1)
 
 
 WHAT = ("taken", "carried", "completed", "failed")
@@ -93,11 +87,3 @@ def test_the_books_balance_by_type_and_in_all(tally, cancelled, failure):
     for name, counts in record.by_type.items():
         assert counts.leftover >= 0
         assert counts.taken == tally.get(f"taken:{name}", 0) or not counts.leftover
-
-
-@given(st.lists(st.floats(0, 4_000_000_000), min_size=2, max_size=20))
-def test_ids_sort_by_time(moments):
-    ids = [make_run_id(moment) for moment in sorted(moments)]
-
-    for (earlier, first), (later, second) in itertools.combinations(zip(sorted(moments), ids, strict=True), 2):
-        assert first < second or later - earlier < 0.002

@@ -79,23 +79,6 @@ def test_endpoint_has_its_own_limit_timeout_and_headers(load):
     assert (second.limit.text, second.timeout_seconds, second.headers) == ("2/hour", 0.5, {"X-Kind": "k"})
 
 
-def test_types_may_share_an_endpoint(load):
-    settings = load("""
-        [types.A]
-        rate_limit = "60/minute"
-        endpoints = [ { name = "a", url = "http://HOST:80" } ]
-        [types.B]
-        rate_limit = "1/second; 60 per minute"
-        endpoints = [
-          { name = "b", url = "http://host/b" },
-          { name = "a", url = "http://host/", rate_limit = "60 per 1 minute" },
-        ]
-    """)
-
-    assert list(settings.endpoints) == ["a", "b"]
-    assert settings.endpoints["a"].url == "http://host/"
-
-
 def test_an_endpoint_has_the_success_of_its_type_or_its_own(load):
     text = """
         [types.A]
@@ -142,41 +125,6 @@ def test_environment_goes_over_file(load):
     assert settings.web.hosts == ["a.example.com", "::1"]
 
 
-def test_environment_overrides_types(load):
-    text = "".join(
-        f'[types."{name}"]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "http://h/{name}" }} ]\n'
-        for name in ("ORDER", "ORDER__OPEN", "Small_one", "a.b-c")
-    )
-
-    settings = load(
-        text,
-        RLM_TYPES__ORDER__PRIORITY="11",
-        RLM_TYPES__ORDER__OPEN__PRIORITY="12",
-        RLM_TYPES__SMALL_ONE__RATE_LIMIT="9/second",
-        RLM_TYPES__A_B_C__PROCESSING_SECONDS="3",
-    )
-
-    assert settings.types["ORDER"].priority == 11
-    assert settings.types["ORDER__OPEN"].priority == 12
-    assert settings.endpoints["Small_one"].limit.text == "9/second"
-    assert settings.types["a.b-c"].processing_seconds == 3.0
-
-
-@pytest.mark.parametrize(
-    ("environ", "url", "origin"),
-    [
-        ({"REDIS_URL": "redis://a"}, "redis://a", "environment REDIS_URL"),
-        ({"REDIS_URL": "redis://a", "RLM_REDIS__URL": "redis://b"}, "redis://b", "environment RLM_REDIS__URL"),
-        ({"REDIS_URL": ""}, "unix:///f.sock", "file "),
-    ],
-)
-def test_redis_url_variable(load, environ, url, origin):
-    settings = load('[redis]\nurl = "unix:///f.sock"', **environ)
-
-    assert settings.redis.url == url
-    assert where(settings, "redis.url").startswith(origin)
-
-
 @pytest.mark.parametrize(
     ("said", "place"), [("/var/lib/rlm", "/var/lib/rlm"), ("data", "conf/data"), ("", "conf/.rlm")]
 )
@@ -218,24 +166,6 @@ def test_revision_follows_what_workers_depend_on(load, change):
 )
 def test_revision_does_not_follow_the_rest(load, change):
     assert load(ONE_TYPE, **change).revision == load(ONE_TYPE).revision
-
-
-def test_options_go_over_the_environment_and_the_file(here):
-    (here / "rlm.toml").write_text(SHARED_BUDGET.replace("types.B", 'types."B.C"') + "[run]\ntarget = 0.6\n")
-    options = [
-        "run.target=0.5",
-        "types.A.endpoints[1].rate_limit=5/minute",
-        'types."B.C".priority=9',
-        "budgets.account.rate_limit=7/second",
-    ]
-
-    settings = load_settings(None, {"RLM_RUN__TARGET": "0.9"}, options)
-
-    assert (settings.run.target, where(settings, "run.target")) == (0.5, "--set")
-    assert settings.endpoints["b"].limit.text == "5/minute"
-    assert settings.endpoints["a"].limit.text == "40/minute"
-    assert settings.types["B.C"].priority == 9
-    assert settings.budgets["account"].limit.text == "7/second"
 
 
 def test_a_variable_in_a_url(load):

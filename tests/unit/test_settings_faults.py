@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -72,18 +71,6 @@ def test_wrong_value(faults, key, value, allowed):
     assert allowed in line
 
 
-def test_a_long_value_is_cut(faults):
-    (line,) = faults(f'[queue]\nevents = "{"e" * 300}"\n')
-
-    assert "e" * 190 + "...: " in line
-
-
-def test_a_default_that_no_longer_fits_is_shown_as_well(faults):
-    assert faults("[run]\nevery_seconds = 60") == [
-        "run.window_seconds = 180.0: must be at most run.every_seconds, which is 60"
-    ]
-
-
 @each(
     ("text", "line"),
     [
@@ -113,34 +100,6 @@ def test_a_default_that_no_longer_fits_is_shown_as_well(faults):
 )
 def test_wrong_key_or_shape(faults, text, line):
     assert faults(text)[0].startswith(line)
-
-
-@each(
-    ("key", "value"),
-    [
-        ("priority", "101"),
-        ("priority", "5.0"),
-        ("share", "1.01"),
-        ("share", "nan"),
-        ("processing_seconds", "0"),
-        *(("rate_limit", f'"{text}"') for text in ("31", "0/second", "5/fortnight", "", "1/second;")),
-        ("rate_limit", f'"1 per {"9" * 50} second"'),
-    ],
-)
-def test_wrong_value_of_a_type(faults, key, value):
-    (line,) = faults(f"[types.A]\n{key} = {value}\nendpoints = [ {ENDPOINT[:-1]}, rate_limit = '1/second' }} ]")
-
-    assert line.startswith(f"types.A.{key} = {value}: ")
-
-
-@each("name", ["a b", "a:b", "ä", "n" * 101, ""])
-def test_wrong_names(faults, name):
-    lines = faults(
-        f'[types."{name}"]\nrate_limit = "1/second"\nendpoints = [ {{ name = "{name}", url = "http://h" }} ]'
-    )
-
-    assert len(lines) == 2
-    assert all("1 to 100 letters" in line for line in lines)
 
 
 @each(
@@ -193,24 +152,6 @@ def test_wrong_budget(faults, budget, budgets, line):
     assert any(line in found for found in lines)
 
 
-def test_a_budget_has_at_most_100_endpoints(faults):
-    endpoints = ", ".join(f'{{ name = "e{n}", url = "http://h/{n}", budget = "account" }}' for n in range(101))
-
-    assert faults(typed("A", endpoints) + ACCOUNT) == [
-        "budgets.account: 101 endpoints name it; at most 100 may share one"
-    ]
-
-
-def test_shares_above_one(faults):
-    text = "".join(
-        typed(name, f'{{ name = "{name}", url = "http://h/{name}" }}', f"share = {share}")
-        for name, share in [("A", 0.5), ("B", 0.0), ("C", 0.4), ("D", 0.25)]
-    )
-    problem = "the shares of all types must be at most 1 together; A 0.5 + C 0.4 + D 0.25 is more"
-
-    assert faults(text) == [f"types.D.share = 0.25: {problem}"]
-
-
 @each(
     ("header", "problem"),
     [
@@ -250,22 +191,6 @@ def test_wrong_header(faults, header, problem):
 )
 def test_wrong_variable(faults, variable, value, line):
     (found,) = faults("", **{variable: value})
-
-    assert found.startswith(line)
-
-
-@each(
-    ("option", "line"),
-    [
-        ("x", "--set: x: is not KEY=VALUE"),
-        ("run.targt=1", "--set: run.targt: no such setting (did you mean 'run.target'?)"),
-        ("run.target=2", "--set: run.target = 2.0: must be a number above 0, at most 1"),
-        ("types.A.endpoints[0].url=ftp://h", '--set: types.A.endpoints[0].url = "ftp://h": must be http:// or'),
-        ("types.A.endpoints[1].url=http://h", "--set: types.A.endpoints[1].url: no such setting"),
-    ],
-)
-def test_wrong_option(faults, option, line):
-    (found,) = faults(typed("A", ENDPOINT), option)
 
     assert found.startswith(line)
 
@@ -314,12 +239,3 @@ def test_file_that_is_no_toml(faults, text, start):
     (line,) = faults(text)
 
     assert line.startswith(start)
-
-
-@pytest.mark.parametrize(
-    ("path", "environ", "named_by"),
-    [(Path("/nowhere/x.toml"), {}, "--config"), (None, {"RLM_CONFIG": "/nowhere/x.toml"}, "environment RLM_CONFIG")],
-)
-def test_named_file_that_does_not_exist(path, environ, named_by):
-    with pytest.raises(ConfigurationError, match=f"^{named_by}: there is no file '/nowhere/x.toml'"):
-        load_settings(path, environ)

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.core.text import seconds_of, span
+from rlm.core.text import seconds_of
 from tests.each import each
 
 
@@ -32,21 +32,3 @@ def test_every_option_of_a_duration_refuses_what_is_none(words):
         result = CliRunner().invoke(rlm, [*words, wrong])
         assert result.exit_code == 2, wrong
         assert "1h30m" in " ".join(result.stderr.split()), wrong
-
-
-@each(
-    ("seconds", "told"),
-    [
-        (None, "-"),
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (47.2, "47 s"),
-        (59.6, "1:00 min"),
-        (127, "2:07 min"),
-        (11_100, "3:05 h"),
-        (90_000, "25:00 h"),
-        (367_200, "4.2 d"),
-    ],
-)
-def test_a_span_is_read_at_a_glance(seconds, told):
-    assert span(seconds) == told

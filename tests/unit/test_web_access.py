@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from types import SimpleNamespace
-
 import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.core.errors import ConfigurationError, ListenError
-from rlm.processes.signals import Wakeup
+from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.web import serve
 from rlm.web.access import is_loopback, says_token
 from rlm.web.app import read_token
 from rlm.web.serve import bind
@@ -66,35 +60,6 @@ def test_with_a_token_it_listens_anywhere():
     """Whoever asks has to say it."""
     with bind("0.0.0.0", 0, has_token=True) as bound:
         assert bound.getsockname()[0] == "0.0.0.0"
-
-
-def test_a_port_that_is_taken_is_told_with_what_to_do():
-    """As is a host that is none of this one's."""
-    with bind("127.0.0.1", 0, has_token=False) as bound:
-        port = bound.getsockname()[1]
-        done = CliRunner().invoke(rlm, ["web", "--port", str(port)])
-        assert (done.exit_code, "choose another" in done.output) == (1, True)  # 1: it may be free in a moment
-        with pytest.raises(ListenError, match=f"port {port}: Address already in use; choose another --host or --port"):
-            bind("127.0.0.1", port, has_token=False)
-    with pytest.raises(ListenError, match="not an address of this host"):
-        bind("no.such.host.invalid", 0, has_token=True)
-
-
-def test_a_port_that_is_taken_may_be_waited_for(monkeypatch):
-    """As `rlm up` does, so that a dashboard without its port stops nothing else; a signal ends the waiting."""
-    monkeypatch.setattr(serve, "_AGAIN_SECONDS", 0.02)
-    with closing(Wakeup()) as wakeup:
-        stop = SimpleNamespace(graceful=False, wakeup=wakeup)
-        taken = bind("127.0.0.1", 0, has_token=False)
-        port = taken.getsockname()[1]
-        with ThreadPoolExecutor() as pool:
-            waiting = pool.submit(serve.bind_when_free, "127.0.0.1", port, stop, has_token=False)
-            assert not waiting.done()
-            taken.close()
-            with waiting.result(10) as bound:
-                assert bound.getsockname()[1] == port
-        stop.graceful = True
-        assert serve.bind_when_free("127.0.0.1", port, stop, has_token=False) is None
 
 
 def test_the_token_may_stand_in_a_variable():

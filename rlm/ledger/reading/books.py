@@ -25,7 +25,6 @@ from rlm.ledger.measures import failing
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
-from rlm.ledger.windows import Health
 from rlm.plan.situation import Underway
 
 #: The counts of the tally that an account has, in its order.
@@ -179,7 +178,6 @@ class Ending(msgspec.Struct, frozen=True):
     tally: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
     calls: Sequence[Completed]
-    health: Mapping[str, Health]
     restarts: int
     kept: Mapping[Pair, Measured]
     sent: Mapping[str, Sequence[int]]
@@ -193,8 +191,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     limited = all_limited(endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read += [("HGET", keys.processes, "restarts"), ("HGETALL", keys.measured)]
-    replies = batch(store.client, [*read, *store.windows.health_commands(list(endpoints.values()))])
-    (seconds, microseconds), fields, published, restarts, durations, *health = replies
+    (seconds, microseconds), fields, published, restarts, durations = batch(store.client, read)
     made = store.calls.of_run(run.id) if measured else []
     tally = numbers(fields, keys.tally)
     limits = read_limits(published, limited)
@@ -204,7 +201,6 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         tally=tally,
         endpoints=endpoints,
         calls=calls,
-        health=store.windows.read_health(health, list(endpoints.values())),
         restarts=reading(whole, restarts, keys.processes, 0),
         kept=merge_run(store.measures.read_kept(durations), calls, failing(tally)),
         sent=_sent(made, endpoints),
