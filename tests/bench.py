@@ -15,7 +15,7 @@ from rlm.ledger import Store
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
 from rlm.settings.secrets import resolve_headers
-from tests.values import record_from, replace
+from tests.values import replace
 from tests.wait import wait_until
 
 TYPE = "T"
@@ -123,11 +123,6 @@ class Bench:
         for state in (State.PLANNING, State.RUNNING):
             assert self.store.runs.advance(self.token, self.run_id, state, draining=1)  # else it ends when it is empty
 
-    def end_run(self):
-        """Return unsettled events; what the record says is of no interest here."""
-        assert self.store.runs.end(self.run_id, self.token)
-        assert self.store.runs.close(self.run_id, record_from(run_id=self.run_id), wanted=0) == 1
-
     def take(self, number=1, **fields):
         """Push items and drain them into the ledger; return their event ids."""
         ids = [f"item-{uuid4().hex[:12]}" for _ in range(number)]
@@ -171,10 +166,6 @@ class Bench:
         self.lanes = self.make_lanes("w1")
 
     # -- what there is to see
-
-    def deadline_in(self):
-        """Return the seconds to the run's deadline, by the clock of Redis."""
-        return (self.store.runs.current().deadline_us - self.now_us()) / 1e6
 
     def counts(self):
         return self.store.ledger.count([TYPE])[TYPE]

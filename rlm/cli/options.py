@@ -15,7 +15,7 @@ from rlm.core.text import DURATIONS, seconds_of, span
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A duration of `shortest` to `longest` seconds, by default any above 0: `90`, `90s`, `10m`, `1h30m`, `2d`."""
+    """A duration of `shortest` to `longest` seconds, by default any above 0: `90`, `90s`, `10m`, `2d`."""
 
     name = "duration"
 

@@ -34,9 +34,6 @@ class Clock:
 
 system_clock = Clock()
 
-#: The part of an `isoformat` text that holds the time of day.
-CLOCK = slice(11, 23)
-
 
 def isoformat(seconds: float) -> str:
     """Return `seconds` since 1970 as ISO 8601 in UTC, to the millisecond, as in every record."""

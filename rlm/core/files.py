@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import secrets
 import shlex
 import stat
 from contextlib import suppress
@@ -97,17 +96,3 @@ def is_own_directory(directory: Path) -> bool:
         require_own(directory)
         return True
     return False
-
-
-def refusal_of(directory: Path) -> str:
-    """Return why nothing can be written in a directory, empty if it can; a full disk shows only in writing."""
-    trial = directory / f"trial.{secrets.token_hex(8)}"
-    try:
-        with os.fdopen(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | CAREFUL, FILE_MODE), "wb") as opened:
-            opened.write(b"{}\n")
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        with suppress(OSError):
-            trial.unlink()
-    return ""

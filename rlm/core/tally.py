@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -111,32 +112,22 @@ def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> 
 
 
 def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
-    """Return the histograms of `what` by name. Counts for a bound of an older version go to the next higher one."""
-    counts: dict[str, Counter[float]] = {}
-    start = f"{what}<="
-    for field, number in fields.items():
-        if field.startswith(start):
-            bound, _, name = field.removeprefix(start).partition(":")
-            counts.setdefault(name, Counter())[float(bound)] += number
-    bounds, found = (*BOUNDS[what], math.inf), {}
-    for name, numbers in counts.items():
-        at_most = {bound: sum(number for one, number in numbers.items() if one <= bound) for bound in bounds}
-        found[name] = Histogram(at_most, fields.get(f"{what}_us:{name}", 0) / _MICROSECONDS)
-    return found
+    """Return the histograms of `what` by name."""
+    by_name = {}
+    for name in {field.partition(":")[2] for field in fields if field.startswith(f"{what}<=")}:
+        bounds = (*BOUNDS[what], math.inf)
+        numbers = accumulate(fields.get(f"{what}<={bound:g}:{name}", 0) for bound in bounds)
+        at_most = dict(zip(bounds, numbers, strict=True))
+        by_name[name] = Histogram(at_most, fields.get(f"{what}_us:{name}", 0) / _MICROSECONDS)
+    return by_name
 
 
-def of_calls(calls: Iterable[Completed]) -> Counter[str]:
-    """Return what completed calls add to the totals."""
+def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
+    """Return what closing a run with these completed calls adds to the totals, besides the run's own counts."""
     fields: Counter[str] = Counter()
     for call in calls:
         observe(fields, "call", call.milliseconds / 1000, call.endpoint)
         observe(fields, "answer", call.age_ms / 1000, call.type)
-    return fields
-
-
-def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
-    """Return what closing a run adds to the totals, besides the run's own counts."""
-    fields = of_calls(calls)
     for name, entry in record.by_type.items():
         fields[f"leftover:{name}"] += entry.leftover
     fields[f"runs:{record.state}"] += 1

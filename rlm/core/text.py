@@ -23,9 +23,9 @@ _MARKS, _MOST_MARKS = frozenset({"Mn", "Me"}), 4
 LONGEST_TEXT, LONGEST_LINE = 320, 2000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 #: Durations as people type them, and examples of them.
-_PART = r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)"
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
-DURATIONS = "90, 90s, 15m, 1h30m, 24h or 2d"
+DURATIONS = "90, 90s, 15m, 24h or 2d"
 
 
 def is_name(text: str) -> bool:
@@ -170,10 +170,8 @@ def done_after(seconds: float) -> str:
 
 def seconds_of(text: str) -> float:
     """Return a typed duration in seconds, NaN for any other text. A number without a unit counts seconds."""
-    parts = re.findall(_PART, text, re.ASCII)
-    if not parts or "".join(map("".join, parts)) != text or (len(parts) > 1 and not all(unit for _, unit in parts)):
-        return math.nan
-    return math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
+    typed = _DURATION.fullmatch(text)
+    return float(typed[1]) * _UNITS[typed[2]] if typed else math.nan
 
 
 def one_line(text: object, width: int) -> str:

@@ -104,8 +104,7 @@ def read(fields: Mapping[bytes, bytes]) -> list[TrailCall]:
     """Return the trail in an event's hash, oldest call first."""
     written = written_in(fields)
     places = (b"t%d" % (number % LENGTH) for number in range(max(1, written - LENGTH + 1), written + 1))
-    found = [_read(fields[place]) for place in places if place in fields]
-    return [one for one in found if one is not None]
+    return [_read(fields[place]) for place in places if place in fields]
 
 
 def written_in(fields: Mapping[bytes, bytes]) -> int:
@@ -113,11 +112,7 @@ def written_in(fields: Mapping[bytes, bytes]) -> int:
     return int(fields.get(b"trail", 0))
 
 
-def _read(field: bytes) -> TrailCall | None:
-    """Return an entry; None if only a later version knows its kind of answer."""
+def _read(field: bytes) -> TrailCall:
     seconds, microseconds, raw = field.split(b" ", 2)
     at = float(seconds) + float(microseconds) / 1_000_000
-    try:
-        return msgspec.structs.replace(msgspec.json.decode(raw, type=TrailCall), at=at)
-    except msgspec.ValidationError:
-        return None
+    return msgspec.structs.replace(msgspec.json.decode(raw, type=TrailCall), at=at)

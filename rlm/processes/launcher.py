@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
+
+#: The template listens on a Unix socket in the directory for temporary files. Its name takes 32 of the 107 bytes that a
+#: socket's path may have, so in place of a longer directory it is this one.
+LONGEST_PLACE, SHORT_PLACE = 75, "/tmp"  # noqa: S108  # Python makes a directory of mode 0700 in it
 
 
 def start_template(modules: Sequence[str]) -> None:
     """Start the template. It imports while this process goes on, and leaves out in silence what it cannot import."""
     os.environ["PYTHONSAFEPATH"] = "1"  # otherwise it would import from the current directory first
     multiprocessing.set_forkserver_preload(list(modules))
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_PLACE:
+        tempfile.tempdir = SHORT_PLACE
     forkserver.ensure_running()
 
 

@@ -1,6 +1,6 @@
 """The judge of the demo and the test: it compares a run's record, the API's arrivals and the books.
 
-The mock API counts on its own (`rlm/sandbox/mockapi/service.py`): the judge shares no code with what it judges.
+The mock API counts on its own (`rlm/sandbox/mockapi.py`): the judge shares no code with what it judges.
 """
 
 from __future__ import annotations

@@ -46,37 +46,10 @@ _OWNER = "demo"
 _LONGEST_BASE, _RANDOM_BYTES = 30, 5
 
 
-class Processes(NamedTuple):
-    """The processes of a stage, which share the file `config` and a log beside it, and how they are started."""
-
-    group: ProcessGroup
-    config: Path
-    environ: Mapping[str, str]
-    options: Sequence[str]
-
-    @property
-    def log(self) -> Path:
-        """Where they write."""
-        return self.config.parent / "processes.log"
-
-    def start(self, *command: str) -> None:
-        """Start `rlm COMMAND...` without any setting of this environment; it stops when this process dies."""
-        bare = {name: value for name, value in os.environ.items() if not name.startswith("RLM_")}
-        bare.pop("REDIS_URL", None)
-        bare.pop("SENTRY_DSN", None)
-        with self.log.open("ab") as log:
-            self.group.start(
-                [*command, "--config", str(self.config), *self.options],
-                stdout=log,
-                stderr=log,
-                cwd=self.config.parent,
-                env={**bare, "RLM_LOG_FORMAT": "text", **self.environ},
-            )
-
-
 class Stage(NamedTuple):
     """Everything that one run needs. The processes are not started yet, so that items can be pushed first.
 
+    Its processes share the file `config` and a log beside it; `environ` and `options` are what they are started with.
     Errors name `what` failed. Each method raises RunError if a process ends or makes no progress, or if a signal
     interrupts this process.
     """
@@ -86,13 +59,35 @@ class Stage(NamedTuple):
     api: MockApi
     store: Store
     signals: StopSignals
-    processes: Processes
+    group: ProcessGroup
+    config: Path
+    environ: Mapping[str, str]
+    options: Sequence[str]
+
+    def _start(self, *command: str) -> None:
+        """Start `rlm COMMAND...` without any setting of this environment; it stops when this process dies."""
+        bare = {name: value for name, value in os.environ.items() if not name.startswith("RLM_")}
+        bare.pop("REDIS_URL", None)
+        bare.pop("SENTRY_DSN", None)
+        with self._log.open("ab") as log:
+            self.group.start(
+                [*command, "--config", str(self.config), *self.options],
+                stdout=log,
+                stderr=log,
+                cwd=self.config.parent,
+                env={**bare, "RLM_LOG_FORMAT": "text", **self.environ},
+            )
+
+    @property
+    def _log(self) -> Path:
+        """Where the processes write."""
+        return self.config.parent / "processes.log"
 
     def start_dashboard(self) -> str:
         """Serve the dashboard on a free port, and return its URL once it answers."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self.processes.start("web", "--port", str(port))
+        self._start("web", "--port", str(port))
 
         def answers() -> bool | None:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -115,7 +110,7 @@ class Stage(NamedTuple):
         alive = self.store.processes.alive
         self.store.runs.want(self.store.leases.acquire(_OWNER, START_SECONDS), 1)
         for command in ("scheduler", "supervisor"):
-            self.processes.start(command)
+            self._start(command)
 
         def ready() -> bool | None:
             workers = [worker.state for worker in alive(Role.WORKER)]
@@ -145,7 +140,7 @@ class Stage(NamedTuple):
 
     def stop(self) -> None:
         """Stop the processes; a second signal ends them at once."""
-        self.processes.group.end()
+        self.group.end()
 
     def _wait_for(
         self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
@@ -161,13 +156,12 @@ class Stage(NamedTuple):
         return answer
 
     def _pause(self, seconds: float) -> None:
-        for name, code in self.processes.group.reap():
+        for name, code in self.group.reap():
             raise self._trouble(f"`rlm {name}` ended unexpectedly ({code})")
         self.signals.wakeup.wait(seconds)
 
     def _trouble(self, what: str) -> RunError:
-        log = self.processes.log
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
+        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self._log.exists() else []
         return RunError("\n".join([f"The {self.what} broke off: {what}. The log of its processes ends:", *lines]))
 
 
@@ -202,7 +196,7 @@ def set_up(
             stack.callback(remove_keys, store)
         group = ProcessGroup(stop, grace_seconds(effective, Layer.GROUP))
         stack.callback(group.end)
-        yield Stage(what, effective, api, store, stop, Processes(group, config, environ, options))
+        yield Stage(what, effective, api, store, stop, group, config, environ, options)
 
 
 def _await_server_end(data_dir: Path) -> None:

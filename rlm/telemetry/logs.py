@@ -14,7 +14,7 @@ from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from typing import Final, TextIO
 
-from rlm.core.clock import CLOCK, Clock, isoformat, system_clock
+from rlm.core.clock import Clock, isoformat, system_clock
 from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
@@ -61,7 +61,7 @@ class LineFormatter(logging.Formatter):
         line = known().mask(line)
         if not line.isprintable() or safe_line(line) != line:
             line = line.encode("unicode_escape").decode("ascii")
-        return f"{isoformat(record.created)[CLOCK]} {self._level(record.levelname)} {line}"
+        return f"{isoformat(record.created)[11:23]} {self._level(record.levelname)} {line}"
 
     def _level(self, name: str) -> str:
         shown = f"{name:<7}"

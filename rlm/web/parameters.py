@@ -36,7 +36,7 @@ _MOST_IDS = 1000
 #: Most settings and endpoints to plan with: a request may cost at most a second or two.
 _MOST_TRIED = 20
 
-Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 1h30m, 24h; above 0.")]
+Duration = Annotated[str, Meta(pattern=_DURATION, description="A duration: 90, 90s, 10m, 24h; above 0.")]
 Limit = Annotated[int, Meta(ge=1, le=_MOST_LISTED, description="How many, the newest first.")]
 Offset = Annotated[int, Meta(ge=0, le=10**6, description="How many to skip before them.")]
 Search = Annotated[str, Meta(max_length=200, description="Only those with this text in them, in upper or lower case.")]

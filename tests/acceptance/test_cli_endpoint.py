@@ -35,9 +35,6 @@ def entry(inst, name=steps.ENDPOINT):
     return next(one for one in inst.json("endpoint", "list") if one["name"] == name)
 
 
-# -- list
-
-
 # -- pause and resume
 
 
@@ -52,12 +49,6 @@ def test_resume_ends_a_rest_for_what_was_answered_but_not_a_held_window(inst):
     assert 45 < resumed.pop("held_seconds") <= 50
     assert resumed == {"name": "rebalance_api", "paused": False, "rested": True, "probing": False}
     assert "is held for another" in inst.rlm("endpoint", "resume", "rebalance_api").stdout
-
-
-# -- limit
-
-
-# -- names and records
 
 
 # -- several at once

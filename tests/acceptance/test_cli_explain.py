@@ -41,29 +41,7 @@ def tell(inst, event=EVENT):
     return found["state"], found["sentence"].removeprefix(f"{event} ")
 
 
-# -- not known, not taken yet
-
-
 # -- in an open run
-
-
-def test_a_pending_event_whose_endpoints_are_full_is_told_when_and_where_the_next_slot_is_free(inst):
-    """Of all its endpoints that of the first slot."""
-    inst.push(*steps.items(2, steps.TYPE))
-    inst.start_run()
-    conducted(inst)
-    fill(inst, since=50)
-
-    state, sentence = tell(inst)
-    found = inst.json("explain", EVENT)
-
-    assert state == "pending"
-    assert sentence.startswith(
-        "is pending, 1st of 2 of its type: no endpoint lets a call through (4 full); "
-        f"{endpoints(inst)[2].name} has a slot in "
-    )
-    assert [one["health"] for one in found["endpoints"]] == ["full"] * 4
-    assert 9 < found["endpoints"][2]["wait_seconds"] < 10.6
 
 
 def test_paused_held_and_resting_endpoints_are_told_apart(inst):
@@ -105,27 +83,3 @@ def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
     assert [(one["answer"], one["seconds"]) for one in found["attempts"]] == [("throttled", 0.1), ("error", 2.5)]
     assert found["calls"] == 2
     assert "HTTP 500: \\u001b[2J bad" in shown
-
-
-# -- no run open, or settled
-
-
-def test_a_dead_letter_says_why(inst):
-    """While the event is remembered with its attempts; afterwards by the letter alone; retried, it is that."""
-    inst.push(*steps.items(1, steps.TYPE))
-    run = inst.start_run()
-    steps.reject(inst.store, steps.claim(inst.store), "answered HTTP 400", heard=Heard("HTTP 400", 1))
-    inst.close_run(run)
-
-    found = inst.json("explain", EVENT)
-    shown = inst.rlm("explain", EVENT).stdout
-    inst.store.client.delete(inst.store.keys.event(EVENT))
-    forgotten = inst.json("explain", EVENT)
-    inst.rlm("failed", "retry", found["letter"]["id"])
-
-    assert (found["state"], found["letter"]["reason"]) == ("failed", "rejected")
-    assert f"is a dead letter since {found['letter']['failed_at']}: rejected, answered HTTP 400" in found["sentence"]
-    assert [one["text"] for one in found["attempts"]] == ["HTTP 400"]
-    assert f"`rlm failed show {found['letter']['id']}`" in shown
-    assert (forgotten["state"], forgotten["letter"], forgotten["attempts"]) == ("failed", found["letter"], [])
-    assert tell(inst)[0] == "leftover"

@@ -89,6 +89,3 @@ def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
     assert f"rlm failed drop {former}" in reasons[former]
     assert "under way again" in reasons[again]
     assert ids(inst) == [again, former]
-
-
-# -- drop

@@ -61,18 +61,6 @@ def test_letters_are_chosen_by_what_is_known_of_them(inst, ids, how, names):
     assert {one["id"] for one in inst.json("failed", "show", *how)} == {ids[name] for name in names}
 
 
-def test_those_chosen_are_dropped_and_no_others(inst, ids):
-    """Counted and asked for first, as all of them are."""
-    said = inst.rlm("failed", "drop", "--reason", "rejected", "--since", "1h", input="n\n", code=1).stderr
-    assert "Drop 2 dead letters" in said
-    assert inst.json("failed", "drop", "--search", "422: n", "--dry-run")["would_be_dropped"] == 2
-
-    dropped = inst.json("failed", "drop", "--reason", "rejected", "--since", "1h", "--yes")["dropped"]
-
-    assert set(dropped) == {ids["new"], ids["other"]}
-    assert listed(inst, ids) == {"old", "not_json", "too_large"}
-
-
 def test_a_retry_of_all_leaves_what_cannot_succeed_and_says_so(inst, ids):
     """They would be dead letters again in the next run; the others are sent. That is no failure."""
     assert inst.json("failed", "retry", "--all", "--dry-run")["would_be_left"] == 2

@@ -32,19 +32,6 @@ def test_what_waits_is_planned_and_not_taken(inst):
     assert events(found) == {steps.TYPE: 5, steps.OTHER_TYPE: 8}
 
 
-def test_leftovers_and_retried_letters_are_planned(inst):
-    """They enter the next run as much as what is new."""
-    inst.push(*steps.items(4, steps.TYPE))
-    run = inst.start_run()
-    claim = steps.claim(inst.store)
-    steps.reject(inst.store, claim)
-    inst.close_run(run)
-    inst.rlm("failed", "retry", "--all")
-    inst.push(*steps.items(2, steps.TYPE, first=10))
-
-    assert events(inst.json("plan")) == {steps.TYPE: 6}
-
-
 def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
     """As if it all started now, wherever its events are."""
     inst.push(*steps.items(5, steps.TYPE))
@@ -91,9 +78,6 @@ def test_a_wrong_what_if_is_a_usage_error(inst, args, expected):
 
     assert expected in done.stderr
     assert done.stdout == ""
-
-
-# -- the windows to come
 
 
 # -- what a run then does

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from rlm.admin.queue import PUSH_ITEMS
-from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import StoreUnreachableError
 from rlm.ledger.intake import Intake
 from rlm.ledger.keys import READABLE_BYTES
-from rlm.ledger.reading import waiting
 from tests.store import steps
 
 #: A moment in 2023 that items tell, and seconds since then at least.
 THEN = "2023-12-21T14:30:25.123Z"
 LONG_AGO = 60_000_000
-
-
-def ago(seconds):
-    return isoformat(system_clock.now() - seconds)
 
 
 def queued(inst):
@@ -29,21 +21,6 @@ def queued(inst):
 
 
 # -- stats
-
-
-def test_the_age_on_the_list_is_that_of_the_earliest_timestamp(inst):
-    """Whatever the order of arrival; a timestamp in the future is an age of nothing."""
-    inst.push(
-        steps.item("i1", steps.TYPE, timestamp=ago(100)),
-        steps.item("i2", steps.TYPE, timestamp=ago(500)),
-        steps.item("i3", steps.TYPE, timestamp=ago(300)),
-        steps.item("i4", steps.OTHER_TYPE, timestamp=ago(-900)),
-    )
-
-    by_type = inst.json("queue", "stats")["by_type"]
-
-    assert by_type[steps.TYPE]["oldest_seconds"] == pytest.approx(500, abs=5)
-    assert by_type[steps.OTHER_TYPE]["oldest_seconds"] == 0
 
 
 def test_while_a_run_is_open_its_events_are_processing(inst):
@@ -62,19 +39,6 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     assert found["by_type"][steps.TYPE]["pending"] == 6
     assert found["by_type"][steps.TYPE]["oldest_seconds"] > LONG_AGO
     assert "open run" in inst.rlm("queue", "stats").stdout
-
-
-def test_at_most_the_oldest_items_are_read(inst, monkeypatch):
-    """The rest is counted as items; the limit holds over staging and the audit list together."""
-    monkeypatch.setattr(waiting, "MOST_ITEMS", 250)
-    inst.store.client.lpush(inst.store.keys.processing, *steps.items(50, steps.OTHER_TYPE))
-    inst.push(*steps.items(300, steps.TYPE, first=100))
-
-    found = inst.json("queue", "stats")
-
-    assert found["events"] == 300
-    assert found["by_type"][steps.OTHER_TYPE]["pending"] == 50
-    assert found["by_type"][steps.TYPE]["pending"] == 200
 
 
 # -- push

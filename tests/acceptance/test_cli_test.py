@@ -1,4 +1,4 @@
-"""`rlm test`: success on a real system, which it leaves clean; its messages on a bad one."""
+"""`rlm test` and `rlm demo` on a real system, which they leave clean."""
 
 from __future__ import annotations
 
@@ -50,6 +50,21 @@ def test_one_that_is_told_to_stop_leaves_nothing(tmp_path):
         assert test.wait(30) == 130
         assert gone(pids)
         assert client.keys("*") == []
+
+
+def test_a_demo_runs_where_temporary_files_lie_deeper_than_a_socket_may(tmp_path):
+    """And removes what it has made there."""
+    place = tmp_path / ("t" * 100)
+    place.mkdir()
+    command = [sys.executable, "-m", "rlm", "demo", "--events", "20", "--speed", "30"]
+
+    done = subprocess.run(
+        command, check=False, env={**os.environ, "TMPDIR": str(place)}, cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "20 completed" in done.stdout
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.long

@@ -72,9 +72,6 @@ def test_an_event_that_cannot_be_sent_is_a_dead_letter_and_stands_in_nobodys_way
     bench.check()
 
 
-# -- slots
-
-
 # -- time
 
 

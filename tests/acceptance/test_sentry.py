@@ -318,6 +318,3 @@ def test_a_sentry_that_never_answers_holds_nobody_up():
     took, waited = map(float, done.stdout.split())
     assert took < 1.0  # for 302 of them
     assert waited < FLUSH_SECONDS + 0.5
-
-
-# -- longer

@@ -23,7 +23,7 @@ HTTP = urllib3.PoolManager(retries=False, timeout=20)
 def port_of(log):
     """Wait until the process serves, and return its port."""
     served = re.compile(r"Serving http://[\d.]+:(\d+)/")
-    return wait_until(lambda: served.search(log()), timeout=20, message="rlm web serves")[1]
+    return wait_until(lambda: served.search(log()), timeout=60, message="rlm web serves")[1]
 
 
 def read(port, path="/metrics", **headers):

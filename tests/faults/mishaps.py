@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.endpoint import Limit
-from rlm.sandbox.mockapi.endpoint import StrictWindow
+from rlm.sandbox.mockapi import StrictWindow
 from tests.acceptance.system import make_item
 from tests.faults.test_bad_days import forecast
 from tests.faults.test_poison import Poison

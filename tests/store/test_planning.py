@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.admin.planning import capacity_of, room_of, types_in_force
-from rlm.ledger.processes import Offer, Process, Role
+from rlm.admin.planning import types_in_force
 from tests.store import steps
 from tests.store.windows import make_budget, set_limits
 from tests.values import replace
@@ -38,16 +37,3 @@ def test_types_in_force_have_the_limits_in_force_their_budgets_too(store, token,
         "8/minute",
     )
     assert found.endpoints[1:] == first.endpoints[1:]
-
-
-def test_no_more_workers_are_planned_than_the_hosts_take(store):
-    """One host takes 2 and one 3. What nobody says is no bound."""
-    most = store.settings.workers.max
-    assert capacity_of(store.settings, room=room_of(store)).max_workers == most
-    for name, takes in (("a", 2), ("b", 3)):
-        process = Process(f"{name}:1:x", 1, name, 0.0, offer=Offer(takes, 0, most))
-        store.processes.announce(Role.SUPERVISOR, process)
-
-    together = capacity_of(store.settings, at_least=9, room=room_of(store))
-
-    assert (together.min_workers, together.max_workers) == (5, 5)

@@ -60,17 +60,3 @@ def test_a_period_is_half_open():
 def test_a_period_that_began_before_counts_whole():
     assert told(at(0.5, 0.9, 1.2), "2/second", since=1.0) == [(2, 1.0, 3, 1.2, True)]
     assert told(at(0.5, 0.6, 0.7), "2/second", since=1.0) == [(2, 1.0, 0, None, False)]
-
-
-def test_a_lowered_limit_judges_only_the_calls_after_it():
-    before = at(*[0.1] * 10)
-    history = [(0.0, "10/second"), (1.0, "2/second")]
-
-    assert told(before, "2/second", history) == [(2, 1.0, 0, None, False), (10, 1.0, 10, 0.1, False)]
-    assert told([*before, *at(1.2, 1.3, 1.4)], "2/second", history)[0] == (2, 1.0, 3, 1.4, True)
-
-
-def test_a_raised_limit_does_not_excuse_what_was_before():
-    history = [(0.0, "2/second"), (1.0, "10/second")]
-
-    assert told(at(0.1, 0.2, 0.3), "10/second", history)[1] == (2, 1.0, 3, 0.3, True)

@@ -38,10 +38,6 @@ class Import:
     in_function: bool
     for_types: bool
 
-    @property
-    def top(self):
-        return self.module.partition(".")[0]
-
 
 def imports_of(path):
     tree = ast.parse(path.read_text())

@@ -32,9 +32,6 @@ def waits(seconds=FAR):
     return reply(wait=round(seconds * 1_000_000))
 
 
-# The gate.
-
-
 # Lanes.
 
 

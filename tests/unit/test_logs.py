@@ -138,9 +138,6 @@ def test_under_up_every_line_is_json_whoever_wrote_it():
     assert "\x1b" not in output.getvalue()
 
 
-# -- trouble with Redis
-
-
 # -- what is in the code, and in the documentation
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.endpoint import Limit
-from rlm.sandbox.mockapi.endpoint import StrictWindow
+from rlm.sandbox.mockapi import StrictWindow
 
 #: Gaps between calls in 64ths of a second, which floats hold exactly: the edges of a period are really met.
 GAPS = st.lists(st.integers(0, 200).map(lambda ticks: ticks / 64), max_size=120)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.window import WindowState
+from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND
-from tests.values import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),
@@ -27,7 +19,7 @@ DEFAULT_TYPES = {
 }
 CAPACITY = Capacity(min_workers=0, max_workers=20, threads=5)
 HORIZON = Horizon(deadline_seconds=180, target_seconds=135, guard_seconds=0.5)
-FRESH: Mapping[str, WindowState] = {}
+FRESH = {}
 
 
 def endpoint(name, limit="30/minute"):
@@ -92,26 +84,6 @@ def test_what_the_limits_do_not_let_through_is_left_over():
     assert plan.forecast_seconds == plan_of(of_each(360)).forecast_seconds
 
 
-def test_a_resting_endpoint_gets_nothing_until_it_is_rested():
-    """An endpoint at rest takes no call before its time, its share goes to the others, and the plan says so."""
-    plan = plan_of({"REBALANCE_NEEDED": 500}, windows={"rebalance_api": WindowState(rest_seconds=100)})
-
-    of_resting = [release.at_seconds for release in plan.releases if release.endpoint == "rebalance_api"]
-    assert of_resting == [100.0, pytest.approx(160.5)]
-    assert plan.expected_leftover == 500 - 330
-
-
-def test_a_lowered_limit_counts_what_was_called_under_the_old_one():
-    """With more calls in the window than the limit now allows, a slot is free only when enough of them are old."""
-    lowered = (EventType("A", 1, 1.0, (endpoint("a", "2/minute"),)),)
-    called = {"a": WindowState(ages=(50.0, 10.0, 20.0, 40.0))}
-
-    plan = plan_of({"A": 1}, types=lowered, windows=called)
-
-    # Two may count: the calls 50, 40 and 20 s ago must be out of the window for one more.
-    assert plan.first_call_seconds == pytest.approx(60.5 - 20.0)
-
-
 def test_a_call_that_would_end_after_the_deadline_is_not_begun():
     """An event is left over when its call fits only in part; one that ends on the deadline fits."""
     kind = EventType("A", 1, 2.0, (endpoint("a"),))
@@ -129,34 +101,6 @@ def test_the_cost_does_not_grow_with_the_backlog():
 
     assert starts[0] == starts[1]
     assert plan_of(of_each(10**9)).expected_leftover == 5 * 10**9 - 1800
-
-
-def test_a_budget_keeps_its_endpoints_together_within_its_limit():
-    """Four endpoints of 30 a minute that share 60 a minute get 60, over types too, and the plan names the budget."""
-    budget = Budget("account", Limit.parse("60/minute"))
-    kinds = tuple(
-        replace(kind, endpoints=tuple(replace(each, budget=budget) for each in kind.endpoints)) for kind in TYPES[:2]
-    )
-
-    plan = plan_of({"REBALANCE_NEEDED": 120, "OPEN_POSITION_DETECTED": 60}, types=kinds, workers=20)
-
-    assert plan.fits
-    assert [round(release.at_seconds) for release in plan.releases if release.endpoint == "rebalance_api"] == [0, 60]
-    assert plan.by_type["OPEN_POSITION_DETECTED"].forecast_seconds == pytest.approx(122.5, abs=0.1)
-
-
-def test_a_share_is_kept_while_a_higher_type_takes_the_rest():
-    """Of lanes that a high type could use alone, a low one with a share of a fifth gets a fifth, and no more."""
-    high = EventType("HIGH", 2, 1.0, (endpoint("high", "6000/minute"),))
-    low = EventType("LOW", 1, 1.0, (endpoint("low", "6000/minute"),))
-    backlog = {"HIGH": 1000, "LOW": 1000}
-    horizon = Horizon(10, 10, 0.5)
-
-    starved = plan_of(backlog, types=(high, low), horizon=horizon, workers=2)
-    shared = plan_of(backlog, types=(high, replace(low, share=0.2)), horizon=horizon, workers=2)
-
-    assert {name: part.expected_leftover for name, part in starved.by_type.items()} == {"HIGH": 900, "LOW": 1000}
-    assert {name: part.expected_leftover for name, part in shared.by_type.items()} == {"HIGH": 920, "LOW": 980}
 
 
 #: On two lanes the short calls of the second type, which has only one endpoint with few slots, wait for the long first.

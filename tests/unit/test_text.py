@@ -12,7 +12,7 @@ from tests.each import each
 
 @each(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("1h30m", 5400), ("24h", 86_400), ("2d", 172_800)],
+    [("90", 90), ("90s", 90), ("1.5m", 90), ("10m", 600), ("24h", 86_400), ("2d", 172_800)],
 )
 def test_a_duration_is_a_number_of_seconds_or_has_units(text, seconds):
     assert seconds_of(text) == seconds
@@ -31,4 +31,4 @@ def test_every_option_of_a_duration_refuses_what_is_none(words):
     for wrong in ("", "h", "-1h", "0", "0s", "1w", "24 h", "1e3s", "nan", "inf", "\N{ARABIC-INDIC DIGIT ONE}h"):
         result = CliRunner().invoke(rlm, [*words, wrong])
         assert result.exit_code == 2, wrong
-        assert "1h30m" in " ".join(result.stderr.split()), wrong
+        assert "15m" in " ".join(result.stderr.split()), wrong

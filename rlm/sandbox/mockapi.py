@@ -1,0 +1,513 @@
+"""The mock API: an HTTP server that enforces limits strictly by arrival, plays faults, and counts by itself.
+
+RLM is judged by it, so it shares no code with how RLM counts. A request is a call to an endpoint, or to one of its own
+controls under `/_mock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import signal
+import socket
+import struct
+import threading
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext, suppress
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from io import FileIO
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from rlm.core.clock import system_clock
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Limited, Rule, all_limited
+from rlm.core.errors import ConfigurationError, ListenError
+
+#: Most clients that wait to be accepted: all workers of a system connect at the same instant.
+_WAITING = 1024
+#: SO_LINGER with a time of zero: closing sends an RST.
+_RESET = struct.pack("ii", 1, 0)
+#: The shortest wait, in case floating point rounds one to zero.
+_SHORTEST_WAIT = 1e-9
+#: The path of its own controls, and the name that stands for every endpoint in `set_faults`.
+CONTROL, ALL = "/_mock", "*"
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
+
+
+class StrictWindow:
+    """The admitted calls of one endpoint, and whether its limit allows one more, without any margin.
+
+    A period is counted backwards from an arrival and excludes its far end: two calls that arrive exactly one period
+    apart are not in one period. Refused calls do not count.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self._rules = limit.rules
+        self._admitted: deque[float] = deque(maxlen=max(rule.amount for rule in limit.rules))
+
+    def admit(self, at: float) -> bool:
+        """Admit or refuse a call that arrived `at` (monotonic seconds, never less than in the last call)."""
+        if self.wait_seconds(at) > 0:
+            return False
+        self._admitted.append(at)
+        return True
+
+    def wait_seconds(self, at: float) -> float:
+        """Return the seconds from `at` until a call will be admitted; 0 if one would be admitted now."""
+        wait = 0.0
+        for rule in self._rules:
+            if len(self._admitted) < rule.amount:
+                continue
+            first = self._admitted[-rule.amount]  # the oldest of the calls that use the rule up
+            if first > at - rule.seconds:
+                wait = max(wait, first + rule.seconds - at, _SHORTEST_WAIT)
+        return wait
+
+
+class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The faults of one endpoint, by default none. Of several faults, the first in this order applies."""
+
+    #: Connections are reset before the call is read; it does not count as an arrival.
+    down: bool = False
+    #: `(start, end)` in seconds since this was set; in between, every call is answered 503 at once.
+    outages: tuple[tuple[Amount, Amount], ...] = ()
+    #: Every call is answered 429 at once, with this many seconds as `Retry-After`.
+    throttle: Amount | None = None
+    reset: bool | Share = False  #: the share of calls (true: all) whose connection is reset after reading
+    hang: bool | Share = False  #: the share of calls (true: all) that are read but never answered
+    #: The share of calls answered with `status`; if None, all of them if `status` is set.
+    error_rate: Share | None = None
+    status: Status | None = None  #: the status of those; 500 if None
+    slow: Amount = 1.0  #: processing takes this many times as long
+    #: The form of `Retry-After`, also for this endpoint's limit.
+    retry_after: Literal["seconds", "date", "none"] = "seconds"
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Faults:
+        """Return the faults in `fields`; raise ConfigurationError, naming what is allowed, if one is invalid."""
+        try:
+            return msgspec.convert(fields, cls)
+        except msgspec.ValidationError as error:
+            allowed = ", ".join(cls.__struct_fields__)
+            raise ConfigurationError(f"{dict(fields)!r} is not a fault: {error}; the fields are {allowed}") from error
+
+
+class Response(NamedTuple):
+    """The answer of an endpoint, `after_seconds`; None for a call that is never answered, or `cut` off."""
+
+    status: int | None
+    after_seconds: float = 0.0
+    retry_after_seconds: float | None = None
+    cut: bool = False
+
+
+class Site:
+    """One endpoint of the server. `cut` counts the connections reset while it was down.
+
+    A call takes a slot in its own window and in the `shared` one of its budget, or in neither.
+    """
+
+    def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
+        self.endpoint = endpoint
+        self.cut = 0
+        #: Seconds that a call takes, by event type; a call of an unknown type takes as long as the first.
+        self.processing: dict[str, float] = {}
+        self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
+        #: Its faults and when they were set: outages count from then.
+        self.faults, self.faults_set_at = Faults(), 0.0
+
+    def receive(self, event_type: object, at: float) -> tuple[bool, Response]:
+        """Return whether the limits admit the call that arrived `at`, and its response."""
+        wait = max(window.wait_seconds(at) for window in self._windows)
+        if wait > 0:
+            return False, Response(429, retry_after_seconds=wait)
+        for window in self._windows:
+            window.admit(at)
+        return True, self._response(self.processing.get(str(event_type), next(iter(self.processing.values()))), at)
+
+    def _response(self, seconds: float, at: float) -> Response:
+        """Return the response to an admitted call that takes so long if there is no fault."""
+        faults = self.faults
+        if any(start <= at - self.faults_set_at < end for start, end in faults.outages):
+            return Response(503)
+        if faults.throttle is not None:
+            return Response(429, retry_after_seconds=faults.throttle)
+        if random.random() < faults.reset:
+            return Response(None, cut=True)
+        if random.random() < faults.hang:
+            return Response(None)
+        error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
+        return Response((faults.status or 500) if random.random() < error_rate else 200, seconds * faults.slow)
+
+    def retry_after(self, seconds: float | None) -> dict[str, str]:
+        """Return the header that asks for a rest of so many seconds, in the form of its faults."""
+        if seconds is None or self.faults.retry_after == "none":
+            return {}
+        whole = max(1, math.ceil(seconds))  # fractions are not allowed, and 0 would cause another refusal
+        if self.faults.retry_after == "seconds":
+            return {"Retry-After": str(whole)}
+        return {"Retry-After": formatdate(math.ceil(system_clock.now()) + whole, usegmt=True)}
+
+
+def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
+    """Return the site of each endpoint by the path of its URL; raise ConfigurationError if two share a path."""
+    sites: dict[str, Site] = {}
+    shared: dict[str, StrictWindow] = {}
+    for event_type in types:
+        for endpoint in event_type.endpoints:
+            path, budget = unquote(urlsplit(endpoint.url).path) or "/", endpoint.budget
+            window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
+            site = sites.setdefault(path, Site(endpoint, window))
+            is_own = path == CONTROL or path.startswith(f"{CONTROL}/")
+            if is_own or site.endpoint.name != endpoint.name:
+                other = "the mock API itself" if is_own else f"endpoint {site.endpoint.name!r} ({site.endpoint.url})"
+                raise ConfigurationError(
+                    f"endpoint {endpoint.name!r} has the path {path!r}, as has {other}: the mock API tells endpoints"
+                    f" apart by it; give {endpoint.url} another path"
+                )
+            site.processing[event_type.name] = event_type.processing_seconds
+    return sites
+
+
+class Arrival(msgspec.Struct):
+    """One call as the server saw it.
+
+    `at` is when it was read to its end, in seconds of this machine's monotonic clock. `event_id` is from the
+    `Idempotency-Key`, `attempt` and `run_id` are from the body; None if missing. `status` is None until it is answered,
+    if ever. `accepted`: the limit admitted it, and it counts against the limit whatever the answer was.
+    """
+
+    at: float
+    endpoint: str
+    event_id: str | None
+    attempt: int | None
+    run_id: str | None
+    status: int | None
+    accepted: bool
+
+
+class EndpointSummary(msgspec.Struct, frozen=True):
+    """The calls at one endpoint, or at all endpoints of one budget.
+
+    `calls` are `accepted` or `refused` (by a limit); `cut` connections were closed before their call was read. `most`
+    is the most accepted calls in any period of `limit`; of several rules, by the one that came closest to its amount.
+    """
+
+    calls: int
+    accepted: int
+    refused: int
+    cut: int
+    most: int
+    limit: str
+
+
+def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
+    """Return the most accepted calls in any period of `rule`, wherever it begins, at one endpoint or budget.
+
+    The fullest period can always be moved so that it ends with an arrival, so only those periods are counted.
+    """
+    times = sorted(arrival.at for arrival in arrivals if arrival.accepted)
+    return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
+
+
+def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummary:
+    """Count the `arrivals` at one endpoint or budget, and recount them against the `limit`."""
+    accepted = sum(arrival.accepted for arrival in arrivals)
+    counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
+    most, _ = max(counts, key=lambda count: count[0] / count[1])
+    return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, cut, most, limit.text)
+
+
+def by_limited(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> dict[str, list[Arrival]]:
+    """Return by name the arrivals at each endpoint, and for each budget those at its endpoints."""
+    limited = {endpoint.name: all_limited([endpoint]) for endpoint in endpoints}
+    arrived: dict[str, list[Arrival]] = {each.name: [] for each in all_limited(endpoints)}
+    for arrival in arrivals:
+        for each in limited[arrival.endpoint]:
+            arrived[each.name].append(arrival)
+    return arrived
+
+
+def exceeded(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
+    """Return a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
+    arrived = by_limited(arrivals, endpoints)
+    return [
+        f"{each.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
+        for each in all_limited(endpoints)
+        for rule in each.limit.rules
+        if (most := recount(arrived[each.name], rule)) > rule.amount
+    ]
+
+
+class Request(NamedTuple):
+    """A request that was read. `fields` are those of its header, with lower-case names."""
+
+    method: str
+    path: str
+    fields: Mapping[str, str]
+    body: bytes
+
+
+class _Call(msgspec.Struct):
+    """The fields of a call's body that are used."""
+
+    event_type: Any = None
+    attempt: Any = None
+    run_id: Any = None
+
+
+class MockApi:
+    """An HTTP server that strictly enforces the limits of `types`, and of their budgets, by arrival.
+
+    Only the paths of the endpoints' URLs matter, so the URLs may name any host and port. Use it as a context manager or
+    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: so a
+    test simulates an outage. Port 0 picks a free one, which `port` and `url` then show. `log_path` gets a JSON line for
+    each arrival. Raise ConfigurationError if two endpoints have the same path.
+    """
+
+    def __init__(
+        self, types: Sequence[EventType], *, host: str = "127.0.0.1", port: int = 0, log_path: Path | None = None
+    ) -> None:
+        self._sites = sites_by_path(types)
+        self._by_name = {site.endpoint.name: site for site in self._sites.values()}
+        self._arrivals: list[Arrival] = []
+        self._log_path = log_path
+        #: Gets a line for each arrival, if there is a log. It is unbuffered, so that it can be followed.
+        self._log: FileIO | None = None
+        self.host = host
+        self.port = port
+        #: The addresses on which other hosts may reach it, once it listens.
+        self.open_to: tuple[str, ...] = ()
+        self._alive: set[asyncio.StreamWriter] = set()
+        self._thread: threading.Thread | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    # -- its use
+
+    @property
+    def url(self) -> str:
+        """Its address without a path, `http://127.0.0.1:8090`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """All arrivals so far, in order; a copy, but the status of its arrivals is still updated."""
+        return self._arrivals.copy()
+
+    def faults(self) -> dict[str, Faults]:
+        """Return the faults of each endpoint, by name."""
+        return {name: site.faults for name, site in self._by_name.items()}
+
+    def set_fault(self, endpoint: str, **fields: Any) -> None:
+        """Replace the faults of `endpoint` (`"*"`: of all) by the `Faults` in `fields`, like `set_faults`."""
+        self.set_faults({endpoint: fields})
+
+    def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the faults of each named endpoint, `*` for all; of none if anything is wrong (ConfigurationError)."""
+        for name in wanted:
+            if name != ALL and name not in self._by_name:
+                names = ", ".join(self._by_name)
+                raise ConfigurationError(f"there is no endpoint {name!r}; there are {names}, and {ALL} for all of them")
+        checked = {name: Faults.of(fields) for name, fields in wanted.items()}
+        at = system_clock.monotonic()
+        for name, faults in checked.items():
+            for site in self._by_name.values() if name == ALL else [self._by_name[name]]:
+                site.faults, site.faults_set_at = faults, at
+
+    def summary(self) -> dict[str, EndpointSummary]:
+        """Return the summary of each endpoint, by name; safe to call from any thread."""
+        return self._summarised(Endpoint)
+
+    def budget_summary(self) -> dict[str, EndpointSummary]:
+        """Return the summary of each budget's endpoints together, by name; safe to call from any thread."""
+        return self._summarised(Budget)
+
+    def _summarised(self, kind: type[Limited]) -> dict[str, EndpointSummary]:
+        endpoints = [site.endpoint for site in self._by_name.values()]
+        arrivals = by_limited(self.arrivals, endpoints)
+        cut: Counter[str] = Counter()
+        for site in self._by_name.values():
+            cut.update({each.name: site.cut for each in all_limited([site.endpoint])})
+        return {
+            each.name: summarise(arrivals[each.name], each.limit, cut[each.name])
+            for each in all_limited(endpoints)
+            if isinstance(each, kind)
+        }
+
+    # -- its life
+
+    def start(self) -> None:
+        """Serve from its own thread; return once it listens. Raises ListenError, or an OSError if the log fails."""
+        if self._thread:
+            return
+        listening: Future[None] = Future()
+        thread = threading.Thread(target=self._run, args=(listening,), name="mock-api", daemon=True)
+        thread.start()
+        listening.result()
+        self._thread = thread
+
+    def stop(self) -> None:
+        """Cut all connections and stop listening; do nothing if it does not listen."""
+        if self._thread:
+            self._end()
+            self._thread.join()
+            self._thread = None
+
+    def serve_forever(self, on_listening: Callable[[], None]) -> None:
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT. Raises the errors of `start`."""
+
+        def ready() -> None:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._end)
+            on_listening()
+
+        asyncio.run(self._serve(ready))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self, listening: Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(lambda: listening.set_result(None)))
+        except BaseException as error:
+            if listening.done():
+                raise
+            listening.set_exception(error)
+
+    async def _serve(self, ready: Callable[[], None]) -> None:
+        ended = asyncio.Event()
+        self._end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
+        try:
+            server = await asyncio.start_server(self._talk, self.host, self.port, backlog=_WAITING)
+        except OSError as error:
+            raise ListenError.at(self.host, self.port, error) from error
+        addresses = [str(sock.getsockname()[0]) for sock in server.sockets]
+        self.port = server.sockets[0].getsockname()[1]
+        self.open_to = tuple(name for name in addresses if not ip_address(name.partition("%")[0]).is_loopback)
+        try:
+            with FileIO(self._log_path, "a") if self._log_path else nullcontext() as self._log:
+                ready()
+                await ended.wait()
+        finally:
+            server.close()
+            for writer in list(self._alive):
+                _reset(writer)
+            await asyncio.sleep(0)  # the sockets are closed in this turn of the loop
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one client, one after the other; one sent before the last answer arrives after it."""
+        self._alive.add(writer)
+        try:
+            # What ends early, is too long or is no HTTP/1.1 gets no answer.
+            with suppress(EOFError, OSError, ValueError, asyncio.LimitOverrunError):
+                while await self._exchange(reader, writer):
+                    pass
+        finally:
+            self._alive.discard(writer)
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read a request and answer it; return whether another may follow."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        line, *lines = head.strip().split("\r\n")
+        method, target, version = line.split(" ")
+        named = (field.partition(":") for field in lines)
+        fields = {name.lower(): value.strip() for name, _, value in named}
+        path = unquote(target.partition("?")[0])
+        site = self._sites.get(path)
+        if site and site.faults.down:
+            site.cut += 1
+            _reset(writer)
+            return False
+        request = Request(method, path, fields, await reader.readexactly(int(fields.get("content-length", "0"))))
+        if site is None:
+            writer.write(self._control(request))
+        elif method != "POST":
+            writer.write(_render(405, {"error": f"{path} takes POST only"}, {"Allow": "POST"}))
+        elif not await self._call(site, request, reader, writer):
+            return False
+        await writer.drain()
+        return version == "HTTP/1.1" and fields.get("connection", "").lower() != "close"
+
+    async def _call(
+        self, site: Site, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Answer a call; return whether the client got an answer."""
+        at, call, name = system_clock.monotonic(), _Call(), site.endpoint.name
+        with suppress(msgspec.DecodeError):  # it counts as an arrival even so
+            call = msgspec.json.decode(request.body, type=_Call)
+        accepted, response = site.receive(call.event_type, at)
+        event_id = request.fields.get("idempotency-key")
+        arrival = Arrival(at, name, event_id, call.attempt, call.run_id, None, accepted)
+        self._arrivals.append(arrival)
+        if self._log:  # at once, so it shows the status that the answer is going to have
+            self._log.write(msgspec.json.encode(msgspec.structs.replace(arrival, status=response.status)) + b"\n")
+        if response.cut:
+            _reset(writer)
+        if response.status is None:
+            await reader.read()  # until the client gives up
+            return False
+        await asyncio.sleep(response.after_seconds)
+        if reader.at_eof() or writer.is_closing():
+            return False
+        arrival.status = response.status  # first, so that it is noted before anybody gets the answer
+        answer: Any = {"endpoint": name, "event_id": event_id, "status": response.status}
+        headers = site.retry_after(response.retry_after_seconds)
+        if (success := site.endpoint.success) and response.status == HTTPStatus.OK:
+            value = True if success.value is None else success.value
+            answer = answer | {success.field: value} if success.field else success.value or answer
+            headers |= {"Content-Type": success.content_type} if success.content_type else {}
+        writer.write(_render(response.status, answer, headers))
+        return True
+
+    def _control(self, request: Request) -> bytes:
+        looks: dict[str, Callable[[], object]] = {
+            f"{CONTROL}/log": lambda: self.arrivals,
+            f"{CONTROL}/summary": self.summary,
+            f"{CONTROL}/budgets": self.budget_summary,
+            f"{CONTROL}/faults": self.faults,
+        }
+        is_change = (request.method, request.path) == ("POST", f"{CONTROL}/faults")
+        if not is_change and (request.method != "GET" or request.path not in looks):
+            why = f"there is nothing to {request.method} at {request.path}; the endpoints are {', '.join(self._sites)}"
+            return _render(404, {"error": why})
+        if is_change:
+            try:
+                self.set_faults(msgspec.json.decode(request.body, type=dict[str, dict[str, Any]]))
+            except (msgspec.DecodeError, ConfigurationError) as error:
+                example = 'write for example {"NAME": {"error_rate": 0.3, "status": 503}}'
+                return _render(400, {"error": f"{error}; {example}"})
+        return _render(200, looks[request.path]())
+
+
+def _render(status: int, data: object, headers: Mapping[str, str] | None = None) -> bytes:
+    """Return an answer with `data` as JSON."""
+    body = b"" if status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} else msgspec.json.encode(data)
+    own = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
+    fields = "".join(f"{name}: {value}\r\n" for name, value in {**own, **(headers or {})}.items())
+    return f"HTTP/1.1 {status} \r\n{fields}\r\n".encode("latin-1") + body
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Cut a connection with an RST."""
+    with suppress(OSError):  # the client closed first
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
