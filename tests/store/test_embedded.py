@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from rlm.core.errors import StoreError
 from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, binary_path, running
-from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
 
@@ -87,20 +85,6 @@ def test_users_at_the_same_instant_start_one_server_and_the_last_to_leave_stops_
     assert not (data_dir / "valkey.sock").exists()
     with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
         assert client.get("k") == b"v"
-
-
-def test_a_server_that_died_is_started_again_with_all_its_data(data_dir):
-    """By one of its users; it ends with the last of them."""
-    with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
-        with EmbeddedServer(data_dir):
-            (died,) = servers_of(data_dir)
-            client.mset({f"k{number}": number for number in range(1000)})
-            os.kill(died, signal.SIGKILL)
-            wait_until(lambda: servers_of(data_dir) not in ([], [died]), message="it runs again")
-
-        assert len(servers_of(data_dir)) == 1
-        wait_until(lambda: client.dbsize() == 1000, message="it has all")
-    assert not running(data_dir)
 
 
 def test_in_a_deep_directory_the_socket_is_in_a_short_private_one(tmp_path):
