@@ -91,7 +91,7 @@ class Dispatcher:
         """
         try:
             message = render(request, endpoint.url, self._resolve_headers(endpoint))
-            if not connection.is_quiet():  # checked again, because taking a slot took time
+            if not (connection.kept or connection.is_quiet()):  # taking a slot for a new one took time
                 raise ConnectionError("the endpoint closed the connection, or sent data unasked")
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret

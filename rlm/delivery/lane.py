@@ -145,7 +145,8 @@ class Lanes:
     def carry(self) -> None:
         """Carry events in one lane until `stop`."""
         crash_point("worker.fetched")
-        Lane(self, next(self._numbers)).run()
+        with self.store.client.keeping_connection():
+            Lane(self, next(self._numbers)).run()
 
     def close(self, run_id: str, deadline: float) -> None:
         """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""

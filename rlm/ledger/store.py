@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, suppress
 from typing import Self
 
-import redis
 from redis.exceptions import RedisError
 
 from rlm import SCHEMA
@@ -58,7 +57,7 @@ class Store:
         if keeps_server and self._is_embedded:
             longest = longest_bulk(settings.queue.max_item_bytes)
             self._server = EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest, self.keys.lease)
-        self.client: redis.Redis = make_client(self.url, socket_timeout=answer_seconds)
+        self.client = make_client(self.url, socket_timeout=answer_seconds)
         self.clock = RedisClock(settings.run.guard_seconds)
         self.leases = Leases(self)
         self.schedule = Schedule(self)

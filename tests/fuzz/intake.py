@@ -153,19 +153,9 @@ def _whole(raw: bytes, letter: dict[str, Any]) -> bytes:
 
 
 def _events(raw: bytes) -> list[tuple[str, str]]:
-    """Read the events of an accepted item by another JSON reader than RLM's, one that refuses repeated fields."""
-    document = json.loads(raw, parse_constant=_no_constant, object_pairs_hook=_Once)
-    for name in ("id", "wallet_name", "events", "priority"):
-        assert name not in document.twice, raw
+    """Read the events of an accepted item by another JSON reader than RLM's; of a repeated field both take the last."""
+    document = json.loads(raw, parse_constant=_no_constant)
     return [(document["id"], name) for name in dict.fromkeys(document["events"])]
-
-
-class _Once(dict[str, Any]):
-    """An object, and the names that occurred in it more than once."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.twice = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
 
 
 def _no_constant(text: str) -> None:

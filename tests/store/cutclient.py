@@ -25,7 +25,7 @@ class CutClient:
         return self._call(self._client.execute_command, *args)
 
     def ask(self, *args: Any) -> Any:
-        return partial(self._call, self._client.execute_command, *args)
+        return self._call(self._client.execute_command, *args)
 
     def strlen(self, *args: Any) -> Any:
         return self._call(self._client.strlen, *args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -87,7 +88,8 @@ class Scene:
         monkeypatch.setattr(lane, "Attempts", Attempts)
         monkeypatch.setattr(lane, "AGAIN_SECONDS", 0.001)
         settings = SimpleNamespace(run=SimpleNamespace(guard_seconds=0.5), revision="r1")
-        store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5))
+        client = SimpleNamespace(keeping_connection=nullcontext)
+        store = SimpleNamespace(turns=self.turns, clock=RedisClock(0.5), client=client)
         self.lanes = Lanes(store, settings, None, "here:1:w", lambda: self.changes.append(self.lanes.sleeping))
         self.lanes.record = lambda run_id, away: self.recorded.append((run_id, away))
         self.threads = []
