@@ -96,6 +96,8 @@ class Connection:
         self._busy = True
         left = memoryview(data)
         while left:
+            if system_clock.monotonic() >= deadline:
+                raise TimeoutError("timed out")
             try:
                 left = left[self._sock.send(left) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
