@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import threading
 
@@ -86,10 +85,7 @@ def test_away_for_more_than_two_ticks(tmp_path):
 
         record = wait_until(lambda: _last_record(system), timeout=30, message="a run is closed")
         assert record["counts"]["taken"] == 10
-        missed = wait_until(
-            lambda: re.search(r"(\d+) ticks? (was|were) missed since", system.log("scheduler")), message="they are told"
-        )
-        assert int(missed[1]) >= 1
+        wait_until(lambda: "Ticks were missed since" in system.log("scheduler"), message="they are told")
         wait_until(lambda: set(events) <= set(system.answered()), timeout=30, message="all is done")
         records = [as_json(system.store.runs.record(one)) for one in system.store.runs.history(50)]
         system.assert_promises(events, records)
