@@ -208,11 +208,6 @@ def _are_up(system: Behind) -> bool:
 def reconfigured(sweep: Sweep) -> None:
     """Remove a type, and keep little."""
     store, event = sweep.system.store, f"g{sweep.rounds}:GONE"
-    if "cannot be archived" in sweep.system.log("scheduler"):  # it leaves that alone for a minute
-        sweep.system.stop("scheduler")
-        (sweep.system.directory / "scheduler.log").unlink()
-        sweep.system.start("scheduler")
-        sweep.system.await_both()
     store.client.hset(store.keys.event(event), mapping={"item": "{}", "score": "1"})
     store.client.zadd(store.keys.ready("GONE"), {event: 1})
     store.client.hset(store.keys.totals, "taken:GONE", 0)
@@ -239,7 +234,7 @@ IDLE = ORDINARY[2]
 TROUBLED = Scenario("troubled", troubled, env=TRY_TWICE)
 BEREAVED = Scenario("bereaved", bereaved, env=(("RLM_WORKERS__MIN", "6"), ("RLM_WORKERS__MAX", "6")))
 RESTARTED = Scenario("restarted", restarted, start=lambda system: None)
-KEEP_LITTLE = (("RLM_RUN__HISTORY", "1"), ("RLM_QUEUE__FAILED_MAX", "1"))
+KEEP_LITTLE = (("RLM_RUN__HISTORY", "1"),)
 RECONFIGURED = Scenario("reconfigured", reconfigured, env=KEEP_LITTLE, document=BUDGETED)
 ALL = [*ORDINARY, TROUBLED, RECONFIGURED, BEREAVED, RESTARTED]
 

@@ -219,7 +219,9 @@ class LaneDouble:
         """Ask with the next number."""
         self.n = changes.pop("n", self.n + 1)
         expects = self._world.expected_now
-        usual = Ask(self.worker, self.number, self.n, self.host, REVISION, 60_000, self.epoch, expects, settle=settle)
+        usual = Ask(
+            self.worker, self.number, self.n, self.host, REVISION, 3_600_000, self.epoch, expects, settle=settle
+        )
         self.last = structs.replace(usual, **changes)
         return self._world.store.turns.take(self.last)
 
