@@ -94,8 +94,6 @@ class Connection:
     def send(self, data: bytes, deadline: float) -> None:
         """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent."""
         self._busy = True
-        if system_clock.monotonic() >= deadline:
-            raise TimeoutError("timed out")
         left = memoryview(data)
         while left:
             if system_clock.monotonic() >= deadline:
