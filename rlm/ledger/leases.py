@@ -81,20 +81,25 @@ class Leases(Part):
 
         Whoever has other types or URLs than those in force takes it only once all who have these are gone.
         """
-        if apart := self._kept_apart(owner):
-            return apart
+        kept, gone = self._kept_apart(owner)
+        if kept:
+            return kept
         clock = self._store.clock
         (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
         expects_us = clock.expects_us() or 0
-        standing = self._acquire(
-            owner, ttl_seconds, epoch=epoch, stepped_us=stepped_us, expects_us=expects_us, server=SERVER_ID
-        )
+        doubts: dict[str, str | int] = {
+            "epoch": epoch,
+            "stepped_us": stepped_us,
+            "expects_us": expects_us,
+            "server": SERVER_ID,
+        }
+        standing = self._acquire(owner, ttl_seconds, gone=gone, **doubts)
         clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
         self.doubted = standing.why or self.doubted
         return standing
 
     def _acquire(self, owner: str, ttl_seconds: float, **doubts: str | int) -> Standing:
-        doubts = {"epoch": "", "stepped_us": 0, "expects_us": 0, "server": "", **doubts}
+        doubts = {"epoch": "", "stepped_us": 0, "expects_us": 0, "server": "", "gone": "", **doubts}
         configuration = {"revision": self._store.settings.revision, "apart": self._apart}
         ttl_us = round(ttl_seconds * MICROSECONDS)
         reply = self._run(
@@ -103,23 +108,26 @@ class Leases(Part):
         return Standing.read(reply)
 
     @translating
-    def _kept_apart(self, owner: str) -> Standing | None:
-        """Return the standing of who has other types or URLs than those in force, while it must wait."""
+    def _kept_apart(self, owner: str) -> tuple[Standing | None, str]:
+        """Return the standing of who has other types or URLs than those in force, while it must wait.
+
+        Else return the digest of those in force, if all who have them are gone for long enough.
+        """
         commands = [("HMGET", self._keys.lease, "owner", "expires_us", "apart", "epoch"), ("TIME",)]
         (holder, expires, apart, epoch), (seconds, microseconds) = self._batch(commands)
         now = seconds + microseconds / MICROSECONDS
         left = reading(moment_of_us, expires, self._keys.lease, 0.0) - now
         if apart is None or text(apart) == self._apart or (holder and (text(holder) == owner or left > 0)):
-            return None
+            return None, ""
         others = (process for role in Role for process in self._store.processes.alive(role))
         other = next((process.id for process in others if process.apart == text(apart)), "")
         if other:
             self._seen_apart = system_clock.monotonic()
         gone_seconds = min(-left, system_clock.monotonic() - self._seen_apart)
         if gone_seconds >= ALONE_SECONDS:
-            return None
+            return None, text(apart)
         wait = {"apart_seconds": ALONE_SECONDS - max(0.0, gone_seconds), "other": other}
-        return Standing(0, "", round(now * MICROSECONDS), text(epoch or b""), **wait)
+        return Standing(0, "", round(now * MICROSECONDS), text(epoch or b""), **wait), ""
 
     @translating
     def doubt(self) -> Doubt | None:

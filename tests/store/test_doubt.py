@@ -215,6 +215,17 @@ def test_another_configuration_does_not_take_a_lease_that_was_given_up_just_now(
     other.close()
 
 
+def test_another_configuration_does_not_take_a_lease_that_is_given_up_while_it_asks(one, settings, monkeypatch):
+    """Between its look at who holds the lease and its wish to have it."""
+    other = differing(settings)
+    expects_us = other.clock.expects_us
+    monkeypatch.setattr(other.clock, "expects_us", lambda: one.leases.release("one") and expects_us())
+
+    assert other.leases.contend("other", LONG).token == 0
+    assert one.leases.holder() is None
+    other.close()
+
+
 def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force_lives(one, settings, monkeypatch):
     """Nor for half a minute after its last one was seen."""
     theirs = Process("theirs", 1, "host", 1.0, apart=apart_of(settings.event_types), file="/etc/rlm.toml")

@@ -1,4 +1,5 @@
---- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart, server)
+--- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart, gone,
+---   server)
 -- Takes the conductor's lease if nobody holds it, renews it for its holder, or gives it up; and doubts Redis, whoever asks.
 -- owner       the asker
 -- ttl_us      how long the lease lasts from now, microseconds; 0: it is given up, so that a standby need not wait for its end
@@ -7,6 +8,7 @@
 -- expects_us  the time of Redis that the asker expects, 0 if it expects none
 -- revision    of the asker's configuration
 -- apart       digest of its types and URLs
+-- gone        such a digest of which the asker knows that all who have it are gone: it may be replaced by the asker's
 -- server      run id of the server of this connection
 -- Returns  {token, holder, now_us, epoch, why}: the asker's fencing token, or 0; the holder of the lease; why Redis is
 --          doubted, if the asker does not know the epoch
@@ -15,7 +17,7 @@
 -- include base
 local lease, now = P .. 'lease', now_us()
 local doubted = suspect(now, server, epoch, stepped_us, expects_us)
-local holder, expires_us, token = unpack(call('HMGET', lease, 'owner', 'expires_us', 'token'))
+local holder, expires_us, token, in_force = unpack(call('HMGET', lease, 'owner', 'expires_us', 'token', 'apart'))
 local answer = {token = 0, holder = holder or '', now_us = us(now), epoch = trust().epoch}
 if doubted or (epoch ~= '' and epoch ~= trust().epoch) then answer.why = call('HGET', lease, 'doubt') or nil end
 if ttl_us == 0 then
@@ -32,6 +34,7 @@ if holder and holder ~= owner and expires > now then
   end
   return named(answer)
 end
+if holder ~= owner and in_force and in_force ~= apart and in_force ~= gone then return named(answer) end
 if not token then  -- an emptied Redis must not give a token out twice
   call('HSET', lease, 'token', math.floor(now / 1000000))
 end
