@@ -81,19 +81,15 @@ class Leases(Part):
 
         Whoever has other types or URLs than those in force takes it only once all who have these are gone.
         """
-        kept, gone = self._kept_apart(owner)
-        if kept:
-            return kept
+        standing, gone = self._kept_apart(owner)
+        if standing:
+            return standing
         clock = self._store.clock
         (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
         expects_us = clock.expects_us() or 0
-        doubts: dict[str, str | int] = {
-            "epoch": epoch,
-            "stepped_us": stepped_us,
-            "expects_us": expects_us,
-            "server": SERVER_ID,
-        }
-        standing = self._acquire(owner, ttl_seconds, gone=gone, **doubts)
+        standing = self._acquire(
+            owner, ttl_seconds, gone=gone, epoch=epoch, stepped_us=stepped_us, expects_us=expects_us, server=SERVER_ID
+        )
         clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
         self.doubted = standing.why or self.doubted
         return standing

@@ -1,5 +1,4 @@
---- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart, gone,
----   server)
+--- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart, gone, server)
 -- Takes the conductor's lease if nobody holds it, renews it for its holder, or gives it up; and doubts Redis, whoever asks.
 -- owner       the asker
 -- ttl_us      how long the lease lasts from now, microseconds; 0: it is given up, so that a standby need not wait for its end
