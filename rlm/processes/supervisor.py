@@ -19,7 +19,7 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger import Store
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import entry_of, is_dead
@@ -199,6 +199,7 @@ class Supervisor:
             patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
             if not child.is_stopping and now > child.heard_at + patience:
                 child.kill("is frozen")
+                child.heard_at = now  # inside a system call it may take long to die
 
     def _scale(self, workers: list[Process]) -> float:
         """Stop workers, or spawn one, if this host's share is another number; return when to look again, seconds."""
@@ -206,6 +207,8 @@ class Supervisor:
         supervisors = self._peers.look() | {self.id: self._entry}
         shares = divide(self._store.processes.wanted(), supervisors.values())
         running = [child for child in self._children.values() if not child.is_stopping]
+        # The run counts on nobody who is silent, so neither does this: a worker may be frozen long before it is killed.
+        running = [child for child in running if not child.was_ready or now < child.heard_at + HEARTBEAT_TTL_SECONDS]
         for child in running[shares[self.id] :]:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop(grace_seconds(self._store.settings, Layer.SUPERVISOR))
