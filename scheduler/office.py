@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
 from dataclasses import replace
 
-from rlm.admin.attendance import kept_apart, other_configurations
-from rlm.core.alarms import Alarm, alarm
+from rlm.admin.attendance import kept_apart
+from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
@@ -17,7 +16,7 @@ from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
 from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.processes.alive import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor
@@ -46,25 +45,14 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         ticks_every=store.settings.run.every_seconds,
     )
     changes = ChangeTeller(store)
-    configurations: dict[str, str] = {}
     while True:
         try:
-            store.processes.announce(Role.SCHEDULER, process)
+            store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.archivist.trouble))
             changes.tell(aloud=bool(leader.token))
-            if leader.token:
-                configurations = _tell_others(store, process, configurations)
         except StoreError as error:
             log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
         if stopped.wait(HEARTBEAT_SECONDS):
             return
-
-
-def _tell_others(store: Store, leads: Process, before: Mapping[str, str]) -> dict[str, str]:
-    """Raise the alarm for configurations that are in use beside this one, and were not `before`; return all."""
-    found = other_configurations(leads, [one for role in Role for one in store.processes.alive(role)])
-    for subject in found.keys() - before.keys():
-        log.warning("%s", found[subject], extra=alarm(Alarm.OTHER_CONFIGURATION, "announce"))
-    return found
 
 
 class Office:
@@ -81,6 +69,7 @@ class Office:
         self._redis = RedisWatch(store, allow_volatile=allow_volatile)
         self._desk = Desk(store, self._leader, self._duty, self._redis)
         self._housekeeper = Housekeeper(store, self._leader)
+        self._watch = Watch(store, lambda _there: bool(self._leader.token))
 
 
 class HandConductor(Office):
@@ -110,6 +99,7 @@ class HandConductor(Office):
         self._redis.check()
         if self._redis.unfit:
             raise StoreUnfitError(self._redis.unfit)
+        self._watch.start()
 
     def await_supervisor(self, seconds: float) -> None:
         """Wait up to `seconds` for the supervisor that was just started; without it the run would raise an alarm."""
@@ -150,6 +140,7 @@ class HandConductor(Office):
 
     def resign(self) -> None:
         """Release the lease, if it is ours. If Redis fails it expires by itself."""
+        self._watch.stop()
         try:
             self._leader.resign()
         except StoreError as error:

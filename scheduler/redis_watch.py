@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnfitError
 from rlm.core.text import capital
 from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.leases import STEPPED
 from rlm.ledger.trouble import TOLD_SECONDS
 
 #: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed; and the same
@@ -44,14 +42,13 @@ class RedisWatch:
             self.unfit = str(error)
         if self.unfit and (self.unfit != before or now >= self._told_until):
             self._told_until = now + TOLD_SECONDS
-            extra = alarm(Alarm.REDIS_UNFIT, "unfit")
-            log.error("Nothing is sent until Redis is fit again: %s", self.unfit, extra=extra)
+            log.warning("Nothing is sent until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
 
     def _tell_doubt(self) -> None:
         if not (why := self._store.leases.doubted):
             return
-        extra = alarm(Alarm.CLOCK_STEPPED if why.startswith(STEPPED) else Alarm.REDIS_FORGOT, "hold_endpoints")
-        log.error("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
+        extra = {"action": "hold_endpoints"}
+        log.warning("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
         self._store.leases.doubted = ""

@@ -14,7 +14,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from rlm import __version__
 from rlm.admin.attendance import kept_apart
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
@@ -100,6 +99,7 @@ class SchedulerService(Office):
         args = self._store, self._leader, self._stopped
         announcer = threading.Thread(target=announcing, args=args, name="announce", daemon=True)
         announcer.start()
+        self._watch.start()
         told = "Scheduler %s (rlm %s, pid %d) starts a run every %g s"
         log.info(
             told,
@@ -178,7 +178,7 @@ class SchedulerService(Office):
             standing = self._leader.standing
             if standing and standing.apart_seconds and not (before and before.apart_seconds):
                 why = capital(kept_apart(self._store, standing))
-                log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
+                log.warning("%s", why, extra={"action": "stand_by"})
             return False
         if self._leader.token != self._in_office:
             self._saw_last_end = False

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import msgspec
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
 from rlm.ledger import Store
@@ -17,8 +15,6 @@ from scheduler.leader import Duty
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
 PATIENCE_SECONDS = 5.0
-
-log = logging.getLogger(__name__)
 
 
 class Team(msgspec.Struct, frozen=True):
@@ -47,7 +43,6 @@ class TeamWatch:
         self._run_id = run_id
         self._duty = duty
         self._short_since: float | None = None
-        self._is_alarmed = False
         self.most = 0  #: the most that were ready at a time
         self.came_up = False  #: whether any was ready, even of another configuration
 
@@ -64,27 +59,23 @@ class TeamWatch:
         now = system_clock.monotonic()
         self._short_since = now if self._short_since is None else self._short_since
         short_seconds = now - self._short_since
-        why, needs_alarm = self._why(len(usable) - len(awake), len(every) - len(usable), wanted)
+        why = self._why(len(usable) - len(awake), len(every) - len(usable), wanted)
         if short_seconds < PATIENCE_SECONDS:
             return Team(len(awake), lanes, ids)
         are = "is" if len(awake) == 1 else "are"
         there = f"{counted(len(awake), 'worker')} {are} ready" if awake else "no worker is ready"
         shortage = f"{there} of {wanted} wanted, and {why}"
-        if needs_alarm and not self._is_alarmed:
-            self._is_alarmed = True
-            facts = alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id)
-            log.error("Run %s lacks workers: %s", self._run_id, shortage, extra=facts)
         return Team(len(awake), lanes, ids, shortage, short_seconds)
 
-    def _why(self, sleeping: int, strangers: int, wanted: int) -> tuple[str, bool]:
-        """Return why workers are missing, and whether none will come unless somebody acts."""
+    def _why(self, sleeping: int, strangers: int, wanted: int) -> str:
+        """Return why workers are missing."""
         if sleeping:
-            return f"{counted(sleeping, 'worker')} can connect to no endpoint: see `rlm doctor`", False
+            return f"{counted(sleeping, 'worker')} can connect to no endpoint: see `rlm doctor`"
         if strangers:
-            return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names", True
+            return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names"
         supervisors = self._store.processes.alive(Role.SUPERVISOR)
         if not supervisors:
-            return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one", True
+            return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
         if (most := room(supervisors)) < wanted:
-            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`", False
-        return "those missing are not up yet: check whether their supervisor is alive, and its log", False
+            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`"
+        return "those missing are not up yet: check whether their supervisor is alive, and its log"

@@ -114,6 +114,10 @@ class Calls(Part):
         calls, _ = self.follow(start_of_run(run_id), "+" if until is None else f"{round(until * 1000)}")
         return [call for call in calls if call.run_id == run_id]
 
+    def newest(self, number: int) -> list[CallEntry]:
+        """Return at most so many calls, those that ended last, newest first."""
+        return self.read(self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number))
+
     def sent_each(self, limited: Collection[Limited], since_us: int = 0) -> dict[str, list[int]]:
         """Return by name when the calls of each endpoint or budget were sent since a moment, ascending.
 

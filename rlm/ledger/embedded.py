@@ -23,7 +23,6 @@ from urllib.parse import quote
 
 import redis
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
@@ -146,8 +145,7 @@ class EmbeddedServer:
                     self._ensure()
             except StoreError as error:
                 pause = AGAIN_SECONDS
-                extra = alarm(Alarm.REDIS_AWAY, "start_server")
-                log.error("The embedded server cannot be started again: %s", error, extra=extra)  # noqa: TRY400
+                log.warning("The embedded server cannot be started again: %s", error, extra={"action": "start_server"})
 
     @contextmanager
     def _starting(self) -> Iterator[None]:

@@ -36,6 +36,8 @@ totals                     hash    what is counted over all runs, the fields of 
                                    each closed run adds to it
 measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
+conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;
+                                   adopted, what the housekeeper put back last (rlm/ledger/notes.py)
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
@@ -71,7 +73,7 @@ class KeyType(StrEnum):
 KINDS: Mapping[str, KeyType] = {
     **dict.fromkeys(("events", "processing", "failed", "aside", "changes"), KeyType.LIST),
     **dict.fromkeys(("lease", "rules", "run", "tally", "totals", "measured", "records"), KeyType.HASH),
-    **dict.fromkeys(("processes", "requests", "endpoint", "held"), KeyType.HASH),
+    **dict.fromkeys(("processes", "requests", "conditions", "endpoint", "held"), KeyType.HASH),
     **dict.fromkeys(("ready", "inflight", "backoff", "free", "open", "window"), KeyType.ZSET),
     "calls": KeyType.STREAM,
 }
@@ -89,6 +91,7 @@ class Keys:
         self.run, self.tally, self.calls = map(alone, ("run", "tally", "calls"))
         self.records, self.totals, self.measured = map(alone, ("records", "totals", "measured"))
         self.processes, self.requests, self.changes = map(alone, ("processes", "requests", "changes"))
+        self.conditions = alone("conditions")
         self.event = each("event")
         self.ready, self.free = each("ready"), each("free")  #: of a type
         self.window, self.endpoint = each("window"), each("endpoint")  #: by the hash of a URL, or of a budget's name

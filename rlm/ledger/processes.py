@@ -63,8 +63,8 @@ class Process:
     supervisor's. `pids` is the space in which `pid` counts (`pid_space`). Of a scheduler, `ticks_every` is how often it
     starts runs, seconds; `insists_on_file`: it requires an append-only file. `file` is that of its configuration, empty
     for the built-in one; `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a
-    few words why a worker asks for no call for a while, because it can connect to no endpoint. A field is empty, 0 or
-    None if it is unknown.
+    few words why a worker asks for no call for a while, because it can connect to no endpoint; `trouble` what keeps a
+    scheduler or supervisor from its work. A field is empty, 0 or None if it is unknown.
     """
 
     id: str
@@ -84,6 +84,7 @@ class Process:
     file: str = ""
     apart: str = ""
     sleeping: str = ""
+    trouble: str = ""
 
 
 class Processes(Part):

@@ -23,6 +23,7 @@ from rlm.ledger.keys import Keys, longest_bulk
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
+from rlm.ledger.notes import Notes
 from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.rules import Rules, read_limits
@@ -76,6 +77,7 @@ class Store:
         self.windows = Windows(self)
         self.changes = Changes(self)
         self.control = Control(self)
+        self.notes = Notes(self)
 
     def __enter__(self) -> Self:
         """Return this.

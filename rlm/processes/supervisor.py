@@ -14,7 +14,6 @@ from multiprocessing.process import BaseProcess
 import msgspec
 
 from rlm import __version__
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
@@ -26,8 +25,6 @@ from rlm.processes.alive import entry_of, is_dead
 from rlm.processes.sharing import Peers, divide, offer_of, places_left
 from rlm.processes.signals import Layer, StopSignals, grace_seconds, how_ended
 
-#: Seconds of an outage of Redis until a supervisor raises the alarm: by then a living scheduler has raised it.
-ALARM_SECONDS = 30.0
 #: Maximum seconds between two turns, and while others still have this host's places.
 POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
@@ -100,7 +97,7 @@ class Supervisor:
         self._said_at = float("-inf")  #: when it last announced itself
         self._listened_at = float("-inf")  #: when it last read the register
         self._peers = Peers(store)
-        self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
+        self._outage = Outage(log, "supervise")
         self._selector = selectors.DefaultSelector()
         self._selector.register(stop.wakeup, selectors.EVENT_READ)
 
@@ -173,6 +170,11 @@ class Supervisor:
         self._store.processes.wake("supervisors")
         self._said_at = now
 
+    def _tell(self, trouble: str) -> None:
+        """Announce what keeps workers from their work; empty once it does no more."""
+        if trouble != self._entry.trouble:
+            self._entry, self._said_at = replace(self._entry, trouble=trouble), float("-inf")
+
     def _succeed(self) -> None:
         """Free what dead processes of this host left: else their places and share were taken until they run out."""
         own, processes = self._entry, self._store.processes
@@ -182,7 +184,7 @@ class Supervisor:
                     if role is Role.WORKER:
                         self._store.recovery.reap(one.id)
                     processes.forget(role, one.id)
-                    extra = alarm(Alarm.PROCESS_DIED, "succeed")
+                    extra = {"action": "succeed"}
                     log.warning("The %s %s of this host was killed; what it held is free", role, one.id, extra=extra)
 
     def _judge(self, workers: list[Process]) -> None:
@@ -194,6 +196,8 @@ class Supervisor:
             entry = entries.get(child.worker_id)
             if entry is not None and entry.state != WorkerState.STARTING:
                 child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
+                if now > child.spawned_at + QUICK_DEATH_SECONDS:
+                    self._tell("")
             if deaf:
                 child.heard_at = now
             patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
@@ -224,8 +228,8 @@ class Supervisor:
         except (OSError, EOFError) as error:  # the host is out of processes or memory
             wait = self._hold_back()
             told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
-            extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(running)})
-            log.error(told, error, wait, len(running), extra=extra)  # noqa: TRY400  # the message contains the cause
+            log.warning(told, error, wait, len(running), extra={"action": "start_worker"})
+            self._tell(f"no worker can be started on {self._entry.host} ({error})")
         return 0.0  # others may have started some meanwhile
 
     def _spawn(self) -> None:
@@ -259,10 +263,11 @@ class Supervisor:
             self._failed_starts = 0
         wait = self._hold_back() if is_quick else 0.0
         keeps_failing = self._failed_starts >= FAILING_STARTS
-        level, cause = (logging.ERROR, Alarm.NO_WORKER) if keeps_failing else (logging.WARNING, Alarm.WORKER_DIED)
         told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced in %.2f s"
-        extra = alarm(cause, "replace_worker", counts={"failed_starts": self._failed_starts}, worker=child.worker_id)
-        log.log(level, told, child.worker_id, child.process.pid, ended, wait, extra=extra)
+        extra = {"action": "replace_worker", "worker": child.worker_id}
+        log.warning(told, child.worker_id, child.process.pid, ended, wait, extra=extra)
+        if keeps_failing:
+            self._tell(f"workers end as they start on {self._entry.host}, the last {ended}")
 
     def _hold_back(self) -> float:
         """Count a failed start; return for how many seconds the next waits. Those that fail meanwhile count as one."""
