@@ -137,7 +137,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "warning",
         "two configurations are in use on one prefix",
         _WHAT,
-        "give all processes one configuration, and restart those that use {subject}",
+        "restart those of {subject} with the file of the others; `rlm config show` names what each value comes from",
     ),
     "endpoint_failing": Kind(
         "warning",

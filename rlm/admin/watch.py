@@ -16,7 +16,6 @@ from rlm.admin.conditions import KINDS, conditions, name_of
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition
 from rlm.core.errors import StoreError
-from rlm.core.text import capital
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.store import Store
 
@@ -98,7 +97,7 @@ def _is_away(name: str) -> bool:
 def _say(condition: Condition) -> None:
     extra = {**_facts(name_of(condition), "begin_condition"), "headline": KINDS[condition.code].meaning}
     level = logging.ERROR if condition.severity == "error" else logging.WARNING
-    log.log(level, "%s: %s", capital(condition.sentence), condition.remedy, extra=extra)
+    log.log(level, "%s: %s", condition.sentence, condition.remedy, extra=extra)
 
 
 def _facts(name: str, action: str) -> dict[str, str]:
