@@ -27,9 +27,9 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds

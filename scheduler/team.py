@@ -10,8 +10,8 @@ import msgspec
 from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
-from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.processes.sharing import room
 from scheduler.leader import Duty
 

@@ -11,7 +11,7 @@ from rlm.core.item import type_of
 from rlm.core.run import Run, State, Trigger
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
 from tests.values import replace

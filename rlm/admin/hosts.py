@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from rlm.core.clock import isoformat
 from rlm.core.documents import Host
 from rlm.core.text import counted, safe_line
-from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.reading.present import Present, present
+from rlm.ledger.store import Store
 from rlm.processes.sharing import divide
 
 

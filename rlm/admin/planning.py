@@ -10,8 +10,8 @@ from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
-from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload

@@ -14,8 +14,8 @@ from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import ChangeInRun, Record, RunCourse, RunListed, RunStatus
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
-from rlm.ledger import Store
 from rlm.ledger.control import MOST_CHANGES
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 
 #: Records to read at a time.

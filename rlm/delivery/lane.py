@@ -19,8 +19,8 @@ from rlm.core.window import FAILING
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import is_given_back, unsent
-from rlm.ledger import Store
 from rlm.ledger.processes import host_of
+from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from rlm.core.clock import system_clock
-from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role
+from rlm.ledger.store import Store
 from rlm.settings import Settings
 
 

@@ -18,8 +18,8 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import entry_of, is_dead

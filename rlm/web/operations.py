@@ -48,8 +48,8 @@ from rlm.core.documents import (
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
-from rlm.ledger import Store
 from rlm.ledger.reading.compliance import compliance as judged
+from rlm.ledger.store import Store
 from rlm.web import parameters
 from rlm.web.session import Visit
 

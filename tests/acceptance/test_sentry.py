@@ -259,7 +259,7 @@ import threading, time
 from pathlib import Path
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with Store(settings, keeps_server=True) as store:

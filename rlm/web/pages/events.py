@@ -18,8 +18,8 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import EventView, LetterGroup, WaitingList
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Reason
-from rlm.ledger import Store
 from rlm.ledger.reading.waiting import WAITING, EventFilter
+from rlm.ledger.store import Store
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Elsewhere, ListFilter, Page, Query, address, event_address, run_address
 

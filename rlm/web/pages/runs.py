@@ -12,7 +12,7 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import Now, Record, RunCourse, RunStatus
 from rlm.core.run import MOVES, State
 from rlm.core.text import counted
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import ListFilter, Page, Query
 from rlm.web.pages.run_plot import plot
