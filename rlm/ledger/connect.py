@@ -113,7 +113,8 @@ class LedgerClient(redis.Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.set_response_callback("XRANGE", lambda reply, **_: reply)
+        for command in ("XRANGE", "XREVRANGE"):
+            self.set_response_callback(command, lambda reply, **_: reply)
         self._thread = threading.local()
 
     def ask(self, *command: Any) -> Any:
