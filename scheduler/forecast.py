@@ -15,10 +15,10 @@ from rlm.core.endpoint import EventType
 from rlm.core.expected import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.run import Run
 from rlm.core.text import counted
-from rlm.ledger import Store
 from rlm.ledger.drain import Drain
 from rlm.ledger.measures import Measuring
 from rlm.ledger.reading.books import Snapshot
+from rlm.ledger.store import Store
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import RunProgress, Workload

@@ -11,11 +11,11 @@ from typing import Final
 from rlm.core.documents import Now, Rest
 from rlm.core.run import State
 from rlm.core.text import safe_line
-from rlm.ledger import Store
 from rlm.ledger.fitness import REFUSING, Finding, unfit
 from rlm.ledger.leases import ALONE_SECONDS, Standing
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
+from rlm.ledger.store import Store
 from rlm.settings import Settings, differing
 
 NO_SCHEDULER: Final = "no scheduler is heard from; `rlm up` or `rlm scheduler` starts one"

@@ -11,9 +11,10 @@ from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import ChangeInRun, Record, RunCourse, RunListed, RunStatus
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
-from rlm.ledger import Store
 from rlm.ledger.control import MOST_CHANGES
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
+
 
 def entry_of(record: Record) -> RunListed:
     """Return what `rlm list --json` prints of a run."""

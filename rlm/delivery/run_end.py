@@ -24,10 +24,10 @@ from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
 from rlm.core.window import most_in_any
-from rlm.ledger import Store
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.runs import write_waits
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.plan.causes import causes, reasons, verdict
 from rlm.settings import Settings

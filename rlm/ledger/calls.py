@@ -15,7 +15,7 @@ from rlm.core.endpoint import Budget, Limited
 from rlm.core.expected import Completed
 from rlm.core.run import started_at_of
 from rlm.core.trail import CallEnd
-from rlm.ledger.connect import text, translating
+from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import SLICE, Part
 from rlm.ledger.values import name_unreadable, number, reading, whole
 
@@ -92,7 +92,7 @@ class Calls(Part):
             if len(entries) < SLICE:
                 return calls, after
 
-    @translating
+    @translated()
     def _page(self, after: str, until: str) -> list[Entry]:
         return cast("list[Entry]", self._ask("XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE))
 
@@ -139,7 +139,7 @@ class Calls(Part):
 
     def trim(self) -> None:
         """Remove calls that are older than they are kept."""
-        least = max(0, round((self._now() - KEEP_SECONDS) * 1000))
+        least = max(0, round((self._store.now() - KEEP_SECONDS) * 1000))
         self._ask("XTRIM", self._keys.calls, "MINID", f"{least}-0")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager, suppress
-from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
@@ -21,9 +20,6 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from rlm.core import errors
 from rlm.settings.secrets import mask_url
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 #: Where people configure the Redis: the setting, and the variable that overrides it.
 URL_SETTING = "redis.url (or REDIS_URL)"
@@ -264,18 +260,6 @@ class translated(ContextDecorator):  # noqa: N801  # used as a verb
         if isinstance(error, _UNREADABLE):
             what = f"{place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
             raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
-
-
-def translating(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make a method that uses its `_client` raise RLM's errors, as `translated` does."""
-
-    @wraps(method)
-    def translate(*args: _P.args, **options: _P.kwargs) -> _R:
-        part: Any = args[0]
-        with translated(part._client):  # noqa: SLF001  # its class is one of the ledger's
-            return method(*args, **options)
-
-    return translate
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str = "") -> errors.StoreError:

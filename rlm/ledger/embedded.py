@@ -29,8 +29,6 @@ from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
 from rlm.ledger.connect import SOCKET_NAME, make_client
 
-#: The server's own limit for an argument, bytes.
-LONGEST_BULK = 512 * 1024 * 1024
 #: Linux allows no longer path for a socket, bytes.
 SOCKET_PATH_BYTES = 107
 #: Where the socket is if its path would be longer. `$TMPDIR` may be another in another process.
@@ -94,16 +92,15 @@ class EmbeddedServer:
         ...     client = make_client(server.url)
     """
 
-    def __init__(self, data_dir: Path, port: int = 0, longest: int = LONGEST_BULK, lease: str = "") -> None:
+    def __init__(self, data_dir: Path, port: int = 0, lease: str = "") -> None:
         """Describe the server of `data_dir`. With `port` it also listens on that port of 127.0.0.1.
 
-        A command with an argument of more than `longest` bytes is refused before it is read. In the hash `lease` it is
-        noted when the server is stopped in order.
+        In the hash `lease` it is noted when the server is stopped in order.
         """
         self.url = url_of(data_dir)
         self._socket = socket_path(data_dir)
         self._directory = _resolved(data_dir)
-        self._port, self._longest, self._lease = port, longest, lease
+        self._port, self._lease = port, lease
         self._users = -1
         self._child: subprocess.Popen[bytes] | None = None
         self._left = threading.Event()
@@ -197,7 +194,6 @@ class EmbeddedServer:
             "bind": "127.0.0.1",
             "port": str(self._port),
             "protected-mode": "yes",
-            "proto-max-bulk-len": str(self._longest),
             "appendonly": "yes",
             "appendfsync": "always",  # a power cut loses nothing; 0.25 ms per write, where everysec takes 0.12
             "save": "",

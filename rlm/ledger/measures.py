@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rlm.core.expected import NEWEST_DURATIONS, NOTHING, Completed, Expected, Measured, Pair, expect
-from rlm.ledger.calls import completed, start_of_run
-from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Command, Part
+from rlm.ledger.calls import Calls, completed, start_of_run
+from rlm.ledger.connect import text, translated
+from rlm.ledger.scripts import Access, Command, Part
 from rlm.ledger.values import numbers
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
-    from rlm.ledger import Store
 
 _FAILING = "failing:"
 #: An endpoint is down once this many calls have failed, and none was completed: one failed call says nothing.
@@ -30,7 +29,7 @@ class Measures(Part):
         """Return what is kept from earlier runs for the configured endpoints."""
         return self.read_kept(self._hgetall(self._keys.measured))
 
-    @translating
+    @translated()
     def read_kept(self, measured: Mapping[bytes, bytes]) -> dict[Pair, Measured]:
         """Return the decoded measurements of configured endpoints."""
         names = {endpoint.window_id: name for name, endpoint in self._store.settings.endpoints.items()}
@@ -72,9 +71,9 @@ def _types_by_pair(types: Sequence[EventType]) -> dict[Pair, EventType]:
     return {(kind.name, endpoint.name): kind for kind in types for endpoint in kind.endpoints}
 
 
-def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
+def learned(store: Access, types: Sequence[EventType]) -> dict[Pair, Expected]:
     """Return what to expect after earlier runs, by type and endpoint, without pairs that have too few calls."""
-    kept = store.measures.kept()
+    kept = Measures(store).kept()
     pairs = ((pair, expect(kind, kept.get(pair, NOTHING))) for pair, kind in _types_by_pair(types).items())
     return {pair: expected for pair, expected in pairs if expected}
 
@@ -82,11 +81,11 @@ def learned(store: Store, types: Sequence[EventType]) -> dict[Pair, Expected]:
 class Measuring:
     """Tracks the calls of an open run. The cost of a look depends on what happened since the previous one."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
+    def __init__(self, store: Access, run_id: str) -> None:
         self._store = store
         self._run_id = run_id
         self._types = _types_by_pair(store.settings.event_types)
-        self._kept = store.measures.kept()
+        self._kept = Measures(store).kept()
         self._after = start_of_run(run_id)
         self._newest: dict[Pair, list[float]] = {}
         self._completed = Counter[Pair]()
@@ -106,8 +105,8 @@ class Measuring:
 
     def look(self) -> list[Completed]:
         """Read what happened since the last successful look; return the calls that were completed."""
-        calls, after = self._store.calls.follow(self._after)
-        counts = self._store.measures.failing_now()
+        calls, after = Calls(self._store).follow(self._after)
+        counts = Measures(self._store).failing_now()
         done, self._after = completed([call for call in calls if call.run_id == self._run_id]), after
         changed = {pair for pair in counts.keys() | self._failing.keys() if counts.get(pair) != self._failing.get(pair)}
         self._failing = counts
@@ -131,7 +130,7 @@ class Measuring:
 class Totals(Part):
     """Reads the totals over all runs, which never decrease while Redis keeps them."""
 
-    @translating
+    @translated()
     def look(self) -> Counter[str]:
         """Return the totals with the tally of the open run, of one instant; histograms are of finished runs."""
         keys = self._keys

@@ -20,9 +20,9 @@ from starlette.routing import BaseRoute, Route
 from rlm.admin.attendance import no_scheduler
 from rlm.core import errors
 from rlm.core.documents import RunStatus
-from rlm.ledger import Store
 from rlm.ledger.fitness import unfit
 from rlm.ledger.reading.present import present
+from rlm.ledger.store import Store
 from rlm.settings.checks import check_token_text
 from rlm.settings.secrets import known, resolve_token
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage

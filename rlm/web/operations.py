@@ -48,8 +48,8 @@ from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.item import Reason
 from rlm.core.text import DURATIONS, counted, named, seconds_of
-from rlm.ledger import Store
 from rlm.ledger.reading import compliance as calls_log
+from rlm.ledger.store import Store
 from rlm.web.access import Visit
 
 _Asked = TypeVar("_Asked", bound=Struct)

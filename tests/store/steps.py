@@ -20,7 +20,7 @@ from tests.values import replace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.ledger.turns import Claim, TurnReply
 
 T = TypeVar("T")

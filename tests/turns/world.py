@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rlm.core.endpoint import Limited
     from rlm.core.expected import Expected, Pair
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 #: The revision of the configuration of the run and of all workers that do not say otherwise.
 REVISION = "r1"

@@ -13,8 +13,8 @@ from rlm.admin.report import status
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition, Record
 from rlm.core.errors import StoreError, StoreGarbledError, StoreUnreachableError
-from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, check_fitness, fault, good, warning
+from rlm.ledger.store import Store
 from rlm.settings import Settings
 from rlm.settings.secrets import known
 

@@ -16,7 +16,6 @@ from rlm.core.expected import Completed, Measured, Pair, merge_run
 from rlm.core.item import type_of
 from rlm.core.run import Run
 from rlm.core.trail import Counts
-from rlm.ledger import Store
 from rlm.ledger.calls import CallEntry, completed
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
@@ -24,6 +23,7 @@ from rlm.ledger.held import lanes_of
 from rlm.ledger.measures import failing
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.plan.situation import Underway
 

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from rlm.admin.report import runs_beginning
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.web.pages import endpoints, events, now, runs, whatif
 from rlm.web.pages.live import SERVER, Documents, is_silent
 from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, event_address, render, run_address

@@ -17,8 +17,8 @@ from rlm.admin.whatif import PlanAsk, answer, read_question
 from rlm.core.clock import system_clock
 from rlm.core.documents import EventView, LetterGroup, WaitingList
 from rlm.core.item import Reason
-from rlm.ledger import Store
 from rlm.ledger.reading.waiting import WAITING, EventFilter
+from rlm.ledger.store import Store
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import ListFilter, Page, Query, address
 

@@ -13,7 +13,7 @@ from rlm.admin import report
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Now
 from rlm.core.errors import StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 
 T = TypeVar("T")
 

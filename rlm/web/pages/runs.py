@@ -10,7 +10,7 @@ from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.documents import Record, RunCourse, RunStatus
 from rlm.core.text import counted
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query, address
 from rlm.web.pages.run_plot import plot
