@@ -60,7 +60,7 @@ class Process:
     """What a process announces about itself; `started_at` is in seconds since 1970.
 
     `version` is RLM's; `said_at` is when it announced this, by its host's clock that never steps. `offer` is a
-    supervisor's. `pids` is the space in which `pid` counts (`pid_space`). Of a scheduler, `ticks_every` is how often it
+    supervisor's. Of a scheduler, `ticks_every` is how often it
     starts runs, seconds; `insists_on_file`: it requires an append-only file. `file` is that of its configuration, empty
     for the built-in one; `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a
     few words why a worker asks for no call for a while, because it can connect to no endpoint. A field is empty, 0 or
@@ -78,7 +78,6 @@ class Process:
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
-    pids: str = ""
     insists_on_file: bool = False
     ticks_every: float = 0.0
     file: str = ""
