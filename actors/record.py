@@ -11,7 +11,7 @@ from rlm import telemetry
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.run_end import REDIS_AWAY, close_run, look_over
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 
 log = logging.getLogger(__name__)
 

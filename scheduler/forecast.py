@@ -15,10 +15,10 @@ from rlm.core.endpoint import EventType
 from rlm.core.expected import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.run import Run
 from rlm.core.text import counted
-from rlm.ledger import Store
 from rlm.ledger.drain import Drain
 from rlm.ledger.measures import Measuring
 from rlm.ledger.reading.books import Snapshot
+from rlm.ledger.store import Store
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import RunProgress, Workload
@@ -41,7 +41,7 @@ class Forecaster:
         self._run = run
         self._drain = drain
         self.types = types  #: with the limits in force
-        self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
+        self.measuring = Measuring(store.measures, types, run.id)  #: the expected calls, as of the last look
         self._published: tuple[Sequence[EventType], Mapping[Pair, Expected]] | None = None
         tally = store.runs.tally()
         self._carried = {one.name: tally.get(f"carried:{one.name}", 0) for one in types}

@@ -18,8 +18,8 @@ from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.text import counted
 from rlm.delivery.run_end import look_over
-from rlm.ledger import Store
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.store import Store
 from scheduler.leader import Leader
 
 #: Seconds for which the process that closed a run may be at the steps after it; later it is dead.

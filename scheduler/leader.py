@@ -9,9 +9,9 @@ import secrets
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError
 from rlm.core.run import Run
-from rlm.ledger import Store
 from rlm.ledger.leases import Leases, Reply, Standing
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals
 
 #: Seconds after which a standby may take the lease of a silent scheduler.

@@ -16,11 +16,11 @@ from rlm.core.run import Run, State, Waited
 from rlm.core.text import span
 from rlm.core.trail import Counts
 from rlm.delivery.run_end import REDIS_AWAY
-from rlm.ledger import Store
 from rlm.ledger.drain import Drain
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.reading.books import take_snapshot
 from rlm.ledger.runs import write_waits
+from rlm.ledger.store import Store
 from rlm.plan.causes import GAP_SECONDS, Look, add_look, to_the_end
 from scheduler.forecast import MANY_ENDPOINTS, Forecaster
 from scheduler.leader import Duty, Leader

@@ -14,9 +14,9 @@ from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
-from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from rlm.ledger.store import Store
 from rlm.processes.alive import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor

@@ -7,8 +7,8 @@ import logging
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnfitError
 from rlm.core.text import capital
-from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
+from rlm.ledger.store import Store
 from rlm.ledger.trouble import TOLD_SECONDS
 
 #: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed; and the same

@@ -8,9 +8,9 @@ import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.text import counted, of_another_configuration
-from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.processes.sharing import room
+from rlm.ledger.store import Store
+from rlm.processes.sharing import room, serving
 from scheduler.leader import Duty
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
@@ -76,6 +76,6 @@ class TeamWatch:
         supervisors = self._store.processes.alive(Role.SUPERVISOR)
         if not supervisors:
             return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one"
-        if (most := room(supervisors)) < wanted:
+        if (most := room(serving(supervisors, self._store.leases.revision()))) < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`"
         return "those missing are not up yet: check whether their supervisor is alive, and its log"

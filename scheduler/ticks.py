@@ -9,8 +9,8 @@ from rlm import telemetry
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
-from rlm.ledger import Store
 from rlm.ledger.reading.books import books
+from rlm.ledger.store import Store
 
 #: How far two schedulers may disagree about the clock of Redis, seconds: no tick is served twice.
 CLOCKS_SECONDS = 5.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -17,15 +18,14 @@ from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
 from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.documents import Condition, EndpointView, Record
-from rlm.core.errors import StoreError, StoreGarbledError, StoreUnfitError
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.tally import WEB_PAGE, address_of, troubles_of
 from rlm.core.text import counted, listed, named, of_another_configuration, safe_line, span
 from rlm.core.trail import CallEnd
 from rlm.core.window import FAILING, RECOVERING, Circuit
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import REFUSING, UNTOLD, Finding, check_fitness
-from rlm.ledger.keys import KINDS as KEYS
+from rlm.ledger.fitness import WRITES, Finding, check_fitness
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import Books, books, miscounted
 from rlm.ledger.reading.present import Present, present
@@ -33,7 +33,7 @@ from rlm.ledger.scripts import batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.alive import entry_of
-from rlm.processes.sharing import room
+from rlm.processes.sharing import room, serving
 from rlm.settings import differing
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
@@ -72,12 +72,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     "redis_away": Kind("error", "Redis does not answer, or refuses", _WHAT, _REMEDY, stops=True),
     "redis_unfit": Kind(
         "error", "Redis takes no writes, or could lose events", "Redis is not fit: {what}", _REMEDY, stops=True
-    ),
-    "redis_full": Kind(
-        "warning",
-        "the memory of Redis is nearly full",
-        "Redis is nearly full: {what}",
-        "raise `maxmemory`, or remove what other programs keep there",
     ),
     "redis_slow": Kind(
         "warning",
@@ -267,11 +261,6 @@ class Scene(msgspec.Struct, frozen=True):
     records: tuple[Record, ...]
 
     @property
-    def distrusted(self) -> tuple[Finding, ...]:
-        """Why this Redis may not be used."""
-        return tuple(each for each in self.unfit if each.is_fault and each.name != UNTOLD)
-
-    @property
     def last(self) -> Record | None:
         """The record of the last run."""
         return next(iter(self.records), None)
@@ -281,7 +270,9 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError."""
     there = present(store)
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
-    unfit = tuple(each for each in check_fitness(store, allow_volatile=not insists) if not each.ok)
+    unfit = tuple[Finding, ...]()
+    with suppress(StoreForbiddenError):
+        unfit = tuple(each for each in check_fitness(store, allow_volatile=not insists) if each.is_fault)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
@@ -307,7 +298,7 @@ def examined(store: Store, scene: Scene | None = None, *, insists: bool = False)
             if scene is None:
                 store.require_schema()
                 scene = look(store, insists=insists)
-            refuses = any(finding.name in REFUSING for finding in scene.unfit)  # then nobody can announce itself
+            refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
             found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in _ANNOUNCED)}
             begun = store.notes.begun()
     except StoreGarbledError as error:
@@ -358,10 +349,7 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 
 def _redis(scene: Scene) -> Iterator[Condition]:
     for finding in scene.unfit:
-        if finding in scene.distrusted:
-            yield _condition("redis_unfit", finding.name, what=finding.message, remedy=finding.remedy)
-        elif finding.name == "memory":
-            yield _condition("redis_full", "memory", what=finding.message)
+        yield _condition("redis_unfit", finding.name, what=finding.message, remedy=finding.remedy)
     held = {name: entry for name, entry in scene.standings.items() if entry.health == Circuit.HELD}
     doubt = scene.store.leases.doubt() if held else None
     by_doubt = [name for name, entry in held.items() if doubt and doubt.why in (entry.circuit_reason or "")]
@@ -390,12 +378,9 @@ def _clock(scene: Scene) -> Iterator[Condition]:
 def _keys(of: Scene | Store) -> Iterator[Condition]:
     """Find keys of another type than RLM's, which stop what needs them."""
     store = of.store if isinstance(of, Scene) else of
-    keys = store.keys
-    wanted = {key: kind for family, kind in KEYS.items() if isinstance(key := getattr(keys, family), str)}
-    for name in store.settings.types:
-        wanted |= {getattr(keys, family)(name): KEYS[family] for family in ("ready", "free")}
-    for endpoint in store.settings.endpoints.values():
-        wanted |= {getattr(keys, family)(endpoint.window_id): KEYS[family] for family in ("window", "endpoint")}
+    wanted = store.keys.kinds(
+        store.settings.types, [endpoint.window_id for endpoint in store.settings.endpoints.values()]
+    )
     types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
     for key, is_now in zip(wanted, types, strict=True):
         if is_now not in {wanted[key], "none"}:
@@ -456,7 +441,7 @@ def _workers(scene: Scene) -> Iterator[Condition]:
     elif strangers:
         what = of_another_configuration(len(strangers))
         remedy = f"restart the supervisor on {_hosts_of(strangers)} with the configuration of the scheduler"
-    elif (most := room(able)) < wanted:
+    elif (most := room(serving(able, revision))) < wanted:
         what, remedy = f"the hosts take {most:,}", "raise `workers.max_here`, or start `rlm supervisor` on another host"
     code = "workers_missing" if ready else "no_worker"
     yield _condition(code, "workers", ready=len(ready), wanted=wanted, what=what, remedy=remedy)
@@ -620,7 +605,7 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
     ]
     if run.state != State.RUNNING or run.first_release_at is None or not stuck:
         return
-    ends = [call.ended_us for call in scene.store.calls.newest(NEWEST_CALLS) if call.end is CallEnd.COMPLETED]
+    ends = [call.ended_us for call in scene.store.calls.newest(NEWEST_CALLS)[0] if call.end is CallEnd.COMPLETED]
     began_us = round(run.first_release_at * MICROSECONDS)
     silent = (scene.now_us - max([began_us, *ends])) / MICROSECONDS
     if silent > max(STILL_SECONDS, 2 * max(kind.processing_seconds for kind in stuck)):

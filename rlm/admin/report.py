@@ -36,12 +36,12 @@ from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.core.trail import Counts
 from rlm.delivery.run_end import make_record
-from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, distrusted, in_words
 from rlm.ledger.held import Lane
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books, read_ending
 from rlm.ledger.reading.present import Present, present
+from rlm.ledger.store import Store
 from rlm.settings.secrets import EMBEDDED, mask_url
 
 #: The state in a status while no run is open.
@@ -75,7 +75,7 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record
     return IdleStatus(
         last=last,
         last_tick=None if ticked_at is None else isoformat(ticked_at),
-        unfit=in_words(scene.distrusted) or None,
+        unfit=in_words(scene.unfit) or None,
         conditions=conditions(store, scene),
     )
 
@@ -155,7 +155,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
     known = make_record(store.settings, run, read_ending(store, run, measured=measured))
     scene = look(store)
-    there, amiss, now_us, standings = scene.there, scene.distrusted, scene.now_us, scene.standings
+    there, amiss, now_us, standings = scene.there, scene.unfit, scene.now_us, scene.standings
     now, here = run.moment(now_us), hosts(store, there)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     common |= {"state": run.state, "by_type": _live_types(store, known)}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rlm.ledger.connect import text, translating
+from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Part
 from rlm.ledger.values import moment, reading
 
@@ -14,7 +14,7 @@ from rlm.ledger.values import moment, reading
 class Notes(Part):
     """The key `conditions`. A condition is named by its code and its subject, with a space between."""
 
-    @translating
+    @translated()
     def begun(self) -> dict[str, float]:
         """Return the conditions whose begin was logged and whose end was not: since when each lasts, seconds."""
         fields = {text(name): raw for name, raw in self._hgetall(self._keys.conditions).items() if b" " in name}
@@ -43,6 +43,6 @@ class Notes(Part):
         at, number, example = self._read("adopted", [0.0, 0, ""])
         return float(at), int(number), str(example)
 
-    @translating
+    @translated()
     def _read(self, field: str, missing: Any) -> Any:
         return reading(json.loads, self._ask("HGET", self._keys.conditions, field), self._keys.conditions, missing)
