@@ -30,7 +30,6 @@ from rlm.core.run import Run, State, Waited
 from rlm.core.text import done_after
 from rlm.delivery.run_end import close_run
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
-from rlm.ledger.measures import learned
 from rlm.ledger.trouble import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import SLOW_SECONDS, Look, add_look, to_the_end
@@ -118,7 +117,7 @@ class Conductor:
         store, run, token = self._store, self._run, self._leader.token
         store.publish_limits(token)
         types = types_in_force(store)
-        expected = learned(store, types)
+        expected = store.measures.learned(types)
         store.rules.publish(token, types, expected)
         crash_point("plan.limits_published")
         begins_in, counts = start_seconds(store), store.ledger.count([kind.name for kind in types])

@@ -41,7 +41,7 @@ class Forecaster:
         self._run = run
         self._drain = drain
         self.types = types  #: with the limits in force
-        self.measuring = Measuring(store, run.id)  #: the expected calls, as of the last look
+        self.measuring = Measuring(store.measures, types, run.id)  #: the expected calls, as of the last look
         self._published: tuple[Sequence[EventType], Mapping[Pair, Expected]] | None = None
         tally = store.runs.tally()
         self._carried = {one.name: tally.get(f"carried:{one.name}", 0) for one in types}

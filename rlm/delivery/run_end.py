@@ -71,7 +71,6 @@ def close_run(
             run_id,
             record,
             wanted=max(store.settings.workers.min, workers),
-            measured=store.measures.encode(ending.kept),
             added=of_run(record, ending.calls),
         )
         if closed:
@@ -145,8 +144,8 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     )
     if not ending.calls:
         return record
-    begun = sorted(chain(*ending.sent.values(), (call.at_us - call.milliseconds * 1000 for call in ending.calls)))
-    actual = round((max(call.at_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
+    begun = sorted(chain(*ending.sent.values(), (call.ended_us - call.milliseconds * 1000 for call in ending.calls)))
+    actual = round((max(call.ended_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
     used = _used(settings, record, ending, max(actual, (begun[-1] - begun[0]) / MICROSECONDS))
     return replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
 

@@ -14,7 +14,7 @@ from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
 from rlm.ledger.archive import Archivist
 from rlm.ledger.calls import Calls
-from rlm.ledger.connect import address, text, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger
@@ -116,11 +116,6 @@ class Store(Access):
                 "use the rlm that wrote it; or stop its processes and carry over what is unsettled: its "
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
-
-    @property
-    def address(self) -> str:
-        """The address of this Redis, without any login."""
-        return address(self.client)
 
     def load_scripts(self) -> None:
         """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.

@@ -35,6 +35,7 @@ class Planned:
         monkeypatch.setattr(forecast, "room_of", lambda _: None)
         settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
         store = SimpleNamespace(
+            measures=None,
             settings=settings,
             runs=SimpleNamespace(tally=dict, want=lambda _token, workers: self.wanted.append(workers)),
         )

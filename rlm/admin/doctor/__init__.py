@@ -81,7 +81,7 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Examined:
             store = stack.enter_context(Store(settings))
             fitness = check_fitness(store, allow_volatile=allow_volatile)
             for finding in fitness:
-                where = f"reached at {store.address}: " if finding.name == "version" else ""
+                where = f"reached at {store.client.address}: " if finding.name == "version" else ""
                 findings.append(replace(finding, name=f"redis.{finding.name}", message=f"{where}{finding.message}"))
             if not any(finding.is_fault for finding in fitness):
                 store.require_schema()
