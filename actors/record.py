@@ -10,7 +10,7 @@ from dramatiq import Actor, Broker
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -27,14 +27,14 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
 from rlm.settings import Settings, secrets_of
-from rlm.settings.secrets import remember, resolve_headers
+from rlm.settings.secrets import remember
 
 #: The exit status of a worker that could not go on: a lane died, or the grace period was over.
 UNFIT = 70
@@ -70,13 +70,8 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
         except Exception as error:
             if not supervisor_id:
                 raise  # the command prints the error
-            log.error(  # noqa: TRY400  # a failure of Redis needs no traceback
-                "Worker %s broke off: %s",
-                worker_id,
-                error,
-                exc_info=not isinstance(error, StoreError),
-                extra={"action": "stop_worker"},
-            )
+            trace = not isinstance(error, StoreError)  # a failure of Redis needs none
+            log.error("Worker %s broke off: %s", worker_id, error, exc_info=trace, extra={"action": "stop_worker"})  # noqa: TRY400
             raise SystemExit(UNFIT) from None
         finally:
             if supervisor_id:  # a forked process runs no exit handlers
@@ -97,7 +92,7 @@ class WorkerProcess:
         self._entry = replace(entry, state=WorkerState.READY, supervisor=supervisor_id)
         self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
         self._lane_ended = False
-        self._dispatcher = Dispatcher(resolve_headers)
+        self._dispatcher = Dispatcher()
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, stop.wakeup.wake)
         broker = StubBroker(middleware=[])
         self._dispatch = make_dispatch(broker, self._carry)

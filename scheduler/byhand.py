@@ -10,7 +10,7 @@ from rlm.core.documents import Record
 from rlm.core.errors import RunError, StoreUnfitError
 from rlm.core.run import Trigger
 from rlm.core.text import capital
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor, open_run
 from scheduler.housekeeping import Housekeeper

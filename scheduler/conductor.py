@@ -23,11 +23,11 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.ledger import Store
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import take_snapshot
 from rlm.ledger.runs import write_waits
+from rlm.ledger.store import Store
 from rlm.ledger.trouble import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import GAP_SECONDS, SLOW_SECONDS, Look, add_look

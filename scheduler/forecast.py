@@ -24,7 +24,7 @@ from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import RunProgress, Workload
-from rlm.processes.sharing import room
+from rlm.processes.sharing import room, serving
 from scheduler.office import Office
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
@@ -56,7 +56,7 @@ class Forecaster:
         self._store = office.store
         self._run_id = run.id
         self._drain = drain
-        self._measuring = Measuring(office.store, run.id)
+        self._measuring = Measuring(office.store.measures, office.store.settings.event_types, run.id)
         self._types: Sequence[EventType] = ()  #: with the limits in force
         self._published: Mapping[Pair, Expected] | None = None
         tally = office.store.runs.tally()
@@ -112,7 +112,7 @@ class Forecaster:
         supervisors = self._store.processes.alive(Role.SUPERVISOR)
         if not supervisors:
             return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one", True
-        if (most := room(supervisors)) < wanted:
+        if (most := room(serving(supervisors, self._store.leases.revision()))) < wanted:
             return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`", False
         return "those missing are not up yet: check whether their supervisor is alive, and its log", False
 

@@ -10,10 +10,10 @@ from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError, StoreUnfitError
 from rlm.core.text import capital
-from rlm.ledger import Store
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.leases import STEPPED, Reply, Standing
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS
+from rlm.ledger.store import Store
 from rlm.ledger.trouble import TOLD_SECONDS
 from rlm.processes.signals import StopSignals
 

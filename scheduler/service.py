@@ -20,11 +20,11 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
-from rlm.ledger import Store
 from rlm.ledger.control import ChangeTeller
 from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.reading.books import books
+from rlm.ledger.store import Store
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import entry_of

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -125,17 +123,13 @@ def _no_settings_from_outside(monkeypatch):
     monkeypatch.setenv("RLM_LOG_FORMAT", "text")  # what processes log into files is read by those who test
 
 
-#: The largest item that the servers accept, bytes: more than RLM's own server, because a user's Redis may.
-LONGEST_BULK = 64_000_000
-
-
 @contextmanager
 def running_server(kind: str, data_dir: Path) -> Iterator[str]:
     """Run a server of one of the `SERVERS` in `data_dir`, set up as the embedded one is, and yield its URL."""
     binary = embedded.binary_path() if kind == "valkey" else _redis_server()
     with ExitStack() as users:
         with mock.patch.object(embedded, "binary_path", return_value=binary):
-            server = users.enter_context(embedded.EmbeddedServer(data_dir, longest=LONGEST_BULK))
+            server = users.enter_context(embedded.EmbeddedServer(data_dir))
         yield server.url
 
 
@@ -164,14 +158,6 @@ def server_url(request, tmp_path_factory):
         return
     with running_server(kind, tmp_path_factory.mktemp(kind)) as url:
         yield url
-
-
-@pytest.fixture
-def dead_pid():
-    """The pid of a process that has ended."""
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from rlm.core.clock import isoformat
 from rlm.core.documents import Condition, EndpointView, Host
 from rlm.core.text import counted
 from rlm.core.window import Circuit
-from rlm.ledger import Store
 from rlm.ledger.fitness import Finding
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.present import Present
+from rlm.ledger.store import Store
 from rlm.processes.alive import entry_of
 
 

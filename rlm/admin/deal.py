@@ -10,8 +10,8 @@ from itertools import islice
 from rlm.admin.letters import DeadLetter, LetterFilter, find_letters, is_refused, is_unsendable
 from rlm.core.documents import LetterOutcome, LettersDealt
 from rlm.core.item import BadItemError
-from rlm.ledger import Store
 from rlm.ledger.letters import Removal, is_letter
+from rlm.ledger.store import Store
 
 #: Letters dealt with at a time, for which Redis is held up by milliseconds.
 _PAGE = 100

@@ -17,8 +17,8 @@ from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbidde
 from rlm.core.files import user_name
 from rlm.core.text import cut, did_you_mean, safe_line, span
 from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
-from rlm.ledger import Store
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
+from rlm.ledger.store import Store
 from rlm.ledger.windows import Health
 from rlm.settings import Settings
 from rlm.settings.checks import check_limit

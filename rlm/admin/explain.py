@@ -20,11 +20,11 @@ from rlm.core.item import event_id, type_of
 from rlm.core.run import Run, State
 from rlm.core.text import cut, ordinal, span
 from rlm.core.trail import CallEnd, Place, TrailCall
-from rlm.ledger import Store
 from rlm.ledger.archive import Archive
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading import Whereabouts, event_state, events_in
 from rlm.ledger.reading.waiting import MOST_ITEMS, pages
+from rlm.ledger.store import Store
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})

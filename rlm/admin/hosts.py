@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from rlm.core.clock import isoformat
 from rlm.core.documents import Host
 from rlm.core.text import counted, safe_line
-from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.reading.present import Present, present
-from rlm.processes.sharing import divide
+from rlm.ledger.store import Store
+from rlm.processes.sharing import divide, serving
 
 
 class HostState(StrEnum):
@@ -35,14 +35,14 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
     supervisors, workers = there.living(Role.SUPERVISOR), [worker.id for worker in there.living(Role.WORKER)]
     silent = {host_of(name) for name, entry, _ in there.register[Role.SUPERVISOR] if entry is None}
     silent -= {supervisor.host for supervisor in supervisors}
-    shares = divide(store.processes.wanted(), supervisors)
+    shares = divide(store.processes.wanted(), serving(supervisors, store.leases.revision()))
     busy = dict(zip(workers, store.processes.busy(workers), strict=True))
     entries = []
     for host in sorted({*by_host, *silent}):
         roles = by_host[host]
         state = HostState.READY if roles[Role.SUPERVISOR] else HostState.UNSUPERVISED
         entry = _describe(host, HostState.SILENT if host in silent else state, roles, there.holder)
-        share = sum(shares[supervisor.id] for supervisor in roles[Role.SUPERVISOR])
+        share = sum(shares.get(supervisor.id, 0) for supervisor in roles[Role.SUPERVISOR])
         entries.append(replace(entry, share=share, busy=sum(busy[worker.id] for worker in roles[Role.WORKER])))
     return tuple(entries)
 

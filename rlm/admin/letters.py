@@ -14,9 +14,9 @@ from rlm.core.clock import isoformat
 from rlm.core.documents import LetterGroup
 from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import BadItemError, decode_item
-from rlm.ledger import Store
 from rlm.ledger.archive import Archive
 from rlm.ledger.letters import Envelope
+from rlm.ledger.store import Store
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
 _STATUS = re.compile(r"\bHTTP \d{3}\b")

@@ -11,8 +11,8 @@ from msgspec.structs import asdict
 from rlm.admin.queue import queue_stats
 from rlm.core.clock import isoformat
 from rlm.core.documents import QueueLook, RunNow
-from rlm.ledger import Store
 from rlm.ledger.reading.present import server_state
+from rlm.ledger.store import Store
 
 #: Rates are over this time, in seconds, so that they follow changes quickly; they need samples over at least the other.
 RECENT_SECONDS: Final = 60.0

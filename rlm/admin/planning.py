@@ -10,8 +10,8 @@ from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
 from rlm.core.expected import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.window import WindowState
-from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
@@ -63,7 +63,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(supervisors)
+        return sharing.room(sharing.serving(supervisors, store.leases.revision()))
     by_hand = [each for each in store.processes.alive(Role.WORKER) if not each.supervisor]
     able = [each for each in by_hand if each.revision == store.settings.revision and each.state != WorkerState.STOPPING]
     return len(able) or None

@@ -25,7 +25,7 @@ from rlm.processes.signals import Layer, grace_seconds
 
 if TYPE_CHECKING:
     from rlm.core.documents import Record
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 

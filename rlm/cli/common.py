@@ -15,7 +15,7 @@ from rlm.cli.printing import say, say_error
 from rlm.core.text import did_you_mean, safe_words
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -127,7 +127,7 @@ def store_of(config: Path | None) -> AbstractContextManager[Store]:
 @contextmanager
 def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]:
     """Open the store of `settings` and check that it answers; `keeps_server` keeps an embedded server running."""
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
     with Store(settings, keeps_server=keeps_server) as store:
         store.ping()

@@ -18,7 +18,7 @@ from rlm.core.text import counted, span
 if TYPE_CHECKING:
     from rlm.core.documents import EndpointView, LimitChanged, Paused, Resumed
     from rlm.core.endpoint import Limited
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 _View = TypeVar("_View", "EndpointView", "LimitChanged", "Paused", "Resumed")
 

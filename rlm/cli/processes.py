@@ -20,7 +20,7 @@ from rlm.core.errors import StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
     from rlm.core.documents import Worker
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
@@ -43,7 +43,7 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
     from setproctitle import setproctitle
 
     from rlm import telemetry
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.processes.alive import AliveFile
 
     with stop_signals(AliveFile().touch) as stop:

@@ -106,8 +106,8 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
     Exits with 0 if all was well, 1 if something was not, 4 if Redis was not, 130 if interrupted.
     """
-    from rlm.ledger import Store
     from rlm.ledger.fitness import require_fit
+    from rlm.ledger.store import Store
     from rlm.sandbox.demo import play, view_on
     from rlm.sandbox.stage import set_up
 

@@ -17,7 +17,7 @@ from rlm.core.documents import Record, RunStatus
 
 if TYPE_CHECKING:
     from rlm.core.run import Run
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
 
 #: How often `rlm start --wait` prints changes without a terminal, seconds.

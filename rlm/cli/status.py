@@ -24,7 +24,7 @@ from rlm.core.tally import every_call_failed, in_words
 from rlm.core.text import safe
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.terminal.live import Changes, Document, Draw, Output
 
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -46,10 +45,6 @@ def make_run_id(started_at: float) -> str:
     """Return a new id for a run; ids sort by time. `started_at` is in seconds since 1970."""
     moment = datetime.fromtimestamp(started_at, UTC)
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
-
-
-#: Matches the beginning of a run id, of any length.
-RUN_ID_START = re.compile(r"\d{1,8}|\d{8}T\d{0,9}|\d{8}T\d{9}Z(-[0-9a-f]{0,4})?")
 
 
 def started_at_of(run_id: str) -> float | None:

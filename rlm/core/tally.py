@@ -25,7 +25,7 @@ from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.text import span
 
 if TYPE_CHECKING:
-    from rlm.core.expected import Completed
+    from rlm.core.expected import CallEntry
 
 #: The prefix of the tally fields that count failed calls.
 FIELD: Final = "trouble:"
@@ -122,7 +122,7 @@ def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
     return by_name
 
 
-def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
+def of_run(record: Record, calls: Iterable[CallEntry]) -> Counter[str]:
     """Return what closing a run with these completed calls adds to the totals, besides the run's own counts."""
     fields: Counter[str] = Counter()
     for call in calls:

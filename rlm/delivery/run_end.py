@@ -24,10 +24,10 @@ from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
 from rlm.core.window import most_in_any
-from rlm.ledger import Store
 from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
 from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.runs import write_waits
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.plan.causes import causes, reasons, verdict
 from rlm.settings import Settings
@@ -76,7 +76,6 @@ def close_run(
             run_id,
             record,
             wanted=max(store.settings.workers.min, workers),
-            measured=store.measures.encode(ending.kept),
             added=of_run(record, ending.calls),
         )
         if closed:
@@ -150,8 +149,8 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     )
     if not ending.calls:
         return record
-    begun = sorted(chain(*ending.sent.values(), (call.at_us - call.milliseconds * 1000 for call in ending.calls)))
-    actual = round((max(call.at_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
+    begun = sorted(chain(*ending.sent.values(), (call.ended_us - call.milliseconds * 1000 for call in ending.calls)))
+    actual = round((max(call.ended_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
     used = _used(settings, record, ending, max(actual, (begun[-1] - begun[0]) / MICROSECONDS))
     return replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
 

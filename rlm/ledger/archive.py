@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,9 +21,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
 from rlm.ledger.letters import Letters
-
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
+from rlm.ledger.scripts import Access
 
 #: Dead letters that Redis keeps; the oldest beyond them are moved to the archive.
 MOST_LETTERS = 100_000
@@ -75,7 +72,7 @@ class Archivist:
     The oldest ones beyond it are moved to the archive, a chunk at a time.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Access) -> None:
         self._letters = Letters(store)
         self._most = MOST_LETTERS
         self._archive = Archive(store.settings.archive_dir)

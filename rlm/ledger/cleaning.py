@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlm.ledger import Store
 from rlm.ledger.connect import translated
 from rlm.ledger.scripts import CHUNK, ask
+from rlm.ledger.store import Store
 
 
 def remove_keys(store: Store) -> None:

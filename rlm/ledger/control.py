@@ -12,13 +12,13 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.ledger.connect import text, translating
-from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.connect import text, translated
+from rlm.ledger.rules import Rules
+from rlm.ledger.scripts import Access, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, Moment
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
-    from rlm.ledger import Store
 
 #: How many records are kept, the newest.
 MOST_CHANGES = 1000
@@ -71,11 +71,11 @@ class Changes(Part):
 
     def note(self, by: str, name: str, what: What, before: str | None, after: str | None) -> None:
         """Record a change now, outside of the step that makes it."""
-        record = msgspec.json.encode(Change(self._now(), by, name, what, before, after))
+        record = msgspec.json.encode(Change(self._store.now(), by, name, what, before, after))
         changes = self._keys.changes
         self._batch([("LPUSH", changes, record), ("LTRIM", changes, 0, MOST_CHANGES - 1)], transaction=True)
 
-    @translating
+    @translated()
     def newest(self, number: int = MOST_CHANGES) -> list[Change]:
         """Return the newest `number` changes, newest first."""
         return read_changes(self._ask("LRANGE", self._keys.changes, 0, max(0, number - 1)))
@@ -124,13 +124,13 @@ def record_of(by: str, limited: Limited, what: What, after: str | None = None, r
 class ChangeTeller:
     """Logs each change by an operator once. Those before its first look were logged by another process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Access) -> None:
         self._store = store
         self._told: set[Change] | None = None
 
     def tell(self, *, aloud: bool) -> None:
         """Read the changes since the last look, and log them if `aloud`."""
-        newest = self._store.changes.newest(LOOKED_AT)
+        newest = Changes(self._store).newest(LOOKED_AT)
         if aloud and self._told is not None:
             for change in reversed(newest):
                 if change not in self._told and change.by != BY_FILE:
@@ -160,8 +160,6 @@ class Resumed(ScriptReply, frozen=True):
 class Control(Part):
     """Makes changes for all workers at once and records them in the same step. After a StoreError, both may be done."""
 
-    _store: Store
-
     def publish(self, token: int, limited: Collection[Limited]) -> None:
         """Publish the limits of the file, which workers obey, except for limits that were set by hand since.
 
@@ -190,7 +188,7 @@ class Control(Part):
 
         The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
-        self._store.rules.limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
+        Rules(self._store).limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
         before = self._run(
             "set_limit",
             prefix=self._keys.prefix,

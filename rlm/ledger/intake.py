@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from rlm.core.failpoints import crash_point
 from rlm.core.item import BadItemError, decode_item, event_id
 from rlm.ledger.archive import Archivist
-from rlm.ledger.connect import translating
+from rlm.ledger.connect import translated
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.scripts import Access, Part, ScriptReply
 from rlm.ledger.values import reading, whole
-
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
 
 #: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
 CHUNK_ITEMS = 100
@@ -65,7 +62,7 @@ class Chunk(msgspec.Struct):
 class Intake(Part):
     """Moves items into the ledger. It belongs to the conductor: each step carries the fencing token and the run."""
 
-    def __init__(self, store: Store, archivist: Archivist) -> None:
+    def __init__(self, store: Access, archivist: Archivist) -> None:
         super().__init__(store)
         self._archivist = archivist
         self._longest = store.settings.queue.max_item_bytes
@@ -101,7 +98,7 @@ class Intake(Part):
 
     def _decode(self, run_id: str, page: Entries, priorities: Mapping[str, int]) -> Chunk:
         """Decode as many of the oldest items as a chunk holds, up to one that is too large."""
-        writer, chunk = NewLetters(run_id, self._now), Chunk()
+        writer, chunk = NewLetters(run_id, self._store.now), Chunk()
         if page.sizes[0] < 0:
             size = -page.sizes[0]
             return Chunk(giant=size, letters=[writer.unread(size, self._longest, self._keys.aside).decode()])
@@ -143,7 +140,7 @@ class Intake(Part):
             )
         )
 
-    @translating
+    @translated()
     def ever_taken(self) -> int:
         """Count the events that were ever taken into the ledger."""
         return reading(whole, self._ask("HGET", self._keys.lease, "sequence"), self._keys.lease, 0)

@@ -29,12 +29,11 @@ window:HASH                zset    calls (`EVENT_ID CLAIMS`) by the stamps of th
 endpoint:HASH              hash    of the same: rest, pause, failures in a row, calls refused within its limit, last
                                    name, hold, and who was answered last
 run                        hash    the open run: run_id, state, deadline, plan; absent between runs
-tally                      hash    its counts, `what:name`, `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; between
+tally                      hash    its counts, `what:name`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
 calls                      stream  every call made (rlm/ledger/calls.py), for a day; the newest half million
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    each closed run adds to it
-measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
@@ -49,76 +48,64 @@ wake:WHOM                  -       pub/sub channel that wakes workers, superviso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rlm.settings.model import QueueSettings
-
-
-class KeyType(StrEnum):
-    """The Redis types that RLM uses; the values are those of `TYPE`."""
-
-    HASH = "hash"
-    LIST = "list"
-    ZSET = "zset"
-    STREAM = "stream"
-
-
-#: The types of the keys, by their names in `Keys`.
-KINDS: Mapping[str, KeyType] = {
-    **dict.fromkeys(("events", "processing", "failed", "aside", "changes"), KeyType.LIST),
-    **dict.fromkeys(("lease", "rules", "run", "tally", "totals", "measured", "records"), KeyType.HASH),
-    **dict.fromkeys(("processes", "requests", "endpoint", "held"), KeyType.HASH),
-    **dict.fromkeys(("ready", "inflight", "backoff", "free", "open", "window"), KeyType.ZSET),
-    "calls": KeyType.STREAM,
-}
-
-
-class Keys:
-    """Builds the keys of one installation from its prefix and its three list names."""
-
-    def __init__(self, prefix: str, queue: QueueSettings) -> None:
-        self.prefix = f"{prefix}:"  #: the beginning of every key but the three lists, for scripts that build them
-        self.events, self.processing, self.failed = queue.events, queue.processing, queue.failed
-        alone, each = self._alone, self._each
-        self.lease, self.rules, self.open = map(alone, ("lease", "rules", "open"))
-        self.inflight, self.backoff, self.aside = map(alone, ("inflight", "backoff", "aside"))
-        self.run, self.tally, self.calls = map(alone, ("run", "tally", "calls"))
-        self.records, self.totals, self.measured = map(alone, ("records", "totals", "measured"))
-        self.processes, self.requests, self.changes = map(alone, ("processes", "requests", "changes"))
-        self.event = each("event")
-        self.ready, self.free = each("ready"), each("free")  #: of a type
-        self.window, self.endpoint = each("window"), each("endpoint")  #: by the hash of a URL, or of a budget's name
-        self.held = each("held")  #: of a worker
-        self.wake = each("wake")  #: the channel of `workers`, `supervisors` or `scheduler`
-
-    def _alone(self, name: str) -> str:
-        return f"{self.prefix}{name}"
-
-    def _each(self, family: str) -> Callable[[str], str]:
-        start = f"{self.prefix}{family}:"
-        return lambda name: f"{start}{name}"
-
 
 #: Items up to this many bytes are pushed, even if `queue.max_item_bytes` is smaller.
 READABLE_BYTES = 1_000_000
 
 
+class _Key:
+    """A key of `Keys`: its name behind the prefix, and its type in Redis."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name, self.kind = name, kind
+
+    def __get__(self, keys: Keys, _owner: type[Keys]) -> str:
+        return f"{keys.prefix}{self.name}"
+
+
+class _Family:
+    """A key for each of many names."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, keys: Keys, _owner: type[Keys]) -> Callable[[str], str]:
+        start = f"{keys.prefix}{self.name}:"
+        return lambda name: f"{start}{name}"
+
+
+class Keys:
+    """The keys of one installation, by its prefix and its three list names."""
+
+    lease, rules, run = _Key("lease", "hash"), _Key("rules", "hash"), _Key("run", "hash")
+    tally, totals = _Key("tally", "hash"), _Key("totals", "hash")
+    records, processes, requests = _Key("records", "hash"), _Key("processes", "hash"), _Key("requests", "hash")
+    inflight, backoff, open = _Key("inflight", "zset"), _Key("backoff", "zset"), _Key("open", "zset")
+    aside, changes, calls = _Key("aside", "list"), _Key("changes", "list"), _Key("calls", "stream")
+    event, held, wake = _Family("event"), _Family("held"), _Family("wake")
+    ready, free = _Family("ready"), _Family("free")  #: of a type
+    window, endpoint = _Family("window"), _Family("endpoint")  #: by the hash of a URL, or of a budget's name
+
+    def __init__(self, prefix: str, queue: QueueSettings) -> None:
+        self.prefix = f"{prefix}:"  #: the beginning of every key but the three lists, for scripts that build them
+        self.events, self.processing, self.failed = queue.events, queue.processing, queue.failed
+
+    def kinds(self, types: Iterable[str], window_ids: Iterable[str]) -> dict[str, str]:
+        """Return the type that each key should have, of these event types, endpoints and budgets."""
+        kinds = dict.fromkeys((self.events, self.processing, self.failed), "list")
+        kinds |= {f"{self.prefix}{key.name}": key.kind for key in vars(Keys).values() if isinstance(key, _Key)}
+        kinds |= {key: "zset" for name in types for key in (self.ready(name), self.free(name))}
+        for window_id in window_ids:
+            kinds |= {self.window(window_id): "zset", self.endpoint(window_id): "hash"}
+        return kinds
+
+
 def longest_item(max_item_bytes: int) -> int:
     """Return the size up to which a line is pushed as an item."""
     return max(max_item_bytes, READABLE_BYTES)
-
-
-def longest_letter(max_item_bytes: int) -> int:
-    """Return the size up to which a dead letter is read; it may hold an item as base64, or the names of its types."""
-    return 2 * longest_item(max_item_bytes) + 10_000
-
-
-def longest_bulk(max_item_bytes: int) -> int:
-    """Return the argument length that the embedded server must accept.
-
-    RLM's longest arguments are dead letters, and a record with 10,000 endpoints, about 3 MB.
-    """
-    return 2 * longest_letter(max_item_bytes)

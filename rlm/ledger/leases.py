@@ -8,19 +8,15 @@ endpoint is held for its longest period from then on, once (lua/doubt.lua).
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from rlm.core.clock import system_clock
-from rlm.ledger.connect import SERVER_ID, text, translating
-from rlm.ledger.processes import Role
-from rlm.ledger.scripts import Part, ScriptReply
+from rlm.ledger.connect import SERVER_ID, text, translated
+from rlm.ledger.processes import Processes, Role
+from rlm.ledger.scripts import Access, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 from rlm.settings import apart_of
-
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
 
 #: How long the answer to a request is kept if nobody comes for it, seconds.
 REPLY_SECONDS = 60.0
@@ -65,7 +61,7 @@ class Tenure(msgspec.Struct, frozen=True):
 class Leases(Part):
     """Takes, renews and gives up the lease that allows a scheduler to conduct runs."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Access) -> None:
         super().__init__(store)
         self._apart = apart_of(store.settings.event_types)
         self._seen_apart = float("-inf")  # when a process with other types or URLs was seen last
@@ -103,7 +99,7 @@ class Leases(Part):
         )
         return Standing.read(reply)
 
-    @translating
+    @translated()
     def _kept_apart(self, owner: str) -> tuple[Standing | None, str]:
         """Return the standing of who has other types or URLs than those in force, while it must wait.
 
@@ -115,7 +111,7 @@ class Leases(Part):
         left = reading(moment_of_us, expires, self._keys.lease, 0.0) - now
         if apart is None or text(apart) == self._apart or (holder and (text(holder) == owner or left > 0)):
             return None, ""
-        others = (process for role in Role for process in self._store.processes.alive(role))
+        others = (process for role in Role for process in Processes(self._store).alive(role))
         other = next((process.id for process in others if process.apart == text(apart)), "")
         if other:
             self._seen_apart = system_clock.monotonic()
@@ -125,7 +121,7 @@ class Leases(Part):
         wait = {"apart_seconds": ALONE_SECONDS - max(0.0, gone_seconds), "other": other}
         return Standing(0, "", round(now * MICROSECONDS), text(epoch or b""), **wait), ""
 
-    @translating
+    @translated()
     def doubt(self) -> Doubt | None:
         """Return when and why Redis was last doubted; None if it never was."""
         since, why = self._ask("HMGET", self._keys.lease, "doubted_us", "doubt")
@@ -140,7 +136,7 @@ class Leases(Part):
         """Record that everything that follows the end of the last closed run is done."""
         self._ask("HSET", self._keys.lease, "ended", run_id)
 
-    @translating
+    @translated()
     def last_end(self) -> str:
         """Return the last run that `note_end` recorded; empty if none is known."""
         return text(self._ask("HGET", self._keys.lease, "ended") or b"")
@@ -150,7 +146,7 @@ class Leases(Part):
         tenure = self.tenure()
         return tenure.owner if tenure and tenure.left_seconds > 0 else None
 
-    @translating
+    @translated()
     def tenure(self) -> Tenure | None:
         """Return who took the lease last, even if it has expired; None if nobody has, or if it was given up."""
         asked = [("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)]
@@ -160,12 +156,12 @@ class Leases(Part):
         left_us = reading(whole, expires, self._keys.lease, 0) - microseconds
         return Tenure(text(owner), left_us / MICROSECONDS - seconds)
 
-    @translating
+    @translated()
     def revision(self) -> str:
         """Return the revision of the configuration of who took the lease last; empty before the first."""
         return text(self._ask("HGET", self._keys.lease, "revision") or b"")
 
-    @translating
+    @translated()
     def token(self) -> int:
         """Return the newest fencing token, 0 before the first."""
         return reading(whole, self._ask("HGET", self._keys.lease, "token"), self._keys.lease, 0)
@@ -181,7 +177,7 @@ class Reply(msgspec.Struct, frozen=True):
 class Schedule(Part):
     """When schedulers last ticked, and the requests to start a run that they answer."""
 
-    @translating
+    @translated()
     def last_tick(self) -> float | None:
         """Return when the scheduler last ticked, seconds since 1970."""
         return reading(moment, self._ask("HGET", self._keys.lease, "ticked_at"), self._keys.lease, None)
@@ -192,7 +188,7 @@ class Schedule(Part):
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, which begins with the moment."""
-        now = self._now()
+        now = self._store.now()
         request_id = f"{now:017.6f}-{secrets.token_hex(4)}"
         old = [name for name, reply in self._requests().items() if reply and name < f"{now - REPLY_SECONDS:017.6f}"]
         forget = [("HDEL", self._keys.requests, *old)] if old else []  # nobody came for these

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from rlm.core.clock import system_clock
-from rlm.ledger.connect import text, translating
+from rlm.ledger.connect import text, translated
 from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
 from rlm.ledger.values import MICROSECONDS, Moment, reading, whole
@@ -60,7 +60,7 @@ class Process:
     """What a process announces about itself; `started_at` is in seconds since 1970.
 
     `version` is RLM's; `said_at` is when it announced this, by its host's clock that never steps. `offer` is a
-    supervisor's. `pids` is the space in which `pid` counts (`pid_space`). Of a scheduler, `ticks_every` is how often it
+    supervisor's. Of a scheduler, `ticks_every` is how often it
     starts runs, seconds; `insists_on_file`: it requires an append-only file. `file` is that of its configuration, empty
     for the built-in one; `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a
     few words why a worker asks for no call for a while, because it can connect to no endpoint. A field is empty, 0 or
@@ -78,7 +78,6 @@ class Process:
     version: str = ""
     said_at: float = field(default=0.0, compare=False)
     offer: Offer | None = None
-    pids: str = ""
     insists_on_file: bool = False
     ticks_every: float = 0.0
     file: str = ""
@@ -106,7 +105,7 @@ class Processes(Part):
         """Return the announcements of a role's processes, by id; None for one that is no longer heard from."""
         return {one: process for one, process, _ in self.register()[role]}
 
-    @translating
+    @translated()
     def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
         """Return by role the ids, their announcements, as in `heard`, and how old these are, seconds."""
         fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
@@ -134,7 +133,7 @@ class Processes(Part):
         """Return how many events each worker has claimed."""
         return [len(lanes) for lanes in self.lanes(worker_ids)]
 
-    @translating
+    @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes hold, the longest running first."""
         return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.held(one)) for one in worker_ids)]
@@ -151,7 +150,7 @@ class Processes(Part):
         """Return how many workers the conductor wants, over all hosts."""
         return self._number("wanted", whole) or 0
 
-    @translating
+    @translated()
     def _number(self, field: str, read: Callable[[bytes], _N]) -> _N | None:
         return reading(read, self._ask("HGET", self._keys.processes, field), self._keys.processes, None)
 

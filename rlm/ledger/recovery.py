@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlm.core.item import Reason, encode_letter, is_type_name, type_of
-from rlm.ledger.connect import text, translated, translating
+from rlm.ledger.connect import text, translated
 from rlm.ledger.held import read_held
-from rlm.ledger.scripts import CHUNK, Part
+from rlm.ledger.scripts import CHUNK, Access, Part
 from rlm.ledger.values import reading
 
 if TYPE_CHECKING:
     from rlm.ledger.archive import Archivist
-    from rlm.ledger.store import Store
 
 #: An event that so many workers died of becomes a dead letter, because it may be what kills them.
 POISON_DEATHS = 3
@@ -22,7 +21,7 @@ POISON_DEATHS = 3
 class Recovery(Part):
     """Recovers events. Every method may be repeated; the second time changes nothing."""
 
-    def __init__(self, store: Store, archivist: Archivist) -> None:
+    def __init__(self, store: Access, archivist: Archivist) -> None:
         super().__init__(store)
         self._archivist = archivist
 
@@ -51,7 +50,7 @@ class Recovery(Part):
         replies = self._run_each("remove_ready", [self._removal(event_id) for event_id in event_ids])
         return replies.count(1), -1 in replies
 
-    @translating
+    @translated()
     def reap(self, worker_id: str, *, died: bool = True) -> int:
         """Make ready what the lanes of a dead worker held; its calls count as sent now. Return how many.
 
@@ -73,7 +72,7 @@ class Recovery(Part):
         )
         return int(taken)
 
-    @translating
+    @translated()
     def adopt(self, cursor: int) -> tuple[int, list[str]]:
         """Look at some of all events, from a cursor of SCAN on; put back those that are in no set of the ledger.
 
@@ -92,7 +91,7 @@ class Recovery(Part):
 
     def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, str]:
         """Return the dead letters of events by id; one whose key holds no event has the item `null`."""
-        failed_at = self._now()
+        failed_at = self._store.now()
         pipeline = self._client.pipeline(transaction=False)
         for event_id in event_ids:
             pipeline.hget(self._keys.event(event_id), "item")

@@ -13,7 +13,8 @@ from rlm.core.documents import Record, RunForecast, RunPlan
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, Run, State, Trigger, Waited, started_at_of
 from rlm.core.trail import Counts
-from rlm.ledger.connect import text, translating
+from rlm.ledger.connect import text, translated
+from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
 from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
 
@@ -115,12 +116,12 @@ class Runs(Part):
         self.end("", token)
         return text(self._run("open_run", **self._fenced(token, run.id), fields=_texts(fields), types=types))
 
-    @translating
+    @translated()
     def current(self) -> Run | None:
         """Return the open run, or None."""
         return self._read(self._hgetall(self._keys.run))
 
-    @translating
+    @translated()
     def current_at(self) -> tuple[Run | None, int]:
         """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
         fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.run), ("TIME",)])
@@ -162,7 +163,7 @@ class Runs(Part):
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
         self._write(token, "", {}, wanted=str(workers))
-        self._store.processes.wake("supervisors")
+        Processes(self._store).wake("supervisors")
 
     def _write(
         self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: str | Sequence[str]
@@ -191,15 +192,13 @@ class Runs(Part):
         record: Record,
         *,
         wanted: int,
-        measured: Mapping[str, bytes] | None = None,
         added: Mapping[str, int] | None = None,
     ) -> int | None:
         """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
         Records beyond `run.history` are removed, the oldest first.
 
-        `measured` comes from `Measures.encode` and is kept; `added` is what the run adds to the totals beside its
-        counts, see `rlm.core.tally`.
+        `added` is what the run adds to the totals beside its counts, see `rlm.core.tally`.
         """
         reply = self._run(
             "close_run",
@@ -208,12 +207,11 @@ class Runs(Part):
             record=msgspec.json.encode(record),
             workers=wanted,
             history=self._store.settings.run.history,
-            kept={pair: value.decode() for pair, value in (measured or {}).items()},
             added=added or {},
         )
         return None if reply < 0 else int(reply)
 
-    @translating
+    @translated()
     def tally(self) -> dict[str, int]:
         """Return the counts of the open run, `what:name` -> number."""
         return numbers(self._hgetall(self._keys.tally), self._keys.tally)

@@ -6,12 +6,11 @@ Errors are translated into RLM's own.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias, cast
+from typing import Any, NamedTuple, Self, TypeAlias, cast
 
 import msgspec
 import redis
@@ -19,11 +18,11 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.item import PRIORITY_STEP
 from rlm.core.window import FAILING
-from rlm.ledger.connect import ESCAPED, LedgerClient, in_own_words, translated
+from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger.connect import LedgerClient, in_own_words, make_client, text, translated
+from rlm.ledger.keys import Keys
 from rlm.ledger.values import MICROSECONDS, name_unreadable
-
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
+from rlm.settings import Settings
 
 #: The most events that one script moves, so that it does not block Redis for long.
 CHUNK = 200
@@ -159,7 +158,9 @@ class Script:
         """Return the command. Raises TypeError unless exactly the script's parameters are given."""
         if named.keys() != self._parameters.keys():
             raise TypeError(f"{self.name} takes {', '.join(self._parameters)}, not {', '.join(named)}")
-        values = [_as_json(named[name]) if is_json else named[name] for name, is_json in self._parameters.items()]
+        values = [
+            msgspec.json.encode(named[name]) if is_json else named[name] for name, is_json in self._parameters.items()
+        ]
         return (*self._head, *values)
 
     def _run(self, client: redis.Redis, command: Command) -> Any:
@@ -169,14 +170,6 @@ class Script:
         except NoScriptError:  # the server was restarted or flushed its scripts
             client.script_load(self.source)
             return ask(*command)
-
-
-def _as_json(value: Any) -> bytes:
-    """Return a value as JSON. Bytes that are not text, in names decoded as `ESCAPED`, reach the script unchanged."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return json.dumps(value, ensure_ascii=False).encode(errors=ESCAPED)
 
 
 def _pipelined(client: redis.Redis, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
@@ -217,7 +210,7 @@ def _fields(reply: type[ScriptReply]) -> tuple[dict[bytes, str], frozenset[bytes
 def _decoded(value: Any) -> Any:
     """Return a value with texts in place of bytes."""
     if value.__class__ is bytes:
-        return value.decode(errors=ESCAPED)
+        return text(value)
     return [_decoded(each) for each in value] if value.__class__ is list else value
 
 
@@ -244,10 +237,34 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
         return replies
 
 
-class Part:
-    """A part of the store."""
+class Access:
+    """What each part works with: the settings, a client for the Redis of `url`, its keys, and its clock.
 
-    def __init__(self, store: Store) -> None:
+    Creating it is cheap, because it connects at the first command.
+    """
+
+    def __init__(self, settings: Settings, url: str, answer_seconds: float = 5.0) -> None:
+        """Wait `answer_seconds` for an answer."""
+        self.settings = settings
+        self.url = url
+        self.keys = Keys(settings.redis.prefix, settings.queue)
+        self.client = make_client(url, socket_timeout=answer_seconds)
+        self.clock = RedisClock(settings.run.guard_seconds)
+
+    def now_us(self) -> int:
+        """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
+        seconds, microseconds = ask(self.client, "TIME")
+        return int(seconds * MICROSECONDS + microseconds)
+
+    def now(self) -> float:
+        """Return the same in seconds since 1970."""
+        return self.now_us() / MICROSECONDS
+
+
+class Part:
+    """A part of what is kept in Redis, with its scripts. It raises a StoreError if Redis fails."""
+
+    def __init__(self, store: Access) -> None:
         self._store = store
         self._client = store.client
         self._keys = store.keys
@@ -270,11 +287,6 @@ class Part:
 
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)
-
-    def _now(self) -> float:
-        """Return the time by the clock of Redis, seconds since 1970."""
-        seconds, microseconds = self._ask("TIME")
-        return int(seconds) + int(microseconds) / MICROSECONDS
 
     def _hgetall(self, key: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", self._ask("HGETALL", key))

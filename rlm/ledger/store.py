@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
+from functools import cached_property
 from typing import Self
 
 from redis.exceptions import RedisError
@@ -13,13 +14,11 @@ from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
 from rlm.ledger.archive import Archivist
 from rlm.ledger.calls import Calls
-from rlm.ledger.clock_of_redis import RedisClock
-from rlm.ledger.connect import address, make_client, text, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger
 from rlm.ledger.intake import Intake
-from rlm.ledger.keys import Keys, longest_bulk
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
@@ -27,55 +26,50 @@ from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.rules import Rules, read_limits
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import SOURCES, ask
+from rlm.ledger.scripts import SOURCES, Access, ask
 from rlm.ledger.turns import Turns
-from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED
 
 
-class Store:
-    """What RLM keeps in Redis; a context manager. Creating it is cheap, because it connects at the first command.
+class Store(Access):
+    """What RLM keeps in Redis; a context manager.
 
     Every method of it and its parts raises StoreError if Redis fails, and FencedError if `token` is no longer the
     lease's; then another conductor leads, and nothing was written.
     """
 
+    leases = cached_property(Leases)
+    schedule = cached_property(Schedule)
+    processes = cached_property(Processes)
+    archivist = cached_property(Archivist)
+    intake = cached_property(lambda self: Intake(self, self.archivist))
+    recovery = cached_property(lambda self: Recovery(self, self.archivist))
+    turns = cached_property(Turns)
+    rules = cached_property(Rules)
+    ledger = cached_property(Ledger)
+    runs = cached_property(Runs)
+    calls = cached_property(Calls)
+    measures = cached_property(Measures)
+    totals = cached_property(Totals)
+    letters = cached_property(Letters)
+    windows = cached_property(Windows)
+    changes = cached_property(Changes)
+    control = cached_property(Control)
+
     def __init__(
         self, settings: Settings, url: str = "", *, keeps_server: bool = False, answer_seconds: float = 5.0
     ) -> None:
-        """Use the Redis of `settings`, or another `url`, and wait `answer_seconds` for an answer.
+        """Use the Redis of `settings`, or another `url`.
 
         With `keeps_server`, which is for a long-running process, an embedded server runs while the store is open.
         """
-        self.settings = settings
-        self.keys = Keys(settings.redis.prefix, settings.queue)
-        self.url = url or url_in_use(settings)
-        self._server: EmbeddedServer | None = None
+        super().__init__(settings, url or url_in_use(settings), answer_seconds)
         self._is_embedded = self.url == url_of(settings.data_dir)
+        self._server: EmbeddedServer | None = None
         if keeps_server and self._is_embedded:
-            longest = longest_bulk(settings.queue.max_item_bytes)
-            self._server = EmbeddedServer(settings.data_dir, settings.redis.embedded_port, longest, self.keys.lease)
-        self.client = make_client(self.url, socket_timeout=answer_seconds)
-        self.clock = RedisClock(settings.run.guard_seconds)
-        self.leases = Leases(self)
-        self.schedule = Schedule(self)
-        self.processes = Processes(self)
-        self.archivist = Archivist(self)
-        self.intake = Intake(self, self.archivist)
-        self.recovery = Recovery(self, self.archivist)
-        self.turns = Turns(self)
-        self.rules = Rules(self)
-        self.ledger = Ledger(self)
-        self.runs = Runs(self)
-        self.calls = Calls(self)
-        self.measures = Measures(self)
-        self.totals = Totals(self)
-        self.letters = Letters(self)
-        self.windows = Windows(self)
-        self.changes = Changes(self)
-        self.control = Control(self)
+            self._server = EmbeddedServer(settings.data_dir, settings.redis.embedded_port, self.keys.lease)
 
     def __enter__(self) -> Self:
         """Return this.
@@ -123,20 +117,6 @@ class Store:
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
 
-    def now_us(self) -> int:
-        """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
-        seconds, microseconds = ask(self.client, "TIME")
-        return int(seconds * MICROSECONDS + microseconds)
-
-    def now(self) -> float:
-        """Return the same in seconds since 1970."""
-        return self.now_us() / MICROSECONDS
-
-    @property
-    def address(self) -> str:
-        """The address of this Redis, without any login."""
-        return address(self.client)
-
     def load_scripts(self) -> None:
         """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.
 
@@ -148,14 +128,13 @@ class Store:
                 pipeline.script_load(source)
             pipeline.execute(raise_on_error=False)
 
-    def guarded(self) -> AbstractContextManager[None]:
+    def guarded(self) -> translated:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
 
     def publish_limits(self, token: int) -> None:
         """Publish the file's limits: see `Control.publish`."""
-        endpoints = self.settings.endpoints.values()
-        self.control.publish(token, all_limited(endpoints))
+        self.control.publish(token, all_limited(self.settings.endpoints.values()))
 
     def limits(self) -> dict[str, str]:
         """Return the limits in force as text, by the name of the endpoint or the budget."""

@@ -6,20 +6,17 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from rlm.core.endpoint import Endpoint, Limited, all_limited
 from rlm.core.window import WindowState
-from rlm.ledger.connect import SERVER_ID, text, translating
+from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
-from rlm.ledger.scripts import Command, Part, ScriptReply
+from rlm.ledger.scripts import Access, Command, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
-
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
 
 
 class WindowLooks(ScriptReply, frozen=True):
@@ -92,7 +89,7 @@ class Health(msgspec.Struct, frozen=True):
 class Windows(Part):
     """The windows of all endpoints and budgets."""
 
-    def __init__(self, store: Store, guard_seconds: float | None = None) -> None:
+    def __init__(self, store: Access, guard_seconds: float | None = None) -> None:
         """Use the guard of the settings, or `guard_seconds` if given."""
         super().__init__(store)
         self._guard_seconds = store.settings.run.guard_seconds if guard_seconds is None else guard_seconds
@@ -132,7 +129,7 @@ class Windows(Part):
         keys = [self._keys.window(each.window_id) for each in limited]
         return [("ZREVRANGE", key, 0, amount - 1, "WITHSCORES") for key, amount in zip(keys, amounts, strict=True)]
 
-    @translating
+    @translated()
     def read_ages(
         self, replies: Sequence[list[bytes]], limited: Sequence[Limited], now_us: int
     ) -> dict[str, tuple[float, ...]]:
@@ -144,14 +141,14 @@ class Windows(Part):
             ages[each.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
 
-    @translating
+    @translated()
     def stamps(self, limited: Limited, number: int) -> list[int]:
         """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
         key = self._keys.window(limited.window_id)
         slots = self._ask("ZREVRANGE", key, 0, max(0, number - 1), "WITHSCORES")
         return [reading(whole, stamp, key, 0) for stamp in slots[1::2]]
 
-    @translating
+    @translated()
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return the health of each, by name."""
         replies = self._batch([("HMGET", self._keys.endpoint(each.window_id), *_HEALTH) for each in limited])

@@ -17,10 +17,10 @@ from msgspec import structs
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import InterruptedByHandError, RunError
-from rlm.ledger import Store
 from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 from rlm.sandbox.configuration import demo_document

@@ -22,11 +22,11 @@ from rlm.core.documents import Reasons, Record
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
-from rlm.ledger import Store
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
 from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.reading.waiting import oldest_in_ledger
+from rlm.ledger.store import Store
 from rlm.telemetry.catalogue import METRICS, Sample, counters
 
 #: The content type of the page.

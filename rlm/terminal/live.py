@@ -27,7 +27,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import RunStatus
 from rlm.core.errors import RLMError
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe_line
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.terminal.record import picture_of
 
 Document = Any

@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.ledger import Store
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import books
+from rlm.ledger.store import Store
 from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings

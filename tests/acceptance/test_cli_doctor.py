@@ -41,7 +41,7 @@ def test_an_installation_with_nothing_started_is_no_error(inst):
     assert {"name", "ok", "verdict", "severity", "message", "remedy"} == set(document["findings"][0])
     assert list(findings(document)) == [
         *("configuration", "redis.version", "redis.writes", "redis.eviction"),
-        *("redis.memory", "redis.persistence", "clock", "keys", "scheduler", "supervisor", "workers", "run"),
+        *("redis.persistence", "clock", "keys", "scheduler", "supervisor", "workers", "run"),
         *("endpoints", "books"),
     ]
 

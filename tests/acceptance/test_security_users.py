@@ -10,8 +10,8 @@ import redis
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.ledger import Store
 from rlm.ledger.connect import make_client
+from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from rlm.telemetry.metrics import MetricsPage
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_users, url_of

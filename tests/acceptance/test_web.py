@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from tests.acceptance.webprocess import HTTP, port_of, read, scheduler_alive, web
 from tests.conftest import running_server

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import urllib3
 
-from rlm.ledger import Store
 from rlm.ledger.processes import Process, Role
+from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from tests.wait import wait_until
 

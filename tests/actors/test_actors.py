@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from unittest import mock
@@ -97,3 +100,11 @@ def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing
     leave.set()
 
     closing.close_run.assert_called_with(store, "run-1", failure="")
+
+
+def test_a_supervisor_that_is_killed_leaves_no_directory_of_its_template(tmp_path):
+    """Nobody else knows of it. The template ends when its supervisor and the workers have."""
+    code = "from rlm.processes import launcher as own; own.start_template(['actors.preload']); own.os.abort()"
+    subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
+
+    wait_until(lambda: not list(tmp_path.iterdir()), message="it is gone")

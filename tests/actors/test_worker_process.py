@@ -14,9 +14,9 @@ from actors import record as actors_record
 from actors import worker as actors_worker
 from actors.worker import UNFIT, WorkerProcess
 from rlm.core.errors import StoreError
-from rlm.ledger import Store
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Role, WorkerState
+from rlm.ledger.store import Store
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
 from rlm.settings.secrets import Secrets, known, remember

@@ -32,7 +32,7 @@ from tests.store import steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 #: Items to push and drain at a time.
 BATCH = 5000
@@ -206,7 +206,7 @@ def main() -> None:
 
 
 def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.settings import load_settings
     from tests.conftest import running_server
 

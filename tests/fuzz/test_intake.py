@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from tests.conftest import running_server
 from tests.fuzz.intake import fuzz

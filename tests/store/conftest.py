@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from rlm.ledger import Store
 from rlm.ledger.scripts import SOURCES
+from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
 from tests.conftest import SERVERS

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rlm.core.run import Run
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 
 def reject(store: Store) -> bytes:

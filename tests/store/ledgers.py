@@ -11,7 +11,7 @@ from rlm.core.trail import CallEnd
 from tests.store.looks import redis_us
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 #: A type of the built-in configuration, another one, and two endpoints of the first.
 TYPE = "REBALANCE_NEEDED"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rlm.core.trail import Counts
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 
 def where(store: Store, event_id: str) -> list[str]:

@@ -11,9 +11,9 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger import Store
 from rlm.ledger.leases import ALONE_SECONDS, STEPPED
 from rlm.ledger.processes import Process, Role
+from rlm.ledger.store import Store
 from rlm.settings import apart_of, load_settings
 from tests.each import each
 from tests.store import looks

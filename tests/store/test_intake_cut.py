@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +10,7 @@ from rlm.core.errors import FencedError, StoreUnreachableError
 from rlm.ledger import intake
 from rlm.ledger.archive import Archivist
 from rlm.ledger.intake import Intake
-from rlm.ledger.scripts import Script
+from rlm.ledger.scripts import Access, Script
 from tests.store import looks, steps
 from tests.store.cutclient import CutClient
 
@@ -54,7 +53,8 @@ def scenario(store, token, run, small_chunks):
 
 
 def drain_by(store, client, token, run):
-    other = SimpleNamespace(client=client, keys=store.keys, settings=store.settings)
+    other = Access(store.settings, store.url)
+    other.client = client
     return list(Intake(other, Archivist(other)).drain(token, run.id, steps.priorities(store)))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from tests.store import looks, steps
 from tests.values import replace
 

@@ -9,7 +9,7 @@ from rlm.core.endpoint import Budget, Endpoint, Limit
 if TYPE_CHECKING:
     from rlm.core.endpoint import Limited
     from rlm.core.window import WindowState
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 #: The fields of an endpoint's health that are moments of Redis time.
 _MOMENTS = ("rest", "asked", "pause", "hold", "since", "opened_us")

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from rlm.ledger import Store
+from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from tests.turns.world import GUARD, World
 from tests.values import replace

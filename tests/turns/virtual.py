@@ -16,7 +16,7 @@ from tests.turns.world import LaneDouble, World, completed
 if TYPE_CHECKING:
     import pytest
 
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
     from rlm.ledger.turns import Settlement, TurnReply
 
 _CLOCK = b"redis.call('TIME')"

@@ -30,9 +30,10 @@ class Planned:
         monkeypatch.setattr(forecast, "Measuring", lambda *_: measuring)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "room_of", lambda _: None)
-        settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5), types={"T": KIND})
+        workers = SimpleNamespace(min=0, max=20, threads=5)
+        settings = SimpleNamespace(workers=workers, types={"T": KIND}, event_types=[KIND])
         rules = SimpleNamespace(adjust=lambda *_: None)
-        store = SimpleNamespace(settings=settings, runs=SimpleNamespace(tally=dict), rules=rules)
+        store = SimpleNamespace(measures=None, settings=settings, runs=SimpleNamespace(tally=dict), rules=rules)
         self.run = SimpleNamespace(
             id="r",
             window_seconds=180.0,

@@ -115,27 +115,18 @@ def test_control_characters_are_escaped_in_both_forms(text):
         assert line.isprintable()
 
 
-def test_under_up_every_line_is_json_whoever_wrote_it():
-    """A line that is JSON is passed on; another, of a program that knows of no form, is wrapped."""
+def test_under_up_lines_of_json_are_passed_on_and_its_own_are_json_too():
     from honcho.printer import Message
 
     output = io.StringIO()
     printer = LinePrinter(output, as_json=True, coloured=False)
-    lines = [(b'{"message": "x"}\n', None), (b"Traceback \x1b[31m\n", "32"), ("[1]\n", None)]
-    for data, colour in lines:
-        printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), "web", colour))
+    for name, data in (("web", b'{"message": "x"}\n'), ("up", "scheduler started\n")):
+        printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), name, None))
 
-    printer.write(Message("line", "scheduler started\n", datetime.fromtimestamp(0.25, UTC), "up", "32"))
-    printer.write(Message("line", b"Error: Redis is away\n", datetime.fromtimestamp(0.25, UTC), "web", "32"))
-
-    first, second, third, own, why = map(json.loads, output.getvalue().splitlines())
-    assert first == {"message": "x"}
-    wrapped = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "web"}
-    assert second == {**wrapped, "message": "Traceback \x1b[31m"}
-    assert third == {**wrapped, "message": "[1]"}
-    assert why == {**wrapped, "level": "ERROR", "message": "Error: Redis is away"}  # else only its end is an error
-    assert own == {**wrapped, "role": "up", "message": "scheduler started", "action": "up"}
-    assert "\x1b" not in output.getvalue()
+    passed, own = map(json.loads, output.getvalue().splitlines())
+    assert passed == {"message": "x"}
+    facts = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "up"}
+    assert own == {**facts, "message": "scheduler started", "action": "up"}
 
 
 # -- what is in the code, and in the documentation

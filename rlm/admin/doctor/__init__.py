@@ -13,8 +13,8 @@ from rlm.admin.report import status
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition, Record
 from rlm.core.errors import StoreError, StoreGarbledError, StoreUnreachableError
-from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, check_fitness, fault, good, warning
+from rlm.ledger.store import Store
 from rlm.settings import Settings
 from rlm.settings.secrets import known
 
@@ -81,7 +81,7 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Examined:
             store = stack.enter_context(Store(settings))
             fitness = check_fitness(store, allow_volatile=allow_volatile)
             for finding in fitness:
-                where = f"reached at {store.address}: " if finding.name == "version" else ""
+                where = f"reached at {store.client.address}: " if finding.name == "version" else ""
                 findings.append(replace(finding, name=f"redis.{finding.name}", message=f"{where}{finding.message}"))
             if not any(finding.is_fault for finding in fitness):
                 store.require_schema()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rlm.core.text import safe_line, span
-from rlm.ledger import Store
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import Finding, fault, good
-from rlm.ledger.keys import KINDS
 from rlm.ledger.reading.books import books, miscounted
 from rlm.ledger.scripts import batch
+from rlm.ledger.store import Store
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS = 5.0
@@ -22,12 +21,8 @@ _MEND = (
 
 def check_keys(store: Store) -> Iterator[Finding]:
     """Check for keys of another Redis type than RLM's, which stop what needs them."""
-    keys = store.keys
-    wanted = {key: kind for family, kind in KINDS.items() if isinstance(key := getattr(keys, family), str)}
-    for name in store.settings.types:
-        wanted |= {getattr(keys, family)(name): KINDS[family] for family in ("ready", "free")}
-    for endpoint in store.settings.endpoints.values():
-        wanted |= {getattr(keys, family)(endpoint.window_id): KINDS[family] for family in ("window", "endpoint")}
+    window_ids = [endpoint.window_id for endpoint in store.settings.endpoints.values()]
+    wanted = store.keys.kinds(store.settings.types, window_ids)
     types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
     flaws = [(key, is_now) for key, is_now in zip(wanted, types, strict=True) if is_now not in {wanted[key], "none"}]
     for key, is_now in flaws:

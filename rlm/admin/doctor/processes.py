@@ -8,9 +8,9 @@ from rlm.admin.attendance import TAKEOVER_SECONDS, revision_in_force
 from rlm.admin.hosts import HostState, hosts
 from rlm.core.clock import system_clock
 from rlm.core.text import named, span
-from rlm.ledger import Store
 from rlm.ledger.fitness import Finding, fault, good, warning
 from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.store import Store
 
 #: A scheduler that has missed this many ticks is stuck.
 MISSED_TICKS = 2

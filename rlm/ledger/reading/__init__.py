@@ -15,10 +15,10 @@ import msgspec
 from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
 from rlm.core.trail import Place, TrailCall
-from rlm.ledger import Store
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import scored
 from rlm.ledger.scripts import Command, batch
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 

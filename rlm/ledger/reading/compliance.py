@@ -11,9 +11,9 @@ from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Re
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
 from rlm.core.window import Peak, peaks
-from rlm.ledger import Store
 from rlm.ledger.calls import KEEP_SECONDS
 from rlm.ledger.control import limits_of
+from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 
 #: A log that begins so much later than calls are kept is as old: no call was made then.

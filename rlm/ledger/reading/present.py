@@ -13,7 +13,7 @@ from rlm.ledger.leases import Tenure
 from rlm.ledger.processes import Process, Role
 
 if TYPE_CHECKING:
-    from rlm.ledger import Store
+    from rlm.ledger.store import Store
 
 
 class Present(msgspec.Struct, frozen=True):

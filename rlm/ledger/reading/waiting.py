@@ -13,12 +13,12 @@ import msgspec
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
 from rlm.core.run import Run
 from rlm.core.trail import Place
-from rlm.ledger import Store
 from rlm.ledger.connect import text
 from rlm.ledger.events import scored
 from rlm.ledger.reading import Waiter, events_in, fields_of, later_events, waits_since
 from rlm.ledger.reading.books import Books, books
 from rlm.ledger.scripts import CHUNK, ask, batch
+from rlm.ledger.store import Store
 from rlm.ledger.values import reading, whole
 
 #: The states of waiting events, in the order of the list.
