@@ -30,7 +30,7 @@ POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
 FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
 #: A worker that dies within so many seconds failed to start. Its successor waits, twice as long after each failure in a
-#: row; several raise an alarm.
+#: row; several are announced.
 QUICK_DEATH_SECONDS = 5.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 10.0
 FAILING_STARTS = 3
