@@ -93,7 +93,7 @@ class Housekeeper:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        register = self._store.processes.register()
+        register = self._store.processes.register().entries
         missing = [(role, one) for role, found in register.items() for one, process, _ in found if process is None]
         self._missed = {one: self._missed.get(one, now) for one in missing}
         patience = dict.fromkeys(Role, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: self._grace_seconds}

@@ -6,7 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from rlm.admin.attendance import kept_apart, other_configurations
 from rlm.core.alarms import Alarm, alarm
