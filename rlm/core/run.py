@@ -1,4 +1,4 @@
-"""A run: its states, the and the allowed moves between them. docs/reliability.md describes each state."""
+"""A run: its states, and the allowed moves between them. docs/reliability.md describes each state."""
 
 from __future__ import annotations
 
@@ -56,10 +56,14 @@ def started_at_of(run_id: str) -> float | None:
 
 
 class Waited(msgspec.Struct, frozen=True):
-    """How many seconds the events of each type waited for which reason, up to `until` (seconds since 1970)."""
+    """How many seconds the events of each type waited for which reason, up to `until` (seconds since 1970).
+
+    They go on to wait for the `last` reason of their type until somebody looks again.
+    """
 
     until: float
     by_type: Mapping[str, Mapping[str, float]] = {}
+    last: Mapping[str, str] = {}
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -84,7 +88,6 @@ class Run(msgspec.Struct, frozen=True):
     first_release_at: float | None = None
     cancelled: bool = False
     failure: str = ""
-    stopped: str = ""
     workers_peak: int = 0
     restarts_before: int = 0
     tick: float = 0.0

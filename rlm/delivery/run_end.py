@@ -41,18 +41,23 @@ log = logging.getLogger(__name__)
 
 
 def close_run(
-    store: Store, run_id: str, *, failure: str = "", keep: Callable[[], object] = lambda: None
+    store: Store,
+    run_id: str,
+    *,
+    ended: Run | None = None,
+    failure: str = "",
+    keep: Callable[[], object] = lambda: None,
 ) -> Record | None:
     """End the run, if it may be ended by anybody, and close it; return its record, None if it is not to be closed here.
 
-    `failure` says why RLM could not conduct it, if so. `keep` is called between steps that may take long, to renew a
-    leader's lease.
+    `ended` is the run as its conductor has ended it; `failure` says why RLM could not conduct it, if so. `keep` is
+    called between steps that may take long, to renew a leader's lease.
 
     Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing nothing can
     settle any more, so the counts read then are final.
     """
     while True:
-        run = store.runs.current()
+        run, ended = ended or store.runs.current(), None
         if run is None or run.id != run_id:
             return None
         if run.state is not State.FINISHING:

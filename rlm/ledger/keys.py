@@ -38,8 +38,7 @@ records                    hash    run id -> record (JSON); the newest `run.hist
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
-                                   workers the conductor wants; coming_up, seconds that they take to start if none is
-                                   ready; restarts, how many ever ended unexpectedly
+                                   workers the conductor wants; restarts, how many ever ended unexpectedly
 requests                   hash    a request to start a run -> its answer (JSON), empty before; for a minute, or until
                                    its asker has it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler

@@ -72,7 +72,9 @@ class Measuring:
         #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
         self.answered_us: dict[str, int] = {}
         #: What to expect as of the last look; the same object while no call has ended.
-        self.expected: Mapping[Pair, Expected] = measures.expected(types)
+        self.expected: Mapping[Pair, Expected] = {}
+        self.look()
+        self.expected = measures.expected(types, run_id)
 
     @property
     def down(self) -> set[str]:

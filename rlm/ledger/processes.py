@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translated
 from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
-from rlm.ledger.values import MICROSECONDS, Moment, duration, reading, whole
+from rlm.ledger.values import MICROSECONDS, Moment, reading, whole
 
 #: A process that was not heard from for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
@@ -142,16 +142,6 @@ class Processes(Part):
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
         return self._number("restarts", whole) or 0
-
-    def coming_up_seconds(self) -> float | None:
-        """Return how long workers take to start if none is ready, measured in the last runs; None if unknown."""
-        return self._number("coming_up", duration)
-
-    def note_coming_up(self, seconds: float) -> None:
-        """Record how long workers took to start; the average with the previous value is kept."""
-        before = self.coming_up_seconds()
-        average = seconds if before is None else (before + seconds) / 2
-        self._ask("HSET", self._keys.processes, "coming_up", repr(average))
 
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""

@@ -41,7 +41,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("started_at", "deadline", "first_release_at", "tick"), moment),
     **dict.fromkeys(("window_seconds", "away_seconds"), duration),
     **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "untaken"), whole),
-    **dict.fromkeys(("revision", "failure", "stopped"), str),
+    **dict.fromkeys(("revision", "failure"), str),
     "waits": msgspec.json.Decoder(Waited).decode,
     "spent": msgspec.json.Decoder(dict[str, int]).decode,
     "plan": msgspec.json.Decoder(RunPlan).decode,

@@ -336,25 +336,6 @@ def test_a_run_frozen_past_its_deadline_is_put_down_to_redis(bad_day):
 
 
 @pytest.mark.long
-def test_a_run_cut_short_by_a_stop_says_so(bad_day):
-    """No limit and no worker is blamed for what nobody tried."""
-    with bad_day() as system:
-        system.start_both()
-        events = system.push_evenly(900)
-        run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 30, timeout=30, message="the run is under way")
-
-        system.stop("scheduler")
-
-        record = system.await_record(run_id)
-        assert [one["cause"] for one in record["why"]] == ["stopped"], record["why"]
-        assert "the scheduler was told to stop" in system.rlm("result").stdout
-        system.assert_promises(events, [record])
-        system.start("scheduler")
-        assert_next_run(system)
-
-
-@pytest.mark.long
 def test_a_tick_that_a_killed_scheduler_served_too_late_has_that_for_its_cause(bad_day):
     """Its successor comes when most of the window is over: nothing is said of workers that come up, or of a start."""
     every = 16
