@@ -14,7 +14,6 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
 
@@ -85,6 +84,6 @@ def name_unreadable(key: str, raw: bytes, error: Exception) -> None:
     if now >= _named_at.get(key, -math.inf) + 60:  # seconds
         _named_at[key] = now
         shown = safe_line(raw[:60].decode(errors="replace"))
-        extra = alarm(Alarm.KEY_DAMAGED, "read_unreadable")
+        extra = {"action": "read_unreadable"}
         message = "%s holds %r, which RLM does not write and passes over (%s)"
         log.error(message, safe_line(key), shown, safe_line(str(error)), extra=extra)
