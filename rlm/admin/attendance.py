@@ -11,7 +11,7 @@ from typing import Final
 from rlm.core.documents import Now, Rest
 from rlm.core.run import State
 from rlm.core.text import safe_line
-from rlm.ledger.fitness import REFUSING, Finding, unfit
+from rlm.ledger.fitness import WRITES, Finding, unfit
 from rlm.ledger.leases import ALONE_SECONDS, Standing
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
@@ -100,7 +100,7 @@ def nobody_sends(
     `revision` is that of the open run, if it is known. If the `distrusted` findings say that Redis refuses writes,
     processes cannot announce themselves there, so no reason is known.
     """
-    if any(finding.name in REFUSING for finding in distrusted):
+    if any(finding.name == WRITES for finding in distrusted):
         return ""
     there = there or present(store)
     revision = revision or revision_in_force(store, there)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
@@ -77,6 +76,7 @@ class Archivist:
         self._most = MOST_LETTERS
         self._archive = Archive(store.settings.archive_dir)
         self._not_before = float("-inf")
+        self._trouble = ""
 
     def step(self) -> bool:
         """Move a chunk; return whether there may be more. After the disk refused, none is moved for a while."""
@@ -87,11 +87,16 @@ class Archivist:
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
             told = "Dead letters stay in Redis, and no more items are taken, because %s; trying again in %.0f s"
-            extra = alarm(Alarm.NO_ARCHIVE, "archive")
-            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
+            log.warning(told, error, REFUSED_SECONDS, extra={"action": "archive"})
+            self._trouble = str(error)
             return False
         self._letters.trim(surplus)
         return True
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk has refused lately; empty if it has not."""
+        return self._trouble if self.is_refused else ""
 
     @property
     def is_refused(self) -> bool:

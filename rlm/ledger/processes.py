@@ -13,7 +13,7 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translated
 from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
-from rlm.ledger.values import MICROSECONDS, Moment, duration, reading, whole
+from rlm.ledger.values import MICROSECONDS, Moment, reading, whole
 
 #: A process that was not heard from for this many seconds is taken for gone.
 HEARTBEAT_TTL_SECONDS = 8.0
@@ -63,8 +63,8 @@ class Process:
     supervisor's. Of a scheduler, `ticks_every` is how often it
     starts runs, seconds; `insists_on_file`: it requires an append-only file. `file` is that of its configuration, empty
     for the built-in one; `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a
-    few words why a worker asks for no call for a while, because it can connect to no endpoint. A field is empty, 0 or
-    None if it is unknown.
+    few words why a worker asks for no call for a while, because it can connect to no endpoint; `trouble` what keeps a
+    scheduler or supervisor from its work. A field is empty, 0 or None if it is unknown.
     """
 
     id: str
@@ -83,6 +83,7 @@ class Process:
     file: str = ""
     apart: str = ""
     sleeping: str = ""
+    trouble: str = ""
 
 
 class Processes(Part):
@@ -145,16 +146,6 @@ class Processes(Part):
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
         return self._number("restarts", whole) or 0
-
-    def coming_up_seconds(self) -> float | None:
-        """Return how long workers take to start if none is ready, measured in the last runs; None if unknown."""
-        return self._number("coming_up", duration)
-
-    def note_coming_up(self, seconds: float) -> None:
-        """Record how long workers took to start; the average with the previous value is kept."""
-        before = self.coming_up_seconds()
-        average = seconds if before is None else (before + seconds) / 2
-        self._ask("HSET", self._keys.processes, "coming_up", repr(average))
 
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""

@@ -65,7 +65,6 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     spends: bool = False
     tried: bool = False
     kind: str = ""
-    failing: bool = False
     took_ms: str = ""
     entry: str = ""
     letter: str = ""

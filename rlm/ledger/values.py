@@ -14,7 +14,6 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.text import safe_line
 
@@ -91,4 +90,4 @@ def name_unreadable(key: str, raw: bytes, error: Exception) -> None:
     _told[key] = system_clock.monotonic()
     shown = safe_line(raw[:60].decode(errors="replace"))
     told = "%s holds %r, which RLM does not write and passes over (%s)"
-    log.error(told, safe_line(key), shown, safe_line(str(error)), extra=alarm(Alarm.KEY_DAMAGED, "read_unreadable"))
+    log.error(told, safe_line(key), shown, safe_line(str(error)), extra={"action": "read_unreadable"})

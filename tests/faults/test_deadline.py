@@ -45,7 +45,7 @@ def all_but_one_worker(system, proxy) -> None:
         process.kill()
         process.wait()
     for pid in pids:
-        with suppress(ProcessLookupError):  # its supervisor is gone, so it leaves
+        with suppress(ProcessLookupError):  # it has left, because its supervisor is gone
             os.kill(pid, signal.SIGKILL)
 
 

@@ -33,6 +33,12 @@ class Present(msgspec.Struct, frozen=True):
         return self.tenure.owner if self.tenure and self.tenure.left_seconds > 0 else None
 
     @property
+    def deputy(self) -> str | None:
+        """The supervisor that speaks for a leader while there is none: the oldest."""
+        supervisors = self.living(Role.SUPERVISOR)
+        return supervisors[0].id if supervisors and self.holder is None else None
+
+    @property
     def candidates(self) -> list[Process]:
         """The leading scheduler; if none leads, or a command conducts, all schedulers, because any may be next."""
         schedulers = self.living(Role.SCHEDULER)
