@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.ledger.connect import text
 from rlm.ledger.scripts import Command, Part
@@ -154,7 +154,7 @@ def _entries(
             window=endpoint.window_id,
             longest=max(window.longest for window in windows),
             timeout=_us(endpoint.timeout_seconds),
-            probe=_us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS),
+            probe=_us(endpoint.timeout_seconds + LEASE_SLACK_SECONDS),
             rest=_us(endpoint.limit.longest_seconds),
             windows=windows,
             types=terms[name],
