@@ -34,7 +34,7 @@ from rlm.ledger.waker import Waker
 from rlm.processes.alive import AliveFile, entry_of
 from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
 from rlm.settings import Settings, secrets_of
-from rlm.settings.secrets import remember, resolve_headers
+from rlm.settings.secrets import remember
 
 #: The exit status of a worker that could not go on: a lane died, or the grace period was over.
 UNFIT = 70
@@ -97,7 +97,7 @@ class WorkerProcess:
         self._entry = replace(entry, state=WorkerState.READY, supervisor=supervisor_id)
         self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
         self._lane_ended = False
-        self._dispatcher = Dispatcher(resolve_headers)
+        self._dispatcher = Dispatcher()
         self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, stop.wakeup.wake)
         broker = StubBroker(middleware=[])
         self._dispatch = make_dispatch(broker, self._carry)

@@ -14,7 +14,6 @@ from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
-from rlm.settings.secrets import resolve_headers
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -78,7 +77,7 @@ class Bench:
         self.store = self.open_store(self.settings)
         self.token = self.store.leases.acquire("bench", 3600)
         self.trust()
-        self.dispatcher = Dispatcher(resolve_headers)
+        self.dispatcher = Dispatcher()
         self.lanes = self.make_lanes("w1")
         self.runs = 0
         self.open_run()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-
-#: Goes on while the machine sleeps, so that waking up is no step of the clock of Redis.
-_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+from functools import partial
 
 
 class Clock:
@@ -16,9 +14,8 @@ class Clock:
         """Return the wall clock, seconds since 1970 (UTC)."""
         return time.time()
 
-    def monotonic(self) -> float:
-        """Return a clock that never steps, seconds. If the system has one, it also runs while the machine sleeps."""
-        return time.clock_gettime(_BOOTTIME)
+    #: A clock that never steps, seconds, which goes on while the machine sleeps: waking up is no step of Redis's clock.
+    monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
 
     def to_beat(self, period: float) -> float:
         """Return the seconds to the next multiple of `period` on the monotonic clock, which a host's processes share.

@@ -17,7 +17,7 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
-from rlm.delivery.outcome import BROKEN, Unreachable, refuse_unsound, settlement_of, unsent
+from rlm.delivery.outcome import BROKEN, Unreachable, settlement_of, unsent
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Claim, Settlement, Turns
 from rlm.ledger.values import MICROSECONDS
@@ -41,7 +41,9 @@ class Attempts:
     """Makes the calls of one lane."""
 
     def __init__(self, settings: Settings, dispatcher: Dispatcher, turns: Turns, clock: RedisClock, lane: int) -> None:
-        self._settings = settings
+        #: What types share may differ in headers, time-out and success.
+        self._endpoints = {(kind.name, each.name): each for kind in settings.event_types for each in kind.endpoints}
+        self._retry = settings.retry
         self._dispatcher = dispatcher
         self._turns = turns
         self._clock = clock
@@ -66,15 +68,13 @@ class Attempts:
             if not self._begun or isinstance(error, RLMError):  # a header lacks its secret: nothing was sent
                 return replace(unsent(claim), to="backoff", delay_us=AFTER_FAULT_US)
             fault = Unreachable("RLM failed during the call; the log of its worker says how", None, BROKEN)
-            settlement = settlement_of(claim, fault, self._settings.retry, self._clock.now())
+            settlement = settlement_of(claim, fault, self._retry, self._clock.now())
             return replace(settlement, counts_us=0)
 
     def _make(self, claim: Claim, asked_at: float) -> Settlement:
-        endpoint = self._settings.endpoints.get(claim.endpoint)
+        endpoint = self._endpoints.get((claim.type, claim.endpoint))
         if endpoint is None:
             return unsent(claim)
-        if refused := refuse_unsound(claim, self._clock.now()):
-            return refused
         deadline = self._clock.reached_at(claim.deadline_us)
         begins_by = deadline - claim.need_us / MICROSECONDS
         try:
@@ -82,7 +82,7 @@ class Attempts:
             seconds = min(deadline - system_clock.monotonic(), endpoint.timeout_seconds)
             connection = self._dispatcher.connect(endpoint, seconds, fresh=claim.tries > 0)
         except UnreachableError as error:
-            return settlement_of(claim, error.outcome, self._settings.retry, self._clock.now())
+            return settlement_of(claim, error.outcome, self._retry, self._clock.now())
         crash_point("worker.connected")
         leaves_from = asked_at if connection.kept else system_clock.monotonic()
         slot = claim if connection.kept else self._restamped(claim)
@@ -130,5 +130,5 @@ class Attempts:
         elif now - read_before > leaves_from:
             counts_us = round(read_before * MICROSECONDS)
         cut = gives_up_at == deadline <= now
-        settlement = settlement_of(claim, outcome, self._settings.retry, self._clock.now(), cut=cut)
+        settlement = settlement_of(claim, outcome, self._retry, self._clock.now(), cut=cut)
         return replace(settlement, took_ms=f"{1000 * (now - sent_at):.1f}", counts_us=counts_us)

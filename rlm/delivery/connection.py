@@ -7,10 +7,10 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
@@ -27,8 +27,6 @@ CONNECT_SECONDS = 3.5
 #: acknowledges at once, however slow its API is.
 SILENT_SECONDS = 4
 
-#: What `socket.getaddrinfo` returns: for each address its family, kind, protocol, canonical name and address.
-Addresses: TypeAlias = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 _READ_BYTES = 65_536
 #: No delay, and detection of a cut way.
 _OPTIONS = (
@@ -69,26 +67,19 @@ class Connection:
         self.kept = False
 
     def is_usable(self) -> bool:
-        """Return whether it may serve another call: it is young and quiet."""
-        return self.is_young() and self.is_quiet()
+        """Return whether it may serve another call: it is young, and nothing can be read, neither an end nor data.
 
-    def is_young(self) -> bool:
-        """Return whether it is young enough for another call."""
-        return system_clock.monotonic() - self._opened_at < MAX_AGE_SECONDS
-
-    def is_quiet(self) -> bool:
-        """Return whether nothing can be read: no end, and no data that would be taken for the next answer.
-
-        Only reading can tell, because what TLS says for itself also arrives as data. A connection that is not quiet
+        Only reading can tell, because what TLS says for itself also arrives as data. A connection that is not usable
         loses a byte by this, and must be closed.
         """
-        if not self.spoke:
-            try:
-                self.spoke = self._sock.recv(1) != b""
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return True
-            except OSError:
-                return False
+        if self.spoke or system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
+            return False
+        try:
+            self.spoke = self._sock.recv(1) != b""
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            pass
         return False
 
     def send(self, data: bytes, deadline: float) -> None:
@@ -108,19 +99,17 @@ class Connection:
     def receive(self, deadline: float) -> Answer:
         """Read an answer by `deadline`, up to its end or the limit; raise a BrokenAnswerError or OSError."""
         answer = Answer()
-        try:
-            self._await(select.POLLIN, deadline)
-            while not answer.whole and (room := answer.room):
-                try:  # without waiting, because TLS may have more of what it read
-                    data = self._sock.recv(min(room, _READ_BYTES))
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    self._await(select.POLLIN, deadline)
-                else:
-                    answer.feed(data)
-        finally:
-            answer.close()
-        self._busy = False
-        self.spoke = answer.surplus
+        self._await(select.POLLIN, deadline)
+        while not answer.whole and (room := answer.room):
+            try:  # without waiting, because TLS may have more of what it read
+                data = self._sock.recv(min(room, _READ_BYTES))
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._await(select.POLLIN, deadline)
+            else:
+                answer.feed(data)
+        if system_clock.monotonic() >= deadline:
+            raise TimeoutError("timed out")
+        self._busy, self.spoke = False, answer.surplus
         return answer
 
     def _await(self, event: int, deadline: float) -> None:
@@ -153,51 +142,50 @@ def connect(url: str, seconds: float, tls: Callable[[], ssl.SSLContext] = ssl.cr
     host, port, scheme = target_of(url)
     try:
         sock = _reach(_look_up(host, port, seconds), deadline)
-        return Connection(_encrypt(sock, host, deadline, tls()) if scheme == "https" else sock)
+        try:
+            if scheme == "https":
+                sock.settimeout(_left(deadline))
+                sock = tls().wrap_socket(sock, server_hostname=host)
+            return Connection(sock)
+        except BaseException:
+            sock.close()
+            raise
     except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
         message = f"no connection to {host}:{port}: {error}"
         raise UnreachableError(message, kind_of_error(error), here=lies_here(error)) from error
 
 
-def limit(sock: socket.socket, deadline: float) -> None:
-    """Let the socket's next step end by `deadline` (monotonic seconds); raise a TimeoutError if that has passed."""
-    left = deadline - system_clock.monotonic()
-    if left <= 0:
+def _left(deadline: float) -> float:
+    """Return the seconds until `deadline`; raise a TimeoutError if it has passed."""
+    if (left := deadline - system_clock.monotonic()) <= 0:
         raise TimeoutError("timed out")
-    sock.settimeout(left)
+    return left
 
 
-def _look_up(host: str, port: int, seconds: float) -> Addresses:
-    """Return the addresses of a host. A look-up that hangs holds neither the call nor the end of the process."""
-    with suppress(socket.gaierror):  # it is a name
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    answer: Future[Addresses] = Future()
-    look_up = _answering(answer, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+def _look_up(host: str, port: int, seconds: float) -> list[Any]:
+    """Return what `getaddrinfo` does. A look-up that hangs holds neither the call nor the end of the process."""
+    addresses: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            addresses.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            addresses.set_exception(error)
+
     threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
     try:
-        return answer.result(max(0.0, seconds))
+        return addresses.result(max(0.0, seconds))
     except TimeoutError:
         raise TimeoutError("timed out while its name was looked up") from None
 
 
-def _answering(answer: Future[Addresses], ask: Callable[[], Addresses]) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            answer.set_result(ask())
-        except (OSError, UnicodeError) as error:
-            answer.set_exception(error)
-
-    return run
-
-
-def _reach(addresses: Addresses, deadline: float) -> socket.socket:
+def _reach(addresses: list[Any], deadline: float) -> socket.socket:
     """Connect to the first address that answers; each has its share of the time that is left."""
     failure: OSError = OSError("its name has no address")
-    for left, (family, kind, protocol, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        now = system_clock.monotonic()
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
-            limit(sock, now + min(CONNECT_SECONDS, (deadline - now) / left))
+            sock.settimeout(min(CONNECT_SECONDS, _left(deadline) / (len(addresses) - number)))
             sock.connect(address)
             for option in _OPTIONS:
                 sock.setsockopt(*option)
@@ -207,12 +195,3 @@ def _reach(addresses: Addresses, deadline: float) -> socket.socket:
         else:
             return sock
     raise failure
-
-
-def _encrypt(sock: socket.socket, host: str, deadline: float, context: ssl.SSLContext) -> ssl.SSLSocket:
-    try:
-        limit(sock, deadline)
-        return context.wrap_socket(sock, server_hostname=host)
-    except BaseException:
-        sock.close()
-        raise

@@ -9,17 +9,14 @@ import logging
 import re
 import ssl
 import threading
-from collections.abc import Callable, Mapping
 from functools import cache
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
-from rlm.core.errors import RLMError
 from rlm.delivery.connection import Connection, connect
-from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, render
+from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
 from rlm.delivery.outcome import (
     BAD_HEADER,
-    BROKEN,
     NO_ANSWER,
     SUCCESS,
     UNEXPECTED,
@@ -29,14 +26,12 @@ from rlm.delivery.outcome import (
     kind_of_error,
     parse_date,
 )
-from rlm.settings.secrets import known
+from rlm.settings.secrets import known, resolve_headers
 
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
 
 _EXCERPT_CHARACTERS = 200
-#: From this status on, the beginning of an answer is kept for people to read.
-_REFUSING = 300
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 log = logging.getLogger(__name__)
@@ -45,17 +40,17 @@ log = logging.getLogger(__name__)
 class Dispatcher:
     """Sends events over kept-alive connections, which the lanes of one worker process share.
 
-    `resolve_headers` returns an endpoint's configured headers with their secrets. Redirects are not followed, and no
-    proxy is taken from the environment.
+    Redirects are not followed, and no proxy is taken from the environment.
     """
 
-    def __init__(self, resolve_headers: Callable[[Endpoint], Mapping[str, str]]) -> None:
-        self._resolve_headers = resolve_headers
+    def __init__(self) -> None:
         self._tls = cache(ssl.create_default_context)
+        #: The heads of requests; they hold secrets, which a cache does not show.
+        self._head = cache(_head)
         #: The kept connections with the URLs of their endpoints; the one used last is last.
         self._idle: list[tuple[str, Connection]] = []
-        #: URLs that sent something unasked. Nothing is kept to them: what comes late during the next call would be
-        #: taken for its answer.
+        #: URLs that sent something unasked. Each call to them has a connection of its own: what comes late during the
+        #: next call would be taken for its answer.
         self._distrusted: set[str] = set()
         self._lock = threading.Lock()
 
@@ -67,21 +62,42 @@ class Dispatcher:
         Raises:
             UnreachableError: it refused or did not answer in time; nothing was sent.
         """
-        while connection := self._take(endpoint):
-            usable = connection.is_usable()
-            if usable and not fresh:
+        while connection := self._take(endpoint.url):
+            is_usable = connection.is_usable()
+            if is_usable and not fresh and endpoint.url not in self._distrusted:
                 return connection
             self._drop(endpoint, connection)
-            if usable:
+            if is_usable:
                 break
         return connect(endpoint.url, seconds, self._tls)
 
+    def _take(self, url: str) -> Connection | None:
+        with self._lock:
+            for place in range(len(self._idle) - 1, -1, -1):
+                if self._idle[place][0] == url:
+                    connection = self._idle.pop(place)[1]
+                    connection.kept = True
+                    return connection
+        return None
+
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Put back a connection without a call under way; close it if it may not serve another call."""
-        if connection.is_usable():
-            self._put(endpoint, connection)
-        else:
-            self._drop(endpoint, connection)
+        """Put back a connection without a call under way; it is checked before its next call."""
+        if endpoint.url in self._distrusted:
+            connection.close()
+            return
+        with self._lock:
+            self._idle.append((endpoint.url, connection))
+            unused = self._idle.pop(0)[1] if len(self._idle) > MOST_KEPT else None
+        if unused:
+            unused.close()
+
+    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
+        """Close a connection; from one who spoke unasked keep none from now on."""
+        connection.close()
+        if connection.spoke and endpoint.url not in self._distrusted:
+            self._distrusted.add(endpoint.url)
+            message = "%s sent data unasked on its connection; this worker keeps no connection to it any more"
+            log.warning(message, endpoint.name, extra={"action": "distrust_endpoint", "endpoint": endpoint.name})
 
     def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
         """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
@@ -90,19 +106,19 @@ class Dispatcher:
         the whole request leaves; otherwise it is not an answer.
         """
         try:
-            message = render(request, endpoint.url, self._resolve_headers(endpoint))
-            if not (connection.kept or connection.is_quiet()):  # taking a slot for a new one took time
-                raise ConnectionError("the endpoint closed the connection, or sent data unasked")
+            message = render(self._head(endpoint.name, endpoint.url, *endpoint.headers.items()), request)
+            if not (connection.kept or connection.is_usable()):  # taking a slot for a new one took time
+                raise ConnectionError("the endpoint closed the connection, or sent data unasked")  # noqa: TRY301
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
-            why = "the request could not be sent: a configured header is not what HTTP allows"
+            why = "the request could not be sent: a header or the event is not what HTTP allows"
             return Unreachable(why, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
             why = f"the request could not be sent completely: {known().mask(str(error))}"
             return Unreachable(why, None, kind_of_error(error))
-        except RLMError:
+        except BaseException:
             connection.close()
             raise
         return None
@@ -111,67 +127,43 @@ class Dispatcher:
         """Read the answer by `deadline` (monotonic seconds) and classify it. The connection is kept or closed."""
         try:
             answer = connection.receive(deadline)
-            if system_clock.monotonic() >= deadline:
-                raise TimeoutError
         except (OSError, BrokenAnswerError) as error:
             connection.close()
-            detail, kind = _no_answer(error, sent_at, deadline)
+            kind, lasted = kind_of_error(error), f"{system_clock.monotonic() - sent_at:.1f} s"
+            detail = f"no answer within {lasted}" if kind == NO_ANSWER else f"{kind} after {lasted}: {error}"
             return Unreachable(known().mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
-            self._put(endpoint, connection)  # it is checked before its next call
+            self.keep(endpoint, connection)
         else:
             self._drop(endpoint, connection)
-        if answer.status in SUCCESS and endpoint.success:
-            content_type = next(iter(answer.values("content-type")), "")
-            if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
-                what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-                return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-        excerpt = "" if answer.status < _REFUSING else _excerpt(answer)
-        rests = answer.values("retry-after")
+        if answer.status in SUCCESS:
+            return _delivered(answer, endpoint, seconds)
+        rests = answer.values(b"retry-after")
         # By the endpoint's clock, like its `Retry-After`.
-        now = next(map(parse_date, answer.values("date")), None) if rests else None
-        return classify(answer.status, rests, excerpt, seconds, system_clock.now() if now is None else now)
+        now = next(map(parse_date, answer.values(b"date")), None) if rests else None
+        return classify(answer.status, rests, _excerpt(answer), seconds, system_clock.now() if now is None else now)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._close_idle(lambda _url: True)
-
-    def _put(self, endpoint: Endpoint, connection: Connection) -> None:
-        if endpoint.url in self._distrusted or not connection.is_young():
-            self._drop(endpoint, connection)
-            return
         with self._lock:
-            self._idle.append((endpoint.url, connection))
-            surplus = self._idle[:-MOST_KEPT]
-            del self._idle[:-MOST_KEPT]
-        for _, unused in surplus:
-            unused.close()
+            for _, connection in self._idle:
+                connection.close()
+            self._idle.clear()
 
-    def _take(self, endpoint: Endpoint) -> Connection | None:
-        with self._lock:
-            for place in range(len(self._idle) - 1, -1, -1):
-                if self._idle[place][0] == endpoint.url:
-                    connection = self._idle.pop(place)[1]
-                    connection.kept = True
-                    return connection
-        return None
 
-    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Close a connection; from one who spoke unasked keep none from now on."""
-        connection.close()
-        if connection.spoke and endpoint.url not in self._distrusted:
-            self._distrusted.add(endpoint.url)
-            self._close_idle(endpoint.url.__eq__)
-            message = "%s sent data unasked on its connection; this worker keeps no connection to it any more"
-            log.warning(message, endpoint.name, extra={"action": "distrust_endpoint", "endpoint": endpoint.name})
+def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
+    return head_of(url, resolve_headers(name, dict(headers)))
 
-    def _close_idle(self, closes: Callable[[str], bool]) -> None:
-        with self._lock:
-            closed = [connection for url, connection in self._idle if closes(url)]
-            self._idle = [(url, connection) for url, connection in self._idle if not closes(url)]
-        for connection in closed:
-            connection.close()
+
+def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
+    """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
+    if endpoint.success:
+        content_type = next(iter(answer.values(b"content-type")), "")
+        if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+            what = _excerpt(answer, f"{content_type or 'no content type'}: ")
+            return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+    return classify(answer.status, (), "", seconds, 0.0)
 
 
 def _excerpt(answer: Answer, before: str = "") -> str:
@@ -179,14 +171,3 @@ def _excerpt(answer: Answer, before: str = "") -> str:
     body = "" if answer.encoded else answer.body.decode("latin-1")
     text = known().mask(before + body, torn=not answer.whole)
     return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
-
-
-def _no_answer(error: Exception, sent_at: float, deadline: float) -> tuple[str, str]:
-    """Return why there is no answer, as a sentence and as the word under which it is counted."""
-    now = system_clock.monotonic()
-    if isinstance(error, BrokenAnswerError) and now < deadline:
-        return f"a broken answer after {now - sent_at:.1f} s: {error}", BROKEN
-    kind = kind_of_error(error)
-    if now >= deadline or kind == NO_ANSWER:
-        return f"no answer within {now - sent_at:.1f} s", NO_ANSWER
-    return f"the connection broke after {now - sent_at:.1f} s: {error}", kind

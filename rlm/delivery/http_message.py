@@ -1,14 +1,13 @@
 """The messages of HTTP/1.1: the request for an event, and its answer, fed as it arrives.
 
-llhttp parses answers; this module checks what llhttp lets pass. Interim answers (1xx) are read and skipped. An answer
-that is not exactly what HTTP/1.1 allows is rejected, because it could be understood in two ways.
+llhttp parses heads and chunks; this module checks what llhttp lets pass. Interim answers (1xx) are read and skipped. An
+answer that is not exactly what HTTP/1.1 allows is rejected, because it could be understood in two ways.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,10 +21,9 @@ MAX_ANSWER_BYTES = 262_144
 #: Within how many bytes the final answer's header must end, including interim answers.
 MAX_HEAD_BYTES = 65_536
 
-_BEGINNING, _HEAD_END = b"HTTP/1.", b"\r\n\r\n"
+_HEAD_END = b"\r\n\r\n"
 _SWITCHING_PROTOCOLS = 101
-#: Characters that would end a header line or the header. The settings allow none of them; this is the last check.
-_LINE_BREAK = re.compile(r"[\r\n\0]")
+_encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -39,37 +37,27 @@ class Request(msgspec.Struct, frozen=True):
     item: msgspec.Raw
 
 
-def render(request: Request, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return the request to `url`, with `headers` beside RLM's own; raise a ValueError that quotes no header."""
-    body = msgspec.json.encode(request)
-    own = f"Content-Length: {len(body)}\r\nIdempotency-Key: {_sound(request.event_id)}\r\n\r\n"
-    try:
-        return (_head(url, *headers.items()) + own).encode("latin-1") + body
-    except UnicodeEncodeError:
-        raise ValueError("a header is not Latin-1") from None
-
-
-@lru_cache(1024)
-def _head(url: str, *headers: tuple[str, str]) -> str:
-    """Return the part of the request header that is the same in each call to `url`."""
+def head_of(url: str, headers: Mapping[str, str]) -> bytes:
+    """Return the part of the header that is the same in each call; raise a ValueError if a header is not HTTP."""
     parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    fields = {
-        "Host": parts.netloc.rpartition("@")[2],
-        **dict(headers),
-        "Content-Type": "application/json",
-        "User-Agent": f"rlm/{__version__}",
-    }
-    if not any(name.lower() == "accept-encoding" for name, _ in headers):
+    fields = {"Host": parts.netloc.rpartition("@")[2], **headers}
+    fields |= {"Content-Type": "application/json", "User-Agent": f"rlm/{__version__}"}
+    if "accept-encoding" not in map(str.lower, headers):
         fields["Accept-Encoding"] = "identity"  # people may read the answer
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    return "".join(f"{_sound(line)}\r\n" for line in lines)
-
-
-def _sound(text: str) -> str:
-    if _LINE_BREAK.search(text):
+    if {"\r", "\n", "\0"} & {*"".join(lines)}:  # the settings allow none; this is the last check
         raise ValueError("a header holds a line break or a NUL")
-    return text
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+
+
+def render(head: bytes, request: Request) -> bytes:
+    """Return the request with a head of `head_of`; raise a ValueError if the event cannot be sent."""
+    msgspec.json.decode(request.item)  # the ledger may have been damaged
+    body, key = _encode(request), request.event_id
+    if not key.isprintable():
+        raise ValueError("its id cannot be a header")
+    return b"%bContent-Length: %d\r\nIdempotency-Key: %b\r\n\r\n%b" % (head, len(body), key.encode("ascii"), body)
 
 
 class BrokenAnswerError(DispatchError):
@@ -89,8 +77,10 @@ class Answer:
         self._keeps = False
         self._received = 0
         self._head = b""
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields: dict[bytes, list[str]] = {}
+        #: Reads the chunks of its body; other bodies are counted by their length.
         self._parser: HttpResponseParser | None = None
+        self._length = sys.maxsize
 
     @property
     def reusable(self) -> bool:
@@ -100,7 +90,7 @@ class Answer:
     @property
     def encoded(self) -> bool:
         """Return whether the body is compressed, so that people cannot read it."""
-        codings = self.values("content-encoding") + self.values("transfer-encoding")
+        codings = self.values(b"content-encoding") + self.values(b"transfer-encoding")
         return any(value.lower() not in {"identity", "chunked"} for value in codings)
 
     @property
@@ -112,16 +102,14 @@ class Answer:
             raise BrokenAnswerError(f"its header is longer than {MAX_HEAD_BYTES // 1024} KiB")
         return MAX_HEAD_BYTES - self._received
 
-    def values(self, name: str) -> list[str]:
+    def values(self, name: bytes) -> list[str]:
         """Return all values of a header field of the final answer."""
-        wanted = name.encode()
-        return [value.decode("latin-1") for field, value in self._fields if field == wanted]
+        return self._fields.get(name, [])
 
     def feed(self, data: bytes) -> None:
         """Process received data; empty data means that the connection ended.
 
         Each header is parsed as a whole by a parser of its own, so an interim answer has no body whatever it announces.
-        The last byte is parsed by itself: if the answer is complete without it, unasked data follows.
 
         Raises:
             BrokenAnswerError: this is not an HTTP/1.1 answer.
@@ -129,57 +117,60 @@ class Answer:
         """
         self._received += len(data)
         if not data:
-            if not self.status or self.values("content-length") or self.values("transfer-encoding"):
-                how = "within its answer" if self._received else "unanswered"
-                raise ConnectionError(f"the endpoint closed it {how}")
+            if not self.status or self._parser or self._length < sys.maxsize:
+                raise ConnectionError(
+                    f"the endpoint closed it {'within its answer' if self._received else 'unanswered'}"
+                )
             self.whole = True
         while data and not self.status:
-            self._head += data
-            if not self._head.startswith(_BEGINNING[: len(self._head)]):
+            head, end, data = (self._head + data).partition(_HEAD_END)
+            if not head.startswith(b"HTTP/1."[: len(head)]):
                 raise BrokenAnswerError("it is not HTTP/1.1")
-            head, end, data = self._head.partition(_HEAD_END)
-            if not end:
-                return
-            self._head = b""
-            self._take_head(head + end)
-        for part in filter(None, (data[:-1], data[-1:])):
-            if self.whole:
-                self.surplus = True
-            else:
-                self._parse(part)
-
-    def close(self) -> None:
-        """Release the parser, which refers back to this object."""
-        self._parser = None
+            self._head = b"" if end else head
+            if end:
+                self._take_head(head + end)
+        if self._parser and not self.whole:
+            # The last byte is parsed by itself: if the answer is complete without it, unasked data follows.
+            for part in filter(None, (data[:-1], data[-1:])):
+                if self.whole:
+                    self.surplus = True
+                else:
+                    self._parse(self._parser, part)
+        elif data:
+            missing = 0 if self.whole else self._length - len(self.body)
+            self.body += data[:missing]
+            self.whole, self.surplus = len(data) >= missing, len(data) > missing
 
     def _take_head(self, head: bytes) -> None:
         self._fields.clear()
         self._parser = parser = HttpResponseParser(self)
-        self._parse(head)
-        status, codings = parser.get_status_code(), ",".join(self.values("transfer-encoding")).lower()
-        if parser.get_http_version() not in {"1.0", "1.1"} or (codings and parser.get_http_version() == "1.0"):
+        self._parse(parser, head)
+        self._parser = None
+        status, version = parser.get_status_code(), parser.get_http_version()
+        codings, lengths = self.values(b"transfer-encoding"), self.values(b"content-length")
+        if version not in {"1.0", "1.1"} or (codings and version == "1.0"):
             raise BrokenAnswerError("its version of HTTP is another, or does not know its Transfer-Encoding")
-        if codings.count("chunked") > 1:
+        if ",".join(codings).lower().count("chunked") > 1:
             raise BrokenAnswerError("it is chunked twice")
-        if status in range(100, 200):
+        if status not in range(100, 600) or status == _SWITCHING_PROTOCOLS:
+            raise BrokenAnswerError(f"HTTP {status} is no answer")
+        if status < 200:  # noqa: PLR2004  # an interim answer
             self.whole = False
-        elif status in range(200, 600):
-            self.status = status
-            # An answer without a body that announces one may be followed by it.
-            announced = codings or any(value.strip("0") for value in self.values("content-length"))
-            self._keeps &= not (status in {204, 304} and announced)
-        else:
-            raise BrokenAnswerError(f"HTTP {status} is not a status")
+            return
+        self.status = status
+        if codings:
+            self._parser = parser
+        elif lengths:
+            self._length = int(lengths[0])
+        # An answer without a body that announces one may be followed by it.
+        self._keeps &= not (status in {204, 304} and (codings or self._length not in {0, sys.maxsize}))
 
-    def _parse(self, part: bytes) -> None:
-        parser = self._parser
-        if parser is None:
-            raise BrokenAnswerError("it was closed")
+    def _parse(self, parser: HttpResponseParser, part: bytes) -> None:
         try:
             parser.feed_data(part)
-        except (HttpParserError, HttpParserUpgrade) as error:
-            if parser.get_status_code() == _SWITCHING_PROTOCOLS:
-                raise BrokenAnswerError("it switches protocols (HTTP 101), which nobody asked for") from None
+        except HttpParserUpgrade:
+            raise BrokenAnswerError("it switches protocols, which nobody asked for") from None
+        except HttpParserError as error:
             if not self.whole:
                 raise BrokenAnswerError(f"it is not HTTP/1.1 ({error})") from None
             self.surplus = True
@@ -189,7 +180,7 @@ class Answer:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Record a header field; one after the header's end is a trailer and is ignored."""
         if not self.status:
-            self._fields.append((name.lower(), value))
+            self._fields.setdefault(name.lower(), []).append(value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         """Record whether the endpoint keeps the connection; the parser knows it only here."""

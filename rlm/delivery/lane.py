@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import threading
 from collections.abc import Callable
 
@@ -38,11 +37,11 @@ AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
 AWAY_SECONDS = 1.0
 #: How long a lane waits before it says again that a run is to be closed, seconds.
 CLOSE_SECONDS = 0.3
-#: After so many calls in a row that could not connect while other hosts could, a worker sleeps; first for so long, at
-#: most for so long, seconds.
-UNCONNECTED, FIRST_SLEEP_SECONDS, MOST_SLEEP_SECONDS = 3, 2.0, 30.0
-#: The first pause of a worker whose call was given back, and the longest after several in a row, seconds.
-FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 0.005, 1.0
+#: After so many calls in a row that could not connect while other hosts could, a worker sleeps for so long, seconds.
+UNCONNECTED, SLEEP_SECONDS = 3, 5.0
+#: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
+#: busy: asking on at once would keep them busy with calls of which none is made.
+GIVEN_BACK_SECONDS = 0.05
 
 
 class Gate:
@@ -131,7 +130,7 @@ class Lanes:
         self.sleeping = ""
         self._on_change = on_change
         self._numbers = itertools.count(1)
-        self._unconnected = self._given_back = 0
+        self._unconnected = 0
         self._closes_at = 0.0
 
     def wake(self) -> None:
@@ -177,30 +176,13 @@ class Lanes:
         self._unconnected += 1
         if self._unconnected < UNCONNECTED:
             return
-        self.gate.sleep(_growing(FIRST_SLEEP_SECONDS, MOST_SLEEP_SECONDS, self._unconnected - UNCONNECTED))
+        self.gate.sleep(SLEEP_SECONDS)
         if not self.sleeping:
             message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
             extra = alarm(Alarm.WORKER_SLEEPS, "sleep", endpoint=settlement.endpoint)
             log.warning(message, self.worker_id, settlement.why, extra=extra)
         self.sleeping = f"it can connect to no endpoint: {settlement.why}"
         self._on_change()
-
-    def note_made(self, settlement: Settlement) -> None:
-        """Pause after a call that was given back, the longer the more were in a row.
-
-        Mostly it would have left too late, because its host or Redis is too busy; asking on without a pause would keep
-        them busy with calls of which none is made.
-        """
-        if not is_given_back(settlement):
-            self._given_back = 0
-            return
-        self.gate.sleep(_growing(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, self._given_back))
-        self._given_back += 1
-
-
-def _growing(first: float, most: float, times: int) -> float:
-    """Return a pause that doubles with the times it was made, with jitter, seconds."""
-    return min(most, first * 2.0 ** min(times, 10)) * random.uniform(0.5, 1.5)
 
 
 class Lane:
@@ -227,7 +209,8 @@ class Lane:
                 settlement = unsent(claim)
                 continue
             settlement = self._attempts.make(claim, asked_at)
-            self._lanes.note_made(settlement)
+            if is_given_back(settlement):
+                self._gate.sleep(GIVEN_BACK_SECONDS)
 
     def _next_call(self, settlement: Settlement | None) -> tuple[Claim | None, float]:
         """Settle, and return the next call and when it was asked for; None if the lane is to end."""

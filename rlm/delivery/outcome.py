@@ -10,10 +10,9 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import structs
 
 from rlm.core.expected import backoff_seconds
 from rlm.core.item import Reason, encode_letter
@@ -36,7 +35,7 @@ _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 #: The words under which failed calls are counted; there are only a few, whatever an endpoint does.
 REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
 NO_NAME, NO_WAY = "name not found", "not reachable"
-BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "a header that HTTP does not allow"
+BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "not what HTTP allows"
 #: An answer 2xx that is not what the settings say is success.
 UNEXPECTED = "unexpected_answer"
 #: The run's deadline came first, or the call's worker was lost. Neither says anything about the endpoint.
@@ -183,29 +182,55 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
     """
     match outcome:
         case Delivered(status=status, seconds=seconds):
-            made = _made(claim, CallEnd.COMPLETED, Heard(f"HTTP {status}", seconds))
-            return structs.replace(made, to="completed", well=True, tried=True)
+            heard = Heard(f"HTTP {status}", seconds)
+            return _made(claim, CallEnd.COMPLETED, heard, to="completed", well=True, tried=True)
         case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
             asked_us = -1 if rest is None else round(rest * MICROSECONDS)
             wish = "" if rest is None else f", asked for a rest of {rest:.1f} s"
-            made = _made(claim, CallEnd.THROTTLED, Heard(f"HTTP {status}{wish}", seconds, kind))
-            return structs.replace(made, to="ready", sick="refusal", why=kind, asked_us=asked_us)
+            heard = Heard(f"HTTP {status}{wish}", seconds, kind)
+            return _made(claim, CallEnd.THROTTLED, heard, to="ready", sick="refusal", why=kind, asked_us=asked_us)
         case Rejected(detail=detail, seconds=seconds, kind=kind):
-            made = _made(claim, CallEnd.REJECTED, Heard(detail, seconds, kind))
             sick = "failure" if outcome.of_endpoint else ""
-            why = f"{claim.endpoint} answered {detail}"
-            made = structs.replace(made, to="failed", tried=True, sick=sick, well=not sick, why=kind)
-            return _with_letter(made, claim, Reason.REJECTED, why, now)
-        case Unreachable(detail=detail, seconds=seconds, kind=kind) if cut:
+            letter = _letter(claim, Reason.REJECTED, f"{claim.endpoint} answered {detail}", now)
+            fate: dict[str, Any] = {
+                "to": "failed",
+                "tried": True,
+                "sick": sick,
+                "well": not sick,
+                "why": kind,
+                "letter": letter,
+            }
+            return _made(claim, CallEnd.REJECTED, Heard(detail, seconds, kind), **fate)
+        case Unreachable(detail=detail, seconds=seconds) if cut:
             heard = Heard(f"{detail}, cut by the run's deadline", seconds, DEADLINE)
-            return structs.replace(_made(claim, CallEnd.ERROR, heard), to="backoff", tried=True, spends=True)
+            return _made(claim, CallEnd.ERROR, heard, to="backoff", tried=True, spends=True)
         case Unreachable():
             return _try_again(claim, outcome, retry, now)
 
 
-def _made(claim: Claim, finish: CallEnd, heard: Heard) -> Settlement:
+def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: float) -> Settlement:
+    """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
+
+    If this host cannot call anyone, that spends no attempt.
+    """
+    tries, detail = claim.tries + 1, outcome.detail
+    fate: dict[str, Any] = {"sick": "failure", "why": outcome.kind, "unconnected": outcome.unsent}
+    fate |= {"to": "backoff", "delay_us": round(backoff_seconds(tries) * MICROSECONDS), "sent": not outcome.unsent}
+    if not outcome.here:
+        fate |= {"failing": True, "spends": True, "tried": True}
+        if tries >= retry.max_attempts:
+            fate["to"] = "spent" if claim.runs + 1 < retry.max_runs else "failed"
+        if fate["to"] == "failed":
+            why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {detail}"
+            fate["letter"] = _letter(claim, Reason.ATTEMPTS_SPENT, why, now)
+    return _made(claim, CallEnd.ERROR, Heard(detail, outcome.seconds, outcome.kind), **fate)
+
+
+def _made(claim: Claim, finish: CallEnd, heard: Heard, *, sent: bool = True, **fate: Any) -> Settlement:
     """Return the settlement of a call that was made, with its entry in the trail."""
-    return structs.replace(unsent(claim), sent=True, finish=finish, kind=heard.kind, entry=claim.entry(finish, heard))
+    entry, event = claim.entry(finish, heard), claim.event_id
+    places: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "kind": heard.kind}
+    return Settlement(event, claim.number, **places, finish=finish, entry=entry, sent=sent, **fate)
 
 
 def unsent(claim: Claim) -> Settlement:
@@ -218,45 +243,7 @@ def is_given_back(settlement: Settlement) -> bool:
     return settlement.to == "ready" and settlement.finish is None
 
 
-def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: float) -> Settlement:
-    """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
-
-    If this host cannot call anyone, that spends no attempt.
-    """
-    tries = claim.tries + 1
-    heard = Heard(outcome.detail, outcome.seconds, outcome.kind)
-    made = _made(claim, CallEnd.ERROR, heard)
-    delay_us = round(backoff_seconds(tries) * MICROSECONDS)
-    made = structs.replace(made, sent=not outcome.unsent, to="backoff", delay_us=delay_us, unconnected=outcome.unsent)
-    made = structs.replace(made, sick="failure", why=outcome.kind)
-    if outcome.here:
-        return made
-    made = structs.replace(made, failing=True, spends=True, tried=True)
-    if tries < retry.max_attempts:
-        return made
-    if claim.runs + 1 < retry.max_runs:
-        return structs.replace(made, to="spent")
-    why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {outcome.detail}"
-    return _with_letter(structs.replace(made, to="failed"), claim, Reason.ATTEMPTS_SPENT, why, now)
-
-
-def refuse_unsound(claim: Claim, now: float) -> Settlement | None:
-    """Return the settlement of an event that cannot be sent as stored in the ledger; None if it can be sent."""
-    try:
-        claim.wallet_name.encode()
-        msgspec.json.decode(claim.item)
-    except UnicodeEncodeError:
-        reason, detail = Reason.BAD_VALUE, "its wallet_name is not text"
-    except (ValueError, RecursionError) as error:
-        reason, detail = Reason.NOT_JSON, f"not JSON: {error}"
-    else:
-        return None
-    failed = structs.replace(unsent(claim), to="failed")
-    return _with_letter(failed, claim, reason, f"in the ledger it is not a valid item: {detail}", now)
-
-
-def _with_letter(settlement: Settlement, claim: Claim, reason: Reason, detail: str, now: float) -> Settlement:
-    """Return the settlement of an event that becomes a dead letter."""
-    facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint if settlement.finish else ""}
-    letter = encode_letter(claim.item, reason, detail, failed_at=now, **facts)
-    return structs.replace(settlement, letter=letter.decode())
+def _letter(claim: Claim, reason: Reason, detail: str, now: float) -> str:
+    """Return the dead letter of an event whose call was made."""
+    facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint}
+    return encode_letter(claim.item, reason, detail, failed_at=now, **facts).decode()

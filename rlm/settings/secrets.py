@@ -12,13 +12,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus, unquote
 
 from rlm.core.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Endpoint
 
 MASK = "***"
 #: A header value or token that names an environment variable begins with this.
@@ -58,16 +54,19 @@ def resolve(value: str, environ: Mapping[str, str]) -> str:
     return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
 
 
-def resolve_headers(endpoint: Endpoint, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the headers to send to `endpoint`, each `env:NAME` replaced by the value of that variable.
+def resolve_headers(
+    endpoint: str, headers: Mapping[str, str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """Return the headers to send to an endpoint, each `env:NAME` replaced by the value of that variable.
 
     The values are secrets: send them, but do not store them.
 
     Raises:
         ConfigurationError: a variable is not set; the message names endpoint, header and variable.
     """
-    where = f"endpoint {endpoint.name!r}, header "
-    return {name: _required(value, f"{where}{name!r}", environ) for name, value in endpoint.headers.items()}
+    return {
+        name: _required(value, f"endpoint {endpoint!r}, header {name!r}", environ) for name, value in headers.items()
+    }
 
 
 def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -14,7 +14,6 @@ from rlm.delivery import connection, http
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import Delivered, Unreachable
-from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.stopwatch import Stopwatch
@@ -26,7 +25,7 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 @pytest.fixture
 def sender():
-    sender = Dispatcher(resolve_headers)
+    sender = Dispatcher()
     yield sender
     sender.close()
 
@@ -67,7 +66,7 @@ def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
     with Server(script) as server:
         target = endpoint(server.url)
         opened = sender.connect(target, PATIENCE)
-        wait_until(lambda: not opened.is_quiet(), message="the answer is there")
+        wait_until(lambda: not opened.is_usable(), message="the answer is there")
 
         trouble = sender.send(opened, target, request(), time.monotonic() + PATIENCE)
 

@@ -17,7 +17,6 @@ from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Rejected, Unreachable
-from rlm.settings.secrets import resolve_headers
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.stopwatch import Stopwatch
 from tests.wait import wait_until
@@ -28,7 +27,7 @@ LATE = 0.2
 
 @pytest.fixture
 def dispatcher():
-    dispatcher = Dispatcher(resolve_headers)
+    dispatcher = Dispatcher()
     yield dispatcher
     dispatcher.close()
 
@@ -227,7 +226,7 @@ def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):
     secret = "s3cr3t-0f-the-house"
     monkeypatch.setenv("API_TOKEN", secret)
     caplog.set_level(logging.DEBUG)
-    dispatcher = Dispatcher(resolve_headers)
+    dispatcher = Dispatcher()
     with Server(once(Peer.reset)) as server:
         target = endpoint(server.url, {"Authorization": "env:API_TOKEN"})
 
@@ -239,6 +238,14 @@ def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):
     dispatcher.close()
 
 
+def test_an_event_that_was_damaged_in_the_ledger_is_not_sent(dispatcher):
+    """Its item is no JSON any more, so neither would be the body."""
+    with Server(answering(OK)) as server:
+        outcome = call(dispatcher, endpoint(server.url), request(item=b"{"))
+
+        assert (outcome.kind, server.requests) == ("not what HTTP allows", [])
+
+
 def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, dispatcher):
     """A value that no header can have, changed after the start, fails the call without being told to anybody."""
     monkeypatch.setenv("API_TOKEN", "s3cr3t\nSmuggled: yes")
@@ -248,7 +255,7 @@ def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, dispatcher):
 
         trouble = dispatcher.send(connection, target, request(), time.monotonic() + PATIENCE)
 
-        assert trouble.kind == "a header that HTTP does not allow"
+        assert trouble.kind == "not what HTTP allows"
         assert "s3cr3t" not in trouble.detail
         wait_until(lambda: server.connections == 1 and server.open == 0, message="the server has read to the end")
         assert server.requests == []

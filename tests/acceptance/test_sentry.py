@@ -259,12 +259,11 @@ import threading, time
 from pathlib import Path
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
-from rlm.settings.secrets import resolve_headers
 from rlm.ledger.store import Store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with Store(settings, keeps_server=True) as store:
-    lanes = Lanes(store, settings, Dispatcher(resolve_headers), "w1")
+    lanes = Lanes(store, settings, Dispatcher(), "w1")
     lane = threading.Thread(target=lanes.carry)
     lane.start()
     time.sleep(1.5)

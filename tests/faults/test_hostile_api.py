@@ -83,7 +83,7 @@ def by_dispatcher(sender):
 
 def judge(calls, seed):
     """Make calls with a dispatcher; its understanding must agree with the API's decisions."""
-    sender = Dispatcher(lambda _endpoint: {})
+    sender = Dispatcher()
     with HostileApi(seed, TIMEOUT_SECONDS) as api:
         recorder = Recorder(api, by_dispatcher(sender))
         recorder.send(calls)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.endpoint import Endpoint, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
@@ -39,11 +39,13 @@ class Scene:
         redis.hear(began, self.us(began), began)
         times = {"deadline_us": self.us(began + window), "call_us": 100_000, "need_us": 500_000}
         usual = {"attempt": 0, "tries": 0, "runs": 0, "worker_id": "here:1:w", "run_id": "r", "wallet_name": "w"}
-        claim = Claim(
-            event_id="i:T", number=1, endpoint=endpoint, stamp=self.us(began), item=item, **times, **usual | changes
-        )
+        usual |= {"event_id": "i:T"}
+        claim = Claim(number=1, endpoint=endpoint, stamp=self.us(began), item=item, **times, **usual | changes)
         settings = SimpleNamespace(
-            endpoints={"a": Endpoint("a", "http://a:1", Limit.parse("9/minute"), TIMEOUT)},
+            event_types=[
+                EventType(kind, 1, 0.5, (Endpoint("a", "http://a:1", Limit.parse("9/minute"), seconds),))
+                for kind, seconds in (("T", TIMEOUT), ("OTHER", 2 * TIMEOUT))
+            ],
             run=SimpleNamespace(guard_seconds=self.guard),
             retry=SimpleNamespace(max_attempts=3, max_runs=5),
         )
@@ -177,14 +179,6 @@ def test_without_a_guard_a_lane_that_stood_still_gives_its_call_back(scene):
     assert is_unsent(scene.make(asked=0.5))
 
 
-def test_an_event_that_is_no_item_is_a_dead_letter_and_gives_its_slot_back(scene):
-    settlement = scene.make(item=b"")
-
-    assert (settlement.to, settlement.sent) == ("failed", False)
-    assert settlement.letter
-    assert scene.sent == []
-
-
 def test_a_call_that_left_late_is_stamped_anew(scene):
     scene.sending = LEAVES + 0.05
 
@@ -207,6 +201,14 @@ def test_a_call_without_an_answer_counts_from_when_its_connection_was_closed(sce
 
     assert (settlement.counts_us, settlement.to) == (0, "backoff")
     assert scene.clock.time - scene.began == pytest.approx(TIMEOUT)
+
+
+def test_a_shared_endpoint_is_called_as_the_events_own_type_says(scene):
+    scene.answering = 99.0
+
+    scene.make(event_id="i:OTHER")
+
+    assert scene.clock.time - scene.began == pytest.approx(2 * TIMEOUT)
 
 
 def test_a_call_whose_answer_shows_that_it_was_read_late_counts_from_then(scene):

@@ -197,7 +197,7 @@ def test_of_many_lanes_that_hear_close_one_has_the_run_closed(scene):
 
 
 def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monkeypatch):
-    monkeypatch.setattr(lane, "FIRST_SLEEP_SECONDS", 0.3)
+    monkeypatch.setattr(lane, "SLEEP_SECONDS", 0.3)
     unreached = Settlement("i:T", 1, "a", 1, "backoff", unconnected=True, why="connection refused")
     scene.make = lambda _claim: unreached
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.core.endpoint import Endpoint, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.settings.secrets import MASK, Secrets, known, mask_url, remember, resolve_headers
@@ -205,9 +204,7 @@ def test_shown_masks_secrets(settings):
 
 
 def test_resolve_headers_without_the_variable():
-    endpoint = Endpoint("a", "http://h/", Limit.parse("1/second"), 1.0, {"Authorization": "env:TOKEN"})
-
     with pytest.raises(
         ConfigurationError, match="endpoint 'a', header 'Authorization': the environment variable TOKEN"
     ):
-        resolve_headers(endpoint, {})
+        resolve_headers("a", {"Authorization": "env:TOKEN"}, {})
