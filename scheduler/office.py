@@ -15,7 +15,6 @@ from rlm.core.documents import Record
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
-from rlm.ledger.control import ChangeTeller
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
 from rlm.ledger.store import Store
 from rlm.processes.alive import entry_of
@@ -36,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_volatile: bool) -> None:
-    """Announce a scheduler every few seconds until it has `stopped`, and log what operators change.
+    """Announce a scheduler every few seconds until it has `stopped`.
 
     `allow_volatile`: it accepts a Redis without an append-only file.
     """
@@ -45,12 +44,10 @@ def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_vo
         insists_on_file=not allow_volatile,
         ticks_every=store.settings.run.every_seconds,
     )
-    changes = ChangeTeller(store)
     configurations: dict[str, str] = {}
     while True:
         try:
             store.processes.announce(Role.SCHEDULER, process)
-            changes.tell(aloud=bool(leader.token))
             if leader.token:
                 configurations = _tell_others(store, process, configurations)
         except StoreError as error:

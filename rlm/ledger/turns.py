@@ -156,14 +156,12 @@ class Turns(Part):
         Raises:
             StoreError: what became of it is not known; ask again with the same number.
         """
-        keys = self._keys
-        return TurnReply.read(self._run("turn", prefix=keys.prefix, failed=keys.failed, ask=ask, server=SERVER_ID))
+        return TurnReply.read(self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID))
 
     def restamp(self, claim: Claim, lane: int) -> Restamped:
         """Let the slot of a call count from now, because the call leaves only now."""
         reply = self._run(
             "restamp",
-            prefix=self._keys.prefix,
             worker=claim.worker_id,
             lane=lane,
             event_id=claim.event_id,

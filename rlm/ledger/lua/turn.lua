@@ -155,7 +155,8 @@ local function look(id)
   return record.err and {broken = true} or record
 end
 local function give(id, claims, endpoint, stamp, kind, record)
-  local terms, made = terms_of(endpoint, kind) or {'', 0, 0}, {'event', id, 'claims', claims, 'endpoint', endpoint, 'stamp', stamp,
+  local terms = terms_of(endpoint, kind) or {'', 0, 0}
+  local made = {'event', id, 'claims', claims, 'endpoint', endpoint, 'stamp', stamp,
     'wallet', record[1] or '', 'item', record[2] or '', 'attempt', record[3] or 0, 'tries', record[5] == run_id and record[4] or 0,
     'runs', record[6] or 0, 'run_id', run_id, 'deadline_us', deadline, 'call_us', terms[2], 'need_us', terms[3]}
   for place = 1, #answer do made[#made + 1] = answer[place] end

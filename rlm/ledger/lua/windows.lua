@@ -12,7 +12,7 @@
 -- Atomic because all windows give a slot, or none, and a look must be of one instant, by the clock of the stamps.
 -- include endpoints
 local now, latest, looks = now_us(), 0, {}
-if cost > 0 and trust().server ~= server then return named{now_us = now, wait_us = 20000} end  -- nor while none is trusted
+if cost > 0 and trust().server ~= server then return named{now_us = now, wait_us = 20000, windows = looks} end  -- nor while none is trusted
 for place, window in ipairs(windows) do
   local at, _, state = left_at(now, window, math.max(cost, 1), cost == 0)
   local function left(until_us) return math.max(0, number(until_us) - now) end
