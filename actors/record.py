@@ -7,10 +7,9 @@ import logging
 import dramatiq
 from dramatiq import Actor, Broker
 
-from rlm import telemetry
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.run_end import REDIS_AWAY, close_run, look_over
+from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.store import Store
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ def make_record(broker: Broker, store: Store) -> Actor[[str, bool], None]:
 
     @dramatiq.actor(broker=broker, queue_name="record")
     def record(run_id: str, away: bool = False) -> None:  # as a message has it
-        """Write the record of a run that is over, and report it, if this is the process that closes it.
+        """Write the record of a run that is over, if this is the process that closes it.
 
         `away`: Redis was away at its deadline, so it has failed.
 
@@ -30,15 +29,11 @@ def make_record(broker: Broker, store: Store) -> Actor[[str, bool], None]:
         crash_point("worker.closing")
         try:
             with store.guarded():
-                run = store.runs.current()
-                closed = close_run(store, run_id, failure=REDIS_AWAY if away else "")
+                close_run(store, run_id, failure=REDIS_AWAY if away else "")
         except StoreError as error:
             extra = {"action": "close_run", "run_id": run_id}
             log.info("Run %s cannot be closed here yet, because Redis failed: %s", run_id, error, extra=extra)
             return
         crash_point("worker.closed")
-        if closed is not None:
-            telemetry.run_ended(store.settings, run, closed)
-            look_over(store, closed)
 
     return record

@@ -13,10 +13,10 @@ import os
 import select
 import sys
 import threading
-from dataclasses import replace
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
+from msgspec.structs import replace
 from setproctitle import setproctitle
 
 from actors.dispatch import make_dispatch
@@ -70,13 +70,8 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
         except Exception as error:
             if not supervisor_id:
                 raise  # the command prints the error
-            log.error(  # noqa: TRY400  # a failure of Redis needs no traceback
-                "Worker %s broke off: %s",
-                worker_id,
-                error,
-                exc_info=not isinstance(error, StoreError),
-                extra={"action": "stop_worker"},
-            )
+            trace = not isinstance(error, StoreError)  # a failure of Redis needs none
+            log.error("Worker %s broke off: %s", worker_id, error, exc_info=trace, extra={"action": "stop_worker"})  # noqa: TRY400
             raise SystemExit(UNFIT) from None
         finally:
             if supervisor_id:  # a forked process runs no exit handlers

@@ -1,8 +1,8 @@
 """What a leader does between runs, in small steps, so that the next run never waits for it.
 
-After a run it checks whether the promises were kept, and archives dead letters of which Redis keeps no more. It removes
-what processes left in Redis when they died, and puts back events that are in no set. An open run needs none of it:
-leases expire, and other workers continue.
+After a run, whoever closed it, it checks whether the promises were kept. It archives dead letters of which Redis keeps
+no more, removes what processes left in Redis when they died, and puts back events that are in no set. An open run needs
+none of it: leases expire, and other workers continue.
 
 It raises FencedError if another scheduler leads, because that may have a run open; it logs errors of Redis.
 """
@@ -13,21 +13,16 @@ import logging
 from contextlib import suppress
 
 from rlm import telemetry
-from rlm.core.alarms import Alarm, alarm
-from rlm.core.clock import system_clock, timestamp
-from rlm.core.documents import Record
+from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.text import counted
 from rlm.delivery.run_end import look_over
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.ledger.store import Store
-from scheduler.leader import Leader
+from scheduler.office import Office
 
-#: Seconds for which the process that closed a run may be at the steps after it; later it is dead.
-CLOSER_SECONDS = 2.0
 #: Seconds between two looks for dead processes.
 LOOK_SECONDS = 5.0
-#: Seconds from one look through all events to the next; a run's end begins one as well.
+#: Seconds from one look through all events to the next.
 STRAY_SECONDS = 60.0
 #: The most processes to clean up after at one look, so that no run waits for it.
 MOST_AT_ONCE = 50
@@ -41,40 +36,21 @@ class Housekeeper:
     Redis does not record since when a worker is missing, so the housekeeper measures that itself.
     """
 
-    def __init__(self, store: Store, leader: Leader) -> None:
-        self._store = store
-        self._leader = leader
-        self._grace_seconds = HEARTBEAT_TTL_SECONDS + max(one.lease_seconds for one in store.settings.event_types)
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._store = office.store
+        longest = max(kind.lease_seconds for kind in office.store.settings.event_types)
+        self._patience = dict.fromkeys(Role, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: HEARTBEAT_TTL_SECONDS + longest}
         self._missed: dict[tuple[Role, str], float] = {}
+        self._seen: list[str] = []  #: the last run, if it was inspected
         self._looked_at = float("-inf")
         #: Where the look through all events is, and when the next one begins, monotonic seconds.
         self._cursor, self._adopts_at = 0, float("-inf")
 
-    def see_to_last(self) -> bool:
-        """Do the steps after the last run, unless `look_over` has noted that they are done.
-
-        Return False if another process closed it a moment ago: it may be at them.
-        """
-        with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
-            for record in self._store.runs.recent(1):
-                if record.run_id == self._store.leases.last_end():
-                    continue
-                if 0 <= self._store.now() - timestamp(record.finished_at) < CLOSER_SECONDS:
-                    return False
-                telemetry.run_ended(self._store.settings, None, record)
-                self.after_run(record)
-        return True
-
-    def after_run(self, record: Record | None) -> None:
-        """Do a little work after a run; `record` is None if it is no longer kept, or if another looks it over."""
-        if record is not None:
-            look_over(self._store, record)
-        self._adopts_at = float("-inf")
-        self.step()
-
     def step(self) -> bool:
         """Do one step when there is nothing else to do; return whether there is more. No run may be open."""
         try:
+            self._inspect()
             self._tidy_up()
             self._adopt()
             return self._store.archivist.step()
@@ -83,6 +59,17 @@ class Housekeeper:
         except StoreError as error:
             log.info("Nothing can be tidied up while Redis fails: %s", error, extra={"action": "tidy_up"})
             return False
+
+    def _inspect(self) -> None:
+        """Look over the last run, unless somebody has; report the end of its tick."""
+        if (newest := self._store.runs.history(1)) == self._seen:
+            return
+        with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
+            for record in self._store.runs.recent(1):
+                if record.run_id != self._store.leases.last_end():
+                    telemetry.run_ended(self._store.settings, record)
+                    look_over(self._store, record)
+        self._seen = newest
 
     def _tidy_up(self) -> None:
         """If a look is due, clean up after processes that are missing for too long.
@@ -93,20 +80,19 @@ class Housekeeper:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        register = self._store.processes.register()
-        missing = [(role, one) for role, found in register.items() for one, process, _ in found if process is None]
-        self._missed = {one: self._missed.get(one, now) for one in missing}
-        patience = dict.fromkeys(Role, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: self._grace_seconds}
-        overdue = [one for one, since in self._missed.items() if now - since >= patience[one[0]]]
+        register = self._store.processes.register().entries
+        missing = [(role, name) for role, there in register.items() for name, entry, _ in there if entry is None]
+        self._missed = {process: self._missed.get(process, now) for process in missing}
+        overdue = [process for process, since in self._missed.items() if now - since >= self._patience[process[0]]]
         for role, process_id in overdue[:MOST_AT_ONCE]:
-            self._leader.keep()
+            self._office.keep()
             if role is Role.WORKER:
                 self._store.recovery.reap(process_id)
                 told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
                 log.info(told, process_id, extra={"action": "forget_worker"})
             else:
                 told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
-                log.warning(told, role, process_id, extra=alarm(Alarm.PROCESS_DIED, "forget_process"))
+                log.warning(told, role, process_id, extra={"action": "forget_process"})
             self._store.processes.forget(role, process_id)
 
     def _adopt(self) -> None:
@@ -117,5 +103,6 @@ class Housekeeper:
         if not self._cursor:
             self._adopts_at = system_clock.monotonic() + STRAY_SECONDS
         if adopted:
+            self._store.notes.note_adopted(self._store.now(), len(adopted), adopted[0])
             told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
             log.warning(told, counted(len(adopted), "event"), adopted[0], extra={"action": "adopt_events"})

@@ -1,153 +1,137 @@
-"""Who may conduct runs: a scheduler, or a command that conducts one run."""
+"""What conducting takes: the lease, a Redis that can be trusted, and ears for signals and requests."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Mapping
-from dataclasses import replace
+import secrets
 
-from rlm.admin.attendance import kept_apart, other_configurations
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.documents import Record
-from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
-from rlm.core.run import Run, Trigger
+from rlm.core.errors import FencedError, StoreError, StoreUnfitError
 from rlm.core.text import capital
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Process, Role
+from rlm.ledger.fitness import require_fit
+from rlm.ledger.leases import Reply, Standing
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS
 from rlm.ledger.store import Store
-from rlm.processes.alive import entry_of
+from rlm.ledger.trouble import TOLD_SECONDS
 from rlm.processes.signals import StopSignals
-from scheduler.conductor import Conductor
-from scheduler.housekeeping import Housekeeper
-from scheduler.leader import LEASE_SECONDS, Duty, Leader
-from scheduler.looks import Desk
-from scheduler.redis_watch import RedisWatch
-from scheduler.ticks import open_run
 
-#: Seconds between two attempts of a command to take the lease.
-_CAMPAIGN_SECONDS = 0.2
-#: Seconds between two looks whether its supervisor has arrived: the run waits for it.
-_ARRIVAL_SECONDS = 0.01
+#: Seconds after which a standby may take the lease of a silent scheduler.
+LEASE_SECONDS = 3.0
+#: Minimum seconds between two renewals.
+RENEW_SECONDS = 0.75
+#: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed.
+FIT_SECONDS = 2.0
+#: The most requests for a run to answer at once, so that a flooded list does not delay the run.
+MOST_ASKS = 100
 
 log = logging.getLogger(__name__)
 
 
-def announce(store: Store, leader: Leader, stopped: threading.Event, *, allow_volatile: bool) -> None:
-    """Announce a scheduler every few seconds until it has `stopped`.
-
-    `allow_volatile`: it accepts a Redis without an append-only file.
-    """
-    process = replace(
-        entry_of(store.settings, leader.owner, os.getpid(), system_clock.now()),
-        insists_on_file=not allow_volatile,
-        ticks_every=store.settings.run.every_seconds,
-    )
-    configurations: dict[str, str] = {}
-    while True:
-        try:
-            store.processes.announce(Role.SCHEDULER, process)
-            if leader.token:
-                configurations = _tell_others(store, process, configurations)
-        except StoreError as error:
-            log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
-        if stopped.wait(HEARTBEAT_SECONDS):
-            return
-
-
-def _tell_others(store: Store, leads: Process, before: Mapping[str, str]) -> dict[str, str]:
-    """Raise the alarm for configurations that are in use beside this one, and were not `before`; return all."""
-    found = other_configurations(leads, [one for role in Role for one in store.processes.alive(role)])
-    for subject in found.keys() - before.keys():
-        log.warning("%s", found[subject], extra=alarm(Alarm.OTHER_CONFIGURATION, "announce"))
-    return found
-
-
 class Office:
-    """What conducting needs: the lease, a watch on Redis, the duties to others, and a housekeeper."""
+    """One process's claim to conduct runs. `token` is 0 while another has the lease; `standing` says who, and why."""
 
-    #: Whether a stop cancels the run.
-    _cancels = False
+    def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False, cancels: bool = False) -> None:
+        """Follow the signals of this process; `cancels`: a stop cancels the run, which was started by hand here.
 
-    def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
-        """Conduct on `store`; with `allow_volatile` also if its Redis has no append-only file."""
-        self._store = store
-        self._leader = Leader(store.leases, store.settings.host_name)
-        self._duty = Duty(store, stop, self._leader.owner, cancels=self._cancels)
-        self._redis = RedisWatch(store, allow_volatile=allow_volatile)
-        self._desk = Desk(store, self._leader, self._duty, self._redis)
-        self._housekeeper = Housekeeper(store, self._leader)
-
-
-class HandConductor(Office):
-    """Conducts one run in the foreground; raises FencedError if another took the lease, StoreError if Redis fails."""
-
-    _cancels = True
-    run_id = ""  #: the run that `conduct` opened
-
-    def leads(self) -> bool:
-        """Return whether it has the lease, which it takes if it is free, or is asked to stop."""
-        return self._duty.stopping or self._leader.campaign()
-
-    def campaign(self, seconds: float) -> None:
-        """Take the lease; wait up to `seconds` for one that a dead scheduler left.
-
-        Raise a RunError if a living scheduler keeps the lease. Call `resign` at the end even then.
+        With `allow_volatile` Redis needs no append-only file.
         """
-        until = system_clock.monotonic() + seconds
-        while not self._leader.campaign():
-            if system_clock.monotonic() > until or self._duty.stopping:
-                standing = self._leader.standing
-                if standing and (apart := kept_apart(self._store, standing)):
-                    raise RunError(f"{capital(apart)}; see `rlm doctor`.")
-                holder = self._store.leases.holder()
-                raise RunError(f"{holder} conducts the runs and does not answer; see `rlm doctor`.")
-            self._duty.wait(_CAMPAIGN_SECONDS)
-        self._redis.check()
-        if self._redis.unfit:
-            raise StoreUnfitError(self._redis.unfit)
+        self.store = store
+        self.owner = f"{store.settings.host_name}:{os.getpid()}:{secrets.token_hex(8)}"
+        self.cancels = cancels
+        self.allow_volatile = allow_volatile
+        self.token = 0
+        self.standing: Standing | None = None
+        self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
+        self.failed_at = float("-inf")  #: when Redis last failed, monotonic seconds
+        self._stop = stop
+        self._renewed_at = self._fit_at = self._told_until = float("-inf")
 
-    def await_supervisor(self, seconds: float) -> None:
-        """Wait up to `seconds` for the supervisor that was just started; without it the run would raise an alarm."""
-        until = system_clock.monotonic() + seconds
-        while not self._store.processes.alive(Role.SUPERVISOR):
-            if system_clock.monotonic() > until or self._duty.stopping:
-                return
-            self._leader.keep()
-            self._duty.wait(_ARRIVAL_SECONDS)
+    def campaign(self) -> bool:
+        """Take the lease if it is free, or extend ours; return whether we hold it."""
+        now, leases = system_clock.monotonic(), self.store.leases
+        if self.token and now - self._renewed_at < RENEW_SECONDS:
+            return True
+        led, before = self.token, self.standing
+        self.standing = leases.contend(self.owner, LEASE_SECONDS)
+        self.token, self._renewed_at = self.standing.token, now
+        if self.token:
+            if not led:
+                log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
+            self._tell_doubt()
+        elif before is None or before.holder != self.standing.holder:
+            told = "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: %s"
+            log.info(told, self.owner, self.standing.holder, extra={"action": "stand_by"})
+        leases.doubted = ""  # whoever leads says so
+        return bool(self.token)
 
-    def finish_open(self) -> None:
-        """Finish a run that a dead conductor left open; close it if it is overdue."""
-        run = self._store.runs.current()
-        if run is not None:
-            log.info("Run %s was left open; it is finished first", run.id, extra={"action": "resume", "run_id": run.id})
-            self._conduct(run)
+    def keep(self) -> None:
+        """Extend the lease if that is due.
 
-    def conduct(self) -> Record | None:
-        """Open a run now and conduct it to its record; return the record."""
-        self.run_id = open_run(self._store, self._leader.token, Trigger.MANUAL, self._store.now())
-        if (run := self._store.runs.current()) is None or run.id != self.run_id:
-            return self._store.runs.record(self.run_id)
-        return self._conduct(run)
-
-    def _conduct(self, run: Run) -> Record | None:
-        conductor = Conductor(self._desk, run)
-        record = conductor.conduct()
-        try:
-            self._housekeeper.after_run(record if conductor.has_closed else None)
-        except FencedError as error:  # the run is closed, and the new conductor tidies up
-            log.info("Nothing is cleaned up here: %s", error, extra={"action": "tidy_up", "run_id": run.id})
-        return record
-
-    def close_open(self, run_id: str) -> Record | None:
-        """Close that run, which was cancelled, if it is open: calls under way are awaited, the rest is left over."""
-        run = self._store.runs.current()
-        return Conductor(self._desk, run).await_end() if run and run.id == run_id else None
+        Raises:
+            FencedError: another scheduler has taken it over; stop conducting.
+        """
+        before = self.token
+        if not self.campaign() or self.token != before:
+            raise FencedError(f"{self.owner} no longer holds the conductor's lease")
 
     def resign(self) -> None:
         """Release the lease, if it is ours. If Redis fails it expires by itself."""
+        self.token = 0
+        self._renewed_at = float("-inf")
         try:
-            self._leader.resign()
+            self.store.leases.release(self.owner)
         except StoreError as error:
             log.info("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})
+
+    def _tell_doubt(self) -> None:
+        if why := self.store.leases.doubted:
+            extra = {"action": "hold_endpoints"}
+            log.warning("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
+
+    def check_fit(self) -> str:
+        """Look from time to time whether Redis is fit; return why nothing may be sent, empty if it is."""
+        now = system_clock.monotonic()
+        if now - self._fit_at < FIT_SECONDS:
+            return self.unfit
+        self._fit_at, before, self.unfit = now, self.unfit, ""
+        try:
+            require_fit(self.store, allow_volatile=self.allow_volatile)
+        except StoreUnfitError as error:
+            self.unfit = str(error)
+        if self.unfit and (self.unfit != before or now >= self._told_until):
+            self._told_until = now + TOLD_SECONDS
+            log.warning("Nothing is sent until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
+        elif before and not self.unfit:
+            log.info("Redis is fit again", extra={"action": "fit"})
+        return self.unfit
+
+    def note_outage(self) -> None:
+        """Note that Redis did not answer just now."""
+        self.failed_at = system_clock.monotonic()
+
+    @property
+    def lately_away(self) -> bool:
+        """Whether Redis failed recently: the register may be incomplete, and a run may have stood still."""
+        return system_clock.monotonic() - self.failed_at < HEARTBEAT_TTL_SECONDS
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this process has been asked to stop."""
+        return self._stop.graceful
+
+    @property
+    def hurried(self) -> bool:
+        """Whether it has been asked a second time: calls in flight are no longer awaited."""
+        return self._stop.immediate
+
+    def wait(self, seconds: float) -> None:
+        """Wait up to `seconds` for a wake-up."""
+        self._stop.wakeup.wait(seconds)
+
+    def answer_requests(self, run_id: str) -> None:
+        """Answer requests for a run: this one is open, unless a lane has just had it closed."""
+        for _ in range(MOST_ASKS):
+            if (request := self.store.schedule.next_request()) is None or not self.store.runs.is_open(run_id):
+                return
+            self.store.schedule.answer(request, Reply(open=run_id))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -160,14 +158,6 @@ def server_url(request, tmp_path_factory):
         return
     with running_server(kind, tmp_path_factory.mktemp(kind)) as url:
         yield url
-
-
-@pytest.fixture
-def dead_pid():
-    """The pid of a process that has ended."""
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
 
 
 @pytest.fixture

@@ -46,4 +46,4 @@ def record_from(**fields):
 
 def ending_of(tally):
     """Return what Redis holds of a run with this tally and no calls."""
-    return Ending(tally=tally, endpoints={}, calls=(), restarts=0, kept={}, sent={}, now_us=0)
+    return Ending(tally=tally, endpoints={}, calls=(), restarts=0, sent={}, now_us=0)

@@ -11,7 +11,7 @@ from typing import Final
 from rlm.core.documents import Now, Rest
 from rlm.core.run import State
 from rlm.core.text import safe_line
-from rlm.ledger.fitness import REFUSING, Finding, unfit
+from rlm.ledger.fitness import WRITES, Finding, unfit
 from rlm.ledger.leases import ALONE_SECONDS, Standing
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.present import Present, present
@@ -85,8 +85,9 @@ def kept_apart(store: Store, standing: Standing) -> str:
     if not standing.apart_seconds:
         return ""
     here = f"the types or URLs of {_file_of(store.settings)} on {safe_line(store.settings.host_name)} differ from those"
-    entries = (store.processes.heard(role).get(standing.other) for role in Role) if standing.other else ()
-    if theirs := next((entry for entry in entries if entry), None):
+    register = store.processes.register()
+    living = (process for role in Role for process in register.living(role))
+    if theirs := next((process for process in living if process.id == standing.other), None):
         used = f"in force, which are those of {_file(theirs)} of pid {theirs.pid} on {theirs.host}"
         return safe_line(f"{here} {used}: it may lead {ALONE_SECONDS:g} s after the last process with those has gone")
     return f"{here} that were in force until a moment ago: it may lead in {standing.apart_seconds:.0f} s"
@@ -100,7 +101,7 @@ def nobody_sends(
     `revision` is that of the open run, if it is known. If the `distrusted` findings say that Redis refuses writes,
     processes cannot announce themselves there, so no reason is known.
     """
-    if any(finding.name in REFUSING for finding in distrusted):
+    if any(finding.name == WRITES for finding in distrusted):
         return ""
     there = there or present(store)
     revision = revision or revision_in_force(store, there)

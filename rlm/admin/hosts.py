@@ -14,7 +14,7 @@ from rlm.core.text import counted, safe_line
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.store import Store
-from rlm.processes.sharing import divide
+from rlm.processes.sharing import divide, serving
 
 
 class HostState(StrEnum):
@@ -33,16 +33,16 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
         for process in there.living(role):
             by_host[process.host][role].append(process)
     supervisors, workers = there.living(Role.SUPERVISOR), [worker.id for worker in there.living(Role.WORKER)]
-    silent = {host_of(name) for name, entry, _ in there.register[Role.SUPERVISOR] if entry is None}
+    silent = {host_of(name) for name, entry, _ in there.entries[Role.SUPERVISOR] if entry is None}
     silent -= {supervisor.host for supervisor in supervisors}
-    shares = divide(store.processes.wanted(), supervisors)
-    busy = dict(zip(workers, store.processes.busy(workers), strict=True))
+    shares = divide(store.processes.wanted(), serving(supervisors, store.leases.revision()))
+    busy = dict(zip(workers, map(len, store.processes.lanes(workers)), strict=True))
     entries = []
     for host in sorted({*by_host, *silent}):
         roles = by_host[host]
         state = HostState.READY if roles[Role.SUPERVISOR] else HostState.UNSUPERVISED
         entry = _describe(host, HostState.SILENT if host in silent else state, roles, there.holder)
-        share = sum(shares[supervisor.id] for supervisor in roles[Role.SUPERVISOR])
+        share = sum(shares.get(supervisor.id, 0) for supervisor in roles[Role.SUPERVISOR])
         entries.append(replace(entry, share=share, busy=sum(busy[worker.id] for worker in roles[Role.WORKER])))
     return tuple(entries)
 

@@ -20,7 +20,7 @@ from rlm.settings import Settings
 
 #: Seconds from a plan to the first call of its run if a worker is ready: its lane is woken, and asks.
 START_SECONDS = 0.05
-#: The same if no worker is ready and their start was never measured here: each start takes 0.1 to 0.3 s.
+#: The same if no worker is ready: each start takes 0.1 to 0.3 s.
 COMING_UP_SECONDS = 0.5
 
 #: The number of newest runs by which arrivals are measured.
@@ -28,15 +28,10 @@ MEASURED_RUNS = 20
 
 
 def start_seconds(store: Store) -> float:
-    """Return the seconds from a run's plan to its first call, by how long workers take to start here."""
+    """Return the seconds from a run's plan to its first call."""
     if any(worker.state == WorkerState.READY for worker in store.processes.alive(Role.WORKER)):
         return START_SECONDS
-    return coming_up_seconds(store)
-
-
-def coming_up_seconds(store: Store) -> float:
-    """Return how many seconds workers take here until they are ready."""
-    return max(START_SECONDS, store.processes.coming_up_seconds() or COMING_UP_SECONDS)
+    return COMING_UP_SECONDS
 
 
 def types_in_force(store: Store) -> tuple[EventType, ...]:
@@ -68,7 +63,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(supervisors)
+        return sharing.room(sharing.serving(supervisors, store.leases.revision()))
     by_hand = [each for each in store.processes.alive(Role.WORKER) if not each.supervisor]
     able = [each for each in by_hand if each.revision == store.settings.revision and each.state != WorkerState.STOPPING]
     return len(able) or None

@@ -1,10 +1,7 @@
-"""The runs: matching ones page by page; one over time; the open one cancelled."""
+"""The runs: page by page; one over time; the open one cancelled."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 from rlm.admin.endpoints import changes_made
@@ -17,26 +14,6 @@ from rlm.core.run import Run
 from rlm.ledger.control import MOST_CHANGES
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-
-#: Records to read at a time.
-_PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Criteria for finished runs: a run must match each given criterion; of several values, one is enough.
-
-    `since` is in seconds since 1970.
-    """
-
-    states: Collection[str] = ()
-    since: float | None = None
-
-    def fits(self, record: Record) -> bool:
-        """Return whether a record matches."""
-        return (not self.states or record.state in self.states) and (
-            self.since is None or timestamp(record.started_at) >= self.since
-        )
 
 
 def entry_of(record: Record) -> RunListed:
@@ -51,17 +28,10 @@ class RunPage(NamedTuple):
     next: str | None
 
 
-def runs_page(store: Store, chosen: RunFilter, number: int, before: str = "") -> RunPage:
-    """Return the newest `number` matching records before the id `before`."""
-    page = list(islice((record for record in _records(store, before) if chosen.fits(record)), number + 1))
-    return RunPage(page[:number], page[number - 1].run_id if len(page) > number else None)
-
-
-def _records(store: Store, before: str) -> Iterator[Record]:
-    """Yield the records, newest first, a page at a time. The ids sort by time."""
+def runs_page(store: Store, number: int, before: str = "") -> RunPage:
+    """Return the newest `number` records before the id `before`; ids sort by time."""
     ids = [run_id for run_id in store.runs.history() if not before or run_id < before]
-    for start in range(0, len(ids), _PAGE):
-        yield from store.runs.records(ids[start : start + _PAGE])
+    return RunPage([*store.runs.records(ids[:number])], ids[number - 1] if len(ids) > number else None)
 
 
 def course(store: Store, run: Record | RunStatus) -> RunCourse:

@@ -19,7 +19,6 @@ from rlm.core.errors import BadQuestionError
 from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted, did_you_mean, is_name, one_line
 from rlm.core.window import WindowState
-from rlm.ledger.measures import learned
 from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
 from rlm.plan import Plan
@@ -234,7 +233,7 @@ def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         store.settings,
         types,
         {} if fresh else planning.live_windows(store, endpoints, ahead_seconds=gone_seconds),
-        learned(store, types),
+        store.measures.learned(types),
         gone_seconds,
         room=planning.room_of(store),
         lacking="" if fresh else nobody_does(store),

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, TYPE_CHECKING
 
 from rlm import telemetry
-from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler
+from rlm.admin.start_run import POLL_SECONDS, ask_scheduler
 from rlm.cli import uncollected
 from rlm.cli.common import CommandError, ExitCode
 from rlm.cli.options import FOLLOW_SECONDS
@@ -63,7 +63,7 @@ def conduct_here(store: Store, stop: StopSignals, interval: float | None, *, all
 
                 stack.enter_context(lines_above(output, drawn))
         with uncollected():
-            from scheduler.office import HandConductor  # Sentry is set up before a broker is built
+            from scheduler.byhand import HandConductor  # Sentry is set up before a broker is built
 
         conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
         last.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
@@ -71,7 +71,6 @@ def conduct_here(store: Store, stop: StopSignals, interval: float | None, *, all
         run_id = ask_scheduler(store, patient=True, is_stopped=conductor.leads)
         if run_id is None:
             conductor.campaign(0)
-            conductor.await_supervisor(ANSWER_SECONDS)
             check_uninterrupted(stop)
             conductor.finish_open()
             check_uninterrupted(stop)

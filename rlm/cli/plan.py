@@ -105,7 +105,6 @@ def _describe(found: Forecast) -> None:
     else:
         show_words("No call can begin in time to be answered before the deadline.")
     show_words(f"{sentence(plan.binds)}")
-    _coming_up(found)
     _left_over(found)
 
 
@@ -118,7 +117,6 @@ def _compare(today: Forecast, other: Forecast) -> None:
     show()
     show_words(f"Today: {today.plan.binds}.")
     show_words(f"What if: {other.plan.binds}.")
-    _coming_up(other)
     _left_over(other)
 
 
@@ -131,14 +129,6 @@ def _until_done(found: Forecast) -> None:
     team = f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}"
     bound = f"no schedule on {counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s"
     show_words(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
-
-
-def _coming_up(found: Forecast) -> None:
-    """Print how long workers take to start, if that is long: it shortens the window."""
-    from rlm.admin.planning import COMING_UP_SECONDS
-
-    if (seconds := found.case.gone_seconds) > COMING_UP_SECONDS:
-        show_words(f"Workers take {seconds:.1f} s to come up, as in the last runs: no call is planned before that.")
 
 
 def _left_over(found: Forecast) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,17 +18,9 @@ from rlm.cli.common import (
     store_of,
     tell_new_server,
 )
-from rlm.cli.options import (
-    FOLLOW_SECONDS,
-    Since,
-    all_of,
-    interval_option,
-    number_argument,
-    several,
-    volatile_option,
-)
-from rlm.cli.printing import print_json, show, show_words, styled, table, wants_json
-from rlm.core.run import RUN_ID_START, State
+from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
+from rlm.cli.printing import print_json, show_words, styled, table, wants_json
+from rlm.core.run import State
 from rlm.core.text import counted, span
 
 #: The style of the states of finished runs in a list.
@@ -146,61 +137,32 @@ def result(config: Path | None, run_id: str | None) -> None:
     show_run(found)
 
 
-#: The options that choose finished runs: the fields of a `RunFilter`.
-run_filter = all_of(
-    several("--state", "states", "STATE", f"Only runs that are {', '.join(STATE_KINDS)}.", of=STATE_KINDS),
-    click.option("--since", type=Since(), metavar="DURATION", help="Only runs started this long ago at most."),
-)
-
-
-@command(
-    "rlm list",
-    "rlm list --state partial --since 24h",
-    "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'",
-    name="list",
-)
+@command("rlm list", "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'", name="list")
 @number_argument
-@run_filter
-@click.option("--before", metavar="RUN", default="", help="Only runs before this one, where the previous list ended.")
-def list_runs(config: Path | None, number: int, before: str, **options: Any) -> None:
-    """List the last N runs (20), newest first: of all, or of those that match the options.
-
-    An option given several times matches any of its values.
-    """
+def list_runs(config: Path | None, number: int) -> None:
+    """List the last N runs (20), newest first."""
     from rlm.admin import report
-    from rlm.admin.runs import RunFilter, entry_of, runs_page
+    from rlm.admin.runs import entry_of, runs_page
 
-    if before and not RUN_ID_START.fullmatch(before):
-        told = f"--before {before!r}: no run has such an id; use the one that the previous list printed."
-        raise CommandError(told, ExitCode.NOT_FOUND)
-    chosen = RunFilter(**options)
     with store_of(config) as store:
-        page = runs_page(store, chosen, number, before)
-        records = page.records
-        nothing = "" if records else report.none_finished(store)
-        if not records and store.runs.count():
-            nothing = "No run on record matches. `rlm list` names the recent ones."
-    entries = [entry_of(record) for record in records]
+        entries = [entry_of(record) for record in runs_page(store, number).records]
+        nothing = "" if entries else report.none_finished(store)
     print_json(entries)
-    if not entries:
+    if nothing:
         show_words(nothing)
-    else:
-        columns = ["taken", "carried_over", "completed", "failed", "leftover"]
-        rows = [
-            [
-                entry.run_id,
-                styled(entry.state, STATE_KINDS.get(State(entry.state), "warn")),
-                entry.started_at,
-                span(entry.duration_seconds),
-                *(str(getattr(entry.counts, name)) for name in columns),
-            ]
-            for entry in entries
+        return
+    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
+    rows = [
+        [
+            entry.run_id,
+            styled(entry.state, STATE_KINDS.get(State(entry.state), "warn")),
+            entry.started_at,
+            span(entry.duration_seconds),
+            *(str(getattr(entry.counts, name)) for name in columns),
         ]
-        headings = ["run", "state", "started", "took", *columns]
-        table(headings, rows, right=["took", *columns])
-        if page.next and (before or chosen != RunFilter()):
-            show()
-            show_words(f"More: `rlm list --before {page.next}` with the same options.")
+        for entry in entries
+    ]
+    table(["run", "state", "started", "took", *columns], rows, right=["took", *columns])
 
 
 @command("rlm cancel")

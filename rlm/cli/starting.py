@@ -63,7 +63,7 @@ def await_close(store: Store, run: Run, stop: StopSignals) -> Record:
         if stop.graceful:
             raise CommandError(f"Run {run.id} is being cancelled; see `rlm status`.", ExitCode.INTERRUPTED)
         if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.office import HandConductor
+            from scheduler.byhand import HandConductor
 
             conductor = HandConductor(store, stop, allow_volatile=True)  # whatever opened it may close
             try:

@@ -1,4 +1,4 @@
-"""Expected times: what was measured of calls, what to expect of the next ones, and the wait after a failure. Pure.
+"""Expected times: the calls that were made, what they show of the next ones, and the wait after a failure. Pure.
 
 Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed
 temporarily. Throttled and rejected calls do not count, because they depend on the limit or on the event.
@@ -14,14 +14,14 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
+from rlm.core.trail import CallEnd
 
-#: Measurements are used from this many calls on; below that, the configured time is used.
+#: Earlier runs count from this many calls on; the open run alone from `MEASURED_NOW` completed calls on, and of these
+#: only the newest.
 MEASURED_CALLS = 20
-#: From this many completed calls on, only the open run's newest calls count.
-MEASURED_NOW = 5
-#: How many durations are kept of earlier runs, and of the open run.
-KEPT_DURATIONS = 200
-NEWEST_DURATIONS = 10
+MEASURED_NOW, NEWEST_NOW = 5, 10
+#: How many calls are kept of each type at each endpoint.
+KEPT_CALLS = 100
 #: Plans assume no higher error rate, because with more failures the endpoint will soon be rested.
 HIGHEST_ERROR_RATE = 0.5
 #: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
@@ -36,8 +36,6 @@ APART_SECONDS: Final = 0.0012
 
 #: The name of a type and of an endpoint.
 Pair: TypeAlias = tuple[str, str]
-#: The shortest expected time of a call, seconds.
-LEAST_SECONDS = 0.0001
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -52,83 +50,60 @@ class Expected(msgspec.Struct, frozen=True):
     error_rate: float = 0.0
 
 
-class Completed(NamedTuple):
-    """A completed call, with the milliseconds from its request to its answer.
+class CallEntry(msgspec.Struct, frozen=True):
+    """A call that was sent, by its event's claim number `claims`.
 
-    `at_us` is when its answer was written, microseconds of Redis time; `age_ms` is the time from taking its event to
-    its answer. Both are 0 if unknown.
+    `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its
+    end, and from taking its event to its end. `window_id` is the endpoint's.
     """
 
+    run_id: str
     type: str
     endpoint: str
+    window_id: str
+    sent_us: int
+    end: CallEnd
     milliseconds: float
-    at_us: int = 0
-    age_ms: float = 0.0
+    age_ms: float
+    event_id: str
+    claims: int
 
     @property
-    def pair(self) -> Pair:
-        """Its type and endpoint."""
-        return self.type, self.endpoint
+    def ended_us(self) -> int:
+        """When it ended, microseconds of Redis time; right even if that clock was set meanwhile."""
+        return self.sent_us + round(self.milliseconds * 1000)
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """What is kept of one type's calls to one endpoint: the newest durations, oldest first, and how many failed.
-
-    `completed` and `errors` count calls; each later run halves the weight of earlier runs.
-    """
-
-    milliseconds: tuple[float, ...] = ()
-    completed: float = 0.0
-    errors: float = 0.0
-
-    def merge(self, milliseconds: Sequence[float], errors: int) -> Measured:
-        """Return what to keep after a run with these calls."""
-        return Measured(
-            (*self.milliseconds, *milliseconds)[-KEPT_DURATIONS:],
-            round(self.completed / 2 + len(milliseconds), 3),
-            round(self.errors / 2 + errors, 3),
-        )
+def completed(calls: Sequence[CallEntry]) -> list[CallEntry]:
+    """Return the calls that have completed their events."""
+    return [call for call in calls if call.end is CallEnd.COMPLETED]
 
 
-#: What is known of a type at an endpoint that was never called.
-NOTHING: Final = Measured()
+class Outcome(NamedTuple):
+    """How a call of a run ended: completed after so many seconds, or failed (None)."""
+
+    run_id: str
+    seconds: float | None
 
 
-def merge_run(
-    kept: Mapping[Pair, Measured], completed: Iterable[Completed], failing: Mapping[Pair, int]
-) -> dict[Pair, Measured]:
-    """Return what to keep after a run, for each type and endpoint that it called."""
-    durations: dict[Pair, list[float]] = {pair: [] for pair in failing}
-    for call in completed:
-        durations.setdefault(call.pair, []).append(call.milliseconds)
-    return {
-        pair: kept.get(pair, Measured()).merge(milliseconds, failing.get(pair, 0))
-        for pair, milliseconds in durations.items()
-    }
-
-
-def expect(event_type: EventType, kept: Measured, now: Measured = NOTHING) -> Expected | None:
+def expect(event_type: EventType, outcomes: Iterable[Outcome], run_id: str = "") -> Expected | None:
     """Return what to expect of the next call, None if nothing better than the configured time is known.
 
-    The newest durations of the open run, `now`, decide from `MEASURED_NOW` completed calls on, before that what is
-    `kept` of earlier runs. One slow call changes nothing: `needed_seconds` is the second longest of the newest.
+    `outcomes` are those of the newest calls of the type to an endpoint, oldest first. The open run decides from
+    `MEASURED_NOW` completed calls on. One slow call changes nothing: `needed_seconds` is the second longest of its
+    newest.
     """
-    calls = len(kept.milliseconds) + kept.errors + now.completed + now.errors
-    rate = _error_rate(kept.completed + now.completed, kept.errors + now.errors) if calls >= MEASURED_CALLS else 0.0
-    if now.completed + now.errors >= MEASURED_CALLS:
-        rate = _error_rate(now.completed, now.errors)
-    if now.completed >= MEASURED_NOW:
-        ascending = sorted(now.milliseconds)
-        return Expected(quantile(ascending, 0.50) / 1000, ascending[-2] / 1000, rate)
-    if len(kept.milliseconds) >= MEASURED_CALLS:
-        ascending = sorted(kept.milliseconds)
-        return Expected(quantile(ascending, 0.50) / 1000, quantile(ascending, 0.95) / 1000, rate)
+    calls = list(outcomes)
+    now = [call for call in calls if call.run_id == run_id]
+    counted = now if len(now) >= MEASURED_CALLS else calls
+    errors = sum(call.seconds is None for call in counted)
+    rate = min(HIGHEST_ERROR_RATE, errors / len(counted)) if len(counted) >= MEASURED_CALLS else 0.0
+    if len(took := [call.seconds for call in now if call.seconds is not None][-NEWEST_NOW:]) >= MEASURED_NOW:
+        return Expected(quantile(sorted(took), 0.50), sorted(took)[-2], rate)
+    if len(took := sorted(call.seconds for call in calls if call.seconds is not None)) >= MEASURED_CALLS:
+        return Expected(quantile(took, 0.50), quantile(took, 0.95), rate)
     configured = event_type.processing_seconds
     return Expected(configured, configured, rate) if rate else None
-
-
-def _error_rate(completed: float, errors: float) -> float:
-    return min(HIGHEST_ERROR_RATE, errors / (completed + errors)) if errors else 0.0
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:
@@ -141,14 +116,14 @@ def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, E
 
     It is never zero. A measured duration may be, if the answer was there before RLM waited for it.
     """
-    found = expected.get((event_type.name, endpoint))
-    return max(LEAST_SECONDS, found.seconds if found else event_type.processing_seconds)
+    measured = expected.get((event_type.name, endpoint))
+    return max(0.0001, measured.seconds if measured else event_type.processing_seconds)
 
 
 def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
     """Return the seconds that must be left before the deadline to begin a call; planner, release and lanes use it."""
-    found = expected.get((event_type.name, endpoint))
-    return (found.needed_seconds if found else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
+    measured = expected.get((event_type.name, endpoint))
+    return (measured.needed_seconds if measured else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
 
 
 #: The wait after the first failed attempt, seconds. Each further failure doubles it.

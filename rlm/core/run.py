@@ -1,8 +1,7 @@
-"""A run: its states, the and the allowed moves between them. docs/reliability.md describes each state."""
+"""A run: its states, and the allowed moves between them. docs/reliability.md describes each state."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -48,10 +47,6 @@ def make_run_id(started_at: float) -> str:
     return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}Z-{secrets.token_hex(2)}"
 
 
-#: Matches the beginning of a run id, of any length.
-RUN_ID_START = re.compile(r"\d{1,8}|\d{8}T\d{0,9}|\d{8}T\d{9}Z(-[0-9a-f]{0,4})?")
-
-
 def started_at_of(run_id: str) -> float | None:
     """Return the start that a run id contains, seconds since 1970; None if it contains none."""
     try:
@@ -61,10 +56,14 @@ def started_at_of(run_id: str) -> float | None:
 
 
 class Waited(msgspec.Struct, frozen=True):
-    """How many seconds the events of each type waited for which reason, up to `until` (seconds since 1970)."""
+    """How many seconds the events of each type waited for which reason, up to `until` (seconds since 1970).
+
+    They go on to wait for the `last` reason of their type until somebody looks again.
+    """
 
     until: float
     by_type: Mapping[str, Mapping[str, float]] = {}
+    last: Mapping[str, str] = {}
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -89,7 +88,6 @@ class Run(msgspec.Struct, frozen=True):
     first_release_at: float | None = None
     cancelled: bool = False
     failure: str = ""
-    stopped: str = ""
     workers_peak: int = 0
     restarts_before: int = 0
     tick: float = 0.0

@@ -25,7 +25,7 @@ from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.text import span
 
 if TYPE_CHECKING:
-    from rlm.core.expected import Completed
+    from rlm.core.expected import CallEntry
 
 #: The prefix of the tally fields that count failed calls.
 FIELD: Final = "trouble:"
@@ -33,6 +33,9 @@ FIELD: Final = "trouble:"
 MOST_ENTRIES: Final = 100
 #: The most troubles that a sentence names; it gives the number of the others.
 MOST_NAMED: Final = 3
+
+#: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
+WEB_PAGE: Final = "web page"
 
 #: Refusals that, several in a row, concern the endpoint or the access to it; the contract lists them. Any other 3xx or
 #: 4xx concerns only its one event, whatever HTTP says about it.
@@ -122,7 +125,7 @@ def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
     return by_name
 
 
-def of_run(record: Record, calls: Iterable[Completed]) -> Counter[str]:
+def of_run(record: Record, calls: Iterable[CallEntry]) -> Counter[str]:
     """Return what closing a run with these completed calls adds to the totals, besides the run's own counts."""
     fields: Counter[str] = Counter()
     for call in calls:

@@ -217,7 +217,7 @@ def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: fl
     fate: dict[str, Any] = {"sick": "failure", "why": outcome.kind, "unconnected": outcome.unsent}
     fate |= {"to": "backoff", "delay_us": round(backoff_seconds(tries) * MICROSECONDS), "sent": not outcome.unsent}
     if not outcome.here:
-        fate |= {"failing": True, "spends": True, "tried": True}
+        fate |= {"spends": True, "tried": True}
         if tries >= retry.max_attempts:
             fate["to"] = "spent" if claim.runs + 1 < retry.max_runs else "failed"
         if fate["to"] == "failed":

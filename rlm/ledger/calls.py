@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TypeAlias, cast
 
-import msgspec
-
 from rlm.core.endpoint import Budget, Limited
-from rlm.core.expected import Completed
+from rlm.core.expected import CallEntry
 from rlm.core.run import started_at_of
 from rlm.core.trail import CallEnd
 from rlm.ledger.connect import text, translated
@@ -30,40 +28,6 @@ LONGEST_CALL_MS = 86_400_000.0
 Entry: TypeAlias = "tuple[bytes, Sequence[bytes]]"
 _FIELD = b"c"
 _FIELDS = 10
-
-
-class CallEntry(msgspec.Struct, frozen=True):
-    """A call that was made, by its event's claim number `claims`.
-
-    `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its
-    end, and from taking its event to its end. `window_id` is the endpoint's.
-    """
-
-    run_id: str
-    type: str
-    endpoint: str
-    window_id: str
-    sent_us: int
-    end: CallEnd
-    milliseconds: float
-    age_ms: float
-    event_id: str
-    claims: int
-
-    @property
-    def ended_us(self) -> int:
-        """When it ended, microseconds of Redis time; right even if that clock was set meanwhile."""
-        return self.sent_us + round(self.milliseconds * 1000)
-
-    @property
-    def measured(self) -> Completed:
-        """What it shows of its type at its endpoint, if it has completed its event."""
-        return Completed(self.type, self.endpoint, self.milliseconds, at_us=self.ended_us, age_ms=self.age_ms)
-
-
-def completed(calls: Sequence[CallEntry]) -> list[Completed]:
-    """Return the calls that have completed their events, in the order of their answers."""
-    return [call.measured for call in calls if call.end is CallEnd.COMPLETED]
 
 
 def read_call(raw: bytes) -> CallEntry:
@@ -91,6 +55,12 @@ class Calls(Part):
             after = text(entries[-1][0]) if entries else after
             if len(entries) < SLICE:
                 return calls, after
+
+    @translated()
+    def newest(self, number: int = SLICE) -> tuple[list[CallEntry], str]:
+        """Return the newest calls, oldest first, and the id of the last entry, as `follow` returns them."""
+        entries = self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number)[::-1]
+        return self.read(entries), text(entries[-1][0]) if entries else START
 
     @translated()
     def _page(self, after: str, until: str) -> list[Entry]:

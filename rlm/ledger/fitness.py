@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis
 
-from rlm.core.errors import StoreUnfitError
-from rlm.ledger.connect import in_own_words
+from rlm.core.errors import StoreForbiddenError, StoreUnfitError
+from rlm.ledger.connect import translated
 from rlm.ledger.reading.present import Present, present
 
 if TYPE_CHECKING:
@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 
 #: The oldest Redis that has all commands of RLM's scripts.
 OLDEST_VERSION = (6, 2)
-#: Using more than this share of `maxmemory` is worth a warning.
-FULL = 0.9
-#: The finding that this user may not run INFO.
-UNTOLD = "info"
-#: With one of these faults Redis takes no writes, so running processes cannot announce themselves there.
-REFUSING = frozenset({"writes", "memory"})
+#: Refusing writes, so running processes cannot announce themselves there.
+WRITES = "writes"
 
 
 class Severity(Enum):
@@ -69,14 +65,8 @@ def check_fitness(store: Store, *, allow_volatile: bool = False) -> tuple[Findin
     Raises:
         StoreError: it cannot be reached, or refuses the login.
     """
-    try:
-        info = store.client.info()
-    except redis.exceptions.NoPermissionError as error:
-        remedy = "allow the user of redis.url to ask (ACL SETUSER name +info)"
-        return (fault(f"it does not report what it is ({error})", remedy, UNTOLD),)
-    except redis.RedisError as error:
-        raise in_own_words(error, store.client) from error
-    return tuple(judge(info, allow_volatile=allow_volatile))
+    with translated(store.client, "INFO, by which RLM sees whether a Redis is fit"):
+        return tuple(judge(store.client.info(), allow_volatile=allow_volatile))
 
 
 def require_fit(store: Store, *, allow_volatile: bool = False, claim: bool = True) -> None:
@@ -97,8 +87,9 @@ def distrusted(store: Store, there: Present | None = None) -> tuple[Finding, ...
     An append-only file is required if the leading scheduler insists on it; if none leads, if any scheduler does.
     """
     insists = any(scheduler.insists_on_file for scheduler in (there or present(store)).candidates)
-    findings = check_fitness(store, allow_volatile=not insists)
-    return tuple(each for each in findings if each.is_fault and each.name != UNTOLD)
+    with suppress(StoreForbiddenError):
+        return tuple(each for each in check_fitness(store, allow_volatile=not insists) if each.is_fault)
+    return ()
 
 
 def unfit(store: Store, there: Present | None = None) -> str:
@@ -113,10 +104,23 @@ def in_words(faults: Iterable[Finding]) -> str:
 
 def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Finding]:
     """Yield the findings about the output of INFO."""
-    yield _version(info)
-    yield _writes(info)
-    yield _eviction(info)
-    yield _memory(info)
+    version = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
+    shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {version}"
+    if tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")) >= OLDEST_VERSION:
+        yield good(shown, "version")
+    else:
+        yield fault(f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}", "use a newer one", "version")
+    if refused := _refuses_writes(info):
+        yield fault(*refused, WRITES)
+    else:
+        yield good("it takes writes", WRITES)
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy == "noeviction":
+        yield good("it evicts nothing", "eviction")
+    else:
+        message = f"it drops keys when maxmemory, if set, is reached (maxmemory-policy is {policy})"
+        bad = fault if int(info.get("maxmemory", 0)) else warning
+        yield bad(message, "set maxmemory-policy to noeviction", "eviction")
     if info.get("aof_enabled"):
         yield good("it keeps an append-only file", "persistence")
     else:
@@ -125,47 +129,19 @@ def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[
         yield (warning if allow_volatile else fault)(message, remedy, "persistence")
 
 
-def _version(info: Mapping[str, Any]) -> Finding:
-    text = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
-    shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {text}"
-    if tuple(int(part) if part.isdecimal() else 0 for part in text.split(".")) >= OLDEST_VERSION:
-        return good(shown, "version")
-    return fault(f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}", "upgrade it, or use another", "version")
-
-
-def _writes(info: Mapping[str, Any]) -> Finding:
-    """Check whether it takes writes, and those of scripts over all keys."""
-    message, remedy = "", "read its log; make room on its disk"
+def _refuses_writes(info: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return why it takes no writes, or none by scripts over all keys, and the remedy; None if it takes them."""
     if info.get("cluster_enabled"):
-        message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
         remedy = "use one primary with replicas and Sentinel (redis+sentinel://), see docs/operations.md"
-    elif info.get("role") != "master":
-        message, remedy = "it is a replica, which takes no writes", "name its primary in redis.url"
-    elif int(info.get("min_slaves_good_slaves", 1)) == 0:  # shown only with min-replicas-to-write
-        message = "it takes no writes: too few of its replicas keep up with it"
-        remedy = "bring its replicas back, or lower min-replicas-to-write"
-    elif info.get("aof_last_write_status", "ok") != "ok":
-        message = "it cannot write its append-only file, and refuses to take more"
-    return fault(message, remedy, "writes") if message else good("it takes writes", "writes")
-
-
-def _eviction(info: Mapping[str, Any]) -> Finding:
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy == "noeviction":
-        return good("it evicts nothing", "eviction")
-    message = f"it drops keys when maxmemory, if set, is reached (maxmemory-policy is {policy})"
-    return (fault if int(info.get("maxmemory", 0)) else warning)(
-        message, "set maxmemory-policy to noeviction", "eviction"
-    )
-
-
-def _memory(info: Mapping[str, Any]) -> Finding:
-    """Check what a full memory would do: a full Redis refuses items, and the steps of events as well."""
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if not most:
-        return good("its memory has no bound of its own (maxmemory is 0)", "memory")
-    message = f"{used / most:.0%} of its memory is used (maxmemory {most:,} bytes)"
-    remedy = "raise maxmemory, or remove what other programs keep there"
-    if used - int(info.get("mem_not_counted_for_evict", 0)) > most:
-        return fault(f"its memory is full, and it takes no writes until there is room: {message}", remedy, "memory")
-    return warning(message, remedy, "memory") if used > FULL * most else good(message, "memory")
+        return "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys", remedy
+    if info.get("role") != "master":
+        return "it is a replica, which takes no writes", "name its primary in redis.url"
+    if int(info.get("min_slaves_good_slaves", 1)) == 0:  # shown only with min-replicas-to-write
+        return "it takes no writes: too few replicas keep up with it", "mend them, or lower min-replicas-to-write"
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return "it cannot write its append-only file, and refuses to take more", "read its log; make room on its disk"
+    most = int(info.get("maxmemory", 0))
+    if most and int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0)) > most:
+        message = f"its memory is full (maxmemory {most:,} bytes), and it takes no writes until there is room"
+        return message, "raise maxmemory, or remove what other programs keep there"
+    return None

@@ -29,18 +29,18 @@ window:HASH                zset    calls (`EVENT_ID CLAIMS`) by the stamps of th
 endpoint:HASH              hash    of the same: rest, pause, failures in a row, calls refused within its limit, last
                                    name, hold, and who was answered last
 run                        hash    the open run: run_id, state, deadline, plan; absent between runs
-tally                      hash    its counts, `what:name`, `failing:TYPE ENDPOINT`, `trouble:ENDPOINT WHAT`; between
+tally                      hash    its counts, `what:name`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
 calls                      stream  every call made (rlm/ledger/calls.py), for a day; the newest half million
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    each closed run adds to it
-measured                   hash    `TYPE URLHASH` -> durations, failures of past runs (JSON); see rlm/core/expected.py
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
+conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;
+                                   adopted, what the housekeeper put back last (rlm/ledger/notes.py)
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
-                                   workers the conductor wants; coming_up, seconds that they take to start if none is
-                                   ready; restarts, how many ever ended unexpectedly
+                                   workers the conductor wants; restarts, how many ever ended unexpectedly
 requests                   hash    a request to start a run -> its answer (JSON), empty before; for a minute, or until
                                    its asker has it
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
@@ -87,9 +87,8 @@ class Keys:
 
     lease, rules, run = _Key("lease", "hash"), _Key("rules", "hash"), _Key("run", "hash")
     tally, totals = _Key("tally", "hash"), _Key("totals", "hash")
-    measured, records = _Key("measured", "hash"), _Key("records", "hash")
-    processes, requests = _Key("processes", "hash"), _Key("requests", "hash")
-    due, open = _Key("due", "zset"), _Key("open", "zset")
+    records, processes, requests = _Key("records", "hash"), _Key("processes", "hash"), _Key("requests", "hash")
+    conditions, due, open = _Key("conditions", "hash"), _Key("due", "zset"), _Key("open", "zset")
     aside, changes, calls = _Key("aside", "list"), _Key("changes", "list"), _Key("calls", "stream")
     event, held, wake = _Family("event"), _Family("held"), _Family("wake")
     ready, free = _Family("ready"), _Family("free")  #: of a type

@@ -41,7 +41,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("started_at", "deadline", "first_release_at", "tick"), moment),
     **dict.fromkeys(("window_seconds", "away_seconds"), duration),
     **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "untaken"), whole),
-    **dict.fromkeys(("revision", "failure", "stopped"), str),
+    **dict.fromkeys(("revision", "failure"), str),
     "waits": msgspec.json.Decoder(Waited).decode,
     "spent": msgspec.json.Decoder(dict[str, int]).decode,
     "plan": msgspec.json.Decoder(RunPlan).decode,
@@ -192,15 +192,13 @@ class Runs(Part):
         record: Record,
         *,
         wanted: int,
-        measured: Mapping[str, bytes] | None = None,
         added: Mapping[str, int] | None = None,
     ) -> int | None:
         """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
         Records beyond `run.history` are removed, the oldest first.
 
-        `measured` comes from `Measures.encode` and is kept; `added` is what the run adds to the totals beside its
-        counts, see `rlm.core.tally`.
+        `added` is what the run adds to the totals beside its counts, see `rlm.core.tally`.
         """
         reply = self._run(
             "close_run",
@@ -208,7 +206,6 @@ class Runs(Part):
             record=msgspec.json.encode(record),
             workers=wanted,
             history=self._store.settings.run.history,
-            kept={pair: value.decode() for pair, value in (measured or {}).items()},
             added=added or {},
         )
         return None if reply < 0 else int(reply)

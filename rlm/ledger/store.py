@@ -14,7 +14,7 @@ from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
 from rlm.ledger.archive import Archivist
 from rlm.ledger.calls import Calls
-from rlm.ledger.connect import address, text, translated
+from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger
@@ -22,6 +22,7 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
+from rlm.ledger.notes import Notes
 from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.rules import Rules, read_limits
@@ -57,6 +58,7 @@ class Store(Access):
     windows = cached_property(Windows)
     changes = cached_property(Changes)
     control = cached_property(Control)
+    notes = cached_property(Notes)
 
     def __init__(
         self, settings: Settings, url: str = "", *, keeps_server: bool = False, answer_seconds: float = 5.0
@@ -116,11 +118,6 @@ class Store(Access):
                 "use the rlm that wrote it; or stop its processes and carry over what is unsettled: its "
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
-
-    @property
-    def address(self) -> str:
-        """The address of this Redis, without any login."""
-        return address(self.client)
 
     def load_scripts(self) -> None:
         """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.

@@ -14,10 +14,6 @@ from rlm.core.clock import system_clock
 from rlm.ledger.connect import make_client
 
 _RECONNECT_SECONDS = 0.5
-#: A silent channel is pinged after this many seconds, and reconnected if no answer comes within the second number,
-#: because a firewall may drop a silent connection without telling either end.
-_PING_SECONDS = 30.0
-_PONG_SECONDS = 5.0
 
 
 class Waker:
@@ -45,27 +41,12 @@ class Waker:
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
-            with suppress(redis.RedisError), make_client(self._url) as client:
-                self._subscriber = client.pubsub(ignore_subscribe_messages=True)
+            # No time-out: a server that is gone is noticed by the kernel (`connect.py`).
+            with suppress(redis.RedisError), make_client(self._url, socket_timeout=None) as client:
+                self._subscriber = client.pubsub()
                 with self._subscriber:
                     self._subscriber.subscribe(self._channel)
-                    self._hear()
+                    for _ in self._subscriber.listen():  # first the confirmation
+                        self._callback()
             if not self._stopped.is_set():
                 system_clock.sleep(_RECONNECT_SECONDS)
-
-    def _hear(self) -> None:
-        """Call back, and for each message again, until the channel is gone."""
-        self._subscriber.get_message(timeout=_PONG_SECONDS)  # the confirmation
-        self._callback()
-        is_pinged = False
-        while not self._stopped.is_set():
-            message = self._subscriber.get_message(
-                timeout=_PONG_SECONDS if is_pinged else system_clock.to_beat(_PING_SECONDS)
-            )
-            if message is None and is_pinged:
-                return
-            if message is None:
-                self._subscriber.ping()
-            elif message["type"] != "pong":
-                self._callback()
-            is_pinged = message is None

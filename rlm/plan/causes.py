@@ -33,9 +33,9 @@ SENTENCES: Final = {
     "redis": "Redis was away, slow or not fit",
 }
 #: How a run may have ended, in place of a reason.
-CANCELLED, FAILED, STOPPED = "cancelled", "failed", "stopped"
+CANCELLED, FAILED = "cancelled", "failed"
 #: If these leave events over, nothing went wrong: a limit, or an order.
-IN_ORDER: Final = frozenset({"slots", "paused", CANCELLED, STOPPED})
+IN_ORDER: Final = frozenset({"slots", "paused", CANCELLED})
 #: A look that comes so many seconds late was kept back by Redis, and so was what lanes wait for.
 GAP_SECONDS: Final = 2.0
 #: If Redis takes longer for an answer, seconds, idle lanes wait for it; busy ones, if it takes this share of a call.
@@ -55,8 +55,9 @@ _SHUT: Final = {
 class Look(msgspec.Struct, frozen=True):
     """What the conductor of a run sees at one look.
 
-    `counts` are by type, `windows` by the name of endpoint or budget, `lanes` are those of all ready workers. `away`:
-    Redis was away or not fit since the last look, or this one came late; it took `answer_seconds` to answer.
+    `counts` are by type, `windows` by the name of endpoint or budget, `lanes` are those of all ready workers, of which
+    `overdue` have calls that seem to hang. `away`: Redis was away or not fit since the last look, or this one came
+    late; it took `answer_seconds` to answer.
     """
 
     counts: Mapping[str, Counts]
@@ -66,6 +67,7 @@ class Look(msgspec.Struct, frozen=True):
     expected: Mapping[Pair, Expected] = {}
     away: bool = False
     answer_seconds: float = 0.0
+    overdue: int = 0
 
     @property
     def busy(self) -> int:
@@ -77,52 +79,34 @@ class Look(msgspec.Struct, frozen=True):
         windows = [self.windows[limited.name] for limited in (endpoint, endpoint.budget) if limited is not None]
         return max(0.0 if window.free > 0 else window.wait_seconds for window in windows)
 
-    def usable(self, kind: EventType, *, now: bool = False) -> list[Endpoint]:
-        """Return the endpoints that would answer a call before the deadline: one begun `now`, or at the next slot."""
-        return [
-            each
-            for each in kind.endpoints
-            if needed_seconds(kind, each.name, self.expected) + (0.0 if now else self.wait_seconds(each))
-            <= self.remaining_seconds
-        ]
-
-    def stands_still(self, types: Sequence[EventType]) -> bool:
-        """Return whether a waiting event has a slot and an idle lane, which should have taken it by now."""
-        return self.busy < self.lanes and any(
-            self.counts[kind.name].pending and any(self.wait_seconds(each) <= 0 for each in self.usable(kind, now=True))
-            for kind in types
-        )
-
     def can_send(self, types: Sequence[EventType]) -> bool:
         """Return whether an event may still be sent: a slot comes in time, or a call under way may fail in time."""
-        for kind in types:
-            count = self.counts[kind.name]
-            if count.inflight + count.open and self.usable(kind, now=count.inflight > 0):
-                return True
-        return False
+        return any(
+            needed_seconds(kind, end.name, self.expected) + (0.0 if count.inflight else self.wait_seconds(end))
+            <= self.remaining_seconds
+            for kind in types
+            if (count := self.counts[kind.name]).inflight + count.open
+            for end in kind.endpoints
+        )
 
 
 def reason_of(look: Look, kind: EventType) -> str:
     """Return why a waiting event of a type is not under way; empty if none waits, or one is about to go.
 
-    If all its endpoints are shut, that is the reason, because lanes could call none.
+    Where no endpoint has a slot, the lanes are the reason nevertheless if calls that hang hold them all.
     """
     if not look.counts[kind.name].pending:
         return ""
-    has_slot = any(look.wait_seconds(each) <= 0 for each in kind.endpoints)
-    shut = [_shut_at(each, look.windows) for each in kind.endpoints]
-    slow = look.answer_seconds > SLOW_SECONDS
-    if look.away or (slow and not look.lanes):
+    has_slot, is_busy = any(look.wait_seconds(end) <= 0 for end in kind.endpoints), 0 < look.lanes <= look.busy
+    shortest = min(call_seconds(kind, end.name, look.expected) for end in kind.endpoints)
+    is_slow = look.answer_seconds > SLOW_SECONDS and (not is_busy or look.answer_seconds > SLOW_SHARE * shortest)
+    if look.away or (is_slow and (has_slot or not look.lanes)):
         return "redis"
-    if not look.lanes and (has_slot or not all(shut)):
-        return "workers"
+    if is_busy and (has_slot or 2 * look.overdue > look.busy):
+        return "lanes"
     if not has_slot:
-        return Counter(reason or "slots" for reason in shut).most_common(1)[0][0]
-    is_busy = look.busy >= look.lanes
-    shortest = min(call_seconds(kind, each.name, look.expected) for each in kind.endpoints)
-    if slow and (not is_busy or look.answer_seconds > SLOW_SHARE * shortest):
-        return "redis"
-    return "lanes" if is_busy else ""
+        return Counter(_shut_at(end, look.windows) or "slots" for end in kind.endpoints).most_common(1)[0][0]
+    return "" if look.lanes else "workers"
 
 
 def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> str:
@@ -133,32 +117,24 @@ def _shut_at(endpoint: Endpoint, windows: Mapping[str, WindowState]) -> str:
 
 def add_look(waited: Waited, now: float, look: Look, types: Sequence[EventType]) -> Waited:
     """Return what events waited for with the seconds since the last look. Lanes go on without a conductor."""
+    last = {kind.name: reason for kind in types if (reason := reason_of(look, kind))}
     by_type = {name: dict(seconds) for name, seconds in waited.by_type.items()}
-    for kind in types:
-        if reason := reason_of(look, kind):
-            seconds = by_type.setdefault(kind.name, {})
-            seconds[reason] = round(seconds.get(reason, 0.0) + max(0.0, now - waited.until), 3)
-    return Waited(max(now, waited.until), by_type)
-
-
-def to_the_end(waited: Waited, look: Look, types: Sequence[EventType]) -> Waited:
-    """Return what events have waited for if no look follows, because a lane may close the run before.
-
-    A type for which no slot comes before the deadline has waited for one for the rest of the window.
-    """
-    late = [kind for kind in types if not look.usable(kind)]
-    return Waited(waited.until, add_look(waited, waited.until + look.remaining_seconds, look, late).by_type)
+    for name, reason in last.items():
+        seconds = by_type.setdefault(name, {})
+        seconds[reason] = round(seconds.get(reason, 0.0) + max(0.0, now - waited.until), 3)
+    return Waited(max(now, waited.until), by_type, last)
 
 
 def causes(run: Run, leftover: Mapping[str, int]) -> tuple[Cause, ...]:
     """Return why events were left over by a run, `leftover` by type, the cause with the most events first."""
+    left = {name: number for name, number in leftover.items() if number}
     cancelled = "the run was cancelled" if run.cancelled else ""
-    for word, why in ((FAILED, run.failure), (STOPPED, run.stopped), (CANCELLED, cancelled)):
-        if why and (left := {name: number for name, number in leftover.items() if number}):
+    for word, why in ((FAILED, run.failure), (CANCELLED, cancelled)):
+        if why and left:
             return (_cause(word, left, why),)
-    by_reason = _by_reason(run, leftover).items()
+    by_reason = _by_reason(run, left).items()
     return tuple(
-        sorted((_cause(each, numbers, SENTENCES[each]) for each, numbers in by_reason), key=lambda one: -one.leftover)
+        sorted((_cause(each, numbers, SENTENCES[each]) for each, numbers in by_reason), key=lambda why: -why.leftover)
     )
 
 
@@ -170,14 +146,18 @@ def reasons(run: Run, leftover: Mapping[str, int]) -> Reasons:
 def _by_reason(run: Run, leftover: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Return by reason and type how many events were left over.
 
-    If nothing was waited for, it is Redis in a failed run, the workers in one that was ended early, else the lanes.
+    What a type waited for at the last look it waited for until the deadline: nothing more could be done, or nobody
+    looked. If nothing was waited for, it is Redis in a failed run, the workers in a cancelled one, else the lanes.
     """
-    usual = "redis" if run.failure else "workers" if run.stopped or run.cancelled else "lanes"
-    waited, spent = run.waits.by_type if run.waits else {}, run.spent or {}
+    usual = "redis" if run.failure else "workers" if run.cancelled else "lanes"
+    waits, spent = run.waits or Waited(run.deadline), run.spent or {}
+    rest_seconds = 0.0 if run.cancelled else max(0.0, run.deadline - waits.until)
     by_reason: dict[str, dict[str, int]] = {}
     for name, number in leftover.items():
         tried = min(number, spent.get(name, 0))
-        seconds = waited.get(name, {})
+        seconds = Counter(waits.by_type.get(name, {}))
+        if name in waits.last:
+            seconds[waits.last[name]] += rest_seconds  # type: ignore[assignment]  # a sum of floats
         longest = max(seconds, key=seconds.__getitem__, default=usual)
         for reason, part in (("retries", tried), (longest, number - tried)):
             if part:

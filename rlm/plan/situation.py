@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.core.endpoint import Endpoint, EventType, all_limited
-from rlm.core.expected import Expected, Pair
+from rlm.core.expected import Expected, Pair, needed_seconds
 from rlm.core.window import WindowState
 from rlm.plan.window import SimulatedWindow, duration, ticks
 
@@ -236,3 +236,22 @@ def _busy(
             if due < 0:
                 due = min(-due, may_take[call.type, call.endpoint] - age)
             yield Busy(None if call.endpoint in suspects else call.type, max(1, due))
+
+
+def stuck(
+    calls: Sequence[Underway], types: Sequence[EventType], expected: Mapping[Pair, Expected]
+) -> dict[Pair, Expected]:
+    """Return what to expect where most calls under way take twice as long as nearly all should: their time-out."""
+    there, late, found = Counter[Pair](), Counter[Pair](), {}
+    kinds = {kind.name: kind for kind in types}
+    for call in calls:
+        if kind := kinds.get(call.type):
+            pair = call.type, call.endpoint
+            there[pair] += 1
+            late[pair] += call.age_seconds > 2 * needed_seconds(kind, call.endpoint, expected)
+    for kind in types:
+        for end in kind.endpoints:
+            pair = kind.name, end.name
+            if 2 * late[pair] > there[pair]:
+                found[pair] = Expected(end.timeout_seconds, end.timeout_seconds)
+    return found

@@ -1,4 +1,4 @@
-"""Whether a process is alive: by its entry in the register, by its pid, by the file that it touches.
+"""What a process announces, and the file that it touches.
 
 Each loop touches the file on every turn. An external health check needs only the file's age, for example in a
 container. The loop keeps running while Redis is unreachable, so an outage of Redis causes no restart.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rlm import __version__
 from rlm.core.clock import system_clock
-from rlm.core.files import CAREFUL, FILE_MODE
+from rlm.core.files import FILE_MODE
 from rlm.ledger.processes import Process
 from rlm.settings import apart_of
 
@@ -33,8 +30,8 @@ log = logging.getLogger(__name__)
 class AliveFile:
     """Touches the file that `RLM_ALIVE_FILE` names, at most every `TOUCH_SECONDS`."""
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._path = environ.get(ALIVE_VARIABLE, "")
+    def __init__(self) -> None:
+        self._path = os.environ.get(ALIVE_VARIABLE, "")
         self._again_at = float("-inf")
 
     def touch(self) -> None:
@@ -43,27 +40,10 @@ class AliveFile:
             return
         self._again_at = now + TOUCH_SECONDS
         try:
-            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | CAREFUL, FILE_MODE)
-            try:
-                os.utime(file)
-            finally:
-                os.close(file)
+            Path(self._path).touch(FILE_MODE)
         except OSError as error:
-            told = "%s names %s, which cannot be written: %s"
-            log.warning(told, ALIVE_VARIABLE, self._path, error, extra={"action": "touch"})
-
-
-@cache
-def pid_space() -> str:
-    """Return the boot and PID namespace in which a pid is unique; empty if the system hides them.
-
-    Containers may share a host name, and each has a PID namespace of its own.
-    """
-    try:
-        boot, namespace = Path("/proc/sys/kernel/random/boot_id").read_text(), Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return ""
-    return f"{boot.strip()}:{namespace}"
+            message = "%s names %s, which cannot be written: %s"
+            log.warning(message, ALIVE_VARIABLE, self._path, error, extra={"action": "touch"})
 
 
 def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -> Process:
@@ -77,17 +57,4 @@ def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -
         revision=settings.revision,
         file=str(settings.source or ""),
         apart=apart_of(settings.event_types),
-        version=__version__,
-        pids=pid_space(),
     )
-
-
-def is_dead(pid: int) -> bool:
-    """Return whether this pid is unused in this PID namespace, or belongs to a zombie."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError, IndexError):  # the process of another user, or there is no /proc
-        return False

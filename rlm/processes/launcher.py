@@ -11,20 +11,22 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
 
-#: The template listens on a Unix socket in the directory for temporary files. Its name takes 32 of the 107 bytes that a
-#: socket's path may have, so in place of a longer directory it is this one.
-LONGEST_PLACE, SHORT_PLACE = 75, "/tmp"  # noqa: S108  # Python makes a directory of mode 0700 in it
+#: The variable with the directory of the template's socket, which the template removes if this process was killed.
+PLACE_VARIABLE = "RLM_TEMPLATE_PLACE"
+#: The longest directory for temporary files in which that has its 32 of the 107 bytes that a socket's path may have.
+LONGEST_PLACE = 75
 
 
 def start_template(modules: Sequence[str]) -> None:
     """Start the template. It imports while this process goes on, and leaves out in silence what it cannot import."""
     os.environ["PYTHONSAFEPATH"] = "1"  # otherwise it would import from the current directory first
-    multiprocessing.set_forkserver_preload(list(modules))
     if len(os.fsencode(tempfile.gettempdir())) > LONGEST_PLACE:
-        tempfile.tempdir = SHORT_PLACE
+        tempfile.tempdir = "/tmp"  # noqa: S108  # Python makes a directory of mode 0700 in it
+    os.environ[PLACE_VARIABLE] = util.get_temp_dir()
+    multiprocessing.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
 

@@ -27,9 +27,6 @@ OWN_NAME = "up"
 #: Seconds to wait for a killed process: others may hold its output open.
 LINGER_SECONDS: Final = 2.0
 
-#: The beginning of the line in which a command of RLM explains why it fails.
-_FAILED: Final = "Error: "
-
 
 class Foreman(Manager):  # type: ignore[misc]  # honcho is not typed
     """Runs processes until a signal comes or one of them ends, then stops them all, within `grace_seconds`."""
@@ -106,7 +103,7 @@ class _Messages(Queue):  # type: ignore[type-arg]  # it has no argument when it 
 
 
 class LinePrinter(Printer):  # type: ignore[misc]  # honcho is not typed
-    """Prints the lines of all processes: for a person with their names, as documents unchanged, others as documents.
+    """Prints the lines of all processes: with their names, or unchanged where they are JSON, and its own as JSON, too.
 
     `is_gone`: nobody can read the output, and nothing is written any more.
     """
@@ -119,24 +116,12 @@ class LinePrinter(Printer):  # type: ignore[misc]  # honcho is not typed
 
     def write(self, message: Message) -> None:
         """Print the lines of a message."""
-        if message.name == SYSTEM_PRINTER_NAME:
+        if message.name in {SYSTEM_PRINTER_NAME, OWN_NAME}:
             message = message._replace(name=OWN_NAME)
-        if self._as_json:
-            data = message.data
-            lines = (data.decode("utf-8", "replace") if isinstance(data, bytes) else data).splitlines()
-            message = message._replace(data="\n".join(_document(message, line) for line in lines))
-        with suppress(OSError, ValueError):
+            if self._as_json:
+                facts = {"time": isoformat(message.time.timestamp()), "level": "INFO", "role": OWN_NAME}
+                message = message._replace(data=json.dumps({**facts, "message": message.data.strip(), "action": "up"}))
+        try:
             super().write(message)
-            return
-        self.is_gone = True
-
-
-def _document(message: Message, line: str) -> str:
-    """Return a JSON line as it is, any other line as a JSON message."""
-    with suppress(ValueError):
-        if line.isascii() and isinstance(json.loads(line), dict):
-            return line
-    level = "ERROR" if line.startswith(_FAILED) else "INFO"
-    own = {"action": "up"} if message.name == OWN_NAME else {}
-    said_at = isoformat(message.time.timestamp())
-    return json.dumps({"time": said_at, "level": level, "role": message.name, "message": line, **own})
+        except (OSError, ValueError):
+            self.is_gone = True

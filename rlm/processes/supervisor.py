@@ -8,32 +8,29 @@ import selectors
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.process import BaseProcess
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm import __version__
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Process, Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import entry_of, is_dead
-from rlm.processes.sharing import Peers, divide, offer_of, places_left
+from rlm.processes.alive import entry_of
+from rlm.processes.sharing import divide, places_left, serving
 from rlm.processes.signals import Layer, StopSignals, grace_seconds, how_ended
 
-#: Seconds of an outage of Redis until a supervisor raises the alarm: by then a living scheduler has raised it.
-ALARM_SECONDS = 30.0
 #: Maximum seconds between two turns, and while others still have this host's places.
 POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
 FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
 #: A worker that dies within so many seconds failed to start. Its successor waits, twice as long after each failure in a
-#: row; several raise an alarm.
+#: row; several are announced.
 QUICK_DEATH_SECONDS = 5.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 10.0
 FAILING_STARTS = 3
@@ -72,14 +69,6 @@ class Child(msgspec.Struct):
             signal.pidfd_send_signal(self.pidfd, signum)  # by the pid it might reach another process
 
 
-class Corpse(msgspec.Struct):
-    """A dead worker whose events are not free yet."""
-
-    worker_id: str
-    is_cut: bool  #: it was killed by an immediate stop: none of its events is to blame
-    is_restart: bool  #: nobody had told it to stop
-
-
 class Supervisor:
     """Runs until it is told to stop. `_scale`, `_bury` and `_judge` make its decisions; the rest is waiting."""
 
@@ -91,16 +80,16 @@ class Supervisor:
         self._stop = stop
         started_at = system_clock.now()
         self.id = f"{settings.host_name}:{os.getpid()}:{round(started_at * 1000):x}"
-        self._entry = replace(entry_of(settings, self.id, os.getpid(), started_at), offer=offer_of(settings))
+        offer = Offer(settings.capacity, settings.workers.min, settings.workers.max)
+        self._entry = replace(entry_of(settings, self.id, os.getpid(), started_at), offer=offer)
         self._children: dict[str, Child] = {}
-        self._corpses: list[Corpse] = []
+        self._dead: list[Child] = []  #: whose events are not free yet
         self._spawned = 0
         self._failed_starts = 0
         self._start_at = float("-inf")  #: when the next worker may start
         self._said_at = float("-inf")  #: when it last announced itself
         self._listened_at = float("-inf")  #: when it last read the register
-        self._peers = Peers(store)
-        self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
+        self._outage = Outage(log, "supervise")
         self._selector = selectors.DefaultSelector()
         self._selector.register(stop.wakeup, selectors.EVENT_READ)
 
@@ -167,34 +156,29 @@ class Supervisor:
         now = system_clock.monotonic()
         if now < self._said_at + HEARTBEAT_SECONDS:
             return
-        if self._listened_at == float("-inf"):
-            self._succeed()
         self._store.processes.announce(Role.SUPERVISOR, self._entry)
         self._store.processes.wake("supervisors")
         self._said_at = now
 
-    def _succeed(self) -> None:
-        """Free what dead processes of this host left: else their places and share were taken until they run out."""
-        own, processes = self._entry, self._store.processes
-        for role in (Role.WORKER, Role.SUPERVISOR):
-            for one in processes.alive(role):
-                if own.pids and one.pids == own.pids and is_dead(one.pid):
-                    if role is Role.WORKER:
-                        self._store.recovery.reap(one.id)
-                    processes.forget(role, one.id)
-                    extra = alarm(Alarm.PROCESS_DIED, "succeed")
-                    log.warning("The %s %s of this host was killed; what it held is free", role, one.id, extra=extra)
+    def _tell(self, trouble: str) -> None:
+        """Announce what keeps workers from their work; empty once it does no more."""
+        if trouble != self._entry.trouble:
+            self._entry, self._said_at = replace(self._entry, trouble=trouble), float("-inf")
 
     def _judge(self, workers: list[Process]) -> None:
         """Kill a worker that was silent for too long, all of it while this process listened."""
         now, entries = system_clock.monotonic(), {one.id: one for one in workers}
-        deaf = now > self._listened_at + HEARTBEAT_SECONDS  # Redis was away, or this host suspended
+        is_deaf = now > self._listened_at + HEARTBEAT_SECONDS  # Redis was away, or this host suspended
+        if is_deaf and self._listened_at > float("-inf"):  # so were other hosts: they enter themselves again
+            self._start_at = max(self._start_at, now + HEARTBEAT_SECONDS)
         self._listened_at = now
         for child in self._children.values():
             entry = entries.get(child.worker_id)
             if entry is not None and entry.state != WorkerState.STARTING:
                 child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
-            if deaf:
+                if now > child.spawned_at + QUICK_DEATH_SECONDS:
+                    self._tell("")
+            if is_deaf:
                 child.heard_at = now
             patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
             if not child.is_stopping and now > child.heard_at + patience:
@@ -204,19 +188,21 @@ class Supervisor:
     def _scale(self, workers: list[Process]) -> float:
         """Stop workers, or spawn one, if this host's share is another number; return when to look again, seconds."""
         now = system_clock.monotonic()
-        supervisors = self._peers.look() | {self.id: self._entry}
-        shares = divide(self._store.processes.wanted(), supervisors.values())
+        supervisors = {each.id: each for each in self._store.processes.alive(Role.SUPERVISOR)} | {self.id: self._entry}
+        offers = serving(supervisors.values(), self._store.leases.revision())
+        shares = divide(self._store.processes.wanted(), offers)
+        share = shares.get(self.id, 0)
         running = [child for child in self._children.values() if not child.is_stopping]
         # The run counts on nobody who is silent, so neither does this: a worker may be frozen long before it is killed.
         running = [child for child in running if not child.was_ready or now < child.heard_at + HEARTBEAT_TTL_SECONDS]
-        for child in running[shares[self.id] :]:
+        for child in running[share:]:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop(grace_seconds(self._store.settings, Layer.SUPERVISOR))
-        if len(running) >= shares[self.id]:
+        if len(running) >= share:
             return POLL_SECONDS
         if now < self._start_at:
             return min(POLL_SECONDS, self._start_at - now)
-        room = places_left(self.id, shares, supervisors.values(), workers)
+        room = places_left(self.id, shares, offers, workers)
         if len(self._children) >= min(self._store.settings.capacity, room):
             return CROWDED_SECONDS
         try:
@@ -224,8 +210,8 @@ class Supervisor:
         except (OSError, EOFError) as error:  # the host is out of processes or memory
             wait = self._hold_back()
             told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
-            extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(running)})
-            log.error(told, error, wait, len(running), extra=extra)  # noqa: TRY400  # the message contains the cause
+            log.warning(told, error, wait, len(running), extra={"action": "start_worker"})
+            self._tell(f"no worker can be started on {self._entry.host} ({error})")
         return 0.0  # others may have started some meanwhile
 
     def _spawn(self) -> None:
@@ -246,7 +232,7 @@ class Supervisor:
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
         del self._children[child.worker_id]
-        self._corpses.append(Corpse(child.worker_id, self._stop.immediate, not child.is_stopping))
+        self._dead.append(child)
         crash_point("supervisor.noticed")
         child.process.join(1.0)  # its template says how it ended
         code = child.process.exitcode
@@ -259,10 +245,11 @@ class Supervisor:
             self._failed_starts = 0
         wait = self._hold_back() if is_quick else 0.0
         keeps_failing = self._failed_starts >= FAILING_STARTS
-        level, cause = (logging.ERROR, Alarm.NO_WORKER) if keeps_failing else (logging.WARNING, Alarm.WORKER_DIED)
         told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced in %.2f s"
-        extra = alarm(cause, "replace_worker", counts={"failed_starts": self._failed_starts}, worker=child.worker_id)
-        log.log(level, told, child.worker_id, child.process.pid, ended, wait, extra=extra)
+        extra = {"action": "replace_worker", "worker": child.worker_id}
+        log.warning(told, child.worker_id, child.process.pid, ended, wait, extra=extra)
+        if keeps_failing:
+            self._tell(f"workers end as they start on {self._entry.host}, the last {ended}")
 
     def _hold_back(self) -> float:
         """Count a failed start; return for how many seconds the next waits. Those that fail meanwhile count as one."""
@@ -274,15 +261,16 @@ class Supervisor:
 
     def _free(self) -> None:
         """Free what dead workers held: until then nobody sends it. What fails stays for the next turn."""
-        while self._corpses:
-            corpse = self._corpses[0]
-            taken = self._store.recovery.reap(corpse.worker_id, died=not corpse.is_cut)
+        while self._dead:
+            child = self._dead[0]
+            # If it was killed by an immediate stop none of its events is to blame.
+            freed = self._store.recovery.reap(child.worker_id, died=not self._stop.immediate)
             crash_point("supervisor.orphaned")
-            self._store.processes.forget(Role.WORKER, corpse.worker_id)
+            self._store.processes.forget(Role.WORKER, child.worker_id)
             crash_point("supervisor.freed")
-            if corpse.is_restart:
+            if not child.is_stopping:
                 self._store.processes.count_restart()
-            if taken:
-                told = "%d events of worker %s are pending again"
-                log.info(told, taken, corpse.worker_id, extra={"action": "free_events"})
-            del self._corpses[0]
+            if freed:
+                message = "%d events of worker %s are pending again"
+                log.info(message, freed, child.worker_id, extra={"action": "free_events"})
+            del self._dead[0]

@@ -1,4 +1,4 @@
-"""Log lines on stderr and, if configured, errors and alarms to Sentry.
+"""Log lines on stderr and, if configured, errors to Sentry.
 
 The Sentry library is loaded only if there is a DSN, because it costs each process 0.2 s and 4 MB.
 """
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from rlm.core.documents import Record
-    from rlm.core.run import Run
     from rlm.settings import Settings
 
 __all__ = ["flush", "run_ended", "set_up", "tick_began", "tick_ended"]
@@ -50,21 +49,12 @@ def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | Non
         sentry.check_in(settings, due, ok=ok, seconds=seconds)
 
 
-def run_ended(settings: Settings, run: Run | None, record: Record | None) -> None:
-    """Report the end of the tick that a run served, if it served one.
-
-    `record` is None if it is no longer kept, `run` is None if only the record is known.
-    """
+def run_ended(settings: Settings, record: Record) -> None:
+    """Report the end of the tick that a run served, if it served one."""
     from rlm.core.clock import timestamp  # noqa: PLC0415
-    from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a run, and the rest with it
+    from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a record, and the rest with it
     from rlm.plan.causes import went_wrong  # noqa: PLC0415
 
-    if run is not None:
-        trigger, tick = run.trigger, run.tick
-    elif record is not None:
-        trigger, tick = Trigger(record.trigger), timestamp(record.started_at)
-    else:
-        return
-    if trigger is Trigger.SCHEDULE:
-        well = record is None or (record.state != State.FAILED and not went_wrong(record.why))
-        tick_ended(settings, tick, ok=well, seconds=record.duration_seconds if record else None)
+    if record.trigger == Trigger.SCHEDULE:
+        well = record.state != State.FAILED and not went_wrong(record.why)
+        tick_ended(settings, timestamp(record.started_at), ok=well, seconds=record.duration_seconds)

@@ -17,23 +17,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rlm.admin.attendance import no_scheduler
+from rlm.admin.conditions import KINDS, conditions, stops
 from rlm.core import errors
-from rlm.ledger.fitness import unfit
-from rlm.ledger.reading.present import present
+from rlm.core.documents import RunStatus
 from rlm.ledger.store import Store
 from rlm.settings.checks import check_token_text
 from rlm.settings.secrets import known, resolve_token
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn
+from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn, visit_of
+from rlm.web.answers import document, read_body, refused, wants_page
 from rlm.web.openapi import openapi
-from rlm.web.operations import OPERATIONS, ApiCall, Operation, Pending
+from rlm.web.operations import OPERATIONS, Call, Operation, of_body, of_query
 from rlm.web.pages import missing_page, page_routes
-from rlm.web.parameters import document, of_body, of_query, read_body, refused
-from rlm.web.session import visit_of
-
-_JSON = "application/json"
-_ACCEPTED = 202
 
 _BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
 _DESCRIBED = "/openapi.json describes each parameter."
@@ -53,21 +48,16 @@ _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
 
 
 def trouble(store: Store) -> str:
-    """Return why RLM is not up; empty if Redis answers and is fit, and a scheduler leads or may be about to.
+    """Return why nothing is delivered; empty if it is, or may be about to.
 
     Everybody who reaches the port may read it, so it contains neither the address of Redis nor its user.
     """
-    try:
-        there = present(store)
-        if unfit(store, there):
-            return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
-        return no_scheduler(store, there)
-    except errors.StoreError:
-        return "Redis does not answer; `rlm doctor` on this host says more"
+    found = next((each for each in conditions(store) if stops(each)), None)
+    return f"{KINDS[found.code].meaning} ({found.code}); `rlm doctor` on this host says more" if found else ""
 
 
 def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:
-    """Return the application that serves `store`. With a `token`, only the `OPEN` paths can be read without it.
+    """Return the application that serves `store`. With a `token`, little can be read without it.
 
     `hosts` are allowed in `Host` besides this host.
     """
@@ -103,40 +93,32 @@ def machine_routes(store: Store) -> list[BaseRoute]:
 
 def api_routes(store: Store) -> list[Route]:
     """Return the routes of all operations, and of their description."""
-
-    def description(_request: Request) -> Response:
-        return document(openapi())
-
     of_path: dict[str, dict[str, Operation]] = {}
-    for one in OPERATIONS:
-        of_path.setdefault(one.path, {})[one.method] = one
-    each = [Route(path, _endpoint(store, methods), methods=list(methods)) for path, methods in of_path.items()]
-    return [*each, Route("/openapi.json", description)]
+    for each in OPERATIONS:
+        of_path.setdefault(each.path, {})[each.method] = each
+    routes = [Route(path, _endpoint(store, methods), methods=list(methods)) for path, methods in of_path.items()]
+    return [*routes, Route("/openapi.json", lambda _request: document(openapi()))]
 
 
 def _endpoint(store: Store, operations: Mapping[str, Operation]) -> Callable[[Request], object]:
     async def answer(request: Request) -> Response:
         operation = operations["GET" if request.method == "HEAD" else request.method]
-        if operation.method == "GET":
+        if reads := operation.method == "GET":
             asked = of_query(request.query_params.multi_items(), operation.takes)
         else:
             asked = of_body(await _json_body(request), operation.takes)
         about = next(iter(request.path_params.values()), "")
-        found = await run_in_threadpool(_carry_out, operation, ApiCall(store, visit_of(request), about, asked))
-        return document(found.document, _ACCEPTED) if isinstance(found, Pending) else document(found)
+        content = await run_in_threadpool(operation.handle, Call(store, visit_of(request), about, asked))
+        return document(content, 200 if reads or not isinstance(content, RunStatus) else 202)
 
     return answer
-
-
-def _carry_out(operation: Operation, call: ApiCall) -> Any:
-    return operation.handle(call)
 
 
 async def _json_body(request: Request) -> bytes:
     """Return the body; require its type to be JSON, which a form of a foreign page cannot set."""
     body = await read_body(request)
-    if body and request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != _JSON:
-        raise HTTPException(415, f"The body must be JSON, with `Content-Type: {_JSON}`")
+    if body and request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "The body must be JSON, with `Content-Type: application/json`")
     return body
 
 
@@ -158,8 +140,7 @@ async def of_http(request: Request, error: Exception) -> Response:
 
 async def of_missing(request: Request, error: HTTPException) -> Response:
     """Return the answer for an unknown address: a page to a browser."""
-    wants_page = "text/html" in request.headers.get("Accept", "") and not request.url.path.startswith("/api/")
-    return missing_page(request) if wants_page else await of_http(request, error)
+    return missing_page(request) if wants_page(request) else await of_http(request, error)
 
 
 async def of_fault(request: Request, error: Exception) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
@@ -13,15 +14,8 @@ from rlm.web.operations import OPERATIONS, Operation
 #: A parameter in a path, in the notation of starlette.
 _PARAMETER: Final = re.compile(r"\{(\w+)(:path)?\}")
 _SCHEMAS: Final = "#/components/schemas/{name}"
-_ABOUT: Final = {
-    "run": "The id of a run, or a beginning that no other id has.",
-    "event": "The id of an event, ITEM:TYPE, of an item, or the name of a wallet.",
-    "name": "The name of an endpoint or a budget.",
-}
 _TEXT: Final = {"type": "string"}
 _ERROR: Final = {"type": "object", "required": ["error", "remedy"], "properties": {"error": _TEXT, "remedy": _TEXT}}
-_READERS: Final[tuple[dict[str, list[str]], ...]] = ({}, {"token": []}, {"session": []})
-_WRITERS: Final[tuple[dict[str, list[str]], ...]] = ({"token": []}, {"session": [], "csrf": []})
 #: The paths that answer with text.
 _MACHINES: Final = {
     "/healthz": "200 if Redis answers and a scheduler lives, else 503 with the reason.",
@@ -29,23 +23,19 @@ _MACHINES: Final = {
 }
 
 
-def _anything(_kind: type) -> dict[str, Any]:
-    return {"description": "Any value."}
-
-
 def openapi() -> dict[str, Any]:
     """Return the description of all operations."""
-    types = list({kind: None for each in OPERATIONS for kind in (each.takes, *each.gives)})
+    answers = {each.path + each.method: _answers(each) for each in OPERATIONS}
+    types = list({kind: None for each in OPERATIONS for kind in (each.takes, *answers[each.path + each.method])})
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS, schema_hook=_anything)
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
-        answers = [schema_of[kind] for kind in each.gives]
-        described = _operation(each, components[each.takes.__name__], answers)
+        gives = [schema_of[kind] for kind in answers[each.path + each.method]]
+        described = _operation(each, components[each.takes.__name__], gives)
         paths.setdefault(_PARAMETER.sub(r"{\1}", each.path), {})[each.method.lower()] = described
     for path, summary in _MACHINES.items():
-        said = {"operationId": path.strip("/"), "summary": summary, "security": _READERS, "parameters": []}
-        paths[path] = {"get": {**said, "responses": {"200": {"description": summary}}}}
+        paths[path] = {"get": {"summary": summary, "responses": {"200": {"description": summary}}}}
     schemes = {
         "token": {"type": "http", "scheme": "bearer", "description": "The token of web.token."},
         "session": {"type": "apiKey", "in": "cookie", "name": "rlm_session_KEY"},
@@ -59,29 +49,40 @@ def openapi() -> dict[str, Any]:
     }
 
 
+def _anything(_kind: type) -> dict[str, Any]:
+    return {"description": "Any value."}
+
+
+def _answers(operation: Operation) -> tuple[Any, ...]:
+    """Return the types of the documents that an operation may return."""
+    returned = get_type_hints(operation.handle)["return"]
+    return get_args(returned) if isinstance(returned, UnionType) else (returned,)
+
+
 def _operation(operation: Operation, takes: dict[str, Any], answers: list[dict[str, Any]]) -> dict[str, Any]:
     reads = operation.method == "GET"
-    asked = [
-        {"name": name, "in": "path", "required": True, "description": _ABOUT[name], "schema": _TEXT}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT}
         for name, _ in _PARAMETER.findall(operation.path)
     ]
     if reads:
-        asked += [{"name": name, "in": "query", "schema": schema} for name, schema in takes["properties"].items()]
+        parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in takes["properties"].items()]
+    body = {"requestBody": {"content": _json({"$ref": _SCHEMAS.format(name=operation.takes.__name__)})}}
     return {
         "operationId": operation.handle.__name__,
-        "summary": (operation.handle.__doc__ or "").strip(),
-        "security": _READERS if reads else _WRITERS,
-        "parameters": asked,
-        **({} if reads else {"requestBody": {"content": _json(operation.takes.__name__)}}),
+        "summary": operation.handle.__doc__,
+        "security": [{}, {"token": []}, {"session": []}] if reads else [{"token": []}, {"session": [], "csrf": []}],
+        "parameters": parameters,
+        **({} if reads else body),
         "responses": {
-            "200": {
-                "description": f"What `{operation.command}` prints with --json; keys may be added.",
-                "content": {"application/json": {"schema": {"anyOf": answers} if answers else {}}},
+            "200": {"description": "The document; keys may be added.", "content": _json({"anyOf": answers})},
+            "default": {
+                "description": "Why not, and what to do.",
+                "content": _json({"$ref": _SCHEMAS.format(name="Error")}),
             },
-            "default": {"description": "Why not, and what to do.", "content": _json("Error")},
         },
     }
 
 
-def _json(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _SCHEMAS.format(name=name)}}}
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.processes.signals import StopSignals
 from rlm.web.access import is_loopback
-from rlm.web.parameters import MOST_BYTES
+from rlm.web.answers import MOST_BYTES
 
 #: Seconds from one answer on a connection to the next; then it is cut: its client sent no complete request, or does
 #: not read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.

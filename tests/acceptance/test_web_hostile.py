@@ -98,7 +98,7 @@ def pages(inst):
         *(f"/runs/{inst.over}", f"/runs/{inst.open}"),
         *(f"/events/{event}", f"/events/{quote(ITEM, safe='')}", f"/events/{said}", f"/runs/{said}", f"/{said}"),
         *(f"/search?q={event}", f"/search?q={said}", "/search?q=i2"),
-        *(f"/runs?search={said}&state={said}&since={said}", f"/queue?type={said}&wallet={said}&item={said}"),
+        *(f"/runs?before={said}", f"/queue?type={said}&wallet={said}&item={said}"),
         *(f"/queue?older-than={said}&state={said}", f"/failures?reason={said}&type={said}&endpoint={said}"),
         *(f"/failures?answer={said}&since={said}&search={said}", f"/failures?search={quote(SCRIPT)}"),
         *(f"/whatif?for={said}&workers={said}&events.{steps.TYPE}={said}&{said}={said}", f"/compliance?since={said}"),
@@ -147,7 +147,6 @@ TRICKS = [
     *(
         "/queue?older-than=nan",
         "/queue?older-than=1e400",
-        "/runs?since=99999999999d",
         "/runs?before=%00",
         "/runs?page=-1",
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from unittest import mock
@@ -51,11 +54,9 @@ def work(broker):
 
 @pytest.fixture
 def closing(monkeypatch):
-    """What closing a run does; its records, of which the first call gets one; who was told of them."""
-    closing = SimpleNamespace(close_run=mock.Mock(side_effect=["the record", None, None, None]), told=mock.Mock())
+    """What closing a run does; its records, of which the first call gets one."""
+    closing = SimpleNamespace(close_run=mock.Mock(side_effect=["the record", None, None, None]))
     monkeypatch.setattr(actors_record, "close_run", closing.close_run)
-    monkeypatch.setattr(actors_record.telemetry, "run_ended", closing.told.ended)
-    monkeypatch.setattr(actors_record, "look_over", closing.told.looked_over)
     return closing
 
 
@@ -87,7 +88,7 @@ def test_each_message_is_a_lane(broker, work):
 
 
 def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing):
-    """With one thread more than lanes; and lanes that say it again and again have it reported once."""
+    """With one thread more than lanes."""
     leave = threading.Event()
     dispatch, record = make_dispatch(broker, lambda: leave.wait(10)), make_record(broker, store)
     work(LANES + 1)
@@ -99,5 +100,11 @@ def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing
     leave.set()
 
     closing.close_run.assert_called_with(store, "run-1", failure="")
-    closing.told.ended.assert_called_once_with(store.settings, "the run", "the record")
-    closing.told.looked_over.assert_called_once_with(store, "the record")
+
+
+def test_a_supervisor_that_is_killed_leaves_no_directory_of_its_template(tmp_path):
+    """Nobody else knows of it. The template ends when its supervisor and the workers have."""
+    code = "from rlm.processes import launcher as own; own.start_template(['actors.preload']); own.os.abort()"
+    subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
+
+    wait_until(lambda: not list(tmp_path.iterdir()), message="it is gone")

@@ -42,4 +42,4 @@ def every_path(system: System, runs: list[str], event: str = "") -> list[str]:
             path = path.replace(name, value)
         assert "{" not in path, path
         paths.append(path)
-    return [f"{path}?q=wallet_001" if path == "/search" else path for path in paths]
+    return paths

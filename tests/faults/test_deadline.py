@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +45,8 @@ def all_but_one_worker(system, proxy) -> None:
         process.kill()
         process.wait()
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has left, because its supervisor is gone
+            os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from scheduler.redis_watch import FIT_SECONDS
+from scheduler.office import FIT_SECONDS
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 

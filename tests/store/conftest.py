@@ -106,7 +106,7 @@ def running(store, token):
 @pytest.fixture
 def conductor(store):
     """A conductor in this process, which holds the lease."""
-    from scheduler.office import HandConductor  # few tests need it
+    from scheduler.byhand import HandConductor  # few tests need it
 
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:

@@ -19,19 +19,13 @@ class CutClient:
         self._at = at
         self._applied = applied
         self.calls = 0
-        self.connection_pool = client.connection_pool  # by which errors name the server
+        self.address = client.address
 
     def execute_command(self, *args: Any) -> Any:
         return self._call(self._client.execute_command, *args)
 
     def ask(self, *args: Any) -> Any:
         return self._call(self._client.execute_command, *args)
-
-    def strlen(self, *args: Any) -> Any:
-        return self._call(self._client.strlen, *args)
-
-    def getrange(self, *args: Any) -> Any:
-        return self._call(self._client.getrange, *args)
 
     def pipeline(self, **options: Any) -> Any:
         pipeline = self._client.pipeline(**options)

@@ -171,7 +171,7 @@ def reject(store: Store, claim: Claim, detail: str = "422", **options: Any) -> b
 
 def fail(store: Store, claim: Claim, to: str = "ready", **options: Any) -> bool:
     """Let a call fail temporarily; its event waits again, in `backoff`, or has `spent` its attempts of this run."""
-    known = {"failing": True, "tried": True, "spends": True}
+    known = {"tried": True, "spends": True}
     return settle(store, claim, to, CallEnd.ERROR, **{**known, **options})
 
 

@@ -13,7 +13,7 @@ from rlm.cli.common import CommandError, ExitCode
 from rlm.core.errors import StoreUnfitError
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
-from scheduler.office import HandConductor
+from scheduler.byhand import HandConductor
 
 
 @pytest.fixture

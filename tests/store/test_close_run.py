@@ -11,8 +11,8 @@ from tests.values import as_json, record_from
 RECORD = record_from(run_id="r", state="completed")
 
 
-def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0, measured=None):
-    return store.runs.close(run.id, record, wanted=wanted, measured=measured)
+def close(store, run, record=RECORD, types=(steps.TYPE,), wanted=0):
+    return store.runs.close(run.id, record, wanted=wanted)
 
 
 def test_counts_and_timings_go_with_the_run(store, token, running):

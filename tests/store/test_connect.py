@@ -13,7 +13,7 @@ import redis
 from rlm.core.errors import (
     StoreUnreachableError,
 )
-from rlm.ledger.connect import address, make_client, translated
+from rlm.ledger.connect import make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, binary_path
 from tests.store.fakeservers import FakeRedis, FakeSentinel, running
 from tests.wait import wait_until
@@ -70,7 +70,7 @@ def test_an_unreachable_server_is_named_without_its_password():
         client.ping()
 
     assert str(raised.value).startswith(f"Redis at redis://127.0.0.1:{port}/2 cannot be reached")
-    assert str(raised.value).endswith(": start it, or correct redis.url (or REDIS_URL)")
+    assert str(raised.value).partition("): ")[2].startswith("start it, or correct redis.url (or REDIS_URL)")
     assert "s3cret" not in str(raised.value)
 
 
@@ -78,17 +78,17 @@ def test_an_unreachable_server_is_named_without_its_password():
     ("url", "shown"),
     [
         ("redis://user:pw@host:7000/3", "redis://host:7000/3"),
-        ("redis://host", "redis://host:6379/0"),
-        ("rediss://:pw@host", "rediss://host:6379/0"),
-        ("unix:///a%20b/c.sock?db=2", "unix:///a b/c.sock"),
-        ("redis+sentinel://u:pw@one:1,two,[::1]:3/main/4", "redis+sentinel://one:1,two:26379,::1:3/main"),
-        ("rediss+sentinel://u:pw@one/main?sentinel_password=p", "rediss+sentinel://one:26379/main"),
+        ("redis://host?password=pw", "redis://host"),
+        ("rediss://:pw@host", "rediss://host"),
+        ("unix:///a%20b/c.sock?db=2", "unix:///a%20b/c.sock"),
+        ("redis+sentinel://u:pw@one:1,two,[::1]:3/main/4", "redis+sentinel://one:1,two,[::1]:3/main/4"),
+        ("rediss+sentinel://u:pw@one/main?sentinel_password=p", "rediss+sentinel://one/main"),
     ],
 )
 def test_every_kind_of_url_is_understood(url, shown):
     """The client goes where the URL says, without connecting yet, and can say so without the login."""
     with make_client(url) as client:
-        assert address(client) == shown
+        assert client.address == shown
 
 
 def test_sentinel_leads_to_the_master(tmp_path):

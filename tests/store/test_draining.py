@@ -18,8 +18,8 @@ def drain(store, conductor, monkeypatch):
 
     def begin(number, window_seconds=60.0):
         steps.push(store, *steps.items(number, steps.TYPE))
-        leader = conductor._leader
-        return Drain(store, leader.token, steps.open_run(store, leader.token, window_seconds))
+        token = conductor.office.token
+        return Drain(store, token, steps.open_run(store, token, window_seconds))
 
     return begin
 
@@ -28,9 +28,9 @@ def drain(store, conductor, monkeypatch):
 def piece(monkeypatch):
     """Drain no more than a chunk before the plan, and between two looks."""
     monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
-    monkeypatch.setattr("scheduler.looks.LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("scheduler.looks.ENDPOINTS_A_SECOND", 10**9)
-    monkeypatch.setattr("scheduler.looks.BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("scheduler.conductor.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("scheduler.conductor.LOOKING_PART", 0)
+    monkeypatch.setattr("scheduler.conductor.BUSY_SECONDS", 0.0)
 
 
 def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
@@ -39,7 +39,7 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     drained.work(0.0)
     steps.put_into(store, State.RUNNING)
 
-    after = Drain(store, conductor._leader.token, store.runs.current())
+    after = Drain(store, conductor.office.token, store.runs.current())
     assert (after.over, after.taken[steps.TYPE]) == (False, 2)
     after.work(60.0)
 
@@ -58,7 +58,8 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, piece, monkeypa
     monkeypatch.setattr(Drain, "work", noted)
     run = drain(7, window_seconds=1.0).run
 
-    record = Conductor(conductor._desk, run).conduct()
+    Conductor(conductor.office, run).conduct()
+    record = store.runs.record(run.id)
 
     assert states == [State.DRAINING, *[State.RUNNING] * (len(states) - 1)]
     assert (record.counts.taken, record.counts.leftover) == (7, 7)

@@ -8,7 +8,7 @@ from rlm.core.errors import FencedError
 from rlm.ledger.processes import Process, Role
 from scheduler import housekeeping as cleaning
 from scheduler.housekeeping import Housekeeper
-from scheduler.leader import LEASE_SECONDS, Leader
+from scheduler.office import LEASE_SECONDS, Office
 from tests.store import looks, steps
 from tests.values import record_from
 
@@ -31,14 +31,14 @@ def clock(monkeypatch):
 def leader(store, left):
     """This process's claim, taken over from the conductor of the closed run."""
     store.leases.release(steps.CONDUCTOR)
-    leader = Leader(store.leases, "here")
-    assert leader.campaign()
-    return leader
+    office = Office(store, None, allow_volatile=True)
+    assert office.campaign()
+    return office
 
 
 @pytest.fixture
 def janitor(store, leader):
-    return Housekeeper(store, leader)
+    return Housekeeper(leader)
 
 
 @pytest.fixture
@@ -86,5 +86,5 @@ def test_a_conductor_that_was_stopped_meanwhile_frees_nobody(store, janitor, lea
     with pytest.raises(FencedError):
         janitor.step()
 
-    assert store.processes.alive(Role.WORKER) == [DEAD]
+    assert [process.id for process in store.processes.alive(Role.WORKER)] == [DEAD.id]
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1

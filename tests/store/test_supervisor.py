@@ -14,7 +14,6 @@ import pytest
 
 from rlm.ledger.processes import Offer, Process, Role, WorkerState
 from rlm.processes import supervisor
-from rlm.processes.alive import pid_space
 from rlm.processes.signals import Wakeup
 from rlm.processes.supervisor import FIRST_WAIT_SECONDS, Supervisor
 from tests.store import steps
@@ -117,7 +116,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog)
     assert dead.id not in {one.id for one in host.store.processes.alive(Role.WORKER)}
 
 
-def test_failed_starts_back_off_and_raise_an_alarm(host, caplog):
+def test_failed_starts_back_off_and_are_announced(host):
     """The wait doubles with each failed start in a row."""
     host.command = "exit 1"
     host.start()
@@ -126,25 +125,10 @@ def test_failed_starts_back_off_and_raise_an_alarm(host, caplog):
     time.sleep(8.5 * FIRST_WAIT_SECONDS)  # after 0, 1, 3 and 7 of it
 
     assert 3 <= len(host.workers) <= 4
-    assert "no_worker" in {getattr(one, "alarm", None) for one in caplog.records}
+    (entry,) = wait_until(lambda: [one for one in host.store.processes.alive(Role.SUPERVISOR) if one.trouble])
+    assert "workers end as they start" in entry.trouble
     host.command = IDLE
     host.wait_for(1)
-
-
-@pytest.mark.parametrize(("pids", "succeeded"), [(pid_space(), True), ("another boot:1", False), ("", False)])
-def test_what_was_killed_with_its_supervisor_is_freed_by_the_next(host, dead_pid, running, pids, succeeded):
-    """Numbers of processes count only where they were given: another container's may well be nobody's here."""
-    running(1)
-    steps.claim(host.store, "killed:1")
-    facts = {"pid": dead_pid, "host": host.store.settings.host_name, "pids": pids}
-    host.store.processes.announce(Role.SUPERVISOR, entry("killed", **facts))
-    host.store.processes.announce(Role.WORKER, entry("killed:1", Role.WORKER, supervisor="killed", **facts))
-    host._thread.start()
-    wait_until(lambda: host.supervisor.id in {one.id for one in host.store.processes.alive(Role.SUPERVISOR)})
-
-    there = {one.id for role in Role for one in host.store.processes.alive(role)}
-    assert bool({"killed", "killed:1"} & there) is not succeeded
-    assert (host.store.processes.busy(["killed:1"]) == [0]) is succeeded
 
 
 def test_a_share_follows_the_supervisors_that_come_and_go(host):
@@ -171,6 +155,20 @@ def test_of_two_supervisors_on_a_host_the_newer_has_the_workers(host):
     host.wait_for(0)
 
 
+def test_a_configuration_that_is_not_in_force_has_no_share_once_one_that_is_has_a_supervisor(host):
+    """Its workers claim nothing: they finish, and those of the other supervisor take their places, on any host."""
+    store = host.store
+    store.client.hset(store.keys.lease, "revision", "in force")
+    host.start()
+    host.want(3)
+    host.wait_for(3)
+    store.processes.announce(Role.SUPERVISOR, entry("elsewhere", revision="in force"))
+    host.wait_for(0)
+
+    store.client.hset(store.keys.lease, "revision", store.settings.revision)
+    host.wait_for(3)
+
+
 def test_no_worker_is_started_for_which_there_is_no_place(host):
     """The workers of another host are still about to leave: each that has gone makes room for one here."""
     for number in range(15):
@@ -184,26 +182,6 @@ def test_no_worker_is_started_for_which_there_is_no_place(host):
     for number in range(4):
         host.store.processes.forget(Role.WORKER, f"~last:{number}")
     host.wait_for(9, timeout=3)
-
-
-def test_a_register_that_was_lost_gives_nobody_the_share_of_all(host):
-    """The others enter themselves again within a heartbeat; until then nobody takes their place."""
-    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
-    host.start()
-    host.want(4)
-    host.wait_for(2)
-    register = host.store.keys.processes
-    host.store.client.hdel(
-        register, *(one for one in host.store.client.hkeys(register) if one.startswith(b"supervisor "))
-    )
-    host.store.processes.wake("supervisors")
-    wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR), message="it is back")
-    time.sleep(0.5)
-    assert len(host.running) == 2
-
-    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
-    time.sleep(3.5)
-    assert len(host.running) == 2
 
 
 def test_a_second_signal_ends_every_worker_at_once(host, running):

@@ -1,23 +1,11 @@
-"""A tick has work wherever an event or item waits; its run counts from it."""
+"""A run counts from its tick."""
 
 from __future__ import annotations
 
 from rlm.core.clock import system_clock
-from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Trigger
-from scheduler.ticks import is_anything_to_do, open_run
-from tests.store import looks, steps
-from tests.store.deadletters import retry
-
-
-def test_a_dead_letter_that_was_retried_is_something_to_do(store):
-    """Its event waits with the leftovers until a run opens."""
-    event = steps.event_id(1)
-    letter = encode_letter(steps.item("i1", steps.TYPE), Reason.REJECTED, "no", failed_at=0, run_id=None, event=event)
-    store.client.lpush(store.keys.failed, letter)
-    assert retry(store, letter)
-
-    assert is_anything_to_do(store)
+from scheduler.conductor import open_run
+from tests.store import looks
 
 
 def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):

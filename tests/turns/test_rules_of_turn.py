@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -1405,7 +1406,7 @@ def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_han
     """It had read the limits just before they were changed, and published what was to be expected just after."""
     before, by_hand = endpoint("a", "5 per 1 second"), endpoint("a", "2 per 1 second")
     run = world.start(kind("A", before)).run
-    forecaster = Forecaster(world.store, world.token, run, world.types, None)
+    forecaster = Forecaster(SimpleNamespace(store=world.store, token=world.token), run, None)
     forecaster.measure(world.types)
     world.store.rules.limit(by_hand, GUARD)
     world.store.rules.publish(world.token, world.types, {})

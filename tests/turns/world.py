@@ -245,7 +245,7 @@ def completed(call: TurnReply, **changes: Any) -> Settlement:
 
 def failed(call: TurnReply, **changes: Any) -> Settlement:
     """Return the settlement of a call that failed and is tried again."""
-    usual = {"to": "backoff", "sick": "failure", "why": "HTTP 500", "failing": True, "spends": True, "tried": True}
+    usual = {"to": "backoff", "sick": "failure", "why": "HTTP 500", "spends": True, "tried": True}
     return _made(call, CallEnd.ERROR, **usual | changes)
 
 

@@ -49,6 +49,8 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0, **more):
         (scene({"a": FREE, "b": PAUSED}, lanes=0), "workers"),
         (scene({"a": PROBING}, lanes=0), "workers"),
         (scene({"a": FREE, "account": FULL}), ""),
+        (scene({"a": FULL}, inflight=5, overdue=5), "lanes"),
+        (scene({"a": FULL}, inflight=4, overdue=4), "slots"),
     ],
 )
 def test_what_is_in_the_way_is_named(seen, reason):
@@ -59,8 +61,9 @@ def test_what_is_in_the_way_is_named(seen, reason):
 SLOTS = {"slots": 40.0, "lanes": 3.0}
 
 
-def ended(waited, **more):
-    return Run("r", State.FINISHING, Trigger.MANUAL, 0.0, 60.0, 0, 60.0, "x", waits=Waited(0.0, waited), **more)
+def ended(waited, until=60.0, last=None, **more):
+    waits = Waited(until, waited, last or {})
+    return Run("r", State.FINISHING, Trigger.MANUAL, 0.0, 60.0, 0, 60.0, "x", waits=waits, **more)
 
 
 @each(
@@ -73,6 +76,8 @@ def ended(waited, **more):
         ({"A": 8}, {}, {"failure": "Redis was away"}, {"redis": 8}),
         ({"A": 8}, {}, {"cancelled": True}, {"workers": 8}),
         ({"A": 8}, {"A": {"paused": 5.0}}, {"cancelled": True}, {"paused": 8}),
+        ({"A": 8}, {"A": SLOTS}, {"until": 15.0, "last": {"A": "lanes"}}, {"lanes": 8}),
+        ({"A": 8}, {"A": SLOTS}, {"until": 15.0, "last": {"A": "lanes"}, "cancelled": True}, {"slots": 8}),
     ],
 )
 def test_each_event_is_left_over_for_one_reason(leftover, waited, more, expected):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.alarms import Alarm
 from rlm.processes.procfile import LinePrinter
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry.logs import FACTS, KEYS, JsonFormatter, LineFormatter
@@ -35,7 +34,7 @@ def full_record():
     try:
         int("1\n2")
     except ValueError:
-        facts = {name: f"the-{name}" for name in FACTS} | {"lane": 3, "counts": {"calls": 2}}
+        facts = {name: f"the-{name}" for name in FACTS} | {"lane": 3}
         return record_of("Event %s failed", "i:T", exc_info=sys.exc_info(), **facts)
 
 
@@ -90,7 +89,7 @@ def test_what_libraries_say_below_a_warning_does_not_come_out_and_the_rest_is_ma
 
 
 def test_a_line_of_json_has_every_key_that_is_documented():
-    """Time in UTC with milliseconds, a level, who says so, one sentence, facts, numbers, the traceback."""
+    """Time in UTC with milliseconds, a level, who says so, one sentence, facts, the traceback."""
     told = json.loads(JsonFormatter("worker", "w1").format(full_record()))
 
     assert tuple(told) == KEYS
@@ -102,7 +101,7 @@ def test_a_line_of_json_has_every_key_that_is_documented():
         "rlm.delivery.lane",
     )
     assert told["message"] == "Event i:T failed"
-    assert (told["lane"], told["run_id"], told["counts"]) == (3, "the-run_id", {"calls": 2})
+    assert (told["lane"], told["run_id"]) == (3, "the-run_id")
     assert told["exception"].endswith("ValueError: invalid literal for int() with base 10: '1\\n2'")
 
 
@@ -115,27 +114,18 @@ def test_control_characters_are_escaped_in_both_forms(text):
         assert line.isprintable()
 
 
-def test_under_up_every_line_is_json_whoever_wrote_it():
-    """A line that is JSON is passed on; another, of a program that knows of no form, is wrapped."""
+def test_under_up_lines_of_json_are_passed_on_and_its_own_are_json_too():
     from honcho.printer import Message
 
     output = io.StringIO()
     printer = LinePrinter(output, as_json=True, coloured=False)
-    lines = [(b'{"message": "x"}\n', None), (b"Traceback \x1b[31m\n", "32"), ("[1]\n", None)]
-    for data, colour in lines:
-        printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), "web", colour))
+    for name, data in (("web", b'{"message": "x"}\n'), ("up", "scheduler started\n")):
+        printer.write(Message("line", data, datetime.fromtimestamp(0.25, UTC), name, None))
 
-    printer.write(Message("line", "scheduler started\n", datetime.fromtimestamp(0.25, UTC), "up", "32"))
-    printer.write(Message("line", b"Error: Redis is away\n", datetime.fromtimestamp(0.25, UTC), "web", "32"))
-
-    first, second, third, own, why = map(json.loads, output.getvalue().splitlines())
-    assert first == {"message": "x"}
-    wrapped = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "web"}
-    assert second == {**wrapped, "message": "Traceback \x1b[31m"}
-    assert third == {**wrapped, "message": "[1]"}
-    assert why == {**wrapped, "level": "ERROR", "message": "Error: Redis is away"}  # else only its end is an error
-    assert own == {**wrapped, "role": "up", "message": "scheduler started", "action": "up"}
-    assert "\x1b" not in output.getvalue()
+    passed, own = map(json.loads, output.getvalue().splitlines())
+    assert passed == {"message": "x"}
+    facts = {"time": "1970-01-01T00:00:00.250Z", "level": "INFO", "role": "up"}
+    assert own == {**facts, "message": "scheduler started", "action": "up"}
 
 
 # -- what is in the code, and in the documentation
@@ -146,10 +136,3 @@ def test_the_documentation_has_every_key_and_no_other():
     table = PAGE.read_text().partition("| key | what it says |")[2].partition("\n\n")[0]
 
     assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == KEYS
-
-
-def test_the_documentation_has_every_alarm_and_no_other():
-    """docs/operations.md says of each alarm when it is raised, its levels, and what to do."""
-    table = PAGE.read_text().partition("| alarm | in the log | in Sentry |")[2].partition("\n\n")[0]
-
-    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(cause.value for cause in Alarm)

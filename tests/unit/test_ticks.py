@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.clock import system_clock
-from scheduler.service import start_clock
-from scheduler.ticks import is_served, last_due
+from scheduler.service import is_served, last_due, start_clock
 from tests.each import each
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from rlm.web import serve
 from rlm.web.access import KnownHosts
-from rlm.web.parameters import MOST_BYTES, read_body
+from rlm.web.answers import MOST_BYTES, read_body
 from tests.acceptance.webapp import serving
 from tests.each import each
 from tests.wait import wait_until

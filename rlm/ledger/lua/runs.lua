@@ -81,11 +81,10 @@ for _, member in ipairs(due) do
 end
 return #due
 
---- close_run(prefix; run_id, record, workers, history: number, kept: json, added: json)
--- Closes a finishing run once: writes its record, measurements and totals, so that the next run may open.
+--- close_run(prefix; run_id, record, workers, history: number, added: json)
+-- Closes a finishing run once: writes its record and totals, so that the next run may open.
 -- workers  wanted from now on
 -- history  number of records that are kept
--- kept     fields and values for `measured`
 -- added    the fields of `totals` that are not in the tally, and by how much each grows
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
@@ -94,7 +93,7 @@ return #due
 local id, state = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
 if id ~= run_id or state ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end
-for _, hash in ipairs{'records', 'measured', 'totals', 'processes'} do call('HLEN', P .. hash) end  -- fails, if it must
+for _, hash in ipairs{'records', 'totals', 'processes'} do call('HLEN', P .. hash) end  -- fails, if it must
 local counts, records = call('HGETALL', P .. 'tally'), P .. 'records'
 call('HSET', records, run_id, record)
 if call('HLEN', records) > history then
@@ -102,9 +101,9 @@ if call('HLEN', records) > history then
   table.sort(ids)  -- by time
   for index = 1, math.min(1000, #ids - history) do call('HDEL', records, ids[index]) end
 end
-for field, value in pairs(kept) do call('HSET', P .. 'measured', field, value) end
 for index = 1, #counts, 2 do
-  if string.sub(counts[index], 1, 5) ~= 'begun' then added[counts[index]] = (added[counts[index]] or 0) + number(counts[index + 1]) end
+  local field, by = counts[index], number(counts[index + 1])
+  if string.sub(field, 1, 5) ~= 'begun' then added[field] = (added[field] or 0) + by end
 end
 for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
 call('HSET', P .. 'processes', 'wanted', workers)

@@ -93,10 +93,10 @@ local function settle(made)
       call('HDEL', P .. 'endpoint:' .. of.window, 'rest')  -- a probe that was not made gives way to the next
     end
   end
-  local to, delay_us, spends, tried, failing = made.to, made.delay_us or 0, made.spends, made.tried, made.failing
+  local to, delay_us, spends, tried = made.to, made.delay_us or 0, made.spends, made.tried
   if judge(made) then  -- it spends no attempt
     say('elsewhere', 1)
-    to, delay_us, spends, tried, failing = 'backoff', made.delay_us or 500000, nil, nil, nil
+    to, delay_us, spends, tried = 'backoff', made.delay_us or 500000, nil, nil
   end
   local fields = {}
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
@@ -106,7 +106,6 @@ local function settle(made)
     end
     local counted = made.finish == 'completed' and 'delivered:' or made.finish == 'throttled' and 'throttled:' or 'errors:'
     count(counted .. endpoint)
-    if failing then count('failing:' .. kind .. ' ' .. endpoint) end
     if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
     local calls = number(record[7]) + 1
     fields = {'last', endpoint, 'trail', calls, 't' .. calls % 50, trail_entry(now, made.entry)}

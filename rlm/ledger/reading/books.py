@@ -12,15 +12,13 @@ import msgspec
 
 from rlm.core.documents import Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
-from rlm.core.expected import Completed, Measured, Pair, merge_run
+from rlm.core.expected import CallEntry, completed
 from rlm.core.item import type_of
 from rlm.core.run import Run
 from rlm.core.trail import Counts
-from rlm.ledger.calls import CallEntry, completed
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
 from rlm.ledger.held import lanes_of
-from rlm.ledger.measures import failing
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store
@@ -171,15 +169,13 @@ class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
     `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first; it and
-    `calls` are empty unless `measured`. `kept` is what to keep of calls, including the run's. `now_us` is the time of
-    Redis then, microseconds.
+    `calls` are empty unless `measured`. `now_us` is the time of Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
     endpoints: Mapping[str, Endpoint]
-    calls: Sequence[Completed]
+    calls: Sequence[CallEntry]
     restarts: int
-    kept: Mapping[Pair, Measured]
     sent: Mapping[str, Sequence[int]]
     now_us: int
 
@@ -190,8 +186,8 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, endpoints = store.keys, store.settings.endpoints
     limited = all_limited(endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
-    read += [("HGET", keys.processes, "restarts"), ("HGETALL", keys.measured)]
-    (seconds, microseconds), fields, published, restarts, durations = batch(store.client, read)
+    read.append(("HGET", keys.processes, "restarts"))
+    (seconds, microseconds), fields, published, restarts = batch(store.client, read)
     made = store.calls.of_run(run.id) if measured else []
     tally = numbers(fields, keys.tally)
     limits = read_limits(published, limited)
@@ -202,7 +198,6 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         endpoints=endpoints,
         calls=calls,
         restarts=reading(whole, restarts, keys.processes, 0),
-        kept=merge_run(store.measures.read_kept(durations), calls, failing(tally)),
         sent=_sent(made, endpoints),
         now_us=seconds * MICROSECONDS + microseconds,
     )

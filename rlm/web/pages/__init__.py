@@ -14,73 +14,69 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from rlm.admin.report import runs_beginning
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger.store import Store
 from rlm.web.pages import endpoints, events, now, runs, whatif
 from rlm.web.pages.live import SERVER, Documents, is_silent
-from rlm.web.pages.page import TEMPLATES, Elsewhere, Frame, Page, Query, Viewer, render
-from rlm.web.session import visit_of
+from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, event_address, render, run_address
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
 
-_NOT_FOUND, _UNAVAILABLE = 404, 503
-MISSING: Final = "There is no page at this address; the existing pages are listed above"
-
 
 def page_routes(store: Store) -> list[BaseRoute]:
-    """Return the routes of all pages and of `/static`."""
-    site = _Site(store)
+    """Return the routes of all pages, of the search, and of `/static`."""
+    documents = Documents(store)
+
+    def search(request: Request) -> Response:
+        """Lead to the page of the run whose id begins with the text, else to that of the event or item."""
+        text = request.query_params.get("q", "").strip()[:1000]
+        is_run = len(text) >= len("20261125") and runs_beginning(store, text)
+        return RedirectResponse(run_address(text) if is_run else event_address(text), 303)
+
     static = StaticFiles(directory=TEMPLATES.with_name("static"))
-    pages = [Route(page.path, site.endpoint(page)) for page in PAGES]
-    return [*pages, Mount("/static", static, name="static")]
+    pages = [Route(page.path, _handler(documents, page)) for page in PAGES]
+    return [*pages, Route("/search", search), Mount("/static", static, name="static")]
 
 
 def missing_page(request: Request) -> Response:
     """Return the page for an unknown address."""
-    frame = Frame(PAGES, None, SERVER, system_clock.now(), _viewer_of(request), MISSING)
-    html = render(frame, "trouble.html", {"title": "Not found", "is_away": False, "why": MISSING})
-    return HTMLResponse(html, _NOT_FOUND)
+    why = "There is no page at this address; the existing pages are listed above"
+    html, status = _trouble(None, viewer_of(request), why, {"title": "Not found", "why": why})
+    return HTMLResponse(html, status)
 
 
-def _viewer_of(request: Request) -> Viewer:
-    """Return the viewer of the page that answers `request`. A page that sends nothing gets no CSRF token."""
-    visit = visit_of(request)
-    writes, leaves = visit.may_write, visit.is_logged_in
-    return Viewer(writes, visit.csrf_token() if writes or leaves else "", leaves)
+def viewer_of(request: Request) -> Viewer:
+    """Return the viewer of the page that answers `request`."""
+    visit = request.state.visit
+    return Viewer(visit.may_write, visit.csrf_token, bool(visit.session) and not visit.is_open)
 
 
-class _Site:
-    """Answers requests for pages."""
+def _handler(documents: Documents, page: Page) -> Callable[[Request], object]:
+    async def answer(request: Request) -> Response:
+        html, status = await run_in_threadpool(_page, documents, page, Query.of(request), viewer_of(request))
+        return HTMLResponse(html, status)
 
-    def __init__(self, store: Store) -> None:
-        self._documents = Documents(store)
+    return answer
 
-    def endpoint(self, page: Page) -> Callable[[Request], object]:
-        """Return the handler of a page."""
 
-        async def answer(request: Request) -> Response:
-            question, viewer = Query.of(request), _viewer_of(request)
-            try:
-                html, status = await run_in_threadpool(self._page, page, question, viewer)
-            except Elsewhere as found:
-                return RedirectResponse(found.address, 303)
-            return HTMLResponse(html, status)
+def _page(documents: Documents, page: Page, question: Query, viewer: Viewer) -> tuple[str, int]:
+    """Return a page with its status; a page with the reason if it cannot be shown."""
+    try:
+        values = page.context(documents, question)
+        return render(Frame(PAGES, page, SERVER, system_clock.now(), viewer), page.template, values), 200
+    except StoreError as error:
+        values = {"is_away": True, "is_silent": is_silent(error), "why": str(error).rstrip(".")}
+        return _trouble(page, viewer, documents.away(error), values)
+    except RLMError as error:
+        why = str(error).rstrip(".")
+        return _trouble(page, viewer, why, {"why": why, "event": question.about if page is events.EVENT else ""})
 
-        return answer
 
-    def _page(self, page: Page, question: Query, viewer: Viewer) -> tuple[str, int]:
-        """Return a page with its status; a page with the reason if it cannot be shown."""
-        try:
-            values = page.context(self._documents, question)
-            return render(Frame(PAGES, page, SERVER, system_clock.now(), viewer), page.template, values), 200
-        except StoreError as error:
-            trouble, why, status = self._documents.away(error), str(error), _UNAVAILABLE
-            silent = is_silent(error)
-        except RLMError as error:
-            trouble = why = str(error).rstrip(".")
-            status, silent = _NOT_FOUND, False
-        frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
-        context = {"is_away": status == _UNAVAILABLE, "is_silent": silent, "why": why.rstrip(".")}
-        return render(frame, "trouble.html", context), status
+def _trouble(page: Page | None, viewer: Viewer, trouble: str, values: dict[str, object]) -> tuple[str, int]:
+    """Return the page that says why another one cannot be shown, with its status."""
+    frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
+    defaults: dict[str, object] = {"is_away": False, "event": ""}
+    return render(frame, "trouble.html", defaults | values), 503 if values.get("is_away") else 404

@@ -1,4 +1,4 @@
-"""Pages that stay current: a browser asks for its page once a second; all viewers share the documents."""
+"""The content of pages. A browser asks for its page once a second; all viewers share the documents."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from rlm.ledger.store import Store
 
 T = TypeVar("T")
 
-#: Seconds for which a document is shared. One that takes long to read is kept ten times as long as that took.
-SHARED_SECONDS: Final = 0.9
 #: Most documents to keep; the least recently used one is dropped.
 _MOST = 200
-_PATIENCE = 10.0
 #: Lets a page notice that another process serves it now; the page then reloads itself.
 SERVER: Final = secrets.token_hex(4)
 
@@ -36,20 +33,22 @@ class _Shared:
 
 
 class Documents:
-    """The content of pages: documents of `rlm.admin`, shared by all pages and viewers.
+    """Documents of `rlm.admin`, shared by all pages and viewers.
 
     Every method may be called from any thread, and raises StoreError while Redis is away.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        #: When Redis last answered a page, seconds since 1970; None: never.
-        self.answered_at: float | None = None
+        self._answered_at: float | None = None
         self._shared: OrderedDict[Hashable, _Shared] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable, find: Callable[[Store], T], seconds: float = SHARED_SECONDS) -> T:
-        """Return the document that `find` reads, at most `seconds` old. Equal keys share one; do not change it."""
+    def get(self, key: Hashable, read: Callable[[Store], T], seconds: float = 0.9) -> T:
+        """Return the document that `read` returns, at most `seconds` old. Equal keys share one; do not change it.
+
+        One that takes long to read is kept ten times as long as that took.
+        """
         with self._lock:
             shared = self._shared.setdefault(key, _Shared())
             self._shared.move_to_end(key)
@@ -58,9 +57,9 @@ class Documents:
         with shared.lock:
             began = system_clock.monotonic()
             if began >= shared.good_until:
-                shared.document = find(self.store)
-                self.answered_at, now = system_clock.now(), system_clock.monotonic()
-                shared.good_until = now + max(seconds, _PATIENCE * (now - began))
+                shared.document = read(self.store)
+                self._answered_at, now = system_clock.now(), system_clock.monotonic()
+                shared.good_until = now + max(seconds, 10 * (now - began))
             return cast("T", shared.document)
 
     def away(self, error: StoreError) -> str:
@@ -69,11 +68,8 @@ class Documents:
             return "What is in Redis cannot be read; see rlm doctor"
         if not is_silent(error):
             return "Redis refuses what this page needs"
-        if self.answered_at is None:
-            return "Redis does not answer (nor has it since rlm web was started)"
-        day, _, time = isoformat(self.answered_at).partition("T")
-        is_today = isoformat(system_clock.now()).startswith(day)
-        return f"Redis does not answer (its last answer: {'' if is_today else f'{day} '}{time[:8]} UTC)"
+        last = "none since rlm web was started" if self._answered_at is None else isoformat(self._answered_at)[:19]
+        return f"Redis does not answer (its last answer: {last})"
 
     def status(self) -> Now:
         """Return what `rlm status` shows: the open run, or the time between two runs."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from rlm.admin import report, words
 from rlm.admin.letters import grouped
-from rlm.admin.runs import RunFilter, runs_page
+from rlm.admin.runs import runs_page
 from rlm.admin.unwell import Health
 from rlm.admin.verdict import against_plan, troubles_by_part, verdict
 from rlm.core.documents import Now, Record, RunStatus, WorkerNow
@@ -22,85 +22,74 @@ from rlm.web.pages.runs import read_run
 
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
-#: Most runs to show, groups of dead letters, and workers.
-LAST_RUNS, MOST_GROUPS, MOST_WORKERS = 6, 5, 10
-#: The height of the curve in pixels.
-HEIGHT = 300
 #: The class of each health in pictures and badges.
 HEALTHS: Final = dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"}
 
 
 def context(documents: Documents, _question: Query) -> Mapping[str, object]:
     """Return the values of the page."""
-    found = documents.status()
-    is_open = isinstance(found, RunStatus)
-    shown = found if isinstance(found, RunStatus) else found.last_record
-    last_runs = documents.get("last runs", lambda store: runs_page(store, RunFilter(), LAST_RUNS).records, 2.0)
+    now = documents.status()
+    run = now if isinstance(now, RunStatus) else None
+    shown = now if isinstance(now, RunStatus) else now.last_record
+    last_runs = documents.get("last runs", lambda store: runs_page(store, 6).records, 2.0)
     letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
     return {
-        "found": found,
-        "is_open": is_open,
-        "verdict": verdict(found),
+        "now": now,
+        "is_open": run is not None,
+        "verdict": verdict(now),
         "place": documents.get("installation", report.installation, 60.0),
-        "is_overdue": isinstance(found, RunStatus) and words.overdue_seconds(found) > 0,
-        "phases": _phases(found.state) if is_open else [],
-        "figures": _figures(found),
-        "plot": plot(*read_run(documents, shown.run_id), HEIGHT) if shown else None,
+        "is_overdue": run is not None and words.overdue_seconds(run) > 0,
+        "phases": _phases(run.state) if run else [],
+        "figures": _figures(now),
+        "plot": plot(*read_run(documents, shown.run_id), 300) if shown else None,
         "run_id": shown.run_id if shown else "",
         "plan": against_plan(shown) if shown else {},
-        "types": _types(shown, found.by_endpoint) if shown else [],
-        **(_team(found.workers.each) if isinstance(found, RunStatus) else {"team": [], "hidden": 0}),
-        "hosts": found.hosts if len(found.hosts) > 1 else (),
-        "team_words": words.workers(found) if isinstance(found, RunStatus) else "",
+        "types": _types(shown, now.by_endpoint) if shown else [],
+        **_team(run.workers.each if run else ()),
+        "hosts": now.hosts if len(now.hosts) > 1 else (),
+        "team_words": words.workers(run) if run else "",
         "troubles": troubles_by_part(shown) if shown else [],
-        "called": any(one.calls for one in shown.by_endpoint.values()) if shown else False,
-        "groups": [group(one, letters, {}) for one in letters[:MOST_GROUPS]],
+        "called": shown is not None and any(each.calls for each in shown.by_endpoint.values()),
+        "groups": [group(each, letters, {}) for each in letters[:5]],
         "letters": sum(each.letters for each in letters),
-        "runs": [(one, words.summary(one)) for one in last_runs],
+        "runs": [(record, words.summary(record)) for record in last_runs],
         "healths": HEALTHS,
     }
 
 
-def _team(each: Sequence[WorkerNow]) -> dict[str, object]:
+def _team(workers: Sequence[WorkerNow]) -> dict[str, object]:
     """Return the workers to show with their activity, busy ones first; and how many are `hidden`."""
-    first = sorted(each, key=lambda one: not one.calls and one.state == WorkerState.READY)
-    shown = [(one, words.doing(one, events=False), words.doing(one, events=True)) for one in first[:MOST_WORKERS]]
-    return {"team": shown, "hidden": len(each) - len(shown)}
+    first = sorted(workers, key=lambda worker: not worker.calls and worker.state == WorkerState.READY)[:10]
+    shown = [(worker, words.doing(worker, events=False), words.doing(worker, events=True)) for worker in first]
+    return {"team": shown, "hidden": len(workers) - len(shown)}
 
 
-def _figures(found: Now) -> list[tuple[str, str, str]]:
+def _figures(now: Now) -> list[tuple[str, str, str]]:
     """Return the figures of an open run or of the time between two: words, number, and class if it is not 0."""
-    team = []
-    if isinstance(found, RunStatus):
-        counts = words.counts_in_all(found)
-        figures = [
-            (f"done of {counts.total:,}", counts.completed, ""),
-            ("under way", counts.under_way, ""),
-            ("waiting", max(0, counts.waiting), "warn" if words.halted(found) else ""),
-            *([("items still to take", found.to_take, "")] if found.to_take else []),
-            ("failed", counts.failed, "bad"),
-            ("carried in", found.counts.carried_over, ""),
-            *_expected(found),
-            ("calls a minute", round(words.calls_a_minute(found)), ""),
-        ]
-        team = [("workers ready", f"{words.workers_ready(found):,} of {found.workers.wanted:,}", "")]
-    else:
-        waiting = found.waiting
+    if not isinstance(now, RunStatus):
+        waiting = now.waiting
         figures = [
             ("items waiting", waiting.events + waiting.staged, ""),
             ("left over", waiting.leftover, "warn"),
             ("dead letters", waiting.failed, "bad"),
-            ("workers alive", found.workers, ""),
+            ("workers alive", now.workers, ""),
         ]
-    return [*((word, f"{number:,}", kind if number else "") for word, number, kind in figures), *team]
-
-
-def _expected(found: RunStatus) -> list[tuple[str, int, str]]:
-    """Return the figure of the expected leftovers; none before the plan or if the run has halted: nobody knows it."""
-    expected = words.expected_of(found)
-    if words.halted(found) or not words.is_planned(found) or expected is None:
-        return []
-    return [("expected to be left over", expected.expected_leftover, "warn")]
+        return [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
+    counts, halted, expected = words.counts_in_all(now), words.halted(now), words.expected_of(now)
+    figures = [
+        (f"done of {counts.total:,}", counts.completed, ""),
+        ("under way", counts.under_way, ""),
+        ("waiting", max(0, counts.waiting), "warn" if halted else ""),
+        ("failed", counts.failed, "bad"),
+        ("carried in", now.counts.carried_over, ""),
+    ]
+    if now.to_take:
+        figures.insert(3, ("items still to take", now.to_take, ""))
+    if expected is not None and words.is_planned(now) and not halted:  # otherwise nobody knows
+        figures.append(("expected to be left over", expected.expected_leftover, "warn"))
+    figures.append(("calls a minute", round(words.calls_a_minute(now)), ""))
+    shown = [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
+    return [*shown, ("workers ready", f"{words.workers_ready(now):,} of {now.workers.wanted:,}", "")]
 
 
 def _phases(state: str) -> list[tuple[str, str]]:
@@ -112,20 +101,14 @@ def _phases(state: str) -> list[tuple[str, str]]:
 
 def _types(shown: RunStatus | Record, by_endpoint: Mapping[str, Health]) -> list[dict[str, object]]:
     """Return for each type its counts and its endpoints, with the use of their windows."""
-    of_type: dict[str, list[tuple[str, Health]]] = {}
-    for name, entry in by_endpoint.items():
-        for kind in entry.types:
-            of_type.setdefault(kind, []).append((name, entry))
-    return [
-        {
-            "name": name,
-            "counts": (counts := words.counts_of(entry)),
-            "leftover": max(0, counts.waiting) if isinstance(shown, Record) else 0,
-            "waiting": max(0, counts.waiting) if isinstance(shown, RunStatus) else 0,
-            "endpoints": of_type.get(name, []),
-        }
-        for name, entry in shown.by_type.items()
-    ]
+    waits_in = "leftover" if isinstance(shown, Record) else "waiting"
+    rows = []
+    for name, entry in shown.by_type.items():
+        counts = words.counts_of(entry)
+        endpoints = [(end, health) for end, health in by_endpoint.items() if name in health.types]
+        waiting = {"leftover": 0, "waiting": 0} | {waits_in: max(0, counts.waiting)}
+        rows.append({"name": name, "counts": counts, **waiting, "endpoints": endpoints})
+    return rows
 
 
 PAGE: Final = Page("/", "Now", "now.html", context, command="rlm status --follow", label="Now")

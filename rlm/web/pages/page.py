@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,42 +14,40 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from rlm import __version__
 from rlm.core.clock import isoformat
-from rlm.core.text import DURATIONS, counted, one_line, safe_line, safe_words, seconds_of, span
+from rlm.core.text import DURATIONS, capital, counted, one_line, safe_line, safe_words, seconds_of, span
 from rlm.web.pages import plots
 from rlm.web.pages.live import Documents
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
-#: Most seconds that a filter may go back, a hundred years: more is a mistake.
-_LONGEST_SECONDS = 100 * 366 * 86_400
 #: Most characters of a search text.
 _LONGEST_TEXT = 320
 
 
 class Query(NamedTuple):
-    """The parameters in path and query of a request. It is hashable, so equal requests share an answer."""
+    """A request for a page: the parameter in its path, and its query as it was sent. Equal ones share an answer."""
 
-    path: tuple[tuple[str, str], ...] = ()
-    query: tuple[tuple[str, str], ...] = ()
+    about: str
+    text: str
 
     @classmethod
     def of(cls, request: Request) -> Query:
         """Read it from a request."""
-        return cls(tuple(sorted(request.path_params.items())), tuple(request.query_params.multi_items()))
+        return cls(next(iter(request.path_params.values()), ""), request.url.query)
 
     def get(self, name: str, default: str = "") -> str:
-        """Return the value of a parameter in path or query, the last one given."""
-        return dict(self.query + self.path).get(name, default)
+        """Return the value of a parameter, the last one given."""
+        return str(QueryParams(self.text).get(name, default))
 
     def all(self, name: str) -> list[str]:
-        """Return all values that the query has for a name."""
-        return [value for key, value in self.query if key == name]
+        """Return all values of a parameter that are not empty."""
+        return list(dict.fromkeys(filter(None, QueryParams(self.text).getlist(name))))
 
 
-@dataclass
 class ListFilter:
     """The filter of a list. Each method reads one parameter; `faults` collects what is invalid.
 
@@ -58,65 +55,58 @@ class ListFilter:
     values that were read, so that a form, an address or a command can repeat them.
     """
 
-    path: str
-    question: Query
-    faults: list[str] = field(default_factory=list)
-    given: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(self, path: str, question: Query) -> None:
+        self.path = path
+        self.question = question
+        self.faults: list[str] = []
+        self.given: dict[str, list[str]] = {}
 
     def choices(self, name: str, allowed: Collection[str]) -> frozenset[str]:
         """Return the values given for `name`, all of which must be `allowed`."""
-        found = list(dict.fromkeys(filter(None, self.question.all(name))))
-        for one in found:
-            if one not in allowed:
-                self.faults.append(f"{name} {one!r} is not one of {', '.join(allowed)}")
-        return frozenset(self._note(name, found))
+        values = self.question.all(name)
+        self.faults += [
+            f"{name} {value!r} is not one of {', '.join(allowed)}" for value in values if value not in allowed
+        ]
+        self.given |= {name: values} if values else {}
+        return frozenset(values)
 
     def text(self, name: str) -> str:
         """Return the text given for `name`."""
-        found = self.question.get(name).strip()
-        if len(found) > _LONGEST_TEXT:
-            self.faults.append(f"{name} has {len(found):,} characters; at most {_LONGEST_TEXT} can be searched for")
-        return "".join(self._note(name, [found] if found else []))
+        text = self.question.get(name).strip()
+        if len(text) > _LONGEST_TEXT:
+            self.faults.append(f"{name} has {len(text):,} characters; at most {_LONGEST_TEXT} can be searched for")
+        self.given |= {name: [text]} if text else {}
+        return text
 
     def ago(self, name: str) -> float | None:
         """Return the duration given for `name` in seconds; None without one."""
-        text = self.text(name)
-        seconds = seconds_of(text) if text else 0.0
-        if text and not 0 < seconds <= _LONGEST_SECONDS:
+        if not (text := self.text(name)):
+            return None
+        if not (seconds := seconds_of(text)) > 0:
             self.faults.append(f"{name} {text!r} is not a duration; write for example {DURATIONS}")
-        return seconds or None
+        return seconds
 
-    def number(self, name: str) -> int:
-        """Return the whole number given for `name`, 0 without one. It is the position in a list, not a filter."""
-        text = self.question.get(name)
-        if text and not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004  # more than any list has
+    def place(self, name: str) -> int:
+        """Return the place in the list that is given for `name`, 0 without one. It is no part of the filter."""
+        text = self.question.get(name) or "0"
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004  # more than any list has
             self.faults.append(f"{name} {text!r} is not a place in this list")
             return 0
-        return int(text or 0)
-
-    def _note(self, name: str, found: list[str]) -> list[str]:
-        if found:
-            self.given[name] = found
-        return found
-
-    def one(self, name: str) -> str:
-        """Return the value of the form's field for `name`."""
-        return self.given.get(name, [""])[0]
+        return int(text)
 
     def address(self, **more: object) -> str:
         """Return the address of the same list, with `more` in its query."""
-        return address(self.path, {**self.given, **{name: [str(one)] for name, one in more.items() if one}})
+        return address(self.path, {**self.given, **{name: [str(value)] for name, value in more.items() if value}})
 
-    def options(self, **more: str) -> str:
-        """Return the filter, and `more`, as options of a command, each after a space."""
-        told = [(name, one) for name, found in self.given.items() for one in found]
-        return "".join(f" --{name} {shlex.quote(one)}" for name, one in [*told, *more.items()] if one)
+    @property
+    def options(self) -> str:
+        """The filter as options of a command, each after a space."""
+        return "".join(f" --{name} {shlex.quote(value)}" for name, values in self.given.items() for value in values)
 
 
 def address(path: str, query: Mapping[str, Collection[str]]) -> str:
     """Return the address of a page with a query."""
-    told = urlencode([(name, one) for name, found in query.items() for one in found])
-    return f"{path}?{told}" if told else path
+    return f"{path}?{urlencode(query, doseq=True)}" if query else path
 
 
 def event_address(event_id: str) -> str:
@@ -127,14 +117,6 @@ def event_address(event_id: str) -> str:
 def run_address(run_id: str) -> str:
     """Return the address of the page of a run."""
     return f"/runs/{quote(run_id, safe='')}"
-
-
-class Elsewhere(Exception):  # noqa: N818  # not an error
-    """Raised by a context: the request is answered at `address`, a path on this site."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.address = address
 
 
 class Page(NamedTuple):
@@ -153,11 +135,11 @@ class Page(NamedTuple):
 
 
 class Viewer(NamedTuple):
-    """The viewer of a page: whether it has buttons, the token that orders need, and whether it can log out."""
+    """Whether a page has buttons, the token that orders need, and whether one can log out."""
 
-    may_write: bool = False
-    csrf_token: str = ""
-    is_logged_in: bool = False
+    may_write: bool
+    csrf_token: str
+    is_logged_in: bool
 
 
 class Frame(NamedTuple):
@@ -167,18 +149,13 @@ class Frame(NamedTuple):
     page: Page | None
     server: str
     now: float
-    viewer: Viewer = Viewer()  # may only look
+    viewer: Viewer
     trouble: str = ""
 
     @property
     def clock(self) -> str:
         """The time of day in UTC."""
         return isoformat(self.now)[11:19]
-
-    @property
-    def may_write(self) -> bool:
-        """Whether there are buttons that write."""
-        return self.viewer.may_write
 
     def is_at(self, page: Page) -> bool:
         """Return whether this is that page, or one below it."""
@@ -188,8 +165,8 @@ class Frame(NamedTuple):
 def render(frame: Frame, template: str, values: Mapping[str, object]) -> str:
     """Render a page."""
     page = frame.page
-    known = {"title": page.title, "command": page.command} if page else {"command": ""}
-    return alone(template, frame=frame, live=_live, **{**known, **values})
+    defaults = {"title": page.title, "command": page.command} if page else {"command": ""}
+    return alone(template, frame=frame, may_write=frame.viewer.may_write, live=_live, **{**defaults, **values})
 
 
 def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], str]) -> Markup:
@@ -236,4 +213,5 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
 _ENVIRONMENT.filters |= {"one_line": one_line, "event_address": event_address, "run_address": run_address}
+_ENVIRONMENT.filters |= {"capital": capital}
 _ENVIRONMENT.globals |= {"plots": plots, "version": __version__}
