@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -121,9 +120,7 @@ class Rules(Part):
         sharing: Mapping[str, list[str]] = {},
         gone: Sequence[str] = (),
     ) -> None:
-        keys = self._keys
-        named: dict[str, Any] = {"prefix": keys.prefix, "lease": keys.lease, "token": token}
-        self._run("write_rules", **named, rules=rules, types=types, sharing=sharing, gone=gone)
+        self._run("write_rules", token=token, rules=rules, types=types, sharing=sharing, gone=gone)
 
 
 def read_limits(texts: Sequence[bytes | None], limited: Sequence[Limited]) -> dict[str, str]:
