@@ -40,7 +40,7 @@ CLOSE_SECONDS = 0.3
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.
-GIVEN_BACK_SECONDS = 0.05
+GIVEN_BACK_SECONDS = 0.01
 
 
 class Gate:
