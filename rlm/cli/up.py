@@ -60,12 +60,12 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 def _with_format(environ: Mapping[str, str], output: TextIO) -> tuple[dict[str, str], LinePrinter]:
     """Choose the processes' log format by `output`, where their lines are shown; they only see a pipe."""
     from rlm.processes.procfile import LinePrinter
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
+    from rlm.telemetry.logs import FORMAT_VARIABLE, is_coloured, is_json
 
-    chosen, coloured = log_format(environ, output), is_coloured(environ, output)
+    as_json, coloured = is_json(environ, output), is_coloured(environ, output)
     colour = {"FORCE_COLOR": "1"} if coloured else {}
-    printer = LinePrinter(output, as_json=chosen is LogFormat.JSON, coloured=coloured)
-    return {**environ, **colour, FORMAT_VARIABLE: chosen}, printer
+    printer = LinePrinter(output, as_json=as_json, coloured=coloured)
+    return {**environ, **colour, FORMAT_VARIABLE: "json" if as_json else "text"}, printer
 
 
 def _where(settings: Settings) -> str:
