@@ -34,18 +34,15 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     second one ends all at once. If one process ends by itself, all are stopped, and this command exits with its exit
     code.
     """
-    from honcho.environ import parse
     from setproctitle import setproctitle
 
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import Layer, grace_seconds
     from rlm.settings import load_settings
-    from rlm.settings.layers import current_directory
 
     setproctitle("rlm up")
     with stop_signals() as stop:
-        dotenv: Mapping[str, str] = parse(_read(current_directory() / ".env") or "")
-        environ, printer = _with_format({**dotenv, **os.environ}, sys.stdout)
+        environ, printer = _with_format({**_variables(_read(Path(".env")) or ""), **os.environ}, sys.stdout)
         settings = load_settings(config, environ)
         foreman = Foreman(printer, stop, grace_seconds(settings, Layer.GROUP))
         root = settings.source.parent if settings.source else Path.cwd()
@@ -55,6 +52,12 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         foreman.say(_where(settings))
         code = foreman.run()
     raise SystemExit(code)
+
+
+def _variables(text: str) -> dict[str, str]:
+    """Return the variables of a .env file, NAME=VALUE on each line; quotes around a value are no part of it."""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, equals, value in pairs if equals}
 
 
 def _with_format(environ: Mapping[str, str], output: TextIO) -> tuple[dict[str, str], LinePrinter]:
