@@ -80,7 +80,7 @@ class Housekeeper:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        register = self._store.processes.register()
+        register = self._store.processes.register().entries
         missing = [(role, name) for role, there in register.items() for name, entry, _ in there if entry is None]
         self._missed = {process: self._missed.get(process, now) for process in missing}
         overdue = [process for process, since in self._missed.items() if now - since >= self._patience[process[0]]]

@@ -453,7 +453,7 @@ def _hosts_of(processes: Iterable[Process]) -> str:
 
 def _hosts(scene: Scene) -> Iterator[Condition]:
     """Find processes that fell silent, and hosts whose workers can connect to no endpoint."""
-    workers, register = scene.there.living(Role.WORKER), scene.there.register
+    workers, register = scene.there.living(Role.WORKER), scene.there.entries
     roles = (Role.SCHEDULER, Role.SUPERVISOR)
     silent = {name: role for role in roles for name, entry, _ in register[role] if entry is None}
     heard = {process.id for process in scene.there.living(Role.SUPERVISOR)}

@@ -227,7 +227,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Wo
 def worker_list(store: Store) -> list[Worker]:
     """Return the workers with their host, start and number of events."""
     workers, revision = store.processes.alive(Role.WORKER), revision_in_force(store)
-    busy = store.processes.busy([one.id for one in workers])
+    busy = map(len, store.processes.lanes([one.id for one in workers]))
     return [_listed(one, number, revision) for one, number in zip(workers, busy, strict=True)]
 
 

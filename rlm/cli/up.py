@@ -104,10 +104,10 @@ def _commands(procfile: Path, *, allow_volatile: bool) -> dict[str, str]:
 
 def _read(path: Path) -> str | None:
     """Return the text of a file that the user trusts; None if there is none."""
-    from rlm.core.files import read_trusted_text
+    from rlm.core.files import read_trusted
 
     try:
-        return read_trusted_text(path) if os.path.lexists(path) else None
+        return read_trusted(path).decode().replace("\r\n", "\n") if os.path.lexists(path) else None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
 

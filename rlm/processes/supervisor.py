@@ -8,10 +8,10 @@ import selectors
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.process import BaseProcess
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm import __version__
 from rlm.core.clock import system_clock

@@ -196,7 +196,7 @@ def _workers(store: Store) -> Iterator[Sample]:
     for state in WorkerState:
         yield Sample("rlm_workers", {"state": state}, states[state])
     yield Sample("rlm_lanes", {}, sum(one.threads for one in workers))
-    yield Sample("rlm_lanes_busy", {}, sum(store.processes.busy([one.id for one in workers])))
+    yield Sample("rlm_lanes_busy", {}, sum(map(len, store.processes.lanes([one.id for one in workers]))))
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
 
 

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.acceptance.cli import words_of
@@ -31,7 +30,7 @@ def codes(inst, code=0):
 
 def announce(inst, role, process_id="host:1:abc", **facts):
     """Register a living process, with the same configuration unless given another."""
-    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision, version=__version__)
+    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision)
     inst.store.processes.announce(role, replace(process, **facts))
 
 
