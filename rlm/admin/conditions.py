@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from shutil import disk_usage
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -18,14 +19,14 @@ from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
 from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.documents import Condition, EndpointView, Record
-from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreUnfitError
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.tally import WEB_PAGE, address_of, troubles_of
 from rlm.core.text import counted, listed, named, of_another_configuration, safe_line, span
 from rlm.core.trail import CallEnd
 from rlm.core.window import FAILING, RECOVERING, Circuit
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import WRITES, Finding, check_fitness
+from rlm.ledger.fitness import WRITES, Finding, check_fitness, fault
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import Books, books, miscounted
 from rlm.ledger.reading.present import Present, present
@@ -34,7 +35,8 @@ from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.alive import entry_of
 from rlm.processes.sharing import room, serving
-from rlm.settings import differing
+from rlm.settings import Settings, differing
+from rlm.settings.secrets import EMBEDDED
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS: Final = 5.0
@@ -46,6 +48,8 @@ CLOCK_SECONDS: Final = 1.0
 LATE_PART: Final = 0.4
 #: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
 SLOW_PART: Final = 0.8
+#: A disk with fewer bytes free is full.
+FULL_BYTES: Final = 1_000_000
 #: The newest calls among which the last completed one is looked for.
 NEWEST_CALLS: Final = 200
 #: A backlog grows if it did in so many runs, one after the other.
@@ -273,6 +277,10 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     unfit = tuple[Finding, ...]()
     with suppress(StoreForbiddenError):
         unfit = tuple(each for each in check_fitness(store, allow_volatile=not insists) if each.is_fault)
+        try:
+            store.notes.probe()
+        except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
+            unfit = unfit if any(each.name == WRITES for each in unfit) else (fault(error.what, error.remedy, WRITES),)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
@@ -304,13 +312,19 @@ def examined(store: Store, scene: Scene | None = None, *, insists: bool = False)
     except StoreGarbledError as error:
         return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", what=error.what)]}
     except StoreError as error:
-        return {"redis": [away(error)]}
+        return {"redis": [away(error, store.settings)]}
     return {name: [_since(each, begun) for each in of_check] for name, of_check in found.items()}
 
 
-def away(error: StoreError) -> Condition:
+def away(error: StoreError, settings: Settings) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
+    if (
+        settings.redis.url == EMBEDDED
+        and settings.data_dir.exists()
+        and disk_usage(settings.data_dir).free < FULL_BYTES
+    ):
+        remedy = f"make room on the disk of {settings.data_dir}, which is full; RLM then starts its server again"
     code = "redis_unfit" if isinstance(error, StoreUnfitError) else "redis_away"
     return _condition(code, "redis", what=error.what, remedy=remedy)
 
@@ -469,7 +483,8 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
     asleep = [process for process in workers if process.sleeping]
     failing = [entry.circuit_reason or "" for entry in scene.standings.values() if _fails(entry)]
     shared = any(reason.removeprefix(FAILING_WITH) in process.sleeping for reason in failing for process in asleep)
-    for host in sorted({process.host for process in asleep}) if not shared else ():
+    places, tired = {process.host for process in workers}, {process.host for process in asleep}
+    for host in sorted(tired) if not shared and (tired < places or len(places) == 1) else ():
         here = [process for process in workers if process.host == host]
         number = f"{sum(map(bool, (each.sleeping for each in here)))} of {counted(len(here), 'worker')}"
         what = next(each.sleeping for each in here if each.sleeping)
