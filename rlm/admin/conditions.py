@@ -238,7 +238,8 @@ _FIXES: Final = {
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
     "not reachable": "look at the route and the firewall to {address}",
     "no answer in time": "have the API look at {address}, or raise its `timeout_seconds`",
-    "TLS certificate refused": "renew the certificate of {address}, or trust its CA",
+    "TLS certificate expired": "renew the certificate of {address}",
+    "TLS certificate refused": "see whether the certificate of {address} is for that name and of a trusted CA",
     "TLS failed": "see whether {address} speaks TLS, or correct its `url`",
     **dict.fromkeys(("HTTP 401", "HTTP 403"), "correct the token in its `headers`, and restart"),
     **dict.fromkeys(("HTTP 404", "HTTP 405", "HTTP 410"), "correct its `url`, and restart"),
@@ -339,10 +340,14 @@ def stops(condition: Condition) -> bool:
     return KINDS[condition.code].stops or (condition.code, condition.subject) == ("no_endpoint", EVERY_TYPE)
 
 
+def is_grave(condition: Condition) -> bool:
+    """Return whether nothing would be delivered by a run."""
+    return stops(condition) or condition.code == "no_supervisor"
+
+
 def standstill(found: Iterable[Condition]) -> str:
     """Return why nothing would be delivered now, and what to do; empty if something would."""
-    grave = (each for each in found if stops(each) or each.code == "no_supervisor")
-    return "; ".join(f"{each.sentence}: {each.remedy}" for each in grave)
+    return "; ".join(f"{each.sentence}: {each.remedy}" for each in filter(is_grave, found))
 
 
 def _condition(code: str, subject: str, *, since: str | None = None, **facts: object) -> Condition:
@@ -525,18 +530,14 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
         yield from _health(scene, name, entry)
     types, endpoints = scene.store.settings.event_types, scene.store.settings.endpoints
     waiting = {name: account.unsettled for name, account in scene.books.by_type.items()}
-    down = {
-        kind.name: kind.endpoints[0].name
-        for kind in types
-        if waiting.get(kind.name) and all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)
-    }
-    number = sum(map(waiting.__getitem__, down))
-    if down and not any(waiting.get(kind.name) for kind in types if kind.name not in down):
-        down = {EVERY_TYPE: next(iter(down.values()))}
+    failing = [kind for kind in types if all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)]
+    down = {kind.name: kind.endpoints[0].name for kind in failing if waiting.get(kind.name)}
+    if down and len(failing) == len(types):
+        number, down = sum(map(waiting.__getitem__, down)), {EVERY_TYPE: next(iter(down.values()))}
+        waiting[EVERY_TYPE] = number
     for subject, name in down.items():
         what, remedy = _failure(scene, name)
-        waits = counted(number if subject == EVERY_TYPE else waiting[subject], "event")
-        yield _condition("no_endpoint", subject, number=waits, what=what, remedy=remedy)
+        yield _condition("no_endpoint", subject, number=counted(waiting[subject], "event"), what=what, remedy=remedy)
     last, run = scene.last, scene.run
     for name, calls in last.by_endpoint.items() if last else ():
         timeout_ms = endpoints[name].timeout_seconds * 1000 if name in endpoints else float("inf")
@@ -593,7 +594,8 @@ def _run(scene: Scene) -> Iterator[Condition]:
         return
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, what=last.failure)
-    causes = [each for each in last.why if each.cause in _LEFT_REMEDIES]
+    rested = {name for each in last.why if each.cause == "resting" for name in each.types}
+    causes = [each for each in last.why if each.cause in _LEFT_REMEDIES and not rested.intersection(each.types)]
     if last.state == State.PARTIAL and causes:
         what = "; ".join(each.sentence for each in causes)
         remedy = _LEFT_REMEDIES[causes[0].cause]

@@ -174,6 +174,8 @@ def explain(config: Path | None, event: str) -> None:
 
 def _describe(view: EventView) -> None:
     show_words(f"{view.sentence}.")
+    for condition in view.conditions:
+        show_words(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
     if view.letter:
         show_words(f"`rlm failed show {one_line(view.letter.id, ANSWER_WIDTH)}` shows the letter.")
     if view.attempts:
