@@ -17,13 +17,10 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
-from io import FileIO
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
@@ -274,23 +271,15 @@ class MockApi:
 
     Only the paths of the endpoints' URLs matter, so the URLs may name any host and port. Use it as a context manager or
     with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: so a
-    test simulates an outage. Port 0 picks a free one, which `port` and `url` then show. `log_path` gets a JSON line for
-    each arrival. Raise ConfigurationError if two endpoints have the same path.
+    test simulates an outage. Port 0 picks a free one, which `port` and `url` then show. Raise ConfigurationError if two
+    endpoints have the same path.
     """
 
-    def __init__(
-        self, types: Sequence[EventType], *, host: str = "127.0.0.1", port: int = 0, log_path: Path | None = None
-    ) -> None:
+    def __init__(self, types: Sequence[EventType], *, port: int = 0) -> None:
         self._sites = sites_by_path(types)
         self._by_name = {site.endpoint.name: site for site in self._sites.values()}
         self._arrivals: list[Arrival] = []
-        self._log_path = log_path
-        #: Gets a line for each arrival, if there is a log. It is unbuffered, so that it can be followed.
-        self._log: FileIO | None = None
-        self.host = host
         self.port = port
-        #: The addresses on which other hosts may reach it, once it listens.
-        self.open_to: tuple[str, ...] = ()
         self._alive: set[asyncio.StreamWriter] = set()
         self._thread: threading.Thread | None = None
         self._end: Callable[[], object] = lambda: None
@@ -300,8 +289,7 @@ class MockApi:
     @property
     def url(self) -> str:
         """Its address without a path, `http://127.0.0.1:8090`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -396,16 +384,13 @@ class MockApi:
         ended = asyncio.Event()
         self._end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
         try:
-            server = await asyncio.start_server(self._talk, self.host, self.port, backlog=_WAITING)
+            server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, backlog=_WAITING)
         except OSError as error:
-            raise ListenError.at(self.host, self.port, error) from error
-        addresses = [str(sock.getsockname()[0]) for sock in server.sockets]
+            raise ListenError.at("127.0.0.1", self.port, error) from error
         self.port = server.sockets[0].getsockname()[1]
-        self.open_to = tuple(name for name in addresses if not ip_address(name.partition("%")[0]).is_loopback)
         try:
-            with FileIO(self._log_path, "a") if self._log_path else nullcontext() as self._log:
-                ready()
-                await ended.wait()
+            ready()
+            await ended.wait()
         finally:
             server.close()
             for writer in list(self._alive):
@@ -458,8 +443,6 @@ class MockApi:
         event_id = request.fields.get("idempotency-key")
         arrival = Arrival(at, name, event_id, call.attempt, call.run_id, None, accepted)
         self._arrivals.append(arrival)
-        if self._log:  # at once, so it shows the status that the answer is going to have
-            self._log.write(msgspec.json.encode(msgspec.structs.replace(arrival, status=response.status)) + b"\n")
         if response.cut:
             _reset(writer)
         if response.status is None:

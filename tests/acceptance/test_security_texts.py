@@ -36,7 +36,6 @@ FIXED = [
         ["queue", "list"],
         ["queue", "list", "1"],
         ["failed", "list", "--grouped"],
-        ["failed", "show", "--since", "9999d"],
     ),
     ["explain", HOSTILE],
     *(["plan"], ["endpoint", "list"], ["explain", f"i1:{steps.TYPE}"], ["compliance"]),
