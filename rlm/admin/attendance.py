@@ -85,8 +85,9 @@ def kept_apart(store: Store, standing: Standing) -> str:
     if not standing.apart_seconds:
         return ""
     here = f"the types or URLs of {_file_of(store.settings)} on {safe_line(store.settings.host_name)} differ from those"
-    entries = (store.processes.heard(role).get(standing.other) for role in Role) if standing.other else ()
-    if theirs := next((entry for entry in entries if entry), None):
+    register = store.processes.register()
+    living = (process for role in Role for process in register.living(role))
+    if theirs := next((process for process in living if process.id == standing.other), None):
         used = f"in force, which are those of {_file(theirs)} of pid {theirs.pid} on {theirs.host}"
         return safe_line(f"{here} {used}: it may lead {ALONE_SECONDS:g} s after the last process with those has gone")
     return f"{here} that were in force until a moment ago: it may lead in {standing.apart_seconds:.0f} s"

@@ -33,10 +33,10 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
         for process in there.living(role):
             by_host[process.host][role].append(process)
     supervisors, workers = there.living(Role.SUPERVISOR), [worker.id for worker in there.living(Role.WORKER)]
-    silent = {host_of(name) for name, entry, _ in there.register[Role.SUPERVISOR] if entry is None}
+    silent = {host_of(name) for name, entry, _ in there.entries[Role.SUPERVISOR] if entry is None}
     silent -= {supervisor.host for supervisor in supervisors}
     shares = divide(store.processes.wanted(), serving(supervisors, store.leases.revision()))
-    busy = dict(zip(workers, store.processes.busy(workers), strict=True))
+    busy = dict(zip(workers, map(len, store.processes.lanes(workers)), strict=True))
     entries = []
     for host in sorted({*by_host, *silent}):
         roles = by_host[host]

@@ -8,7 +8,7 @@ from typing import overload
 from msgspec import structs
 
 from rlm.admin.attendance import nobody_sends, revision_in_force, ticks_every_seconds
-from rlm.admin.conditions import Scene, conditions
+from rlm.admin.conditions import conditions, look
 from rlm.admin.endpoints import standing
 from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
@@ -71,13 +71,11 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record
     if run_id is not None:
         return record(store, run_id)
     last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
-    there = present(store)
-    amiss = distrusted(store, there)
-    scene = Scene(there, amiss, hosts(store, there), standing(store)[1])
+    scene = look(store)
     return IdleStatus(
         last=last,
         last_tick=None if ticked_at is None else isoformat(ticked_at),
-        unfit=in_words(amiss) or None,
+        unfit=in_words(scene.unfit) or None,
         conditions=conditions(store, scene),
     )
 
@@ -155,10 +153,10 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     A view that is redrawn often omits what is `measured`: reading peaks and durations takes longer in a longer run.
     """
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
-    now_us, standings = standing(store)
     known = make_record(store.settings, run, read_ending(store, run, measured=measured))
-    there = present(store)
-    amiss, now, here = distrusted(store, there), run.moment(now_us), hosts(store, there)
+    scene = look(store)
+    there, amiss, now_us, standings = scene.there, scene.unfit, scene.now_us, scene.standings
+    now, here = run.moment(now_us), hosts(store, there)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     common |= {"state": run.state, "by_type": _live_types(store, known)}
     for part in ("by_endpoint", "by_budget"):
@@ -172,7 +170,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
         conductor=there.holder,
         unfit=in_words(amiss) or None,
         hosts=here,
-        conditions=conditions(store, Scene(there, amiss, here, standings), revision=run.revision),
+        conditions=conditions(store, scene),
         as_of=isoformat(now),
         seconds_left=round(max(0.0, run.left_seconds(now_us)), 3),
         called_seconds=None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3),
@@ -229,7 +227,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Wo
 def worker_list(store: Store) -> list[Worker]:
     """Return the workers with their host, start and number of events."""
     workers, revision = store.processes.alive(Role.WORKER), revision_in_force(store)
-    busy = store.processes.busy([one.id for one in workers])
+    busy = map(len, store.processes.lanes([one.id for one in workers]))
     return [_listed(one, number, revision) for one, number in zip(workers, busy, strict=True)]
 
 

@@ -125,6 +125,3 @@ def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int)
     show(f"{styled(f'{verdict:<4}', verdict)}  {safe_line(name):<{names}}  {what}", hang)
     if remedy:
         show(f"{'':<{hang}}> {remedy}")
-
-
-show_words = show

@@ -81,12 +81,17 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
     with long_running(settings, "supervisor") as (store, stop):
         from actors.worker import run_worker
+        from rlm.admin.watch import Watch
         from rlm.ledger.fitness import require_fit
         from rlm.processes.supervisor import Supervisor
 
         require_fit(store, allow_volatile=allow_volatile)
         store.load_scripts()
-        Supervisor(store, partial(spawn, run_worker, settings), stop).run()
+        made = Supervisor(store, partial(spawn, run_worker, settings), stop)
+        watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
+        watch.start()
+        made.run()
+        watch.stop()
 
 
 @click.group()

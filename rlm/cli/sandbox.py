@@ -115,9 +115,7 @@ def mock_api(*, config: Path | None, port: int) -> None:
     """Serve the configured endpoints on 127.0.0.1, each with its limit enforced strictly by arrival.
 
     The path of each endpoint's URL answers POST: 200 after the type's processing_seconds, 429 with Retry-After above
-    its limit or its budget's. GET /_mock/log shows every call, GET /_mock/summary counts them by endpoint,
-    GET /_mock/budgets by budget, and POST /_mock/faults with {"NAME": {"error_rate": 0.3, "status": 503}} replaces
-    faults live ("*" for all endpoints); {"NAME": {}} ends them. Ends with SIGTERM or Ctrl-C.
+    its limit or its budget's. Ends with SIGTERM or Ctrl-C, and says how many calls came.
     """
     from rlm.sandbox.mockapi import MockApi
 
@@ -131,7 +129,7 @@ def mock_api(*, config: Path | None, port: int) -> None:
             say(f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like")
 
     api.serve_forever(tell)
-    for name, seen in (api.summary() | api.budget_summary()).items():
+    for name, seen in api.summary().items():
         if seen.calls or seen.cut:
             show(
                 f"{name}: {counted(seen.calls, 'call')}, {seen.accepted} accepted, {seen.refused} refused, "

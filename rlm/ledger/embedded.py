@@ -23,7 +23,6 @@ from urllib.parse import quote
 
 import redis
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
@@ -129,8 +128,8 @@ class EmbeddedServer:
                     with self._starting():
                         self._ensure()
                 except StoreError as error:
-                    extra = alarm(Alarm.REDIS_AWAY, "start_server")
-                    log.error("The embedded server cannot be started again: %s", error, extra=extra)  # noqa: TRY400
+                    extra = {"action": "start_server"}
+                    log.warning("The embedded server cannot be started again: %s", error, extra=extra)
                     self._left.wait(10 * LOOK_SECONDS)
 
     @contextmanager

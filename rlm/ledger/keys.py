@@ -35,6 +35,8 @@ calls                      stream  every call made (rlm/ledger/calls.py), for a 
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    each closed run adds to it
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
+conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;
+                                   adopted, what the housekeeper put back last (rlm/ledger/notes.py)
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
@@ -86,6 +88,7 @@ class Keys:
     lease, rules, run = _Key("lease", "hash"), _Key("rules", "hash"), _Key("run", "hash")
     tally, totals = _Key("tally", "hash"), _Key("totals", "hash")
     records, processes, requests = _Key("records", "hash"), _Key("processes", "hash"), _Key("requests", "hash")
+    conditions = _Key("conditions", "hash")
     inflight, backoff, open = _Key("inflight", "zset"), _Key("backoff", "zset"), _Key("open", "zset")
     aside, changes, calls = _Key("aside", "list"), _Key("changes", "list"), _Key("calls", "stream")
     event, held, wake = _Family("event"), _Family("held"), _Family("wake")

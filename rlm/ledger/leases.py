@@ -23,8 +23,6 @@ REPLY_SECONDS = 60.0
 #: A scheduler with other types or URLs than those in force takes the lease once everybody that has these, and the
 #: lease, have been gone for so long, seconds.
 ALONE_SECONDS = 30.0
-#: How the reason of a doubt begins if it is the clock of Redis (lua/doubt.lua).
-STEPPED = "the clock of Redis stepped"
 
 
 class Standing(ScriptReply, frozen=True):

@@ -58,7 +58,7 @@ class Health(msgspec.Struct, frozen=True):
     """What is known of an endpoint or a budget beside its window: failures in a row, and its last pause and by whom.
 
     Times are seconds since 1970. `paused_until` is None for an endless pause and without a pause. `opened_at` is when
-    it last began to rest because of failures, which raised an alarm. `failed_with` describes its last failure in a few
+    it last began to rest because of failures. `failed_with` describes its last failure in a few
     words; empty if unknown.
     """
 

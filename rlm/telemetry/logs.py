@@ -19,9 +19,9 @@ from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
 #: Facts that a record may have besides its message, in their order.
-FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "alarm")
-#: The keys of a JSON line, in their order; facts, `counts` and `exception` are optional.
-KEYS = ("time", "level", "role", "pid", "logger", "message", *FACTS, "counts", "exception")
+FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "condition", "subject")
+#: The keys of a JSON line, in their order; facts and `exception` are optional.
+KEYS = ("time", "level", "role", "pid", "logger", "message", *FACTS, "exception")
 
 #: The variable with the format of log lines; child processes inherit it.
 FORMAT_VARIABLE = "RLM_LOG_FORMAT"
@@ -92,8 +92,6 @@ class JsonFormatter(logging.Formatter):
         told |= {
             name: fact if isinstance(fact, int) else known().mask(str(fact)) for name, fact in facts.items() if fact
         }
-        if counts := getattr(record, "counts", None):
-            told["counts"] = counts
         if record.exc_info:
             told["exception"] = known().mask(self.formatException(record.exc_info))
         return json.dumps(told, default=str)
@@ -138,7 +136,7 @@ def set_up(role: str, worker: str = "") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for package in _OWN:  # alarms are warnings, and reach Sentry at any log level
+    for package in _OWN:  # conditions are warnings at least, and are logged at any level
         logging.getLogger(package).setLevel(min(level, logging.WARNING))
     # RLM reports late ticks itself.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 from typing import Final
 
@@ -17,14 +17,14 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
 
 from rlm import __version__
-from rlm.admin.report import IDLE, status
-from rlm.core.documents import Reasons, Record
+from rlm.admin.conditions import conditions, look
+from rlm.admin.report import IDLE
+from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.books import books
-from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.reading.waiting import oldest_in_ledger
 from rlm.ledger.store import Store
 from rlm.telemetry.catalogue import METRICS, Sample, counters
@@ -42,8 +42,6 @@ class MetricsPage:
         self._store = store
         self._lock = threading.Lock()
         self._away = False
-        #: The id of the last judged run, and by how much it exceeded each limit.
-        self._judged: tuple[str, Mapping[str, int]] = ("", {})
 
     def write(self) -> bytes:
         """Return the page. If Redis does not answer, the page reports only that, and no old numbers."""
@@ -65,27 +63,23 @@ class MetricsPage:
     def look(self) -> Iterator[Sample]:
         """Yield the present state of the ledger; raise StoreError if Redis does not answer."""
         store = self._store
-        for part in (_conditions, _schedule, _queues, _open_run, self._last_run, _workers):
+        for part in (_conditions, _schedule, _queues, _open_run, _last_run, _workers):
             yield from part(store)
         yield from counters(store.settings, store.totals.look())
 
-    def _last_run(self, store: Store) -> Iterator[Sample]:
-        """Yield the samples of the last record; 0 before the first run."""
-        newest = store.runs.history(1)
-        record = store.runs.record(newest[0]) if newest else None
-        for reason, number in asdict(record.leftover_by_reason if record else Reasons()).items():
-            yield Sample("rlm_last_run_leftovers", {"reason": reason}, number)
-        if record and self._judged[0] != newest[0]:
-            self._judged = newest[0], excess_of(store, record)
-        exceeded = self._judged[1] if record else {}
-        for limited in all_limited(store.settings.endpoints.values()):
-            yield Sample("rlm_last_run_excess_calls", {"endpoint": limited.name}, exceeded.get(limited.name, 0))
+
+def _last_run(store: Store) -> Iterator[Sample]:
+    """Yield the samples of the last record; 0 before the first run."""
+    record, excess = next(iter(store.runs.recent(1)), None), store.notes.excess()
+    for reason, number in asdict(record.leftover_by_reason if record else Reasons()).items():
+        yield Sample("rlm_last_run_leftovers", {"reason": reason}, number)
+    for limited in all_limited(store.settings.endpoints.values()):
+        yield Sample("rlm_last_run_excess_calls", {"endpoint": limited.name}, excess.get(limited.name, 0))
 
 
 def _conditions(store: Store) -> Iterator[Sample]:
-    found = status(store, None, measured=False)
-    conditions = () if isinstance(found, Record) else found.conditions
-    for code, subject in dict.fromkeys((condition.code, condition.subject) for condition in conditions):
+    found = conditions(store, look(store))
+    for code, subject in dict.fromkeys((condition.code, condition.subject) for condition in found):
         yield Sample("rlm_condition", {"code": code, "subject": subject}, 1)
 
 
@@ -125,7 +119,7 @@ def _workers(store: Store) -> Iterator[Sample]:
     for state in WorkerState:
         yield Sample("rlm_workers", {"state": state}, states[state])
     yield Sample("rlm_lanes", {}, sum(one.threads for one in workers))
-    yield Sample("rlm_lanes_busy", {}, sum(store.processes.busy([one.id for one in workers])))
+    yield Sample("rlm_lanes_busy", {}, sum(map(len, store.processes.lanes([one.id for one in workers]))))
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
 
 

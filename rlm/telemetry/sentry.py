@@ -1,6 +1,7 @@
-"""Sends errors and alarms to Sentry, and ticks to its Crons, with ids of runs and events but never a payload.
+"""Sends errors to Sentry, and ticks to its Crons, with ids of runs and events but never a payload.
 
-Code that logs does not know Sentry: a log handler sends each record of level ERROR or with an `alarm`.
+Code that logs does not know Sentry: a log handler sends each record of level ERROR. One that says that a condition has
+begun (rlm/admin/watch.py) is one issue by its code and subject.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from sentry_sdk.types import Event, Hint
 from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
-from rlm.core.alarms import Alarm
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
 from rlm.settings.secrets import known
@@ -30,11 +30,7 @@ FLUSH_SECONDS = 1.0
 #: Each process sends one event per cause in this time, seconds; the next one has the number suppressed.
 QUIET_SECONDS = 60.0
 
-#: Alarms that are errors in Sentry, because events are not sent properly until somebody acts; others are warnings.
-ERRORS = frozenset({
-    Alarm.RUN_FAILED, Alarm.NO_WORKER, Alarm.REDIS_AWAY, Alarm.REDIS_UNFIT, Alarm.NO_ARCHIVE,
-})  # fmt: skip
-#: The context with a record's numbers and the number of suppressed events of its cause.
+#: The context with the number of suppressed events of a cause.
 CONTEXT = "rlm"
 
 #: The keys of an event that may be sent; any other could hold a payload.
@@ -59,7 +55,7 @@ _UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
 
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
-    """Report the errors and alarms of this process; `worker` is its id if it is a worker.
+    """Report the errors of this process; `worker` is its id if it is a worker.
 
     `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`. Raise ConfigurationError if the
     DSN is invalid; the message does not quote it, because it is a secret.
@@ -95,17 +91,16 @@ def flush() -> None:
 
 
 class Reporter(logging.Handler):
-    """Sends log records that are errors or alarms, at most one per cause in `QUIET_SECONDS`."""
+    """Sends log records that are errors, at most one per cause in `QUIET_SECONDS`."""
 
     def __init__(self, role: str, bounded: Bounded | None = None) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.ERROR)
         self._role = role
         self._bounded = bounded or Bounded(QUIET_SECONDS)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record if it is an error or an alarm; never raises."""
-        alarm = getattr(record, "alarm", None)
-        if (record.levelno < logging.ERROR and not alarm) or record.name.startswith(_NOT_SENT):
+        """Send a record if it is an error; never raises."""
+        if record.name.startswith(_NOT_SENT):
             return
         try:
             left_out = self._bounded.admit(tuple(fingerprint_of(record)))
@@ -115,21 +110,16 @@ class Reporter(logging.Handler):
             self.handleError(record)
 
     def _event(self, record: logging.LogRecord, left_out: int) -> Event:
-        """Return the event for a record; its title is the alarm's headline, or the message without values."""
-        alarm = getattr(record, "alarm", None)
-        title = alarm.headline if isinstance(alarm, Alarm) else _sentence(record)
-        if alarm:
-            level = "error" if alarm in ERRORS else "warning"
-        else:
-            level = "fatal" if record.levelno >= logging.CRITICAL else "error"
+        """Return the event for a record; its title is what its condition means, or the message without values."""
+        title = getattr(record, "headline", "") or _sentence(record)
         event: Any = {
-            "level": level,
+            "level": "fatal" if record.levelno >= logging.CRITICAL else "error",
             "logger": record.name,
             "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
             "logentry": {"message": title, "formatted": title, "params": []},
             "fingerprint": fingerprint_of(record),
             "tags": {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)},
-            "contexts": {CONTEXT: {**(getattr(record, "counts", None) or {}), "left_out": left_out}},
+            "contexts": {CONTEXT: {"left_out": left_out}},
         }
         if record.exc_info and record.exc_info[0] is not None:
             options = sentry_sdk.get_client().options
@@ -138,9 +128,9 @@ class Reporter(logging.Handler):
 
 
 def fingerprint_of(record: logging.LogRecord) -> list[str]:
-    """Return the common part of one cause: the alarm, or the message without values and the error's type."""
-    if alarm := getattr(record, "alarm", None):
-        return ["rlm", str(alarm)]
+    """Return the common part of one cause: condition and subject, or message without values and type of the error."""
+    if condition := getattr(record, "condition", None):
+        return ["rlm", condition, getattr(record, "subject", "")]
     kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
     return [record.name, _sentence(record), kind]
 

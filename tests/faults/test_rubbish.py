@@ -55,8 +55,8 @@ def deliver(system, name, *types):
 
 
 def doctor(system):
-    found = json.loads(system.rlm("doctor", "--json", check=False).stdout)["findings"]
-    return [one["message"] for one in found if one["verdict"] != "ok"]
+    found = json.loads(system.rlm("doctor", "--json", check=False).stdout)["conditions"]
+    return [one["sentence"] for one in found]
 
 
 def alive(system):
@@ -102,7 +102,7 @@ def test_what_can_go_on_does_and_the_key_is_named(system, name):
     assert alive(system) == ["scheduler", "supervisor"]
     if len(go_on) < 2:
         assert named
-        wait_until(lambda: "alarm=key_damaged" in system.log("scheduler"), message="its log raises the alarm")
+        wait_until(lambda: "condition=key_damaged" in system.log("scheduler"), message="its log says so")
         system.store.client.delete(key)
         deliver(system, "mended", "ALPHA", "BETA")
 
