@@ -111,7 +111,8 @@ def table(headings: list[str], rows: Iterable[Sequence[object]], *, right: Colle
         cells = ("-" if cell is None else cut(safe_line(_TIME.sub(r"\1 \2", str(cell))), LONGEST_LINE) for cell in row)
         grid.add_row(*(Text.from_ansi(_coloured(cell)) for cell in cells))
     width, coloured = None if is_terminal() else 1_000_000, is_coloured()
-    console = Console(force_terminal=coloured, color_system="standard" if coloured else None, width=width)
+    system: Any = "standard" if coloured else None
+    console = Console(force_terminal=coloured, color_system=system, width=width, highlight=False)
     with console.capture() as captured:
         console.print(grid)
     for line in captured.get().splitlines():
