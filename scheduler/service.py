@@ -20,7 +20,6 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
-from rlm.ledger.control import ChangeTeller
 from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.reading.books import books
@@ -217,8 +216,8 @@ class SchedulerService:
         return has_work
 
     def _announce(self) -> None:
-        """Announce this scheduler every few seconds; as the leader log changes by hand."""
-        store, office, changes = self._store, self._office, ChangeTeller(self._store)
+        """Announce this scheduler every few seconds."""
+        store, office = self._store, self._office
         process = replace(
             entry_of(store.settings, office.owner, os.getpid(), system_clock.now()),
             insists_on_file=not office.allow_volatile,
@@ -227,7 +226,6 @@ class SchedulerService:
         while True:
             try:
                 store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.archivist.trouble))
-                changes.tell(aloud=bool(office.token))
             except StoreError as error:
                 log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):

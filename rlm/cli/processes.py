@@ -80,14 +80,13 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     reporting = ["rlm.telemetry.sentry"] if settings.sentry_dsn else []
     start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
     with long_running(settings, "supervisor") as (store, stop):
-        from actors.worker import run_worker
         from rlm.admin.watch import Watch
         from rlm.ledger.fitness import require_fit
         from rlm.processes.supervisor import Supervisor
 
         require_fit(store, allow_volatile=allow_volatile)
         store.load_scripts()
-        made = Supervisor(store, partial(spawn, run_worker, settings), stop)
+        made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
         watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
         watch.start()
         made.run()

@@ -101,9 +101,12 @@ class Processes(Part):
     """
 
     def announce(self, role: Role, process: Process) -> None:
-        """Enter a process, or renew its entry."""
+        """Enter a process, or renew its entry, with the time of Redis, as far as this process knows it."""
+        clock = self._store.clock
+        if clock.expects_us() is None:
+            self.register()
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
-        self._run("announce", prefix=self._keys.prefix, role=role, id=process.id, entry=entry)
+        self._ask("HSET", self._keys.processes, f"{role} {process.id}", b"%d %b" % (clock.expects_us() or 0, entry))
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
@@ -112,7 +115,9 @@ class Processes(Part):
     @translated()
     def register(self) -> Register:
         """Read who is there."""
+        asked_at = system_clock.monotonic()
         fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
+        self._store.clock.hear(asked_at, seconds * MICROSECONDS + microseconds, system_clock.monotonic())
         entries: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for name, value in sorted(fields.items()):
             role, _, process_id = text(name).partition(" ")

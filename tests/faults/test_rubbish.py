@@ -75,7 +75,7 @@ def set_health(client, key):
 #: What another program writes, and the types that go on meanwhile. The window of an endpoint belongs to its type.
 RUBBISH = {
     "no zset of pending events": (lambda store: (replace, store.keys.ready("ALPHA")), ["BETA"]),
-    "no zset of events in flight": (lambda store: (replace, store.keys.inflight), []),
+    "no zset of events in flight": (lambda store: (replace, store.keys.due), []),
     "no window": (lambda store: (replace, store.keys.window(window_of(store, "a1"))), ["BETA"]),
     "no number in the health of an endpoint": (
         lambda store: (set_health, store.keys.endpoint(window_of(store, "a1"))),
@@ -117,7 +117,7 @@ def test_a_key_that_is_overwritten_in_mid_run_stops_its_type_only(system, family
     alpha = system.push([make_item(f"m{number}", "ALPHA") for number in range(8)])
     beta = system.push([make_item(f"m{number}", "BETA") for number in range(8)])
     wait_until(store.runs.current, timeout=10, message="a run is open")
-    wait_until(lambda: store.client.zcard(store.keys.inflight), message="calls are under way")
+    wait_until(lambda: store.client.zcard(store.keys.due), message="calls are under way")
     replace(store.client, key)
 
     wait_until(lambda: set(beta) <= set(system.answered()), timeout=10, message="the other type is done")
