@@ -115,7 +115,7 @@ def list_workers(config: Path | None) -> None:
 
     With --json, the workers alone.
     """
-    from rlm.admin.hosts import hosts
+    from rlm.admin.attendance import hosts
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
@@ -131,13 +131,14 @@ def list_workers(config: Path | None) -> None:
         show()
         names = ["host", "state", "capacity", "share", "workers", "scheduler"]
         rows = [
-            [each.host, styled(each.state, "warn" if each.why else "ok"), *(getattr(each, name) for name in names[2:])]
+            [
+                each.host,
+                styled(each.state, "warn" if each.state == "silent" else "ok"),
+                *(getattr(each, name) for name in names[2:]),
+            ]
             for each in places
         ]
         table(names, rows, right=names[2:5])
-    for each in places:
-        if each.why:
-            show(f"{each.host}: {each.why}.")
 
 
 def _state(worker: Worker) -> str:
