@@ -116,7 +116,7 @@ def list_workers(config: Path | None) -> None:
 
     With --json, the workers alone.
     """
-    from rlm.admin.hosts import hosts
+    from rlm.admin.attendance import hosts
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
@@ -139,9 +139,6 @@ def list_workers(config: Path | None) -> None:
             for one in places
         ]
         table(names, rows, right=names[2:5])
-    for one in places:
-        if one.why:
-            show_words(f"{one.host}: {one.why}.")
 
 
 def _state(entry: Worker) -> str:
