@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,7 +16,6 @@ from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
     from rlm.core.documents import Pushed, QueueStats
-    from rlm.ledger.fitness import Finding
 
 #: Default seconds between two looks of `rlm queue monitor`.
 MONITOR_SECONDS = 2.0
@@ -109,7 +107,7 @@ def push(config: Path | None, file: BinaryIO) -> None:
     """
     from rlm.admin.queue import push_lines, read_lines
     from rlm.core.documents import Pushed
-    from rlm.ledger.fitness import check_fitness, unfit
+    from rlm.ledger.fitness import unfit
     from rlm.ledger.keys import longest_item
     from rlm.ledger.processes import Role
 
@@ -126,18 +124,15 @@ def push(config: Path | None, file: BinaryIO) -> None:
             say(f"{counted(pushed.pushed, 'item')} had been pushed before this; the next may have been.")
             raise
         pushed.waiting, conducted = store.intake.lengths()[1], bool(store.processes.alive(Role.SCHEDULER))
-        full = [each for each in check_fitness(store) if each.name == "memory" and not each.ok and not each.is_fault]
         halted = unfit(store)
-    _warn(pushed, full)
+    _warn(pushed)
     print_json(pushed)
     _describe_push(pushed, conducted=conducted, unfit=halted)
     if pushed.refused:
         raise SystemExit(int(ExitCode.FAILED))
 
 
-def _warn(pushed: Pushed, full: Iterable[Finding]) -> None:
-    for one in full:
-        say(f"Warning: Redis is nearly full: {one.message}; {one.remedy}.")
+def _warn(pushed: Pushed) -> None:
     if pushed.bad:
         by_reason = ", ".join(f"{number:,} {reason}" for reason, number in pushed.faults.items())
         say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters: {by_reason}.")
