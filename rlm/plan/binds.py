@@ -57,14 +57,11 @@ def what_binds(situation: Situation, course: Course, best: Course, capacity: Cap
 def _leaves_over(situation: Situation, course: Course, over: str, deadline: str) -> Binding:
     """Return why events are left over that more workers would not send."""
     late = [each for each in situation.demands if course.left[each.name] > course.failed.get(each.name, 0)]
-    waiting = [demand for demand in late if demand.events]
-    limited = [demand for demand in waiting if any(route.latest >= 0 for route in demand.routes)]
+    limited = [demand for demand in late if demand.events and any(route.latest >= 0 for route in demand.routes)]
     if not late:
         return Binding(f"failing calls bind: {over}, because they fail as often as they are tried")
-    if not waiting:
-        return Binding(f"calls under way bind: {over}, because they are not expected to be answered in time")
     if not limited:
-        return Binding(f"{deadline} binds: no call of {_names(waiting)} fits before it")
+        return Binding(f"{deadline} binds: {over}, for which there is no time")
     return Binding(f"{_limits_of(limited, situation)} until {deadline}: {over}", tuple(_shut(limited, situation)))
 
 
@@ -73,7 +70,7 @@ def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
     besides = f" and the budget {named(budgets, MOST_NAMED)}" if budgets else ""
     shut = [f"{name} is {why}" for name, why in _shut(demands, situation).items()]
     facts = f" ({named(shut, MOST_NAMED)})" if shut else ""
-    return f"the limits of {_names(demands)}{besides} bind{facts}"
+    return f"the limits of {named([demand.name for demand in demands], MOST_NAMED)}{besides} bind{facts}"
 
 
 def _shut(demands: Sequence[Demand], situation: Situation) -> dict[str, str]:
@@ -81,7 +78,3 @@ def _shut(demands: Sequence[Demand], situation: Situation) -> dict[str, str]:
     names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
     windows = (situation.windows[name] for name in names)
     return {window.name: window.shut for window in windows if window.rest > 0}
-
-
-def _names(demands: Sequence[Demand]) -> str:
-    return named([demand.name for demand in demands], MOST_NAMED)

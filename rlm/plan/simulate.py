@@ -9,11 +9,10 @@ A long simulation becomes coarser: what happens within a grain of time is treate
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -87,11 +86,10 @@ class _Simulation:
     """A type is open (`_open`, by rank), or it waits for a slot or an event (`_shut`, by the moment it may come)."""
 
     def __init__(self, situation: Situation, lanes: int, *, most: bool) -> None:
-        # Each window is copied on first use, because with few lanes most are never used.
-        window = functools.cache(lambda name: situation.windows[name].copy())
+        windows = {name: window.copy() for name, window in situation.windows.items()}
         self._situation = situation
         self._lanes = _Lanes(situation, lanes)
-        self._queues = [_Queue(demand, situation, window) for demand in situation.demands]
+        self._queues = [_Queue(demand, situation, windows) for demand in situation.demands]
         self._sharing = [rank for rank, demand in enumerate(situation.demands) if demand.share]
         self._begun = sum(queue.begun for queue in self._queues)
         self._most = most
@@ -147,7 +145,7 @@ class _Simulation:
         if place := queue.place(now):
             return place
         del self._open[bisect_left(self._open, rank)]
-        if (at := queue.waits_until) is not None:
+        if (at := queue.waits_until(now)) is not None:
             heapq.heappush(self._shut, (at, rank))
         return None
 
@@ -229,6 +227,10 @@ class _Place(NamedTuple):
     route: Route
     windows: list[SimulatedWindow]
 
+    @property
+    def opens(self) -> int:
+        return max([window.opens for window in self.windows])
+
 
 class _Queue:
     """The events of one type: those that wait, and those that failed and are in their back-off.
@@ -237,24 +239,20 @@ class _Queue:
     this plan; `failed` counts the events that used all attempts.
     """
 
-    def __init__(self, demand: Demand, situation: Situation, window: Callable[[str], SimulatedWindow]) -> None:
-        self.name, self.share, self._routes = demand.name, demand.share, demand.routes
+    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, SimulatedWindow]) -> None:
+        self.name, self.share = demand.name, demand.share
         self.ready = demand.events
         self.begun = demand.begun
         self.failed = 0
         answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
         self._late = sum(at > situation.deadline for at in answers)
-        self._window = window
         self._retry = situation.backoff, situation.max_attempts
         #: What calls owe: failures, from a half, which rounds to the nearest, and events whose every attempt fails.
         self._owed, self._lost = 0.5, 0.0
         #: (moment, events) of the events in their back-off.
         self._coming: list[tuple[int, int]] = []
-        #: Endpoints by rank that may have a slot, and those that have none before a moment. Both are heaps.
-        self._open = list(range(len(demand.routes)))
-        self._shut: list[tuple[int, int]] = []
-        self._places: dict[int, _Place] = {}
+        self._places = [_Place(route, [windows[name] for name in route.windows]) for route in demand.routes]
 
     @property
     def left(self) -> int:
@@ -265,34 +263,20 @@ class _Queue:
         """Return the first endpoint at which a call can begin now and be answered in time; None if there is none."""
         while self._coming and self._coming[0][0] <= now:
             self.ready += heapq.heappop(self._coming)[1]
-        if not self.ready:
-            return None
-        while self._shut and self._shut[0][0] <= now:
-            heapq.heappush(self._open, heapq.heappop(self._shut)[1])
-        while self._open:
-            rank = self._open[0]
-            if (place := self._places.get(rank)) is None:
-                route = self._routes[rank]
-                place = self._places[rank] = _Place(route, [self._window(name) for name in route.windows])
-            opens, latest = max([window.opens for window in place.windows]), place.route.latest
-            if opens <= now <= latest:
-                return place
-            heapq.heappop(self._open)
-            if now < opens <= latest:
-                heapq.heappush(self._shut, (opens, rank))
+        if self.ready:
+            for place in self._places:
+                if place.opens <= now <= place.route.latest:
+                    return place
         return None
 
-    @property
-    def waits_until(self) -> int | None:
-        """The earliest moment at which a call may begin, if none can begin now; None if there is none."""
-        at = 0
+    def waits_until(self, now: int) -> int | None:
+        """Return the earliest moment at which a call may begin, if none can begin now; None if there is none."""
         if not self.ready:
             if not self._coming:
                 return None
-            at = self._coming[0][0]
-        if self._open:
-            return at
-        return max(at, self._shut[0][0]) if self._shut else None
+            now = self._coming[0][0]
+        moments = [at for place in self._places if (at := max(now, place.opens)) <= place.route.latest]
+        return min(moments, default=None)
 
     def begin(self, answered_at: int, route: Route, calls: int) -> None:
         """Begin calls that are answered then, or fail at the expected rate; most of those are tried again."""
