@@ -13,10 +13,10 @@ import os
 import select
 import sys
 import threading
-from dataclasses import replace
 
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
+from msgspec.structs import replace
 from setproctitle import setproctitle
 
 from actors.dispatch import make_dispatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from rlm.admin.attendance import kept_apart
+from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.errors import RunError, StoreUnfitError
@@ -30,6 +31,7 @@ class HandConductor:
     def __init__(self, store: Store, stop: StopSignals, *, allow_volatile: bool = False) -> None:
         """Conduct on `store`; with `allow_volatile` also if its Redis has no append-only file."""
         self.office = Office(store, stop, allow_volatile=allow_volatile, cancels=True)
+        self._watch = Watch(store, lambda _there: bool(self.office.token))
 
     def leads(self) -> bool:
         """Return whether it has the lease, which it takes if it is free, or is asked to stop."""
@@ -50,6 +52,7 @@ class HandConductor:
             self.office.wait(CAMPAIGN_SECONDS)
         if unfit := self.office.check_fit():
             raise StoreUnfitError(unfit)
+        self._watch.start()
 
     def finish_open(self) -> None:
         """Finish a run that a dead conductor left open; close it if it is overdue."""
@@ -73,4 +76,5 @@ class HandConductor:
 
     def resign(self) -> None:
         """Release the lease, if it is ours."""
+        self._watch.stop()
         self.office.resign()

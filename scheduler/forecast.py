@@ -10,21 +10,19 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import RunForecast
 from rlm.core.endpoint import EventType
 from rlm.core.expected import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.run import Run
-from rlm.core.text import counted, of_another_configuration
+from rlm.core.text import counted
 from rlm.ledger.drain import Drain
 from rlm.ledger.measures import Measuring
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Process, WorkerState
 from rlm.ledger.reading.books import Snapshot
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import RunProgress, Workload
-from rlm.processes.sharing import room, serving
 from scheduler.office import Office
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
@@ -36,8 +34,7 @@ log = logging.getLogger(__name__)
 class Team(msgspec.Struct, frozen=True):
     """The workers of a run: those `usable`, those `ready` of them, which do not sleep, and the `lanes` of these.
 
-    `ids` are all that may have calls. `shortage` says what is wrong, and has lasted `short_seconds`; it is empty if
-    missing workers are on their way.
+    `ids` are all that may have calls. `shortage` says how many are missing; it is empty if they are on their way.
     """
 
     usable: int = 0
@@ -45,7 +42,6 @@ class Team(msgspec.Struct, frozen=True):
     lanes: int = 0
     ids: tuple[str, ...] = ()
     shortage: str = ""
-    short_seconds: float = 0.0
 
 
 class Forecaster:
@@ -62,7 +58,6 @@ class Forecaster:
         tally = office.store.runs.tally()
         self._carried = {name: tally.get(f"carried:{name}", 0) for name in office.store.settings.types}
         self._short_since: float | None = None
-        self._is_alarmed = False
 
     @property
     def expected(self) -> Mapping[Pair, Expected]:
@@ -94,27 +89,9 @@ class Forecaster:
         self._short_since = now if self._short_since is None else self._short_since
         if now - self._short_since < PATIENCE_SECONDS:
             return team
-        why, needs_alarm = self._why_short(len(usable) - len(awake), len(ready) - len(usable), wanted)
         there = f"{counted(len(awake), 'worker')} ready" if awake else "no worker is ready"
-        shortage = f"{there} of {wanted} wanted, and {why}"
-        if needs_alarm and not self._is_alarmed:
-            self._is_alarmed = True
-            facts = alarm(Alarm.NO_WORKER, "lack_workers", counts={"wanted": wanted}, run_id=self._run_id)
-            log.error("Run %s lacks workers: %s", self._run_id, shortage, extra=facts)
-        return replace(team, shortage=shortage, short_seconds=now - self._short_since)
-
-    def _why_short(self, sleeping: int, strangers: int, wanted: int) -> tuple[str, bool]:
-        """Return why workers are missing, and whether none will come unless somebody acts."""
-        if sleeping:
-            return f"{counted(sleeping, 'worker')} can connect to no endpoint: see `rlm doctor`", False
-        if strangers:
-            return f"{of_another_configuration(strangers)}: restart what `rlm doctor` names", True
-        supervisors = self._store.processes.alive(Role.SUPERVISOR)
-        if not supervisors:
-            return "no supervisor is heard from: `rlm up` or `rlm supervisor` starts one", True
-        if (most := room(serving(supervisors, self._store.leases.revision()))) < wanted:
-            return f"{'the hosts take no more' if most else 'no host takes any'}: see `rlm worker list`", False
-        return "those missing are not up yet: check whether their supervisor is alive, and its log", False
+        shortage = f"{there} of {wanted} wanted"
+        return replace(team, shortage=shortage)
 
     def look(self, look: Look, snapshot: Snapshot, team: Team, wanted: int, run: Run) -> tuple[RunForecast, Plan]:
         """Plan what remains; want more workers than are `wanted` if they would help."""
@@ -136,9 +113,7 @@ class Forecaster:
             expected_leftover=plan.expected_leftover + spent,
             workers=plan.workers,
             binds=binds,
-            blamed=() if team.shortage else plan.blamed,
             shortage=team.shortage or None,
-            short_since=isoformat(now - team.short_seconds) if team.shortage else None,
             leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
             untaken=beyond,
             course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.rounded_course()),

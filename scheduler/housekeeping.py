@@ -13,7 +13,6 @@ import logging
 from contextlib import suppress
 
 from rlm import telemetry
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.text import counted
@@ -81,7 +80,7 @@ class Housekeeper:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = now
-        register = self._store.processes.register()
+        register = self._store.processes.register().entries
         missing = [(role, name) for role, there in register.items() for name, entry, _ in there if entry is None]
         self._missed = {process: self._missed.get(process, now) for process in missing}
         overdue = [process for process, since in self._missed.items() if now - since >= self._patience[process[0]]]
@@ -93,7 +92,7 @@ class Housekeeper:
                 log.info(told, process_id, extra={"action": "forget_worker"})
             else:
                 told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
-                log.warning(told, role, process_id, extra=alarm(Alarm.PROCESS_DIED, "forget_process"))
+                log.warning(told, role, process_id, extra={"action": "forget_process"})
             self._store.processes.forget(role, process_id)
 
     def _adopt(self) -> None:
@@ -104,5 +103,6 @@ class Housekeeper:
         if not self._cursor:
             self._adopts_at = system_clock.monotonic() + STRAY_SECONDS
         if adopted:
+            self._store.notes.note_adopted(self._store.now(), len(adopted), adopted[0])
             told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
             log.warning(told, counted(len(adopted), "event"), adopted[0], extra={"action": "adopt_events"})

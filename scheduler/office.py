@@ -6,12 +6,11 @@ import logging
 import os
 import secrets
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError, StoreUnfitError
 from rlm.core.text import capital
 from rlm.ledger.fitness import require_fit
-from rlm.ledger.leases import STEPPED, Reply, Standing
+from rlm.ledger.leases import Reply, Standing
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS
 from rlm.ledger.store import Store
 from rlm.ledger.trouble import TOLD_SECONDS
@@ -87,8 +86,8 @@ class Office:
 
     def _tell_doubt(self) -> None:
         if why := self.store.leases.doubted:
-            extra = alarm(Alarm.CLOCK_STEPPED if why.startswith(STEPPED) else Alarm.REDIS_FORGOT, "hold_endpoints")
-            log.error("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
+            extra = {"action": "hold_endpoints"}
+            log.warning("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
 
     def check_fit(self) -> str:
         """Look from time to time whether Redis is fit; return why nothing may be sent, empty if it is."""
@@ -102,8 +101,7 @@ class Office:
             self.unfit = str(error)
         if self.unfit and (self.unfit != before or now >= self._told_until):
             self._told_until = now + TOLD_SECONDS
-            extra = alarm(Alarm.REDIS_UNFIT, "unfit")
-            log.error("Nothing is sent until Redis is fit again: %s", self.unfit, extra=extra)
+            log.warning("Nothing is sent until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
         return self.unfit

@@ -13,14 +13,13 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rlm import __version__, telemetry
-from rlm.admin.attendance import kept_apart, other_configurations
-from rlm.core.alarms import Alarm, alarm
+from rlm.admin.attendance import kept_apart
+from rlm.admin.watch import Watch
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.core.text import capital
-from rlm.ledger.control import ChangeTeller
 from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.reading.books import books
@@ -114,7 +113,9 @@ class SchedulerService:
         clock = start_clock(every, store.clock.now, self.job)
         waker.start()
         announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
-        announcer.start()
+        watch = Watch(store, lambda _there: bool(office.token))
+        for thread in (announcer, watch):
+            thread.start()
         told = "Scheduler %s (rlm %s, pid %d) starts a run every %g s"
         log.info(told, office.owner, __version__, os.getpid(), every, extra={"action": "start_scheduler"})
         try:
@@ -127,6 +128,7 @@ class SchedulerService:
         finally:
             self._stopped.set()
             announcer.join()
+            watch.stop()
             with self._working:
                 self._sign_off()
             clock.shutdown(wait=False)
@@ -170,7 +172,7 @@ class SchedulerService:
         self._is_apart = is_apart
         if standing and is_apart and not before:
             why = capital(kept_apart(self._store, standing))
-            log.warning("%s", why, extra=alarm(Alarm.OTHER_CONFIGURATION, "stand_by"))
+            log.warning("%s", why, extra={"action": "stand_by"})
         return leads
 
     def _open_requested(self) -> bool:
@@ -214,25 +216,16 @@ class SchedulerService:
         return has_work
 
     def _announce(self) -> None:
-        """Announce this scheduler every few seconds; as the leader log changes by hand and other files."""
-        store, office, changes = self._store, self._office, ChangeTeller(self._store)
+        """Announce this scheduler every few seconds."""
+        store, office = self._store, self._office
         process = replace(
             entry_of(store.settings, office.owner, os.getpid(), system_clock.now()),
             insists_on_file=not office.allow_volatile,
             ticks_every=store.settings.run.every_seconds,
         )
-        others: dict[str, str] = {}
         while True:
             try:
-                store.processes.announce(Role.SCHEDULER, process)
-                changes.tell(aloud=bool(office.token))
-                if office.token:
-                    before = others
-                    others = other_configurations(
-                        process, [each for role in Role for each in store.processes.alive(role)]
-                    )
-                    for subject in others.keys() - before.keys():
-                        log.warning("%s", others[subject], extra=alarm(Alarm.OTHER_CONFIGURATION, "announce"))
+                store.processes.announce(Role.SCHEDULER, replace(process, trouble=store.archivist.trouble))
             except StoreError as error:
                 log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):

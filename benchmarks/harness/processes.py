@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 #: Seconds that a process may take to exit.
 LEAVING_SECONDS = 15.0
-#: The commands by which the figures themselves are read.
-_OURS = {"cmdstat_info", "cmdstat_config|resetstat"}
 
 
 class NotRunError(Exception):
@@ -39,13 +37,7 @@ def running(
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=env,
-            cwd=cwd,
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True, env=env, cwd=cwd
         )
     try:
         yield process
@@ -102,7 +94,24 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-# -- what they use
+class Usage:
+    """What processes and their Redis use from the time of its making on."""
+
+    def __init__(self, client: redis.Redis, pids: set[int]) -> None:
+        self.server = {client.info("server")["process_id"]}
+        self.own = pids - self.server
+        self._client = client
+        client.config_resetstat()
+        self._before = cpu_seconds(self.own), cpu_seconds(self.server)
+
+    def since(self) -> tuple[float, float, int]:
+        """Return the seconds of processors, its own and those of Redis, and the commands, also in scripts."""
+        stats = self._client.info("commandstats").items()
+        commands = sum(
+            stat["calls"] for name, stat in stats if name not in {"cmdstat_info", "cmdstat_config|resetstat"}
+        )
+        own, server = self._before
+        return cpu_seconds(self.own) - own, cpu_seconds(self.server) - server, commands
 
 
 def below(pid: int) -> set[int]:
@@ -127,8 +136,3 @@ def memory_mb(pid: int) -> float:
     """Return the memory of a process; shared memory is divided among its users (PSS)."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-def commands_made(client: redis.Redis) -> int:
-    """Return the commands since CONFIG RESETSTAT, including those in scripts."""
-    return sum(stat["calls"] for name, stat in client.info("commandstats").items() if name not in _OURS)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import urllib3
 
@@ -16,8 +15,7 @@ VARIABLE = "RIVAL_JOB"
 _pool = urllib3.PoolManager(num_pools=4, maxsize=100, retries=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """One endpoint: at most `amount` calls in any `seconds`; a padded variant gets longer seconds."""
 
     name: str
@@ -26,12 +24,10 @@ class Address:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """Events to send (id and type, in order of arrival), and each type's endpoints, primary first, by priority.
 
-    If each endpoint has its own lanes, there are `lanes_each`. Threads are divided among `processes`. `moving` is for
-    Dramatiq: it takes its slots from the moving window of `limits`, not from its own.
+    If each endpoint has its own lanes, there are `lanes_each`. Threads are divided among `processes`.
     """
 
     redis_url: str
@@ -40,19 +36,13 @@ class Job:
     lanes_each: int
     lanes: int
     processes: int
-    moving: bool
 
     @classmethod
     def read(cls) -> Job:
         """Read the job that the environment names."""
-        raw: dict[str, Any] = json.loads(Path(os.environ[VARIABLE]).read_text())
-        types = {name: [Address(**one) for one in endpoints] for name, endpoints in raw["types"].items()}
-        events = [(event_id, name) for event_id, name in raw["events"]]
-        return cls(**{**raw, "types": types, "events": events})
-
-    @property
-    def addresses(self) -> dict[str, Address]:
-        return {one.name: one for endpoints in self.types.values() for one in endpoints}
+        raw = json.loads(Path(os.environ[VARIABLE]).read_text())
+        types = {name: [Address(**end) for end in endpoints] for name, endpoints in raw["types"].items()}
+        return cls(**{**raw, "types": types})
 
 
 def await_go() -> None:
@@ -63,12 +53,9 @@ def await_go() -> None:
 
 def call(address: Address, event_id: str, type_name: str) -> float:
     """Send an event; return 0 if it was accepted, else the seconds for which the endpoint must not be called."""
-    answer = _pool.request(
-        "POST",
-        address.url,
-        headers={"Content-Type": "application/json", "Idempotency-Key": event_id},
-        body=json.dumps({"event_id": event_id, "event_type": type_name}),
-    )
+    headers = {"Content-Type": "application/json", "Idempotency-Key": event_id}
+    body = json.dumps({"event_id": event_id, "event_type": type_name})
+    answer = _pool.request("POST", address.url, headers=headers, body=body)
     if answer.status == 429:
         return float(answer.headers.get("Retry-After", 1))
     if answer.status != 200:

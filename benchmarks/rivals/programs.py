@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.harness.processes import NotRunError, below, running, wait_until
+from benchmarks.harness.processes import NotRunError, running, wait_until
 from benchmarks.harness.work import THREADS
 from benchmarks.rivals.job import VARIABLE
 
@@ -26,36 +26,23 @@ if TYPE_CHECKING:
     from benchmarks.harness.work import Work
 
 BULLMQ = Path(__file__).parent / "bullmq"
-#: Seconds until a crew must be ready.
-WARMING_SECONDS = 90.0
 LANES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
-    """Processes that must be ready before a program begins; each writes `ready` a number of times to its log then."""
-
-    commands: Callable[[Work], Iterator[list[str]]]
-    ready: str
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
-    """A rival: `command` is its program, `crew` its workers, `lanes` the calls that it may have in flight.
+    """A rival: `command` is its program, `lanes` the calls that it may have in flight.
 
-    It makes each period longer: by RLM's guard if it is `guarded`, and by `pad_seconds` at every speed. Threads share
-    `processes`; Dramatiq takes its slots from the moving window of `limits` if it is `moving`.
+    It makes each period longer by RLM's guard if it is `guarded`. Threads share `processes`. Workers of Dramatiq are
+    started for it if it is `crewed`.
     """
 
     name: str
     command: Callable[[], list[str]]
-    crew: Crew | None = None
     guarded: bool = False
-    pad_seconds: float = 0.0
     lanes: int = LANES
     processes: int = 1
-    moving: bool = False
+    crewed: bool = False
 
     def check(self) -> None:
         """Raise NotRunError if it cannot run here."""
@@ -66,17 +53,20 @@ class Program:
         """Start workers and program; yield once all are ready and the events are where they wait."""
         log, job = directory / "program.log", directory / "job.json"
         job.write_text(json.dumps(self.job(work, api_url, redis_url)))
-        env, before = {**os.environ, VARIABLE: str(job)}, below(os.getpid())
+        env = {**os.environ, VARIABLE: str(job)}
         with ExitStack() as stack:
-            self._start_crew(stack, work, directory, env)
+            if self.crewed:
+                crew, number = directory / "crew.log", self.lanes // THREADS
+                size = ["--processes", str(number), "--threads", str(THREADS)]
+                command = [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
+                _await_words(crew, "ready for action", number, stack.enter_context(running(command, crew, env=env)))
             program = stack.enter_context(running(self.command(), log, env=env))
             _await_words(log, "ready", 1, program)
-            started = below(os.getpid()) - before
-            yield Running(program, {pid for pid in started if not below(pid)})
+            yield Running(program)
 
     def job(self, work: Work, api_url: str, redis_url: str) -> dict[str, object]:
         """Return its work: the fields of `benchmarks.rivals.job.Job`."""
-        seconds = work.period + self.pad_seconds + (work.guard if self.guarded else 0)
+        seconds = work.period + (work.guard if self.guarded else 0)
         return {
             "redis_url": redis_url,
             "types": {
@@ -90,28 +80,15 @@ class Program:
             "lanes_each": self.lanes // sum(len(kind.endpoints) for kind in work.types if kind.events),
             "lanes": self.lanes,
             "processes": self.processes,
-            "moving": self.moving,
         }
-
-    def _start_crew(self, stack: ExitStack, work: Work, directory: Path, env: dict[str, str]) -> None:
-        if self.crew is None:
-            return
-        crew = {}
-        for number, command in enumerate(self.crew.commands(work)):
-            log = directory / f"crew-{number}.log"
-            crew[log] = stack.enter_context(running(command, log, env=env))
-        stack.callback(lambda: [process.terminate() for process in crew.values()])  # all end together
-        for log, process in crew.items():
-            _await_words(log, self.crew.ready, self.crew.times, process)
 
 
 class Running:
     """A rival that is ready."""
 
-    def __init__(self, program: subprocess.Popen[bytes], workers: set[int]) -> None:
+    def __init__(self, program: subprocess.Popen[bytes]) -> None:
         self._program = program
         self._begun_at = 0.0
-        self.workers = workers
 
     def begin(self) -> None:
         """Let it begin."""
@@ -131,37 +108,15 @@ def _await_words(log: Path, words: str, times: int, process: subprocess.Popen[by
             raise NotRunError(f"it ended with status {process.returncode}: {last}")
         return log.read_text().count(words) >= times
 
-    wait_until(ready, WARMING_SECONDS, f"{log.name} says {words!r} {times} times")
-
-
-# -- the commands
+    wait_until(ready, 90.0, f"{log.name} says {words!r} {times} times")
 
 
 def module(name: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"benchmarks.rivals.{name}"]
 
 
-def dramatiq_workers(processes: int) -> Crew:
-    """Return the workers of Dramatiq: `processes` with `THREADS` threads each."""
-    size = ["--processes", str(processes), "--threads", str(THREADS)]
-    command = [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
-    return Crew(lambda _work: iter([command]), "ready for action", processes)
-
-
-def _celery_workers(work: Work) -> Iterator[list[str]]:
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
-    for name in work.takes():
-        own = ["--queues", name, "--hostname", name, "--pool", "gevent"]
-        yield [sys.executable, "-m", "celery", "--app", "benchmarks.rivals.with_celery", "worker", *own, *quiet]
-
-
-def bullmq(*options: str) -> list[str]:
-    """Return the command; `options` are for npm, which installs it."""
-    return [shutil.which("node") or "node", str(_bullmq_installed(*options) / "rival.js")]
-
-
 @functools.cache
-def _bullmq_installed(*options: str) -> Path:
+def _bullmq() -> Path:
     """Install BullMQ outside the project, while this program runs, and return the place.
 
     Raises:
@@ -174,31 +129,35 @@ def _bullmq_installed(*options: str) -> Path:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     for file in BULLMQ.iterdir():
         shutil.copy(file, place)
-    command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel", "error", *options]
+    command = [
+        npm,
+        "install",
+        "--no-package-lock",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel",
+        "error",
+        "--prefer-offline",
+    ]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotRunError(f"npm cannot install BullMQ: {done.stderr.partition(chr(10))[0]}")
     return place
 
 
-_DRAMATIQ = dramatiq_workers(LANES // THREADS)
-_CELERY = Crew(_celery_workers, "ready.")
+def bullmq() -> list[str]:
+    return ["node", str(_bullmq() / "rival.js")]
 
-#: For the main job, with RLM's 100 lanes; lanes that are not threads cost little, so one has more of them.
-PACE = (
-    Program("threads", module("with_threads")),
-    Program("threads-padded", module("with_threads"), guarded=True),
-    Program("dramatiq", module("with_dramatiq"), _DRAMATIQ),
-    Program("dramatiq-padded", module("with_dramatiq"), _DRAMATIQ, guarded=True),
-    Program("celery", module("with_celery"), _CELERY),
-    Program("celery-padded", module("with_celery"), _CELERY, guarded=True),
-    Program("bullmq", bullmq),
-    Program("bullmq-padded", bullmq, guarded=True),
-    Program("bullmq-wide-padded", bullmq, guarded=True, pad_seconds=0.6, lanes=5 * LANES),
+
+#: For the main job, with RLM's 100 lanes.
+PACE = tuple(
+    Program(name + ("-padded" if guarded else ""), command, guarded)
+    for name, command in (("threads", module("with_threads")), ("bullmq", bullmq))
+    for guarded in (False, True)
 )
-#: Where no limit binds, with 20 lanes; nothing is fetched then.
+#: Where no limit binds, with 20 lanes.
 THROUGHPUT = (
     Program("threads", module("with_threads"), lanes=20, processes=2),
-    Program("dramatiq", module("with_dramatiq"), dramatiq_workers(4), lanes=20, moving=True),
-    Program("bullmq", functools.partial(bullmq, "--offline"), lanes=20),
+    Program("dramatiq", module("with_dramatiq"), lanes=20, crewed=True),
+    Program("bullmq", bullmq, lanes=20),
 )

@@ -26,6 +26,8 @@ from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
 
+#: How the reason begins why an endpoint fails.
+FAILING_WITH = "failing: "
 #: The longest limited pause, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 #: The most characters of a reason.
@@ -228,7 +230,7 @@ def _reason_of(circuit: Circuit, health: Health, doubted: str) -> str | None:
         return f"its window cannot be trusted: {doubted}" if doubted else "its window cannot be trusted"
     if circuit not in RECOVERING:
         return None
-    failing = f"failing: {health.failed_with}" if health.failed_with else "failing"
+    failing = f"{FAILING_WITH}{health.failed_with}" if health.failed_with else "failing"
     return failing if health.failures >= FAILING else "throttled"
 
 

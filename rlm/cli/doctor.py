@@ -4,67 +4,43 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from rlm.cli.common import ExitCode, command, settings_of, store_of
 from rlm.cli.options import Duration, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
 from rlm.core.text import counted
 
-if TYPE_CHECKING:
-    from rlm.admin.doctor import Examined
-
-#: The verdict for each severity, on screen and in JSON.
-VERDICTS = {"warning": "warn", "error": "fail"}
+#: The verdict for each severity, and the noun, the worst first.
+_VERDICTS = {"error": "fail", "warning": "warn", "info": "info", None: "ok"}
+_NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 
 
 @command("rlm doctor", "rlm doctor --json | jq '.findings[] | select(.ok | not)'")
 @volatile_option
 def doctor(*, config: Path | None, allow_volatile: bool) -> None:
-    """Check the installation; print what is wrong and what to do: failures first, then warnings.
+    """Check the installation; print every condition with what to do, the worst first, and what is well.
 
-    Checks the configuration, Redis (reachable, fit, its clock), keys that RLM did not write, the scheduler, supervisors
-    and hosts, workers, the open run, endpoints, and the books.
-
-    Exits with 0 if nothing failed, with or without warnings; with 4 if Redis did, 1 if anything else did.
+    Exits with 0 if no condition is an error; with 4 if one of Redis is, 1 if any other is.
     """
     from rlm.admin.doctor import examine
 
-    if failed := _print(examine(settings_of(config), allow_volatile=allow_volatile)):
-        is_redis = any(name.split(".")[0] == "redis" for name in failed)
-        raise SystemExit(int(ExitCode.REDIS if is_redis else ExitCode.FAILED))
-
-
-def _print(examined: Examined) -> list[str]:
-    """Print the findings, the worst first, and return the names of those that failed."""
-    documents: list[dict[str, Any]] = [
-        {
-            "name": finding.name,
-            "ok": finding.ok,
-            "verdict": "ok" if finding.ok else VERDICTS[finding.severity.value],
-            "severity": None if finding.ok else finding.severity.value,
-            "message": finding.message,
-            "remedy": finding.remedy,
-        }
-        for finding in examined.findings
-    ]
-    number = Counter(document["verdict"] for document in documents)
-    conditions = [msgspec.to_builtins(condition) for condition in examined.conditions]
-    print_json({"ok": not number["fail"], "conditions": conditions, "findings": documents})
-    documents.sort(key=lambda document: ("fail", "warn", "ok").index(document["verdict"]))
-    width = max(len(document["name"]) for document in documents)
-    for document in documents:
-        show_verdict(document["verdict"], document["name"], document["message"], document["remedy"], width)
+    examination = examine(settings_of(config), allow_volatile=allow_volatile)
+    print_json(examination)
+    rows = sorted(examination.findings, key=lambda finding: list(_VERDICTS).index(finding.severity))
+    for finding in rows:
+        name = finding.code or finding.name
+        width = max(len(each.code or each.name) for each in rows)
+        show_verdict(_VERDICTS[finding.severity], name, finding.message, finding.remedy, width)
     show()
-    if number["fail"] or number["warn"]:
-        words = f"{counted(number['fail'], 'error')}, {counted(number['warn'], 'warning')}."
-        show(styled(words, "error" if number["fail"] else "warn"))
-    else:
-        show(styled("All is well.", "ok"))
-    return [document["name"] for document in documents if document["verdict"] == "fail"]
+    number = Counter[str](condition.severity for condition in examination.conditions)
+    parts = [counted(number[severity], noun) for severity, noun in _NOUNS.items() if number[severity]]
+    show(styled(f"{', '.join(parts)}." if parts else "All is well.", "error" if number["error"] else "ok"))
+    if not examination.ok:
+        errors = [each.code for each in examination.conditions if each.severity == "error"]
+        is_redis = any(code.startswith("redis_") for code in errors)
+        raise SystemExit(int(ExitCode.REDIS if is_redis else ExitCode.FAILED))
 
 
 @command("rlm compliance", "rlm compliance --since 2d --json | jq .ok")

@@ -20,7 +20,16 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, cut, safe, safe_line, safe_words
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
-_LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "title": "1", "dim": "2", "fail": "1;31"}
+_LOOKS = {
+    "ok": "32",
+    "warn": "33",
+    "error": "1;31",
+    "busy": "36",
+    "title": "1",
+    "dim": "2",
+    "fail": "1;31",
+    "info": "36",
+}
 #: Marks a styled text until it is printed. It is random, so that untrusted text cannot style itself.
 _MARK = f"<{secrets.token_hex(8)}:"
 #: The width of what is not printed on a terminal: more than any line has.
@@ -148,6 +157,9 @@ def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int)
     """Print a verdict, a name (the longest has `names` characters), what was found, and the remedy, in columns."""
     hang = names + 8
     what, remedy = (cut(safe_line(text).strip(), LONGEST_LINE) for text in (message, remedy))
-    show_words(f"{styled(f'{verdict:<4}', verdict)}  {safe_line(name):<{names}}  {what}", hang)
+    show_words(
+        f"{styled(f'{verdict:<4}', 'error' if verdict == 'fail' else verdict)}  {safe_line(name):<{names}}  {what}",
+        hang,
+    )
     if remedy:
         show(f"{'':<{hang}}> {remedy}")

@@ -81,13 +81,17 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     reporting = ["rlm.telemetry.sentry"] if settings.sentry_dsn else []
     start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
     with long_running(settings, "supervisor") as (store, stop):
-        from actors.worker import run_worker
+        from rlm.admin.watch import Watch
         from rlm.ledger.fitness import require_fit
         from rlm.processes.supervisor import Supervisor
 
         require_fit(store, allow_volatile=allow_volatile)
         store.load_scripts()
-        Supervisor(store, partial(spawn, run_worker, settings), stop).run()
+        made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
+        watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
+        watch.start()
+        made.run()
+        watch.stop()
 
 
 @click.group()
@@ -112,7 +116,7 @@ def list_workers(config: Path | None) -> None:
 
     With --json, the workers alone.
     """
-    from rlm.admin.hosts import hosts
+    from rlm.admin.attendance import hosts
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
@@ -135,9 +139,6 @@ def list_workers(config: Path | None) -> None:
             for one in places
         ]
         table(names, rows, right=names[2:5])
-    for one in places:
-        if one.why:
-            show_words(f"{one.host}: {one.why}.")
 
 
 def _state(entry: Worker) -> str:

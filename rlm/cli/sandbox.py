@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +15,7 @@ import msgspec
 from rlm import __version__
 from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
 from rlm.cli.options import several, volatile_option
-from rlm.cli.printing import is_terminal, print_json, say, show, wants_json
+from rlm.cli.printing import print_json, say, show, wants_json
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted
 
@@ -35,7 +34,6 @@ NEXT = (
     "begin with, and prints what to type to see a run of it."
 )
 
-_FAIL = "Answer this share of its calls (0 to 1) with 500."
 _FAULT = (
     "Any fault, with its value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, retry_after."
 )
@@ -43,7 +41,6 @@ _FAULT = (
 
 @command(
     "rlm demo",
-    "rlm demo --web          # and look at it in a browser",
     "rlm demo --events 300 --speed 20",
     "rlm demo --real-time    # three minutes, as in life",
 )
@@ -56,16 +53,12 @@ _FAULT = (
     help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-@click.option("--web", is_flag=True, help="Serve its dashboard, and print the link.")
-def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config: Path | None) -> None:
+def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None) -> None:
     """Show the whole system at work on one window, live, then report what happened.
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers
     are started for this and gone afterwards. If you have a configuration, it is the one shown; its Redis and its APIs
     are not touched. Ctrl-C ends the demo early, a second one at once.
-
-    With --web the dashboard is served on a free port of this host. On a terminal everything keeps running after the
-    run, so that you can look at it, until Ctrl-C; then the demo reports what happened.
 
     Exits with 1 if anything was not as promised: a call refused, an event lost or left over that should have fitted;
     with 130 if it was ended early.
@@ -85,13 +78,7 @@ def demo(*, events: int, speed: float | None, real_time: bool, web: bool, config
             sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
         )
         with set_up(settings, pace, stop) as stage:
-            linger = None
-            if web:
-                where = stage.start_dashboard()
-                tell(f"The dashboard: {where}")
-                if is_terminal(err=True):
-                    linger = partial(tell, f"The run is over. Its dashboard stays until Ctrl-C: {where}")
-            verdict = play(stage, view, events, pace, linger=linger)
+            verdict = play(stage, view, events, pace)
     _report(verdict, settings.event_types, NEXT)
 
 
@@ -137,54 +124,39 @@ def _report(verdict: DemoVerdict, types: Sequence[EventType], then: str = "") ->
 
 @command(
     "rlm mock-api",
-    "rlm mock-api --port 9000 --fail rebalance_api=0.05",
-    "rlm mock-api --fault rebalance_api.down=true --log calls.jsonl",
+    "rlm mock-api --port 9000 --fault rebalance_api.error_rate=0.05",
+    "rlm mock-api --fault rebalance_api.down=true",
     name="mock-api",
     prints_data=False,
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
-@click.option("--log", "log_path", type=click.Path(path_type=Path), help="Append a JSON line per call to this file.")
-@several("--fail", "fail", "ENDPOINT=RATE", _FAIL)
 @several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
-def mock_api(
-    *, config: Path | None, fail: tuple[str, ...], fault: tuple[str, ...], as_json: bool, **address_and_log: Any
-) -> None:
+def mock_api(*, config: Path | None, fault: tuple[str, ...], as_json: bool, **address: Any) -> None:
     """Serve the configured endpoints, each with its limit enforced strictly by arrival.
 
     The path of each endpoint's URL answers POST: 200 after the type's processing_seconds, 429 with Retry-After above
-    its limit or its budget's. An ENDPOINT is a name, or * for all. GET /_mock/log shows every call, GET /_mock/summary
-    counts them by endpoint, GET /_mock/budgets by budget, and POST /_mock/faults with
-    {"NAME": {"error_rate": 0.3, "status": 503}} replaces faults live; {"NAME": {}} ends them.
-    Ends with SIGTERM or Ctrl-C.
+    its limit or its budget's. An ENDPOINT is a name, or * for all. Ends with SIGTERM or Ctrl-C.
     """
     from rlm.sandbox.mockapi import MockApi
 
     types = settings_of(config).event_types
     try:
-        api = MockApi(types, **address_and_log)
-        for name, fields in _faults(fail, fault).items():
+        api = MockApi(types, **address)
+        for name, fields in _faults(fault).items():
             api.set_fault(name, **fields)
         api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api, types)), err=True))
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
-    except OSError as error:
-        raise click.UsageError(f"cannot write {error.filename}: {error.strerror}; choose another --log") from error
     summary = api.summary()
-    click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary | api.budget_summary()))
+    click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary))
 
 
-def _faults(fail: Iterable[str], fault: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _faults(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the faults by endpoint; those of `*` also apply to endpoints with faults of their own."""
     named: dict[str, dict[str, Any]] = {"*": {}}
-    for text in fail:
-        name, _, rate = text.rpartition("=")
-        if not name or not rate:
-            words = f"{text!r} is not ENDPOINT=RATE, for example rebalance_api=0.3"
-            raise click.BadParameter(words, param_hint="--fail")
-        named.setdefault(name, {})["error_rate"] = _value(rate)
-    for text in fault:
+    for text in texts:
         key, _, value = text.partition("=")
         name, _, field = key.rpartition(".")
         if not name or not value:
@@ -202,11 +174,6 @@ def _value(text: str) -> Any:
 
 
 def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:
-    if api.open_to:
-        yield (
-            f"Warning: anyone who reaches {', '.join(api.open_to)} can read the log of calls and change the faults, "
-            "because there is no token; leave --host out to listen on 127.0.0.1 only"
-        )
     yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
     urls = [urlsplit(one.url) for kind in types for one in kind.endpoints]
     if not any(one.port == urlsplit(api.url).port for one in urls):

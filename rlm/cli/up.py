@@ -34,18 +34,15 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     second one ends all at once. If one process ends by itself, all are stopped, and this command exits with its exit
     code.
     """
-    from honcho.environ import parse
     from setproctitle import setproctitle
 
     from rlm.processes.procfile import Foreman
     from rlm.processes.signals import Layer, grace_seconds
     from rlm.settings import load_settings
-    from rlm.settings.layers import current_directory
 
     setproctitle("rlm up")
     with stop_signals() as stop:
-        dotenv: Mapping[str, str] = parse(_read(current_directory() / ".env") or "")
-        environ, printer = _with_format({**dotenv, **os.environ}, sys.stdout)
+        environ, printer = _with_format({**_variables(_read(Path(".env")) or ""), **os.environ}, sys.stdout)
         settings = load_settings(config, environ)
         foreman = Foreman(printer, stop, grace_seconds(settings, Layer.GROUP))
         root = settings.source.parent if settings.source else Path.cwd()
@@ -57,15 +54,21 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     raise SystemExit(code)
 
 
+def _variables(text: str) -> dict[str, str]:
+    """Return the variables of a .env file, NAME=VALUE on each line; quotes around a value are no part of it."""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, equals, value in pairs if equals}
+
+
 def _with_format(environ: Mapping[str, str], output: TextIO) -> tuple[dict[str, str], LinePrinter]:
     """Choose the processes' log format by `output`, where their lines are shown; they only see a pipe."""
     from rlm.processes.procfile import LinePrinter
-    from rlm.telemetry.logs import FORMAT_VARIABLE, LogFormat, is_coloured, log_format
+    from rlm.telemetry.logs import FORMAT_VARIABLE, is_coloured, is_json
 
-    chosen, coloured = log_format(environ, output), is_coloured(environ, output)
+    as_json, coloured = is_json(environ, output), is_coloured(environ, output)
     colour = {"FORCE_COLOR": "1"} if coloured else {}
-    printer = LinePrinter(output, as_json=chosen is LogFormat.JSON, coloured=coloured)
-    return {**environ, **colour, FORMAT_VARIABLE: chosen}, printer
+    printer = LinePrinter(output, as_json=as_json, coloured=coloured)
+    return {**environ, **colour, FORMAT_VARIABLE: "json" if as_json else "text"}, printer
 
 
 def _where(settings: Settings) -> str:
@@ -101,10 +104,10 @@ def _commands(procfile: Path, *, allow_volatile: bool) -> dict[str, str]:
 
 def _read(path: Path) -> str | None:
     """Return the text of a file that the user trusts; None if there is none."""
-    from rlm.core.files import read_trusted_text
+    from rlm.core.files import read_trusted
 
     try:
-        return read_trusted_text(path) if os.path.lexists(path) else None
+        return read_trusted(path).decode().replace("\r\n", "\n") if os.path.lexists(path) else None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"file {path}: cannot be used: {error}") from error
 

@@ -16,10 +16,11 @@ from msgspec.structs import replace
 ANSWER_SLACK_SECONDS = 0.02
 
 #: A lease covers one call, its time-out and this many seconds, as does a probe of a rested endpoint.
-LEASE_SLACK_SECONDS = PROBE_SLACK_SECONDS = 2.0
+LEASE_SLACK_SECONDS = 2.0
 
-#: Seconds of each granularity, as the `limits` library counts them (a month is 30 days, a year 12 months).
-GRANULARITIES = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
+_RULE = re.compile(r"(\d+) ?(?:/|per ) ?(\d+(?:\.\d+)?)? ?([a-z]+?)s?", re.ASCII)
+#: As the `limits` library counts them (a month is 30 days, a year 12 months).
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 2592000, "year": 31104000}
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -36,35 +37,29 @@ class Limit(msgspec.Struct, frozen=True):
     rules: tuple[Rule, ...]
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def parse(cls, text: str) -> Limit:
         """Read `limits` notation, whose multiple may be a fraction: `30/minute` or `20 per 0.6 second; 1000/hour`.
 
         Raises:
             ValueError: the text is not a limit; the message has an example.
         """
-        return _limit(text)
+        rules = []
+        for part in re.split(r"[;,|]", text):
+            # Single blanks: places that match any number of blanks would take cubic time to fail.
+            match = _RULE.fullmatch(" ".join(part.lower().split()))
+            if match is None or match[3] not in _SECONDS:
+                example = '"30/minute" or "20 per 0.6 second; 1000/hour"'
+                raise ValueError(f"{text!r} is not a limit; write for example {example}")
+            rules.append(Rule(int(match[1]), float(match[2] or 1) * _SECONDS[match[3]]))
+        if any(rule.amount < 1 or rule.seconds <= 0 for rule in rules):
+            raise ValueError(f"{text!r} would never let a call through; the amount and the period must be above zero")
+        return Limit(text, tuple(rules))
 
     @property
     def longest_seconds(self) -> float:
         """The longest period of its rules, seconds."""
         return max(rule.seconds for rule in self.rules)
-
-
-@lru_cache(maxsize=1024)
-def _limit(text: str) -> Limit:
-    rules = []
-    for part in re.split(r"[;,|]", text):
-        # Applied to text with single blanks: places that match any number of blanks would take cubic time to fail.
-        match = re.fullmatch(
-            r"(\d+) ?(?:/|per ) ?(\d+(?:\.\d+)?)? ?([a-z]+?)s?", " ".join(part.lower().split()), re.ASCII
-        )
-        if match is None or match[3] not in GRANULARITIES:
-            example = '"30/minute" or "20 per 0.6 second; 1000/hour"'
-            raise ValueError(f"{text!r} is not a limit; write for example {example}")
-        rules.append(Rule(int(match[1]), float(match[2] or 1) * GRANULARITIES[match[3]]))
-    if any(rule.amount < 1 or rule.seconds <= 0 for rule in rules):
-        raise ValueError(f"{text!r} would never let a call through; the amount and the period must be above zero")
-    return Limit(text, tuple(rules))
 
 
 def target_of(url: str) -> tuple[str, int, str]:

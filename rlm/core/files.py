@@ -22,39 +22,21 @@ def read_trusted(path: Path) -> bytes:
     """Return the content of a regular file of at most `LARGEST_FILE` bytes that no other user can change.
 
     Raises:
-        UnsafeError: another user can change it, or it is not such a file.
+        UnsafeError: another user can change it, or it is not such a file: reading a pipe or a device may block.
         OSError: it cannot be read.
     """
-    require_regular(path)
     facts, quoted = path.stat(), shlex.quote(str(path))
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_FILE:
+        why = f"it is no regular file of at most {LARGEST_FILE:,} bytes"
+        raise UnsafeError(f"file {path}: cannot be read: {why}", "name another file")
     if facts.st_uid not in {0, os.geteuid()}:
         owner, here = user_name(facts.st_uid), user_name(os.geteuid())
-        raise UnsafeError(
-            f"file {path}: it belongs to {owner}, not to {here}, so {owner} can change what RLM does",
-            f"run RLM as {owner}, or, if its content is yours: chown {here} {quoted}",
-        )
+        what = f"file {path}: it belongs to {owner}, not to {here}, so {owner} can change what RLM does"
+        raise UnsafeError(what, f"run RLM as {owner}, or, if its content is yours: chown {here} {quoted}")
     if facts.st_mode & stat.S_IWOTH:
         mode = f"{stat.S_IMODE(facts.st_mode):04o}"
         raise UnsafeError(f"file {path}: others can change it (mode {mode})", f"chmod o-w {quoted}")
     return path.read_bytes()
-
-
-def read_trusted_text(path: Path) -> str:
-    """Return the same as text with normalized line breaks; raise a `UnicodeDecodeError` if it is not UTF-8."""
-    return read_trusted(path).decode().replace("\r\n", "\n").replace("\r", "\n")
-
-
-def require_regular(path: Path) -> None:
-    """Check that `path` is a regular file of at most `LARGEST_FILE` bytes, because reading a pipe or device may block.
-
-    Raises:
-        UnsafeError: it is not.
-        OSError: its status cannot be read.
-    """
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_FILE:
-        why = f"it is no regular file of at most {LARGEST_FILE:,} bytes"
-        raise UnsafeError(f"file {path}: cannot be read: {why}", "name another file")
 
 
 def user_name(uid: int) -> str:
@@ -88,11 +70,3 @@ def require_own(directory: Path) -> None:
         owner, us = user_name(facts.st_uid), user_name(os.geteuid())
         remedy = f"run RLM as {owner}, or, if what is there is yours, chown or remove {shlex.quote(str(directory))}"
         raise UnsafeError(f"{str(directory)!r} is not a directory of user {us} but {what} of {owner}", remedy)
-
-
-def is_own_directory(directory: Path) -> bool:
-    """Return whether `directory` is a directory of this user, and not a link to one."""
-    with suppress(OSError, UnsafeError):
-        require_own(directory)
-        return True
-    return False

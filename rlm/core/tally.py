@@ -34,6 +34,9 @@ MOST_ENTRIES: Final = 100
 #: The most troubles that a sentence names; it gives the number of the others.
 MOST_NAMED: Final = 3
 
+#: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
+WEB_PAGE: Final = "web page"
+
 #: Refusals that, several in a row, concern the endpoint or the access to it; the contract lists them. Any other 3xx or
 #: 4xx concerns only its one event, whatever HTTP says about it.
 OF_ENDPOINT: Final = frozenset({401, 403, 404, 405, 410})

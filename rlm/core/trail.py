@@ -15,8 +15,6 @@ import msgspec
 
 #: How many entries an event keeps, the newest. The scripts rely on this number.
 LENGTH = 50
-#: How many characters of an answer are kept.
-TEXT_LENGTH = 200
 
 
 class Place(StrEnum):
@@ -95,7 +93,7 @@ class TrailCall(msgspec.Struct, array_like=True, frozen=True):
 
 def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
     """Return an entry without the time in front. Of `worker_id` it keeps the host, which is the first part."""
-    text = heard.text[:TEXT_LENGTH].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
+    text = heard.text[:200].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
     seconds = None if heard.seconds is None else round(heard.seconds, 3)
     return msgspec.json.encode((run_id, number, endpoint, answer, text, seconds, worker_id.partition(":")[0]))
 

@@ -17,7 +17,7 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
-from rlm.delivery.outcome import BROKEN, Unreachable, settlement_of, unsent
+from rlm.delivery.outcome import BROKEN, Outcome, settlement_of, unsent
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Claim, Settlement, Turns
 from rlm.ledger.values import MICROSECONDS
@@ -67,7 +67,7 @@ class Attempts:
             log.exception("Event %s could not be handled", claim.event_id, extra=extra)
             if not self._begun or isinstance(error, RLMError):  # a header lacks its secret: nothing was sent
                 return replace(unsent(claim), to="backoff", delay_us=AFTER_FAULT_US)
-            fault = Unreachable("RLM failed during the call; the log of its worker says how", None, BROKEN)
+            fault = Outcome("RLM failed during the call; the log of its worker says how", None, BROKEN)
             settlement = settlement_of(claim, fault, self._retry, self._clock.now())
             return replace(settlement, counts_us=0)
 
@@ -125,7 +125,7 @@ class Attempts:
         crash_point("worker.answered")
         now, counts_us = system_clock.monotonic(), None
         read_before = claim.call_us / MICROSECONDS + self._guard_seconds
-        if is_late or (isinstance(outcome, Unreachable) and outcome.seconds is None):
+        if is_late or outcome.seconds is None:
             counts_us = 0
         elif now - read_before > leaves_from:
             counts_us = round(read_before * MICROSECONDS)

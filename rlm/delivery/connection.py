@@ -16,7 +16,7 @@ from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
 from rlm.core.errors import DispatchError
 from rlm.delivery.http_message import Answer
-from rlm.delivery.outcome import Unreachable, kind_of_error, lies_here
+from rlm.delivery.outcome import Outcome, kind_of_error, lies_here
 
 #: The age from which a connection gets no more calls, seconds: a busy one would stay with its address for ever, though
 #: DNS has changed. One new connection a minute costs nothing measurable.
@@ -47,7 +47,7 @@ class UnreachableError(DispatchError):
 
     def __init__(self, message: str, kind: str, *, here: bool = False) -> None:
         super().__init__(message)
-        self.outcome = Unreachable(message, None, kind, unsent=True, here=here)
+        self.outcome = Outcome(message, None, kind, unsent=True, here=here)
 
 
 class Connection:

@@ -21,7 +21,6 @@ from rlm.delivery.outcome import (
     SUCCESS,
     UNEXPECTED,
     Outcome,
-    Unreachable,
     classify,
     kind_of_error,
     parse_date,
@@ -99,7 +98,7 @@ class Dispatcher:
             message = "%s sent data unasked on its connection; this worker keeps no connection to it any more"
             log.warning(message, endpoint.name, extra={"action": "distrust_endpoint", "endpoint": endpoint.name})
 
-    def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Unreachable | None:
+    def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Outcome | None:
         """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
 
         If it did not, the connection is closed. What an endpoint sends before the request is complete is read only if
@@ -113,11 +112,11 @@ class Dispatcher:
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
             why = "the request could not be sent: a header or the event is not what HTTP allows"
-            return Unreachable(why, None, BAD_HEADER)
+            return Outcome(why, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
             why = f"the request could not be sent completely: {known().mask(str(error))}"
-            return Unreachable(why, None, kind_of_error(error))
+            return Outcome(why, None, kind_of_error(error))
         except BaseException:
             connection.close()
             raise
@@ -131,7 +130,7 @@ class Dispatcher:
             connection.close()
             kind, lasted = kind_of_error(error), f"{system_clock.monotonic() - sent_at:.1f} s"
             detail = f"no answer within {lasted}" if kind == NO_ANSWER else f"{kind} after {lasted}: {error}"
-            return Unreachable(known().mask(detail), None, kind)
+            return Outcome(known().mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
@@ -162,7 +161,7 @@ def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
         content_type = next(iter(answer.values(b"content-type")), "")
         if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
             what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-            return Unreachable(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+            return Outcome(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
     return classify(answer.status, (), "", seconds, 0.0)
 
 

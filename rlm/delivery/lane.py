@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
@@ -41,7 +40,7 @@ CLOSE_SECONDS = 0.3
 UNCONNECTED, SLEEP_SECONDS = 3, 5.0
 #: The pause of a worker whose call was given back. Mostly it would have left too late, because its host or Redis is too
 #: busy: asking on at once would keep them busy with calls of which none is made.
-GIVEN_BACK_SECONDS = 0.05
+GIVEN_BACK_SECONDS = 0.01
 
 
 class Gate:
@@ -179,7 +178,7 @@ class Lanes:
         self.gate.sleep(SLEEP_SECONDS)
         if not self.sleeping:
             message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
-            extra = alarm(Alarm.WORKER_SLEEPS, "sleep", endpoint=settlement.endpoint)
+            extra = {"action": "sleep", "endpoint": settlement.endpoint}
             log.warning(message, self.worker_id, settlement.why, extra=extra)
         self.sleeping = f"it can connect to no endpoint: {settlement.why}"
         self._on_change()
@@ -308,8 +307,7 @@ class Lane:
             self._log("rest_endpoint", settlement, "%s refuses calls and rests %.1f s", name, seconds)
         if reply.opened:
             message = "%s failed %d times in a row, the last time with: %s; it rests, first %.1f s, and is probed"
-            cause = alarm(Alarm.BREAKER_OPEN, "rest_endpoint", counts={"failures": FAILING}, endpoint=name)
-            log.warning(message, name, FAILING, settlement.why, reply.opened / MICROSECONDS, extra=cause)
+            self._log("rest_endpoint", settlement, message, name, FAILING, settlement.why, reply.opened / MICROSECONDS)
         self._lanes.note_connected(settlement, reply)
 
     def _log(self, action: str, settlement: Settlement, message: str, *args: object) -> None:

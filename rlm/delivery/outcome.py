@@ -10,9 +10,9 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC
 from http import HTTPStatus
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-import msgspec
+from msgspec import structs
 
 from rlm.core.expected import backoff_seconds
 from rlm.core.item import Reason, encode_letter
@@ -79,55 +79,19 @@ def kind_of_status(status: int) -> str:
     return f"HTTP {status}" if status in _KNOWN else f"HTTP {status // 100}xx"
 
 
-class Delivered(msgspec.Struct, frozen=True):
-    """The endpoint took the event (2xx), `seconds` after the call was sent."""
+class Outcome(Heard, frozen=True):
+    """How a call ended: what was `Heard`, and which of the four outcomes it is.
 
-    status: int
-    seconds: float
-
-
-class _Refusal(msgspec.Struct, frozen=True):
-    status: int
-    seconds: float
-
-    @property
-    def kind(self) -> str:
-        """The word under which it is counted."""
-        return kind_of_status(self.status)
-
-
-class Throttled(_Refusal, frozen=True):
-    """The endpoint wants a rest (429, or 503 with `Retry-After`) of `retry_after` seconds, None if not given."""
-
-    retry_after: float | None
-
-
-class Rejected(_Refusal, frozen=True):
-    """The endpoint will never take the event (other 4xx, 3xx)."""
-
-    detail: str
-
-    @property
-    def of_endpoint(self) -> bool:
-        """Return whether it concerns the endpoint: several in a row are the endpoint's trouble, not the events'."""
-        return self.status in OF_ENDPOINT
-
-
-class Unreachable(msgspec.Struct, frozen=True):
-    """The event may be sent again: 408, 425, other 5xx, an unexpected 2xx, or no answer at all (`seconds` is None).
-
-    `kind` is the word under which it is counted. `unsent`: no connection could be opened. `here`: this host is the
-    cause.
+    An error may be sent again: 408, 425, other 5xx, an unexpected 2xx, no answer at all. `rest_seconds` is what a
+    throttling endpoint asked for, if it did; `of_endpoint`: a rejection that concerns the endpoint, so several in a row
+    are its trouble; `unsent`: no connection could be opened; `here`: this host is the cause.
     """
 
-    detail: str
-    seconds: float | None
-    kind: str
+    finish: CallEnd = CallEnd.ERROR
+    rest_seconds: float | None = None
+    of_endpoint: bool = False
     unsent: bool = False
     here: bool = False
-
-
-Outcome: TypeAlias = Delivered | Throttled | Rejected | Unreachable
 
 
 def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
@@ -135,14 +99,17 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
 
     `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
+    text, kind = f"HTTP {status}", kind_of_status(status)
     if status in SUCCESS:
-        return Delivered(status, seconds)
+        return Outcome(text, seconds, finish=CallEnd.COMPLETED)
     if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
-        return Throttled(status, seconds, longest_rest(retry_after, now))
-    detail = f"HTTP {status}{f': {excerpt}' if excerpt else ''}"
+        rest = longest_rest(retry_after, now)
+        text += "" if rest is None else f", asked for a rest of {rest:.1f} s"
+        return Outcome(text, seconds, kind, CallEnd.THROTTLED, rest_seconds=rest)
+    text += f": {excerpt}" if excerpt else ""
     if status in _REFUSALS and status not in _TRY_AGAIN:
-        return Rejected(status, seconds, detail)
-    return Unreachable(detail, seconds, kind_of_status(status))
+        return Outcome(text, seconds, kind, CallEnd.REJECTED, of_endpoint=status in OF_ENDPOINT)
+    return Outcome(text, seconds, kind)
 
 
 def parse_date(value: str) -> float | None:
@@ -180,40 +147,31 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
 
     What is missing is what only the lane knows: the stamp, how long the call took, from when its slot counts.
     """
-    match outcome:
-        case Delivered(status=status, seconds=seconds):
-            heard = Heard(f"HTTP {status}", seconds)
-            return _made(claim, CallEnd.COMPLETED, heard, to="completed", well=True, tried=True)
-        case Throttled(status=status, seconds=seconds, retry_after=rest, kind=kind):
+    match outcome.finish:
+        case CallEnd.COMPLETED:
+            return _made(claim, outcome, to="completed", well=True, tried=True)
+        case CallEnd.THROTTLED:
+            rest = outcome.rest_seconds
             asked_us = -1 if rest is None else round(rest * MICROSECONDS)
-            wish = "" if rest is None else f", asked for a rest of {rest:.1f} s"
-            heard = Heard(f"HTTP {status}{wish}", seconds, kind)
-            return _made(claim, CallEnd.THROTTLED, heard, to="ready", sick="refusal", why=kind, asked_us=asked_us)
-        case Rejected(detail=detail, seconds=seconds, kind=kind):
+            return _made(claim, outcome, to="ready", sick="refusal", why=outcome.kind, asked_us=asked_us)
+        case CallEnd.REJECTED:
             sick = "failure" if outcome.of_endpoint else ""
-            letter = _letter(claim, Reason.REJECTED, f"{claim.endpoint} answered {detail}", now)
-            fate: dict[str, Any] = {
-                "to": "failed",
-                "tried": True,
-                "sick": sick,
-                "well": not sick,
-                "why": kind,
-                "letter": letter,
-            }
-            return _made(claim, CallEnd.REJECTED, Heard(detail, seconds, kind), **fate)
-        case Unreachable(detail=detail, seconds=seconds) if cut:
-            heard = Heard(f"{detail}, cut by the run's deadline", seconds, DEADLINE)
-            return _made(claim, CallEnd.ERROR, heard, to="backoff", tried=True, spends=True)
-        case Unreachable():
+            letter = _letter(claim, Reason.REJECTED, f"{claim.endpoint} answered {outcome.text}", now)
+            fate: dict[str, Any] = {"sick": sick, "well": not sick, "why": outcome.kind, "letter": letter}
+            return _made(claim, outcome, to="failed", tried=True, **fate)
+        case _ if cut:
+            heard = structs.replace(outcome, text=f"{outcome.text}, cut by the run's deadline", kind=DEADLINE)
+            return _made(claim, heard, to="backoff", tried=True, spends=True)
+        case _:
             return _try_again(claim, outcome, retry, now)
 
 
-def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: float) -> Settlement:
+def _try_again(claim: Claim, outcome: Outcome, retry: RetrySettings, now: float) -> Settlement:
     """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
 
     If this host cannot call anyone, that spends no attempt.
     """
-    tries, detail = claim.tries + 1, outcome.detail
+    tries = claim.tries + 1
     fate: dict[str, Any] = {"sick": "failure", "why": outcome.kind, "unconnected": outcome.unsent}
     fate |= {"to": "backoff", "delay_us": round(backoff_seconds(tries) * MICROSECONDS), "sent": not outcome.unsent}
     if not outcome.here:
@@ -221,15 +179,16 @@ def _try_again(claim: Claim, outcome: Unreachable, retry: RetrySettings, now: fl
         if tries >= retry.max_attempts:
             fate["to"] = "spent" if claim.runs + 1 < retry.max_runs else "failed"
         if fate["to"] == "failed":
-            why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {detail}"
+            last = f"the last at {claim.endpoint}: {outcome.text}"
+            why = f"{tries} attempts in each of {retry.max_runs} runs failed, {last}"
             fate["letter"] = _letter(claim, Reason.ATTEMPTS_SPENT, why, now)
-    return _made(claim, CallEnd.ERROR, Heard(detail, outcome.seconds, outcome.kind), **fate)
+    return _made(claim, outcome, **fate)
 
 
-def _made(claim: Claim, finish: CallEnd, heard: Heard, *, sent: bool = True, **fate: Any) -> Settlement:
+def _made(claim: Claim, outcome: Outcome, *, sent: bool = True, **fate: Any) -> Settlement:
     """Return the settlement of a call that was made, with its entry in the trail."""
-    entry, event = claim.entry(finish, heard), claim.event_id
-    places: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "kind": heard.kind}
+    event, finish, entry = claim.event_id, outcome.finish, claim.entry(outcome.finish, outcome)
+    places: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "kind": outcome.kind}
     return Settlement(event, claim.number, **places, finish=finish, entry=entry, sent=sent, **fate)
 
 

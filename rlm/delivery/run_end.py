@@ -13,7 +13,6 @@ from itertools import chain
 
 from msgspec.structs import replace
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat
 from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorkers, TypeCounts, Used
 from rlm.core.endpoint import all_limited
@@ -24,7 +23,7 @@ from rlm.core.run import Run, State
 from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
 from rlm.core.window import most_in_any
-from rlm.ledger.reading.books import ANSWERS, Ending, books, miscounted, read_ending
+from rlm.ledger.reading.books import ANSWERS, Ending, read_ending
 from rlm.ledger.reading.compliance import excess_of
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
@@ -90,21 +89,16 @@ def close_run(
 
 
 def _log_end(record: Record) -> None:
-    """Log how a run ended, as an alarm if it failed or left events over."""
-    level, extra = logging.INFO, {"action": "close_run", "run_id": record.run_id}
+    """Log how a run ended, as a warning if it failed or left events over."""
     counts = {key: getattr(record.counts, key) for key in TypeCounts.__struct_fields__}
-    if record.state == State.FAILED:
-        level, extra = logging.ERROR, alarm(Alarm.RUN_FAILED, "close_run", counts=counts, run_id=record.run_id)
-    elif record.state == State.PARTIAL:
-        level, extra = logging.WARNING, alarm(Alarm.LEFTOVERS, "close_run", counts=counts, run_id=record.run_id)
-    elif every_call_failed(record):
-        level = logging.WARNING
+    is_bad = record.state in {State.FAILED, State.PARTIAL} or every_call_failed(record)
     why = f" ({record.failure})" if record.failure else ""
     parts = [f"{record.state}{why} after {span(record.duration_seconds)}", f"{counts['completed']} completed"]
     parts += [f"{counts[name]} {name}" for name in ("failed", "leftover") if counts[name]]
     sentences = [away_in_words(record.redis_away_seconds), verdict(record.why), in_words(record.troubles)]
     sentence = ". ".join([", ".join(parts), *filter(None, sentences)])
-    log.log(level, "Run %s closed: %s", record.run_id, sentence, extra=extra)
+    extra = {"action": "close_run", "run_id": record.run_id}
+    log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)
 
 
 def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
@@ -225,35 +219,14 @@ def _used(settings: Settings, record: Record, ending: Ending, seconds: float) ->
 
 
 def look_over(store: Store, record: Record) -> None:
-    """Raise an alarm for each broken promise of a run, and record that this is done; forget the oldest calls.
+    """Note by how much a run exceeded its limits, and that this is done; forget the oldest calls.
 
-    If Redis fails there is no alarm, but `rlm doctor` checks too, and so does the next conductor.
+    If Redis fails, the next conductor does it.
     """
     try:
-        _check(store, record)
+        store.notes.note_excess({name: calls for name, calls in excess_of(store, record).items() if calls})
         store.calls.trim()
         store.leases.note_end(record.run_id)
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record.run_id}
         log.info("Run %s is not checked, because Redis failed: %s", record.run_id, error, extra=extra)
-
-
-def _check(store: Store, record: Record) -> None:
-    """Raise an alarm for each limit exceeded, for books out of balance, and for more dead letters than configured."""
-    run_id = record.run_id
-    if over := {name: calls for name, calls in excess_of(store, record).items() if calls}:
-        worst = max(over, key=over.__getitem__)
-        counts = {"exceeded": len(over), "too_many": over[worst]}
-        extra = alarm(Alarm.LIMIT_EXCEEDED, "inspect", counts=counts, run_id=run_id, endpoint=worst)
-        message = "The limit of %s was exceeded, by %d calls in one period at the worst; `rlm compliance` shows where"
-        log.error(message, ", ".join(over), over[worst], extra=extra)
-    state = books(store)
-    if faults := [*state.faults, *miscounted(store, state, record)]:
-        extra = alarm(Alarm.BOOKS_UNBALANCED, "inspect", counts={"faults": len(faults)}, run_id=run_id)
-        log.error("The books do not balance after run %s: %s", run_id, "; ".join(faults), extra=extra)
-    most, added = store.settings.alarm.failed, record.counts.failed + record.counts.invalid
-    if most and added and state.letters > most:
-        counts = {"letters": state.letters, "failed": record.counts.failed, "invalid": record.counts.invalid}
-        extra = alarm(Alarm.DEAD_LETTERS, "inspect", counts=counts, run_id=run_id)
-        message = "There are %d dead letters, %d more since run %s began, which completed %d; see `rlm failed list`"
-        log.warning(message, state.letters, added, run_id, record.counts.completed, extra=extra)

@@ -7,7 +7,6 @@ writing a line and removing it from Redis repeats the line, so identify letters 
 from __future__ import annotations
 
 import base64
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import ArchiveError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory
@@ -41,7 +39,7 @@ class Archive:
     def append(self, entries: Sequence[bytes], now: float) -> Path:
         """Append `entries` to the file for the month of `now` (seconds since 1970); return its path.
 
-        On return all entries are on disk. After an error none is, or some are and may be written again.
+        On return all entries are on disk. After an error none is, or all are and may be written again.
 
         Raises:
             ArchiveError: the disk refused, or the directory cannot be used.
@@ -49,9 +47,10 @@ class Archive:
         path = self.directory / f"failed-{isoformat(now)[:7]}.jsonl"
         try:
             claim_directory(self.directory)
-            with _opened(path) as file:
+            with _opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) as file:
                 _append(file, b"".join(map(_line, entries)))
-            _sync(self.directory)  # makes the name of a new file durable
+            with _opened(self.directory, os.O_RDONLY) as directory:
+                os.fsync(directory)  # makes the name of a new file durable
         except (OSError, UnsafeError) as error:
             why = getattr(error, "strerror", None) or error
             raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
@@ -59,11 +58,8 @@ class Archive:
 
     def hint(self) -> str:
         """Return a sentence, after a space, about where older letters are; empty if this host has none."""
-        try:
-            found = any(path.stat().st_size for path in self.directory.glob("failed-*.jsonl"))
-        except OSError:
-            return ""
-        return f" Older ones are in {self.directory / 'failed-*.jsonl'}." if found else ""
+        files = self.directory / "failed-*.jsonl"
+        return f" Older ones are in {files}." if any(self.directory.glob(files.name)) else ""
 
 
 class Archivist:
@@ -74,24 +70,29 @@ class Archivist:
 
     def __init__(self, store: Access) -> None:
         self._letters = Letters(store)
-        self._most = MOST_LETTERS
         self._archive = Archive(store.settings.archive_dir)
         self._not_before = float("-inf")
+        self._trouble = ""
 
     def step(self) -> bool:
         """Move a chunk; return whether there may be more. After the disk refused, none is moved for a while."""
-        if self.is_refused or not (surplus := self._letters.surplus(self._most)):
+        if self.is_refused or not (surplus := self._letters.surplus(MOST_LETTERS)):
             return False
         try:
             self._archive.append(surplus, system_clock.now())
         except ArchiveError as error:
             self._not_before = system_clock.monotonic() + REFUSED_SECONDS
-            told = "Dead letters stay in Redis, and no more items are taken, because %s; trying again in %.0f s"
-            extra = alarm(Alarm.NO_ARCHIVE, "archive")
-            log.error(told, error, REFUSED_SECONDS, extra=extra)  # noqa: TRY400  # the message contains the cause
+            message = "Dead letters stay in Redis, and no more items are taken, because %s; trying again in %.0f s"
+            log.warning(message, error, REFUSED_SECONDS, extra={"action": "archive"})
+            self._trouble = str(error)
             return False
         self._letters.trim(surplus)
         return True
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk has refused lately; empty if it has not."""
+        return self._trouble if self.is_refused else ""
 
     @property
     def is_refused(self) -> bool:
@@ -109,22 +110,12 @@ def _line(entry: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """Open a file for exclusive appending, because a deposed conductor that does not know it yet may also write."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    file = os.open(path, flags | CAREFUL, FILE_MODE)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
     finally:
         os.close(file)
-
-
-def _sync(directory: Path) -> None:
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | CAREFUL)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _append(file: int, lines: bytes) -> None:

@@ -23,10 +23,9 @@ from urllib.parse import quote
 
 import redis
 
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
-from rlm.core.errors import StoreError
-from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, is_own_directory
+from rlm.core.errors import StoreError, UnsafeError
+from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, require_own
 from rlm.ledger.connect import SOCKET_NAME, make_client
 
 #: Linux allows no longer path for a socket, bytes.
@@ -62,11 +61,10 @@ def url_of(data_dir: Path) -> str:
 
 def running(data_dir: Path) -> bool:
     """Return whether a server of this user runs in `data_dir`. This starts nothing."""
-    if not is_own_directory(data_dir):
-        return False
     try:
+        require_own(data_dir)
         descriptor = os.open(data_dir / "server.lock", os.O_RDONLY | CAREFUL)
-    except OSError:  # it has never run, or somebody else put a link there
+    except (OSError, UnsafeError):  # it has never run, or somebody else put a link there
         return False
     try:
         return not _take(descriptor, fcntl.LOCK_SH)
@@ -129,8 +127,8 @@ class EmbeddedServer:
                     with self._starting():
                         self._ensure()
                 except StoreError as error:
-                    extra = alarm(Alarm.REDIS_AWAY, "start_server")
-                    log.error("The embedded server cannot be started again: %s", error, extra=extra)  # noqa: TRY400
+                    extra = {"action": "start_server"}
+                    log.warning("The embedded server cannot be started again: %s", error, extra=extra)
                     self._left.wait(10 * LOOK_SECONDS)
 
     @contextmanager

@@ -6,12 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from rlm.core.item import is_type_name, type_of
 from rlm.core.trail import Counts
 from rlm.ledger.connect import text
 from rlm.ledger.scripts import Command, Part
+
+#: Before the id of an event in `due` that waits for another attempt.
+LATER = "later "
 
 
 class Ledger(Part):
@@ -28,15 +32,14 @@ class Ledger(Part):
     def count_commands(self, types: Sequence[str]) -> list[Command]:
         """Return the commands whose replies `read_counts` reads."""
         ready: list[Command] = [("ZCARD", self._keys.ready(name)) for name in types]
-        return [*ready, ("ZRANGE", self._keys.inflight, 0, -1), ("ZRANGE", self._keys.backoff, 0, -1, "WITHSCORES")]
+        return [*ready, ("ZRANGE", self._keys.due, 0, -1, "WITHSCORES")]
 
     def read_counts(self, replies: Sequence[Any], types: Sequence[str]) -> dict[str, Counts]:
         """Read the replies to the commands of `count_commands`."""
-        *ready, flying, later = replies
-        inflight = Counter(type_of(text(event_id)) for event_id in flying)
-        backoff, spent = Counter[str](), Counter[str]()
-        for event_id, due in scored(later):
-            (spent if due == math.inf else backoff)[type_of(event_id)] += 1
+        *ready, due = replies
+        inflight, backoff, spent = Counter[str](), Counter[str](), Counter[str]()
+        for event_id, is_later, at in read_due(due):
+            (inflight if not is_later else spent if at == math.inf else backoff)[type_of(event_id)] += 1
         return {
             name: Counts(number, inflight[name], backoff[name], spent[name])
             for name, number in zip(types, ready, strict=True)
@@ -47,6 +50,12 @@ def types_in(fields: Iterable[bytes]) -> set[str]:
     """Return the types of which events were taken, or carried over, by the fields of a tally or of the totals."""
     counts = (field.partition(b":") for field in fields)
     return {name.decode() for what, _, name in counts if what in {b"taken", b"carried"} and is_type_name(name)}
+
+
+def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:
+    """Yield the events of `due`, whether each waits for another attempt, and its score; those under way first."""
+    events = ((member.removeprefix(LATER), member.startswith(LATER), at) for member, at in scored(reply))
+    return iter(sorted(events, key=itemgetter(1)))
 
 
 def scored(reply: Sequence[bytes]) -> Iterator[tuple[str, float]]:

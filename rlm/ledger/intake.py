@@ -124,21 +124,9 @@ class Intake(Part):
 
     def _take(self, token: int, run_id: str, chunk: Chunk, items: Sequence[bytes] = ()) -> int:
         keys = self._keys
-        return int(
-            self._run(
-                "take_chunk",
-                prefix=keys.prefix,
-                lease=keys.lease,
-                staging=keys.processing,
-                events=keys.events,
-                aside=keys.aside,
-                failed=keys.failed,
-                token=token,
-                run_id=run_id,
-                read=b"\n".join(reversed(items)),
-                chunk=chunk,
-            )
-        )
+        lists = {"staging": keys.processing, "events": keys.events, "failed": keys.failed}
+        read = b"\n".join(reversed(items))
+        return int(self._run("take_chunk", **lists, token=token, run_id=run_id, read=read, chunk=chunk))
 
     @translated()
     def ever_taken(self) -> int:

@@ -15,9 +15,9 @@ lease                      hash    who conducts: owner, expires_us, token (the f
 event:ID                   hash    one event with its trail (rlm/core/trail.py); until settled, then without its item
                                    for `queue.dedupe_seconds`
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open
-inflight                   zset    claimed events of all types, by the end of their lease (microseconds of Redis time)
-backoff                    zset    events waiting for another attempt, by when; `inf`: they spent those of this run, and
-                                   are ready again when it closes
+due                        zset    `ID` of a claimed event -> the end of its lease (microseconds of Redis time);
+                                   `later ID` of one that waits for another attempt -> when; `inf`: it spent those of
+                                   this run, and is ready again when it closes
 held:WORKER                hash    lane -> the number of its last ask, and the call that it holds (rlm/ledger/held.py)
 free:TYPE                  zset    `RANK ENDPOINT` -> when it may take its next call; 0 is now. A lower bound
 open                       zset    `RANK TYPE` -> when it may be used, likewise; of types with ready events, in a run
@@ -35,6 +35,8 @@ calls                      stream  every call made (rlm/ledger/calls.py), for a 
 totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
                                    each closed run adds to it
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
+conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;
+                                   adopted, what the housekeeper put back last (rlm/ledger/notes.py)
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
@@ -86,7 +88,7 @@ class Keys:
     lease, rules, run = _Key("lease", "hash"), _Key("rules", "hash"), _Key("run", "hash")
     tally, totals = _Key("tally", "hash"), _Key("totals", "hash")
     records, processes, requests = _Key("records", "hash"), _Key("processes", "hash"), _Key("requests", "hash")
-    inflight, backoff, open = _Key("inflight", "zset"), _Key("backoff", "zset"), _Key("open", "zset")
+    conditions, due, open = _Key("conditions", "hash"), _Key("due", "zset"), _Key("open", "zset")
     aside, changes, calls = _Key("aside", "list"), _Key("changes", "list"), _Key("calls", "stream")
     event, held, wake = _Family("event"), _Family("held"), _Family("wake")
     ready, free = _Family("ready"), _Family("free")  #: of a type

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import SERVER_ID, text, translated
@@ -23,8 +24,6 @@ REPLY_SECONDS = 60.0
 #: A scheduler with other types or URLs than those in force takes the lease once everybody that has these, and the
 #: lease, have been gone for so long, seconds.
 ALONE_SECONDS = 30.0
-#: How the reason of a doubt begins if it is the clock of Redis (lua/doubt.lua).
-STEPPED = "the clock of Redis stepped"
 
 
 class Standing(ScriptReply, frozen=True):
@@ -38,8 +37,10 @@ class Standing(ScriptReply, frozen=True):
     now_us: int
     epoch: str
     why: str = ""
-    #: If other types or URLs are in force and keep the lease from the asker: for how long at least, and a process that
-    #: has them, empty if none lives.
+    #: If other types or URLs are in force and keep the lease from the asker: their digest, and how long nobody
+    #: has had it; for how long at least they keep it, and a process that has them, empty if none lives.
+    apart: str = ""
+    idle_us: int = 0
     apart_seconds: float = 0.0
     other: str = ""
 
@@ -77,49 +78,28 @@ class Leases(Part):
 
         Whoever has other types or URLs than those in force takes it only once all who have these are gone.
         """
-        standing, gone = self._kept_apart(owner)
-        if standing:
+        standing = self._acquire(owner, ttl_seconds)
+        if not standing.apart:
             return standing
+        others = (process for role in Role for process in Processes(self._store).alive(role))
+        other = next((process.id for process in others if process.apart == standing.apart), "")
+        if other:
+            self._seen_apart = system_clock.monotonic()
+        gone_seconds = min(standing.idle_us / MICROSECONDS, system_clock.monotonic() - self._seen_apart)
+        if gone_seconds >= ALONE_SECONDS:
+            return self._acquire(owner, ttl_seconds, gone=standing.apart)
+        return replace(standing, apart_seconds=ALONE_SECONDS - max(0.0, gone_seconds), other=other)
+
+    def _acquire(self, owner: str, ttl_seconds: float, gone: str = "") -> Standing:
         clock = self._store.clock
         (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
-        expects_us = clock.expects_us() or 0
-        standing = self._acquire(
-            owner, ttl_seconds, gone=gone, epoch=epoch, stepped_us=stepped_us, expects_us=expects_us, server=SERVER_ID
-        )
+        doubts = {"epoch": epoch, "stepped_us": stepped_us, "expects_us": clock.expects_us() or 0, "server": SERVER_ID}
+        configuration = {"revision": self._store.settings.revision, "apart": self._apart, "gone": gone}
+        ttl_us = round(ttl_seconds * MICROSECONDS)
+        standing = Standing.read(self._run("acquire_lease", owner=owner, ttl_us=ttl_us, **doubts, **configuration))
         clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
         self.doubted = standing.why or self.doubted
         return standing
-
-    def _acquire(self, owner: str, ttl_seconds: float, **doubts: str | int) -> Standing:
-        doubts = {"epoch": "", "stepped_us": 0, "expects_us": 0, "server": "", "gone": "", **doubts}
-        configuration = {"revision": self._store.settings.revision, "apart": self._apart}
-        ttl_us = round(ttl_seconds * MICROSECONDS)
-        reply = self._run(
-            "acquire_lease", prefix=self._keys.prefix, owner=owner, ttl_us=ttl_us, **doubts, **configuration
-        )
-        return Standing.read(reply)
-
-    @translated()
-    def _kept_apart(self, owner: str) -> tuple[Standing | None, str]:
-        """Return the standing of who has other types or URLs than those in force, while it must wait.
-
-        Else return the digest of those in force, if all who have them are gone for long enough.
-        """
-        commands = [("HMGET", self._keys.lease, "owner", "expires_us", "apart", "epoch"), ("TIME",)]
-        (holder, expires, apart, epoch), (seconds, microseconds) = self._batch(commands)
-        now = seconds + microseconds / MICROSECONDS
-        left = reading(moment_of_us, expires, self._keys.lease, 0.0) - now
-        if apart is None or text(apart) == self._apart or (holder and (text(holder) == owner or left > 0)):
-            return None, ""
-        others = (process for role in Role for process in Processes(self._store).alive(role))
-        other = next((process.id for process in others if process.apart == text(apart)), "")
-        if other:
-            self._seen_apart = system_clock.monotonic()
-        gone_seconds = min(-left, system_clock.monotonic() - self._seen_apart)
-        if gone_seconds >= ALONE_SECONDS:
-            return None, text(apart)
-        wait = {"apart_seconds": ALONE_SECONDS - max(0.0, gone_seconds), "other": other}
-        return Standing(0, "", round(now * MICROSECONDS), text(epoch or b""), **wait), ""
 
     @translated()
     def doubt(self) -> Doubt | None:
@@ -160,11 +140,6 @@ class Leases(Part):
     def revision(self) -> str:
         """Return the revision of the configuration of who took the lease last; empty before the first."""
         return text(self._ask("HGET", self._keys.lease, "revision") or b"")
-
-    @translated()
-    def token(self) -> int:
-        """Return the newest fencing token, 0 before the first."""
-        return reading(whole, self._ask("HGET", self._keys.lease, "token"), self._keys.lease, 0)
 
 
 class Reply(msgspec.Struct, frozen=True):

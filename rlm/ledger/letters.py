@@ -184,7 +184,7 @@ class Letters(Part):
         )
 
     def _remove(self, orders: Sequence[_Order]) -> list[Removal]:
-        keys = {"prefix": self._keys.prefix, "failed": self._keys.failed, "audit": self._keys.events}
+        keys = {"failed": self._keys.failed, "audit": self._keys.events}
         return list(map(Removal, self._run_each("remove_letter", [keys | structs.asdict(order) for order in orders])))
 
     def surplus(self, keep: int) -> list[bytes]:

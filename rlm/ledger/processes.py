@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translated
@@ -20,8 +20,7 @@ HEARTBEAT_TTL_SECONDS = 8.0
 #: How often a process announces itself, seconds.
 HEARTBEAT_SECONDS = 3.5
 
-#: No process has more lanes.
-MOST_LANES = 1_000_000_000
+_Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 _N = TypeVar("_N", int, float)
 
 
@@ -46,25 +45,23 @@ def host_of(process_id: str) -> str:
     return process_id.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """A supervisor's offer: `capacity` workers on its host, of `least` to `most` in total."""
 
-    capacity: int
-    least: int = 0
-    most: int = MOST_LANES
+    capacity: _Number
+    least: _Number
+    most: _Number
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """What a process announces about itself; `started_at` is in seconds since 1970.
 
-    `version` is RLM's; `said_at` is when it announced this, by its host's clock that never steps. `offer` is a
-    supervisor's. Of a scheduler, `ticks_every` is how often it
-    starts runs, seconds; `insists_on_file`: it requires an append-only file. `file` is that of its configuration, empty
-    for the built-in one; `apart` is the digest of its types and URLs (`rlm.settings.apart_of`). `sleeping` says in a
-    few words why a worker asks for no call for a while, because it can connect to no endpoint. A field is empty, 0 or
-    None if it is unknown.
+    `said_at` is when it announced this, by its host's clock that never steps. `offer` is a supervisor's. Of a
+    scheduler, `ticks_every` is how often it starts runs, seconds; `insists_on_file`: it requires an append-only file.
+    `file` is that of its configuration, empty for the built-in one; `apart` is the digest of its types and URLs
+    (`rlm.settings.apart_of`). `sleeping` says in a few words why a worker asks for no call for a while, because it can
+    connect to no endpoint; `trouble` what keeps a scheduler or supervisor from its work. A field is
+    empty, 0 or None if it is unknown.
     """
 
     id: str
@@ -72,17 +69,28 @@ class Process:
     host: str
     started_at: Moment
     state: str = ""
-    threads: int = 0
+    threads: _Number = 0
     revision: str = ""
     supervisor: str = ""
-    version: str = ""
-    said_at: float = field(default=0.0, compare=False)
+    said_at: float = 0.0
     offer: Offer | None = None
     insists_on_file: bool = False
     ticks_every: float = 0.0
     file: str = ""
     apart: str = ""
     sleeping: str = ""
+    trouble: str = ""
+
+
+class Register(msgspec.Struct, frozen=True):
+    """By role the processes: id, announcement, None if it is no longer heard from, and how old that is, seconds."""
+
+    entries: Mapping[Role, Sequence[tuple[str, Process | None, float]]]
+
+    def living(self, role: Role) -> list[Process]:
+        """Return the living processes of a role, oldest first."""
+        alive = (process for _, process, _ in self.entries[role] if process)
+        return sorted(alive, key=lambda process: (process.started_at, process.id))
 
 
 class Processes(Part):
@@ -93,50 +101,46 @@ class Processes(Part):
     """
 
     def announce(self, role: Role, process: Process) -> None:
-        """Enter a process, or renew its entry."""
+        """Enter a process, or renew its entry, with the time of Redis, as far as this process knows it."""
+        clock = self._store.clock
+        if clock.expects_us() is None:
+            self.register()
         entry = msgspec.json.encode(replace(process, said_at=system_clock.monotonic()))
-        self._run("announce", prefix=self._keys.prefix, role=role, id=process.id, entry=entry)
+        self._ask("HSET", self._keys.processes, f"{role} {process.id}", b"%d %b" % (clock.expects_us() or 0, entry))
 
     def forget(self, role: Role, process_id: str) -> None:
         """Remove a process that has ended."""
         self._ask("HDEL", self._keys.processes, f"{role} {process_id}")
 
-    def heard(self, role: Role) -> dict[str, Process | None]:
-        """Return the announcements of a role's processes, by id; None for one that is no longer heard from."""
-        return {one: process for one, process, _ in self.register()[role]}
-
     @translated()
-    def register(self) -> dict[Role, list[tuple[str, Process | None, float]]]:
-        """Return by role the ids, their announcements, as in `heard`, and how old these are, seconds."""
+    def register(self) -> Register:
+        """Read who is there."""
+        asked_at = system_clock.monotonic()
         fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
-        register: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
+        self._store.clock.hear(asked_at, seconds * MICROSECONDS + microseconds, system_clock.monotonic())
+        entries: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for name, value in sorted(fields.items()):
             role, _, process_id = text(name).partition(" ")
-            if role not in register:  # one of the numbers
+            if role not in entries:  # one of the numbers
                 continue
             at, _, entry = value.partition(b" ")
             silence = seconds + (microseconds - reading(whole, at, self._keys.processes, 0)) / MICROSECONDS
             process = _decoded(entry) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
-            register[Role(role)].append((process_id, process, max(0.0, silence)))
-        return register
+            entries[Role(role)].append((process_id, process, max(0.0, silence)))
+        return Register(entries)
 
     def alive(self, role: Role) -> list[Process]:
-        """Return the processes of a role, oldest first; those no longer heard from are `missing`."""
-        processes = (process for process in self.heard(role).values() if process)
-        return sorted(processes, key=lambda process: (process.started_at, process.id))
+        """Return the living processes of a role, oldest first."""
+        return self.register().living(role)
 
     def missing(self, role: Role) -> list[str]:
-        """Return processes of a role that are unheard of but were not forgotten (`scheduler.housekeeping`)."""
-        return [one for one, process in self.heard(role).items() if process is None]
-
-    def busy(self, worker_ids: Sequence[str]) -> list[int]:
-        """Return how many events each worker has claimed."""
-        return [len(lanes) for lanes in self.lanes(worker_ids)]
+        """Return the processes of a role that are unheard of but were not forgotten (`scheduler.housekeeping`)."""
+        return [process_id for process_id, process, _ in self.register().entries[role] if process is None]
 
     @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
         """Return for each worker what its busy lanes hold, the longest running first."""
-        return [lanes_of(one) for one in self._batch(("HGETALL", self._keys.held(one)) for one in worker_ids)]
+        return [lanes_of(notes) for notes in self._batch(("HGETALL", self._keys.held(each)) for each in worker_ids)]
 
     def count_restart(self) -> None:
         """Count a worker that ended unexpectedly and is replaced; twice, if the answer of Redis is lost."""
@@ -156,15 +160,12 @@ class Processes(Part):
 
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""
-        self._batch(("PUBLISH", self._keys.wake(one), "wake") for one in whom)
+        self._batch(("PUBLISH", self._keys.wake(each), "wake") for each in whom)
 
 
 def _decoded(entry: bytes) -> Process | None:
     """Return a decoded entry of the register; None if another program wrote it."""
     try:
-        found = msgspec.json.decode(entry, type=Process)
+        return msgspec.json.decode(entry, type=Process)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    offer = found.offer or Offer(0)
-    possible = 0 <= found.threads <= MOST_LANES
-    return found if possible and min(offer.capacity, offer.least, offer.most) >= 0 else None

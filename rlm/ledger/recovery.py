@@ -62,7 +62,6 @@ class Recovery(Part):
         letters = self._letters(ids, Reason.POISON, f"{POISON_DEATHS} workers died while they had it", run_id)
         taken = self._run(
             "reap",
-            prefix=self._keys.prefix,
             failed=self._keys.failed,
             worker=worker_id,
             death=int(died),
@@ -82,12 +81,17 @@ class Recovery(Part):
         begin = self._keys.event("")
         following, keys = self._ask("SCAN", cursor, "MATCH", f"{begin}*", "COUNT", CHUNK)
         ids = [name for key in keys if is_type_name(type_of(name := text(key).removeprefix(begin)).encode())]
-        adopted = self._run("adopt", prefix=self._keys.prefix, ids=ids) if ids else []
+        adopted = self._run("adopt", ids=ids) if ids else []
         return int(following), list(map(text, adopted))
 
     def _removal(self, event_id: str, token: int | str = "", letter: str = "") -> dict[str, Any]:
-        keys = {"prefix": self._keys.prefix, "lease": self._keys.lease, "failed": self._keys.failed}
-        return {**keys, "token": token, "event_id": event_id, "dedupe_ms": self._dedupe_ms, "letter": letter}
+        return {
+            "failed": self._keys.failed,
+            "token": token,
+            "event_id": event_id,
+            "dedupe_ms": self._dedupe_ms,
+            "letter": letter,
+        }
 
     def _letters(self, event_ids: Sequence[str], reason: Reason, detail: str, run_id: str | None) -> dict[str, str]:
         """Return the dead letters of events by id; one whose key holds no event has the item `null`."""

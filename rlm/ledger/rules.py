@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-from rlm.core.endpoint import PROBE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
 from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.ledger.connect import text
 from rlm.ledger.scripts import Command, Part
@@ -121,9 +120,7 @@ class Rules(Part):
         sharing: Mapping[str, list[str]] = {},
         gone: Sequence[str] = (),
     ) -> None:
-        keys = self._keys
-        named: dict[str, Any] = {"prefix": keys.prefix, "lease": keys.lease, "token": token}
-        self._run("write_rules", **named, rules=rules, types=types, sharing=sharing, gone=gone)
+        self._run("write_rules", token=token, rules=rules, types=types, sharing=sharing, gone=gone)
 
 
 def read_limits(texts: Sequence[bytes | None], limited: Sequence[Limited]) -> dict[str, str]:
@@ -154,7 +151,7 @@ def _entries(
             window=endpoint.window_id,
             longest=max(window.longest for window in windows),
             timeout=_us(endpoint.timeout_seconds),
-            probe=_us(endpoint.timeout_seconds + PROBE_SLACK_SECONDS),
+            probe=_us(endpoint.timeout_seconds + LEASE_SLACK_SECONDS),
             rest=_us(endpoint.limit.longest_seconds),
             windows=windows,
             types=terms[name],

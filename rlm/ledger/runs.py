@@ -184,7 +184,7 @@ class Runs(Part):
         return bool(returned == 0)
 
     def _fenced(self, token: int | str, run_id: str) -> dict[str, str | int]:
-        return {"prefix": self._keys.prefix, "lease": self._keys.lease, "token": token, "run_id": run_id}
+        return {"token": token, "run_id": run_id}
 
     def close(
         self,
@@ -202,7 +202,6 @@ class Runs(Part):
         """
         reply = self._run(
             "close_run",
-            prefix=self._keys.prefix,
             run_id=run_id,
             record=msgspec.json.encode(record),
             workers=wanted,

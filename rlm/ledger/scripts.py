@@ -277,10 +277,10 @@ class Part:
     _script = staticmethod(cache(Script))
 
     def _run(self, script: str, **named: Any) -> Any:
-        return self._script(script)(self._client, **named)
+        return self._script(script)(self._client, prefix=self._keys.prefix, **named)
 
     def _run_each(self, script: str, calls: Sequence[Named]) -> list[Any]:
-        return self._script(script).run_each(self._client, calls)
+        return self._script(script).run_each(self._client, [{"prefix": self._keys.prefix, **call} for call in calls])
 
     def _ask(self, *command: Argument) -> Any:
         return ask(self._client, *command)

@@ -22,6 +22,7 @@ from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
 from rlm.ledger.measures import Measures, Totals
+from rlm.ledger.notes import Notes
 from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery
 from rlm.ledger.rules import Rules, read_limits
@@ -57,6 +58,7 @@ class Store(Access):
     windows = cached_property(Windows)
     changes = cached_property(Changes)
     control = cached_property(Control)
+    notes = cached_property(Notes)
 
     def __init__(
         self, settings: Settings, url: str = "", *, keeps_server: bool = False, answer_seconds: float = 5.0

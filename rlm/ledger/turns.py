@@ -46,55 +46,57 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What becomes of a claim: see `turn` in lua/turn.lua, whose argument `settle` this is. Spans in microseconds."""
+    """What becomes of a claim. Spans are in microseconds."""
 
     event: str
     claims: int
     endpoint: str
     stamp: int
-    to: str
-    sent: bool = False
-    finish: CallEnd | None = None
-    well: bool = False
-    sick: str = ""
-    why: str = ""
-    asked_us: int = 0
-    unconnected: bool = False
-    counts_us: int | None = None
-    delay_us: int = 0
-    spends: bool = False
-    tried: bool = False
-    kind: str = ""
+    to: str  #: where the event goes: completed, failed, ready, backoff or spent
+    sent: bool = False  #: it was, or may have been sent; otherwise its slot is given back
+    finish: CallEnd | None = None  #: how it ended, for the log and the trail; None if no call was made
+    well: bool = False  #: the endpoint answered as it should
+    sick: str = ""  #: "failure" or "refusal" of the endpoint
+    why: str = ""  #: that in a few words
+    asked_us: int = 0  #: the rest that it asked for; negative: as long as its longest period
+    unconnected: bool = False  #: no connection could be opened
+    counts_us: int | None = (
+        None  #: how long ago the slot must count from, because the API may have read the call so late
+    )
+    delay_us: int = 0  #: of a back-off
+    spends: bool = False  #: it spends an attempt of this run
+    tried: bool = False  #: it was an attempt
+    kind: str = ""  #: the trouble that is counted
     took_ms: str = ""
-    entry: str = ""
-    letter: str = ""
+    entry: str = ""  #: its entry in the trail, JSON
+    letter: str = ""  #: of a failed event, JSON
 
 
 class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a lane asks: see `turn` in lua/turn.lua, whose argument `ask` this is."""
+    """What a lane asks, with the `n`th ask of its own. Moments and spans are in microseconds."""
 
     worker: str
     lane: int
     n: int
     host: str
-    revision: str
-    dedupe_ms: int
-    epoch: str = ""
-    expects: int | None = None
-    stepped: int = 0
-    nothing: bool = False
-    settle: Settlement | None = None
+    revision: str  #: of the worker's configuration
+    dedupe_ms: int  #: how long a settled event is remembered, to recognise duplicates
+    epoch: str = ""  #: of the lease, as the asker knows it
+    expects: int | None = None  #: the time of Redis that it expects now
+    stepped: int = 0  #: by how much it has seen that clock step
+    nothing: bool = False  #: it wants no call
+    settle: Settlement | None = None  #: the call that it has made
 
 
 class TurnReply(ScriptReply, frozen=True):
-    """What `turn` answers: see lua/turn.lua. Spans and moments are in microseconds of Redis time."""
+    """What `turn` answers: a call, or one of those below it. Spans and moments are in microseconds of Redis time."""
 
     now: int
-    settled: bool = True
-    opened: int = 0
-    rested: int = 0
-    reopened: bool = False
-    elsewhere: bool = False
+    settled: bool = True  #: False: the claim was no longer the lane's
+    opened: int = 0  #: the rest that a failure began
+    rested: int = 0  #: the rest that a refusal began
+    reopened: bool = False  #: the endpoint answers again
+    elsewhere: bool = False  #: another host reached it just now
     event: str = ""
     claims: int = 0
     endpoint: str = ""
@@ -108,14 +110,14 @@ class TurnReply(ScriptReply, frozen=True):
     attempt: int = 0
     tries: int = 0
     runs: int = 0
-    wait: int | None = None
-    close: str = ""
-    over: bool = False
-    outdated: bool = False
-    epoch: str = ""
-    clock: bool = False
-    stale: bool = False
-    nothing: bool = False
+    wait: int | None = None  #: until it makes sense to ask again
+    close: str = ""  #: the run in which nothing more can be done, with its deadline
+    over: bool = False  #: no run is running
+    outdated: bool = False  #: the run has another configuration
+    epoch: str = ""  #: ask again with this one
+    clock: bool = False  #: measure the clock, and ask again
+    stale: bool = False  #: the lane has asked later than this
+    nothing: bool = False  #: as asked
 
     def claim(self, worker_id: str) -> Claim | None:
         """Return the call that a lane of this worker got, if it got one."""
@@ -155,14 +157,12 @@ class Turns(Part):
         Raises:
             StoreError: what became of it is not known; ask again with the same number.
         """
-        keys = self._keys
-        return TurnReply.read(self._run("turn", prefix=keys.prefix, failed=keys.failed, ask=ask, server=SERVER_ID))
+        return TurnReply.read(self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID))
 
     def restamp(self, claim: Claim, lane: int) -> Restamped:
         """Let the slot of a call count from now, because the call leaves only now."""
         reply = self._run(
             "restamp",
-            prefix=self._keys.prefix,
             worker=claim.worker_id,
             lane=lane,
             event_id=claim.event_id,

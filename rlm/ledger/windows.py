@@ -19,15 +19,16 @@ from rlm.ledger.scripts import Access, Command, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 
-class WindowLooks(ScriptReply, frozen=True):
-    """What `look_windows` sees at one instant, microseconds of Redis time: the names and values of each window."""
+class WindowsReply(ScriptReply, frozen=True):
+    """What `use_windows` answers, microseconds of Redis time; `windows`: the names and values of each window's look."""
 
     now_us: int
+    wait_us: int
     windows: list[Any]
 
 
 class WindowLook(ScriptReply, frozen=True):
-    """One window of a `WindowLooks`, times in microseconds from then on."""
+    """One window of a look, times in microseconds from then on."""
 
     free: int
     wait_us: int
@@ -43,13 +44,7 @@ class WindowLook(ScriptReply, frozen=True):
         return WindowState(self.free, wait, rest, self.suspect, held, paused)
 
 
-class Taken(ScriptReply, frozen=True):
-    """What `take_slots` answers: 0: the slots are taken; microseconds until there are so many; -1 for never."""
-
-    wait_us: int
-
-
-#: `pause` of an endless pause: the end of the year 9999, as `pause_endpoint` writes it.
+#: `pause` of an endless pause: the end of the year 9999, as `set_pause` writes it.
 _FOREVER_US = 253_402_300_799_000_000
 _HEALTH = ("failures", "paused_by", "paused_at", "pause", "opened_us", "failed_with")
 
@@ -58,7 +53,7 @@ class Health(msgspec.Struct, frozen=True):
     """What is known of an endpoint or a budget beside its window: failures in a row, and its last pause and by whom.
 
     Times are seconds since 1970. `paused_until` is None for an endless pause and without a pause. `opened_at` is when
-    it last began to rest because of failures, which raised an alarm. `failed_with` describes its last failure in a few
+    it last began to rest because of failures. `failed_with` describes its last failure in a few
     words; empty if unknown.
     """
 
@@ -102,22 +97,18 @@ class Windows(Part):
         Raises:
             StoreError: Redis did not answer; do not assume that a slot was taken.
         """
-        windows, name = self._rules(all_limited([endpoint])), f"shared:{uuid4().hex}"
-        reply = self._run(
-            "take_slots", prefix=self._keys.prefix, windows=windows, cost=cost, name=name, server=SERVER_ID
-        )
-        wait_us = Taken.read(reply).wait_us
+        wait_us = self._use(all_limited([endpoint]), cost).wait_us
         return None if wait_us < 0 else wait_us / MICROSECONDS
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        reply = self._run("look_windows", prefix=self._keys.prefix, windows=self._rules(limited))
-        looks = WindowLooks.read(reply)
+        looks = self._use(limited, 0)
         states = map(WindowLook.read, looks.windows)
         return looks.now_us, {each.name: state.state() for each, state in zip(limited, states, strict=True)}
 
-    def _rules(self, limited: Sequence[Limited]) -> list[WindowRules]:
-        return [WindowRules.of(each, self._guard_seconds) for each in limited]
+    def _use(self, limited: Sequence[Limited], cost: int) -> WindowsReply:
+        windows, name = [WindowRules.of(each, self._guard_seconds) for each in limited], f"shared:{uuid4().hex}"
+        return WindowsReply.read(self._run("use_windows", windows=windows, cost=cost, name=name, server=SERVER_ID))
 
     def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
         """Return by name the ages of the slots that still count for a rule, seconds, newest first."""

@@ -49,9 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut. `most`: the
-    longest queue goes first, instead of the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and
-    the calls answered by then.
+    end from being earlier. `most`: the longest queue goes first, instead of the highest priority. `course` has at most
+    `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -63,7 +62,6 @@ class Plan(msgspec.Struct, frozen=True):
     by_type: Mapping[str, TypePlan]
     releases: tuple[PlannedRelease, ...]
     binds: str
-    blamed: tuple[str, ...] = ()
     most: bool = False
     course: tuple[tuple[float, int], ...] = ()
 
@@ -90,7 +88,6 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     target = ticks(horizon.target_seconds)
     workers, course, best = choose_workers(situation, capacity, target)
     first_call = min((start.at for start in course.starts), default=0)
-    binds = what_binds(situation, course, best, capacity, target)
     soonest = soonest_end(situation, course, capacity.lanes)
 
     def from_first_call(moment: int) -> float:
@@ -115,8 +112,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             for demand in situation.demands
         },
         releases=tuple(PlannedRelease(from_first_call(at), key[0], events) for key, (at, events) in releases.items()),
-        binds=binds.words,
-        blamed=binds.blamed,
+        binds=what_binds(situation, course, best, capacity, target),
         most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )

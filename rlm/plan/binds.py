@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from rlm.core.text import counted, named
 from rlm.plan.simulate import Course, simulate
@@ -16,15 +16,8 @@ WORTH_IT: Final = 0.9
 MOST_NAMED: Final = 3
 
 
-class Binding(NamedTuple):
-    """What binds, as a sentence without a full stop; `blamed` are the endpoints and budgets that leave events over."""
-
-    words: str
-    blamed: tuple[str, ...] = ()
-
-
-def what_binds(situation: Situation, course: Course, best: Course, capacity: Capacity, target: int) -> Binding:
-    """Return what binds a plan: its `course`, beside the `best` with the most workers."""
+def what_binds(situation: Situation, course: Course, best: Course, capacity: Capacity, target: int) -> str:
+    """Return in a sentence what binds a plan: its `course`, beside the `best` with the most workers."""
 
     def clock(moment: int) -> str:
         """Return a moment in minutes and seconds since the run's start: `1:40`."""
@@ -33,7 +26,7 @@ def what_binds(situation: Situation, course: Course, best: Course, capacity: Cap
 
     if not course.starts and not course.leftover:
         why = "the last calls are under way" if situation.busy else "there is nothing to do"
-        return Binding(f"nothing binds: {why}")
+        return f"nothing binds: {why}"
     plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
     is_early = course.forecast <= target and not course.leftover
     over = f"{counted(course.leftover, 'event')} left over"
@@ -43,26 +36,26 @@ def what_binds(situation: Situation, course: Course, best: Course, capacity: Cap
         now = over if course.leftover else f"all is done at {clock(best.forecast)}"
         better = f"{plenty.leftover:,}" if course.leftover else clock(plenty.forecast)
         most = counted(capacity.max_workers, "worker")
-        return Binding(f"workers bind: with {most} {now}; with more it could be {better}")
+        return f"workers bind: with {most} {now}; with more it could be {better}"
     if course.leftover:
         return _leaves_over(situation, course, over, f"the deadline at {clock(situation.deadline)}")
     last = max(plenty.starts, key=lambda start: start.at + start.takes)
     if plenty.forecast < WORTH_IT * course.forecast or last.at < last.takes:
-        return Binding(f"nothing binds: all is done at {clock(course.forecast)}")
+        return f"nothing binds: all is done at {clock(course.forecast)}"
     begins = {start.type: start.at for start in plenty.starts}
     limited = [demand for demand in situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]
-    return Binding(f"{_limits_of(limited, situation)} until {clock(last.at)}; more workers change nothing")
+    return f"{_limits_of(limited, situation)} until {clock(last.at)}; more workers change nothing"
 
 
-def _leaves_over(situation: Situation, course: Course, over: str, deadline: str) -> Binding:
+def _leaves_over(situation: Situation, course: Course, over: str, deadline: str) -> str:
     """Return why events are left over that more workers would not send."""
     late = [each for each in situation.demands if course.left[each.name] > course.failed.get(each.name, 0)]
     limited = [demand for demand in late if demand.events and any(route.latest >= 0 for route in demand.routes)]
     if not late:
-        return Binding(f"failing calls bind: {over}, because they fail as often as they are tried")
+        return f"failing calls bind: {over}, because they fail as often as they are tried"
     if not limited:
-        return Binding(f"{deadline} binds: {over}, for which there is no time")
-    return Binding(f"{_limits_of(limited, situation)} until {deadline}: {over}", tuple(_shut(limited, situation)))
+        return f"{deadline} binds: {over}, for which there is no time"
+    return f"{_limits_of(limited, situation)} until {deadline}: {over}"
 
 
 def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:

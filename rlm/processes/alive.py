@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.files import FILE_MODE
 from rlm.ledger.processes import Process
@@ -58,5 +57,4 @@ def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -
         revision=settings.revision,
         file=str(settings.source or ""),
         apart=apart_of(settings.event_types),
-        version=__version__,
     )

@@ -8,13 +8,12 @@ import selectors
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from multiprocessing.process import BaseProcess
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm import __version__
-from rlm.core.alarms import Alarm, alarm
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
@@ -26,14 +25,12 @@ from rlm.processes.alive import entry_of
 from rlm.processes.sharing import divide, places_left, serving
 from rlm.processes.signals import Layer, StopSignals, grace_seconds, how_ended
 
-#: Seconds of an outage of Redis until a supervisor raises the alarm: by then a living scheduler has raised it.
-ALARM_SECONDS = 30.0
 #: Maximum seconds between two turns, and while others still have this host's places.
 POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
 FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
 #: A worker that dies within so many seconds failed to start. Its successor waits, twice as long after each failure in a
-#: row; several raise an alarm.
+#: row; several are announced.
 QUICK_DEATH_SECONDS = 5.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 10.0
 FAILING_STARTS = 3
@@ -92,7 +89,7 @@ class Supervisor:
         self._start_at = float("-inf")  #: when the next worker may start
         self._said_at = float("-inf")  #: when it last announced itself
         self._listened_at = float("-inf")  #: when it last read the register
-        self._outage = Outage(log, "supervise", lasting_seconds=ALARM_SECONDS)
+        self._outage = Outage(log, "supervise")
         self._selector = selectors.DefaultSelector()
         self._selector.register(stop.wakeup, selectors.EVENT_READ)
 
@@ -163,6 +160,11 @@ class Supervisor:
         self._store.processes.wake("supervisors")
         self._said_at = now
 
+    def _tell(self, trouble: str) -> None:
+        """Announce what keeps workers from their work; empty once it does no more."""
+        if trouble != self._entry.trouble:
+            self._entry, self._said_at = replace(self._entry, trouble=trouble), float("-inf")
+
     def _judge(self, workers: list[Process]) -> None:
         """Kill a worker that was silent for too long, all of it while this process listened."""
         now, entries = system_clock.monotonic(), {one.id: one for one in workers}
@@ -174,6 +176,8 @@ class Supervisor:
             entry = entries.get(child.worker_id)
             if entry is not None and entry.state != WorkerState.STARTING:
                 child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
+                if now > child.spawned_at + QUICK_DEATH_SECONDS:
+                    self._tell("")
             if is_deaf:
                 child.heard_at = now
             patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
@@ -206,8 +210,8 @@ class Supervisor:
         except (OSError, EOFError) as error:  # the host is out of processes or memory
             wait = self._hold_back()
             told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
-            extra = alarm(Alarm.NO_WORKER, "start_worker", counts={"running": len(running)})
-            log.error(told, error, wait, len(running), extra=extra)  # noqa: TRY400  # the message contains the cause
+            log.warning(told, error, wait, len(running), extra={"action": "start_worker"})
+            self._tell(f"no worker can be started on {self._entry.host} ({error})")
         return 0.0  # others may have started some meanwhile
 
     def _spawn(self) -> None:
@@ -241,10 +245,11 @@ class Supervisor:
             self._failed_starts = 0
         wait = self._hold_back() if is_quick else 0.0
         keeps_failing = self._failed_starts >= FAILING_STARTS
-        level, cause = (logging.ERROR, Alarm.NO_WORKER) if keeps_failing else (logging.WARNING, Alarm.WORKER_DIED)
         told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced in %.2f s"
-        extra = alarm(cause, "replace_worker", counts={"failed_starts": self._failed_starts}, worker=child.worker_id)
-        log.log(level, told, child.worker_id, child.process.pid, ended, wait, extra=extra)
+        extra = {"action": "replace_worker", "worker": child.worker_id}
+        log.warning(told, child.worker_id, child.process.pid, ended, wait, extra=extra)
+        if keeps_failing:
+            self._tell(f"workers end as they start on {self._entry.host}, the last {ended}")
 
     def _hold_back(self) -> float:
         """Count a failed start; return for how many seconds the next waits. Those that fail meanwhile count as one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 from textwrap import wrap
@@ -17,7 +17,7 @@ from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
 from rlm.ledger.reading.books import books
-from rlm.sandbox.judge import DemoVerdict, Evidence, judge_demo
+from rlm.sandbox.judge import DemoVerdict, DemoWork, judge_demo
 from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage
 from rlm.settings import Settings
@@ -34,13 +34,10 @@ LINES_A_WINDOW = 60
 PUSH_ITEMS = 500
 
 
-def play(
-    stage: Stage, view: Output, events: int, speed: float, *, linger: Callable[[], object] | None = None
-) -> DemoVerdict:
+def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
 
-    With `linger`, which is called after the run, everything continues until a signal, so that the dashboard can be
-    viewed. Raise RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
+    Raise RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
     """
     store = stage.store
     items = make_items(events, [one.name for one in stage.settings.event_types], Random(), system_clock.now())
@@ -56,23 +53,22 @@ def play(
 
         record = stage.await_record(run_id, look, FRAME_SECONDS)
         view.show(record)
-    if linger:
-        linger()
-        stage.await_signal()
     stage.stop()
-    api, unsettled = stage.api, books(store).unsettled
-    evidence = Evidence(
-        record, stage.settings.event_types, api.arrivals, api.summary(), api.budget_summary(), unsettled
-    )
-    return judge_demo(evidence, events=events, items=len(items), speed=speed)
+    work = DemoWork(events, len(items), speed)
+    return judge_demo(record, stage.settings.event_types, stage.api, work, books(store).unsettled)
 
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
     """Return shuffled JSON items with `events` events in all, equally many of each type (give or take one).
 
-    Every item has its own wallet; `now` is their timestamp, in seconds since 1970.
+    An item has one to three events. Every item has its own wallet; `now` is their timestamp, in seconds since 1970.
     """
-    groups = list(_groups(events, types, random))
+    names = [types[number % len(types)] for number in range(events)]
+    groups = []
+    while names:
+        size = random.randint(1, min(3, len(types)))
+        groups.append(names[:size])
+        del names[:size]
     random.shuffle(groups)
     return [
         msgspec.json.encode(
@@ -87,16 +83,6 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
         )
         for number, names in enumerate(groups, start=1)
     ]
-
-
-def _groups(events: int, types: Sequence[str], random: Random) -> Iterator[list[str]]:
-    """Yield the types of each item: every type once per round, and each round is cut into items."""
-    for dealt in range(0, events, len(types)):
-        names = random.sample(types, len(types))[: events - dealt]
-        while names:
-            (size,) = random.choices((1, 2, 3), weights=(6, 3, 1))
-            yield names[:size]
-            names = names[size:]
 
 
 def view_on(stream: TextIO, title: str) -> Output:
@@ -133,7 +119,7 @@ def prologue(settings: Settings, events: int, speed: float) -> list[str]:
 
 
 def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
-    """Return the result, the comparison with the forecast, and the API's view by type and by budget."""
+    """Return the result, the comparison with the forecast, and the API's view by type."""
     calls = sum(seen.calls for seen in verdict.api.values())
     refused = f"refused {counted(verdict.refused, 'call')} of" if verdict.refused else "refused nothing:"
     doubled = f"{counted(verdict.doubled, 'event')} came more than once" if verdict.doubled else "No event came twice"
@@ -142,7 +128,6 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
         "",
         *_by_type(verdict.api, types),
         "",
-        *([*seen_table("budget", verdict.budgets), ""] if verdict.budgets else []),
         f"The API {refused} {counted(calls, 'call')}. {doubled}.",
         *(f"NOT AS PROMISED: {broken}." for broken in verdict.broken),
         "",
@@ -173,24 +158,14 @@ def _outcome(verdict: DemoVerdict) -> Iterator[str]:
 
 
 def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> list[str]:
-    """Return a table of the API's view by type, with the highest peak of its endpoints."""
-    rows = {}
+    """Return a table of the API's view by type; the peak is the most in any period of an endpoint's limit."""
+    rows = [("seen by the API", "calls", "refused", "peak", "limit")]
     for kind in types:
         seen = [api[endpoint.name] for endpoint in kind.endpoints]
-        rows[kind.name] = msgspec.structs.replace(
-            seen[0],
-            calls=sum(each.calls for each in seen),
-            refused=sum(each.refused for each in seen),
-            most=max(each.most for each in seen),
-        )
-    return seen_table("seen by the API", rows)
-
-
-def seen_table(what: str, seen: Mapping[str, EndpointSummary]) -> list[str]:
-    """Return a table of the calls at each endpoint, type or budget; the peak is the most in any period of its limit."""
-    cells = [(name, f"{row.calls:,}", f"{row.refused:,}", f"{row.most:,}", row.limit) for name, row in seen.items()]
-    width = max(map(len, [what, *seen]))
-    rows = [(what, "calls", "refused", "peak", "limit"), *cells]
+        calls, refused = (sum(getattr(each, field) for each in seen) for field in ("calls", "refused"))
+        most = max(each.most for each in seen)
+        rows.append((kind.name, f"{calls:,}", f"{refused:,}", f"{most:,}", seen[0].limit))
+    width = max(len(row[0]) for row in rows)
     return [
         f"{name:<{width}}  {calls:>8}  {refused:>7}  {peak:>6}  {limit}" for name, calls, refused, peak, limit in rows
     ]

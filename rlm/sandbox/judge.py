@@ -15,21 +15,15 @@ from rlm.core.documents import Record
 from rlm.core.endpoint import EventType
 from rlm.core.run import State
 from rlm.core.text import counted
-from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
+from rlm.sandbox.mockapi import Arrival, EndpointSummary, MockApi, exceeded
 
 
-class Evidence(NamedTuple):
-    """The facts about a run after everything has stopped: its `record`, and the API's view by endpoint and budget.
+class DemoWork(NamedTuple):
+    """What a demo has to do: `events` in `items`, `speed` times as fast."""
 
-    `arrivals` may include calls of other runs; `unsettled` events are in the ledger.
-    """
-
-    record: Record
-    types: Sequence[EventType]
-    arrivals: Sequence[Arrival]
-    api: Mapping[str, EndpointSummary]
-    budgets: Mapping[str, EndpointSummary]
-    unsettled: int
+    events: int
+    items: int
+    speed: float
 
 
 class DemoVerdict(msgspec.Struct, frozen=True):
@@ -41,7 +35,6 @@ class DemoVerdict(msgspec.Struct, frozen=True):
 
     record: Record
     api: Mapping[str, EndpointSummary]
-    budgets: Mapping[str, EndpointSummary]
     items: int
     speed: float
     forecast_seconds: float
@@ -52,20 +45,22 @@ class DemoVerdict(msgspec.Struct, frozen=True):
     broken: Sequence[str]
 
 
-def judge_demo(evidence: Evidence, *, events: int, items: int, speed: float) -> DemoVerdict:
-    """Judge a run of `events` events in `items` items by RLM's promises."""
-    record, own = evidence.record, [call for call in evidence.arrivals if call.run_id == evidence.record.run_id]
+def judge_demo(record: Record, types: Sequence[EventType], api: MockApi, work: DemoWork, unsettled: int) -> DemoVerdict:
+    """Judge a run by RLM's promises, after everything has stopped; `unsettled` events are in the ledger."""
+    arrivals, seen = api.arrivals, api.summary()
+    own = [call for call in arrivals if call.run_id == record.run_id]
     reached = Counter(call.event_id for call in own if call.accepted)
-    refused = sum(seen.refused for seen in evidence.api.values())
-    broken = list(_broken(evidence, events, len(reached), refused))
+    refused = sum(each.refused for each in seen.values())
+    lost = work.events - unsettled - len({call.event_id for call in arrivals if call.accepted})
+    broken = list(_broken(record, work.events, len(reached), refused, lost))
+    broken += exceeded(arrivals, [endpoint for kind in types for endpoint in kind.endpoints])
     return DemoVerdict(
         record=record,
-        api=evidence.api,
-        budgets=evidence.budgets,
-        items=items,
-        speed=speed,
+        api=seen,
+        items=work.items,
+        speed=work.speed,
         forecast_seconds=record.plan.forecast_seconds,
-        answered_seconds=_answered_seconds(own, evidence.types),
+        answered_seconds=_answered_seconds(own, types),
         refused=refused,
         doubled=sum(number > 1 for number in reached.values()),
         as_promised=not broken,
@@ -80,10 +75,9 @@ def _answered_seconds(calls: Sequence[Arrival], types: Sequence[EventType]) -> f
     return round(max(answered) - min(call.at for call in calls), 3) if answered else None
 
 
-def _broken(evidence: Evidence, events: int, reached: int, refused: int) -> Iterator[str]:
+def _broken(record: Record, events: int, reached: int, refused: int, lost: int) -> Iterator[str]:
     """Yield the broken promises; the API saw `reached` of the run's events."""
-    record, counts = evidence.record, evidence.record.counts
-    lost = events - evidence.unsettled - len({call.event_id for call in evidence.arrivals if call.accepted})
+    counts = record.counts
     if record.state not in {State.COMPLETED, State.PARTIAL}:
         yield f"the run ended {record.state} ({record.failure or 'no failure is on record'})"
     if refused:
@@ -98,4 +92,3 @@ def _broken(evidence: Evidence, events: int, reached: int, refused: int) -> Iter
         yield f"{counted(counts.failed, 'event')} failed"
     if counts.leftover and not record.plan.expected_leftover:
         yield f"{counted(counts.leftover, 'event')} left over, though all should have fitted"
-    yield from exceeded(evidence.arrivals, [endpoint for kind in evidence.types for endpoint in kind.endpoints])

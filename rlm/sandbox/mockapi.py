@@ -1,7 +1,6 @@
 """The mock API: an HTTP server that enforces limits strictly by arrival, plays faults, and counts by itself.
 
-RLM is judged by it, so it shares no code with how RLM counts. A request is a call to an endpoint, or to one of its own
-controls under `/_mock`.
+RLM is judged by it, so it shares no code with how RLM counts.
 """
 
 from __future__ import annotations
@@ -14,23 +13,20 @@ import socket
 import struct
 import threading
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
-from io import FileIO
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Limited, Rule, all_limited
+from rlm.core.endpoint import Endpoint, EventType, Limit, Limited, Rule, all_limited
 from rlm.core.errors import ConfigurationError, ListenError
 
 #: Most clients that wait to be accepted: all workers of a system connect at the same instant.
@@ -39,8 +35,8 @@ _WAITING = 1024
 _RESET = struct.pack("ii", 1, 0)
 #: The shortest wait, in case floating point rounds one to zero.
 _SHORTEST_WAIT = 1e-9
-#: The path of its own controls, and the name that stands for every endpoint in `set_faults`.
-CONTROL, ALL = "/_mock", "*"
+#: The name that stands for every endpoint in `set_fault`.
+ALL = "*"
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -94,15 +90,6 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slow: Amount = 1.0  #: processing takes this many times as long
     #: The form of `Retry-After`, also for this endpoint's limit.
     retry_after: Literal["seconds", "date", "none"] = "seconds"
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Faults:
-        """Return the faults in `fields`; raise ConfigurationError, naming what is allowed, if one is invalid."""
-        try:
-            return msgspec.convert(fields, cls)
-        except msgspec.ValidationError as error:
-            allowed = ", ".join(cls.__struct_fields__)
-            raise ConfigurationError(f"{dict(fields)!r} is not a fault: {error}; the fields are {allowed}") from error
 
 
 class Response(NamedTuple):
@@ -171,12 +158,10 @@ def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
             path, budget = unquote(urlsplit(endpoint.url).path) or "/", endpoint.budget
             window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
             site = sites.setdefault(path, Site(endpoint, window))
-            is_own = path == CONTROL or path.startswith(f"{CONTROL}/")
-            if is_own or site.endpoint.name != endpoint.name:
-                other = "the mock API itself" if is_own else f"endpoint {site.endpoint.name!r} ({site.endpoint.url})"
+            if site.endpoint.name != endpoint.name:
                 raise ConfigurationError(
-                    f"endpoint {endpoint.name!r} has the path {path!r}, as has {other}: the mock API tells endpoints"
-                    f" apart by it; give {endpoint.url} another path"
+                    f"endpoints {endpoint.name!r} and {site.endpoint.name!r} have the path {path!r}: the mock API tells"
+                    f" endpoints apart by it; give {endpoint.url} another path"
                 )
             site.processing[event_type.name] = event_type.processing_seconds
     return sites
@@ -200,10 +185,9 @@ class Arrival(msgspec.Struct):
 
 
 class EndpointSummary(msgspec.Struct, frozen=True):
-    """The calls at one endpoint, or at all endpoints of one budget.
+    """The calls at one endpoint: `accepted` or `refused` by a limit; `cut` ones were closed before they were read.
 
-    `calls` are `accepted` or `refused` (by a limit); `cut` connections were closed before their call was read. `most`
-    is the most accepted calls in any period of `limit`; of several rules, by the one that came closest to its amount.
+    `most` is the most accepted calls in any period of `limit`; of several rules, by the one that came closest to it.
     """
 
     calls: int
@@ -223,42 +207,20 @@ def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
 
 
-def summarise(arrivals: list[Arrival], limit: Limit, cut: int) -> EndpointSummary:
-    """Count the `arrivals` at one endpoint or budget, and recount them against the `limit`."""
-    accepted = sum(arrival.accepted for arrival in arrivals)
-    counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
-    most, _ = max(counts, key=lambda count: count[0] / count[1])
-    return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, cut, most, limit.text)
-
-
-def by_limited(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> dict[str, list[Arrival]]:
-    """Return by name the arrivals at each endpoint, and for each budget those at its endpoints."""
-    limited = {endpoint.name: all_limited([endpoint]) for endpoint in endpoints}
-    arrived: dict[str, list[Arrival]] = {each.name: [] for each in all_limited(endpoints)}
-    for arrival in arrivals:
-        for each in limited[arrival.endpoint]:
-            arrived[each.name].append(arrival)
-    return arrived
-
-
-def exceeded(arrivals: Iterable[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
+def exceeded(arrivals: Collection[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
     """Return a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
-    arrived = by_limited(arrivals, endpoints)
     return [
-        f"{each.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
-        for each in all_limited(endpoints)
-        for rule in each.limit.rules
-        if (most := recount(arrived[each.name], rule)) > rule.amount
+        f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
+        for limited in all_limited(endpoints)
+        for rule in limited.limit.rules
+        if (most := recount(_at(limited, arrivals, endpoints), rule)) > rule.amount
     ]
 
 
-class Request(NamedTuple):
-    """A request that was read. `fields` are those of its header, with lower-case names."""
-
-    method: str
-    path: str
-    fields: Mapping[str, str]
-    body: bytes
+def _at(limited: Limited, arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[Arrival]:
+    """Return the arrivals at an endpoint, or at those of a budget."""
+    names = {endpoint.name for endpoint in endpoints if limited in (endpoint, endpoint.budget)}
+    return [arrival for arrival in arrivals if arrival.endpoint in names]
 
 
 class _Call(msgspec.Struct):
@@ -273,24 +235,17 @@ class MockApi:
     """An HTTP server that strictly enforces the limits of `types`, and of their budgets, by arrival.
 
     Only the paths of the endpoints' URLs matter, so the URLs may name any host and port. Use it as a context manager or
-    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: so a
-    test simulates an outage. Port 0 picks a free one, which `port` and `url` then show. `log_path` gets a JSON line for
-    each arrival. Raise ConfigurationError if two endpoints have the same path.
+    with `start` and `stop`. Started again it is the same server on the same port, with its windows: so a test simulates
+    an outage. Port 0 picks a free one, which `port` and `url` then show. Raise ConfigurationError if two endpoints have
+    the same path.
     """
 
-    def __init__(
-        self, types: Sequence[EventType], *, host: str = "127.0.0.1", port: int = 0, log_path: Path | None = None
-    ) -> None:
+    def __init__(self, types: Sequence[EventType], *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._sites = sites_by_path(types)
         self._by_name = {site.endpoint.name: site for site in self._sites.values()}
         self._arrivals: list[Arrival] = []
-        self._log_path = log_path
-        #: Gets a line for each arrival, if there is a log. It is unbuffered, so that it can be followed.
-        self._log: FileIO | None = None
         self.host = host
         self.port = port
-        #: The addresses on which other hosts may reach it, once it listens.
-        self.open_to: tuple[str, ...] = ()
         self._alive: set[asyncio.StreamWriter] = set()
         self._thread: threading.Thread | None = None
         self._end: Callable[[], object] = lambda: None
@@ -312,46 +267,30 @@ class MockApi:
         """Return the faults of each endpoint, by name."""
         return {name: site.faults for name, site in self._by_name.items()}
 
-    def set_fault(self, endpoint: str, **fields: Any) -> None:
-        """Replace the faults of `endpoint` (`"*"`: of all) by the `Faults` in `fields`, like `set_faults`."""
-        self.set_faults({endpoint: fields})
-
-    def set_faults(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """Replace the faults of each named endpoint, `*` for all; of none if anything is wrong (ConfigurationError)."""
-        for name in wanted:
-            if name != ALL and name not in self._by_name:
-                names = ", ".join(self._by_name)
-                raise ConfigurationError(f"there is no endpoint {name!r}; there are {names}, and {ALL} for all of them")
-        checked = {name: Faults.of(fields) for name, fields in wanted.items()}
-        at = system_clock.monotonic()
-        for name, faults in checked.items():
-            for site in self._by_name.values() if name == ALL else [self._by_name[name]]:
-                site.faults, site.faults_set_at = faults, at
+    def set_fault(self, name: str, **fields: Any) -> None:
+        """Replace the faults of an endpoint (`"*"`: of all) by these, the others being those of `Faults`."""
+        if name != ALL and name not in self._by_name:
+            names = ", ".join(self._by_name)
+            raise ConfigurationError(f"there is no endpoint {name!r}; there are {names}, and {ALL} for all of them")
+        try:
+            faults = msgspec.convert(fields, Faults)
+        except msgspec.ValidationError as error:
+            allowed = ", ".join(Faults.__struct_fields__)
+            raise ConfigurationError(f"{fields!r} is not a fault: {error}; the fields are {allowed}") from error
+        for site in self._by_name.values() if name == ALL else [self._by_name[name]]:
+            site.faults, site.faults_set_at = faults, system_clock.monotonic()
 
     def summary(self) -> dict[str, EndpointSummary]:
         """Return the summary of each endpoint, by name; safe to call from any thread."""
-        return self._summarised(Endpoint)
-
-    def budget_summary(self) -> dict[str, EndpointSummary]:
-        """Return the summary of each budget's endpoints together, by name; safe to call from any thread."""
-        return self._summarised(Budget)
-
-    def _summarised(self, kind: type[Limited]) -> dict[str, EndpointSummary]:
-        endpoints = [site.endpoint for site in self._by_name.values()]
-        arrivals = by_limited(self.arrivals, endpoints)
-        cut: Counter[str] = Counter()
-        for site in self._by_name.values():
-            cut.update({each.name: site.cut for each in all_limited([site.endpoint])})
-        return {
-            each.name: summarise(arrivals[each.name], each.limit, cut[each.name])
-            for each in all_limited(endpoints)
-            if isinstance(each, kind)
-        }
+        arrived: dict[str, list[Arrival]] = {name: [] for name in self._by_name}
+        for arrival in self.arrivals:
+            arrived[arrival.endpoint].append(arrival)
+        return {name: _summarised(arrived[name], site) for name, site in self._by_name.items()}
 
     # -- its life
 
     def start(self) -> None:
-        """Serve from its own thread; return once it listens. Raises ListenError, or an OSError if the log fails."""
+        """Serve from its own thread; return once it listens, or raise ListenError."""
         if self._thread:
             return
         listening: Future[None] = Future()
@@ -368,7 +307,7 @@ class MockApi:
             self._thread = None
 
     def serve_forever(self, on_listening: Callable[[], None]) -> None:
-        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT. Raises the errors of `start`."""
+        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT, or raise ListenError."""
 
         def ready() -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -399,13 +338,10 @@ class MockApi:
             server = await asyncio.start_server(self._talk, self.host, self.port, backlog=_WAITING)
         except OSError as error:
             raise ListenError.at(self.host, self.port, error) from error
-        addresses = [str(sock.getsockname()[0]) for sock in server.sockets]
         self.port = server.sockets[0].getsockname()[1]
-        self.open_to = tuple(name for name in addresses if not ip_address(name.partition("%")[0]).is_loopback)
         try:
-            with FileIO(self._log_path, "a") if self._log_path else nullcontext() as self._log:
-                ready()
-                await ended.wait()
+            ready()
+            await ended.wait()
         finally:
             server.close()
             for writer in list(self._alive):
@@ -437,29 +373,30 @@ class MockApi:
             site.cut += 1
             _reset(writer)
             return False
-        request = Request(method, path, fields, await reader.readexactly(int(fields.get("content-length", "0"))))
-        if site is None:
-            writer.write(self._control(request))
-        elif method != "POST":
-            writer.write(_render(405, {"error": f"{path} takes POST only"}, {"Allow": "POST"}))
-        elif not await self._call(site, request, reader, writer):
+        body = await reader.readexactly(int(fields.get("content-length", "0")))
+        if site is None or method != "POST":
+            names = ", ".join(self._sites)
+            writer.write(_render(404, {"error": f"there is nothing to {method} at {path}; the endpoints are {names}"}))
+        elif not await self._call(site, fields.get("idempotency-key"), body, reader, writer):
             return False
         await writer.drain()
         return version == "HTTP/1.1" and fields.get("connection", "").lower() != "close"
 
     async def _call(
-        self, site: Site, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        site: Site,
+        event_id: str | None,
+        body: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> bool:
         """Answer a call; return whether the client got an answer."""
         at, call, name = system_clock.monotonic(), _Call(), site.endpoint.name
         with suppress(msgspec.DecodeError):  # it counts as an arrival even so
-            call = msgspec.json.decode(request.body, type=_Call)
+            call = msgspec.json.decode(body, type=_Call)
         accepted, response = site.receive(call.event_type, at)
-        event_id = request.fields.get("idempotency-key")
         arrival = Arrival(at, name, event_id, call.attempt, call.run_id, None, accepted)
         self._arrivals.append(arrival)
-        if self._log:  # at once, so it shows the status that the answer is going to have
-            self._log.write(msgspec.json.encode(msgspec.structs.replace(arrival, status=response.status)) + b"\n")
         if response.cut:
             _reset(writer)
         if response.status is None:
@@ -478,24 +415,12 @@ class MockApi:
         writer.write(_render(response.status, answer, headers))
         return True
 
-    def _control(self, request: Request) -> bytes:
-        looks: dict[str, Callable[[], object]] = {
-            f"{CONTROL}/log": lambda: self.arrivals,
-            f"{CONTROL}/summary": self.summary,
-            f"{CONTROL}/budgets": self.budget_summary,
-            f"{CONTROL}/faults": self.faults,
-        }
-        is_change = (request.method, request.path) == ("POST", f"{CONTROL}/faults")
-        if not is_change and (request.method != "GET" or request.path not in looks):
-            why = f"there is nothing to {request.method} at {request.path}; the endpoints are {', '.join(self._sites)}"
-            return _render(404, {"error": why})
-        if is_change:
-            try:
-                self.set_faults(msgspec.json.decode(request.body, type=dict[str, dict[str, Any]]))
-            except (msgspec.DecodeError, ConfigurationError) as error:
-                example = 'write for example {"NAME": {"error_rate": 0.3, "status": 503}}'
-                return _render(400, {"error": f"{error}; {example}"})
-        return _render(200, looks[request.path]())
+
+def _summarised(arrivals: Collection[Arrival], site: Site) -> EndpointSummary:
+    accepted, limit = sum(arrival.accepted for arrival in arrivals), site.endpoint.limit
+    counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
+    most, _ = max(counts, key=lambda count: count[0] / count[1])
+    return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, site.cut, most, limit.text)
 
 
 def _render(status: int, data: object, headers: Mapping[str, str] | None = None) -> bytes:

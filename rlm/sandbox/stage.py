@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,25 +81,6 @@ class Stage(NamedTuple):
     def _log(self) -> Path:
         """Where the processes write."""
         return self.config.parent / "processes.log"
-
-    def start_dashboard(self) -> str:
-        """Serve the dashboard on a free port, and return its URL once it answers."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self._start("web", "--port", str(port))
-
-        def answers() -> bool | None:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                return True
-            return None
-
-        self._wait_for(answers, START_SECONDS, "its dashboard did not come up")
-        return f"http://127.0.0.1:{port}/"
-
-    def await_signal(self) -> None:
-        """Let everything continue until a signal asks this process to stop."""
-        while not self.signals.graceful:
-            self._pause(POLL_SECONDS)
 
     def start_processes(self) -> None:
         """Start the processes and wait until a worker is ready, as after an earlier run.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +14,9 @@ from msgspec import structs
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
 from rlm.core.errors import ConfigurationError
-from rlm.core.text import one_line
 from rlm.settings import model, rules, secrets
-from rlm.settings.checks import check_dsn, check_endpoint_url
-from rlm.settings.layers import Layers, current_directory, layers_of, leaves, masked
+from rlm.settings.checks import check_endpoint_url
+from rlm.settings.layers import Layers, layers_of, leaves, masked
 from rlm.settings.toml import dotted
 
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
@@ -95,7 +93,6 @@ def load_settings(
     layers = layers_of(path, environ)
     layers.put_environment(environ)
     layers.put_options(overrides)
-    layers.faults += _environment_faults(environ)
     document = layers.read()
     for place, problem in rules.problems(document, environ):
         layers.refuse(place, problem)
@@ -106,20 +103,9 @@ def load_settings(
     return settings
 
 
-def _environment_faults(environ: Mapping[str, str]) -> Iterator[str]:
-    try:
-        check_dsn(environ.get("SENTRY_DSN") or "https://key@host/1")
-    except ValueError as error:
-        yield f"environment SENTRY_DSN: {error}"
-    levels, formats = logging.getLevelNamesMapping(), ("AUTO", "TEXT", "JSON")
-    for variable, allowed in (("RLM_LOG", levels), ("RLM_LOG_FORMAT", formats)):  # as rlm/telemetry/logs.py reads them
-        if (value := environ.get(variable, "")) and value.upper() not in allowed:
-            yield f'environment {variable} = "{one_line(value, 40)}": must be one of {", ".join(allowed)}'
-
-
 def _settings_of(document: model.Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
     """Return the settings of a document without faults."""
-    home = layers.source.parent if layers.source else current_directory()
+    home = layers.source.parent if layers.source else Path.cwd()
     dsn = environ.get("SENTRY_DSN") or None
     budgets = {name: Budget(name, Limit.parse(budget.rate_limit)) for name, budget in document.budgets.items()}
     kinds = [_event_type(name, document, budgets, environ) for name in document.types]

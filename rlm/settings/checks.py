@@ -149,13 +149,6 @@ def _port(parts: SplitResult) -> int | None:
     return port
 
 
-def check_list_name(name: str) -> str:
-    """Check the name of one Redis list, without comparing it with the others."""
-    if not name.isprintable() or not 1 <= len(name) <= 200:  # noqa: PLR2004  # said in the message
-        raise ValueError("the name of a list has 1 to 200 printable characters")
-    return name
-
-
 def check_limit(text: str) -> str:
     """Check a rate limit."""
     try:
@@ -208,10 +201,3 @@ def check_token_text(token: str) -> str:
     if not re.fullmatch(r"[!-~]{16,200}", token):
         raise ValueError("a token has 16 to 200 visible ASCII characters; `openssl rand -hex 32` makes a good one")
     return token
-
-
-def check_dsn(dsn: str) -> str:
-    """Check `SENTRY_DSN` without connecting."""
-    if not re.fullmatch(r"https?://[^@/\s]+@[^@/\s]+/(?:[^\s@?#]*/)?\d+", dsn):
-        raise ValueError("must be a Sentry DSN, https://KEY@HOST/PROJECT; leave it unset for none")
-    return dsn

@@ -19,7 +19,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import cut, did_you_mean, is_name, safe_line
 from rlm.settings.checks import NAMES
-from rlm.settings.model import SECTIONS, Document, Section, Setting, settings_of
+from rlm.settings.model import Document, Section, Setting, settings_of
 from rlm.settings.secrets import MASK, mask_url, mask_value
 from rlm.settings.toml import Place, Tables, dotted, toml_value
 
@@ -121,9 +121,9 @@ class Layers:
         settings, values, right = settings_of(section), {}, True
         for key in [key for key in table if key not in settings]:
             right = False
-            elsewhere = (f"{name}.{key}" for name, other in SECTIONS.items() if key in settings_of(other))
-            near = did_you_mean(key, settings) or did_you_mean(key, elsewhere, cutoff=0.0)
-            self.refuse((*place, key), f"unknown key{near}; allowed here are {', '.join(settings)}")
+            self.refuse(
+                (*place, key), f"unknown key{did_you_mean(key, settings)}; allowed here are {', '.join(settings)}"
+            )
         for key, setting in settings.items():
             try:
                 if key in table:
@@ -175,7 +175,7 @@ def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
     if path is None and (variable := environ.get("RLM_CONFIG")):
         path = Path(variable)
     if path is None:
-        path = current_directory() / "rlm.toml"
+        path = Path.cwd() / "rlm.toml"
         if not os.path.lexists(path):
             return Layers({})
     elif not path.exists():
@@ -183,22 +183,10 @@ def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
     path = path.absolute()
     try:
         return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path)
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"file {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"file {path}: is not valid TOML: {error}") from None
+        raise ConfigurationError(f"file {path}: is not valid TOML in UTF-8: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"file {path}: cannot be read: {error.strerror}") from error
-
-
-def current_directory() -> Path:
-    """Return the current directory; raise a ConfigurationError if it was removed or cannot be read."""
-    try:
-        return Path.cwd()
-    except OSError as error:
-        raise ConfigurationError(
-            f"the current directory cannot be used ({error.strerror}): go to another, or name a file with --config"
-        ) from error
 
 
 def masked(place: Place, value: Any) -> Any:

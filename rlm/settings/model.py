@@ -31,7 +31,9 @@ def _whole(lowest: int, highest: int = 10**9) -> msgspec.Meta:
 #: A number's maximum, 1e9 (31 years), is within the range of dates and of Lua's numbers.
 Seconds: TypeAlias = Annotated[float, _may("a number of seconds above 0, at most 1e9", gt=0, le=1e9)]
 Delay: TypeAlias = Annotated[float, _may("a number of seconds from 0 to 1e9", ge=0, le=1e9)]
-Key: TypeAlias = Annotated[str, _may("1 to 200 printable characters, no list's or RLM's own", checks.check_list_name)]
+Key: TypeAlias = Annotated[
+    str, _may("1 to 200 printable characters, no list's or RLM's own", pattern=r"\A[^\x00-\x1f\x7f-\x9f]{1,200}\Z")
+]
 Name: TypeAlias = Annotated[str, _may(checks.NAMES, pattern=r"\A[A-Za-z0-9_.-]{1,100}\Z")]
 Rate: TypeAlias = Annotated[str, _may('a limit, "30/minute" or "20 per 0.6 second; 1000/hour"', checks.check_limit)]
 

@@ -1,4 +1,4 @@
-"""Log lines on stderr and, if configured, errors and alarms to Sentry.
+"""Log lines on stderr and, if configured, errors to Sentry.
 
 The Sentry library is loaded only if there is a DSN, because it costs each process 0.2 s and 4 MB.
 """

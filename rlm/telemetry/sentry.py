@@ -1,6 +1,7 @@
-"""Sends errors and alarms to Sentry, and ticks to its Crons, with ids of runs and events but never a payload.
+"""Sends errors to Sentry, and ticks to its Crons, with ids of runs and events but never a payload.
 
-Code that logs does not know Sentry: a log handler sends each record of level ERROR or with an `alarm`.
+Code that logs does not know Sentry: a log handler sends each record of level ERROR. One that says that a condition has
+begun (rlm/admin/watch.py) is one issue by its code and subject.
 """
 
 from __future__ import annotations
@@ -19,35 +20,27 @@ from sentry_sdk.types import Event, Hint
 from sentry_sdk.utils import BadDsn, event_from_exception
 
 from rlm import __version__
-from rlm.core.alarms import Alarm
+from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
 from rlm.settings.secrets import known
-from rlm.telemetry.logs import FACTS, Bounded
+from rlm.telemetry.logs import FACTS
 
 #: Seconds that an ending process waits for its last errors to be sent.
 FLUSH_SECONDS = 1.0
-#: Each process sends one event per cause in this time, seconds; the next one has the number suppressed.
+#: Each process sends one event per cause in this time, seconds.
 QUIET_SECONDS = 60.0
-
-#: Alarms that are errors in Sentry, because events are not sent properly until somebody acts; others are warnings.
-ERRORS = frozenset({
-    Alarm.RUN_FAILED, Alarm.NO_WORKER, Alarm.REDIS_AWAY, Alarm.REDIS_UNFIT, Alarm.NO_ARCHIVE,
-})  # fmt: skip
-#: The context with a record's numbers and the number of suppressed events of its cause.
-CONTEXT = "rlm"
 
 #: The keys of an event that may be sent; any other could hold a payload.
 _ALLOWED = (
     "event_id", "timestamp", "level", "logger", "transaction", "platform", "release", "environment", "server_name",
-    "sdk", "tags", "contexts", "logentry", "exception", "fingerprint",
+    "sdk", "tags", "logentry", "exception", "fingerprint",
     "type", "check_in_id", "monitor_slug", "status", "duration", "monitor_config",
 )  # fmt: skip
 #: Loggers of the transport to Sentry are not reported.
 _NOT_SENT = ("sentry_sdk", "urllib3")
-#: RLM's own messages have a placeholder for each value; those of libraries may already contain values.
+#: RLM's own messages have a placeholder for each value; those of libraries may contain them already.
 _OWN = ("rlm.", "actors.", "scheduler.")
-_PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[diouxXeEfFgGcrsa]")
 
 #: Sentry accepts six check-ins a minute per monitor and counts in minutes, so only a minute's first tick checks in.
 MINUTE_SECONDS = 60.0
@@ -55,11 +48,10 @@ MINUTE_SECONDS = 60.0
 LONGEST_SLUG = 50
 #: Minutes after which Sentry calls a check-in missed: the minimum.
 MARGIN_MINUTES = 1
-_UNITS = (("day", 1440), ("hour", 60), ("minute", 1))
 
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
-    """Report the errors and alarms of this process; `worker` is its id if it is a worker.
+    """Report the errors of this process; `worker` is its id if it is a worker.
 
     `SENTRY_ENVIRONMENT` and `SENTRY_RELEASE` override `production` and `rlm@VERSION`. Raise ConfigurationError if the
     DSN is invalid; the message does not quote it, because it is a secret.
@@ -95,41 +87,36 @@ def flush() -> None:
 
 
 class Reporter(logging.Handler):
-    """Sends log records that are errors or alarms, at most one per cause in `QUIET_SECONDS`."""
+    """Sends log records that are errors, at most one per cause in `QUIET_SECONDS`."""
 
-    def __init__(self, role: str, bounded: Bounded | None = None) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, role: str) -> None:
+        super().__init__(logging.ERROR)
         self._role = role
-        self._bounded = bounded or Bounded(QUIET_SECONDS)
+        #: When each cause was last sent, monotonic seconds. There are few, because they hold no values.
+        self._sent_at: dict[tuple[str, ...], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record if it is an error or an alarm; never raises."""
-        alarm = getattr(record, "alarm", None)
-        if (record.levelno < logging.ERROR and not alarm) or record.name.startswith(_NOT_SENT):
+        """Send a record if it is an error; never raises."""
+        if record.name.startswith(_NOT_SENT):
             return
         try:
-            left_out = self._bounded.admit(tuple(fingerprint_of(record)))
-            if left_out is not None:
-                sentry_sdk.capture_event(self._event(record, left_out))
+            now, cause = system_clock.monotonic(), fingerprint_of(record)
+            if now >= self._sent_at.get(cause, float("-inf")) + QUIET_SECONDS:
+                self._sent_at[cause] = now
+                sentry_sdk.capture_event(self._event(record))
         except Exception:  # noqa: BLE001  # like other handlers
             self.handleError(record)
 
-    def _event(self, record: logging.LogRecord, left_out: int) -> Event:
-        """Return the event for a record; its title is the alarm's headline, or the message without values."""
-        alarm = getattr(record, "alarm", None)
-        title = alarm.headline if isinstance(alarm, Alarm) else _sentence(record)
-        if alarm:
-            level = "error" if alarm in ERRORS else "warning"
-        else:
-            level = "fatal" if record.levelno >= logging.CRITICAL else "error"
+    def _event(self, record: logging.LogRecord) -> Event:
+        """Return the event for a record; its title is what its condition means, or the message without values."""
+        title = getattr(record, "headline", "") or _title(record)
         event: Any = {
-            "level": level,
+            "level": "fatal" if record.levelno >= logging.CRITICAL else "error",
             "logger": record.name,
             "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
             "logentry": {"message": title, "formatted": title, "params": []},
             "fingerprint": fingerprint_of(record),
             "tags": {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)},
-            "contexts": {CONTEXT: {**(getattr(record, "counts", None) or {}), "left_out": left_out}},
         }
         if record.exc_info and record.exc_info[0] is not None:
             options = sentry_sdk.get_client().options
@@ -137,43 +124,38 @@ class Reporter(logging.Handler):
         return event  # type: ignore[no-any-return]
 
 
-def fingerprint_of(record: logging.LogRecord) -> list[str]:
-    """Return the common part of one cause: the alarm, or the message without values and the error's type."""
-    if alarm := getattr(record, "alarm", None):
-        return ["rlm", str(alarm)]
+def fingerprint_of(record: logging.LogRecord) -> tuple[str, ...]:
+    """Return the common part of one cause: condition and subject, or message without values and type of the error."""
+    if condition := getattr(record, "condition", None):
+        return "rlm", condition, getattr(record, "subject", "")
     kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
-    return [record.name, _sentence(record), kind]
+    return record.name, _title(record), kind
 
 
-def _sentence(record: logging.LogRecord) -> str:
-    """Return a record's message with an ellipsis for each value, because a value may be a payload."""
+def _title(record: logging.LogRecord) -> str:
+    """Return a record's message with its placeholders, because a value may be a payload."""
     if not isinstance(record.msg, str):
         return type(record.msg).__name__
     if not record.args and not record.name.startswith(_OWN):
         return f"{record.name}, line {record.lineno}"  # its message may already contain values
-    return _PLACEHOLDER.sub("…", record.msg).replace("%%", "%")
+    return record.msg
 
 
 def _strip(event: Event, _hint: Hint) -> Event | None:
     """Return an event with only the allowed keys, secrets masked, and no exception messages: they may quote data."""
-    kept: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
-    if "contexts" in kept:
-        numbers = (kept["contexts"] or {}).get(CONTEXT, {})
-        kept["contexts"] = {CONTEXT: {name: one for name, one in numbers.items() if isinstance(one, int | float)}}
-        if not numbers:
-            del kept["contexts"]
-    for exception in (kept.get("exception") or {}).get("values", []):
+    allowed: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
+    for exception in (allowed.get("exception") or {}).get("values", []):
         exception["value"] = ""
-    return _masked(kept)  # type: ignore[no-any-return]
+    return _masked(allowed)  # type: ignore[no-any-return]
 
 
-def _masked(told: Any) -> Any:
+def _masked(document: Any) -> Any:
     """Return a document with known secrets masked."""
-    if isinstance(told, dict):
-        return {key: _masked(value) for key, value in told.items()}
-    if isinstance(told, list | tuple):
-        return [_masked(value) for value in told]
-    return known().mask(told) if isinstance(told, str) else told
+    if isinstance(document, dict):
+        return {key: _masked(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_masked(value) for value in document]
+    return known().mask(document) if isinstance(document, str) else document
 
 
 def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds: float | None = None) -> None:
@@ -210,10 +192,8 @@ def slug_of(prefix: str) -> str:
 
 def config_of(every_seconds: float, window_seconds: float) -> Any:
     """Return the monitor's settings in whole minutes, rounded up: a check-in may be early."""
-    minutes = math.ceil(every_seconds / MINUTE_SECONDS)
-    unit, length = next((unit, length) for unit, length in _UNITS if minutes % length == 0)
     return {
-        "schedule": {"type": "interval", "value": minutes // length, "unit": unit},
+        "schedule": {"type": "interval", "value": math.ceil(every_seconds / MINUTE_SECONDS), "unit": "minute"},
         "checkin_margin": MARGIN_MINUTES,
         "max_runtime": math.ceil(window_seconds / MINUTE_SECONDS) + 1,
         "timezone": "UTC",

@@ -17,11 +17,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from rlm.admin.attendance import no_scheduler
+from rlm.admin.conditions import KINDS, conditions, stops
 from rlm.core import errors
 from rlm.core.documents import RunStatus
-from rlm.ledger.fitness import unfit
-from rlm.ledger.reading.present import present
 from rlm.ledger.store import Store
 from rlm.settings.checks import check_token_text
 from rlm.settings.secrets import known, resolve_token
@@ -50,17 +48,12 @@ _ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
 
 
 def trouble(store: Store) -> str:
-    """Return why RLM is not up; empty if Redis answers and is fit, and a scheduler leads or may be about to.
+    """Return why nothing is delivered; empty if it is, or may be about to.
 
     Everybody who reaches the port may read it, so it contains neither the address of Redis nor its user.
     """
-    try:
-        there = present(store)
-        if unfit(store, there):
-            return "Redis is not fit, so nothing is sent; `rlm doctor` on this host says more"
-        return no_scheduler(store, there)
-    except errors.StoreError:
-        return "Redis does not answer; `rlm doctor` on this host says more"
+    found = next((each for each in conditions(store) if stops(each)), None)
+    return f"{KINDS[found.code].meaning} ({found.code}); `rlm doctor` on this host says more" if found else ""
 
 
 def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:

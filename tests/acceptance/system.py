@@ -207,8 +207,8 @@ class System:
         """The unsettled events in the ledger."""
         keys = self.store.keys
         found: set[str] = set()
-        for key in (*map(keys.ready, self.store.known_types), keys.inflight, keys.backoff):
-            found |= {one.decode() for one in self.store.client.zrange(key, 0, -1)}
+        for key in (*map(keys.ready, self.store.known_types), keys.due):
+            found |= {one.decode().removeprefix("later ") for one in self.store.client.zrange(key, 0, -1)}
         return found
 
     def letters(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`rlm doctor`: its findings, the remedies, its exit codes."""
+"""`rlm doctor`: the conditions with their remedies, what is well, the exit codes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import Process, Role, WorkerState
+from tests.acceptance.cli import words_of
 from tests.store import steps
 from tests.values import replace
 from tests.wait import wait_until
@@ -20,87 +20,128 @@ def inst(inst):
     return inst
 
 
-def findings(document):
-    return {finding["name"]: finding for finding in document["findings"]}
+def codes(inst, code=0):
+    """Return the sentences of the conditions by code; the doctor must end with `code`, and status say the same."""
+    found = inst.json("doctor", code=code)["conditions"]
+    assert [one["code"] for one in found] == [one["code"] for one in inst.json("status")["conditions"]]
+    assert all(one["remedy"] for one in found)
+    return {one["code"]: one["sentence"] for one in found}
 
 
 def announce(inst, role, process_id="host:1:abc", **facts):
     """Register a living process, with the same configuration unless given another."""
-    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision, version=__version__)
+    process = Process(process_id, 1, "host", system_clock.now(), revision=inst.settings.revision)
     inst.store.processes.announce(role, replace(process, **facts))
 
 
-def test_an_installation_with_nothing_started_is_no_error(inst):
-    """Exit 0; two warnings say what to start, everything else is fine."""
-    document = inst.json("doctor")
-
-    bad = [(one["name"], one["verdict"]) for one in document["findings"] if not one["ok"]]
-    assert document["ok"] is True
-    assert bad == [("scheduler", "warn"), ("supervisor", "warn")]
-    assert all(one["remedy"] for one in document["findings"] if not one["ok"])
-    assert {"name", "ok", "verdict", "severity", "message", "remedy"} == set(document["findings"][0])
-    assert list(findings(document)) == [
-        *("configuration", "redis.version", "redis.writes", "redis.eviction"),
-        *("redis.persistence", "clock", "keys", "scheduler", "supervisor", "workers", "run"),
-        *("endpoints", "books"),
-    ]
-
-
-def test_missing_workers_are_a_warning(inst):
-    """Wanted, and not ready; those that have just been started are waited for without a warning."""
-    inst.store.runs.want(inst.token, 3)
+@pytest.fixture
+def led(inst):
+    """An installation with a scheduler that leads, and a supervisor."""
+    announce(inst, Role.SCHEDULER, process_id=steps.CONDUCTOR)
     announce(inst, Role.SUPERVISOR)
-    announce(inst, Role.WORKER, state=WorkerState.READY)
-    announce(inst, Role.WORKER, process_id="2", state=WorkerState.STARTING)
-
-    found = findings(inst.json("doctor"))["workers"]
-    inst.store.runs.want(inst.token, 2)
-
-    assert found["verdict"] == "warn"
-    assert findings(inst.json("doctor"))["workers"]["ok"]
+    inst.token = inst.store.leases.acquire(steps.CONDUCTOR, 600)
+    return inst
 
 
-def test_an_overdue_run_is_an_error(inst):
-    """Exit 1: somebody has to close it."""
-    inst.store.leases.acquire(steps.CONDUCTOR, 60)
-    inst.token += 1
-    inst.push(*steps.items(2, steps.TYPE))
-    run = inst.start_run(window_seconds=1000)
-    assert run.id in findings(inst.json("doctor"))["run"]["message"]
-    inst.store.client.hset(inst.store.keys.run, "deadline_us", inst.store.now_us() - 60_000_000)
-
-    found = findings(inst.json("doctor", code=1))["run"]
-
-    assert found["verdict"] == "fail"
-    assert "rlm cancel" in found["remedy"]
-
-
-def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(inst):
-    """The record of the last run says how many are to be there; of a run before it nothing is to be."""
-    inst.push(*steps.items(2, steps.TYPE))
-    inst.close_run(inst.start_run())
-    inst.close_run(inst.start_run())
-    assert findings(inst.json("doctor"))["books"]["ok"]
-
-    inst.store.client.zpopmin(inst.store.keys.ready(steps.TYPE))
-
-    assert steps.TYPE in findings(inst.json("doctor", code=1))["books"]["message"]
-
-
-def test_an_unfit_redis_is_exit_four(inst):
-    """The remedy is told; what would follow from it is not looked at."""
-    inst.store.client.config_set("maxmemory-policy", "allkeys-lru")
-    inst.store.client.config_set("maxmemory", "200mb")
-    try:
-        document = inst.json("doctor", code=4)
-    finally:
-        inst.store.client.config_set("maxmemory-policy", "noeviction")
-        inst.store.client.config_set("maxmemory", "0")
+def test_an_installation_with_nothing_started_says_what_to_start(inst):
+    """Two errors, which the text shows with their remedies; everything else is well."""
+    document = inst.json("doctor", code=1)
 
     assert document["ok"] is False
-    assert findings(document)["redis.eviction"]["verdict"] == "fail"
-    assert "noeviction" in findings(document)["redis.eviction"]["remedy"]
-    assert "books" not in findings(document)
+    assert [one["code"] for one in document["conditions"]] == ["no_scheduler", "no_supervisor"]
+    assert {one["name"] for one in document["findings"] if one["ok"]} >= {"redis", "clock", "keys", "run", "books"}
+    assert {"name", "ok", "code", "severity", "message", "remedy"} == set(document["findings"][0])
+    shown = words_of(inst.rlm("doctor", code=1))
+    assert all(f"{one['sentence']} > {one['remedy']}" in shown for one in document["conditions"])
+    assert "All is well" not in shown
+
+
+def test_all_is_well_only_without_a_condition(led):
+    assert codes(led) == {}
+    assert "All is well." in led.rlm("doctor").stdout
+
+    led.rlm("endpoint", "pause", next(iter(led.settings.endpoints)))
+
+    assert list(codes(led)) == ["endpoint_paused"]
+    assert "All is well" not in led.rlm("doctor").stdout
+
+
+def test_missing_workers_are_no_worker_or_too_few(led):
+    """Those that have just been started are waited for."""
+    led.store.runs.want(led.token, 2)
+    assert "of 2 wanted" in codes(led, 1)["no_worker"]
+    announce(led, Role.WORKER, process_id="1", state=WorkerState.READY)
+    assert "1 ready of 2 wanted" in codes(led)["workers_missing"]
+    announce(led, Role.WORKER, process_id="2", state=WorkerState.STARTING)
+    assert codes(led) == {}
+
+
+def test_an_overdue_run_is_an_error(led):
+    """Somebody has to close it."""
+    led.push(*steps.items(2, steps.TYPE))
+    run = led.start_run(window_seconds=1000)
+    assert codes(led) == {}
+    led.store.client.hset(led.store.keys.run, "deadline_us", led.store.now_us() - 60_000_000)
+
+    assert f"run {run.id} should have been closed" in codes(led, 1)["run_stuck"]
+
+
+def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(led):
+    """The record of the last run says how many are to be there; of a run before it nothing is to be."""
+    led.push(*steps.items(2, steps.TYPE))
+    led.close_run(led.start_run())
+    led.close_run(led.start_run())
+    assert "books_unbalanced" not in codes(led)
+
+    led.store.client.zpopmin(led.store.keys.ready(steps.TYPE))
+
+    assert steps.TYPE in codes(led, 1)["books_unbalanced"]
+
+
+def test_an_unfit_redis_is_exit_four(led):
+    led.store.client.config_set("maxmemory-policy", "allkeys-lru")
+    led.store.client.config_set("maxmemory", "200mb")
+    try:
+        document = led.json("doctor", code=4)
+    finally:
+        led.store.client.config_set("maxmemory-policy", "noeviction")
+        led.store.client.config_set("maxmemory", "0")
+
+    assert [(one["code"], one["subject"]) for one in document["conditions"]] == [("redis_unfit", "eviction")]
+    assert "noeviction" in document["conditions"][0]["remedy"]
+
+
+def test_a_damaged_key_is_named_with_what_mends_it(led):
+    key = led.store.keys.ready(steps.TYPE)
+    led.store.client.set(key, "rubbish")
+
+    document = led.json("doctor", code=1)
+
+    (found,) = [one for one in document["conditions"] if one["code"] == "key_damaged"]
+    assert found["subject"] == key
+    assert f"redis-cli DEL {key}" in found["remedy"]
+
+
+def test_a_supervisor_that_is_frozen_while_its_workers_work_is_told_from_a_lost_host(led):
+    """Its entry is gone, and its workers are heard from."""
+    led.store.processes.forget(Role.SUPERVISOR, "host:1:abc")
+    announce(led, Role.WORKER, process_id="host:1:abc:1", state=WorkerState.READY, supervisor="host:1:abc")
+
+    assert "it hangs" in codes(led)["host_silent"]
+
+
+def test_dead_letters_above_the_bound_are_an_error(led):
+    number = led.settings.alarm.failed
+    led.store.client.lpush(led.store.keys.failed, *["{}"] * (number + 1))
+
+    assert f"more than alarm.failed ({number})" in codes(led, 1)["dead_letters"]
+
+
+def test_a_host_whose_clock_is_wrong_is_a_warning(led, monkeypatch):
+    now = system_clock.now
+    monkeypatch.setattr(system_clock, "now", lambda: now() + 3600)
+
+    assert "behind" in codes(led)["clock_apart"]
 
 
 @pytest.mark.rest
@@ -117,6 +158,4 @@ def test_a_living_system_is_well_before_in_and_after_a_run(make_system):
         after = json.loads(system.rlm("doctor", "--json").stdout)
 
     for document in (before, during, after):
-        bad = {one["name"]: one["message"] for one in document["findings"] if not one["ok"]}
-        assert bad.keys() <= {"workers"}, bad
-    assert findings(during)["run"]["message"] == f"{run_id} is running"
+        assert {one["code"] for one in document["conditions"]} <= {"workers_missing"}, document["conditions"]

@@ -73,7 +73,7 @@ def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
     inst.push(*steps.items(4, steps.TYPE, steps.OTHER_TYPE))
     inst.start_run(600)
     backing_off = {f"e{number}:{steps.TYPE}": 5 for number in range(5)}
-    inst.store.client.zadd(inst.store.keys.backoff, backing_off)
+    inst.store.client.zadd(inst.store.keys.due, {f"later {one}": at for one, at in backing_off.items()})
     for one in backing_off:
         inst.store.client.hset(inst.store.keys.event(one), mapping={"item": b"{}", "wallet": "w", "score": "0"})
     inst.push(*steps.items(3, steps.TYPE, steps.OTHER_TYPE, first=7))

@@ -98,7 +98,7 @@ def test_a_run_is_started_by_keyboard_and_cancelled_by_a_slow_mouse(seen):
 def test_no_page_has_a_barrier_or_is_cut_off(seen):
     """Colours are looked at in both schemes, sizes in both widths."""
     system, base, driver = seen
-    system.api.set_faults({"overflow_balance_check_api_2": {"error_rate": 0.5, "status": 422}})
+    system.api.set_fault("overflow_balance_check_api_2", error_rate=0.5, status=422)
     system.rlm("endpoint", "pause", "overflow_balance_update_api_3", "--for", "10m")
     over = [one["run_id"] for one in json.loads(system.rlm("list", "--json").stdout)]
     now = start(seen, 100, "b")

@@ -65,7 +65,8 @@ class Day:
 
     `options` are those of the system; `around` lasts as long as the run; `begins` starts it and returns its id. Its
     middle comes after `calls` calls. `knows` returns whether RLM can know the change. `causes` are the causes that
-    types with leftovers must have. Each of the `alarms` must be raised once; those in `may_ring` depend on the moment.
+    types with leftovers must have. Each of the conditions `alarms` must be told once; those in `may_ring` depend on the
+    moment.
     `failed` events become dead letters. A scheduler and a supervisor exist before the run if it is `scheduled` and
     `supervised`. If nothing can be predicted, `unforeseen` says why.
     """
@@ -124,14 +125,13 @@ DAYS = {
         before=strict("c1", "12 per 6 second"),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("leftovers",),
+        alarms=("endpoint_throttled",),
         state="partial",
     ),
     "an only endpoint paused": Day(
         MANY,
         middle=command("endpoint", "pause", "c1"),
         causes={"C": "paused"},
-        alarms=("leftovers",),
         state="partial",
     ),
     "one of two endpoints paused": Day(SPARE, middle=command("endpoint", "pause", "a2")),
@@ -142,7 +142,7 @@ DAYS = {
         knows=lacks_workers,
         supervised=False,
         causes={"A": "failed"},
-        alarms=("no_worker", "run_failed"),
+        alarms=("no_supervisor", "run_failed"),
         state="failed",
     ),
     "the supervisor killed": Day(
@@ -151,22 +151,26 @@ DAYS = {
         middle=kill("supervisor", again=False),
         knows=lacks_workers,
         causes={"A": "workers"},
-        alarms=("process_died", "leftovers"),
+        alarms=("no_supervisor",),
+        may_ring=("host_silent",),
         state="partial",
     ),
     "the supervisor killed and started again": Day(
-        SPARE, middle=kill("supervisor", again=True), knows=has_workers, may_ring=("process_died",)
+        SPARE,
+        middle=kill("supervisor", again=True),
+        knows=has_workers,
+        may_ring=("host_silent", "no_supervisor", "no_worker"),
     ),
-    "half of the workers killed": Day(LONG, middle=kill_workers, alarms=("worker_died",)),
+    "half of the workers killed": Day(LONG, middle=kill_workers, may_ring=("workers_missing",)),
     "an event that kills its worker": Day(
         LONG,
         middle=strike,
         failed=1,
-        may_ring=("worker_died", "no_worker"),
+        may_ring=("workers_missing", "no_worker"),
         unforeseen="it has killed three workers only when most is done",
     ),
     "the scheduler killed and started again": Day(
-        SPARE, middle=kill("scheduler", again=True), knows=conducts_again, may_ring=("process_died",)
+        SPARE, middle=kill("scheduler", again=True), knows=conducts_again, may_ring=("host_silent", "no_scheduler")
     ),
     "an API four times slower": Day(LONG, before=faults(a1={"slow": 4.0}, a2={"slow": 4.0})),
     "an API four times slower in mid-run": Day(LONG, middle=faults(a1={"slow": 4.0}, a2={"slow": 4.0})),
@@ -174,14 +178,14 @@ DAYS = {
         before=fault("c1", status=500),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("breaker_open", "leftovers"),
+        alarms=("endpoint_failing", "no_endpoint"),
         state="partial",
     ),
     "an API that is down": Day(
         before=fault("c1", down=True),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("breaker_open", "leftovers"),
+        alarms=("endpoint_failing", "no_endpoint"),
         state="partial",
     ),
     "an API that goes down in mid-run": Day(
@@ -189,21 +193,22 @@ DAYS = {
         middle=fault("c1", down=True),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("breaker_open", "leftovers"),
+        alarms=("endpoint_failing", "no_endpoint"),
         state="partial",
     ),
     "no API": Day(
         around=no_api,
         knows=rests("a1", "a2", "b1", "c1"),
         causes=dict.fromkeys("ABC", "resting"),
-        alarms=(*4 * ("breaker_open",), "leftovers"),
+        alarms=4 * ("endpoint_failing",),
+        may_ring=("no_endpoint",),
         state="partial",
     ),
     "an API that does not answer": Day(
         before=fault("c1", hang=True),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("breaker_open", "leftovers"),
+        alarms=("endpoint_failing", "no_endpoint"),
         state="partial",
     ),
     "an API that asks for a rest": Day(
@@ -211,13 +216,13 @@ DAYS = {
         before=fault("c1", throttle=60.0),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("leftovers",),
+        alarms=("endpoint_throttled",),
         state="partial",
     ),
     "one of two endpoints down": Day(
         before=fault("a2", down=True),
         knows=rests("a2"),
-        alarms=("breaker_open",),
+        alarms=("endpoint_failing",),
         may_ring=("leftovers",),
         state="completed or partial",
     ),
@@ -226,18 +231,20 @@ DAYS = {
         before=fault("c1", status=401),
         knows=rests("c1"),
         causes={"C": "resting"},
-        alarms=("breaker_open",),
+        alarms=("endpoint_failing", "no_endpoint"),
         may_ring=("leftovers", "dead_letters"),
         state="partial",
         failed=None,
     ),
     "an API that rejects all": Day(LONG, before=fault("c1", status=422), alarms=("dead_letters",), failed=60),
     "a tenth of the calls failing": Day(LONG, before=fault("a1", error_rate=0.1)),
-    "a slow machine": Day(SPARE, around=busy_machine),
+    "a slow machine": Day(SPARE, around=busy_machine, may_ring=("redis_slow",)),
     "a Redis far away": Day(LONG, options=lambda: {"env": {"RLM_RUN__GUARD_SECONDS": "0.2"}}, around=slow_redis),
-    "Redis silent for three seconds": Day(SPARE, middle=freeze_redis, may_ring=("redis_away", "clock_stepped")),
+    "Redis silent for three seconds": Day(
+        SPARE, middle=freeze_redis, may_ring=("redis_away", "redis_doubted", "redis_slow")
+    ),
     "the clock of the workers' host off": Day(LONG, options=host_clock_off("supervisor")),
-    "the clock of the scheduler's host off": Day(LONG, options=host_clock_off("scheduler")),
+    "the clock of the scheduler's host off": Day(LONG, options=host_clock_off("scheduler"), alarms=("clock_apart",)),
     "a run started late": Day(
         OVERLOAD,
         options=ticks_soon,

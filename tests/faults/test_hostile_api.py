@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import Raw
 
+from rlm.core.trail import CallEnd
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
-from rlm.delivery.outcome import Delivered, Rejected, Throttled, Unreachable
 from tests.acceptance.scripted import endpoint
 from tests.faults.hostile_api import ALL_TRICKS, HostileApi
 from tests.faults.hostile_judge import misjudged, reused
@@ -34,7 +34,12 @@ TIMEOUT_SECONDS = 0.6
 LANES = 6
 #: Seconds that threads of the server have to see that their clients are gone.
 PATIENCE = 10.0
-WORDS = {Delivered: "delivered", Rejected: "rejected", Throttled: "throttled", Unreachable: "retry"}
+WORDS = {
+    CallEnd.COMPLETED: "delivered",
+    CallEnd.REJECTED: "rejected",
+    CallEnd.THROTTLED: "throttled",
+    CallEnd.ERROR: "retry",
+}
 
 
 class Recorder:
@@ -76,7 +81,7 @@ def by_dispatcher(sender):
         until = time.monotonic() + TIMEOUT_SECONDS
         if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, Raw(b"{}")), until):
             return None  # it may have been read or not
-        return WORDS[type(sender.receive(connection, target, time.monotonic(), until))]
+        return WORDS[sender.receive(connection, target, time.monotonic(), until).finish]
 
     return call
 

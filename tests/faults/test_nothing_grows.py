@@ -87,7 +87,7 @@ def test_no_list_and_no_key_grows_with_the_runs(make_system, runs):
         after = kinds(system)
         grown = {kind: (before[kind], number) for kind, number in after.items() if number > before[kind] + 2}
         assert not grown, grown
-        assert after["rlm:run"] == after["rlm:tally"] == after["rlm:inflight"] == after["rlm:backoff"] == 0
+        assert after["rlm:run"] == after["rlm:tally"] == after["rlm:due"] == 0
         letters = [line["id"] for line in archived(system)] + [one["id"] for one in system.letters()]
         assert len(letters) == len(set(letters)) == WARM_UP + runs
         system.assert_promises(

@@ -34,13 +34,9 @@ pytestmark = pytest.mark.rest
 
 #: Scripts that only commands run; the last test here fails those.
 OF_COMMANDS = {
-    "pause_endpoint",
     "remove_letter",
-    "resume_endpoint",
-    "set_limit",
+    "set_pause",
 }
-#: Scripts of other programs, which share windows.
-OF_OTHERS = {"take_slots"}
 #: A site that a scenario reaches only now and then is waited for so many rounds of it.
 ROUNDS = 4
 #: Systems that share the cases of a test.
@@ -50,8 +46,8 @@ SPEED = 20
 Site = tuple[str, str]
 #: Every process says every few seconds that it lives.
 ANNOUNCED: set[Site] = {
-    ("scheduler", "announce"),
-    ("supervisor", "announce"),
+    ("scheduler", "hset processes"),
+    ("supervisor", "hset processes"),
 }
 
 
@@ -332,7 +328,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(SOURCES) - reached == OF_COMMANDS | OF_OTHERS
+    assert set(SOURCES) - reached == OF_COMMANDS
 
 
 #: What is failed, and what only where there is time.
@@ -407,9 +403,9 @@ CURED = b'{"id": "cured", "wallet_name": "w", "events": ["ONE"]}'
 
 COMMANDS = [
     Command("read_entries", ("plan",), lambda system: system.store.intake.waiting() == 1),
-    Command("pause_endpoint", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
-    Command("resume_endpoint", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
-    Command("set_limit", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
+    Command("set_pause", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
+    Command("set_pause", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
+    Command("set_limits", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),
     Command("remove_letter", ("failed", "retry", "--all"), lambda system: not system.letters() and _retried(system)),
     Command("remove_letter", ("failed", "drop", "--all", "--yes"), lambda system: not system.letters()),
 ]

@@ -55,8 +55,8 @@ def deliver(system, name, *types):
 
 
 def doctor(system):
-    found = json.loads(system.rlm("doctor", "--json", check=False).stdout)["findings"]
-    return [one["message"] for one in found if one["verdict"] != "ok"]
+    found = json.loads(system.rlm("doctor", "--json", check=False).stdout)["conditions"]
+    return [one["sentence"] for one in found]
 
 
 def alive(system):
@@ -75,7 +75,7 @@ def set_health(client, key):
 #: What another program writes, and the types that go on meanwhile. The window of an endpoint belongs to its type.
 RUBBISH = {
     "no zset of pending events": (lambda store: (replace, store.keys.ready("ALPHA")), ["BETA"]),
-    "no zset of events in flight": (lambda store: (replace, store.keys.inflight), []),
+    "no zset of events in flight": (lambda store: (replace, store.keys.due), []),
     "no window": (lambda store: (replace, store.keys.window(window_of(store, "a1"))), ["BETA"]),
     "no number in the health of an endpoint": (
         lambda store: (set_health, store.keys.endpoint(window_of(store, "a1"))),
@@ -102,7 +102,7 @@ def test_what_can_go_on_does_and_the_key_is_named(system, name):
     assert alive(system) == ["scheduler", "supervisor"]
     if len(go_on) < 2:
         assert named
-        wait_until(lambda: "alarm=key_damaged" in system.log("scheduler"), message="its log raises the alarm")
+        wait_until(lambda: "condition=key_damaged" in system.log("scheduler"), message="its log says so")
         system.store.client.delete(key)
         deliver(system, "mended", "ALPHA", "BETA")
 
@@ -117,7 +117,7 @@ def test_a_key_that_is_overwritten_in_mid_run_stops_its_type_only(system, family
     alpha = system.push([make_item(f"m{number}", "ALPHA") for number in range(8)])
     beta = system.push([make_item(f"m{number}", "BETA") for number in range(8)])
     wait_until(store.runs.current, timeout=10, message="a run is open")
-    wait_until(lambda: store.client.zcard(store.keys.inflight), message="calls are under way")
+    wait_until(lambda: store.client.zcard(store.keys.due), message="calls are under way")
     replace(store.client, key)
 
     wait_until(lambda: set(beta) <= set(system.answered()), timeout=10, message="the other type is done")

@@ -109,12 +109,12 @@ def assert_foreseen(day: Day, name: str, foresight: Foresight, record: dict[str,
 
 
 def alarms(system: System) -> list[tuple[str, str]]:
-    """Return the raised alarms, and the subject of each."""
+    """Return the conditions that began, by the logs: code and subject."""
     lines = [line for log in system.directory.glob("*.log") for line in log.read_text(errors="replace").splitlines()]
     return [
-        (told["alarm"], told.get("endpoint") or told.get("worker", ""))
+        (told["condition"], told["subject"])
         for line in lines
-        if line.startswith("{") and "alarm" in (told := json.loads(line))
+        if line.startswith("{") and (told := json.loads(line)).get("action") == "begin_condition"
     ]
 
 
@@ -148,7 +148,12 @@ def assert_faces(system: System, day: Day, record: dict[str, Any], status: str) 
     assert f"{counts['completed']} completed" in log
     left = sum(count.unsettled for count in system.store.ledger.count(system.types).values())
     assert left == counts["leftover"]
-    rung = alarms(system)
-    assert sorted(one for one, _ in rung if one not in day.may_ring) == sorted(day.alarms), rung
-    assert len(rung) == len(set(rung)), rung
+    wait_until(
+        lambda: sorted(one for one, _ in alarms(system) if one not in day.may_ring) == sorted(day.alarms),
+        timeout=8,
+        message=f"{day.alarms} are told, not {alarms(system)}",
+    )
+    assert len(alarms(system)) == len(set(alarms(system))), alarms(system)
+    shown = {one.code for one in report.status(system.store, None).conditions if one.severity != "info"}
+    assert shown <= {*day.may_ring, *day.alarms}, shown
     assert report.status(system.store, None).last == record["run_id"]

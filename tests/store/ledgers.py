@@ -29,7 +29,7 @@ def put(store: Store, event_id: str, place: str, due: float = 60.0, **fields: st
         store.client.zadd(keys.ready(name), {event_id: int(score)})
     else:
         at = float("inf") if place == "spent" else redis_us(store) + round(due * 1_000_000)
-        store.client.zadd(keys.inflight if place == "inflight" else keys.backoff, {event_id: at})
+        store.client.zadd(keys.due, {event_id if place == "inflight" else f"later {event_id}": at})
 
 
 def open_run(store: Store, state: str = "running", **fields: str) -> str:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def where(store: Store, event_id: str) -> list[str]:
     """Return the places that contain an event: one while it is unsettled, none afterwards."""
     keys = store.keys
-    zsets = {"ready": keys.ready(type_of(event_id)), "inflight": keys.inflight, "backoff": keys.backoff}
     pipeline = store.client.pipeline(transaction=True)
-    for key in zsets.values():
-        pipeline.zscore(key, event_id)
-    found = zip(zsets, pipeline.execute(), strict=True)
+    pipeline.zscore(keys.ready(type_of(event_id)), event_id)
+    pipeline.zscore(keys.due, event_id)
+    pipeline.zscore(keys.due, f"later {event_id}")
+    found = zip(("ready", "inflight", "backoff"), pipeline.execute(), strict=True)
     return ["spent" if score == math.inf else state for state, score in found if score is not None]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.leases import ALONE_SECONDS, STEPPED
+from rlm.ledger.leases import ALONE_SECONDS
 from rlm.ledger.processes import Process, Role
 from rlm.ledger.store import Store
 from rlm.settings import apart_of, load_settings
@@ -143,8 +143,8 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
     was = now - step_us  # by the old clock
     one.client.hset(f"{prefix}run", mapping={"run_id": "r", "deadline_us": was + 60_000_000})
     one.client.hset(keys.lease, "expires_us", was + 30_000_000)
-    one.client.zadd(f"{prefix}inflight", {"a": was + 20_000_000, "past": was - 20_000_000})
-    one.client.zadd(f"{prefix}backoff", {"b": was + 10_000_000, "spent": float("inf")})
+    one.client.zadd(keys.due, {"a": was + 20_000_000, "past": was - 20_000_000})
+    one.client.zadd(keys.due, {"later b": was + 10_000_000, "later spent": float("inf")})
     one.client.hset(f"{prefix}rules", mapping={"type A": "1", "api": '{"windows":[{"id":"w"}]}'})
     one.client.zadd(f"{prefix}free:A", {"1 api": was + 40_000_000})
     one.client.zadd(f"{prefix}open", {"1 A": was + 40_000_000})
@@ -155,18 +155,18 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
 
     standing = other.leases.contend("two", LONG)
 
-    assert standing.why.startswith(STEPPED)
+    assert standing.why.startswith("the clock of Redis stepped")
     assert other.clock.doubts[1] == 0
     moved = {
         "deadline": int(one.client.hget(f"{prefix}run", "deadline_us")) - 60_000_000,
         "lease": int(lease_of(one)["expires_us"]) - 30_000_000,
-        "a": one.client.zscore(f"{prefix}inflight", "a") - 20_000_000,
-        "b": one.client.zscore(f"{prefix}backoff", "b") - 10_000_000,
+        "a": one.client.zscore(keys.due, "a") - 20_000_000,
+        "b": one.client.zscore(keys.due, "later b") - 10_000_000,
         "rest": int(one.client.hget(f"{prefix}endpoint:w", "rest")) - 50_000_000,
     }
     assert moved == dict.fromkeys(moved, was + step_us)
-    assert one.client.zscore(f"{prefix}inflight", "past") < looks.redis_us(one)
-    assert one.client.zscore(f"{prefix}backoff", "spent") == float("inf")
+    assert one.client.zscore(keys.due, "past") < looks.redis_us(one)
+    assert one.client.zscore(keys.due, "later spent") == float("inf")
     assert one.client.hget(f"{prefix}endpoint:w", "since") == b"%d" % (was - 5)
     for key, member in (("free:A", "1 api"), ("open", "1 A")):
         assert one.client.zscore(f"{prefix}{key}", member) == pytest.approx(0, abs=100_000)

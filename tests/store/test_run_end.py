@@ -93,8 +93,8 @@ def flying_window(store):
 def test_more_than_one_step_makes_ready_is_made_ready(store, token, running):
     """However many back off."""
     run = running(CHUNK + 1)
-    far = {each: store.now_us() + 60_000_000 for each in steps.event_ids(CHUNK + 1)}
-    store.client.zadd(store.keys.backoff, far)
+    far = {f"later {each}": store.now_us() + 60_000_000 for each in steps.event_ids(CHUNK + 1)}
+    store.client.zadd(store.keys.due, far)
     store.client.delete(store.keys.ready(steps.TYPE))
 
     close(store, token, run)

@@ -116,7 +116,7 @@ def test_a_worker_that_dies_is_freed_counted_and_replaced(host, running, caplog)
     assert dead.id not in {one.id for one in host.store.processes.alive(Role.WORKER)}
 
 
-def test_failed_starts_back_off_and_raise_an_alarm(host, caplog):
+def test_failed_starts_back_off_and_are_announced(host):
     """The wait doubles with each failed start in a row."""
     host.command = "exit 1"
     host.start()
@@ -125,7 +125,8 @@ def test_failed_starts_back_off_and_raise_an_alarm(host, caplog):
     time.sleep(8.5 * FIRST_WAIT_SECONDS)  # after 0, 1, 3 and 7 of it
 
     assert 3 <= len(host.workers) <= 4
-    assert "no_worker" in {getattr(one, "alarm", None) for one in caplog.records}
+    (entry,) = wait_until(lambda: [one for one in host.store.processes.alive(Role.SUPERVISOR) if one.trouble])
+    assert "workers end as they start" in entry.trouble
     host.command = IDLE
     host.wait_for(1)
 

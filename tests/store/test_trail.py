@@ -26,7 +26,7 @@ def test_a_call_that_was_lost_stands_there_with_nobody_knowing_its_answer(store,
     if lost == "died":
         assert store.recovery.reap(claim.worker_id) == 1
     elif lost == "froze":
-        store.client.zadd(store.keys.inflight, {claim.event_id: 1})
+        store.client.zadd(store.keys.due, {claim.event_id: 1})
         steps.settle(store, steps.claim(store, "other"), "ready")
     else:
         steps.finish(store, token, run)

@@ -121,7 +121,8 @@ class Storm:
             self.check_wait(reply)
         if reply.close:
             self.closes = True
-            assert self.world.now_us > self.deadline or not self.world.client.zcard(self.world.keys.inflight)
+            due = self.world.client.zrange(self.world.keys.due, 0, -1)
+            assert self.world.now_us > self.deadline or all(member.startswith(b"later ") for member in due)
 
     def late(self) -> set[str]:
         """An answer comes again, of a call that was settled already, or not."""
@@ -228,8 +229,8 @@ class Storm:
         with self.world.client.pipeline() as pipeline:
             for event_id in self.events:
                 pipeline.zscore(keys.ready(event_id.rpartition(":")[2]), event_id)
-                pipeline.zscore(keys.inflight, event_id)
-                pipeline.zscore(keys.backoff, event_id)
+                pipeline.zscore(keys.due, event_id)
+                pipeline.zscore(keys.due, f"later {event_id}")
                 pipeline.hmget(keys.event(event_id), "state", "owner")
             found = pipeline.execute()
         for place, event_id in enumerate(self.events):
@@ -258,8 +259,7 @@ class Storm:
                 need = round((each.processing_seconds + 0.02) * 1_000_000)
                 opens = [self.opening(ends[end.name]) for end in each.endpoints]
                 moments += [at for at in opens if at + need <= self.deadline]
-        for key in (world.keys.inflight, world.keys.backoff):
-            moments += [int(at) for _, at in world.client.zrange(key, 0, 0, withscores=True) if at < FAR]
+        moments += [int(at) for _, at in world.client.zrange(world.keys.due, 0, 0, withscores=True) if at < FAR]
         assert min(moments) > reply.now, "a call could have begun"
         assert reply.now + reply.wait <= min(moments), "told to wait for too long"
 

@@ -580,7 +580,7 @@ def test_lease_end_reap_and_close_stamp_the_call_as_sent_now(world, how):
 
     match how:
         case "lease":
-            world.client.zadd(world.keys.inflight, {call.event: world.now})
+            world.client.zadd(world.keys.due, {call.event: world.now})
             world.lane(2).ask()
         case "reap":
             world.store.recovery.reap(lane.worker)
@@ -671,14 +671,14 @@ def test_deadline_leases_and_back_offs_move_by_the_step(world, step):
     first, second = world.lane(1), world.lane(2)
     first.call()
     second.ask(failed(second.call(), delay_us=20_000_000), nothing=True)
-    flies = world.client.zscore(world.keys.inflight, "i1:A")
-    returns = world.client.zscore(world.keys.backoff, "i2:A")
+    flies = world.client.zscore(world.keys.due, "i1:A")
+    returns = world.client.zscore(world.keys.due, "later i2:A")
     deadline = world.store.runs.current().deadline_us
 
     world.lane(3).ask(stepped=step)
 
-    assert world.client.zscore(world.keys.inflight, "i1:A") == flies + step
-    assert world.client.zscore(world.keys.backoff, "i2:A") == returns + step
+    assert world.client.zscore(world.keys.due, "i1:A") == flies + step
+    assert world.client.zscore(world.keys.due, "later i2:A") == returns + step
     assert world.store.runs.current().deadline_us == deadline + step
 
 
@@ -1037,7 +1037,7 @@ def test_a_lease_ends_two_seconds_after_the_time_out_or_the_deadline(world, time
 
     call = world.lane().call()
 
-    ends_us = world.client.zscore(world.keys.inflight, call.event)
+    ends_us = world.client.zscore(world.keys.due, call.event)
     assert ends_us == pytest.approx(call.now + ends * 1_000_000, abs=200_000)
 
 
@@ -1045,12 +1045,12 @@ def test_a_lease_counts_from_when_a_call_leaves_that_had_to_connect_first(world)
     world.start(kind("A", endpoint("a", timeout=5.0)), events=1)
     lane = world.lane()
     call = lane.call()
-    world.client.zadd(world.keys.inflight, {call.event: call.stamp + 4_000_000})
+    world.client.zadd(world.keys.due, {call.event: call.stamp + 4_000_000})
 
     moved = world.store.turns.restamp(call.claim(lane.worker), lane.number)
 
     assert moved.owned
-    assert world.client.zscore(world.keys.inflight, call.event) == moved.now + 7_000_000
+    assert world.client.zscore(world.keys.due, call.event) == moved.now + 7_000_000
 
 
 def test_a_lease_covers_the_longest_time_out_of_the_types_that_share_an_endpoint(world):
@@ -1058,14 +1058,14 @@ def test_a_lease_covers_the_longest_time_out_of_the_types_that_share_an_endpoint
 
     call = world.lane().call()
 
-    assert world.client.zscore(world.keys.inflight, call.event) >= call.stamp + 11_000_000
+    assert world.client.zscore(world.keys.due, call.event) >= call.stamp + 11_000_000
 
 
 def test_an_overdue_event_is_put_back_by_whoever_turns(world):
     world.start(kind("A"), events=1)
     lane = world.lane()
     call = lane.call()
-    world.client.zadd(world.keys.inflight, {call.event: world.now})
+    world.client.zadd(world.keys.due, {call.event: world.now})
 
     again = world.lane(2, "here:2:v").call()
 
@@ -1350,7 +1350,7 @@ def test_a_late_answer_for_a_forgotten_event_settles_nothing_of_its_next_claim(w
     world.start(kind("A"), events=1)
     lane = world.lane()
     first = lane.call()
-    world.client.delete(world.keys.event(first.event), world.keys.held(lane.worker), world.keys.inflight)
+    world.client.delete(world.keys.event(first.event), world.keys.held(lane.worker), world.keys.due)
     world._events.clear()
     world.ready("A")
     world.publish(*world.types)

@@ -146,8 +146,9 @@ class World:
     def place(self, event_id: str) -> str:
         """Return where an event is; an event is in one place."""
         name = event_id.rpartition(":")[2]
-        sets = {"ready": self.keys.ready(name), "inflight": self.keys.inflight, "backoff": self.keys.backoff}
-        found = [place for place, key in sets.items() if self.client.zscore(key, event_id) is not None]
+        due = {"inflight": event_id, "backoff": f"later {event_id}"}
+        found = ["ready"] if self.client.zscore(self.keys.ready(name), event_id) is not None else []
+        found += [place for place, member in due.items() if self.client.zscore(self.keys.due, member) is not None]
         state = self.event(event_id).get("state")
         places = [*found, *([state] if state else [])]
         assert len(places) <= 1, (event_id, places)

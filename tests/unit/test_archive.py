@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
@@ -87,15 +86,3 @@ def test_no_link_is_followed(archive, tmp_path):
         archive.append([b"{}"], NOVEMBER)
 
     assert target.read_bytes() == b""
-
-
-def test_two_never_write_at_once(archive):
-    """A conductor that was deposed and does not know it may be writing: the other waits for its turn."""
-    path = archive.append([b'{"id": 1}'], NOVEMBER)
-
-    with path.open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ArchiveError):
-            archive.append([b'{"id": 2}'], NOVEMBER)
-
-    assert lines(path) == [b'{"id": 1}']

@@ -8,10 +8,11 @@ import pytest
 
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
+from rlm.core.trail import CallEnd
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.connection import UnreachableError
-from rlm.delivery.outcome import DEADLINE, Delivered, Unreachable
+from rlm.delivery.outcome import DEADLINE, Outcome
 from rlm.ledger import clock_of_redis
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Claim, Restamped
@@ -79,8 +80,8 @@ class Scene:
         answers_at = sent_at + self.answering
         self.clock.time = min(answers_at, deadline)
         if answers_at < deadline:
-            return Delivered(200, self.clock.time - sent_at)
-        return Unreachable("no answer", None, "no answer in time")
+            return Outcome("HTTP 200", self.clock.time - sent_at, finish=CallEnd.COMPLETED)
+        return Outcome("no answer", None, "no answer in time")
 
     def restamp(self, _claim, _lane):
         self.clock.sleep(self.restamping)

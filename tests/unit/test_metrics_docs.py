@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from rlm.telemetry.catalogue import METRICS
+from rlm.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "metrics.md"

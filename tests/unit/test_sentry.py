@@ -11,11 +11,9 @@ import sys
 import pytest
 
 from rlm import telemetry
-from rlm.core.alarms import Alarm, alarm
 from rlm.settings.secrets import Secrets, remember
 from rlm.telemetry import sentry
-from rlm.telemetry.logs import Bounded
-from rlm.telemetry.sentry import Reporter, _strip, fingerprint_of
+from rlm.telemetry.sentry import Reporter, _strip
 from tests.clocks import SetClock
 from tests.each import each
 
@@ -41,8 +39,10 @@ def raised():
 
 
 @pytest.fixture
-def clock():
-    return SetClock(0.0)
+def clock(monkeypatch):
+    clock = SetClock(0.0)
+    monkeypatch.setattr(sentry, "system_clock", clock)
+    return clock
 
 
 @pytest.fixture
@@ -55,18 +55,18 @@ def sent(monkeypatch):
 
 @pytest.fixture
 def reporter(clock):
-    return Reporter("worker", Bounded(60.0, clock))
+    return Reporter("worker")
 
 
 # -- what an event says
 
 
 def test_the_parameters_of_a_log_line_stay_here(reporter, sent):
-    """The sentence leaves with an ellipsis for each value, so that it can still be read as a title."""
+    """The sentence leaves without its values, and can still be read as a title."""
     reporter.handle(record_of("Event %s of %s failed after %.1f s, 5 %% late", "i1:T", PAYLOAD, 2.0))
 
     (event,) = sent
-    assert event["logentry"]["formatted"] == "Event … of … failed after … s, 5 % late"
+    assert event["logentry"]["formatted"] == "Event %s of %s failed after %.1f s, 5 %% late"
     assert PAYLOAD not in json.dumps(sent)
 
 
@@ -86,7 +86,7 @@ def test_ids_leave_as_tags_numbers_as_context_and_nothing_else(reporter, sent):
     """Which run, which event, which endpoint, what was done: enough to find it with `rlm explain`."""
     facts = {"run_id": "r1", "event_id": "i1:T", "endpoint": "api", "worker": "w1", "lane": 2, "item": PAYLOAD}
 
-    reporter.handle(record_of("x", action="give_back", counts={"calls": 3, "wallet": PAYLOAD}, **facts))
+    reporter.handle(record_of("x", action="give_back", **facts))
 
     (event,) = sent
     assert event["tags"] == {
@@ -97,7 +97,6 @@ def test_ids_leave_as_tags_numbers_as_context_and_nothing_else(reporter, sent):
         "lane": "2",
         "worker": "w1",
     }
-    assert event["contexts"] == {"rlm": {"calls": 3, "left_out": 0}}
     assert event["transaction"] == "worker: give_back"
     assert PAYLOAD not in json.dumps(sent)
 
@@ -112,10 +111,10 @@ def test_the_words_of_an_exception_stay_here(reporter, sent):
     assert PAYLOAD not in json.dumps(sent)
 
 
-@each("key", ["breadcrumbs", "extra", "request", "user", "modules", "threads", "spans"])
+@each("key", ["breadcrumbs", "contexts", "extra", "request", "user", "modules", "threads", "spans"])
 def test_what_is_not_allowed_by_name_is_taken_out(key):
     """Wherever a new version of the SDK may put something, it stays here."""
-    kept = _strip(event_with(**{key: {"data": PAYLOAD}}, contexts={"trace": {"data": PAYLOAD}}), {})
+    kept = _strip(event_with(**{key: {"data": PAYLOAD}}), {})
 
     assert key not in kept
     assert PAYLOAD not in json.dumps(kept)
@@ -135,17 +134,21 @@ def test_known_secrets_are_masked_wherever_they_stand():
 # -- one issue a cause
 
 
-def test_an_alarm_is_one_issue_wherever_it_is_raised():
-    """Whoever found it, in whatever words: Redis that is away is one issue for scheduler and supervisor."""
-    here = record_of("Redis failed here", **alarm(Alarm.REDIS_AWAY, "release"))
-    there = record_of("Redis failed %s", "there", **alarm(Alarm.REDIS_AWAY, "supervise"))
+def test_a_condition_is_one_issue_by_code_and_subject(reporter, sent):
+    """In whatever words, whoever found it; its title is what the code means, without a subject or a number."""
+    facts = {"condition": "no_endpoint", "subject": "T", "headline": "no endpoint of a type works"}
+    reporter.handle(record_of("No endpoint of T works, and 7 wait", **facts))
+    reporter.handle(record_of("No endpoint of T works, and 9 wait", **facts))
+    reporter.handle(record_of("No endpoint of U works", **facts | {"subject": "U"}))
 
-    assert fingerprint_of(here) == fingerprint_of(there) == ["rlm", "redis_away"]
+    assert [event["fingerprint"] for event in sent] == [["rlm", "no_endpoint", "T"], ["rlm", "no_endpoint", "U"]]
+    assert {event["logentry"]["message"] for event in sent} == {"no endpoint of a type works"}
+    assert sent[0]["tags"] == {"condition": "no_endpoint", "subject": "T"}
 
 
-def test_a_warning_without_an_alarm_and_what_sentry_says_itself_are_not_sent(reporter, sent):
-    """Nobody is called for what is only worth a look; and a failed sending is not sent."""
-    reporter.handle(record_of("x", level=logging.WARNING))
+def test_what_sentry_says_itself_is_not_sent(reporter, sent):
+    """A failed sending is not sent."""
+    assert reporter.level == logging.ERROR
     for name in ("sentry_sdk.errors", "urllib3.connectionpool"):
         record = record_of("x")
         record.name = name
@@ -154,8 +157,8 @@ def test_a_warning_without_an_alarm_and_what_sentry_says_itself_are_not_sent(rep
     assert sent == []
 
 
-def test_a_storm_is_one_event_a_minute_and_the_next_says_how_many_were_left_out(reporter, sent, clock):
-    """A thousand errors of one cause, and one of another: two events; a minute later the count."""
+def test_a_storm_is_one_event_a_minute(reporter, sent, clock):
+    """A thousand errors of one cause, and one of another: two events; a minute later the next."""
     for number in range(1000):
         reporter.handle(record_of("Event %s could not be carried", f"i{number}:T"))
     reporter.handle(record_of("Something else"))
@@ -164,7 +167,7 @@ def test_a_storm_is_one_event_a_minute_and_the_next_says_how_many_were_left_out(
     clock.time = 60.0
     reporter.handle(record_of("Event %s could not be carried", "i1000:T"))
 
-    assert [event["contexts"]["rlm"]["left_out"] for event in sent] == [0, 0, 999]
+    assert len(sent) == 3
 
 
 # -- setting up

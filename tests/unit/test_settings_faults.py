@@ -75,7 +75,6 @@ def test_wrong_value(faults, key, value, allowed):
     ("text", "line"),
     [
         ("[run]\ntarget_ = 1", "run.target_: unknown key (did you mean 'target'?); allowed here are window_seconds, "),
-        ("[run]\nthreads = 1", "run.threads: unknown key (did you mean 'workers.threads'?); allowed here are "),
         ("[wrokers]\nmax = 1", "wrokers: unknown key (did you mean 'workers'?); allowed here are redis, queue, "),
         (
             f"{TYPE}endpoints = [ {ENDPOINT[:-1]}, timeout = 1 }} ]",
@@ -184,9 +183,6 @@ def test_wrong_header(faults, header, problem):
         ("RLM_WORKER__MAX", "1", "environment RLM_WORKER__MAX: no such setting (did you mean 'RLM_WORKERS__MAX'?)"),
         ("RLM_TYPES__OTHER__PRIORITY", "1", "environment RLM_TYPES__OTHER__PRIORITY: no such setting"),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),
-        ("RLM_LOG", "LOUD", 'environment RLM_LOG = "LOUD": must be one of CRITICAL, '),
-        ("RLM_LOG_FORMAT", "xml", 'environment RLM_LOG_FORMAT = "xml": must be one of AUTO, TEXT, JSON'),
-        ("SENTRY_DSN", "https://hunter2", "environment SENTRY_DSN: must be a Sentry DSN"),
     ],
 )
 def test_wrong_variable(faults, variable, value, line):
@@ -229,10 +225,13 @@ def test_all_faults_at_once(faults):
 @each(
     ("text", "start"),
     [
-        ("[run]\ntarget 1\n", "is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 8)"),
-        (f"x = {'9' * 5000}", "is not valid TOML: "),
-        (f"x = {'[' * 5000}", "is not valid TOML: "),
-        (b"[run]\n# \xe9\n", "is not UTF-8 (byte 8)"),
+        (
+            "[run]\ntarget 1\n",
+            "is not valid TOML in UTF-8: Expected '=' after a key in a key/value pair (at line 2, column 8)",
+        ),
+        (f"x = {'9' * 5000}", "is not valid TOML in UTF-8: "),
+        (f"x = {'[' * 5000}", "is not valid TOML in UTF-8: "),
+        (b"[run]\n# \xe9\n", "is not valid TOML in UTF-8: 'utf-8' codec can't decode byte 0xe9 in position 8"),
     ],
 )
 def test_file_that_is_no_toml(faults, text, start):

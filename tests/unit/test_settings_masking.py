@@ -119,7 +119,6 @@ def test_no_fault_of_a_file_shows_what_may_be_secret(tmp_path, text):
         ("RLM_TYPES__A__ENDPOINTS", '[{"headers": {"X": "hunter2"}}]'),
         ("REDIS_URL", "redis:/:hunter2@h"),
         ("RLM_REDIS__URL", "reddis://:hun/t@hunter2@h:x"),
-        ("SENTRY_DSN", "hunter2"),
     ],
 )
 def test_no_fault_of_the_environment_or_an_option_shows_what_may_be_secret(tmp_path, variable, value):

@@ -3,24 +3,23 @@
 -- once. The hash `lease` has server: run id of the server process that is trusted; epoch: grows with each doubt;
 -- doubted_us: when the last one began, to which whoever computes when an endpoint is free adds the longest period; doubt:
 -- why; parted: a server that was stopped in order.
--- Gives  P        the prefix of all keys
---        trust()  {server, epoch, doubted, parted}: the server as text, nil if there is none yet; the epoch as text
+-- Gives  trust()  {server, epoch, doubted, parted}: the server as text, nil if there is none yet; the epoch as text
 --        suspect(now, server, epoch, stepped, expects)  doubts, if there is a reason; returns why, nil without one
---            server: run id of the one that answers; epoch: as the asker knows it, nil or 0 if it knows none
+--            server: run id of the one that answers; epoch: as the asker knows it, nil or empty if it knows none
 --            stepped: by how much the clock stepped as the asker has seen; expects: the time that it expects; nil or 0 for none
 -- include base
-local P, trusted = prefix, nil
+local trusted = nil
 local function trust()
   if not trusted then
     local raw = call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
     local epoch = tonumber(raw[2] or nil) and raw[2] or '1'  -- what is no number was written by others
-    trusted = {server = raw[1] or nil, epoch = epoch, doubted = tonumber(raw[3] or nil) or 0, parted = raw[4] or nil}
+    trusted = {server = raw[1] or nil, epoch = epoch, doubted = number(raw[3]), parted = raw[4] or nil}
   end
   return trusted
 end
 local function suspect(now, server, epoch, stepped, expects)
   if server == '' then return end  -- the asker may not ask which it is, and gets no slot
-  local lease, was, known, why, step = P .. 'lease', trust(), tonumber(epoch or nil) or 0, nil, 0
+  local lease, was, known, why, step = P .. 'lease', trust(), number(epoch), nil, 0
   if not was.server and (known > 0 or call('EXISTS', P .. 'run', P .. 'records', P .. 'totals') > 0)
     or was.server and known > tonumber(was.epoch) then
     why = 'Redis came back empty, or as it was a while ago: it may have forgotten calls that were made'
@@ -47,10 +46,8 @@ local function suspect(now, server, epoch, stepped, expects)
   end
   move(P .. 'run', 'deadline_us')
   move(lease, 'expires_us')
-  for _, key in ipairs{P .. 'inflight', P .. 'backoff'} do
-    local entries = call('ZRANGE', key, 0, -1, 'WITHSCORES')
-    for place = 1, #entries, 2 do call('ZADD', key, us(entries[place + 1] + step), entries[place]) end
-  end
+  local due = call('ZRANGE', P .. 'due', 0, -1, 'WITHSCORES')
+  for place = 1, #due, 2 do call('ZADD', P .. 'due', us(due[place + 1] + step), due[place]) end
   local rules, windows, lists = call('HGETALL', P .. 'rules'), {}, {P .. 'open'}
   for place = 1, #rules, 2 do
     local kind = string.match(rules[place], '^type (.*)$')

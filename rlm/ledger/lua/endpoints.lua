@@ -6,19 +6,22 @@
 -- A key that holds what RLM does not write closes its type or its endpoint, and stops nothing else.
 -- Gives  FAR                       later than any moment
 --        try(command, ...)         like `call`, but for a key that holds what RLM does not write the reply has `err`
+--        first(key)                the lowest score of a zset
 --        rules_of(endpoint)        its entry of `rules`, nil if there is none
+--        terms_of(endpoint, kind)  {rank, call, need} of a type there, nil if there are none
+--        windows_of(endpoint)      its windows; none if it is not known
 --        window_of(endpoint)       its own window id, nil if it is not known
 --        left_at(now, window, cost, looks)  when a window has `cost` slots, and when once more if they are taken now; then
 --                                  what else is known: {rest, asked, pause, hold, since it fails}. Unless it only looks,
 --                                  it makes up for a doubt and for a longer rule, and forgets calls that no rule counts
 --        opens(now, endpoint)      when it takes its next call, when the one after that, and whether it fails
---        ranked(kind)              the type behind its rank, as in `open`; false if it is not configured
+--        ranks, waiting            TYPE -> itself behind its rank, as in `open`, and whether it has ready events, where known
+--        ranked(kind)              the type behind its rank; false if it is not configured
 --        index(kind)               writes the type's place in `open`, while a run is open
 --        refresh(now, endpoint, at)  writes `free:` of an endpoint and `open` of its types; at: when it opens, if known
 --        sharers(endpoint)         it, and the others that share a budget with it
 --        freed(now, endpoint)      like `refresh` for all of these, because they may be free earlier
 --        stamp_call(endpoint, name, at)  the call counts from `at`, if that is later; it is inserted if it is missing
---        unstamp_call(endpoint, name)    its slot is given back
 -- include doubt
 local FAR = 8000000000000000
 local function try(...)  -- only a key of another type is no error: without memory, say, the whole script fails
@@ -26,7 +29,8 @@ local function try(...)  -- only a key of another type is no error: without memo
   if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return call(...)
 end
-local texts, decoded, ranks = {}, {}, {}
+local function first(key) return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or nil) or math.huge end
+local texts, decoded, ranks, waiting = {}, {}, {}, {}
 local function text_of(endpoint)
   if texts[endpoint] == nil then texts[endpoint] = call('HGET', P .. 'rules', endpoint) end
   return texts[endpoint]
@@ -35,6 +39,8 @@ local function rules_of(endpoint)
   if not decoded[endpoint] and text_of(endpoint) then decoded[endpoint] = cjson.decode(texts[endpoint]) end
   return decoded[endpoint]
 end
+local function windows_of(endpoint) return (rules_of(endpoint) or {windows = {}}).windows end
+local function terms_of(endpoint, kind) return (rules_of(endpoint) or {types = {}}).types[kind] end
 local function window_of(endpoint)
   return text_of(endpoint) and string.match(texts[endpoint], '"window":"([^"]*)"')
 end
@@ -43,10 +49,10 @@ end
 local function catch_up(now, window, key, place, since)
   for _, name in ipairs(call('ZRANGEBYSCORE', key, '(' .. us(now), '+inf')) do call('ZADD', key, now, name) end
   local newest = call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-  for number = 1, window.charged and newest and call('ZCOUNT', key, newest - 60000000, '+inf') or 0 do
-    call('ZADD', key, now, 'doubt ' .. trust().epoch .. ' ' .. number)
+  for charge = 1, window.charged and newest and call('ZCOUNT', key, newest - 60000000, '+inf') or 0 do
+    call('ZADD', key, now, 'doubt ' .. trust().epoch .. ' ' .. charge)
   end
-  if (tonumber(since or nil) or 0) > now then call('HSET', place, 'since', now) end
+  if number(since) > now then call('HSET', place, 'since', now) end
   call('HDEL', place, 'well')
   call('HSET', place, 'epoch', trust().epoch)
 end
@@ -54,20 +60,18 @@ local function left_at(now, window, cost, looks)
   local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
   local state = try('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch', 'longest')
   if state.err then return FAR, FAR, {} end
-  local longest = tonumber(state[7] or nil) or 0
+  local longest = number(state[7])
   if not looks and (state[6] or '1') ~= trust().epoch then catch_up(now, window, key, place, state[5]) end
   if not looks and window.keep > longest then  -- calls were not kept for so long: until enough are, none is made
     call('HSET', place, 'longest', window.keep)
     if longest > 0 and call('EXISTS', key) == 1 then
-      state[4] = math.max(tonumber(state[4] or nil) or 0, now + window.keep - longest)
+      state[4] = math.max(number(state[4]), now + window.keep - longest)
       call('HSET', place, 'hold', state[4])
     end
     longest = window.keep
   end
   local at = math.max(now, trust().doubted + window.longest)
-  for each = 1, 4 do
-    if state[each] then at = math.max(at, tonumber(state[each]) or 0) end
-  end
+  for each = 1, 4 do at = math.max(at, number(state[each])) end
   local after = at
   for _, rule in ipairs(window.rules) do
     local nth, span = rule[1] - cost, rule[2]
@@ -109,8 +113,11 @@ local function index(kind)
   if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
   if not (running and ranked(kind)) then return end
   local free = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
-  local ready = free and try('ZCARD', P .. 'ready:' .. kind)
-  if type(ready) == 'number' and ready > 0 then call('ZADD', P .. 'open', free, ranked(kind))
+  if waiting[kind] == nil then
+    local ready = try('ZCARD', P .. 'ready:' .. kind)
+    waiting[kind] = type(ready) == 'number' and ready > 0
+  end
+  if free and waiting[kind] then call('ZADD', P .. 'open', free, ranked(kind))
   else call('ZREM', P .. 'open', ranked(kind)) end
 end
 -- The only writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
@@ -125,7 +132,7 @@ local function refresh(now, endpoint, at)
 end
 local function sharers(endpoint)
   local names = {endpoint}
-  for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
+  for _, window in ipairs(windows_of(endpoint)) do
     local sharing = window.shared and call('HGET', P .. 'rules', 'sharing ' .. window.id)
     for _, other in ipairs(sharing and cjson.decode(sharing) or {}) do
       if other ~= endpoint then names[#names + 1] = other end
@@ -138,12 +145,7 @@ local function freed(now, endpoint)
 end
 -- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
 local function stamp_call(endpoint, name, at)
-  for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
+  for _, window in ipairs(windows_of(endpoint)) do
     try('ZADD', P .. 'window:' .. window.id, 'GT', at, name)
-  end
-end
-local function unstamp_call(endpoint, name)
-  for _, window in ipairs((rules_of(endpoint) or {windows = {}}).windows) do
-    try('ZREM', P .. 'window:' .. window.id, name)
   end
 end

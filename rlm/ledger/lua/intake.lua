@@ -1,21 +1,15 @@
---- take_chunk(prefix, lease, staging, events, aside, failed; token, run_id, read, chunk: json)
+--- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: json)
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
--- lease    hash with the fencing token
--- staging  the staging list, oldest at its right end
--- events   the audit list
--- aside    the list of what is too large to be read
--- failed   the list of dead letters
--- token    the caller's fencing token
--- run_id   of the open run
+-- staging, events, failed  the staging list, oldest at its right end; the audit list; the list of dead letters
+-- token, run_id  the caller's fencing token, and the open run
 -- read     the items as they were read, the newest first, with a line break between two
 -- chunk    items: their number; letters; events: {id, wallet, offset (what its priority adds to its score), index of its
 --          item from 0} of each; giant: the size of a single item that is moved aside instead, 0 for none. Without either,
 --          all that is on the audit list is staged, once a run, unless something still is
 -- Returns  how many events were taken; -1 if staging is no longer as it was read: nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
--- include entering
--- include base
-if fenced(lease, token) or fenced_run(P .. 'run', run_id) then return FENCED end
+-- include moving
+if fenced(token) or call('HGET', P .. 'run', 'run_id') ~= run_id then return FENCED end
 local items, giant = chunk.items, chunk.giant
 if items == 0 and giant == 0 then
   if call('EXISTS', staging) == 0 and call('HSETNX', P .. 'run', 'staged', '1') == 1
@@ -29,54 +23,12 @@ call('LLEN', failed)
 check(chunk.events)
 local new = enter(chunk.events, function(event) return raw[items - event[4]] end)
 if #chunk.letters > 0 then call('LPUSH', failed, unpack(chunk.letters)) end
-call('HINCRBY', P .. 'tally', 'duplicates', #chunk.events - new)
-call('HINCRBY', P .. 'tally', 'invalid', #chunk.letters)
-if giant > 0 then call('LMOVE', staging, aside, 'RIGHT', 'LEFT') else call('LTRIM', staging, 0, -(items + 1)) end
+count('duplicates', #chunk.events - new)
+count('invalid', #chunk.letters)
+if giant > 0 then call('LMOVE', staging, P .. 'aside', 'RIGHT', 'LEFT') else call('LTRIM', staging, 0, -(items + 1)) end
 return new
 
---- entering
--- Makes new events ready.
--- Gives  check(events)           fails, if it must because of a damaged key, before anything is changed
---        enter(events, item_of)  makes those ready that are neither unsettled nor remembered, the first of equal ones; returns
---                                how many. events: {id, wallet, offset} of each; item_of(event): its item
--- include moving
-local function check(events)
-  local checked = {}
-  for _, event in ipairs(events) do
-    local kind = kind_of(event[1])
-    if not checked[kind] then checked[kind] = call('ZCARD', P .. 'ready:' .. kind) end
-  end
-  call('HLEN', P .. 'tally')
-end
-local function enter(events, item_of)
-  local taken_at, scored, new = string.format('%.3f', now_us() / 1000000), {}, 0
-  local arrivals = call('HINCRBY', P .. 'lease', 'sequence', 0)
-  for _, event in ipairs(events) do
-    local id, key = event[1], event_key(event[1])
-    local fields = redis.pcall('HLEN', key)
-    if type(fields) == 'table' then fields = call('DEL', key) - 1 end  -- no event, so this is no duplicate
-    if fields == 0 then
-      new = new + 1
-      local kind, score = kind_of(id), us(event[3] + arrivals + new)
-      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
-      local scores = scored[kind] or {}
-      scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
-    end
-  end
-  for kind, scores in pairs(scored) do
-    local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
-    call('ZADD', P .. 'ready:' .. kind, unpack(scores))
-    call('HINCRBY', P .. 'tally', 'taken:' .. kind, #scores / 2)
-    if was_empty then
-      index(kind)
-      if running then wake('ready') end
-    end
-  end
-  call('HINCRBY', P .. 'lease', 'sequence', new)
-  return new
-end
-
---- read_entries(list; skip: number, count: number, bytes: number, longest: number)
+--- read_entries(prefix, list; skip: number, count: number, bytes: number, longest: number)
 -- Reads a page of a list, oldest first; its oldest is at its right end.
 -- skip     entries, the oldest, that have been read already; if negative, so many of the newest have not
 -- count    entries at the most

@@ -1,7 +1,6 @@
 --- remove_letter(prefix, failed, audit; letter, retried: json, item, rest, dropped)
 -- Removes a dead letter, and in the same step makes its events ready, pushes its item back, or forgets its event.
--- failed   the list of dead letters
--- audit    the audit list
+-- failed, audit  the list of dead letters; the audit list
 -- letter   as it stands in the list
 -- retried  the events to be made ready with nothing behind them: {id, wallet, offset} of each
 -- item     of these events; if there are none, it is pushed back, unless it is empty
@@ -9,7 +8,7 @@
 -- dropped  the event that is forgotten if it is settled and failed with this letter; or empty
 -- Returns  1 done; 0 it is gone; -1 its events are already unsettled, and nothing was changed
 -- Atomic because there must never be both the letter and its events, or neither.
--- include entering
+-- include moving
 local fresh = {}
 for _, event in ipairs(retried) do
   if call('HEXISTS', event_key(event[1]), 'item') == 0 then fresh[#fresh + 1] = event end
@@ -18,8 +17,7 @@ if #retried > 0 and #fresh == 0 then return -1 end
 check(fresh)
 call('LLEN', audit)
 if rest ~= '' and call('LINSERT', failed, 'BEFORE', letter, rest) < 1 then return 0 end
--- Those that are removed are the oldest as a rule, and are found at once.
-if call('LREM', failed, -1, letter) == 0 then return 0 end
+if call('LREM', failed, -1, letter) == 0 then return 0 end  -- from the end: mostly the oldest are removed
 for _, event in ipairs(fresh) do call('DEL', event_key(event[1])) end
 enter(fresh, function() return item end)
 if #retried == 0 and item ~= '' then call('LPUSH', audit, item) end

@@ -1,9 +1,10 @@
 --- moving
--- Moves events between ready, in flight, backing off and settled: an event is in exactly one of them at any instant.
+-- Moves events between ready, due and settled: an event is in exactly one of them at any instant. The zset `due` has `ID` of
+-- an event in flight, by the end of its lease, and `later ID` of one that backs off, by its end.
 -- Gives  event_key(id), kind_of(id)
 --        wake(why)                      wakes the lanes that wait
---        count(what)                    counts for the run
---        lease_end(now, timeout, deadline)  until when a call that begins now may be under way
+--        count(what, by)                counts for the run
+--        lease_end(now, timeout, deadline)  until when a call that begins now may be under way, and 2 s
 --        make_ready(id, behind)         it waits again; behind: the others of its priority
 --        trail_entry(now, entry)        an entry as it stands in the trail of an event: when, and the call and its answer, JSON.
 --                                       The trail keeps the newest 50: `t` and the number of the call, modulo 50
@@ -12,25 +13,32 @@
 --        bury(failed, id, letter, dedupe_ms)  it becomes a dead letter, and is kept without its item to recognise duplicates
 --        revoke(now, run_id, id, why)   its claim ends without an answer: its call counts as sent now, for it may have been
 --                                       sent; the caller then moves the event
+--        put_back(now, run_id, member, why)   makes ready what is due; a claim is revoked first
+--        may_go_on(deadline)            whether anything is or may get under way before the run's deadline; what backs off until
+--                                       up to 2 s behind it counts, because the lease of a call ends so late
+--        check(events)                  fails, if it must because of a damaged key, before anything is changed
+--        enter(events, item_of)         makes those ready that are neither unsettled nor remembered, the first of equal ones;
+--                                       returns how many. events: {id, wallet, offset} of each; item_of(event): its item
 -- include endpoints
 local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
 local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
-local function count(what) call('HINCRBY', P .. 'tally', what, 1) end
+local function count(what, by) call('HINCRBY', P .. 'tally', what, by or 1) end
 local function lease_end(now, timeout, deadline) return math.min(now + timeout, deadline) + 2000000 end
 local function make_ready(id, behind)
   local event, kind = event_key(id), kind_of(id)
-  local score = redis.pcall('HGET', event, 'score')
+  local ready, score = P .. 'ready:' .. kind, redis.pcall('HGET', event, 'score')
   score = type(score) == 'string' and tonumber(score) and score or '0'
   if behind then  -- its priority stays, its age becomes that of the newest arrival
     score = us(math.floor(score / PRIORITY_STEP) * PRIORITY_STEP + call('HINCRBY', P .. 'lease', 'sequence', 1))
     redis.pcall('HSET', event, 'score', score)
   end
   redis.pcall('HDEL', event, 'owner')
-  if type(try('ZADD', P .. 'ready:' .. kind, score, id)) == 'table' then  -- it holds what is not RLM's
-    call('DEL', P .. 'ready:' .. kind)
-    call('ZADD', P .. 'ready:' .. kind, score, id)
+  if type(try('ZADD', ready, score, id)) == 'table' then  -- it holds what is not RLM's
+    call('DEL', ready)
+    call('ZADD', ready, score, id)
   end
+  waiting[kind] = true
   index(kind)
 end
 local function trail_entry(now, entry)
@@ -53,10 +61,10 @@ end
 local function revoke(now, run_id, id, why)
   local event = event_key(id)
   local record = redis.pcall('HMGET', event, 'owner', 'claims', 'endpoint', 'stamp', 'attempt', 'trail')
-  call('ZREM', P .. 'inflight', id)
+  call('ZREM', P .. 'due', id)
   if record.err or not record[1] or not record[3] then return end
-  local owner, claims, endpoint, stamp, attempt, number = unpack(record)
-  attempt, number = (tonumber(attempt or nil) or 0) + 1, (tonumber(number or nil) or 0) + 1
+  local owner, claims, endpoint, stamp = unpack(record)
+  local attempt, calls = number(record[5]) + 1, number(record[6]) + 1
   local worker, lane = string.match(owner, '^(%S+) (%S+)$')
   local n, noted = string.match(worker and call('HGET', P .. 'held:' .. worker, lane) or '', '^(%d+) (%d+) ')
   if noted == claims then call('HSET', P .. 'held:' .. worker, lane, n) end  -- its lane is free, as far as is known
@@ -66,6 +74,47 @@ local function revoke(now, run_id, id, why)
   count('errors:' .. endpoint)
   count('trouble:' .. endpoint .. ' ' .. (why.kind or 'worker lost'))
   local entry = {run_id, attempt, endpoint, 'unknown', why.text, cjson.null, string.match(owner, '^[^: ]*')}
-  call('HSET', event, 'attempt', attempt, 'last', endpoint, 'trail', number,
-    't' .. number % 50, trail_entry(now, cjson.encode(entry)))
+  call('HSET', event, 'attempt', attempt, 'last', endpoint, 'trail', calls,
+    't' .. calls % 50, trail_entry(now, cjson.encode(entry)))
+end
+local function put_back(now, run_id, member, why)
+  local later = string.match(member, '^later (.*)')
+  if later then call('ZREM', P .. 'due', member) else revoke(now, run_id, member, why) end
+  make_ready(later or member)
+end
+local function may_go_on(deadline) return math.min(first(P .. 'open'), first(P .. 'due') - 2000000) <= deadline end
+local function check(events)
+  local checked = {}
+  for _, event in ipairs(events) do
+    local kind = kind_of(event[1])
+    if not checked[kind] then checked[kind] = call('ZCARD', P .. 'ready:' .. kind) end
+  end
+  call('HLEN', P .. 'tally')
+end
+local function enter(events, item_of)
+  local taken_at, scored, new = string.format('%.3f', now_us() / 1000000), {}, 0
+  local arrivals = call('HINCRBY', P .. 'lease', 'sequence', 0)
+  for _, event in ipairs(events) do
+    local id, key = event[1], event_key(event[1])
+    local fields = redis.pcall('HLEN', key)
+    if type(fields) == 'table' then fields = call('DEL', key) - 1 end  -- no event, so this is no duplicate
+    if fields == 0 then
+      new = new + 1
+      local kind, score = kind_of(id), us(event[3] + arrivals + new)
+      call('HSET', key, 'wallet', event[2], 'item', item_of(event), 'score', score, 'taken_at', taken_at)
+      local scores = scored[kind] or {}
+      scores[#scores + 1], scores[#scores + 2], scored[kind] = score, id, scores
+    end
+  end
+  for kind, scores in pairs(scored) do
+    local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
+    call('ZADD', P .. 'ready:' .. kind, unpack(scores))
+    count('taken:' .. kind, #scores / 2)
+    if was_empty then
+      index(kind)
+      if running then wake('ready') end
+    end
+  end
+  call('HINCRBY', P .. 'lease', 'sequence', new)
+  return new
 end

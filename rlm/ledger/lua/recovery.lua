@@ -1,12 +1,11 @@
 --- reap(prefix, failed; worker, death: number, poison: number, letters: json, dedupe_ms: number)
 -- Takes back what the lanes of a dead worker held: it waits again behind the others, for it may have killed the worker.
--- failed    the list of dead letters
--- worker
--- death     1: it counts for these events, because RLM did not cause it
--- poison    so many deaths make an event a dead letter
--- letters   EVENT -> that dead letter, JSON
--- dedupe_ms how long a failed event is remembered
--- Returns   how many events were taken back
+-- failed     the list of dead letters
+-- death      1: it counts for these events, because RLM did not cause it
+-- poison     so many deaths make an event a dead letter
+-- letters    EVENT -> that dead letter, JSON
+-- dedupe_ms  how long a failed event is remembered
+-- Returns  how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
 -- include moving
 local now, taken, apart = now_us(), 0, 0
@@ -23,9 +22,8 @@ for _, value in ipairs(call('HVALS', P .. 'held:' .. worker)) do
     elseif deaths == poison - 1 then
       -- These come back one after the other, so that only the one that kills its worker dies a last time.
       call('HDEL', event_key(id), 'owner')
-      call('ZADD', P .. 'backoff', us(now + apart), id)
-      local terms = (rules_of(endpoint) or {types = {}}).types[kind_of(id)]
-      apart = apart + 1000000 + 2 * (terms and terms[2] or 0)
+      call('ZADD', P .. 'due', us(now + apart), 'later ' .. id)
+      apart = apart + 1000000 + 2 * (terms_of(endpoint, kind_of(id)) or {0, 0})[2]
     else
       make_ready(id, true)
     end
@@ -35,23 +33,20 @@ call('DEL', P .. 'held:' .. worker)
 if taken > 0 then wake('reaped') end
 return taken
 
---- remove_ready(prefix, lease, failed; token, event_id, dedupe_ms: number, letter)
+--- remove_ready(prefix, failed; token, event_id, dedupe_ms: number, letter)
 -- Removes an event that waits: a conductor makes a dead letter of one whose type is no longer configured, or a leftover is
 -- dropped and forgotten.
--- lease      hash with the fencing token
 -- failed     the list of dead letters
 -- token      the caller's fencing token
--- event_id
 -- dedupe_ms  how long a failed event is remembered, to recognise duplicates
 -- letter     the dead letter, JSON; empty: it is dropped, by anybody
 -- Returns  1 done; 0 the event is no longer ready; -1 a run is open, which owns all leftovers: nothing was changed
 -- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send, and
 --        because a run that opens takes all leftovers into its books, and none may vanish after that.
 -- include moving
--- include base
 local kind, tally = kind_of(event_id), P .. 'tally'
 if letter ~= '' then
-  if fenced(lease, token) then return FENCED end
+  if fenced(token) then return FENCED end
 elseif call('EXISTS', P .. 'run') == 1 then
   return -1
 end
@@ -62,23 +57,21 @@ if letter ~= '' then
   return 1
 end
 call('DEL', event_key(event_id))
-local retried, left = tonumber(call('HGET', tally, 'taken:' .. kind) or nil) or 0, call('ZCARD', P .. 'ready:' .. kind)
+local retried, left = number(call('HGET', tally, 'taken:' .. kind)), call('ZCARD', P .. 'ready:' .. kind)
 if retried > left then call('HSET', tally, 'taken:' .. kind, left)
 else count('dropped:' .. kind) end  -- the books miss it until the next run opens
 return 1
 
 --- adopt(prefix; ids: json)
--- Makes events ready again that are in no set of the ledger, because a key was deleted, or a fail-over lost writes.
--- ids      of events
--- Returns  the ids of those that were in none; nothing while a run is open
+-- Makes events ready again that are in no set of the ledger, because a key was deleted; returns their ids. Not while a run is
+-- open.
 -- Atomic because an event must be in exactly one state at any instant, and a run that opens counts what is ready.
 -- include moving
 local adopted = {}
-if call('EXISTS', P .. 'run') == 1 then return adopted end
-for _, id in ipairs(ids) do
+for _, id in ipairs(call('EXISTS', P .. 'run') == 0 and ids or {}) do
   local fields = redis.pcall('HMGET', event_key(id), 'item', 'state')
   if not fields.err and fields[1] and not fields[2] and not redis.pcall('ZSCORE', P .. 'ready:' .. kind_of(id), id)
-    and not call('ZSCORE', P .. 'inflight', id) and not call('ZSCORE', P .. 'backoff', id) then
+    and not call('ZSCORE', P .. 'due', id) and not call('ZSCORE', P .. 'due', 'later ' .. id) then
     make_ready(id)
     adopted[#adopted + 1] = id
   end

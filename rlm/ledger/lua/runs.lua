@@ -1,16 +1,13 @@
---- open_run(prefix, lease; token, run_id, fields: json, types: json)
+--- open_run(prefix; token, run_id, fields: json, types: json)
 -- Opens a run: everything unsettled in the ledger is carried over into it; letters retried by hand since the last one count
 -- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
--- lease    hash with the fencing token
--- token    the caller's
--- run_id   of the new run
+-- token    the caller's fencing token
 -- fields   fields and values of its hash
 -- types    the names of the types in the ledger
 -- Returns  the id of the open run: this one, or another that was already open
 -- Atomic because the books of a run start from what is ready at the instant it opens.
 -- include moving
--- include base
-if fenced(lease, token) then return FENCED end
+if fenced(token) then return FENCED end
 local open = call('HGET', P .. 'run', 'run_id')
 if open then return open end
 call('DEL', P .. 'open')
@@ -18,18 +15,16 @@ call('HSET', P .. 'run', 'run_id', run_id)
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
 for _, kind in ipairs(types) do
   call('HDEL', P .. 'tally', 'dropped:' .. kind)
-  local retried = tonumber(call('HGET', P .. 'tally', 'taken:' .. kind) or nil) or 0
-  call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, (tonumber(try('ZCARD', P .. 'ready:' .. kind)) or 0) - retried))
+  local ready, retried = tonumber(try('ZCARD', P .. 'ready:' .. kind)) or 0, number(call('HGET', P .. 'tally', 'taken:' .. kind))
+  call('HSET', P .. 'tally', 'carried:' .. kind, math.max(0, ready - retried))
 end
 return run_id
 
---- write_run(prefix, lease; token, run_id, fields: json, gone: json, barred: json, wanted, why)
+--- write_run(prefix; token, run_id, fields: json, gone: json, barred: json, wanted, why)
 -- Writes what is known of the open run, and moves it to its next state, if `fields` has one.
--- lease    hash with the fencing token
 -- token    the caller's fencing token; empty: anybody may do this
 -- run_id   empty: whichever is open, if any
--- fields   fields and values to write
--- gone     fields to delete
+-- fields, gone  fields and values to write; fields to delete
 -- barred   the states in which nothing may be written: {STATE = true}
 -- wanted   number of workers wanted from now on; empty: as before
 -- why      why the lanes are woken, for they may get a call again, or none any more; empty: they are not
@@ -37,33 +32,27 @@ return run_id
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
 -- include moving
--- include base
-if token ~= '' and fenced(lease, token) then return FENCED end
+if token ~= '' and fenced(token) then return FENCED end
 local id, from = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
 if run_id ~= '' and id ~= run_id then return '' end
 if from and barred[from] then return from end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
 for _, field in ipairs(gone) do call('HDEL', P .. 'run', field) end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
-if fields.state == 'running' then
-  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
-    local kind = string.match(field, '^type (.*)')
-    if kind then
-      -- Where no call could end in time in an earlier run.
-      for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'free:' .. kind, us(FAR), '+inf')) do
-        call('ZADD', P .. 'free:' .. kind, 0, member)
-      end
-      index(kind)
-    end
+for _, field in ipairs(fields.state == 'running' and call('HKEYS', P .. 'rules') or {}) do
+  local kind = string.match(field, '^type (.*)')
+  -- Where no call could end in time in an earlier run.
+  for _, member in ipairs(kind and call('ZRANGEBYSCORE', P .. 'free:' .. kind, us(FAR), '+inf') or {}) do
+    call('ZADD', P .. 'free:' .. kind, 0, member)
   end
+  if kind then index(kind) end
 end
 if why ~= '' then wake(why) end
 return from or 'lost'
 
---- end_run(prefix, lease; token, run_id, fields: json, most: number)
+--- end_run(prefix; token, run_id, fields: json, most: number)
 -- Ends the open run: nothing is owned from here on. Then some of what it left is made ready again: what is in flight, whose
 -- call counts as sent now, and what backs off or is without attempts.
--- lease    hash with the fencing token
 -- token    the conductor's; empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
 -- run_id   empty: none is open, and Redis has lost the one that left this
 -- fields   fields and values to write
@@ -72,17 +61,12 @@ return from or 'lost'
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by
 --          this script, which is called until it finds nothing, because many events take long.
 -- include moving
--- include base
-if token ~= '' and fenced(lease, token) then return FENCED end
+if token ~= '' and fenced(token) then return FENCED end
 local now = now_us()
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
-if token == '' and state ~= 'finishing' and now < (tonumber(deadline or nil) or 0) + 200000 then
-  local opens_at = tonumber(call('ZRANGE', P .. 'open', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
-  local returns = tonumber(call('ZRANGE', P .. 'backoff', 0, 0, 'WITHSCORES')[2] or nil) or math.huge
-  if state ~= 'running' or draining or call('EXISTS', P .. 'inflight') == 1
-    or math.min(opens_at, returns) <= tonumber(deadline) then return -1 end
-end
+if token == '' and state ~= 'finishing' and now < number(deadline) + 200000
+  and (state ~= 'running' or draining or may_go_on(number(deadline))) then return -1 end
 running = false  -- so `index` does nothing: the index is deleted below
 if id and state ~= 'finishing' then
   call('HSET', P .. 'run', 'state', 'finishing')
@@ -90,22 +74,15 @@ if id and state ~= 'finishing' then
   call('DEL', P .. 'open')
   call('PUBLISH', P .. 'wake:scheduler', 'ended')
 end
-local events = call('ZRANGE', P .. 'inflight', 0, most - 1)
-for _, event in ipairs(events) do
-  revoke(now, run_id, event, {text = 'nobody knows: its run was closed before it was answered', kind = 'cut by the deadline'})
-  make_ready(event)
+local due = call('ZRANGE', P .. 'due', 0, most - 1)
+for _, member in ipairs(due) do
+  local why = {text = 'nobody knows: its run was closed before it was answered', kind = 'cut by the deadline'}
+  put_back(now, run_id, member, why)
 end
-local later = call('ZRANGE', P .. 'backoff', 0, most - #events - 1)
-if #events == most then later = {} end
-for _, event in ipairs(later) do
-  call('ZREM', P .. 'backoff', event)
-  make_ready(event)
-end
-return #events + #later
+return #due
 
 --- close_run(prefix; run_id, record, workers, history: number, added: json)
 -- Closes a finishing run once: writes its record and totals, so that the next run may open.
--- run_id, record
 -- workers  wanted from now on
 -- history  number of records that are kept
 -- added    the fields of `totals` that are not in the tally, and by how much each grows
@@ -113,10 +90,9 @@ return #events + #later
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
 -- include base
-local P = prefix
 local id, state = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
 if id ~= run_id or state ~= 'finishing' then return 0 end
-if call('ZCARD', P .. 'inflight') + call('ZCARD', P .. 'backoff') > 0 then return -1 end
+if call('ZCARD', P .. 'due') > 0 then return -1 end
 for _, hash in ipairs{'records', 'totals', 'processes'} do call('HLEN', P .. hash) end  -- fails, if it must
 local counts, records = call('HGETALL', P .. 'tally'), P .. 'records'
 call('HSET', records, run_id, record)
@@ -126,11 +102,10 @@ if call('HLEN', records) > history then
   for index = 1, math.min(1000, #ids - history) do call('HDEL', records, ids[index]) end
 end
 for index = 1, #counts, 2 do
-  if string.sub(counts[index], 1, 5) ~= 'begun' then
-    redis.pcall('HINCRBY', P .. 'totals', counts[index], counts[index + 1])  -- a total that is not a number is skipped
-  end
+  local field, by = counts[index], number(counts[index + 1])
+  if string.sub(field, 1, 5) ~= 'begun' then added[field] = (added[field] or 0) + by end
 end
-for field, number in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, number) end
+for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
 call('HSET', P .. 'processes', 'wanted', workers)
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1

@@ -1,42 +1,12 @@
 --- turn(prefix, failed; ask: json, server)
 -- Settles the call that a lane has made, if any, and gives the lane its next call, with its slot.
 -- failed   the list of dead letters
--- ask      who asks, and what for; spans and moments in microseconds
---   worker, lane, host, revision  the lane, the host of its worker, and the revision of its configuration
---   n           the number of this ask of the lane
---   epoch, expects, stepped  of the lease, as the asker knows it; the time of Redis that it expects now, nil if it expects
---               none; by how much it has seen that clock step, nil if not at all
---   nothing     the lane wants no call
---   dedupe_ms   how long a settled event is remembered, to recognise duplicates, milliseconds
---   settle      nil, or the call that the lane has made:
---     event, claims, endpoint, stamp  as the lane got it
---     to          where the event goes: completed, failed, ready, backoff or spent
---     sent        it was, or may have been sent; otherwise its slot is given back
---     finish      how it ended, for the log and the trail; nil if no call was made
---     well        the endpoint answered as it should
---     sick, why   'failure' or 'refusal' of the endpoint, in a few words; unconnected: no connection could be opened
---     asked_us    the rest that it asked for; negative: as long as its longest period
---     counts_us   how long ago the slot must count from, because the API may have read the call so late
---     delay_us    of a back-off
---     spends, tried  it spends an attempt of this run; it was an attempt
---     kind        the trouble that is counted
---     took_ms, entry, letter  its milliseconds; its entry in the trail, and the letter of a failed event, both JSON
+-- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty
 -- server   run id of the server of this connection
--- Returns  {now}, and after a settlement {settled}: 0 if the claim was no longer the lane's; opened, rested: the rest that a
---          failure or a refusal began; reopened: the endpoint answers again; elsewhere: another host reached it just now.
---          And one of
---   event       a call: with claims, endpoint, stamp, wallet, item, attempt, tries, runs, run_id, deadline_us, call_us, need_us
---   wait        microseconds until it makes sense to ask again
---   over        no run is running, or it gives no calls now
---   close       the run in which nothing more can be done, with its deadline_us
---   outdated    the run has another configuration
---   epoch       ask again with this one
---   clock       measure the clock, and ask again
---   stale       the lane has asked later than this
---   nothing     as asked
+-- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
-collectgarbage('setstepmul', 50)  -- with the default of 200 it takes 40 of 160 us a turn
+collectgarbage('setpause', 400)  -- with the default of 200 it takes a quarter of a turn
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
@@ -57,10 +27,9 @@ end
 -- lengthen it. The rest that a server asked for ends by itself. Returns whether only the way from this host is the trouble.
 local function judge(made)
   local window = (made.well or made.sick) and window_of(made.endpoint)
-  if not window then return end
-  local place = P .. 'endpoint:' .. window
-  local was = try('HMGET', place, 'failures', 'since', 'well', 'refusals')
-  if was.err then return end
+  local place = P .. 'endpoint:' .. (window or '')
+  local was = window and try('HMGET', place, 'failures', 'since', 'well', 'refusals')
+  if not was or was.err then return end
   local since = tonumber(was[2] or nil)
   local after_rest = not since or made.stamp >= since
   local well_at, well_host = string.match(was[3] or '', '^(%d+) (.*)$')
@@ -79,8 +48,7 @@ local function judge(made)
   if made.sick == 'refusal' then
     local refusals, wanted = after_rest and call('HINCRBY', place, 'refusals', 1) or 1, made.asked_us or 0
     local asked = now + math.max(wanted < 0 and most or wanted, refusals > 1 and rest_of(refusals - 2) or 0)
-    asked = math.max(asked, tonumber(call('HGET', place, 'asked') or 0))
-    call('HSET', place, 'asked', asked)
+    call('HSET', place, 'asked', math.max(asked, number(call('HGET', place, 'asked'))))
     if after_rest then
       call('HDEL', place, 'rest')  -- it was the probe, and is answered
       call('HSET', place, 'since', now)
@@ -114,10 +82,11 @@ local function settle(made)
   local record = owned(event, made.claims)
   if not record then return 0 end
   if not made.sent then
-    unstamp_call(endpoint, name)
+    for _, window in ipairs(windows_of(endpoint)) do try('ZREM', P .. 'window:' .. window.id, name) end
     gave_back = endpoint
     if shares then
-      for _, of_share in ipairs{'begun', 'begun:' .. kind} do call('HINCRBY', P .. 'tally', of_share, -1) end
+      count('begun', -1)
+      count('begun:' .. kind, -1)
     end
     local of = rules_of(endpoint)
     if of and try('HGET', P .. 'endpoint:' .. of.window, 'rest') == us(made.stamp + of.probe) then
@@ -131,7 +100,6 @@ local function settle(made)
   end
   local fields = {}
   local function write(field, value) fields[#fields + 1], fields[#fields + 2] = field, value end
-  local function number(place) return tonumber(record[place] or nil) or 0 end
   if made.finish then
     if made.sent then
       log_call(now, run_id, id, made.finish, made.took_ms or '0', tonumber(record[3] or nil), endpoint, claims, us(made.stamp))
@@ -139,18 +107,18 @@ local function settle(made)
     local counted = made.finish == 'completed' and 'delivered:' or made.finish == 'throttled' and 'throttled:' or 'errors:'
     count(counted .. endpoint)
     if made.kind then count('trouble:' .. endpoint .. ' ' .. made.kind) end
-    local calls = number(7) + 1
+    local calls = number(record[7]) + 1
     fields = {'last', endpoint, 'trail', calls, 't' .. calls % 50, trail_entry(now, made.entry)}
-    if tried then write('attempt', number(6) + 1) end
+    if tried then write('attempt', number(record[6]) + 1) end
   end
   if spends then
     write('tries_in', run_id)
-    write('tries', record[4] == run_id and number(5) + 1 or 1)
+    write('tries', record[4] == run_id and number(record[5]) + 1 or 1)
   end
-  if to == 'spent' then write('runs', number(8) + 1) end
+  if to == 'spent' then write('runs', number(record[8]) + 1) end
   if to == 'completed' then write('state', 'completed') end
   if fields[1] then call('HSET', event, unpack(fields)) end
-  call('ZREM', P .. 'inflight', id)
+  call('ZREM', P .. 'due', id)
   if to == 'completed' then
     count('completed:' .. kind)
     if ask.dedupe_ms > 0 then
@@ -169,7 +137,7 @@ local function settle(made)
     make_ready(id)
   else
     call('HDEL', event, 'owner')
-    call('ZADD', P .. 'backoff', to == 'spent' and '+inf' or now + delay_us, id)
+    call('ZADD', P .. 'due', to == 'spent' and '+inf' or now + delay_us, 'later ' .. id)
   end
   if gave_back then freed(now, gave_back) end
   return 1
@@ -186,27 +154,18 @@ local function look(id)
   return record.err and {broken = true} or record
 end
 local function give(id, claims, endpoint, stamp, kind, record)
-  local terms = (rules_of(endpoint) or {types = {}}).types[kind] or {'', 0, 0}
-  say('event', id)
-  say('claims', claims)
-  say('endpoint', endpoint)
-  say('stamp', stamp)
-  say('wallet', record[1] or '')
-  say('item', record[2] or '')
-  if record[3] then say('attempt', record[3]) end
-  if record[5] == run_id then say('tries', record[4] or 0) end
-  if record[6] then say('runs', record[6]) end
-  say('run_id', run_id)
-  say('deadline_us', deadline)
-  say('call_us', terms[2])
-  say('need_us', terms[3])
-  return answer
+  local terms = terms_of(endpoint, kind) or {'', 0, 0}
+  local made = {'event', id, 'claims', claims, 'endpoint', endpoint, 'stamp', stamp,
+    'wallet', record[1] or '', 'item', record[2] or '', 'attempt', record[3] or 0, 'tries', record[5] == run_id and record[4] or 0,
+    'runs', record[6] or 0, 'run_id', run_id, 'deadline_us', deadline, 'call_us', terms[2], 'need_us', terms[3]}
+  for place = 1, #answer do made[#made + 1] = answer[place] end
+  return made
 end
 
 -- The same ask repeats its answer, an older one does nothing, and a newer one gives back unsent what it did not settle.
 local last = call('HGET', held, ask.lane) or '0'
 local last_n, claims, endpoint, stamp, event = string.match(last, '^(%d+) (%d+) (%S+) (%d+) (.*)$')
-last_n = tonumber(last_n or last) or 0
+last_n = number(last_n or last)
 if ask.n < last_n then
   say('stale', 1)
   return answer
@@ -229,7 +188,7 @@ if run[2] ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(now, server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
-if not ask.expects or math.abs(now - ask.expects) > math.max(tonumber(run[6] or nil) or 0, 50000) then return done('clock', 1) end
+if math.abs(now - (ask.expects or 0)) > math.max(number(run[6]), 50000) then return done('clock', 1) end
 local function close()
   say('deadline_us', deadline)
   return done('close', run_id)
@@ -238,46 +197,44 @@ if now > deadline + 300000 then return close() end
 if run[8] or run[10] then return done('wait', deadline + 300001 - now) end  -- cancelled, or no call may begin
 
 -- Whoever turns puts back what is overdue: leases that ended, back-offs that are over.
-local function due(set)
-  local at = tonumber(call('ZRANGE', P .. set, 0, 0, 'WITHSCORES')[2] or nil) or math.huge
-  return at, at <= now and call('ZRANGEBYSCORE', P .. set, '-inf', now, 'LIMIT', 0, 50) or {}
+local due_at = first(P .. 'due')
+if due_at <= now then
+  for _, member in ipairs(call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, 50)) do
+    put_back(now, run_id, member, {text = 'nobody knows: its worker froze, or lost Redis'})
+  end
+  due_at = first(P .. 'due')
 end
-local flies, overdue = due('inflight')
-for _, id in ipairs(overdue) do
-  revoke(now, run_id, id, {text = 'nobody knows: its worker froze, or lost Redis'})
-  make_ready(id)
-end
-local returns, over = due('backoff')
-for _, id in ipairs(over) do
-  call('ZREM', P .. 'backoff', id)
-  make_ready(id)
-end
-if overdue[1] or over[1] then flies, returns = due('inflight'), (due('backoff')) end
 
-local function head(key)  -- what may be used now scores 0, so that of those the lowest rank comes first
-  for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
-  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  return first[1], tonumber(first[2] or nil) or math.huge
+local function head(key)  -- of what may be used now, that of the lowest rank; else what may be used next
+  local list = call('ZRANGE', key, 0, 7, 'WITHSCORES')
+  if list[16] and tonumber(list[16]) <= now then  -- there may be more of them: they score 0, so that the lowest rank is first
+    for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
+    list = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  end
+  local best, at = list[1], tonumber(list[2] or nil) or math.huge
+  for place = 3, at <= now and #list or 0, 2 do
+    if tonumber(list[place + 1]) > now then break end
+    if list[place] < best then best = list[place] end
+  end
+  return best, at
 end
 local function preferred()  -- the open type that goes before the first, if one does
   local best, most
   if shares then  -- the first that is open now and has had less than its share of the run's calls
     for _, share in ipairs(cjson.decode(shares)) do
       local begun = call('HMGET', P .. 'tally', 'begun', 'begun:' .. share[1])
-      if share[2] * ((tonumber(begun[1] or nil) or 0) + 1) > (tonumber(begun[2] or nil) or 0) then
-        local member = ranked(share[1])
-        if member and tonumber(call('ZSCORE', P .. 'open', member) or nil) == 0 then return member end
-      end
+      local member = share[2] * (number(begun[1]) + 1) > number(begun[2]) and ranked(share[1])
+      if member and (tonumber(call('ZSCORE', P .. 'open', member) or nil) or math.huge) <= now then return member end
     end
   end
-  for _, member in ipairs(run[5] and call('ZRANGEBYSCORE', P .. 'open', 0, 0, 'LIMIT', 0, 50) or {}) do
+  for _, member in ipairs(run[5] and call('ZRANGEBYSCORE', P .. 'open', '-inf', now, 'LIMIT', 0, 50) or {}) do
     local ready = call('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)'))  -- the longest of the first that are open
     if not most or ready > most then best, most = member, ready end
   end
   return best
 end
 local function fits(name, kind)  -- whether a call there still ends in time
-  local terms = (rules_of(name) or {types = {}}).types[kind]
+  local terms = terms_of(name, kind)
   return terms and now + terms[3] <= deadline
 end
 -- A slot is taken only if its windows are verified in this step: `free:` and `open` are lower bounds.
@@ -286,7 +243,9 @@ for _ = 1, 50 do
   local member, place, free
   member, opens_at = head(P .. 'open')
   if opens_at > now then break end
-  kind = string.match((shares or run[5]) and preferred() or member, ' (.*)')
+  member = (shares or run[5]) and preferred() or member
+  kind = string.match(member, ' (.*)')
+  ranks[kind] = member
   place, free = head(P .. 'free:' .. kind)
   name, ready = place and string.match(place, ' (.*)'), try('ZRANGE', P .. 'ready:' .. kind, 0, 1)
   if free > now or #ready == 0 then  -- no event either if it holds something else
@@ -303,12 +262,12 @@ for _ = 1, 50 do
 end
 if not opens_next then
   if opens_at <= now then return done('wait', 1000) end
-  if flies == math.huge and not run[7] and math.min(opens_at, returns) > deadline then return close() end
-  return done('wait', math.max(0, math.min(deadline + 300001, flies, returns, opens_at) - now))
+  if not (run[7] or may_go_on(deadline)) then return close() end
+  return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
 
 local function avoids(record)  -- whether the event has just failed there
-  return record[7] == name and record[5] == run_id and (tonumber(record[4] or nil) or 0) > 0
+  return record[7] == name and record[5] == run_id and number(record[4]) > 0
 end
 local id = ready[1]
 local record = look(id)
@@ -333,16 +292,15 @@ end
 if record.broken then call('DEL', event_key(id)) end  -- it holds no event; the lane makes a dead letter of it
 local of, at = rules_of(name), us(now)
 -- The number of a claim is its moment: no other has it, even if the event was forgotten since, and came again.
-claims = us(math.max(now, (tonumber(record[8] or nil) or 0) + 1))
+claims = us(math.max(now, number(record[8]) + 1))
 stamp_call(name, id .. ' ' .. claims, now)
 if failing then call('HSET', P .. 'endpoint:' .. of.window, 'rest', now + of.probe) end  -- one probe at a time
 call('ZREM', P .. 'ready:' .. kind, id)
-call('ZADD', P .. 'inflight', lease_end(now, of.timeout, deadline), id)
+waiting[kind] = #ready > 1
+call('ZADD', P .. 'due', lease_end(now, of.timeout, deadline), id)
 call('HSET', event_key(id), 'owner', me, 'claims', claims, 'endpoint', name, 'stamp', at)
 call('HSET', held, ask.lane, us(ask.n) .. ' ' .. claims .. ' ' .. name .. ' ' .. at .. ' ' .. id)
-if not run[11] then
-  call('HSET', P .. 'run', 'first_release_at', string.format('%d.%06d', math.floor(now / 1000000), now % 1000000))
-end
+if not run[11] then call('HSET', P .. 'run', 'first_release_at', seconds(now)) end
 if shares then
   count('begun')
   count('begun:' .. kind)
@@ -370,6 +328,6 @@ local owned = not record.err and record[1] == worker .. ' ' .. lane and record[2
 if owned then  -- its time-out counts from now, and so does its lease
   call('HSET', event_key(event_id), 'stamp', now)
   local of, deadline = rules_of(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
-  if of and deadline then call('ZADD', P .. 'inflight', 'XX', lease_end(now, of.timeout, deadline), event_id) end
+  if of and deadline then call('ZADD', P .. 'due', 'XX', lease_end(now, of.timeout, deadline), event_id) end
 end
 return named{now = now, owned = owned}

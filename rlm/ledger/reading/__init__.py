@@ -16,7 +16,7 @@ from rlm.core import trail
 from rlm.core.item import BadItemError, decode_item, type_of
 from rlm.core.trail import Place, TrailCall
 from rlm.ledger.connect import text, translated
-from rlm.ledger.events import scored
+from rlm.ledger.events import LATER, read_due
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
@@ -97,14 +97,11 @@ class Later(NamedTuple):
 @translated()
 def later_events(store: Store) -> dict[str, list[Later]]:
     """Return the events by type that only an open run may hold, those in flight first, all at one instant."""
-    keys = store.keys
-    read: list[Command] = [("ZRANGE", key, 0, -1, "WITHSCORES") for key in (keys.inflight, keys.backoff)]
     by_type: dict[str, list[Later]] = {}
-    places = Place.IN_FLIGHT, Place.BACKING_OFF
-    for place, reply in zip(places, batch(store.client, read, transaction=True), strict=True):
-        for event_id, due in scored(reply):
-            where = Place.SPENT if place is Place.BACKING_OFF and due == math.inf else place
-            by_type.setdefault(type_of(event_id), []).append(Later(event_id, where, due / MICROSECONDS))
+    (reply,) = batch(store.client, [("ZRANGE", store.keys.due, 0, -1, "WITHSCORES")])
+    for event_id, is_later, due in read_due(reply):
+        place = Place.IN_FLIGHT if not is_later else Place.SPENT if due == math.inf else Place.BACKING_OFF
+        by_type.setdefault(type_of(event_id), []).append(Later(event_id, place, due / MICROSECONDS))
     return by_type
 
 
@@ -137,7 +134,7 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     ready = keys.ready(type_of(event_id))
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", ready, event_id), ("ZCARD", ready)]
-    read += [("ZSCORE", zset, event_id) for zset in (keys.inflight, keys.backoff)]
+    read += [("ZSCORE", keys.due, member) for member in (event_id, f"{LATER}{event_id}")]
     fields, (seconds, microseconds), is_open, rank, pending, lease, due = batch(store.client, read, transaction=True)
     if not fields:
         return None

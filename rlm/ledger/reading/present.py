@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from rlm.core.clock import system_clock
 from rlm.core.documents import ServerState
 from rlm.ledger.leases import Tenure
-from rlm.ledger.processes import Process, Role
+from rlm.ledger.processes import Process, Register, Role
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
 
-class Present(msgspec.Struct, frozen=True):
-    """The whole `register`, as from `Processes.register`, and who took the lease last, as from `Leases.tenure`."""
+class Present(Register, frozen=True):
+    """The register, and who took the lease last, as from `Leases.tenure`."""
 
-    register: Mapping[Role, list[tuple[str, Process | None, float]]]
     tenure: Tenure | None
-
-    def living(self, role: Role) -> list[Process]:
-        """Return the living processes of a role, oldest first."""
-        alive = (one for _, one, _ in self.register[role] if one)
-        return sorted(alive, key=lambda one: (one.started_at, one.id))
 
     @property
     def holder(self) -> str | None:
@@ -33,15 +24,21 @@ class Present(msgspec.Struct, frozen=True):
         return self.tenure.owner if self.tenure and self.tenure.left_seconds > 0 else None
 
     @property
+    def deputy(self) -> str | None:
+        """The supervisor that speaks for a leader while there is none: the oldest."""
+        supervisors = self.living(Role.SUPERVISOR)
+        return supervisors[0].id if supervisors and self.holder is None else None
+
+    @property
     def candidates(self) -> list[Process]:
         """The leading scheduler; if none leads, or a command conducts, all schedulers, because any may be next."""
         schedulers = self.living(Role.SCHEDULER)
-        return [one for one in schedulers if one.id == self.holder] or schedulers
+        return [each for each in schedulers if each.id == self.holder] or schedulers
 
 
 def present(store: Store) -> Present:
     """Read who is there, in three round trips."""
-    return Present(store.processes.register(), store.leases.tenure())
+    return Present(store.processes.register().entries, store.leases.tenure())
 
 
 def server_state(store: Store) -> ServerState:

@@ -1,0 +1,105 @@
+"""Says in the log when a condition begins and when it ends, once each, whichever process looks.
+
+A condition counts as begun or ended if two looks in a row agree, so that what passes in a moment is no alarm. What was
+said is noted in Redis: a successor neither repeats it nor forgets to say that it is over. `rlm.telemetry.sentry` makes
+an issue of each line of level ERROR.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from rlm.admin.conditions import KINDS, conditions, name_of
+from rlm.core.clock import system_clock
+from rlm.core.documents import Condition
+from rlm.core.errors import StoreError
+from rlm.ledger.reading.present import Present, present
+from rlm.ledger.store import Store
+
+#: Seconds between two looks; it rests longer where a look takes long, because endpoints are many.
+LOOK_SECONDS = 2.0
+RESTS_TIMES = 20
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Looks again and again at what is not well, and says what changes, as long as it is this process's part."""
+
+    def __init__(self, store: Store, is_mine: Callable[[Present], bool]) -> None:
+        """Watch `store`; `is_mine` returns whether to speak. While Redis is away, whoever spoke last goes on."""
+        self._store = store
+        self._is_mine = is_mine
+        self._mine = False
+        self._begun: dict[str, float] = {}  #: what was said, and since when it lasts
+        self._before: dict[str, Condition] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        pause = LOOK_SECONDS
+        while not self._stopped.wait(pause):
+            began = system_clock.monotonic()
+            self.look()
+            pause = max(LOOK_SECONDS, RESTS_TIMES * (system_clock.monotonic() - began))
+
+    def look(self) -> None:
+        """Look once; say what has begun or ended by this look and the one before."""
+        store, was_mine, away = self._store, self._mine, False
+        recorded: dict[str, float] = {}
+        try:
+            self._mine = self._is_mine(present(store))
+            if self._mine:
+                recorded = store.notes.begun()
+        except StoreError:
+            away = True
+        if not self._mine:
+            self._begun, self._before = {}, {}
+            return
+        if not was_mine:
+            self._begun = recorded
+        now = {name_of(each): each for each in conditions(store) if each.severity != "info"}
+        if any(map(_is_away, now)):  # nothing else is known
+            away = True
+            now = {name: each for name, each in self._before.items() if not _is_away(name)} | now
+        begun = [name for name in now if name in self._before and name not in self._begun]
+        ended = [name for name in self._begun if name not in now and name not in self._before]
+        for name in begun:
+            _say(now[name])
+            self._begun[name] = store.clock.now()
+        for name in ended:
+            log.info("It is over: %s", name, extra=_facts(name, "end_condition"))
+            del self._begun[name]
+        self._before = now
+        if not away:
+            with suppress(StoreError):  # one that refuses writes; what was said is known here
+                new = {name: at for name, at in self._begun.items() if name not in recorded and not _is_away(name)}
+                store.notes.note(new, [name for name in recorded if name not in self._begun])
+
+
+def _is_away(name: str) -> bool:
+    return name.startswith("redis_away ")
+
+
+def _say(condition: Condition) -> None:
+    extra = {**_facts(name_of(condition), "begin_condition"), "headline": KINDS[condition.code].meaning}
+    level = logging.ERROR if condition.severity == "error" else logging.WARNING
+    log.log(level, "%s: %s", condition.sentence, condition.remedy, extra=extra)
+
+
+def _facts(name: str, action: str) -> dict[str, str]:
+    code, _, subject = name.partition(" ")
+    return {"action": action, "condition": code, "subject": subject}
