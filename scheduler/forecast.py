@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 class Team(msgspec.Struct, frozen=True):
     """The workers of a run: those `usable`, those `ready` of them, which do not sleep, and the `lanes` of these.
 
-    `ids` are all that may have calls. `shortage` says what is wrong, and has lasted `short_seconds`; it is empty if
-    missing workers are on their way.
+    `ids` are all that may have calls. `shortage` says how many are missing; it is empty if they are on their way.
     """
 
     usable: int = 0
@@ -43,7 +42,6 @@ class Team(msgspec.Struct, frozen=True):
     lanes: int = 0
     ids: tuple[str, ...] = ()
     shortage: str = ""
-    short_seconds: float = 0.0
 
 
 class Forecaster:
@@ -93,7 +91,7 @@ class Forecaster:
             return team
         there = f"{counted(len(awake), 'worker')} ready" if awake else "no worker is ready"
         shortage = f"{there} of {wanted} wanted"
-        return replace(team, shortage=shortage, short_seconds=now - self._short_since)
+        return replace(team, shortage=shortage)
 
     def look(self, look: Look, snapshot: Snapshot, team: Team, wanted: int, run: Run) -> tuple[RunForecast, Plan]:
         """Plan what remains; want more workers than are `wanted` if they would help."""
@@ -115,9 +113,7 @@ class Forecaster:
             expected_leftover=plan.expected_leftover + spent,
             workers=plan.workers,
             binds=binds,
-            blamed=() if team.shortage else plan.blamed,
             shortage=team.shortage or None,
-            short_since=isoformat(now - team.short_seconds) if team.shortage else None,
             leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
             untaken=beyond,
             course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.rounded_course()),

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from rlm.admin.attendance import nobody_does, ticks_every_seconds
+from rlm.admin.attendance import ticks_every_seconds
+from rlm.admin.conditions import conditions, standstill
 from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
 from rlm.core.clock import isoformat
@@ -188,7 +189,7 @@ def _sentence(store: Store, event: Whereabouts, run: Run | None, gates: Sequence
 
 def _why(store: Store, event: Whereabouts, run: Run | None, gates: Sequence[Gate]) -> str:
     """Return what a pending event waits for."""
-    if why := _unconfigured(store, event) or nobody_does(store):
+    if why := _unconfigured(store, event) or standstill(conditions(store)):
         return why
     if run is None:
         return _next_run(store)
@@ -212,7 +213,7 @@ def _unconfigured(store: Store, event: Whereabouts) -> str:
 
 
 def _next_run(store: Store) -> str:
-    if why := nobody_does(store):
+    if why := standstill(conditions(store)):
         return why
     every_seconds = ticks_every_seconds(store)
     return f"the next run starts at about {isoformat((store.now() // every_seconds + 1) * every_seconds)[11:19]} UTC"

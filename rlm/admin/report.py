@@ -7,10 +7,9 @@ from typing import overload
 
 from msgspec import structs
 
-from rlm.admin.attendance import nobody_sends, revision_in_force, ticks_every_seconds
+from rlm.admin.attendance import hosts, revision_in_force, ticks_every_seconds
 from rlm.admin.conditions import conditions, look
 from rlm.admin.endpoints import standing
-from rlm.admin.hosts import hosts
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import (
@@ -36,7 +35,6 @@ from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.core.trail import Counts
 from rlm.delivery.run_end import make_record
-from rlm.ledger.fitness import Finding, distrusted, in_words
 from rlm.ledger.held import Lane
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import books, read_ending
@@ -75,7 +73,6 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record
     return IdleStatus(
         last=last,
         last_tick=None if ticked_at is None else isoformat(ticked_at),
-        unfit=in_words(scene.unfit) or None,
         conditions=conditions(store, scene),
     )
 
@@ -121,7 +118,6 @@ def at_rest(store: Store, idle: IdleStatus) -> Rest:
     """Return what a view shows between two runs: the status `idle`, the last record, the next tick, the queues."""
     now, there = store.now(), present(store)
     last = store.runs.record(idle.last) if idle.last else None
-    amiss = distrusted(store, there) if idle.unfit else ()
     every_seconds = ticks_every_seconds(store, there)
     next_tick = (now // every_seconds + 1) * every_seconds
     return Rest(
@@ -138,7 +134,6 @@ def at_rest(store: Store, idle: IdleStatus) -> Rest:
         supervisors=len(there.living(Role.SUPERVISOR)),
         workers=len(there.living(Role.WORKER)),
         conductor=there.holder,
-        lacking=nobody_sends(store, there, distrusted=amiss),
         hosts=hosts(store, there),
     )
 
@@ -155,8 +150,8 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     to_take, _ = store.intake.untaken(run.id)  # before the events are counted, so that no item is missed by both
     known = make_record(store.settings, run, read_ending(store, run, measured=measured))
     scene = look(store)
-    there, amiss, now_us, standings = scene.there, scene.unfit, scene.now_us, scene.standings
-    now, here = run.moment(now_us), hosts(store, there)
+    there, now_us, standings = scene.there, scene.now_us, scene.standings
+    now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     common |= {"state": run.state, "by_type": _live_types(store, known)}
     for part in ("by_endpoint", "by_budget"):
@@ -165,11 +160,10 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
         **common,
         plan=run.plan,
         forecast=run.forecast,
-        workers=_workers(store, run, now_us, there, amiss, known.workers),
+        workers=_workers(store, run, now_us, there, known.workers),
         to_take=0 if run.state is State.FINISHING else to_take,
         conductor=there.holder,
-        unfit=in_words(amiss) or None,
-        hosts=here,
+        hosts=hosts(store, there),
         conditions=conditions(store, scene),
         as_of=isoformat(now),
         seconds_left=round(max(0.0, run.left_seconds(now_us)), 3),
@@ -194,9 +188,7 @@ def _live_calls(entry: CallCounts, view: EndpointView | None) -> LiveCallCounts:
     return LiveCallCounts(**counts, **{name: getattr(view, name) for name in fields})
 
 
-def _workers(
-    store: Store, run: Run, now_us: int, there: Present, amiss: Sequence[Finding], so_far: RunWorkers
-) -> LiveWorkers:
+def _workers(store: Store, run: Run, now_us: int, there: Present, so_far: RunWorkers) -> LiveWorkers:
     alive = there.living(Role.WORKER)
     lanes = store.processes.lanes([worker.id for worker in alive])
     each = tuple(_worker(worker, busy, run, now_us) for worker, busy in zip(alive, lanes, strict=True))
@@ -207,7 +199,6 @@ def _workers(
         ready=sum(worker.state == WorkerState.READY for worker in alive),
         wanted=store.processes.wanted(),
         other_configuration=sum(worker.other_configuration for worker in each),
-        lacking=nobody_sends(store, there, revision=run.revision, distrusted=amiss) or None,
         each=each,
     )
 

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rlm.admin import words
-from rlm.admin.attendance import NO_SCHEDULER, lacking
-from rlm.admin.hosts import hosts_unwell
-from rlm.admin.unwell import Health, endpoints_unwell, remedy, shut, since_words, unwell
 from rlm.core import tally
-from rlm.core.documents import Now, Record, Rest, RunDocument, RunForecast, RunStatus
+from rlm.core.documents import Now, Record, RunDocument, RunStatus
 from rlm.core.run import State
-from rlm.core.text import capital, counted, done_after, named, of_another_configuration, safe_line, sentence, span
-from rlm.core.window import RECOVERING
+from rlm.core.text import capital, counted, done_after, safe_line, sentence, span
 
 if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast
 
-#: An endpoint is named if at least this part of its calls failed, and at least so many.
-FAILING_PART: Final = 0.1
-FAILING_CALLS: Final = 5
 #: A first call this many seconds after the run's start is worth a line.
 WORTH_A_LINE_SECONDS: Final = 0.1
 
@@ -45,107 +38,34 @@ class Verdict(NamedTuple):
 
 
 def verdict(found: Now) -> Verdict:
-    """Return the verdict on the result of `report.overview`; if several apply, the worst."""
-    return next(_open(found) if isinstance(found, RunStatus) else _at_rest(found))
+    """Return the verdict on the result of `report.overview`: its worst condition, else its forecast or its last run."""
+    worst = next((each for each in found.conditions if each.severity != "info"), None)
+    expected = words.forecast(found) if isinstance(found, RunStatus) else None
+    if worst:
+        level, then = Level.BAD if worst.severity == "error" else Level.WARN, expected.words if expected else ""
+        endpoint = worst.subject if worst.subject in found.by_endpoint else ""
+        return Verdict(level, capital(worst.sentence), _joined(worst.remedy, then), endpoint)
+    if isinstance(found, RunStatus) and expected:
+        if not expected.fits:
+            return Verdict(
+                Level.WARN, capital(expected.leftover or expected.words), _joined(expected.when, expected.binds)
+            )
+        if found.state != State.RUNNING:
+            return Verdict(Level.WELL, capital(expected.words))
+        spare = words.spare_seconds(found)
+        on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
+        return Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
+    last = None if isinstance(found, RunStatus) else found.last_record
+    if last is None:
+        return Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")
+    left = f"left {counted(last.counts.leftover, 'event')} over" if last.counts.leftover else "left nothing over"
+    level = Level.WARN if last.counts.leftover else Level.REST
+    return Verdict(level, f"At rest; the last run {left}", _joined(words.summary(last)))
 
 
-def _open(found: RunStatus) -> Iterator[Verdict]:
-    """Yield the verdicts on an open run, the worst first; the last one always applies."""
-    expected, latest, closed = words.forecast(found), found.forecast, shut(found)
-    if unfit := words.unfit(found):
-        yield Verdict(Level.BAD, "Nothing is sent", _joined(unfit))
-    elif words.halted(found):
-        since = since_words(latest.as_of if latest and found.state == State.RUNNING else None, found)
-        late = f"it is {words.left_of(found)}" if words.overdue_seconds(found) else ""
-        remedies = "`rlm up` or `rlm scheduler` continues it"
-        more = _joined(late, expected.words, remedies, found.workers.lacking)
-        yield Verdict(Level.BAD, f"Nothing conducts this run{since}", more)
-    if found.state == State.RUNNING and found.workers.wanted and not words.workers_ready(found):
-        since = since_words(latest.short_since if latest else None, found)
-        yield Verdict(Level.BAD, f"No worker is ready{since}", _no_worker(found, expected))
-    name, failing = _failing(found)
-    wrong = [one for one in (failing, *unwell(found)) if one]
-    if latest and expected.leftover and (blamed := [name for name in latest.blamed if name in closed]):
-        left = f"{expected.leftover}{_of_them(latest, [closed[name] for name in blamed])}"
-        yield _shut(found, blamed, left, safe_line(expected.binds))
-    if expected.leftover:
-        why = safe_line(expected.binds) or (wrong or [""])[0]
-        yield Verdict(Level.WARN, capital(expected.leftover), _joined(expected.when, why))
-    if wrong:
-        yield Verdict(Level.WARN, wrong[0], _joined(expected.words), name)
-    if found.state != State.RUNNING:
-        yield Verdict(Level.WELL, capital(expected.words))
-    spare = words.spare_seconds(found)
-    on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
-    yield Verdict(Level.WELL, f"On track, {on_track}", _joined(words.progress(found)))
-
-
-def _no_worker(found: RunStatus, expected: words.Expectation) -> str:
-    """Return why no worker is ready and, once that is a shortage, what is left over."""
-    team = found.workers
-    if found.forecast and found.forecast.shortage and expected.binds:
-        return _joined(safe_line(expected.binds), expected.leftover)
-    if other := team.other_configuration:
-        return _joined(f"{of_another_configuration(other)}: restart what `rlm doctor` names")
-    return _joined(lacking(found) or f"{team.wanted:,} are wanted, {team.now:,} are alive")
-
-
-def _shut(found: Now, names: Sequence[str], left: str = "", binds: str = "") -> Verdict:
-    """Return the verdict that endpoints or budgets are shut: why, since when, what is left over, and what to do."""
-    first, *others = endpoints_unwell(found, names)
-    besides = f"besides, {'; '.join(others)}" if others else ""
-    return Verdict(Level.WARN, first, _joined(left, remedy(found, names), binds, besides), names[0])
-
-
-def _of_them(expected: RunForecast, shut: Sequence[Health]) -> str:
-    """Return how many of the leftovers are of types with one of the endpoints that are shut; '' if all are."""
-    names = {name for entry in shut for name in entry.types}
-    left = {name: number for name, number in expected.leftover_by_type.items() if number and name in names}
-    number = sum(left.values())
-    return (
-        f", {number:,} of them of {safe_line(named(list(left), 2))}" if 0 < number < expected.expected_leftover else ""
-    )
-
-
-def _joined(*told: str | None) -> str:
+def _joined(*clauses: str) -> str:
     """Return clauses as sentences on one line."""
-    return " ".join(sentence(one) for one in told if one)
-
-
-def _failing(found: RunStatus) -> tuple[str, str]:
-    """Return which endpoint fails most often, if it fails often, and a sentence with the error; else twice ''."""
-    parts = {name: one.errors / one.calls for name, one in found.by_endpoint.items() if one.calls}
-    name = max(parts, key=lambda one: parts[one], default="")
-    if not name or parts[name] < FAILING_PART or found.by_endpoint[name].errors < FAILING_CALLS:
-        return "", ""
-    what = next((one.what for one in found.troubles if one.endpoint == name), "")
-    entry = found.by_endpoint[name]
-    since = since_words(entry.since if entry.health in RECOVERING else None, found)
-    return name, safe_line(f"{name} fails {parts[name]:.0%} of its calls{f': {what}' if what else ''}{since}")
-
-
-def _at_rest(found: Rest) -> Iterator[Verdict]:
-    """Yield the verdicts on the time between two runs, the worst first; the last one always applies."""
-    if unfit := words.unfit(found):
-        yield Verdict(Level.BAD, "No run starts", _joined(unfit))
-    if not found.schedulers:
-        yield Verdict(Level.BAD, "Nothing conducts", _joined(NO_SCHEDULER))
-    if why := lacking(found):
-        yield Verdict(Level.BAD, "Nothing would send", _joined(why))
-    last = found.last_record
-    if last and last.state == State.FAILED:
-        yield Verdict(Level.BAD, "The last run failed", _joined(safe_line(last.failure)))
-    if found.conductor is None:
-        yield Verdict(Level.WARN, "No scheduler leads", "A standby takes over within 5 s; see `rlm doctor`.")
-    if wrong := unwell(found):
-        of_host = Verdict(Level.WARN, wrong[0], "; ".join(wrong[1:]))
-        yield of_host if hosts_unwell(found.hosts) else _shut(found, list(shut(found)))
-    if last and (left := last.counts.leftover):
-        told = f"At rest; the last run left {counted(left, 'event')} over"
-        yield Verdict(Level.WARN, told, _joined(words.summary(last)))
-    if last:
-        yield Verdict(Level.REST, "At rest; the last run left nothing over", _joined(words.summary(last)))
-    yield Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")
+    return " ".join(sentence(safe_line(clause)) for clause in clauses if clause)
 
 
 def verdict_on(found: Forecast) -> Verdict:

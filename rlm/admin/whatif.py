@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
-from rlm.admin.attendance import nobody_does
+from rlm.admin.conditions import conditions, standstill
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
 from rlm.core.endpoint import Endpoint, EventType, in_force
 from rlm.core.errors import BadQuestionError
@@ -236,7 +236,7 @@ def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         store.measures.learned(types),
         gone_seconds,
         room=planning.room_of(store),
-        lacking="" if fresh else nobody_does(store),
+        lacking="" if fresh else standstill(conditions(store)),
     )
 
 

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from typing import NamedTuple
 
-from rlm.admin.attendance import lacking
-from rlm.admin.unwell import shut, unwell
+from rlm.admin.conditions import stops
 from rlm.core.clock import timestamp
 from rlm.core.documents import (
     CallNow,
+    Condition,
     EndpointView,
     IdleStatus,
     Installation,
@@ -116,12 +116,9 @@ def forecast(found: RunStatus) -> Expectation:
     if phase or expected is None:
         return Expectation(phase or _PHASES[State.PLANNING], "", fits=True)
     if halted(found):
-        until = "" if overdue_seconds(found) else f" until {'Redis is fit' if unfit(found) else 'somebody conducts it'}"
         waiting = counts_in_all(found).waiting
         wait = f"; {counted(waiting, 'event')} {'waits' if waiting == 1 else 'wait'}" if waiting > 0 else ""
-        return Expectation(f"nothing more is sent{until}{wait}", "", fits=False)
-    if why := lacking(found):
-        return Expectation("nothing is sent before a worker comes up", why, fits=False)
+        return Expectation(f"nothing more is sent{wait}", "", fits=False)
     when, left = _done(found, expected), f"{counted(expected.expected_leftover, 'event')} will be left over"
     alone = left
     if not expected.expected_leftover:
@@ -136,7 +133,7 @@ def _awaits_probe(found: RunStatus, expected: RunForecast) -> bool:
     """Return whether the rest of the run depends on endpoints that rest or are probed."""
     if expected.shortage and not expected.workers:
         return False
-    recovering = any(entry.health in RECOVERING for entry in shut(found).values())
+    recovering = any(entry.health in RECOVERING for entry in found.by_endpoint.values())
     return recovering and expected.forecast_seconds <= (found.called_seconds or 0.0)
 
 
@@ -193,9 +190,9 @@ def calls_a_minute(found: RunStatus) -> float:
 def _calling(found: RunStatus) -> list[str]:
     """Return the rate of calls of a run, and how many failed or were throttled."""
     _, errors, throttled = calls_in_all(found)
-    told = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
-    told += [counted(errors, "error")] if errors else []
-    return told + ([f"{throttled:,} throttled"] if throttled else [])
+    calling = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
+    calling += [counted(errors, "error")] if errors else []
+    return calling + ([f"{throttled:,} throttled"] if throttled else [])
 
 
 def summary(record: Record) -> str:
@@ -228,15 +225,14 @@ def expected_of(found: RunStatus) -> RunForecast | None:
     )
 
 
-def halted(found: RunStatus) -> str:
-    """Return why an open run does not continue, and the remedy: Redis is unfit, or nobody conducts; else ''."""
-    nobody = "nobody conducts this run: `rlm up` or `rlm scheduler` continues it"
-    return unfit(found) or (nobody if found.conductor is None else "")
+def halted(found: RunStatus | IdleStatus) -> str:
+    """Return why nothing is delivered now, the worst condition; empty if something is."""
+    return next((each.sentence for each in found.conditions if stops(each)), "")
 
 
-def unfit(found: RunStatus | IdleStatus) -> str:
-    """Return why nothing is sent if Redis is unfit, and the remedy; else ''."""
-    return f"nothing is sent until Redis is fit: {safe_line(found.unfit)}" if found.unfit else ""
+def told(condition: Condition) -> str:
+    """Return a condition in one line, with its remedy."""
+    return f"{condition.sentence}: {condition.remedy}"
 
 
 def next_slot(entry: EndpointView | LiveCallCounts) -> str:
@@ -271,10 +267,10 @@ def workers(found: RunStatus) -> str:
     if not one.wanted and not one.now:
         return "no worker is wanted yet"
     lanes, busy = sum(each.threads for each in one.each), sum(each.busy for each in one.each)
-    told = [f"{workers_ready(found)} of {one.wanted} ready, {busy} of {lanes} lanes busy"]
+    parts = [f"{workers_ready(found)} of {one.wanted} ready, {busy} of {lanes} lanes busy"]
     other = one.other_configuration
-    told += [f"{of_another_configuration(other)}, see `rlm doctor`"] if other else []
-    return "; ".join([*told, f"{one.restarted} had to be replaced"] if one.restarted else told)
+    parts += [of_another_configuration(other)] if other else []
+    return "; ".join([*parts, f"{one.restarted} had to be replaced"] if one.restarted else parts)
 
 
 def workers_ready(found: RunStatus) -> int:
@@ -296,6 +292,5 @@ def line(found: RunStatus) -> str:
     words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
     words += to_take(found)
     words += [", ".join(calling)] if (calling := _calling(found)) else []
-    words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *unwell(found)]
-    words += [why] if (why := halted(found) or lacking(found)) else []
+    words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *map(told, found.conditions)]
     return "; ".join(words)

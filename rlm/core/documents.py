@@ -66,9 +66,8 @@ class RunPlan(JsonDocument, frozen=True, kw_only=True):
 class RunForecast(JsonDocument, frozen=True, kw_only=True):
     """How an open run will end, as of a moment: the same simulation from the present state.
 
-    `binds` says what keeps the end from being earlier; `blamed` are the endpoints and budgets that leave events over by
-    being shut; `shortage` says which workers are missing, `short_since` since when; `untaken` items stay on the audit
-    list.
+    `binds` says what keeps the end from being earlier; `shortage` says which workers are missing; `untaken` items stay
+    on the audit list.
     """
 
     as_of: str
@@ -76,9 +75,7 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
     expected_leftover: int
     workers: int
     binds: str = ""
-    blamed: tuple[str, ...] = ()
     shortage: str | None = None
-    short_since: str | None = None
     leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
     course: tuple[tuple[float, float], ...] = ()
@@ -233,20 +230,19 @@ class WorkerNow(Worker, frozen=True, kw_only=True):
 
 
 class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
-    """The workers of an open run; `lacking` says why no call would be made."""
+    """The workers of an open run."""
 
     now: int
     ready: int
     wanted: int
     other_configuration: int
-    lacking: str | None
     each: tuple[WorkerNow, ...]
 
 
 class RunStatus(RunDocument, frozen=True, kw_only=True):
     """An open run, as far as it is known, and its present state as of a moment.
 
-    `to_take` items are still on the audit list; `unfit` says why Redis may not be used.
+    `to_take` items are still on the audit list.
     """
 
     by_type: Mapping[str, LiveTypeCounts]
@@ -257,7 +253,6 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     workers: LiveWorkers
     to_take: int
     conductor: str | None
-    unfit: str | None
     hosts: tuple[Host, ...]
     conditions: tuple[Condition, ...]
     as_of: str
@@ -271,7 +266,6 @@ class IdleStatus(JsonDocument, frozen=True, kw_only=True):
     state: str = "idle"
     last: str | None
     last_tick: str | None
-    unfit: str | None
     conditions: tuple[Condition, ...]
 
 
@@ -323,7 +317,7 @@ class Rest(IdleStatus, frozen=True, kw_only=True):
     """What a view shows between two runs: the last record, the next tick, the queues, who is there.
 
     The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
-    seconds; `conductor` is the present leader. `lacking` is why the next run would send nothing, else empty.
+    seconds; `conductor` is the present leader.
     """
 
     installation: Installation
@@ -338,7 +332,6 @@ class Rest(IdleStatus, frozen=True, kw_only=True):
     supervisors: int
     workers: int
     conductor: str | None
-    lacking: str
     hosts: tuple[Host, ...]
 
 
@@ -707,11 +700,10 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
 
 
 class Host(JsonDocument, frozen=True, kw_only=True):
-    """A host: its workers and lanes, and its share of the wanted workers; `why` it is not as it should be, or null."""
+    """A host: its workers and lanes, and its share of the wanted workers."""
 
     host: str
     state: str
-    why: str | None
     sleeping: int
     capacity: int | None
     share: int = 0

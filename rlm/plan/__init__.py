@@ -49,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier; `blamed` are the endpoints and budgets that leave events over by being shut. `most`: the
+    end from being earlier. `most`: the
     longest queue goes first, instead of the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and
     the calls answered by then.
     """
@@ -63,7 +63,6 @@ class Plan(msgspec.Struct, frozen=True):
     by_type: Mapping[str, TypePlan]
     releases: tuple[PlannedRelease, ...]
     binds: str
-    blamed: tuple[str, ...] = ()
     most: bool = False
     course: tuple[tuple[float, int], ...] = ()
 
@@ -115,8 +114,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.calls for start in starts))
             for starts in _fillings(course, situation)
         ),
-        binds=binds.words,
-        blamed=binds.blamed,
+        binds=binds,
         most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )

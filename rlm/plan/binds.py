@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from rlm.core.text import counted, named
 from rlm.plan.simulate import Course, simulate
@@ -16,19 +16,10 @@ WORTH_IT: Final = 0.9
 MOST_NAMED: Final = 3
 
 
-class Binding(NamedTuple):
-    """What binds, as a sentence without a full stop; `blamed` are the endpoints and budgets that leave events over."""
-
-    words: str
-    blamed: tuple[str, ...] = ()
-
-
-def what_binds(situation: Situation, course: Course, best: Course, capacity: Capacity, target: int) -> Binding:
-    """Return what binds a plan: its `course`, beside the `best` with the most workers."""
+def what_binds(situation: Situation, course: Course, best: Course, capacity: Capacity, target: int) -> str:
+    """Return in a sentence what binds a plan: its `course`, beside the `best` with the most workers."""
     if not course.starts and not course.leftover:
-        return Binding(
-            f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
-        )
+        return f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
     plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
     over, done = _left(course.leftover), f"all is done at {_clock(situation, best.forecast)}"
     early = course.forecast <= target and not course.leftover
@@ -36,20 +27,20 @@ def what_binds(situation: Situation, course: Course, best: Course, capacity: Cap
     if 2 * plenty.leftover < course.leftover or (not course.leftover and sooner and not early):
         most = counted(capacity.max_workers, "worker")
         better = f"{plenty.leftover:,}" if course.leftover else _clock(situation, plenty.forecast)
-        return Binding(f"workers bind: with {most} {over if course.leftover else done}; with more it could be {better}")
+        return f"workers bind: with {most} {over if course.leftover else done}; with more it could be {better}"
     if course.leftover:
         return _leaves_over(situation, course, over)
     if plenty.forecast < WORTH_IT * course.forecast:
-        return Binding(f"nothing binds: all is done at {_clock(situation, course.forecast)}, before the target")
+        return f"nothing binds: all is done at {_clock(situation, course.forecast)}, before the target"
     last = max(plenty.starts, key=lambda start: start.at + start.takes)
     if last.at < last.takes:
-        return Binding(f"nothing binds: the last call, of {last.type}, begins at {_clock(situation, last.at)}")
+        return f"nothing binds: the last call, of {last.type}, begins at {_clock(situation, last.at)}"
     begins = {start.type: start.at for start in plenty.starts}
     limited = [demand for demand in situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]
-    return Binding(f"{_limits_of(limited, situation)} until {_clock(situation, last.at)}; more workers change nothing")
+    return f"{_limits_of(limited, situation)} until {_clock(situation, last.at)}; more workers change nothing"
 
 
-def _leaves_over(situation: Situation, course: Course, over: str) -> Binding:
+def _leaves_over(situation: Situation, course: Course, over: str) -> str:
     """Return why events are left over that more workers would not send."""
     late = [
         each for each in situation.demands if each.events and course.left[each.name] > course.failed.get(each.name, 0)
@@ -57,19 +48,17 @@ def _leaves_over(situation: Situation, course: Course, over: str) -> Binding:
     limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
     deadline = f"the deadline at {_clock(situation, situation.deadline)}"
     if sum(course.failed.values()) == course.leftover:
-        return Binding(f"failing calls bind: {over}, because they fail as often as they are tried")
+        return f"failing calls bind: {over}, because they fail as often as they are tried"
     if not late:
-        return Binding(f"calls under way bind: {over}, because they are not expected to be answered in time")
+        return f"calls under way bind: {over}, because they are not expected to be answered in time"
     if not limited:
-        return Binding(f"{deadline} binds: no call of {_names(late)} fits before it")
+        return f"{deadline} binds: no call of {_names(late)} fits before it"
     shut = [demand for demand in limited if _is_unreachable(demand, situation)]
-    blamed = tuple(window.name for window in _shut_windows(shut, situation))
-    if blamed and 2 * sum(course.left[demand.name] for demand in shut) > course.leftover:
-        words = (
+    if shut and 2 * sum(course.left[demand.name] for demand in shut) > course.leftover:
+        return (
             f"no endpoint of {_names(shut)} can be called before the deadline: {over}{_shut_in_words(shut, situation)}"
         )
-        return Binding(words, blamed)
-    return Binding(f"{_limits_of(limited, situation)} until {deadline}: {over}", blamed)
+    return f"{_limits_of(limited, situation)} until {deadline}: {over}"
 
 
 def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:

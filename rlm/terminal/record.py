@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -10,14 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.attendance import NO_SCHEDULER, lacking
-from rlm.admin.hosts import hosts_unwell
-from rlm.admin.unwell import endpoints_unwell, shut
 from rlm.admin.verdict import against_plan, troubles, used
-from rlm.core.documents import CallCounts, QueueStats, Record, Rest, RunStatus, View
+from rlm.core.documents import CallCounts, Condition, QueueStats, Record, Rest, RunStatus, View
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.terminal.drawing import NARROWEST_LIMIT, QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
-from rlm.terminal.run import LISTED_ENDPOINTS, run_picture, title_of
+from rlm.terminal.run import CONDITION_STYLES, LISTED_ENDPOINTS, run_picture, title_of
 
 #: Inner width from which answers and durations are shown by endpoint.
 WIDE = 96
@@ -105,37 +102,21 @@ def rest_rows(found: Rest) -> Iterator[tuple[str, Text]]:
     yield "last run", _last_run(found)
     last = f"{words.clock(found.last_tick)} UTC, {span(found.last_tick_seconds)} ago" if found.last_tick else ""
     yield "last tick", Text(last or "none yet")
-    if unfit := words.unfit(found):
-        yield "next tick", Text(f"none: {unfit}", style="bold red")
-    elif found.schedulers:
-        following = f"{words.clock(found.next_tick)} UTC, in {span(found.next_tick_seconds)}"
-        if found.conductor is None:  # it died, but its entry still exists
-            yield "next tick", Text(f"{following}, if a scheduler leads by then: none does now", style="yellow")
-        else:
-            yield "next tick", Text(following, style="cyan")
-    else:
-        yield "next tick", Text(f"none: {NO_SCHEDULER}", style="bold red")
+    if found.schedulers and not words.halted(found):
+        yield "next tick", Text(f"{words.clock(found.next_tick)} UTC, in {span(found.next_tick_seconds)}", style="cyan")
     yield "waiting", Text(_waiting(found.waiting))
     if letters := found.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
-    if troubled := endpoints_unwell(found, found.by_endpoint):
-        yield "endpoints", Text("; ".join(troubled), style="yellow")
-    if gone := hosts_unwell(found.hosts):
-        yield "hosts", Text("; ".join(gone), style="yellow")
-    alive = f"{found.workers:,} alive" if found.workers else "none"
-    if why := lacking(found):
-        yield "workers", Text(f"{alive}, and {why}", style="bold red")
-    else:
-        told = "" if found.workers or found.unfit else "; they start when a run needs them"
-        yield "workers", Text(f"{alive}{told}")
+    yield "workers", Text(f"{found.workers:,} alive" if found.workers else "none; they start when a run needs them")
+    for condition in found.conditions:
+        yield condition.severity, Text(words.told(condition), style=CONDITION_STYLES[condition.severity])
     yield "looking at", Text(words.looked_at(found.installation), style=QUIET)
 
 
 def _last_run(found: Rest) -> Text:
     record = found.last_record
     if record is None:
-        begin = f"; `rlm start{'' if found.schedulers else ' --wait'}` starts one now"
-        return Text(f"none yet{'' if found.unfit else begin}")
+        return Text(f"none yet; `rlm start{'' if found.schedulers else ' --wait'}` starts one now")
     when = f"{safe_line(record.run_id)}, {span(found.last_ended_seconds)} ago, "
     return Text(when).append_text(state_text(record.state)).append(words.summary(record)[len(record.state) :])
 
@@ -153,8 +134,8 @@ def rest_line(found: Rest) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
     record = found.last_record
     told = [f"last run {record.run_id} {words.summary(record)}"] if record else []
-    amiss = [words.unfit(found), lacking(found)]
-    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found.waiting)}", *filter(None, amiss)])
+    amiss = map(words.told, found.conditions)
+    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found.waiting)}", *amiss])
 
 
 def picture_of(found: View, height: int | None = None) -> RenderableType:
@@ -175,11 +156,14 @@ def line_of(found: View) -> str:
 
 
 def changes(found: View) -> Hashable:
-    """Return the facts whose change is worth a line: counts, ready workers, conductor, unwell endpoints."""
+    """Return the facts whose change is worth a line: counts, ready workers, conditions."""
     if isinstance(found, Rest):
-        return found.state, found.last
+        return found.state, found.last, _names(found.conditions)
     if isinstance(found, Record):
         return found.run_id, found.state
-    healths = tuple((name, entry.health) for name, entry in shut(found).items())
     counts, ready = words.counts_in_all(found), found.workers.ready
-    return found.run_id, found.state, counts, ready, healths, words.halted(found)
+    return found.run_id, found.state, counts, ready, _names(found.conditions)
+
+
+def _names(conditions: Sequence[Condition]) -> Hashable:
+    return tuple((condition.code, condition.subject) for condition in conditions)

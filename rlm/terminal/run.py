@@ -9,10 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.unwell import healths, unwell
 from rlm.admin.verdict import call_troubles
 from rlm.core.documents import LiveCallCounts, RunDocument, RunStatus, TypeCounts, WorkerNow
-from rlm.core.text import counted, safe_line
+from rlm.core.text import counted, safe_line, span
 from rlm.core.window import WELL
 from rlm.terminal.drawing import (
     NARROWEST,
@@ -32,6 +31,7 @@ _CELL, _BESIDE, _BESIDE_MERGED = 13, 24, 76
 #: Inner widths from which types have bars, a worker's events are named, an endpoint's row has its types, and types and
 #: endpoints share a table.
 _BARS_FROM, _EVENTS_FROM, _TYPES_FROM, _MERGED_FROM = 62, 100, 110, 116
+CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
 #: With at most this many endpoints and budgets, each has its own row.
 LISTED_ENDPOINTS = 8
 #: With more types than this, those without events are hidden.
@@ -138,11 +138,9 @@ def _type_row(name: str, counts: words.Counted) -> list[RenderableType]:
 
 
 def _notes(found: RunStatus) -> Iterator[RenderableType]:
-    """Yield what is unusual: no conductor, unwell endpoints, failed calls, bad items."""
-    if why := words.halted(found):
-        yield Text(f"! {why}", style="bold red")
-    if troubled := unwell(found):
-        yield Text(f"! {'; '.join(troubled)}", style="yellow")
+    """Yield what is unusual: the conditions, failed calls, bad items."""
+    for condition in found.conditions:
+        yield Text(f"! {words.told(condition)}", style=CONDITION_STYLES[condition.severity])
     for one in call_troubles(found):
         yield Text(f"! {one}", style="yellow")
     counts = found.counts
@@ -194,8 +192,14 @@ def _limited_row(name: str, entry: LiveCallCounts) -> list[RenderableType]:
         Text(f"{entry.used}/{entry.allowed}", style="yellow" if full else ""),
         Text(words.next_slot(entry), style="" if full else QUIET),
         short_name(entry.limit, QUIET),
-        longest_fitting(*healths(entry), style="green" if well else "red"),
+        longest_fitting(*_healths(entry), style="green" if well else "red"),
     ]
+
+
+def _healths(entry: LiveCallCounts) -> tuple[str, ...]:
+    """Return the health of an endpoint with its time, and alone."""
+    left = f" for {span(entry.circuit_seconds)}" if entry.circuit_seconds is not None else ""
+    return f"{entry.health}{left}", entry.health
 
 
 def _team(found: RunStatus, room: int | None, width: int) -> list[RenderableType]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from rlm.admin import report, words
 from rlm.admin.letters import grouped
 from rlm.admin.runs import runs_page
-from rlm.admin.unwell import Health
 from rlm.admin.verdict import against_plan, troubles_by_part, verdict
-from rlm.core.documents import Now, Record, RunStatus, WorkerNow
+from rlm.core.documents import EndpointView, LiveCallCounts, Now, Record, RunStatus, WorkerNow
 from rlm.core.run import State
 from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
@@ -20,6 +19,7 @@ from rlm.web.pages.page import Page, Query
 from rlm.web.pages.run_plot import plot
 from rlm.web.pages.runs import read_run
 
+_Health: TypeAlias = EndpointView | LiveCallCounts
 #: The phases of a run, each with its word on the page.
 PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING: "run", State.FINISHING: "finish"}
 #: The class of each health in pictures and badges.
@@ -37,6 +37,8 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
         "now": now,
         "is_open": run is not None,
         "verdict": verdict(now),
+        "conditions": now.conditions,
+        "halted": words.halted(now),
         "place": documents.get("installation", report.installation, 60.0),
         "is_overdue": run is not None and words.overdue_seconds(run) > 0,
         "phases": _phases(run.state) if run else [],
@@ -99,7 +101,7 @@ def _phases(state: str) -> list[tuple[str, str]]:
     return [*zip(PHASES.values(), when, strict=False)]
 
 
-def _types(shown: RunStatus | Record, by_endpoint: Mapping[str, Health]) -> list[dict[str, object]]:
+def _types(shown: RunStatus | Record, by_endpoint: Mapping[str, _Health]) -> list[dict[str, object]]:
     """Return for each type its counts and its endpoints, with the use of their windows."""
     waits_in = "leftover" if isinstance(shown, Record) else "waiting"
     rows = []

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from rlm.admin import report, words
 from rlm.admin.runs import course, runs_page
-from rlm.admin.unwell import unwell
 from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
 from rlm.core.documents import Record, RunCourse, RunStatus
 from rlm.core.text import counted
@@ -75,7 +74,11 @@ def decisions(run: RunStatus | Record) -> list[tuple[str, list[str]]]:
     if isinstance(run, RunStatus):
         expected = words.forecast(run)
         binds = [expected.binds] if expected.binds not in {"", plan_binds} else []
-        decided += [("forecast", [expected.words, *binds]), ("not well", unwell(run)), ("calls", call_troubles(run))]
+        decided += [
+            ("forecast", [expected.words, *binds]),
+            ("not well", [*map(words.told, run.conditions)]),
+            ("calls", call_troubles(run)),
+        ]
         return decided
     wrong, causes = troubles(run), len(run.why)
     failure = [run.failure] if run.failure else []
