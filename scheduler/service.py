@@ -7,10 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from msgspec.structs import replace
 
 from rlm import __version__, telemetry
 from rlm.admin.attendance import kept_apart

@@ -26,7 +26,7 @@ from rlm.core.text import counted, listed, named, of_another_configuration, safe
 from rlm.core.trail import CallEnd
 from rlm.core.window import FAILING, RECOVERING, Circuit
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import WRITES, Finding, check_fitness, fault
+from rlm.ledger.fitness import WRITES, Flaw, check_fitness
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import Books, books, miscounted
 from rlm.ledger.reading.present import Present, present
@@ -258,7 +258,7 @@ class Scene(msgspec.Struct, frozen=True):
 
     store: Store
     there: Present
-    unfit: tuple[Finding, ...]
+    unfit: tuple[Flaw, ...]
     run: Run | None
     now_us: int
     standings: Mapping[str, EndpointView]
@@ -275,13 +275,13 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError."""
     there = present(store)
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
-    unfit = tuple[Finding, ...]()
+    unfit = tuple[Flaw, ...]()
     with suppress(StoreForbiddenError):
-        unfit = tuple(each for each in check_fitness(store, allow_volatile=not insists) if each.is_fault)
+        unfit = check_fitness(store, allow_volatile=not insists)
         try:
             store.notes.probe()
         except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
-            unfit = unfit if any(each.name == WRITES for each in unfit) else (fault(error.what, error.remedy, WRITES),)
+            unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)

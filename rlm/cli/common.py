@@ -71,14 +71,12 @@ class CommandError(click.ClickException):
 def confirm(question: str, done: str = "removed") -> None:
     """Ask before something that cannot be undone; without a yes raise CommandError: Nothing was `done`."""
     try:
-        agreed = click.confirm(safe_words(question), err=True)
+        if click.confirm(safe_words(question), err=True):
+            return
     except click.Abort as abort:  # nobody can answer, or Ctrl-C
-        say("")
         if isinstance(abort.__context__, KeyboardInterrupt):
             raise CommandError(f"Nothing was {done}.", ExitCode.INTERRUPTED) from abort
-        agreed = False
-    if not agreed:
-        raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
+    raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
 
 
 def new_server(settings: Settings) -> str:
@@ -91,12 +89,6 @@ def new_server(settings: Settings) -> str:
     )
 
 
-def tell_new_server(settings: Settings) -> None:
-    """Print the warning of `new_server`, if there is one."""
-    if words := new_server(settings):
-        say(words)
-
-
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
     """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
     settings = store.settings
@@ -105,11 +97,17 @@ def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = 
             say(f"No {kind} {safe_words(name)!r} is configured{did_you_mean(name, known)}.")
 
 
-def settings_of(config: Path | None) -> Settings:
-    """Load the settings. Their modules are imported when a command runs, not for its help."""
+def settings_of(config: Path | None, *, warns: bool = False) -> Settings:
+    """Load the settings. Their modules are imported when a command runs, not for its help.
+
+    `warns`: print it if an embedded server is about to be created without a configuration.
+    """
     from rlm.settings import load_settings
 
-    return load_settings(config)
+    settings = load_settings(config)
+    if warns and (words := new_server(settings)):
+        say(words)
+    return settings
 
 
 def stop_signals(each_turn: Callable[[], None] = lambda: None) -> StopSignals:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import CommandError, ExitCode, command, settings_of
-from rlm.cli.printing import print_json, show, show_words, styled, table
+from rlm.cli.common import CommandError, command, settings_of
+from rlm.cli.printing import print_json, show, styled, table
 from rlm.core.errors import ConfigurationError
-from rlm.core.text import counted, did_you_mean, safe_line
+from rlm.core.text import counted, safe_line
 
 if TYPE_CHECKING:
     from rlm.settings import Shown
@@ -44,27 +44,23 @@ def init(config: Path | None, directory: Path) -> None:
 
     if config is not None:
         settings_of(config)  # it is not used, but a faulty file is reported
-    here, words = directory.absolute(), {"written": "written", "kept": "kept   "}
-    files: dict[str, list[str]] = {word: [] for word in words}
+    files: dict[str, list[str]] = {"written": [], "kept": []}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in first_files().items():
-            try:
-                with (directory / name).open("x", encoding="utf-8") as file:
-                    file.write(text)
-            except FileExistsError:
-                files["kept"].append(name)
-            else:
-                files["written"].append(name)
+            path = directory / name
+            what = "kept" if path.exists() else "written"
+            files[what].append(name)
+            show(f"{what:<7}  {path}")
+            if what == "written":
+                path.write_text(text, encoding="utf-8")
     except OSError as error:
-        where = error.filename or here
+        where = error.filename or directory
         raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
+    here = directory.absolute()
     print_json({"directory": str(here), **files})
-    for word, names in files.items():
-        for name in names:
-            show(f"{words[word]}  {directory / name}")
     if here != Path.cwd():
-        show_words(f"\nGo to this directory, where the commands find it by themselves:  cd {shlex.quote(str(here))}")
+        show(f"\nGo to this directory, where the commands find it by themselves:  cd {shlex.quote(str(here))}")
     show(_NEXT)
 
 
@@ -73,36 +69,20 @@ def config() -> None:
     """See the configuration and where each value comes from; check it."""
 
 
-@command(
-    "rlm config show",
-    "rlm config show run workers.max       # a section, a key",
-    "rlm config show --json | jq '.settings[\"redis.url\"]'",
-    name="show",
-    group=config,
-)
-@click.argument("keys", metavar="[KEY]...", nargs=-1)
-def show_settings(config: Path | None, keys: tuple[str, ...]) -> None:
+@command("rlm config show", "rlm config show --json | jq '.settings[\"redis.url\"]'", name="show", group=config)
+def show_settings(config: Path | None) -> None:
     """Show every setting, its value, and where the value comes from.
 
-    It comes from "default", the file, or the environment variable that is named. KEY shows only that setting, or all of
-    a section or a type. Passwords, tokens, the values of headers and keys in URLs are masked.
+    It comes from "default", the file, or the environment variable that is named. Passwords, tokens, the values of
+    headers and keys in URLs are masked.
     """
     settings = settings_of(config)
-    chosen = {one.key: one for key in keys or [""] for one in settings.shown if _is_of(one.key, key)}
-    for key in keys:
-        if not any(_is_of(one, key) for one in chosen):
-            near = did_you_mean(key, [one.key for one in settings.shown])
-            raise CommandError(f"There is no setting {key!r}{near}. `rlm config show` shows all.", ExitCode.USAGE)
     file = settings.source and str(settings.source)
-    values = {one.key: {"value": one.value, "from": one.where} for one in chosen.values()}
+    values = {shown.key: {"value": shown.value, "from": shown.where} for shown in settings.shown}
     print_json({"file": file, "revision": settings.revision, "settings": values})
     where = f"The file is {file}." if file else "There is no file; `rlm init` writes one."
-    show_words(f"{where} Revision {settings.revision}.\n")
-    table(["setting", "value", "from"], [_row(one) for one in chosen.values()], right=())
-
-
-def _is_of(key: str, chosen: str) -> bool:
-    return not chosen or key == chosen or key.startswith((f"{chosen}.", f"{chosen}["))
+    show(f"{where} Revision {settings.revision}.\n")
+    table(["setting", "value", "from"], map(_row, settings.shown))
 
 
 def _row(shown: Shown) -> list[str]:
@@ -129,6 +109,6 @@ def check(config: Path | None) -> None:
     named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
     facts = ", ".join(counted(len(those), noun) for noun, those in named.items())
     what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"
-    show_words(f"{styled('ok', 'ok')}  {what} can be used: {facts}. Revision {settings.revision}.")
+    show(f"{styled('ok', 'ok')}  {what} can be used: {facts}. Revision {settings.revision}.")
     if settings.source is None:
-        show_words("There is no rlm.toml here; `rlm init` writes one to begin with.")
+        show("There is no rlm.toml here; `rlm init` writes one to begin with.")

@@ -9,7 +9,7 @@ import click
 
 from rlm.cli.common import ExitCode, command, settings_of, store_of
 from rlm.cli.options import Duration, volatile_option
-from rlm.cli.printing import print_json, show, show_verdict, show_words, styled, table
+from rlm.cli.printing import print_json, show, show_verdict, styled, table
 from rlm.core.text import counted
 
 #: The verdict for each severity, and the noun, the worst first.
@@ -76,10 +76,10 @@ def compliance(config: Path | None, since: float) -> None:
     table(headings, rows, right=["calls", "most", "of"])
     show()
     if found.ok:
-        show_words(f"No limit was exceeded since {found.known_from}.")
+        show(f"No limit was exceeded since {found.known_from}.")
     else:
-        show_words(f"{styled('EXCEEDED', 'error')} since {found.since}: {', '.join(exceeded(found))}.")
+        show(f"{styled('EXCEEDED', 'error')} since {found.since}: {', '.join(exceeded(found))}.")
     if unknown := gap(found):
-        show_words(unknown)
+        show(unknown)
     if not found.ok:
         raise SystemExit(int(ExitCode.FAILED))

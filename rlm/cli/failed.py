@@ -13,34 +13,18 @@ import msgspec
 
 from rlm.cli.common import ExitCode, command, confirm, store_of, tell_unknown
 from rlm.cli.options import Since, all_of, deal_flags, number_argument, several
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, show_words, table
+from rlm.cli.printing import is_terminal, print_json, say, say_error, show, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
-from rlm.core.text import LONGEST_TEXT, counted, cut, one_line, safe_line
+from rlm.core.text import LONGEST_TEXT, counted, cut, named, one_line, safe_line
 
 if TYPE_CHECKING:
     from rlm.admin.deal import Outcome
     from rlm.core.documents import LetterGroup
 
-#: Most characters of a letter's detail in the list on a terminal; `rlm failed show` shows all.
-DETAIL_WIDTH = 60
-#: Most characters of an item to print as text, and of letter ids.
-ITEM_WIDTH, IDS_WIDTH = 4000, 400
-#: Most letters to show at once, and most refused ones to name; the others are only counted.
-MOST_SHOWN, MOST_REFUSED = 20, 5
-
-#: What happens to retried letters: by whether they are events, whole items without one, or both.
-_FOLLOWS = {
-    (False,): "They go out with the open run, or the next one",
-    (True,): "Their items are back on the audit list, where the next run reads them again",
-    (
-        False,
-        True,
-    ): "Events go out with the open run or the next, and items that had none are back on the audit list, where it "
-    "reads them again",
-}
-_LISTED = "`rlm failed list` shows them"
-_CALLED_LAST = "Only letters whose event was last sent to this endpoint."
-_SEARCHED = "Only letters with this text in item, wallet, event or detail."
+#: Most characters of a letter's detail in the list on a terminal, and of an item to print as text.
+DETAIL_WIDTH, ITEM_WIDTH = 60, 4000
+#: Most letters to name; the others are only counted.
+MOST_NAMED = 10
 
 
 @click.group()
@@ -52,10 +36,16 @@ def failed() -> None:
 letter_filter = all_of(
     several("--type", "types", "TYPE", "Only letters of events of this type."),
     several("--reason", "reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
-    several("--endpoint", "endpoints", "NAME", _CALLED_LAST),
+    several("--endpoint", "endpoints", "NAME", "Only letters whose event was last sent to this endpoint."),
     several("--answer", "answers", "STATUS", "Only letters that this answer caused, such as 'HTTP 500'."),
     click.option("--since", type=Since(), metavar="DURATION", help="Only letters written this long ago at most."),
-    click.option("--search", "text", metavar="TEXT", default="", help=_SEARCHED),
+    click.option(
+        "--search",
+        "text",
+        metavar="TEXT",
+        default="",
+        help="Only letters with this text in item, wallet, event or detail.",
+    ),
 )
 
 
@@ -83,91 +73,58 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     chosen = LetterFilter(**options)
     with store_of(config) as store:
         fitting = chosen.find(store)
-        groups = group(fitting, store) if grouped else []
+        groups = group(fitting, store)[:number] if grouped else []
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
-        few = total < number or (len(letters) < number and not grouped)
-        older = Archive(store.settings.archive_dir).hint() if few else ""
-    print_json(groups[:number] if grouped else [msgspec.Raw(raw) for raw in letters])
+        older = Archive(store.settings.archive_dir).hint() if total < number else ""
+        if not letters and not groups:
+            tell_unknown(store, chosen.types, chosen.endpoints)
+    print_json(groups if grouped else [msgspec.Raw(raw) for raw in letters])
     if not letters and not groups:
-        fit = " that match" if chosen and total else ""
-        show_words(f"There are no dead letters{fit}. `rlm queue stats` shows what waits.{older}")
-        tell_unknown(store, chosen.types, chosen.endpoints)
+        show(f"There are no dead letters{' that match' if chosen and total else ''}.{older}")
     elif grouped:
-        _show_groups(groups, number)
+        _show_groups(groups)
     else:
         width = DETAIL_WIDTH if is_terminal() else LONGEST_TEXT
         rows = [
             [one["id"], one.get("failed_at"), one["reason"], one["event_id"], one_line(one.get("detail", ""), width)]
             for one in map(msgspec.json.decode, letters)
         ]
-        table(["id", "failed at", "reason", "event", "detail"], rows, right=())
-        show()
+        table(["id", "failed at", "reason", "event", "detail"], rows)
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
-        then = "`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good."
-        show_words(f"{more}{then}{older}")
+        show(f"\n{more}`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good.{older}")
 
 
-def _show_groups(groups: Sequence[LetterGroup], number: int) -> None:
+def _show_groups(groups: Sequence[LetterGroup]) -> None:
     names = ["reason", "answer", "endpoint", "type", "newest"]
-    rows = [[f"{one.letters:,}", *(getattr(one, name) for name in names)] for one in groups[:number]]
+    rows = [[f"{group.letters:,}", *(getattr(group, name) for name in names)] for group in groups]
     table(["letters", *names], rows, right=["letters"])
-    show()
-    more = f"{number:,} of {counted(len(groups), 'group')}. " if len(groups) > number else ""
     then = "lists those of one, `retry` sends them again."
-    show_words(f"{more}`rlm failed list` with --reason, --answer, --endpoint and --type {then}")
+    show(f"\n`rlm failed list` with --reason, --answer, --endpoint and --type {then}")
 
 
 @command(
-    "rlm failed show 3f2a9c51d07e8b46",
-    "rlm failed show 3f2a9c51d07e8b46 --json | jq .item",
-    "rlm failed show --search wallet_001 --since 1h",
-    name="show",
-    group=failed,
+    "rlm failed show 3f2a9c51d07e8b46", "rlm failed show 3f2a9c51d07e8b46 --json | jq .item", name="show", group=failed
 )
-@click.argument("handle", metavar="[ID]", required=False)
-@letter_filter
-def show_letter(config: Path | None, handle: str | None, **options: Any) -> None:
-    """Show one dead letter with its item, or the newest 20 of those that match the options."""
-    from rlm.admin.letters import LetterFilter, find_letters
-
-    chosen = LetterFilter(**options)
-    if (handle is None) != bool(chosen):
-        raise click.UsageError(f"Name a dead letter by its id, or choose letters with options; {_LISTED}.")
+@click.argument("handle", metavar="ID")
+def show_letter(config: Path | None, handle: str) -> None:
+    """Show one dead letter with its item."""
+    from rlm.admin.letters import DeadLetter, find_letters
 
     with store_of(config) as store:
-        fitting = chosen.find(store)
-        found = list(islice(fitting, MOST_SHOWN)) if handle is None else [find_letters(store, [handle])[handle]]
-        if not found:
-            tell_unknown(store, chosen.types, chosen.endpoints)
-    print_json([msgspec.Raw(raw) for raw in found] if handle is None else msgspec.Raw(found[0]))
-    for raw in found:
-        if raw is not found[0]:
-            show()
-        _show_letter(raw)
-    if not found:
-        show_words("There are no dead letters that match.")
-
-
-def _show_letter(raw: bytes) -> None:
-    letter = msgspec.json.decode(raw)
-    for name, value in letter.items():
+        raw = find_letters(store, [handle])[handle]
+    print_json(msgspec.Raw(raw))
+    for name, value in msgspec.json.decode(raw).items():
         if name != "item":
             show(cut(safe_line(f"{name}: {'-' if value is None else value}"), ITEM_WIDTH))
-    text = _item_text(raw)
-    show(f"item: {text[:ITEM_WIDTH]}")
-    if len(text) > ITEM_WIDTH:
-        show_words(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json prints")
-
-
-def _item_text(raw: bytes) -> str:
-    """Return a letter's item for a person: JSON indented, anything else on one line with non-text escaped."""
-    from rlm.admin.letters import DeadLetter
-
     letter = DeadLetter.read(raw)
     if letter.reason in NOT_EMBEDDABLE:  # its line breaks are content, not layout
-        return safe_line(letter.item_bytes.decode(errors="backslashreplace"))
-    return msgspec.json.format(bytes(letter.item), indent=2).decode()
+        text = safe_line(letter.item_bytes.decode(errors="backslashreplace"))
+    else:
+        text = msgspec.json.format(bytes(letter.item), indent=2).decode()
+    show(f"item: {text[:ITEM_WIDTH]}")
+    if len(text) > ITEM_WIDTH:
+        show(f"... and {len(text) - ITEM_WIDTH:,} more characters, which --json prints")
 
 
 #: The arguments of retry and drop.
@@ -218,7 +175,8 @@ def _deal(
 
     chosen, deal = LetterFilter(**options), Deal(done)
     if bool(ids) == (every or bool(chosen)):
-        raise click.UsageError(f"Name dead letters by their ids, or choose them with options, or --all; {_LISTED}.")
+        listed = "`rlm failed list` shows them"
+        raise click.UsageError(f"Name dead letters by their ids, or choose them with options, or --all; {listed}.")
     with store_of(config) as store:
         dealing = Dealing(deal, ids, chosen)
         total, left, refused = dealing.count(store) if dry_run or not ids else (len(ids), 0, 0)
@@ -227,11 +185,8 @@ def _deal(
             tell_unknown(store, chosen.types, chosen.endpoints)
         if dry_run:
             print_json(dealing.foretold(total, left, refused))
-            show_words(f"{letters} would be {deal}. Nothing was changed.")
-            if left:
-                show_words(f"{left:,} more would stay, because a retry cannot succeed.")
-            if refused:
-                show_words(f"{refused:,} more would be refused, for example because a type is not configured.")
+            stay = f"; {left + refused:,} more would stay, because a retry cannot succeed" if left + refused else ""
+            show(f"{letters} would be {deal}{stay}. Nothing was changed.")
             return
         # A retry loses nothing, so a script need not confirm it.
         if not ids and total > left + refused and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
@@ -243,26 +198,17 @@ def _deal(
 
 def _tell(outcomes: Sequence[Outcome], done: str) -> None:
     """Print what was done; end the command with an error if a letter was refused."""
-    left = [one for one in outcomes if one.left]
-    refused = [one for one in outcomes if one.refused and not one.left]
-    succeeded = [one.id for one in outcomes if not one.refused]
-    for one in refused[:MOST_REFUSED]:
-        say_error(f"dead letter {one.id} is not {done}: {one.refused}")
-    if (more := len(refused) - MOST_REFUSED) > 0:
-        say_error(f"{counted(more, 'more dead letter')} {'is' if more == 1 else 'are'} not {done}; --json has them all")
+    left = [outcome for outcome in outcomes if outcome.left]
+    refused = [outcome for outcome in outcomes if outcome.refused and not outcome.left]
+    succeeded = [outcome for outcome in outcomes if not outcome.refused]
+    for outcome in refused[:MOST_NAMED]:
+        say_error(f"dead letter {outcome.id} is not {done}: {outcome.refused}")
     if left:
-        them = "it" if len(left) == 1 else "them"
-        why = one_line(f"{left[0].id}: {left[0].refused}", IDS_WIDTH)
-        say(
-            f"Warning: {counted(len(left), 'dead letter')} left in place, because a retry of {them} cannot succeed "
-            f"({why})."
-        )
-    if not outcomes:
-        show_words(f"There are no dead letters that match; nothing was {done}.")
-    elif succeeded:
-        show_words(f"{counted(len(succeeded), 'dead letter')} {done}: {one_line(', '.join(succeeded), IDS_WIDTH)}")
-        if done == "retried":
-            kinds = sorted({one.as_item for one in outcomes if not one.refused})
-            show_words(f"{_FOLLOWS[tuple(kinds)]}; `rlm start` starts one now.")
+        why = f"a retry cannot succeed ({one_line(f'{left[0].id}: {left[0].refused}', LONGEST_TEXT)})"
+        say(f"Warning: {counted(len(left), 'dead letter')} left in place, because {why}.")
+    show(f"{counted(len(succeeded), 'dead letter')} {done}: {named([each.id for each in succeeded], MOST_NAMED)}")
+    if succeeded and done == "retried":
+        items = ", whole items from the audit list again" if any(each.as_item for each in succeeded) else ""
+        show(f"They go out with the open run, or the next one{items}; `rlm start` starts one now.")
     if refused:
         raise SystemExit(int(ExitCode.FAILED))

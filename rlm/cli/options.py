@@ -15,12 +15,11 @@ from rlm.core.text import DURATIONS, seconds_of, span
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A duration of `shortest` to `longest` seconds, by default any above 0: `90`, `90s`, `10m`, `2d`."""
+    """A duration of at most `longest` seconds, above 0: `90`, `90s`, `10m`, `2d`."""
 
     name = "duration"
 
-    def __init__(self, shortest: float = 0.0, longest: float = 1e14) -> None:
-        self._shortest = shortest
+    def __init__(self, longest: float = 1e14) -> None:
         self._longest = longest
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -28,9 +27,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some ve
         seconds = seconds_of(value) if isinstance(value, str) else float(value)
         if not seconds > 0:  # also true for NaN
             self.fail(f"{value!r} is not a duration; write for example {DURATIONS}", param, ctx)
-        if not self._shortest <= seconds <= self._longest:
-            shortest = f"at least {span(self._shortest)} and " if self._shortest else ""
-            self.fail(f"{value!r} is not in the range; it must be {shortest}at most {span(self._longest)}", param, ctx)
+        if seconds > self._longest:
+            self.fail(f"{value!r} is too long; it must be at most {span(self._longest)}", param, ctx)
         return seconds
 
 
@@ -70,25 +68,26 @@ def all_of(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-#: For commands that remove or send many: without asking, or only counting; and, in the next, the choice of all.
-sure_flags = all_of(
-    yes_option, click.option("--dry-run", is_flag=True, help="Show how many it would be, and change nothing.")
-)
-deal_flags = all_of(click.option("--all", "every", is_flag=True, help="All of them."), sure_flags)
-volatile_option = click.option(
-    "--allow-volatile", is_flag=True, help="Accept a Redis that keeps nothing on disk: if it restarts, events are lost."
-)
-#: How many entries to list: the maximum exceeds any list.
-number_argument = click.argument("number", metavar="[N]", type=click.IntRange(1, 1_000_000_000), default=20)
-
-
 def several(
     flag: str, name: str, metavar: str, meaning: str, *, of: Iterable[str] = (), **more: Any
 ) -> Callable[[Any], Any]:
     """Return an option that can be repeated, each time with one of the values `of`, if there are any."""
     more |= {"type": click.Choice([*map(str, of)])} if of else {}
     return click.option(flag, name, metavar=metavar, multiple=True, help=meaning, **more)
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+#: For commands that remove or send many: all, without asking, or only counting.
+deal_flags = all_of(
+    click.option("--all", "every", is_flag=True, help="All of them."),
+    yes_option,
+    click.option("--dry-run", is_flag=True, help="Show how many it would be, and change nothing."),
+)
+volatile_option = click.option(
+    "--allow-volatile", is_flag=True, help="Accept a Redis that keeps nothing on disk: if it restarts, events are lost."
+)
+#: How many entries to list: the maximum exceeds any list.
+number_argument = click.argument("number", metavar="[N]", type=click.IntRange(1, 1_000_000_000), default=20)
 
 
 def _ask_for_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
@@ -107,12 +106,3 @@ log_format_option = click.option(
 )
 #: The options of long-running processes.
 process_options = all_of(volatile_option, log_format_option)
-
-#: Default seconds between two looks of `--follow`.
-FOLLOW_SECONDS = 1.0
-
-
-def interval_option(default: float) -> Callable[[Any], Any]:
-    """Return the option for the interval of a view."""
-    meaning = f"How often to look.  [default: {default:g}s]"
-    return click.option("--interval", type=Duration(0.1, 3600.0), metavar="DURATION", help=meaning)

@@ -9,7 +9,7 @@ import click
 
 from rlm.cli.common import command, opened, settings_of
 from rlm.cli.options import several
-from rlm.cli.printing import print_json, say, show, show_words, table
+from rlm.cli.printing import print_json, say, show, table
 from rlm.core.text import counted, sentence, span
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def print_verdict(config: Path | None) -> None:
     print_json(found.view())
     today = found.forecasts[0]
     told = verdict_on(today)
-    show_words(sentence(f"{told.words}: {told.more}" if told.more else told.words))
+    show(sentence(f"{told.words}: {told.more}" if told.more else told.words))
 
 
 def _show(answered: PlanAnswer) -> None:
@@ -74,16 +74,16 @@ def _show(answered: PlanAnswer) -> None:
     print_json(answered.view())
     if last.open_run:
         window = span(last.case.settings.run.window_seconds)
-        show_words(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
+        show(f"A run is open (`rlm status`); this plans a new window of {window} for what waits now.")
         show()
     if not last.events:
-        show_words("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+        show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
     elif last is not today:
         _compare(today, last)
     else:
         _describe(today)
     if last.events and last.outlook:
-        show_words(last.outlook.sentence)
+        show(last.outlook.sentence)
 
 
 def _describe(found: Forecast) -> None:
@@ -101,22 +101,22 @@ def _describe(found: Forecast) -> None:
         _until_done(found)
     elif found.case.suspect:
         then = "The run calls all the same, and plans anew once a call is answered well."
-        show_words(f"No call is counted on: see below. {then}")
+        show(f"No call is counted on: see below. {then}")
     else:
-        show_words("No call can begin in time to be answered before the deadline.")
-    show_words(f"{sentence(plan.binds)}")
+        show("No call can begin in time to be answered before the deadline.")
+    show(f"{sentence(plan.binds)}")
     _left_over(found)
 
 
 def _compare(today: Forecast, other: Forecast) -> None:
     from rlm.admin.verdict import side_by_side
 
-    show_words(f"What if: {other.case.assumptions}.")
+    show(f"What if: {other.case.assumptions}.")
     show()
     table(["", "today", "what if"], list(side_by_side(today, other)))
     show()
-    show_words(f"Today: {today.plan.binds}.")
-    show_words(f"What if: {other.plan.binds}.")
+    show(f"Today: {today.plan.binds}.")
+    show(f"What if: {other.plan.binds}.")
     _left_over(other)
 
 
@@ -125,19 +125,19 @@ def _until_done(found: Forecast) -> None:
 
     plan, most = found.plan, found.case.workers or found.case.settings.workers.max
     if plan.first_call_seconds >= WORTH_A_LINE_SECONDS:
-        show_words(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
+        show(f"The windows are full: the first call can begin {plan.first_call_seconds:.1f} s from now.")
     team = f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')}"
     bound = f"no schedule on {counted(most, 'worker')} could take less than {plan.lower_bound_seconds:.1f} s"
-    show_words(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
+    show(f"Forecast: {plan.forecast_seconds:.1f} s from the first call to the last answer, with {team}; {bound}.")
 
 
 def _left_over(found: Forecast) -> None:
     plan, would_be = found.plan, "would be" if found.case.lacking else "will be"
     if found.case.lacking:
-        show_words(f"At present nobody does this: {found.case.lacking}.")
+        show(f"At present nobody does this: {found.case.lacking}.")
     if plan.fits:
-        show_words(f"Nothing {would_be} left over.")
+        show(f"Nothing {would_be} left over.")
         return
     unless = "" if plan.releases or not found.case.suspect else ", unless a probe is answered well before the deadline"
     told = f"{counted(plan.expected_leftover, 'event')} of {found.events:,} {would_be} left over for the next run"
-    show_words(f"{told}{unless}.")
+    show(f"{told}{unless}.")

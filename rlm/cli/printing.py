@@ -5,7 +5,6 @@ A command prints its answer both ways. With `--json` only `print_json` writes to
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import secrets
@@ -16,24 +15,13 @@ from typing import Any
 import click
 import msgspec
 
-from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, cut, safe, safe_line, safe_words
 
 #: The ANSI "select graphic rendition" parameters of each kind of `styled` text.
-_LOOKS = {
-    "ok": "32",
-    "warn": "33",
-    "error": "1;31",
-    "busy": "36",
-    "title": "1",
-    "dim": "2",
-    "fail": "1;31",
-    "info": "36",
-}
+_LOOKS = {"ok": "32", "warn": "33", "error": "1;31", "busy": "36", "info": "36", "dim": "2", "fail": "1;31"}
 #: Marks a styled text until it is printed. It is random, so that untrusted text cannot style itself.
 _MARK = f"<{secrets.token_hex(8)}:"
-#: The width of what is not printed on a terminal: more than any line has.
-_ENDLESS = 1_000_000
+_TIME = re.compile(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z")
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -48,10 +36,7 @@ def is_coloured(*, err: bool = False) -> bool:
 
 
 def styled(text: object, kind: str) -> str:
-    """Mark a text as `ok`, `warn`, `error`, `busy`, `title` or `dim`; colours are applied when it is printed.
-
-    The result contains marks, so only `show`, `say` and `table` may print it.
-    """
+    """Mark a text as of a kind in `_LOOKS`; it is coloured when `show`, `say` or `table` print it."""
     return f"{_MARK}{kind};{text}{_MARK};"
 
 
@@ -61,10 +46,10 @@ def _coloured(text: str, *, err: bool = False) -> str:
     return re.sub(f"{_MARK}([a-z]*);", lambda at: f"\x1b[{looks.get(at[1], '0')}m" if looks else "", safe(text))
 
 
-def _echo(text: str, *, err: bool = False, hang: int | None = None) -> None:
-    """Print a text; if `hang` is given, wrapped at words on a terminal, lines but the first indented by `hang`."""
+def _echo(text: str, *, err: bool = False, hang: int = 0) -> None:
+    """Print a text, wrapped at words on a terminal, lines but the first indented by `hang`."""
     text = _coloured(text, err=err)
-    if hang is not None and is_terminal(err=err):
+    if is_terminal(err=err):
         import shutil
 
         width, indent = shutil.get_terminal_size().columns, " " * hang
@@ -72,16 +57,12 @@ def _echo(text: str, *, err: bool = False, hang: int | None = None) -> None:
         text = "\n".join(
             line if line.startswith(" ") else click.wrap_text(line, width, subsequent_indent=indent) for line in lines
         )
-    _print(text, err=err)
-
-
-def _print(text: str, *, err: bool = False) -> None:
-    click.echo(text, err=err, color=bool(os.environ.get("FORCE_COLOR")) or None)  # else click drops them in a pipe
+    click.echo(text, err=err, color=is_coloured(err=err))
 
 
 def say(text: str) -> None:
     """Print a message on stderr."""
-    _echo(safe_words(text), err=True, hang=0)
+    _echo(safe_words(text), err=True)
 
 
 def say_error(words: str) -> None:
@@ -89,14 +70,8 @@ def say_error(words: str) -> None:
     say(f"{styled('Error:', 'error')} {words}")
 
 
-def show(text: str = "") -> None:
-    """Print a line of the answer on stdout."""
-    if not wants_json():
-        _echo(text)
-
-
-def show_words(text: str, hang: int = 0) -> None:
-    """Print sentences of the answer."""
+def show(text: str = "", hang: int = 0) -> None:
+    """Print a part of the answer on stdout."""
     if not wants_json():
         _echo(text, hang=hang)
 
@@ -118,8 +93,8 @@ def print_json(document: Any) -> None:
         click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
 
 
-def table(headings: list[str], rows: Iterable[Sequence[object]], *, right: Collection[str] | None = None) -> None:
-    """Print a table, with a dash for None; the columns in `right` are aligned right, by default all but the first.
+def table(headings: list[str], rows: Iterable[Sequence[object]], *, right: Collection[str] = ()) -> None:
+    """Print a table, with a dash for None, times to the second, and the columns in `right` aligned right.
 
     On a terminal that is too narrow, cells are wrapped. Elsewhere they are not, because programs read them.
     """
@@ -130,36 +105,24 @@ def table(headings: list[str], rows: Iterable[Sequence[object]], *, right: Colle
     from rich.text import Text
 
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    for number, name in enumerate(headings):
-        is_right = number > 0 if right is None else name in right
-        grid.add_column(justify="right" if is_right else "left", overflow="fold")
+    for name in headings:
+        grid.add_column(justify="right" if name in right else "left", overflow="fold")
     for row in [headings, *rows]:
-        cells = ("-" if cell is None else short_time(cut(safe_line(cell), LONGEST_LINE)) for cell in row)
+        cells = ("-" if cell is None else cut(safe_line(_TIME.sub(r"\1 \2", str(cell))), LONGEST_LINE) for cell in row)
         grid.add_row(*(Text.from_ansi(_coloured(cell)) for cell in cells))
-    colours, width = is_coloured(), None if is_terminal() else _ENDLESS
-    file = io.StringIO()
-    Console(
-        file=file, force_terminal=colours, color_system="standard" if colours else None, width=width, highlight=False
-    ).print(grid)
-    for line in file.getvalue().splitlines():
-        _print(line.rstrip())
-
-
-def short_time(cell: str) -> str:
-    """Shorten a time in RLM's format, on a terminal, to seconds, without today's date."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z", cell) if is_terminal() else None
-    if match is None:
-        return cell
-    return match[2] if match[1] == isoformat(system_clock.now())[:10] else f"{match[1][5:]} {match[2]}"
+    width, coloured = None if is_terminal() else 1_000_000, is_coloured()
+    system: Any = "standard" if coloured else None
+    console = Console(force_terminal=coloured, color_system=system, width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(grid)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(), color=coloured)
 
 
 def show_verdict(verdict: str, name: str, message: str, remedy: str, names: int) -> None:
     """Print a verdict, a name (the longest has `names` characters), what was found, and the remedy, in columns."""
     hang = names + 8
     what, remedy = (cut(safe_line(text).strip(), LONGEST_LINE) for text in (message, remedy))
-    show_words(
-        f"{styled(f'{verdict:<4}', 'error' if verdict == 'fail' else verdict)}  {safe_line(name):<{names}}  {what}",
-        hang,
-    )
+    show(f"{styled(f'{verdict:<4}', verdict)}  {safe_line(name):<{names}}  {what}", hang)
     if remedy:
         show(f"{'':<{hang}}> {remedy}")

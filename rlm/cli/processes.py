@@ -15,7 +15,7 @@ import click
 
 from rlm.cli.common import command, new_server, settings_of, stop_signals, store_of
 from rlm.cli.options import log_format_option, process_options
-from rlm.cli.printing import print_json, show, show_words, styled, table
+from rlm.cli.printing import print_json, show, styled, table
 from rlm.core.errors import StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 #: Seconds that `rlm web` waits for an answer of Redis: its users want to know soon if Redis is away.
 _WEB_ANSWER_SECONDS = 2.0
 _STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
-_HOST_KINDS = {"ready": "ok", "unsupervised": "ok", "silent": "warn"}
 
 
 @contextmanager
@@ -120,46 +119,39 @@ def list_workers(config: Path | None) -> None:
     from rlm.admin.report import worker_list
 
     with store_of(config) as store:
-        entries, places = worker_list(store), hosts(store)
-    print_json(entries)
-    if not entries:
-        needed = "The conductor asks for some when a run needs them; `rlm supervisor` starts them."
-        show_words(f"No worker is running. {needed}")
+        workers, places = worker_list(store), hosts(store)
+    print_json(workers)
+    if not workers:
+        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
     else:
         names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        rows = [
-            [entry.pid, entry.host, _state(entry), entry.threads, entry.busy, entry.started_at] for entry in entries
-        ]
+        rows = [[each.pid, each.host, _state(each), each.threads, each.busy, each.started_at] for each in workers]
         table(names, rows, right=["pid", "threads", "busy"])
     if places:
         show()
         names = ["host", "state", "capacity", "share", "workers", "scheduler"]
         rows = [
-            [one.host, styled(one.state, _HOST_KINDS[one.state]), one.capacity, one.share, one.workers, one.scheduler]
-            for one in places
+            [
+                each.host,
+                styled(each.state, "warn" if each.state == "silent" else "ok"),
+                *(getattr(each, name) for name in names[2:]),
+            ]
+            for each in places
         ]
         table(names, rows, right=names[2:5])
 
 
-def _state(entry: Worker) -> str:
-    if entry.other_configuration:
-        return styled(f"{entry.state}, another configuration", "warn")
-    return styled("sleeping", "warn") if entry.sleeping else styled(entry.state, _STATE_KINDS.get(entry.state, "dim"))
+def _state(worker: Worker) -> str:
+    if worker.other_configuration:
+        return styled(f"{worker.state}, another configuration", "warn")
+    return (
+        styled("sleeping", "warn") if worker.sleeping else styled(worker.state, _STATE_KINDS.get(worker.state, "dim"))
+    )
 
 
-@command(
-    "rlm web",
-    "rlm web --port 9090",
-    "RLM_WEB__TOKEN=env:RLM_TOKEN rlm web --host ::",
-    prints_data=False,
-)
-@click.option("--host", help="The address to listen on; web.listen without this option.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port, 0 for a free one; web.listen without this option."
-)
-@click.option("--wait", is_flag=True, help="If the port is taken, report that and wait for it instead of ending.")
+@command("rlm web", "RLM_WEB__LISTEN=[::]:8088 RLM_WEB__TOKEN=env:RLM_TOKEN rlm web", prints_data=False)
 @log_format_option
-def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) -> None:
+def web(*, config: Path | None) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
@@ -167,26 +159,24 @@ def web(*, config: Path | None, host: str | None, port: int | None, wait: bool) 
     them. /healthz answers 200 while Redis answers and is fit and a scheduler leads, or is about to, else 503 with the
     reason. It also starts without Redis, and then reports that Redis is away.
 
-    On an address outside the loopback interface it starts only with a token (web.token), which is then required for all
-    but /healthz: a program sends "Authorization: Bearer TOKEN", a browser logs in.
+    It listens on web.listen, and waits for it while another process does. On an address outside the loopback interface
+    it starts only with a token (web.token), which is then required for all but /healthz: a program sends
+    "Authorization: Bearer TOKEN", a browser logs in.
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
     from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
-    from rlm.web.serve import bind, bind_when_free, serve
+    from rlm.web.serve import bind, serve
 
     settings = settings_of(config)
-    address = split_listen(settings.web.listen)
-    host, port = host or address[0], address[1] if port is None else port
     token = read_token(settings.web.token, os.environ)
     with long_running(settings, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, stop):
-        has_token = bool(token)
-        bound = bind_when_free(host, port, stop, has_token=has_token) if wait else bind(host, port, has_token=has_token)
+        bound = bind(*split_listen(settings.web.listen), stop, has_token=bool(token))
         if bound is None:
             return
-        address, port = bound.getsockname()[:2]
-        where = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+        host, port = bound.getsockname()[:2]
+        where = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         log.info("Serving %s, %s a token", where, "with" if token else "without", extra={"action": "serve"})
         try:
             store.require_schema()

@@ -16,10 +16,9 @@ from rlm.cli.common import (
     settings_of,
     stop_signals,
     store_of,
-    tell_new_server,
 )
-from rlm.cli.options import FOLLOW_SECONDS, interval_option, number_argument, volatile_option
-from rlm.cli.printing import print_json, show_words, styled, table, wants_json
+from rlm.cli.options import number_argument, volatile_option
+from rlm.cli.printing import print_json, show, styled, table, wants_json
 from rlm.core.run import State
 from rlm.core.text import counted, span
 
@@ -35,9 +34,8 @@ STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "w
 )
 @click.option("--wait", is_flag=True, help="Wait for the end; conduct the run here if no scheduler takes it up.")
 @click.option("--dry-run", is_flag=True, help="Start nothing: print what it would come to, as `rlm plan` does.")
-@interval_option(FOLLOW_SECONDS)
 @volatile_option
-def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | None, allow_volatile: bool) -> None:
+def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: bool) -> None:
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the live supervisors or one of
@@ -45,11 +43,8 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
     either way.
 
     With --wait the progress is shown on stderr: drawn on a terminal, elsewhere as a line every 10 s if something has
-    changed. A run conducted here is reported in the log, which a terminal shows above the picture. Exits with 1 if the
-    run or every call of it failed.
+    changed; the log, if the run is conducted here. Exits with 1 if the run or every call of it failed.
     """
-    if interval is not None and not wait:
-        raise click.UsageError("--interval needs --wait: it is how often to look")
     if dry_run:
         from rlm.cli.plan import print_verdict
 
@@ -58,8 +53,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())
-            settings = settings_of(config)
-            tell_new_server(settings)  # before it is created
+            settings = settings_of(config, warns=True)
             from rlm.admin.start_run import ask_scheduler, started
             from rlm.cli.starting import check_uninterrupted, wait_for
 
@@ -69,54 +63,47 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, interval: float | N
             check_uninterrupted(stop)
         if not wait:
             print_json(started(store, run_id))
-            record = None
-        elif run_id is not None:
-            record = wait_for(store, run_id, stop, interval)
+            show(f"Run {run_id} has started; follow it with `rlm status`.")
+            return
+        if run_id is not None:
+            record = wait_for(store, run_id, stop)
         else:
             from rlm.cli.by_hand import conduct_here
 
-            record = conduct_here(store, stop, interval, allow_volatile=allow_volatile)
-            run_id = record.run_id
-    if record is None:
-        show_words(f"Run {run_id} has started; follow it with `rlm status`.")
-        return
+            record = conduct_here(store, stop, allow_volatile=allow_volatile)
     from rlm.cli.status import show_run, tell
 
     if stop.graceful and record.state == State.CANCELLED:
         show_run(record)
         left = counted(record.counts.leftover, "event")
-        raise CommandError(
-            f"Interrupted: run {run_id} was cancelled; {left} left over for the next run.", ExitCode.INTERRUPTED
-        )
+        told = f"Interrupted: run {record.run_id} was cancelled; {left} left over for the next run."
+        raise CommandError(told, ExitCode.INTERRUPTED)
     tell(record, waited=True)
 
 
 @command(
     "rlm status",
-    "rlm status --follow                     # until q or Ctrl-C, from run to run",
+    "rlm status --follow                     # until Ctrl-C, from run to run",
     "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
     "rlm status --json | jq .seconds_left",
 )
 @click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed, `q` or Ctrl-C.")
-@interval_option(FOLLOW_SECONDS)
-def status(config: Path | None, run_id: str | None, *, follow: bool, interval: float | None) -> None:
+@click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed or Ctrl-C.")
+def status(config: Path | None, run_id: str | None, *, follow: bool) -> None:
     """Show the current run, or RUN: phase, countdown, progress by type, endpoint and budget, workers.
 
     RUN is the id of a run, or a beginning that no other id has.
 
-    With --follow the picture is redrawn on a terminal; elsewhere a line is printed whenever something has changed, with
-    --json one document per line. Without RUN it continues from run to run. Ctrl-C ends the view, not the run.
+    With --follow the picture is redrawn each second on a terminal; elsewhere a line is printed whenever something has
+    changed, with --json one document per line. Ctrl-C ends the view, not the run.
     """
-    if interval is not None and not follow:
-        raise click.UsageError("--interval needs --follow: it is how often to look")
     from rlm.admin import report
     from rlm.cli.status import beside, follow_status, show_run
 
     with store_of(config) as store:
         run_id = report.find_run(store, run_id)
         if follow:
-            follow_status(store, run_id, interval or FOLLOW_SECONDS)
+            follow_status(store, run_id)
             return
         found = beside(store, report.status(store, run_id, measured=wants_json()))
     show_run(found)
@@ -149,7 +136,7 @@ def list_runs(config: Path | None, number: int) -> None:
         nothing = "" if entries else report.none_finished(store)
     print_json(entries)
     if nothing:
-        show_words(nothing)
+        show(nothing)
         return
     columns = ["taken", "carried_over", "completed", "failed", "leftover"]
     rows = [

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
-import msgspec
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, command, settings_of, stop_signals, tell_new_server
-from rlm.cli.options import several, volatile_option
+from rlm.cli.common import ExitCode, command, settings_of, stop_signals
+from rlm.cli.options import volatile_option
 from rlm.cli.printing import print_json, say, show, wants_json
-from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.sandbox.judge import DemoVerdict
-    from rlm.sandbox.mockapi import EndpointSummary, MockApi
 
 #: The default divisor of all times.
 DEFAULT_SPEED = 10.0
@@ -34,16 +31,8 @@ NEXT = (
     "begin with, and prints what to type to see a run of it."
 )
 
-_FAULT = (
-    "Any fault, with its value in JSON: down, outages, throttle, reset, hang, error_rate, status, slow, retry_after."
-)
 
-
-@command(
-    "rlm demo",
-    "rlm demo --events 300 --speed 20",
-    "rlm demo --real-time    # three minutes, as in life",
-)
+@command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
 @click.option(
     "--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many events, over all types."
 )
@@ -71,9 +60,8 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     pace = 1.0 if real_time else speed or DEFAULT_SPEED
     with stop_signals() as stop:
         settings = settings_of(config)
-        tell = say if wants_json() else show
         for line in prologue(settings, events, pace):
-            tell(line)
+            (say if wants_json() else show)(line)
         view = view_on(
             sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
         )
@@ -99,8 +87,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     from rlm.sandbox.stage import set_up
 
     with stop_signals() as stop:
-        settings = settings_of(config)
-        tell_new_server(settings)
+        settings = settings_of(config, warns=True)
         view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {TEST_EVENTS} events")
         options = ["--allow-volatile"] if allow_volatile else []
         with Store(settings, keeps_server=True) as store:
@@ -122,69 +109,29 @@ def _report(verdict: DemoVerdict, types: Sequence[EventType], then: str = "") ->
         raise SystemExit(int(ExitCode.FAILED))
 
 
-@command(
-    "rlm mock-api",
-    "rlm mock-api --port 9000 --fault rebalance_api.error_rate=0.05",
-    "rlm mock-api --fault rebalance_api.down=true",
-    name="mock-api",
-    prints_data=False,
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@command("rlm mock-api", "rlm mock-api --port 9000", name="mock-api", prints_data=False)
 @click.option("--port", default=8090, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free one.")
-@several("--fault", "fault", "ENDPOINT.FIELD=VALUE", _FAULT)
-@click.option("--json", "as_json", is_flag=True, help="Print the summary at the end as JSON.")
-def mock_api(*, config: Path | None, fault: tuple[str, ...], as_json: bool, **address: Any) -> None:
-    """Serve the configured endpoints, each with its limit enforced strictly by arrival.
+def mock_api(*, config: Path | None, port: int) -> None:
+    """Serve the configured endpoints on 127.0.0.1, each with its limit enforced strictly by arrival.
 
     The path of each endpoint's URL answers POST: 200 after the type's processing_seconds, 429 with Retry-After above
-    its limit or its budget's. An ENDPOINT is a name, or * for all. Ends with SIGTERM or Ctrl-C.
+    its limit or its budget's. Ends with SIGTERM or Ctrl-C, and says how many calls came.
     """
     from rlm.sandbox.mockapi import MockApi
 
     types = settings_of(config).event_types
-    try:
-        api = MockApi(types, **address)
-        for name, fields in _faults(fault).items():
-            api.set_fault(name, **fields)
-        api.serve_forever(lambda: click.echo("\n".join(_boot_lines(api, types)), err=True))
-    except ConfigurationError as error:
-        raise click.UsageError(str(error)) from error
-    summary = api.summary()
-    click.echo(msgspec.json.encode(summary).decode() if as_json else _table(summary))
+    api = MockApi(types, port=port)
 
+    def tell() -> None:
+        say(f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}")
+        urls = [urlsplit(endpoint.url) for kind in types for endpoint in kind.endpoints]
+        if not any(url.port == urlsplit(api.url).port for url in urls):
+            say(f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like")
 
-def _faults(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the faults by endpoint; those of `*` also apply to endpoints with faults of their own."""
-    named: dict[str, dict[str, Any]] = {"*": {}}
-    for text in texts:
-        key, _, value = text.partition("=")
-        name, _, field = key.rpartition(".")
-        if not name or not value:
-            words = f"{text!r} is not ENDPOINT.FIELD=VALUE, for example rebalance_api.slow=3"
-            raise click.BadParameter(words, param_hint="--fault")
-        named.setdefault(name, {})[field] = _value(value)
-    return {name: {**named["*"], **fields} for name, fields in named.items()}
-
-
-def _value(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text  # a word, such as in retry_after=date
-
-
-def _boot_lines(api: MockApi, types: Sequence[EventType]) -> Iterator[str]:
-    yield f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}"
-    urls = [urlsplit(one.url) for kind in types for one in kind.endpoints]
-    if not any(one.port == urlsplit(api.url).port for one in urls):
-        yield f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like"
-
-
-def _table(summary: dict[str, EndpointSummary]) -> str:
-    lines = [
-        f"{name}: {counted(seen.calls, 'call')}, {seen.accepted} accepted, {seen.refused} refused, {seen.cut} cut,"
-        f" at most {seen.most} in any period of {seen.limit}"
-        for name, seen in summary.items()
-        if seen.calls or seen.cut
-    ]
-    return "\n".join(lines) or "no calls"
+    api.serve_forever(tell)
+    for name, seen in api.summary().items():
+        if seen.calls or seen.cut:
+            show(
+                f"{name}: {counted(seen.calls, 'call')}, {seen.accepted} accepted, {seen.refused} refused, "
+                f"{seen.cut} cut, at most {seen.most} in any period of {seen.limit}"
+            )

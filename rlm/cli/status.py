@@ -5,42 +5,32 @@ Modules that draw are imported only for a picture: programs and pipes get none.
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-import click
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from rlm.admin import report
-from rlm.cli.common import ExitCode
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, wants_json
-from rlm.core.documents import IdleStatus, Record, RunStatus, View
+from rlm.cli.common import ExitCode, stop_signals
+from rlm.cli.printing import print_json, say, say_error, wants_json
+from rlm.core.documents import IdleStatus, Record, RunStatus
+from rlm.core.documents import View as Shown
 from rlm.core.errors import StoreError
 from rlm.core.run import State
 from rlm.core.tally import every_call_failed, in_words
-from rlm.core.text import safe
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
-    from rlm.terminal.live import Changes, Document, Draw, Output
-
-T = TypeVar("T")
-
-#: The signals that end a view.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    from rlm.terminal.live import View
 
 
-def show_run(found: Any) -> None:
+def show_run(document: Shown | IdleStatus) -> None:
     """Print a status or record: as JSON, or as a picture, which is plain text in a pipe."""
-    print_json(found)
-    if not wants_json():
+    print_json(document)
+    if not wants_json() and not isinstance(document, IdleStatus):
         from rlm.terminal.live import console_on
         from rlm.terminal.record import picture_of
 
-        console_on(sys.stdout).print(picture_of(found))
+        console_on(sys.stdout).print(picture_of(document))
 
 
 def tell(record: Record, *, waited: bool = False) -> None:
@@ -55,103 +45,41 @@ def tell(record: Record, *, waited: bool = False) -> None:
     raise SystemExit(int(ExitCode.FAILED))
 
 
-def beside(store: Store, found: Record | RunStatus | IdleStatus) -> Any:
+def beside(store: Store, document: Shown | IdleStatus) -> Shown | IdleStatus:
     """Add what people see beside a status between two runs, and programs do not."""
-    return report.at_rest(store, found) if isinstance(found, IdleStatus) and not wants_json() else found
+    return report.at_rest(store, document) if isinstance(document, IdleStatus) and not wants_json() else document
 
 
-def output_of(draw: Draw, line: Callable[[Document], str], *more: Changes) -> Output:
-    """Return the output of a view on stdout: JSON documents, on a terminal a picture, else lines."""
-    from rlm.terminal.live import Drawn, JSONLines, Lines
-
-    if wants_json():
-        return JSONLines(lambda text: click.echo(safe(text)), say)
-    return Drawn(sys.stdout, draw) if is_terminal() else Lines(show, line, *more)
-
-
-def follow_status(store: Store, run_id: str | None, interval: float) -> None:
-    """Show the status until the named run is closed or a signal comes; raise NoSuchRunError for an unknown run."""
-    from rlm.terminal.live import Drawn
+def follow_status(store: Store, run_id: str | None) -> None:
+    """Show the status each second until the named run is closed or a signal comes, else from run to run."""
+    from rlm.terminal.live import View
     from rlm.terminal.record import changes, line_of, picture_of
 
-    output = output_of(picture_of, line_of, changes)
-    open_run: str | None = None
+    def look() -> Shown | IdleStatus:
+        return beside(store, report.status(store, run_id, measured=wants_json()))
 
-    def look() -> View:
-        nonlocal open_run
-        found = report.status(store, run_id, measured=wants_json())
-        now = None if isinstance(found, IdleStatus) else found.run_id
-        if open_run not in {None, now} and not isinstance(output, Drawn) and (ended := store.runs.record(open_run)):
-            output.show(ended)  # lines and documents show every run's end, even between two looks
-        open_run = now if isinstance(found, RunStatus) else None
-        return cast("View", beside(store, found))
-
-    def is_last(found: View) -> bool:
-        return run_id is not None and not isinstance(found, RunStatus)
-
-    if watch(look, output, interval, is_last) is None:
-        say(detached(open_run))
+    view = View(sys.stdout, picture_of, line_of, changes, as_json=wants_json())
+    watch(look, view, 1.0, lambda document: run_id is not None and not isinstance(document, RunStatus))
 
 
-def detached(run_id: str | None) -> str:
-    """Return the message at the end of a view: the run continues."""
-    if run_id is None:
-        return "This view has ended; RLM goes on. `rlm status` shows how it is."
+def detached(run_id: str) -> str:
+    """Return the message of a command that does not wait for the end of a run any more."""
     return f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it."
 
 
-class Detached(BaseException):
-    """Raised by a signal that ends a view; a BaseException, so that no error handler catches it."""
-
-
 def watch(
-    look: Callable[[], T],
-    output: Output,
-    interval: float,
-    is_last: Callable[[T], bool] = lambda _document: False,
-) -> T | None:
-    """Show the result of `look` every `interval` seconds; return the last one, None after a signal or `q`."""
-    from rlm.terminal.live import keyboard
-
-    try:
-        with detachable(), keyboard() as typed, output:
-            while True:
-                document = look_once(look, output)
-                if document is not None:
-                    output.show(document)
-                if document is not None and is_last(document):
-                    return document
-                if typed.wait(interval):
-                    return None
-    except Detached:
-        return None
-
-
-def look_once(look: Callable[[], T], output: Output) -> T | None:
-    """Return the result of `look`; if Redis does not answer, show that and return None."""
-    try:
-        return look()
-    except StoreError as error:
-        output.trouble(str(error))
-        return None
-
-
-@contextmanager
-def detachable() -> Iterator[None]:
-    """Make the first Ctrl-C, TERM or HUP raise `Detached` in the block, even while it waits for Redis."""
-    seen = False
-
-    def detach(_signum: int, _frame: FrameType | None) -> None:
-        nonlocal seen
-        if seen:  # do not interrupt the clean-up
-            return
-        seen = True
-        raise Detached
-
-    heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]  # nohup ignores HUP
-    previous = {one: signal.signal(one, detach) for one in heard}
-    try:
-        yield
-    finally:
-        for one, handler in previous.items():
-            signal.signal(one, handler)
+    look: Callable[[], Any], view: View, interval: float, is_last: Callable[[Any], bool] = lambda _document: False
+) -> None:
+    """Show the result of `look` every `interval` seconds, until the last one, or a signal."""
+    with stop_signals() as stop, view:
+        while not stop.graceful:
+            try:
+                document = look()
+            except StoreError as error:
+                view.trouble(str(error))
+            else:
+                view.show(document)
+                if is_last(document):
+                    return
+            stop.wakeup.wait(interval)
+    say("This view has ended; RLM goes on. `rlm status` shows how it is.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from rlm.cli.common import command, stop_signals, tell_new_server
+from rlm.cli.common import command, new_server, stop_signals
 from rlm.cli.options import process_options
 from rlm.core.errors import ConfigurationError
 
@@ -48,8 +48,8 @@ def up(config: Path | None, allow_volatile: bool) -> None:
         root = settings.source.parent if settings.source else Path.cwd()
         for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
             foreman.add_process(name, words, env=_environment(settings, environ), cwd=str(root))
-        tell_new_server(settings)
-        foreman.say(_where(settings))
+        for words in filter(None, (new_server(settings), _where(settings))):
+            foreman.say(words)
         code = foreman.run()
     raise SystemExit(code)
 
@@ -89,7 +89,7 @@ def _commands(procfile: Path, *, allow_volatile: bool) -> dict[str, str]:
     if text is None:
         rlm = ["exec", sys.executable, "-P", "-m", "rlm"]
         flags = ["--allow-volatile"] if allow_volatile else []
-        words = {"scheduler": ["scheduler", *flags], "supervisor": ["supervisor", *flags], "web": ["web", "--wait"]}
+        words = {"scheduler": ["scheduler", *flags], "supervisor": ["supervisor", *flags], "web": ["web"]}
         return {name: shlex.join([*rlm, *each]) for name, each in words.items()}
     if allow_volatile:
         raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")

@@ -126,4 +126,4 @@ class ListenError(RLMError):
     def at(cls, host: str, port: int, error: OSError) -> ListenError:
         """Return the error for an address, with the reason that the system gives."""
         why = str(error.strerror).rpartition("): ")[2].capitalize()  # asyncio puts the address before the reason
-        return cls(f"cannot listen on {host} port {port}: {why}; choose another --host or --port")
+        return cls(f"cannot listen on {host} port {port}: {why}; choose another address or port")

@@ -140,9 +140,9 @@ class Dispatcher:
             self._drop(endpoint, connection)
         if answer.status in SUCCESS:
             return _delivered(answer, endpoint, seconds)
-        rests = answer.values(b"retry-after")
+        rests = answer.values("retry-after")
         # By the endpoint's clock, like its `Retry-After`.
-        now = next(map(parse_date, answer.values(b"date")), None) if rests else None
+        now = next(map(parse_date, answer.values("date")), None) if rests else None
         return classify(answer.status, rests, _excerpt(answer), seconds, system_clock.now() if now is None else now)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
-    content_type = next(iter(answer.values(b"content-type")), "")
+    content_type = next(iter(answer.values("content-type")), "")
     if endpoint.success:
         if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
             what = _excerpt(answer, f"{content_type or 'no content type'}: ")

@@ -118,8 +118,3 @@ class StopSignals:
     def __exit__(self, *_exc: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]  # the previous handler, whatever it was
-
-
-def how_ended(code: int) -> str:
-    """Return in words how a process ended: `code` is its exit status, negative for a signal."""
-    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from functools import partial
 from random import Random
 from textwrap import wrap
 from typing import TextIO
 
 import msgspec
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
@@ -21,7 +20,7 @@ from rlm.sandbox.judge import DemoVerdict, DemoWork, judge_demo
 from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage
 from rlm.settings import Settings
-from rlm.terminal.live import Drawn, Lines, Output
+from rlm.terminal.live import View
 from rlm.terminal.record import line_of, record_picture
 from rlm.terminal.run import run_picture
 
@@ -34,7 +33,7 @@ LINES_A_WINDOW = 60
 PUSH_ITEMS = 500
 
 
-def play(stage: Stage, view: Output, events: int, speed: float) -> DemoVerdict:
+def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
 
     Raise RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
@@ -85,17 +84,15 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
     ]
 
 
-def view_on(stream: TextIO, title: str) -> Output:
-    """Return the view that suits `stream`: a picture redrawn in place, whose last state remains, or plain lines."""
-    if not stream.isatty() or Console(file=stream).is_dumb_terminal:
-        return Lines(partial(print, file=stream, flush=True), line_of, _when)
+def view_on(stream: TextIO, title: str) -> View:
+    """Return the view on `stream`: a picture redrawn in place, whose last state remains, or plain lines."""
 
-    def picture(found: RunStatus | Record, height: int) -> RenderableType:
-        if isinstance(found, RunStatus):
-            return run_picture(found, height, title=title)
-        return record_picture(found, title=title, endpoints=False)  # the summary has them, as the API saw them
+    def picture(run: RunStatus | Record) -> RenderableType:
+        if isinstance(run, RunStatus):
+            return run_picture(run, title=title)
+        return record_picture(run, title=title, endpoints=False)  # the summary has them, as the API saw them
 
-    return Drawn(stream, picture)
+    return View(stream, picture, line_of, _when)
 
 
 def _when(found: RunStatus | Record) -> Hashable:

@@ -235,16 +235,15 @@ class MockApi:
     """An HTTP server that strictly enforces the limits of `types`, and of their budgets, by arrival.
 
     Only the paths of the endpoints' URLs matter, so the URLs may name any host and port. Use it as a context manager or
-    with `start` and `stop`. Started again it is the same server on the same port, with its windows: so a test simulates
-    an outage. Port 0 picks a free one, which `port` and `url` then show. Raise ConfigurationError if two endpoints have
-    the same path.
+    with `start` and `stop`. Started again it is the same server on the same port, with its log and its windows: so a
+    test simulates an outage. Port 0 picks a free one, which `port` and `url` then show. Raise ConfigurationError if two
+    endpoints have the same path.
     """
 
-    def __init__(self, types: Sequence[EventType], *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, types: Sequence[EventType], *, port: int = 0) -> None:
         self._sites = sites_by_path(types)
         self._by_name = {site.endpoint.name: site for site in self._sites.values()}
         self._arrivals: list[Arrival] = []
-        self.host = host
         self.port = port
         self._alive: set[asyncio.StreamWriter] = set()
         self._thread: threading.Thread | None = None
@@ -255,8 +254,7 @@ class MockApi:
     @property
     def url(self) -> str:
         """Its address without a path, `http://127.0.0.1:8090`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def arrivals(self) -> list[Arrival]:
@@ -335,9 +333,9 @@ class MockApi:
         ended = asyncio.Event()
         self._end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
         try:
-            server = await asyncio.start_server(self._talk, self.host, self.port, backlog=_WAITING)
+            server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, backlog=_WAITING)
         except OSError as error:
-            raise ListenError.at(self.host, self.port, error) from error
+            raise ListenError.at("127.0.0.1", self.port, error) from error
         self.port = server.sockets[0].getsockname()[1]
         try:
             ready()

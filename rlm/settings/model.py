@@ -148,8 +148,7 @@ class WebSettings(Section, frozen=True):
     listen: Annotated[
         str,
         _may("ADDRESS:PORT, for example 127.0.0.1:8088, [::1]:8088 or 0.0.0.0:80", checks.check_listen),
-        "Where `rlm web` listens, unless `--host` or `--port` says otherwise. Other than the loopback interface "
-        "needs a token. Port 0 picks a free one.",
+        "Where `rlm web` listens. Other than the loopback interface needs a token. Port 0 picks a free one.",
     ] = "127.0.0.1:8088"
     token: Annotated[
         str,

@@ -35,7 +35,7 @@ PROCFILE = """\
 scheduler: exec rlm scheduler
 supervisor: exec rlm supervisor
 # The dashboard, http://127.0.0.1:8088; if another program has that port, it waits until it is free and says so.
-web: exec rlm web --wait
+web: exec rlm web
 """
 
 

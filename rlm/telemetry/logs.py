@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from rlm.core.clock import isoformat
+from rlm.core.text import safe_line
 from rlm.settings.secrets import known
 
 #: Facts that a record may have besides its message, in their order.
@@ -46,7 +47,7 @@ class LineFormatter(logging.Formatter):
         if record.exc_info:
             line = f"{line} | {self.formatException(record.exc_info)}"
         line = known().mask(line)
-        if not line.isprintable():
+        if not line.isprintable() or safe_line(line) != line:
             line = line.encode("unicode_escape").decode("ascii")
         return f"{isoformat(record.created)[11:23]} {self._level(record.levelname)} {line}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
@@ -104,38 +105,31 @@ class BoundedProtocol(HttpToolsProtocol):
         self._patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
 
-def bind(host: str, port: int, *, has_token: bool) -> socket.socket:
-    """Bind a socket to listen on; port 0 picks a free one.
+def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
+    """Bind a socket to listen on; port 0 picks a free one. Wait for a busy address; return None after a signal.
 
-    Raise ListenError if it cannot be bound, ConfigurationError if others can reach it and there is no token.
+    Raise ListenError if it is no address of this host, ConfigurationError if others can reach it and there is no token.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise ListenError(f"--host {host!r} is not an address of this host ({error})") from error
+        raise ListenError(f"web.listen: {host!r} is not an address of this host ({error})") from error
     if not has_token and not is_loopback(str(address[0])):
         raise ConfigurationError(
-            f"--host {host}: others can reach it, and there is no token to keep them out. Set web.token, best as "
-            'token = "env:RLM_TOKEN", or leave --host out to listen on 127.0.0.1 only'
+            f"web.listen: others can reach {host}, and there is no token to keep them out. Set web.token, best as "
+            'token = "env:RLM_TOKEN", or listen on 127.0.0.1 only'
         )
-    try:
-        return socket.create_server(
-            address, family=family, dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-        )
-    except OSError as error:  # its text contains the address too
-        raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
-
-
-def bind_when_free(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
-    """Bind a socket like `bind`, but wait for a busy address; return None after a signal."""
-    is_said = False
+    is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    level = logging.WARNING
     while not stop.graceful:
         try:
-            return bind(host, port, has_token=has_token)
-        except ListenError as error:
-            level = logging.DEBUG if is_said else logging.WARNING
-            log.log(level, "Waiting for the port: %s", error, extra={"action": "serve"})
-            is_said = True
+            return socket.create_server(address, family=family, dualstack_ipv6=is_dual)
+        except OSError as error:  # its text contains the address too
+            why = ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0)))
+            if error.errno != errno.EADDRINUSE:
+                raise why from error
+            log.log(level, "Waiting for the port: %s", why, extra={"action": "serve"})
+            level = logging.DEBUG
         stop.wakeup.wait(_AGAIN_SECONDS)
     return None
 

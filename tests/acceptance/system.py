@@ -66,6 +66,7 @@ class System:
         self._env = {
             **({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}),
             **({"REDIS_URL": redis_url} if redis_url else {}),
+            "RLM_WEB__LISTEN": "127.0.0.1:0",
             **(env or {}),
         }
         self._redis_of = dict(redis_of or {})

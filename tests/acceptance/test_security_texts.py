@@ -36,7 +36,6 @@ FIXED = [
         ["queue", "list"],
         ["queue", "list", "1"],
         ["failed", "list", "--grouped"],
-        ["failed", "show", "--since", "9999d"],
     ),
     ["explain", HOSTILE],
     *(["plan"], ["endpoint", "list"], ["explain", f"i1:{steps.TYPE}"], ["compliance"]),
@@ -158,6 +157,7 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
     for letter in letters:
         installation.store.client.lpush(installation.settings.queue.failed, json.dumps(letter))
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
     for terminal in (True, False):
         monkeypatch.setattr("rlm.cli.printing.is_terminal", lambda terminal=terminal, **_options: terminal)
         for args in (*FIXED, ["failed", "show", letters[0]["id"]]):

@@ -62,7 +62,7 @@ class Watch(threading.Thread):
 def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system):
     """To the event and the call, over two runs, with API errors; no number ever goes back, nor with a new process."""
     with make_system(speed=25, env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
-        system.start("web", "web", "--port", "0")
+        system.start("web")
         system.start_both()
         port = port_of(lambda: system.log("web"))
         for name in system.settings.endpoints:
@@ -99,7 +99,7 @@ def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system)
 def scrape_anew(system):
     """Start another process and scrape it."""
     (system.directory / "web.log").unlink()
-    system.start("web", "web", "--port", "0")
+    system.start("web")
     return scrape(port_of(lambda: system.log("web")))
 
 
@@ -185,7 +185,7 @@ def test_a_page_of_somebody_else_cannot_read_what_is_served(tmp_path, valkey_onl
         for path, good in (("/metrics", 200), ("/healthz", 503), ("/", 200), ("/none", 404)):
             assert [read(port, path, Host=f"{name}:{port}").status for name in names] == [421, good, good]
 
-    with web(tmp_path, valkey_only_url, RLM_WEB__LISTEN="0.0.0.0:8088", RLM_WEB__TOKEN=TOKEN) as (_process, port):
+    with web(tmp_path, valkey_only_url, RLM_WEB__LISTEN="0.0.0.0:0", RLM_WEB__TOKEN=TOKEN) as (_process, port):
         assert read(port, **bearer(TOKEN)).status == 200
         assert read(port, Host="evil.example", **bearer(TOKEN)).status == 421
         assert read(port).status == 401

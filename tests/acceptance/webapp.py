@@ -18,10 +18,10 @@ from rlm.web.app import make_app
 @contextmanager
 def serving(app):
     """Serve an application on a free port of the loopback interface; yield the port."""
-    bound = serve.bind("127.0.0.1", 0, has_token=False)
-    port = bound.getsockname()[1]  # it is closed in the end
     wakeup = Wakeup()
     stop = SimpleNamespace(graceful=False, immediate=False, wakeup=wakeup)
+    bound = serve.bind("127.0.0.1", 0, stop, has_token=False)
+    port = bound.getsockname()[1]  # it is closed in the end
     thread = threading.Thread(target=serve.serve, args=(app, bound, stop))
     thread.start()
     try:

@@ -42,12 +42,12 @@ def web(directory, redis_url, *options, descriptors=None, **env):
     log = directory / "web.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            rlm("web", "--port", "0", *options, descriptors=descriptors),
+            rlm("web", *options, descriptors=descriptors),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=file,
-            env={**os.environ, "REDIS_URL": redis_url, **env},
+            env={**os.environ, "REDIS_URL": redis_url, "RLM_WEB__LISTEN": "127.0.0.1:0", **env},
         )
     try:
         yield process, port_of(log.read_text)

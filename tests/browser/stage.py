@@ -27,7 +27,7 @@ def stage(speed: float = SPEED, **options) -> Iterator[tuple[System, str]]:
         nothing_left_behind(Path(place)),
         System(Path(place), speed=speed, **options) as system,
     ):
-        system.start("web", "web", "--port", "0")
+        system.start("web")
         system.start_both()
         yield system, f"http://127.0.0.1:{port_of(lambda: system.log('web'))}"
 

@@ -42,7 +42,7 @@ class Observer:
         desk = self.bench.desk
         asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "doctor")
         self._asker = self._open(asker)
-        self._status = self._open(desk.command("status", "--follow", "--interval", "0.5", "--json"))
+        self._status = self._open(desk.command("status", "--follow", "--json"))
         self._threads = [threading.Thread(target=one) for one in (self._follow, self._ask, self._count)]
         for thread in self._threads:
             thread.start()

@@ -50,7 +50,7 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
     with pytest.raises(CommandError, match="Interrupted before a run was started") as caught:
-        conduct_here(store, signals, None, allow_volatile=True)
+        conduct_here(store, signals, allow_volatile=True)
 
     assert signals.graceful
     assert caught.value.exit_code == ExitCode.INTERRUPTED

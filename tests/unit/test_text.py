@@ -21,7 +21,6 @@ def test_a_duration_is_a_number_of_seconds_or_has_units(text, seconds):
 @pytest.mark.parametrize(
     "words",
     [
-        ("status", "--follow", "--interval"),
         ("queue", "monitor", "--interval"),
         ("endpoint", "pause", "rebalance_api", "--for"),
         ("compliance", "--since"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from click.testing import CliRunner
 
@@ -45,12 +47,13 @@ def test_the_loopback_interface_is_this_host_alone(address, expected):
     assert is_loopback(address) is expected
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
 def test_off_the_loopback_interface_it_does_not_start_without_a_token(host, tmp_path):
     """Exit code 2, before anything is bound or Redis is asked, and the message says what to set."""
-    (tmp_path / "rlm.toml").write_text('[redis]\nurl = "unix:///nobody/is/here"\n')
+    file = tmp_path / "rlm.toml"
+    file.write_text(f'[redis]\nurl = "unix:///nobody/is/here"\n[web]\nlisten = "{host}:0"\n')
 
-    done = CliRunner().invoke(rlm, ["web", "--host", host, "--port", "0", "--config", str(tmp_path / "rlm.toml")])
+    done = CliRunner().invoke(rlm, ["web", "--config", str(file)])
 
     assert done.exit_code == 2
     assert "web.token" in done.output
@@ -58,7 +61,7 @@ def test_off_the_loopback_interface_it_does_not_start_without_a_token(host, tmp_
 
 def test_with_a_token_it_listens_anywhere():
     """Whoever asks has to say it."""
-    with bind("0.0.0.0", 0, has_token=True) as bound:
+    with bind("0.0.0.0", 0, SimpleNamespace(graceful=False), has_token=True) as bound:
         assert bound.getsockname()[0] == "0.0.0.0"
 
 
