@@ -308,7 +308,7 @@ def examined(store: Store, scene: Scene | None = None, *, insists: bool = False)
                 store.require_schema()
                 scene = look(store, insists=insists)
             refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
-            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in _ANNOUNCED)}
+            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in ANNOUNCED)}
             begun = store.notes.begun()
     except StoreGarbledError as error:
         return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", what=error.what)]}
@@ -662,4 +662,5 @@ CHECKS: Final[Mapping[str, Callable[[Scene], Iterator[Condition]]]] = {
     "endpoints": _endpoints,
     "books": _books,
 }
-_ANNOUNCED: Final = frozenset({"scheduler", "workers", "hosts"})
+#: Those that need to know who lives.
+ANNOUNCED: Final = frozenset({"scheduler", "workers", "hosts"})
