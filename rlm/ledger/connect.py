@@ -64,6 +64,8 @@ _MENDS = {
     "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
     "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
 }
+#: How a connection ends that the server did not want.
+_CUT = ("Broken pipe", "Connection closed", "Connection reset")
 #: The first that fits is used. Words of Redis stand anywhere in the text, because older servers wrap errors of scripts.
 _TROUBLES = (
     _Trouble(
@@ -265,9 +267,23 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
     )
     if trouble.error is errors.StoreRefusingError and client is not None:
         client.connection_pool.disconnect(inuse_connections=False)
+    if trouble.error is errors.StoreUnreachableError and client and any(word in str(error) for word in _CUT):
+        error = redis.ConnectionError(_farewell(client) or str(error))
     what = trouble.what.format(where=_place(client), error=error)
     remedy = next((mend for words, mend in _MENDS.items() if trouble.remedy and words in str(error)), trouble.remedy)
     return trouble.error(f"{doing}: {what}" if doing else what, remedy)
+
+
+def _farewell(client: redis.Redis) -> str:
+    """Return what a server says before it closes a new connection: why it takes none; empty if it says nothing."""
+    facts = client.connection_pool.connection_kwargs
+    is_local = "path" in facts
+    place = facts["path"] if is_local else (facts.get("host", "localhost"), facts.get("port", 6379))
+    with socket.socket(socket.AF_UNIX) if is_local else socket.socket() as connection, suppress(OSError):
+        connection.settimeout(0.2)
+        connection.connect(place)
+        return connection.recv(200).decode(errors="replace").removeprefix("-ERR ").strip()
+    return ""
 
 
 def _place(client: redis.Redis | None) -> str:
