@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from rlm.plan.simulate import Course
 from rlm.plan.situation import Demand, Situation
+from rlm.plan.window import openings
 
 
 def soonest_end(situation: Situation, course: Course, lanes: int) -> int:
@@ -32,7 +33,7 @@ def _first(demand: Demand, situation: Situation, course: Course) -> Iterator[tup
     lacking = demand.events + late - course.left[demand.name]
     opening = Counter[int]()
     for route in demand.routes:
-        for at, slots in situation.windows[route.endpoint].openings(route.latest) if lacking > 0 else ():
+        for at, slots in openings(situation.windows[route.endpoint], route.latest) if lacking > 0 else ():
             opening[at] += slots
     for at, slots in sorted(opening.items()):
         if lacking <= 0:

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.expected import Expected, Pair, needed_seconds
-from rlm.core.window import WindowState
-from rlm.plan.window import SimulatedWindow, duration, ticks
+from rlm.core.window import WindowState, shut_by
+from rlm.plan.window import SimulatedWindow, duration, ticks, windows_of
 
 
 class Underway(msgspec.Struct, frozen=True):
@@ -127,14 +127,16 @@ class Busy(msgspec.Struct, frozen=True):
 class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes.
 
-    Demands are in descending priority; `windows` are those of endpoints and budgets by name. Calls begin `apart`; a
+    Demands are in descending priority; `windows` are those of the rules of endpoints and budgets by name, `shut` says
+    why some rest. Calls begin `apart`; a
     lane needs a `turnaround` between two. A failed call is tried again after a `backoff`, `max_attempts` times in all.
     In a run under way lanes may be `busy`. Moments count from the one planned for, which is `gone` after the run's
     start.
     """
 
     demands: tuple[Demand, ...]
-    windows: Mapping[str, SimulatedWindow]
+    windows: Mapping[str, list[SimulatedWindow]]
+    shut: Mapping[str, str]
     busy: tuple[Busy, ...]
     deadline: int
     turnaround: int
@@ -161,9 +163,9 @@ class Situation(msgspec.Struct, frozen=True):
                 for kind in workload.types
             ),
             windows={
-                each.name: SimulatedWindow.of(each, workload.windows.get(each.name, WindowState()), added)
-                for each in limited
+                each.name: windows_of(each, workload.windows.get(each.name, WindowState()), added) for each in limited
             },
+            shut={name: why for name, window in workload.windows.items() if (why := shut_by(window))},
             busy=tuple(_busy(workload, progress.underway)),
             deadline=deadline,
             turnaround=ticks(turnaround_seconds),
