@@ -29,7 +29,9 @@ def soonest_end(situation: Situation, course: Course, lanes: int) -> int:
 
 def _first(demand: Demand, situation: Situation, course: Course) -> Iterator[tuple[int, int]]:
     """Yield (moment, events): the earliest beginnings of the events of a type that a course answers."""
-    late = sum(busy.type == demand.name and busy.answered_at > situation.deadline for busy in situation.busy)
+    late = sum(
+        busy.type == demand.name and busy.is_answered and busy.ends_at > situation.deadline for busy in situation.busy
+    )
     lacking = demand.events + late - course.left[demand.name]
     opening = Counter[int]()
     for route in demand.routes:

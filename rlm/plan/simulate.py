@@ -185,7 +185,7 @@ class _Lanes:
         #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
         self._groups: dict[int, tuple[int, int]] = {}
         for busy in situation.busy:
-            self.begin(busy.answered_at + situation.turnaround, 1, 1)
+            self.begin(busy.ends_at + situation.turnaround, 1, 1)
 
     @property
     def any_busy(self) -> bool:
@@ -245,7 +245,7 @@ class _Queue:
         self.ready = demand.events
         self.begun = demand.begun
         self.failed = 0
-        answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
+        answers = [busy.ends_at for busy in situation.busy if busy.is_answered and busy.type == demand.name]
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
         self._late = sum(at > situation.deadline for at in answers)
         self._retry = situation.backoff, situation.max_attempts

@@ -118,10 +118,11 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """A lane with a call of a type under way, and when that is answered."""
+    """A lane with a call of a type under way, and when that ends; one to a suspect endpoint is not answered well."""
 
     type: str
-    answered_at: int
+    ends_at: int
+    is_answered: bool
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -151,14 +152,17 @@ class Situation(msgspec.Struct, frozen=True):
         deadline, progress = ticks(horizon.deadline_seconds), workload.progress
         added = ticks(horizon.guard_seconds + horizon.refill_seconds)
         limited = all_limited(end for kind in workload.types for end in kind.endpoints)
+        busy = _busy(workload, progress.underway)
+        answered = Counter(call.type for call in busy if call.is_answered)
+        back = Counter(call.type for call in busy) - answered  # what is not expected to succeed waits again
         return cls(
             demands=tuple(
                 Demand(
                     kind.name,
-                    workload.backlog.get(kind.name, 0),
+                    workload.backlog.get(kind.name, 0) + back[kind.name],
                     tuple(_routes(kind, deadline, workload.expected)),
                     kind.share,
-                    progress.begun.get(kind.name, 0),
+                    max(0, progress.begun.get(kind.name, 0) - back[kind.name]),
                 )
                 for kind in workload.types
             ),
@@ -166,7 +170,7 @@ class Situation(msgspec.Struct, frozen=True):
                 each.name: windows_of(each, workload.windows.get(each.name, WindowState()), added) for each in limited
             },
             shut={name: why for name, window in workload.windows.items() if (why := shut_by(window))},
-            busy=tuple(_busy(workload, progress.underway)),
+            busy=tuple(busy),
             deadline=deadline,
             turnaround=ticks(turnaround_seconds),
             apart=ticks(horizon.apart_seconds),
@@ -200,7 +204,8 @@ def _busy(workload: Workload, calls: Sequence[Underway]) -> list[Busy]:
             kind, end = there
             left = (expected[pair].seconds if pair in expected else kind.processing_seconds) - call.age_seconds
             left = left if left >= 0 else min(-left, end.timeout_seconds - call.age_seconds)
-            busy.append(Busy(call.type, duration(left)))
+            suspect = call.endpoint in workload.windows and workload.windows[call.endpoint].suspect
+            busy.append(Busy(call.type, duration(left), not suspect))
     return busy
 
 
