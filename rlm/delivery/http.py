@@ -13,6 +13,8 @@ from functools import cache
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
+from rlm.core.tally import WEB_PAGE
+from rlm.core.trail import CallEnd
 from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
 from rlm.delivery.outcome import (
@@ -157,12 +159,12 @@ def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
-    if endpoint.success:
-        content_type = next(iter(answer.values("content-type")), "")
-        if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
-            what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-            return Outcome(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-    return classify(answer.status, (), "", seconds, 0.0)
+    content_type, text = next(iter(answer.values("content-type")), ""), f"HTTP {answer.status}"
+    if endpoint.success and not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+        what = _excerpt(answer, f"{content_type or 'no content type'}: ")
+        return Outcome(f"{text}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+    is_page = not endpoint.success and content_type.lower().startswith("text/html")
+    return Outcome(text, seconds, WEB_PAGE if is_page else "", CallEnd.COMPLETED)
 
 
 def _excerpt(answer: Answer, before: str = "") -> str:

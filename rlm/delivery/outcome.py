@@ -95,13 +95,11 @@ class Outcome(Heard, frozen=True):
 
 
 def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome of a final answer.
+    """Return the outcome of a final answer that is no 2xx.
 
     `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
     text, kind = f"HTTP {status}", kind_of_status(status)
-    if status in SUCCESS:
-        return Outcome(text, seconds, finish=CallEnd.COMPLETED)
     if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
         rest = longest_rest(retry_after, now)
         text += "" if rest is None else f", asked for a rest of {rest:.1f} s"
