@@ -133,7 +133,7 @@ class Forecaster:
             waiting[name] = count.pending + count.backoff + max(0, count.inflight - calls[name]) + new
             begun[name] = max(0, self._drain.taken.get(name, 0) + self._carried.get(name, 0) + new - waiting[name])
         lead = 0.0 if look.lanes else COMING_UP_SECONDS
-        progress = RunProgress(snapshot.calls, begun, look.lanes or None, COMING_UP_SECONDS)
+        progress = RunProgress(snapshot.calls, begun)
         windows = {name: replace(look.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()}
         windows |= {name: replace(windows[name], suspect=True) for name in self._measuring.down & {*windows}}
         workload = Workload(waiting, self._types, windows, look.expected, progress)

@@ -21,8 +21,7 @@ from rlm.core.text import counted, did_you_mean, is_name, one_line
 from rlm.core.window import WindowState
 from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
-from rlm.plan import Plan
-from rlm.plan.outlook import Outlook, look_ahead
+from rlm.plan import Outlook, Plan, look_ahead
 from rlm.plan.situation import Workload
 from rlm.settings import Settings, load_settings
 from rlm.settings.layers import OPTION

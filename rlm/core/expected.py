@@ -132,11 +132,6 @@ FIRST_BACKOFF_SECONDS: Final = 0.5
 JITTER: Final = (0.5, 1.5)
 
 
-def backoff(first: int, failed: int) -> int:
-    """Return the expected wait after `failed` attempts (1 or more), in the unit of the `first` wait."""
-    return first << (failed - 1)
-
-
 def backoff_seconds(failed: int) -> float:
     """Return how long an event waits after `failed` attempts (1 or more), with jitter."""
-    return FIRST_BACKOFF_SECONDS * backoff(1, failed) * random.uniform(*JITTER)
+    return FIRST_BACKOFF_SECONDS * 2.0 ** (failed - 1) * random.uniform(*JITTER)

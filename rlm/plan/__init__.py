@@ -12,18 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
-from msgspec.structs import replace
 
+from rlm.core.text import counted
 from rlm.plan.binds import what_binds
 from rlm.plan.bound import soonest_end
-from rlm.plan.simulate import Course, Start
+from rlm.plan.simulate import Start
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND, ticks
 from rlm.plan.workers import choose_workers
 
 #: The most points in the course of a plan.
 COURSE_POINTS: Final = 24
-#: A planned release covers an endpoint's calls over at least this share of the available time, even with short periods.
+#: A planned release covers an endpoint's calls over this share of the available time.
 RELEASE_SHARE: Final = 0.25
 
 
@@ -36,7 +36,7 @@ class TypePlan(msgspec.Struct, frozen=True):
 
 
 class PlannedRelease(msgspec.Struct, frozen=True):
-    """How many events go to an endpoint in one filling of its window; the first goes at `at_seconds`."""
+    """How many events go to an endpoint in one part of the time; the first goes at `at_seconds`."""
 
     at_seconds: float
     endpoint: str
@@ -49,9 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
     schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier. `most`: the
-    longest queue goes first, instead of the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and
-    the calls answered by then.
+    end from being earlier. `most`: the longest queue goes first, instead of the highest priority. `course` has at most
+    `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -89,14 +88,16 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     target = ticks(horizon.target_seconds)
     workers, course, best = choose_workers(situation, capacity, target)
     first_call = min((start.at for start in course.starts), default=0)
-    binds = what_binds(situation, course, best, capacity, target)
-    # Another schedule might need no time to refill windows.
-    prompt = Situation.of(workload, replace(horizon, refill_seconds=0.0))
-    soonest = soonest_end(prompt, course, capacity.lanes)
+    soonest = soonest_end(situation, course, capacity.lanes)
 
     def from_first_call(moment: int) -> float:
         return max(0, moment - first_call) / SECOND
 
+    releases: dict[tuple[str, int], tuple[int, int]] = {}
+    for start in course.starts:
+        key = start.endpoint, (start.at - first_call) // max(1, int(RELEASE_SHARE * situation.deadline))
+        at, events = releases.get(key, (start.at, 0))
+        releases[key] = at, events + start.calls
     return Plan(
         workers=workers,
         threads=capacity.threads,
@@ -110,11 +111,8 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
             )
             for demand in situation.demands
         },
-        releases=tuple(
-            PlannedRelease(from_first_call(starts[0].at), starts[0].endpoint, sum(start.calls for start in starts))
-            for starts in _fillings(course, situation)
-        ),
-        binds=binds,
+        releases=tuple(PlannedRelease(from_first_call(at), key[0], events) for key, (at, events) in releases.items()),
+        binds=what_binds(situation, course, best, capacity, target),
         most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
@@ -130,15 +128,25 @@ def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
     return list(points.values())
 
 
-def _fillings(course: Course, situation: Situation) -> list[list[Start]]:
-    """Group the starts at an endpoint that fall into the same filling of its window."""
-    least = int(RELEASE_SHARE * situation.deadline)
-    fillings: list[list[Start]] = []
-    current: dict[str, list[Start]] = {}
-    for start in course.starts:
-        filling = current.get(start.endpoint)
-        if filling is None or start.at - filling[0].at >= max(least, situation.windows[start.endpoint].shortest):
-            filling = current[start.endpoint] = []
-            fillings.append(filling)
-        filling.append(start)
-    return fillings
+class Outlook(msgspec.Struct, frozen=True):
+    """The number of `windows` after which nothing is left over; None if that never happens."""
+
+    windows: int | None
+
+    @property
+    def sentence(self) -> str:
+        """The answer in words."""
+        gone = "does not shrink" if self.windows is None else f"is gone in {counted(self.windows, 'window')}"
+        return f"At the arrivals of the last runs the backlog {gone}."
+
+
+def look_ahead(plan: Plan, arrivals: Mapping[str, float]) -> Outlook:
+    """Return the outlook of a plan if so many events of each type arrive in every window, each like the planned one."""
+    windows = 1
+    for name, part in plan.by_type.items():
+        if part.expected_leftover:
+            shrinks = part.events - part.expected_leftover - arrivals.get(name, 0.0)
+            if shrinks <= 0:
+                return Outlook(None)
+            windows = max(windows, 1 + math.ceil(part.expected_leftover / shrinks))
+    return Outlook(windows)

@@ -9,16 +9,14 @@ A long simulation becomes coarser: what happens within a grain of time is treate
 
 from __future__ import annotations
 
-import functools
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
-from rlm.core.expected import backoff
 from rlm.plan.situation import Demand, Route, Situation
 from rlm.plan.window import SimulatedWindow
 
@@ -52,11 +50,11 @@ class Course(msgspec.Struct):
     `failed` counts those of the left events that used all attempts, by type. `most`: the longest queue went first.
     """
 
-    starts: list[Start] = msgspec.field(default_factory=list)
-    left: dict[str, int] = msgspec.field(default_factory=dict)
-    answered: dict[str, int] = msgspec.field(default_factory=dict)
-    failed: dict[str, int] = msgspec.field(default_factory=dict)
-    most: bool = False
+    starts: list[Start]
+    left: dict[str, int]
+    answered: dict[str, int]
+    failed: dict[str, int]
+    most: bool
 
     @property
     def leftover(self) -> int:
@@ -76,8 +74,7 @@ class Course(msgspec.Struct):
     def calls(self) -> Iterator[Start]:
         """Yield the calls one by one in the order in which they begin."""
         for start in self.starts:
-            for _ in range(start.calls):
-                yield start._replace(calls=1)
+            yield from [start._replace(calls=1)] * start.calls
 
 
 def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
@@ -89,14 +86,10 @@ class _Simulation:
     """A type is open (`_open`, by rank), or it waits for a slot or an event (`_shut`, by the moment it may come)."""
 
     def __init__(self, situation: Situation, lanes: int, *, most: bool) -> None:
-        # Each window is copied on first use, because with few lanes most are never used.
-        window = functools.cache(lambda name: situation.windows[name].copy())
+        windows = {name: window.copy() for name, window in situation.windows.items()}
         self._situation = situation
         self._lanes = _Lanes(situation, lanes)
-        answers: dict[str | None, list[int]] = {}
-        for busy in situation.busy:
-            answers.setdefault(busy.type, []).append(busy.answered_at)
-        self._queues = [_Queue(demand, situation, window, answers.get(demand.name, ())) for demand in situation.demands]
+        self._queues = [_Queue(demand, situation, windows) for demand in situation.demands]
         self._sharing = [rank for rank, demand in enumerate(situation.demands) if demand.share]
         self._begun = sum(queue.begun for queue in self._queues)
         self._most = most
@@ -122,7 +115,7 @@ class _Simulation:
                     self._begin(now, *chosen)
                 elif self._shut:
                     now = self._shut[0][0]
-        queues = {queue.demand.name: queue for queue in self._queues}
+        queues = {queue.name: queue for queue in self._queues}
         return Course(
             self._starts,
             left={name: queue.left for name, queue in queues.items()},
@@ -135,7 +128,7 @@ class _Simulation:
         """Return the type that gets the next call and the endpoint, None if no call can begin now."""
         for rank in self._sharing:
             queue = self._queues[rank]
-            is_owed = queue.demand.share * (self._begun + 1) > queue.begun
+            is_owed = queue.share * (self._begun + 1) > queue.begun
             if is_owed and rank in self._open and (place := self._place(rank, now)):
                 return queue, place
         while self._open:
@@ -152,7 +145,7 @@ class _Simulation:
         if place := queue.place(now):
             return place
         del self._open[bisect_left(self._open, rank)]
-        if (at := queue.waits_until) is not None:
+        if (at := queue.waits_until(now)) is not None:
             heapq.heappush(self._shut, (at, rank))
         return None
 
@@ -162,16 +155,17 @@ class _Simulation:
         cost, calls, in_a_row = route.takes + self._situation.turnaround, 1, 1
         if grain > 1:
             in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
-            calls = min(lanes.idle * in_a_row, queue.ready, place.free(now))
+            calls = min(lanes.idle * in_a_row, queue.ready, *[window.free(now) for window in place.windows])
             calls = max(1, calls // TURNS) if self._most or self._sharing else calls
             in_a_row = -(-calls // lanes.idle)
-        place.take(now + (in_a_row - 1) * cost // 2, calls, grain)
+        for window in place.windows:
+            window.take(now + (in_a_row - 1) * cost // 2, calls, grain)
         lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
         queue.begin(now + (in_a_row - 1) * cost + route.takes, route, calls)
         self._begun += calls
         woken = lanes.woken(calls)
         self._next_at = now + (GOES_ON * woken + calls - woken) * self._situation.apart // GOES_ON
-        self._starts.append(Start(now, queue.demand.name, route.endpoint, route.takes, calls))
+        self._starts.append(Start(now, queue.name, route.endpoint, route.takes, calls))
         if grain == 1 and len(self._starts) == EXACT_STARTS:
             self._grain = max(1, self._situation.deadline // GRAINS)
 
@@ -188,13 +182,9 @@ class _Lanes:
         self._now = self._fresh = 0  #: the present moment, and how many of the idle lanes are free only since then
         self._heap: list[int] = []
         #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
-        self._groups: dict[int, list[int]] = {}
+        self._groups: dict[int, tuple[int, int]] = {}
         for busy in situation.busy:
             self.begin(busy.answered_at + situation.turnaround, 1, 1)
-        if situation.ready_lanes is not None:
-            late = lanes - max(situation.ready_lanes, len(situation.busy))
-            if late > 0:
-                self.begin(situation.coming_up, late, 1)
 
     @property
     def any_busy(self) -> bool:
@@ -210,20 +200,17 @@ class _Lanes:
         """Use `lanes` until then."""
         self.idle -= lanes
         key = until - until % grain
-        group = self._groups.get(key)
-        if group is None:
-            self._groups[key] = [until * lanes, lanes]
+        if key not in self._groups:
             heapq.heappush(self._heap, key)
-        else:
-            group[0] += until * lanes
-            group[1] += lanes
+        moments, others = self._groups.get(key, (0, 0))
+        self._groups[key] = moments + until * lanes, others + lanes
 
     def free_by(self, at: int) -> None:
         """Mark the lanes that are free by `at` as idle."""
         if at > self._now:
             self._now, self._fresh = at, 0
         while self._heap and self.next_free <= at:
-            lanes = self._groups.pop(heapq.heappop(self._heap))[1]
+            _, lanes = self._groups.pop(heapq.heappop(self._heap))
             self.idle += lanes
             self._fresh += lanes
 
@@ -238,122 +225,72 @@ class _Place(NamedTuple):
     """An endpoint for the calls of a type, with its window and that of its budget, if it has one."""
 
     route: Route
-    window: SimulatedWindow
-    budget: SimulatedWindow | None
+    windows: list[SimulatedWindow]
 
     @property
     def opens(self) -> int:
-        return self.window.opens if self.budget is None else max(self.window.opens, self.budget.opens)
-
-    def free(self, at: int) -> int:
-        return self.window.free(at) if self.budget is None else min(self.window.free(at), self.budget.free(at))
-
-    def take(self, at: int, slots: int, grain: int) -> None:
-        self.window.take(at, slots, grain)
-        if self.budget is not None:
-            self.budget.take(at, slots, grain)
+        return max([window.opens for window in self.windows])
 
 
 class _Queue:
     """The events of one type: those that wait, and those that failed and are in their back-off.
 
-    Events that failed before go first. `answered` is when the last event is answered, 0 if none is. `begun` counts the
-    calls begun, including those before this plan; `failed` counts the events that used all attempts.
+    `answered` is when the last event is answered, 0 if none is. `begun` counts the calls begun, including those before
+    this plan; `failed` counts the events that used all attempts.
     """
 
-    def __init__(
-        self,
-        demand: Demand,
-        situation: Situation,
-        window: Callable[[str], SimulatedWindow],
-        answers: Sequence[int],
-    ) -> None:
-        self.demand = demand
+    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, SimulatedWindow]) -> None:
+        self.name, self.share = demand.name, demand.share
         self.ready = demand.events
         self.begun = demand.begun
         self.failed = 0
+        answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
         self._late = sum(at > situation.deadline for at in answers)
-        self._window = window
-        self._attempts = situation.max_attempts
-        self._backoff = situation.backoff
-        #: By attempts made: the waiting events, and the fraction of a failing call carried over. For first attempts it
-        #: starts at a half, which rounds to the nearest. Later ones round down; otherwise half an event would fail in
-        #: all attempts.
-        self._waiting = [demand.events] + [0] * (situation.max_attempts - 1)
-        self._failing = [0.5] + [0.0] * (situation.max_attempts - 1)
-        #: (moment, attempts, events) of the events in their back-off.
-        self._coming: list[tuple[int, int, int]] = []
-        #: Endpoints by rank that may have a slot, and those that have none before a moment. Both are heaps.
-        self._open = list(range(len(demand.routes)))
-        self._shut: list[tuple[int, int]] = []
-        self._places: dict[int, _Place] = {}
+        self._retry = situation.backoff, situation.max_attempts
+        #: What calls owe: failures, from a half, which rounds to the nearest, and events whose every attempt fails.
+        self._owed, self._lost = 0.5, 0.0
+        #: (moment, events) of the events in their back-off.
+        self._coming: list[tuple[int, int]] = []
+        self._places = [_Place(route, [windows[name] for name in route.windows]) for route in demand.routes]
 
     @property
     def left(self) -> int:
         """The number of events that are not answered."""
-        return self.ready + self._late + self.failed + sum(events for _, _, events in self._coming)
+        return self.ready + self._late + self.failed + sum(events for _, events in self._coming)
 
     def place(self, now: int) -> _Place | None:
         """Return the first endpoint at which a call can begin now and be answered in time; None if there is none."""
         while self._coming and self._coming[0][0] <= now:
-            _, attempt, events = heapq.heappop(self._coming)
-            self._waiting[attempt] += events
-            self.ready += events
-        if not self.ready:
-            return None
-        while self._shut and self._shut[0][0] <= now:
-            heapq.heappush(self._open, heapq.heappop(self._shut)[1])
-        while self._open:
-            rank = self._open[0]
-            place = self._places.get(rank) or self._use(rank)
-            opens, latest = place.opens, place.route.latest
-            if opens <= now <= latest:
-                return place
-            heapq.heappop(self._open)
-            if now < opens <= latest:
-                heapq.heappush(self._shut, (opens, rank))
+            self.ready += heapq.heappop(self._coming)[1]
+        if self.ready:
+            for place in self._places:
+                if place.opens <= now <= place.route.latest:
+                    return place
         return None
 
-    @property
-    def waits_until(self) -> int | None:
-        """The earliest moment at which a call may begin, if none can begin now; None if there is none."""
-        at = 0
+    def waits_until(self, now: int) -> int | None:
+        """Return the earliest moment at which a call may begin, if none can begin now; None if there is none."""
         if not self.ready:
             if not self._coming:
                 return None
-            at = self._coming[0][0]
-        if self._open:
-            return at
-        return max(at, self._shut[0][0]) if self._shut else None
+            now = self._coming[0][0]
+        moments = [at for place in self._places if (at := max(now, place.opens)) <= place.route.latest]
+        return min(moments, default=None)
 
     def begin(self, answered_at: int, route: Route, calls: int) -> None:
-        """Begin calls that are answered then."""
+        """Begin calls that are answered then, or fail at the expected rate; most of those are tried again."""
         self.begun += calls
         self.ready -= calls
-        answered = calls
-        for attempt in reversed(range(self._attempts)):
-            begun = min(calls, self._waiting[attempt])
-            if begun:
-                calls -= begun
-                self._waiting[attempt] -= begun
-                answered -= self._fail(answered_at, route, attempt, begun) if route.error_rate else 0
-        if answered:
+        failed = 0
+        if route.error_rate:
+            backoff, attempts = self._retry
+            self._owed += calls * (rate := route.error_rate)
+            failed = math.floor(self._owed + ROUNDING)
+            self._lost += failed * rate ** (attempts - 1) * (1 - rate) / (1 - rate**attempts)  # of `rate ** attempts`
+            lost = math.floor(self._lost + ROUNDING)
+            self._owed, self._lost, self.failed = self._owed - failed, self._lost - lost, self.failed + lost
+            if failed > lost:
+                heapq.heappush(self._coming, (answered_at + backoff, failed - lost))
+        if calls > failed:
             self.answered = max(self.answered, answered_at)
-
-    def _use(self, rank: int) -> _Place:
-        route = self.demand.routes[rank]
-        budget = None if route.budget is None else self._window(route.budget)
-        place = self._places[rank] = _Place(route, self._window(route.endpoint), budget)
-        return place
-
-    def _fail(self, at: int, route: Route, attempt: int, calls: int) -> int:
-        """Return how many of the calls fail, at the expected rate over all calls; put them into their back-off."""
-        owed = self._failing[attempt] + calls * route.error_rate
-        failed = math.floor(owed + ROUNDING)
-        self._failing[attempt] = owed - failed
-        if attempt + 1 == self._attempts:
-            self.failed += failed
-        elif failed:
-            heapq.heappush(self._coming, (at + backoff(self._backoff, attempt + 1), attempt + 1, failed))
-        return failed

@@ -46,24 +46,18 @@ class SimulatedWindow:
         self.opens = self._next_opening()
 
     @classmethod
-    def of(cls, limited: Limited, window: WindowState, added_seconds: float) -> SimulatedWindow:
-        """Return the window at the start. Slots come back a period and `added_seconds` after a call."""
-        added = ticks(added_seconds)
-        counts = [_Count.of(rule, window.ages, added) for rule in limited.limit.rules]
+    def of(cls, limited: Limited, window: WindowState, added: int) -> SimulatedWindow:
+        """Return the window at the start. Slots come back a period and `added` ticks after a call."""
         endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
-        return cls(limited.name, NEVER if endless else ticks(window.rest_seconds), _why_shut(window), counts)
+        counts = [_Count.of(rule, window.ages, added) for rule in limited.limit.rules]
+        return cls(
+            limited.name, NEVER if endless else ticks(window.rest_seconds), shut_by(window) or Circuit.OK, counts
+        )
 
     def copy(self) -> SimulatedWindow:
         """Return a copy that can be used up without changing this one."""
-        same = SimulatedWindow.__new__(SimulatedWindow)
-        same.name, same.rest, same.shut, same.opens = self.name, self.rest, self.shut, self.opens
-        same.counts = [count.copy() for count in self.counts]
-        return same
-
-    @property
-    def shortest(self) -> int:
-        """The shortest time after which a slot comes back, ticks."""
-        return min(count.period for count in self.counts)
+        counts = [_Count(count.period, count.free, count.taken.copy()) for count in self.counts]
+        return SimulatedWindow(self.name, self.rest, self.shut, counts)
 
     def most_within(self, span: int) -> int:
         """Return the most slots that can be taken within `span` ticks."""
@@ -71,10 +65,7 @@ class SimulatedWindow:
 
     def free(self, at: int) -> int:
         """Return the slots that can be taken at `at`, which must not decrease between calls."""
-        if at < self.opens:
-            return 0
-        counts = self.counts
-        return counts[0].free_at(at) if len(counts) == 1 else min([count.free_at(at) for count in counts])
+        return min([count.free_at(at) for count in self.counts]) if at >= self.opens else 0
 
     def take(self, at: int, slots: int, grain: int = 1) -> None:
         """Take `slots` of the free slots. Those that come back within a `grain` of ticks form one group."""
@@ -103,14 +94,6 @@ class SimulatedWindow:
         return opens
 
 
-def _why_shut(window: WindowState) -> Circuit:
-    """Return the health just before calls go again, which is the last reason that they wait for."""
-    if window.rest_seconds > ENDLESS_SECONDS:  # only a pause can be endless
-        return Circuit.PAUSED
-    last = 0.0 if window.suspect else 1 / SECOND
-    return shut_by(window.later(max(0.0, window.rest_seconds - last))) or Circuit.OK
-
-
 class _Count:
     """One rule's slots: how many are free, and when the taken ones come back, in ascending order."""
 
@@ -128,9 +111,6 @@ class _Count:
         taken = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
         # After a limit was lowered, earlier calls may exceed it; then `free` is negative for a while.
         return cls(period, rule.amount - sum(slots for _, slots in taken), taken)
-
-    def copy(self) -> _Count:
-        return _Count(self.period, self.free, self.taken.copy())
 
     @property
     def amount(self) -> int:

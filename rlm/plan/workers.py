@@ -19,8 +19,8 @@ WORTH_DISORDER: Final = 0.01
 
 def choose_workers(situation: Situation, capacity: Capacity, target: int) -> tuple[int, Course, Course]:
     """Return the number of workers, their course, and the course of the most workers; `target` is in ticks."""
-    threads, most = capacity.threads, capacity.max_workers
-    course_of = functools.cache(lambda workers: best_course(situation, workers * threads))
+    most = capacity.max_workers
+    course_of = functools.cache(lambda workers: best_course(situation, workers * capacity.threads))
     best, needed = course_of(most), 1 if situation.events or situation.busy else 0
     goal, fewest = max(target, best.forecast), min(most, max(capacity.min_workers, needed))
 
@@ -28,7 +28,7 @@ def choose_workers(situation: Situation, capacity: Capacity, target: int) -> tup
         return course_of(workers).left == best.left and course_of(workers).forecast <= goal
 
     if best.forecast > target:
-        busy = min(most, max(fewest, -(-most_at_once(situation) // threads)))
+        busy = min(most, max(fewest, -(-_most_at_once(situation) // capacity.threads)))
         workers = busy if is_enough(busy) else most
     else:
         workers = fewest + bisect_left(range(fewest, most), True, key=is_enough)
@@ -48,10 +48,9 @@ def best_course(situation: Situation, lanes: int) -> Course:
     return other if other.fits and is_better else course
 
 
-def most_at_once(situation: Situation) -> int:
+def _most_at_once(situation: Situation) -> int:
     """Return how many calls can be under way at once: as many as the endpoints let begin during one call's time."""
-    at_once = len(situation.busy)
-    for demand in situation.demands:
-        slots = sum(situation.windows[route.endpoint].most_within(route.takes) for route in demand.routes)
-        at_once += min(demand.events, slots)
-    return at_once
+    return len(situation.busy) + sum(
+        min(demand.events, sum(situation.windows[end.endpoint].most_within(end.takes) for end in demand.routes))
+        for demand in situation.demands
+    )

@@ -201,7 +201,7 @@ def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
     said = re.search(rf"{plan.workers} worker of {plan.threads} lanes, done ([\d.]+) s after the first call", text)
     assert said
     assert float(said[1]) == pytest.approx(plan.forecast_seconds, abs=0.1)
-    assert f"before {plan.lower_bound_seconds:g} s" in text
+    assert f"before {plan.lower_bound_seconds:.1f} s" in text
     assert [release.at_seconds for release in plan.releases] == pytest.approx([0.0, 6.0, 12.0, 18.1, 60.5], abs=0.1)
     for at, slots in [("0.0", 5), ("6.0", 35), ("23.0", 120), ("60.5", 125), ("66.5", 150)]:
         assert (at, str(slots)) in [(row[2], row[3]) for row in rows]

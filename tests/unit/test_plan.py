@@ -7,7 +7,7 @@ import pytest
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Capacity, Horizon, Situation, Workload
+from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Workload
 from rlm.plan.window import SECOND
 
 DEFAULT_TYPES = {
@@ -56,7 +56,7 @@ def plan_of(
     expected=None,
     progress=None,
 ):
-    workload = Workload(backlog, types, windows, expected or {}, progress)
+    workload = Workload(backlog, types, windows, expected or {}, progress or RunProgress())
     return compute_plan(workload, capacity.exactly(workers), horizon)
 
 
@@ -144,7 +144,7 @@ SLOW = (EventType("A", 1, 2.0, (endpoint("a", "6/minute"),)),)
         ({"REBALANCE_NEEDED": 100}, {}, "nothing binds"),
         (of_each(360), {"workers": 2}, "workers bind"),
         ({"A": 12}, {"types": SLOW}, "the limits of A bind until 1:00"),
-        ({"A": 30}, {"types": SLOW}, "the limits of A bind until the deadline at 3:00: 12 events are left over"),
+        ({"A": 30}, {"types": SLOW}, "the limits of A bind until the deadline at 3:00: 12 events left over"),
         ({"A": 3}, {"types": SLOW, "horizon": Horizon(1.0, 1.0, 0.5)}, "the deadline at 0:01 binds"),
     ],
 )

@@ -34,7 +34,7 @@ class Case:
     threads: int
     max_workers: int
     expected: dict[tuple[str, str], Expected] = field(default_factory=dict)
-    progress: RunProgress | None = None
+    progress: RunProgress = field(default_factory=RunProgress)
 
     def plan(self):
         capacity = Capacity(0, self.max_workers, self.threads)
