@@ -25,7 +25,7 @@ from rlm.core.text import counted, listed, named, of_another_configuration, safe
 from rlm.core.trail import CallEnd
 from rlm.core.window import FAILING, RECOVERING, Circuit
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import WRITES, Finding, check_fitness
+from rlm.ledger.fitness import WRITES, Flaw, check_fitness
 from rlm.ledger.processes import Process, Role, WorkerState
 from rlm.ledger.reading.books import Books, books, miscounted
 from rlm.ledger.reading.present import Present, present
@@ -253,7 +253,7 @@ class Scene(msgspec.Struct, frozen=True):
 
     store: Store
     there: Present
-    unfit: tuple[Finding, ...]
+    unfit: tuple[Flaw, ...]
     run: Run | None
     now_us: int
     standings: Mapping[str, EndpointView]
@@ -270,9 +270,9 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     """Read the scene; `insists`: without a scheduler, an append-only file is required. Raise a StoreError."""
     there = present(store)
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
-    unfit = tuple[Finding, ...]()
+    unfit = tuple[Flaw, ...]()
     with suppress(StoreForbiddenError):
-        unfit = tuple(each for each in check_fitness(store, allow_volatile=not insists) if each.is_fault)
+        unfit = check_fitness(store, allow_volatile=not insists)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)

@@ -23,8 +23,7 @@ from rlm.core.text import cut, ordinal, span
 from rlm.core.trail import CallEnd, Place, TrailCall
 from rlm.ledger.archive import Archive
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading import Whereabouts, event_state, events_in
-from rlm.ledger.reading.waiting import MOST_ITEMS, pages
+from rlm.ledger.reading.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, pages
 from rlm.ledger.store import Store
 
 #: Places in which an event needs a slot.
