@@ -41,7 +41,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.settings import load_settings
 
     setproctitle("rlm up")
-    environ, printer = _with_format({**_variables(_read(Path.cwd() / ".env") or ""), **os.environ}, sys.stdout)
+    environ, printer = _with_format({**_variables(_read(Path(".env").absolute()) or ""), **os.environ}, sys.stdout)
     settings = load_settings(config, environ)
     foreman = Foreman(printer, grace_seconds(settings, Layer.GROUP))
     root = settings.source.parent if settings.source else Path.cwd()
