@@ -38,8 +38,8 @@ NO_NAME, NO_WAY = "name not found", "not reachable"
 BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "not what HTTP allows"
 #: An answer 2xx that is not what the settings say is success.
 UNEXPECTED = "unexpected_answer"
-#: The run's deadline came first, or the call's worker was lost. Neither says anything about the endpoint.
-DEADLINE, WORKER_LOST = "cut by the deadline", "worker lost"
+#: The run's deadline came first. That says nothing about the endpoint.
+DEADLINE = "cut by the deadline"
 
 #: By the error, subclasses before their base classes.
 _OF_ERRORS: Final = (

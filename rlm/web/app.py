@@ -22,7 +22,7 @@ from rlm.core import errors
 from rlm.core.documents import RunStatus
 from rlm.ledger.store import Store
 from rlm.settings.checks import check_token_text
-from rlm.settings.secrets import known, resolve_token
+from rlm.settings.secrets import mask, resolve_token
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn, visit_of
 from rlm.web.answers import document, read_body, refused, wants_page
@@ -126,8 +126,8 @@ async def of_error(request: Request, error: errors.RLMError) -> Response:
     """Return the answer for an error of RLM, with secrets masked."""
     status, remedy = next((status, remedy) for kind, status, remedy in _ANSWERS if isinstance(error, kind))
     if isinstance(error, errors.StoreError) and error.remedy:
-        return refused(request, status, known().mask(error.what), known().mask(error.remedy))
-    return refused(request, status, known().mask(str(error)), remedy)
+        return refused(request, status, mask(error.what), mask(error.remedy))
+    return refused(request, status, mask(str(error)), remedy)
 
 
 async def of_http(request: Request, error: Exception) -> Response:
