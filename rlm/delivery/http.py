@@ -163,8 +163,9 @@ def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     if endpoint.success and not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
         what = _excerpt(answer, f"{content_type or 'no content type'}: ")
         return Outcome(f"{text}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-    is_page = not endpoint.success and content_type.lower().startswith("text/html")
-    return Outcome(text, seconds, WEB_PAGE if is_page else "", CallEnd.COMPLETED)
+    if not endpoint.success and content_type.lower().startswith("text/html"):  # perhaps a login page
+        return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", seconds, WEB_PAGE, CallEnd.COMPLETED)
+    return Outcome(text, seconds, finish=CallEnd.COMPLETED)
 
 
 def _excerpt(answer: Answer, before: str = "") -> str:
