@@ -50,6 +50,20 @@ class _Trouble(NamedTuple):
     remedy: str = ""
 
 
+#: What to do about an error with these words.
+_MENDS = {
+    "MISCONF": "make room on its disk; its log says what it cannot write",
+    "OOM": "raise its `maxmemory`, or remove what other programs keep there",
+    "READONLY": "name its primary in redis.url (or REDIS_URL)",
+    "NOREPLICAS": "bring its replicas back, or lower `min-replicas-to-write`",
+    "DENIED": "give its user `default` a password, and name it in redis.url (or REDIS_URL)",
+    "DB index": "name another database in redis.url (or REDIS_URL)",
+    "LOADING": "wait until it has read its data; its log says how far it is",
+    "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
+    "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
+    "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
+    "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
+}
 #: The first that fits is used. Words of Redis stand anywhere in the text, because older servers wrap errors of scripts.
 _TROUBLES = (
     _Trouble(
@@ -76,7 +90,7 @@ _TROUBLES = (
         ),
         ("BUSY ", "DB index", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"),
         "{where} cannot be used now ({error})",
-        "mend what it says; RLM then continues by itself",
+        "see its log",
     ),
     _Trouble(
         errors.StoreUnreachableError,
@@ -252,7 +266,8 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
     if trouble.error is errors.StoreRefusingError and client is not None:
         client.connection_pool.disconnect(inuse_connections=False)
     what = trouble.what.format(where=_place(client), error=error)
-    return trouble.error(f"{doing}: {what}" if doing else what, trouble.remedy)
+    remedy = next((mend for words, mend in _MENDS.items() if trouble.remedy and words in str(error)), trouble.remedy)
+    return trouble.error(f"{doing}: {what}" if doing else what, remedy)
 
 
 def _place(client: redis.Redis | None) -> str:
