@@ -42,7 +42,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
     setproctitle("rlm up")
     with stop_signals() as stop:
-        environ, printer = _with_format({**_variables(_read(Path(".env")) or ""), **os.environ}, sys.stdout)
+        environ, printer = _with_format({**_variables(_read(Path(".env").absolute()) or ""), **os.environ}, sys.stdout)
         settings = load_settings(config, environ)
         foreman = Foreman(printer, stop, grace_seconds(settings, Layer.GROUP))
         root = settings.source.parent if settings.source else Path.cwd()

@@ -13,6 +13,8 @@ from functools import cache
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
+from rlm.core.tally import WEB_PAGE
+from rlm.core.trail import CallEnd
 from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
 from rlm.delivery.outcome import (
@@ -157,11 +159,14 @@ def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
+    content_type = next(iter(answer.values("content-type")), "")
     if endpoint.success:
-        content_type = next(iter(answer.values("content-type")), "")
         if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
             what = _excerpt(answer, f"{content_type or 'no content type'}: ")
             return Outcome(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+    elif content_type.lower().startswith("text/html"):  # perhaps a login page
+        what = _excerpt(answer, f"{content_type}: ")
+        return Outcome(f"HTTP {answer.status}, {what}", seconds, WEB_PAGE, CallEnd.COMPLETED)
     return classify(answer.status, (), "", seconds, 0.0)
 
 

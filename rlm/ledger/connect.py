@@ -48,9 +48,26 @@ _REFUSING = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
-#: The same in the words of Redis, which stand anywhere in the text, because older servers wrap errors of scripts; and
-#: what it says of a key that holds what RLM does not write.
-_REFUSALS = ("BUSY ", "DB index", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY")
+#: The same in the words of Redis, and what to do. They stand anywhere in the text, because older servers wrap errors of
+#: scripts.
+_REFUSALS = {
+    "MISCONF": "make room on its disk; its log says what it cannot write",
+    "OOM": "raise its `maxmemory`, or remove what other programs keep there",
+    "READONLY": "name its primary in redis.url (or REDIS_URL)",
+    "NOREPLICAS": "bring its replicas back, or lower `min-replicas-to-write`",
+    "DENIED": "give its user `default` a password, and name it in redis.url (or REDIS_URL)",
+    "DB index": "name another database in redis.url (or REDIS_URL)",
+    "LOADING": "wait until it has read its data; its log says how far it is",
+    "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
+    "MASTERDOWN": "see its log",
+}
+#: Why it cannot be reached, and what to do.
+_UNREACHED = {
+    "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
+    "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
+    "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
+}
+#: What Redis says of a key that holds what RLM does not write.
 _GARBLED = ("WRONGTYPE", "is not an integer", "is not a valid float", "attempt to ", "bad argument")
 #: What reading a reply may raise if a key holds something that RLM does not write.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
@@ -210,16 +227,17 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
     elif isinstance(error, _FORBIDDEN) or "NOPERM" in said or "ACL failure" in said:
         kind, what = errors.StoreForbiddenError, "refuses the login or a command of RLM's user"
         remedy = (
-            "correct the login in redis.url (or REDIS_URL), and give that user the rights that docs/security.md lists"
+            "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md"
         )
     elif isinstance(error, _REFUSING) or any(words in said for words in _REFUSALS):
         kind, what = errors.StoreRefusingError, "cannot be used now"
-        remedy = "mend what it says; RLM then continues by itself"
+        remedy = next((mend for words, mend in _REFUSALS.items() if words in str(error)), "see its log")
         if client is not None:
             client.connection_pool.disconnect(inuse_connections=False)
     elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
         kind, what = errors.StoreUnreachableError, "cannot be reached"
-        remedy = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
+        start = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
+        remedy = next((mend for words, mend in _UNREACHED.items() if words in str(error)), start)
     elif any(words in said for words in _GARBLED):
         kind, what, remedy = errors.StoreGarbledError, "holds what RLM does not write", "`rlm doctor` names the key"
     what = f"{_place(client)} {what} ({error})"
