@@ -50,7 +50,7 @@ def examine(settings: Settings, *, allow_volatile: bool) -> Examination:
         with Store(settings) as store:
             found = examined(store, insists=not allow_volatile)
     except StoreError as error:
-        found = {"redis": [away(error)]}
+        found = {"redis": [away(error, settings)]}
     conditions = worst_first(each for of_check in found.values() for each in of_check)
     findings = [_bad(name, each) for name, of_check in found.items() for each in of_check]
     findings += [_good(name, words) for name, words in _WELL.items() if found.get(name) == []]

@@ -15,9 +15,8 @@ from rlm.core.item import BadItemError, decode_item
 from rlm.core.text import did_you_mean
 from rlm.core.trail import Place
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading import Waiter
 from rlm.ledger.reading.books import Books, books
-from rlm.ledger.reading.waiting import EventFilter, backlog, waiting_page, walk
+from rlm.ledger.reading.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
 from rlm.settings import Settings

@@ -6,6 +6,7 @@ answer that is not exactly what HTTP/1.1 allows is rejected, because it could be
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -76,8 +77,8 @@ class Answer:
         self.surplus = False
         self._keeps = False
         self._received = 0
-        self._head = b""
-        self._fields: dict[bytes, list[str]] = {}
+        self._unread = b""
+        self._head = ""
         #: Reads the chunks of its body; other bodies are counted by their length.
         self._parser: HttpResponseParser | None = None
         self._length = sys.maxsize
@@ -90,7 +91,7 @@ class Answer:
     @property
     def encoded(self) -> bool:
         """Return whether the body is compressed, so that people cannot read it."""
-        codings = self.values(b"content-encoding") + self.values(b"transfer-encoding")
+        codings = self.values("content-encoding") + self.values("transfer-encoding")
         return any(value.lower() not in {"identity", "chunked"} for value in codings)
 
     @property
@@ -102,9 +103,9 @@ class Answer:
             raise BrokenAnswerError(f"its header is longer than {MAX_HEAD_BYTES // 1024} KiB")
         return MAX_HEAD_BYTES - self._received
 
-    def values(self, name: bytes) -> list[str]:
-        """Return all values of a header field of the final answer."""
-        return self._fields.get(name, [])
+    def values(self, name: str) -> list[str]:
+        """Return all values of a header field of the final answer; llhttp has checked its lines."""
+        return re.findall(rf"\r\n{name}:[ \t]*([^\r]*?)[ \t]*(?=\r)", self._head, re.IGNORECASE)
 
     def feed(self, data: bytes) -> None:
         """Process received data; empty data means that the connection ended.
@@ -123,10 +124,10 @@ class Answer:
                 )
             self.whole = True
         while data and not self.status:
-            head, end, data = (self._head + data).partition(_HEAD_END)
+            head, end, data = (self._unread + data).partition(_HEAD_END)
             if not head.startswith(b"HTTP/1."[: len(head)]):
                 raise BrokenAnswerError("it is not HTTP/1.1")
-            self._head = b"" if end else head
+            self._unread = b"" if end else head
             if end:
                 self._take_head(head + end)
         if self._parser and not self.whole:
@@ -142,12 +143,12 @@ class Answer:
             self.whole, self.surplus = len(data) >= missing, len(data) > missing
 
     def _take_head(self, head: bytes) -> None:
-        self._fields.clear()
+        self._head = head.decode("latin-1")
         self._parser = parser = HttpResponseParser(self)
         self._parse(parser, head)
         self._parser = None
         status, version = parser.get_status_code(), parser.get_http_version()
-        codings, lengths = self.values(b"transfer-encoding"), self.values(b"content-length")
+        codings, lengths = self.values("transfer-encoding"), self.values("content-length")
         if version not in {"1.0", "1.1"} or (codings and version == "1.0"):
             raise BrokenAnswerError("its version of HTTP is another, or does not know its Transfer-Encoding")
         if ",".join(codings).lower().count("chunked") > 1:
@@ -176,11 +177,6 @@ class Answer:
             self.surplus = True
 
     # -- what the parser calls
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Record a header field; one after the header's end is a trailer and is ignored."""
-        if not self.status:
-            self._fields.setdefault(name.lower(), []).append(value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         """Record whether the endpoint keeps the connection; the parser knows it only here."""

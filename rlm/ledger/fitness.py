@@ -1,66 +1,34 @@
-"""Whether a Redis is fit for RLM's ledger: it must not forget anything, by eviction, restart or failover."""
+"""Whether a Redis is fit for RLM's ledger: it takes writes, and does not forget by eviction, restart or failover."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.core.errors import StoreForbiddenError, StoreUnfitError
 from rlm.ledger.connect import translated
-from rlm.ledger.reading.present import Present, present
+from rlm.ledger.reading.present import present
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
 
 #: The oldest Redis that has all commands of RLM's scripts.
 OLDEST_VERSION = (6, 2)
-#: Refusing writes, so running processes cannot announce themselves there.
+#: The flaw of one that takes no writes, so running processes cannot announce themselves there.
 WRITES = "writes"
 
 
-class Severity(Enum):
-    """What a finding that is not ok means."""
-
-    ERROR = "error"  #: RLM does not work with this Redis
-    WARNING = "warning"  #: it does, but with a risk
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was checked; `remedy` is empty if it is `ok`."""
+class Flaw(NamedTuple):
+    """One thing that makes a Redis unfit."""
 
     name: str
-    ok: bool
     message: str
-    remedy: str = ""
-    severity: Severity = Severity.ERROR
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether it makes this Redis unfit."""
-        return not self.ok and self.severity is Severity.ERROR
+    remedy: str
 
 
-def good(message: str, name: str = "") -> Finding:
-    """Return a finding without a problem."""
-    return Finding(name, ok=True, message=message)
-
-
-def warning(message: str, remedy: str, name: str = "") -> Finding:
-    """Return a finding of a risk."""
-    return Finding(name, ok=False, message=message, remedy=remedy, severity=Severity.WARNING)
-
-
-def fault(message: str, remedy: str, name: str = "") -> Finding:
-    """Return a finding that something does not work."""
-    return Finding(name, ok=False, message=message, remedy=remedy)
-
-
-def check_fitness(store: Store, *, allow_volatile: bool = False) -> tuple[Finding, ...]:
-    """Check the Redis of `store` and return all findings; `allow_volatile`: that it keeps no file is only a risk.
+def check_fitness(store: Store, *, allow_volatile: bool = False) -> tuple[Flaw, ...]:
+    """Return what makes the Redis of `store` unfit; `allow_volatile`: that it keeps no file does not.
 
     Raises:
         StoreError: it cannot be reached, or refuses the login.
@@ -73,60 +41,45 @@ def require_fit(store: Store, *, allow_volatile: bool = False, claim: bool = Tru
     """Return if the Redis of `store` is fit; `claim`: then note the form in which this version keeps its keys.
 
     Raises:
-        StoreUnfitError: it is not; the message names all faults with their remedies.
+        StoreUnfitError: it is not; the message names all flaws with their remedies.
         StoreError: it cannot be reached or refuses the login.
     """
-    if faults := [each for each in check_fitness(store, allow_volatile=allow_volatile) if each.is_fault]:
-        raise StoreUnfitError("this Redis could lose events or refuse them", in_words(faults))
+    if flaws := check_fitness(store, allow_volatile=allow_volatile):
+        raise StoreUnfitError("this Redis could lose events or refuse them", _in_words(flaws))
     store.require_schema(claim=claim)
 
 
-def distrusted(store: Store, there: Present | None = None) -> tuple[Finding, ...]:
-    """Return why this Redis is not trusted; empty if it is fit, or may not be asked.
+def unfit(store: Store) -> str:
+    """Return in words why this Redis is not trusted, '' if it is, or may not be asked.
 
     An append-only file is required if the leading scheduler insists on it; if none leads, if any scheduler does.
     """
-    insists = any(scheduler.insists_on_file for scheduler in (there or present(store)).candidates)
+    insists = any(scheduler.insists_on_file for scheduler in present(store).candidates)
     with suppress(StoreForbiddenError):
-        return tuple(each for each in check_fitness(store, allow_volatile=not insists) if each.is_fault)
-    return ()
+        return _in_words(check_fitness(store, allow_volatile=not insists))
+    return ""
 
 
-def unfit(store: Store, there: Present | None = None) -> str:
-    """Return the `distrusted` findings in words with their remedies, '' if there are none."""
-    return in_words(distrusted(store, there))
+def _in_words(flaws: Iterable[Flaw]) -> str:
+    return "; ".join(f"{flaw.message}: {flaw.remedy}" for flaw in flaws)
 
 
-def in_words(faults: Iterable[Finding]) -> str:
-    """Return the faults and their remedies on one line."""
-    return "; ".join(f"{each.message}: {each.remedy}" for each in faults)
-
-
-def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Finding]:
-    """Yield the findings about the output of INFO."""
+def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Flaw]:
+    """Yield the flaws by the output of INFO."""
     version = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
-    shown = f"it is Valkey {info['valkey_version']}" if "valkey_version" in info else f"it is Redis {version}"
-    if tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")) >= OLDEST_VERSION:
-        yield good(shown, "version")
-    else:
-        yield fault(f"{shown}, older than {'.'.join(map(str, OLDEST_VERSION))}", "use a newer one", "version")
+    if tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")) < OLDEST_VERSION:
+        message = f"it is Redis {version}, older than {'.'.join(map(str, OLDEST_VERSION))}"
+        yield Flaw("version", message, "use a newer one")
     if refused := _refuses_writes(info):
-        yield fault(*refused, WRITES)
-    else:
-        yield good("it takes writes", WRITES)
+        yield Flaw(WRITES, *refused)
     policy = info.get("maxmemory_policy", "unknown")
-    if policy == "noeviction":
-        yield good("it evicts nothing", "eviction")
-    else:
-        message = f"it drops keys when maxmemory, if set, is reached (maxmemory-policy is {policy})"
-        bad = fault if int(info.get("maxmemory", 0)) else warning
-        yield bad(message, "set maxmemory-policy to noeviction", "eviction")
-    if info.get("aof_enabled"):
-        yield good("it keeps an append-only file", "persistence")
-    else:
+    if policy != "noeviction" and int(info.get("maxmemory", 0)):
+        message = f"it drops keys when its memory is full (maxmemory-policy is {policy})"
+        yield Flaw("eviction", message, "set maxmemory-policy to noeviction")
+    if not info.get("aof_enabled") and not allow_volatile:
         message = "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
         remedy = "set appendonly to yes, or accept the loss with --allow-volatile"
-        yield (warning if allow_volatile else fault)(message, remedy, "persistence")
+        yield Flaw("persistence", message, remedy)
 
 
 def _refuses_writes(info: Mapping[str, Any]) -> tuple[str, str] | None:

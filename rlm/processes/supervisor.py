@@ -23,17 +23,14 @@ from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
 from rlm.processes.alive import entry_of
 from rlm.processes.sharing import divide, places_left, serving
-from rlm.processes.signals import Layer, StopSignals, grace_seconds, how_ended
+from rlm.processes.signals import Layer, StopSignals, grace_seconds
 
 #: Maximum seconds between two turns, and while others still have this host's places.
 POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
 FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
-#: A worker that dies within so many seconds failed to start. Its successor waits, twice as long after each failure in a
-#: row; several are announced.
-QUICK_DEATH_SECONDS = 5.0
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.25, 10.0
-FAILING_STARTS = 3
+#: A worker that dies within so many seconds failed to start. Its successor waits; several in a row are announced.
+QUICK_DEATH_SECONDS, RESTART_SECONDS, FAILING_STARTS = 5.0, 1.0, 3
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +94,8 @@ class Supervisor:
         """Supervise until a signal, then stop the workers: gracefully, or at once after a second signal."""
         waker = Waker(self._store.url, self._store.keys.wake("supervisors"), self._stop.wakeup.wake)
         waker.start()
-        told = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers"
-        log.info(
-            told, self.id, __version__, os.getpid(), self._store.settings.capacity, extra={"action": "start_supervisor"}
-        )
+        message, room = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers", self._store.settings.capacity
+        log.info(message, self.id, __version__, os.getpid(), room, extra={"action": "start_supervisor"})
         try:
             while self._children or not self._stop.graceful:
                 self._turn()
@@ -167,7 +162,7 @@ class Supervisor:
 
     def _judge(self, workers: list[Process]) -> None:
         """Kill a worker that was silent for too long, all of it while this process listened."""
-        now, entries = system_clock.monotonic(), {one.id: one for one in workers}
+        now, entries = system_clock.monotonic(), {worker.id: worker for worker in workers}
         is_deaf = now > self._listened_at + HEARTBEAT_SECONDS  # Redis was away, or this host suspended
         if is_deaf and self._listened_at > float("-inf"):  # so were other hosts: they enter themselves again
             self._start_at = max(self._start_at, now + HEARTBEAT_SECONDS)
@@ -208,9 +203,9 @@ class Supervisor:
         try:
             self._spawn()
         except (OSError, EOFError) as error:  # the host is out of processes or memory
-            wait = self._hold_back()
-            told = "No further worker could be started (%s); trying again in %.2f s, %d are running"
-            log.warning(told, error, wait, len(running), extra={"action": "start_worker"})
+            self._hold_back()
+            message = "No further worker could be started (%s), %d are running"
+            log.warning(message, error, len(running), extra={"action": "start_worker"})
             self._tell(f"no worker can be started on {self._entry.host} ({error})")
         return 0.0  # others may have started some meanwhile
 
@@ -236,28 +231,24 @@ class Supervisor:
         crash_point("supervisor.noticed")
         child.process.join(1.0)  # its template says how it ended
         code = child.process.exitcode
-        ended = "for an unknown reason" if code is None else how_ended(code)
+        ended = f"with exit status {code}" if code is None or code >= 0 else f"by {signal.Signals(-code).name}"
         if child.is_stopping:
             log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
             return
-        is_quick = not child.was_ready or system_clock.monotonic() < child.spawned_at + QUICK_DEATH_SECONDS
-        if not is_quick:
+        if not child.was_ready or system_clock.monotonic() < child.spawned_at + QUICK_DEATH_SECONDS:
+            self._hold_back()
+        else:
             self._failed_starts = 0
-        wait = self._hold_back() if is_quick else 0.0
-        keeps_failing = self._failed_starts >= FAILING_STARTS
-        told = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced in %.2f s"
+        message = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced"
         extra = {"action": "replace_worker", "worker": child.worker_id}
-        log.warning(told, child.worker_id, child.process.pid, ended, wait, extra=extra)
-        if keeps_failing:
+        log.warning(message, child.worker_id, child.process.pid, ended, extra=extra)
+        if self._failed_starts >= FAILING_STARTS:
             self._tell(f"workers end as they start on {self._entry.host}, the last {ended}")
 
-    def _hold_back(self) -> float:
-        """Count a failed start; return for how many seconds the next waits. Those that fail meanwhile count as one."""
-        now = system_clock.monotonic()
-        if now >= self._start_at:
-            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**self._failed_starts)
-            self._failed_starts, self._start_at = min(self._failed_starts + 1, 30), now + wait
-        return self._start_at - now
+    def _hold_back(self) -> None:
+        """Count a failed start, and let the next one wait. Those that fail meanwhile count as one."""
+        if (now := system_clock.monotonic()) >= self._start_at:
+            self._failed_starts, self._start_at = self._failed_starts + 1, now + RESTART_SECONDS
 
     def _free(self) -> None:
         """Free what dead workers held: until then nobody sends it. What fails stays for the next turn."""

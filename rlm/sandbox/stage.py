@@ -40,7 +40,6 @@ LOG_LINES = 15
 POLL_SECONDS = 0.02
 
 _NOWHERE = "http://127.0.0.1:1"
-_OWNER = "demo"
 #: The length of a test's prefix: what it has of that of the installation, which may have 50 characters, and at random.
 _LONGEST_BASE, _RANDOM_BYTES = 30, 5
 
@@ -83,16 +82,12 @@ class Stage(NamedTuple):
         return self.config.parent / "processes.log"
 
     def start_processes(self) -> None:
-        """Start the processes and wait until a worker is ready, as after an earlier run.
-
-        Requesting workers needs the conductor's lease, so the stage holds it until `start_run`.
-        """
-        alive = self.store.processes.alive
-        self.store.runs.want(self.store.leases.acquire(_OWNER, START_SECONDS), 1)
+        """Start the processes and wait until a worker is ready, as after an earlier run."""
         for command in ("scheduler", "supervisor"):
             self._start(command)
 
         def ready() -> bool | None:
+            alive = self.store.processes.alive
             workers = [worker.state for worker in alive(Role.WORKER)]
             return (WorkerState.READY in workers and bool(alive(Role.SCHEDULER))) or None
 
@@ -102,7 +97,6 @@ class Stage(NamedTuple):
         """Request a run from the scheduler, which conducts it; return the run's id."""
         schedule = self.store.schedule
         request = schedule.request()
-        self.store.leases.release(_OWNER)
         self.store.processes.wake("scheduler")
         reply = self._wait_for(lambda: schedule.reply(request), START_SECONDS, "its scheduler did not start a run")
         schedule.withdraw(request)
@@ -159,7 +153,8 @@ def set_up(
     base = settings.redis.prefix[:_LONGEST_BASE]
     prefix = f"{base}-test-{secrets.token_hex(_RANDOM_BYTES)}" if installed else ""
     guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
-    guarded = replace(settings, run=structs.replace(settings.run, guard_seconds=guard))
+    workers = structs.replace(settings.workers, min=max(1, settings.workers.min))  # one is there, as after a run
+    guarded = replace(settings, run=structs.replace(settings.run, guard_seconds=guard), workers=workers)
     with ExitStack() as stack:
         directory = stack.enter_context(TemporaryDirectory(prefix=f"rlm-{what}-"))
         config = Path(directory).resolve() / "rlm.toml"

@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
 from rlm.core.documents import QueueLook, ServerState, TypeQueue
 from rlm.core.text import counted, span
-from rlm.terminal.drawing import QUIET, Picture, bar_of, columns, facts, short_name, state_text
+from rlm.terminal.drawing import QUIET, Bar, Picture, columns, facts, name_text, number, state_text
 
 _MEGABYTE: Final = 1_000_000
 
 
-def queue_picture(found: QueueLook) -> Picture:
+def queue_picture(look: QueueLook) -> Picture:
     """Return the picture of the queues from the document of `rlm queue monitor`."""
-
-    def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
-        return [facts(_facts(found), inside.max_width), Text(), _types(found.by_type)]
-
-    title = Text.assemble(("queues", "bold default"), (f" · {words.clock(found.as_of)} UTC", QUIET))
-    return Picture(title, draw)
+    title = Text.assemble(("queues", "bold default"), (f" · {words.clock(look.as_of)} UTC", QUIET))
+    return Picture(title, [facts(_facts(look)), Text(), _types(look.by_type)])
 
 
 def _facts(found: QueueLook) -> Iterator[tuple[str, Text]]:
@@ -52,12 +47,11 @@ def _rate(number: float | None, noun: str) -> str:
 
 
 def _types(by_type: Mapping[str, TypeQueue]) -> Table:
-    table = columns("type", 40, bar=True, numbers=("waiting", "oldest"))
-    most = max((one.pending for one in by_type.values()), default=0)
-    for name, one in by_type.items():
-        bar: RenderableType = bar_of((one.pending, "█", "cyan"), (most - one.pending, " ", "")) if most else Text()
-        numbers = (f"{one.pending:,}" if one.pending else "-", span(one.oldest_seconds))
-        table.add_row(short_name(name, "" if one.pending else QUIET), bar, *map(Text, numbers))
+    table = columns("type", "#waiting", "#oldest", bar=True)
+    most = max((each.pending for each in by_type.values()), default=0)
+    for name, each in by_type.items():
+        bar = Bar((each.pending, "█", "cyan"), (most - each.pending, " ", "")) if most else Text()
+        table.add_row(name_text(name), bar, number(each.pending), Text(span(each.oldest_seconds)))
     return table
 
 

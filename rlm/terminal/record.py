@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import msgspec
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,87 +13,70 @@ from rlm.admin import words
 from rlm.admin.verdict import against_plan, troubles, used
 from rlm.core.documents import CallCounts, Condition, QueueStats, Record, Rest, RunStatus, View
 from rlm.core.text import counted, harmless, safe_line, span
-from rlm.terminal.drawing import NARROWEST_LIMIT, QUIET, Picture, bar_of, columns, facts, number, short_name, state_text
+from rlm.terminal.drawing import QUIET, Bar, Picture, columns, facts, name_text, number, state_text
 from rlm.terminal.run import CONDITION_STYLES, LISTED_ENDPOINTS, run_picture, title_of
-
-#: Inner width from which answers and durations are shown by endpoint.
-WIDE = 96
 
 
 def record_picture(record: Record, title: str = "", *, endpoints: bool = True) -> Picture:
     """Return the picture of a finished run from its record; without `endpoints`, only of its types."""
-
-    def draw(_console: Console, inside: ConsoleOptions) -> list[RenderableType]:
-        parts = [*outcome(record), Text(), _types(record)]
-        if endpoints:
-            shown, unused = _endpoints_shown(record)
-            parts += [Text(), *([_endpoints(shown, inside.max_width)] if shown else [])]
-            if unused:
-                parts.append(Text(f"and {unused:,} more without a call" if shown else "no call was made", style=QUIET))
-        return parts
-
-    return Picture(title_of(record, title), draw)
+    shown = {**record.by_endpoint, **record.by_budget} if endpoints else {}
+    if len(shown) > LISTED_ENDPOINTS:
+        shown = {name: each for name, each in shown.items() if each.calls}
+    parts: list[RenderableType] = [*outcome(record), Text(), _types(record)]
+    parts += [Text(), _endpoints(shown)] if shown else []
+    return Picture(title_of(record, title), parts)
 
 
-def outcome(record: Record) -> list[RenderableType]:
-    """Return the result of a run, compared with its plan."""
+def outcome(record: Record) -> Iterator[RenderableType]:
+    """Yield the result of a run, compared with its plan."""
     counts = record.counts
     began, ended = words.clock(record.started_at), words.clock(record.finished_at)
     took = f"{span(record.duration_seconds)} of {span(record.window_seconds)}"
-    parts: list[RenderableType] = [Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")]
+    yield Text(f"{began} to {ended} UTC, {took}: {words.outcome(counts)}")
     if record.failure:
-        parts.append(Text(safe_line(record.failure), style="bold red"))
-    told = ["there was no event to send"]
-    if any(one.taken + one.carried_over for one in record.by_type.values()):
-        told = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]
-    told += troubles(record)
+        yield Text(safe_line(record.failure), style="bold red")
+    lines = ["there was no event to send"]
+    if any(each.taken + each.carried_over for each in record.by_type.values()):
+        lines = [*(f"{name}: {what}" for name, what in against_plan(record).items()), used(record)]
+    lines += troubles(record)
     if counts.invalid or counts.duplicates:
-        told.append(f"intake: {counts.invalid:,} invalid, {counted(counts.duplicates, 'duplicate')}")
-    return [*parts, *(Text(one, style=QUIET) for one in told if one)]
+        lines.append(f"intake: {counts.invalid:,} invalid, {counted(counts.duplicates, 'duplicate')}")
+    for line in filter(None, lines):
+        yield Text(line, style=QUIET)
 
 
 def _types(record: Record) -> Table:
-    table = columns("type", 34, bar=True, numbers=("taken", "carried", "done", "failed", "left over"))
-    table.spare = ("carried", "taken")
-    for name, one in record.by_type.items():
-        bar = bar_of((one.completed, "█", "green"), (one.failed, "X", "red"), (one.leftover, "░", "yellow"))
+    table = columns("type", "#taken", "#carried", "#done", "#failed", "#left over", bar=True)
+    for name, each in record.by_type.items():
+        bar = Bar((each.completed, "█", "green"), (each.failed, "X", "red"), (each.leftover, "░", "yellow"))
         table.add_row(
-            short_name(name),
-            bar if one.taken + one.carried_over else Text(),
-            number(one.taken),
-            number(one.carried_over),
-            number(one.completed, "green"),
-            number(one.failed, "bold red"),
-            number(one.leftover, "yellow"),
+            name_text(name),
+            bar if each.taken + each.carried_over else Text(),
+            number(each.taken),
+            number(each.carried_over),
+            number(each.completed, "green"),
+            number(each.failed, "bold red"),
+            number(each.leftover, "yellow"),
         )
     return table
 
 
-def _endpoints_shown(record: Record) -> tuple[dict[str, CallCounts], int]:
-    """Return the endpoints and budgets to show, and the number hidden: among many, those without a call."""
-    entries = {**record.by_endpoint, **record.by_budget}
-    if len(entries) <= LISTED_ENDPOINTS:
-        return entries, 0
-    shown = {name: one for name, one in entries.items() if one.calls}
-    return shown, len(entries) - len(shown)
-
-
-def _endpoints(shown: Mapping[str, CallCounts], width: int) -> Table:
-    """Return a table of endpoints and budgets: calls, peak, limit, and answers if the terminal is wide."""
-    wide = width >= WIDE
-    headings = ("calls", *(("completed",) if wide else ()), "throttled", "errors", "peak")
-    table = columns("endpoint", None, numbers=headings, expand=not wide)
-    table.add_column("limit", min_width=NARROWEST_LIMIT, max_width=None if wide else 14)
-    for heading in ("p50 ms", "p95 ms") if wide else ("ms",):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, one in shown.items():
-        cells = [number(one.calls), number(one.throttled, "yellow"), number(one.errors, "bold red")]
-        times = [number(round(one.p50_ms))]
-        if wide:
-            cells.insert(1, number(one.completed, "green"))
-            times.append(number(round(one.p95_ms)))
-        peak = number(one.peak_in_window)
-        table.add_row(short_name(name, "" if one.calls else QUIET), *cells, peak, short_name(one.limit, QUIET), *times)
+def _endpoints(shown: Mapping[str, CallCounts]) -> Table:
+    """Return a table of endpoints and budgets: calls, answers, peak, limit, durations."""
+    headings = ("#calls", "#completed", "#throttled", "#errors", "#peak", "limit", "#p50 ms", "#p95 ms")
+    table = columns("endpoint", *headings)
+    for name, each in shown.items():
+        table.add_row(
+            name_text(name, "" if each.calls else QUIET),
+            number(each.calls),
+            number(each.completed, "green"),
+            number(each.throttled, "yellow"),
+            number(each.errors, "bold red"),
+            number(each.peak_in_window),
+            name_text(each.limit, QUIET),
+            number(round(each.p50_ms)),
+            number(round(each.p95_ms)),
+        )
     return table
 
 
@@ -138,14 +121,12 @@ def rest_line(found: Rest) -> str:
     return "; ".join(["no run is open", *told, f"waiting: {_waiting(found.waiting)}", *amiss])
 
 
-def picture_of(found: View, height: int | None = None) -> RenderableType:
+def picture_of(document: View) -> Picture:
     """Return the picture of a status: of an open run, of a finished run, or of none."""
-    safe = msgspec.convert(harmless(msgspec.to_builtins(found)), type(found))
+    safe = msgspec.convert(harmless(msgspec.to_builtins(document)), type(document))
     if isinstance(safe, Rest):
-        rows = list(rest_rows(safe))
-        title = Text("no run is open", style="bold default")
-        return Picture(title, lambda _, inside: [facts(rows, inside.max_width)])
-    return run_picture(safe, height) if isinstance(safe, RunStatus) else record_picture(safe)
+        return Picture(Text("no run is open", style="bold default"), [facts(rest_rows(safe))])
+    return run_picture(safe) if isinstance(safe, RunStatus) else record_picture(safe)
 
 
 def line_of(found: View) -> str:

@@ -35,7 +35,7 @@ def pour(answer, endless):
 
 
 def facts(answer):
-    return answer.status, bytes(answer.body), answer.values(b"retry-after"), answer.whole, answer.reusable
+    return answer.status, bytes(answer.body), answer.values("retry-after"), answer.whole, answer.reusable
 
 
 WHOLE = {

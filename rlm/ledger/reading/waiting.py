@@ -1,25 +1,26 @@
-"""What waits, one by one and counted: events in the ledger, items in staging and on the audit list; without changes."""
+"""What waits: one event with its trail, events and items one by one, and both counted; nothing is changed."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import NamedTuple
 
 import msgspec
 
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, event_id
+from rlm.core import trail
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, decode_item, event_id, type_of
 from rlm.core.run import Run
-from rlm.core.trail import Place
-from rlm.ledger.connect import text
-from rlm.ledger.events import scored
-from rlm.ledger.reading import Waiter, events_in, fields_of, later_events, waits_since
+from rlm.core.trail import Place, TrailCall
+from rlm.ledger.connect import text, translated
+from rlm.ledger.events import LATER, read_due, scored
 from rlm.ledger.reading.books import Books, books
-from rlm.ledger.scripts import CHUNK, ask, batch
+from rlm.ledger.scripts import CHUNK, Command, ask, batch
 from rlm.ledger.store import Store
-from rlm.ledger.values import reading, whole
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: The states of waiting events, in the order of the list.
 WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
@@ -27,6 +28,142 @@ WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.
 MOST_ITEMS = MOST_LOOKED = 100_000
 #: How many events are read at once.
 PAGE = 200
+_FIRST = "WITHSCORES", "LIMIT", 0, PAGE
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """The state of one event in the ledger. Times are seconds since 1970 by the clock of Redis.
+
+    `due` is when its back-off or lease ends, `calling_since` the start of its call under way to `endpoint`. `position`
+    counts from 1 among `of` ready events of its type. `calls` were made for it, the newest of which are `attempts`.
+    """
+
+    event_id: str
+    now: float
+    place: Place
+    due: float = 0.0
+    position: int | None = None
+    of: int | None = None
+    worker: str = ""
+    endpoint: str = ""
+    calling_since: float | None = None
+    attempt: int = 0
+    runs: int = 0
+    calls: int = 0
+    taken_at: float | None = None
+    attempts: tuple[TrailCall, ...] = ()
+
+
+def event_state(store: Store, event_id: str) -> Whereabouts | None:
+    """Read the state of an event at one instant; None if the ledger does not know it."""
+    keys, key = store.keys, store.keys.event(event_id)
+    ready = keys.ready(type_of(event_id))
+    read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
+    read += [("ZRANK", ready, event_id), ("ZCARD", ready)]
+    read += [("ZSCORE", keys.due, member) for member in (event_id, f"{LATER}{event_id}")]
+    fields, (seconds, microseconds), is_open, rank, pending, lease, due = batch(store.client, read, transaction=True)
+    if not fields:
+        return None
+    ends, state = 0.0, text(fields.get(b"state", b""))
+    if rank is not None:
+        place = Place.PENDING if is_open else Place.LEFTOVER
+    elif lease is not None:
+        place, ends = Place.IN_FLIGHT, lease
+    elif due is not None:
+        place, ends = (Place.SPENT, 0.0) if due == math.inf else (Place.BACKING_OFF, due)
+    else:
+        place = Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE
+    is_calling = place is Place.IN_FLIGHT
+    return Whereabouts(
+        event_id,
+        seconds + microseconds / MICROSECONDS,
+        place,
+        due=ends / MICROSECONDS,
+        position=None if rank is None else rank + 1,
+        of=None if rank is None else pending,
+        worker=text(fields.get(b"owner", b"")).partition(" ")[0],
+        endpoint=text(fields.get(b"endpoint", b"")) if is_calling else "",
+        calling_since=reading(moment_of_us, fields.get(b"stamp"), key, None) if is_calling else None,
+        attempt=reading(whole, fields.get(b"attempt"), key, 0),
+        runs=reading(whole, fields.get(b"runs"), key, 0),
+        calls=trail.written_in(fields),
+        taken_at=reading(moment, fields.get(b"taken_at"), key, None),
+        attempts=tuple(trail.read(fields)),
+    )
+
+
+class Waiter(NamedTuple):
+    """A waiting event. `since` and `due` (the end of its back-off) are in seconds since 1970.
+
+    On the audit list, `priority` is None if the item has none. `item` is the item as it came.
+    """
+
+    event_id: str
+    wallet_name: str
+    state: Place
+    priority: int | None
+    since: float | None
+    due: float | None = None
+    item: bytes = b""
+
+    @property
+    def item_id(self) -> str:
+        """The id of its item."""
+        return self.event_id.rpartition(":")[0]
+
+    @property
+    def type(self) -> str:
+        """The name of its type."""
+        return type_of(self.event_id)
+
+
+class _Stamped(msgspec.Struct):
+    timestamp: str = ""
+
+
+def stamped_at(raw: bytes) -> float | None:
+    """Return an item's `timestamp` (ISO 8601, UTC if without a zone) in seconds since 1970; None if it is invalid."""
+    try:
+        stamp = datetime.fromisoformat(msgspec.json.decode(raw, type=_Stamped).timestamp)
+    except (ValueError, RecursionError):
+        return None
+    return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
+
+
+def _since(item: bytes | None, taken_at: bytes | None) -> float | None:
+    """Return since when an event waits, from its item or else from when it was taken; None for a settled event."""
+    if item is None:
+        return None
+    stamped = stamped_at(item)
+    return stamped if stamped is not None or taken_at is None else reading(moment, taken_at, "taken_at", None)
+
+
+def events_in(store: Store, raw: bytes) -> list[Waiter]:
+    """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
+    try:
+        item = decode_item(raw, store.settings.queue.max_item_bytes)
+    except BadItemError:
+        return []
+    since = stamped_at(raw)
+    return [Waiter(event.id, item.wallet_name, Place.QUEUED, item.priority, since, item=raw) for event in item.events]
+
+
+def _fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
+    return batch(store.client, (("HMGET", store.keys.event(event), *fields) for event in event_ids))
+
+
+@translated()
+def _later(store: Store) -> dict[str, list[tuple[str, Place, float]]]:
+    """Return by type the events that only an open run may hold, those in flight first.
+
+    Each with its place and when its lease or its back-off ends, seconds since 1970; infinite if it spent its attempts.
+    """
+    by_type: dict[str, list[tuple[str, Place, float]]] = {}
+    (reply,) = batch(store.client, [("ZRANGE", store.keys.due, 0, -1, "WITHSCORES")])
+    for event, is_later, due in read_due(reply):
+        place = Place.IN_FLIGHT if not is_later else Place.SPENT if due == math.inf else Place.BACKING_OFF
+        by_type.setdefault(type_of(event), []).append((event, place, due / MICROSECONDS))
+    return by_type
 
 
 class EventFilter(msgspec.Struct, frozen=True):
@@ -74,7 +211,7 @@ def waiting_page(store: Store, chosen: EventFilter, number: int, after: int = 0)
 def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[Waiter]]:
     """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
     ready = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
-    later = later_events(store)
+    later = _later(store)
     for name in store.known_types:
         if chosen.types and name not in chosen.types:
             continue
@@ -90,7 +227,7 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
                 after = max(0, after - size)
         for place in (Place.BACKING_OFF, Place.SPENT):
             if not chosen.states or place in chosen.states:
-                due = sorted((each.due, each.event_id) for each in later.get(name, ()) if each.place is place)
+                due = sorted((at, event) for event, where, at in later.get(name, ()) if where is place)
                 yield from _waiters(store, ((event, at) for at, event in due[after:]), place)
                 after = max(0, after - len(due))
     if not chosen.states or Place.QUEUED in chosen.states:
@@ -111,13 +248,13 @@ def _waiters(store: Store, ids: Iterable[tuple[str, float]], place: Place) -> It
     """Read events page by page; with each id comes its order if it is ready, else the moment when it is due."""
     ids = iter(ids)
     while page := list(islice(ids, PAGE)):
-        entries = fields_of(store, (event for event, _ in page), "wallet", "item", "taken_at", "score")
+        entries = _fields_of(store, (event for event, _ in page), "wallet", "item", "taken_at", "score")
         for (event, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
             is_ready = place in {Place.PENDING, Place.LEFTOVER}
             score = int(at) if is_ready else reading(whole, order, event, 0)
             priority = max(0, MAX_PRIORITY - score // PRIORITY_STEP)
             due = at if place is Place.BACKING_OFF else None
-            waiter = Waiter(event, text(wallet or b""), place, priority, waits_since(item, taken_at), due, item or b"")
+            waiter = Waiter(event, text(wallet or b""), place, priority, _since(item, taken_at), due, item or b"")
             yield [waiter] if item is not None else []
 
 
@@ -153,16 +290,11 @@ class Backlog(msgspec.Struct, frozen=True):
     run: Run | None
 
 
-class InItems(NamedTuple):
-    """The events in staging and on the audit list, by type; since when the oldest waits; how many items were read."""
+def _in_items(store: Store) -> tuple[Counter[str], dict[str, float], int]:
+    """Count the events of configured types in the `MOST_ITEMS` oldest items of staging and audit list.
 
-    events: Counter[str]
-    oldest: dict[str, float]
-    read: int
-
-
-def in_items(store: Store) -> InItems:
-    """Count the events of the `MOST_ITEMS` oldest items, of configured types."""
+    Return also since when the oldest of each type waits, and how many items were read.
+    """
     events, oldest, read = Counter[str](), dict[str, float](), 0
     for items in (store.keys.processing, store.keys.events):
         for page in pages(store, items, most=MOST_ITEMS - read):
@@ -172,19 +304,18 @@ def in_items(store: Store) -> InItems:
                     events[event.type] += 1
                     if event.since is not None:
                         oldest[event.type] = min(event.since, oldest.get(event.type, math.inf))
-    return InItems(events, oldest, read)
+    return events, oldest, read
 
 
 def backlog(store: Store) -> Backlog:
     """Count what waits, and since when; events that a drain takes meanwhile may count twice."""
-    items, entries = in_items(store), books(store)
-    names = [kind.name for kind in store.settings.event_types]
-    unread = max(0, entries.events + entries.staged - items.read)
+    (queued, since_queued, read), entries = _in_items(store), books(store)
+    unread = max(0, entries.events + entries.staged - read)
     oldest = oldest_in_ledger(store, list(entries.by_type))
-    for name, since in items.oldest.items():
+    for name, since in since_queued.items():
         oldest[name] = min(since, oldest.get(name, since))
     in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
-    events = {name: in_ledger.get(name, 0) + items.events[name] for name in {**dict.fromkeys(names), **in_ledger}}
+    events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
     return Backlog(events, oldest, entries, unread, store.runs.current())
 
 
@@ -194,23 +325,14 @@ def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
     This is the item's `timestamp` or else the time when it was taken. The first `PAGE` ready events of each priority
     are read, which came before its others, and the first of those that are not ready.
     """
-    ids = [each.event_id for events in later_events(store).values() for each in events[:PAGE]]
-    starts = dict.fromkeys(types, 0)
-    while starts:
-        commands = (
-            ("ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", "WITHSCORES", "LIMIT", 0, PAGE)
-            for name, start in starts.items()
-        )
-        replies = dict(zip(starts, map(scored, batch(store.client, commands)), strict=True))
-        starts = {}
-        for name, reply in replies.items():
-            page = list(reply)
+    ids = [event for events in _later(store).values() for event, *_ in events[:PAGE]]
+    for name in types:
+        start = 0
+        while page := list(scored(ask(store.client, "ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", *_FIRST))):
             ids += [event for event, _ in page]
-            if len(page) == PAGE:
-                starts[name] = (int(page[-1][1]) // PRIORITY_STEP + 1) * PRIORITY_STEP
+            start = (int(page[-1][1]) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
-    for event, entry in zip(ids, fields_of(store, ids, "item", "taken_at"), strict=True):
-        if (since := waits_since(*entry)) is not None:
-            name = event.rpartition(":")[2]
-            oldest[name] = min(since, oldest.get(name, since))
+    for event, entry in zip(ids, _fields_of(store, ids, "item", "taken_at"), strict=True):
+        if (since := _since(*entry)) is not None:
+            oldest[type_of(event)] = min(since, oldest.get(type_of(event), since))
     return oldest
