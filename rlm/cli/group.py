@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
@@ -50,7 +49,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
             say("")  # end the line that shows ^C
         raise SystemExit(int(ExitCode.INTERRUPTED)) from error
     except OSError as error:
-        raise _end(ctx, error, _in_words(error)) from error
+        raise _end(ctx, error, str(error)) from error
     except Exception as error:
         if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
             logging.getLogger("rlm.process").critical(
@@ -65,12 +64,6 @@ def unread() -> SystemExit:
     """Return the exit for a closed pipe, and discard what is still buffered for it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return SystemExit(int(ExitCode.PIPE))
-
-
-def _in_words(error: OSError) -> str:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT} and not error.filename:
-        return f"nothing more can be written ({error.strerror}): make room where this command writes"
-    return str(error)
 
 
 def _end(ctx: click.Context, error: Exception, words: str, code: int = ExitCode.FAILED) -> SystemExit:
@@ -157,7 +150,7 @@ class LazyGroup(click.Group):
         except BrokenPipeError as error:
             raise unread() from error
         except OSError as error:
-            raise CommandError(_in_words(error)) from error
+            raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command inside `orderly`."""
