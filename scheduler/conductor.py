@@ -35,9 +35,9 @@ from rlm.plan.situation import Workload, stuck
 from scheduler.forecast import Forecaster
 from scheduler.office import Office
 
-#: Seconds between two looks. A look may take a tenth of the time, for its cost follows the number of endpoints.
+#: Seconds between two looks. A look may take a third of the time: its cost follows the number of endpoints.
 LOOK_SECONDS = 1.0
-LOOKING_PART = 10
+LOOKING_PART = 3
 #: Seconds between two looks whether a drain is to go on: a chunk takes milliseconds.
 DRAINING_SECONDS = 0.25
 #: Seconds between two looks while only the last calls, or the actor `record`, are awaited; and how long the actor has.
@@ -175,7 +175,7 @@ class Conductor:
         look = Look(counts, windows, 0, left_seconds, expected, self._office.lately_away, answer_seconds)
         self._waits = add_look(self._waits, run.moment(now_us), look, types)
         fields: dict[str, str | int] = {
-            "plan": _json(_plan_record(plan)),
+            "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
             "waits": _json(self._waits),
         }
@@ -352,15 +352,3 @@ class Conductor:
 
 def _json(document: object) -> str:
     return msgspec.json.encode(document).decode()
-
-
-def _plan_record(plan: Plan) -> RunPlan:
-    return RunPlan(
-        workers=plan.workers,
-        threads=plan.threads,
-        forecast_seconds=round(plan.forecast_seconds, 3),
-        lower_bound_seconds=round(plan.lower_bound_seconds, 3),
-        expected_leftover=plan.expected_leftover,
-        binds=plan.binds,
-        course=plan.rounded_course(),
-    )

@@ -417,7 +417,9 @@ def _scheduler(scene: Scene) -> Iterator[Condition]:
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
     others = any(there.tenure is None or process.id != there.tenure.owner for process in schedulers)
-    if there.holder is not None or (schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0)):
+    if there.holder is not None and (schedulers or scene.run):  # a run may be conducted by a command
+        return
+    if schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0):
         return
     what = "no scheduler is heard from, so no run starts"
     if schedulers:

@@ -61,8 +61,6 @@ class Connection:
         self._opened_at = system_clock.monotonic()
         #: A call is under way on it, or was abandoned.
         self._busy = False
-        #: The endpoint sent something unasked on it.
-        self.spoke = False
         #: It was kept after an earlier call, so a call leaves on it at once.
         self.kept = False
 
@@ -72,10 +70,10 @@ class Connection:
         Only reading can tell, because what TLS says for itself also arrives as data. A connection that is not usable
         loses a byte by this, and must be closed.
         """
-        if self.spoke or system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
+        if system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
             return False
         try:
-            self.spoke = self._sock.recv(1) != b""
+            self._sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
@@ -109,7 +107,7 @@ class Connection:
                 answer.feed(data)
         if system_clock.monotonic() >= deadline:
             raise TimeoutError("timed out")
-        self._busy, self.spoke = False, answer.surplus
+        self._busy = False
         return answer
 
     def _await(self, event: int, deadline: float) -> None:

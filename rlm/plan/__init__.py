@@ -70,10 +70,6 @@ class Plan(msgspec.Struct, frozen=True):
         """Whether no event is expected to be left over."""
         return self.expected_leftover == 0
 
-    def rounded_course(self) -> tuple[tuple[float, float], ...]:
-        """Return the points of the course as pairs: seconds from the first call, and calls answered by then."""
-        return tuple((round(at, 1), number) for at, number in self.course)
-
 
 def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Plan:
     """Plan a run, or a hypothetical run.
@@ -91,7 +87,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     soonest = soonest_end(situation, course, capacity.lanes)
 
     def from_first_call(moment: int) -> float:
-        return max(0, moment - first_call) / SECOND
+        return round(max(0, moment - first_call) / SECOND, 3)
 
     releases: dict[tuple[str, int], tuple[int, int]] = {}
     for start in course.starts:

@@ -127,6 +127,7 @@ DAYS = {
         causes={"C": "resting"},
         alarms=("endpoint_throttled",),
         state="partial",
+        unforeseen="how many calls the API lets through shows only as it does",
     ),
     "an only endpoint paused": Day(
         MANY,
