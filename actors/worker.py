@@ -116,9 +116,9 @@ class WorkerProcess:
         self._worker.start()
         for _ in range(self._settings.workers.threads):
             self._dispatch.send()
-        told = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
+        message = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
         extra = {"action": "start_worker"}
-        log.info(told, self._entry.id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
+        log.info(message, self._entry.id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
         try:
             reason = self._work()
             log.info("Worker %s stops: %s", self._entry.id, reason, extra={"action": "stop_worker"})

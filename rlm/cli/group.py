@@ -77,9 +77,9 @@ def _masked(words: str) -> str:
     """Mask secrets. Without a loaded configuration there are none, and importing the mask would cost time."""
     if "rlm.settings.secrets" not in sys.modules:
         return words
-    from rlm.settings.secrets import known
+    from rlm.settings.secrets import mask
 
-    return known().mask(words)
+    return mask(words)
 
 
 #: The commands by section of the overview: module of `rlm.cli`, name in it, and summary.

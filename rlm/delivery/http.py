@@ -27,7 +27,7 @@ from rlm.delivery.outcome import (
     kind_of_error,
     parse_date,
 )
-from rlm.settings.secrets import known, resolve_headers
+from rlm.settings.secrets import mask, resolve_headers
 
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
@@ -117,7 +117,7 @@ class Dispatcher:
             return Outcome(why, None, BAD_HEADER)
         except OSError as error:
             self._drop(endpoint, connection)
-            why = f"the request could not be sent completely: {known().mask(str(error))}"
+            why = f"the request could not be sent completely: {mask(str(error))}"
             return Outcome(why, None, kind_of_error(error))
         except BaseException:
             connection.close()
@@ -132,7 +132,7 @@ class Dispatcher:
             connection.close()
             kind, lasted = kind_of_error(error), f"{system_clock.monotonic() - sent_at:.1f} s"
             detail = f"no answer within {lasted}" if kind == NO_ANSWER else f"{kind} after {lasted}: {error}"
-            return Outcome(known().mask(detail), None, kind)
+            return Outcome(mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
@@ -159,19 +159,17 @@ def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
-    content_type = next(iter(answer.values("content-type")), "")
-    if endpoint.success:
-        if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
-            what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-            return Outcome(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-    elif content_type.lower().startswith("text/html"):  # perhaps a login page
-        what = _excerpt(answer, f"{content_type}: ")
-        return Outcome(f"HTTP {answer.status}, {what}", seconds, WEB_PAGE, CallEnd.COMPLETED)
-    return classify(answer.status, (), "", seconds, 0.0)
+    content_type, text = next(iter(answer.values("content-type")), ""), f"HTTP {answer.status}"
+    if endpoint.success and not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+        what = _excerpt(answer, f"{content_type or 'no content type'}: ")
+        return Outcome(f"{text}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+    if not endpoint.success and content_type.lower().startswith("text/html"):  # perhaps a login page
+        return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", seconds, WEB_PAGE, CallEnd.COMPLETED)
+    return Outcome(text, seconds, finish=CallEnd.COMPLETED)
 
 
 def _excerpt(answer: Answer, before: str = "") -> str:
     """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
     body = "" if answer.encoded else answer.body.decode("latin-1")
-    text = known().mask(before + body, torn=not answer.whole)
+    text = mask(before + body, torn=not answer.whole)
     return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()

@@ -38,8 +38,8 @@ NO_NAME, NO_WAY, NO_RESOLVER = "name not found", "not reachable", "no resolver a
 BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "not what HTTP allows"
 #: An answer 2xx that is not what the settings say is success.
 UNEXPECTED = "unexpected_answer"
-#: The run's deadline came first, or the call's worker was lost. Neither says anything about the endpoint.
-DEADLINE, WORKER_LOST = "cut by the deadline", "worker lost"
+#: The run's deadline came first. That says nothing about the endpoint.
+DEADLINE = "cut by the deadline"
 
 #: By the error, subclasses before their base classes.
 _OF_ERRORS: Final = (
@@ -102,13 +102,11 @@ class Outcome(Heard, frozen=True):
 
 
 def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome of a final answer.
+    """Return the outcome of a final answer that is no 2xx.
 
     `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
     text, kind = f"HTTP {status}", kind_of_status(status)
-    if status in SUCCESS:
-        return Outcome(text, seconds, finish=CallEnd.COMPLETED)
     if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
         rest = longest_rest(retry_after, now)
         text += "" if rest is None else f", asked for a rest of {rest:.1f} s"

@@ -39,7 +39,7 @@ def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
     Raise RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
     """
     store = stage.store
-    items = make_items(events, [one.name for one in stage.settings.event_types], Random(), system_clock.now())
+    items = make_items(events, [kind.name for kind in stage.settings.event_types], Random(), system_clock.now())
     for start in range(0, len(items), PUSH_ITEMS):  # before any process can take some of them
         store.intake.push(items[start : start + PUSH_ITEMS])
     stage.start_processes()
@@ -95,10 +95,10 @@ def view_on(stream: TextIO, title: str) -> View:
     return View(stream, picture, line_of, _when)
 
 
-def _when(found: RunStatus | Record) -> Hashable:
+def _when(shown: RunStatus | Record) -> Hashable:
     """Return a value that changes when a line is due: the state, or the number of pauses passed."""
-    pause = max(LINE_SECONDS, found.window_seconds / LINES_A_WINDOW)
-    return found.state, found.seconds_left // pause if isinstance(found, RunStatus) else 0
+    pause = max(LINE_SECONDS, shown.window_seconds / LINES_A_WINDOW)
+    return shown.state, shown.seconds_left // pause if isinstance(shown, RunStatus) else 0
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:

@@ -23,7 +23,7 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
-from rlm.settings.secrets import known
+from rlm.settings.secrets import mask
 from rlm.telemetry.logs import FACTS
 
 #: Seconds that an ending process waits for its last errors to be sent.
@@ -155,7 +155,7 @@ def _masked(document: Any) -> Any:
         return {key: _masked(value) for key, value in document.items()}
     if isinstance(document, list | tuple):
         return [_masked(value) for value in document]
-    return known().mask(document) if isinstance(document, str) else document
+    return mask(document) if isinstance(document, str) else document
 
 
 def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds: float | None = None) -> None:

@@ -23,7 +23,7 @@ from rlm.core import errors
 from rlm.core.documents import RunStatus
 from rlm.ledger.store import Store
 from rlm.settings.checks import check_token_text
-from rlm.settings.secrets import known, resolve_token
+from rlm.settings.secrets import mask, resolve_token
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn, visit_of
 from rlm.web.answers import document, read_body, refused, wants_page
@@ -112,8 +112,8 @@ async def of_error(request: Request, error: errors.RLMError) -> Response:
     is_away = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     remedy = "`rlm doctor` on the host says more." if is_away else "/openapi.json describes what may be asked."
     if isinstance(error, errors.StoreError) and error.remedy:
-        return refused(request, status, known().mask(error.what), known().mask(error.remedy))
-    return refused(request, status, known().mask(str(error)), remedy)
+        return refused(request, status, mask(error.what), mask(error.remedy))
+    return refused(request, status, mask(str(error)), remedy)
 
 
 async def of_http(request: Request, error: HTTPException) -> Response:
