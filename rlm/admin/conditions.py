@@ -27,7 +27,7 @@ from rlm.core.trail import CallEnd
 from rlm.core.window import FAILING, RECOVERING, Circuit
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import WRITES, Flaw, check_fitness
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.reading.books import Books, books, miscounted
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.scripts import batch
@@ -308,7 +308,7 @@ def examined(store: Store, scene: Scene | None = None, *, insists: bool = False)
                 store.require_schema()
                 scene = look(store, insists=insists)
             refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
-            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in _ANNOUNCED)}
+            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in ANNOUNCED)}
             begun = store.notes.begun()
     except StoreGarbledError as error:
         return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", what=error.what)]}
@@ -476,7 +476,13 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
     """Find processes that fell silent, and hosts whose workers can connect to no endpoint."""
     workers, register = scene.there.living(Role.WORKER), scene.there.entries
     roles = (Role.SCHEDULER, Role.SUPERVISOR)
-    silent = {name: role for role in roles for name, entry, _ in register[role] if entry is None}
+    there = {(role, process.host) for role in roles for process in scene.there.living(role)}  # their successors
+    silent = {
+        name: role
+        for role in roles
+        for name, entry, _ in register[role]
+        if entry is None and (role, host_of(name)) not in there
+    }
     heard = {process.id for process in scene.there.living(Role.SUPERVISOR)}
     led = Counter(process.supervisor for process in workers if process.supervisor not in {"", *heard})
     for name, role in (dict.fromkeys(led, Role.SUPERVISOR) | silent).items():
@@ -641,13 +647,14 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last else ())]:
+    at, number, example = store.notes.adopted()
+    is_new = last is None or at >= timestamp(last.finished_at)  # then no record counts them
+    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last and not is_new else ())]:
         yield _condition("books_unbalanced", "books", what="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:
         yield _condition("dead_letters", "dead letters", number=counted(scene.books.letters, "dead letter"), most=most)
-    at, number, example = store.notes.adopted()
-    if number and (last is None or at >= timestamp(last.finished_at)):
+    if number and is_new:
         yield _condition("events_adopted", "ledger", number=counted(number, "event"), example=example)
 
 
@@ -664,4 +671,5 @@ CHECKS: Final[Mapping[str, Callable[[Scene], Iterator[Condition]]]] = {
     "endpoints": _endpoints,
     "books": _books,
 }
-_ANNOUNCED: Final = frozenset({"scheduler", "workers", "hosts"})
+#: Those that need to know who lives.
+ANNOUNCED: Final = frozenset({"scheduler", "workers", "hosts"})

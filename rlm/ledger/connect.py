@@ -67,6 +67,8 @@ _UNREACHED = {
     "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
     "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
 }
+#: How a connection ends that the server did not want.
+_CUT = ("Broken pipe", "Connection closed", "Connection reset")
 #: What Redis says of a key that holds what RLM does not write.
 _GARBLED = ("WRONGTYPE", "is not an integer", "is not a valid float", "attempt to ", "bad argument")
 #: What reading a reply may raise if a key holds something that RLM does not write.
@@ -236,12 +238,26 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
             client.connection_pool.disconnect(inuse_connections=False)
     elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
         kind, what = errors.StoreUnreachableError, "cannot be reached"
+        if client is not None and any(words in str(error) for words in _CUT):
+            error = redis.ConnectionError(_farewell(client) or str(error))
         start = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
         remedy = next((mend for words, mend in _UNREACHED.items() if words in str(error)), start)
     elif any(words in said for words in _GARBLED):
         kind, what, remedy = errors.StoreGarbledError, "holds what RLM does not write", "`rlm doctor` names the key"
     what = f"{_place(client)} {what} ({error})"
     return kind(f"{doing}: {what}" if doing else what, remedy)
+
+
+def _farewell(client: redis.Redis) -> str:
+    """Return what a server says before it closes a new connection: why it takes none; empty if it says nothing."""
+    facts = client.connection_pool.connection_kwargs
+    is_local = "path" in facts
+    place = facts["path"] if is_local else (facts.get("host", "localhost"), facts.get("port", 6379))
+    with socket.socket(socket.AF_UNIX) if is_local else socket.socket() as connection, suppress(OSError):
+        connection.settimeout(0.2)
+        connection.connect(place)
+        return connection.recv(200).decode(errors="replace").removeprefix("-ERR ").strip()
+    return ""
 
 
 def _place(client: redis.Redis | None) -> str:
