@@ -1,7 +1,6 @@
 --- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: json)
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
 -- staging, events, failed  the staging list, oldest at its right end; the audit list; the list of dead letters
--- token, run_id  the caller's fencing token, and the open run
 -- read     the items as they were read, the newest first, with a line break between two
 -- chunk    items: their number; letters; events: {id, wallet, offset (what its priority adds to its score), index of its
 --          item from 0} of each; giant: the size of a single item that is moved aside instead, 0 for none. Without either,
