@@ -71,7 +71,8 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
             if not supervisor_id:
                 raise  # the command prints the error
             trace = not isinstance(error, StoreError)  # a failure of Redis needs none
-            log.error("Worker %s broke off: %s", worker_id, error, exc_info=trace, extra={"action": "stop_worker"})  # noqa: TRY400
+            extra = {"action": "stop_worker"}
+            log.log(logging.ERROR, "Worker %s broke off: %s", worker_id, error, exc_info=trace, extra=extra)
             raise SystemExit(UNFIT) from None
         finally:
             if supervisor_id:  # a forked process runs no exit handlers
@@ -116,9 +117,9 @@ class WorkerProcess:
         self._worker.start()
         for _ in range(self._settings.workers.threads):
             self._dispatch.send()
-        told = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
+        message = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
         extra = {"action": "start_worker"}
-        log.info(told, self._entry.id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
+        log.info(message, self._entry.id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
         try:
             reason = self._work()
             log.info("Worker %s stops: %s", self._entry.id, reason, extra={"action": "stop_worker"})

@@ -90,8 +90,7 @@ class Forecaster:
         if now - self._short_since < PATIENCE_SECONDS:
             return team
         there = f"{counted(len(awake), 'worker')} ready" if awake else "no worker is ready"
-        shortage = f"{there} of {wanted} wanted"
-        return replace(team, shortage=shortage)
+        return replace(team, shortage=f"{there} of {wanted} wanted")
 
     def look(self, look: Look, snapshot: Snapshot, team: Team, wanted: int, run: Run) -> tuple[RunForecast, Plan]:
         """Plan what remains; want more workers than are `wanted` if they would help."""
@@ -116,7 +115,7 @@ class Forecaster:
             shortage=team.shortage or None,
             leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
             untaken=beyond,
-            course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.rounded_course()),
+            course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.course),
         )
         return forecast, plan
 

@@ -6,14 +6,14 @@ import logging
 import os
 import secrets
 
+from rlm.admin.attendance import kept_apart
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, StoreError, StoreUnfitError
 from rlm.core.text import capital
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.leases import Reply, Standing
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS
+from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import TOLD_SECONDS
 from rlm.processes.signals import StopSignals
 
 #: Seconds after which a standby may take the lease of a silent scheduler.
@@ -22,8 +22,6 @@ LEASE_SECONDS = 3.0
 RENEW_SECONDS = 0.75
 #: Seconds between two checks whether Redis is fit to keep the ledger, because its settings may be changed.
 FIT_SECONDS = 2.0
-#: The most requests for a run to answer at once, so that a flooded list does not delay the run.
-MOST_ASKS = 100
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ class Office:
         self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
         self.failed_at = float("-inf")  #: when Redis last failed, monotonic seconds
         self._stop = stop
-        self._renewed_at = self._fit_at = self._told_until = float("-inf")
+        self._renewed_at = self._fit_at = float("-inf")
 
     def campaign(self) -> bool:
         """Take the lease if it is free, or extend ours; return whether we hold it."""
@@ -58,10 +56,12 @@ class Office:
         if self.token:
             if not led:
                 log.info("%s conducts from now on (token %d)", self.owner, self.token, extra={"action": "take_lease"})
-            self._tell_doubt()
+            if leases.doubted:
+                told = "%s. Each endpoint is held for its longest period, once"
+                log.warning(told, capital(leases.doubted), extra={"action": "hold_endpoints"})
         elif before is None or before.holder != self.standing.holder:
-            told = "Scheduler %s stands by, and takes over if the one that leads ends or falls silent: %s"
-            log.info(told, self.owner, self.standing.holder, extra={"action": "stand_by"})
+            why = kept_apart(self.store, self.standing) or f"{self.standing.holder} conducts"
+            log.info("Scheduler %s stands by: %s", self.owner, why, extra={"action": "stand_by"})
         leases.doubted = ""  # whoever leads says so
         return bool(self.token)
 
@@ -76,18 +76,14 @@ class Office:
             raise FencedError(f"{self.owner} no longer holds the conductor's lease")
 
     def resign(self) -> None:
-        """Release the lease, if it is ours. If Redis fails it expires by itself."""
+        """Release the lease, if it is ours, and sign off. If Redis fails it expires by itself."""
         self.token = 0
-        self._renewed_at = float("-inf")
         try:
+            self.store.processes.forget(Role.SCHEDULER, self.owner)
             self.store.leases.release(self.owner)
+            self.store.processes.wake("scheduler")
         except StoreError as error:
             log.info("The lease runs out in %g s: %s", LEASE_SECONDS, error, extra={"action": "release_lease"})
-
-    def _tell_doubt(self) -> None:
-        if why := self.store.leases.doubted:
-            extra = {"action": "hold_endpoints"}
-            log.warning("%s. Each endpoint is held for its longest period, once", capital(why), extra=extra)
 
     def check_fit(self) -> str:
         """Look from time to time whether Redis is fit; return why nothing may be sent, empty if it is."""
@@ -99,8 +95,7 @@ class Office:
             require_fit(self.store, allow_volatile=self.allow_volatile)
         except StoreUnfitError as error:
             self.unfit = str(error)
-        if self.unfit and (self.unfit != before or now >= self._told_until):
-            self._told_until = now + TOLD_SECONDS
+        if self.unfit and self.unfit != before:
             log.warning("Nothing is sent until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
@@ -130,8 +125,8 @@ class Office:
         self._stop.wakeup.wait(seconds)
 
     def answer_requests(self, run_id: str) -> None:
-        """Answer requests for a run: this one is open, unless a lane has just had it closed."""
-        for _ in range(MOST_ASKS):
+        """Answer requests for a run: this one is open, unless a lane has just had it closed. A flood of them waits."""
+        for _ in range(100):
             if (request := self.store.schedule.next_request()) is None or not self.store.runs.is_open(run_id):
                 return
             self.store.schedule.answer(request, Reply(open=run_id))

@@ -13,13 +13,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from msgspec.structs import replace
 
 from rlm import __version__, telemetry
-from rlm.admin.attendance import kept_apart
 from rlm.admin.watch import Watch
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
-from rlm.core.text import capital
 from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.reading.books import books
@@ -42,8 +40,6 @@ JOB_SECONDS = 0.1
 AWAY_SECONDS = 0.5
 #: How far two schedulers may disagree about the clock of Redis, seconds: no tick is served twice.
 CLOCKS_SECONDS = 5.0
-#: The rounding error of a multiple of a period, since the number is large, seconds.
-ROUNDING_SECONDS = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +87,6 @@ class SchedulerService:
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         self._in_office = 0  #: the token of the lease with which this scheduler took over
-        self._is_apart = False  #: whether other types or URLs keep it from the lease
 
     def job(self) -> None:
         """Serve what is due, one run after the other: drain, plan, scale, wait for the end; then keep house."""
@@ -130,9 +125,10 @@ class SchedulerService:
             announcer.join()
             watch.stop()
             with self._working:
-                self._sign_off()
+                self._office.resign()
             clock.shutdown(wait=False)
             waker.stop()
+            log.info("Scheduler %s has stopped", office.owner, extra={"action": "stop_scheduler"})
 
     @contextmanager
     def _work(self) -> Iterator[None]:
@@ -153,7 +149,7 @@ class SchedulerService:
 
     def _next_run(self) -> Run | None:
         """Return the run to conduct now, as the leader; None if there is none."""
-        if self._office.stopping or not self._leads():
+        if self._office.stopping or not self._office.campaign():
             return None
         if run := self._store.runs.current():  # left open by another scheduler, or by a failure of Redis
             if run.trigger is Trigger.SCHEDULE and (self._store.schedule.last_tick() or 0.0) < run.tick:
@@ -165,15 +161,6 @@ class SchedulerService:
         if self._office.check_fit() or not (self._open_requested() or self._open_due()):
             return None
         return self._store.runs.current()
-
-    def _leads(self) -> bool:
-        leads, standing = self._office.campaign(), self._office.standing
-        is_apart, before = bool(standing and standing.apart_seconds), self._is_apart
-        self._is_apart = is_apart
-        if standing and is_apart and not before:
-            why = capital(kept_apart(self._store, standing))
-            log.warning("%s", why, extra={"action": "stand_by"})
-        return leads
 
     def _open_requested(self) -> bool:
         """Open the run of the oldest request; return whether there was one."""
@@ -197,7 +184,7 @@ class SchedulerService:
         if last is None:  # in a new installation the next tick is the first
             schedule.note_tick(now)
             return False
-        is_over = now > due + run.window_seconds + ROUNDING_SECONDS  # its run would be over when it opens
+        is_over = now > due + run.window_seconds  # its run would be over when it opens
         if is_over or due - last_due(last, run.every_seconds) > 1.5 * run.every_seconds:
             told = "Ticks were missed since %s: no scheduler conducted, Redis was away, or a run was open"
             log.warning(told, isoformat(last), extra={"action": "miss_ticks"})
@@ -230,12 +217,3 @@ class SchedulerService:
                 log.info("The scheduler cannot announce itself: %s", error, extra={"action": "announce"})
             if self._stopped.wait(HEARTBEAT_SECONDS):
                 return
-
-    def _sign_off(self) -> None:
-        try:
-            self._store.processes.forget(Role.SCHEDULER, self._office.owner)
-            self._office.resign()
-            self._store.processes.wake("scheduler")
-        except StoreError as error:
-            log.warning("The scheduler could not sign off: %s", error, extra={"action": "stop_scheduler"})
-        log.info("Scheduler %s has stopped", self._office.owner, extra={"action": "stop_scheduler"})

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from shutil import disk_usage
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
 from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.documents import Condition, EndpointView, Record
-from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreUnfitError
+from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.tally import WEB_PAGE, address_of, troubles_of
 from rlm.core.text import counted, listed, named, of_another_configuration, safe_line, span
@@ -26,7 +27,7 @@ from rlm.core.trail import CallEnd
 from rlm.core.window import FAILING, RECOVERING, Circuit
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import WRITES, Flaw, check_fitness
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.reading.books import Books, books, miscounted
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.scripts import batch
@@ -34,7 +35,8 @@ from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.alive import entry_of
 from rlm.processes.sharing import room, serving
-from rlm.settings import differing
+from rlm.settings import Settings, differing
+from rlm.settings.secrets import EMBEDDED
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS: Final = 5.0
@@ -46,6 +48,8 @@ CLOCK_SECONDS: Final = 1.0
 LATE_PART: Final = 0.4
 #: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
 SLOW_PART: Final = 0.8
+#: A disk with fewer bytes free is full.
+FULL_BYTES: Final = 1_000_000
 #: The newest calls among which the last completed one is looked for.
 NEWEST_CALLS: Final = 200
 #: A backlog grows if it did in so many runs, one after the other.
@@ -234,7 +238,8 @@ _FIXES: Final = {
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
     "not reachable": "look at the route and the firewall to {address}",
     "no answer in time": "have the API look at {address}, or raise its `timeout_seconds`",
-    "TLS certificate refused": "renew the certificate of {address}, or trust its CA",
+    "TLS certificate expired": "renew the certificate of {address}",
+    "TLS certificate refused": "see whether the certificate of {address} is for that name and of a trusted CA",
     "TLS failed": "see whether {address} speaks TLS, or correct its `url`",
     **dict.fromkeys(("HTTP 401", "HTTP 403"), "correct the token in its `headers`, and restart"),
     **dict.fromkeys(("HTTP 404", "HTTP 405", "HTTP 410"), "correct its `url`, and restart"),
@@ -273,6 +278,10 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     unfit = tuple[Flaw, ...]()
     with suppress(StoreForbiddenError):
         unfit = check_fitness(store, allow_volatile=not insists)
+        try:
+            store.notes.probe()
+        except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
+            unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
@@ -299,18 +308,24 @@ def examined(store: Store, scene: Scene | None = None, *, insists: bool = False)
                 store.require_schema()
                 scene = look(store, insists=insists)
             refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
-            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in _ANNOUNCED)}
+            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in ANNOUNCED)}
             begun = store.notes.begun()
     except StoreGarbledError as error:
         return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", what=error.what)]}
     except StoreError as error:
-        return {"redis": [away(error)]}
+        return {"redis": [away(error, store.settings)]}
     return {name: [_since(each, begun) for each in of_check] for name, of_check in found.items()}
 
 
-def away(error: StoreError) -> Condition:
+def away(error: StoreError, settings: Settings) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
+    if (
+        settings.redis.url == EMBEDDED
+        and settings.data_dir.exists()
+        and disk_usage(settings.data_dir).free < FULL_BYTES
+    ):
+        remedy = f"make room on the disk of {settings.data_dir}, which is full; RLM then starts its server again"
     code = "redis_unfit" if isinstance(error, StoreUnfitError) else "redis_away"
     return _condition(code, "redis", what=error.what, remedy=remedy)
 
@@ -325,10 +340,14 @@ def stops(condition: Condition) -> bool:
     return KINDS[condition.code].stops or (condition.code, condition.subject) == ("no_endpoint", EVERY_TYPE)
 
 
+def is_grave(condition: Condition) -> bool:
+    """Return whether nothing would be delivered by a run."""
+    return stops(condition) or condition.code == "no_supervisor"
+
+
 def standstill(found: Iterable[Condition]) -> str:
     """Return why nothing would be delivered now, and what to do; empty if something would."""
-    grave = (each for each in found if stops(each) or each.code == "no_supervisor")
-    return "; ".join(f"{each.sentence}: {each.remedy}" for each in grave)
+    return "; ".join(f"{each.sentence}: {each.remedy}" for each in filter(is_grave, found))
 
 
 def _condition(code: str, subject: str, *, since: str | None = None, **facts: object) -> Condition:
@@ -398,7 +417,9 @@ def _scheduler(scene: Scene) -> Iterator[Condition]:
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
     others = any(there.tenure is None or process.id != there.tenure.owner for process in schedulers)
-    if there.holder is not None or (schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0)):
+    if there.holder is not None and (schedulers or scene.run):  # a run may be conducted by a command
+        return
+    if schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0):
         return
     what = "no scheduler is heard from, so no run starts"
     if schedulers:
@@ -455,7 +476,13 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
     """Find processes that fell silent, and hosts whose workers can connect to no endpoint."""
     workers, register = scene.there.living(Role.WORKER), scene.there.entries
     roles = (Role.SCHEDULER, Role.SUPERVISOR)
-    silent = {name: role for role in roles for name, entry, _ in register[role] if entry is None}
+    there = {(role, process.host) for role in roles for process in scene.there.living(role)}  # their successors
+    silent = {
+        name: role
+        for role in roles
+        for name, entry, _ in register[role]
+        if entry is None and (role, host_of(name)) not in there
+    }
     heard = {process.id for process in scene.there.living(Role.SUPERVISOR)}
     led = Counter(process.supervisor for process in workers if process.supervisor not in {"", *heard})
     for name, role in (dict.fromkeys(led, Role.SUPERVISOR) | silent).items():
@@ -469,7 +496,8 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
     asleep = [process for process in workers if process.sleeping]
     failing = [entry.circuit_reason or "" for entry in scene.standings.values() if _fails(entry)]
     shared = any(reason.removeprefix(FAILING_WITH) in process.sleeping for reason in failing for process in asleep)
-    for host in sorted({process.host for process in asleep}) if not shared else ():
+    places, tired = {process.host for process in workers}, {process.host for process in asleep}
+    for host in sorted(tired) if not shared and (tired < places or len(places) == 1) else ():
         here = [process for process in workers if process.host == host]
         number = f"{sum(map(bool, (each.sleeping for each in here)))} of {counted(len(here), 'worker')}"
         what = next(each.sleeping for each in here if each.sleeping)
@@ -510,18 +538,14 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
         yield from _health(scene, name, entry)
     types, endpoints = scene.store.settings.event_types, scene.store.settings.endpoints
     waiting = {name: account.unsettled for name, account in scene.books.by_type.items()}
-    down = {
-        kind.name: kind.endpoints[0].name
-        for kind in types
-        if waiting.get(kind.name) and all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)
-    }
-    number = sum(map(waiting.__getitem__, down))
-    if down and not any(waiting.get(kind.name) for kind in types if kind.name not in down):
-        down = {EVERY_TYPE: next(iter(down.values()))}
+    failing = [kind for kind in types if all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)]
+    down = {kind.name: kind.endpoints[0].name for kind in failing if waiting.get(kind.name)}
+    if down and len(failing) == len(types):
+        number, down = sum(map(waiting.__getitem__, down)), {EVERY_TYPE: next(iter(down.values()))}
+        waiting[EVERY_TYPE] = number
     for subject, name in down.items():
         what, remedy = _failure(scene, name)
-        waits = counted(number if subject == EVERY_TYPE else waiting[subject], "event")
-        yield _condition("no_endpoint", subject, number=waits, what=what, remedy=remedy)
+        yield _condition("no_endpoint", subject, number=counted(waiting[subject], "event"), what=what, remedy=remedy)
     last, run = scene.last, scene.run
     for name, calls in last.by_endpoint.items() if last else ():
         timeout_ms = endpoints[name].timeout_seconds * 1000 if name in endpoints else float("inf")
@@ -578,7 +602,8 @@ def _run(scene: Scene) -> Iterator[Condition]:
         return
     if last.state == State.FAILED:
         yield _condition("run_failed", "last run", run=last.run_id, what=last.failure)
-    causes = [each for each in last.why if each.cause in _LEFT_REMEDIES]
+    rested = {name for each in last.why if each.cause == "resting" for name in each.types}
+    causes = [each for each in last.why if each.cause in _LEFT_REMEDIES and not rested.intersection(each.types)]
     if last.state == State.PARTIAL and causes:
         what = "; ".join(each.sentence for each in causes)
         remedy = _LEFT_REMEDIES[causes[0].cause]
@@ -622,13 +647,14 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last else ())]:
+    at, number, example = store.notes.adopted()
+    is_new = last is None or at >= timestamp(last.finished_at)  # then no record counts them
+    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last and not is_new else ())]:
         yield _condition("books_unbalanced", "books", what="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:
         yield _condition("dead_letters", "dead letters", number=counted(scene.books.letters, "dead letter"), most=most)
-    at, number, example = store.notes.adopted()
-    if number and (last is None or at >= timestamp(last.finished_at)):
+    if number and is_new:
         yield _condition("events_adopted", "ledger", number=counted(number, "event"), example=example)
 
 
@@ -645,4 +671,5 @@ CHECKS: Final[Mapping[str, Callable[[Scene], Iterator[Condition]]]] = {
     "endpoints": _endpoints,
     "books": _books,
 }
-_ANNOUNCED: Final = frozenset({"scheduler", "workers", "hosts"})
+#: Those that need to know who lives.
+ANNOUNCED: Final = frozenset({"scheduler", "workers", "hosts"})

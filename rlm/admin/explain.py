@@ -6,23 +6,23 @@ It searches the ledger, then the items that wait, then the dead letters.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from rlm.admin.attendance import ticks_every_seconds
-from rlm.admin.conditions import conditions, standstill
+from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
 from rlm.core.clock import isoformat
-from rlm.core.documents import Attempt, EventView, Gate, ItemView, Letter
+from rlm.core.documents import Attempt, Condition, EventView, Gate, ItemView, Letter
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import event_id, type_of
 from rlm.core.run import Run, State
 from rlm.core.text import cut, ordinal, span
 from rlm.core.trail import CallEnd, Place, TrailCall
 from rlm.ledger.archive import Archive
-from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.reading.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, pages
 from rlm.ledger.store import Store
 
@@ -81,11 +81,13 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
                 place += 1
                 if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
                     where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
+                    hinder = _hindering(store)
                     for event in events:
-                        name, known = event.event_id, event.type in store.settings.types
-                        fate = _next_run(store) if known else "its type is not configured, so it becomes a dead letter"
-                        told = f"{name} {where}; {fate}"
-                        yield EventView(event_id=name, type=event.type, state=Place.QUEUED, sentence=told)
+                        name, waits = event.event_id, _Waits(None, (), hinder)
+                        told = f"{name} {where}; {_next_run(store, name, waits)}"
+                        yield EventView(
+                            event_id=name, type=event.type, state=Place.QUEUED, sentence=told, conditions=hinder
+                        )
                     return
 
 
@@ -112,13 +114,16 @@ def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
 
 
 def _view(store: Store, event: Whereabouts) -> EventView:
-    run = store.runs.current()
-    gates = _gates(store, type_of(event.event_id)) if event.place in _WAITING else ()
+    run, kind, waits = store.runs.current(), type_of(event.event_id), event.place in _WAITING
+    gates = _gates(store, kind) if waits else ()
+    hinder = (
+        _hindering(store, {kind, *(name for gate in gates for name in (gate.endpoint, gate.budget))}) if waits else ()
+    )
     return EventView(
         event_id=event.event_id,
-        type=type_of(event.event_id),
+        type=kind,
         state=event.place,
-        sentence=f"{event.event_id} {_sentence(store, event, run, gates)}",
+        sentence=f"{event.event_id} {_sentence(store, event, _Waits(run, gates, hinder))}",
         position=event.position,
         of=event.of,
         run_id=run.id if run else None,
@@ -128,7 +133,21 @@ def _view(store: Store, event: Whereabouts) -> EventView:
         calls=event.calls,
         attempts=tuple(map(_attempt, event.attempts)),
         endpoints=gates,
+        conditions=hinder,
     )
+
+
+class _Waits(NamedTuple):
+    """What a waiting event waits with: the open run, the endpoints of its type, the conditions that may hinder it."""
+
+    run: Run | None
+    gates: Sequence[Gate]
+    hinder: tuple[Condition, ...]
+
+
+def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Condition, ...]:
+    """Return the conditions by which nothing is sent, and those of these subjects."""
+    return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
 
 
 def _attempt(call: TrailCall) -> Attempt:
@@ -161,15 +180,15 @@ def _gates(store: Store, type_name: str) -> tuple[Gate, ...]:
     )
 
 
-def _sentence(store: Store, event: Whereabouts, run: Run | None, gates: Sequence[Gate]) -> str:
+def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
     attempt, last = ordinal(event.attempt + 1), event.attempts[-1] if event.attempts else None
     order = f", {ordinal(event.position)} of {event.of:,} of its type" if event.position and event.of else ""
     sentence = "is in the ledger but in none of its places, which is a fault of RLM; see `rlm doctor`"
     match event.place:
         case Place.PENDING:
-            sentence = f"is pending{order}: {_why(store, event, run, gates)}"
+            sentence = f"is pending{order}: {_why(store, event, waits)}"
         case Place.LEFTOVER:
-            sentence = f"is left over{order}: {_unconfigured(store, event) or _next_run(store)}"
+            sentence = f"is left over{order}: {_next_run(store, event.event_id, waits)}"
         case Place.IN_FLIGHT:
             for_seconds = f" for {span(max(0.0, event.now - event.calling_since))}" if event.calling_since else ""
             sentence = f"is in flight at {event.endpoint}{for_seconds}, its {attempt} attempt, in worker {event.worker}"
@@ -177,7 +196,8 @@ def _sentence(store: Store, event: Whereabouts, run: Run | None, gates: Sequence
             sentence = f"waits {span(max(0.0, event.due - event.now))} before its {attempt} attempt (back-off)"
         case Place.SPENT:
             runs = f"the {ordinal(max(1, event.runs))} of at most {store.settings.retry.max_runs:,} such runs"
-            sentence = f"has spent its attempts of this run, {runs}: it will be left over; {_next_run(store)}"
+            after = _next_run(store, event.event_id, waits)
+            sentence = f"has spent its attempts of this run, {runs}: it will be left over; {after}"
         case Place.COMPLETED:
             at = f" at {isoformat(last.at)} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
             sentence = f"was completed{at} at its {ordinal(event.attempt)} attempt"
@@ -186,33 +206,33 @@ def _sentence(store: Store, event: Whereabouts, run: Run | None, gates: Sequence
     return sentence
 
 
-def _why(store: Store, event: Whereabouts, run: Run | None, gates: Sequence[Gate]) -> str:
+def _why(store: Store, event: Whereabouts, waits: _Waits) -> str:
     """Return what a pending event waits for."""
-    if why := _unconfigured(store, event) or standstill(conditions(store)):
-        return why
-    if run is None:
-        return _next_run(store)
+    run, gates = waits.run, waits.gates
+    if run is None or any(map(is_grave, waits.hinder)) or type_of(event.event_id) not in store.settings.types:
+        return _next_run(store, event.event_id, waits)
     if run.cancelled or run.state is not State.RUNNING:
         ends = run.cancelled or run.state is State.FINISHING
         return f"run {run.id} {'ends, so it will be left over' if ends else f'is still {run.state}'}"
-    workers = store.processes.alive(Role.WORKER)
-    if not any(worker.state == WorkerState.READY and worker.revision == run.revision for worker in workers):
-        return "no worker is ready"
     if free := sum(gate.free for gate in gates):
         return f"{free:,} slots of its endpoints are free, and {(event.position or 1) - 1:,} of its type go first"
     healths = ", ".join(f"{number} {health}" for health, number in Counter(gate.health for gate in gates).items())
+    return f"no endpoint lets a call through ({healths}); {_opens(gates)}"
+
+
+def _opens(gates: Sequence[Gate]) -> str:
     waits = [(gate.wait_seconds, gate.endpoint) for gate in gates if gate.wait_seconds is not None]
-    opens = f"{min(waits)[1]} has a slot in {span(min(waits)[0])}" if waits else "none opens before it is resumed"
-    return f"no endpoint lets a call through ({healths}); {opens}"
+    return f"{min(waits)[1]} has a slot in {span(min(waits)[0])}" if waits else "none opens before it is resumed"
 
 
-def _unconfigured(store: Store, event: Whereabouts) -> str:
-    known = type_of(event.event_id) in store.settings.types
-    return "" if known else "its type is not configured, so it becomes a dead letter when the next run starts"
-
-
-def _next_run(store: Store) -> str:
-    if why := standstill(conditions(store)):
-        return why
-    every_seconds = ticks_every_seconds(store)
-    return f"the next run starts at about {isoformat((store.now() // every_seconds + 1) * every_seconds)[11:19]} UTC"
+def _next_run(store: Store, event_id: str, waits: _Waits) -> str:
+    """Return when an event may be sent that is not sent in the open run, or why not."""
+    if type_of(event_id) not in store.settings.types:
+        return "its type is not configured, so it becomes a dead letter when the next run starts"
+    if grave := next(filter(is_grave, waits.hinder), None):
+        return grave.sentence
+    every_seconds, now = ticks_every_seconds(store), store.now()
+    starts = (now // every_seconds + 1) * every_seconds
+    opens = [gate.wait_seconds for gate in waits.gates if gate.wait_seconds is not None]
+    later = f", and {_opens(waits.gates)}" if waits.gates and (not opens or min(opens) > starts - now) else ""
+    return f"the next run starts at about {isoformat(starts)[11:19]} UTC{later}"

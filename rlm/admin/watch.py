@@ -22,6 +22,9 @@ from rlm.ledger.store import Store
 #: Seconds between two looks; it rests longer where a look takes long, because endpoints are many.
 LOOK_SECONDS = 2.0
 RESTS_TIMES = 20
+#: Processes that start together are not missed for so many seconds.
+STARTING_SECONDS = 10.0
+_MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing")
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ class Watch:
         """Watch `store`; `is_mine` returns whether to speak. While Redis is away, whoever spoke last goes on."""
         self._store = store
         self._is_mine = is_mine
-        self._mine = False
+        self._mine, self._up_at = False, system_clock.monotonic()
         self._begun: dict[str, float] = {}  #: what was said, and since when it lasts
         self._before: dict[str, Condition] = {}
         self._stopped = threading.Event()
@@ -71,7 +74,12 @@ class Watch:
             return
         if not was_mine:
             self._begun = recorded
-        now = {name_of(each): each for each in conditions(store) if each.severity != "info"}
+        passed_over = _MISSED if system_clock.monotonic() < self._up_at + STARTING_SECONDS else ()
+        now = {
+            name_of(each): each
+            for each in conditions(store)
+            if each.severity != "info" and each.code not in passed_over
+        }
         if any(map(_is_away, now)):  # nothing else is known
             away = True
             now = {name: each for name, each in self._before.items() if not _is_away(name)} | now

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from rlm.admin.conditions import stops
 from rlm.core.clock import timestamp
 from rlm.core.documents import (
-    CallNow,
     Condition,
     EndpointView,
     IdleStatus,
@@ -249,14 +248,12 @@ def next_slot(entry: EndpointView | LiveCallCounts) -> str:
     return "now" if seconds <= 0 else f"{math.ceil(seconds)} s"
 
 
-def doing(worker: WorkerNow, *, events: bool) -> str:
-    """Return what a worker does: its state, or the endpoints that it calls; with `events` also their events."""
+def doing(worker: WorkerNow) -> str:
+    """Return what a worker does: its state, or the endpoints that it calls."""
     if worker.other_configuration:
         return "another configuration"
     if worker.state != "ready":
         return str(worker.state)
-    if events:
-        return ", ".join(_call(call) for call in worker.calls) or "idle"
     names = Counter(safe_line(call.endpoint or "waiting for a slot") for call in worker.calls)
     return ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()) or "idle"
 
@@ -277,12 +274,6 @@ def workers_ready(found: RunStatus) -> int:
     """Return how many workers are ready to claim events of this run; those of another configuration never do."""
     team = found.workers
     return max(0, team.ready - team.other_configuration)
-
-
-def _call(call: CallNow) -> str:
-    event = safe_line(call.event_id.rpartition(":")[0] or call.event_id)
-    at = f"at {safe_line(call.endpoint)} {span(call.seconds or 0)}"
-    return f"{event} {'waits for a slot' if call.endpoint is None else at}"
 
 
 def line(found: RunStatus) -> str:

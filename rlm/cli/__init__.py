@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import gc
 import io
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,23 +34,18 @@ def uncollected() -> Iterator[None]:
 
 
 def settle_streams() -> None:
-    """Open closed standard streams, make any text encodable, ignore failed writes to stderr; call it first."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # `rlm status >&-`: otherwise the next opened file becomes stdout
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor
+    """Make any text encodable, and ignore failed writes to stderr: the exit code still shows how a command ended."""
     codecs.register_error("rlm", _escaped)
-    sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(0, closefd=False))
-    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
-    sys.stdout.reconfigure(errors="rlm")  # type: ignore[union-attr]  # made by Python or above
-    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
-    raw = io.BufferedWriter(io.FileIO(2, "w", closefd=False))
-    sys.stderr = _Unread(raw, encoding, errors="rlm", line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="rlm")
+    if sys.stderr:
+        raw = io.BufferedWriter(io.FileIO(2, "w", closefd=False))
+        sys.stderr = _Unread(raw, sys.stderr.encoding, errors="rlm", line_buffering=True)
 
 
 class _Unread(io.TextIOWrapper):
-    """A stream that ignores failed writes: the exit code still shows how the command ended."""
+    """A stream that ignores failed writes."""
 
     def write(self, text: str, /) -> int:
         with suppress(OSError):

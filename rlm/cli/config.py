@@ -49,7 +49,7 @@ def init(config: Path | None, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in first_files().items():
             path = directory / name
-            what = "kept" if path.exists() else "written"
+            what = "kept" if path.exists() or path.is_symlink() else "written"
             files[what].append(name)
             show(f"{what:<7}  {path}")
             if what == "written":

@@ -43,6 +43,8 @@ def explain(config: Path | None, event: str) -> None:
 
 def _describe(view: EventView) -> None:
     show(f"{view.sentence}.")
+    for condition in view.conditions:
+        show(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
     if view.letter:
         show(f"`rlm failed show {one_line(view.letter.id, ANSWER_WIDTH)}` shows the letter.")
     if view.attempts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
@@ -50,7 +49,7 @@ def orderly(ctx: click.Context) -> Iterator[None]:
             say("")  # end the line that shows ^C
         raise SystemExit(int(ExitCode.INTERRUPTED)) from error
     except OSError as error:
-        raise _end(ctx, error, _in_words(error)) from error
+        raise _end(ctx, error, str(error)) from error
     except Exception as error:
         if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
             logging.getLogger("rlm.process").critical(
@@ -67,12 +66,6 @@ def unread() -> SystemExit:
     return SystemExit(int(ExitCode.PIPE))
 
 
-def _in_words(error: OSError) -> str:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT} and not error.filename:
-        return f"nothing more can be written ({error.strerror}): make room where this command writes"
-    return str(error)
-
-
 def _end(ctx: click.Context, error: Exception, words: str, code: int = ExitCode.FAILED) -> SystemExit:
     if ctx.meta.get("rlm.debug") or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
         say(_masked("".join(traceback.format_exception(error))).rstrip())
@@ -84,9 +77,9 @@ def _masked(words: str) -> str:
     """Mask secrets. Without a loaded configuration there are none, and importing the mask would cost time."""
     if "rlm.settings.secrets" not in sys.modules:
         return words
-    from rlm.settings.secrets import known
+    from rlm.settings.secrets import mask
 
-    return known().mask(words)
+    return mask(words)
 
 
 #: The commands by section of the overview: module of `rlm.cli`, name in it, and summary.
@@ -157,7 +150,7 @@ class LazyGroup(click.Group):
         except BrokenPipeError as error:
             raise unread() from error
         except OSError as error:
-            raise CommandError(_in_words(error)) from error
+            raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command inside `orderly`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from rlm.cli.common import command, new_server, stop_signals
+from rlm.cli.common import command, new_server
 from rlm.cli.options import process_options
 from rlm.core.errors import ConfigurationError
 
@@ -41,17 +41,15 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     from rlm.settings import load_settings
 
     setproctitle("rlm up")
-    with stop_signals() as stop:
-        environ, printer = _with_format({**_variables(_read(Path(".env")) or ""), **os.environ}, sys.stdout)
-        settings = load_settings(config, environ)
-        foreman = Foreman(printer, stop, grace_seconds(settings, Layer.GROUP))
-        root = settings.source.parent if settings.source else Path.cwd()
-        for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
-            foreman.add_process(name, words, env=_environment(settings, environ), cwd=str(root))
-        for words in filter(None, (new_server(settings), _where(settings))):
-            foreman.say(words)
-        code = foreman.run()
-    raise SystemExit(code)
+    environ, printer = _with_format({**_variables(_read(Path(".env").absolute()) or ""), **os.environ}, sys.stdout)
+    settings = load_settings(config, environ)
+    foreman = Foreman(printer, grace_seconds(settings, Layer.GROUP))
+    root = settings.source.parent if settings.source else Path.cwd()
+    for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
+        foreman.add_process(name, words, env=_environment(settings, environ), cwd=str(root))
+    for words in filter(None, (new_server(settings), _where(settings))):
+        foreman.say(words)
+    raise SystemExit(foreman.run())
 
 
 def _variables(text: str) -> dict[str, str]:

@@ -519,7 +519,10 @@ class Letter(JsonDocument, frozen=True, kw_only=True):
 
 
 class EventView(JsonDocument, frozen=True, kw_only=True):
-    """Where an event is, why it waits, and its attempts, the newest of `calls`; the endpoints that it waits for."""
+    """Where an event is, why it waits, and its attempts, the newest of `calls`; the endpoints that it waits for.
+
+    `conditions` are those that may keep it waiting.
+    """
 
     event_id: str
     type: str | None
@@ -534,6 +537,7 @@ class EventView(JsonDocument, frozen=True, kw_only=True):
     calls: int = 0
     attempts: tuple[Attempt, ...] = ()
     endpoints: tuple[Gate, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     letter: Letter | None = None
 
 

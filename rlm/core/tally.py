@@ -74,13 +74,15 @@ def address_of(url: str) -> str:
 
 def each_in_words(troubles: Sequence[CallTrouble]) -> list[str]:
     """Return the troubles in words: `3 x connection refused, a at 10.0.0.7:80`."""
-    return [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in troubles]
+    failed = [each for each in troubles if each.what != WEB_PAGE]
+    return [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
 
 
 def in_words(troubles: Sequence[CallTrouble]) -> str:
     """Return the most frequent troubles in words."""
-    words, more = each_in_words(troubles[:MOST_NAMED]), len(troubles) - MOST_NAMED
-    return "; ".join([*words, f"and {more} more, see `rlm result --json`"] if more > 0 else words)
+    words = each_in_words(troubles)
+    more = len(words) - MOST_NAMED
+    return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
 
 
 def away_in_words(seconds: float) -> str:

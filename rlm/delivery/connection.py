@@ -27,7 +27,6 @@ CONNECT_SECONDS = 3.5
 #: acknowledges at once, however slow its API is.
 SILENT_SECONDS = 4
 
-_READ_BYTES = 65_536
 #: No delay, and detection of a cut way.
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -61,8 +60,6 @@ class Connection:
         self._opened_at = system_clock.monotonic()
         #: A call is under way on it, or was abandoned.
         self._busy = False
-        #: The endpoint sent something unasked on it.
-        self.spoke = False
         #: It was kept after an earlier call, so a call leaves on it at once.
         self.kept = False
 
@@ -72,10 +69,10 @@ class Connection:
         Only reading can tell, because what TLS says for itself also arrives as data. A connection that is not usable
         loses a byte by this, and must be closed.
         """
-        if self.spoke or system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
+        if system_clock.monotonic() - self._opened_at >= MAX_AGE_SECONDS:
             return False
         try:
-            self.spoke = self._sock.recv(1) != b""
+            self._sock.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
@@ -84,6 +81,8 @@ class Connection:
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent."""
+        if not (self.kept or self.is_usable()):  # taking a slot for a new one took time
+            raise ConnectionError("the endpoint closed the connection, or sent data unasked")
         self._busy = True
         left = memoryview(data)
         while left:
@@ -102,14 +101,14 @@ class Connection:
         self._await(select.POLLIN, deadline)
         while not answer.whole and (room := answer.room):
             try:  # without waiting, because TLS may have more of what it read
-                data = self._sock.recv(min(room, _READ_BYTES))
+                data = self._sock.recv(room)
             except (BlockingIOError, ssl.SSLWantReadError):
                 self._await(select.POLLIN, deadline)
             else:
                 answer.feed(data)
         if system_clock.monotonic() >= deadline:
             raise TimeoutError("timed out")
-        self._busy, self.spoke = False, answer.surplus
+        self._busy = False
         return answer
 
     def _await(self, event: int, deadline: float) -> None:

@@ -5,7 +5,6 @@ The steps are separate because connecting takes time: the slot of a call counts 
 
 from __future__ import annotations
 
-import logging
 import re
 import ssl
 import threading
@@ -13,6 +12,8 @@ from functools import cache
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import Endpoint
+from rlm.core.tally import WEB_PAGE
+from rlm.core.trail import CallEnd
 from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
 from rlm.delivery.outcome import (
@@ -25,15 +26,12 @@ from rlm.delivery.outcome import (
     kind_of_error,
     parse_date,
 )
-from rlm.settings.secrets import known, resolve_headers
+from rlm.settings.secrets import mask, resolve_headers
 
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
 
-_EXCERPT_CHARACTERS = 200
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
-
-log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -48,9 +46,6 @@ class Dispatcher:
         self._head = cache(_head)
         #: The kept connections with the URLs of their endpoints; the one used last is last.
         self._idle: list[tuple[str, Connection]] = []
-        #: URLs that sent something unasked. Each call to them has a connection of its own: what comes late during the
-        #: next call would be taken for its answer.
-        self._distrusted: set[str] = set()
         self._lock = threading.Lock()
 
     def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
@@ -63,9 +58,9 @@ class Dispatcher:
         """
         while connection := self._take(endpoint.url):
             is_usable = connection.is_usable()
-            if is_usable and not fresh and endpoint.url not in self._distrusted:
+            if is_usable and not fresh:
                 return connection
-            self._drop(endpoint, connection)
+            connection.close()
             if is_usable:
                 break
         return connect(endpoint.url, seconds, self._tls)
@@ -81,22 +76,11 @@ class Dispatcher:
 
     def keep(self, endpoint: Endpoint, connection: Connection) -> None:
         """Put back a connection without a call under way; it is checked before its next call."""
-        if endpoint.url in self._distrusted:
-            connection.close()
-            return
         with self._lock:
             self._idle.append((endpoint.url, connection))
             unused = self._idle.pop(0)[1] if len(self._idle) > MOST_KEPT else None
         if unused:
             unused.close()
-
-    def _drop(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Close a connection; from one who spoke unasked keep none from now on."""
-        connection.close()
-        if connection.spoke and endpoint.url not in self._distrusted:
-            self._distrusted.add(endpoint.url)
-            message = "%s sent data unasked on its connection; this worker keeps no connection to it any more"
-            log.warning(message, endpoint.name, extra={"action": "distrust_endpoint", "endpoint": endpoint.name})
 
     def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Outcome | None:
         """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
@@ -106,16 +90,14 @@ class Dispatcher:
         """
         try:
             message = render(self._head(endpoint.name, endpoint.url, *endpoint.headers.items()), request)
-            if not (connection.kept or connection.is_usable()):  # taking a slot for a new one took time
-                raise ConnectionError("the endpoint closed the connection, or sent data unasked")  # noqa: TRY301
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
             why = "the request could not be sent: a header or the event is not what HTTP allows"
             return Outcome(why, None, BAD_HEADER)
         except OSError as error:
-            self._drop(endpoint, connection)
-            why = f"the request could not be sent completely: {known().mask(str(error))}"
+            connection.close()
+            why = f"the request could not be sent completely: {mask(str(error))}"
             return Outcome(why, None, kind_of_error(error))
         except BaseException:
             connection.close()
@@ -130,12 +112,12 @@ class Dispatcher:
             connection.close()
             kind, lasted = kind_of_error(error), f"{system_clock.monotonic() - sent_at:.1f} s"
             detail = f"no answer within {lasted}" if kind == NO_ANSWER else f"{kind} after {lasted}: {error}"
-            return Outcome(known().mask(detail), None, kind)
+            return Outcome(mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
         else:
-            self._drop(endpoint, connection)
+            connection.close()
         if answer.status in SUCCESS:
             return _delivered(answer, endpoint, seconds)
         rests = answer.values("retry-after")
@@ -157,16 +139,17 @@ def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
-    if endpoint.success:
-        content_type = next(iter(answer.values("content-type")), "")
-        if not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
-            what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-            return Outcome(f"HTTP {answer.status}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
-    return classify(answer.status, (), "", seconds, 0.0)
+    content_type, text = next(iter(answer.values("content-type")), ""), f"HTTP {answer.status}"
+    if endpoint.success and not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
+        what = _excerpt(answer, f"{content_type or 'no content type'}: ")
+        return Outcome(f"{text}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+    if not endpoint.success and content_type.lower().startswith("text/html"):  # perhaps a login page
+        return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", seconds, WEB_PAGE, CallEnd.COMPLETED)
+    return Outcome(text, seconds, finish=CallEnd.COMPLETED)
 
 
 def _excerpt(answer: Answer, before: str = "") -> str:
     """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
     body = "" if answer.encoded else answer.body.decode("latin-1")
-    text = known().mask(before + body, torn=not answer.whole)
-    return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
+    text = mask(before + body, torn=not answer.whole)
+    return _UNPRINTABLE.sub(" ", text)[:200].strip()

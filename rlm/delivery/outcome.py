@@ -34,12 +34,12 @@ _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 #: The words under which failed calls are counted; there are only a few, whatever an endpoint does.
 REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
-NO_NAME, NO_WAY = "name not found", "not reachable"
+NO_NAME, NO_WAY, NO_RESOLVER = "name not found", "not reachable", "no resolver answers"
 BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "not what HTTP allows"
 #: An answer 2xx that is not what the settings say is success.
 UNEXPECTED = "unexpected_answer"
-#: The run's deadline came first, or the call's worker was lost. Neither says anything about the endpoint.
-DEADLINE, WORKER_LOST = "cut by the deadline", "worker lost"
+#: The run's deadline came first. That says nothing about the endpoint.
+DEADLINE = "cut by the deadline"
 
 #: By the error, subclasses before their base classes.
 _OF_ERRORS: Final = (
@@ -52,6 +52,9 @@ _OF_ERRORS: Final = (
     (socket.gaierror, NO_NAME),
     (UnicodeError, NO_NAME),
 )
+#: OpenSSL's number for a certificate that has expired, and the word for it.
+_EXPIRED: Final = 10
+EXPIRED = "TLS certificate expired"
 _KNOWN: Final = frozenset(map(int, HTTPStatus))
 
 #: System errors that mean this host cannot call anyone: no route, forbidden by a local rule, or no more descriptors,
@@ -62,6 +65,10 @@ _HERE: Final = _NO_ROUTE | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENO
 
 def kind_of_error(error: BaseException) -> str:
     """Return the word for the error that kept a call from being answered."""
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        return NO_RESOLVER
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _EXPIRED:
+        return EXPIRED
     return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
 
 
@@ -95,13 +102,11 @@ class Outcome(Heard, frozen=True):
 
 
 def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome of a final answer.
+    """Return the outcome of a final answer that is no 2xx.
 
     `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
     text, kind = f"HTTP {status}", kind_of_status(status)
-    if status in SUCCESS:
-        return Outcome(text, seconds, finish=CallEnd.COMPLETED)
     if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
         rest = longest_rest(retry_after, now)
         text += "" if rest is None else f", asked for a rest of {rest:.1f} s"

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ContextDecorator, contextmanager, suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import redis
@@ -40,60 +40,37 @@ _KEEPALIVE = {
 SERVER_ID = "the server of this connection"
 
 
-class _Trouble(NamedTuple):
-    """RLM's error for errors of these `classes`, or whose text has one of these `words`."""
-
-    error: type[errors.StoreError]
-    classes: tuple[type[redis.RedisError], ...]
-    words: tuple[str, ...]
-    what: str
-    remedy: str = ""
-
-
-#: The first that fits is used. Words of Redis stand anywhere in the text, because older servers wrap errors of scripts.
-_TROUBLES = (
-    _Trouble(
-        errors.FencedError,
-        (),
-        ("FENCED",),
-        "another process holds the lease by now, or the lease is gone, or that run is no longer open",
-    ),
-    _Trouble(
-        errors.StoreForbiddenError,
-        (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError),
-        ("NOPERM", "ACL failure"),
-        "{where} refuses the login or a command of RLM's user ({error})",
-        "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md",
-    ),
-    _Trouble(
-        errors.StoreRefusingError,
-        (
-            exceptions.BusyLoadingError,
-            exceptions.ClusterDownError,
-            exceptions.MasterDownError,
-            exceptions.OutOfMemoryError,
-            exceptions.ReadOnlyError,
-        ),
-        ("BUSY ", "DB index", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"),
-        "{where} cannot be used now ({error})",
-        "mend what it says; RLM then continues by itself",
-    ),
-    _Trouble(
-        errors.StoreUnreachableError,
-        (redis.ConnectionError, redis.TimeoutError),
-        (),
-        "{where} cannot be reached ({error})",
-        "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself",
-    ),
-    _Trouble(
-        errors.StoreGarbledError,
-        (),
-        ("WRONGTYPE", "is not an integer", "is not a valid float", "attempt to ", "bad argument"),
-        "{where} holds what RLM does not write ({error})",
-        "`rlm doctor` names the key",
-    ),
-    _Trouble(errors.StoreError, (redis.RedisError,), (), "{where} refused a command: {error}"),
+_FORBIDDEN = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+_REFUSING = (
+    exceptions.BusyLoadingError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
 )
+#: The same in the words of Redis, and what to do. They stand anywhere in the text, because older servers wrap errors of
+#: scripts.
+_REFUSALS = {
+    "MISCONF": "make room on its disk; its log says what it cannot write",
+    "OOM": "raise its `maxmemory`, or remove what other programs keep there",
+    "READONLY": "name its primary in redis.url (or REDIS_URL)",
+    "NOREPLICAS": "bring its replicas back, or lower `min-replicas-to-write`",
+    "DENIED": "give its user `default` a password, and name it in redis.url (or REDIS_URL)",
+    "DB index": "name another database in redis.url (or REDIS_URL)",
+    "LOADING": "wait until it has read its data; its log says how far it is",
+    "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
+    "MASTERDOWN": "see its log",
+}
+#: Why it cannot be reached, and what to do.
+_UNREACHED = {
+    "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
+    "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
+    "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
+}
+#: How a connection ends that the server did not want.
+_CUT = ("Broken pipe", "Connection closed", "Connection reset")
+#: What Redis says of a key that holds what RLM does not write.
+_GARBLED = ("WRONGTYPE", "is not an integer", "is not a valid float", "attempt to ", "bad argument")
 #: What reading a reply may raise if a key holds something that RLM does not write.
 _UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
@@ -246,13 +223,41 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
     If the server cannot serve now, the idle connections are dropped: another may have taken its place meanwhile.
     """
     said = str(error) if isinstance(error, redis.ResponseError) else ""
-    trouble = next(
-        each for each in _TROUBLES if isinstance(error, each.classes) or any(word in said for word in each.words)
-    )
-    if trouble.error is errors.StoreRefusingError and client is not None:
-        client.connection_pool.disconnect(inuse_connections=False)
-    what = trouble.what.format(where=_place(client), error=error)
-    return trouble.error(f"{doing}: {what}" if doing else what, trouble.remedy)
+    kind, what, remedy = errors.StoreError, "refused a command", ""
+    if "FENCED" in said:
+        kind, what = errors.FencedError, "says that another process leads, or that the run is no longer open"
+    elif isinstance(error, _FORBIDDEN) or "NOPERM" in said or "ACL failure" in said:
+        kind, what = errors.StoreForbiddenError, "refuses the login or a command of RLM's user"
+        remedy = (
+            "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md"
+        )
+    elif isinstance(error, _REFUSING) or any(words in said for words in _REFUSALS):
+        kind, what = errors.StoreRefusingError, "cannot be used now"
+        remedy = next((mend for words, mend in _REFUSALS.items() if words in str(error)), "see its log")
+        if client is not None:
+            client.connection_pool.disconnect(inuse_connections=False)
+    elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        kind, what = errors.StoreUnreachableError, "cannot be reached"
+        if client is not None and any(words in str(error) for words in _CUT):
+            error = redis.ConnectionError(_farewell(client) or str(error))
+        start = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
+        remedy = next((mend for words, mend in _UNREACHED.items() if words in str(error)), start)
+    elif any(words in said for words in _GARBLED):
+        kind, what, remedy = errors.StoreGarbledError, "holds what RLM does not write", "`rlm doctor` names the key"
+    what = f"{_place(client)} {what} ({error})"
+    return kind(f"{doing}: {what}" if doing else what, remedy)
+
+
+def _farewell(client: redis.Redis) -> str:
+    """Return what a server says before it closes a new connection: why it takes none; empty if it says nothing."""
+    facts = client.connection_pool.connection_kwargs
+    is_local = "path" in facts
+    place = facts["path"] if is_local else (facts.get("host", "localhost"), facts.get("port", 6379))
+    with socket.socket(socket.AF_UNIX) if is_local else socket.socket() as connection, suppress(OSError):
+        connection.settimeout(0.2)
+        connection.connect(place)
+        return connection.recv(200).decode(errors="replace").removeprefix("-ERR ").strip()
+    return ""
 
 
 def _place(client: redis.Redis | None) -> str:

@@ -68,6 +68,5 @@ def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
 
 def _shut(demands: Sequence[Demand], situation: Situation) -> dict[str, str]:
     """Return why the shut windows of these types' endpoints and budgets are shut, in the order of use."""
-    names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
-    windows = (situation.windows[name] for name in names)
-    return {window.name: window.shut for window in windows if window.rest > 0}
+    names = (name for demand in demands for route in demand.routes for name in route.windows)
+    return {name: situation.shut[name] for name in names if name in situation.shut}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from rlm.plan.simulate import Course
 from rlm.plan.situation import Demand, Situation
+from rlm.plan.window import openings
 
 
 def soonest_end(situation: Situation, course: Course, lanes: int) -> int:
@@ -28,11 +29,13 @@ def soonest_end(situation: Situation, course: Course, lanes: int) -> int:
 
 def _first(demand: Demand, situation: Situation, course: Course) -> Iterator[tuple[int, int]]:
     """Yield (moment, events): the earliest beginnings of the events of a type that a course answers."""
-    late = sum(busy.type == demand.name and busy.answered_at > situation.deadline for busy in situation.busy)
+    late = sum(
+        busy.type == demand.name and busy.is_answered and busy.ends_at > situation.deadline for busy in situation.busy
+    )
     lacking = demand.events + late - course.left[demand.name]
     opening = Counter[int]()
     for route in demand.routes:
-        for at, slots in situation.windows[route.endpoint].openings(route.latest) if lacking > 0 else ():
+        for at, slots in openings(situation.windows[route.endpoint], route.latest) if lacking > 0 else ():
             opening[at] += slots
     for at, slots in sorted(opening.items()):
         if lacking <= 0:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -24,8 +25,6 @@ from rlm.plan.window import SimulatedWindow
 EXACT_STARTS: Final = 5000
 #: After that its grain is one part in so many of the available time.
 GRAINS: Final = 2500
-#: In a coarse simulation, types that take turns give way after one part in so many of what they could begin.
-TURNS: Final = 2
 #: The rounding error of sums of error rates.
 ROUNDING: Final = 1e-9
 #: A lane that goes on after an answer holds the others up for one part in so many of what an idle one does.
@@ -71,11 +70,6 @@ class Course(msgspec.Struct):
         """When the last event that fits is answered, in ticks; 0 if none fits."""
         return max(self.answered.values(), default=0)
 
-    def calls(self) -> Iterator[Start]:
-        """Yield the calls one by one in the order in which they begin."""
-        for start in self.starts:
-            yield from [start._replace(calls=1)] * start.calls
-
 
 def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
     """Return the course of the run with that many lanes; `most`: of the open types, the longest queue goes first."""
@@ -86,7 +80,7 @@ class _Simulation:
     """A type is open (`_open`, by rank), or it waits for a slot or an event (`_shut`, by the moment it may come)."""
 
     def __init__(self, situation: Situation, lanes: int, *, most: bool) -> None:
-        windows = {name: window.copy() for name, window in situation.windows.items()}
+        windows = {name: [window.copy() for window in each] for name, each in situation.windows.items()}
         self._situation = situation
         self._lanes = _Lanes(situation, lanes)
         self._queues = [_Queue(demand, situation, windows) for demand in situation.demands]
@@ -155,8 +149,8 @@ class _Simulation:
         cost, calls, in_a_row = route.takes + self._situation.turnaround, 1, 1
         if grain > 1:
             in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
-            calls = min(lanes.idle * in_a_row, queue.ready, *[window.free(now) for window in place.windows])
-            calls = max(1, calls // TURNS) if self._most or self._sharing else calls
+            calls = min(lanes.idle * in_a_row, queue.ready, *[window.free_at(now) for window in place.windows])
+            calls = -(-calls // 2) if self._most or self._sharing else calls  # then types take turns
             in_a_row = -(-calls // lanes.idle)
         for window in place.windows:
             window.take(now + (in_a_row - 1) * cost // 2, calls, grain)
@@ -184,7 +178,7 @@ class _Lanes:
         #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
         self._groups: dict[int, tuple[int, int]] = {}
         for busy in situation.busy:
-            self.begin(busy.answered_at + situation.turnaround, 1, 1)
+            self.begin(busy.ends_at + situation.turnaround, 1, 1)
 
     @property
     def any_busy(self) -> bool:
@@ -222,7 +216,7 @@ class _Lanes:
 
 
 class _Place(NamedTuple):
-    """An endpoint for the calls of a type, with its window and that of its budget, if it has one."""
+    """An endpoint for the calls of a type, with the windows of its rules and of those of its budget."""
 
     route: Route
     windows: list[SimulatedWindow]
@@ -239,12 +233,12 @@ class _Queue:
     this plan; `failed` counts the events that used all attempts.
     """
 
-    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, SimulatedWindow]) -> None:
+    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, list[SimulatedWindow]]) -> None:
         self.name, self.share = demand.name, demand.share
         self.ready = demand.events
         self.begun = demand.begun
         self.failed = 0
-        answers = [busy.answered_at for busy in situation.busy if busy.type == demand.name]
+        answers = [busy.ends_at for busy in situation.busy if busy.is_answered and busy.type == demand.name]
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
         self._late = sum(at > situation.deadline for at in answers)
         self._retry = situation.backoff, situation.max_attempts
@@ -252,7 +246,7 @@ class _Queue:
         self._owed, self._lost = 0.5, 0.0
         #: (moment, events) of the events in their back-off.
         self._coming: list[tuple[int, int]] = []
-        self._places = [_Place(route, [windows[name] for name in route.windows]) for route in demand.routes]
+        self._places = [_Place(route, [*chain(*(windows[name] for name in route.windows))]) for route in demand.routes]
 
     @property
     def left(self) -> int:

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.expected import Expected, Pair, needed_seconds
-from rlm.core.window import WindowState
-from rlm.plan.window import SimulatedWindow, duration, ticks
+from rlm.core.window import WindowState, shut_by
+from rlm.plan.window import SimulatedWindow, duration, ticks, windows_of
 
 
 class Underway(msgspec.Struct, frozen=True):
@@ -118,23 +118,26 @@ class Demand(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """A lane with a call of a type under way, and when that is answered."""
+    """A lane with a call of a type under way, and when that ends; one to a suspect endpoint is not answered well."""
 
     type: str
-    answered_at: int
+    ends_at: int
+    is_answered: bool
 
 
 class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes.
 
-    Demands are in descending priority; `windows` are those of endpoints and budgets by name. Calls begin `apart`; a
+    Demands are in descending priority; `windows` are those of the rules of endpoints and budgets by name, `shut` says
+    why some rest. Calls begin `apart`; a
     lane needs a `turnaround` between two. A failed call is tried again after a `backoff`, `max_attempts` times in all.
     In a run under way lanes may be `busy`. Moments count from the one planned for, which is `gone` after the run's
     start.
     """
 
     demands: tuple[Demand, ...]
-    windows: Mapping[str, SimulatedWindow]
+    windows: Mapping[str, list[SimulatedWindow]]
+    shut: Mapping[str, str]
     busy: tuple[Busy, ...]
     deadline: int
     turnaround: int
@@ -149,22 +152,25 @@ class Situation(msgspec.Struct, frozen=True):
         deadline, progress = ticks(horizon.deadline_seconds), workload.progress
         added = ticks(horizon.guard_seconds + horizon.refill_seconds)
         limited = all_limited(end for kind in workload.types for end in kind.endpoints)
+        busy = _busy(workload, progress.underway)
+        answered = Counter(call.type for call in busy if call.is_answered)
+        back = Counter(call.type for call in busy) - answered  # what is not expected to succeed waits again
         return cls(
             demands=tuple(
                 Demand(
                     kind.name,
-                    workload.backlog.get(kind.name, 0),
+                    workload.backlog.get(kind.name, 0) + back[kind.name],
                     tuple(_routes(kind, deadline, workload.expected)),
                     kind.share,
-                    progress.begun.get(kind.name, 0),
+                    max(0, progress.begun.get(kind.name, 0) - back[kind.name]),
                 )
                 for kind in workload.types
             ),
             windows={
-                each.name: SimulatedWindow.of(each, workload.windows.get(each.name, WindowState()), added)
-                for each in limited
+                each.name: windows_of(each, workload.windows.get(each.name, WindowState()), added) for each in limited
             },
-            busy=tuple(_busy(workload, progress.underway)),
+            shut={name: why for name, window in workload.windows.items() if (why := shut_by(window))},
+            busy=tuple(busy),
             deadline=deadline,
             turnaround=ticks(turnaround_seconds),
             apart=ticks(horizon.apart_seconds),
@@ -198,7 +204,8 @@ def _busy(workload: Workload, calls: Sequence[Underway]) -> list[Busy]:
             kind, end = there
             left = (expected[pair].seconds if pair in expected else kind.processing_seconds) - call.age_seconds
             left = left if left >= 0 else min(-left, end.timeout_seconds - call.age_seconds)
-            busy.append(Busy(call.type, duration(left)))
+            suspect = call.endpoint in workload.windows and workload.windows[call.endpoint].suspect
+            busy.append(Busy(call.type, duration(left), not suspect))
     return busy
 
 

@@ -1,4 +1,4 @@
-"""The window of an endpoint or a budget in a simulation: what it admits now, and when it opens again.
+"""The window of one rule of an endpoint or a budget in a simulation: what it admits now, and when it opens again.
 
 The planner counts time in ticks, which are whole microseconds. Their sums are exact, so simultaneous events compare as
 equal.
@@ -10,8 +10,8 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rlm.core.endpoint import Limited, Rule
-from rlm.core.window import ENDLESS_SECONDS, Circuit, WindowState, shut_by
+from rlm.core.endpoint import Limited
+from rlm.core.window import ENDLESS_SECONDS, WindowState
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000
@@ -30,93 +30,41 @@ def duration(seconds: float) -> int:
 
 
 class SimulatedWindow:
-    """The rules of an endpoint or a budget with their taken slots; a slot is free only if every rule has one.
+    """A rule's slots: how many are `free`, and when the `taken` ones come back, in ascending order.
 
-    `opens` is when the next slot can be taken if none is taken before. A suspect window never opens, nor does one with
-    an endless pause. `shut` is the reason of its `rest`.
+    `opens` is when the next slot can be taken if none is taken before. An endpoint has a slot only if all its rules and
+    those of its budget have one.
     """
 
-    __slots__ = ("counts", "name", "opens", "rest", "shut")
+    __slots__ = ("free", "opens", "period", "rest", "taken")
 
-    def __init__(self, name: str, rest: int, shut: Circuit, counts: list[_Count]) -> None:
-        self.name = name
+    def __init__(self, rest: int, period: int, free: int, taken: deque[tuple[int, int]]) -> None:
         self.rest = rest
-        self.shut = shut
-        self.counts = counts
+        self.period = period
+        self.free = free  # negative for a while after a limit was lowered below the calls that were made
+        self.taken = taken
         self.opens = self._next_opening()
-
-    @classmethod
-    def of(cls, limited: Limited, window: WindowState, added: int) -> SimulatedWindow:
-        """Return the window at the start. Slots come back a period and `added` ticks after a call."""
-        endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
-        counts = [_Count.of(rule, window.ages, added) for rule in limited.limit.rules]
-        return cls(
-            limited.name, NEVER if endless else ticks(window.rest_seconds), shut_by(window) or Circuit.OK, counts
-        )
 
     def copy(self) -> SimulatedWindow:
         """Return a copy that can be used up without changing this one."""
-        counts = [_Count(count.period, count.free, count.taken.copy()) for count in self.counts]
-        return SimulatedWindow(self.name, self.rest, self.shut, counts)
+        return SimulatedWindow(self.rest, self.period, self.free, self.taken.copy())
 
     def most_within(self, span: int) -> int:
         """Return the most slots that can be taken within `span` ticks."""
-        return min(count.amount * (1 + span // count.period) for count in self.counts)
+        return (self.free + sum(slots for _, slots in self.taken)) * (1 + span // self.period)
 
-    def free(self, at: int) -> int:
+    def free_at(self, at: int) -> int:
         """Return the slots that can be taken at `at`, which must not decrease between calls."""
-        return min([count.free_at(at) for count in self.counts]) if at >= self.opens else 0
+        if at < self.opens:
+            return 0
+        taken = self.taken
+        while taken and taken[0][0] <= at:
+            self.free += taken.popleft()[1]
+        return self.free
 
     def take(self, at: int, slots: int, grain: int = 1) -> None:
-        """Take `slots` of the free slots. Those that come back within a `grain` of ticks form one group."""
-        for count in self.counts:
-            count.take(at, slots, grain)
-        self.opens = self._next_opening()
-
-    def openings(self, until: int) -> Iterator[tuple[int, int]]:
-        """Yield (time, slots) for the earliest possible use of every slot, up to and including `until`.
-
-        It is the earliest under several rules too: under each, a call waits only for the one a fixed number before it.
-        """
-        window = self.copy()
-        at = max(0, window.opens)
-        while at <= until:
-            slots = window.free(at)
-            yield at, slots
-            window.take(at, slots)
-            at = window.opens
-
-    def _next_opening(self) -> int:
-        opens = self.rest
-        for count in self.counts:
-            if count.free <= 0:
-                opens = max(opens, count.opens_at())
-        return opens
-
-
-class _Count:
-    """One rule's slots: how many are free, and when the taken ones come back, in ascending order."""
-
-    __slots__ = ("free", "period", "taken")
-
-    def __init__(self, period: int, free: int, taken: deque[tuple[int, int]]) -> None:
-        self.period = period
-        self.free = free
-        self.taken = taken
-
-    @classmethod
-    def of(cls, rule: Rule, ages: Sequence[float], added: int) -> _Count:
-        period = duration(rule.seconds) + added
-        back = Counter([period - ticks(age) for age in ages])
-        taken = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
-        # After a limit was lowered, earlier calls may exceed it; then `free` is negative for a while.
-        return cls(period, rule.amount - sum(slots for _, slots in taken), taken)
-
-    @property
-    def amount(self) -> int:
-        return self.free + sum(slots for _, slots in self.taken)
-
-    def take(self, at: int, slots: int, grain: int) -> None:
+        """Take `slots` of those free at `at`. Those that come back within a `grain` of ticks form one group."""
+        self.free_at(at)
         back, taken = at + self.period, self.taken
         self.free -= slots
         if taken and back - taken[-1][0] < grain:
@@ -124,17 +72,40 @@ class _Count:
             taken[-1] = last + (back - last) * slots // (before + slots), before + slots
         else:
             taken.append((back, slots))
+        self.opens = self._next_opening()
 
-    def free_at(self, at: int) -> int:
-        taken = self.taken
-        while taken and taken[0][0] <= at:
-            self.free += taken.popleft()[1]
-        return self.free
-
-    def opens_at(self) -> int:
+    def _next_opening(self) -> int:
         lacking = 1 - self.free
-        for opens, slots in self.taken:
+        for back, slots in self.taken if lacking > 0 else ():
             lacking -= slots
             if lacking <= 0:
-                return opens
-        return 0
+                return max(self.rest, back)
+        return self.rest
+
+
+def windows_of(limited: Limited, window: WindowState, added: int) -> list[SimulatedWindow]:
+    """Return the windows of its rules at the start. Slots come back a period and `added` ticks after a call.
+
+    A suspect window never opens, nor does one with an endless pause.
+    """
+    is_endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
+    rest, windows = NEVER if is_endless else ticks(window.rest_seconds), []
+    for rule in limited.limit.rules:
+        period = duration(rule.seconds) + added
+        back = Counter([period - ticks(age) for age in window.ages])
+        taken = deque(sorted((at, slots) for at, slots in back.items() if at > 0))
+        windows.append(SimulatedWindow(rest, period, rule.amount - sum(slots for _, slots in taken), taken))
+    return windows
+
+
+def openings(windows: Sequence[SimulatedWindow], until: int) -> Iterator[tuple[int, int]]:
+    """Yield (time, slots) for the earliest possible use of every slot that all these rules have, `until` then.
+
+    It is the earliest under several rules too: under each, a call waits only for the one a fixed number before it.
+    """
+    windows, at = [window.copy() for window in windows], 0
+    while (at := max(at, *[window.opens for window in windows])) <= until:
+        slots = min(window.free_at(at) for window in windows)
+        yield at, slots
+        for window in windows:
+            window.take(at, slots)

@@ -51,6 +51,9 @@ def best_course(situation: Situation, lanes: int) -> Course:
 def _most_at_once(situation: Situation) -> int:
     """Return how many calls can be under way at once: as many as the endpoints let begin during one call's time."""
     return len(situation.busy) + sum(
-        min(demand.events, sum(situation.windows[end.endpoint].most_within(end.takes) for end in demand.routes))
+        min(
+            demand.events,
+            sum(min(rule.most_within(end.takes) for rule in situation.windows[end.endpoint]) for end in demand.routes),
+        )
         for demand in situation.demands
     )

@@ -103,11 +103,6 @@ class StopSignals:
             self._received += 2 if signum == signal.SIGQUIT else 1
         self.wakeup.wake()
 
-    def handle(self) -> None:
-        """Handle the signals again, for which a library has installed handlers of its own."""
-        for signum in self._previous.keys() - {signal.SIGCHLD}:
-            signal.signal(signum, self._count)
-
     def __enter__(self) -> Self:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:  # nohup ignores it

@@ -162,7 +162,7 @@ class Supervisor:
 
     def _judge(self, workers: list[Process]) -> None:
         """Kill a worker that was silent for too long, all of it while this process listened."""
-        now, entries = system_clock.monotonic(), {one.id: one for one in workers}
+        now, entries = system_clock.monotonic(), {worker.id: worker for worker in workers}
         is_deaf = now > self._listened_at + HEARTBEAT_SECONDS  # Redis was away, or this host suspended
         if is_deaf and self._listened_at > float("-inf"):  # so were other hosts: they enter themselves again
             self._start_at = max(self._start_at, now + HEARTBEAT_SECONDS)

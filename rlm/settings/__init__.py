@@ -103,6 +103,21 @@ def load_settings(
     return settings
 
 
+def salvaged(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the built-in settings with the section `[redis]` of a file that has faults elsewhere, to see who lives.
+
+    Raises:
+        ConfigurationError: that section has faults as well, or the file cannot be read.
+    """
+    file = layers_of(path, environ)
+    layers = Layers({"redis": file.tables.get("redis", {})}, file.source)
+    layers.put_environment({name: text for name, text in environ.items() if "REDIS_" in name})
+    document = layers.read()
+    if layers.faults:
+        raise ConfigurationError("\n".join(layers.faults))
+    return _settings_of(document, layers, environ)
+
+
 def _settings_of(document: model.Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
     """Return the settings of a document without faults."""
     home = layers.source.parent if layers.source else Path.cwd()

@@ -291,10 +291,9 @@ def settings_of(section: type[Section]) -> Mapping[str, Setting]:
     return settings
 
 
-#: The sections that have one table each, and those whose tables have names of the user's choice.
+#: The sections that have one table each.
 SECTIONS: dict[str, type[Section]] = {
     key: setting.section
     for key, setting in settings_of(Document).items()
     if setting.section is not None and setting.plain is setting.section
 }
-NAMED: dict[str, type[Section]] = {"types": TypeSettings, "budgets": BudgetSettings}

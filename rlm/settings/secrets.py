@@ -1,7 +1,7 @@
 """Secrets: which values of the configuration are secret, where they are read, and how they are masked in any text.
 
 Secret are the values that headers and the web token take from the environment (`env:NAME`), `${NAME}` in the URL of an
-endpoint, the token itself, and the login in a URL of Redis or in Sentry's DSN. `known` returns those of this process,
+endpoint, the token itself, and the login in a URL of Redis or in Sentry's DSN. `mask` looks for those of this process,
 which `load_settings` remembers.
 """
 
@@ -122,17 +122,14 @@ class Secrets:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield the forms in which a secret may appear: unchanged, and encoded for URLs, JSON, HTML and base64.
+    """Yield the forms in which a secret may appear: unchanged, and encoded for URLs, JSON and base64.
 
     Bytes from the wire are read as Latin-1, so a secret in UTF-8 has a second form.
     """
-    import html  # noqa: PLC0415  # its tables take time to load, and most processes have no secret
-
     for raw in {secret.encode(errors="replace"), secret.encode("latin-1", errors="replace")}:
         for plain in (secret, raw.decode("latin-1")):
-            yield from (plain, html.escape(plain), html.escape(plain, quote=False))
-            for in_json in (json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1]):
-                yield from (in_json, in_json.replace("/", "\\/"))
+            in_json = json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1]
+            yield from (plain, *in_json, *(text.replace("/", "\\/") for text in in_json))
         yield from (quote(raw, safe=""), quote(raw), quote_plus(raw))
         yield from (base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("="))
 
@@ -141,10 +138,10 @@ _remembered = [Secrets()]
 
 
 def remember(secrets: Secrets) -> None:
-    """Set the secrets that `known` returns."""
+    """Set the secrets that `mask` looks for."""
     _remembered[0] = secrets
 
 
-def known() -> Secrets:
-    """Return the secrets of the configuration that this process loaded last."""
-    return _remembered[0]
+def mask(text: str, *, torn: bool = False) -> str:
+    """Return a text without the secrets of the configuration that this process loaded last; see `Secrets.mask`."""
+    return _remembered[0].mask(text, torn=torn)

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from rlm.core.clock import isoformat
 from rlm.core.text import safe_line
-from rlm.settings.secrets import known
+from rlm.settings.secrets import mask
 
 #: Facts that a record may have besides its message, in their order.
 FACTS = ("action", "run_id", "event_id", "endpoint", "lane", "worker", "condition", "subject")
@@ -46,7 +46,7 @@ class LineFormatter(logging.Formatter):
             line = f"{line}  [{facts}]"
         if record.exc_info:
             line = f"{line} | {self.formatException(record.exc_info)}"
-        line = known().mask(line)
+        line = mask(line)
         if not line.isprintable() or safe_line(line) != line:
             line = line.encode("unicode_escape").decode("ascii")
         return f"{isoformat(record.created)[11:23]} {self._level(record.levelname)} {line}"
@@ -80,7 +80,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: fact if isinstance(fact, int) else str(fact) for name, fact in facts.items() if fact}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return known().mask(json.dumps(line))
+        return mask(json.dumps(line))
 
 
 def is_json(environ: Mapping[str, str], stream: TextIO) -> bool:

@@ -155,8 +155,7 @@ def _last_run(store: Store) -> Iterator[Sample]:
 
 
 def _conditions(store: Store) -> Iterator[Sample]:
-    found = conditions(store, look(store))
-    for code, subject in dict.fromkeys((condition.code, condition.subject) for condition in found):
+    for code, subject in dict.fromkeys((each.code, each.subject) for each in conditions(store, look(store))):
         yield Sample("rlm_condition", {"code": code, "subject": subject}, 1)
 
 
@@ -168,41 +167,41 @@ def _schedule(store: Store) -> Iterator[Sample]:
 
 
 def _queues(store: Store) -> Iterator[Sample]:
-    found = books(store)
-    oldest, configured = oldest_in_ledger(store, list(found.by_type)), store.settings.types
-    for name, account in found.by_type.items():
+    ledger = books(store)
+    oldest, configured = oldest_in_ledger(store, list(ledger.by_type)), store.settings.types
+    for name, account in ledger.by_type.items():
         if name not in configured and not account.unsettled:
             continue
         for state in ("pending", "inflight", "backoff", "spent"):
             yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
         since = oldest.get(name)
-        yield Sample("rlm_queue_oldest_seconds", {"type": name}, max(0.0, found.now - since) if since else 0.0)
-    yield Sample("rlm_audit_list_items", {}, found.events)
-    yield Sample("rlm_dead_letters", {}, found.letters)
+        yield Sample("rlm_queue_oldest_seconds", {"type": name}, max(0.0, ledger.now - since) if since else 0.0)
+    yield Sample("rlm_audit_list_items", {}, ledger.events)
+    yield Sample("rlm_dead_letters", {}, ledger.letters)
 
 
 def _open_run(store: Store) -> Iterator[Sample]:
     run = store.runs.current()
     now = run.state if run else IDLE
-    for state in (IDLE, *(one for one in State if one in MOVES)):
+    for state in (IDLE, *(state for state in State if state in MOVES)):
         yield Sample("rlm_run_state", {"state": state}, int(state == now))
     yield Sample("rlm_run_deadline_timestamp_seconds", {}, run.deadline if run else 0.0)
 
 
 def _workers(store: Store) -> Iterator[Sample]:
     workers = store.processes.alive(Role.WORKER)
-    states = Counter(one.state for one in workers)
+    states = Counter(worker.state for worker in workers)
     yield Sample("rlm_workers_wanted", {}, store.processes.wanted())
     for state in WorkerState:
         yield Sample("rlm_workers", {"state": state}, states[state])
-    yield Sample("rlm_lanes", {}, sum(one.threads for one in workers))
-    yield Sample("rlm_lanes_busy", {}, sum(map(len, store.processes.lanes([one.id for one in workers]))))
+    yield Sample("rlm_lanes", {}, sum(worker.threads for worker in workers))
+    yield Sample("rlm_lanes_busy", {}, sum(map(len, store.processes.lanes([worker.id for worker in workers]))))
     yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
 
 
 def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
     """Yield the samples of counters and histograms; all configured types and endpoints have them from the start."""
-    types = _names([one.name for one in settings.event_types], totals, OUTCOMES.values())
+    types = _names([kind.name for kind in settings.event_types], totals, OUTCOMES.values())
     endpoints = _names(settings.endpoints, totals, ANSWERS.values())
     for name in types:
         for outcome, field in OUTCOMES.items():
@@ -218,10 +217,10 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
         ("rlm_event_answer_seconds", "answer", "type", types),
         ("rlm_run_duration_seconds", "run", "", [""]),
     ):
-        found = histograms(totals, what)
+        by_name = histograms(totals, what)
         empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
         for name in names:
-            yield from _histogram_samples(metric, {label: name} if label else {}, found.get(name, empty))
+            yield from _histogram_samples(metric, {label: name} if label else {}, by_name.get(name, empty))
 
 
 def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Collection[str]) -> list[str]:
@@ -231,11 +230,11 @@ def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Collect
     return [*configured, *sorted(others.difference(configured))]
 
 
-def _histogram_samples(metric: str, labels: Mapping[str, str], found: Histogram) -> Iterator[Sample]:
-    for bound, number in found.at_most.items():
+def _histogram_samples(metric: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[Sample]:
+    for bound, number in histogram.at_most.items():
         yield Sample(metric, {**labels, "le": "+Inf" if bound == math.inf else f"{bound:g}"}, number, "_bucket")
-    yield Sample(metric, labels, found.number, "_count")
-    yield Sample(metric, labels, found.seconds, "_sum")
+    yield Sample(metric, labels, histogram.number, "_count")
+    yield Sample(metric, labels, histogram.seconds, "_sum")
 
 
 def expose(samples: Iterable[Sample]) -> bytes:

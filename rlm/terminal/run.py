@@ -123,6 +123,6 @@ def _team(run: RunStatus) -> Iterator[RenderableType]:
 def _worker_row(worker: WorkerNow) -> list[Text]:
     lanes = Text.assemble(("▮" * worker.busy, "cyan"), ("▯" * max(0, worker.threads - worker.busy), "dim"))
     is_odd = worker.other_configuration or worker.state != "ready"
-    does = Text(words.doing(worker, events=False), style="yellow" if is_odd else "" if worker.calls else QUIET)
+    does = Text(words.doing(worker), style="yellow" if is_odd else "" if worker.calls else QUIET)
     does.no_wrap, does.overflow = True, "ellipsis"
     return [Text(str(worker.pid), style=QUIET), name_text(worker.host, QUIET), lanes, does]

@@ -7,6 +7,7 @@ on JSON paths, as text elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from rlm.core import errors
 from rlm.core.documents import RunStatus
 from rlm.ledger.store import Store
 from rlm.settings.checks import check_token_text
-from rlm.settings.secrets import known, resolve_token
+from rlm.settings.secrets import mask, resolve_token
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn, visit_of
 from rlm.web.answers import document, read_body, refused, wants_page
@@ -30,21 +31,9 @@ from rlm.web.openapi import openapi
 from rlm.web.operations import OPERATIONS, Call, Operation, of_body, of_query
 from rlm.web.pages import missing_page, page_routes
 
-_BAD, _NOT_FOUND, _CONFLICT, _UNAVAILABLE, _FAULT = 400, 404, 409, 503, 500
-_DESCRIBED = "/openapi.json describes each parameter."
-#: Status and remedy of each error, most specific first.
-_ANSWERS: tuple[tuple[type[errors.RLMError], int, str], ...] = (
-    (errors.BadQuestionError, _BAD, _DESCRIBED),
-    (errors.AmbiguousRunError, _BAD, "Give more of the run's id; GET /api/runs lists them."),
-    (errors.NoSuchRunError, _NOT_FOUND, "GET /api/runs lists the runs on record; GET /api/status names the open run."),
-    (errors.NoSuchLetterError, _NOT_FOUND, "GET /api/failed lists the dead letters."),
-    (errors.NoSuchEndpointError, _NOT_FOUND, "GET /api/endpoints lists endpoints and budgets."),
-    (errors.RunUnderWayError, _CONFLICT, "Wait for its end, or cancel it first."),
-    (errors.NobodyConductsError, _UNAVAILABLE, "Start a scheduler: `rlm up`, or `rlm scheduler`."),
-    (errors.StoreError, _UNAVAILABLE, "`rlm doctor` on the host of RLM says more."),
-    (errors.ConfigurationError, _BAD, _DESCRIBED),
-    (errors.RLMError, _FAULT, "`rlm doctor` on the host of RLM says more."),
-)
+#: The status for errors whose exit code is not enough, and for the exit codes.
+_STATUS = {errors.NoSuchEndpointError: 404, errors.RunUnderWayError: 409, errors.NobodyConductsError: 503}
+_BY_EXIT_CODE = {2: 400, 3: 404, 4: 503}
 
 
 def trouble(store: Store) -> str:
@@ -62,12 +51,7 @@ def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:
     `hosts` are allowed in `Host` besides this host.
     """
     ended: set[str] = set()  # the sessions that logged out; the others end with their cookie
-    handlers: dict[Any, Any] = {
-        errors.RLMError: of_error,
-        HTTPException: of_http,
-        404: of_missing,
-        Exception: of_fault,
-    }
+    handlers: dict[Any, Any] = {errors.RLMError: of_error, HTTPException: of_http, Exception: of_fault}
     app = Starlette(
         routes=[*machine_routes(store), *api_routes(store), *LogIn(token, ended).routes, *page_routes(store)],
         middleware=[Middleware(KnownHosts, hosts), Middleware(Cookies, token), Middleware(Access, token, ended)],
@@ -83,7 +67,7 @@ def machine_routes(store: Store) -> list[BaseRoute]:
 
     def healthz(_request: Request) -> Response:
         reason = trouble(store)
-        return PlainTextResponse(f"{reason}\n", 503) if reason else PlainTextResponse("ok\n")
+        return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
 
     def metrics(_request: Request) -> Response:
         return Response(page.write(), headers={"Content-Type": CONTENT_TYPE})
@@ -124,30 +108,25 @@ async def _json_body(request: Request) -> bytes:
 
 async def of_error(request: Request, error: errors.RLMError) -> Response:
     """Return the answer for an error of RLM, with secrets masked."""
-    status, remedy = next((status, remedy) for kind, status, remedy in _ANSWERS if isinstance(error, kind))
+    status = _STATUS.get(type(error)) or _BY_EXIT_CODE.get(error.exit_code, 500)
+    is_away = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    remedy = "`rlm doctor` on the host says more." if is_away else "/openapi.json describes what may be asked."
     if isinstance(error, errors.StoreError) and error.remedy:
-        return refused(request, status, known().mask(error.what), known().mask(error.remedy))
-    return refused(request, status, known().mask(str(error)), remedy)
+        return refused(request, status, mask(error.what), mask(error.remedy))
+    return refused(request, status, mask(str(error)), remedy)
 
 
-async def of_http(request: Request, error: Exception) -> Response:
-    """Return the answer for a path or method that is not served, and for a fault of RLM."""
-    if not isinstance(error, HTTPException):
-        return refused(request, _FAULT, "This is a fault of RLM.", "The log of `rlm web` says more; report it.")
-    remedy = "/openapi.json lists what there is." if error.status_code != _BAD else ""
-    return refused(request, error.status_code, f"{error.detail}.", remedy, error.headers)
+async def of_http(request: Request, error: HTTPException) -> Response:
+    """Return the answer for a path or method that is not served: a page to a browser that asks for an unknown one."""
+    if error.status_code == HTTPStatus.NOT_FOUND and wants_page(request):
+        return missing_page(request)
+    return refused(request, error.status_code, f"{error.detail}.", "/openapi.json lists what there is.", error.headers)
 
 
-async def of_missing(request: Request, error: HTTPException) -> Response:
-    """Return the answer for an unknown address: a page to a browser."""
-    return missing_page(request) if wants_page(request) else await of_http(request, error)
-
-
-async def of_fault(request: Request, error: Exception) -> Response:
+async def of_fault(request: Request, _error: Exception) -> Response:
     """Return the answer for a fault of RLM. It is made outside of `Access`, so it sets the headers itself."""
-    answer = await of_http(request, error)
-    answer.headers.update({**HEADERS, "Cache-Control": "no-store"})
-    return answer
+    headers = {**HEADERS, "Cache-Control": "no-store"}
+    return refused(request, 500, "This is a fault of RLM.", "The log of `rlm web` says more; report it.", headers)
 
 
 def read_token(configured: str, environ: Mapping[str, str]) -> str:

@@ -44,24 +44,19 @@ class BoundedProtocol(HttpToolsProtocol):
     If there are too many connections, a new one replaces the one that is longest without a request.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._unanswered_bytes = 0
-        self._patience: asyncio.TimerHandle | None = None
+    unanswered_bytes = 0
+    patience: asyncio.TimerHandle | None = None
 
     @property
-    def _is_answering(self) -> bool:
-        return not getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
-
-    @property
-    def _cut_at(self) -> float:
-        return self._patience.when() if self._patience else 0.0
+    def rank(self) -> tuple[bool, float]:
+        """Its place among those that may be cut: first who waits for no answer, and of these the longest idle."""
+        is_answering = not getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
+        return is_answering, self.patience.when() if self.patience else 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn
         """Make room for this connection, and start the time-out."""
-        others: set[BoundedProtocol] = self.connections  # type: ignore[assignment]  # all are of this class
-        if len(others) >= MOST_CONNECTIONS:
-            oldest = min(others, key=lambda one: (one._is_answering, one._cut_at))  # noqa: SLF001  # of this class
+        if len(self.connections) >= MOST_CONNECTIONS:
+            oldest: Any = min(self.connections, key=lambda other: other.rank)  # type: ignore[union-attr]  # all are of this class
             self.connections.discard(oldest)
             oldest.transport.abort()
         super().connection_made(transport)
@@ -69,9 +64,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read the data, unless it is too much."""
-        self._unanswered_bytes += len(data)
+        self.unanswered_bytes += len(data)
         super().data_received(data)
-        if self._unanswered_bytes > (_MOST_WITH_BODY if self._is_answering else _MOST_BYTES):
+        if self.unanswered_bytes > (_MOST_WITH_BODY if self.rank[0] else _MOST_BYTES):
             self.transport.abort()
 
     def on_headers_complete(self) -> None:
@@ -90,19 +85,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Restart the time-out."""
         super().on_response_complete()
-        self._unanswered_bytes = 0
+        self.unanswered_bytes = 0
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the time-out."""
         super().connection_lost(exc)
-        if self._patience:
-            self._patience.cancel()
+        if self.patience:
+            self.patience.cancel()
 
     def _wait(self) -> None:
-        if self._patience:
-            self._patience.cancel()
-        self._patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+        if self.patience:
+            self.patience.cancel()
+        self.patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
 
 def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:

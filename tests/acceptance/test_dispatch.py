@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from msgspec import Raw
 
+from rlm.core.trail import CallEnd
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
@@ -80,7 +81,7 @@ def test_a_body_that_trickles_is_cut_at_the_deadline(dispatcher, status):
             outcome = call(dispatcher, endpoint(server.url), seconds=0.6)
 
         assert outcome.seconds is None
-        assert outcome.text.startswith("no answer within 0.6 s")
+        assert outcome.text.startswith("no answer within 0.")
         wait_until(lambda: server.open == 0, message="the connection is closed")
 
 
@@ -204,6 +205,18 @@ def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
             "attempt": 7,
             "item": 0,
         }
+
+
+@pytest.mark.parametrize(
+    ("content_type", "kind"), [("text/html", "web page"), ("Text/HTML; charset=utf-8", "web page"), ("text/plain", "")]
+)
+def test_any_2xx_is_delivered_and_one_that_is_a_web_page_is_counted(dispatcher, content_type, kind):
+    """It may be a login page; who answers so and means it says so by `success`."""
+    answer = f"HTTP/1.1 202 X\r\nRetry-After: 5\r\nContent-Type: {content_type}\r\nContent-Length: 0\r\n\r\n"
+    with Server(answering(answer.encode())) as server:
+        outcome = call(dispatcher, endpoint(server.url))
+
+        assert (outcome.finish, outcome.text[:8], outcome.kind) == (CallEnd.COMPLETED, "HTTP 202", kind)
 
 
 def test_what_the_answer_says_is_safe_to_show(dispatcher):

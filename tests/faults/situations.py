@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 #: Three types with their own endpoints, the last two of which share a budget. Divided by ten, a window is 18 s.
 DOCUMENT = """
-[alarm]
-failed = 25
 [types.A]
 priority = 5
 processing_seconds = 2.0
@@ -127,6 +125,7 @@ DAYS = {
         causes={"C": "resting"},
         alarms=("endpoint_throttled",),
         state="partial",
+        unforeseen="how many calls the API lets through shows only as it does",
     ),
     "an only endpoint paused": Day(
         MANY,

@@ -36,7 +36,7 @@ def day_system(make_system, tmp_path):
     @contextmanager
     def make(day: Day):
         options = dict(day.options())
-        options["env"] = {"RLM_LOG_FORMAT": "json", **options.get("env", {})}
+        options["env"] = {"RLM_LOG_FORMAT": "json", "RLM_ALARM__FAILED": "25", **options.get("env", {})}
         made = behind_proxies(tmp_path, document=DOCUMENT, **options) if day.around is slow_redis else None
         with made or make_system(document=DOCUMENT, **options) as system:
             yield system

@@ -13,6 +13,13 @@ from rlm.delivery.http_message import BrokenAnswerError
 from tests.each import each
 
 
+def refused(code):
+    """Return the error about a certificate, with OpenSSL's number."""
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = code
+    return error
+
+
 @each(
     ("error", "kind"),
     [
@@ -22,7 +29,9 @@ from tests.each import each
         (TimeoutError(), "no answer in time"),
         (socket.gaierror(-2, "unknown"), "name not found"),
         (UnicodeError(), "name not found"),
-        (ssl.SSLCertVerificationError(), "TLS certificate refused"),
+        (refused(18), "TLS certificate refused"),
+        (refused(10), "TLS certificate expired"),
+        (socket.gaierror(socket.EAI_AGAIN, "no resolver"), "no resolver answers"),
         (ssl.SSLError(), "TLS failed"),
         (BrokenAnswerError("no HTTP"), "broken answer"),
         (OSError(errno.EHOSTUNREACH, "no route"), "not reachable"),

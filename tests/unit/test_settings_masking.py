@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import time
 from urllib.parse import quote, quote_plus
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.settings.secrets import MASK, Secrets, known, mask_url, remember, resolve_headers
+from rlm.settings.secrets import MASK, Secrets, mask, mask_url, remember, resolve_headers
 from tests.each import each
 
 TEXT = """
@@ -38,8 +37,6 @@ FORMS = {
     "JSON of PHP": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
     "JSON in UTF-8": lambda text: json.dumps(text, ensure_ascii=False)[1:-1].encode().decode("latin-1"),
     "Latin-1 parameter": lambda text: quote(text, safe="", encoding="latin-1"),
-    "HTML": html.escape,
-    "HTML text": lambda text: html.escape(text, quote=False),
     "base64": lambda text: base64.b64encode(text.encode()).decode().rstrip("="),
     "base64 of URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
 }
@@ -155,10 +152,9 @@ def test_what_is_secret(tmp_path):
 
     secret = ["pass%2Fword42", "pass/word42", "envtoken42", "webtoken42webtoken42", "dsnkey42", "urlkey42"]
     for value in (*secret, basic):
-        assert known().mask(f"say {value}, again") == "say ***, again"
-        assert value not in repr(known())
+        assert mask(f"say {value}, again") == "say ***, again"
     plain = "GET https://h/550e8400/ of user at h:6379, text/plain in production"
-    assert known().mask(plain) == plain
+    assert mask(plain) == plain
     assert settings.endpoints["a"].url == "https://h/550e8400/urlkey42"
 
 
@@ -177,7 +173,7 @@ def test_any_text_and_any_secrets_are_taken(text, secrets):
 
 def test_masking_takes_no_longer_than_reading(settings):
     began = time.monotonic()
-    known().mask("a://b " + "x" * 400_000 + " https://h/" + "aB3-" * 100_000 + " ://" + "@" * 100_000)
+    mask("a://b " + "x" * 400_000 + " https://h/" + "aB3-" * 100_000 + " ://" + "@" * 100_000)
     mask_url("a" * 400_000)
     mask_url("a://" + "b" * 400_000 + " http://h/?" + "?" * 100_000 + " http://" * 50_000 + "@" * 100_000)
 

@@ -99,7 +99,6 @@ def failures_context(documents: Documents, question: Query) -> Mapping[str, obje
         "reasons": tuple(Reason),
         "sendable": sum(each.sendable for each in page.groups),
         "groups": [group(each, page.groups, form.given) for each in page.groups[:GROUPS]],
-        "more_groups": max(0, len(page.groups) - GROUPS),
         "first": behind + 1,
         "last": last,
         "older": form.address(behind=last) if last < page.fitting else "",
@@ -138,10 +137,9 @@ def event_context(documents: Documents, question: Query) -> Mapping[str, object]
 
 
 class Step(NamedTuple):
-    """Something that happened to an event: its time, its kind, and a text."""
+    """Something that happened to an event: its time, what, and a text."""
 
     at: str
-    kind: str
     what: str
     text: str = ""
     run: str = ""
@@ -150,14 +148,14 @@ class Step(NamedTuple):
 def trail(view: EventView) -> Iterator[Step]:
     """Yield what happened to an event, in the order of time."""
     if view.taken_at:
-        yield Step(view.taken_at, "taken", "taken off the audit list")
+        yield Step(view.taken_at, "taken off the audit list")
     for call in view.attempts:
         where = call.endpoint or "an endpoint that is not known"
         took = "" if call.seconds is None else f" after {call.seconds:.2f} s"
         what = f"attempt {call.attempt} at {where}: {call.answer}{took}"
-        yield Step(call.at, call.answer, what, call.text, call.run_id)
+        yield Step(call.at, what, call.text, call.run_id)
     if letter := view.letter:
-        yield Step(letter.failed_at, "letter", f"became a dead letter: {letter.reason}", letter.detail)
+        yield Step(letter.failed_at, f"became a dead letter: {letter.reason}", letter.detail)
 
 
 EVENT: Final = Page("/events/{event_id:path}", "An event", "event.html", event_context, command="rlm explain")

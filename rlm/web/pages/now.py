@@ -49,7 +49,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
         "types": _types(shown, now.by_endpoint) if shown else [],
         **_team(run.workers.each if run else ()),
         "hosts": now.hosts if len(now.hosts) > 1 else (),
-        "team_words": words.workers(run) if run else "",
+        "team_words": words.workers(run) if run else f"{now.workers:,} alive",
         "troubles": troubles_by_part(shown) if shown else [],
         "called": shown is not None and any(each.calls for each in shown.by_endpoint.values()),
         "groups": [group(each, letters, {}) for each in letters[:5]],
@@ -62,7 +62,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
 def _team(workers: Sequence[WorkerNow]) -> dict[str, object]:
     """Return the workers to show with their activity, busy ones first; and how many are `hidden`."""
     first = sorted(workers, key=lambda worker: not worker.calls and worker.state == WorkerState.READY)[:10]
-    shown = [(worker, words.doing(worker, events=False), words.doing(worker, events=True)) for worker in first]
+    shown = [(worker, words.doing(worker)) for worker in first]
     return {"team": shown, "hidden": len(workers) - len(shown)}
 
 

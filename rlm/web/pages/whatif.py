@@ -123,7 +123,7 @@ def context(documents: Documents, question: Query) -> Mapping[str, object]:
             plan = documents.get(("plan", question.text), lambda store: _answer(store, form.question), _PLAN_SECONDS)
         except (BadQuestionError, ConfigurationError) as error:
             faults = str(error).splitlines()
-    return {"form": form, "faults": faults, "answer": plan}
+    return {"form": form, "faults": faults, "answer": plan, "command": form.question.command}
 
 
 def _answer(store: Store, options: PlanAsk) -> Mapping[str, object]:
@@ -137,7 +137,6 @@ def _answer(store: Store, options: PlanAsk) -> Mapping[str, object]:
         "forecasts": forecasts,
         "window_seconds": last.case.settings.run.window_seconds,
         "outlook": last.outlook.sentence if last.outlook else "",
-        "command": options.command,
     }
 
 

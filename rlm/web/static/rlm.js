@@ -1,14 +1,13 @@
-/* Keeps a page current, counts its times on, and sends what its buttons order. No library, nothing inline.
+/* Keeps a page current, counts its times on, and sends what its buttons order.
 
-   The page is asked for again each second. A live section, <section id data-live>, is replaced when its HTML is another,
-   unless one is typing or pressing a button in it. <time datetime data-ago|data-until|data-past|data-in|data-clock> is
-   written anew each second. <button data-post> asks for the fields of data-fields and sends them with data-body. */
+   The page is asked for again each second; a section with data-live is replaced when its HTML is another, unless one is
+   typing or pressing a button in it. A button with data-post asks for the fields of data-fields and sends them with
+   data-body. */
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
   const meta = (name, page = document) => page.querySelector(`meta[name="${name}"]`)?.content ?? "";
   let skew = Number(meta("rlm-now")) * 1000 - Date.now(); // the server's clock less that of this machine
-  let address = location.href; // what is shown, and asked for again
   let goodAt = Date.now(); // of what is shown
   let trouble = byId("trouble").textContent;
   let failed = 0; // tries to reach the server, in a row
@@ -37,7 +36,6 @@
       else if ("in" in dataset) text = seconds < 0 ? `in ${span(-seconds)}` : "now";
       else if ("clock" in dataset) text = then.toLocaleString(undefined, seconds < 43_200 ? CLOCK : { day: "numeric", month: "short", ...CLOCK });
       if (time.textContent !== text) time.textContent = text;
-      time.title ||= then.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
     }
   }
 
@@ -48,18 +46,11 @@
     if (section.contains(active) && active.matches("input, select")) return true;
     return Boolean(chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode));
   }
-  /* The button that replaced another: it has the same id, or orders the same. */
-  function successor({ id, dataset: { post, body } }) {
-    const orders = document.querySelectorAll("button[data-post]");
-    return byId(id) ?? [...orders].find((button) => button.dataset.post === post && button.dataset.body === body);
-  }
   function put(section, html) {
-    const focused = section.contains(document.activeElement) ? document.activeElement : null;
-    const scrolled = [...section.querySelectorAll("[data-scroll]")].map((box) => box.scrollLeft);
+    const { id } = section.contains(document.activeElement) ? document.activeElement : section;
     section.innerHTML = html;
     writeTimes(section);
-    section.querySelectorAll("[data-scroll]").forEach((box, at) => { box.scrollLeft = scrolled[at] ?? 0; });
-    if (focused) successor(focused)?.focus({ preventScroll: true });
+    if (id !== section.id) byId(id)?.focus({ preventScroll: true });
     const words = section.querySelector("[data-spoken]");
     if (words && words.dataset.spoken !== spoken) {
       if (spoken !== undefined) byId("spoken").textContent = words.textContent;
@@ -93,49 +84,31 @@
     const text = why && `${why}${old}`;
     if (box.textContent !== text) box.textContent = text;
     box.hidden = !why;
-    document.body.classList.toggle("stale", Boolean(why));
   }
 
-  /* Asks for the page again, while it is visible. */
-  let next;
+  let asking = false;
   async function look() {
-    clearTimeout(next);
-    if (document.hidden) return;
-    const asked = address;
+    if (asking || document.hidden) return;
+    asking = true;
     try {
-      const answer = await fetch(asked, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(6_000) });
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(6_000) });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (answer.status === 401 || answer.redirected) loadAnew();
-      else if (asked === address) receive(page);
+      else receive(page);
     } catch {
       failed += 1; // once is no trouble
     }
-    clearTimeout(next);
-    next = setTimeout(look, 1_000);
+    asking = false;
+    writeTrouble();
   }
 
-  /* A form that is asked again as one types or drags. Its address follows once that is settled, for the link. */
-  function addressOf(form) {
-    const fields = [...new FormData(form)].filter(([name, value]) => form.elements[name].dataset?.today !== value);
-    return `${location.pathname}?${new URLSearchParams(fields)}`;
-  }
-  let following;
+  /* A form that is asked once a slider or a field is let go; the other of the two follows. */
   document.addEventListener("input", ({ target }) => {
-    const form = target.closest("form[data-follow]");
-    if (!form) return;
-    target.closest(".twins")?.querySelectorAll("input").forEach((twin) => { if (twin !== target) twin.value = target.value; });
+    target.closest(".twins")?.querySelectorAll("input").forEach((twin) => { twin.value = target.value; });
     const implied = target.closest("[data-implies]")?.dataset.implies;
     if (implied) byId(implied).checked = true;
-    following ??= setTimeout(() => {
-      following = undefined;
-      address = addressOf(form);
-      look();
-    }, 200);
   });
-  document.addEventListener("change", ({ target }) => {
-    const form = target.closest("form[data-follow]");
-    if (form) history.replaceState(null, "", addressOf(form));
-  });
+  document.addEventListener("change", ({ target }) => target.closest("form[data-follow]")?.requestSubmit());
 
   /* Orders. */
   const dialog = byId("ask"), form = dialog.querySelector("form"), fault = dialog.querySelector(".fault");
@@ -179,20 +152,10 @@
     }
     form.classList.remove("busy");
     fault.hidden = !fault.textContent;
-    if (fault.hidden) {
-      dialog.close();
-      say(`Done: ${byId("ask-title").textContent.replace("?", "")}`);
-    }
+    if (fault.hidden) dialog.close();
   });
   dialog.querySelector("[value=cancel]").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => { if (!ordered.isConnected) successor(ordered)?.focus(); });
-  let hush;
-  function say(text) {
-    byId("said").textContent = text;
-    byId("said").hidden = false;
-    clearTimeout(hush);
-    hush = setTimeout(() => { byId("said").hidden = true; }, 6_000);
-  }
+  dialog.addEventListener("close", () => byId(ordered.id)?.focus());
   document.addEventListener("click", async ({ target }) => {
     const button = target.closest("button[data-post]"), leave = target.closest("button[data-leave]")?.dataset.leave;
     if (button) ask(button);
@@ -205,7 +168,7 @@
   document.addEventListener("visibilitychange", look);
   setInterval(() => {
     writeTimes(document);
-    if (!document.hidden) writeTrouble();
+    look();
   }, 1_000);
   writeTimes(document);
   look();

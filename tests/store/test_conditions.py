@@ -1,0 +1,264 @@
+"""What is not well is found, with its subject and a remedy that is true, and is said once as it begins and ends."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from rlm.admin import watch as watching
+from rlm.admin.conditions import conditions
+from rlm.admin.watch import Watch
+from rlm.core.documents import RunCounts
+from rlm.core.errors import StoreUnreachableError
+from rlm.delivery.run_end import make_record
+from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.reading.books import read_ending
+from tests.each import each
+from tests.store import steps
+from tests.store.windows import set_record
+from tests.values import replace
+
+#: A moment to come, microseconds of Redis time.
+LATER = 60_000_000
+
+
+def enter(store, role, name, **facts):
+    """Let a process announce itself, with the configuration of the store by default."""
+    facts = {"revision": store.settings.revision, **facts}
+    store.processes.announce(role, Process(name, 7, name.partition(":")[0], 1.0, **facts))
+
+
+@pytest.fixture
+def led(store):
+    """The store of an installation that is well: a scheduler leads, a supervisor lives."""
+    enter(store, Role.SCHEDULER, "h:1:a")
+    enter(store, Role.SUPERVISOR, "h:2:b")
+    store.leases.acquire("h:1:a", 600.0)
+    return store
+
+
+def token(store):
+    return store.leases.acquire("h:1:a", 600.0)
+
+
+def found(store):
+    return {(each.code, each.subject): each for each in conditions(store)}
+
+
+def fail(store, name, **fields):
+    """Let an endpoint rest after failures."""
+    later = store.now_us() + LATER
+    facts = {
+        "failures": 5,
+        "rest": later,
+        "opened_us": store.now_us(),
+        "since": store.now_us(),
+        "failed_with": "connection refused",
+        **fields,
+    }
+    set_record(store, store.settings.endpoints[name], **facts)
+
+
+def test_an_installation_that_is_well_has_none(led):
+    assert found(led) == {}
+
+
+@each(
+    "why",
+    ["connection refused", "TLS certificate expired", "no resolver answers", "HTTP 401", "no answer in time", "odd"],
+)
+def test_an_endpoint_that_fails_is_named_with_how_and_what_to_do_about_that(led, why):
+    fail(led, steps.ENDPOINT, failed_with=why)
+
+    condition = found(led)["endpoint_failing", steps.ENDPOINT]
+
+    assert why in condition.sentence
+    assert "127.0.0.1:8090" in condition.sentence
+    assert condition.since
+    fixes = {"HTTP 401": "headers", "no resolver answers": "/etc/resolv.conf", "TLS certificate expired": "renew"}
+    assert fixes.get(why, "127.0.0.1:8090") in condition.remedy
+
+
+def test_a_type_with_events_and_without_an_endpoint_that_works_is_an_error(led):
+    """One of its endpoints is not; without events nobody needs it; of all types, nothing is delivered."""
+    kind = led.settings.types[steps.TYPE]
+    names = [endpoint.name for endpoint in kind.endpoints]
+    steps.push(led, *steps.items(2, steps.TYPE))
+    steps.start_run(led, token(led))
+    for name in names[1:]:
+        fail(led, name)
+    assert "no_endpoint" not in {code for code, _ in found(led)}
+    fail(led, names[0])
+    assert ("no_endpoint", steps.TYPE) in found(led)
+    for name in led.settings.endpoints:
+        fail(led, name)
+    assert [subject for code, subject in found(led) if code == "no_endpoint"] == ["any type"]
+
+
+def test_an_endpoint_that_throttles_and_one_that_is_used_up_are_told_from_one_that_fails(led):
+    endpoint = led.settings.endpoints[steps.ENDPOINT]
+    set_record(led, endpoint, asked=led.now_us() + LATER, since=led.now_us(), refusals=1)
+    assert endpoint.limit.text in found(led)["endpoint_throttled", steps.ENDPOINT].remedy
+
+
+@each("number", [0, 3])
+def test_calls_beyond_a_limit_are_of_the_endpoint_until_the_next_run_is_looked_over(led, number):
+    close_one(led)
+    led.notes.note_excess({steps.ENDPOINT: number})
+
+    assert (("limit_exceeded", steps.ENDPOINT) in found(led)) == bool(number)
+
+
+def test_events_that_were_put_back_are_shown_until_the_next_run_ends(led):
+    led.notes.note_adopted(led.now(), 2, "i1:T")
+    assert "2 events" in found(led)["events_adopted", "ledger"].sentence
+
+    close_one(led)
+
+    assert found(led).keys() & {("events_adopted", "ledger")} == set()
+
+
+def close_one(store, **changes):
+    """Run an empty run to its record, changed."""
+    run = steps.start_run(store, token(store))
+    steps.finish(store, token(store), run)
+    record = replace(make_record(store.settings, run, read_ending(store, run)), **changes)
+    store.runs.close(run.id, record, wanted=0)
+
+
+def test_a_failed_run_is_an_error_until_the_next_one_ends(led):
+    close_one(led, state="failed", failure="no worker came up")
+    assert "no worker came up" in found(led)["run_failed", "last run"].sentence
+    close_one(led)
+    assert ("run_failed", "last run") not in found(led)
+
+
+def test_a_backlog_that_grows_over_three_windows_is_told(led):
+    for left in (1, 2, 3):
+        close_one(led, counts=RunCounts(leftover=left))
+    assert "1, 2 and 3" in found(led)["backlog_grows", "leftovers"].sentence
+
+
+def test_a_host_cut_off_is_told_and_not_where_the_endpoint_fails_for_all(led):
+    enter(led, Role.WORKER, "h:3:c", state=WorkerState.READY)
+    enter(led, Role.WORKER, "g:3:c", state=WorkerState.READY, sleeping="it can connect to no endpoint: name not found")
+    assert "name not found" in found(led)["host_cut_off", "g"].sentence
+
+    fail(led, steps.ENDPOINT, failed_with="name not found")
+
+    assert ("host_cut_off", "g") not in found(led)
+
+
+def test_what_keeps_a_process_from_its_work_is_told(led):
+    enter(led, Role.SCHEDULER, "h:1:a", trouble="the archive cannot be written (disk full)")
+    led.runs.want(token(led), 1)
+    enter(led, Role.SUPERVISOR, "h:2:b", trouble="workers end as they start on h, the last by SIGKILL")
+
+    assert "disk full" in found(led)["no_archive", "h"].sentence
+    assert "by SIGKILL" in found(led)["no_worker", "workers"].sentence
+
+
+def test_a_redis_that_refuses_writes_is_unfit_and_no_process_is_missed_for_it(led, monkeypatch):
+    """Nobody can announce itself there."""
+    led.client.config_set("min-replicas-to-write", "1")
+    try:
+        codes = {code for code, _ in found(led)}
+    finally:
+        led.client.config_set("min-replicas-to-write", "0")
+    assert codes == {"redis_unfit"}
+
+
+def test_without_redis_that_alone_is_known(led, monkeypatch):
+    def fails():
+        raise StoreUnreachableError("Redis cannot be reached", "start it")
+
+    monkeypatch.setattr(led.runs, "current_at", fails)
+
+    (condition,) = conditions(led)
+    assert (condition.code, condition.remedy) == ("redis_away", "start it")
+
+
+# -- what is said
+
+
+@pytest.fixture
+def said(caplog):
+    """The lines about conditions so far: level, action, code."""
+    caplog.set_level(logging.INFO, "rlm.admin.watch")
+    return lambda: [(each.levelname, each.action, each.condition) for each in caplog.records]
+
+
+def watch(store, mine=True):
+    made = Watch(store, lambda _there: mine)
+    return made.look
+
+
+BEGUN, ENDED = ("WARNING", "begin_condition", "endpoint_failing"), ("INFO", "end_condition", "endpoint_failing")
+
+
+def test_a_condition_is_one_line_when_it_begins_and_one_when_it_ends(led, said):
+    """After two looks that agree, so that what passes is none."""
+    look = watch(led)
+    fail(led, steps.ENDPOINT)
+    look()
+    assert said() == []
+    look()
+    look()
+    assert said() == [BEGUN]
+    assert found(led)["endpoint_failing", steps.ENDPOINT].since
+
+    led.client.delete(led.keys.endpoint(led.settings.endpoints[steps.ENDPOINT].window_id))
+    look()
+    assert said() == [BEGUN]
+    look()
+    look()
+    assert said() == [BEGUN, ENDED]
+
+
+def test_a_successor_repeats_nothing_and_says_when_it_is_over(led, said):
+    fail(led, steps.ENDPOINT)
+    first = watch(led)
+    first()
+    first()
+    successor = watch(led)
+    successor()
+    successor()
+    assert said() == [BEGUN]
+    led.client.delete(led.keys.endpoint(led.settings.endpoints[steps.ENDPOINT].window_id))
+    successor()
+    successor()
+    assert said() == [BEGUN, ENDED]
+
+
+def test_an_error_is_an_error_and_others_say_nothing(led, said, monkeypatch):
+    led.processes.forget(Role.SUPERVISOR, "h:2:b")
+    other, look = watch(led, mine=False), watch(led)
+    for _ in range(3):
+        other()
+        look()
+    assert said() == []  # it may just be starting
+    monkeypatch.setattr(watching, "STARTING_SECONDS", 0.0)
+    for _ in range(3):
+        look()
+    assert said() == [("ERROR", "begin_condition", "no_supervisor")]
+
+
+def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
+    """And ends nothing else, because nothing else is known meanwhile."""
+    fail(led, steps.ENDPOINT)
+    look = watch(led)
+    look()
+    look()
+
+    def fails(*_args):
+        raise StoreUnreachableError("Redis cannot be reached", "start it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(led.processes, "register", fails)
+        for _ in range(3):
+            look()
+    look()
+    look()
+    away = [("ERROR", "begin_condition", "redis_away"), ("INFO", "end_condition", "redis_away")]
+    assert said() == [BEGUN, *away]
