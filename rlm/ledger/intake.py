@@ -25,9 +25,8 @@ CHUNK_WRITTEN = 125
 
 
 class Entries(ScriptReply, frozen=True):
-    """Entries of a list of so many, oldest first, as the script `read_entries` returns them."""
+    """Entries of a list, oldest first, as the script `read_entries` returns them."""
 
-    length: int
     joined: bytes
     sizes: tuple[int, ...] = ()
 
@@ -150,14 +149,12 @@ class Intake(Part):
         staged, listed = self._batch([("LLEN", self._keys.processing), ("LLEN", self._keys.events)], transaction=True)
         return staged, listed
 
-    def look(self, items: str, skip: int, count: int) -> tuple[int, list[bytes]]:
-        """Return the length of a list of items, and at most `count` of them after the `skip` oldest, oldest first.
+    def look(self, items: str, skip: int, count: int) -> list[bytes]:
+        """Return at most `count` items of a list after the `skip` oldest, oldest first.
 
-        With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
-        back empty.
+        An item that is too large to be taken comes back empty.
         """
-        page = self._read(items, skip, count)
-        return page.length, page.each
+        return self._read(items, skip, count).each
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

@@ -30,15 +30,13 @@ return new
 
 --- read_entries(prefix, list; skip: number, count: number, bytes: number, longest: number)
 -- Reads a page of a list, oldest first; its oldest is at its right end.
--- skip     entries, the oldest, that have been read already; if negative, so many of the newest have not
+-- skip     entries, the oldest, that have been read already
 -- count    entries at the most
 -- bytes    stop once so many bytes are read or passed over; at least one entry is
 -- longest  an entry of more bytes is not in `joined`, and its size is negative
--- Returns  {length, joined, sizes}: the length of the list; entries one behind the other; the size of each
+-- Returns  {joined, sizes}: entries one behind the other; the size of each
 -- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
 -- include base
-local length = call('LLEN', list)
-if skip < 0 then skip = math.max(0, length + skip) end
 local entries, sizes, total, step = {}, {}, 0, 1
 while #sizes < count and total <= bytes do
   local passed = skip + #sizes
@@ -54,4 +52,4 @@ while #sizes < count and total <= bytes do
     sizes[#sizes + 1] = fits and #entry or -#entry
   end
 end
-return named{length = length, joined = table.concat(entries), sizes = sizes}
+return named{joined = table.concat(entries), sizes = sizes}
