@@ -71,7 +71,8 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
             if not supervisor_id:
                 raise  # the command prints the error
             trace = not isinstance(error, StoreError)  # a failure of Redis needs none
-            log.error("Worker %s broke off: %s", worker_id, error, exc_info=trace, extra={"action": "stop_worker"})  # noqa: TRY400
+            extra = {"action": "stop_worker"}
+            log.log(logging.ERROR, "Worker %s broke off: %s", worker_id, error, exc_info=trace, extra=extra)
             raise SystemExit(UNFIT) from None
         finally:
             if supervisor_id:  # a forked process runs no exit handlers

@@ -38,8 +38,6 @@ from scheduler.office import Office
 #: Seconds between two looks. A look may take a third of the time: its cost follows the number of endpoints.
 LOOK_SECONDS = 1.0
 LOOKING_PART = 3
-#: Seconds between two looks whether a drain is to go on: a chunk takes milliseconds.
-DRAINING_SECONDS = 0.25
 #: Seconds between two looks while only the last calls, or the actor `record`, are awaited; and how long the actor has.
 BUSY_SECONDS = 0.02
 ACTOR_SECONDS = 0.3
@@ -129,17 +127,9 @@ class Conductor:
         self._advance(State.PLANNING)
 
     def _goes_on(self) -> bool:
-        """Keep the lease and answer requests between chunks of a drain; return whether to continue the drain."""
-        now = system_clock.monotonic()
-        if now < self._due_at and not self._office.stopping:
-            return True
-        self._due_at = now + DRAINING_SECONDS
+        """Keep the lease between chunks of a drain; return whether to continue it."""
         self._office.keep()
-        self._office.answer_requests(self._run.id)
-        current, now_us = self._store.runs.current_at()
-        if current is None or current.cancelled or self._office.stopping:
-            return False
-        return current.left_seconds(now_us) > 0
+        return not self._office.stopping
 
     def plan(self) -> None:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
@@ -305,7 +295,7 @@ class Conductor:
         self._due_at = system_clock.monotonic() + pause
         if self._drain.over or left <= 0:
             return pause
-        self._drain.work(pause, lambda: not self._office.stopping)
+        self._drain.work(pause, self._goes_on)
         if self._drain.over:
             self._store.runs.note(self._office.token, self._run.id, gone=("draining",))
         return 0.0

@@ -13,11 +13,14 @@ import logging
 from contextlib import suppress
 
 from rlm import telemetry
-from rlm.core.clock import system_clock
+from rlm.core.clock import system_clock, timestamp
+from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
+from rlm.core.run import State, Trigger
 from rlm.core.text import counted
 from rlm.delivery.run_end import look_over
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.plan.causes import went_wrong
 from scheduler.office import Office
 
 #: Seconds between two looks for dead processes.
@@ -67,9 +70,15 @@ class Housekeeper:
         with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
             for record in self._store.runs.recent(1):
                 if record.run_id != self._store.leases.last_end():
-                    telemetry.run_ended(self._store.settings, record)
+                    self._end_tick(record)
                     look_over(self._store, record)
         self._seen = newest
+
+    def _end_tick(self, record: Record) -> None:
+        """Report how the tick ended that the run served, if it served one."""
+        if record.trigger == Trigger.SCHEDULE:
+            due, ok = timestamp(record.started_at), record.state != State.FAILED and not went_wrong(record.why)
+            telemetry.tick_ended(self._store.settings, due, ok=ok, seconds=record.duration_seconds)
 
     def _tidy_up(self) -> None:
         """If a look is due, clean up after processes that are missing for too long.

@@ -27,7 +27,6 @@ CONNECT_SECONDS = 3.5
 #: acknowledges at once, however slow its API is.
 SILENT_SECONDS = 4
 
-_READ_BYTES = 65_536
 #: No delay, and detection of a cut way.
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -82,6 +81,8 @@ class Connection:
 
     def send(self, data: bytes, deadline: float) -> None:
         """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent."""
+        if not (self.kept or self.is_usable()):  # taking a slot for a new one took time
+            raise ConnectionError("the endpoint closed the connection, or sent data unasked")
         self._busy = True
         left = memoryview(data)
         while left:
@@ -100,7 +101,7 @@ class Connection:
         self._await(select.POLLIN, deadline)
         while not answer.whole and (room := answer.room):
             try:  # without waiting, because TLS may have more of what it read
-                data = self._sock.recv(min(room, _READ_BYTES))
+                data = self._sock.recv(room)
             except (BlockingIOError, ssl.SSLWantReadError):
                 self._await(select.POLLIN, deadline)
             else:

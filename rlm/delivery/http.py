@@ -31,7 +31,6 @@ from rlm.settings.secrets import mask, resolve_headers
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
 
-_EXCERPT_CHARACTERS = 200
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -91,8 +90,6 @@ class Dispatcher:
         """
         try:
             message = render(self._head(endpoint.name, endpoint.url, *endpoint.headers.items()), request)
-            if not (connection.kept or connection.is_usable()):  # taking a slot for a new one took time
-                raise ConnectionError("the endpoint closed the connection, or sent data unasked")  # noqa: TRY301
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
@@ -155,4 +152,4 @@ def _excerpt(answer: Answer, before: str = "") -> str:
     """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
     body = "" if answer.encoded else answer.body.decode("latin-1")
     text = mask(before + body, torn=not answer.whole)
-    return _UNPRINTABLE.sub(" ", text)[:_EXCERPT_CHARACTERS].strip()
+    return _UNPRINTABLE.sub(" ", text)[:200].strip()

@@ -155,7 +155,7 @@ class Answer:
             raise BrokenAnswerError("it is chunked twice")
         if status not in range(100, 600) or status == _SWITCHING_PROTOCOLS:
             raise BrokenAnswerError(f"HTTP {status} is no answer")
-        if status < 200:  # noqa: PLR2004  # an interim answer
+        if status in range(100, 200):
             self.whole = False
             return
         self.status = status

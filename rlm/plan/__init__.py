@@ -18,7 +18,7 @@ from rlm.plan.binds import what_binds
 from rlm.plan.bound import soonest_end
 from rlm.plan.simulate import Start
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
-from rlm.plan.window import SECOND, ticks
+from rlm.plan.window import NEVER, SECOND, ticks
 from rlm.plan.workers import choose_workers
 
 #: The most points in the course of a plan.
@@ -46,11 +46,11 @@ class PlannedRelease(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
-    `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
-    first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
-    schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier. `most`: the longest queue goes first, instead of the highest priority. `course` has at most
-    `COURSE_POINTS` pairs of a time and the calls answered by then.
+    `first_call_seconds` counts from the moment planned for to the first free slot, even after the deadline; all other
+    times count from that first call. `forecast_seconds` is when the last event that fits is answered. With the most
+    workers allowed, no schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that
+    says what keeps the end from being earlier. `most`: the longest queue goes first, instead of the highest priority.
+    `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
     workers: int
@@ -83,7 +83,7 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
     target = ticks(horizon.target_seconds)
     workers, course, best = choose_workers(situation, capacity, target)
-    first_call = min((start.at for start in course.starts), default=0)
+    first_call = min((start.at for start in course.starts), default=_soonest_slot(situation))
     soonest = soonest_end(situation, course, capacity.lanes)
 
     def from_first_call(moment: int) -> float:
@@ -112,6 +112,13 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
+
+
+def _soonest_slot(situation: Situation) -> int:
+    """Return when an event that waits may be sent, whatever the deadline; 0 if that is unknown."""
+    routes = [route for demand in situation.demands if demand.events for route in demand.routes]
+    opens = [max(rule.opens for name in route.windows for rule in situation.windows[name]) for route in routes]
+    return min((at for at in opens if at < NEVER), default=0)
 
 
 def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -25,8 +25,6 @@ from rlm.plan.window import SimulatedWindow
 EXACT_STARTS: Final = 5000
 #: After that its grain is one part in so many of the available time.
 GRAINS: Final = 2500
-#: In a coarse simulation, types that take turns give way after one part in so many of what they could begin.
-TURNS: Final = 2
 #: The rounding error of sums of error rates.
 ROUNDING: Final = 1e-9
 #: A lane that goes on after an answer holds the others up for one part in so many of what an idle one does.
@@ -71,11 +69,6 @@ class Course(msgspec.Struct):
     def forecast(self) -> int:
         """When the last event that fits is answered, in ticks; 0 if none fits."""
         return max(self.answered.values(), default=0)
-
-    def calls(self) -> Iterator[Start]:
-        """Yield the calls one by one in the order in which they begin."""
-        for start in self.starts:
-            yield from [start._replace(calls=1)] * start.calls
 
 
 def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
@@ -157,7 +150,7 @@ class _Simulation:
         if grain > 1:
             in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
             calls = min(lanes.idle * in_a_row, queue.ready, *[window.free_at(now) for window in place.windows])
-            calls = max(1, calls // TURNS) if self._most or self._sharing else calls
+            calls = -(-calls // 2) if self._most or self._sharing else calls  # then types take turns
             in_a_row = -(-calls // lanes.idle)
         for window in place.windows:
             window.take(now + (in_a_row - 1) * cost // 2, calls, grain)

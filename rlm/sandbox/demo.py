@@ -24,14 +24,6 @@ from rlm.terminal.live import View
 from rlm.terminal.record import line_of, record_picture
 from rlm.terminal.run import run_picture
 
-#: Seconds between two looks at the run: four pictures a second.
-FRAME_SECONDS = 0.25
-#: A plain view writes at most one line in so many seconds, and about so many lines in a window.
-LINE_SECONDS = 1.0
-LINES_A_WINDOW = 60
-#: Items to push in one command.
-PUSH_ITEMS = 500
-
 
 def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
@@ -40,8 +32,7 @@ def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
     """
     store = stage.store
     items = make_items(events, [kind.name for kind in stage.settings.event_types], Random(), system_clock.now())
-    for start in range(0, len(items), PUSH_ITEMS):  # before any process can take some of them
-        store.intake.push(items[start : start + PUSH_ITEMS])
+    store.intake.push(items)  # before any process can take some of them
     stage.start_processes()
     with view:
         run_id = stage.start_run()
@@ -50,9 +41,9 @@ def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
             if store.runs.is_open(run_id):
                 view.show(report.status(store, run_id, measured=False))
 
-        record = stage.await_record(run_id, look, FRAME_SECONDS)
+        record = stage.await_record(run_id, look, 0.25)
         view.show(record)
-    stage.stop()
+    stage.group.end()
     work = DemoWork(events, len(items), speed)
     return judge_demo(record, stage.settings.event_types, stage.api, work, books(store).unsettled)
 
@@ -96,8 +87,8 @@ def view_on(stream: TextIO, title: str) -> View:
 
 
 def _when(shown: RunStatus | Record) -> Hashable:
-    """Return a value that changes when a line is due: the state, or the number of pauses passed."""
-    pause = max(LINE_SECONDS, shown.window_seconds / LINES_A_WINDOW)
+    """Return a value that changes when a line is due, at most once a second and about 60 times in a window."""
+    pause = max(1.0, shown.window_seconds / 60)
     return shown.state, shown.seconds_left // pause if isinstance(shown, RunStatus) else 0
 
 

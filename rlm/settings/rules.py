@@ -108,7 +108,7 @@ def _variables(place: Place, endpoint: EndpointSettings, environ: Mapping[str, s
 
 
 def _budgets(document: Document) -> Iterator[Problem]:
-    """Check that each budget that endpoints name exists, and that each is named, by few, and has a name of its own."""
+    """Check that each budget that endpoints name exists, and that each is named by few and has a name of its own."""
     budgets = document.budgets
     names = {endpoint.name: place for place, endpoint in _placed(document)}
     members = Counter({endpoint.name: endpoint.budget for _, endpoint in _placed(document)}.values())
@@ -119,7 +119,5 @@ def _budgets(document: Document) -> Iterator[Problem]:
     for name in budgets:
         if name in names:
             yield ("budgets", name), f"an endpoint has this name; give one of them another (see {dotted(names[name])})"
-        if members[name] == 0:
-            yield ("budgets", name), "no endpoint names this budget, so it would limit nothing; name it or take it out"
         if members[name] > _MOST_OF_A_BUDGET:
             yield ("budgets", name), f"{members[name]} endpoints name it; at most {_MOST_OF_A_BUDGET} may share one"

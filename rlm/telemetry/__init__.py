@@ -12,10 +12,9 @@ from rlm.telemetry import logs
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from rlm.core.documents import Record
     from rlm.settings import Settings
 
-__all__ = ["flush", "run_ended", "set_up", "tick_began", "tick_ended"]
+__all__ = ["flush", "set_up", "tick_began", "tick_ended"]
 
 #: Contains `rlm.telemetry.sentry` if this process reports to Sentry.
 _reporting: list[ModuleType] = []
@@ -47,14 +46,3 @@ def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | Non
     """Report to Sentry's Crons how the tick at `due` ended, whoever began it, and after how many seconds."""
     for sentry in _reporting:
         sentry.check_in(settings, due, ok=ok, seconds=seconds)
-
-
-def run_ended(settings: Settings, record: Record) -> None:
-    """Report the end of the tick that a run served, if it served one."""
-    from rlm.core.clock import timestamp  # noqa: PLC0415
-    from rlm.core.run import State, Trigger  # noqa: PLC0415  # for those who have a record, and the rest with it
-    from rlm.plan.causes import went_wrong  # noqa: PLC0415
-
-    if record.trigger == Trigger.SCHEDULE:
-        well = record.state != State.FAILED and not went_wrong(record.why)
-        tick_ended(settings, timestamp(record.started_at), ok=well, seconds=record.duration_seconds)

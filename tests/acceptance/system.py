@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from rlm.ledger.processes import Role
 from rlm.ledger.reading.books import books
 from rlm.ledger.store import Store
-from rlm.sandbox.configuration import demo_document
 from rlm.sandbox.mockapi import MockApi, exceeded
+from rlm.sandbox.stage import demo_document
 from rlm.settings import load_settings
 from tests.values import as_json
 from tests.wait import wait_until

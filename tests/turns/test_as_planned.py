@@ -82,7 +82,7 @@ class Scene:
         horizon = Horizon(self.deadline - 0.02, self.deadline, GUARD)
         work = Workload(self.backlog, self.types, self.windows, self.expected)
         course = simulate(Situation.of(work, horizon), self.lanes, most=self.most)
-        return [Begun(each.at, each.type, each.endpoint) for each in course.calls()], dict(course.left)
+        return [Begun(each.at, each.type, each.endpoint) for each in course.starts], dict(course.left)
 
     def planned_from(self, at: int, played: list[Begun]) -> list[Begun]:
         """Return the calls as simulated from the moment `at` on, when so many were played."""
@@ -111,7 +111,7 @@ class Scene:
         progress = RunProgress(tuple(underway), begun)
         work = Workload(backlog, self.types, windows, self.expected, progress)
         course = simulate(Situation.of(work, horizon), self.lanes, most=self.most)
-        return [Begun(at + each.at, each.type, each.endpoint) for each in course.calls()]
+        return [Begun(at + each.at, each.type, each.endpoint) for each in course.starts]
 
     def played(self, world: VirtualWorld) -> tuple[list[Begun], dict[str, int]]:
         """Return the calls that the script gave, and what is left of each type."""

@@ -116,7 +116,7 @@ def test_no_rule_is_ever_exceeded(case, lanes):
     """In no period of any rule, with the guard, are there more calls than it allows, earlier ones included."""
     stamps = defaultdict(list)
     endpoints = {each.name: each for kind in case.types for each in kind.endpoints}
-    for call in case.course(lanes).calls():
+    for call in case.course(lanes).starts:  # so few are exact
         for one in all_limited([endpoints[call.endpoint]]):
             stamps[one.name].append(call.at / SECOND)
 

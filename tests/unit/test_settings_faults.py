@@ -142,7 +142,6 @@ def test_one_name_one_url_one_limit_one_budget(faults, second, key):
         ("account", '[budgets.account]\nrate_limit = "x"', 'budgets.account.rate_limit = "x": must be a limit above'),
         ("account", f'{ACCOUNT}[budgets."a b"]\nrate_limit = "2/second"', 'budgets."a b": a name has 1 to 100 letters'),
         ("a", '[budgets.a]\nrate_limit = "2/second"', "budgets.a: an endpoint has this name; give one of them another"),
-        ("account", f'{ACCOUNT}[budgets.b]\nrate_limit = "2/second"', "budgets.b: no endpoint names this budget"),
     ],
 )
 def test_wrong_budget(faults, budget, budgets, line):
