@@ -27,10 +27,6 @@ from rlm.core.text import span
 if TYPE_CHECKING:
     from rlm.core.expected import CallEntry
 
-#: The prefix of the tally fields that count failed calls.
-FIELD: Final = "trouble:"
-#: The most entries in a record; those with the most calls are kept.
-MOST_ENTRIES: Final = 100
 #: The most troubles that a sentence names; it gives the number of the others.
 MOST_NAMED: Final = 3
 
@@ -53,17 +49,17 @@ _MICROSECONDS = 1_000_000
 
 
 def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:
-    """Return the entries of a record for failed calls, the most frequent first.
+    """Return the entries of a record for failed calls, the hundred most frequent first.
 
     `address` is null for an endpoint that is no longer configured.
     """
     entries = []
     for field, number in tally.items():
-        if field.startswith(FIELD):
-            name, _, what = field.removeprefix(FIELD).partition(" ")
+        if field.startswith("trouble:"):
+            name, _, what = field.removeprefix("trouble:").partition(" ")
             address = address_of(endpoints[name].url) if name in endpoints else None
             entries.append(CallTrouble(endpoint=name, address=address, what=what, calls=number))
-    return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:MOST_ENTRIES])
+    return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:100])
 
 
 def address_of(url: str) -> str:
@@ -72,17 +68,12 @@ def address_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def each_in_words(troubles: Sequence[CallTrouble]) -> list[str]:
-    """Return the troubles in words: `3 x connection refused, a at 10.0.0.7:80`."""
-    failed = [each for each in troubles if each.what != WEB_PAGE]
-    return [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
-
-
 def in_words(troubles: Sequence[CallTrouble]) -> str:
-    """Return the most frequent troubles in words."""
-    words = each_in_words(troubles)
-    more = len(words) - MOST_NAMED
-    return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
+    """Return the most frequent failures in words: `3 x connection refused, a at 10.0.0.7:80`."""
+    failed = [each for each in troubles if each.what != WEB_PAGE]
+    words = [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
+    more = [f"and {len(words) - MOST_NAMED} more, see `rlm result --json`"] if len(words) > MOST_NAMED else []
+    return "; ".join([*words[:MOST_NAMED], *more])
 
 
 def away_in_words(seconds: float) -> str:

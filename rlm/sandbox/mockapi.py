@@ -17,10 +17,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -78,8 +77,6 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Connections are reset before the call is read; it does not count as an arrival.
     down: bool = False
-    #: `(start, end)` in seconds since this was set; in between, every call is answered 503 at once.
-    outages: tuple[tuple[Amount, Amount], ...] = ()
     #: Every call is answered 429 at once, with this many seconds as `Retry-After`.
     throttle: Amount | None = None
     reset: bool | Share = False  #: the share of calls (true: all) whose connection is reset after reading
@@ -88,8 +85,6 @@ class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error_rate: Share | None = None
     status: Status | None = None  #: the status of those; 500 if None
     slow: Amount = 1.0  #: processing takes this many times as long
-    #: The form of `Retry-After`, also for this endpoint's limit.
-    retry_after: Literal["seconds", "date", "none"] = "seconds"
 
 
 class Response(NamedTuple):
@@ -113,8 +108,7 @@ class Site:
         #: Seconds that a call takes, by event type; a call of an unknown type takes as long as the first.
         self.processing: dict[str, float] = {}
         self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
-        #: Its faults and when they were set: outages count from then.
-        self.faults, self.faults_set_at = Faults(), 0.0
+        self.faults = Faults()
 
     def receive(self, event_type: object, at: float) -> tuple[bool, Response]:
         """Return whether the limits admit the call that arrived `at`, and its response."""
@@ -123,13 +117,11 @@ class Site:
             return False, Response(429, retry_after_seconds=wait)
         for window in self._windows:
             window.admit(at)
-        return True, self._response(self.processing.get(str(event_type), next(iter(self.processing.values()))), at)
+        return True, self._response(self.processing.get(str(event_type), next(iter(self.processing.values()))))
 
-    def _response(self, seconds: float, at: float) -> Response:
+    def _response(self, seconds: float) -> Response:
         """Return the response to an admitted call that takes so long if there is no fault."""
         faults = self.faults
-        if any(start <= at - self.faults_set_at < end for start, end in faults.outages):
-            return Response(503)
         if faults.throttle is not None:
             return Response(429, retry_after_seconds=faults.throttle)
         if random.random() < faults.reset:
@@ -138,15 +130,6 @@ class Site:
             return Response(None)
         error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
         return Response((faults.status or 500) if random.random() < error_rate else 200, seconds * faults.slow)
-
-    def retry_after(self, seconds: float | None) -> dict[str, str]:
-        """Return the header that asks for a rest of so many seconds, in the form of its faults."""
-        if seconds is None or self.faults.retry_after == "none":
-            return {}
-        whole = max(1, math.ceil(seconds))  # fractions are not allowed, and 0 would cause another refusal
-        if self.faults.retry_after == "seconds":
-            return {"Retry-After": str(whole)}
-        return {"Retry-After": formatdate(math.ceil(system_clock.now()) + whole, usegmt=True)}
 
 
 def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
@@ -276,7 +259,7 @@ class MockApi:
             allowed = ", ".join(Faults.__struct_fields__)
             raise ConfigurationError(f"{fields!r} is not a fault: {error}; the fields are {allowed}") from error
         for site in self._by_name.values() if name == ALL else [self._by_name[name]]:
-            site.faults, site.faults_set_at = faults, system_clock.monotonic()
+            site.faults = faults
 
     def summary(self) -> dict[str, EndpointSummary]:
         """Return the summary of each endpoint, by name; safe to call from any thread."""
@@ -405,7 +388,9 @@ class MockApi:
             return False
         arrival.status = response.status  # first, so that it is noted before anybody gets the answer
         answer: Any = {"endpoint": name, "event_id": event_id, "status": response.status}
-        headers = site.retry_after(response.retry_after_seconds)
+        headers = {}
+        if (rest := response.retry_after_seconds) is not None:  # no fractions are allowed, and 0 would be refused again
+            headers["Retry-After"] = str(max(1, math.ceil(rest)))
         if (success := site.endpoint.success) and response.status == HTTPStatus.OK:
             value = True if success.value is None else success.value
             answer = answer | {success.field: value} if success.field else success.value or answer

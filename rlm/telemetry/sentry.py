@@ -44,10 +44,6 @@ _OWN = ("rlm.", "actors.", "scheduler.")
 
 #: Sentry accepts six check-ins a minute per monitor and counts in minutes, so only a minute's first tick checks in.
 MINUTE_SECONDS = 60.0
-#: Most characters of a slug in Sentry.
-LONGEST_SLUG = 50
-#: Minutes after which Sentry calls a check-in missed: the minimum.
-MARGIN_MINUTES = 1
 
 
 def set_up(dsn: str, role: str, worker: str = "") -> None:
@@ -165,36 +161,22 @@ def check_in(settings: Settings, due: float, *, ok: bool | None = None, seconds:
     derived from `due`, so any process that continues the run can end it; the first report of an end counts. A check-in
     without an end is ended by Sentry after `max_runtime`.
     """
-    status = "in_progress" if ok is None else "ok" if ok else "error"
-    every = settings.run.every_seconds
-    if not checks_in(due, every):
+    run, minute = settings.run, due // MINUTE_SECONDS
+    if (due - run.every_seconds) // MINUTE_SECONDS == minute:
         return
-    slug = slug_of(settings.redis.prefix)
+    # Installations in one Sentry project differ in the prefix. A slug has at most 50 characters.
+    slug = f"{re.sub(r'[^a-z0-9_-]', '-', settings.redis.prefix.lower())[:45]}-tick"
     environment = sentry_sdk.get_client().options.get("environment")
+    every = math.ceil(run.every_seconds / MINUTE_SECONDS)  # rounded up: a check-in may be early
     capture_checkin(
         monitor_slug=slug,
         check_in_id=uuid5(NAMESPACE_URL, f"{slug}/{environment}/{due!r}").hex,
-        status=status,
+        status="in_progress" if ok is None else "ok" if ok else "error",
         duration=seconds,
-        monitor_config=config_of(every, settings.run.window_seconds),
+        monitor_config={
+            "schedule": {"type": "interval", "value": every, "unit": "minute"},
+            "checkin_margin": 1,  # the minimum
+            "max_runtime": math.ceil(run.window_seconds / MINUTE_SECONDS) + 1,
+            "timezone": "UTC",
+        },
     )
-
-
-def checks_in(due: float, every_seconds: float) -> bool:
-    """Return whether the tick at `due` is the first of its minute."""
-    return due // MINUTE_SECONDS != (due - every_seconds) // MINUTE_SECONDS
-
-
-def slug_of(prefix: str) -> str:
-    """Return the name of an installation's monitor; installations in one Sentry project differ in `redis.prefix`."""
-    return f"{re.sub(r'[^a-z0-9_-]', '-', prefix.lower())[: LONGEST_SLUG - 5]}-tick"
-
-
-def config_of(every_seconds: float, window_seconds: float) -> Any:
-    """Return the monitor's settings in whole minutes, rounded up: a check-in may be early."""
-    return {
-        "schedule": {"type": "interval", "value": math.ceil(every_seconds / MINUTE_SECONDS), "unit": "minute"},
-        "checkin_margin": MARGIN_MINUTES,
-        "max_runtime": math.ceil(window_seconds / MINUTE_SECONDS) + 1,
-        "timezone": "UTC",
-    }

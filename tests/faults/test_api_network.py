@@ -206,13 +206,10 @@ def test_an_endpoint_whose_name_does_not_resolve_is_no_loss(tmp_path):
         assert_next_run(system)
 
 
-def test_every_way_to_say_not_now_and_one_to_say_elsewhere(system):
-    """429 for an absurd time, until a date and for no time, a burst of 503, a redirect: the others do the work."""
-    absurd, dated, silent, burst, moved = (one.endpoints[0].name for one in system.settings.event_types)
+def test_not_now_for_an_absurd_time_and_elsewhere(system):
+    """429 and a redirect: the others do the work."""
+    absurd, moved, *_ = (one.endpoints[0].name for one in system.settings.event_types)
     system.api.set_fault(absurd, throttle=1e9)
-    system.api.set_fault(dated, throttle=1, retry_after="date")
-    system.api.set_fault(silent, throttle=1, retry_after="none")
-    system.api.set_fault(burst, outages=((0, 1.0),))
     system.api.set_fault(moved, status=307)
     events = system.push_evenly(100)
 
@@ -220,8 +217,8 @@ def test_every_way_to_say_not_now_and_one_to_say_elsewhere(system):
 
     ends = record["by_endpoint"]
     assert record["counts"]["completed"] + record["counts"]["failed"] == 100, record["counts"]
-    assert all(ends[one]["throttled"] > 0 and ends[one]["errors"] == 0 for one in (absurd, silent))
-    assert ends[dated]["throttled"] > 0
+    assert ends[absurd]["throttled"] > 0
+    assert ends[absurd]["errors"] == 0
     assert {letter["reason"] for letter in system.letters()} == {"rejected"}
     assert all("307" in letter["detail"] for letter in system.letters())
     rests = system.store.windows.look([system.settings.endpoints[absurd]])[1][absurd]

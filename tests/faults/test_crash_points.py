@@ -286,7 +286,7 @@ def test_a_supervisor_killed_at_any_point_leaves_no_worker_and_another_goes_on(p
         record = system.await_record(run_id)
         assert record["state"] == "completed"
         assert record["counts"]["completed"] == 150
-        assert max(system.repeats().values(), default=1) <= 2
+        assert max(system.repeats().values(), default=1) <= len(points)  # what comes back by its lease is first again
         assert len(system.repeats()) <= 2 * len(points)
         system.assert_promises(events, [record])
         assert_next_run(system)
