@@ -22,8 +22,6 @@ MEASURED_CALLS = 20
 MEASURED_NOW, NEWEST_NOW = 5, 10
 #: How many calls are kept of each type at each endpoint.
 KEPT_CALLS = 100
-#: Plans assume no higher error rate, because with more failures the endpoint will soon be rested.
-HIGHEST_ERROR_RATE = 0.5
 #: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
 TURNAROUND_SECONDS: Final = 0.008
 #: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
@@ -97,7 +95,8 @@ def expect(event_type: EventType, outcomes: Iterable[Outcome], run_id: str = "")
     now = [call for call in calls if call.run_id == run_id]
     counted = now if len(now) >= MEASURED_CALLS else calls
     errors = sum(call.seconds is None for call in counted)
-    rate = min(HIGHEST_ERROR_RATE, errors / len(counted)) if len(counted) >= MEASURED_CALLS else 0.0
+    # No higher, because with more failures the endpoint will soon be rested.
+    rate = min(0.5, errors / len(counted)) if len(counted) >= MEASURED_CALLS else 0.0
     if len(took := [call.seconds for call in now if call.seconds is not None][-NEWEST_NOW:]) >= MEASURED_NOW:
         return Expected(quantile(sorted(took), 0.50), sorted(took)[-2], rate)
     if len(took := sorted(call.seconds for call in calls if call.seconds is not None)) >= MEASURED_CALLS:
@@ -128,10 +127,11 @@ def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair,
 
 #: The wait after the first failed attempt, seconds. Each further failure doubles it.
 FIRST_BACKOFF_SECONDS: Final = 0.5
-#: Each wait is multiplied by a random factor in this range, so events that failed together do not return together.
-JITTER: Final = (0.5, 1.5)
 
 
 def backoff_seconds(failed: int) -> float:
-    """Return how long an event waits after `failed` attempts (1 or more), with jitter."""
-    return FIRST_BACKOFF_SECONDS * 2.0 ** (failed - 1) * random.uniform(*JITTER)
+    """Return how long an event waits after `failed` attempts (1 or more).
+
+    It varies at random, so events that failed together do not return together.
+    """
+    return FIRST_BACKOFF_SECONDS * 2.0 ** (failed - 1) * random.uniform(0.5, 1.5)

@@ -176,34 +176,30 @@ class _Origin(TypedDict, total=False):
     event: Required[str | None]
     types: Sequence[str]
     endpoint: str
+    aside: str
 
 
 def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float, **origin: Unpack[_Origin]) -> bytes:
     """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970.
 
     If the item was damaged in the ledger so that it cannot be embedded, that becomes the reason, because otherwise
-    nobody could read its letter.
+    nobody could read its letter. Of one that was moved `aside` unread, `item` is `null`.
     """
     try:
         _decode_document(item, len(item))
     except BadItemError as flaw:
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
-    event, embedded = origin["event"], reason not in NOT_EMBEDDABLE
-    letter: _Json = _beginning(reason, detail, failed_at, origin["run_id"])
-    letter["event_id"] = event if event and event.isascii() else None  # valid event ids are ASCII
-    letter |= {name: origin[name] for name in ("types", "endpoint") if name in origin}
-    letter["item"] = msgspec.Raw(item) if embedded else {"base64": base64.b64encode(item).decode()}
+    event = origin["event"]
+    letter: _Json = {
+        "id": secrets.token_hex(8),
+        "reason": reason,
+        "detail": detail,
+        "failed_at": isoformat(failed_at),
+        "run_id": origin["run_id"],
+        "event_id": event if event and event.isascii() else None,  # valid event ids are ASCII
+    }
+    letter |= {name: origin[name] for name in ("types", "endpoint", "aside") if name in origin}
+    is_embedded = reason not in NOT_EMBEDDABLE
+    letter["item"] = msgspec.Raw(item) if is_embedded else {"base64": base64.b64encode(item).decode()}
     return msgspec.json.encode(letter)
-
-
-def letter_of_unread(size: int, most: int, aside: str, *, failed_at: float, run_id: str) -> bytes:
-    """Return the dead letter of an item of `size` bytes, too many to be read, which was moved to the list `aside`."""
-    detail = str(BadItemError.too_large(size, most))
-    beginning = _beginning(Reason.TOO_LARGE, detail, failed_at, run_id)
-    return msgspec.json.encode({**beginning, "event_id": None, "item": None, "aside": aside})
-
-
-def _beginning(reason: Reason, detail: str, failed_at: float, run_id: str | None) -> _Json:
-    identity = {"id": secrets.token_hex(8), "reason": reason, "detail": detail}
-    return {**identity, "failed_at": isoformat(failed_at), "run_id": run_id}

@@ -27,10 +27,6 @@ from rlm.core.text import span
 if TYPE_CHECKING:
     from rlm.core.expected import CallEntry
 
-#: The prefix of the tally fields that count failed calls.
-FIELD: Final = "trouble:"
-#: The most entries in a record; those with the most calls are kept.
-MOST_ENTRIES: Final = 100
 #: The most troubles that a sentence names; it gives the number of the others.
 MOST_NAMED: Final = 3
 
@@ -53,17 +49,17 @@ _MICROSECONDS = 1_000_000
 
 
 def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:
-    """Return the entries of a record for failed calls, the most frequent first.
+    """Return the entries of a record for failed calls, the hundred most frequent first.
 
     `address` is null for an endpoint that is no longer configured.
     """
     entries = []
     for field, number in tally.items():
-        if field.startswith(FIELD):
-            name, _, what = field.removeprefix(FIELD).partition(" ")
+        if field.startswith("trouble:"):
+            name, _, what = field.removeprefix("trouble:").partition(" ")
             address = address_of(endpoints[name].url) if name in endpoints else None
             entries.append(CallTrouble(endpoint=name, address=address, what=what, calls=number))
-    return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:MOST_ENTRIES])
+    return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:100])
 
 
 def address_of(url: str) -> str:

@@ -7,13 +7,6 @@ import threading
 from rlm.core.clock import system_clock
 from rlm.ledger.values import MICROSECONDS
 
-#: Clocks drift apart by less than this share of the time that passes, otherwise what was known is replaced (500 ppm, by
-#: which NTP slews a clock at most).
-DRIFT_SHARE = 0.0005
-#: A jump of less than this is no step even where `run.guard_seconds` is smaller, seconds: between two looks of an idle
-#: process a clock that runs 0.3 % fast gains 15 ms.
-LEAST_STEP_SECONDS = 0.05
-
 
 class RedisClock:
     """Follows the clock of Redis by a clock of this host that never steps. Any thread may use it.
@@ -27,11 +20,15 @@ class RedisClock:
     """
 
     def __init__(self, guard_seconds: float) -> None:
-        """Take a jump of more than `guard_seconds` for a step."""
-        self._step_seconds = max(guard_seconds, LEAST_STEP_SECONDS)
+        """Take a jump of more than `guard_seconds` for a step.
+
+        If that is less than 50 ms, one of these: between two looks of an idle process a clock that runs 0.3 % fast
+        gains 15.
+        """
+        self._step_seconds = max(guard_seconds, 0.05)
         self._lock = threading.Lock()
         #: The least and the most that the clock of Redis is ahead, and when that was learned, seconds.
-        self._known: tuple[float, float, float] | None = None
+        self._ahead: tuple[float, float, float] | None = None
         self._epoch, self._stepped_us, self._stepped_at = "", 0, float("-inf")
 
     @property
@@ -48,18 +45,18 @@ class RedisClock:
         redis = redis_us / MICROSECONDS
         low, high = redis - answered_at, redis - asked_at
         with self._lock:
-            if self._known is not None and asked_at >= self._stepped_at:  # an older answer may be of the old clock
-                least, most, at = self._known
-                slack = DRIFT_SHARE * max(0.0, answered_at - at)
+            if self._ahead is not None and asked_at >= self._stepped_at:  # an older answer may be of the old clock
+                least, most, at = self._ahead
+                slack = 0.0005 * max(0.0, answered_at - at)  # NTP slews a clock by 500 ppm at most
                 gap = max(low - most, least - high, 0.0)
                 if gap > self._step_seconds:
                     self._stepped_us += round((low + high - least - most) / 2 * MICROSECONDS)
                     self._stepped_at = answered_at
                 elif gap <= slack:
                     low, high = max(low, least - slack), min(high, most + slack)
-                self._known = min(low, high), max(low, high), answered_at
-            elif self._known is None:
-                self._known = low, high, answered_at
+                self._ahead = min(low, high), max(low, high), answered_at
+            elif self._ahead is None:
+                self._ahead = low, high, answered_at
             if epoch not in {"", self._epoch}:
                 self._epoch, self._stepped_us = epoch, 0
 
@@ -69,16 +66,16 @@ class RedisClock:
 
     def at(self, moment: float) -> float:
         """Return the time of Redis at a moment of `system_clock.monotonic`."""
-        known = self._known
-        ahead = system_clock.now() - system_clock.monotonic() if known is None else (known[0] + known[1]) / 2
+        bounds = self._ahead
+        ahead = system_clock.now() - system_clock.monotonic() if bounds is None else (bounds[0] + bounds[1]) / 2
         return moment + ahead
 
     def reached_at(self, redis_us: int) -> float:
         """Return the moment of `system_clock.monotonic` at which the clock of Redis has certainly reached a time."""
-        known = self._known
-        ahead = system_clock.now() - system_clock.monotonic() if known is None else known[0]
+        bounds = self._ahead
+        ahead = system_clock.now() - system_clock.monotonic() if bounds is None else bounds[0]
         return redis_us / MICROSECONDS - ahead
 
     def expects_us(self) -> int | None:
         """Return the time that Redis should have now, microseconds; None before its first answer."""
-        return None if self._known is None else round(self.now() * MICROSECONDS)
+        return None if self._ahead is None else round(self.now() * MICROSECONDS)

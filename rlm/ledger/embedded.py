@@ -34,9 +34,6 @@ SOCKET_PATH_BYTES = 107
 LOOK_SECONDS = 0.5
 #: Seconds for which the server may take to start, it reads its append-only file, or to stop; or others to do that.
 WAIT_SECONDS = 60.0
-#: A hash with values of at most this many bytes is stored compactly. An event with its item then takes two thirds of
-#: the memory, and is written faster.
-LISTPACK_BYTES = 4096
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +179,8 @@ class EmbeddedServer:
             "appendonly": "yes",
             "appendfsync": "always",  # a power cut loses nothing; 0.25 ms per write, where everysec takes 0.12
             "save": "",
-            "hash-max-listpack-value": str(LISTPACK_BYTES),
+            # An event with its item then takes two thirds of the memory, and is written faster.
+            "hash-max-listpack-value": "4096",
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
         }

@@ -18,7 +18,6 @@ from rlm.core.item import (
     decode_item,
     encode_letter,
     event_id,
-    letter_of_unread,
     type_of,
 )
 from rlm.core.text import is_name
@@ -93,7 +92,7 @@ class NewLetters:
 
     def unread(self, size: int, most: int, aside: str) -> bytes:
         """Return the letter of an item that was moved to the list `aside`."""
-        return letter_of_unread(size, most, aside, failed_at=self._time(), run_id=self._run_id)
+        return self._write(b"null", BadItemError.too_large(size, most), event=None, aside=aside)
 
     def _write(self, raw: bytes, error: BadItemError, **origin: Any) -> bytes:
         return encode_letter(raw, error.reason, error.detail, failed_at=self._time(), run_id=self._run_id, **origin)

@@ -14,9 +14,6 @@ from rlm.ledger.connect import translated
 from rlm.ledger.scripts import Access, Command, Part
 from rlm.ledger.values import numbers
 
-#: An endpoint is down once this many calls have failed, and none was completed: one failed call says nothing.
-DOWN_CALLS = 2
-
 
 class Measures(Part):
     """Follows the log of calls: how the newest ended, by type and endpoint.
@@ -78,8 +75,8 @@ class Measuring:
 
     @property
     def down(self) -> set[str]:
-        """The endpoints of which every call of the run has failed so far."""
-        return {name for name, calls in self._failed.items() if calls >= DOWN_CALLS and name not in self.answered_us}
+        """The endpoints of which every call of the run has failed so far, two at least: one says nothing."""
+        return {name for name, calls in self._failed.items() if calls > 1 and name not in self.answered_us}
 
     def look(self) -> None:
         """Read what happened since the last look."""

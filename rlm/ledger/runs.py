@@ -131,10 +131,6 @@ class Runs(Part):
         run_id = text(fields.get(b"run_id", b""))
         return read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None
 
-    def is_any_open(self) -> bool:
-        """Return whether a run is open."""
-        return bool(self._ask("EXISTS", self._keys.run))
-
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""
         return bool(self._ask("HGET", self._keys.run, "run_id") == run_id.encode())

@@ -42,39 +42,31 @@ Command: TypeAlias = "Sequence[Argument]"
 Named: TypeAlias = "Mapping[str, Any]"
 
 _SECTION = re.compile(r"^--- ([a-z_]+)(?:\(([^)]*)\))?\n", re.MULTILINE)
+_PARAMETER = re.compile(r"(\w+)(?:: (\w+))?")
 _HEADER = re.compile(r"\A(--[^\n]*\n)+")
 _INCLUDE = re.compile(r"^-- include ([a-z_]+)\n", re.MULTILINE)
-#: What an argument becomes in Lua; one without a kind stays text.
-_KINDS = {"": "{}", "number": "tonumber({})", "json": "cjson.decode({})"}
+#: What a parameter becomes in Lua, by its kind; one without a kind stays text.
+_KINDS = {"": "ARGV[{}]", "number": "tonumber(ARGV[{}])", "json": "cjson.decode(ARGV[{}])"}
 
 
-class ScriptSource(NamedTuple):
-    """One section of a file in `lua/`: a script if it has a signature, else functions for scripts to include."""
+class _Section(NamedTuple):
+    """One section of a file in `lua/`: a script if it has parameters, with their kinds, else functions to include."""
 
-    keys: tuple[str, ...]
-    arguments: Mapping[str, str]
+    parameters: Mapping[str, str]
     source: str
-    is_script: bool
 
 
-def _read_sections() -> dict[str, ScriptSource]:
+def _read_sections() -> dict[str, _Section]:
     """Return the sections of all files in `lua/` by name.
 
-    A section begins with `--- NAME(KEYS; ARGUMENTS)`, or with `--- NAME` if it is only included. KEYS and ARGUMENTS are
-    names; an argument that is not text has its kind behind a colon: `number`, or `json` for anything with parts.
+    A section begins with `--- NAME(PARAMETERS)`, or with `--- NAME` if it is only included. A parameter that is not
+    text has its kind behind a colon: `number`, or `json` for anything with parts.
     """
     sections = {}
     for file in sorted(Path(__file__).with_name("lua").iterdir()):
         _, *parts = _SECTION.split(file.read_text())
         for name, signature, source in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-            keys, _, arguments = (signature or "").replace("\n---", " ").partition(";")
-            kinds = (argument.partition(":") for argument in arguments.split(",") if argument.strip())
-            sections[name] = ScriptSource(
-                tuple(key.strip() for key in keys.split(",") if key.strip()),
-                {argument.strip(): kind.strip() for argument, _, kind in kinds},
-                source,
-                signature is not None,
-            )
+            sections[name] = _Section(dict(_PARAMETER.findall(signature or "")), source)
     return sections
 
 
@@ -99,17 +91,14 @@ def _assemble(name: str) -> str:
                 included[title] = included.pop(title) + _HEADER.sub("", code)
         return _INCLUDE.sub("", source)
 
-    section = _SECTIONS[name]
-    code = include(section.source)
-    parameters = [f"KEYS[{place}]" for place in range(1, len(section.keys) + 1)]
-    kinds = section.arguments.values()
-    parameters += [_KINDS[kind].format(f"ARGV[{place}]") for place, kind in enumerate(kinds, start=1)]
-    names = ", ".join([*section.keys, *section.arguments])
-    return "".join([_CONSTANTS, f"local {names} = {', '.join(parameters)}\n", *included.values(), code])
+    parameters, source = _SECTIONS[name]
+    code = include(source)
+    values = (_KINDS[kind].format(place) for place, kind in enumerate(parameters.values(), start=1))
+    return "".join([_CONSTANTS, f"local {', '.join(parameters)} = {', '.join(values)}\n", *included.values(), code])
 
 
 #: The sources of the scripts by name.
-SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if section.is_script}
+SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items() if section.parameters}
 
 
 class Script:
@@ -122,11 +111,7 @@ class Script:
         self.name = name
         self.source = source or SOURCES[name]
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
-        section = _SECTIONS[name]
-        self._head = ("EVALSHA", self.sha, len(section.keys))
-        #: The names of its keys and arguments, in their order, and whether it takes each as JSON.
-        self._parameters = dict.fromkeys(section.keys, False)
-        self._parameters |= {name: kind == "json" for name, kind in section.arguments.items()}
+        self._parameters = _SECTIONS[name].parameters
 
     def __call__(self, client: redis.Redis, **named: Any) -> Any:
         """Run it and return its reply.
@@ -158,10 +143,11 @@ class Script:
         """Return the command. Raises TypeError unless exactly the script's parameters are given."""
         if named.keys() != self._parameters.keys():
             raise TypeError(f"{self.name} takes {', '.join(self._parameters)}, not {', '.join(named)}")
-        values = [
-            msgspec.json.encode(named[name]) if is_json else named[name] for name, is_json in self._parameters.items()
-        ]
-        return (*self._head, *values)
+        values = (
+            msgspec.json.encode(named[name]) if kind == "json" else named[name]
+            for name, kind in self._parameters.items()
+        )
+        return ("EVALSHA", self.sha, 0, *values)
 
     def _run(self, client: redis.Redis, command: Command) -> Any:
         ask = cast("LedgerClient", client).ask

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.core.item import Reason, encode_letter, letter_of_unread
+from rlm.core.item import Reason, encode_letter
 from tests.each import each
 from tests.store import steps
 
@@ -32,7 +32,11 @@ def ids(inst):
         "new": put(second, Reason.REJECTED, f"{answered} 422: never", 0, steps.event_id(2), **at),
         "other": put(third, Reason.REJECTED, f"{answered} 404", 0, steps.event_id(3), **at),
         "not_json": put(b"{wallet 9", Reason.NOT_JSON, "not JSON"),
-        "too_large": push(letter_of_unread(70_000, 65_536, "rlm:aside", failed_at=now, run_id="r")),
+        "too_large": push(
+            encode_letter(
+                b"null", Reason.TOO_LARGE, "70000 bytes", failed_at=now, run_id="r", event=None, aside="rlm:aside"
+            )
+        ),
     }
 
 

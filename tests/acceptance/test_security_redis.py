@@ -104,7 +104,7 @@ def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
     said = refused(url_of(users_url, "watcher"), *args)
 
     assert f"Redis at {users_url}" in said
-    assert "give that user the rights that docs/security.md lists" in said
+    assert "give that user the rights of docs/security.md" in said
     assert "start it, or correct" not in said
 
 

@@ -259,6 +259,7 @@ def sites(tmp_path_factory) -> dict[Scenario, list[Site]]:
         own[scenario] = sorted(found[scenario] - seen)
         seen |= found[scenario]
     own[IDLE] += sorted(ANNOUNCED)
+    own[TROUBLED] += [site for site in found[TROUBLED] if site[1] == "turn"]  # it does more there than in a plain run
     return own
 
 
@@ -428,7 +429,7 @@ def test_a_call_of_a_command_fails(tmp_path, fault):
     with behind_proxies(tmp_path, document=BUDGETED) as system:
         for command in COMMANDS:
             system.store.client.delete(system.store.keys.events, system.store.keys.failed)
-            if command.script.endswith("_letters"):
+            if command.script == "remove_letter":
                 _write_letter(system)
             else:
                 system.push([make_item("i", "ONE")])
