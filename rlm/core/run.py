@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -66,6 +67,12 @@ class Waited(msgspec.Struct, frozen=True):
     last: Mapping[str, str] = {}
 
 
+#: What Redis may hold of a run, whoever wrote it: seconds since 1970, a span in seconds, a whole number.
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+_Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class Run(msgspec.Struct, frozen=True):
     """An open run in Redis. Times are seconds since 1970, by the clock of Redis as it was when the run opened.
 
@@ -78,23 +85,23 @@ class Run(msgspec.Struct, frozen=True):
     id: str
     state: State
     trigger: Trigger
-    started_at: float
-    deadline: float
-    deadline_us: int
-    window_seconds: float
+    started_at: _Moment
+    deadline: _Moment
+    deadline_us: _Whole
+    window_seconds: _Seconds
     revision: str
     plan: RunPlan | None = None
     forecast: RunForecast | None = None
-    first_release_at: float | None = None
+    first_release_at: _Moment | None = None
     cancelled: bool = False
     failure: str = ""
-    workers_peak: int = 0
-    restarts_before: int = 0
-    tick: float = 0.0
+    workers_peak: _Whole = 0
+    restarts_before: _Whole = 0
+    tick: _Moment = 0.0
     waits: Waited | None = None
     spent: Mapping[str, int] | None = None
-    away_seconds: float = 0.0
-    untaken: int = 0
+    away_seconds: _Seconds = 0.0
+    untaken: _Whole = 0
 
     def left_seconds(self, now_us: int) -> float:
         """Return the seconds to the deadline, negative after it; `now_us` is the time of Redis, microseconds.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -13,29 +12,15 @@ from rlm.core.item import BadItemError, decode_item, event_id
 from rlm.ledger.archive import Archivist
 from rlm.ledger.connect import translated
 from rlm.ledger.letters import NewLetters
-from rlm.ledger.scripts import Access, Part, ScriptReply
+from rlm.ledger.scripts import Access, Part
 from rlm.ledger.values import reading, whole
 
 #: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
 CHUNK_ITEMS = 100
-#: Bytes read or written for a chunk after which it ends, so that memory does not follow the backlog.
+#: Bytes written for a chunk after which it ends, so that memory does not follow the backlog.
 CHUNK_BYTES = 1_000_000
 #: Events and letters after which it ends as well, because an item may make many events, each of which holds the item.
 CHUNK_WRITTEN = 125
-
-
-class Entries(ScriptReply, frozen=True):
-    """Entries of a list of so many, oldest first, as the script `read_entries` returns them."""
-
-    length: int
-    joined: bytes
-    sizes: tuple[int, ...] = ()
-
-    @property
-    def each(self) -> list[bytes]:
-        """The entries one by one; one that is too large is empty."""
-        ends = accumulate((max(0, size) for size in self.sizes), initial=0)
-        return [self.joined[first:end] for first, end in pairwise(ends)]
 
 
 class NewEvent(NamedTuple):
@@ -83,28 +68,24 @@ class Intake(Part):
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         self._archivist.step()
         while not self._archivist.is_refused:
-            page = self._read(self._keys.processing, 0, CHUNK_ITEMS)
-            if not page.sizes:
+            items = self._oldest(self._keys.processing, 0, CHUNK_ITEMS)
+            if not items:
                 return
-            chunk = self._decode(run_id, page, priorities)
-            taken = self._take(token, run_id, chunk, page.each[: chunk.items])
+            chunk = self._decode(run_id, items, priorities)
+            taken = self._take(token, run_id, chunk, items[: chunk.items])
             if chunk.letters:
                 self._archivist.step()
             yield max(0, taken)  # also where staging was not as it was read: the caller has a lease to prolong
 
-    def _read(self, items: str, skip: int, count: int) -> Entries:
-        limits = {"skip": skip, "count": count, "bytes": CHUNK_BYTES, "longest": self._longest}
-        return Entries.read(self._run("read_entries", list=items, **limits))
-
-    def _decode(self, run_id: str, page: Entries, priorities: Mapping[str, int]) -> Chunk:
+    def _decode(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
         """Decode as many of the oldest items as a chunk holds, up to one that is too large."""
         writer, chunk = NewLetters(run_id, self._store.now), Chunk()
-        if page.sizes[0] < 0:
-            size = -page.sizes[0]
+        if (size := len(items[0])) > self._longest:
             return Chunk(giant=size, letters=[writer.unread(size, self._longest, self._keys.aside).decode()])
         written_bytes = 0
-        for index, (size, raw) in enumerate(zip(page.sizes, page.each, strict=True)):
-            if size < 0 or written_bytes > CHUNK_BYTES or len(chunk.events) + len(chunk.letters) > CHUNK_WRITTEN:
+        for index, raw in enumerate(items):
+            is_full = written_bytes > CHUNK_BYTES or len(chunk.events) + len(chunk.letters) > CHUNK_WRITTEN
+            if is_full or len(raw) > self._longest:
                 break
             chunk.items = index + 1
             try:
@@ -112,7 +93,7 @@ class Intake(Part):
             except BadItemError as error:
                 chunk.letters.append(writer.reject(raw, error).decode())
                 continue
-            written_bytes += size * len(item.types)
+            written_bytes += len(raw) * len(item.types)
             if unknown := [name for name in item.types if name not in priorities]:
                 chunk.letters.append(writer.unknown(raw, item, unknown).decode())
             chunk.events += [
@@ -156,8 +137,9 @@ class Intake(Part):
         With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
         back empty.
         """
-        page = self._read(items, skip, count)
-        return page.length, page.each
+        length = int(self._ask("LLEN", items))
+        page = self._oldest(items, skip if skip >= 0 else max(0, length + skip), count)
+        return length, [raw if len(raw) <= self._longest else b"" for raw in page]
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

@@ -21,11 +21,7 @@ from rlm.core.item import (
     type_of,
 )
 from rlm.core.text import is_name
-from rlm.ledger.scripts import Part
-
-#: Limits of one read: the number of letters, and the bytes after which it ends.
-_PAGE = 200
-_PAGE_BYTES = 1_000_000
+from rlm.ledger.scripts import PAGE, Part
 
 
 class Envelope(msgspec.Struct):
@@ -109,37 +105,17 @@ class Letters(Part):
         """Return how many there are."""
         return int(self._ask("LLEN", self._keys.failed))
 
-    def all(self, *tests: Callable[[bytes], bool]) -> Iterator[bytes]:
-        """Yield them, newest first, read about a megabyte at a time. Entries that are not RLM's letters are skipped.
-
-        So are those that fail one of the `tests`, which are made before it is decoded.
-        """
-        start, number = 0, 1
-        while True:
-            page = letters = self._ask("LRANGE", self._keys.failed, start, start + number - 1)
-            for test in tests:
-                letters = filter(test, letters)
-            yield from filter(is_letter, letters)
-            if len(page) < number:
-                return
-            start += number
-            number = _next_number(number, page)
+    def all(self) -> Iterator[bytes]:
+        """Yield them, newest first. Entries that are not RLM's letters are skipped."""
+        for page in self._pages(self._keys.failed):
+            yield from filter(is_letter, page)
 
     def oldest(self, skip: int, most: int) -> list[bytes]:
         """Return up to `most` entries after the `skip` oldest, oldest first, whether they are letters or not.
 
         They are about a megabyte at the most. New letters do not shift them.
         """
-        entries: list[bytes] = []
-        number = 1
-        while sum(map(len, entries)) < _PAGE_BYTES and (number := min(number, most - len(entries))):
-            end = skip + len(entries)
-            page = self._ask("LRANGE", self._keys.failed, -(end + number), -(end + 1))
-            entries += reversed(page)
-            if len(page) < number:
-                break
-            number = _next_number(number, page)
-        return entries
+        return self._oldest(self._keys.failed, skip, most)
 
     def retry(self, letters: Sequence[bytes], priorities: Mapping[str, int]) -> list[Removal | BadItemError]:
         """Make the events of letters ready, with no attempts or runs; push items without event back.
@@ -188,16 +164,11 @@ class Letters(Part):
 
     def surplus(self, keep: int) -> list[bytes]:
         """Return what to archive next: some of the oldest entries beyond the newest `keep`, oldest first."""
-        return self.oldest(0, max(0, min(_PAGE, self.count() - keep)))
+        return self.oldest(0, max(0, min(PAGE, self.count() - keep)))
 
     def trim(self, letters: Sequence[bytes]) -> None:
         """Remove these letters, which are archived; their events stay known as failed."""
         self._batch(("LREM", self._keys.failed, -1, raw) for raw in letters)
-
-
-def _next_number(number: int, page: Sequence[bytes]) -> int:
-    """Return how many entries to read after a page of so many: more, unless they are large."""
-    return max(1, min(_PAGE, 2 * number, _PAGE_BYTES * number // (sum(map(len, page)) or 1)))
 
 
 def is_letter(raw: bytes) -> bool:

@@ -19,7 +19,11 @@ _AT_ONCE = 50
 
 
 class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A window and its rules, as scripts read them: [calls, period and guard in microseconds]. `keep`: the longest."""
+    """A window and its rules, as scripts read them: [calls, period and guard in microseconds].
+
+    `keep` is the longest span, `longest` that for which it is held after a doubt; `charged`: a rule is not held. A
+    budget's window is `shared`.
+    """
 
     id: str
     keep: int
@@ -44,10 +48,12 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class EndpointRules(msgspec.Struct, frozen=True):
-    """An entry of `rules`: see lua/endpoints.lua. Spans in microseconds; `types`: rank, time, need."""
+    """What scripts know of an endpoint, with its own `window`, then its budget's; spans are in microseconds.
+
+    `rest` is its longest rest; of each type `types` has the rank, how long a call takes, and how long it needs.
+    """
 
     window: str
-    longest: int
     timeout: int
     probe: int
     rest: int
@@ -58,8 +64,7 @@ class EndpointRules(msgspec.Struct, frozen=True):
         """Return the entry with one of its windows under another limit."""
         windows = [window if each.id == window.id else each for each in self.windows]
         rest = _us(limit.longest_seconds) if window.id == self.window else self.rest
-        longest = max(each.longest for each in windows)
-        return msgspec.structs.replace(self, windows=windows, rest=rest, longest=longest)
+        return msgspec.structs.replace(self, windows=windows, rest=rest)
 
 
 class Rules(Part):
@@ -149,7 +154,6 @@ def _entries(
         ]
         entry = EndpointRules(
             window=endpoint.window_id,
-            longest=max(window.longest for window in windows),
             timeout=_us(endpoint.timeout_seconds),
             probe=_us(endpoint.timeout_seconds + LEASE_SLACK_SECONDS),
             rest=_us(endpoint.limit.longest_seconds),

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rlm.core.clock import timestamp
-from rlm.core.documents import Record, RunForecast, RunPlan
+from rlm.core.documents import Record
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, Run, State, Trigger, Waited, started_at_of
 from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
-from rlm.ledger.values import MICROSECONDS, duration, moment, name_unreadable, numbers, whole
+from rlm.ledger.values import MICROSECONDS, name_unreadable, numbers
 
 
 def read_record(run_id: str, raw: bytes | None) -> Record | None:
@@ -33,24 +32,10 @@ def read_record(run_id: str, raw: bytes | None) -> Record | None:
     return record
 
 
-#: How each field of a run's hash is decoded.
-_READ: Mapping[str, Callable[[str], Any]] = {
-    "state": State,
-    "trigger": Trigger,
-    "cancelled": bool,
-    **dict.fromkeys(("started_at", "deadline", "first_release_at", "tick"), moment),
-    **dict.fromkeys(("window_seconds", "away_seconds"), duration),
-    **dict.fromkeys(("deadline_us", "workers_peak", "restarts_before", "untaken"), whole),
-    **dict.fromkeys(("revision", "failure"), str),
-    "waits": msgspec.json.Decoder(Waited).decode,
-    "spent": msgspec.json.Decoder(dict[str, int]).decode,
-    "plan": msgspec.json.Decoder(RunPlan).decode,
-    "forecast": msgspec.json.Decoder(RunForecast).decode,
-}
 #: How the failure of a run begins whose hash is lost or damaged.
 DAMAGED = "what Redis holds of it is lost or damaged"
-#: The fields that every run has.
-_NEEDED = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision")
+#: The fields of a run's hash that are JSON.
+_DOCUMENTS = {b"plan", b"forecast", b"waits", b"spent"}
 #: By how much the deadline of a run may differ from its start and window, seconds.
 _ROUNDING_SECONDS = 1.0
 
@@ -72,25 +57,23 @@ def _encoded(value: object) -> str:
 def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) -> Run:
     """Return a run from its hash.
 
-    A run whose hash is lost or damaged has failed: `failure` names the fields. What is missing follows from its id and
-    the usual window.
+    A run whose hash is lost or damaged has failed, as `failure` says; its times follow from its id and the usual
+    window.
     """
-    read: dict[str, Any] = {}
-    for name, decode in _READ.items():
-        if (raw := fields.get(name.encode())) is not None:
-            with suppress(ValueError, RecursionError):
-                read[name] = decode(text(raw))
-    wrong = [name for name in _READ if name not in read and (name in _NEEDED or name.encode() in fields)]
-    if not wrong and abs(read["deadline"] - read["started_at"] - read["window_seconds"]) > _ROUNDING_SECONDS:
-        wrong.append("deadline")
-    if not wrong:
-        return Run(run_id, **{"tick": read["started_at"], **read})
+    try:
+        values = {text(name): raw if name in _DOCUMENTS else text(raw) for name, raw in fields.items()}
+        values |= {name: msgspec.json.decode(raw) for name, raw in values.items() if isinstance(raw, bytes)}
+        run = msgspec.convert({"tick": values.get("started_at"), **values, "id": run_id}, Run, strict=False)
+        if abs(run.deadline - run.started_at - run.window_seconds) <= _ROUNDING_SECONDS:
+            return run
+        why = "its deadline is not that of its window"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
     began = started_at_of(run_id) or 0.0
     ends = began + window_seconds
-    usual = {"state": State.DRAINING, "trigger": Trigger.MANUAL, "revision": ""} | read
-    times = {"started_at": began, "tick": began, "deadline": ends, "deadline_us": round(ends * MICROSECONDS)}
-    failure = f"{DAMAGED}: {', '.join(wrong)}"
-    return Run(run_id, **{**usual, **times, "window_seconds": window_seconds, "failure": failure})
+    times = (began, ends, round(ends * MICROSECONDS), window_seconds)
+    usual = (run_id, State.DRAINING, Trigger.MANUAL, *times)
+    return Run(*usual, revision="", tick=began, failure=f"{DAMAGED}: {why}")
 
 
 class Runs(Part):

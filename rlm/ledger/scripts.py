@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias, cast
@@ -26,6 +26,8 @@ from rlm.settings import Settings
 
 #: The most events that one script moves, so that it does not block Redis for long.
 CHUNK = 200
+#: Entries of any size are read so many at a time, and about so many bytes.
+PAGE, PAGE_BYTES = 200, 1_000_000
 #: The most entries of a long list that one command reads, which takes some milliseconds.
 SLICE = 10_000
 
@@ -273,6 +275,27 @@ class Part:
 
     def _batch(self, commands: Iterable[Command], *, transaction: bool = False) -> list[Any]:
         return batch(self._client, commands, transaction=transaction)
+
+    def _pages(self, key: str, skip: int = 0, *, from_end: bool = False) -> Iterator[list[bytes]]:
+        """Yield a list of entries of any size page by page, from its beginning, or its end backwards."""
+        number = 1
+        while True:
+            first, last = (-skip - number, -skip - 1) if from_end else (skip, skip + number - 1)
+            page = self._ask("LRANGE", key, first, last)
+            yield page[::-1] if from_end else page
+            if len(page) < number:
+                return
+            skip += number
+            number = max(1, min(PAGE, 2 * number, PAGE_BYTES * number // (sum(map(len, page)) or 1)))
+
+    def _oldest(self, key: str, skip: int, most: int) -> list[bytes]:
+        """Return up to `most` entries of a list after the `skip` oldest, oldest first, about a megabyte at the most."""
+        entries: list[bytes] = []
+        for page in self._pages(key, skip, from_end=True):
+            entries += page
+            if len(entries) >= most or sum(map(len, entries)) >= PAGE_BYTES:
+                break
+        return entries[:most]
 
     def _hgetall(self, key: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", self._ask("HGETALL", key))

@@ -403,7 +403,6 @@ def _limits(system: Behind) -> dict[str, str]:
 CURED = b'{"id": "cured", "wallet_name": "w", "events": ["ONE"]}'
 
 COMMANDS = [
-    Command("read_entries", ("plan",), lambda system: system.store.intake.waiting() == 1),
     Command("set_pause", ("endpoint", "pause", "one"), lambda system: _paused(system) is True),
     Command("set_pause", ("endpoint", "resume", "one"), lambda system: _paused(system) is False),
     Command("set_limits", ("endpoint", "limit", "one", "7/minute"), lambda system: "7" in _limits(system)["one"]),

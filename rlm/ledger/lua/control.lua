@@ -1,8 +1,7 @@
 --- set_pause(prefix; window, names: json, pause_us: number, by, record)
 -- Pauses an endpoint or a budget, or resumes it: that also ends a rest because of its answers; its next call is a probe.
--- window, names  its window id; the endpoints that have it: one, or those of a budget
+-- names          of the endpoints with that window: one, or those of a budget
 -- pause_us       how long, microseconds; negative: until it is resumed; 0: it is resumed
--- by, record     who orders it; the record of the change
 -- Returns  {paused, rested}: what it was; a resume of neither is not recorded. A hold continues, for a slot might not be free
 -- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
 -- include endpoints
@@ -25,7 +24,7 @@ return named{paused = paused, rested = rested}
 --- set_limits(prefix; token, limits: json)
 -- Sets limits by hand, or publishes those of the configuration file, except for limits set by hand that still apply. A limit
 -- belongs to the window, so an endpoint or a budget that is renamed keeps it.
--- token   the caller's fencing token; empty: by hand
+-- token   empty: by hand
 -- limits  {name, window, limit, in_file, record} of each; in_file: its limit in the file
 -- Returns  the limit that was in force before the last of them; if it is the same, nothing is recorded
 -- Atomic because a limit set by hand must hold exactly until the file's value for it changes.

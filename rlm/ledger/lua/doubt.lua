@@ -3,12 +3,9 @@
 -- once. The hash `lease` has server: run id of the server process that is trusted; epoch: grows with each doubt;
 -- doubted_us: when the last one began, to which whoever computes when an endpoint is free adds the longest period; doubt:
 -- why; parted: a server that was stopped in order.
--- Gives  trust()  {server, epoch, doubted, parted}: the server as text, nil if there is none yet; the epoch as text
---        suspect(now, server, epoch, stepped, expects)  doubts, if there is a reason; returns why, nil without one
---            server: run id of the one that answers; epoch: as the asker knows it, nil or empty if it knows none
---            stepped: by how much the clock stepped as the asker has seen; expects: the time that it expects; nil or 0 for none
 -- include base
 local trusted = nil
+-- The server is nil if there is none yet; the epoch is text.
 local function trust()
   if not trusted then
     local raw = call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
@@ -17,6 +14,8 @@ local function trust()
   end
   return trusted
 end
+-- Doubts, if there is a reason; returns why, nil without one. server: that answers; epoch: as the asker knows it, nil or empty
+-- if it knows none; stepped: by how much the clock stepped as it has seen; expects: the time that it expects; nil or 0 for none.
 local function suspect(now, server, epoch, stepped, expects)
   if server == '' then return end  -- the asker may not ask which it is, and gets no slot
   local lease, was, known, why, step = P .. 'lease', trust(), number(epoch), nil, 0

@@ -1,35 +1,18 @@
 --- endpoints
--- When endpoints take their next call. `rules` has what the leader publishes of them: ENDPOINT -> JSON {window: its own
--- window id, timeout, probe, rest: the longest rest, windows: {id, keep, longest: that it is held after a doubt, charged,
--- shared, rules: {{amount, span}...}}: its own, then its budget's, types: {TYPE: {rank, call, need}}}; `type TYPE` -> rank
--- and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in microseconds; those of rules have the guard in.
--- A key that holds what RLM does not write closes its type or its endpoint, and stops nothing else.
--- Gives  FAR                       later than any moment
---        try(command, ...)         like `call`, but for a key that holds what RLM does not write the reply has `err`
---        first(key)                the lowest score of a zset
---        rules_of(endpoint)        its entry of `rules`, nil if there is none
---        terms_of(endpoint, kind)  {rank, call, need} of a type there, nil if there are none
---        windows_of(endpoint)      its windows; none if it is not known
---        window_of(endpoint)       its own window id, nil if it is not known
---        left_at(now, window, cost, looks)  when a window has `cost` slots, and when once more if they are taken now; then
---                                  what else is known: {rest, asked, pause, hold, since it fails}. Unless it only looks,
---                                  it makes up for a doubt and for a longer rule, and forgets calls that no rule counts
---        opens(now, endpoint)      when it takes its next call, when the one after that, and whether it fails
---        ranks, waiting            TYPE -> itself behind its rank, as in `open`, and whether it has ready events, where known
---        ranked(kind)              the type behind its rank; false if it is not configured
---        index(kind)               writes the type's place in `open`, while a run is open
---        refresh(now, endpoint, at)  writes `free:` of an endpoint and `open` of its types; at: when it opens, if known
---        sharers(endpoint)         it, and the others that share a budget with it
---        freed(now, endpoint)      like `refresh` for all of these, because they may be free earlier
---        stamp_call(endpoint, name, at)  the call counts from `at`, if that is later; it is inserted if it is missing
+-- When endpoints take their next call. `rules` has what the leader publishes of them: ENDPOINT -> JSON (`EndpointRules` of
+-- rlm/ledger/rules.py); `type TYPE` -> rank and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in
+-- microseconds; those of rules have the guard in. A key that holds what RLM does not write closes its type or its endpoint,
+-- and stops nothing else.
 -- include doubt
 local FAR = 8000000000000000
-local function try(...)  -- only a key of another type is no error: without memory, say, the whole script fails
+-- Like `call`, but for a key of another type the reply has `err`; without memory, say, the whole script fails.
+local function try(...)
   local reply = redis.pcall(...)
   if type(reply) ~= 'table' or not reply.err or string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return call(...)
 end
 local function first(key) return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or nil) or math.huge end
+-- By endpoint its rules; by type itself behind its rank, as in `open`, and whether it has ready events: what is known of them.
 local texts, decoded, ranks, waiting = {}, {}, {}, {}
 local function text_of(endpoint)
   if texts[endpoint] == nil then texts[endpoint] = call('HGET', P .. 'rules', endpoint) end
@@ -56,6 +39,8 @@ local function catch_up(now, window, key, place, since)
   call('HDEL', place, 'well')
   call('HSET', place, 'epoch', trust().epoch)
 end
+-- When a window has `cost` slots, and when once more if they are taken now; then what else is known: {rest, asked, pause,
+-- hold, since it fails}. Unless it only `looks`, it makes up for a doubt and for a longer rule, and forgets old calls.
 local function left_at(now, window, cost, looks)
   local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
   local state = try('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch', 'longest')
@@ -92,6 +77,7 @@ local function left_at(now, window, cost, looks)
   end
   return at, math.max(at, after), state
 end
+-- When it takes its next call, when the one after that, and whether it fails.
 local function opens(now, endpoint)
   local of, at, after, failing = rules_of(endpoint), now, now, nil
   if not of then return FAR, FAR end
@@ -109,6 +95,7 @@ local function ranked(kind)
   end
   return ranks[kind]
 end
+-- The place of a type in `open`, while a run is open.
 local function index(kind)
   if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
   if not (running and ranked(kind)) then return end
@@ -130,6 +117,7 @@ local function refresh(now, endpoint, at)
     index(kind)
   end
 end
+-- It, and the others that share a budget with it.
 local function sharers(endpoint)
   local names = {endpoint}
   for _, window in ipairs(windows_of(endpoint)) do
@@ -140,10 +128,11 @@ local function sharers(endpoint)
   end
   return names
 end
+-- All of these may be free earlier.
 local function freed(now, endpoint)
   for _, name in ipairs(sharers(endpoint)) do refresh(now, name) end
 end
--- Needs no ownership: a call that may have been sent must count, whoever has its event by now.
+-- The call counts from `at`, if that is later. Needs no ownership: one that may have been sent must count, whoever has its event.
 local function stamp_call(endpoint, name, at)
   for _, window in ipairs(windows_of(endpoint)) do
     try('ZADD', P .. 'window:' .. window.id, 'GT', at, name)

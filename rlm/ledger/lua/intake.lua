@@ -1,7 +1,6 @@
 --- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: json)
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
 -- staging, events, failed  the staging list, oldest at its right end; the audit list; the list of dead letters
--- token, run_id  the caller's fencing token, and the open run
 -- read     the items as they were read, the newest first, with a line break between two
 -- chunk    items: their number; letters; events: {id, wallet, offset (what its priority adds to its score), index of its
 --          item from 0} of each; giant: the size of a single item that is moved aside instead, 0 for none. Without either,
@@ -27,31 +26,3 @@ count('duplicates', #chunk.events - new)
 count('invalid', #chunk.letters)
 if giant > 0 then call('LMOVE', staging, P .. 'aside', 'RIGHT', 'LEFT') else call('LTRIM', staging, 0, -(items + 1)) end
 return new
-
---- read_entries(prefix, list; skip: number, count: number, bytes: number, longest: number)
--- Reads a page of a list, oldest first; its oldest is at its right end.
--- skip     entries, the oldest, that have been read already; if negative, so many of the newest have not
--- count    entries at the most
--- bytes    stop once so many bytes are read or passed over; at least one entry is
--- longest  an entry of more bytes is not in `joined`, and its size is negative
--- Returns  {length, joined, sizes}: the length of the list; entries one behind the other; the size of each
--- One script because the size of a list's element cannot be asked for, and memory must not follow the backlog.
--- include base
-local length = call('LLEN', list)
-if skip < 0 then skip = math.max(0, length + skip) end
-local entries, sizes, total, step = {}, {}, 0, 1
-while #sizes < count and total <= bytes do
-  local passed = skip + #sizes
-  local batch = call('LRANGE', list, -(passed + math.min(step, count - #sizes)), -(passed + 1))
-  if #batch == 0 then break end
-  step = math.min(2 * step, 16)  -- a range is much faster than single elements, but all of it is copied
-  for index = #batch, 1, -1 do
-    local entry = batch[index]
-    total = total + #entry
-    if #sizes > 0 and total > bytes then break end
-    local fits = #entry <= longest
-    if fits then entries[#entries + 1] = entry end
-    sizes[#sizes + 1] = fits and #entry or -#entry
-  end
-end
-return named{length = length, joined = table.concat(entries), sizes = sizes}

@@ -1,8 +1,6 @@
 --- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart, gone, server)
 -- Takes the conductor's lease if nobody holds it, renews it for its holder, or gives it up; and doubts Redis, whoever asks.
--- owner                the asker
 -- ttl_us               how long the lease lasts from now; 0: it is given up, so that a standby need not wait for its end
--- epoch, stepped_us, expects_us, server  as `suspect` takes them
 -- revision, apart      of the asker's configuration: its revision, and a digest of its types and URLs
 -- gone                 such a digest of which the asker knows that all who have it are gone: the asker's may replace it
 -- Returns  {token, holder, now_us, epoch}: the asker's fencing token, or 0; the holder of the lease. why: Redis is doubted, if

@@ -1,6 +1,5 @@
 --- remove_letter(prefix, failed, audit; letter, retried: json, item, rest, dropped)
 -- Removes a dead letter, and in the same step makes its events ready, pushes its item back, or forgets its event.
--- failed, audit  the list of dead letters; the audit list
 -- letter   as it stands in the list
 -- retried  the events to be made ready with nothing behind them: {id, wallet, offset} of each
 -- item     of these events; if there are none, it is pushed back, unless it is empty

@@ -1,30 +1,13 @@
 --- moving
 -- Moves events between ready, due and settled: an event is in exactly one of them at any instant. The zset `due` has `ID` of
 -- an event in flight, by the end of its lease, and `later ID` of one that backs off, by its end.
--- Gives  event_key(id), kind_of(id)
---        wake(why)                      wakes the lanes that wait
---        count(what, by)                counts for the run
---        lease_end(now, timeout, deadline)  until when a call that begins now may be under way, and 2 s
---        make_ready(id, behind)         it waits again; behind: the others of its priority
---        trail_entry(now, entry)        an entry as it stands in the trail of an event: when, and the call and its answer, JSON.
---                                       The trail keeps the newest 50: `t` and the number of the call, modulo 50
---        log_call(now, run_id, id, finish, took_ms, taken_at, endpoint, claims, stamp)  writes a call to the log; finish: how it
---                                       ended; took_ms: the call; taken_at: of its event; texts
---        bury(failed, id, letter, dedupe_ms)  it becomes a dead letter, and is kept without its item to recognise duplicates
---        revoke(now, run_id, id, why)   its claim ends without an answer: its call counts as sent now, for it may have been
---                                       sent; the caller then moves the event
---        put_back(now, run_id, member, why)   makes ready what is due; a claim is revoked first
---        may_go_on(deadline)            whether anything is or may get under way before the run's deadline; what backs off until
---                                       up to 2 s behind it counts, because the lease of a call ends so late
---        check(events)                  fails, if it must because of a damaged key, before anything is changed
---        enter(events, item_of)         makes those ready that are neither unsettled nor remembered, the first of equal ones;
---                                       returns how many. events: {id, wallet, offset} of each; item_of(event): its item
 -- include endpoints
 local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
 local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
 local function count(what, by) call('HINCRBY', P .. 'tally', what, by or 1) end
 local function lease_end(now, timeout, deadline) return math.min(now + timeout, deadline) + 2000000 end
+-- It waits again; behind: the others of its priority.
 local function make_ready(id, behind)
   local event, kind = event_key(id), kind_of(id)
   local ready, score = P .. 'ready:' .. kind, redis.pcall('HGET', event, 'score')
@@ -41,6 +24,7 @@ local function make_ready(id, behind)
   waiting[kind] = true
   index(kind)
 end
+-- An entry as it stands in the trail of an event, which keeps the newest 50: `t` and the number of the call, modulo 50.
 local function trail_entry(now, entry)
   return string.format('%d %d ', math.floor(now / 1000000), now % 1000000) .. entry
 end
@@ -49,6 +33,7 @@ local function log_call(now, run_id, id, finish, took_ms, taken_at, endpoint, cl
   call('XADD', P .. 'calls', 'MAXLEN', '~', 500000, '*', 'c', table.concat({run_id, kind_of(id), endpoint,
     window_of(endpoint) or '-', stamp, finish, took_ms, us(age_ms), id, claims}, ' '))
 end
+-- It becomes a dead letter, and is kept without its item to recognise duplicates.
 local function bury(failed, id, letter, dedupe_ms)
   local event = event_key(id)
   call('LPUSH', failed, letter)
@@ -58,6 +43,7 @@ local function bury(failed, id, letter, dedupe_ms)
   call('HSET', event, 'letter', redis.sha1hex(letter), 'state', 'failed')
   call('PEXPIRE', event, dedupe_ms)
 end
+-- A claim ends without an answer: its call counts as sent now, for it may have been sent. The caller then moves the event.
 local function revoke(now, run_id, id, why)
   local event = event_key(id)
   local record = redis.pcall('HMGET', event, 'owner', 'claims', 'endpoint', 'stamp', 'attempt', 'trail')
@@ -82,7 +68,10 @@ local function put_back(now, run_id, member, why)
   if later then call('ZREM', P .. 'due', member) else revoke(now, run_id, member, why) end
   make_ready(later or member)
 end
+-- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
+-- of a call may end so late.
 local function may_go_on(deadline) return math.min(first(P .. 'open'), first(P .. 'due') - 2000000) <= deadline end
+-- Fails, if it must because of a damaged key, before anything is changed.
 local function check(events)
   local checked = {}
   for _, event in ipairs(events) do
@@ -91,6 +80,8 @@ local function check(events)
   end
   call('HLEN', P .. 'tally')
 end
+-- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
+-- offset} of each; item_of(event): its item.
 local function enter(events, item_of)
   local taken_at, scored, new = string.format('%.3f', now_us() / 1000000), {}, 0
   local arrivals = call('HINCRBY', P .. 'lease', 'sequence', 0)

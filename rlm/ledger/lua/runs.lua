@@ -1,8 +1,6 @@
 --- open_run(prefix; token, run_id, fields: json, types: json)
 -- Opens a run: everything unsettled in the ledger is carried over into it; letters retried by hand since the last one count
 -- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
--- token    the caller's fencing token
--- fields   fields and values of its hash
 -- types    the names of the types in the ledger
 -- Returns  the id of the open run: this one, or another that was already open
 -- Atomic because the books of a run start from what is ready at the instant it opens.
@@ -22,9 +20,7 @@ return run_id
 
 --- write_run(prefix; token, run_id, fields: json, gone: json, barred: json, wanted, why)
 -- Writes what is known of the open run, and moves it to its next state, if `fields` has one.
--- token    the caller's fencing token; empty: anybody may do this
--- run_id   empty: whichever is open, if any
--- fields, gone  fields and values to write; fields to delete
+-- token, run_id  empty: anybody may do this; whichever is open, if any
 -- barred   the states in which nothing may be written: {STATE = true}
 -- wanted   number of workers wanted from now on; empty: as before
 -- why      why the lanes are woken, for they may get a call again, or none any more; empty: they are not
@@ -55,7 +51,6 @@ return from or 'lost'
 -- call counts as sent now, and what backs off or is without attempts.
 -- token    the conductor's; empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
 -- run_id   empty: none is open, and Redis has lost the one that left this
--- fields   fields and values to write
 -- most     at most so many events are made ready
 -- Returns  how many were; -1 it is not open, or may not be ended yet
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by

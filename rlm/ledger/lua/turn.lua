@@ -1,8 +1,6 @@
 --- turn(prefix, failed; ask: json, server)
 -- Settles the call that a lane has made, if any, and gives the lane its next call, with its slot.
--- failed   the list of dead letters
 -- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty
--- server   run id of the server of this connection
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
@@ -315,8 +313,6 @@ return give(id, claims, name, now, kind, record)
 
 --- restamp(prefix; worker, lane, event_id, claims, endpoint)
 -- The call leaves now, later than it was stamped: its slot and its lease count from now.
--- worker, lane  who has it
--- event_id, claims, endpoint  the call
 -- Returns  {now, owned}: whether the event is still the lane's
 -- Atomic because the slot must count from one moment or the other, whoever has the event.
 -- include moving

@@ -4,7 +4,6 @@
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
 -- cost     how many slots; 0: it only looks
 -- name     of these slots, which no other has
--- server   run id of the server of this connection
 -- Returns  {now_us, wait_us, windows}: microseconds until there are so many slots everywhere, 0: they are taken, -1: never; and
 --          after a look for each window {free, wait_us, rest_us, suspect, held_us, paused_us}: free slots; the time to the
 --          next one; what is left of a rest of any kind; whether it rested because of its answers and none was good since;
@@ -12,7 +11,9 @@
 -- Atomic because all windows give a slot, or none, and a look must be of one instant, by the clock of the stamps.
 -- include endpoints
 local now, latest, looks = now_us(), 0, {}
-if cost > 0 and trust().server ~= server then return named{now_us = now, wait_us = 20000, windows = looks} end  -- nor while none is trusted
+if cost > 0 and trust().server ~= server then  -- nor while none is trusted
+  return named{now_us = now, wait_us = 20000, windows = looks}
+end
 for place, window in ipairs(windows) do
   local at, _, state = left_at(now, window, math.max(cost, 1), cost == 0)
   local function left(until_us) return math.max(0, number(until_us) - now) end
@@ -35,7 +36,7 @@ return named{now_us = now, wait_us = wait_us, windows = looks}
 
 --- write_rules(prefix; token, rules: json, types: json, sharing: json, gone: json)
 -- Publishes a part of what lanes must know of endpoints and types.
--- token    the caller's fencing token; empty: a change by hand, which is everybody's
+-- token    empty: a change by hand, which is everybody's
 -- rules    ENDPOINT -> its entry, see `endpoints`, in text
 -- types    TYPE -> its rank and share; its list of endpoints is made anew from `rules`
 -- sharing  WINDOW -> the names of the endpoints of a budget; each brings its earlier calls into the budget's window
