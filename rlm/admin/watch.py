@@ -64,9 +64,10 @@ class Watch:
         store, was_mine, away = self._store, self._mine, False
         recorded: dict[str, float] = {}
         try:
-            self._mine = self._is_mine(present(store))
-            if self._mine:
-                recorded = store.notes.begun()
+            with store.guarded():
+                self._mine = self._is_mine(present(store))
+                if self._mine:
+                    recorded = store.notes.begun()
         except StoreError:
             away = True
         if not self._mine:
