@@ -25,10 +25,8 @@ from scheduler.office import Office
 
 #: Seconds between two looks for dead processes.
 LOOK_SECONDS = 5.0
-#: Seconds from one look through all events to the next.
+#: Seconds from one look through all events to the next; a run's end begins one as well.
 STRAY_SECONDS = 60.0
-#: The most processes to clean up after at one look, so that no run waits for it.
-MOST_AT_ONCE = 50
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class Housekeeper:
                 if record.run_id != self._store.leases.last_end():
                     self._end_tick(record)
                     look_over(self._store, record)
-        self._seen = newest
+        self._seen, self._adopts_at = newest, float("-inf")
 
     def _end_tick(self, record: Record) -> None:
         """Report how the tick ended that the run served, if it served one."""
@@ -92,8 +90,9 @@ class Housekeeper:
         register = self._store.processes.register().entries
         missing = [(role, name) for role, there in register.items() for name, entry, _ in there if entry is None]
         self._missed = {process: self._missed.get(process, now) for process in missing}
-        overdue = [process for process, since in self._missed.items() if now - since >= self._patience[process[0]]]
-        for role, process_id in overdue[:MOST_AT_ONCE]:
+        for (role, process_id), since in self._missed.items():
+            if now - since < self._patience[role]:
+                continue
             self._office.keep()
             if role is Role.WORKER:
                 self._store.recovery.reap(process_id)

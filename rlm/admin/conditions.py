@@ -190,7 +190,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         "its events are in the next run, which `rlm start` starts at once; `rlm result {run}` shows it",
     ),
     "leftovers": Kind(
-        "warning", "the last run left events over that slots, lanes or answers lacked for", "run {run}: {what}", _REMEDY
+        "warning", "the last run left events over: slots or lanes lacked, or calls failed", "run {run}: {what}", _REMEDY
     ),
     "limit_exceeded": Kind(
         "error",

@@ -6,18 +6,19 @@ A hypothetical case has other settings, endpoints or workers.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
 from rlm.admin.conditions import conditions, standstill
+from rlm.admin.words import Level, Verdict
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
 from rlm.core.endpoint import Endpoint, EventType, in_force
 from rlm.core.errors import BadQuestionError
 from rlm.core.expected import Expected, Pair
-from rlm.core.text import counted, did_you_mean, is_name, one_line
+from rlm.core.text import counted, did_you_mean, is_name, one_line, safe_line, span
 from rlm.core.window import WindowState
 from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
@@ -28,6 +29,8 @@ from rlm.settings.layers import OPTION
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted, toml_value
 
+#: A first call this many seconds after the run's start is worth a line.
+WORTH_A_LINE_SECONDS = 0.1
 #: The most events to plan for: every JSON reader can represent this number.
 MOST_EVENTS = 10**15
 #: Most characters of a wrong number to show.
@@ -295,3 +298,44 @@ def _limits_by_option(settings: Settings) -> set[str]:
             if dotted(own if endpoint.rate_limit else ("types", name, "rate_limit")) in keys:
                 names.add(endpoint.name)
     return names
+
+
+def verdict_on(found: Forecast) -> Verdict:
+    """Return the verdict on a forecast: whether everything is done in time, and what is left over if not."""
+    plan, alone = found.plan, safe_line(found.case.lacking)
+    if not found.events:
+        return Verdict(Level.REST, "Nothing to do")
+    if not plan.fits:
+        of = f"{plan.expected_leftover:,} of {counted(found.events, 'event')}"
+        left = f"{of} {'would' if alone else 'will'} be left over"
+        may_wait = plan.releases and not alone
+        return Verdict(Level.WARN if may_wait else Level.BAD, left, alone or plan.binds)
+    early = found.case.settings.run.window_seconds - found.end_seconds
+    done = "The event is" if found.events == 1 else f"All {found.events:,} events are"
+    done += f" done {span(max(0.0, early))} before the deadline"
+    if alone:
+        return Verdict(Level.BAD, f"{done}, once there is somebody to do it", alone)
+    return Verdict(Level.WELL, done, plan.binds)
+
+
+def side_by_side(*found: Forecast) -> Iterator[list[str]]:
+    """Yield the rows of a table with one column per forecast. Forecasts count from their first call."""
+    plans = [one.plan for one in found]
+    is_late = any(one.first_call_seconds >= WORTH_A_LINE_SECONDS or not one.releases for one in plans)
+    yield ["workers", *(f"{one.workers:,}" for one in plans)]
+    if is_late:
+        yield ["first call in", *(f"{one.first_call_seconds:.1f} s" if one.releases else "-" for one in plans)]
+    yield ["forecast", *(length(one.forecast_seconds) for one in plans)]
+    yield ["lower bound", *(length(one.lower_bound_seconds) for one in plans)]
+    if is_late:
+        yield ["last answer in", *(length(one.done_seconds) for one in found)]
+    yield ["left over", *(f"{one.expected_leftover:,}" for one in plans)]
+    for name, part in plans[0].by_type.items():
+        if part.events:
+            done = (one.by_type[name].events - one.by_type[name].expected_leftover for one in plans)
+            yield [f"{name} done", *(f"{number:,}" for number in done)]
+
+
+def length(seconds: float) -> str:
+    """Return a duration of a plan; a dash for none."""
+    return f"{seconds:.1f} s" if seconds else "-"

@@ -1,12 +1,14 @@
-"""Sentences about a status document or a record, and about its workers."""
+"""Sentences about a status document or a record: the verdict, figures, plan and result, workers."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from enum import StrEnum
 from typing import NamedTuple
 
 from rlm.admin.conditions import stops
+from rlm.core import tally
 from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
@@ -15,6 +17,7 @@ from rlm.core.documents import (
     Installation,
     LiveCallCounts,
     LiveTypeCounts,
+    Now,
     Record,
     RunCounts,
     RunDocument,
@@ -24,7 +27,7 @@ from rlm.core.documents import (
     WorkerNow,
 )
 from rlm.core.run import State
-from rlm.core.text import counted, done_after, of_another_configuration, safe_line, span
+from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
 from rlm.core.window import RECOVERING
 
 #: An open run is called overdue if it is not closed so many seconds after its deadline.
@@ -285,3 +288,111 @@ def line(found: RunStatus) -> str:
     words += [", ".join(calling)] if (calling := _calling(found)) else []
     words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *map(told, found.conditions)]
     return "; ".join(words)
+
+
+class Level(StrEnum):
+    """How good or bad a verdict is."""
+
+    WELL = "well"
+    REST = "rest"  # nothing happens, and nothing needs to
+    WARN = "warn"  # it continues, but not as wanted
+    BAD = "bad"  # it does not continue, or a run has failed
+
+
+class Verdict(NamedTuple):
+    """A sentence without its full stop, its level, details in further sentences, and the endpoint that it is about."""
+
+    level: Level
+    words: str
+    more: str = ""
+    endpoint: str = ""
+
+
+def verdict(found: Now) -> Verdict:
+    """Return the verdict on the result of `report.overview`: its worst condition, else its forecast or its last run."""
+    worst = next((each for each in found.conditions if each.severity != "info"), None)
+    expected = forecast(found) if isinstance(found, RunStatus) else None
+    if worst:
+        level, then = Level.BAD if worst.severity == "error" else Level.WARN, expected.words if expected else ""
+        endpoint = worst.subject if worst.subject in found.by_endpoint else ""
+        return Verdict(level, worst.sentence, _joined(worst.remedy, then), endpoint)
+    if isinstance(found, RunStatus) and expected:
+        if not expected.fits:
+            return Verdict(
+                Level.WARN, capital(expected.leftover or expected.words), _joined(expected.when, expected.binds)
+            )
+        if found.state != State.RUNNING:
+            return Verdict(Level.WELL, capital(expected.words))
+        spare = spare_seconds(found)
+        on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
+        return Verdict(Level.WELL, f"On track, {on_track}", _joined(progress(found)))
+    last = None if isinstance(found, RunStatus) else found.last_record
+    if last is None:
+        return Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")
+    left = f"left {counted(last.counts.leftover, 'event')} over" if last.counts.leftover else "left nothing over"
+    level = Level.WARN if last.counts.leftover else Level.REST
+    return Verdict(level, f"At rest; the last run {left}", _joined(summary(last)))
+
+
+def _joined(*clauses: str) -> str:
+    """Return clauses as sentences on one line."""
+    return " ".join(sentence(safe_line(clause)) for clause in clauses if clause)
+
+
+def against_plan(found: RunStatus | Record) -> dict[str, str]:
+    """Return what was `planned` for a run and, once it has ended, what happened `in fact`; nothing before the plan."""
+    plan, team = found.plan, found.workers
+    if plan is None or not is_planned(found):
+        return {}
+    parts = counted(plan.workers, "worker"), done_after(plan.forecast_seconds), _left(plan.expected_leftover)
+    told = {"planned": ", ".join(parts)}
+    if isinstance(found, Record):
+        actual = (
+            f"done {span(plan.actual_seconds)} after it" if plan.actual_seconds is not None else "no call completed"
+        )
+        left = _left(found.counts.leftover)
+        told["in fact"] = f"{counted(team.peak, 'worker')}, {actual}, {left}; {team.restarted} replaced"
+    return told
+
+
+def _left(number: int) -> str:
+    return f"{number:,} left over" if number else "nothing left over"
+
+
+def used(record: Record) -> str:
+    """Return the utilisation of a run and the age of its answers; '' if they are not known."""
+    one = record.used
+    if not one.calls_per_minute:
+        return ""
+    ages = f"{span(one.answered_p50_seconds)}, 19 of 20 in {span(one.answered_p95_seconds)}"
+    return (
+        f"{one.calls_per_minute:,.0f} calls a minute; {one.lanes:.0%} of the lanes' time and {one.slots:.0%} "
+        f"of the slots used; half were answered in {ages} from intake"
+    )
+
+
+def troubles(found: RunStatus | Record) -> list[str]:
+    """Return why a run left events over, how long Redis was away, its failed calls and dead letters."""
+    why = found.why if isinstance(found, Record) else ()
+    wrong = [*(safe_line(cause.sentence) for cause in why), tally.away_in_words(found.redis_away_seconds)]
+    wrong += call_troubles(found)
+    failed, invalid = found.counts.failed, found.counts.invalid
+    if dead := failed + invalid:
+        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
+        some = f"{invalid:,} of them " if failed else ""
+        at_intake = f", {some}at intake, which counts as invalid and not as failed" if invalid else ""
+        wrong.append(f"{became}{at_intake}: `rlm failed list` says why")
+    return [*filter(None, wrong)]
+
+
+def call_troubles(found: RunDocument) -> list[str]:
+    """Return how many calls failed or were throttled, and why."""
+    why = tally.in_words(found.troubles)
+    return [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
+
+
+def _failed(found: RunDocument) -> str:
+    """Return how many calls of a run failed or were throttled; '' if none."""
+    calls, errors, throttled = calls_in_all(found)
+    became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
+    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}" if became else ""

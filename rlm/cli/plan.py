@@ -39,8 +39,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     of its type and an open window. The last line says when the backlog is gone if as many events arrive in each window
     as in the last 20 runs.
     """
-    from rlm.admin.verdict import side_by_side
-    from rlm.admin.whatif import PlanAsk, answer, read_question
+    from rlm.admin.whatif import PlanAsk, answer, read_question, side_by_side
 
     settings = settings_of(config)
     try:
@@ -85,7 +84,7 @@ def print_verdict(config: Path | None) -> None:
 
 
 def _verdict(forecast: Forecast) -> str:
-    from rlm.admin.verdict import verdict_on
+    from rlm.admin.whatif import verdict_on
 
     verdict = verdict_on(forecast)
     return sentence(f"{verdict.words}: {verdict.more}" if verdict.more else verdict.words)

@@ -68,17 +68,12 @@ def address_of(url: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def each_in_words(troubles: Sequence[CallTrouble]) -> list[str]:
-    """Return the troubles in words: `3 x connection refused, a at 10.0.0.7:80`."""
-    failed = [each for each in troubles if each.what != WEB_PAGE]
-    return [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
-
-
 def in_words(troubles: Sequence[CallTrouble]) -> str:
-    """Return the most frequent troubles in words."""
-    words = each_in_words(troubles)
-    more = len(words) - MOST_NAMED
-    return "; ".join([*words[:MOST_NAMED], f"and {more} more, see `rlm result --json`"] if more > 0 else words)
+    """Return the most frequent failures in words: `3 x connection refused, a at 10.0.0.7:80`."""
+    failed = [each for each in troubles if each.what != WEB_PAGE]
+    words = [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
+    more = [f"and {len(words) - MOST_NAMED} more, see `rlm result --json`"] if len(words) > MOST_NAMED else []
+    return "; ".join([*words[:MOST_NAMED], *more])
 
 
 def away_in_words(seconds: float) -> str:

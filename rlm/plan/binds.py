@@ -59,7 +59,7 @@ def _leaves_over(situation: Situation, course: Course, over: str, deadline: str)
 
 
 def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
-    budgets = sorted({route.budget for demand in demands for route in demand.routes if route.budget is not None})
+    budgets = sorted({name for demand in demands for route in demand.routes for name in route.windows[1:]})
     besides = f" and the budget {named(budgets, MOST_NAMED)}" if budgets else ""
     shut = [f"{name} is {why}" for name, why in _shut(demands, situation).items()]
     facts = f" ({named(shut, MOST_NAMED)})" if shut else ""

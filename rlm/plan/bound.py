@@ -35,7 +35,7 @@ def _first(demand: Demand, situation: Situation, course: Course) -> Iterator[tup
     lacking = demand.events + late - course.left[demand.name]
     opening = Counter[int]()
     for route in demand.routes:
-        for at, slots in openings(situation.windows[route.endpoint], route.latest) if lacking > 0 else ():
+        for at, slots in openings(situation.windows[route.windows[0]], route.latest) if lacking > 0 else ():
             opening[at] += slots
     for at, slots in sorted(opening.items()):
         if lacking <= 0:

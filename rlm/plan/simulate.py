@@ -159,7 +159,7 @@ class _Simulation:
         self._begun += calls
         woken = lanes.woken(calls)
         self._next_at = now + (GOES_ON * woken + calls - woken) * self._situation.apart // GOES_ON
-        self._starts.append(Start(now, queue.name, route.endpoint, route.takes, calls))
+        self._starts.append(Start(now, queue.name, route.windows[0], route.takes, calls))
         if grain == 1 and len(self._starts) == EXACT_STARTS:
             self._grain = max(1, self._situation.deadline // GRAINS)
 

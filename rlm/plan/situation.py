@@ -85,18 +85,15 @@ class Horizon(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """An endpoint for a type's events: its budget, a call's time, the latest beginning, and the share that fails."""
+    """An endpoint for a type's events: a call's time, the latest beginning, and the share that fails.
 
-    endpoint: str
-    budget: str | None
+    `windows` are the names of the endpoint and of its budget, if it has one.
+    """
+
+    windows: tuple[str, ...]
     takes: int
     latest: int
     error_rate: float
-
-    @property
-    def windows(self) -> tuple[str, ...]:
-        """The names of the endpoint and its budget."""
-        return (self.endpoint,) if self.budget is None else (self.endpoint, self.budget)
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -189,9 +186,8 @@ def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -
     routes, usual = [], Expected(kind.processing_seconds, kind.processing_seconds)
     for end in kind.endpoints:
         call = expected.get((kind.name, end.name), usual)
-        takes, budget = duration(call.seconds), end.budget.name if end.budget else None
-        latest = deadline - max(takes, ticks(call.needed_seconds))
-        routes.append(Route(end.name, budget, takes, latest, call.error_rate))
+        takes, names = duration(call.seconds), tuple(each.name for each in all_limited([end]))
+        routes.append(Route(names, takes, deadline - max(takes, ticks(call.needed_seconds)), call.error_rate))
     return routes
 
 

@@ -53,7 +53,9 @@ def _most_at_once(situation: Situation) -> int:
     return len(situation.busy) + sum(
         min(
             demand.events,
-            sum(min(rule.most_within(end.takes) for rule in situation.windows[end.endpoint]) for end in demand.routes),
+            sum(
+                min(rule.most_within(end.takes) for rule in situation.windows[end.windows[0]]) for end in demand.routes
+            ),
         )
         for demand in situation.demands
     )

@@ -137,9 +137,9 @@ class ArchiveSettings(Section, frozen=True):
 
 
 class AlarmSettings(Section, frozen=True):
-    """What raises an alarm."""
+    """What is a condition by its number."""
 
-    failed: Annotated[int, _whole(0), "More dead letters than this, after a run that added some. 0: never."] = 1000
+    failed: Annotated[int, _whole(0), "More dead letters than this are an error. 0: never."] = 1000
 
 
 class WebSettings(Section, frozen=True):

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Final, NamedTuple
@@ -201,8 +201,7 @@ def _workers(store: Store) -> Iterator[Sample]:
 
 def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
     """Yield the samples of counters and histograms; all configured types and endpoints have them from the start."""
-    types = _names([kind.name for kind in settings.event_types], totals, OUTCOMES.values())
-    endpoints = _names(settings.endpoints, totals, ANSWERS.values())
+    types, endpoints = settings.types, settings.endpoints
     for name in types:
         for outcome, field in OUTCOMES.items():
             yield Sample("rlm_events_total", {"type": name, "outcome": outcome}, totals.get(f"{field}:{name}", 0))
@@ -221,13 +220,6 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
         empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
         for name in names:
             yield from _histogram_samples(metric, {label: name} if label else {}, by_name.get(name, empty))
-
-
-def _names(configured: Iterable[str], totals: Mapping[str, int], fields: Collection[str]) -> list[str]:
-    """Return the configured names, then formerly configured ones that have a count."""
-    counted = (field.partition(":") for field, number in totals.items() if number)
-    others = {name for field, colon, name in counted if colon and field in fields}
-    return [*configured, *sorted(others.difference(configured))]
 
 
 def _histogram_samples(metric: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[Sample]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.verdict import against_plan, troubles, used
+from rlm.admin.words import against_plan, troubles, used
 from rlm.core.documents import CallCounts, Condition, QueueStats, Record, Rest, RunStatus, View
 from rlm.core.text import counted, harmless, safe_line, span
 from rlm.terminal.drawing import QUIET, Bar, Picture, columns, facts, name_text, number, state_text

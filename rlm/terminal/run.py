@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.admin.verdict import call_troubles
+from rlm.admin.words import call_troubles
 from rlm.core.documents import LiveCallCounts, RunDocument, RunStatus, TypeCounts, WorkerNow
 from rlm.core.text import counted, safe_line, span
 from rlm.core.window import WELL

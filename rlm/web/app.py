@@ -28,8 +28,9 @@ from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn, visit_of
 from rlm.web.answers import document, read_body, refused, wants_page
 from rlm.web.openapi import openapi
-from rlm.web.operations import OPERATIONS, Call, Operation, of_body, of_query
+from rlm.web.operations import OPERATIONS, Call, Operation
 from rlm.web.pages import missing_page, page_routes
+from rlm.web.parameters import of_body, of_query
 
 #: The status for errors whose exit code is not enough, and for the exit codes.
 _STATUS = {errors.NoSuchEndpointError: 404, errors.RunUnderWayError: 409, errors.NobodyConductsError: 503}

@@ -1,4 +1,4 @@
-"""The scheduler's service: which tick is served, and when."""
+"""The scheduler's service: which tick is served, and when; a run counts from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlm.processes.signals import Wakeup
 from scheduler import service as scheduling
 from scheduler.conductor import Conductor, open_run
 from scheduler.service import SchedulerService
-from tests.store import steps
+from tests.store import looks, steps
 from tests.values import replace
 
 DUE = 1_800_000_000.0
@@ -130,3 +130,15 @@ def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store
     assert store.schedule.last_tick() == DUE
     assert store.runs.count() == 1
     assert sum(store.intake.lengths()) == 1
+
+
+def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):
+    """Its deadline is a window after that, by the clock of this host as by that of Redis."""
+    window_seconds, tick = store.settings.run.window_seconds, system_clock.now() - 7.0
+
+    run_id = open_run(store, token, Trigger.SCHEDULE, tick)
+
+    run = store.runs.current()
+    assert (run.id, run.started_at, run.deadline) == (run_id, tick, tick + window_seconds)
+    left_seconds = (run.deadline_us - looks.redis_us(store)) / 1_000_000
+    assert window_seconds - 9.0 < left_seconds <= window_seconds - 7.0 + 0.01

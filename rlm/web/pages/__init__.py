@@ -15,15 +15,16 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.admin.report import runs_beginning
-from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.ledger.store import Store
 from rlm.web.pages import endpoints, events, now, runs, whatif
-from rlm.web.pages.live import SERVER, Documents, is_silent
-from rlm.web.pages.page import TEMPLATES, Frame, Page, Query, Viewer, event_address, render, run_address
+from rlm.web.pages.live import Documents, is_silent
+from rlm.web.pages.page import TEMPLATES, Page, Query, Viewer, event_address, render, run_address
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
+#: What the page of trouble shows of an address at which there is nothing.
+_MISSING: Final[dict[str, object]] = {"is_away": False, "is_silent": False, "event": ""}
 
 
 def page_routes(store: Store) -> list[BaseRoute]:
@@ -43,9 +44,9 @@ def page_routes(store: Store) -> list[BaseRoute]:
 
 def missing_page(request: Request) -> Response:
     """Return the page for an unknown address."""
+    page = Page("", "Not found", "trouble.html", lambda *_: {})
     why = "There is no page at this address; the existing pages are listed above"
-    html, status = _trouble(None, viewer_of(request), why, {"title": "Not found", "why": why})
-    return HTMLResponse(html, status)
+    return HTMLResponse(render(page, PAGES, viewer_of(request), _MISSING | {"why": why}), 404)
 
 
 def viewer_of(request: Request) -> Viewer:
@@ -65,18 +66,12 @@ def _handler(documents: Documents, page: Page) -> Callable[[Request], object]:
 def _page(documents: Documents, page: Page, question: Query, viewer: Viewer) -> tuple[str, int]:
     """Return a page with its status; a page with the reason if it cannot be shown."""
     try:
-        values = page.context(documents, question)
-        return render(Frame(PAGES, page, SERVER, system_clock.now(), viewer), page.template, values), 200
+        return render(page, PAGES, viewer, page.context(documents, question)), 200
     except StoreError as error:
-        values = {"is_away": True, "is_silent": is_silent(error), "why": str(error).rstrip(".")}
-        return _trouble(page, viewer, documents.away(error), values)
+        trouble, status = documents.away(error), 503
+        values = {"is_away": True, "is_silent": is_silent(error), "event": "", "trouble": trouble}
     except RLMError as error:
-        why = str(error).rstrip(".")
-        return _trouble(page, viewer, why, {"why": why, "event": question.about if page is events.EVENT else ""})
-
-
-def _trouble(page: Page | None, viewer: Viewer, trouble: str, values: dict[str, object]) -> tuple[str, int]:
-    """Return the page that says why another one cannot be shown, with its status."""
-    frame = Frame(PAGES, page, SERVER, system_clock.now(), viewer, trouble)
-    defaults: dict[str, object] = {"is_away": False, "event": ""}
-    return render(frame, "trouble.html", defaults | values), 503 if values.get("is_away") else 404
+        values, status = _MISSING | {"event": question.about if page is events.EVENT else ""}, 404
+        trouble = str(error)
+    why = {"why": trouble.rstrip(".")}
+    return render(page._replace(template="trouble.html"), PAGES, viewer, values | why), status

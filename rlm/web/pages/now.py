@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 from rlm.admin import report, words
 from rlm.admin.letters import grouped
 from rlm.admin.runs import runs_page
-from rlm.admin.verdict import against_plan, troubles_by_part, verdict
+from rlm.admin.words import against_plan, troubles, verdict
 from rlm.core.documents import EndpointView, LiveCallCounts, Now, Record, RunStatus, WorkerNow
 from rlm.core.run import State
 from rlm.core.window import Circuit
@@ -50,7 +50,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
         **_team(run.workers.each if run else ()),
         "hosts": now.hosts if len(now.hosts) > 1 else (),
         "team_words": words.workers(run) if run else f"{now.workers:,} alive",
-        "troubles": troubles_by_part(shown) if shown else [],
+        "troubles": troubles(shown) if shown else [],
         "called": shown is not None and any(each.calls for each in shown.by_endpoint.values()),
         "groups": [group(each, letters, {}) for each in letters[:5]],
         "letters": sum(each.letters for each in letters),

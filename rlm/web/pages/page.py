@@ -6,7 +6,7 @@ This module also reads the query of a page, including the filter of a list, and 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,18 +14,19 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from msgspec import to_builtins
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from rlm import __version__
-from rlm.core.clock import isoformat
-from rlm.core.text import DURATIONS, capital, counted, one_line, safe_line, safe_words, seconds_of, span
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.errors import BadQuestionError
+from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
 from rlm.web.pages import plots
-from rlm.web.pages.live import Documents
+from rlm.web.pages.live import SERVER, Documents
+from rlm.web.parameters import of_query
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
-#: Most characters of a search text.
-_LONGEST_TEXT = 320
 
 
 class Query(NamedTuple):
@@ -43,68 +44,37 @@ class Query(NamedTuple):
         """Return the value of a parameter, the last one given."""
         return str(QueryParams(self.text).get(name, default))
 
-    def all(self, name: str) -> list[str]:
-        """Return all values of a parameter that are not empty."""
-        return list(dict.fromkeys(filter(None, QueryParams(self.text).getlist(name))))
-
 
 class ListFilter:
-    """The filter of a list. Each method reads one parameter; `faults` collects what is invalid.
+    """The filter of a list, of a `kind` that has `chosen()` and a place `after`: what is chosen, and from where on.
 
-    A list with faults shows nothing: with half of a filter it would show, or drop, what nobody meant. `given` has the
+    With a `fault` nothing is listed: with half of a filter it would show, or drop, what nobody meant. `given` has the
     values that were read, so that a form, an address or a command can repeat them.
     """
 
-    def __init__(self, path: str, question: Query) -> None:
-        self.path = path
-        self.question = question
-        self.faults: list[str] = []
-        self.given: dict[str, list[str]] = {}
+    def __init__(self, path: str, question: Query, kind: type[Any]) -> None:
+        self.path, self.fault, asked = path, "", kind()
+        parameters = ((name, value.strip()) for name, value in QueryParams(question.text).multi_items())
+        try:
+            asked = of_query([(name, value) for name, value in parameters if value], kind)
+            self.chosen = asked.chosen()
+        except BadQuestionError as error:
+            self.fault = str(error)
+        self.given: dict[str, Any] = to_builtins(asked)
+        self.after: int = self.given.pop("after", 0)
 
-    def choices(self, name: str, allowed: Collection[str]) -> frozenset[str]:
-        """Return the values given for `name`, all of which must be `allowed`."""
-        values = self.question.all(name)
-        self.faults += [
-            f"{name} {value!r} is not one of {', '.join(allowed)}" for value in values if value not in allowed
-        ]
-        self.given |= {name: values} if values else {}
-        return frozenset(values)
-
-    def text(self, name: str) -> str:
-        """Return the text given for `name`."""
-        text = self.question.get(name).strip()
-        if len(text) > _LONGEST_TEXT:
-            self.faults.append(f"{name} has {len(text):,} characters; at most {_LONGEST_TEXT} can be searched for")
-        self.given |= {name: [text]} if text else {}
-        return text
-
-    def ago(self, name: str) -> float | None:
-        """Return the duration given for `name` in seconds; None without one."""
-        if not (text := self.text(name)):
-            return None
-        if not (seconds := seconds_of(text)) > 0:
-            self.faults.append(f"{name} {text!r} is not a duration; write for example {DURATIONS}")
-        return seconds
-
-    def place(self, name: str) -> int:
-        """Return the place in the list that is given for `name`, 0 without one. It is no part of the filter."""
-        text = self.question.get(name) or "0"
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004  # more than any list has
-            self.faults.append(f"{name} {text!r} is not a place in this list")
-            return 0
-        return int(text)
-
-    def address(self, **more: object) -> str:
-        """Return the address of the same list, with `more` in its query."""
-        return address(self.path, {**self.given, **{name: [str(value)] for name, value in more.items() if value}})
+    def address(self, after: int = 0) -> str:
+        """Return the address of the same list from a place on."""
+        return address(self.path, {**self.given, **({"after": after} if after else {})})
 
     @property
     def options(self) -> str:
         """The filter as options of a command, each after a space."""
-        return "".join(f" --{name} {shlex.quote(value)}" for name, values in self.given.items() for value in values)
+        given = ((name, [value] if isinstance(value, str) else value) for name, value in self.given.items())
+        return "".join(f" --{name} {shlex.quote(value)}" for name, values in given for value in values)
 
 
-def address(path: str, query: Mapping[str, Collection[str]]) -> str:
+def address(path: str, query: Mapping[str, object]) -> str:
     """Return the address of a page with a query."""
     return f"{path}?{urlencode(query, doseq=True)}" if query else path
 
@@ -142,31 +112,25 @@ class Viewer(NamedTuple):
     is_logged_in: bool
 
 
-class Frame(NamedTuple):
-    """The frame around every page: the navigation, the viewer, the time, and the present page."""
-
-    pages: tuple[Page, ...]
-    page: Page | None
-    server: str
-    now: float
-    viewer: Viewer
-    trouble: str = ""
-
-    @property
-    def clock(self) -> str:
-        """The time of day in UTC."""
-        return isoformat(self.now)[11:19]
-
-    def is_at(self, page: Page) -> bool:
-        """Return whether this is that page, or one below it."""
-        return self.page is page or (self.page is not None and self.page.path.startswith(f"{page.path}/"))
-
-
-def render(frame: Frame, template: str, values: Mapping[str, object]) -> str:
-    """Render a page."""
-    page = frame.page
-    defaults = {"title": page.title, "command": page.command} if page else {"command": ""}
-    return alone(template, frame=frame, may_write=frame.viewer.may_write, live=_live, **{**defaults, **values})
+def render(page: Page, pages: tuple[Page, ...], viewer: Viewer, values: Mapping[str, object]) -> str:
+    """Render a page in the frame of all, which has the navigation among `pages` and the time."""
+    now = system_clock.now()
+    frame = {
+        "page": page,
+        "pages": pages,
+        "viewer": viewer,
+        "now_at": now,
+        "clock": isoformat(now)[11:19],
+        "live": _live,
+    }
+    defaults = {
+        "title": page.title,
+        "command": page.command,
+        "server": SERVER,
+        "trouble": "",
+        "may_write": viewer.may_write,
+    }
+    return alone(page.template, **{**frame, **defaults, **values})
 
 
 def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], str]) -> Markup:

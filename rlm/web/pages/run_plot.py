@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from markupsafe import Markup
 
 from rlm.admin import words
-from rlm.admin.verdict import against_plan
+from rlm.admin.words import against_plan
 from rlm.core.documents import EndpointChange, Record, RunCourse, RunStatus
 from rlm.core.text import counted, span
 from rlm.web.pages import plots

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from rlm.admin import report, words
 from rlm.admin.runs import course, runs_page
-from rlm.admin.verdict import against_plan, call_troubles, troubles, troubles_by_part, used
+from rlm.admin.words import against_plan, call_troubles, troubles, used
 from rlm.core.documents import Record, RunCourse, RunStatus
-from rlm.core.text import counted
 from rlm.ledger.store import Store
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query, address
@@ -37,8 +36,7 @@ def list_context(documents: Documents, question: Query) -> Mapping[str, object]:
 
 def what_went_wrong(record: Record) -> str:
     """Return in a sentence what went wrong in a run; empty if nothing did."""
-    wrong, dead = troubles_by_part(record), record.counts.failed + record.counts.invalid
-    return record.failure or (wrong[0][0] if wrong else counted(dead, "dead letter") if dead else "")
+    return record.failure or next(iter(troubles(record)), "")
 
 
 def read_run(documents: Documents, name: str) -> tuple[RunStatus | Record, RunCourse]:

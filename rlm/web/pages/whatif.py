@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from rlm.admin.planning import types_in_force
-from rlm.admin.verdict import side_by_side, verdict_on
-from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question
+from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side, verdict_on
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.reading.waiting import backlog
