@@ -60,7 +60,7 @@ class CommandError(click.ClickException):
         super().__init__(safe_words(message))
         self.exit_code = int(code)  # type: ignore[misc]  # as click does
 
-    def show(self, file: Any = None) -> None:  # noqa: ARG002  # click's signature
+    def show(self, _file: Any = None) -> None:
         """Print the message as an error; that of an interrupted command is only information."""
         if self.exit_code == ExitCode.INTERRUPTED:
             say(self.message)

@@ -125,18 +125,18 @@ COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in com
 class LazyGroup(click.Group):
     """A group that imports a command when it is used, and turns errors into messages and exit codes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of the commands in the order of the overview."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         module, name, _ = COMMANDS[cmd_name]
         return cast("click.Command", getattr(importlib.import_module(f"rlm.cli.{module}"), name))
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as above
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by section, without importing them."""
         width = max(map(len, COMMANDS))
         for title, commands in OVERVIEW.items():

@@ -10,7 +10,7 @@ import resource
 import socket
 import threading
 from contextlib import closing
-from typing import Any
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -56,7 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn
         """Make room for this connection, and start the time-out."""
         if len(self.connections) >= MOST_CONNECTIONS:
-            oldest: Any = min(self.connections, key=lambda other: other.rank)  # type: ignore[union-attr]  # all are of this class
+            oldest = min(cast("set[BoundedProtocol]", self.connections), key=lambda other: other.rank)
             self.connections.discard(oldest)
             oldest.transport.abort()
         super().connection_made(transport)

@@ -177,8 +177,8 @@ def test_the_clock_of_another_server_moves_what_is_to_come(one):
     one.leases.contend("one", LONG)
     now = looks.redis_us(one)
     one.client.hset(f"{one.keys.prefix}run", mapping={"run_id": "r", "deadline_us": now + HOUR_US + 60_000_000})
-    least, most, at = one.clock._known
-    one.clock._known = (least + HOUR_US / 1_000_000, most + HOUR_US / 1_000_000, at)
+    least, most, at = one.clock._ahead
+    one.clock._ahead = (least + HOUR_US / 1_000_000, most + HOUR_US / 1_000_000, at)
     one.client.hset(one.keys.lease, "server", "f" * 40)
 
     one.leases.contend("one", LONG)

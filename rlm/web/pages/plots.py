@@ -89,7 +89,7 @@ def legend(**kinds: str) -> Markup:
 def time_ticks(end: float) -> list[tuple[float, str]]:
     """Return at most seven round times from 0 to `end` seconds, each with its words."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
-    step = next((seconds for seconds in steps if end / seconds <= 6), 86400)  # noqa: PLR2004
+    step = next((seconds for seconds in steps if end <= 6 * seconds), 86400)
     return [(float(at), span(at) if at else "0") for at in range(0, int(end) + 1, step)]
 
 
