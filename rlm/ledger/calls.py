@@ -57,8 +57,8 @@ class Calls(Part):
                 return calls, after
 
     @translated()
-    def newest(self, number: int = SLICE) -> tuple[list[CallEntry], str]:
-        """Return the newest calls, oldest first, and the id of the last entry, as `follow` returns them."""
+    def newest(self, number: int) -> tuple[list[CallEntry], str]:
+        """Return the newest `number` calls, oldest first, and the id of the last entry, as `follow` returns them."""
         entries = self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number)[::-1]
         return self.read(entries), text(entries[-1][0]) if entries else START
 

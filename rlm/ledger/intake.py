@@ -122,24 +122,17 @@ class Intake(Part):
         has_staged = staged is not None and current == run_id.encode()
         return int(waiting + (0 if has_staged else listed)), has_staged
 
-    def waiting(self) -> int:
-        """Count the items on the audit list and in staging."""
-        return sum(self.lengths())
-
     def lengths(self) -> tuple[int, int]:
         """Count the items in staging, and those on the audit list, at one instant."""
         staged, listed = self._batch([("LLEN", self._keys.processing), ("LLEN", self._keys.events)], transaction=True)
         return staged, listed
 
-    def look(self, items: str, skip: int, count: int) -> tuple[int, list[bytes]]:
-        """Return the length of a list of items, and at most `count` of them after the `skip` oldest, oldest first.
+    def look(self, items: str, skip: int, count: int) -> list[bytes]:
+        """Return at most `count` items of a list after the `skip` oldest, oldest first.
 
-        With a negative `skip`, so many of the newest have not been read. An item that is too large to be taken comes
-        back empty.
+        An item that is too large to be taken comes back empty.
         """
-        length = int(self._ask("LLEN", items))
-        page = self._oldest(items, skip if skip >= 0 else max(0, length + skip), count)
-        return length, [raw if len(raw) <= self._longest else b"" for raw in page]
+        return [raw if len(raw) <= self._longest else b"" for raw in self._oldest(items, skip, count)]
 
     def clear(self) -> int:
         """Remove all items from the audit list in one step; return how many there were."""

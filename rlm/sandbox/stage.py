@@ -18,7 +18,6 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.endpoint import Limit
 from rlm.core.errors import InterruptedByHandError, RunError
-from rlm.ledger.cleaning import remove_keys
 from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
@@ -162,7 +161,7 @@ def set_up(
         stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(Store(effective, keeps_server=True))
         if installed:
-            stack.callback(remove_keys, store)
+            stack.callback(_remove_keys, store)
         group = ProcessGroup(stop, grace_seconds(effective, Layer.GROUP))
         stack.callback(group.end)
         yield Stage(what, effective, api, store, stop, group, config, environ, options)
@@ -225,3 +224,10 @@ def _faster_limit(limit: Limit, speed: float) -> str:
     """Return a limit with shorter periods, without exponents: its notation has none."""
     periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in limit.rules)
     return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in periods)
+
+
+def _remove_keys(store: Store) -> None:
+    """Delete all keys of `store`, whose user may look for them (SCAN)."""
+    with store.guarded():
+        for name in store.client.scan_iter(match=f"{store.settings.redis.prefix}[:_]*", count=1000):
+            store.client.delete(name)

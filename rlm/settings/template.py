@@ -10,15 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rlm.settings.layers import built_in_types
-from rlm.settings.model import (
-    SECTIONS,
-    BudgetSettings,
-    EndpointSettings,
-    Section,
-    SuccessSettings,
-    TypeSettings,
-    settings_of,
-)
+from rlm.settings.model import SECTIONS, BudgetSettings, Section, settings_of
 from rlm.settings.toml import toml_key, toml_value
 
 _PREFACE = """\
@@ -28,7 +20,9 @@ be set by an environment variable, which overrides this file: RLM_RUN__TARGET=0.
 """
 _TYPES = """\
 The types of events, one table each. An item names them in its `events`. The tables below replace the built-in types
-(and are the same): keep those you need, add your own, name your APIs.
+(and are the same): keep those you need, add your own, name your APIs. The first endpoint is the primary, the others
+take what overflows. Each may have a rate_limit, a timeout_seconds, headers, success and a budget of its own; a type may
+have a share of the calls and say what success is: docs/configuration.md explains each.
 """
 PROCFILE = """\
 # What `rlm up` runs; each process can also run by itself, on several hosts.
@@ -75,25 +69,16 @@ def _configuration() -> str:
         lines += ["", "", *_comment(section.__doc__ or ""), f"[{name}]"]
         for row in reference(section):
             lines += ["", *_comment(row.meaning), *_comment(f"Allowed: {row.allowed}."), f"# {row.key} = {row.default}"]
-    lines += ["", "", *_comment(_TYPES), "#", *_legend(TypeSettings), "#"]
-    lines += [*_comment("Each of its endpoints, { ... }, may have:"), *_legend(EndpointSettings), "#"]
-    lines += [*_comment("`success`, { ... }, of a type or an endpoint may have:"), *_legend(SuccessSettings)]
+    lines += ["", "", *_comment(_TYPES)]
     for name, table in built_in_types().items():
         lines += ["", f"[types.{toml_key(name)}]"]
         lines += [f"{key} = {toml_value(value)}" for key, value in table.items() if key != "endpoints"]
         lines += ["endpoints = [", *(f"  {toml_value(endpoint)}," for endpoint in table["endpoints"]), "]"]
     lines += ["", "", *_comment(f'{BudgetSettings.__doc__} An endpoint names it: budget = "account".'), "#"]
-    lines += [*_legend(BudgetSettings), "#", "# [budgets.account]", '# rate_limit = "50/minute"']
+    lines += ["# [budgets.account]", '# rate_limit = "50/minute"']
     return "\n".join(lines) + "\n"
 
 
-def _legend(section: type[Section]) -> Iterator[str]:
-    """Yield a description of each key of a repeated table."""
-    for row in reference(section):
-        yield from _comment(f"{row.key}: {row.meaning} Allowed: {row.allowed}. Default: {row.default}.", "  ")
-
-
-def _comment(text: str, indent: str = "") -> Iterator[str]:
+def _comment(text: str) -> Iterator[str]:
     text = re.sub(r"\[(.+?)\]\(#[\w-]+\)", r"\1", text)  # links lead nowhere in a file
-    for line in textwrap.wrap(text, 100, break_on_hyphens=False, initial_indent=indent, subsequent_indent=2 * indent):
-        yield f"# {line}"
+    return (f"# {line}" for line in textwrap.wrap(text, 100, break_on_hyphens=False))

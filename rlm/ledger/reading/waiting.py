@@ -258,23 +258,12 @@ def _waiters(store: Store, ids: Iterable[tuple[str, float]], place: Place) -> It
             yield [waiter] if item is not None else []
 
 
-def pages(store: Store, items: str, skip: int = 0, most: int | None = None) -> Iterator[list[bytes]]:
-    """Yield pages of a list of items behind the `skip` oldest, oldest first; one too large to be taken comes empty.
-
-    If staged items are taken meanwhile, the next page begins behind the last one all the same.
-    """
-    left = MOST_ITEMS if most is None else most
-    while left > 0:
-        length, page = store.intake.look(items, skip, min(left, CHUNK))
-        if not page:
-            return
+def pages(store: Store, items: str, skip: int = 0, most: int = MOST_ITEMS) -> Iterator[list[bytes]]:
+    """Yield pages of a list of items behind the `skip` oldest, oldest first; one too large to be taken comes empty."""
+    end = skip + most
+    while page := store.intake.look(items, skip, min(end - skip, CHUNK)) if skip < end else []:
         yield page
-        left -= len(page)
-        until = (skip if skip >= 0 else max(0, length + skip)) + len(page)
-        if until >= length:
-            return
-        # Staging shrinks at its old end only; the audit list grows at its new end only.
-        skip = until - length if items == store.keys.processing else until
+        skip += len(page)
 
 
 class Backlog(msgspec.Struct, frozen=True):
