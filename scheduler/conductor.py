@@ -225,10 +225,10 @@ class Conductor:
         self._run, left = current, current.left_seconds(now_us)
         if current.state is State.FINISHING:
             return None
-        if office.stopping:
+        if is_cancelled := office.cancels and office.stopping:
             store.runs.cancel(current.id)
         is_away = bool(office.unfit) or began - self._due_at > GAP_SECONDS
-        if office.stopping or current.cancelled or current.failure or (left <= 0 and self._look):
+        if is_cancelled or current.cancelled or current.failure or (left <= 0 and self._look):
             return self._wind_up(left, is_away=is_away)
         if 0 < left < 2 * self._took_seconds:  # Redis is far away; the run is to be closed in time all the same
             self._due_at = system_clock.monotonic() + left

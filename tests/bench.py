@@ -14,6 +14,7 @@ from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.settings import load_settings
+from tests.store.windows import stamps
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -190,7 +191,7 @@ class Bench:
         return [(one.endpoint, one.attempt, one.status) for one in self.api.arrivals]
 
     def stamps(self, name=FIRST):
-        return self.store.windows.stamps(self.settings.endpoints[name], 1000)
+        return stamps(self.store, self.settings.endpoints[name])
 
     def now_us(self):
         return self.store.windows.look(())[0]

@@ -122,10 +122,6 @@ class Intake(Part):
         has_staged = staged is not None and current == run_id.encode()
         return int(waiting + (0 if has_staged else listed)), has_staged
 
-    def waiting(self) -> int:
-        """Count the items on the audit list and in staging."""
-        return sum(self.lengths())
-
     def lengths(self) -> tuple[int, int]:
         """Count the items in staging, and those on the audit list, at one instant."""
         staged, listed = self._batch([("LLEN", self._keys.processing), ("LLEN", self._keys.events)], transaction=True)

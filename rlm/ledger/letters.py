@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from typing import Any
 
@@ -136,11 +137,9 @@ class Letters(Part):
         if not (types := letter.event_types):
             return order
         try:
-            item = decode_item(order.item, max_bytes=len(order.item))
+            item = _own_item(letter)
         except BadItemError as error:
             return error
-        if not _is_own(letter, item):
-            return BadItemError(Reason.BAD_VALUE, "its events are not of its item")
         order.retried = [
             (event_id(item.id, name), item.wallet_name, item.offset(priorities[name]))
             for name in types
@@ -154,9 +153,7 @@ class Letters(Part):
 
     def drop(self, letters: Sequence[bytes]) -> list[Removal]:
         """Remove letters, and forget each event that failed with its letter; return what was done."""
-        return self._remove(
-            [_Order(raw, dropped=_own_event(msgspec.json.decode(raw, type=Envelope))) for raw in letters]
-        )
+        return self._remove([_Order(raw, dropped=_own_event(raw)) for raw in letters])
 
     def _remove(self, orders: Sequence[_Order]) -> list[Removal]:
         keys = {"failed": self._keys.failed, "audit": self._keys.events}
@@ -181,29 +178,29 @@ def is_letter(raw: bytes) -> bool:
     return True
 
 
-def _own_event(letter: Envelope) -> str:
+def _own_event(raw: bytes) -> str:
     """Return the id of a letter's event; "" if it has none, or one that does not belong to its item."""
-    if not letter.event_id:
-        return ""
-    try:
-        item = decode_item(letter.item_bytes, max_bytes=len(letter.item_bytes))
-    except BadItemError:
-        return ""
-    return letter.event_id if _is_own(letter, item) else ""
+    letter = msgspec.json.decode(raw, type=Envelope)
+    with suppress(BadItemError):
+        if letter.event_id:
+            _own_item(letter)
+            return letter.event_id
+    return ""
 
 
-def _is_own(letter: Envelope, item: Item) -> bool:
-    """Return whether the events of a letter belong to its item.
+def _own_item(letter: Envelope) -> Item:
+    """Return the item of a letter of events.
 
-    If not, an unknown type has a colon and ends like a known type, or another program wrote the letter; its event id
-    must not get into keys and headers unchecked.
+    Raises:
+        BadItemError: it is none, or the events are not of the item: an unknown type has a colon and ends like a known
+            type, or another program wrote the letter; its event id must not get into keys and headers unchecked.
     """
-    types = letter.event_types
-    if not set(types) <= set(item.types):
-        return False
-    return letter.event_id is None or (
-        is_name(types[0]) and [letter.event_id] == [event_id(item.id, one) for one in types]
-    )
+    item, types = decode_item(letter.item_bytes, max_bytes=len(letter.item_bytes)), letter.event_types
+    ids = [event_id(item.id, name) for name in types]
+    is_own = letter.event_id is None or (is_name(types[0]) and ids == [letter.event_id])
+    if not (is_own and set(types) <= set(item.types)):
+        raise BadItemError(Reason.BAD_VALUE, "its events are not of its item")
+    return item
 
 
 def _with_types(raw: bytes, types: Sequence[str]) -> bytes:

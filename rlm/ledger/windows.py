@@ -133,13 +133,6 @@ class Windows(Part):
         return ages
 
     @translated()
-    def stamps(self, limited: Limited, number: int) -> list[int]:
-        """Return the stamps of the newest `number` slots, microseconds of Redis time, newest first."""
-        key = self._keys.window(limited.window_id)
-        slots = self._ask("ZREVRANGE", key, 0, max(0, number - 1), "WITHSCORES")
-        return [reading(whole, stamp, key, 0) for stamp in slots[1::2]]
-
-    @translated()
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return the health of each, by name."""
         replies = self._batch([("HMGET", self._keys.endpoint(each.window_id), *_HEALTH) for each in limited])

@@ -11,6 +11,7 @@ from tests.acceptance.system import System
 from tests.faults.api_proxy import Answer, ApiProxy
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
+from tests.store.windows import stamps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.long
@@ -186,7 +187,7 @@ def slots(system, run_id):
     """Return the slots taken since the run began."""
     began_us = system.store.runs.current().started_at * 1_000_000
     endpoints = system.settings.endpoints.values()
-    return sum(stamp >= began_us for one in endpoints for stamp in system.store.windows.stamps(one, 100))
+    return sum(stamp >= began_us for one in endpoints for stamp in stamps(system.store, one))
 
 
 def test_an_endpoint_whose_name_does_not_resolve_is_no_loss(tmp_path):

@@ -108,7 +108,7 @@ def _drain(store: Store, items: list[bytes]) -> Figures:
     assert taken == len(known)
     assert tally.get("duplicates", 0) == sum(known.values()) - taken
     assert tally.get("invalid", 0) == len(letters)
-    assert store.intake.waiting() == 0
+    assert sum(store.intake.lengths()) == 0
     figures = Figures(len(items), taken, tally.get("duplicates", 0), rejected.total(), len(unknown))
     figures.reasons.update(json.loads(raw)["reason"] for raw in letters)
     _clear(store)

@@ -63,4 +63,4 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, piece, monkeypa
 
     assert states == [State.DRAINING, *[State.RUNNING] * (len(states) - 1)]
     assert (record.counts.taken, record.counts.leftover) == (7, 7)
-    assert store.intake.waiting() == 0
+    assert sum(store.intake.lengths()) == 0

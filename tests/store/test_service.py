@@ -15,6 +15,7 @@ from rlm.ledger.clock_of_redis import RedisClock
 from rlm.processes.signals import Wakeup
 from scheduler import service as scheduling
 from scheduler.conductor import Conductor, open_run
+from scheduler.office import Office
 from scheduler.service import SchedulerService
 from tests.store import looks, steps
 from tests.values import replace
@@ -63,7 +64,35 @@ def test_a_tick_at_which_redis_fails_is_served_later_and_once(service, store, at
     service.job()
 
     assert store.runs.count() == 1
-    assert store.intake.waiting() == 1
+    assert sum(store.intake.lengths()) == 1
+
+
+class Stopping:
+    """The signals of a process that is told to stop just after it has looked for the first time."""
+
+    immediate = False
+
+    def __init__(self):
+        self.wakeup, self._looked = Wakeup(), False
+
+    @property
+    def graceful(self):
+        looked, self._looked = self._looked, True
+        return looked
+
+
+def test_a_scheduler_told_to_stop_in_mid_look_leaves_its_run_open(store, running):
+    """Lanes go on with it: nothing is cancelled."""
+    run = running(2)
+    store.leases.release(steps.CONDUCTOR)
+    office = Office(store, Stopping(), allow_volatile=True)
+    assert office.campaign()
+
+    Conductor(office, run).await_end()
+    office.resign()
+
+    left_open = store.runs.current()
+    assert (left_open.id, left_open.cancelled) == (run.id, False)
 
 
 @pytest.mark.rest
@@ -107,7 +136,7 @@ def test_a_tick_whose_window_is_over_opens_no_run(service, store, at, monkeypatc
     assert "Ticks were missed" in caplog.text
     assert store.schedule.last_tick() == DUE + 61
     assert store.runs.count() == 0
-    assert store.intake.waiting() == 1
+    assert sum(store.intake.lengths()) == 1
 
 
 def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store, at, monkeypatch):
@@ -129,7 +158,7 @@ def test_the_tick_of_a_run_that_was_left_open_is_not_served_again(service, store
 
     assert store.schedule.last_tick() == DUE
     assert store.runs.count() == 1
-    assert store.intake.waiting() == 1
+    assert sum(store.intake.lengths()) == 1
 
 
 def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):

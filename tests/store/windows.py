@@ -29,7 +29,8 @@ def make_budget(limit: str, name: str = "account") -> Budget:
 
 def stamps(store: Store, limited: Limited) -> list[int]:
     """Read all slots of a window, newest first, in microseconds of Redis time."""
-    return store.windows.stamps(limited, 1_000_000)
+    slots = cast("list[tuple[bytes, float]]", store.client.zrange(_window(store, limited), 0, -1, withscores=True))
+    return [int(stamp) for _, stamp in reversed(slots)]
 
 
 def record_of(store: Store, limited: Limited) -> dict[str, str]:

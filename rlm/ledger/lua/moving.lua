@@ -70,7 +70,7 @@ local function put_back(now, run_id, member, why)
 end
 -- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
 -- of a call may end so late.
-local function may_go_on(deadline) return math.min(first(P .. 'open'), first(P .. 'due') - 2000000) <= deadline end
+local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - 2000000) <= deadline end
 -- Fails, if it must because of a damaged key, before anything is changed.
 local function check(events)
   local checked = {}

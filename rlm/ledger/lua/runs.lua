@@ -61,7 +61,7 @@ local now = now_us()
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
 if token == '' and state ~= 'finishing' and now < number(deadline) + 200000
-  and (state ~= 'running' or draining or may_go_on(number(deadline))) then return -1 end
+  and (state ~= 'running' or draining or may_go_on(number(deadline), first(P .. 'open'), first(P .. 'due'))) then return -1 end
 running = false  -- so `index` does nothing: the index is deleted below
 if id and state ~= 'finishing' then
   call('HSET', P .. 'run', 'state', 'finishing')

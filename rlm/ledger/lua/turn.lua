@@ -260,7 +260,7 @@ for _ = 1, 50 do
 end
 if not opens_next then
   if opens_at <= now then return done('wait', 1000) end
-  if not (run[7] or may_go_on(deadline)) then return close() end
+  if not (run[7] or may_go_on(deadline, opens_at, due_at)) then return close() end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
 
