@@ -161,9 +161,13 @@ class Conductor:
             gone_seconds=run.window_seconds - left_seconds + begins_in,
             window_seconds=run.window_seconds,
         )
-        # A lane may close the run before the first look, so what its events waited for is noted here.
-        look = Look(counts, windows, 0, left_seconds, expected, self._office.lately_away, answer_seconds)
-        self._waits = add_look(self._waits, run.moment(now_us), look, types)
+        # A lane may close the run before the first look, so what its events wait for is noted here; and that nobody
+        # conducted before, if that is worth it.
+        look = Look(counts, windows, 1, left_seconds, expected, self._office.lately_away, answer_seconds)
+        now, waits = run.moment(now_us), self._waits
+        if now - waits.until > LOOK_SECONDS:
+            waits = add_look(waits, now, replace(look, lanes=0), types)
+        self._waits = add_look(replace(waits, until=now), now, look, types)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
