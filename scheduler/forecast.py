@@ -26,7 +26,7 @@ from rlm.plan.situation import RunProgress, Workload
 from scheduler.office import Office
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 4.0
 
 log = logging.getLogger(__name__)
 
