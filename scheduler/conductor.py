@@ -161,9 +161,13 @@ class Conductor:
             gone_seconds=run.window_seconds - left_seconds + begins_in,
             window_seconds=run.window_seconds,
         )
-        # A lane may close the run before the first look, so what its events waited for is noted here.
-        look = Look(counts, windows, 0, left_seconds, expected, self._office.lately_away, answer_seconds)
-        self._waits = add_look(self._waits, run.moment(now_us), look, types)
+        # A lane may close the run before the first look, so what its events wait for is noted here; and that nobody
+        # conducted before, if that is worth it.
+        look = Look(counts, windows, 1, left_seconds, expected, self._office.lately_away, answer_seconds)
+        now, waits = run.moment(now_us), self._waits
+        if now - waits.until > LOOK_SECONDS:
+            waits = add_look(waits, now, replace(look, lanes=0), types)
+        self._waits = add_look(replace(waits, until=now), now, look, types)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
@@ -225,10 +229,10 @@ class Conductor:
         self._run, left = current, current.left_seconds(now_us)
         if current.state is State.FINISHING:
             return None
-        if office.stopping:
+        if is_cancelled := office.cancels and office.stopping:
             store.runs.cancel(current.id)
         is_away = bool(office.unfit) or began - self._due_at > GAP_SECONDS
-        if office.stopping or current.cancelled or current.failure or (left <= 0 and self._look):
+        if is_cancelled or current.cancelled or current.failure or (left <= 0 and self._look):
             return self._wind_up(left, is_away=is_away)
         if 0 < left < 2 * self._took_seconds:  # Redis is far away; the run is to be closed in time all the same
             self._due_at = system_clock.monotonic() + left

@@ -91,15 +91,16 @@ class SchedulerService:
     def job(self) -> None:
         """Serve what is due, one run after the other: drain, plan, scale, wait for the end; then keep house."""
         with self._work():
-            while run := self._next_run():
-                conductor = Conductor(self._office, run)
-                conductor.drain()
-                conductor.plan()
-                conductor.scale()
-                conductor.await_end()
-                crash_point("run.conducted")
-            while self._office.token and not self._office.stopping and self._housekeeper.step():
-                self._office.keep()
+            has_more = True
+            while has_more:
+                while run := self._next_run():
+                    conductor = Conductor(self._office, run)
+                    conductor.drain()
+                    conductor.plan()
+                    conductor.scale()
+                    conductor.await_end()
+                    crash_point("run.conducted")
+                has_more = bool(self._office.token) and not self._office.stopping and self._housekeeper.step()
 
     def run(self) -> None:
         """Schedule until a signal; then release the lease. An open run goes on: lanes and a standby see to it."""

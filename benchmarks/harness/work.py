@@ -31,7 +31,7 @@ LOADS = {
     "one-type": (360, 0, 0, 0, 0),
     "skewed": (300, 40, 10, 130, 5),
 }
-#: Threads of a worker process, RLM's and Dramatiq's.
+#: Threads of a worker process.
 THREADS = 5
 _GUARD_SECONDS = 0.5
 _MICROSECONDS = 1_000_000

@@ -11,14 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.processes import NotRunError, running, wait_until
-from benchmarks.harness.work import THREADS
-from benchmarks.rivals.job import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +31,7 @@ LANES = 100
 class Program:
     """A rival: `command` is its program, `lanes` the calls that it may have in flight.
 
-    It makes each period longer by RLM's guard if it is `guarded`. Threads share `processes`. Workers of Dramatiq are
-    started for it if it is `crewed`.
+    It makes each period longer by RLM's guard if it is `guarded`. Threads share `processes`.
     """
 
     name: str
@@ -42,7 +39,6 @@ class Program:
     guarded: bool = False
     lanes: int = LANES
     processes: int = 1
-    crewed: bool = False
 
     def check(self) -> None:
         """Raise NotRunError if it cannot run here."""
@@ -53,19 +49,20 @@ class Program:
         """Start workers and program; yield once all are ready and the events are where they wait."""
         log, job = directory / "program.log", directory / "job.json"
         job.write_text(json.dumps(self.job(work, api_url, redis_url)))
-        env = {**os.environ, VARIABLE: str(job)}
-        with ExitStack() as stack:
-            if self.crewed:
-                crew, number = directory / "crew.log", self.lanes // THREADS
-                size = ["--processes", str(number), "--threads", str(THREADS)]
-                command = [sys.executable, "-m", "dramatiq", "benchmarks.rivals.with_dramatiq", *size]
-                _await_words(crew, "ready for action", number, stack.enter_context(running(command, crew, env=env)))
-            program = stack.enter_context(running(self.command(), log, env=env))
-            _await_words(log, "ready", 1, program)
+        env = {**os.environ, "RIVAL_JOB": str(job)}
+        with running(self.command(), log, env=env) as program:
+
+            def ready() -> bool:
+                if program.poll() is not None:
+                    last = log.read_text().strip().rpartition("\n")[2]
+                    raise NotRunError(f"it ended with status {program.returncode}: {last}")
+                return "ready" in log.read_text()
+
+            wait_until(ready, 90.0, f"{self.name} is ready")
             yield Running(program)
 
     def job(self, work: Work, api_url: str, redis_url: str) -> dict[str, object]:
-        """Return its work: the fields of `benchmarks.rivals.job.Job`."""
+        """Return its work: events (id and type, in order of arrival), and the endpoints of each type by priority."""
         seconds = work.period + (work.guard if self.guarded else 0)
         return {
             "redis_url": redis_url,
@@ -101,18 +98,8 @@ class Running:
         return self._begun_at, None
 
 
-def _await_words(log: Path, words: str, times: int, process: subprocess.Popen[bytes]) -> None:
-    def ready() -> bool:
-        if process.poll() is not None:
-            last = log.read_text().strip().rpartition("\n")[2]
-            raise NotRunError(f"it ended with status {process.returncode}: {last}")
-        return log.read_text().count(words) >= times
-
-    wait_until(ready, 90.0, f"{log.name} says {words!r} {times} times")
-
-
-def module(name: str) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, "-m", f"benchmarks.rivals.{name}"]
+def threads() -> list[str]:
+    return [sys.executable, "-m", "benchmarks.rivals.with_threads"]
 
 
 @functools.cache
@@ -152,12 +139,11 @@ def bullmq() -> list[str]:
 #: For the main job, with RLM's 100 lanes.
 PACE = tuple(
     Program(name + ("-padded" if guarded else ""), command, guarded)
-    for name, command in (("threads", module("with_threads")), ("bullmq", bullmq))
+    for name, command in (("threads", threads), ("bullmq", bullmq))
     for guarded in (False, True)
 )
 #: Where no limit binds, with 20 lanes.
 THROUGHPUT = (
-    Program("threads", module("with_threads"), lanes=20, processes=2),
-    Program("dramatiq", module("with_dramatiq"), lanes=20, crewed=True),
+    Program("threads", threads, lanes=20, processes=2),
     Program("bullmq", bullmq, lanes=20),
 )

@@ -19,7 +19,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.store import Store
 
-#: Seconds between two looks; it rests longer where a look takes long, because endpoints are many.
+#: Seconds between two looks; it rests longer where a look takes much of a processor, because endpoints are many.
 LOOK_SECONDS = 2.0
 RESTS_TIMES = 20
 #: Processes that start together are not missed for so many seconds.
@@ -55,18 +55,19 @@ class Watch:
     def _run(self) -> None:
         pause = LOOK_SECONDS
         while not self._stopped.wait(pause):
-            began = system_clock.monotonic()
+            began = system_clock.used()
             self.look()
-            pause = max(LOOK_SECONDS, RESTS_TIMES * (system_clock.monotonic() - began))
+            pause = max(LOOK_SECONDS, RESTS_TIMES * (system_clock.used() - began))
 
     def look(self) -> None:
         """Look once; say what has begun or ended by this look and the one before."""
         store, was_mine, away = self._store, self._mine, False
         recorded: dict[str, float] = {}
         try:
-            self._mine = self._is_mine(present(store))
-            if self._mine:
-                recorded = store.notes.begun()
+            with store.guarded():
+                self._mine = self._is_mine(present(store))
+                if self._mine:
+                    recorded = store.notes.begun()
         except StoreError:
             away = True
         if not self._mine:

@@ -92,9 +92,9 @@ def new_server(settings: Settings) -> str:
 def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
     """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
     settings = store.settings
-    for kind, names, known in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
-        for name in sorted(set(names) - set(known)):
-            say(f"No {kind} {safe_words(name)!r} is configured{did_you_mean(name, known)}.")
+    for kind, names, configured in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
+        for name in sorted(set(names) - set(configured)):
+            say(f"No {kind} {safe_words(name)!r} is configured{did_you_mean(name, configured)}.")
 
 
 def settings_of(config: Path | None, *, warns: bool = False) -> Settings:

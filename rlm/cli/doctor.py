@@ -66,8 +66,8 @@ def compliance(config: Path | None, since: float) -> None:
     from rlm.ledger.reading.compliance import exceeded, gap
 
     with store_of(config) as store:
-        found = judge(store, since)
-    print_json(found)
+        log = judge(store, since)
+    print_json(log)
     rows = [
         [
             name,
@@ -79,17 +79,17 @@ def compliance(config: Path | None, since: float) -> None:
             styled("EXCEEDED", "error") if rule.exceeded else styled("ok", "ok"),
             "" if rule.in_force else "an earlier limit",
         ]
-        for name, limited in found.limited.items()
+        for name, limited in log.limited.items()
         for rule in limited.rules
     ]
     headings = ["endpoint or budget", "calls", "most", "of", "in any", "last call of those", "verdict", ""]
     table(headings, rows, right=["calls", "most", "of"])
     show()
-    if found.ok:
-        show(f"No limit was exceeded since {found.known_from}.")
+    if log.ok:
+        show(f"No limit was exceeded since {log.known_from}.")
     else:
-        show(f"{styled('EXCEEDED', 'error')} since {found.since}: {', '.join(exceeded(found))}.")
-    if unknown := gap(found):
+        show(f"{styled('EXCEEDED', 'error')} since {log.since}: {', '.join(exceeded(log))}.")
+    if unknown := gap(log):
         show(unknown)
-    if not found.ok:
+    if not log.ok:
         raise SystemExit(int(ExitCode.FAILED))

@@ -87,8 +87,8 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     else:
         width = DETAIL_WIDTH if is_terminal() else LONGEST_TEXT
         rows = [
-            [one["id"], one.get("failed_at"), one["reason"], one["event_id"], one_line(one.get("detail", ""), width)]
-            for one in map(msgspec.json.decode, letters)
+            [raw["id"], raw.get("failed_at"), raw["reason"], raw["event_id"], one_line(raw.get("detail", ""), width)]
+            for raw in map(msgspec.json.decode, letters)
         ]
         table(["id", "failed at", "reason", "event", "detail"], rows)
         more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""

@@ -156,9 +156,9 @@ def stats(config: Path | None) -> None:
     from rlm.admin.queue import queue_stats
 
     with store_of(config) as store:
-        found = queue_stats(store)
-    print_json(found)
-    _describe(found)
+        numbers = queue_stats(store)
+    print_json(numbers)
+    _describe(numbers)
 
 
 def _describe(stats: QueueStats) -> None:

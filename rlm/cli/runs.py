@@ -8,15 +8,7 @@ from pathlib import Path
 import click
 
 from rlm.cli import uncollected
-from rlm.cli.common import (
-    CommandError,
-    ExitCode,
-    command,
-    opened,
-    settings_of,
-    stop_signals,
-    store_of,
-)
+from rlm.cli.common import CommandError, ExitCode, command, opened, settings_of, stop_signals, store_of
 from rlm.cli.options import number_argument, volatile_option
 from rlm.cli.printing import print_json, show, styled, table, wants_json
 from rlm.core.run import State
@@ -76,8 +68,8 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     if stop.graceful and record.state == State.CANCELLED:
         show_run(record)
         left = counted(record.counts.leftover, "event")
-        told = f"Interrupted: run {record.run_id} was cancelled; {left} left over for the next run."
-        raise CommandError(told, ExitCode.INTERRUPTED)
+        words = f"Interrupted: run {record.run_id} was cancelled; {left} left over for the next run."
+        raise CommandError(words, ExitCode.INTERRUPTED)
     tell(record, waited=True)
 
 
@@ -105,8 +97,8 @@ def status(config: Path | None, run_id: str | None, *, follow: bool) -> None:
         if follow:
             follow_status(store, run_id)
             return
-        found = beside(store, report.status(store, run_id, measured=wants_json()))
-    show_run(found)
+        document = beside(store, report.status(store, run_id, measured=wants_json()))
+    show_run(document)
 
 
 @command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
@@ -120,8 +112,8 @@ def result(config: Path | None, run_id: str | None) -> None:
     from rlm.cli.status import show_run
 
     with store_of(config) as store:
-        found = report.record(store, report.find_run(store, run_id))
-    show_run(found)
+        record = report.record(store, report.find_run(store, run_id))
+    show_run(record)
 
 
 @command("rlm list", "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'", name="list")

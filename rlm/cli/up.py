@@ -30,7 +30,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them, unless the
     environment has them. The first that needs the embedded server, if it is configured, starts it; the last ends it.
 
-    TERM or Ctrl-C stops them: the scheduler closes its run or hands it over, workers finish the calls in flight. A
+    TERM or Ctrl-C stops them: workers finish the calls in flight, and the next start goes on with an open run. A
     second one ends all at once. If one process ends by itself, all are stopped, and this command exits with its exit
     code.
     """

@@ -173,5 +173,5 @@ class EventType(msgspec.Struct, frozen=True):
     def one_more(self, name: str) -> Endpoint:
         """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""
         last = self.endpoints[-1]
-        shared = len({one.budget for one in self.endpoints}) == 1
+        shared = len({endpoint.budget for endpoint in self.endpoints}) == 1
         return replace(last, name=name, limit=self.limit or last.limit, budget=last.budget if shared else None)

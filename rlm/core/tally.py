@@ -102,7 +102,7 @@ class Histogram(msgspec.Struct, frozen=True):
 def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
     """Add a value to the histogram `what` of `name`. A negative time (the clock was set back) counts as 0."""
     seconds = max(0.0, seconds)
-    bound = next((one for one in BOUNDS[what] if seconds <= one), math.inf)
+    bound = next((each for each in BOUNDS[what] if seconds <= each), math.inf)
     fields[f"{what}<={bound:g}:{name}"] += 1
     fields[f"{what}_us:{name}"] += round(seconds * _MICROSECONDS)
 

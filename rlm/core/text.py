@@ -64,18 +64,20 @@ def harmless(document: Any) -> Any:
 def _seen(text: str, keep: str) -> Iterator[str]:
     """Yield the characters of a text; unsafe and invisible ones and surplus marks are escaped."""
     marks = _MOST_MARKS  # a mark at the beginning would combine with what precedes the text
-    for one in text:
-        kind = category(one)
+    for character in text:
+        kind = category(character)
         if kind in _MARKS:
             marks += 1
         else:
-            marks = _MOST_MARKS if kind in _UNSAFE or one.isspace() else 0
-        hidden = kind in _UNSAFE or one in _BLANK or marks > _MOST_MARKS
-        if hidden and one not in keep:
-            units = one.encode("utf-16-be", "surrogatepass").hex()  # escaped as in JSON, so JSON keeps its meaning
+            marks = _MOST_MARKS if kind in _UNSAFE or character.isspace() else 0
+        hidden = kind in _UNSAFE or character in _BLANK or marks > _MOST_MARKS
+        if hidden and character not in keep:
+            units = character.encode(
+                "utf-16-be", "surrogatepass"
+            ).hex()  # escaped as in JSON, so JSON keeps its meaning
             yield "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
         else:
-            yield one
+            yield character
 
 
 def columns(text: str) -> int:

@@ -96,10 +96,10 @@ class LedgerClient(redis.Redis):
 
     def ask(self, *command: Any) -> Any:
         """Send a command and return its reply: `execute_command` also measures and retries, for 12 of its 31 us."""
-        kept = getattr(self._thread, "connection", None)
-        connection: Any = kept or self.connection_pool.get_connection()
+        own = getattr(self._thread, "connection", None)
+        connection: Any = own or self.connection_pool.get_connection()
         try:
-            connection.connect()  # a kept one again, after a failure
+            connection.connect()  # its own one again, after a failure
             if command[-1] is SERVER_ID:
                 command = (*command[:-1], connection.server_id)
             connection.send_command(*command)
@@ -112,7 +112,7 @@ class LedgerClient(redis.Redis):
             connection.disconnect()
             raise
         finally:
-            if not kept:
+            if not own:
                 self.connection_pool.release(connection)
 
     @contextmanager

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +21,6 @@ HEARTBEAT_TTL_SECONDS = 8.0
 HEARTBEAT_SECONDS = 3.5
 
 _Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
-_N = TypeVar("_N", int, float)
 
 
 class Role(StrEnum):
@@ -148,15 +147,15 @@ class Processes(Part):
 
     def restarts(self) -> int:
         """Return how many workers ever ended unexpectedly."""
-        return self._number("restarts", whole) or 0
+        return self._number("restarts")
 
     def wanted(self) -> int:
         """Return how many workers the conductor wants, over all hosts."""
-        return self._number("wanted", whole) or 0
+        return self._number("wanted")
 
     @translated()
-    def _number(self, field: str, read: Callable[[bytes], _N]) -> _N | None:
-        return reading(read, self._ask("HGET", self._keys.processes, field), self._keys.processes, None)
+    def _number(self, field: str) -> int:
+        return reading(whole, self._ask("HGET", self._keys.processes, field), self._keys.processes, 0)
 
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias, cast
@@ -31,12 +31,8 @@ PAGE, PAGE_BYTES = 200, 1_000_000
 #: The most entries of a long list that one command reads, which takes some milliseconds.
 SLICE = 10_000
 
-#: What the commands that read the keys of types and endpoints make of one of another type.
-_NOTHING: Mapping[str, Callable[[Command], Any]] = {
-    **dict.fromkeys(("ZCARD", "ZCOUNT"), lambda _: 0),
-    **dict.fromkeys(("ZRANGE", "ZREVRANGE"), lambda _: []),
-    "HMGET": lambda command: [None] * (len(command) - 2),
-}
+#: What is read of the keys of types and endpoints where one has another type; for HMGET, each field is missing.
+_NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "ZRANGE": (), "ZREVRANGE": (), "HMGET": (None,)}
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
@@ -221,7 +217,7 @@ def batch(client: redis.Redis, commands: Iterable[Command], *, transaction: bool
                 if command[0] not in _NOTHING or "WRONGTYPE" not in str(reply):
                     raise reply
                 name_unreadable(str(command[1]), b"another type", reply)
-                replies[place] = _NOTHING[str(command[0])](command)
+                replies[place] = _NOTHING[command[0]] if command[0] != "HMGET" else [None] * (len(command) - 2)
         return replies
 
 

@@ -147,9 +147,10 @@ class _Simulation:
         """Begin a call; in a coarse simulation also those that would follow within a grain anyway."""
         lanes, grain, route = self._lanes, self._grain, place.route
         cost, calls, in_a_row = route.takes + self._situation.turnaround, 1, 1
+        free = min([window.free_at(now) for window in place.windows])
         if grain > 1:
             in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
-            calls = min(lanes.idle * in_a_row, queue.ready, *[window.free_at(now) for window in place.windows])
+            calls = min(lanes.idle * in_a_row, queue.ready, free)
             calls = -(-calls // 2) if self._most or self._sharing else calls  # then types take turns
             in_a_row = -(-calls // lanes.idle)
         for window in place.windows:

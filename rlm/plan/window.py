@@ -63,8 +63,7 @@ class SimulatedWindow:
         return self.free
 
     def take(self, at: int, slots: int, grain: int = 1) -> None:
-        """Take `slots` of those free at `at`. Those that come back within a `grain` of ticks form one group."""
-        self.free_at(at)
+        """Take `slots` of the free ones. Those that come back within a `grain` of ticks form one group."""
         back, taken = at + self.period, self.taken
         self.free -= slots
         if taken and back - taken[-1][0] < grain:

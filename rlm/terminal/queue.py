@@ -22,19 +22,19 @@ def queue_picture(look: QueueLook) -> Picture:
     return Picture(title, [facts(_facts(look)), Text(), _types(look.by_type)])
 
 
-def _facts(found: QueueLook) -> Iterator[tuple[str, Text]]:
-    yield "Redis", Text(_redis(found.redis))
-    staged = f", {found.staged:,} in staging" if found.staged else ""
-    yield "audit list", Text(f"{counted(found.events, 'item')}{staged}")
-    if run := found.run:
-        told = Text(f"{found.processing:,} not settled, {span(run.seconds_left)} left; ")
-        yield "open run", told.append_text(state_text(run.state))
+def _facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
+    yield "Redis", Text(_redis(look.redis))
+    staged = f", {look.staged:,} in staging" if look.staged else ""
+    yield "audit list", Text(f"{counted(look.events, 'item')}{staged}")
+    if run := look.run:
+        text = Text(f"{look.processing:,} not settled, {span(run.seconds_left)} left; ")
+        yield "open run", text.append_text(state_text(run.state))
     else:
-        yield "leftovers", Text(counted(found.leftover, "event"))
-    letters = Text(f"{found.failed:,}; see `rlm failed list`", style="yellow") if found.failed else Text("none")
+        yield "leftovers", Text(counted(look.leftover, "event"))
+    letters = Text(f"{look.failed:,}; see `rlm failed list`", style="yellow") if look.failed else Text("none")
     yield "dead letters", letters
-    yield "arriving", Text(_rate(found.arriving_per_minute, "item"))
-    yield "settled", Text(_rate(found.settled_per_minute, "event"))
+    yield "arriving", Text(_rate(look.arriving_per_minute, "item"))
+    yield "settled", Text(_rate(look.settled_per_minute, "event"))
 
 
 def _redis(redis: ServerState) -> str:
@@ -55,16 +55,16 @@ def _types(by_type: Mapping[str, TypeQueue]) -> Table:
     return table
 
 
-def queue_line(found: QueueLook) -> str:
+def queue_line(look: QueueLook) -> str:
     """Return the queues in one line, for output without a terminal."""
-    ages = [one.oldest_seconds for one in found.by_type.values() if one.oldest_seconds is not None]
+    ages = [each.oldest_seconds for each in look.by_type.values() if each.oldest_seconds is not None]
     parts = [
-        f"{counted(found.events + found.staged, 'item')} waiting",
-        f"{found.processing + found.leftover:,} in the ledger",
-        counted(found.failed, "dead letter"),
+        f"{counted(look.events + look.staged, 'item')} waiting",
+        f"{look.processing + look.leftover:,} in the ledger",
+        counted(look.failed, "dead letter"),
         f"oldest {span(max(ages, default=None))}",
-        f"arriving {_rate(found.arriving_per_minute, 'item')}",
-        f"settled {_rate(found.settled_per_minute, 'event')}",
-        f"Redis {_redis(found.redis)}",
+        f"arriving {_rate(look.arriving_per_minute, 'item')}",
+        f"settled {_rate(look.settled_per_minute, 'event')}",
+        f"Redis {_redis(look.redis)}",
     ]
     return "; ".join(parts)

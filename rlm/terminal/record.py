@@ -80,45 +80,45 @@ def _endpoints(shown: Mapping[str, CallCounts]) -> Table:
     return table
 
 
-def rest_rows(found: Rest) -> Iterator[tuple[str, Text]]:
+def rest_rows(state: Rest) -> Iterator[tuple[str, Text]]:
     """Yield the facts about the state between two runs, each with its name."""
-    yield "last run", _last_run(found)
-    last = f"{words.clock(found.last_tick)} UTC, {span(found.last_tick_seconds)} ago" if found.last_tick else ""
+    yield "last run", _last_run(state)
+    last = f"{words.clock(state.last_tick)} UTC, {span(state.last_tick_seconds)} ago" if state.last_tick else ""
     yield "last tick", Text(last or "none yet")
-    if found.schedulers and not words.halted(found):
-        yield "next tick", Text(f"{words.clock(found.next_tick)} UTC, in {span(found.next_tick_seconds)}", style="cyan")
-    yield "waiting", Text(_waiting(found.waiting))
-    if letters := found.waiting.failed:
+    if state.schedulers and not words.halted(state):
+        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC, in {span(state.next_tick_seconds)}", style="cyan")
+    yield "waiting", Text(_waiting(state.waiting))
+    if letters := state.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
-    yield "workers", Text(f"{found.workers:,} alive" if found.workers else "none; they start when a run needs them")
-    for condition in found.conditions:
+    yield "workers", Text(f"{state.workers:,} alive" if state.workers else "none; they start when a run needs them")
+    for condition in state.conditions:
         yield condition.severity, Text(words.told(condition), style=CONDITION_STYLES[condition.severity])
-    yield "looking at", Text(words.looked_at(found.installation), style=QUIET)
+    yield "looking at", Text(words.looked_at(state.installation), style=QUIET)
 
 
-def _last_run(found: Rest) -> Text:
-    record = found.last_record
+def _last_run(state: Rest) -> Text:
+    record = state.last_record
     if record is None:
-        return Text(f"none yet; `rlm start{'' if found.schedulers else ' --wait'}` starts one now")
-    when = f"{safe_line(record.run_id)}, {span(found.last_ended_seconds)} ago, "
+        return Text(f"none yet; `rlm start{'' if state.schedulers else ' --wait'}` starts one now")
+    when = f"{safe_line(record.run_id)}, {span(state.last_ended_seconds)} ago, "
     return Text(when).append_text(state_text(record.state)).append(words.summary(record)[len(record.state) :])
 
 
-def _waiting(one: QueueStats) -> str:
-    if not (one.events or one.staged or one.leftover):
+def _waiting(stats: QueueStats) -> str:
+    if not (stats.events or stats.staged or stats.leftover):
         return "nothing"
-    told = [counted(one.events, "item")]
-    told += [f"{one.staged:,} in staging"] if one.staged else []
-    told += [f"{counted(one.leftover, 'event')} left over"] if one.leftover else []
-    return ", ".join(told)
+    parts = [counted(stats.events, "item")]
+    parts += [f"{stats.staged:,} in staging"] if stats.staged else []
+    parts += [f"{counted(stats.leftover, 'event')} left over"] if stats.leftover else []
+    return ", ".join(parts)
 
 
-def rest_line(found: Rest) -> str:
+def rest_line(state: Rest) -> str:
     """Return the state between two runs in one line, for output without a terminal."""
-    record = found.last_record
-    told = [f"last run {record.run_id} {words.summary(record)}"] if record else []
-    amiss = map(words.told, found.conditions)
-    return "; ".join(["no run is open", *told, f"waiting: {_waiting(found.waiting)}", *amiss])
+    record = state.last_record
+    parts = [f"last run {record.run_id} {words.summary(record)}"] if record else []
+    amiss = map(words.told, state.conditions)
+    return "; ".join(["no run is open", *parts, f"waiting: {_waiting(state.waiting)}", *amiss])
 
 
 def picture_of(document: View) -> Picture:
@@ -129,21 +129,21 @@ def picture_of(document: View) -> Picture:
     return run_picture(safe) if isinstance(safe, RunStatus) else record_picture(safe)
 
 
-def line_of(found: View) -> str:
+def line_of(state: View) -> str:
     """Return a status in one line."""
-    if isinstance(found, Rest):
-        return rest_line(found)
-    return words.line(found) if isinstance(found, RunStatus) else f"run {found.run_id} {words.summary(found)}"
+    if isinstance(state, Rest):
+        return rest_line(state)
+    return words.line(state) if isinstance(state, RunStatus) else f"run {state.run_id} {words.summary(state)}"
 
 
-def changes(found: View) -> Hashable:
+def changes(state: View) -> Hashable:
     """Return the facts whose change is worth a line: counts, ready workers, conditions."""
-    if isinstance(found, Rest):
-        return found.state, found.last, _names(found.conditions)
-    if isinstance(found, Record):
-        return found.run_id, found.state
-    counts, ready = words.counts_in_all(found), found.workers.ready
-    return found.run_id, found.state, counts, ready, _names(found.conditions)
+    if isinstance(state, Rest):
+        return state.state, state.last, _names(state.conditions)
+    if isinstance(state, Record):
+        return state.run_id, state.state
+    counts, ready = words.counts_in_all(state), state.workers.ready
+    return state.run_id, state.state, counts, ready, _names(state.conditions)
 
 
 def _names(conditions: Sequence[Condition]) -> Hashable:

@@ -42,8 +42,8 @@ def trouble(store: Store) -> str:
 
     Everybody who reaches the port may read it, so it contains neither the address of Redis nor its user.
     """
-    found = next((each for each in conditions(store) if stops(each)), None)
-    return f"{KINDS[found.code].meaning} ({found.code}); `rlm doctor` on this host says more" if found else ""
+    stopping = next((each for each in conditions(store) if stops(each)), None)
+    return f"{KINDS[stopping.code].meaning} ({stopping.code}); `rlm doctor` on this host says more" if stopping else ""
 
 
 def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:

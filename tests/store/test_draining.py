@@ -56,7 +56,7 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, piece, monkeypa
         drain_on(*args)
 
     monkeypatch.setattr(Drain, "work", noted)
-    run = drain(7, window_seconds=1.0).run
+    run = drain(7, window_seconds=2.0).run
 
     Conductor(conductor.office, run).conduct()
     record = store.runs.record(run.id)

@@ -15,6 +15,7 @@ from rlm.ledger.clock_of_redis import RedisClock
 from rlm.processes.signals import Wakeup
 from scheduler import service as scheduling
 from scheduler.conductor import Conductor, open_run
+from scheduler.office import Office
 from scheduler.service import SchedulerService
 from tests.store import looks, steps
 from tests.values import replace
@@ -64,6 +65,34 @@ def test_a_tick_at_which_redis_fails_is_served_later_and_once(service, store, at
 
     assert store.runs.count() == 1
     assert sum(store.intake.lengths()) == 1
+
+
+class Stopping:
+    """The signals of a process that is told to stop just after it has looked for the first time."""
+
+    immediate = False
+
+    def __init__(self):
+        self.wakeup, self._looked = Wakeup(), False
+
+    @property
+    def graceful(self):
+        looked, self._looked = self._looked, True
+        return looked
+
+
+def test_a_scheduler_told_to_stop_in_mid_look_leaves_its_run_open(store, running):
+    """Lanes go on with it: nothing is cancelled."""
+    run = running(2)
+    store.leases.release(steps.CONDUCTOR)
+    office = Office(store, Stopping(), allow_volatile=True)
+    assert office.campaign()
+
+    Conductor(office, run).await_end()
+    office.resign()
+
+    left_open = store.runs.current()
+    assert (left_open.id, left_open.cancelled) == (run.id, False)
 
 
 @pytest.mark.rest

@@ -110,22 +110,22 @@ def books(store: Store) -> Books:
     return Books(now, text(run_id) if run_id else None, events, staged, letters, accounts)
 
 
-def miscounted(store: Store, found: Books, record: Record) -> list[str]:
-    """Compare a record's leftovers with what the ledger holds according to the books `found`; one sentence per type.
+def miscounted(store: Store, state: Books, record: Record) -> list[str]:
+    """Compare a record's leftovers with what the ledger holds according to the books `state`; one sentence per type.
 
     A record's leftover is computed as what came minus what was settled, so a record alone always balances. Events that
     were dropped by hand since are excepted, and dead letters that were retried. Nothing is compared if a later run was
     opened, which took the leftovers.
     """
-    if found.run_id is not None or store.runs.history(1) != [record.run_id]:
+    if state.run_id is not None or store.runs.history(1) != [record.run_id]:
         return []
     left = {
         name: record.by_type.get(name, TypeCounts()).leftover + account.taken - account.dropped
-        for name, account in found.by_type.items()
+        for name, account in state.by_type.items()
     }
     return [
         f"{name}: {left[name]} left over by what came and was settled, but {account.counts.pending} are pending"
-        for name, account in found.by_type.items()
+        for name, account in state.by_type.items()
         if account.counts.pending != left[name]
     ]
 
@@ -144,7 +144,7 @@ def take_snapshot(
 ) -> Snapshot:
     """Read everything at one instant; the calls are those of the named workers."""
     counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
-    calls = [("HGETALL", store.keys.held(one)) for one in worker_ids]
+    calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
     *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
     ages_end = len(counts) + len(ages)
     now_us = seconds * MICROSECONDS + microseconds

@@ -45,7 +45,7 @@ def page_routes(store: Store) -> list[BaseRoute]:
 def missing_page(request: Request) -> Response:
     """Return the page for an unknown address."""
     page = Page("", "Not found", "trouble.html", lambda *_: {})
-    why = "There is no page at this address; the existing pages are listed above"
+    why = "There is no page at this address"
     return HTMLResponse(render(page, PAGES, viewer_of(request), _MISSING | {"why": why}), 404)
 
 

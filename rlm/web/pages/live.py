@@ -47,7 +47,7 @@ class Documents:
     def get(self, key: Hashable, read: Callable[[Store], T], seconds: float = 0.9) -> T:
         """Return the document that `read` returns, at most `seconds` old. Equal keys share one; do not change it.
 
-        One that takes long to read is kept ten times as long as that took.
+        One that takes long to read is kept three times as long as that took.
         """
         with self._lock:
             shared = self._shared.setdefault(key, _Shared())
@@ -59,7 +59,7 @@ class Documents:
             if began >= shared.good_until:
                 shared.document = read(self.store)
                 self._answered_at, now = system_clock.now(), system_clock.monotonic()
-                shared.good_until = now + max(seconds, 10 * (now - began))
+                shared.good_until = now + max(seconds, 3 * (now - began))
             return cast("T", shared.document)
 
     def away(self, error: StoreError) -> str:
