@@ -240,7 +240,7 @@ DAYS = {
     "a slow machine": Day(SPARE, around=busy_machine, may_ring=("redis_slow",)),
     "a Redis far away": Day(LONG, options=lambda: {"env": {"RLM_RUN__GUARD_SECONDS": "0.2"}}, around=slow_redis),
     "Redis silent for three seconds": Day(
-        SPARE, middle=freeze_redis, may_ring=("redis_away", "redis_doubted", "redis_slow")
+        SPARE, middle=freeze_redis, may_ring=("redis_away", "redis_doubted", "no_scheduler")
     ),
     "the clock of the workers' host off": Day(LONG, options=host_clock_off("supervisor")),
     "the clock of the scheduler's host off": Day(LONG, options=host_clock_off("scheduler"), alarms=("clock_apart",)),
