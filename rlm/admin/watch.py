@@ -22,6 +22,8 @@ from rlm.ledger.store import Store
 #: Seconds between two looks; it rests longer where a look takes much of a processor, because endpoints are many.
 LOOK_SECONDS = 2.0
 RESTS_TIMES = 20
+#: It asks for the type of each key, half of what a look asks, every so many looks only, or while one is damaged.
+KEYS_LOOKS = 5
 #: Processes that start together are not missed for so many seconds.
 STARTING_SECONDS = 10.0
 _MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing")
@@ -39,6 +41,7 @@ class Watch:
         self._mine, self._up_at = False, system_clock.monotonic()
         self._begun: dict[str, float] = {}  #: what was said, and since when it lasts
         self._before: dict[str, Condition] = {}
+        self._looks = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -75,10 +78,13 @@ class Watch:
             return
         if not was_mine:
             self._begun = recorded
+        damaged = any(each.code == "key_damaged" for each in self._before.values())
+        spared = () if damaged or self._looks % KEYS_LOOKS == 0 else ("keys",)
+        self._looks += 1
         passed_over = _MISSED if system_clock.monotonic() < self._up_at + STARTING_SECONDS else ()
         now = {
             name_of(each): each
-            for each in conditions(store)
+            for each in conditions(store, spared=spared)
             if each.severity != "info" and each.code not in passed_over
         }
         if any(map(_is_away, now)):  # nothing else is known
