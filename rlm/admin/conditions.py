@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from shutil import disk_usage
 from typing import Final, Literal, NamedTuple
@@ -287,9 +287,12 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
 
 
-def conditions(store: Store, scene: Scene | None = None) -> tuple[Condition, ...]:
-    """Return what is not well, the worst first. Without a `scene`, also if Redis does not answer."""
-    return worst_first(condition for each in examined(store, scene).values() for condition in each)
+def conditions(store: Store, scene: Scene | None = None, *, spared: Collection[str] = ()) -> tuple[Condition, ...]:
+    """Return what is not well, the worst first. Without a `scene`, also if Redis does not answer.
+
+    The checks `spared` are not made.
+    """
+    return worst_first(condition for each in examined(store, scene, spared=spared).values() for condition in each)
 
 
 def worst_first(found: Iterable[Condition]) -> tuple[Condition, ...]:
@@ -297,8 +300,10 @@ def worst_first(found: Iterable[Condition]) -> tuple[Condition, ...]:
     return tuple(sorted(found, key=lambda condition: ("error", "warning", "info").index(condition.severity)))
 
 
-def examined(store: Store, scene: Scene | None = None, *, insists: bool = False) -> dict[str, list[Condition]]:
-    """Return what each check finds, by the name of the check. If Redis is no ledger, only that is found.
+def examined(
+    store: Store, scene: Scene | None = None, *, insists: bool = False, spared: Collection[str] = ()
+) -> dict[str, list[Condition]]:
+    """Return what each check finds, by the name of the check, but for those `spared`. If Redis is no ledger, only that.
 
     `insists` is as for `look`.
     """
@@ -308,7 +313,8 @@ def examined(store: Store, scene: Scene | None = None, *, insists: bool = False)
                 store.require_schema()
                 scene = look(store, insists=insists)
             refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
-            found = {name: list(find(scene)) for name, find in CHECKS.items() if not (refuses and name in ANNOUNCED)}
+            spared = {*spared, *(ANNOUNCED if refuses else ())}
+            found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
             begun = store.notes.begun()
     except StoreGarbledError as error:
         return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", what=error.what)]}

@@ -19,9 +19,12 @@ from rlm.core.errors import StoreError
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.store import Store
 
-#: Seconds between two looks; it rests longer where a look takes much of a processor, because endpoints are many.
-LOOK_SECONDS = 2.0
+#: Seconds between two looks, and after one that saw a change. It rests longer where a look takes much of a processor,
+#: because endpoints are many.
+LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
 RESTS_TIMES = 20
+#: It asks for the type of each key, half of what a look asks, every so many looks only, or while one is damaged.
+KEYS_LOOKS = 3
 #: Processes that start together are not missed for so many seconds.
 STARTING_SECONDS = 10.0
 _MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing")
@@ -39,6 +42,7 @@ class Watch:
         self._mine, self._up_at = False, system_clock.monotonic()
         self._begun: dict[str, float] = {}  #: what was said, and since when it lasts
         self._before: dict[str, Condition] = {}
+        self._looks = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -56,11 +60,12 @@ class Watch:
         pause = LOOK_SECONDS
         while not self._stopped.wait(pause):
             began = system_clock.used()
-            self.look()
-            pause = max(LOOK_SECONDS, RESTS_TIMES * (system_clock.used() - began))
+            has_changed = self.look()
+            least = AGAIN_SECONDS if has_changed else LOOK_SECONDS
+            pause = max(least, RESTS_TIMES * (system_clock.used() - began))
 
-    def look(self) -> None:
-        """Look once; say what has begun or ended by this look and the one before."""
+    def look(self) -> bool:
+        """Look once; say what has begun or ended by this look and the one before. Return whether they differ."""
         store, was_mine, away = self._store, self._mine, False
         recorded: dict[str, float] = {}
         try:
@@ -72,13 +77,16 @@ class Watch:
             away = True
         if not self._mine:
             self._begun, self._before = {}, {}
-            return
+            return False
         if not was_mine:
             self._begun = recorded
+        damaged = any(each.code == "key_damaged" for each in self._before.values())
+        spared = () if damaged or self._looks % KEYS_LOOKS == 0 else ("keys",)
+        self._looks += 1
         passed_over = _MISSED if system_clock.monotonic() < self._up_at + STARTING_SECONDS else ()
         now = {
             name_of(each): each
-            for each in conditions(store)
+            for each in conditions(store, spared=spared)
             if each.severity != "info" and each.code not in passed_over
         }
         if any(map(_is_away, now)):  # nothing else is known
@@ -92,11 +100,13 @@ class Watch:
         for name in ended:
             log.info("It is over: %s", name, extra=_facts(name, "end_condition"))
             del self._begun[name]
+        has_changed = self._before.keys() != now.keys()
         self._before = now
         if not away:
             with suppress(StoreError):  # one that refuses writes; what was said is known here
                 new = {name: at for name, at in self._begun.items() if name not in recorded and not _is_away(name)}
                 store.notes.note(new, [name for name in recorded if name not in self._begun])
+        return has_changed
 
 
 def _is_away(name: str) -> bool:
