@@ -229,10 +229,10 @@ class Conductor:
         self._run, left = current, current.left_seconds(now_us)
         if current.state is State.FINISHING:
             return None
-        if is_cancelled := office.cancels and office.stopping:
-            store.runs.cancel(current.id)
+        if office.cancels and office.stopping and store.runs.cancel(current.id):
+            self._run = current = replace(current, cancelled=True)
         is_away = bool(office.unfit) or began - self._due_at > GAP_SECONDS
-        if is_cancelled or current.cancelled or current.failure or (left <= 0 and self._look):
+        if current.cancelled or current.failure or (left <= 0 and self._look):
             return self._wind_up(left, is_away=is_away)
         if 0 < left < 2 * self._took_seconds:  # Redis is far away; the run is to be closed in time all the same
             self._due_at = system_clock.monotonic() + left
@@ -297,7 +297,7 @@ class Conductor:
         """Return in how many seconds to look again; if there is more to drain, drain it now instead."""
         pause = max(min(max(LOOK_SECONDS, LOOKING_PART * self._took_seconds), left), BUSY_SECONDS)
         self._due_at = system_clock.monotonic() + pause
-        if self._drain.over or left <= 0:
+        if self._drain.over or left < self._took_seconds:  # a piece may take as long where Redis is far away
             return pause
         self._drain.work(pause, self._goes_on)
         if self._drain.over:

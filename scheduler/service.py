@@ -49,13 +49,13 @@ def last_due(now: float, every_seconds: float) -> float:
     return now // every_seconds * every_seconds
 
 
-def is_served(last_tick: float | None, due: float, now: float) -> bool:
+def is_served(last_tick: float, due: float, now: float) -> bool:
     """Return whether the tick `due` was served; `last_tick` is the last one served, all in seconds since 1970.
 
     It may be slightly later than `now` if an earlier leader was ahead of this one. If it is much later, the clock of
     Redis was set back, and ticks are served again.
     """
-    return last_tick is not None and due <= last_tick <= now + CLOCKS_SECONDS
+    return due <= last_tick <= now + CLOCKS_SECONDS
 
 
 def start_clock(every_seconds: float, redis_now: Callable[[], float], job: Callable[[], None]) -> BackgroundScheduler:
@@ -87,6 +87,7 @@ class SchedulerService:
         self._stopped = threading.Event()
         self._outage = Outage(log, "schedule")
         self._in_office = 0  #: the token of the lease with which this scheduler took over
+        self._led_at: float | None = None  #: when it first led, by the clock of Redis
 
     def job(self) -> None:
         """Serve what is due, one run after the other: drain, plan, scale, wait for the end; then keep house."""
@@ -179,11 +180,10 @@ class SchedulerService:
         """
         store, schedule, run = self._store, self._store.schedule, self._store.settings.run
         now = store.clock.now()
+        self._led_at = now if self._led_at is None else self._led_at
         due, last = last_due(now, run.every_seconds), schedule.last_tick()
+        last = self._led_at if last is None else last  # in a new installation the next tick is the first
         if is_served(last, due, now):
-            return False
-        if last is None:  # in a new installation the next tick is the first
-            schedule.note_tick(now)
             return False
         is_over = now > due + run.window_seconds  # its run would be over when it opens
         if is_over or due - last_due(last, run.every_seconds) > 1.5 * run.every_seconds:

@@ -98,7 +98,7 @@ def test_missing_rights_are_exit_four(users_url, args):
     assert "docs/security.md" in said or "+info" in said
 
 
-@pytest.mark.parametrize("args", [("queue", "stats")], ids=" ".join)
+@pytest.mark.parametrize("args", [("endpoint", "pause", "rebalance_api")], ids=" ".join)
 def test_who_may_look_only_is_told_whose_rights_are_needed(users_url, args):
     """In mid-command as well: which server, and that its user needs the rights of RLM's own."""
     said = refused(url_of(users_url, "watcher"), *args)
