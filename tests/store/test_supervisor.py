@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.ledger.processes import Offer, Process, Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Offer, Process, Role, WorkerState
 from rlm.processes import supervisor
 from rlm.processes.signals import Wakeup
 from rlm.processes.supervisor import Supervisor
@@ -180,6 +180,26 @@ def test_no_worker_is_started_for_which_there_is_no_place(host):
     for number in range(4):
         host.store.processes.forget(Role.WORKER, f"~last:{number}")
     host.wait_for(9, timeout=3)
+
+
+def test_a_register_lost_in_an_outage_gives_nobody_the_share_of_all(host):
+    """The others enter themselves again within a heartbeat; until then nobody takes their place."""
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
+    host.start()
+    host.want(4)
+    host.wait_for(2)
+    own = next(each.id for each in host.store.processes.alive(Role.SUPERVISOR) if each.id != "~last")
+    with host.store.client.pipeline() as together:
+        together.hdel(host.store.keys.processes, f"supervisor {own}", "supervisor ~last")
+        together.client_pause(round(1000 * HEARTBEAT_SECONDS) + 1000)
+        together.execute()
+    time.sleep(HEARTBEAT_SECONDS + 1.0)
+    wait_until(lambda: host.store.processes.alive(Role.SUPERVISOR), message="it is back")
+    time.sleep(0.5)
+    host.store.processes.announce(Role.SUPERVISOR, entry("~last"))
+    time.sleep(HEARTBEAT_SECONDS)
+
+    assert len(host.workers) == len(host.running) == 2
 
 
 def test_a_second_signal_ends_every_worker_at_once(host, running):

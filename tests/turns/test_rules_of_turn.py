@@ -141,6 +141,20 @@ def test_longest_queue_first_takes_the_open_type_with_the_most_ready_events(worl
     assert names == ["c", "b", "b", "a", "b", "a"]
 
 
+def test_of_equally_long_queues_that_of_the_higher_rank_goes_first(world):
+    """Even if its slot came free later: it is the same in the simulation."""
+    world.publish(kind("A", endpoint("a", "1 per 0.2 seconds")), kind("B"))
+    world.ready("A", 3)
+    world.ready("B", 2)
+    world.open(most="1")
+    lane = world.lane()
+
+    call = lane.call()
+    time.sleep(0.3)
+
+    assert (call.endpoint, lane.call(completed(call)).endpoint) == ("a", "a")
+
+
 def test_longest_queue_first_looks_at_the_first_fifty_open_types(world):
     kinds = [kind(f"T{number:02d}") for number in range(52)]
     world.publish(*kinds)

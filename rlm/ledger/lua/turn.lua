@@ -226,8 +226,9 @@ local function preferred()  -- the open type that goes before the first, if one 
     end
   end
   for _, member in ipairs(run[5] and call('ZRANGEBYSCORE', P .. 'open', '-inf', now, 'LIMIT', 0, 50) or {}) do
-    local ready = call('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)'))  -- the longest of the first that are open
-    if not most or ready > most then best, most = member, ready end
+    -- The longest of the first that are open; of equal ones the first by rank.
+    local ready = call('ZCARD', P .. 'ready:' .. string.match(member, ' (.*)'))
+    if not most or ready > most or ready == most and member < best then best, most = member, ready end
   end
   return best
 end
