@@ -297,9 +297,10 @@ class Conductor:
         """Return in how many seconds to look again; if there is more to drain, drain it now instead."""
         pause = max(min(max(LOOK_SECONDS, LOOKING_PART * self._took_seconds), left), BUSY_SECONDS)
         self._due_at = system_clock.monotonic() + pause
-        if self._drain.over or left < self._took_seconds:  # a piece may take as long where Redis is far away
+        spare = left - self._took_seconds  # a piece may take as long as a look where Redis is far away
+        if self._drain.over or spare <= 0:
             return pause
-        self._drain.work(pause, self._goes_on)
+        self._drain.work(min(pause, spare), self._goes_on)
         if self._drain.over:
             self._store.runs.note(self._office.token, self._run.id, gone=("draining",))
         return 0.0
