@@ -149,7 +149,7 @@ def test_a_standby_on_a_host_whose_clock_is_wrong_serves_the_same_ticks(make_sys
         system.start_both()
         start_standby(system)
         wait_until(lambda: len(system.workers()) >= 2, timeout=40, message="the workers are ready")
-        ids = system.push_evenly(300, prefix="a")
+        ids = system.push_evenly(900, prefix="a")
         wait_until(lambda: len(system.api.arrivals) > 60, timeout=60, message="calls are made")
         taken, sent = seconds_until_sent(system, kill, None)
         report(f"kill, the standby's clock {wrong_seconds:+g} s off", taken, sent)
