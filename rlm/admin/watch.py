@@ -23,7 +23,7 @@ from rlm.ledger.store import Store
 #: because endpoints are many.
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
 RESTS_TIMES = 20
-#: It asks for the type of each key, half of what a look asks, every so many looks only, or while one is damaged.
+#: It asks for the type of each key, a quarter of a look's commands, every so many looks only, or while one is damaged.
 KEYS_LOOKS = 3
 #: Processes that start together are not missed for so many seconds.
 STARTING_SECONDS = 10.0
