@@ -372,9 +372,9 @@ def used(record: Record) -> str:
 
 
 def troubles(found: RunStatus | Record) -> list[str]:
-    """Return why a run left events over, how long Redis was away, its failed calls and dead letters."""
+    """Return why a run left events over, its failed calls and dead letters."""
     why = found.why if isinstance(found, Record) else ()
-    wrong = [*(safe_line(cause.sentence) for cause in why), tally.away_in_words(found.redis_away_seconds)]
+    wrong = [safe_line(cause.sentence) for cause in why]
     wrong += call_troubles(found)
     failed, invalid = found.counts.failed, found.counts.invalid
     if dead := failed + invalid:

@@ -76,7 +76,6 @@ class RunForecast(JsonDocument, frozen=True, kw_only=True):
     workers: int
     binds: str = ""
     shortage: str | None = None
-    leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
     course: tuple[tuple[float, float], ...] = ()
 
@@ -151,7 +150,6 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
     by_budget: Mapping[str, CallCounts] = {}
     failure: str = ""
     untaken: int = 0
-    redis_away_seconds: float = 0.0
     troubles: tuple[CallTrouble, ...] = ()
 
 

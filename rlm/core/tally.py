@@ -22,7 +22,6 @@ import msgspec
 
 from rlm.core.documents import CallTrouble, Record
 from rlm.core.endpoint import Endpoint, target_of
-from rlm.core.text import span
 
 if TYPE_CHECKING:
     from rlm.core.expected import CallEntry
@@ -74,11 +73,6 @@ def in_words(troubles: Sequence[CallTrouble]) -> str:
     words = [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
     more = [f"and {len(words) - MOST_NAMED} more, see `rlm result --json`"] if len(words) > MOST_NAMED else []
     return "; ".join([*words[:MOST_NAMED], *more])
-
-
-def away_in_words(seconds: float) -> str:
-    """Return in words how long Redis was away in a run; empty if that was too short to record."""
-    return f"Redis was away for {span(seconds)}" if seconds else ""
 
 
 def every_call_failed(record: Record) -> bool:

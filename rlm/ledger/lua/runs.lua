@@ -23,7 +23,8 @@ return run_id
 -- token, run_id  empty: anybody may do this; whichever is open, if any
 -- barred   the states in which nothing may be written: {STATE = true}
 -- wanted   number of workers wanted from now on; empty: as before
--- why      why the lanes are woken, for they may get a call again, or none any more; empty: they are not
+-- why      why the lanes are woken, for they may get a call again, or none any more; empty: they are not; nor if `gone` was not
+--          there
 -- Returns  the state that the run was in; empty: it is not open. In a barred state, or then, nothing was written
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
@@ -33,7 +34,8 @@ local id, from = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
 if run_id ~= '' and id ~= run_id then return '' end
 if from and barred[from] then return from end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
-for _, field in ipairs(gone) do call('HDEL', P .. 'run', field) end
+local matters = #gone == 0
+for _, field in ipairs(gone) do matters = call('HDEL', P .. 'run', field) > 0 or matters end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
 for _, field in ipairs(fields.state == 'running' and call('HKEYS', P .. 'rules') or {}) do
   local kind = string.match(field, '^type (.*)')
@@ -43,7 +45,7 @@ for _, field in ipairs(fields.state == 'running' and call('HKEYS', P .. 'rules')
   end
   if kind then index(kind) end
 end
-if why ~= '' then wake(why) end
+if why ~= '' and matters then wake(why) end
 return from or 'lost'
 
 --- end_run(prefix; token, run_id, fields: json, most: number)
