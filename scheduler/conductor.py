@@ -178,7 +178,6 @@ class Conductor:
             except FencedError:
                 raise
             except StoreError as error:
-                office.note_outage()
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
                 if office.stopping:
                     raise

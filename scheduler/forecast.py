@@ -68,7 +68,7 @@ class Forecaster:
         awake = [worker for worker in usable if not worker.sleeping]
         ids = tuple(worker.id for worker in workers)
         team = Team(len(usable), len(awake), sum(worker.threads for worker in awake), ids)
-        if len(awake) >= wanted or self._office.lately_away:  # after an outage nobody may be in the register yet
+        if len(awake) >= wanted:
             self._short_since = None
             return team
         now = system_clock.monotonic()

@@ -13,7 +13,7 @@ from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.text import capital
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.leases import Reply, Standing
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals
 
@@ -44,7 +44,6 @@ class Office:
         self.token = 0
         self.standing: Standing | None = None
         self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
-        self.failed_at = float("-inf")  #: when Redis last failed, monotonic seconds
         self.watch = Watch(store, lambda _there: bool(self.token))
         self._stop = stop
         self._renewed_at = self._fit_at = float("-inf")
@@ -123,15 +122,6 @@ class Office:
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
         return self.unfit
-
-    def note_outage(self) -> None:
-        """Note that Redis did not answer just now."""
-        self.failed_at = system_clock.monotonic()
-
-    @property
-    def lately_away(self) -> bool:
-        """Whether Redis failed recently: the register may be incomplete, and a run may have stood still."""
-        return system_clock.monotonic() - self.failed_at < HEARTBEAT_TTL_SECONDS
 
     @property
     def stopping(self) -> bool:

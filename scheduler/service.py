@@ -23,7 +23,7 @@ from rlm.ledger.reading.books import books
 from rlm.ledger.store import Store
 from rlm.ledger.trouble import Outage
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import entry_of
+from rlm.processes.sharing import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor, open_run
 from scheduler.housekeeping import Housekeeper
@@ -136,7 +136,6 @@ class SchedulerService:
                 self._office.token = 0
                 log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
             except StoreError as error:
-                self._office.note_outage()
                 self._outage.tell(error, "no run is started meanwhile")
                 self._office.wait(AWAY_SECONDS)
             else:

@@ -33,8 +33,7 @@ from rlm.ledger.reading.present import Present, present
 from rlm.ledger.scripts import batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.processes.alive import entry_of
-from rlm.processes.sharing import room, serving
+from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
 from rlm.settings.secrets import EMBEDDED
 
