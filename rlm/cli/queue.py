@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rlm.cli.common import CommandError, ExitCode, command, confirm, store_of, tell_unknown
-from rlm.cli.options import Duration, all_of, deal_flags, several, yes_option
+from rlm.cli.options import Duration, all_of, all_option, several, yes_option
 from rlm.cli.printing import print_json, say, show, table, wants_json
 from rlm.core.documents import WaitingList
 from rlm.core.errors import StoreError
@@ -114,7 +114,9 @@ def list_events(config: Path | None, number: int | None, after: int, **options: 
     group=queue,
 )
 @event_filter
-@deal_flags
+@all_option
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show how many it would be, and change nothing.")
 def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
     """Remove leftovers of the last run for good: those that match the options, or --all. Asks first.
 

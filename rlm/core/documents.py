@@ -549,40 +549,29 @@ class ItemView(JsonDocument, frozen=True, kw_only=True):
 
 
 class LetterGroup(JsonDocument, frozen=True, kw_only=True):
-    """Dead letters of one kind, and how many of them a retry may send."""
+    """Dead letters of one kind, and when the newest of them was written."""
 
     letters: int
-    sendable: int
     reason: str
-    answer: str | None
     endpoint: str | None
     type: str | None
     newest: str
-    oldest: str
 
 
 class LetterOutcome(JsonDocument, frozen=True, kw_only=True):
-    """Why nothing was done to a dead letter."""
+    """Why nothing was done to a dead letter; empty if it was done."""
 
     id: str
     reason: str
 
 
 class LettersDealt(JsonDocument, frozen=True, kw_only=True):
-    """What was done to dead letters, or with --dry-run would be; `left` ones could only become dead letters again.
-
-    `more` letters match and were not handled.
-    """
+    """What was done to dead letters; `more` match and were not handled."""
 
     retried: tuple[str, ...] | UnsetType = UNSET
     dropped: tuple[str, ...] | UnsetType = UNSET
     refused: tuple[LetterOutcome, ...] = ()
-    left: tuple[LetterOutcome, ...] | UnsetType = UNSET
     more: int | UnsetType = UNSET
-    would_be_retried: int | UnsetType = UNSET
-    would_be_dropped: int | UnsetType = UNSET
-    would_be_left: int | UnsetType = UNSET
-    would_be_refused: int | UnsetType = UNSET
 
 
 # -- endpoints
