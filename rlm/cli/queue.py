@@ -123,7 +123,7 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
     Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
     is left over and nothing is dropped; what that run does not send will be left over.
     """
-    from rlm.admin.queue import count_leftovers, drop_leftovers
+    from rlm.admin.queue import drop_leftovers, leftovers
     from rlm.ledger.reading.waiting import EventFilter
 
     wanted = _filter(**options)
@@ -132,7 +132,8 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
     with store_of(config) as store:
         if (run := store.runs.current()) is not None:
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
-        total = count_leftovers(store, wanted)
+        left = leftovers(store, wanted)
+        total = len(left)
         if not total:
             tell_unknown(store, wanted.types)
         if dry_run:
@@ -141,7 +142,7 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
             return
         if total and not yes:
             confirm(f"Drop {counted(total, 'leftover event')} for good?", "dropped")
-        done = drop_leftovers(store, wanted, total)
+        done = drop_leftovers(store, left)
     print_json({"dropped": done.number})
     if done.is_open:
         raise CommandError(f"A run was opened meanwhile and took the others; {done.number:,} dropped. {_AFTER_IT}")
@@ -194,7 +195,7 @@ def monitor(config: Path | None, interval: float) -> None:
     On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
     are over the time since the command began, at most the last minute.
     """
-    from rlm.admin.monitoring import Monitor
+    from rlm.admin.queue import Monitor
     from rlm.cli.status import watch
     from rlm.terminal.live import View
     from rlm.terminal.queue import queue_line, queue_picture
@@ -247,8 +248,7 @@ def _describe_push(store: Store, pushed: Pushed) -> None:
     from rlm.ledger.processes import Role
 
     if pushed.bad:
-        by_reason = ", ".join(f"{number:,} {reason}" for reason, number in pushed.faults.items())
-        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters: {by_reason}.")
+        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters.")
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
     if not pushed.pushed:

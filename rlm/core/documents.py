@@ -472,14 +472,13 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 class Pushed(msgspec.Struct, kw_only=True):
     """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
 
-    A `bad` item is pushed and will become a dead letter; `faults` counts them by reason.
+    A `bad` item is pushed and will become a dead letter.
     """
 
     pushed: int = 0
     waiting: int = 0
     bad: int = 0
     refused: int = 0
-    faults: dict[str, int] = {}
 
 
 # -- events and dead letters
