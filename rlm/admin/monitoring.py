@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 from msgspec.structs import asdict
 
 from rlm.admin.queue import queue_stats
-from rlm.core.clock import isoformat
-from rlm.core.documents import QueueLook, RunNow
-from rlm.ledger.reading.present import server_state
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import QueueLook, RunNow, ServerState
 from rlm.ledger.store import Store
 
 #: Rates are over this time, in seconds, so that they follow changes quickly; they need samples over at least the other.
@@ -87,8 +86,17 @@ class Monitor:
         return QueueLook(
             **asdict(stats),
             as_of=isoformat(now),
-            redis=server_state(store),
+            redis=_server_state(store),
             run=RunNow(run_id=run.id, state=run.state, seconds_left=left_seconds) if run else None,
             arriving_per_minute=self._rates.arriving,
             settled_per_minute=self._rates.settled,
         )
+
+
+def _server_state(store: Store) -> ServerState:
+    began = system_clock.monotonic()
+    store.ping()
+    milliseconds = round((system_clock.monotonic() - began) * 1000, 1)
+    memory = store.client.info("memory")
+    used, most = (int(memory.get(name, 0)) for name in ("used_memory", "maxmemory"))
+    return ServerState(ping_ms=milliseconds, used_bytes=used, max_bytes=most)

@@ -11,14 +11,13 @@ from msgspec.structs import replace
 from rlm.core.clock import isoformat
 from rlm.core.documents import Pushed, QueueStats, TypeQueue, WaitingEvent, WaitingList
 from rlm.core.errors import StoreGarbledError
-from rlm.core.item import BadItemError, decode_item
+from rlm.core.item import BadItemError, Place, decode_item
 from rlm.core.text import did_you_mean
-from rlm.core.trail import Place
+from rlm.ledger.books import Books, books
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.books import Books, books
-from rlm.ledger.reading.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.settings import Settings
 
 #: Most items in one push; a push is also made at this many bytes.
