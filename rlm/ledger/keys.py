@@ -32,7 +32,7 @@ run                        hash    the open run: run_id, state, deadline, plan; 
 tally                      hash    its counts, `what:name`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
 calls                      stream  every call made (rlm/ledger/calls.py), for a day; the newest half million
-totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/ledger/calls.py;
+totals                     hash    what is counted over all runs, the fields of tallies, rlm/ledger/calls.py;
                                    each closed run adds to it
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
 conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;
