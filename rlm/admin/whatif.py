@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
-from rlm.admin.conditions import conditions, standstill
-from rlm.admin.words import Level, Verdict
+from rlm.admin.conditions import conditions, is_grave
+from rlm.admin.words import Level, Verdict, told
 from rlm.core.call import Expected, Pair
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
 from rlm.core.endpoint import Endpoint, EventType, WindowState, in_force
@@ -237,7 +237,7 @@ def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         store.measures.learned(types),
         gone_seconds,
         room=planning.room_of(store),
-        lacking="" if fresh else standstill(conditions(store)),
+        lacking="" if fresh else "; ".join(map(told, filter(is_grave, conditions(store)))),
     )
 
 
