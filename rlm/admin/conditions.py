@@ -17,19 +17,18 @@ from msgspec.structs import replace
 
 from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
+from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock, timestamp
-from rlm.core.documents import Condition, EndpointView, JsonDocument, Record
+from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, Record
+from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.tally import WEB_PAGE, address_of, troubles_of
 from rlm.core.text import counted, listed, named, safe_line, span
-from rlm.core.trail import CallEnd
-from rlm.core.window import FAILING, RECOVERING, Circuit
+from rlm.ledger.books import Books, books, miscounted, troubles_of
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import WRITES, Flaw, check_fitness
+from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.reading.books import Books, books, miscounted
-from rlm.ledger.reading.present import Present, present
 from rlm.ledger.scripts import batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS

@@ -10,16 +10,14 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from msgspec.structs import asdict, replace
 
-from rlm.core.clock import isoformat
-from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.item import BadItemError, decode_item
-from rlm.core.trail import Place
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, ServerState, TypeQueue, WaitingEvent, WaitingList
+from rlm.core.item import BadItemError, Place, decode_item
+from rlm.ledger.books import Books
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.books import Books
-from rlm.ledger.reading.present import server_state
-from rlm.ledger.reading.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.settings import Settings
 
 #: Most items in one push; a push is also made at this many bytes.
@@ -220,7 +218,7 @@ class Monitor:
         return QueueLook(
             **asdict(stats),
             as_of=isoformat(now),
-            redis=server_state(store),
+            redis=_server_state(store),
             run=RunNow(run_id=run.id, state=run.state, seconds_left=left_seconds) if run else None,
             arriving_per_minute=_a_minute((max(0, after.items - before.items) for before, after in quiet), quiet),
             settled_per_minute=_a_minute((max(0, number) for number in settled), pairs),
@@ -233,6 +231,15 @@ class Monitor:
         self._samples.append(sample)
         while sample.at - self._samples[0].at > RECENT_SECONDS:
             self._samples.popleft()
+
+
+def _server_state(store: Store) -> ServerState:
+    began = system_clock.monotonic()
+    store.ping()
+    milliseconds = round((system_clock.monotonic() - began) * 1000, 1)
+    memory = store.client.info("memory")
+    used, most = (int(memory.get(name, 0)) for name in ("used_memory", "maxmemory"))
+    return ServerState(ping_ms=milliseconds, used_bytes=used, max_bytes=most)
 
 
 def _a_minute(numbers: Iterable[int], intervals: Iterable[tuple[_Sample, _Sample]]) -> float | None:

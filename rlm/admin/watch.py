@@ -16,7 +16,7 @@ from rlm.admin.conditions import KINDS, conditions, name_of
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition
 from rlm.core.errors import StoreError
-from rlm.ledger.reading.present import Present, present
+from rlm.ledger.leases import Present, present
 from rlm.ledger.store import Store
 
 #: Seconds between two looks, and after one that saw a change. It rests longer where a look takes much of a processor,

@@ -14,14 +14,13 @@ from msgspec.structs import replace
 from rlm.admin import planning
 from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.words import Level, Verdict, told
+from rlm.core.call import Expected, Pair
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
-from rlm.core.endpoint import Endpoint, EventType, in_force
+from rlm.core.endpoint import Endpoint, EventType, WindowState, in_force
 from rlm.core.errors import BadQuestionError
-from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted, did_you_mean, is_name, one_line, safe_line, span
-from rlm.core.window import WindowState
-from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import backlog
 from rlm.plan import Outlook, Plan, look_ahead
 from rlm.plan.situation import Workload
 from rlm.settings import Settings, load_settings

@@ -63,8 +63,8 @@ def compliance(config: Path | None, since: float) -> None:
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.ledger.reading.compliance import compliance as judge
-    from rlm.ledger.reading.compliance import exceeded, gap
+    from rlm.ledger.compliance import compliance as judge
+    from rlm.ledger.compliance import exceeded, gap
 
     with store_of(config) as store:
         log = judge(store, since)

@@ -13,13 +13,13 @@ from rlm.cli.options import Duration, all_of, all_option, several, yes_option
 from rlm.cli.printing import print_json, say, show, table, wants_json
 from rlm.core.documents import WaitingList
 from rlm.core.errors import StoreError
+from rlm.core.item import Place
 from rlm.core.text import counted, one_line, span
-from rlm.core.trail import Place
 
 if TYPE_CHECKING:
     from rlm.core.documents import Pushed, QueueStats
-    from rlm.ledger.reading.waiting import EventFilter
     from rlm.ledger.store import Store
+    from rlm.ledger.waiting import EventFilter
 
 #: Most warnings to print about lines; the others are only counted.
 MOST_WARNINGS = 20
@@ -33,7 +33,7 @@ def queue() -> None:
 
 
 def _filter(item: str, **options: Any) -> EventFilter:
-    from rlm.ledger.reading.waiting import EventFilter
+    from rlm.ledger.waiting import EventFilter
 
     return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
@@ -77,7 +77,7 @@ def list_events(config: Path | None, number: int | None, after: int, **options: 
     `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled over to there.
     """
     from rlm.admin.queue import list_waiting
-    from rlm.ledger.reading.waiting import MOST_LOOKED
+    from rlm.ledger.waiting import MOST_LOOKED
 
     chosen, every = _filter(**options), number is None and wants_json()
     with store_of(config) as store:
@@ -124,7 +124,7 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
     is left over and nothing is dropped; what that run does not send will be left over.
     """
     from rlm.admin.queue import drop_leftovers, leftovers
-    from rlm.ledger.reading.waiting import EventFilter
+    from rlm.ledger.waiting import EventFilter
 
     wanted = _filter(**options)
     if every == (wanted != EventFilter()):

@@ -12,6 +12,11 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from rlm.core.text import span
+
+#: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
+WEB_PAGE = "web page"
+
 
 class JsonDocument(msgspec.Struct, frozen=True):
     """A document with its fields by name."""
@@ -153,6 +158,25 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
     untaken: int = 0
     redis_away_seconds: float = 0.0
     troubles: tuple[CallTrouble, ...] = ()
+
+    @property
+    def every_call_failed(self) -> bool:
+        """Whether calls were made and none of them succeeded."""
+        entries = self.by_endpoint.values()
+        return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
+
+    @property
+    def away(self) -> str:
+        """In words, how long Redis was away; empty if that was too short to record."""
+        return f"Redis was away for {span(self.redis_away_seconds)}" if self.redis_away_seconds else ""
+
+    @property
+    def failures(self) -> str:
+        """The three most frequent failures in words: `3 x connection refused, a at 10.0.0.7:80`."""
+        failed = [each for each in self.troubles if each.what != WEB_PAGE]
+        words = [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
+        more = [f"and {len(words) - 3} more, see `rlm result --json`"] if words[3:] else []
+        return "; ".join([*words[:3], *more])
 
 
 class Record(RunDocument, frozen=True, kw_only=True):
@@ -659,9 +683,9 @@ class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
     amount: int
     period_seconds: float
     in_force: bool
-    most: int
-    at: str | None
-    exceeded: bool
+    most: int = 0
+    at: str | None = None
+    exceeded: bool = False
 
 
 class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
@@ -669,6 +693,11 @@ class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
 
     calls: int
     rules: tuple[ComplianceRule, ...]
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether a limit was exceeded."""
+        return any(rule.exceeded for rule in self.rules)
 
 
 class Compliance(JsonDocument, frozen=True, kw_only=True):

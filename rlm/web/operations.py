@@ -45,7 +45,7 @@ from rlm.core.documents import (
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
-from rlm.ledger.reading import compliance as calls_log
+from rlm.ledger import compliance as calls_log
 from rlm.ledger.store import Store
 from rlm.web.access import Visit
 from rlm.web.parameters import (

@@ -11,10 +11,9 @@ from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.letters import LetterFilter
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
-from rlm.core.item import Reason
+from rlm.core.item import Place, Reason
 from rlm.core.text import DURATIONS, seconds_of
-from rlm.core.trail import Place
-from rlm.ledger.reading.waiting import EventFilter
+from rlm.ledger.waiting import EventFilter
 
 _Asked = TypeVar("_Asked", bound=Struct)
 

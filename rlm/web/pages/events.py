@@ -16,8 +16,8 @@ from rlm.admin.queue import list_waiting, queue_stats
 from rlm.admin.whatif import PlanAsk, answer, read_question
 from rlm.core.documents import LetterGroup, WaitingList
 from rlm.core.item import Reason
-from rlm.ledger.reading.waiting import WAITING
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import WAITING
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import ListFilter, Page, Query, address
 from rlm.web.parameters import EventsShown, LettersShown

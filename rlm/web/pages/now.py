@@ -10,8 +10,8 @@ from rlm.admin.letters import grouped
 from rlm.admin.runs import runs_page
 from rlm.admin.words import against_plan, troubles, verdict
 from rlm.core.documents import EndpointView, LiveCallCounts, Now, Record, RunStatus, WorkerNow
+from rlm.core.endpoint import Circuit
 from rlm.core.run import State
-from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages.events import group
 from rlm.web.pages.live import Documents
