@@ -22,7 +22,7 @@ from rlm.admin.letters import Deal, deal_with, grouped
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
-from rlm.admin.whatif import PlanAsk, answer, read_question
+from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 from rlm.core.documents import (
     Compliance,
     EndpointView,
@@ -149,7 +149,7 @@ def plan(call: Call) -> PlanView:
     if not _PLANNING.acquire(timeout=5.0):
         raise HTTPException(503, "Other plans are being made", {"Retry-After": "2"})
     try:
-        return answer(call.store, question).view()
+        return view_of(answer(call.store, question), question)
     finally:
         _PLANNING.release()
 

@@ -53,7 +53,7 @@ def queue_context(documents: Documents, question: Query) -> Mapping[str, object]
 
 def outlook(store: Store) -> str:
     """Return in a sentence when the backlog is gone; empty if that is not known."""
-    ahead = answer(store, read_question(store.settings, PlanAsk())).forecasts[0].outlook
+    ahead = answer(store, read_question(store.settings, PlanAsk()))[0].outlook
     return ahead.sentence if ahead else ""
 
 
