@@ -16,7 +16,7 @@ from rlm.core.endpoint import EventType
 from rlm.core.expected import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.run import Run
 from rlm.core.text import counted
-from rlm.ledger.drain import Drain
+from rlm.ledger.intake import Drain
 from rlm.ledger.measures import Measuring
 from rlm.ledger.processes import Process, WorkerState
 from rlm.ledger.reading.books import Snapshot

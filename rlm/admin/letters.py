@@ -14,8 +14,7 @@ from rlm.core.clock import isoformat
 from rlm.core.documents import LetterGroup
 from rlm.core.errors import NoSuchLetterError
 from rlm.core.item import BadItemError, decode_item
-from rlm.ledger.archive import Archive
-from rlm.ledger.letters import Envelope
+from rlm.ledger.letters import Envelope, archive_hint
 from rlm.ledger.store import Store
 
 #: The HTTP status in the detail of a letter, if an answer caused it.
@@ -183,7 +182,7 @@ def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
     letters = {handle: raw for raw in store.letters.all() if (handle := DeadLetter.read(raw).id) in ids}
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in letters]:
-        older = Archive(store.settings.archive_dir).hint()
+        older = archive_hint(store.settings.archive_dir)
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchLetterError(words + older)
     return {handle: letters[handle] for handle in ids}

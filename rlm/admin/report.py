@@ -35,8 +35,7 @@ from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.core.trail import Counts
 from rlm.delivery.run_end import make_record
-from rlm.ledger.held import Lane
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Lane, Process, Role, WorkerState
 from rlm.ledger.reading.books import books, read_ending
 from rlm.ledger.reading.present import Present, present
 from rlm.ledger.store import Store

@@ -18,7 +18,7 @@ from rlm.core.run import Run
 from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
-from rlm.ledger.held import lanes_of
+from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store

@@ -8,7 +8,7 @@ from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
 from rlm.core.window import Peak, peaks
 from rlm.ledger.calls import KEEP_SECONDS
-from rlm.ledger.control import limits_of
+from rlm.ledger.rules import limits_of
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 
@@ -24,7 +24,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     known from `known_from` on; `known_why` says why not earlier, or is None. Earlier calls count as far as they are
     known, which does not prove that there were not too many.
     """
-    now_us, endpoints, changes = store.now_us(), store.endpoints(), store.changes.newest()
+    now_us, endpoints, changes = store.now_us(), store.endpoints(), store.control.changes()
     now, since_us = now_us / MICROSECONDS, max(0, now_us - round(since_seconds * MICROSECONDS))
     limits = [(each, limits_of(each, changes)) for each in all_limited(endpoints.values())]
     longest = [each.limit.longest_seconds for each, _ in limits]
