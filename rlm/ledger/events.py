@@ -9,8 +9,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.item import Reason, encode_letter, is_type_name, type_of
-from rlm.core.trail import Counts
+from rlm.core.item import Counts, Reason, encode_letter, is_type_name, type_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.scripts import CHUNK, Access, Command, Part

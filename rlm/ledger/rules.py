@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from rlm.core.call import Expected, Pair, call_seconds, needed_seconds
 from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
-from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Command, Part, ScriptReply
 from rlm.ledger.values import Moment, us_of

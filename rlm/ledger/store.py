@@ -9,14 +9,13 @@ from rlm import SCHEMA
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
-from rlm.ledger.calls import Calls
+from rlm.ledger.calls import Calls, Measures, Totals
 from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger, Recovery
 from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Notes, Schedule
 from rlm.ledger.letters import Archivist, Letters
-from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.processes import Processes
 from rlm.ledger.rules import Control, Rules, read_limits
 from rlm.ledger.runs import Runs

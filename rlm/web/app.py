@@ -42,7 +42,7 @@ def trouble(store: Store) -> str:
 
     Everybody who reaches the port may read it, so it contains neither the address of Redis nor its user.
     """
-    lasting = conditions(store, spared=("keys",))  # anybody may ask, and no such key stops everything
+    lasting = conditions(store, keys=False)  # anybody may ask, and no such key stops everything
     stopping = next((each for each in lasting if stops(each)), None)
     return f"{KINDS[stopping.code].meaning} ({stopping.code}); `rlm doctor` on this host says more" if stopping else ""
 

@@ -10,8 +10,8 @@ from rlm.admin.letters import grouped
 from rlm.admin.runs import runs_page
 from rlm.admin.words import against_plan, troubles, verdict
 from rlm.core.documents import EndpointView, LiveCallCounts, Now, Record, RunStatus, WorkerNow
+from rlm.core.endpoint import Circuit
 from rlm.core.run import State
-from rlm.core.window import Circuit
 from rlm.ledger.processes import WorkerState
 from rlm.web.pages.events import group
 from rlm.web.pages.live import Documents
@@ -32,7 +32,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
     run = now if isinstance(now, RunStatus) else None
     shown = now if isinstance(now, RunStatus) else now.last_record
     last_runs = documents.get("last runs", lambda store: runs_page(store, 6).records, 2.0)
-    letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
+    letters = documents.get("letter groups", lambda store: grouped(store.letters.all()), 2.0)
     return {
         "now": now,
         "is_open": run is not None,
