@@ -23,8 +23,6 @@ from rlm.settings.secrets import mask_url
 SENTINEL_PORT = 26379
 #: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-#: The name of an embedded server's socket.
-SOCKET_NAME = "valkey.sock"
 #: How long connecting may take, seconds. The next attempt comes sooner than the kernel would repeat a lost packet.
 CONNECT_SECONDS = 1.0
 #: A connection counts as cut after two seconds without an acknowledgement by the host of Redis, which a host gives even
