@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.errors import StoreError
 from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, binary_path, running
