@@ -221,7 +221,7 @@ def answer(store: Store, question: Question) -> PlanAnswer:
     cases = [case, *([_as_it_might_be(store, case, question)] if question.is_what_if else [])]
     names, waiting = [kind.name for kind in store.settings.event_types], None if counts else backlog(store)
     events = {name: (waiting.events if waiting else counts).get(name, 0) for name in names}
-    arrivals, open_run = planning.measured_arrivals(store), waiting.run.id if waiting and waiting.run else None
+    arrivals, open_run = planning.measured_arrivals(store), waiting.books.run_id if waiting else None
     forecasts = [each.forecast(events, arrivals, open_run) for each in cases]
     return PlanAnswer(forecasts, waiting.unread if waiting else 0)
 
