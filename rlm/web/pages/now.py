@@ -32,7 +32,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
     run = now if isinstance(now, RunStatus) else None
     shown = now if isinstance(now, RunStatus) else now.last_record
     last_runs = documents.get("last runs", lambda store: runs_page(store, 6).records, 2.0)
-    letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
+    letters = documents.get("letter groups", lambda store: grouped(store.letters.all()), 2.0)
     return {
         "now": now,
         "is_open": run is not None,
