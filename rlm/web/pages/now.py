@@ -87,7 +87,7 @@ def _figures(now: Now) -> list[tuple[str, str, str]]:
     ]
     if now.to_take:
         figures.insert(3, ("items still to take", now.to_take, ""))
-    if expected is not None and words.is_planned(now) and not halted:  # otherwise nobody knows
+    if expected is not None and not halted:  # otherwise nobody knows
         figures.append(("expected to be left over", expected.expected_leftover, "warn"))
     figures.append(("calls a minute", round(words.calls_a_minute(now)), ""))
     shown = [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
