@@ -178,7 +178,7 @@ def _forecast(store: Store, question: Question) -> Forecast:
         gone_seconds,
         settings.run.window_seconds,
         "" if is_fresh or workers else "; ".join(map(told, filter(is_grave, conditions(store)))),
-        waiting.run.id if waiting and waiting.run else None,
+        waiting.books.run_id if waiting else None,
         waiting.unread if waiting else 0,
     )
 
