@@ -14,18 +14,18 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import capacity_of, live_windows, plan_run, room_of, start_seconds, types_in_force
+from rlm.core.call import TURNAROUND_SECONDS
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import RunPlan
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.errors import FencedError, StoreError
-from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
+from rlm.ledger.books import take_snapshot
 from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
 from rlm.ledger.processes import Role
-from rlm.ledger.reading.books import take_snapshot
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.trouble import Outage

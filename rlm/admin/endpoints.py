@@ -12,11 +12,21 @@ from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
 from rlm.core.documents import EndpointChange, EndpointView, LimitChanged, Paused, Resumed, Share
-from rlm.core.endpoint import Budget, Limited, all_limited
+from rlm.core.endpoint import (
+    ENDLESS_SECONDS,
+    FAILING,
+    RECOVERING,
+    Budget,
+    Circuit,
+    Limited,
+    WindowState,
+    all_limited,
+    circuit_of,
+    shut_by,
+)
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.text import cut, did_you_mean, safe_line, span
-from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
 from rlm.ledger.control import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Health

@@ -15,16 +15,16 @@ from rlm.admin.attendance import ticks_every_seconds
 from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
+from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Attempt, Condition, EventView, Gate, ItemView, Letter
+from rlm.core.documents import Condition, EventView, Gate, ItemView, Letter
 from rlm.core.errors import NoSuchRunError
-from rlm.core.item import event_id, type_of
+from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import Run, State
 from rlm.core.text import cut, ordinal, span
-from rlm.core.trail import CallEnd, Place, TrailCall
 from rlm.ledger.archive import Archive
-from rlm.ledger.reading.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, pages
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, pages
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
@@ -131,7 +131,7 @@ def _view(store: Store, event: Whereabouts) -> EventView:
         worker=event.worker or None,
         runs_spent=event.runs,
         calls=event.calls,
-        attempts=tuple(map(_attempt, event.attempts)),
+        attempts=event.attempts,
         endpoints=gates,
         conditions=hinder,
     )
@@ -148,19 +148,6 @@ class _Waits(NamedTuple):
 def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Condition, ...]:
     """Return the conditions by which nothing is sent, and those of these subjects."""
     return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
-
-
-def _attempt(call: TrailCall) -> Attempt:
-    return Attempt(
-        attempt=call.number,
-        run_id=call.run_id,
-        endpoint=call.endpoint or None,
-        at=isoformat(call.at),
-        answer=call.answer,
-        text=call.text,
-        seconds=call.seconds,
-        host=call.host or None,
-    )
 
 
 def _gates(store: Store, type_name: str) -> tuple[Gate, ...]:
@@ -199,7 +186,7 @@ def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
             after = _next_run(store, event.event_id, waits)
             sentence = f"has spent its attempts of this run, {runs}: it will be left over; {after}"
         case Place.COMPLETED:
-            at = f" at {isoformat(last.at)} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
+            at = f" at {last.at} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
             sentence = f"was completed{at} at its {ordinal(event.attempt)} attempt"
         case Place.FAILED:
             sentence = "became a dead letter, which is no longer on the list: it was archived, or removed"

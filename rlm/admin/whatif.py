@@ -12,16 +12,15 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin import planning
-from rlm.admin.conditions import conditions, standstill
-from rlm.admin.words import Level, Verdict
+from rlm.admin.conditions import conditions, is_grave
+from rlm.admin.words import Level, Verdict, told
+from rlm.core.call import Expected, Pair
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
-from rlm.core.endpoint import Endpoint, EventType, in_force
+from rlm.core.endpoint import Endpoint, EventType, WindowState, in_force
 from rlm.core.errors import BadQuestionError
-from rlm.core.expected import Expected, Pair
 from rlm.core.text import counted, did_you_mean, is_name, one_line, safe_line, span
-from rlm.core.window import WindowState
-from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import backlog
 from rlm.plan import Outlook, Plan, look_ahead
 from rlm.plan.situation import Workload
 from rlm.settings import Settings, load_settings
@@ -238,7 +237,7 @@ def _as_it_is(store: Store, gone_seconds: float, *, fresh: bool) -> Case:
         store.measures.learned(types),
         gone_seconds,
         room=planning.room_of(store),
-        lacking="" if fresh else standstill(conditions(store)),
+        lacking="" if fresh else "; ".join(map(told, filter(is_grave, conditions(store)))),
     )
 
 

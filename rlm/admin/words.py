@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from rlm.admin.conditions import stops
-from rlm.core import tally
 from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
@@ -26,9 +25,9 @@ from rlm.core.documents import (
     TypeCounts,
     WorkerNow,
 )
+from rlm.core.endpoint import RECOVERING
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
-from rlm.core.window import RECOVERING
 
 #: An open run is called overdue if it is not closed so many seconds after its deadline.
 OVERDUE_SECONDS = 1.0
@@ -374,7 +373,7 @@ def used(record: Record) -> str:
 def troubles(found: RunStatus | Record) -> list[str]:
     """Return why a run left events over, how long Redis was away, its failed calls and dead letters."""
     why = found.why if isinstance(found, Record) else ()
-    wrong = [*(safe_line(cause.sentence) for cause in why), tally.away_in_words(found.redis_away_seconds)]
+    wrong = [*(safe_line(cause.sentence) for cause in why), found.away]
     wrong += call_troubles(found)
     failed, invalid = found.counts.failed, found.counts.invalid
     if dead := failed + invalid:
@@ -387,7 +386,7 @@ def troubles(found: RunStatus | Record) -> list[str]:
 
 def call_troubles(found: RunDocument) -> list[str]:
     """Return how many calls failed or were throttled, and why."""
-    why = tally.in_words(found.troubles)
+    why = found.failures
     return [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
 
 

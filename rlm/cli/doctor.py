@@ -13,8 +13,8 @@ from rlm.cli.printing import print_json, show, show_verdict, styled, table
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted
 
-#: The verdict for each severity, and the noun, the worst first.
-_VERDICTS = {"error": "fail", "warning": "warn", "info": "info", None: "ok"}
+#: The verdict for each severity, and the noun.
+_VERDICTS = {"error": "fail", "warning": "warn", "info": "info"}
 _NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 
 
@@ -26,7 +26,7 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     With a faulty configuration, what lives at its Redis. Exits with 0 if no condition is an error; with 2 for the
     configuration, 4 if one of Redis is an error, 1 if any other is.
     """
-    from rlm.admin.doctor import examine
+    from rlm.admin.conditions import examine
     from rlm.settings import salvaged
 
     try:
@@ -35,11 +35,12 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
         settings, fault = salvaged(config), error
     examination = examine(settings, allow_volatile=allow_volatile, salvaged=fault is not None)
     print_json(examination)
-    rows = sorted(examination.findings, key=lambda finding: list(_VERDICTS).index(finding.severity))
-    for finding in rows:
-        name = finding.code or finding.name
-        width = max(len(each.code or each.name) for each in rows)
-        show_verdict(_VERDICTS[finding.severity], name, finding.message, finding.remedy, width)
+    well = [check.name for check in examination.findings if check.ok]
+    width = max(map(len, [*well, *(each.code for each in examination.conditions)]))
+    for each in examination.conditions:
+        show_verdict(_VERDICTS[each.severity], each.code, each.sentence, each.remedy, width)
+    for name in well:
+        show_verdict("ok", name, "", "", width)
     show()
     if fault:
         show("The configuration has faults. What lives goes on with that with which it began; nothing new starts.")
@@ -62,8 +63,8 @@ def compliance(config: Path | None, since: float) -> None:
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.ledger.reading.compliance import compliance as judge
-    from rlm.ledger.reading.compliance import exceeded, gap
+    from rlm.ledger.compliance import compliance as judge
+    from rlm.ledger.compliance import exceeded, gap
 
     with store_of(config) as store:
         log = judge(store, since)

@@ -16,7 +16,6 @@ from rlm.core.documents import IdleStatus, Record, RunStatus
 from rlm.core.documents import View as Shown
 from rlm.core.errors import StoreError
 from rlm.core.run import State
-from rlm.core.tally import every_call_failed, in_words
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -36,8 +35,8 @@ def show_run(document: Shown | IdleStatus) -> None:
 def tell(record: Record, *, waited: bool = False) -> None:
     """Print a record; raise SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
-    if waited and every_call_failed(record):
-        say_error(f"every call of run {record.run_id} failed: {in_words(record.troubles)}")
+    if waited and record.every_call_failed:
+        say_error(f"every call of run {record.run_id} failed: {record.failures}")
     elif record.state == State.FAILED:
         say_error(f"run {record.run_id} failed: {record.failure}")
     else:

@@ -9,8 +9,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from rlm.core.item import is_type_name, type_of
-from rlm.core.trail import Counts
+from rlm.core.item import Counts, is_type_name, type_of
 from rlm.ledger.connect import text
 from rlm.ledger.scripts import Command, Part
 

@@ -12,7 +12,7 @@ lease                      hash    who conducts: owner, expires_us, token (the f
                                    configuration in force: revision, apart; which Redis is trusted: server, parted,
                                    epoch, doubted_us, doubt; schema, the form of all this (`SCHEMA` of rlm/__init__.py);
                                    sequence, the counter of arrivals: the age of an event
-event:ID                   hash    one event with its trail (rlm/core/trail.py); until settled, then without its item
+event:ID                   hash    one event with its trail (rlm/core/call.py); until settled, then without its item
                                    for `queue.dedupe_seconds`
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open
 due                        zset    `ID` of a claimed event -> the end of its lease (microseconds of Redis time);
@@ -32,7 +32,7 @@ run                        hash    the open run: run_id, state, deadline, plan; 
 tally                      hash    its counts, `what:name`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
 calls                      stream  every call made (rlm/ledger/calls.py), for a day; the newest half million
-totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
+totals                     hash    what is counted over all runs, the fields of tallies, rlm/ledger/calls.py;
                                    each closed run adds to it
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
 conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;

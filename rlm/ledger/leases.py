@@ -8,16 +8,20 @@ endpoint is held for its longest period from then on, once (lua/doubt.lua).
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import SERVER_ID, text, translated
-from rlm.ledger.processes import Processes, Role
+from rlm.ledger.processes import Process, Processes, Register, Role
 from rlm.ledger.scripts import Access, Part, ScriptReply
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 from rlm.settings import apart_of
+
+if TYPE_CHECKING:
+    from rlm.ledger.store import Store
 
 #: How long the answer to a request is kept if nobody comes for it, seconds.
 REPLY_SECONDS = 60.0
@@ -196,3 +200,31 @@ class Schedule(Part):
 
 def _read_reply(raw: bytes | None) -> Reply | None:
     return msgspec.json.decode(raw, type=Reply) if raw else None
+
+
+class Present(Register, frozen=True):
+    """The register, and who took the lease last, as from `Leases.tenure`."""
+
+    tenure: Tenure | None
+
+    @property
+    def holder(self) -> str | None:
+        """The process that holds an unexpired lease, or None."""
+        return self.tenure.owner if self.tenure and self.tenure.left_seconds > 0 else None
+
+    @property
+    def deputy(self) -> str | None:
+        """The supervisor that speaks for a leader while there is none: the oldest."""
+        supervisors = self.living(Role.SUPERVISOR)
+        return supervisors[0].id if supervisors and self.holder is None else None
+
+    @property
+    def candidates(self) -> list[Process]:
+        """The leading scheduler; if none leads, or a command conducts, all schedulers, because any may be next."""
+        schedulers = self.living(Role.SCHEDULER)
+        return [each for each in schedulers if each.id == self.holder] or schedulers
+
+
+def present(store: Store) -> Present:
+    """Read who is there, in three round trips."""
+    return Present(store.processes.register().entries, store.leases.tenure())

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from rlm.core.call import Expected, Pair, call_seconds, needed_seconds
 from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
-from rlm.core.expected import Expected, Pair, call_seconds, needed_seconds
 from rlm.ledger.connect import text
 from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import MICROSECONDS

@@ -10,8 +10,8 @@ import msgspec
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
 from rlm.core.errors import StoreError
+from rlm.core.item import Counts
 from rlm.core.run import MOVES, Run, State, Trigger, Waited, started_at_of
-from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
@@ -177,7 +177,7 @@ class Runs(Part):
 
         Records beyond `run.history` are removed, the oldest first.
 
-        `added` is what the run adds to the totals beside its counts, see `rlm.core.tally`.
+        `added` is what the run adds to the totals beside its counts, see `rlm.ledger.calls`.
         """
         reply = self._run(
             "close_run",

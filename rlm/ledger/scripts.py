@@ -16,8 +16,8 @@ import msgspec
 import redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from rlm.core.endpoint import FAILING
 from rlm.core.item import PRIORITY_STEP
-from rlm.core.window import FAILING
 from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.connect import LedgerClient, in_own_words, make_client, text, translated
 from rlm.ledger.keys import Keys

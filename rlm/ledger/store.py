@@ -13,7 +13,7 @@ from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
 from rlm.ledger.archive import Archivist
-from rlm.ledger.calls import Calls
+from rlm.ledger.calls import Calls, Measures, Totals
 from rlm.ledger.connect import text, translated
 from rlm.ledger.control import Changes, Control
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
@@ -21,7 +21,6 @@ from rlm.ledger.events import Ledger
 from rlm.ledger.intake import Intake
 from rlm.ledger.leases import Leases, Schedule
 from rlm.ledger.letters import Letters
-from rlm.ledger.measures import Measures, Totals
 from rlm.ledger.notes import Notes
 from rlm.ledger.processes import Processes
 from rlm.ledger.recovery import Recovery

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from rlm.core import trail
+from rlm.core.call import CallEnd, Heard, encode
 from rlm.core.item import type_of
-from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.connect import SERVER_ID
 from rlm.ledger.scripts import Part, ScriptReply
 
@@ -42,7 +41,7 @@ class Claim(msgspec.Struct, frozen=True):
     def entry(self, finish: CallEnd, heard: Heard) -> str:
         """Return the entry that the call leaves in the event's trail."""
         number, worker = self.attempt + 1, self.worker_id
-        return trail.encode(self.run_id, number, self.endpoint, finish, heard, worker).decode()
+        return encode(self.run_id, number, self.endpoint, finish, heard, worker).decode()
 
 
 class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):

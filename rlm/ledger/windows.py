@@ -11,8 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from rlm.core.endpoint import Endpoint, Limited, all_limited
-from rlm.core.window import WindowState
+from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
 from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
 from rlm.ledger.scripts import Access, Command, Part, ScriptReply

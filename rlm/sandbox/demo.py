@@ -15,7 +15,7 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
-from rlm.ledger.reading.books import books
+from rlm.ledger.books import books
 from rlm.sandbox.judge import DemoVerdict, DemoWork, judge_demo
 from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage

@@ -26,11 +26,11 @@ from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
-from rlm.core.tally import BOUNDS, Histogram, histograms
+from rlm.ledger.books import books
+from rlm.ledger.calls import BOUNDS, Histogram, histograms
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading.books import books
-from rlm.ledger.reading.waiting import oldest_in_ledger
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import oldest_in_ledger
 from rlm.settings import Settings
 
 #: The content type of the page.
@@ -225,7 +225,7 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
 def _histogram_samples(metric: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[Sample]:
     for bound, number in histogram.at_most.items():
         yield Sample(metric, {**labels, "le": "+Inf" if bound == math.inf else f"{bound:g}"}, number, "_bucket")
-    yield Sample(metric, labels, histogram.number, "_count")
+    yield Sample(metric, labels, histogram.at_most[math.inf], "_count")
     yield Sample(metric, labels, histogram.seconds, "_sum")
 
 

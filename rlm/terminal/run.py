@@ -11,8 +11,8 @@ from rich.text import Text
 from rlm.admin import words
 from rlm.admin.words import call_troubles
 from rlm.core.documents import LiveCallCounts, RunDocument, RunStatus, TypeCounts, WorkerNow
+from rlm.core.endpoint import WELL
 from rlm.core.text import counted, safe_line, span
-from rlm.core.window import WELL
 from rlm.terminal.drawing import QUIET, Bar, Picture, columns, name_text, number, state_text
 
 CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}

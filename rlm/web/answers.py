@@ -14,10 +14,9 @@ from starlette.responses import PlainTextResponse, Response
 from rlm.admin.letters import LetterFilter
 from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
-from rlm.core.item import Reason
+from rlm.core.item import Place, Reason
 from rlm.core.text import DURATIONS, seconds_of
-from rlm.core.trail import Place
-from rlm.ledger.reading.waiting import EventFilter
+from rlm.ledger.waiting import EventFilter
 
 #: Most bytes of a body.
 MOST_BYTES: Final = 65_536
@@ -39,14 +38,13 @@ class LettersAsked(Asked):
     type: Texts = []
     reason: Annotated[list[Reason], Meta(max_length=100)] = []
     endpoint: Texts = []
-    answer: Annotated[Texts, Meta(description="The answers that caused them, such as HTTP 500.")] = []
     since: Duration | None = None
     search: Text = ""
 
     def chosen(self) -> LetterFilter:
         """Return the filter that it describes."""
         since = None if self.since is None else system_clock.now() - seconds_in(self.since)
-        return LetterFilter(self.type, self.reason, self.endpoint, since, self.search, self.answer)
+        return LetterFilter(self.type, self.reason, self.endpoint, since, self.search)
 
 
 class LettersShown(LettersAsked):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,9 +23,9 @@ from starlette.routing import Route
 from rlm import __version__
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.deal import Deal, Dealing
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
 from rlm.admin.explain import explanation
+from rlm.admin.letters import Deal, deal_with
 from rlm.admin.letters import grouped as in_groups
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
@@ -34,7 +35,7 @@ from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
-from rlm.ledger.reading import compliance as calls_log
+from rlm.ledger import compliance as calls_log
 from rlm.ledger.store import Store
 from rlm.web.access import visit_of
 from rlm.web.answers import Asked, Duration, LettersAsked, Texts, document, of_query, read_body, seconds_in
@@ -132,7 +133,7 @@ def queue(call: Call) -> object:
 def failed(call: Call, limit: _Limit = 20, grouped: bool = False) -> object:
     """List dead letters, newest first; `grouped` counts those of each kind instead."""
     letters = call.asked.chosen().find(call.store)
-    return in_groups(letters, call.store)[:limit] if grouped else [*map(msgspec.Raw, islice(letters, limit))]
+    return in_groups(letters)[:limit] if grouped else [*map(msgspec.Raw, islice(letters, limit))]
 
 
 @_serves("GET", "/api/plan")
@@ -198,7 +199,7 @@ def cancel_run(call: Call) -> object:
 
 
 class LettersOrdered(Ordered):
-    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` only count them.
+    """Which dead letters: by `ids`, by a `filter`, or `all`.
 
     If `most` is the number counted before, letters written since then stay.
     """
@@ -208,7 +209,6 @@ class LettersOrdered(Ordered):
     )
     filter: LettersAsked | None = None
     all: bool = False
-    dry_run: bool = msgspec.field(default=False, name="dry_run")
     most: Annotated[int, Meta(ge=1, le=10**9)] | None = None
 
 
@@ -229,14 +229,11 @@ def _deal(deal: Deal, call: Call) -> object:
     chosen = (order.filter or LettersAsked()).chosen()
     if [bool(order.ids), bool(chosen), order.all].count(True) != 1:
         raise BadQuestionError("choose letters by exactly one of `ids`, a `filter` with a criterion, or `all`")
-    dealing = Dealing(deal, tuple(order.ids), chosen)
-    total, left, refused = dealing.count(call.store)
-    if order.dry_run:
-        return dealing.foretold(total, left, refused)
+    total = len(order.ids) or sum(1 for _ in chosen.find(call.store))
     which = named(order.ids, 10) if order.ids else msgspec.json.encode(order.filter).decode() if chosen else "all"
     call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
     most = min(total, order.most or total)
-    return dealing.done(dealing.carry_out(call.store, most), total - most)
+    return replace(deal_with(call.store, deal, order.ids or chosen, most), more=total - most)
 
 
 @_serves("POST", "/api/endpoints/{name}/pause")

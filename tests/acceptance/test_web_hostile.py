@@ -39,11 +39,11 @@ class Looked(HTMLParser):
         super().__init__()
         self.faults: list[str] = []
         self.text = ""
-        self._in_script = False
+        self.in_script = False
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
-        self._in_script = tag == "script"
+        self.in_script = tag == "script"
         is_ours = dict(attrs).get("src") == "/static/icon.svg"
         if (tag in self.NO_SUCH and not is_ours) or (tag == "script" and not dict(attrs).get("src")):
             self.faults.append(f"<{tag}>")
@@ -56,10 +56,10 @@ class Looked(HTMLParser):
             self.text += f"{value}\n"
 
     def handle_endtag(self, _tag):
-        self._in_script = False
+        self.in_script = False
 
     def handle_data(self, data):
-        if self._in_script and data.strip():
+        if self.in_script and data.strip():
             self.faults.append(f"script {data}")
         self.text += data
 

@@ -13,7 +13,7 @@ from tests.store.steps import TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.core.trail import Counts
+    from rlm.core.item import Counts
     from rlm.ledger.store import Store
 
 

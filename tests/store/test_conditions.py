@@ -12,8 +12,8 @@ from rlm.admin.watch import Watch
 from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery.run_end import make_record
+from rlm.ledger.books import read_ending
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.ledger.reading.books import read_ending
 from tests.each import each
 from tests.store import steps
 from tests.store.windows import pass_time, set_record

@@ -73,11 +73,11 @@ class Stopping:
     immediate = False
 
     def __init__(self):
-        self.wakeup, self._looked = Wakeup(), False
+        self.wakeup, self.looked = Wakeup(), False
 
     @property
     def graceful(self):
-        looked, self._looked = self._looked, True
+        looked, self.looked = self.looked, True
         return looked
 
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.core.call import CallEnd
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.trail import CallEnd
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.connection import UnreachableError

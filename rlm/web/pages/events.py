@@ -10,13 +10,13 @@ import msgspec
 from msgspec.structs import asdict
 
 from rlm.admin.explain import explain
-from rlm.admin.letters import DeadLetter, LetterPage, is_unsendable, letter_page
+from rlm.admin.letters import grouped
 from rlm.admin.queue import list_waiting, queue_stats
 from rlm.admin.whatif import PlanAsk, answer, read_question
 from rlm.core.documents import LetterGroup, WaitingList
 from rlm.core.item import Reason
-from rlm.ledger.reading.waiting import WAITING
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import WAITING
 from rlm.web.answers import EventsShown, LettersShown
 from rlm.web.pages.page import ListFilter, Page, Query, address
 
@@ -44,25 +44,21 @@ def _queue(store: Store, question: Query) -> Mapping[str, object]:
 
 
 def _failures(store: Store, question: Query) -> Mapping[str, object]:
-    form, page = ListFilter("/failures", question, LettersShown), LetterPage([], [], 0, 0)
-    if not form.fault:
-        page = letter_page(store, form.chosen, ON_A_PAGE, form.after)
-    letters = [
-        {**msgspec.json.decode(raw), "sendable": not is_unsendable(store, DeadLetter.read(raw))} for raw in page.letters
-    ]
-    after = form.after + len(letters)
+    form = ListFilter("/failures", question, LettersShown)
+    chosen = [] if form.fault else [*form.chosen.find(store)]
+    letters = chosen[form.after : form.after + ON_A_PAGE]
+    groups, fitting, after = grouped(chosen), len(chosen), form.after + len(letters)
     return {
-        "letters": letters,
-        "fitting": page.fitting,
-        "total": page.total,
+        "letters": [*map(msgspec.json.decode, letters)],
+        "fitting": fitting,
+        "total": store.letters.count(),
         "form": form,
         "types": store.known_types,
         "endpoints": store.settings.endpoints,
         "reasons": tuple(Reason),
-        "sendable": sum(each.sendable for each in page.groups),
-        "groups": [group(each, page.groups, form.given) for each in page.groups[:20]],
+        "groups": [group(each, groups, form.given) for each in groups[:20]],
         "last": after,
-        "older": form.address(after) if after < page.fitting else "",
+        "older": form.address(after) if after < fitting else "",
         "newer": form.address(max(0, form.after - ON_A_PAGE)) if form.after else "",
         "body": _body(form.given),
         "command": f"rlm failed list {ON_A_PAGE}{form.options}",
@@ -79,7 +75,7 @@ def group(shown: LetterGroup, groups: Sequence[LetterGroup], given: Mapping[str,
 
     The body is None if the filter would also match letters of other groups; `among` is the number that it matches.
     """
-    fields = {name: getattr(shown, name) for name in ("reason", "answer", "endpoint", "type")}
+    fields = {name: getattr(shown, name) for name in ("reason", "endpoint", "type")}
     narrow = {name: value for name, value in fields.items() if value}
     among = sum(each.letters for each in groups if all(getattr(each, name) == value for name, value in narrow.items()))
     chosen = {**given, **{name: [value] for name, value in narrow.items()}}

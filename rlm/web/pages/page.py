@@ -19,9 +19,9 @@ from starlette.datastructures import QueryParams
 
 from rlm import __version__
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import Circuit
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
-from rlm.core.window import Circuit
 from rlm.ledger.store import Store
 from rlm.web.answers import of_query
 from rlm.web.pages import plots

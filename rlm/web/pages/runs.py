@@ -24,7 +24,7 @@ def _now(store: Store, _question: Query) -> Mapping[str, object]:
     now = report.overview(store)
     run = now if isinstance(now, RunStatus) else None
     shown = now if isinstance(now, RunStatus) else now.last_record
-    letters = grouped(store.letters.all(), store)
+    letters = grouped(store.letters.all())
     when = ["past"] * list(_PHASES).index(State(run.state)) + ["present"] + ["future"] * len(_PHASES) if run else []
     return {
         "now": now,

@@ -14,8 +14,8 @@ from rlm.admin.planning import types_in_force
 from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side, verdict_on
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
-from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import backlog
 from rlm.settings.model import MOST_WORKERS
 from rlm.settings.toml import dotted
 from rlm.web.pages.page import Page, Query

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from rlm.core import trail
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, decode_item, event_id, type_of
+from rlm.core.call import trail_of
+from rlm.core.documents import Attempt
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Place, decode_item, event_id, type_of
 from rlm.core.run import Run
-from rlm.core.trail import Place, TrailCall
+from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import LATER, read_due, scored
-from rlm.ledger.reading.books import Books, books
 from rlm.ledger.scripts import CHUNK, Command, ask, batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
@@ -51,7 +51,7 @@ class Whereabouts(msgspec.Struct, frozen=True):
     runs: int = 0
     calls: int = 0
     taken_at: float | None = None
-    attempts: tuple[TrailCall, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 def event_state(store: Store, event_id: str) -> Whereabouts | None:
@@ -86,9 +86,9 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         calling_since=reading(moment_of_us, fields.get(b"stamp"), key, None) if is_calling else None,
         attempt=reading(whole, fields.get(b"attempt"), key, 0),
         runs=reading(whole, fields.get(b"runs"), key, 0),
-        calls=trail.written_in(fields),
+        calls=reading(whole, fields.get(b"trail"), key, 0),
         taken_at=reading(moment, fields.get(b"taken_at"), key, None),
-        attempts=tuple(trail.read(fields)),
+        attempts=tuple(trail_of(fields)),
     )
 
 
