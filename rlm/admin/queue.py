@@ -53,7 +53,8 @@ def lengths(entries: Books) -> QueueStats:
 
 def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingList:
     """Return a page of waiting events; see `waiting_page`."""
-    page, now = waiting_page(store, chosen, number, after), store.now()
+    events, behind = waiting_page(store, chosen, number, after)
+    now = store.now()
     return WaitingList(
         events=tuple(
             WaitingEvent(
@@ -68,9 +69,9 @@ def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0)
                 due_in_seconds=None if event.due is None else round(max(0.0, event.due - now), 3),
                 item=_item_of(event),
             )
-            for event in page.events
+            for event in events
         ),
-        next=page.after,
+        next=behind,
     )
 
 

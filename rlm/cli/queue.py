@@ -192,8 +192,8 @@ def _describe(stats: QueueStats) -> None:
 def monitor(config: Path | None, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
 
-    On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
-    are over the time since the command began, at most the last minute.
+    On a terminal the picture is redrawn; elsewhere a line is printed if it has changed, with --json one document per
+    line. Rates are over the time since the command began, at most the last minute.
     """
     from rlm.admin.queue import Monitor
     from rlm.cli.status import watch

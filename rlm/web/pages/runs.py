@@ -77,7 +77,7 @@ def _figures(now: Now) -> list[tuple[str, str, str]]:
             ("failed", counts.failed, "bad"),
             ("carried in", now.counts.carried_over, ""),
         ]
-        if expected is not None and words.is_planned(now) and not halted:  # otherwise nobody knows
+        if expected is not None and not halted:  # otherwise nobody knows
             figures.append(("expected to be left over", expected.expected_leftover, "warn"))
         figures.append(("calls a minute", round(words.calls_a_minute(now)), ""))
     shown = [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
