@@ -506,17 +506,6 @@ class Attempt(JsonDocument, frozen=True, kw_only=True):
     host: str | None
 
 
-class Gate(JsonDocument, frozen=True, kw_only=True):
-    """An endpoint that may take an event: its health, free slots, and seconds to the next one; null if paused."""
-
-    endpoint: str
-    budget: str | None
-    health: str
-    reason: str | None
-    free: int
-    wait_seconds: float | None
-
-
 class Letter(JsonDocument, frozen=True, kw_only=True):
     """The dead letter of an event."""
 
@@ -544,7 +533,7 @@ class EventView(JsonDocument, frozen=True, kw_only=True):
     runs_spent: int = 0
     calls: int = 0
     attempts: tuple[Attempt, ...] = ()
-    endpoints: tuple[Gate, ...] = ()
+    endpoints: tuple[EndpointView, ...] = ()
     conditions: tuple[Condition, ...] = ()
     letter: Letter | None = None
 

@@ -108,7 +108,7 @@ def test_every_face_has_the_same_word_for_a_state(inst, state, word):
         windows.set_record(inst.store, one, **told)
 
     (explained,) = [
-        each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name
+        each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["name"] == one.name
     ]
 
     assert entry(inst)["health"] == word
