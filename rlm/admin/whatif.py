@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from rlm.admin import planning
 from rlm.admin.conditions import conditions, is_grave
-from rlm.admin.words import Level, Verdict, told
+from rlm.admin.words import Verdict, told
 from rlm.core.call import Expected, Pair
 from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
 from rlm.core.endpoint import Endpoint, EventType, WindowState, in_force
@@ -221,7 +221,7 @@ def answer(store: Store, question: Question) -> PlanAnswer:
     cases = [case, *([_as_it_might_be(store, case, question)] if question.is_what_if else [])]
     names, waiting = [kind.name for kind in store.settings.event_types], None if counts else backlog(store)
     events = {name: (waiting.events if waiting else counts).get(name, 0) for name in names}
-    arrivals, open_run = planning.measured_arrivals(store), waiting.run.id if waiting and waiting.run else None
+    arrivals, open_run = planning.measured_arrivals(store), waiting.books.run_id if waiting else None
     forecasts = [each.forecast(events, arrivals, open_run) for each in cases]
     return PlanAnswer(forecasts, waiting.unread if waiting else 0)
 
@@ -303,18 +303,18 @@ def verdict_on(found: Forecast) -> Verdict:
     """Return the verdict on a forecast: whether everything is done in time, and what is left over if not."""
     plan, alone = found.plan, safe_line(found.case.lacking)
     if not found.events:
-        return Verdict(Level.REST, "Nothing to do")
+        return Verdict("rest", "Nothing to do")
     if not plan.fits:
         of = f"{plan.expected_leftover:,} of {counted(found.events, 'event')}"
         left = f"{of} {'would' if alone else 'will'} be left over"
         may_wait = plan.releases and not alone
-        return Verdict(Level.WARN if may_wait else Level.BAD, left, alone or plan.binds)
+        return Verdict("warn" if may_wait else "bad", left, alone or plan.binds)
     early = found.case.settings.run.window_seconds - found.end_seconds
     done = "The event is" if found.events == 1 else f"All {found.events:,} events are"
     done += f" done {span(max(0.0, early))} before the deadline"
     if alone:
-        return Verdict(Level.BAD, f"{done}, once there is somebody to do it", alone)
-    return Verdict(Level.WELL, done, plan.binds)
+        return Verdict("bad", f"{done}, once there is somebody to do it", alone)
+    return Verdict("well", done, plan.binds)
 
 
 def side_by_side(*found: Forecast) -> Iterator[list[str]]:

@@ -27,7 +27,7 @@ def show_run(document: Shown | IdleStatus) -> None:
     print_json(document)
     if not wants_json() and not isinstance(document, IdleStatus):
         from rlm.terminal.live import console_on
-        from rlm.terminal.record import picture_of
+        from rlm.terminal.runs import picture_of
 
         console_on(sys.stdout).print(picture_of(document))
 
@@ -51,13 +51,14 @@ def beside(store: Store, document: Shown | IdleStatus) -> Shown | IdleStatus:
 
 def follow_status(store: Store, run_id: str | None) -> None:
     """Show the status each second until the named run is closed or a signal comes, else from run to run."""
+    from rlm.admin.words import line
     from rlm.terminal.live import View
-    from rlm.terminal.record import changes, line_of, picture_of
+    from rlm.terminal.runs import picture_of
 
     def look() -> Shown | IdleStatus:
         return beside(store, report.status(store, run_id, measured=wants_json()))
 
-    view = View(sys.stdout, picture_of, line_of, changes, as_json=wants_json())
+    view = View(sys.stdout, picture_of, line, as_json=wants_json())
     watch(look, view, 1.0, lambda document: run_id is not None and not isinstance(document, RunStatus))
 
 

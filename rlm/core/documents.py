@@ -496,14 +496,13 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 class Pushed(msgspec.Struct, kw_only=True):
     """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
 
-    A `bad` item is pushed and will become a dead letter; `faults` counts them by reason.
+    A `bad` item is pushed and will become a dead letter.
     """
 
     pushed: int = 0
     waiting: int = 0
     bad: int = 0
     refused: int = 0
-    faults: dict[str, int] = {}
 
 
 # -- events and dead letters
@@ -573,40 +572,29 @@ class ItemView(JsonDocument, frozen=True, kw_only=True):
 
 
 class LetterGroup(JsonDocument, frozen=True, kw_only=True):
-    """Dead letters of one kind, and how many of them a retry may send."""
+    """Dead letters of one kind, and when the newest of them was written."""
 
     letters: int
-    sendable: int
     reason: str
-    answer: str | None
     endpoint: str | None
     type: str | None
     newest: str
-    oldest: str
 
 
 class LetterOutcome(JsonDocument, frozen=True, kw_only=True):
-    """Why nothing was done to a dead letter."""
+    """Why nothing was done to a dead letter; empty if it was done."""
 
     id: str
     reason: str
 
 
 class LettersDealt(JsonDocument, frozen=True, kw_only=True):
-    """What was done to dead letters, or with --dry-run would be; `left` ones could only become dead letters again.
-
-    `more` letters match and were not handled.
-    """
+    """What was done to dead letters; `more` match and were not handled."""
 
     retried: tuple[str, ...] | UnsetType = UNSET
     dropped: tuple[str, ...] | UnsetType = UNSET
     refused: tuple[LetterOutcome, ...] = ()
-    left: tuple[LetterOutcome, ...] | UnsetType = UNSET
     more: int | UnsetType = UNSET
-    would_be_retried: int | UnsetType = UNSET
-    would_be_dropped: int | UnsetType = UNSET
-    would_be_left: int | UnsetType = UNSET
-    would_be_refused: int | UnsetType = UNSET
 
 
 # -- endpoints

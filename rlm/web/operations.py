@@ -12,13 +12,13 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.deal import Deal, Dealing
 from rlm.admin.explain import explanation
-from rlm.admin.letters import grouped
+from rlm.admin.letters import Deal, deal_with, grouped
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
@@ -135,7 +135,7 @@ def queue(call: Call) -> QueueStats:
 def failed(call: Call) -> Any:
     """List dead letters, newest first."""
     letters, limit = call.asked.chosen().find(call.store), call.asked.limit
-    return grouped(letters, call.store)[:limit] if call.asked.grouped else [*map(msgspec.Raw, islice(letters, limit))]
+    return grouped(letters)[:limit] if call.asked.grouped else [*map(msgspec.Raw, islice(letters, limit))]
 
 
 @_serves("GET", "/api/plan", PlanAsked)
@@ -217,14 +217,11 @@ def _deal(deal: Deal, call: Call) -> LettersDealt:
     chosen = (order.filter or LettersAsked()).chosen()
     if [bool(order.ids), bool(chosen), order.all].count(True) != 1:
         raise BadQuestionError("choose letters by exactly one of `ids`, a `filter` with a criterion, or `all`")
-    dealing = Dealing(deal, tuple(order.ids), chosen)
-    total, left, refused = dealing.count(call.store)
-    if order.dry_run:
-        return dealing.foretold(total, left, refused)
+    total = len(order.ids) or sum(1 for _ in chosen.find(call.store))
     which = named(order.ids, 10) if order.ids else msgspec.json.encode(order.filter).decode() if chosen else "all"
     call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
-    most = min(MOST_LETTERS, order.most or MOST_LETTERS)
-    return dealing.done(dealing.carry_out(call.store, most), max(0, total - most))
+    most = min(total, MOST_LETTERS, order.most or MOST_LETTERS)
+    return replace(deal_with(call.store, deal, order.ids or chosen, most), more=total - most)
 
 
 @_serves("POST", "/api/endpoints/{name}/pause", PauseOrdered)

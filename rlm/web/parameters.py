@@ -42,14 +42,13 @@ class LettersAsked(Nothing, omit_defaults=True):
     type: Names = []
     reason: Annotated[list[Reason], Meta(max_length=100)] = []
     endpoint: Names = []
-    answer: Annotated[Names, Meta(description="The answers that caused them, such as HTTP 500.")] = []
     since: Duration | None = None
     search: Text = ""
 
     def chosen(self) -> LetterFilter:
         """Return the filter that it describes."""
         since = None if self.since is None else system_clock.now() - seconds_in(self.since)
-        return LetterFilter(self.type, self.reason, self.endpoint, since, self.search, self.answer)
+        return LetterFilter(self.type, self.reason, self.endpoint, since, self.search)
 
 
 class LettersShown(LettersAsked):
@@ -115,7 +114,7 @@ class LimitOrdered(Ordered, kw_only=True):
 
 
 class LettersOrdered(Ordered):
-    """Which dead letters: by `ids`, by a `filter`, or `all`; with `dry_run` only count them.
+    """Which dead letters: by `ids`, by a `filter`, or `all`.
 
     If `most` is the number counted before, letters written since then stay.
     """
@@ -123,7 +122,6 @@ class LettersOrdered(Ordered):
     ids: Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(max_length=1000)] = []
     filter: LettersAsked | None = None
     all: bool = False
-    dry_run: bool = False
     most: Annotated[int, Meta(ge=1, le=10**9)] | None = None
 
 

@@ -30,7 +30,7 @@ def client(inst):
 
 
 def is_paused(inst):
-    return inst.store.changes.newest(1) != []
+    return inst.store.control.changes(1) != []
 
 
 def test_a_browser_on_this_host_may_order_by_its_session(inst, open_client):
@@ -41,7 +41,7 @@ def test_a_browser_on_this_host_may_order_by_its_session(inst, open_client):
     assert browser.post(PAUSE, {"seconds": 5}).status == 200
     assert {"httponly", "samesite=strict", "path=/"} <= set(cookie.split("; "))
     assert "secure" not in cookie  # plain HTTP on the loopback interface
-    (change,) = inst.store.changes.newest(1)
+    (change,) = inst.store.control.changes(1)
     assert change.by.startswith("session ")
     assert change.by.endswith(" at 127.0.0.1")
 
@@ -110,7 +110,7 @@ def test_a_program_orders_with_the_token(inst, client):
     assert client.browser().post(PAUSE, {}).status == 401
     assert not is_paused(inst)
     assert client.program(TOKEN).post(PAUSE, {}).status == 200
-    assert inst.store.changes.newest(1)[0].by == "token at 127.0.0.1"
+    assert inst.store.control.changes(1)[0].by == "token at 127.0.0.1"
 
 
 def test_a_browser_logs_in_and_out(inst, client):
@@ -244,7 +244,7 @@ def test_each_order_is_logged_with_who_and_from_where(inst, client, caplog):
     browser.post(f"/api/endpoints/{ENDPOINT}/limit", {"rate": "20 / minute"})
     browser.post("/api/failed/drop", {"all": True})
 
-    assert inst.store.changes.newest(2)[1].reason == "a deploy of theirs"
+    assert inst.store.control.changes(2)[1].reason == "a deploy of theirs"
     lines = [one.getMessage() for one in caplog.records if getattr(one, "action", "") == "order"]
     assert lines[0] == f"token at 127.0.0.1 ordered pause_endpoint {ENDPOINT} (a deploy of theirs)"
     assert lines[1].startswith("session ")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import asdict
 
 from rlm.admin.explain import explain
-from rlm.admin.letters import DeadLetter, LetterPage, is_unsendable, letter_page
+from rlm.admin.letters import grouped
 from rlm.admin.queue import list_waiting, queue_stats
 from rlm.admin.whatif import PlanAsk, answer, read_question
 from rlm.core.documents import LetterGroup, WaitingList
@@ -60,30 +61,27 @@ def failures_context(documents: Documents, question: Query) -> Mapping[str, obje
     """Return the values of Failures: dead letters in groups and one by one."""
     form = ListFilter("/failures", question, LettersShown)
 
-    def read(store: Store) -> tuple[LetterPage, list[dict[str, object]]]:
-        page = letter_page(store, form.chosen, ON_A_PAGE, form.after)
-        return page, [
-            {**msgspec.json.decode(raw), "sendable": not is_unsendable(store, DeadLetter.read(raw))}
-            for raw in page.letters
-        ]
+    def read(store: Store) -> tuple[list[LetterGroup], list[Any], int]:
+        letters = islice(form.chosen.find(store), form.after, form.after + ON_A_PAGE)
+        return grouped(form.chosen.find(store)), [*map(msgspec.json.decode, letters)], store.letters.count()
 
-    page, letters = LetterPage([], [], 0, 0), list[dict[str, object]]()
+    groups, letters, total = list[LetterGroup](), list[Any](), 0
     if not form.fault:
-        page, letters = documents.get(("letters", question.text), read, _LIST_SECONDS)
+        groups, letters, total = documents.get(("letters", question.text), read, _LIST_SECONDS)
+    fitting = sum(each.letters for each in groups)
     after = form.after + len(letters)
     types, endpoints = documents.get("names", lambda store: (store.known_types, [*store.settings.endpoints]), 10)
     return {
         "letters": letters,
-        "fitting": page.fitting,
-        "total": page.total,
+        "fitting": fitting,
+        "total": total,
         "form": form,
         "types": types,
         "endpoints": endpoints,
         "reasons": tuple(Reason),
-        "sendable": sum(each.sendable for each in page.groups),
-        "groups": [group(each, page.groups, form.given) for each in page.groups[:20]],
+        "groups": [group(each, groups, form.given) for each in groups[:20]],
         "last": after,
-        "older": form.address(after) if after < page.fitting else "",
+        "older": form.address(after) if after < fitting else "",
         "newer": form.address(max(0, form.after - ON_A_PAGE)) if form.after else "",
         "body": body(form.given),
         "command": f"rlm failed list {ON_A_PAGE}{form.options}",
@@ -100,7 +98,7 @@ def group(shown: LetterGroup, groups: Sequence[LetterGroup], given: Mapping[str,
 
     The body is None if the filter would also match letters of other groups; `among` is the number that it matches.
     """
-    fields = {name: getattr(shown, name) for name in ("reason", "answer", "endpoint", "type")}
+    fields = {name: getattr(shown, name) for name in ("reason", "endpoint", "type")}
     narrow = {name: value for name, value in fields.items() if value}
     among = sum(each.letters for each in groups if all(getattr(each, name) == value for name, value in narrow.items()))
     chosen = {**given, **{name: [value] for name, value in narrow.items()}}

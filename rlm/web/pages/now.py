@@ -32,7 +32,7 @@ def context(documents: Documents, _question: Query) -> Mapping[str, object]:
     run = now if isinstance(now, RunStatus) else None
     shown = now if isinstance(now, RunStatus) else now.last_record
     last_runs = documents.get("last runs", lambda store: runs_page(store, 6).records, 2.0)
-    letters = documents.get("letter groups", lambda store: grouped(store.letters.all(), store), 2.0)
+    letters = documents.get("letter groups", lambda store: grouped(store.letters.all()), 2.0)
     return {
         "now": now,
         "is_open": run is not None,
@@ -87,7 +87,7 @@ def _figures(now: Now) -> list[tuple[str, str, str]]:
     ]
     if now.to_take:
         figures.insert(3, ("items still to take", now.to_take, ""))
-    if expected is not None and words.is_planned(now) and not halted:  # otherwise nobody knows
+    if expected is not None and not halted:  # otherwise nobody knows
         figures.append(("expected to be left over", expected.expected_leftover, "warn"))
     figures.append(("calls a minute", round(words.calls_a_minute(now)), ""))
     shown = [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
