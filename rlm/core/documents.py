@@ -382,27 +382,12 @@ class ReleaseView(JsonDocument, frozen=True, kw_only=True):
     events: int
 
 
-class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
-    """A hypothetical endpoint."""
-
-    endpoint: str
-    rate_limit: str
-
-
-class Assumptions(JsonDocument, frozen=True, kw_only=True):
-    """What a plan assumes otherwise than it is: settings by key, more endpoints, the number of workers."""
-
-    settings: Mapping[str, object]
-    added_endpoints: tuple[AddedEndpoint, ...]
-    workers: int | None
-
-
 class PlanView(JsonDocument, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
     `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
     the backlog is gone if as many events arrive as in the last runs; `lacking` why nothing would be done now. If it is
-    hypothetical, `what_if` has the assumptions and `today` the plan as things are.
+    hypothetical, `what_if` has the options that say so, and `today` the plan as things are.
     """
 
     workers: int
@@ -420,7 +405,7 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     open_run: str | None = None
     lacking: str | None = None
     unread: int = 0
-    what_if: Assumptions | UnsetType = UNSET
+    what_if: str | UnsetType = UNSET
     today: PlanView | UnsetType = UNSET
 
 

@@ -87,7 +87,6 @@ def still(document):
     [
         ("/api/runs?limit=x", "Expected `int`"),
         ("/api/runs?limit=0", ">= 1"),
-        ("/api/runs?limit=1&limit=2", "given twice"),
         ("/api/failed?since=0", "not a duration"),
         ("/api/failed?since=yesterday", "not a duration"),
         ("/api/status?x=1", "unknown field `x`"),
@@ -124,10 +123,8 @@ def test_what_cannot_be_asked_is_told(program, path, words):
         (b'{"reason": "\xff"}', {}, 400),
         (b"[" * 60_000, {}, 400),
         (b'{"reason": "' + b"a" * 201 + b'"}', {}, 400),
-        (b"{}", {"Content_Type": "text/plain"}, 415),
-        (b"{}", {"Content_Type": None}, 415),
-        (b"", {"Content_Type": None}, 200),
-        (b'{"seconds": 5, "reason": ""}', {"Content_Type": "application/json; charset=utf-8"}, 200),
+        (b"", {}, 200),
+        (b'{"seconds": 5, "reason": ""}', {}, 200),
     ],
 )
 def test_a_body_is_checked(inst, program, body, headers, status):
