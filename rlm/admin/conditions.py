@@ -295,7 +295,7 @@ def look(store: Store, *, insists: bool = False) -> Scene:
             unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
-    return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
+    return Scene(store, there, unfit, run, now_us, standing(store), books(store), records)
 
 
 def conditions(store: Store, scene: Scene | None = None, *, keys: bool = True) -> tuple[Condition, ...]:

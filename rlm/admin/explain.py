@@ -112,9 +112,7 @@ def _view(store: Store, event: Whereabouts) -> EventView:
     run, kind = store.runs.current(), type_of(event.event_id)
     endpoints, hinder = tuple[EndpointView, ...](), tuple[Condition, ...]()
     if event.place in _WAITING:
-        endpoints = tuple(
-            each for each in standing(store)[1].values() if kind in each.types and each.kind == "endpoint"
-        )
+        endpoints = tuple(each for each in standing(store).values() if kind in each.types and each.kind == "endpoint")
         hinder = _hindering(store, {kind, *(name for each in endpoints for name in (each.name, each.budget))})
     return EventView(
         event_id=event.event_id,
