@@ -24,17 +24,19 @@ from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.books import take_snapshot
-from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
+from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import Outage
+from rlm.ledger.waker import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import GAP_SECONDS, SLOW_SECONDS, Look, add_look
 from rlm.plan.situation import Workload, stuck
 from scheduler.forecast import Forecaster
 from scheduler.office import Office
 
+#: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
+FIRST_ITEMS, FIRST_SECONDS = 10_000, 2.0
 #: Seconds between two looks. A look may take a third of the time: its cost follows the number of endpoints.
 LOOK_SECONDS = 1.0
 LOOKING_PART = 3

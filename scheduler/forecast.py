@@ -18,7 +18,7 @@ from rlm.core.run import Run
 from rlm.core.text import counted
 from rlm.ledger.books import Snapshot
 from rlm.ledger.calls import Measuring
-from rlm.ledger.drain import Drain
+from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, WorkerState
 from rlm.plan import Plan
 from rlm.plan.causes import Look

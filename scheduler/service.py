@@ -22,8 +22,7 @@ from rlm.ledger.books import books
 from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import Outage
-from rlm.ledger.waker import Waker
+from rlm.ledger.waker import Outage, Waker
 from rlm.processes.alive import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor, open_run

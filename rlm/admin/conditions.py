@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
 from rlm.core.call import CallEnd
-from rlm.core.clock import isoformat, system_clock, timestamp
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, Record
 from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
@@ -196,11 +196,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "there are {number:dead letter}, more than alarm.failed ({most})",
         "`rlm failed list` says why; `rlm failed retry` sends them, `rlm failed drop` removes them",
     ),
-    "events_adopted": Kind(
-        "warning", "events had got lost in the ledger, and were put back",
-        "{number:event} in no set of the ledger, such as {example}: put back",
-        "see the log of Redis for lost writes, and let RLM's user alone write there (docs/security.md)",
-    ),
     "no_archive": Kind(
         "error", "dead letters cannot be archived, so no more items are taken once there are too many",
         "on {subject} {why}",
@@ -295,7 +290,7 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     with suppress(StoreForbiddenError):
         unfit = check_fitness(store, allow_volatile=not insists)
         try:
-            store.notes.probe()
+            store.notes.note({}, ())
         except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
             unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
     run, now_us = store.runs.current_at()
@@ -639,7 +634,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=listed([f"{number:,}" for number in reversed(left)]))
-    for name, number in scene.store.notes.excess().items():
+    for name, number in scene.store.leases.excess().items():
         if number:
             yield _condition("limit_exceeded", name, number=number)
 
@@ -670,15 +665,11 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    at, number, example = store.notes.adopted()
-    is_new = last is None or at >= timestamp(last.finished_at)  # then no record counts them
-    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last and not is_new else ())]:
+    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last else ())]:
         yield _condition("books_unbalanced", "books", why="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:
         yield _condition("dead_letters", "dead letters", number=scene.books.letters, most=most)
-    if number and is_new:
-        yield _condition("events_adopted", "ledger", number=number, example=example)
 
 
 #: The checks by name, in the order of the report of `rlm doctor`.

@@ -27,7 +27,7 @@ from rlm.core.endpoint import (
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.text import cut, did_you_mean, safe_line, span
-from rlm.ledger.control import BY_FILE, Change, What, newest_limits
+from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Health
 from rlm.settings import Settings
@@ -80,7 +80,7 @@ def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
         windows,
         store.windows.ages(limited, now_us),
         store.windows.health(limited),
-        newest_limits(store.changes.newest(), limited),
+        newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         _why_held(store, limited, windows),
     )
@@ -154,7 +154,7 @@ def changes_made(store: Store, number: int) -> list[EndpointChange]:
 
     The first publication of a file's limit is recorded, but is not a change.
     """
-    made = [change for change in store.changes.newest() if change.what is not What.LIMIT or change.before is not None]
+    made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
     return [
         EndpointChange(
             at=isoformat(change.at),
@@ -163,7 +163,7 @@ def changes_made(store: Store, number: int) -> list[EndpointChange]:
             what=change.what,
             before=change.before,
             after=change.after,
-            reason=change.reason,
+            reason=change.reason or None,
         )
         for change in made[:number]
     ]

@@ -36,9 +36,8 @@ from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import books, read_ending
-from rlm.ledger.held import Lane
 from rlm.ledger.leases import Present, present
-from rlm.ledger.processes import Process, Role, WorkerState
+from rlm.ledger.processes import Lane, Process, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.settings.secrets import EMBEDDED, mask_url
 

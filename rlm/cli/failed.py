@@ -66,7 +66,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     """
     from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
-    from rlm.ledger.archive import Archive
+    from rlm.ledger.letters import archive_hint
 
     chosen = LetterFilter(**options)
     with store_of(config) as store:
@@ -74,7 +74,7 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
         groups = group(fitting)[:number] if grouped else []
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
-        older = Archive(store.settings.archive_dir).hint() if total < number else ""
+        older = archive_hint(store.settings.archive_dir) if total < number else ""
         if not letters and not groups:
             tell_unknown(store, chosen.types, chosen.endpoints)
     print_json(groups if grouped else [msgspec.Raw(raw) for raw in letters])

@@ -223,9 +223,9 @@ def look_over(store: Store, record: Record) -> None:
     If Redis fails, the next conductor does it.
     """
     try:
-        store.notes.note_excess({name: calls for name, calls in excess_of(store, record).items() if calls})
+        excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
-        store.leases.note_end(record.run_id)
+        store.leases.note_end(record.run_id, excess)
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record.run_id}
         log.info("Run %s is not checked, because Redis failed: %s", record.run_id, error, extra=extra)

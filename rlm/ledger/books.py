@@ -17,7 +17,7 @@ from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
-from rlm.ledger.held import lanes_of
+from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store

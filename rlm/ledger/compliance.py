@@ -13,7 +13,7 @@ from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Re
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
 from rlm.ledger.calls import KEEP_SECONDS
-from rlm.ledger.control import limits_of
+from rlm.ledger.rules import limits_of
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 
@@ -27,7 +27,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     Calls count when they were sent, by the clock of Redis. Endpoints that are no longer configured are left out.
     `known_why` says why not all calls are known. The others count, which does not prove that there were not too many.
     """
-    now_us, endpoints, changes = store.now_us(), store.endpoints(), store.changes.newest()
+    now_us, endpoints, changes = store.now_us(), store.endpoints(), store.control.changes()
     now, since_us = now_us / MICROSECONDS, max(0, now_us - round(since_seconds * MICROSECONDS))
     limits = [(each, limits_of(each, changes)) for each in all_limited(endpoints.values())]
     longest = [each.limit.longest_seconds for each, _ in limits]

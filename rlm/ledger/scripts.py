@@ -18,10 +18,9 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.endpoint import FAILING
 from rlm.core.item import PRIORITY_STEP
-from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.connect import LedgerClient, in_own_words, make_client, text, translated
 from rlm.ledger.keys import Keys
-from rlm.ledger.values import MICROSECONDS, name_unreadable
+from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable
 from rlm.settings import Settings
 
 #: The most events that one script moves, so that it does not block Redis for long.

@@ -147,7 +147,7 @@ class MetricsPage:
 
 def _last_run(store: Store) -> Iterator[Sample]:
     """Yield the samples of the last record; 0 before the first run."""
-    record, excess = next(iter(store.runs.recent(1)), None), store.notes.excess()
+    record, excess = next(iter(store.runs.recent(1)), None), store.leases.excess()
     for reason, number in asdict(record.leftover_by_reason if record else Reasons()).items():
         yield Sample("rlm_last_run_leftovers", {"reason": reason}, number)
     for limited in all_limited(store.settings.endpoints.values()):
