@@ -15,7 +15,7 @@ from rlm.admin import planning
 from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.words import Verdict, told
 from rlm.core.call import Expected, Pair
-from rlm.core.documents import AddedEndpoint, Assumptions, PlanView
+from rlm.core.documents import PlanView
 from rlm.core.endpoint import Endpoint, EventType, WindowState, in_force
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import counted, did_you_mean, is_name, one_line, safe_line, span
@@ -139,12 +139,6 @@ class Case(msgspec.Struct, frozen=True):
         parts += [f"exactly {counted(self.workers, 'worker')}"] if self.workers else []
         return "; ".join(parts)
 
-    def assumed(self) -> Assumptions:
-        """Return the assumptions of this case."""
-        added = (AddedEndpoint(endpoint=each.name, rate_limit=each.limit.text) for each in self.added)
-        settings = _by_option(self.settings)
-        return Assumptions(settings=settings, added_endpoints=tuple(added), workers=self.workers)
-
     def forecast(
         self, events: Mapping[str, int], arrivals: Mapping[str, float] | None, open_run: str | None
     ) -> Forecast:
@@ -167,15 +161,12 @@ class Forecast(msgspec.Struct, frozen=True):
     outlook: Outlook | None
     open_run: str | None
 
-    def view(self, unread: int) -> PlanView:
-        """Return the document of the plan; `unread` items were not read."""
+    def view(self) -> PlanView:
+        """Return the document of the plan."""
         return replace(
             msgspec.convert(self.plan, PlanView, from_attributes=True),
             start_seconds=round(self.case.gone_seconds, 3),
-            open_run=self.open_run,
-            lacking=self.case.lacking or None,
             gone_in_windows=self.outlook and self.outlook.windows,
-            unread=unread,
         )
 
     @property
@@ -205,10 +196,8 @@ class PlanAnswer(msgspec.Struct, frozen=True):
 
     def view(self) -> PlanView:
         """Return the document of `rlm plan --json`."""
-        today, *what_if = [forecast.view(self.unread) for forecast in self.forecasts]
-        if not what_if:
-            return today
-        return replace(what_if[-1], what_if=self.forecasts[-1].case.assumed(), today=today)
+        today, *what_if = [forecast.view() for forecast in self.forecasts]
+        return replace(what_if[-1], today=today) if what_if else today
 
 
 def answer(store: Store, question: Question) -> PlanAnswer:
