@@ -362,8 +362,8 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
     `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
-    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `today` is the plan as things
-    are.
+    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `what_if` has the options
+    that say so, and `today` the plan as things are.
     """
 
     workers: int
@@ -378,6 +378,7 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     releases: tuple[ReleaseView, ...]
     binds: str
     gone_in_windows: int | None = None
+    what_if: str | UnsetType = UNSET
     today: PlanView | UnsetType = UNSET
 
 

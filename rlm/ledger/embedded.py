@@ -132,6 +132,8 @@ class EmbeddedServer:
             return False
 
         if not running(self._directory):
+            if self._child is not None:
+                self._child.wait()  # it was killed
             self._start()
         with closing(make_client(self.url)) as client:
             self._await(answers, "does not answer")
