@@ -153,6 +153,9 @@ class EmbeddedServer:
 
     def _start(self) -> None:
         """Start the server without this process's environment, which has secrets."""
+        if self._child is not None:
+            self._child.kill()  # unless it has ended, it is that of a directory that was removed
+            self._child.wait()
         settings = {
             "dir": str(self._directory),
             "unixsocket": str(self._socket),
