@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rlm.admin.conditions import ANNOUNCED, away, examined, worst_first
+from rlm.admin.conditions import away, examined, worst_first
 from rlm.core.documents import Condition, JsonDocument
 from rlm.core.errors import StoreError
 from rlm.ledger.store import Store
@@ -44,22 +44,17 @@ class Examination(JsonDocument, frozen=True, kw_only=True):
     findings: tuple[Checked, ...]
 
 
-def examine(settings: Settings, *, allow_volatile: bool, salvaged: bool = False) -> Examination:
-    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`.
-
-    Of `salvaged` settings only the Redis is known: check who lives there, and goes on as it began.
-    """
+def examine(settings: Settings, *, allow_volatile: bool) -> Examination:
+    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`."""
     try:
         with Store(settings) as store:
             found = examined(store, insists=not allow_volatile)
     except StoreError as error:
         found = {"redis": [away(error, settings)]}
-    if salvaged:
-        found = {name: each for name, each in found.items() if name in {"redis", *ANNOUNCED}}
     conditions = worst_first(each for of_check in found.values() for each in of_check)
     findings = [_bad(name, each) for name, of_check in found.items() for each in of_check]
     findings += [_good(name, words) for name, words in _WELL.items() if found.get(name) == []]
-    is_well = not salvaged and not any(each.severity == "error" for each in conditions)
+    is_well = not any(each.severity == "error" for each in conditions)
     return Examination(ok=is_well, conditions=conditions, findings=tuple(findings))
 
 

@@ -25,9 +25,8 @@ from rlm.ledger.store import Store
 from rlm.plan import Outlook, Plan, look_ahead
 from rlm.plan.situation import Workload
 from rlm.settings import Settings, load_settings
-from rlm.settings.layers import OPTION
+from rlm.settings.layers import OPTION, dotted, toml_value
 from rlm.settings.model import MOST_WORKERS
-from rlm.settings.toml import dotted, toml_value
 
 #: A first call this many seconds after the run's start is worth a line.
 WORTH_A_LINE_SECONDS = 0.1

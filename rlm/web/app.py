@@ -6,6 +6,7 @@ on JSON paths, as text elsewhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -22,8 +23,7 @@ from rlm.admin.conditions import KINDS, conditions, stops
 from rlm.core import errors
 from rlm.core.documents import RunStatus
 from rlm.ledger.store import Store
-from rlm.settings.checks import check_token_text
-from rlm.settings.secrets import mask, resolve_token
+from rlm.settings.secrets import mask, resolve
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access, Cookies, KnownHosts, LogIn, visit_of
 from rlm.web.answers import document, read_body, refused, wants_page
@@ -133,10 +133,11 @@ async def of_fault(request: Request, _error: Exception) -> Response:
 
 def read_token(configured: str, environ: Mapping[str, str]) -> str:
     """Return the token of `web.token`, empty if unset; raise ConfigurationError if its source has no valid token."""
-    token = resolve_token(configured, environ)
-    if token:
-        try:
-            check_token_text(token)
-        except ValueError as error:
-            raise errors.ConfigurationError(f"web.token: the value of {configured}: {error}") from None
+    try:
+        token = resolve(configured, environ)
+    except ValueError:
+        token = ""
+    if configured and not re.fullmatch(r"[!-~]{16,200}", token):
+        words = f"web.token: {configured} must hold 16 to 200 visible ASCII characters; see `openssl rand -hex 32`"
+        raise errors.ConfigurationError(words)
     return token

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.web.access import KnownHosts
 from tests.each import each
@@ -71,34 +70,3 @@ def test_the_address_at_which_the_request_arrived_is_allowed(server):
     """It is no name that could be made to lead here: a probe or Prometheus needs no setting."""
     assert ask("10.0.0.5:8088", server=server) == 200
     assert ask("10.0.0.6", server=server) == 421
-
-
-@each(
-    ("value", "message"),
-    [
-        ('["rlm.example.com:80"]', "scheme and port"),
-        ('["http://rlm.example.com"]', "without scheme"),
-        ('["*"]', "name of letters"),
-        ('[""]', "without scheme"),
-        ('["127.1"]', "four decimal numbers"),
-        ('"rlm.example.com"', "must be a list"),
-    ],
-)
-def test_what_is_no_host_is_a_fault_of_the_configuration(tmp_path, value, message):
-    """The message names the entry and what is allowed."""
-    file = tmp_path / "rlm.toml"
-    file.write_text(f"[web]\nhosts = {value}\n")
-
-    with pytest.raises(ConfigurationError, match=rf"web\.hosts.*{message}"):
-        load_settings(file, {})
-
-
-def test_a_list_from_a_variable_is_told_as_such(tmp_path):
-    """Each of its entries comes from there."""
-    (tmp_path / "rlm.toml").write_text("")
-    shown = load_settings(tmp_path / "rlm.toml", {"RLM_WEB__HOSTS": "a.example,b.example"}).shown
-
-    assert [(one.value, one.where) for one in shown if one.key.startswith("web.hosts")] == [
-        ("a.example", "environment RLM_WEB__HOSTS"),
-        ("b.example", "environment RLM_WEB__HOSTS"),
-    ]

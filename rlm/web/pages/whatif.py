@@ -16,8 +16,8 @@ from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.reading.waiting import backlog
 from rlm.ledger.store import Store
+from rlm.settings.layers import dotted
 from rlm.settings.model import MOST_WORKERS
-from rlm.settings.toml import dotted
 from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
 
