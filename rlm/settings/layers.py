@@ -145,8 +145,9 @@ class Layers:
                 self.refuse(at, str(error), value)
         try:
             return section(**values) if is_right else None
-        except ValueError as error:
-            self.refuse(place, str(error))
+        except ValueError as error:  # its first word is the key
+            key, _, problem = str(error).partition(" ")
+            self.refuse((*place, key), problem, table.get(key))
             return None
 
     def _value(self, setting: Setting, value: Any, place: Place, environ: Mapping[str, str]) -> Any:
