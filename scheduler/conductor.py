@@ -14,27 +14,29 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import capacity_of, live_windows, plan_run, room_of, start_seconds, types_in_force
+from rlm.core.call import TURNAROUND_SECONDS
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import RunPlan
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.errors import FencedError, StoreError
-from rlm.core.expected import TURNAROUND_SECONDS
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
+from rlm.ledger.books import take_snapshot
+from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
-from rlm.ledger.reading.books import take_snapshot
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import Outage
+from rlm.ledger.waker import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import GAP_SECONDS, SLOW_SECONDS, Look, add_look
 from rlm.plan.situation import Workload, stuck
 from scheduler.forecast import Forecaster
 from scheduler.office import Office
 
+#: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
+FIRST_ITEMS, FIRST_SECONDS = 10_000, 2.0
 #: Seconds between two looks. A look may take a third of the time: its cost follows the number of endpoints.
 LOOK_SECONDS = 1.0
 LOOKING_PART = 3

@@ -111,6 +111,5 @@ class Housekeeper:
         if not self._cursor:
             self._adopts_at = system_clock.monotonic() + STRAY_SECONDS
         if adopted:
-            self._store.notes.note_adopted(self._store.now(), len(adopted), adopted[0])
             told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
             log.warning(told, counted(len(adopted), "event"), adopted[0], extra={"action": "adopt_events"})

@@ -12,12 +12,22 @@ from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
 from rlm.core.documents import EndpointChange, EndpointView, LimitChanged, Paused, Resumed, Share
-from rlm.core.endpoint import Budget, Limited, all_limited
+from rlm.core.endpoint import (
+    ENDLESS_SECONDS,
+    FAILING,
+    RECOVERING,
+    Budget,
+    Circuit,
+    Limited,
+    WindowState,
+    all_limited,
+    circuit_of,
+    shut_by,
+)
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
 from rlm.core.text import cut, did_you_mean, safe_line, span
-from rlm.core.window import ENDLESS_SECONDS, FAILING, RECOVERING, Circuit, WindowState, circuit_of, shut_by
-from rlm.ledger.control import BY_FILE, Change, What, newest_limits
+from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Health
 from rlm.settings import Settings
@@ -70,7 +80,7 @@ def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
         windows,
         store.windows.ages(limited, now_us),
         store.windows.health(limited),
-        newest_limits(store.changes.newest(), limited),
+        newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         _why_held(store, limited, windows),
     )
@@ -144,7 +154,7 @@ def changes_made(store: Store, number: int) -> list[EndpointChange]:
 
     The first publication of a file's limit is recorded, but is not a change.
     """
-    made = [change for change in store.changes.newest() if change.what is not What.LIMIT or change.before is not None]
+    made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
     return [
         EndpointChange(
             at=isoformat(change.at),
@@ -153,7 +163,7 @@ def changes_made(store: Store, number: int) -> list[EndpointChange]:
             what=change.what,
             before=change.before,
             after=change.after,
-            reason=change.reason,
+            reason=change.reason or None,
         )
         for change in made[:number]
     ]

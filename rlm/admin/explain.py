@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -15,16 +16,16 @@ from rlm.admin.attendance import ticks_every_seconds
 from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
+from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Attempt, Condition, EventView, Gate, ItemView, Letter
+from rlm.core.documents import Condition, EventView, Gate, ItemView, Letter
 from rlm.core.errors import NoSuchRunError
-from rlm.core.item import event_id, type_of
+from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import Run, State
 from rlm.core.text import cut, ordinal, span
-from rlm.core.trail import CallEnd, Place, TrailCall
-from rlm.ledger.archive import Archive
-from rlm.ledger.reading.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, pages
+from rlm.ledger.letters import archive_hint
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, items_of
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
@@ -57,7 +58,7 @@ def explain(store: Store, asked: str) -> list[EventView]:
             if view.state == Place.FAILED:
                 views[event] = _with_letter(view, letter)
     if not views:
-        seconds, hint = store.settings.queue.dedupe_seconds, Archive(store.settings.archive_dir).hint()
+        seconds, hint = store.settings.queue.dedupe_seconds, archive_hint(store.settings.archive_dir)
         raise NoSuchRunError(
             f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not among the "
             f"{MOST_ITEMS:,} oldest items on the audit list, and no dead letter. Settled events are forgotten after "
@@ -74,21 +75,15 @@ def _in_ledger(store: Store, asked: str) -> Iterator[EventView]:
 
 def _queued(store: Store, asked: str) -> Iterator[EventView]:
     """Yield the events of the oldest matching item in staging or on the audit list."""
-    place = 0
-    for items in (store.keys.processing, store.keys.events):
-        for page in pages(store, items):
-            for raw in page:
-                place += 1
-                if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
-                    where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
-                    hinder = _hindering(store)
-                    for event in events:
-                        name, waits = event.event_id, _Waits(None, (), hinder)
-                        told = f"{name} {where}; {_next_run(store, name, waits)}"
-                        yield EventView(
-                            event_id=name, type=event.type, state=Place.QUEUED, sentence=told, conditions=hinder
-                        )
-                    return
+    for place, raw in enumerate(islice(items_of(store), MOST_ITEMS), start=1):
+        if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
+            where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
+            hinder = _hindering(store)
+            for event in events:
+                name, waits = event.event_id, _Waits(None, (), hinder)
+                told = f"{name} {where}; {_next_run(store, name, waits)}"
+                yield EventView(event_id=name, type=event.type, state=Place.QUEUED, sentence=told, conditions=hinder)
+            return
 
 
 def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
@@ -131,7 +126,7 @@ def _view(store: Store, event: Whereabouts) -> EventView:
         worker=event.worker or None,
         runs_spent=event.runs,
         calls=event.calls,
-        attempts=tuple(map(_attempt, event.attempts)),
+        attempts=event.attempts,
         endpoints=gates,
         conditions=hinder,
     )
@@ -148,19 +143,6 @@ class _Waits(NamedTuple):
 def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Condition, ...]:
     """Return the conditions by which nothing is sent, and those of these subjects."""
     return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
-
-
-def _attempt(call: TrailCall) -> Attempt:
-    return Attempt(
-        attempt=call.number,
-        run_id=call.run_id,
-        endpoint=call.endpoint or None,
-        at=isoformat(call.at),
-        answer=call.answer,
-        text=call.text,
-        seconds=call.seconds,
-        host=call.host or None,
-    )
 
 
 def _gates(store: Store, type_name: str) -> tuple[Gate, ...]:
@@ -199,7 +181,7 @@ def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
             after = _next_run(store, event.event_id, waits)
             sentence = f"has spent its attempts of this run, {runs}: it will be left over; {after}"
         case Place.COMPLETED:
-            at = f" at {isoformat(last.at)} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
+            at = f" at {last.at} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
             sentence = f"was completed{at} at its {ordinal(event.attempt)} attempt"
         case Place.FAILED:
             sentence = "became a dead letter, which is no longer on the list: it was archived, or removed"

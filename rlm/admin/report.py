@@ -31,14 +31,13 @@ from rlm.core.documents import (
     WorkerNow,
 )
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
+from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named
-from rlm.core.trail import Counts
 from rlm.delivery.run_end import make_record
-from rlm.ledger.held import Lane
-from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.ledger.reading.books import books, read_ending
-from rlm.ledger.reading.present import Present, present
+from rlm.ledger.books import books, read_ending
+from rlm.ledger.leases import Present, present
+from rlm.ledger.processes import Lane, Process, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.settings.secrets import EMBEDDED, mask_url
 

@@ -63,7 +63,6 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         from scheduler.service import SchedulerService
 
         require_fit(store, allow_volatile=allow_volatile)
-        store.load_scripts()
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
@@ -85,7 +84,6 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         from rlm.processes.supervisor import Supervisor
 
         require_fit(store, allow_volatile=allow_volatile)
-        store.load_scripts()
         made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
         watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
         watch.start()

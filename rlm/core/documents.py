@@ -12,6 +12,11 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from rlm.core.text import span
+
+#: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
+WEB_PAGE = "web page"
+
 
 class JsonDocument(msgspec.Struct, frozen=True):
     """A document with its fields by name."""
@@ -153,6 +158,25 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
     untaken: int = 0
     redis_away_seconds: float = 0.0
     troubles: tuple[CallTrouble, ...] = ()
+
+    @property
+    def every_call_failed(self) -> bool:
+        """Whether calls were made and none of them succeeded."""
+        entries = self.by_endpoint.values()
+        return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
+
+    @property
+    def away(self) -> str:
+        """In words, how long Redis was away; empty if that was too short to record."""
+        return f"Redis was away for {span(self.redis_away_seconds)}" if self.redis_away_seconds else ""
+
+    @property
+    def failures(self) -> str:
+        """The three most frequent failures in words: `3 x connection refused, a at 10.0.0.7:80`."""
+        failed = [each for each in self.troubles if each.what != WEB_PAGE]
+        words = [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
+        more = [f"and {len(words) - 3} more, see `rlm result --json`"] if words[3:] else []
+        return "; ".join([*words[:3], *more])
 
 
 class Record(RunDocument, frozen=True, kw_only=True):
@@ -358,27 +382,12 @@ class ReleaseView(JsonDocument, frozen=True, kw_only=True):
     events: int
 
 
-class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
-    """A hypothetical endpoint."""
-
-    endpoint: str
-    rate_limit: str
-
-
-class Assumptions(JsonDocument, frozen=True, kw_only=True):
-    """What a plan assumes otherwise than it is: settings by key, more endpoints, the number of workers."""
-
-    settings: Mapping[str, object]
-    added_endpoints: tuple[AddedEndpoint, ...]
-    workers: int | None
-
-
 class PlanView(JsonDocument, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
     `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
     the backlog is gone if as many events arrive as in the last runs; `lacking` why nothing would be done now. If it is
-    hypothetical, `what_if` has the assumptions and `today` the plan as things are.
+    hypothetical, `what_if` has the options that say so, and `today` the plan as things are.
     """
 
     workers: int
@@ -396,7 +405,7 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     open_run: str | None = None
     lacking: str | None = None
     unread: int = 0
-    what_if: Assumptions | UnsetType = UNSET
+    what_if: str | UnsetType = UNSET
     today: PlanView | UnsetType = UNSET
 
 
@@ -472,14 +481,13 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 class Pushed(msgspec.Struct, kw_only=True):
     """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
 
-    A `bad` item is pushed and will become a dead letter; `faults` counts them by reason.
+    A `bad` item is pushed and will become a dead letter.
     """
 
     pushed: int = 0
     waiting: int = 0
     bad: int = 0
     refused: int = 0
-    faults: dict[str, int] = {}
 
 
 # -- events and dead letters
@@ -549,40 +557,29 @@ class ItemView(JsonDocument, frozen=True, kw_only=True):
 
 
 class LetterGroup(JsonDocument, frozen=True, kw_only=True):
-    """Dead letters of one kind, and how many of them a retry may send."""
+    """Dead letters of one kind, and when the newest of them was written."""
 
     letters: int
-    sendable: int
     reason: str
-    answer: str | None
     endpoint: str | None
     type: str | None
     newest: str
-    oldest: str
 
 
 class LetterOutcome(JsonDocument, frozen=True, kw_only=True):
-    """Why nothing was done to a dead letter."""
+    """Why nothing was done to a dead letter; empty if it was done."""
 
     id: str
     reason: str
 
 
 class LettersDealt(JsonDocument, frozen=True, kw_only=True):
-    """What was done to dead letters, or with --dry-run would be; `left` ones could only become dead letters again.
-
-    `more` letters match and were not handled.
-    """
+    """What was done to dead letters; `more` match and were not handled."""
 
     retried: tuple[str, ...] | UnsetType = UNSET
     dropped: tuple[str, ...] | UnsetType = UNSET
     refused: tuple[LetterOutcome, ...] = ()
-    left: tuple[LetterOutcome, ...] | UnsetType = UNSET
     more: int | UnsetType = UNSET
-    would_be_retried: int | UnsetType = UNSET
-    would_be_dropped: int | UnsetType = UNSET
-    would_be_left: int | UnsetType = UNSET
-    would_be_refused: int | UnsetType = UNSET
 
 
 # -- endpoints
@@ -671,9 +668,9 @@ class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
     amount: int
     period_seconds: float
     in_force: bool
-    most: int
-    at: str | None
-    exceeded: bool
+    most: int = 0
+    at: str | None = None
+    exceeded: bool = False
 
 
 class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
@@ -681,6 +678,11 @@ class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
 
     calls: int
     rules: tuple[ComplianceRule, ...]
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether a limit was exceeded."""
+        return any(rule.exceeded for rule in self.rules)
 
 
 class Compliance(JsonDocument, frozen=True, kw_only=True):

@@ -10,10 +10,10 @@ import ssl
 import threading
 from functools import cache
 
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
+from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint
-from rlm.core.tally import WEB_PAGE
-from rlm.core.trail import CallEnd
 from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
 from rlm.delivery.outcome import (

@@ -13,18 +13,17 @@ from itertools import chain
 
 from msgspec.structs import replace
 
+from rlm.core.call import quantile
 from rlm.core.clock import isoformat
 from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorkers, TypeCounts, Used
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.expected import quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
-from rlm.core.tally import away_in_words, every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
-from rlm.core.window import most_in_any
-from rlm.ledger.reading.books import ANSWERS, Ending, read_ending
-from rlm.ledger.reading.compliance import excess_of
+from rlm.ledger.books import ANSWERS, Ending, read_ending, troubles_of
+from rlm.ledger.calls import added_to_totals
+from rlm.ledger.compliance import excess_of, most_in_any
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
@@ -75,7 +74,7 @@ def close_run(
             run_id,
             record,
             wanted=max(store.settings.workers.min, workers),
-            added=of_run(record, ending.calls),
+            added=added_to_totals(record, ending.calls),
         )
         if closed:
             crash_point("close.recorded")
@@ -91,11 +90,11 @@ def close_run(
 def _log_end(record: Record) -> None:
     """Log how a run ended, as a warning if it failed or left events over."""
     counts = {key: getattr(record.counts, key) for key in TypeCounts.__struct_fields__}
-    is_bad = record.state in {State.FAILED, State.PARTIAL} or every_call_failed(record)
+    is_bad = record.state in {State.FAILED, State.PARTIAL} or record.every_call_failed
     why = f" ({record.failure})" if record.failure else ""
     parts = [f"{record.state}{why} after {span(record.duration_seconds)}", f"{counts['completed']} completed"]
     parts += [f"{counts[name]} {name}" for name in ("failed", "leftover") if counts[name]]
-    sentences = [away_in_words(record.redis_away_seconds), verdict(record.why), in_words(record.troubles)]
+    sentences = [record.away, verdict(record.why), record.failures]
     sentence = ". ".join([", ".join(parts), *filter(None, sentences)])
     extra = {"action": "close_run", "run_id": record.run_id}
     log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)
@@ -224,9 +223,9 @@ def look_over(store: Store, record: Record) -> None:
     If Redis fails, the next conductor does it.
     """
     try:
-        store.notes.note_excess({name: calls for name, calls in excess_of(store, record).items() if calls})
+        excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
-        store.leases.note_end(record.run_id)
+        store.leases.note_end(record.run_id, excess)
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record.run_id}
         log.info("Run %s is not checked, because Redis failed: %s", record.run_id, error, extra=extra)

@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlm.ledger.books import books
 from rlm.ledger.processes import Role
-from rlm.ledger.reading.books import books
 from rlm.ledger.store import Store
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.sandbox.stage import demo_document

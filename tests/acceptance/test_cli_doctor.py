@@ -50,7 +50,6 @@ def test_an_installation_with_nothing_started_says_what_to_start(inst):
     assert document["ok"] is False
     assert [one["code"] for one in document["conditions"]] == ["no_scheduler", "no_supervisor"]
     assert {one["name"] for one in document["findings"] if one["ok"]} >= {"redis", "clock", "keys", "run", "books"}
-    assert {"name", "ok", "code", "severity", "message", "remedy"} == set(document["findings"][0])
     shown = words_of(inst.rlm("doctor", code=1))
     assert all(f"{one['sentence']} > {one['remedy']}" in shown for one in document["conditions"])
     assert "All is well" not in shown
@@ -141,7 +140,7 @@ def test_a_host_whose_clock_is_wrong_is_a_warning(led, monkeypatch):
     now = system_clock.now
     monkeypatch.setattr(system_clock, "now", lambda: now() + 3600)
 
-    assert "behind" in codes(led)["clock_apart"]
+    assert list(codes(led)) == ["clock_apart"]
 
 
 @pytest.mark.rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.core.trail import CallEnd, Heard
+from rlm.core.call import CallEnd, Heard
 from rlm.ledger.processes import Process, Role
 from tests.store import looks, steps, windows
 

@@ -39,5 +39,5 @@ def test_enter_twice_is_one_order(shown):
     driver.find_element("css selector", "#ask [name=reason]").send_keys("twice", Keys.ENTER, Keys.ENTER)
     wait_until(lambda: not driver.execute_script("return document.getElementById('ask').open"), timeout=BEHIND)
 
-    assert [one.what for one in inst.store.changes.newest() if one.reason == "twice"] == ["pause"]
+    assert [one.what for one in inst.store.control.changes() if one.reason == "twice"] == ["pause"]
     inst.rlm("endpoint", "resume", steps.ENDPOINT)

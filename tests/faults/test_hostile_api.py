@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import Raw
 
-from rlm.core.trail import CallEnd
+from rlm.core.call import CallEnd
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
 from tests.acceptance.scripted import endpoint

@@ -9,8 +9,8 @@ from contextlib import suppress
 import pytest
 
 from rlm.core.item import Reason
-from rlm.ledger.held import lanes_of
-from rlm.ledger.recovery import POISON_DEATHS
+from rlm.ledger.events import POISON_DEATHS
+from rlm.ledger.processes import lanes_of
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from rlm.core.endpoint import Endpoint, EventType, all_limited
-from rlm.core.expected import Expected
-from rlm.core.window import WindowState
+from rlm.core.call import Expected
+from rlm.core.endpoint import Endpoint, EventType, WindowState, all_limited
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Horizon, RunProgress, Situation, Underway, Workload
 from tests.turns.virtual import Begun, VirtualWorld

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import structs
 
+from rlm.core.call import CallEnd
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.core.trail import CallEnd
 from rlm.ledger.turns import Ask, Settlement, TurnReply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rlm.core.call import Expected, Pair
     from rlm.core.endpoint import Limited
-    from rlm.core.expected import Expected, Pair
     from rlm.ledger.store import Store
 
 #: The revision of the configuration of the run and of all workers that do not say otherwise.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from rlm.core.endpoint import Endpoint, EventType, Limit
-from rlm.core.expected import Expected
-from rlm.core.trail import Counts
-from rlm.core.window import WindowState
-from rlm.ledger.reading.books import Snapshot
+from rlm.core.call import Expected
+from rlm.core.endpoint import Endpoint, EventType, Limit, WindowState
+from rlm.core.item import Counts
+from rlm.ledger.books import Snapshot
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import Underway, stuck

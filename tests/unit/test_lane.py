@@ -12,8 +12,8 @@ import pytest
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
 from rlm.delivery.lane import Lanes
-from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Settlement, TurnReply
+from rlm.ledger.values import RedisClock
 from tests.wait import wait_until
 
 FAR = 3600.0
