@@ -107,10 +107,7 @@ class Forecast(msgspec.Struct, frozen=True):
         return replace(
             msgspec.convert(self.plan, PlanView, from_attributes=True),
             start_seconds=round(self.gone_seconds, 3),
-            open_run=self.open_run,
-            lacking=self.lacking or None,
             gone_in_windows=self.outlook and self.outlook.windows,
-            unread=self.unread,
         )
 
     @property
