@@ -22,16 +22,18 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.ledger.drain import FIRST_ITEMS, FIRST_SECONDS, Drain
+from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import Outage
+from rlm.ledger.waker import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import Look, add_look, reason_of
 from scheduler.forecast import Forecaster
 from scheduler.office import Office
 
+#: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
+FIRST_ITEMS, FIRST_SECONDS = 10_000, 2.0
 #: Seconds between two looks.
 LOOK_SECONDS = 1.0
 #: A look that comes so many seconds late was kept back by Redis, and so was what lanes wait for.

@@ -9,16 +9,16 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of
+from rlm.core.call import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import RunForecast
 from rlm.core.endpoint import EventType, all_limited
-from rlm.core.expected import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.run import Run
 from rlm.core.text import counted
-from rlm.ledger.drain import Drain
-from rlm.ledger.measures import Measuring
+from rlm.ledger.books import take_snapshot
+from rlm.ledger.calls import Measuring
+from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, WorkerState
-from rlm.ledger.reading.books import take_snapshot
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import Workload

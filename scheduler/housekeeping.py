@@ -18,8 +18,8 @@ from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted
+from rlm.ledger.compliance import excess_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.ledger.reading.compliance import excess_of
 from scheduler.office import Office
 
 #: Seconds between two looks for dead processes.
@@ -76,9 +76,9 @@ class Housekeeper:
         if record.trigger == Trigger.SCHEDULE:
             due, ok = timestamp(record.started_at), record.state != State.FAILED
             telemetry.tick_ended(store.settings, due, ok=ok, seconds=record.duration_seconds)
-        store.notes.note_excess({name: calls for name, calls in excess_of(store, record).items() if calls})
+        excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
-        store.leases.note_end(record.run_id)
+        store.leases.note_end(record.run_id, excess)
 
     def _tidy_up(self) -> None:
         """If a look is due, clean up after processes that are missing for too long.
@@ -113,6 +113,5 @@ class Housekeeper:
         if not self._cursor:
             self._adopts_at = system_clock.monotonic() + STRAY_SECONDS
         if adopted:
-            self._store.notes.note_adopted(self._store.now(), len(adopted), adopted[0])
             told = "Put back %s in no set of the ledger, such as %s: a key was deleted, or writes were lost"
             log.warning(told, counted(len(adopted), "event"), adopted[0], extra={"action": "adopt_events"})

@@ -17,12 +17,11 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
+from rlm.ledger.books import books
 from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
-from rlm.ledger.reading.books import books
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import Outage
-from rlm.ledger.waker import Waker
+from rlm.ledger.waker import Outage, Waker
 from rlm.processes.sharing import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor, open_run

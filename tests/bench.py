@@ -63,9 +63,9 @@ class Bench:
         self.url = url
         self.prefix = f"t{uuid4().hex[:8]}"
         self.config = directory / f"{self.prefix}.toml"
-        self.api = MockApi(self._load("http://127.0.0.1:1").event_types)
+        self.api = MockApi(self.load("http://127.0.0.1:1").event_types)
 
-    def _load(self, base):
+    def load(self, base):
         endpoints = ", ".join(f'{{name = "{name}", url = "{base}/{name}"}}' for name in (FIRST, SECOND))
         facts = {**self.options, "url": self.url, "prefix": self.prefix, "type": TYPE, "endpoints": endpoints}
         self.config.write_text(CONFIGURATION.format(**facts))
@@ -73,7 +73,7 @@ class Bench:
 
     def __enter__(self):
         self.api.start()
-        self.settings = self._load(self.api.url)
+        self.settings = self.load(self.api.url)
         self.stores = []
         self.store = self.open_store(self.settings)
         self.token = self.store.leases.acquire("bench", 3600)
@@ -138,14 +138,14 @@ class Bench:
         for thread in threads:
             thread.start()
         try:
-            wait_until(until or self._is_calm, message="the lanes are done")
+            wait_until(until or self.is_calm, message="the lanes are done")
         finally:
             self.lanes.stop()
             for thread in threads:
                 thread.join(10)
             self.lanes = self.make_lanes("w1")
 
-    def _is_calm(self):
+    def is_calm(self):
         counts = self.counts()
         return not counts.pending and not counts.inflight
 

@@ -77,9 +77,9 @@ class Ingest:
             def handle_error(self, *_args):
                 """Log nothing about a client that was killed during a request."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.dsn = f"http://public@127.0.0.1:{self._server.server_port}/42"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.dsn = f"http://public@127.0.0.1:{self.server.server_port}/42"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
 
     def items(self, kind: str) -> list[Any]:
         """Return the contents of the items of a kind, in the order of arrival."""
@@ -109,10 +109,10 @@ class Ingest:
         return b"\n".join([*self.bodies, *map(str.encode, self.paths)])
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()

@@ -16,12 +16,12 @@ class OwnServer:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.url = embedded.url_of(data_dir)
-        self._users = ExitStack()
+        self.users = ExitStack()
 
     def start(self) -> None:
         """Start it, if it does not run."""
         with mock.patch.object(embedded, "LOOK_SECONDS", 3600.0):
-            self._users.enter_context(embedded.EmbeddedServer(self.data_dir))
+            self.users.enter_context(embedded.EmbeddedServer(self.data_dir))
 
     @property
     def running(self) -> bool:
@@ -33,4 +33,4 @@ class OwnServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._users.close()
+        self.users.close()

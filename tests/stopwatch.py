@@ -17,17 +17,17 @@ class Stopwatch:
     """
 
     def __init__(self, *others: int) -> None:
-        self._began = time.monotonic()
-        self._before = {pid: _held_up(pid) for pid in (os.getpid(), *others)}
+        self.began = time.monotonic()
+        self.before = {pid: _held_up(pid) for pid in (os.getpid(), *others)}
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        return time.monotonic() - self.began
 
     @property
     def busy(self) -> float:
         # The waiting time of a thread is lost when it ends.
-        return self.seconds - sum(max(0.0, _held_up(pid) - before) for pid, before in self._before.items())
+        return self.seconds - sum(max(0.0, _held_up(pid) - before) for pid, before in self.before.items())
 
 
 def _held_up(pid: int) -> float:

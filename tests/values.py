@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rlm.core.documents import Record
-from rlm.ledger.reading.books import Ending
+from rlm.ledger.books import Ending
 
 _V = TypeVar("_V")
 

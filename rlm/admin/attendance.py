@@ -15,9 +15,8 @@ from msgspec.structs import replace
 from rlm.core.clock import isoformat
 from rlm.core.documents import Host
 from rlm.core.text import safe_line
-from rlm.ledger.leases import Standing
+from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.reading.present import Present, present
 from rlm.ledger.store import Store
 from rlm.processes.sharing import divide, serving
 

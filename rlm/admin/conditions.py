@@ -1,41 +1,39 @@
 """Everything that is not well, as a list of conditions: found here by `conditions`, and shown everywhere as it is.
 
-Each code has one severity, one sentence and one remedy, in the table `KINDS`; docs/operations.md has the same table.
+Each code has one severity, one sentence and one remedy in the table `KINDS`; what depends on the cause is in `CAUSES`.
+The checks below only find facts. docs/operations.md has the same table.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from shutil import disk_usage
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
-from rlm.core.clock import isoformat, system_clock, timestamp
-from rlm.core.documents import Condition, EndpointView, Record
+from rlm.core.call import CallEnd
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, Record
+from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.tally import WEB_PAGE, address_of, troubles_of
-from rlm.core.text import counted, listed, named, of_another_configuration, safe_line, span
-from rlm.core.trail import CallEnd
-from rlm.core.window import FAILING, RECOVERING, Circuit
+from rlm.core.text import counted, listed, named, safe_line, span
+from rlm.ledger.books import Books, books, miscounted, troubles_of
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import WRITES, Flaw, check_fitness
+from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
-from rlm.ledger.reading.books import Books, books, miscounted
-from rlm.ledger.reading.present import Present, present
 from rlm.ledger.scripts import batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
-from rlm.settings.secrets import EMBEDDED
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
 OVERDUE_SECONDS: Final = 5.0
@@ -47,18 +45,14 @@ CLOCK_SECONDS: Final = 1.0
 LATE_PART: Final = 0.4
 #: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
 SLOW_PART: Final = 0.8
-#: A disk with fewer bytes free is full.
-FULL_BYTES: Final = 1_000_000
-#: The newest calls among which the last completed one is looked for.
-NEWEST_CALLS: Final = 200
 #: A backlog grows if it did in so many runs, one after the other.
 GROWING_RUNS: Final = 3
-MOST_NAMED: Final = 3
 
 
 class Kind(NamedTuple):
     """What a code says: how bad it is, what it means in general, its sentence and its remedy.
 
+    Both are filled with the facts of a condition, among which `cause` and `fix` are the two parts of its cause.
     `stops`: nothing is delivered while it lasts.
     """
 
@@ -69,169 +63,169 @@ class Kind(NamedTuple):
     stops: bool = False
 
 
-_WHAT: Final = "{what}"
-_REMEDY: Final = "{remedy}"
 KINDS: Final[Mapping[str, Kind]] = {
-    "redis_away": Kind("error", "Redis does not answer, or refuses", _WHAT, _REMEDY, stops=True),
+    "redis_away": Kind(
+        "error", "Redis does not answer, or refuses", "{cause}", "{fix}", stops=True,
+    ),
     "redis_unfit": Kind(
-        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {what}", _REMEDY, stops=True
+        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {cause}", "{fix}", stops=True,
     ),
     "redis_slow": Kind(
-        "warning",
-        "Redis answers so late that slots cannot be used",
-        "Redis takes {took} to answer {subject}, so slots come too late to be used",
+        "warning", "Redis answers so late that slots cannot be used",
+        "Redis takes {took:span} to answer {subject}, so slots come too late to be used",
         "look at its disk (`appendfsync`), `SLOWLOG GET` and the network; else raise `run.guard_seconds`",
     ),
     "redis_doubted": Kind(
-        "warning",
-        "endpoints are held, because their windows cannot be trusted",
-        "{number} held, once, for the longest period of each: {what}",
+        "warning", "endpoints are held, because their windows cannot be trusted",
+        "{held:window} held, once, for the longest period of each, because {why}",
         "it ends by itself; if Redis was restored, failed over or crashed, or its clock was set, see its log",
     ),
     "clock_apart": Kind(
-        "warning",
-        "the clocks of Redis and of a host differ",
-        "the clock of Redis is {seconds} {ahead} that of {subject}",
+        "warning", "the clocks of Redis and of a host differ",
+        "the clocks of Redis and of {subject} are {seconds:span} apart",
         "synchronise both by NTP (`chronyc tracking`, `timedatectl`)",
     ),
     "key_damaged": Kind(
-        "error",
-        "a key in Redis holds what RLM does not write, and what needs it waits",
-        "{subject} {what}",
+        "error", "a key in Redis holds what RLM does not write, and what needs it waits",
+        "{subject} holds what RLM does not write: {why}",
         "let RLM's user alone write there (docs/security.md), then `redis-cli DEL {subject}`; a window forgets its "
         "calls with that, so `rlm endpoint pause` its endpoint before, for its longest period",
     ),
     "no_scheduler": Kind(
-        "error",
-        "no scheduler leads, so no run starts",
-        "{what}{run}",
-        "`rlm up` or `rlm scheduler` starts one",
-        stops=True,
+        "error", "no scheduler leads, so no run starts",
+        "{cause}, so no run starts{run}",
+        "`rlm up` or `rlm scheduler` starts one", stops=True,
     ),
     "no_supervisor": Kind(
-        "error", "no supervisor starts workers", _WHAT, "`rlm up` or `rlm supervisor` starts one{more}"
+        "error", "no supervisor starts workers",
+        "{cause}, so nothing is sent",
+        "`rlm up` or `rlm supervisor` starts one",
     ),
     "no_worker": Kind(
-        "error",
-        "workers are wanted, and none is ready",
-        "no worker is ready of {wanted} wanted: {what}",
-        _REMEDY,
-        stops=True,
+        "error", "workers are wanted, and none is ready",
+        "no worker is ready of {wanted:,} wanted: {cause}",
+        "{fix}", stops=True,
     ),
     "workers_missing": Kind(
-        "warning", "fewer workers are ready than wanted", "{ready} ready of {wanted} wanted: {what}", _REMEDY
+        "warning", "fewer workers are ready than wanted", "{ready:,} ready of {wanted:,} wanted: {cause}", "{fix}",
     ),
     "host_silent": Kind(
-        "warning", "a scheduler or supervisor is not heard from, and did not sign off", _WHAT, "on {subject}, {remedy}"
+        "warning", "a scheduler or supervisor is not heard from, and did not sign off",
+        "the {role} {name} is not heard from, and did not sign off: it died, or it hangs",
+        "on {subject}, `kill -CONT {pid}` if it was stopped, else `kill -KILL {pid}`, and start another",
     ),
     "host_cut_off": Kind(
-        "warning",
-        "workers of one host can connect to no endpoint, while others can",
-        "{number} of {subject} can connect to no endpoint: {what}",
+        "warning", "workers of one host can connect to no endpoint, while others can",
+        "{asleep:worker} of {subject} can connect to no endpoint: {why}",
         "look at route, resolver (/etc/resolv.conf), firewall and open files (`ulimit -n`) of {subject}",
     ),
     "other_configuration": Kind(
-        "warning",
-        "two configurations are in use on one prefix",
-        _WHAT,
-        "restart those of {subject} with the file of the others; `rlm config show` names what each value comes from",
+        "warning", "two configurations are in use on one prefix",
+        "{theirs} differs in {parts} from {ours}, by which runs go",
+        "restart those of {subject} with the file of the others; `rlm config show` names what each value comes "
+        "from",
     ),
     "endpoint_failing": Kind(
-        "warning",
-        "an endpoint fails, rests, and is probed until it works",
-        "{subject} fails ({what}), and is probed",
-        "{remedy}; `rlm endpoint resume {subject}` calls it at once, `rlm endpoint pause {subject}` ends the probes",
+        "warning", "an endpoint fails, rests, and is probed until it works",
+        "{subject} fails ({why}, {address}), and is probed",
+        "{fix}; `rlm endpoint resume {subject}` calls it at once, `rlm endpoint pause {subject}` ends the probes",
     ),
     "endpoint_throttled": Kind(
-        "warning",
-        "an endpoint refuses calls, and rests as it asked",
-        "{subject} refuses calls (HTTP 429 or 503) and rests for {left}",
-        "if `rlm compliance` says that RLM kept its limit, {limit}, the API allows less, or others call it: "
-        "`rlm endpoint limit {subject} RATE`",
+        "warning", "an endpoint refuses calls, and rests as it asked",
+        "{subject} refuses calls (HTTP 429 or 503) and rests for {left:span}",
+        "if `rlm compliance` says that RLM kept its limit, {limit}, the API allows less, or others call it: `rlm "
+        "endpoint limit {subject} RATE`",
     ),
     "endpoint_paused": Kind(
-        "info",
-        "an operator paused an endpoint or a budget",
-        "{subject} is paused{what}",
+        "info", "an operator paused an endpoint or a budget",
+        "{subject} is paused {until}{by}",
         "`rlm endpoint resume {subject}`",
     ),
     "endpoint_full": Kind(
-        "warning",
-        "the slots of a limit are used up for longer than a window",
-        "{subject} has used up {limit}: no call before {until}",
+        "warning", "the slots of a limit are used up for longer than a window",
+        "{subject} has used up {limit}: no call before {until} UTC",
         "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
     ),
     "endpoint_slow": Kind(
-        "warning",
-        "an endpoint needs nearly its whole time-out",
-        "{subject} answered 19 of 20 calls of the last run in {took}, of the {timeout} that it may take",
+        "warning", "an endpoint needs nearly its whole time-out",
+        "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
         "raise its `timeout_seconds`, or have the API look at it",
     ),
     "answers_html": Kind(
-        "warning",
-        "an endpoint answers with a web page, which counts as completed",
-        "{subject} answered {number} with a web page (2xx of text/html), which counts as completed",
+        "warning", "an endpoint answers with a web page, which counts as completed",
+        "{subject} answered {number:call} with a web page (2xx of text/html), which counts as completed",
         'see whether it is a login page; `success = {{ content_type = "application/json" }}` makes it a failure',
     ),
     "no_endpoint": Kind(
-        "error",
-        "no endpoint of a type works, and its events wait",
-        "no endpoint of {subject} works, and {number} wait: {what}",
-        "{remedy}; the first good answer ends it, and `rlm endpoint resume NAME` calls one at once",
+        "error", "no endpoint of a type works, and its events wait",
+        "no endpoint of {subject} works, and {waiting:event} wait: {why}, {address}",
+        "{fix}; the first good answer ends it, and `rlm endpoint resume NAME` calls one at once",
     ),
     "run_stuck": Kind(
-        "error", "a run completes nothing, or is not closed", "run {run} {what}", _REMEDY, stops=True
+        "error", "a run completes nothing, or is not closed", "run {run} {cause}", "{fix}", stops=True,
     ),
     "run_failed": Kind(
-        "error",
-        "the last run could not be conducted",
-        "run {run} failed: {what}",
+        "error", "the last run could not be conducted",
+        "run {run} failed: {why}",
         "its events are in the next run, which `rlm start` starts at once; `rlm result {run}` shows it",
     ),
     "leftovers": Kind(
-        "warning", "the last run left events over: slots or lanes lacked, or calls failed", "run {run}: {what}", _REMEDY
+        "warning", "the last run left events over: slots or lanes lacked, or calls failed",
+        "run {run}: {why}",
+        "`rlm plan` says what binds: a limit (`rlm endpoint limit`, another endpoint), or `workers.max`; `rlm "
+        "result {run}` names the answers of calls that failed",
     ),
     "limit_exceeded": Kind(
-        "error",
-        "the last run made more calls in a period than a limit allows",
-        "{subject} got {number} more in one period than its limit allows",
+        "error", "the last run made more calls in a period than a limit allows",
+        "{subject} got {number:call} more in one period than its limit allows",
         "`rlm endpoint pause {subject}` stops it; keep the output of `rlm compliance`, and report it",
     ),
     "books_unbalanced": Kind(
-        "error",
-        "not every event is accounted for",
-        "the books do not balance: {what}",
+        "error", "not every event is accounted for",
+        "the books do not balance: {why}",
         "keep a copy of the data of Redis and the logs, and report it",
     ),
     "backlog_grows": Kind(
-        "warning",
-        "each of the last three runs left more over than the one before",
+        "warning", "each of the last three runs left more over than the one before",
         "the last three runs left {numbers} events over",
         "`rlm plan` says what binds: a limit (`rlm endpoint limit`, another endpoint), or `workers.max`",
     ),
     "dead_letters": Kind(
-        "error",
-        "there are more dead letters than alarm.failed",
-        "there are {number}, more than alarm.failed ({most})",
+        "error", "there are more dead letters than alarm.failed",
+        "there are {number:dead letter}, more than alarm.failed ({most})",
         "`rlm failed list` says why; `rlm failed retry` sends them, `rlm failed drop` removes them",
     ),
-    "events_adopted": Kind(
-        "warning",
-        "events had got lost in the ledger, and were put back",
-        "{number} in no set of the ledger, such as {example}: put back",
-        "see the log of Redis for lost writes, and let RLM's user alone write there (docs/security.md)",
-    ),
     "no_archive": Kind(
-        "error",
-        "dead letters cannot be archived, so no more items are taken once there are too many",
-        "on {subject} {what}",
+        "error", "dead letters cannot be archived, so no more items are taken once there are too many",
+        "on {subject} {why}",
         "make room on the disk of `archive.directory` there, or correct its owner",
     ),
 }  # fmt: skip
-#: The subject of `no_endpoint` if it is so for all types; then nothing is delivered.
-EVERY_TYPE: Final = "any type"
+#: Causes of conditions: each in words, and what to do about it.
+CAUSES: Final[Mapping[str, tuple[str, str]]] = {
+    "as it says": ("{why}", "{remedy}"),
+    # of no_scheduler and no_supervisor
+    "silence": ("no {role} is heard from", ""),
+    "no leader": ("no scheduler leads: {names} died, or may not lead", ""),
+    "all others": ("all supervisors and workers have another configuration than the scheduler", ""),
+    # of no_worker and workers_missing
+    "unsupervised": ("no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"),
+    "asleep": ("{why}", "look at route, resolver and firewall of {hosts}"),
+    "ends": ("{why}", "see the log of the supervisor on {hosts} for how they ended"),
+    "strangers": (
+        "{strangers:worker} of another configuration", "restart the supervisor on {hosts} with that of the scheduler",
+    ),
+    "no room": ("the hosts take {room:,}", "raise `workers.max_here`, or start `rlm supervisor` on another host"),
+    "not up yet": ("the others are not up yet", "see whether the supervisor on {hosts} lives, and its log"),
+    # of run_stuck
+    "overdue": ("should have been closed {seconds:span} ago", "`rlm scheduler` closes it, or `rlm cancel`"),
+    "still": (
+        "has completed nothing for {seconds:span}, although {waiting:event} wait and slots are free",
+        "`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}",
+    ),
+}  # fmt: skip
 #: What to do about an endpoint, by how its calls fail.
-_FIXES: Final = {
+FIXES: Final[Mapping[str, str]] = {
     "connection refused": "start the API at {address}, or correct its `url`",
     "name not found": "correct its `url`, or the DNS entry of {address}",
     "no resolver answers": "look at /etc/resolv.conf of the workers' hosts",
@@ -243,13 +237,30 @@ _FIXES: Final = {
     **dict.fromkeys(("HTTP 401", "HTTP 403"), "correct the token in its `headers`, and restart"),
     **dict.fromkeys(("HTTP 404", "HTTP 405", "HTTP 410"), "correct its `url`, and restart"),
     "unexpected_answer": "`rlm explain` of one of its events shows the answer: correct the API, or `success`",
+    "": "see the log of the API at {address}",
 }
-#: What to do about events left over for these causes; what else leaves events over is a condition itself, or an order.
-_LEFT_REMEDIES: Final = {
-    "slots": "`rlm plan` says which limit binds: raise it (`rlm endpoint limit NAME RATE`), or add an endpoint",
-    "lanes": "raise `workers.max`, or `workers.threads`",
-    "retries": "`rlm result` names the answers; `rlm explain` of an event has each",
-}
+#: The subject of `no_endpoint` if it is so for all types; then nothing is delivered.
+EVERY_TYPE: Final = "any type"
+
+
+class _Words(string.Formatter):
+    """Writes facts: `{took:span}` as a duration, `{number:event}` as a number with its noun."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec == "span":
+            return span(value)
+        return format(value, format_spec) if format_spec in {"", ","} else counted(value, format_spec)
+
+
+def _condition(code: str, subject: str, cause: str = "", *, since: str | None = None, **facts: object) -> Condition:
+    kind, fill = KINDS[code], _Words().vformat
+    facts["subject"] = subject
+    if cause:
+        facts["cause"], facts["fix"] = (fill(part, (), facts) for part in CAUSES[cause])
+    sentence, remedy = (safe_line(fill(words, (), facts)) for words in (kind.sentence, kind.remedy))
+    return Condition(
+        code=code, subject=safe_line(subject), severity=kind.severity, since=since, sentence=sentence, remedy=remedy
+    )
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -278,31 +289,31 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     with suppress(StoreForbiddenError):
         unfit = check_fitness(store, allow_volatile=not insists)
         try:
-            store.notes.probe()
+            store.notes.note({}, ())
         except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
             unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
-    return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
+    return Scene(store, there, unfit, run, now_us, standing(store), books(store), records)
 
 
-def conditions(store: Store, scene: Scene | None = None, *, spared: Collection[str] = ()) -> tuple[Condition, ...]:
+def conditions(store: Store, scene: Scene | None = None, *, keys: bool = True) -> tuple[Condition, ...]:
     """Return what is not well, the worst first. Without a `scene`, also if Redis does not answer.
 
-    The checks `spared` are not made.
+    Without `keys` the type of each key is not asked for.
     """
-    return worst_first(condition for each in examined(store, scene, spared=spared).values() for condition in each)
+    return _worst_first(examined(store, scene, keys=keys))
 
 
-def worst_first(found: Iterable[Condition]) -> tuple[Condition, ...]:
-    """Return conditions in the order in which they are shown."""
-    return tuple(sorted(found, key=lambda condition: ("error", "warning", "info").index(condition.severity)))
+def _worst_first(found: Mapping[str, Iterable[Condition]]) -> tuple[Condition, ...]:
+    of_all = [condition for of_check in found.values() for condition in of_check]
+    return tuple(sorted(of_all, key=lambda condition: ("error", "warning", "info").index(condition.severity)))
 
 
 def examined(
-    store: Store, scene: Scene | None = None, *, insists: bool = False, spared: Collection[str] = ()
+    store: Store, scene: Scene | None = None, *, insists: bool = False, keys: bool = True
 ) -> dict[str, list[Condition]]:
-    """Return what each check finds, by the name of the check, but for those `spared`. If Redis is no ledger, only that.
+    """Return what each check finds, by the name of the check; if Redis is no ledger, only that.
 
     `insists` is as for `look`.
     """
@@ -312,27 +323,53 @@ def examined(
                 store.require_schema()
                 scene = look(store, insists=insists)
             refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
-            spared = {*spared, *(ANNOUNCED if refuses else ())}
+            spared = {*(ANNOUNCED if refuses else ()), *(() if keys else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
             begun = store.notes.begun()
     except StoreGarbledError as error:
-        return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", what=error.what)]}
+        return {"keys": [*_keys(store)] or [_condition("key_damaged", "Redis", why=error.what)]}
     except StoreError as error:
-        return {"redis": [away(error, store.settings)]}
+        return {"redis": [_away(error)]}
     return {name: [_since(each, begun) for each in of_check] for name, of_check in found.items()}
 
 
-def away(error: StoreError, settings: Settings) -> Condition:
+def _away(error: StoreError) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
-    if (
-        settings.redis.url == EMBEDDED
-        and settings.data_dir.exists()
-        and disk_usage(settings.data_dir).free < FULL_BYTES
-    ):
-        remedy = f"make room on the disk of {settings.data_dir}, which is full; RLM then starts its server again"
     code = "redis_unfit" if isinstance(error, StoreUnfitError) else "redis_away"
-    return _condition(code, "redis", what=error.what, remedy=remedy)
+    return _condition(code, "redis", "as it says", why=error.what, remedy=remedy)
+
+
+class Checked(JsonDocument, frozen=True, kw_only=True):
+    """A check of `rlm doctor`: that all is well there, or what to do."""
+
+    name: str
+    ok: bool
+    remedy: str
+
+
+class Examination(JsonDocument, frozen=True, kw_only=True):
+    """What `rlm doctor` prints; `ok` unless a condition is an error."""
+
+    ok: bool
+    conditions: tuple[Condition, ...]
+    findings: tuple[Checked, ...]
+
+
+def examine(settings: Settings, *, allow_volatile: bool) -> Examination:
+    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`."""
+    try:
+        with Store(settings) as store:
+            found = examined(store, insists=not allow_volatile)
+    except StoreError as error:
+        found = {"redis": [_away(error)]}
+    lasting = _worst_first(found)
+    findings = tuple(
+        Checked(name=name, ok=not of_check, remedy="; ".join(each.remedy for each in of_check))
+        for name, of_check in found.items()
+    )
+    is_well = not any(each.severity == "error" for each in lasting)
+    return Examination(ok=is_well, conditions=lasting, findings=findings)
 
 
 def name_of(condition: Condition) -> str:
@@ -350,19 +387,6 @@ def is_grave(condition: Condition) -> bool:
     return stops(condition) or condition.code == "no_supervisor"
 
 
-def standstill(found: Iterable[Condition]) -> str:
-    """Return why nothing would be delivered now, and what to do; empty if something would."""
-    return "; ".join(f"{each.sentence}: {each.remedy}" for each in filter(is_grave, found))
-
-
-def _condition(code: str, subject: str, *, since: str | None = None, **facts: object) -> Condition:
-    kind, facts = KINDS[code], {"subject": subject, **facts}
-    sentence, remedy = (safe_line(words.format_map(facts)) for words in (kind.sentence, kind.remedy))
-    return Condition(
-        code=code, subject=safe_line(subject), severity=kind.severity, since=since, sentence=sentence, remedy=remedy
-    )
-
-
 def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
     at = begun.get(name_of(condition))
     return replace(condition, since=isoformat(at)) if condition.since is None and at else condition
@@ -372,16 +396,10 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 
 
 def _redis(scene: Scene) -> Iterator[Condition]:
-    for finding in scene.unfit:
-        yield _condition("redis_unfit", finding.name, what=finding.message, remedy=finding.remedy)
-    held = {name: entry for name, entry in scene.standings.items() if entry.health == Circuit.HELD}
-    doubt = scene.store.leases.doubt() if held else None
-    by_doubt = [name for name, entry in held.items() if doubt and doubt.why in (entry.circuit_reason or "")]
-    if doubt and by_doubt:
-        number = f"{counted(len(by_doubt), 'endpoint')} {'is' if len(by_doubt) == 1 else 'are'}"
-        yield _condition("redis_doubted", "redis", since=isoformat(doubt.at), what=doubt.why, number=number)
-    for name in held.keys() - {*by_doubt}:
-        yield _condition("redis_doubted", name, what="a longer rule came into force", number=f"{name} is")
+    for flaw in scene.unfit:
+        yield _condition("redis_unfit", flaw.name, "as it says", why=flaw.message, remedy=flaw.remedy)
+    if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
+        yield _condition("redis_doubted", "redis", held=len(held), why=held[0].circuit_reason)
 
 
 def _clock(scene: Scene) -> Iterator[Condition]:
@@ -394,9 +412,9 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         if took < least:
             least, ahead = took, redis - min(max(redis, before), before + took)
     if least > LATE_PART * scene.store.settings.run.guard_seconds:
-        yield _condition("redis_slow", host, took=span(least))
+        yield _condition("redis_slow", host, took=least)
     if abs(ahead) > CLOCK_SECONDS:
-        yield _condition("clock_apart", host, seconds=span(abs(ahead)), ahead="ahead of" if ahead > 0 else "behind")
+        yield _condition("clock_apart", host, seconds=abs(ahead))
 
 
 def _keys(of: Scene | Store) -> Iterator[Condition]:
@@ -408,7 +426,7 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
     types = map(text, batch(store.client, [("TYPE", key) for key in wanted]))
     for key, is_now in zip(wanted, types, strict=True):
         if is_now not in {wanted[key], "none"}:
-            yield _condition("key_damaged", key, what=f"is a {is_now}, which RLM does not write")
+            yield _condition("key_damaged", key, why=f"a {is_now}")
 
 
 # -- processes
@@ -426,90 +444,83 @@ def _scheduler(scene: Scene) -> Iterator[Condition]:
         return
     if schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0):
         return
-    what = "no scheduler is heard from, so no run starts"
-    if schedulers:
-        ids = named([process.id for process in schedulers], MOST_NAMED)
-        what = f"no scheduler leads: {ids} died, or may not lead"
-    run = f"; run {scene.run.id} is open, and nobody conducts it" if scene.run else ""
-    yield _condition("no_scheduler", "scheduler", what=what, run=run)
+    cause, names = "no leader" if schedulers else "silence", named([process.id for process in schedulers], 3)
+    run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
+    yield _condition("no_scheduler", "scheduler", cause, role=Role.SCHEDULER, names=names, run=run)
 
 
 def _workers(scene: Scene) -> Iterator[Condition]:
     """Find out whether the wanted workers are ready, or will be, and if not why."""
     store, there, run = scene.store, scene.there, scene.run
-    revision = run.revision if run else revision_in_force(store, there)
+    revision = revision_in_force(store, there)
     living = [each for each in there.living(Role.WORKER) if each.state != WorkerState.STOPPING]
     usable = [each for each in living if each.revision in {"", revision}]
-    ready = [each for each in usable if each.state == WorkerState.READY and not each.sleeping]
     supervisors = there.living(Role.SUPERVISOR)
     able = [each for each in supervisors if each.revision in {"", revision}]
-    strangers = [each for each in living if each not in usable]
-    also = f"; {of_another_configuration(len(strangers))}" if strangers else ""
     if not usable and not able:
-        what = "every supervisor has another configuration" if supervisors else "no supervisor is heard from"
-        more = ", with the configuration of the scheduler" if supervisors or strangers else ""
-        yield _condition("no_supervisor", "supervisor", what=f"{what}, so nothing is sent{also}", more=more)
+        cause = "all others" if supervisors or living else "silence"
+        yield _condition("no_supervisor", "supervisor", cause, role=Role.SUPERVISOR)
         return
+    ready = [each for each in usable if each.state == WorkerState.READY and not each.sleeping]
     wanted, coming = store.processes.wanted(), sum(each.state == WorkerState.STARTING for each in usable)
     lacking = bool(run.forecast and run.forecast.shortage) if run else len(ready) + coming < wanted
     if len(ready) >= wanted or not lacking:
         return
     asleep, troubled = [each for each in usable if each.sleeping], [each for each in able if each.trouble]
-    what = "those missing are not up yet"
-    remedy = f"see whether the supervisor on {_hosts_of(able)} lives, and its log"
+    strangers, most = [each for each in living if each not in usable], room(serving(able, revision))
+    cause, about, why = "not up yet", able, ""
     if not able:
-        what, remedy = "no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"
+        cause = "unsupervised"
     elif asleep:
-        what, remedy = asleep[0].sleeping, f"look at route, resolver and firewall of {_hosts_of(asleep)}"
+        cause, about, why = "asleep", asleep, asleep[0].sleeping
     elif troubled:
-        what = troubled[0].trouble
-        remedy = f"see the log of the supervisor on {_hosts_of(troubled)} for how they ended"
+        cause, about, why = "ends", troubled, troubled[0].trouble
     elif strangers:
-        what = of_another_configuration(len(strangers))
-        remedy = f"restart the supervisor on {_hosts_of(strangers)} with the configuration of the scheduler"
-    elif (most := room(serving(able, revision))) < wanted:
-        what, remedy = f"the hosts take {most:,}", "raise `workers.max_here`, or start `rlm supervisor` on another host"
-    code = "workers_missing" if ready else "no_worker"
-    yield _condition(code, "workers", ready=len(ready), wanted=wanted, what=what, remedy=remedy)
+        cause, about = "strangers", strangers
+    elif most < wanted:
+        cause = "no room"
+    yield _condition(
+        "workers_missing" if ready else "no_worker",
+        "workers",
+        cause,
+        ready=len(ready),
+        wanted=wanted,
+        why=why,
+        hosts=_hosts_of(about),
+        strangers=len(strangers),
+        room=most,
+    )
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:
-    return named(sorted({process.host for process in processes}), MOST_NAMED)
+    return named(sorted({process.host for process in processes}), 3)
 
 
 def _hosts(scene: Scene) -> Iterator[Condition]:
     """Find processes that fell silent, and hosts whose workers can connect to no endpoint."""
-    workers, register = scene.there.living(Role.WORKER), scene.there.entries
-    roles = (Role.SCHEDULER, Role.SUPERVISOR)
-    there = {(role, process.host) for role in roles for process in scene.there.living(role)}  # their successors
+    workers, roles = scene.there.living(Role.WORKER), (Role.SCHEDULER, Role.SUPERVISOR)
+    succeeded = {(role, process.host) for role in roles for process in scene.there.living(role)}
     silent = {
         name: role
         for role in roles
-        for name, entry, _ in register[role]
-        if entry is None and (role, host_of(name)) not in there
+        for name, entry, _ in scene.there.entries[role]
+        if entry is None and (role, host_of(name)) not in succeeded
     }
-    heard = {process.id for process in scene.there.living(Role.SUPERVISOR)}
-    led = Counter(process.supervisor for process in workers if process.supervisor not in {"", *heard})
-    for name, role in (dict.fromkeys(led, Role.SUPERVISOR) | silent).items():
+    heard = {"", *(process.id for process in scene.there.living(Role.SUPERVISOR))}
+    hanging = {process.supervisor: Role.SUPERVISOR for process in workers if process.supervisor not in heard}
+    for name, role in (hanging | silent).items():
         host, pid, *_ = [*name.split(":"), ""]
-        what = f"the {role} {name} is not heard from, and did not sign off"
-        remedy = f"see whether pid {pid} lives and reaches Redis; if not, `rlm {role}` starts another"
-        if led[name]:
-            what = f"the supervisor {name} is not heard from, but {counted(led[name], 'worker')} of it: it hangs"
-            remedy = f"`kill -CONT {pid}` if it was stopped, else `kill -KILL {pid}` and `rlm supervisor`"
-        yield _condition("host_silent", host, what=what, remedy=remedy)
-    asleep = [process for process in workers if process.sleeping]
-    failing = [entry.circuit_reason or "" for entry in scene.standings.values() if _fails(entry)]
-    shared = any(reason.removeprefix(FAILING_WITH) in process.sleeping for reason in failing for process in asleep)
-    places, tired = {process.host for process in workers}, {process.host for process in asleep}
-    for host in sorted(tired) if not shared and (tired < places or len(places) == 1) else ():
-        here = [process for process in workers if process.host == host]
-        number = f"{sum(map(bool, (each.sleeping for each in here)))} of {counted(len(here), 'worker')}"
-        what = next(each.sleeping for each in here if each.sleeping)
-        yield _condition("host_cut_off", host, number=number, what=what)
+        yield _condition("host_silent", host, role=role, name=name, pid=pid)
+    asleep = {process.host: process.sleeping for process in workers if process.sleeping}
+    failing = [_why(entry) for entry in scene.standings.values() if _fails(entry)]
+    is_shared = any(why in sleeping for why in failing for sleeping in asleep.values())
+    places = {process.host for process in workers}
+    for host, why in asleep.items() if not is_shared and (len(asleep) < len(places) or len(places) == 1) else ():
+        number = sum(process.host == host and bool(process.sleeping) for process in workers)
+        yield _condition("host_cut_off", host, asleep=number, why=why)
     for process in scene.there.living(Role.SCHEDULER):
         if process.trouble:
-            yield _condition("no_archive", process.host, what=process.trouble)
+            yield _condition("no_archive", process.host, why=process.trouble)
 
 
 def _configuration(scene: Scene) -> Iterator[Condition]:
@@ -526,9 +537,8 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
     others = [each for each in (*processes, reader) if each.revision not in {"", leads.revision}]
     for subject, process in {f"{_file(each)} on {each.host}": each for each in others}.items():
         parts = " and ".join(differing(process.revision, leads.revision))
-        by = f"{_file(leads)} of pid {leads.pid} on {leads.host}, by which runs go"
-        what = f"{_file(process)} of pid {process.pid} on {process.host} differs in {parts} from {by}"
-        yield _condition("other_configuration", subject, what=what)
+        theirs, ours = (f"{_file(each)} of pid {each.pid} on {each.host}" for each in (process, leads))
+        yield _condition("other_configuration", subject, theirs=theirs, parts=parts, ours=ours)
 
 
 def _file(process: Process) -> str:
@@ -544,54 +554,53 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     types, endpoints = scene.store.settings.event_types, scene.store.settings.endpoints
     waiting = {name: account.unsettled for name, account in scene.books.by_type.items()}
     failing = [kind for kind in types if all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)]
-    down = {kind.name: kind.endpoints[0].name for kind in failing if waiting.get(kind.name)}
+    down = [(kind.name, waiting[kind.name], kind.endpoints[0].name) for kind in failing if waiting.get(kind.name)]
     if down and len(failing) == len(types):
-        number, down = sum(map(waiting.__getitem__, down)), {EVERY_TYPE: next(iter(down.values()))}
-        waiting[EVERY_TYPE] = number
-    for subject, name in down.items():
-        what, remedy = _failure(scene, name)
-        yield _condition("no_endpoint", subject, number=counted(waiting[subject], "event"), what=what, remedy=remedy)
-    last, run = scene.last, scene.run
+        down = [(EVERY_TYPE, sum(number for _, number, _ in down), down[0][2])]
+    for subject, number, name in down:
+        yield _condition("no_endpoint", subject, waiting=number, **_failure(scene, name))
+    last = scene.last
     for name, calls in last.by_endpoint.items() if last else ():
-        timeout_ms = endpoints[name].timeout_seconds * 1000 if name in endpoints else float("inf")
-        if calls.p95_ms > SLOW_PART * timeout_ms:
-            took, most = span(calls.p95_ms / 1000), span(timeout_ms / 1000)
-            yield _condition("endpoint_slow", name, took=took, timeout=most)
-    tally = troubles_of(scene.store.runs.tally(), endpoints) if run else last.troubles if last else ()
+        most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
+        if calls.p95_ms / 1000 > SLOW_PART * most:
+            yield _condition("endpoint_slow", name, took=calls.p95_ms / 1000, most=most)
+    tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:
-            yield _condition("answers_html", trouble.endpoint, number=counted(trouble.calls, "call"))
+            yield _condition("answers_html", trouble.endpoint, number=trouble.calls)
 
 
 def _fails(entry: EndpointView | None) -> bool:
     return entry is not None and entry.health in RECOVERING and entry.failures >= FAILING
 
 
-def _failure(scene: Scene, name: str) -> tuple[str, str]:
-    """Return how an endpoint fails, in words, and what to do about it."""
-    why = (scene.standings[name].circuit_reason or "").removeprefix(FAILING_WITH)
-    endpoint = scene.store.settings.endpoints.get(name)
+def _why(entry: EndpointView) -> str:
+    return (entry.circuit_reason or "").removeprefix(FAILING_WITH)
+
+
+def _failure(scene: Scene, name: str) -> dict[str, str]:
+    """Return the facts how an endpoint fails, where it is, and what to do about it."""
+    why, endpoint = _why(scene.standings[name]), scene.store.settings.endpoints.get(name)
     address = address_of(endpoint.url) if endpoint else name
-    fix = next((fix for words, fix in _FIXES.items() if why.startswith(words)), "see the log of the API at {address}")
-    return f"{why or 'no answer'}, {address}", fix.format(address=address)
+    fix = next(fix for begin, fix in FIXES.items() if why.startswith(begin))
+    return {"why": why or "no answer", "address": address, "fix": fix.format(address=address)}
 
 
 def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]:
     """Find out whether an endpoint or a budget takes calls as its limit allows, and soon."""
     if _fails(entry):
-        what, remedy = _failure(scene, name)
-        yield _condition("endpoint_failing", name, since=entry.since, what=what, remedy=remedy)
+        yield _condition("endpoint_failing", name, since=entry.since, **_failure(scene, name))
     elif entry.health == Circuit.RESTING:
-        yield _condition("endpoint_throttled", name, left=span(entry.circuit_seconds), limit=entry.limit)
+        yield _condition("endpoint_throttled", name, left=entry.circuit_seconds, limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
-        by = f" by {entry.paused_by}" if entry.paused_by else ""
-        until = f" until {entry.paused_until}" if entry.paused_until else ""
-        yield _condition("endpoint_paused", name, since=entry.since, what=f"{by}{until}")
+        until = f"until {entry.paused_until or 'it is resumed'}"
+        by = f", by {entry.paused_by}" if entry.paused_by else ""
+        yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
     elif entry.health == Circuit.FULL and not entry.free:
         wait = entry.next_slot_seconds or 0.0
         of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
         if wait > scene.store.settings.run.window_seconds and not of_budget:
-            until = f"{isoformat(scene.now_us / MICROSECONDS + wait)[11:19]} UTC"
+            until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
             yield _condition("endpoint_full", name, limit=entry.limit, until=until)
 
 
@@ -606,26 +615,25 @@ def _run(scene: Scene) -> Iterator[Condition]:
     if last is None:
         return
     if last.state == State.FAILED:
-        yield _condition("run_failed", "last run", run=last.run_id, what=last.failure)
+        yield _condition("run_failed", "last run", run=last.run_id, why=last.failure)
+    # What else leaves events over is a condition itself, or an order.
     rested = {name for each in last.why if each.cause == "resting" for name in each.types}
-    causes = [each for each in last.why if each.cause in _LEFT_REMEDIES and not rested.intersection(each.types)]
+    binding = {"slots", "lanes", "retries"}
+    causes = [each.sentence for each in last.why if each.cause in binding and not rested.intersection(each.types)]
     if last.state == State.PARTIAL and causes:
-        what = "; ".join(each.sentence for each in causes)
-        remedy = _LEFT_REMEDIES[causes[0].cause]
-        yield _condition("leftovers", "last run", run=last.run_id, what=what, remedy=remedy)
+        yield _condition("leftovers", "last run", run=last.run_id, why="; ".join(causes))
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=listed([f"{number:,}" for number in reversed(left)]))
-    for name, number in scene.store.notes.excess().items():
+    for name, number in scene.store.leases.excess().items():
         if number:
-            yield _condition("limit_exceeded", name, number=counted(number, "call"))
+            yield _condition("limit_exceeded", name, number=number)
 
 
 def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
     overdue = -run.left_seconds(scene.now_us)
     if overdue > OVERDUE_SECONDS:
-        what, remedy = f"should have been closed {span(overdue)} ago", "`rlm scheduler` closes it, or `rlm cancel`"
-        yield _condition("run_stuck", "run", run=run.id, what=what, remedy=remedy)
+        yield _condition("run_stuck", "run", "overdue", run=run.id, seconds=overdue)
         return
     waiting = {name: account.counts.pending for name, account in scene.books.by_type.items()}
     stuck = [
@@ -635,15 +643,11 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
     ]
     if run.state != State.RUNNING or run.first_release_at is None or not stuck:
         return
-    ends = [call.ended_us for call in scene.store.calls.newest(NEWEST_CALLS)[0] if call.end is CallEnd.COMPLETED]
-    began_us = round(run.first_release_at * MICROSECONDS)
-    silent = (scene.now_us - max([began_us, *ends])) / MICROSECONDS
+    ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
+    silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
     if silent > max(STILL_SECONDS, 2 * max(kind.processing_seconds for kind in stuck)):
-        number = counted(sum(waiting[kind.name] for kind in stuck), "event")
-        what = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
-        workers = scene.there.living(Role.WORKER)
-        remedy = f"`rlm status` shows what lanes do; restart `rlm supervisor` on {_hosts_of(workers) or 'its host'}"
-        yield _condition("run_stuck", "run", run=run.id, what=what, remedy=remedy)
+        number, hosts = sum(waiting[kind.name] for kind in stuck), _hosts_of(scene.there.living(Role.WORKER))
+        yield _condition("run_stuck", "run", "still", run=run.id, seconds=silent, waiting=number, hosts=hosts)
 
 
 def _takes_calls(entry: EndpointView | None) -> bool:
@@ -652,15 +656,11 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    at, number, example = store.notes.adopted()
-    is_new = last is None or at >= timestamp(last.finished_at)  # then no record counts them
-    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last and not is_new else ())]:
-        yield _condition("books_unbalanced", "books", what="; ".join(faults))
+    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last else ())]:
+        yield _condition("books_unbalanced", "books", why="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:
-        yield _condition("dead_letters", "dead letters", number=counted(scene.books.letters, "dead letter"), most=most)
-    if number and is_new:
-        yield _condition("events_adopted", "ledger", number=counted(number, "event"), example=example)
+        yield _condition("dead_letters", "dead letters", number=scene.books.letters, most=most)
 
 
 #: The checks by name, in the order of the report of `rlm doctor`.

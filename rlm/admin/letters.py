@@ -1,25 +1,24 @@
-"""Dead letters: find, filter and group them."""
+"""Dead letters: find, filter and group them; retry or drop those named, or those that match a filter."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import LetterGroup
+from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
 from rlm.core.errors import NoSuchLetterError
-from rlm.core.item import BadItemError, decode_item
-from rlm.ledger.archive import Archive
-from rlm.ledger.letters import Envelope
+from rlm.core.item import BadItemError
+from rlm.ledger.letters import Envelope, Removal, archive_hint, is_letter
 from rlm.ledger.store import Store
 
-#: The HTTP status in the detail of a letter, if an answer caused it.
-_STATUS = re.compile(r"\bHTTP \d{3}\b")
+#: Letters dealt with at a time, for which Redis is held up by milliseconds.
+_PAGE = 100
+_GONE = "it is no longer there; somebody else has retried or dropped it"
 
 
 class DeadLetter(Envelope):
@@ -38,12 +37,6 @@ class DeadLetter(Envelope):
         return self.event_types[0] if len(self.event_types) == 1 else None
 
     @property
-    def answer(self) -> str | None:
-        """The status of the answer that caused it, `HTTP 500`; None if none did."""
-        status = _STATUS.search(str(self.detail)) if self.endpoint else None
-        return status[0] if status else None
-
-    @property
     def item_fields(self) -> dict[str, Any]:
         """The fields of its item; empty if it is not a JSON object."""
         try:
@@ -52,28 +45,12 @@ class DeadLetter(Envelope):
             return {}
         return fields if isinstance(fields, dict) else {}
 
-    def hopeless(self, max_item_bytes: int) -> str:
-        """Return why a retry can only make a dead letter again; empty if it may succeed.
 
-        It applies today's rules to the item in the letter.
-        """
-        if self.event_types:
-            return ""
-        if self.aside is not None:
-            return f"its item was moved aside unread, to {self.aside}"
-        try:
-            decode_item(self.item_bytes, max_item_bytes)
-        except BadItemError as error:
-            return f"{error.reason}, {error}"
-        return ""
-
-
-@dataclass(frozen=True, slots=True)
-class LetterFilter:
+class LetterFilter(msgspec.Struct, frozen=True):
     """Criteria for letters: a letter must match each given criterion; of several values, one is enough.
 
     `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the wallet name and the
-    detail, ignoring case. `answers` are values of `DeadLetter.answer`.
+    detail, ignoring case.
     """
 
     types: Collection[str] = ()
@@ -81,11 +58,10 @@ class LetterFilter:
     endpoints: Collection[str] = ()
     since: float | None = None
     text: str = ""
-    answers: Collection[str] = ()
 
     def __bool__(self) -> bool:
         """Return whether there is any criterion; without one all letters match."""
-        return self.since is not None or any((self.types, self.reasons, self.endpoints, self.answers, self.text))
+        return self.since is not None or any((self.types, self.reasons, self.endpoints, self.text))
 
     def find(self, store: Store) -> Iterator[bytes]:
         """Yield the matching letters, newest first."""
@@ -100,7 +76,6 @@ class LetterFilter:
             (not self.types or not set(letter.event_types).isdisjoint(self.types))
             and (not self.reasons or letter.reason in self.reasons)
             and (not self.endpoints or letter.endpoint in self.endpoints)
-            and (not self.answers or letter.answer in self.answers)
             and (self.since is None or str(letter.failed_at) >= isoformat(max(0.0, self.since)))
             and (not self.text or self.text.casefold() in _searched(letter).casefold())
         )
@@ -109,81 +84,79 @@ class LetterFilter:
 def _searched(letter: DeadLetter) -> str:
     fields = letter.item_fields
     item = [fields.get("id"), fields.get("wallet_name")] if fields else [letter.item_bytes.decode(errors="replace")]
-    return "\n".join(str(one) for one in (letter.id, letter.event_id, letter.detail, *item) if one is not None)
+    return "\n".join(str(part) for part in (letter.id, letter.event_id, letter.detail, *item) if part is not None)
 
 
-def grouped(letters: Iterable[bytes], store: Store) -> list[LetterGroup]:
-    """Return the number of letters of each kind, most first, with the times of the newest and the oldest.
-
-    A kind has one reason, endpoint and type, and one status if an answer caused its letters. Of `sendable` letters a
-    retry may succeed.
-    """
+def grouped(letters: Iterable[bytes]) -> list[LetterGroup]:
+    """Return the number of letters with the same reason, endpoint and type, most first, and when the newest came."""
     groups: dict[tuple[str | None, ...], LetterGroup] = {}
     for letter in map(DeadLetter.read, letters):  # newest first
-        kind = letter.reason, letter.answer, str(letter.endpoint) if letter.endpoint else None, letter.type
-        at, sendable = str(letter.failed_at), int(not is_unsendable(store, letter))
-        if (group := groups.get(kind)) is None:
-            reason, answer, endpoint, type_name = kind
-            group = LetterGroup(
-                letters=0,
-                sendable=0,
-                reason=reason,
-                answer=answer,
-                endpoint=endpoint,
-                type=type_name,
-                newest=at,
-                oldest=at,
-            )
-        groups[kind] = replace(group, letters=group.letters + 1, sendable=group.sendable + sendable, oldest=at)
+        endpoint = str(letter.endpoint) if letter.endpoint else None
+        new = LetterGroup(
+            letters=0, reason=letter.reason, endpoint=endpoint, type=letter.type, newest=str(letter.failed_at)
+        )
+        group = groups.setdefault((letter.reason, endpoint, letter.type), new)
+        groups[letter.reason, endpoint, letter.type] = replace(group, letters=group.letters + 1)
     return sorted(groups.values(), key=lambda group: -group.letters)
-
-
-class LetterPage(NamedTuple):
-    """Matching letters as they lie in Redis, and the groups of all matches.
-
-    `fitting` counts the matching letters, `total` all letters.
-    """
-
-    letters: list[bytes]
-    groups: list[LetterGroup]
-    fitting: int
-    total: int
-
-
-def letter_page(store: Store, chosen: LetterFilter, number: int, behind: int = 0) -> LetterPage:
-    """Return `number` matching letters, newest first, after skipping `behind` of them."""
-    page: list[bytes] = []
-    fitting = 0
-
-    def matching() -> Iterator[bytes]:
-        nonlocal fitting
-        for raw in chosen.find(store):
-            if behind <= fitting < behind + number:
-                page.append(raw)
-            fitting += 1
-            yield raw
-
-    groups = grouped(matching(), store)
-    return LetterPage(page, groups, fitting, store.letters.count())
-
-
-def is_unsendable(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry skips the letter because it is hopeless, or refuses it."""
-    return is_refused(store, letter) or bool(letter.hopeless(store.settings.queue.max_item_bytes))
-
-
-def is_refused(store: Store, letter: DeadLetter) -> bool:
-    """Return whether a retry is refused, as far as the letter shows: it has no item, or no type that is configured."""
-    if letter.aside is not None:
-        return True
-    return bool(letter.event_types) and store.settings.types.keys().isdisjoint(letter.event_types)
 
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
     letters = {handle: raw for raw in store.letters.all() if (handle := DeadLetter.read(raw).id) in ids}
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in letters]:
-        older = Archive(store.settings.archive_dir).hint()
+        older = archive_hint(store.settings.archive_dir)
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
         raise NoSuchLetterError(words + older)
     return {handle: letters[handle] for handle in ids}
+
+
+class Deal(StrEnum):
+    """What is done to letters; documents use the value as the key of the letters it was done to."""
+
+    RETRY = "retried"
+    DROP = "dropped"
+
+
+def deal_with(store: Store, deal: Deal, chosen: Sequence[str] | LetterFilter, most: int) -> LettersDealt:
+    """Retry or drop the named letters, or the `most` oldest that match a filter; none if an id is unknown."""
+    if isinstance(chosen, LetterFilter):
+        outcomes = list(_deal_with_oldest(store, deal, chosen, most))
+    else:
+        letters = [*find_letters(store, chosen).values()]
+        starts = range(0, len(letters), _PAGE)
+        outcomes = [each for start in starts for each in _deal_with_page(store, deal, letters[start : start + _PAGE])]
+    done = tuple(each.id for each in outcomes if not each.reason)
+    refused = tuple(each for each in outcomes if each.reason)
+    if deal is Deal.DROP:
+        return LettersDealt(dropped=done, refused=refused)
+    return LettersDealt(retried=done, refused=refused)
+
+
+def _deal_with_oldest(store: Store, deal: Deal, chosen: LetterFilter, most: int) -> Iterator[LetterOutcome]:
+    """Deal with the `most` oldest matching letters, a page at a time; new letters come behind them."""
+    older = 0
+    while most > 0 and (page := store.letters.oldest(older, _PAGE)):
+        matching = [raw for raw in page if is_letter(raw) and chosen.fits(raw)][:most]
+        outcomes = _deal_with_page(store, deal, matching)
+        most -= len(matching)
+        older += len(page) - sum(each.reason in {"", _GONE} for each in outcomes)
+        yield from outcomes
+
+
+def _deal_with_page(store: Store, deal: Deal, page: Sequence[bytes]) -> list[LetterOutcome]:
+    results: Sequence[Removal | BadItemError]
+    if deal is Deal.DROP:
+        results = store.letters.drop(page)
+    else:
+        results = store.letters.retry(page, {kind.name: kind.priority for kind in store.settings.event_types})
+    outcomes = []
+    for raw, result in zip(page, results, strict=True):
+        handle, reason = DeadLetter.read(raw).id, ""
+        if result is Removal.GONE:
+            reason = _GONE
+        elif result is Removal.UNDER_WAY:
+            reason = f"its event is under way again; `rlm failed drop {handle}` removes the old letter alone"
+        elif result is not Removal.DONE:
+            reason = f"{result}; correct the configuration, or `rlm failed drop {handle}`"
+        outcomes.append(LetterOutcome(id=handle, reason=reason))
+    return outcomes

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from rlm.core.call import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, all_limited
-from rlm.core.expected import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
-from rlm.core.window import WindowState
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, WindowState, all_limited
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows

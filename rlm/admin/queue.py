@@ -1,31 +1,30 @@
-"""The queues: their length and age, the waiting events; checking and pushing lines, dropping leftovers."""
+"""The queues: their length and age, how fast they move, the waiting events; pushing lines, dropping leftovers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from rlm.core.clock import isoformat
-from rlm.core.documents import Pushed, QueueStats, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.errors import StoreGarbledError
-from rlm.core.item import BadItemError, decode_item
-from rlm.core.text import did_you_mean
-from rlm.core.trail import Place
+from rlm.core.clock import isoformat, system_clock
+from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, ServerState, TypeQueue, WaitingEvent, WaitingList
+from rlm.core.item import BadItemError, Place, decode_item
+from rlm.ledger.books import Books
 from rlm.ledger.keys import longest_item
-from rlm.ledger.reading.books import Books, books
-from rlm.ledger.reading.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import EventFilter, Waiter, backlog, waiting_page, walk
 from rlm.settings import Settings
 
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500
 PUSH_BYTES = 1_000_000
-#: The remedy if the audit list is not a list.
-_OTHER_KIND = "delete it; or, if another program uses it, name another list in queue.events. Then push again"
+#: Rates are over this time, in seconds, so that they follow changes quickly; they need samples over at least the other.
+RECENT_SECONDS, KNOWN_FROM_SECONDS = 60.0, 5.0
 
 
 def queue_stats(store: Store) -> QueueStats:
@@ -54,7 +53,8 @@ def lengths(entries: Books) -> QueueStats:
 
 def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingList:
     """Return a page of waiting events; see `waiting_page`."""
-    page, now = waiting_page(store, chosen, number, after), store.now()
+    events, behind = waiting_page(store, chosen, number, after)
+    now = store.now()
     return WaitingList(
         events=tuple(
             WaitingEvent(
@@ -69,9 +69,9 @@ def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0)
                 due_in_seconds=None if event.due is None else round(max(0.0, event.due - now), 3),
                 item=_item_of(event),
             )
-            for event in page.events
+            for event in events
         ),
-        next=page.after,
+        next=behind,
     )
 
 
@@ -132,10 +132,9 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
             continue
         if not item.strip():
             continue
-        if flaw := flaw_of(item, store.settings):
+        if flaw := _flaw_of(item, store.settings):
             done.bad += 1
-            done.faults[flaw.reason] = done.faults.get(flaw.reason, 0) + 1
-            yield f"line {number}: {flaw.words}"
+            yield f"line {number}: {flaw.reason}: {flaw}"
         chunk.append(item)
         size += len(item)
         if len(chunk) == PUSH_ITEMS or size >= PUSH_BYTES:
@@ -145,34 +144,25 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
 
 
 def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
-    if not chunk:
-        return
-    try:
+    if chunk:
         done.waiting = store.intake.push(chunk)
-    except StoreGarbledError as error:
-        raise StoreGarbledError(f"the audit list {store.keys.events} (queue.events) is no list", _OTHER_KIND) from error
-    done.pushed += len(chunk)
+        done.pushed += len(chunk)
 
 
-class ItemFlaw(NamedTuple):
-    """Why an item, or a part of its events, will become a dead letter."""
-
-    reason: str
-    words: str
-
-
-def flaw_of(item: bytes, settings: Settings) -> ItemFlaw | None:
+def _flaw_of(item: bytes, settings: Settings) -> BadItemError | None:
     """Return why an item, or a part of its events, will become a dead letter; None for a good item."""
     try:
         types = decode_item(item, settings.queue.max_item_bytes).types
     except BadItemError as error:
-        return ItemFlaw(error.reason, f"{error.reason}: {error}")
+        return error
     unknown = [name for name in types if name not in settings.types]
-    if not unknown:
-        return None
-    fault = BadItemError.unknown_types(unknown)
-    near = did_you_mean(unknown[0], settings.types) if len(unknown) == 1 else ""
-    return ItemFlaw(fault.reason, f"{fault.reason}: {fault}{near}")
+    return BadItemError.unknown_types(unknown) if unknown else None
+
+
+def leftovers(store: Store, chosen: EventFilter) -> list[str]:
+    """Return the ids of the matching leftovers; while a run is open there are none."""
+    left, now = replace(chosen, states=frozenset({Place.LEFTOVER})), store.now()
+    return [event.event_id for place in walk(store, left) for event in place if left.fits(event, now)]
 
 
 class Dropped(NamedTuple):
@@ -182,32 +172,78 @@ class Dropped(NamedTuple):
     is_open: bool
 
 
-def count_leftovers(store: Store, chosen: EventFilter) -> int:
-    """Count the matching leftovers; while a run is open there are none."""
-    if chosen.wallet or chosen.item or chosen.older_seconds is not None:
-        return len(_leftovers(store, chosen))
-    entries = books(store)
-    if entries.run_id is not None:
-        return 0
-    return sum(
-        account.counts.pending for name, account in entries.by_type.items() if not chosen.types or name in chosen.types
-    )
-
-
-def drop_leftovers(store: Store, chosen: EventFilter, most: int) -> Dropped:
-    """Remove the first `most` matching leftovers for good and forget their events: if pushed again they are new.
+def drop_leftovers(store: Store, event_ids: Sequence[str]) -> Dropped:
+    """Remove leftovers for good and forget their events: if pushed again they are new.
 
     They are dropped in chunks, until a run is opened; after a StoreError some may be dropped.
     """
-    number, ids = 0, _leftovers(store, chosen)[:most]
-    for start in range(0, len(ids), CHUNK):
-        dropped, is_open = store.recovery.drop(ids[start : start + CHUNK])
+    number = 0
+    for start in range(0, len(event_ids), CHUNK):
+        dropped, is_open = store.recovery.drop(event_ids[start : start + CHUNK])
         number += dropped
         if is_open:
             return Dropped(number, is_open=True)
-    return Dropped(number, is_open=number < most and store.runs.current() is not None)
+    return Dropped(number, is_open=number < len(event_ids) and store.runs.current() is not None)
 
 
-def _leftovers(store: Store, chosen: EventFilter) -> list[str]:
-    leftovers, now = replace(chosen, states=frozenset({Place.LEFTOVER})), store.now()
-    return [event.event_id for place in walk(store, leftovers) for event in place if leftovers.fits(event, now)]
+class _Sample(NamedTuple):
+    """What waits at the instant `at`, in seconds since 1970 by the clock of Redis.
+
+    `items` are on the audit list and in staging, `in_ledger` are unsettled events; `taken` counts all events that the
+    ledger ever took.
+    """
+
+    at: float
+    items: int
+    in_ledger: int
+    taken: int
+
+
+class Monitor:
+    """Observes Redis and the queues, and how fast they move, by the samples of the last `RECENT_SECONDS`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._samples: deque[_Sample] = deque()
+
+    def look(self) -> QueueLook:
+        """Return the present state and the rates."""
+        store, stats, run = self._store, queue_stats(self._store), self._store.runs.current()
+        now_us = store.now_us()
+        now, unsettled = now_us / 1_000_000, stats.processing + stats.leftover
+        self._add(_Sample(now, stats.events + stats.staged, unsettled, store.intake.ever_taken()))
+        pairs = [*pairwise(self._samples)]
+        quiet = [(before, after) for before, after in pairs if before.taken == after.taken]  # a drain hides arrivals
+        settled = (after.taken - before.taken - after.in_ledger + before.in_ledger for before, after in pairs)
+        left_seconds = round(max(0.0, run.left_seconds(now_us)), 3) if run else 0.0
+        return QueueLook(
+            **asdict(stats),
+            as_of=isoformat(now),
+            redis=_server_state(store),
+            run=RunNow(run_id=run.id, state=run.state, seconds_left=left_seconds) if run else None,
+            arriving_per_minute=_a_minute((max(0, after.items - before.items) for before, after in quiet), quiet),
+            settled_per_minute=_a_minute((max(0, number) for number in settled), pairs),
+        )
+
+    def _add(self, sample: _Sample) -> None:
+        """Add the newest sample; discard the earlier ones if the clock was set back."""
+        if self._samples and sample.at <= self._samples[-1].at:
+            self._samples.clear()
+        self._samples.append(sample)
+        while sample.at - self._samples[0].at > RECENT_SECONDS:
+            self._samples.popleft()
+
+
+def _server_state(store: Store) -> ServerState:
+    began = system_clock.monotonic()
+    store.ping()
+    milliseconds = round((system_clock.monotonic() - began) * 1000, 1)
+    memory = store.client.info("memory")
+    used, most = (int(memory.get(name, 0)) for name in ("used_memory", "maxmemory"))
+    return ServerState(ping_ms=milliseconds, used_bytes=used, max_bytes=most)
+
+
+def _a_minute(numbers: Iterable[int], intervals: Iterable[tuple[_Sample, _Sample]]) -> float | None:
+    """Return numbers counted over intervals as a rate; None while these are too short."""
+    seconds = sum(after.at - before.at for before, after in intervals)
+    return round(sum(numbers) * 60 / seconds, 1) if seconds >= KNOWN_FROM_SECONDS else None

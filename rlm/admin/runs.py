@@ -11,7 +11,7 @@ from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import ChangeInRun, Record, RunCourse, RunListed, RunStatus
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
-from rlm.ledger.control import MOST_CHANGES
+from rlm.ledger.rules import MOST_CHANGES
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 

@@ -16,7 +16,7 @@ from rlm.admin.conditions import KINDS, conditions, name_of
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition
 from rlm.core.errors import StoreError
-from rlm.ledger.reading.present import Present, present
+from rlm.ledger.leases import Present, present
 from rlm.ledger.store import Store
 
 #: Seconds between two looks, and after one that saw a change. It rests longer where a look takes much of a processor,
@@ -80,13 +80,12 @@ class Watch:
             return False
         if not was_mine:
             self._begun = recorded
-        damaged = any(each.code == "key_damaged" for each in self._before.values())
-        spared = () if damaged or self._looks % KEYS_LOOKS == 0 else ("keys",)
+        keys = self._looks % KEYS_LOOKS == 0 or any(each.code == "key_damaged" for each in self._before.values())
         self._looks += 1
         passed_over = _MISSED if system_clock.monotonic() < self._up_at + STARTING_SECONDS else ()
         now = {
             name_of(each): each
-            for each in conditions(store, spared=spared)
+            for each in conditions(store, keys=keys)
             if each.severity != "info" and each.code not in passed_over
         }
         if any(map(_is_away, now)):  # nothing else is known

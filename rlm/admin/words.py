@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rlm.admin.conditions import stops
-from rlm.core import tally
 from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
     EndpointView,
     IdleStatus,
-    Installation,
-    LiveCallCounts,
     LiveTypeCounts,
     Now,
     Record,
@@ -24,11 +20,11 @@ from rlm.core.documents import (
     RunForecast,
     RunStatus,
     TypeCounts,
-    WorkerNow,
+    View,
+    Worker,
 )
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
-from rlm.core.window import RECOVERING
 
 #: An open run is called overdue if it is not closed so many seconds after its deadline.
 OVERDUE_SECONDS = 1.0
@@ -48,14 +44,6 @@ class Counted(NamedTuple):
         return self.total - self.completed - self.failed - self.under_way
 
 
-def is_planned(found: RunStatus | Record) -> bool:
-    """Return whether the run of a document has got as far as its plan.
-
-    Else a status has none, and the figures of a record are all 0.
-    """
-    return bool(found.plan and found.plan.threads)
-
-
 def clock(moment: str) -> str:
     """Return the time of day (UTC) of an ISO 8601 text."""
     return moment[11:19]
@@ -67,27 +55,37 @@ def counts_of(entry: TypeCounts) -> Counted:
     return Counted(entry.taken + entry.carried_over, entry.completed, entry.failed, under_way)
 
 
-def counts_in_all(found: RunDocument) -> Counted:
+def counts_in_all(shown: RunDocument) -> Counted:
     """Return the counts of a run."""
-    each = [counts_of(entry) for entry in found.by_type.values()]
+    each = [counts_of(entry) for entry in shown.by_type.values()]
     return Counted(*map(sum, zip((0, 0, 0, 0), *each, strict=True)))
 
 
-def countdown(found: RunStatus) -> str:
-    """Return how much of its window an open run has left, or for how long it is overdue."""
-    return f"{left_of(found)} of {span(found.window_seconds)}"
-
-
-def left_of(found: RunStatus) -> str:
-    """Return how long an open run has left, or for how long it is overdue."""
-    overdue = overdue_seconds(found)
-    return f"{span(overdue)} past the deadline" if overdue else f"{span(found.seconds_left)} left"
-
-
-def overdue_seconds(found: RunStatus) -> float:
+def overdue_seconds(run: RunStatus) -> float:
     """Return for how long an open run is overdue; 0 if it is not."""
-    overdue = 0.0 if found.seconds_left else timestamp(found.as_of) - timestamp(found.deadline)
+    overdue = 0.0 if run.seconds_left else timestamp(run.as_of) - timestamp(run.deadline)
     return overdue if overdue > OVERDUE_SECONDS else 0.0
+
+
+def countdown(run: RunStatus) -> str:
+    """Return how much of its window an open run has left, or for how long it is overdue."""
+    overdue = overdue_seconds(run)
+    left = f"{span(overdue)} past the deadline" if overdue else f"{span(run.seconds_left)} left"
+    return f"{left} of {span(run.window_seconds)}"
+
+
+def expected_of(run: RunStatus) -> RunForecast | None:
+    """Return the present forecast of an open run, or else its plan in the same form; None before the plan."""
+    plan = run.plan
+    if run.forecast or not plan or not plan.threads:
+        return run.forecast
+    return RunForecast(
+        as_of=run.as_of,
+        forecast_seconds=plan.forecast_seconds,
+        expected_leftover=plan.expected_leftover,
+        workers=plan.workers,
+        binds=plan.binds,
+    )
 
 
 #: The expectation for a run that has no forecast yet, or needs none any more.
@@ -99,102 +97,56 @@ _PHASES = {
 
 
 class Expectation(NamedTuple):
-    """The forecast of an open run: when it is done, what is left over, what binds, and whether everything `fits`.
-
-    `when` and `leftover` are the two parts of `words`; `leftover` is empty if everything fits.
-    """
+    """The forecast of an open run: when it is done and what is left over; what binds if not everything `fits`."""
 
     words: str
-    binds: str
-    fits: bool
-    when: str = ""
-    leftover: str = ""
+    binds: str = ""
+    fits: bool = True
 
 
-def forecast(found: RunStatus) -> Expectation:
+def forecast(run: RunStatus) -> Expectation:
     """Return the present forecast of an open run."""
-    expected = expected_of(found)
-    phase = _PHASES.get(State(found.state), "")
+    expected, phase = expected_of(run), _PHASES.get(State(run.state), "")
     if phase or expected is None:
-        return Expectation(phase or _PHASES[State.PLANNING], "", fits=True)
-    if halted(found):
-        waiting = counts_in_all(found).waiting
-        wait = f"; {counted(waiting, 'event')} {'waits' if waiting == 1 else 'wait'}" if waiting > 0 else ""
-        return Expectation(f"nothing more is sent{wait}", "", fits=False)
-    when, left = _done(found, expected), f"{counted(expected.expected_leftover, 'event')} will be left over"
-    alone = left
-    if not expected.expected_leftover:
-        return Expectation(f"{when}; all of it fits", "", fits=True, when=when)
-    if _awaits_probe(found, expected):
-        when = "waits for an endpoint to answer well, at most until the deadline"
-        left, alone = f"if none does, {left}", f"up to {left}"
-    return Expectation(f"{when}; {left}", expected.binds, fits=False, when=when, leftover=alone)
-
-
-def _awaits_probe(found: RunStatus, expected: RunForecast) -> bool:
-    """Return whether the rest of the run depends on endpoints that rest or are probed."""
+        return Expectation(phase or _PHASES[State.PLANNING])
+    if halted(run):
+        return Expectation(f"nothing more is sent; waiting: {counted(counts_in_all(run).waiting, 'event')}", fits=False)
+    left, to_go = expected.expected_leftover, expected.forecast_seconds - (run.called_seconds or 0.0)
     if expected.shortage and not expected.workers:
-        return False
-    recovering = any(entry.health in RECOVERING for entry in found.by_endpoint.values())
-    return recovering and expected.forecast_seconds <= (found.called_seconds or 0.0)
+        when = "nothing is being sent"
+    elif run.called_seconds is None:
+        when = done_after(expected.forecast_seconds)
+    elif to_go <= 0:
+        when = "no more answers are expected in time" if left else "done any moment now"
+    elif left:  # it does not finish, so no time is to spare
+        when = f"the last answer comes in {span(to_go)}"
+    else:
+        when = f"finishes in {span(to_go)} ({span(max(0.0, run.seconds_left - to_go))} to spare)"
+    if not left:
+        return Expectation(when)
+    return Expectation(f"{when}; {counted(left, 'event')} will be left over", expected.binds, fits=False)
 
 
-def _done(found: RunStatus, expected: RunForecast) -> str:
-    """Return when the last event that fits is answered."""
-    called, forecast_seconds = found.called_seconds, expected.forecast_seconds
-    if expected.shortage and not expected.workers:
-        return "nothing is being sent"
-    if called is None:
-        after = f"{done_after(forecast_seconds)}, which has yet to come"
-        return after if forecast_seconds else "no call is expected to begin"
-    if (to_go := forecast_seconds - called) <= 0:
-        return "no more answers are expected in time" if expected.expected_leftover else "done any moment now"
-    if expected.expected_leftover:  # it does not finish, so no time is to spare
-        return f"the last answer comes in {span(to_go)}"
-    return f"finishes in {span(to_go)} ({span(spare_seconds(found))} to spare)"
-
-
-def spare_seconds(found: RunStatus) -> float | None:
-    """Return how many seconds before its deadline an open run should be done; None before its first call."""
-    expected, called = expected_of(found), found.called_seconds
-    if called is None or not expected:
-        return None
-    to_go = expected.forecast_seconds - called
-    return float(max(0.0, found.seconds_left - max(0.0, to_go)))
-
-
-def progress(found: RunStatus) -> str:
+def progress(run: RunStatus) -> str:
     """Return how much of an open run is done, its rate of calls, and how many calls failed."""
-    counts = counts_in_all(found)
-    dead = [counted(counts.failed, "dead letter")] if counts.failed else []
-    done = f"{counts.completed:,} of {counted(counts.total, 'event')} done"
-    return ", ".join([done, *to_take(found), *dead, *_calling(found)])
+    counts, (_, errors, throttled) = counts_in_all(run), calls_in_all(run)
+    parts = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
+    parts += [f"{counted(run.to_take, 'item')} still to take"] if run.to_take else []
+    parts += [counted(counts.failed, "dead letter")] if counts.failed else []
+    parts += [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(run)) else []
+    parts += [counted(errors, "error")] if errors else []
+    return ", ".join(parts + ([f"{throttled:,} throttled"] if throttled else []))
 
 
-def to_take(found: RunStatus) -> list[str]:
-    """Return how many items an open run has still to take, which no count of events includes; nothing if none."""
-    number = found.to_take
-    return [f"{counted(number, 'item')} still to take"] if number else []
-
-
-def calls_in_all(found: RunDocument) -> list[int]:
+def calls_in_all(shown: RunDocument) -> list[int]:
     """Return how many calls of a run were made, failed and were throttled."""
-    each = [(entry.calls, entry.errors, entry.throttled) for entry in found.by_endpoint.values()]
+    each = [(entry.calls, entry.errors, entry.throttled) for entry in shown.by_endpoint.values()]
     return [sum(numbers) for numbers in zip((0, 0, 0), *each, strict=True)]
 
 
-def calls_a_minute(found: RunStatus) -> float:
+def calls_a_minute(run: RunStatus) -> float:
     """Return the calls per minute of an open run since its first call; 0 before it."""
-    called = found.called_seconds
-    return calls_in_all(found)[0] * 60 / called if called else 0.0
-
-
-def _calling(found: RunStatus) -> list[str]:
-    """Return the rate of calls of a run, and how many failed or were throttled."""
-    _, errors, throttled = calls_in_all(found)
-    calling = [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(found)) else []
-    calling += [counted(errors, "error")] if errors else []
-    return calling + ([f"{throttled:,} throttled"] if throttled else [])
+    return calls_in_all(run)[0] * 60 / run.called_seconds if run.called_seconds else 0.0
 
 
 def summary(record: Record) -> str:
@@ -208,28 +160,9 @@ def outcome(counts: RunCounts) -> str:
     return f"{counts.completed:,} completed, {counts.failed:,} failed, {counts.leftover:,} left over"
 
 
-def looked_at(place: Installation) -> str:
-    """Return which installation a view looks at."""
-    return f"{place.config or 'the built-in defaults'}, Redis {place.redis}, prefix {place.prefix}"
-
-
-def expected_of(found: RunStatus) -> RunForecast | None:
-    """Return the present forecast of an open run, or else its plan in the same form."""
-    if found.forecast or not found.plan:
-        return found.forecast
-    plan = found.plan
-    return RunForecast(
-        as_of=found.as_of,
-        forecast_seconds=plan.forecast_seconds,
-        expected_leftover=plan.expected_leftover,
-        workers=plan.workers,
-        binds=plan.binds,
-    )
-
-
-def halted(found: RunStatus | IdleStatus) -> str:
+def halted(now: RunStatus | IdleStatus) -> str:
     """Return why nothing is delivered now, the worst condition; empty if something is."""
-    return next((each.sentence for each in found.conditions if stops(each)), "")
+    return next((each.sentence for each in now.conditions if stops(each)), "")
 
 
 def told(condition: Condition) -> str:
@@ -237,101 +170,64 @@ def told(condition: Condition) -> str:
     return f"{condition.sentence}: {condition.remedy}"
 
 
-def next_slot(entry: EndpointView | LiveCallCounts) -> str:
-    """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known.
-
-    A duration has at most six characters, in whole units rounded up: `2 s`, `12 min`.
-    """
+def next_slot(entry: EndpointView) -> str:
+    """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known."""
     seconds = entry.next_slot_seconds
-    if seconds is None:
-        return "-"
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds > length:
-            return f"{math.ceil(seconds / length)} {unit}"
-    return "now" if seconds <= 0 else f"{math.ceil(seconds)} s"
+    return "now" if seconds == 0 else "-" if seconds is None else span(math.ceil(seconds))
 
 
-def doing(worker: WorkerNow) -> str:
+def doing(worker: Worker) -> str:
     """Return what a worker does: its state, or the endpoints that it calls."""
     if worker.other_configuration:
         return "another configuration"
     if worker.state != "ready":
-        return str(worker.state)
+        return worker.state
     names = Counter(safe_line(call.endpoint or "waiting for a slot") for call in worker.calls)
     return ", ".join(f"{name} x{number}" if number > 1 else name for name, number in names.items()) or "idle"
 
 
-def workers(found: RunStatus) -> str:
+def workers(run: RunStatus) -> str:
     """Return how many workers are ready, how many lanes are busy, and how many workers were replaced."""
-    one = found.workers
-    if not one.wanted and not one.now:
+    team = run.workers
+    if not team.wanted and not team.now:
         return "no worker is wanted yet"
-    lanes, busy = sum(each.threads for each in one.each), sum(each.busy for each in one.each)
-    parts = [f"{workers_ready(found)} of {one.wanted} ready, {busy} of {lanes} lanes busy"]
-    other = one.other_configuration
-    parts += [of_another_configuration(other)] if other else []
-    return "; ".join([*parts, f"{one.restarted} had to be replaced"] if one.restarted else parts)
+    lanes, busy = sum(each.threads for each in team.each), sum(each.busy for each in team.each)
+    parts = [f"{workers_ready(run)} of {team.wanted} ready, {busy} of {lanes} lanes busy"]
+    parts += [of_another_configuration(team.other_configuration)] if team.other_configuration else []
+    return "; ".join([*parts, f"{team.restarted} had to be replaced"] if team.restarted else parts)
 
 
-def workers_ready(found: RunStatus) -> int:
+def workers_ready(run: RunStatus) -> int:
     """Return how many workers are ready to claim events of this run; those of another configuration never do."""
-    team = found.workers
-    return max(0, team.ready - team.other_configuration)
-
-
-def line(found: RunStatus) -> str:
-    """Return the status of an open run in one line, for output without a terminal."""
-    counts = counts_in_all(found)
-    words = [f"run {found.run_id} {found.state}: {counts.completed:,} of {counts.total:,} completed"]
-    words += [f"{counts.under_way:,} under way, {counts.waiting:,} waiting, {counts.failed:,} failed"]
-    words += to_take(found)
-    words += [", ".join(calling)] if (calling := _calling(found)) else []
-    words += [f"workers {workers(found)}", countdown(found), forecast(found).words, *map(told, found.conditions)]
-    return "; ".join(words)
-
-
-class Level(StrEnum):
-    """How good or bad a verdict is."""
-
-    WELL = "well"
-    REST = "rest"  # nothing happens, and nothing needs to
-    WARN = "warn"  # it continues, but not as wanted
-    BAD = "bad"  # it does not continue, or a run has failed
+    return max(0, run.workers.ready - run.workers.other_configuration)
 
 
 class Verdict(NamedTuple):
-    """A sentence without its full stop, its level, details in further sentences, and the endpoint that it is about."""
+    """A sentence without its full stop, how good it is, and details in further sentences.
 
-    level: Level
+    `rest`: nothing happens, and nothing needs to; `warn`: it continues, but not as wanted; `bad`: it does not continue.
+    """
+
+    level: Literal["well", "rest", "warn", "bad"]
     words: str
     more: str = ""
-    endpoint: str = ""
 
 
-def verdict(found: Now) -> Verdict:
+def verdict(now: Now) -> Verdict:
     """Return the verdict on the result of `report.overview`: its worst condition, else its forecast or its last run."""
-    worst = next((each for each in found.conditions if each.severity != "info"), None)
-    expected = forecast(found) if isinstance(found, RunStatus) else None
+    worst = next((each for each in now.conditions if each.severity != "info"), None)
+    expected = forecast(now) if isinstance(now, RunStatus) else None
     if worst:
-        level, then = Level.BAD if worst.severity == "error" else Level.WARN, expected.words if expected else ""
-        endpoint = worst.subject if worst.subject in found.by_endpoint else ""
-        return Verdict(level, worst.sentence, _joined(worst.remedy, then), endpoint)
-    if isinstance(found, RunStatus) and expected:
-        if not expected.fits:
-            return Verdict(
-                Level.WARN, capital(expected.leftover or expected.words), _joined(expected.when, expected.binds)
-            )
-        if found.state != State.RUNNING:
-            return Verdict(Level.WELL, capital(expected.words))
-        spare = spare_seconds(found)
-        on_track = expected.when if spare is None else f"finishes {span(spare)} before the deadline"
-        return Verdict(Level.WELL, f"On track, {on_track}", _joined(progress(found)))
-    last = None if isinstance(found, RunStatus) else found.last_record
+        then = expected.words if expected else ""
+        return Verdict("bad" if worst.severity == "error" else "warn", worst.sentence, _joined(worst.remedy, then))
+    if isinstance(now, RunStatus) and expected:
+        level: Literal["well", "warn"] = "well" if expected.fits else "warn"
+        return Verdict(level, capital(expected.words), _joined(expected.binds, progress(now)))
+    last = None if isinstance(now, RunStatus) else now.last_record
     if last is None:
-        return Verdict(Level.REST, "At rest; no run has finished yet", "`rlm start` starts one.")
+        return Verdict("rest", "At rest; no run has finished yet", "`rlm start` starts one.")
     left = f"left {counted(last.counts.leftover, 'event')} over" if last.counts.leftover else "left nothing over"
-    level = Level.WARN if last.counts.leftover else Level.REST
-    return Verdict(level, f"At rest; the last run {left}", _joined(summary(last)))
+    return Verdict("warn" if last.counts.leftover else "rest", f"At rest; the last run {left}", _joined(summary(last)))
 
 
 def _joined(*clauses: str) -> str:
@@ -339,60 +235,56 @@ def _joined(*clauses: str) -> str:
     return " ".join(sentence(safe_line(clause)) for clause in clauses if clause)
 
 
-def against_plan(found: RunStatus | Record) -> dict[str, str]:
+def line(shown: View) -> str:
+    """Return a view in one line, for output without a terminal."""
+    if isinstance(shown, Record):
+        return f"run {shown.run_id} {summary(shown)}"
+    now = verdict(shown)
+    return f"{f'run {shown.run_id}: ' if isinstance(shown, RunStatus) else ''}{now.words}. {now.more}"
+
+
+def against_plan(shown: RunStatus | Record) -> dict[str, str]:
     """Return what was `planned` for a run and, once it has ended, what happened `in fact`; nothing before the plan."""
-    plan, team = found.plan, found.workers
-    if plan is None or not is_planned(found):
+    plan, team = shown.plan, shown.workers
+    if plan is None or not plan.threads:
         return {}
-    parts = counted(plan.workers, "worker"), done_after(plan.forecast_seconds), _left(plan.expected_leftover)
-    told = {"planned": ", ".join(parts)}
-    if isinstance(found, Record):
-        actual = (
-            f"done {span(plan.actual_seconds)} after it" if plan.actual_seconds is not None else "no call completed"
-        )
-        left = _left(found.counts.leftover)
-        told["in fact"] = f"{counted(team.peak, 'worker')}, {actual}, {left}; {team.restarted} replaced"
-    return told
-
-
-def _left(number: int) -> str:
-    return f"{number:,} left over" if number else "nothing left over"
+    parts = counted(plan.workers, "worker"), done_after(plan.forecast_seconds), f"{plan.expected_leftover:,} left over"
+    compared = {"planned": ", ".join(parts)}
+    if isinstance(shown, Record):
+        actual = plan.actual_seconds
+        done = "no call completed" if actual is None else f"done {span(actual)} after it"
+        left = f"{shown.counts.leftover:,} left over; {team.restarted} replaced"
+        compared["in fact"] = f"{counted(team.peak, 'worker')}, {done}, {left}"
+    return compared
 
 
 def used(record: Record) -> str:
     """Return the utilisation of a run and the age of its answers; '' if they are not known."""
-    one = record.used
-    if not one.calls_per_minute:
+    part = record.used
+    if not part.calls_per_minute:
         return ""
-    ages = f"{span(one.answered_p50_seconds)}, 19 of 20 in {span(one.answered_p95_seconds)}"
+    ages = f"{span(part.answered_p50_seconds)}, 19 of 20 in {span(part.answered_p95_seconds)}"
     return (
-        f"{one.calls_per_minute:,.0f} calls a minute; {one.lanes:.0%} of the lanes' time and {one.slots:.0%} "
+        f"{part.calls_per_minute:,.0f} calls a minute; {part.lanes:.0%} of the lanes' time and {part.slots:.0%} "
         f"of the slots used; half were answered in {ages} from intake"
     )
 
 
-def troubles(found: RunStatus | Record) -> list[str]:
+def troubles(shown: RunStatus | Record) -> list[str]:
     """Return why a run left events over, its failed calls and dead letters."""
-    why = found.why if isinstance(found, Record) else ()
+    why = shown.why if isinstance(shown, Record) else ()
     wrong = [safe_line(cause.sentence) for cause in why]
-    wrong += call_troubles(found)
-    failed, invalid = found.counts.failed, found.counts.invalid
-    if dead := failed + invalid:
-        became = "1 became a dead letter" if dead == 1 else f"{dead:,} became dead letters"
-        some = f"{invalid:,} of them " if failed else ""
-        at_intake = f", {some}at intake, which counts as invalid and not as failed" if invalid else ""
-        wrong.append(f"{became}{at_intake}: `rlm failed list` says why")
+    wrong += call_troubles(shown)
+    if dead := shown.counts.failed + shown.counts.invalid:
+        at_intake = f", {shown.counts.invalid:,} of them at intake" if shown.counts.invalid else ""
+        wrong.append(f"{counted(dead, 'dead letter')}{at_intake}: `rlm failed list` says why")
     return [*filter(None, wrong)]
 
 
-def call_troubles(found: RunDocument) -> list[str]:
+def call_troubles(shown: RunDocument) -> list[str]:
     """Return how many calls failed or were throttled, and why."""
-    why = tally.in_words(found.troubles)
-    return [f"{number}{f': {safe_line(why)}' if why else ''}"] if (number := _failed(found)) else []
-
-
-def _failed(found: RunDocument) -> str:
-    """Return how many calls of a run failed or were throttled; '' if none."""
-    calls, errors, throttled = calls_in_all(found)
+    calls, errors, throttled = calls_in_all(shown)
     became = " or ".join(word for word, number in (("failed", errors), ("were throttled", throttled)) if number)
-    return f"{errors + throttled:,} of {counted(calls, 'call')} {became}" if became else ""
+    why = safe_line(shown.failures)
+    number = f"{errors + throttled:,} of {counted(calls, 'call')} {became}"
+    return [f"{number}: {why}" if why else number] if became else []

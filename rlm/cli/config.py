@@ -40,20 +40,20 @@ def init(config: Path | None, directory: Path) -> None:
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
     exists is kept. Prints what to type next.
     """
-    from rlm.settings.template import first_files
+    from rlm.settings.layers import FIRST
 
     if config is not None:
         settings_of(config)  # it is not used, but a faulty file is reported
     files: dict[str, list[str]] = {"written": [], "kept": []}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in first_files().items():
+        for name in ("rlm.toml", "Procfile"):
             path = directory / name
             what = "kept" if path.exists() or path.is_symlink() else "written"
             files[what].append(name)
             show(f"{what:<7}  {path}")
             if what == "written":
-                path.write_text(text, encoding="utf-8")
+                path.write_bytes((FIRST / name).read_bytes())
     except OSError as error:
         where = error.filename or directory
         raise CommandError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
@@ -86,7 +86,7 @@ def show_settings(config: Path | None) -> None:
 
 
 def _row(shown: Shown) -> list[str]:
-    from rlm.settings.toml import toml_value
+    from rlm.settings.layers import toml_value
 
     where = shown.where.removeprefix("environment ")
     where = Path(where).name if where.startswith("file ") else where

@@ -10,11 +10,10 @@ import click
 from rlm.cli.common import ExitCode, command, settings_of, store_of
 from rlm.cli.options import Duration, volatile_option
 from rlm.cli.printing import print_json, show, show_verdict, styled, table
-from rlm.core.errors import ConfigurationError
 from rlm.core.text import counted
 
-#: The verdict for each severity, and the noun, the worst first.
-_VERDICTS = {"error": "fail", "warning": "warn", "info": "info", None: "ok"}
+#: The verdict for each severity, and the noun.
+_VERDICTS = {"error": "fail", "warning": "warn", "info": "info"}
 _NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 
 
@@ -23,27 +22,19 @@ _NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     """Check the installation; print every condition with what to do, the worst first, and what is well.
 
-    With a faulty configuration, what lives at its Redis. Exits with 0 if no condition is an error; with 2 for the
-    configuration, 4 if one of Redis is an error, 1 if any other is.
+    Exits with 0 if no condition is an error; with 4 if one of Redis is, 1 if any other is.
     """
-    from rlm.admin.doctor import examine
-    from rlm.settings import salvaged
+    from rlm.admin.conditions import examine
 
-    try:
-        settings, fault = settings_of(config), None
-    except ConfigurationError as error:
-        settings, fault = salvaged(config), error
-    examination = examine(settings, allow_volatile=allow_volatile, salvaged=fault is not None)
+    examination = examine(settings_of(config), allow_volatile=allow_volatile)
     print_json(examination)
-    rows = sorted(examination.findings, key=lambda finding: list(_VERDICTS).index(finding.severity))
-    for finding in rows:
-        name = finding.code or finding.name
-        width = max(len(each.code or each.name) for each in rows)
-        show_verdict(_VERDICTS[finding.severity], name, finding.message, finding.remedy, width)
+    well = [check.name for check in examination.findings if check.ok]
+    width = max(map(len, [*well, *(each.code for each in examination.conditions)]))
+    for each in examination.conditions:
+        show_verdict(_VERDICTS[each.severity], each.code, each.sentence, each.remedy, width)
+    for name in well:
+        show_verdict("ok", name, "", "", width)
     show()
-    if fault:
-        show("The configuration has faults. What lives goes on with that with which it began; nothing new starts.")
-        raise fault
     number = Counter[str](condition.severity for condition in examination.conditions)
     parts = [counted(number[severity], noun) for severity, noun in _NOUNS.items() if number[severity]]
     show(styled(f"{', '.join(parts)}." if parts else "All is well.", "error" if number["error"] else "ok"))
@@ -62,8 +53,8 @@ def compliance(config: Path | None, since: float) -> None:
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.ledger.reading.compliance import compliance as judge
-    from rlm.ledger.reading.compliance import exceeded, gap
+    from rlm.ledger.compliance import compliance as judge
+    from rlm.ledger.compliance import exceeded, gap
 
     with store_of(config) as store:
         log = judge(store, since)

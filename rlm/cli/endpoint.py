@@ -28,11 +28,10 @@ def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change or share a limit."""
 
 
-#: The arguments that choose endpoints and budgets, and the reason of an order.
+#: The arguments that choose endpoints and budgets.
 chosen = all_of(
     click.argument("names", metavar="[NAME]...", nargs=-1),
     click.option("--type", "type_name", metavar="TYPE", help="All endpoints of this type."),
-    click.option("--reason", metavar="TEXT", default="", help="Why; kept with the change."),
 )
 
 
@@ -50,7 +49,7 @@ chosen = all_of(
     metavar="DURATION",
     help="How long; without it, until resumed.",
 )
-def pause(config: Path | None, seconds: float | None, reason: str, **which: Any) -> None:
+def pause(config: Path | None, seconds: float | None, **which: Any) -> None:
     """Send no new call to endpoints, or to any endpoint of a budget.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). The others take their share. The pause applies
@@ -58,7 +57,7 @@ def pause(config: Path | None, seconds: float | None, reason: str, **which: Any)
     """
     from rlm.admin import endpoints
 
-    changed = _change(config, partial(endpoints.pause, seconds=seconds, reason=reason), **which)
+    changed = _change(config, partial(endpoints.pause, seconds=seconds), **which)
     until = "it is resumed" if seconds is None else f"{span(seconds)} have passed, or it is resumed"
     for each in changed:
         show(f"{each.name} is paused until {until}; calls under way are not cut.")
@@ -66,7 +65,7 @@ def pause(config: Path | None, seconds: float | None, reason: str, **which: Any)
 
 @command("rlm endpoint resume rebalance_api", "rlm endpoint resume --type REBALANCE_NEEDED", group=endpoint)
 @chosen
-def resume(config: Path | None, reason: str, **which: Any) -> None:
+def resume(config: Path | None, **which: Any) -> None:
     """End a pause, or a rest that is due to an endpoint's answers.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). If an endpoint was throttled or failing, its
@@ -75,7 +74,7 @@ def resume(config: Path | None, reason: str, **which: Any) -> None:
     """
     from rlm.admin import endpoints
 
-    for each in _change(config, partial(endpoints.resume, reason=reason), **which):
+    for each in _change(config, endpoints.resume, **which):
         ended = [word for word, was in (("paused", each.paused), ("resting", each.rested)) if was]
         probe = "; its next call is a probe" if each.rested or each.probing else ""
         what = f"is no longer {' or '.join(ended)}" if ended else "was neither paused nor resting"
@@ -92,7 +91,7 @@ def resume(config: Path | None, reason: str, **which: Any) -> None:
 )
 @chosen
 @click.argument("rate", metavar="RATE")
-def limit(config: Path | None, rate: str, reason: str, **which: Any) -> None:
+def limit(config: Path | None, rate: str, **which: Any) -> None:
     """Change the limit of endpoints or budgets to RATE, now.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file: "20/minute",
@@ -102,7 +101,7 @@ def limit(config: Path | None, rate: str, reason: str, **which: Any) -> None:
     from rlm.admin import endpoints
 
     rate = endpoints.check_rate(rate)
-    for each in _change(config, partial(endpoints.limit, rate=rate, reason=reason), **which):
+    for each in _change(config, partial(endpoints.limit, rate=rate), **which):
         if each.before == rate:
             show(f"The limit of {each.name} was {rate} already; nothing was changed.")
         else:

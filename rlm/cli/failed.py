@@ -12,13 +12,12 @@ import click
 import msgspec
 
 from rlm.cli.common import ExitCode, command, confirm, store_of, tell_unknown
-from rlm.cli.options import Since, all_of, deal_flags, number_argument, several
-from rlm.cli.printing import is_terminal, print_json, say, say_error, show, table
+from rlm.cli.options import Since, all_of, all_option, number_argument, several, yes_option
+from rlm.cli.printing import is_terminal, print_json, say_error, show, table
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.core.text import LONGEST_TEXT, counted, cut, named, one_line, safe_line
 
 if TYPE_CHECKING:
-    from rlm.admin.deal import Outcome
     from rlm.core.documents import LetterGroup
 
 #: Most characters of a letter's detail in the list on a terminal, and of an item to print as text.
@@ -37,7 +36,6 @@ letter_filter = all_of(
     several("--type", "types", "TYPE", "Only letters of events of this type."),
     several("--reason", "reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
     several("--endpoint", "endpoints", "NAME", "Only letters whose event was last sent to this endpoint."),
-    several("--answer", "answers", "STATUS", "Only letters that this answer caused, such as 'HTTP 500'."),
     click.option("--since", type=Since(), metavar="DURATION", help="Only letters written this long ago at most."),
     click.option(
         "--search",
@@ -64,19 +62,19 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
     """List the last N dead letters (20), newest first: of all, or of those that match the options.
 
     An option given several times matches any of its values. --grouped lists the N largest groups of letters with the
-    same reason, answer, endpoint and type.
+    same reason, endpoint and type.
     """
     from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
-    from rlm.ledger.archive import Archive
+    from rlm.ledger.letters import archive_hint
 
     chosen = LetterFilter(**options)
     with store_of(config) as store:
         fitting = chosen.find(store)
-        groups = group(fitting, store)[:number] if grouped else []
+        groups = group(fitting)[:number] if grouped else []
         letters = [] if grouped else list(islice(fitting, number))
         total = store.letters.count()
-        older = Archive(store.settings.archive_dir).hint() if total < number else ""
+        older = archive_hint(store.settings.archive_dir) if total < number else ""
         if not letters and not groups:
             tell_unknown(store, chosen.types, chosen.endpoints)
     print_json(groups if grouped else [msgspec.Raw(raw) for raw in letters])
@@ -96,11 +94,11 @@ def list_letters(config: Path | None, number: int, *, grouped: bool, **options: 
 
 
 def _show_groups(groups: Sequence[LetterGroup]) -> None:
-    names = ["reason", "answer", "endpoint", "type", "newest"]
+    names = ["reason", "endpoint", "type", "newest"]
     rows = [[f"{group.letters:,}", *(getattr(group, name) for name in names)] for group in groups]
     table(["letters", *names], rows, right=["letters"])
     then = "lists those of one, `retry` sends them again."
-    show(f"\n`rlm failed list` with --reason, --answer, --endpoint and --type {then}")
+    show(f"\n`rlm failed list` with --reason, --endpoint and --type {then}")
 
 
 @command(
@@ -128,13 +126,12 @@ def show_letter(config: Path | None, handle: str) -> None:
 
 
 #: The arguments of retry and drop.
-dealt_with = all_of(click.argument("ids", nargs=-1, metavar="[ID]..."), letter_filter, deal_flags)
+dealt_with = all_of(click.argument("ids", nargs=-1, metavar="[ID]..."), letter_filter, all_option, yes_option)
 
 
 @command(
     "rlm failed retry 3f2a9c51d07e8b46",
     "rlm failed retry --endpoint balance_check_api --since 24h",
-    "rlm failed retry --all --dry-run",
     "rlm failed retry --all --yes    # in a script",
     group=failed,
 )
@@ -144,8 +141,7 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
 
     A letter is removed and its events made pending in one step, with attempts and runs at zero and without a check for
     duplicates; a letter of several types stays for those that are still not configured. The letter of a whole item puts
-    the item back on the audit list. If none is named, the command asks first on a terminal, and leaves letters that
-    would only become dead letters again, for example because they are no JSON or too large. Exits with 1 if any cannot
+    the item back on the audit list. If none is named, the command asks first on a terminal. Exits with 1 if any cannot
     be retried, for example because its type is still not configured.
     """
     _deal(config, ids, "retried", **options)
@@ -153,7 +149,7 @@ def retry(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
 
 @command(
     "rlm failed drop 3f2a9c51d07e8b46",
-    "rlm failed drop --reason not_json --dry-run",
+    "rlm failed drop --reason not_json",
     "rlm failed drop --all --yes    # in a script",
     group=failed,
 )
@@ -166,49 +162,29 @@ def drop(config: Path | None, ids: tuple[str, ...], **options: Any) -> None:
     _deal(config, ids, "dropped", **options)
 
 
-def _deal(
-    config: Path | None, ids: Sequence[str], done: str, *, every: bool, yes: bool, dry_run: bool, **options: Any
-) -> None:
+def _deal(config: Path | None, ids: Sequence[str], done: str, *, every: bool, yes: bool, **options: Any) -> None:
     """Retry or drop the named letters, or the oldest matching ones, after asking; none if an id is unknown."""
-    from rlm.admin.deal import Deal, Dealing
-    from rlm.admin.letters import LetterFilter
+    from rlm.admin.letters import Deal, LetterFilter, deal_with
 
     chosen, deal = LetterFilter(**options), Deal(done)
     if bool(ids) == (every or bool(chosen)):
         listed = "`rlm failed list` shows them"
         raise click.UsageError(f"Name dead letters by their ids, or choose them with options, or --all; {listed}.")
     with store_of(config) as store:
-        dealing = Dealing(deal, ids, chosen)
-        total, left, refused = dealing.count(store) if dry_run or not ids else (len(ids), 0, 0)
-        letters = counted(total - left - refused, "dead letter")
+        total = len(ids) or sum(1 for _ in chosen.find(store))
         if not total:
             tell_unknown(store, chosen.types, chosen.endpoints)
-        if dry_run:
-            print_json(dealing.foretold(total, left, refused))
-            stay = f"; {left + refused:,} more would stay, because a retry cannot succeed" if left + refused else ""
-            show(f"{letters} would be {deal}{stay}. Nothing was changed.")
-            return
         # A retry loses nothing, so a script need not confirm it.
-        if not ids and total > left + refused and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
+        if not ids and total and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
+            letters = counted(total, "dead letter")
             confirm(f"Retry {letters}?" if deal is Deal.RETRY else f"Drop {letters} for good?", deal)
-        outcomes = dealing.carry_out(store, total)
-    print_json(dealing.done(outcomes))
-    _tell(outcomes, done)
-
-
-def _tell(outcomes: Sequence[Outcome], done: str) -> None:
-    """Print what was done; end the command with an error if a letter was refused."""
-    left = [outcome for outcome in outcomes if outcome.left]
-    refused = [outcome for outcome in outcomes if outcome.refused and not outcome.left]
-    succeeded = [outcome for outcome in outcomes if not outcome.refused]
-    for outcome in refused[:MOST_NAMED]:
-        say_error(f"dead letter {outcome.id} is not {done}: {outcome.refused}")
-    if left:
-        why = f"a retry cannot succeed ({one_line(f'{left[0].id}: {left[0].refused}', LONGEST_TEXT)})"
-        say(f"Warning: {counted(len(left), 'dead letter')} left in place, because {why}.")
-    show(f"{counted(len(succeeded), 'dead letter')} {done}: {named([each.id for each in succeeded], MOST_NAMED)}")
-    if succeeded and done == "retried":
-        items = ", whole items from the audit list again" if any(each.as_item for each in succeeded) else ""
-        show(f"They go out with the open run, or the next one{items}; `rlm start` starts one now.")
-    if refused:
+        dealt = deal_with(store, deal, ids or chosen, total)
+    print_json(dealt)
+    for each in dealt.refused[:MOST_NAMED]:
+        say_error(f"dead letter {each.id} is not {done}: {each.reason}")
+    succeeded = [*(dealt.retried or ()), *(dealt.dropped or ())]
+    show(f"{counted(len(succeeded), 'dead letter')} {done}: {named(succeeded, MOST_NAMED)}")
+    if succeeded and deal is Deal.RETRY:
+        show("They go out with the open run, or the next one; `rlm start` starts one now.")
+    if dealt.refused:
         raise SystemExit(int(ExitCode.FAILED))

@@ -77,12 +77,7 @@ def several(
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-#: For commands that remove or send many: all, without asking, or only counting.
-deal_flags = all_of(
-    click.option("--all", "every", is_flag=True, help="All of them."),
-    yes_option,
-    click.option("--dry-run", is_flag=True, help="Show how many it would be, and change nothing."),
-)
+all_option = click.option("--all", "every", is_flag=True, help="All of them.")
 volatile_option = click.option(
     "--allow-volatile", is_flag=True, help="Accept a Redis that keeps nothing on disk: if it restarts, events are lost."
 )

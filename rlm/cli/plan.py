@@ -14,7 +14,7 @@ from rlm.core.errors import BadQuestionError
 from rlm.core.text import sentence
 
 if TYPE_CHECKING:
-    from rlm.admin.whatif import Forecast
+    from rlm.admin.words import Verdict
 
 _ADDED = "What if a type had one more endpoint, of this name? Repeatable."
 
@@ -25,7 +25,7 @@ _ADDED = "What if a type had one more endpoint, of this name? Repeatable."
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
 )
 @several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
+@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="What if there were exactly N workers?")
 @several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.")
 @several("--add-endpoint", "add", "TYPE=NAME", _ADDED)
 def plan(*, config: Path | None, **options: Any) -> None:
@@ -39,7 +39,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     of its type and an open window. The last line says when the backlog is gone if as many events arrive in each window
     as in the last 20 runs.
     """
-    from rlm.admin.whatif import PlanAsk, answer, read_question, side_by_side
+    from rlm.admin.whatif import PlanAsk, answer, read_question, side_by_side, view_of
 
     settings = settings_of(config)
     try:
@@ -49,25 +49,21 @@ def plan(*, config: Path | None, **options: Any) -> None:
             raise click.BadParameter(str(error), param_hint=error.option) from None
         raise click.UsageError(str(error)) from None
     with opened(settings) as store:
-        answered = answer(store, question)
-    print_json(answered.view())
-    if answered.unread:
-        say(f"Only the oldest items were read; {answered.unread:,} more wait and are not planned for.")
-    today, last = answered.forecasts[0], answered.forecasts[-1]
+        forecasts = answer(store, question)
+    print_json(view_of(forecasts, question))
+    today, last = forecasts[0], forecasts[-1]
+    if last.unread:
+        say(f"Only the oldest items were read; {last.unread:,} more wait and are not planned for.")
     if last.open_run:
         show("A run is open (`rlm status`); this plans a new window for what waits now.\n")
     if not last.events:
         show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
         return
-    show(_verdict(today) if last is today else f"Today: {_verdict(today)}")
+    show(_sentence(today.verdict) if last is today else f"Today: {_sentence(today.verdict)}")
     if last is not today:
-        show(f"What if ({last.case.assumptions}): {_verdict(last)}")
+        show(f"What if ({' '.join(question.asked.assumptions)}): {_sentence(last.verdict)}")
     show()
-    table(
-        ["", "today", "what if"][: 1 + len(answered.forecasts)],
-        side_by_side(*answered.forecasts),
-        right=["today", "what if"],
-    )
+    table(["", "today", "what if"][: 1 + len(forecasts)], side_by_side(*forecasts), right=["today", "what if"])
     if last.outlook:
         show(f"\n{last.outlook.sentence}")
 
@@ -78,13 +74,10 @@ def print_verdict(config: Path | None) -> None:
 
     settings = settings_of(config)
     with opened(settings) as store:
-        answered = answer(store, read_question(settings, PlanAsk()))
-    print_json(answered.view())
-    show(_verdict(answered.forecasts[0]))
+        (forecast,) = answer(store, read_question(settings, PlanAsk()))
+    print_json(forecast.view())
+    show(_sentence(forecast.verdict))
 
 
-def _verdict(forecast: Forecast) -> str:
-    from rlm.admin.whatif import verdict_on
-
-    verdict = verdict_on(forecast)
+def _sentence(verdict: Verdict) -> str:
     return sentence(f"{verdict.words}: {verdict.more}" if verdict.more else verdict.words)

@@ -62,7 +62,6 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         from scheduler.service import SchedulerService
 
         require_fit(store, allow_volatile=allow_volatile)
-        store.load_scripts()
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
@@ -84,7 +83,6 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
         from rlm.processes.supervisor import Supervisor
 
         require_fit(store, allow_volatile=allow_volatile)
-        store.load_scripts()
         made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
         watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
         watch.start()
@@ -164,14 +162,14 @@ def web(*, config: Path | None) -> None:
 
     The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
     """
-    from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, serve
 
     settings = settings_of(config)
     token = read_token(settings.web.token, os.environ)
     with long_running(settings, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, stop):
-        bound = bind(*split_listen(settings.web.listen), stop, has_token=bool(token))
+        address, _, port = settings.web.listen.rpartition(":")
+        bound = bind(address.strip("[]"), int(port), stop, has_token=bool(token))
         if bound is None:
             return
         host, port = bound.getsockname()[:2]

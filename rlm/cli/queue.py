@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rlm.cli.common import CommandError, ExitCode, command, confirm, store_of, tell_unknown
-from rlm.cli.options import Duration, all_of, deal_flags, several, yes_option
+from rlm.cli.options import Duration, all_of, all_option, several, yes_option
 from rlm.cli.printing import print_json, say, show, table, wants_json
 from rlm.core.documents import WaitingList
 from rlm.core.errors import StoreError
+from rlm.core.item import Place
 from rlm.core.text import counted, one_line, span
-from rlm.core.trail import Place
 
 if TYPE_CHECKING:
     from rlm.core.documents import Pushed, QueueStats
-    from rlm.ledger.reading.waiting import EventFilter
     from rlm.ledger.store import Store
+    from rlm.ledger.waiting import EventFilter
 
 #: Most warnings to print about lines; the others are only counted.
 MOST_WARNINGS = 20
@@ -33,7 +33,7 @@ def queue() -> None:
 
 
 def _filter(item: str, **options: Any) -> EventFilter:
-    from rlm.ledger.reading.waiting import EventFilter
+    from rlm.ledger.waiting import EventFilter
 
     return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
@@ -77,7 +77,7 @@ def list_events(config: Path | None, number: int | None, after: int, **options: 
     `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled over to there.
     """
     from rlm.admin.queue import list_waiting
-    from rlm.ledger.reading.waiting import MOST_LOOKED
+    from rlm.ledger.waiting import MOST_LOOKED
 
     chosen, every = _filter(**options), number is None and wants_json()
     with store_of(config) as store:
@@ -114,15 +114,17 @@ def list_events(config: Path | None, number: int | None, after: int, **options: 
     group=queue,
 )
 @event_filter
-@deal_flags
+@all_option
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Show how many it would be, and change nothing.")
 def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
     """Remove leftovers of the last run for good: those that match the options, or --all. Asks first.
 
     Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
     is left over and nothing is dropped; what that run does not send will be left over.
     """
-    from rlm.admin.queue import count_leftovers, drop_leftovers
-    from rlm.ledger.reading.waiting import EventFilter
+    from rlm.admin.queue import drop_leftovers, leftovers
+    from rlm.ledger.waiting import EventFilter
 
     wanted = _filter(**options)
     if every == (wanted != EventFilter()):
@@ -130,7 +132,8 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
     with store_of(config) as store:
         if (run := store.runs.current()) is not None:
             raise CommandError(f"Run {run.id} is open, so nothing is left over. {_AFTER_IT}")
-        total = count_leftovers(store, wanted)
+        left = leftovers(store, wanted)
+        total = len(left)
         if not total:
             tell_unknown(store, wanted.types)
         if dry_run:
@@ -139,7 +142,7 @@ def drop(config: Path | None, *, every: bool, yes: bool, dry_run: bool, **option
             return
         if total and not yes:
             confirm(f"Drop {counted(total, 'leftover event')} for good?", "dropped")
-        done = drop_leftovers(store, wanted, total)
+        done = drop_leftovers(store, left)
     print_json({"dropped": done.number})
     if done.is_open:
         raise CommandError(f"A run was opened meanwhile and took the others; {done.number:,} dropped. {_AFTER_IT}")
@@ -189,10 +192,10 @@ def _describe(stats: QueueStats) -> None:
 def monitor(config: Path | None, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
 
-    On a terminal the picture is redrawn; elsewhere each look prints a line, with --json one document per line. Rates
-    are over the time since the command began, at most the last minute.
+    On a terminal the picture is redrawn; elsewhere a line is printed if it has changed, with --json one document per
+    line. Rates are over the time since the command began, at most the last minute.
     """
-    from rlm.admin.monitoring import Monitor
+    from rlm.admin.queue import Monitor
     from rlm.cli.status import watch
     from rlm.terminal.live import View
     from rlm.terminal.queue import queue_line, queue_picture
@@ -245,8 +248,7 @@ def _describe_push(store: Store, pushed: Pushed) -> None:
     from rlm.ledger.processes import Role
 
     if pushed.bad:
-        by_reason = ", ".join(f"{number:,} {reason}" for reason, number in pushed.faults.items())
-        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters: {by_reason}.")
+        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters.")
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
     if not pushed.pushed:

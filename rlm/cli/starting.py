@@ -29,12 +29,13 @@ def check_uninterrupted(stop: StopSignals) -> None:
 def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
     """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
     from rlm.admin import report
+    from rlm.admin.words import line
     from rlm.cli.status import detached
     from rlm.terminal.live import View
-    from rlm.terminal.record import changes, line_of, picture_of
+    from rlm.terminal.runs import picture_of
 
     shown_at = float("-inf")
-    with View(sys.stderr, picture_of, line_of, changes, transient=True) as view:
+    with View(sys.stderr, picture_of, line, transient=True) as view:
         while not stop.graceful:
             try:
                 if record := store.runs.record(run_id):

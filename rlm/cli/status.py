@@ -16,7 +16,6 @@ from rlm.core.documents import IdleStatus, Record, RunStatus
 from rlm.core.documents import View as Shown
 from rlm.core.errors import StoreError
 from rlm.core.run import State
-from rlm.core.tally import every_call_failed, in_words
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -28,7 +27,7 @@ def show_run(document: Shown | IdleStatus) -> None:
     print_json(document)
     if not wants_json() and not isinstance(document, IdleStatus):
         from rlm.terminal.live import console_on
-        from rlm.terminal.record import picture_of
+        from rlm.terminal.runs import picture_of
 
         console_on(sys.stdout).print(picture_of(document))
 
@@ -36,8 +35,8 @@ def show_run(document: Shown | IdleStatus) -> None:
 def tell(record: Record, *, waited: bool = False) -> None:
     """Print a record; raise SystemExit if the run failed, or if it `waited` and every call of it failed."""
     show_run(record)
-    if waited and every_call_failed(record):
-        say_error(f"every call of run {record.run_id} failed: {in_words(record.troubles)}")
+    if waited and record.every_call_failed:
+        say_error(f"every call of run {record.run_id} failed: {record.failures}")
     elif record.state == State.FAILED:
         say_error(f"run {record.run_id} failed: {record.failure}")
     else:
@@ -52,13 +51,14 @@ def beside(store: Store, document: Shown | IdleStatus) -> Shown | IdleStatus:
 
 def follow_status(store: Store, run_id: str | None) -> None:
     """Show the status each second until the named run is closed or a signal comes, else from run to run."""
+    from rlm.admin.words import line
     from rlm.terminal.live import View
-    from rlm.terminal.record import changes, line_of, picture_of
+    from rlm.terminal.runs import picture_of
 
     def look() -> Shown | IdleStatus:
         return beside(store, report.status(store, run_id, measured=wants_json()))
 
-    view = View(sys.stdout, picture_of, line_of, changes, as_json=wants_json())
+    view = View(sys.stdout, picture_of, line, as_json=wants_json())
     watch(look, view, 1.0, lambda document: run_id is not None and not isinstance(document, RunStatus))
 
 

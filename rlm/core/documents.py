@@ -12,6 +12,9 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
+#: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
+WEB_PAGE = "web page"
+
 
 class JsonDocument(msgspec.Struct, frozen=True):
     """A document with its fields by name."""
@@ -47,37 +50,36 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
     p95_ms: float = 0.0
 
 
-class RunPlan(JsonDocument, frozen=True, kw_only=True):
-    """The plan that a run began with; times count from the first call, `course` are pairs of a time and calls by then.
+class Foreseen(JsonDocument, frozen=True, kw_only=True):
+    """How a run will end; times count from the first call, `course` are pairs of a time and calls by then.
 
-    `actual_seconds` is the time from the first call to the last answer that completed an event, once it is known.
+    `binds` says what keeps the end from being earlier.
     """
 
     workers: int = 0
-    threads: int = 0
     forecast_seconds: float = 0.0
-    lower_bound_seconds: float = 0.0
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
+
+
+class RunPlan(Foreseen, frozen=True, kw_only=True):
+    """The plan that a run began with; `actual_seconds` from the first call to the last good answer, once known."""
+
+    threads: int = 0
+    lower_bound_seconds: float = 0.0
     actual_seconds: float | None = None
 
 
-class RunForecast(JsonDocument, frozen=True, kw_only=True):
-    """How an open run will end, as of a moment: the same simulation from the present state.
+class RunForecast(Foreseen, frozen=True, kw_only=True):
+    """The same simulation from the present state of an open run; `untaken` items stay on the audit list.
 
-    `binds` says what keeps the end from being earlier; `shortage` says which workers are missing; `untaken` items stay
-    on the audit list.
+    `shortage` says which workers are missing.
     """
 
     as_of: str
-    forecast_seconds: float
-    expected_leftover: int
-    workers: int
-    binds: str = ""
     shortage: str | None = None
     untaken: int = 0
-    course: tuple[tuple[float, float], ...] = ()
 
 
 class Reasons(JsonDocument, frozen=True, kw_only=True):
@@ -152,6 +154,20 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
     untaken: int = 0
     troubles: tuple[CallTrouble, ...] = ()
 
+    @property
+    def every_call_failed(self) -> bool:
+        """Whether calls were made and none of them succeeded."""
+        entries = self.by_endpoint.values()
+        return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
+
+    @property
+    def failures(self) -> str:
+        """The three most frequent failures in words: `3 x connection refused, a at 10.0.0.7:80`."""
+        failed = [each for each in self.troubles if each.what != WEB_PAGE]
+        words = [f"{each.calls:,} x {each.what}, {each.endpoint} at {each.address or 'no address'}" for each in failed]
+        more = [f"and {len(words) - 3} more, see `rlm result --json`"] if words[3:] else []
+        return "; ".join([*words[:3], *more])
+
 
 class Record(RunDocument, frozen=True, kw_only=True):
     """The record of a finished run."""
@@ -183,23 +199,6 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
     spent: int = 0
 
 
-class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
-    """The calls of an open run to an endpoint, or with a budget, and its window and health now.
-
-    `used` calls count of those `allowed` by the rule with the fewest left; a read-only user of Redis sees 0 of 0.
-    """
-
-    types: tuple[str, ...] = ()
-    used: int = 0
-    allowed: int = 0
-    free: int = 0
-    next_slot_seconds: float | None = None
-    health: str = "ok"
-    since: str | None = None
-    circuit_seconds: float | None = None
-    circuit_reason: str | None = None
-
-
 class CallNow(JsonDocument, frozen=True, kw_only=True):
     """What a lane of a worker does: the event, and the endpoint it calls since so long; null before it has a slot."""
 
@@ -209,7 +208,7 @@ class CallNow(JsonDocument, frozen=True, kw_only=True):
 
 
 class Worker(JsonDocument, frozen=True, kw_only=True):
-    """A living worker. `sleeping` says why it makes no calls now."""
+    """A living worker. `sleeping` says why it makes no calls now; `calls` are those of its lanes in an open run."""
 
     pid: int
     host: str
@@ -219,11 +218,6 @@ class Worker(JsonDocument, frozen=True, kw_only=True):
     started_at: str
     other_configuration: bool
     sleeping: str | None = None
-
-
-class WorkerNow(Worker, frozen=True, kw_only=True):
-    """A living worker in an open run, and the calls of its lanes."""
-
     calls: tuple[CallNow, ...] = ()
 
 
@@ -234,18 +228,18 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
     ready: int
     wanted: int
     other_configuration: int
-    each: tuple[WorkerNow, ...]
+    each: tuple[Worker, ...]
 
 
 class RunStatus(RunDocument, frozen=True, kw_only=True):
     """An open run, as far as it is known, and its present state as of a moment.
 
-    `to_take` items are still on the audit list.
+    `to_take` items are still on the audit list. `endpoints` are those and the budgets now; a read-only user of Redis
+    sees none.
     """
 
     by_type: Mapping[str, LiveTypeCounts]
-    by_endpoint: Mapping[str, LiveCallCounts]
-    by_budget: Mapping[str, LiveCallCounts] = {}
+    endpoints: Mapping[str, EndpointView]
     plan: RunPlan | None
     forecast: RunForecast | None
     workers: LiveWorkers
@@ -325,7 +319,7 @@ class Rest(IdleStatus, frozen=True, kw_only=True):
     next_tick: str
     next_tick_seconds: float
     waiting: QueueStats
-    by_endpoint: Mapping[str, EndpointView]
+    endpoints: Mapping[str, EndpointView]
     schedulers: int
     supervisors: int
     workers: int
@@ -356,27 +350,12 @@ class ReleaseView(JsonDocument, frozen=True, kw_only=True):
     events: int
 
 
-class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
-    """A hypothetical endpoint."""
-
-    endpoint: str
-    rate_limit: str
-
-
-class Assumptions(JsonDocument, frozen=True, kw_only=True):
-    """What a plan assumes otherwise than it is: settings by key, more endpoints, the number of workers."""
-
-    settings: Mapping[str, object]
-    added_endpoints: tuple[AddedEndpoint, ...]
-    workers: int | None
-
-
 class PlanView(JsonDocument, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
     `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
-    the backlog is gone if as many events arrive as in the last runs; `lacking` why nothing would be done now. If it is
-    hypothetical, `what_if` has the assumptions and `today` the plan as things are.
+    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `what_if` has the options
+    that say so, and `today` the plan as things are.
     """
 
     workers: int
@@ -391,10 +370,7 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     releases: tuple[ReleaseView, ...]
     binds: str
     gone_in_windows: int | None = None
-    open_run: str | None = None
-    lacking: str | None = None
-    unread: int = 0
-    what_if: Assumptions | UnsetType = UNSET
+    what_if: str | UnsetType = UNSET
     today: PlanView | UnsetType = UNSET
 
 
@@ -427,11 +403,9 @@ class ServerState(JsonDocument, frozen=True, kw_only=True):
     max_bytes: int
 
 
-class RunNow(JsonDocument, frozen=True, kw_only=True):
+class RunNow(Started, frozen=True, kw_only=True):
     """The open run, in a view of the queues."""
 
-    run_id: str
-    state: str
     seconds_left: float
 
 
@@ -470,14 +444,13 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 class Pushed(msgspec.Struct, kw_only=True):
     """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
 
-    A `bad` item is pushed and will become a dead letter; `faults` counts them by reason.
+    A `bad` item is pushed and will become a dead letter.
     """
 
     pushed: int = 0
     waiting: int = 0
     bad: int = 0
     refused: int = 0
-    faults: dict[str, int] = {}
 
 
 # -- events and dead letters
@@ -494,17 +467,6 @@ class Attempt(JsonDocument, frozen=True, kw_only=True):
     text: str
     seconds: float | None
     host: str | None
-
-
-class Gate(JsonDocument, frozen=True, kw_only=True):
-    """An endpoint that may take an event: its health, free slots, and seconds to the next one; null if paused."""
-
-    endpoint: str
-    budget: str | None
-    health: str
-    reason: str | None
-    free: int
-    wait_seconds: float | None
 
 
 class Letter(JsonDocument, frozen=True, kw_only=True):
@@ -526,15 +488,11 @@ class EventView(JsonDocument, frozen=True, kw_only=True):
     type: str | None
     state: str
     sentence: str
-    position: int | None = None
-    of: int | None = None
-    run_id: str | None = None
     taken_at: str | None = None
-    worker: str | None = None
     runs_spent: int = 0
     calls: int = 0
     attempts: tuple[Attempt, ...] = ()
-    endpoints: tuple[Gate, ...] = ()
+    endpoints: tuple[EndpointView, ...] = ()
     conditions: tuple[Condition, ...] = ()
     letter: Letter | None = None
 
@@ -547,40 +505,29 @@ class ItemView(JsonDocument, frozen=True, kw_only=True):
 
 
 class LetterGroup(JsonDocument, frozen=True, kw_only=True):
-    """Dead letters of one kind, and how many of them a retry may send."""
+    """Dead letters of one kind, and when the newest of them was written."""
 
     letters: int
-    sendable: int
     reason: str
-    answer: str | None
     endpoint: str | None
     type: str | None
     newest: str
-    oldest: str
 
 
 class LetterOutcome(JsonDocument, frozen=True, kw_only=True):
-    """Why nothing was done to a dead letter."""
+    """Why nothing was done to a dead letter; empty if it was done."""
 
     id: str
     reason: str
 
 
 class LettersDealt(JsonDocument, frozen=True, kw_only=True):
-    """What was done to dead letters, or with --dry-run would be; `left` ones could only become dead letters again.
-
-    `more` letters match and were not handled.
-    """
+    """What was done to dead letters; `more` match and were not handled."""
 
     retried: tuple[str, ...] | UnsetType = UNSET
     dropped: tuple[str, ...] | UnsetType = UNSET
     refused: tuple[LetterOutcome, ...] = ()
-    left: tuple[LetterOutcome, ...] | UnsetType = UNSET
     more: int | UnsetType = UNSET
-    would_be_retried: int | UnsetType = UNSET
-    would_be_dropped: int | UnsetType = UNSET
-    would_be_left: int | UnsetType = UNSET
-    would_be_refused: int | UnsetType = UNSET
 
 
 # -- endpoints
@@ -623,7 +570,6 @@ class EndpointChange(JsonDocument, frozen=True, kw_only=True):
     what: str
     before: str | None = msgspec.field(name="from")
     after: str | None = msgspec.field(name="to")
-    reason: str | None
 
 
 class Paused(JsonDocument, frozen=True, kw_only=True):
@@ -669,9 +615,9 @@ class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
     amount: int
     period_seconds: float
     in_force: bool
-    most: int
-    at: str | None
-    exceeded: bool
+    most: int = 0
+    at: str | None = None
+    exceeded: bool = False
 
 
 class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
@@ -679,6 +625,11 @@ class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
 
     calls: int
     rules: tuple[ComplianceRule, ...]
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether a limit was exceeded."""
+        return any(rule.exceeded for rule in self.rules)
 
 
 class Compliance(JsonDocument, frozen=True, kw_only=True):

@@ -1,12 +1,16 @@
-"""Endpoints, event types and their limits."""
+"""Endpoints, event types and their limits, and the state of a window: the health of its endpoint in one of six words.
+
+Health is decided only here, so lists, views, plans, explanations, checks and metrics use the same word.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,6 +21,11 @@ ANSWER_SLACK_SECONDS = 0.02
 
 #: A lease covers one call, its time-out and this many seconds, as does a probe of a rested endpoint.
 LEASE_SLACK_SECONDS = 2.0
+
+#: A longer pause or wait has no end, seconds; those that end by themselves last at most a year.
+ENDLESS_SECONDS: Final = 10 * 365 * 86_400
+#: This many failures in a row rest an endpoint.
+FAILING: Final = 5
 
 _RULE = re.compile(r"(\d+) ?(?:/|per ) ?(\d+(?:\.\d+)?)? ?([a-z]+?)s?", re.ASCII)
 #: As the `limits` library counts them (a month is 30 days, a year 12 months).
@@ -66,6 +75,12 @@ def target_of(url: str) -> tuple[str, int, str]:
     """Return the host and the port that calls to `url` go to, and the scheme."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), parts.scheme
+
+
+def address_of(url: str) -> str:
+    """Return host and port of a URL; its other parts may hold a secret."""
+    host, port, _ = target_of(url)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -175,3 +190,63 @@ class EventType(msgspec.Struct, frozen=True):
         last = self.endpoints[-1]
         shared = len({endpoint.budget for endpoint in self.endpoints}) == 1
         return replace(last, name=name, limit=self.limit or last.limit, budget=last.budget if shared else None)
+
+
+class WindowState(msgspec.Struct, frozen=True):
+    """The window of an endpoint or a budget. An endpoint's window does not include its budget, which has its own.
+
+    `free` slots are available now, the next in `wait_seconds`. `rest_seconds` is what is left of the longest rest of
+    any kind, `held_seconds` of a rest because the window cannot be trusted, `paused_seconds` of an operator's pause.
+    `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are the seconds since
+    each call that may still count, in any order; only plans fill them in, to count slots.
+    """
+
+    free: int = 0
+    wait_seconds: float = 0.0
+    rest_seconds: float = 0.0
+    suspect: bool = False
+    held_seconds: float = 0.0
+    paused_seconds: float = 0.0
+    ages: tuple[float, ...] = ()
+
+    def later(self, seconds: float) -> WindowState:
+        """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""
+        names = ("wait_seconds", "rest_seconds", "held_seconds", "paused_seconds")
+        left = {name: max(0.0, getattr(self, name) - seconds) for name in names}
+        return replace(self, **left, ages=tuple(age + seconds for age in self.ages))
+
+
+class Circuit(StrEnum):
+    """What happens to the next call. If several states apply, the first in this list counts."""
+
+    HELD = "held"  # no call goes: its window cannot be trusted
+    PAUSED = "paused"  # no call goes: an operator paused it
+    RESTING = "resting"  # no call goes: it rests because of its answers
+    PROBING = "probing"  # one call at a time goes, until one is answered well
+    FULL = "full"  # no call goes: all slots of its limit are taken
+    OK = "ok"  # calls go as the limit allows
+
+
+#: The states in which only the limit decides.
+WELL: Final = frozenset({Circuit.OK, Circuit.FULL})
+#: The states between a failure and the next good answer.
+RECOVERING: Final = frozenset({Circuit.RESTING, Circuit.PROBING})
+
+
+def shut_by(window: WindowState) -> Circuit | None:
+    """Return the state that stops or restricts calls beyond the limit, None if there is none."""
+    if window.held_seconds > 0:
+        return Circuit.HELD
+    if window.paused_seconds > 0:
+        return Circuit.PAUSED
+    if window.rest_seconds > 0:
+        return Circuit.RESTING
+    return Circuit.PROBING if window.suspect else None
+
+
+def circuit_of(window: WindowState, budget: WindowState | None = None) -> Circuit:
+    """Return the health of an endpoint or a budget. An endpoint whose `budget` is full is full as well."""
+    if shut := shut_by(window):
+        return shut
+    full = window.free <= 0 or (budget is not None and circuit_of(budget) is Circuit.FULL)
+    return Circuit.FULL if full else Circuit.OK

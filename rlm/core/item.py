@@ -113,6 +113,40 @@ def type_of(event: str) -> str:
     return event.rpartition(":")[2]
 
 
+class Place(StrEnum):
+    """Where an event is. The values appear in the JSON."""
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    IN_FLIGHT = "in_flight"
+    BACKING_OFF = "backing_off"
+    SPENT = "spent"
+    LEFTOVER = "leftover"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    #: In the ledger, but in none of its places: a bug in RLM.
+    NOWHERE = "nowhere"
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many events of one type are in each place; `pending` are ready to be sent now."""
+
+    pending: int = 0
+    inflight: int = 0
+    backoff: int = 0
+    spent: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """The number of events that are not settled."""
+        return self.pending + self.inflight + self.backoff + self.spent
+
+    @property
+    def open(self) -> int:
+        """The number of events that this run may still send."""
+        return self.unsettled - self.spent
+
+
 class _Fields(msgspec.Struct):
     """What RLM reads of an item."""
 

@@ -18,9 +18,8 @@ from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Kind, Outcome, settlement_of, unsent
-from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Claim, Settlement, Turns
-from rlm.ledger.values import MICROSECONDS
+from rlm.ledger.values import MICROSECONDS, RedisClock
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint

@@ -10,14 +10,14 @@ import ssl
 import threading
 from functools import cache
 
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
+from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint
-from rlm.core.tally import WEB_PAGE
-from rlm.core.trail import CallEnd
 from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
 from rlm.delivery.outcome import Kind, Outcome, classify, kind_of_error, parse_date
-from rlm.settings.secrets import mask, resolve_headers
+from rlm.settings.secrets import mask, resolve
 
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
@@ -80,7 +80,7 @@ class Dispatcher:
         the whole request leaves; otherwise it is not an answer.
         """
         try:
-            message = render(self._head(endpoint.name, endpoint.url, *endpoint.headers.items()), request)
+            message = render(self._head(endpoint.url, *endpoint.headers.items()), request)
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
@@ -124,8 +124,8 @@ class Dispatcher:
             self._idle.clear()
 
 
-def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
-    return head_of(url, resolve_headers(name, dict(headers)))
+def _head(url: str, *headers: tuple[str, str]) -> bytes:
+    return head_of(url, {name: resolve(value) for name, value in headers})
 
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 
 from rlm.core.clock import system_clock
+from rlm.core.endpoint import FAILING
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.window import FAILING
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.outcome import is_given_back, unsent

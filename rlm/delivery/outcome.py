@@ -15,10 +15,8 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from rlm.core.expected import backoff_seconds
+from rlm.core.call import CallEnd, Heard, backoff_seconds
 from rlm.core.item import Reason, encode_letter
-from rlm.core.tally import OF_ENDPOINT
-from rlm.core.trail import CallEnd, Heard
 from rlm.delivery.http_message import BrokenAnswerError
 from rlm.ledger.turns import Claim, Settlement
 from rlm.ledger.values import MICROSECONDS
@@ -114,7 +112,8 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
         return Outcome(text, seconds, kind, CallEnd.THROTTLED, rest_seconds=rest)
     text += f": {excerpt}" if excerpt else ""
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in {408, 425}:
-        return Outcome(text, seconds, kind, CallEnd.REJECTED, of_endpoint=status in OF_ENDPOINT)
+        # Several of these in a row concern the endpoint, or the access to it: the contract lists them.
+        return Outcome(text, seconds, kind, CallEnd.REJECTED, of_endpoint=status in {401, 403, 404, 405, 410})
     return Outcome(text, seconds, kind)
 
 

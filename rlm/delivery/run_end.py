@@ -13,16 +13,16 @@ from itertools import chain
 
 from msgspec.structs import replace
 
+from rlm.core.call import quantile
 from rlm.core.clock import isoformat
 from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorkers, TypeCounts, Used
 from rlm.core.endpoint import all_limited
-from rlm.core.expected import quantile
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
-from rlm.core.tally import every_call_failed, in_words, of_run, troubles_of
 from rlm.core.text import span
-from rlm.core.window import most_in_any
-from rlm.ledger.reading.books import ANSWERS, Ending, read_ending
+from rlm.ledger.books import ANSWERS, Ending, read_ending, troubles_of
+from rlm.ledger.calls import added_to_totals
+from rlm.ledger.compliance import most_in_any
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
@@ -48,7 +48,7 @@ def close_run(store: Store, run_id: str, *, failure: str = "") -> Record | None:
             record = make_record(store.settings, run, ending)
             workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
             crash_point("close.counted")
-            added = of_run(record, ending.calls)
+            added = added_to_totals(record, ending.calls)
             closed = store.runs.close(run_id, record, wanted=max(store.settings.workers.min, workers), added=added)
             if closed:
                 crash_point("close.recorded")
@@ -68,11 +68,11 @@ def close_run(store: Store, run_id: str, *, failure: str = "") -> Record | None:
 def _log_end(record: Record) -> None:
     """Log how a run ended, as a warning if it failed or left events over."""
     counts = {key: getattr(record.counts, key) for key in TypeCounts.__struct_fields__}
-    is_bad = record.state in {State.FAILED, State.PARTIAL} or every_call_failed(record)
+    is_bad = record.state in {State.FAILED, State.PARTIAL} or record.every_call_failed
     why = f" ({record.failure})" if record.failure else ""
     parts = [f"{record.state}{why} after {span(record.duration_seconds)}", f"{counts['completed']} completed"]
     parts += [f"{counts[name]} {name}" for name in ("failed", "leftover") if counts[name]]
-    sentences = ["; ".join(cause.sentence for cause in record.why), in_words(record.troubles)]
+    sentences = ["; ".join(cause.sentence for cause in record.why), record.failures]
     sentence = ". ".join([", ".join(parts), *filter(None, sentences)])
     extra = {"action": "close_run", "run_id": record.run_id}
     log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)

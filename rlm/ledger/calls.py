@@ -1,43 +1,54 @@
-"""The log of calls: every call made, of all runs, with its end and its times; read for records, measures and limits.
+"""The log of calls: every call of all runs, with its end and its times; what it shows, and the totals over all runs.
 
 It is a stream that the scripts write, one entry when a call ends. Its field `c` has ten values, joined by spaces:
 `RUN TYPE ENDPOINT WINDOW SENT_US END MS AGE_MS EVENT_ID CLAIMS`.
+
+The totals are one hash of integers that only grow. Closing a run adds its counts there, as `what:name`, and
+
+- `leftover:TYPE`, `runs:STATE`,
+- histograms: `what<=BOUND:NAME` counts values of at most BOUND seconds and above the bound before; `what_us:NAME` sums
+  their microseconds, as integers so that rounding never makes a counter decrease.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TypeAlias, cast
+import math
+import sys
+from collections import Counter, defaultdict, deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Final, TypeAlias, cast
 
-from rlm.core.endpoint import Budget, Limited
-from rlm.core.expected import CallEntry
+import msgspec
+
+from rlm.core.call import CallEnd, CallEntry, Expected, Outcome, Pair, expect
+from rlm.core.documents import Record
+from rlm.core.endpoint import Budget, EventType, Limited
 from rlm.core.run import started_at_of
-from rlm.core.trail import CallEnd
 from rlm.ledger.connect import text, translated
-from rlm.ledger.scripts import SLICE, Part
-from rlm.ledger.values import name_unreadable, number, reading, whole
+from rlm.ledger.scripts import SLICE, Access, Command, Part
+from rlm.ledger.values import MICROSECONDS, name_unreadable, number, numbers, reading, whole
 
 #: Calls are kept so long, if the newest half million reach back so far.
 KEEP_SECONDS = 24 * 3600
 #: Where the log begins: before the first entry.
 START = "0-0"
-
-#: The longest possible call, milliseconds.
-LONGEST_CALL_MS = 86_400_000.0
+#: The histograms and their bounds in seconds. `call`: from request to answer; `answer`: from taking an event to the
+#: answer that completed it; `run`: from a run's start to its close.
+BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
+    "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
+    "answer": (1, 5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600),
+    "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
+}
 #: An entry as Redis has it: its id, and its fields with their values in one list.
 Entry: TypeAlias = "tuple[bytes, Sequence[bytes]]"
-_FIELD = b"c"
-_FIELDS = 10
 
 
 def read_call(raw: bytes) -> CallEntry:
     """Return a call from its form in the log; raise ValueError if it has another one."""
-    fields = text(raw).split(" ")
-    if len(fields) != _FIELDS:
-        raise ValueError("not ten values")
-    run_id, type_name, endpoint, window_id, sent_us, end, took, age, event_id, claims = fields
+    run_id, type_name, endpoint, window_id, sent_us, end, took, age, event_id, claims = text(raw).split(" ")
     times = number(took), number(age)
-    if not 0 <= times[0] <= LONGEST_CALL_MS or times[1] < 0:
+    if min(times) < 0 or times[0] > 86_400_000:  # noqa: PLR2004  # a day
         raise ValueError("no call takes so long")
     of = run_id, type_name, endpoint, window_id
     return CallEntry(*of, whole(sent_us), CallEnd(end), *times, event_id, whole(claims))
@@ -51,7 +62,7 @@ class Calls(Part):
         calls: list[CallEntry] = []
         while True:
             entries = self._page(after, until)
-            calls += self.read(entries)
+            calls += self._read(entries)
             after = text(entries[-1][0]) if entries else after
             if len(entries) < SLICE:
                 return calls, after
@@ -60,28 +71,29 @@ class Calls(Part):
     def newest(self, number: int) -> tuple[list[CallEntry], str]:
         """Return the newest `number` calls, oldest first, and the id of the last entry, as `follow` returns them."""
         entries = self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number)[::-1]
-        return self.read(entries), text(entries[-1][0]) if entries else START
+        return self._read(entries), text(entries[-1][0]) if entries else START
 
     @translated()
     def _page(self, after: str, until: str) -> list[Entry]:
         return cast("list[Entry]", self._ask("XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE))
 
-    def read(self, entries: Sequence[Entry]) -> list[CallEntry]:
-        """Read entries of the log."""
+    def _read(self, entries: Sequence[Entry]) -> list[CallEntry]:
         calls: list[CallEntry | None] = []
         for entry_id, fields in entries:
-            if fields[:1] == [_FIELD]:
+            if fields[:1] == [b"c"]:
                 calls.append(reading(read_call, fields[1], self._keys.calls, None))
             else:
                 name_unreadable(self._keys.calls, entry_id, ValueError("an entry without `c`"))
         return [call for call in calls if call is not None]
 
     def of_run(self, run_id: str, until: float | None = None) -> list[CallEntry]:
-        """Return the calls of a run, in the order of their ends; none is looked for that ended after `until`.
+        """Return the calls of a run, in the order of their ends, that ended until then, seconds since 1970.
 
-        It is in seconds since 1970.
+        This holds even if the clock of Redis was set since the run opened, because the ids of a stream only grow.
         """
-        calls, _ = self.follow(start_of_run(run_id), "+" if until is None else f"{round(until * 1000)}")
+        calls, _ = self.follow(
+            _behind((started_at_of(run_id) or 0.0) * 1000), "+" if until is None else f"{until * 1000:.0f}"
+        )
         return [call for call in calls if call.run_id == run_id]
 
     def sent_each(self, limited: Collection[Limited], since_us: int = 0) -> dict[str, list[int]]:
@@ -96,7 +108,7 @@ class Calls(Part):
             for window_id in dict.fromkeys(sharing if isinstance(each, Budget) else [each.window_id]):
                 users.setdefault(window_id, []).append(each.name)
         sent: dict[str, list[int]] = {each.name: [] for each in limited}
-        for call in self.follow(_behind(since_us / 1000 - 1))[0]:
+        for call in self.follow(_behind(since_us / 1000))[0]:
             if call.sent_us >= since_us:
                 for name in users.get(call.window_id, ()):
                     sent[name].append(call.sent_us)
@@ -113,14 +125,137 @@ class Calls(Part):
         self._ask("XTRIM", self._keys.calls, "MINID", f"{least}-0")
 
 
-def start_of_run(run_id: str) -> str:
-    """Return an id before which no entry is of this run.
-
-    It holds even if the clock of Redis was set since the run opened, because the ids of a stream only grow.
-    """
-    return _behind((started_at_of(run_id) or 0.0) * 1000 - 1)
-
-
 def _behind(milliseconds: float) -> str:
-    """Return the id after which the entries of a later millisecond come."""
-    return f"{max(0, int(milliseconds))}-0"
+    """Return the id after which the entries of a moment come."""
+    return f"{max(0, int(milliseconds - 1))}-0"
+
+
+class Measures(Part):
+    """Follows the log of calls: how the newest ended, by type and endpoint.
+
+    Like windows, they belong to the endpoint's URL, not its name.
+    """
+
+    def __init__(self, store: Access) -> None:
+        super().__init__(store)
+        self._outcomes: dict[Pair, deque[Outcome]] = defaultdict(lambda: deque(maxlen=100))
+        self._after = ""
+
+    def look(self) -> list[CallEntry]:
+        """Read what was logged since the last look, at the first one the newest 2,000 calls; return them.
+
+        So many are a full window of the built-in types, and are read in 0.1 s.
+        """
+        log = Calls(self._store)
+        calls, self._after = log.follow(self._after) if self._after else log.newest(2000)
+        for call in calls:
+            if call.end in {CallEnd.COMPLETED, CallEnd.ERROR}:
+                seconds = call.milliseconds / 1000 if call.end is CallEnd.COMPLETED else None
+                self._outcomes[call.type, call.window_id].append(Outcome(sys.intern(call.run_id), seconds))
+        return calls
+
+    def expected(
+        self, types: Sequence[EventType], run_id: str = "", only: Collection[Pair] | None = None
+    ) -> dict[Pair, Expected]:
+        """Return what to expect, by type and endpoint, without pairs that have too few calls; see `expect`.
+
+        With `only`, of these types and windows.
+        """
+        of = {
+            (kind.name, endpoint.name): expect(kind, outcomes, run_id)
+            for kind in types
+            for endpoint in kind.endpoints
+            if (outcomes := self._outcomes.get(pair := (kind.name, endpoint.window_id)))
+            and (only is None or pair in only)
+        }
+        return {pair: expected for pair, expected in of.items() if expected}
+
+    def learned(self, types: Sequence[EventType]) -> dict[Pair, Expected]:
+        """Return what to expect by all that was logged."""
+        self.look()
+        return self.expected(types)
+
+
+class Measuring:
+    """Tracks the calls of an open run."""
+
+    def __init__(self, measures: Measures, types: Sequence[EventType], run_id: str) -> None:
+        self._measures = measures
+        self._types = types
+        self._run_id = run_id
+        self._failed = Counter[str]()
+        #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
+        self.answered_us: dict[str, int] = {}
+        self.look()
+        #: What to expect as of the last look; the same object while no call has ended.
+        self.expected: Mapping[Pair, Expected] = measures.expected(types, run_id)
+
+    @property
+    def down(self) -> set[str]:
+        """The endpoints of which every call of the run has failed so far, two at least: one says nothing."""
+        return {name for name, calls in self._failed.items() if calls > 1 and name not in self.answered_us}
+
+    def look(self) -> None:
+        """Read what happened since the last look."""
+        calls = [call for call in self._measures.look() if call.run_id == self._run_id]
+        for call in calls:
+            if call.end is CallEnd.ERROR:
+                self._failed[call.endpoint] += 1
+            elif call.end is CallEnd.COMPLETED:
+                self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.ended_us)
+        if calls:
+            ended = {(call.type, call.window_id) for call in calls}
+            self.expected = {**self.expected, **self._measures.expected(self._types, self._run_id, ended)}
+
+
+class Totals(Part):
+    """Reads the totals over all runs, which never decrease while Redis keeps them."""
+
+    @translated()
+    def look(self) -> Counter[str]:
+        """Return the totals with the tally of the open run, of one instant; histograms are of finished runs."""
+        keys = self._keys
+        read: list[Command] = [("HGETALL", keys.totals), ("HGETALL", keys.tally), ("EXISTS", keys.run)]
+        totals, tally, is_open = self._batch(read, transaction=True)
+        counts = Counter(numbers(totals, keys.totals))
+        if is_open:
+            counts.update(numbers(tally, keys.tally))
+        return counts
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How many values are at most each bound (the last is infinite), and their sum, `seconds`."""
+
+    at_most: Mapping[float, int]
+    seconds: float
+
+
+def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
+    """Add a value to the histogram `what` of `name`. A negative time (the clock was set back) counts as 0."""
+    seconds = max(0.0, seconds)
+    bound = next((each for each in BOUNDS[what] if seconds <= each), math.inf)
+    fields[f"{what}<={bound:g}:{name}"] += 1
+    fields[f"{what}_us:{name}"] += round(seconds * MICROSECONDS)
+
+
+def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
+    """Return the histograms of `what` by name."""
+    by_name, bounds = {}, (*BOUNDS[what], math.inf)
+    for name in {field.partition(":")[2] for field in fields if field.startswith(f"{what}<=")}:
+        each = accumulate(fields.get(f"{what}<={bound:g}:{name}", 0) for bound in bounds)
+        at_most = dict(zip(bounds, each, strict=True))
+        by_name[name] = Histogram(at_most, fields.get(f"{what}_us:{name}", 0) / MICROSECONDS)
+    return by_name
+
+
+def added_to_totals(record: Record, calls: Iterable[CallEntry]) -> Counter[str]:
+    """Return what closing a run with these completed calls adds to the totals, besides the run's own counts."""
+    fields: Counter[str] = Counter()
+    for call in calls:
+        observe(fields, "call", call.milliseconds / 1000, call.endpoint)
+        observe(fields, "answer", call.age_ms / 1000, call.type)
+    for name, entry in record.by_type.items():
+        fields[f"leftover:{name}"] += entry.leftover
+    fields[f"runs:{record.state}"] += 1
+    observe(fields, "run", record.duration_seconds)
+    return fields

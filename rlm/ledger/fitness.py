@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rlm.core.errors import StoreForbiddenError, StoreUnfitError
 from rlm.ledger.connect import translated
-from rlm.ledger.reading.present import present
+from rlm.ledger.leases import present
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.core.item import BadItemError, decode_item, event_id
-from rlm.ledger.archive import Archivist
+from rlm.core.item import BadItemError, decode_item, encode_letter, event_id
+from rlm.core.text import is_name
 from rlm.ledger.connect import translated
-from rlm.ledger.letters import NewLetters
-from rlm.ledger.scripts import Access, Part
+from rlm.ledger.letters import Archivist
+from rlm.ledger.scripts import Access, Part, ask
 from rlm.ledger.values import reading, whole
+
+if TYPE_CHECKING:
+    from rlm.core.run import Run
+    from rlm.ledger.store import Store
 
 #: Items a chunk holds at the most: Redis takes some milliseconds for so many, and serves nobody else meanwhile.
 CHUNK_ITEMS = 100
-#: Bytes written for a chunk after which it ends, so that memory does not follow the backlog.
-CHUNK_BYTES = 1_000_000
-#: Events and letters after which it ends as well, because an item may make many events, each of which holds the item.
-CHUNK_WRITTEN = 125
+#: Bytes written for a chunk after which it ends, so that memory does not follow the backlog; and events and letters,
+#: because an item may make many events, each of which holds the item.
+CHUNK_BYTES, CHUNK_WRITTEN = 1_000_000, 125
+#: A drain that finds this share of `maxmemory` in use stops: the lanes need the rest to settle their calls.
+MEMORY_MARK = 0.9
 
 
 class NewEvent(NamedTuple):
@@ -67,10 +75,7 @@ class Intake(Part):
 
     def _empty_staging(self, token: int, run_id: str, priorities: Mapping[str, int]) -> Iterator[int]:
         self._archivist.step()
-        while not self._archivist.is_refused:
-            items = self._oldest(self._keys.processing, 0, CHUNK_ITEMS)
-            if not items:
-                return
+        while not self._archivist.trouble and (items := self._oldest(self._keys.processing, 0, CHUNK_ITEMS)):
             chunk = self._decode(run_id, items, priorities)
             taken = self._take(token, run_id, chunk, items[: chunk.items])
             if chunk.letters:
@@ -79,23 +84,31 @@ class Intake(Part):
 
     def _decode(self, run_id: str, items: Sequence[bytes], priorities: Mapping[str, int]) -> Chunk:
         """Decode as many of the oldest items as a chunk holds, up to one that is too large."""
-        writer, chunk = NewLetters(run_id, self._store.now), Chunk()
-        if (size := len(items[0])) > self._longest:
-            return Chunk(giant=size, letters=[writer.unread(size, self._longest, self._keys.aside).decode()])
-        written_bytes = 0
+        chunk, at, written_bytes = Chunk(), self._store.clock.now(), 0
+
+        def reject(raw: bytes, error: BadItemError, event: str | None = None, **origin: Any) -> None:
+            origin |= {"run_id": run_id, "event": event}
+            chunk.letters.append(encode_letter(raw, error.reason, error.detail, failed_at=at, **origin).decode())
+
         for index, raw in enumerate(items):
-            is_full = written_bytes > CHUNK_BYTES or len(chunk.events) + len(chunk.letters) > CHUNK_WRITTEN
-            if is_full or len(raw) > self._longest:
+            if len(raw) > self._longest:
+                if not index:
+                    chunk.giant = len(raw)
+                    reject(b"null", BadItemError.too_large(len(raw), self._longest), aside=self._keys.aside)
+                break
+            if written_bytes > CHUNK_BYTES or len(chunk.events) + len(chunk.letters) > CHUNK_WRITTEN:
                 break
             chunk.items = index + 1
             try:
                 item = decode_item(raw, self._longest)
             except BadItemError as error:
-                chunk.letters.append(writer.reject(raw, error).decode())
+                reject(raw, error)
                 continue
             written_bytes += len(raw) * len(item.types)
             if unknown := [name for name in item.types if name not in priorities]:
-                chunk.letters.append(writer.unknown(raw, item, unknown).decode())
+                # `a` + `b:T` would be the id of `a:b`.
+                event = event_id(item.id, unknown[0]) if len(unknown) == 1 and is_name(unknown[0]) else None
+                reject(raw, BadItemError.unknown_types(unknown), event, types=unknown)
             chunk.events += [
                 NewEvent(event_id(item.id, name), item.wallet_name, item.offset(priorities[name]), index)
                 for name in item.types
@@ -141,3 +154,79 @@ class Intake(Part):
     def push(self, items: Sequence[bytes]) -> int:
         """Push items onto the audit list, as the audit system does; return how many wait there now."""
         return int(self._ask("LPUSH", self._keys.events, *items))
+
+
+class Drain:
+    """Drains for the run `run`, a piece at a time; whoever takes the run over goes on with a drain of its own.
+
+    A million items take most of a minute. The first calls do not wait for that: the conductor drains for a moment,
+    plans, and takes the rest between its looks.
+
+    `over` says whether all is taken, or the memory of Redis is used up to its mark: then the rest stays staged, and is
+    the first that the next run takes. `left` is how many items it has still to take, and `taken` counts by type the
+    events that the run took so far, whoever conducted it.
+    """
+
+    def __init__(self, store: Store, token: int, run: Run) -> None:
+        self._store = store
+        self._token = token
+        self.run = run
+        self._is_full = False
+        self._worked_seconds = 0.0
+        self._look()
+        self._taken_before, self._left_before = self.taken, self.left
+        self._begin()
+
+    def work(self, seconds: float, goes_on: Callable[[], bool] = lambda: True, items: float = math.inf) -> None:
+        """Take chunks for about `seconds`, or until there are so many events, while it `goes_on`; one at least.
+
+        Raises:
+            FencedError: another conductor leads.
+            StoreError: Redis failed; call it again once Redis is back.
+        """
+        began, taken = system_clock.monotonic(), 0
+        try:
+            for number, events in enumerate(self._chunks):
+                crash_point("drain.chunk_taken")
+                if number % 20 == 0:
+                    memory = ask(self._store.client, "INFO", "memory")
+                    used, most = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+                    self._is_full = bool(most) and used > MEMORY_MARK * most
+                taken += events
+                if self._is_full or taken >= items or not goes_on() or system_clock.monotonic() - began >= seconds:
+                    break
+            else:
+                self._begin()  # somebody may stage more by hand
+            self._look()
+        except StoreError:
+            self._begin()  # an iterator that has raised is at its end
+            raise
+        finally:
+            self._worked_seconds += system_clock.monotonic() - began
+
+    def takes(self, seconds: float) -> int:
+        """Estimate how many of the items left can be taken within `seconds`, at the speed of those taken here."""
+        items = self._left_before - self.left
+        if items <= 0:
+            return self.left
+        return min(self.left, math.ceil(max(0.0, seconds) * items / max(self._worked_seconds, 0.001)))
+
+    def untaken(self, seconds: float) -> dict[str, int]:
+        """Estimate by type how many events the items hold that are taken within `seconds`: as many as those taken here.
+
+        Nothing is known of them before one is taken here.
+        """
+        items, left = self._left_before - self.left, self.takes(seconds)
+        if items <= 0:
+            return {}
+        return {name: round((number - self._taken_before[name]) * left / items) for name, number in self.taken.items()}
+
+    def _begin(self) -> None:
+        priorities = {kind.name: kind.priority for kind in self._store.settings.event_types}
+        self._chunks = self._store.intake.drain(self._token, self.run.id, priorities)
+
+    def _look(self) -> None:
+        tally = self._store.runs.tally()
+        self.taken: Mapping[str, int] = {name: tally.get(f"taken:{name}", 0) for name in self._store.settings.types}
+        self.left, staged = self._store.intake.untaken(self.run.id)
+        self.over = staged and (not self.left or self._is_full)

@@ -8,17 +8,17 @@ key (after the prefix)     type    what it holds; who writes it; how long it liv
 (`queue.failed`)           list    dead letters, newest first; until retried, dropped or archived
 aside                      list    items that were too large to be read, newest first; until somebody deletes them
 lease                      hash    who conducts: owner, expires_us, token (the fencing number, which only grows), ended
-                                   (the last run whose end was handled), ticked_at (when it last ticked, seconds); the
-                                   configuration in force: revision, apart; which Redis is trusted: server, parted,
-                                   epoch, doubted_us, doubt; schema, the form of all this (`SCHEMA` of rlm/__init__.py);
-                                   sequence, the counter of arrivals: the age of an event
-event:ID                   hash    one event with its trail (rlm/core/trail.py); until settled, then without its item
+                                   (the last run whose end was handled), excess (of its limits), ticked_at (when it
+                                   last ticked, seconds); the configuration in force: revision, apart; which Redis is
+                                   trusted: server, parted, epoch, doubted_us, doubt; schema, the form of all this
+                                   (`SCHEMA` of rlm/__init__.py); sequence, the counter of arrivals: the age of an event
+event:ID                   hash    one event with its trail (rlm/core/call.py); until settled, then without its item
                                    for `queue.dedupe_seconds`
 ready:TYPE                 zset    events that wait for a call, by priority, then age; leftovers while no run is open
 due                        zset    `ID` of a claimed event -> the end of its lease (microseconds of Redis time);
                                    `later ID` of one that waits for another attempt -> when; `inf`: it spent those of
                                    this run, and is ready again when it closes
-held:WORKER                hash    lane -> the number of its last ask, and the call that it holds (rlm/ledger/held.py)
+held:WORKER                hash    lane -> the number of its last ask, and the call that it holds
 free:TYPE                  zset    `RANK ENDPOINT` -> when it may take its next call; 0 is now. A lower bound
 open                       zset    `RANK TYPE` -> when it may be used, likewise; of types with ready events, in a run
 rules                      hash    what the scripts know of the configuration: `ENDPOINT` -> its windows, limits, times
@@ -32,17 +32,16 @@ run                        hash    the open run: run_id, state, deadline, plan; 
 tally                      hash    its counts, `what:name`, `trouble:ENDPOINT WHAT`; between
                                    runs `taken:TYPE`, letters retried for the next one, and `dropped:TYPE`, leftovers
 calls                      stream  every call made (rlm/ledger/calls.py), for a day; the newest half million
-totals                     hash    what is counted over all runs, the fields of tallies and those of rlm/core/tally.py;
+totals                     hash    what is counted over all runs, the fields of tallies, rlm/ledger/calls.py;
                                    each closed run adds to it
 records                    hash    run id -> record (JSON); the newest `run.history` by their ids
-conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged; excess, of the last run;
-                                   adopted, what the housekeeper put back last (rlm/ledger/notes.py)
+conditions                 hash    `CODE SUBJECT` -> since when it lasts, as it was logged
 changes                    list    records of changed limits, pauses and resumes (JSON), newest first; the newest 1000
 processes                  hash    `ROLE ID` -> when it was heard last (us of Redis time), and what it announced (JSON),
                                    until it signs off or somebody has cleaned up after it; wanted, how many
                                    workers the conductor wants; restarts, how many ever ended unexpectedly
-requests                   hash    a request to start a run -> its answer (JSON), empty before; for a minute, or until
-                                   its asker has it
+requests                   hash    a request to start a run -> its answer (JSON), empty before; until its asker has it,
+                                   or no other came for a minute
 wake:WHOM                  -       pub/sub channel that wakes workers, supervisors, or the scheduler
 (PREFIX-test-*)            -       not under the prefix: keys of `rlm test`, of a prefix of its own
 =========================  ======  ===========================================================================

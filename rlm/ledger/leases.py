@@ -1,4 +1,4 @@
-"""What schedulers share: the lease that makes one of them the leader, the last tick, and requests to start a run.
+"""What schedulers share: the lease that makes one of them the leader, the last tick, requests, noted conditions.
 
 The lease has one holder at a time, and a fencing token that grows with each holder. It also says which server process
 of Redis is trusted, and when and why Redis was last doubted: it may have forgotten calls, or its clock stepped. Every
@@ -8,19 +8,22 @@ endpoint is held for its longest period from then on, once (lua/doubt.lua).
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import SERVER_ID, text, translated
-from rlm.ledger.processes import Processes, Role
+from rlm.ledger.processes import Process, Processes, Register, Role
 from rlm.ledger.scripts import Access, Part, ScriptReply
-from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, us_of, whole
 from rlm.settings import apart_of
 
-#: How long the answer to a request is kept if nobody comes for it, seconds.
-REPLY_SECONDS = 60.0
+if TYPE_CHECKING:
+    from rlm.ledger.store import Store
+
 #: A scheduler with other types or URLs than those in force takes the lease once everybody that has these, and the
 #: lease, have been gone for so long, seconds.
 ALONE_SECONDS = 30.0
@@ -95,11 +98,15 @@ class Leases(Part):
         (epoch, stepped_us), asked_at = clock.doubts, system_clock.monotonic()
         doubts = {"epoch": epoch, "stepped_us": stepped_us, "expects_us": clock.expects_us() or 0, "server": SERVER_ID}
         configuration = {"revision": self._store.settings.revision, "apart": self._apart, "gone": gone}
-        ttl_us = round(ttl_seconds * MICROSECONDS)
-        standing = Standing.read(self._run("acquire_lease", owner=owner, ttl_us=ttl_us, **doubts, **configuration))
+        reply = self._run("acquire_lease", owner=owner, ttl_us=us_of(ttl_seconds), **doubts, **configuration)
+        standing = Standing.read(reply)
         clock.hear(asked_at, standing.now_us, system_clock.monotonic(), standing.epoch)
         self.doubted = standing.why or self.doubted
         return standing
+
+    def release(self, owner: str) -> bool:
+        """Give the lease up, so that a standby need not wait for its end; return False if it was not the owner's."""
+        return self._acquire(owner, 0.0).holder == owner
 
     @translated()
     def doubt(self) -> Doubt | None:
@@ -108,18 +115,20 @@ class Leases(Part):
         at = reading(moment_of_us, since, self._keys.lease, None)
         return Doubt(at, text(why)) if at is not None and why else None
 
-    def release(self, owner: str) -> bool:
-        """Give the lease up, so that a standby need not wait for its end; return False if it was not the owner's."""
-        return self._acquire(owner, 0.0).holder == owner
-
-    def note_end(self, run_id: str) -> None:
-        """Record that everything that follows the end of the last closed run is done."""
-        self._ask("HSET", self._keys.lease, "ended", run_id)
+    def note_end(self, run_id: str, excess: Mapping[str, int]) -> None:
+        """Note that all is done that follows the end of a run, and by how many calls it exceeded which limits."""
+        self._ask("HSET", self._keys.lease, "ended", run_id, "excess", msgspec.json.encode(excess))
 
     @translated()
     def last_end(self) -> str:
-        """Return the last run that `note_end` recorded; empty if none is known."""
+        """Return the last run that `note_end` noted; empty if none is known."""
         return text(self._ask("HGET", self._keys.lease, "ended") or b"")
+
+    @translated()
+    def excess(self) -> dict[str, int]:
+        """Return by how many calls the last run exceeded the limits of endpoints and budgets."""
+        raw = self._ask("HGET", self._keys.lease, "excess")
+        return reading(msgspec.json.Decoder(dict[str, int]).decode, raw, self._keys.lease, {})
 
     def holder(self) -> str | None:
         """Return the process that holds an unexpired lease, or None."""
@@ -142,6 +151,21 @@ class Leases(Part):
         return text(self._ask("HGET", self._keys.lease, "revision") or b"")
 
 
+class Notes(Part):
+    """Since when conditions last, as it was logged. A condition is named by its code and its subject, with a space."""
+
+    @translated()
+    def begun(self) -> dict[str, float]:
+        """Return the conditions whose begin was logged and whose end was not: since when each lasts, seconds."""
+        fields = self._hgetall(self._keys.conditions)
+        return {text(name): reading(moment, raw, self._keys.conditions, 0.0) for name, raw in fields.items()}
+
+    def note(self, begun: Mapping[str, float], ended: Collection[str]) -> None:
+        """Note which conditions have begun, and when, and which have ended. A Redis that takes no writes refuses it."""
+        key, fields = self._keys.conditions, [part for name, at in begun.items() for part in (name, repr(at))]
+        self._batch([*([("HSET", key, *fields)] if begun else []), ("HDEL", key, "", *ended)])
+
+
 class Reply(msgspec.Struct, frozen=True):
     """The answer to a request: the id of the run that was started, or of the one that is `open`."""
 
@@ -150,7 +174,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Schedule(Part):
-    """When schedulers last ticked, and the requests to start a run that they answer."""
+    """When schedulers last ticked, and the requests to start a run that they answer.
+
+    Requests and answers last a minute from the last of them, so none is left of an asker that died.
+    """
 
     @translated()
     def last_tick(self) -> float | None:
@@ -163,24 +190,22 @@ class Schedule(Part):
 
     def request(self) -> str:
         """Ask the scheduler to start a run; return the request's id, which begins with the moment."""
-        now = self._store.now()
-        request_id = f"{now:017.6f}-{secrets.token_hex(4)}"
-        old = [name for name, reply in self._requests().items() if reply and name < f"{now - REPLY_SECONDS:017.6f}"]
-        forget = [("HDEL", self._keys.requests, *old)] if old else []  # nobody came for these
-        wake = ("PUBLISH", self._keys.wake("scheduler"), "request")
-        self._batch([*forget, ("HSET", self._keys.requests, request_id, ""), wake])
+        request_id = f"{self._store.now():017.6f}-{secrets.token_hex(4)}"
+        self._write(request_id, b"")
         return request_id
 
     def next_request(self) -> str | None:
         """Return the oldest request to start a run, or None. It stays until answered, because its taker may die."""
-        return min((name for name, reply in self._requests().items() if not reply), default=None)
-
-    def _requests(self) -> dict[str, bytes]:
-        return {text(name): reply for name, reply in self._hgetall(self._keys.requests).items()}
+        requests = self._hgetall(self._keys.requests)
+        return min((text(name) for name, reply in requests.items() if not reply), default=None)
 
     def answer(self, request_id: str, reply: Reply) -> None:
         """Answer a request."""
-        self._ask("HSET", self._keys.requests, request_id, msgspec.json.encode(reply))
+        self._write(request_id, msgspec.json.encode(reply))
+
+    def _write(self, request_id: str, reply: bytes) -> None:
+        requests, wake = self._keys.requests, ("PUBLISH", self._keys.wake("scheduler"), "request")
+        self._batch([("HSET", requests, request_id, reply), ("PEXPIRE", requests, 60_000), wake])
 
     def reply(self, request_id: str) -> Reply | None:
         """Return the answer to a request, None while there is none."""
@@ -196,3 +221,31 @@ class Schedule(Part):
 
 def _read_reply(raw: bytes | None) -> Reply | None:
     return msgspec.json.decode(raw, type=Reply) if raw else None
+
+
+class Present(Register, frozen=True):
+    """The register, and who took the lease last, as from `Leases.tenure`."""
+
+    tenure: Tenure | None
+
+    @property
+    def holder(self) -> str | None:
+        """The process that holds an unexpired lease, or None."""
+        return self.tenure.owner if self.tenure and self.tenure.left_seconds > 0 else None
+
+    @property
+    def deputy(self) -> str | None:
+        """The supervisor that speaks for a leader while there is none: the oldest."""
+        supervisors = self.living(Role.SUPERVISOR)
+        return supervisors[0].id if supervisors and self.holder is None else None
+
+    @property
+    def candidates(self) -> list[Process]:
+        """The leading scheduler; if none leads, or a command conducts, all schedulers, because any may be next."""
+        schedulers = self.living(Role.SCHEDULER)
+        return [each for each in schedulers if each.id == self.holder] or schedulers
+
+
+def present(store: Store) -> Present:
+    """Read who is there, in three round trips."""
+    return Present(store.processes.register().entries, store.leases.tenure())

@@ -1,4 +1,4 @@
-"""The register of processes (workers, supervisors and schedulers announce themselves), and the number of workers."""
+"""The processes: a register in which they announce themselves, what the lanes of workers hold, how many are wanted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from rlm.core.clock import system_clock
 from rlm.ledger.connect import text, translated
-from rlm.ledger.held import Lane, lanes_of
 from rlm.ledger.scripts import Part
 from rlm.ledger.values import MICROSECONDS, Moment, reading, whole
 
@@ -81,6 +80,9 @@ class Process(msgspec.Struct, frozen=True):
     trouble: str = ""
 
 
+_decode = msgspec.json.Decoder(Process).decode
+
+
 class Register(msgspec.Struct, frozen=True):
     """By role the processes: id, announcement, None if it is no longer heard from, and how old that is, seconds."""
 
@@ -90,6 +92,28 @@ class Register(msgspec.Struct, frozen=True):
         """Return the living processes of a role, oldest first."""
         alive = (process for _, process, _ in self.entries[role] if process)
         return sorted(alive, key=lambda process: (process.started_at, process.id))
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """What a busy lane holds: an event, by its claim number `claims`, and since when it has a slot at the endpoint.
+
+    `taken_us` is microseconds by the clock of Redis.
+    """
+
+    event_id: str
+    endpoint: str
+    taken_us: int
+    claims: int = 0
+
+
+def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
+    """Return what the lanes of a worker hold according to its hash `held:WORKER`, the longest running calls first.
+
+    The value of a lane is the number of its last ask; while that has a call, `N CLAIMS ENDPOINT STAMP EVENT_ID`.
+    """
+    values = (text(raw).split(" ") for raw in notes.values())
+    lanes = [Lane(value[4], value[2], whole(value[3]), whole(value[1])) for value in values if len(value) > 1]
+    return sorted(lanes, key=lambda lane: (lane.taken_us, lane.event_id))
 
 
 class Processes(Part):
@@ -114,8 +138,8 @@ class Processes(Part):
     @translated()
     def register(self) -> Register:
         """Read who is there."""
-        asked_at = system_clock.monotonic()
-        fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.processes), ("TIME",)])
+        key, asked_at = self._keys.processes, system_clock.monotonic()
+        fields, (seconds, microseconds) = self._batch([("HGETALL", key), ("TIME",)])
         self._store.clock.hear(asked_at, seconds * MICROSECONDS + microseconds, system_clock.monotonic())
         entries: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for name, value in sorted(fields.items()):
@@ -123,18 +147,14 @@ class Processes(Part):
             if role not in entries:  # one of the numbers
                 continue
             at, _, entry = value.partition(b" ")
-            silence = seconds + (microseconds - reading(whole, at, self._keys.processes, 0)) / MICROSECONDS
-            process = _decoded(entry) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
+            silence = seconds + (microseconds - reading(whole, at, key, 0)) / MICROSECONDS
+            process = reading(_decode, entry, key, None) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
             entries[Role(role)].append((process_id, process, max(0.0, silence)))
         return Register(entries)
 
     def alive(self, role: Role) -> list[Process]:
         """Return the living processes of a role, oldest first."""
         return self.register().living(role)
-
-    def missing(self, role: Role) -> list[str]:
-        """Return the processes of a role that are unheard of but were not forgotten (`scheduler.housekeeping`)."""
-        return [process_id for process_id, process, _ in self.register().entries[role] if process is None]
 
     @translated()
     def lanes(self, worker_ids: Sequence[str]) -> list[list[Lane]]:
@@ -160,11 +180,3 @@ class Processes(Part):
     def wake(self, *whom: str) -> None:
         """Wake `workers`, `supervisors` or `scheduler`, as named. A lost wake-up only costs time, because all poll."""
         self._batch(("PUBLISH", self._keys.wake(each), "wake") for each in whom)
-
-
-def _decoded(entry: bytes) -> Process | None:
-    """Return a decoded entry of the register; None if another program wrote it."""
-    try:
-        return msgspec.json.decode(entry, type=Process)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cached_property
 from typing import Self
-
-from redis.exceptions import RedisError
 
 from rlm import SCHEMA
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
-from rlm.ledger.archive import Archivist
-from rlm.ledger.calls import Calls
+from rlm.ledger.calls import Calls, Measures, Totals
 from rlm.ledger.connect import text, translated
-from rlm.ledger.control import Changes, Control
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
-from rlm.ledger.events import Ledger
+from rlm.ledger.events import Ledger, Recovery
 from rlm.ledger.intake import Intake
-from rlm.ledger.leases import Leases, Schedule
-from rlm.ledger.letters import Letters
-from rlm.ledger.measures import Measures, Totals
-from rlm.ledger.notes import Notes
+from rlm.ledger.leases import Leases, Notes, Schedule
+from rlm.ledger.letters import Archivist, Letters
 from rlm.ledger.processes import Processes
-from rlm.ledger.recovery import Recovery
-from rlm.ledger.rules import Rules, read_limits
+from rlm.ledger.rules import Control, Rules, read_limits
 from rlm.ledger.runs import Runs
-from rlm.ledger.scripts import SOURCES, Access, ask
+from rlm.ledger.scripts import Access, ask
 from rlm.ledger.turns import Turns
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings
@@ -56,7 +48,6 @@ class Store(Access):
     totals = cached_property(Totals)
     letters = cached_property(Letters)
     windows = cached_property(Windows)
-    changes = cached_property(Changes)
     control = cached_property(Control)
     notes = cached_property(Notes)
 
@@ -118,17 +109,6 @@ class Store(Access):
                 "use the rlm that wrote it; or stop its processes and carry over what is unsettled: its "
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
-
-    def load_scripts(self) -> None:
-        """Load all scripts in one round trip, so that the first run after a start of Redis does not wait for each.
-
-        Errors do no harm, because a missing script is loaded on its first use.
-        """
-        with suppress(RedisError):
-            pipeline = self.client.pipeline(transaction=False)
-            for source in SOURCES.values():
-                pipeline.script_load(source)
-            pipeline.execute(raise_on_error=False)
 
     def guarded(self) -> translated:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""

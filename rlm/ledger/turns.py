@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import structs
 
-from rlm.core import trail
+from rlm.core.call import CallEnd, Heard, encode
 from rlm.core.item import type_of
-from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.connect import SERVER_ID
 from rlm.ledger.scripts import Part, ScriptReply
 
@@ -42,7 +42,7 @@ class Claim(msgspec.Struct, frozen=True):
     def entry(self, finish: CallEnd, heard: Heard) -> str:
         """Return the entry that the call leaves in the event's trail."""
         number, worker = self.attempt + 1, self.worker_id
-        return trail.encode(self.run_id, number, self.endpoint, finish, heard, worker).decode()
+        return encode(self.run_id, number, self.endpoint, finish, heard, worker).decode()
 
 
 class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -157,7 +157,9 @@ class Turns(Part):
         Raises:
             StoreError: what became of it is not known; ask again with the same number.
         """
-        return TurnReply.read(self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID))
+        packed, *item = self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID)
+        reply = TurnReply.read(packed)
+        return structs.replace(reply, item=item[0]) if item else reply
 
     def restamp(self, claim: Claim, lane: int) -> Restamped:
         """Let the slot of a call count from now, because the call leaves only now."""

@@ -1,7 +1,11 @@
-"""The wake-up channels, on which sleeping processes listen. A lost wake-up only costs time, because all poll."""
+"""What a process hears of Redis: the wake-ups on a channel, and that it is away.
+
+A lost wake-up only costs time, because all poll.
+"""
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -11,6 +15,7 @@ from typing import Any
 import redis
 
 from rlm.core.clock import system_clock
+from rlm.core.errors import StoreError, StoreGarbledError
 from rlm.ledger.connect import make_client
 
 _RECONNECT_SECONDS = 0.5
@@ -50,3 +55,33 @@ class Waker:
                         self._callback()
             if not self._stopped.is_set():
                 system_clock.sleep(_RECONNECT_SECONDS)
+
+
+class Outage:
+    """One process's trouble with Redis, from the first failed command to the first success after it."""
+
+    def __init__(self, log: logging.Logger, action: str) -> None:
+        """Report it to `log` as trouble with `action`."""
+        self._log = log
+        self._action = action
+        self._since: float | None = None
+        self._silent_until = float("-inf")
+
+    def tell(self, error: StoreError, then: str, **facts: str) -> None:
+        """Log that Redis failed and what happens `then`, at most every 5 seconds."""
+        now = system_clock.monotonic()
+        self._since = now if self._since is None else self._since
+        if now >= self._silent_until:
+            self._silent_until = now + 5.0
+            garbled = isinstance(error, StoreGarbledError)  # it may be a bug: the traceback shows it
+            extra = {"action": self._action, **facts}
+            self._log.warning("Redis failed; %s: %s", then, error, exc_info=garbled, extra=extra)
+
+    def over(self) -> float:
+        """Record that Redis answered. If it had failed, log and return for how many seconds."""
+        if self._since is None:
+            return 0.0
+        lasted = system_clock.monotonic() - self._since
+        self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
+        self._since = None
+        return lasted

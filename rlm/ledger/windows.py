@@ -6,28 +6,18 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import uuid4
 
 import msgspec
 
-from rlm.core.endpoint import Endpoint, Limited, all_limited
-from rlm.core.window import WindowState
+from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
 from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
 from rlm.ledger.scripts import Access, Command, Part, ScriptReply
-from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
+from rlm.ledger.values import LATEST, MICROSECONDS, moment, moment_of_us, reading, us_of, whole
 
 
-class WindowsReply(ScriptReply, frozen=True):
-    """What `use_windows` answers, microseconds of Redis time; `windows`: the names and values of each window's look."""
-
-    now_us: int
-    wait_us: int
-    windows: list[Any]
-
-
-class WindowLook(ScriptReply, frozen=True):
+class WindowLook(msgspec.Struct, frozen=True):
     """One window of a look, times in microseconds from then on."""
 
     free: int
@@ -39,14 +29,18 @@ class WindowLook(ScriptReply, frozen=True):
 
     def state(self) -> WindowState:
         """Return it in seconds."""
-        spans = (us / MICROSECONDS for us in (self.wait_us, self.rest_us, self.held_us, self.paused_us))
-        wait, rest, held, paused = spans
+        wait, rest, held, paused = (
+            us / MICROSECONDS for us in (self.wait_us, self.rest_us, self.held_us, self.paused_us)
+        )
         return WindowState(self.free, wait, rest, self.suspect, held, paused)
 
 
-#: `pause` of an endless pause: the end of the year 9999, as `set_pause` writes it.
-_FOREVER_US = 253_402_300_799_000_000
-_HEALTH = ("failures", "paused_by", "paused_at", "pause", "opened_us", "failed_with")
+class WindowsReply(ScriptReply, frozen=True):
+    """What `use_windows` answers, microseconds of Redis time."""
+
+    now_us: int
+    wait_us: int
+    windows: list[WindowLook]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -63,22 +57,6 @@ class Health(msgspec.Struct, frozen=True):
     paused_until: float | None
     opened_at: float | None
     failed_with: str
-
-    @classmethod
-    def read(cls, name: str, values: Sequence[bytes | None]) -> Health:
-        """Read the reply to a command for its health."""
-        key = f"the health of {name}"
-        failures, paused_by, paused_at, pause, opened_us, failed_with = values
-        until_us = reading(whole, pause, key, _FOREVER_US)
-        return cls(
-            failures=reading(whole, failures, key, 0),
-            paused_by=text(paused_by or b""),
-            paused_at=reading(moment, paused_at, key, None),
-            # An endless pause may be moved with a clock that steps.
-            paused_until=moment_of_us(until_us) if until_us < _FOREVER_US // 2 else None,
-            opened_at=reading(moment_of_us, opened_us, key, None),
-            failed_with=text(failed_with or b""),
-        )
 
 
 class Windows(Part):
@@ -103,8 +81,7 @@ class Windows(Part):
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
         looks = self._use(limited, 0)
-        states = map(WindowLook.read, looks.windows)
-        return looks.now_us, {each.name: state.state() for each, state in zip(limited, states, strict=True)}
+        return looks.now_us, {each.name: look.state() for each, look in zip(limited, looks.windows, strict=True)}
 
     def _use(self, limited: Sequence[Limited], cost: int) -> WindowsReply:
         windows, name = [WindowRules.of(each, self._guard_seconds) for each in limited], f"shared:{uuid4().hex}"
@@ -128,12 +105,27 @@ class Windows(Part):
         ages = {}
         for each, slots in zip(limited, replies, strict=True):
             span = each.limit.longest_seconds + self._guard_seconds
-            taken = ((now_us - reading(whole, stamp, each.name, 0)) / MICROSECONDS for stamp in slots[1::2])
+            taken = ((now_us - whole(stamp)) / MICROSECONDS for stamp in slots[1::2])
             ages[each.name] = tuple(max(0.0, age) for age in taken if age < span)
         return ages
 
     @translated()
     def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
         """Return the health of each, by name."""
-        replies = self._batch([("HMGET", self._keys.endpoint(each.window_id), *_HEALTH) for each in limited])
-        return {each.name: Health.read(each.name, reply) for each, reply in zip(limited, replies, strict=True)}
+        names = ("failures", "paused_by", "paused_at", "pause", "opened_us", "failed_with")
+        replies = self._batch([("HMGET", self._keys.endpoint(each.window_id), *names) for each in limited])
+        return {each.name: _health(f"the health of {each.name}", *r) for each, r in zip(limited, replies, strict=True)}
+
+
+def _health(key: str, *values: bytes | None) -> Health:
+    failures, paused_by, paused_at, pause, opened_us, failed_with = values
+    until_us, endless_us = reading(whole, pause, key, None), us_of(LATEST)  # as `set_pause` writes an endless one
+    is_endless = until_us is None or until_us > endless_us // 2  # which may be moved with a clock that steps
+    return Health(
+        failures=reading(whole, failures, key, 0),
+        paused_by=text(paused_by or b""),
+        paused_at=reading(moment, paused_at, key, None),
+        paused_until=None if is_endless else moment_of_us(until_us or 0),
+        opened_at=reading(moment_of_us, opened_us, key, None),
+        failed_with=text(failed_with or b""),
+    )

@@ -13,13 +13,12 @@ from typing import Final
 
 import msgspec
 
+from rlm.core.call import Expected, Pair
 from rlm.core.documents import Cause, Reasons
-from rlm.core.endpoint import EventType
-from rlm.core.expected import Expected, Pair
+from rlm.core.endpoint import Circuit, EventType, WindowState, circuit_of
+from rlm.core.item import Counts
 from rlm.core.run import Run, Waited
 from rlm.core.text import counted, named
-from rlm.core.trail import Counts
-from rlm.core.window import Circuit, WindowState, circuit_of
 from rlm.plan.situation import Underway
 
 #: The reasons, which are the fields of `Reasons`, in the words of the sentence about the leftovers of some types.

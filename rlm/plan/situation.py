@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.endpoint import EventType, all_limited
-from rlm.core.expected import Expected, Pair
-from rlm.core.window import WindowState, shut_by
+from rlm.core.call import Expected, Pair
+from rlm.core.endpoint import EventType, WindowState, all_limited, shut_by
 from rlm.plan.window import SimulatedWindow, duration, ticks, windows_of
 
 

@@ -10,8 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rlm.core.endpoint import Limited
-from rlm.core.window import ENDLESS_SECONDS, WindowState
+from rlm.core.endpoint import ENDLESS_SECONDS, Limited, WindowState
 
 #: Ticks in a second.
 SECOND: Final = 1_000_000

@@ -19,8 +19,7 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role, WorkerState
 from rlm.ledger.store import Store
-from rlm.ledger.trouble import Outage
-from rlm.ledger.waker import Waker
+from rlm.ledger.waker import Outage, Waker
 from rlm.processes.sharing import divide, entry_of, places_left, serving
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 

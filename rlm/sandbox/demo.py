@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from textwrap import wrap
 from typing import TextIO
@@ -15,14 +15,13 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
 from rlm.core.text import counted, sentence
-from rlm.ledger.reading.books import books
+from rlm.ledger.books import books
 from rlm.sandbox.judge import DemoVerdict, DemoWork, judge_demo
 from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage
 from rlm.settings import Settings
 from rlm.terminal.live import View
-from rlm.terminal.record import line_of, record_picture
-from rlm.terminal.run import run_picture
+from rlm.terminal.runs import picture_of
 
 
 def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
@@ -79,17 +78,9 @@ def view_on(stream: TextIO, title: str) -> View:
     """Return the view on `stream`: a picture redrawn in place, whose last state remains, or plain lines."""
 
     def picture(run: RunStatus | Record) -> RenderableType:
-        if isinstance(run, RunStatus):
-            return run_picture(run, title=title)
-        return record_picture(run, title=title, endpoints=False)  # the summary has them, as the API saw them
+        return picture_of(run, title, endpoints=False)  # the summary has them, as the API saw them
 
-    return View(stream, picture, line_of, _when)
-
-
-def _when(shown: RunStatus | Record) -> Hashable:
-    """Return a value that changes when a line is due, at most once a second and about 60 times in a window."""
-    pause = max(1.0, shown.window_seconds / 60)
-    return shown.state, shown.seconds_left // pause if isinstance(shown, RunStatus) else 0
+    return View(stream, picture, words.line)
 
 
 def prologue(settings: Settings, events: int, speed: float) -> list[str]:

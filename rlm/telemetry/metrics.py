@@ -26,11 +26,11 @@ from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import MOVES, State
-from rlm.core.tally import BOUNDS, Histogram, histograms
+from rlm.ledger.books import books
+from rlm.ledger.calls import BOUNDS, Histogram, histograms
 from rlm.ledger.processes import Role, WorkerState
-from rlm.ledger.reading.books import books
-from rlm.ledger.reading.waiting import oldest_in_ledger
 from rlm.ledger.store import Store
+from rlm.ledger.waiting import oldest_in_ledger
 from rlm.settings import Settings
 
 #: The content type of the page.
@@ -147,7 +147,7 @@ class MetricsPage:
 
 def _last_run(store: Store) -> Iterator[Sample]:
     """Yield the samples of the last record; 0 before the first run."""
-    record, excess = next(iter(store.runs.recent(1)), None), store.notes.excess()
+    record, excess = next(iter(store.runs.recent(1)), None), store.leases.excess()
     for reason, number in asdict(record.leftover_by_reason if record else Reasons()).items():
         yield Sample("rlm_last_run_leftovers", {"reason": reason}, number)
     for limited in all_limited(store.settings.endpoints.values()):
@@ -225,7 +225,7 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
 def _histogram_samples(metric: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[Sample]:
     for bound, number in histogram.at_most.items():
         yield Sample(metric, {**labels, "le": "+Inf" if bound == math.inf else f"{bound:g}"}, number, "_bucket")
-    yield Sample(metric, labels, histogram.number, "_count")
+    yield Sample(metric, labels, histogram.at_most[math.inf], "_count")
     yield Sample(metric, labels, histogram.seconds, "_sum")
 
 

@@ -1,9 +1,9 @@
-"""A live view: on a terminal a picture that is redrawn in place, elsewhere a line whenever something has changed."""
+"""A live view: on a terminal a picture that is redrawn in place, elsewhere a line if something has changed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any, Self, TextIO
 
 import click
@@ -15,9 +15,6 @@ from rich.text import Text
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.text import LONGEST_LINE, LONGEST_TEXT, cut, safe, safe_line
 
-#: Stands for the last state seen while the present state is unknown.
-_LOST = object()
-
 
 def console_on(stream: TextIO) -> Console:
     """Return a console on a stream; a pipe or a file is 120 columns wide."""
@@ -27,7 +24,8 @@ def console_on(stream: TextIO) -> Console:
 class View:
     """Shows documents inside a `with` block, or writes each as JSON on a line of its own.
 
-    A line is written if `changes` differs, by default each time. The last picture stays, unless it is `transient`.
+    Without a terminal a line is written if it has changed, at most one a second. The last picture stays, unless it is
+    `transient`.
     """
 
     def __init__(
@@ -35,7 +33,6 @@ class View:
         stream: TextIO,
         draw: Callable[[Any], RenderableType],
         line: Callable[[Any], str],
-        changes: Callable[[Any], Hashable] = lambda _document: object(),
         *,
         as_json: bool = False,
         transient: bool = False,
@@ -44,8 +41,9 @@ class View:
         self.is_drawn = stream.isatty() and not console.is_dumb_terminal and not as_json
         self._live = Live(console=console, auto_refresh=False, transient=transient)
         self._stream, self._as_json = stream, as_json
-        self._draw, self._line, self._changes = draw, line, changes
-        self._seen: Hashable = None
+        self._draw, self._line = draw, line
+        self._last: tuple[type, str] | None = None
+        self._written_at = float("-inf")
         self._picture: RenderableType = Text()
         self._seen_at = system_clock.monotonic()
 
@@ -65,9 +63,15 @@ class View:
             self._live.update(self._picture, refresh=True)
         elif self._as_json:
             click.echo(safe(msgspec.json.encode(document).decode()), self._stream)
-        elif (seen := self._changes(document)) != self._seen:
-            self._write(self._line(document), self._stream)
-            self._seen = seen
+        else:
+            self._show_line(type(document), self._line(document))
+
+    def _show_line(self, of: type, line: str) -> None:
+        """Write a line, unless it is the last one, or another of its kind has been written within a second."""
+        is_next = self._last is None or self._last[0] is not of
+        if self._last != (of, line) and (is_next or self._seen_at >= self._written_at + 1.0):
+            self._write(line, self._stream)
+            self._last, self._written_at = (of, line), self._seen_at
 
     def trouble(self, why: str) -> None:
         """Show that the present state is unknown, and why: above the last picture, else once."""
@@ -75,8 +79,8 @@ class View:
             words = f"Out of date for {system_clock.monotonic() - self._seen_at:.0f} s, trying again: {safe_line(why)}"
             note = Text(cut(words, LONGEST_TEXT), style="bold red")
             self._live.update(Group(note, self._picture), refresh=True)
-        elif self._seen is not _LOST:
-            self._seen = _LOST
+        elif not self._last or self._last[0] is not View:
+            self._last = View, ""
             self._write(f"out of date, trying again: {why}", None if self._as_json else self._stream)
 
     def _write(self, text: str, stream: TextIO | None) -> None:

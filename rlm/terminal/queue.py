@@ -57,14 +57,4 @@ def _types(by_type: Mapping[str, TypeQueue]) -> Table:
 
 def queue_line(look: QueueLook) -> str:
     """Return the queues in one line, for output without a terminal."""
-    ages = [each.oldest_seconds for each in look.by_type.values() if each.oldest_seconds is not None]
-    parts = [
-        f"{counted(look.events + look.staged, 'item')} waiting",
-        f"{look.processing + look.leftover:,} in the ledger",
-        counted(look.failed, "dead letter"),
-        f"oldest {span(max(ages, default=None))}",
-        f"arriving {_rate(look.arriving_per_minute, 'item')}",
-        f"settled {_rate(look.settled_per_minute, 'event')}",
-        f"Redis {_redis(look.redis)}",
-    ]
-    return "; ".join(parts)
+    return "; ".join(f"{name} {text.plain}" for name, text in _facts(look))

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from rlm.cli.group import rlm
 from rlm.delivery.run_end import make_record
-from rlm.ledger.reading.books import read_ending
+from rlm.ledger.books import read_ending
 from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from tests.store import steps, windows

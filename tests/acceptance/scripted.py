@@ -24,21 +24,21 @@ class Peer:
 
     def __init__(self, sock):
         self.sock = sock
-        self._buffer = b""
+        self.buffer = b""
 
     def request(self):
         """Read one request: its head as text, its body; None at the end of the connection."""
-        while b"\r\n\r\n" not in self._buffer:
-            if not self._more():
+        while b"\r\n\r\n" not in self.buffer:
+            if not self.more():
                 return None
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         length = int(headers.get("content-length", 0))
-        while len(self._buffer) < length:
-            if not self._more():
+        while len(self.buffer) < length:
+            if not self.more():
                 return None
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        body, self.buffer = self.buffer[:length], self.buffer[length:]
         return head.decode("latin-1"), body
 
     def send(self, data):
@@ -57,16 +57,16 @@ class Peer:
                     continue
 
     def until_closed(self):
-        while self._more():
+        while self.more():
             pass
 
     def reset(self):
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
-    def _more(self):
+    def more(self):
         data = self.sock.recv(65536)
-        self._buffer += data
+        self.buffer += data
         return bool(data)
 
 
@@ -74,31 +74,31 @@ class Server:
     """A server on loopback that plays a script on each connection."""
 
     def __init__(self, script):
-        self._script = script
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
+        self.script = script
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/path"
         self.requests = []
         self.connections = 0
         self.open = 0
-        self._socks = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
+        self.socks = []
+        self.threads = [threading.Thread(target=self.accept)]
+        self.threads[0].start()
 
-    def _accept(self):
+    def accept(self):
         while True:
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = self.listener.accept()
             except OSError:
                 return
             self.connections += 1
             self.open += 1
-            self._socks.append(sock)
-            thread = threading.Thread(target=self._play, args=(sock,))
-            self._threads.append(thread)
+            self.socks.append(sock)
+            thread = threading.Thread(target=self.play, args=(sock,))
+            self.threads.append(thread)
             thread.start()
 
-    def _play(self, sock):
+    def play(self, sock):
         peer = Peer(sock)
         read = peer.request
 
@@ -110,15 +110,15 @@ class Server:
 
         peer.request = request
         with sock, suppress(OSError):
-            self._script(peer)
+            self.script(peer)
         self.open -= 1
 
     def close(self):
-        for sock in (self._listener, *self._socks):
+        for sock in (self.listener, *self.socks):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(PATIENCE)
 
     def __enter__(self):

@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlm.ledger.books import books
 from rlm.ledger.processes import Role
-from rlm.ledger.reading.books import books
 from rlm.ledger.store import Store
 from rlm.sandbox.mockapi import MockApi, exceeded
 from rlm.sandbox.stage import demo_document
@@ -63,26 +63,26 @@ class System:
         self.pushed: set[str] = set()
         #: When events were pushed, seconds since 1970, and how many.
         self.pushes: list[tuple[float, int]] = []
-        self._env = {
+        self.env = {
             **({} if ticks else {"RLM_RUN__EVERY_SECONDS": str(A_DAY)}),
             **({"REDIS_URL": redis_url} if redis_url else {}),
             "RLM_WEB__LISTEN": "127.0.0.1:0",
             **(env or {}),
         }
-        self._redis_of = dict(redis_of or {})
-        self._front = front or (lambda url: url)
-        self._env_of = {name: dict(more) for name, more in (env_of or {}).items()}
+        self.redis_of = dict(redis_of or {})
+        self.front = front or (lambda url: url)
+        self.env_of = {name: dict(more) for name, more in (env_of or {}).items()}
         self.config.write_text(document)
-        self._in_real_time = load_settings(self.config, {})
-        self.config.write_text(demo_document(self._in_real_time, speed, "http://127.0.0.1:1"))
+        self.in_real_time = load_settings(self.config, {})
+        self.config.write_text(demo_document(self.in_real_time, speed, "http://127.0.0.1:1"))
         self.api = MockApi(load_settings(self.config, {}).event_types)
 
     def __enter__(self) -> Self:
         self.api.start()
-        self.config.write_text(demo_document(self._in_real_time, self.speed, self._front(self.api.url)))
-        self.settings = load_settings(self.config, self._env)
-        self._store_context = Store(self.settings, keeps_server=True)
-        self.store = self._store_context.__enter__()
+        self.config.write_text(demo_document(self.in_real_time, self.speed, self.front(self.api.url)))
+        self.settings = load_settings(self.config, self.env)
+        self.store_context = Store(self.settings, keeps_server=True)
+        self.store = self.store_context.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -90,7 +90,7 @@ class System:
             for name in ("scheduler", "supervisor", *self.processes):
                 self.stop(name)
         finally:
-            self._store_context.__exit__(None, None, None)
+            self.store_context.__exit__(None, None, None)
             self.api.stop()
 
     # -- processes
@@ -104,13 +104,13 @@ class System:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, **self._env, **self._own_redis(name), **self._env_of.get(name, {})},
+                env={**os.environ, **self.env, **self.own_redis(name), **self.env_of.get(name, {})},
             )
         self.processes[name] = process
         return process
 
-    def _own_redis(self, name: str) -> dict[str, str]:
-        return {"REDIS_URL": self._redis_of[name]} if name in self._redis_of else {}
+    def own_redis(self, name: str) -> dict[str, str]:
+        return {"REDIS_URL": self.redis_of[name]} if name in self.redis_of else {}
 
     def start_both(self) -> None:
         """Start a scheduler and a supervisor and wait until they are ready."""
@@ -144,7 +144,7 @@ class System:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **self._env},
+            env={**os.environ, **self.env},
             timeout=120,
             check=False,
         )

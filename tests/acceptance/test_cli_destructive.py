@@ -1,4 +1,4 @@
-"""Commands that remove or send many things count them first, ask, and have `--yes` and `--dry-run`."""
+"""Commands that remove or send many things count them first, ask, and have `--yes`."""
 
 from __future__ import annotations
 

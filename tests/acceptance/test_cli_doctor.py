@@ -50,7 +50,6 @@ def test_an_installation_with_nothing_started_says_what_to_start(inst):
     assert document["ok"] is False
     assert [one["code"] for one in document["conditions"]] == ["no_scheduler", "no_supervisor"]
     assert {one["name"] for one in document["findings"] if one["ok"]} >= {"redis", "clock", "keys", "run", "books"}
-    assert {"name", "ok", "code", "severity", "message", "remedy"} == set(document["findings"][0])
     shown = words_of(inst.rlm("doctor", code=1))
     assert all(f"{one['sentence']} > {one['remedy']}" in shown for one in document["conditions"])
     assert "All is well" not in shown
@@ -74,16 +73,6 @@ def test_missing_workers_are_no_worker_or_too_few(led):
     assert "1 ready of 2 wanted" in codes(led)["workers_missing"]
     announce(led, Role.WORKER, process_id="2", state=WorkerState.STARTING)
     assert codes(led) == {}
-
-
-def test_with_a_faulty_file_it_says_what_lives(led):
-    """And what is wrong in the file, with exit 2."""
-    led.config.write_text(led.config.read_text() + "[workers]\nmax = 0\n")
-
-    done = led.rlm("doctor", code=2)
-
-    assert "one leads" in done.stdout
-    assert "workers.max = 0" in done.stderr
 
 
 def test_an_overdue_run_is_an_error(led):
@@ -151,7 +140,7 @@ def test_a_host_whose_clock_is_wrong_is_a_warning(led, monkeypatch):
     now = system_clock.now
     monkeypatch.setattr(system_clock, "now", lambda: now() + 3600)
 
-    assert "behind" in codes(led)["clock_apart"]
+    assert list(codes(led)) == ["clock_apart"]
 
 
 @pytest.mark.rest

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlm.ledger.reading import waiting
+from rlm.ledger import waiting
 from tests.store import looks, steps
 
 

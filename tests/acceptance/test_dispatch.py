@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from msgspec import Raw
 
-from rlm.core.trail import CallEnd
+from rlm.core.call import CallEnd
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 from rlm.cli.group import rlm
 from rlm.core.errors import ArchiveError
-from rlm.ledger.archive import Archive
 from rlm.ledger.embedded import EmbeddedServer, running
+from rlm.ledger.letters import archive
 from rlm.settings import load_settings
 
 pytestmark = [
@@ -107,7 +107,7 @@ def test_the_archive_follows_no_link_in_the_data_directory(tmp_path, victim):
     (data_dir / "archive").symlink_to(victim.parent)
 
     with pytest.raises(ArchiveError, match="link"):
-        Archive(data_dir / "archive").append([b"{}"], NOVEMBER)
+        archive(data_dir / "archive", [b"{}"], NOVEMBER)
 
 
 # -- sockets

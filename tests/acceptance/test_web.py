@@ -45,17 +45,17 @@ class Watch(threading.Thread):
 
     def __init__(self, port):
         super().__init__(daemon=True)
-        self.port, self.fallen, self.looks, self._done = port, [], 0, threading.Event()
+        self.port, self.fallen, self.looks, self.done = port, [], 0, threading.Event()
 
     def run(self):
         seen = {}
-        while not self._done.wait(0.1):
+        while not self.done.wait(0.1):
             now = scrape(self.port)
             self.fallen += [series for series, number in seen.items() if now.get(series, 0) < number]
             seen, self.looks = now, self.looks + 1
 
     def stop(self):
-        self._done.set()
+        self.done.set()
         self.join(20)
 
 

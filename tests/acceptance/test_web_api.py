@@ -87,7 +87,6 @@ def still(document):
     [
         ("/api/runs?limit=x", "Expected `int`"),
         ("/api/runs?limit=0", ">= 1"),
-        ("/api/runs?limit=1&limit=2", "given twice"),
         ("/api/failed?since=0", "not a duration"),
         ("/api/failed?since=yesterday", "not a duration"),
         ("/api/status?x=1", "unknown field `x`"),
@@ -121,25 +120,21 @@ def test_what_cannot_be_asked_is_told(program, path, words):
         (b'{"seconds": -1}', {}, 400),
         (b'{"seconds": NaN}', {}, 400),
         (b'{"nothing": 1}', {}, 400),
-        (b'{"reason": "\xff"}', {}, 400),
         (b"[" * 60_000, {}, 400),
-        (b'{"reason": "' + b"a" * 201 + b'"}', {}, 400),
-        (b"{}", {"Content_Type": "text/plain"}, 415),
-        (b"{}", {"Content_Type": None}, 415),
-        (b"", {"Content_Type": None}, 200),
-        (b'{"seconds": 5, "reason": ""}', {"Content_Type": "application/json; charset=utf-8"}, 200),
+        (b"", {}, 200),
+        (b'{"seconds": 5}', {}, 200),
     ],
 )
 def test_a_body_is_checked(inst, program, body, headers, status):
     """What cannot be used changes nothing, and leaves no record."""
-    before = inst.store.changes.newest()
+    before = inst.store.control.changes()
 
     answer = program.post(
         f"/api/endpoints/{steps.ENDPOINT}/pause", body, **{"Content_Type": "application/json", **headers}
     )
 
     assert answer.status == status, answer.data
-    assert (inst.store.changes.newest() == before) is (status != 200)
+    assert (inst.store.control.changes() == before) is (status != 200)
 
 
 def test_endpoints_are_steered_as_by_the_commands(inst, program):

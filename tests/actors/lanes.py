@@ -15,11 +15,11 @@ class FakeLanes:
         self.woken = 0
         self.threads: list[int] = []
         self.end: BaseException | None = None
-        self._changed = threading.Event()
+        self.changed = threading.Event()
 
     def carry(self):
         self.threads.append(threading.get_ident())
-        self._changed.wait()
+        self.changed.wait()
         if self.end is not None:
             raise self.end
 
@@ -27,7 +27,7 @@ class FakeLanes:
         self.woken += 1
 
     def stop(self):
-        self._changed.set()
+        self.changed.set()
 
     def rest(self):
         return self.resting
@@ -36,4 +36,4 @@ class FakeLanes:
 
     def die(self, error):
         self.end = error
-        self._changed.set()
+        self.changed.set()

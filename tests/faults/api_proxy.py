@@ -44,11 +44,11 @@ class ApiProxy(Proxy):
     there: float = 0.0
     back: float = 0.0
     requests: int = 0
-    _random: random.Random = field(init=False)
+    random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
         super().__init__(urlsplit(self.url).port or 80)
-        self._random = random.Random(self.seed)
+        self.random = random.Random(self.seed)
 
     @property
     def front(self) -> str:
@@ -68,13 +68,13 @@ class ApiProxy(Proxy):
             if answer is Answer.NEVER:
                 await first_of(reader.read(1))  # the client hangs up
                 return
-            await asyncio.sleep(self._random.uniform(0, self.there))
+            await asyncio.sleep(self.random.uniform(0, self.there))
             await self.write(up_writer, request)
             reply = await _head(up_reader)
             reply += await up_reader.readexactly(_length(reply))
-            await asyncio.sleep(self._random.uniform(0, self.back))
+            await asyncio.sleep(self.random.uniform(0, self.back))
             if answer is Answer.INTERIM:
-                await self.write(writer, self._random.choice(_INTERIM))
+                await self.write(writer, self.random.choice(_INTERIM))
                 await asyncio.sleep(INTERIM_SECONDS)
             if answer is Answer.RESET or not reply:
                 return

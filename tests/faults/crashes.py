@@ -33,8 +33,8 @@ class CrashingSystem(System):
 
     def __init__(self, directory: Path, **options: Any) -> None:
         directory.mkdir(exist_ok=True)
-        self._files = {"scheduler": directory / "crash-scheduler", "worker": directory / "crash-worker"}
-        at_conductor, at_worker = ({"RLM_CRASH_AT": f"@{file}"} for file in self._files.values())
+        self.files = {"scheduler": directory / "crash-scheduler", "worker": directory / "crash-worker"}
+        at_conductor, at_worker = ({"RLM_CRASH_AT": f"@{file}"} for file in self.files.values())
         env_of = {**dict.fromkeys(PAIR, at_conductor), "supervisor": at_worker}
         super().__init__(directory, env_of=env_of, **options)
 
@@ -65,14 +65,14 @@ class CrashingSystem(System):
 
     def arm(self, whom: str, told: str) -> None:
         """Let the first `scheduler`, or `worker` or supervisor, that reaches a crash point die there."""
-        file = self._files[whom]
+        file = self.files[whom]
         written = file.with_suffix(".new")
         written.write_text(told)
         written.rename(file)
 
     def await_crash(self, whom: str, timeout: float = 15.0) -> Stopwatch:
         """Wait for the crash; return the time since, without the processor waits of the surviving processes."""
-        file = self._files[whom]
+        file = self.files[whom]
         told = file.read_text() if file.exists() else ""
         server = self.store.client.info("server")["process_id"]
         wait_until(lambda: not file.exists(), timeout=timeout, message=f"a {whom} dies at {told}")

@@ -41,29 +41,29 @@ class Foresight:
     known_at: float | None = None
 
     def __post_init__(self) -> None:
-        self._changed = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="foresight")
+        self.changed = threading.Event()
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.follow, name="foresight")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._stopped.set()
-        self._thread.join()
+        self.stopped.set()
+        self.thread.join()
 
     def change(self) -> None:
         """Note that the change has been made."""
-        self._changed.set()
+        self.changed.set()
 
-    def _follow(self) -> None:
-        while not self._stopped.wait(POLL_SECONDS):
+    def follow(self) -> None:
+        while not self.stopped.wait(POLL_SECONDS):
             try:
                 run = self.system.store.runs.current()
                 if run is not None and run.forecast:
                     self.seen.append((time.monotonic(), as_json(run.forecast)))
-                if self.known_at is None and self._changed.is_set() and self.knows(self.system):
+                if self.known_at is None and self.changed.is_set() and self.knows(self.system):
                     self.known_at = time.monotonic()
             except StoreError:
                 continue  # nobody sees anything then

@@ -95,67 +95,67 @@ class HostileApi:
         self.seed, self.timeout, self.tricks = seed, timeout_seconds, tuple(tricks)
         self.calls: list[Call] = []
         self.faults: list[str] = []  # errors of this server itself: must stay empty
-        self._names = [name for name in self.tricks if name in TRICKS] or ["plain"]
-        self._seen: Counter = Counter()
-        self._lock, self._stop = threading.Lock(), threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._socks: set[socket.socket] = set()
+        self.names = [name for name in self.tricks if name in TRICKS] or ["plain"]
+        self.seen: Counter = Counter()
+        self.lock, self.stop = threading.Lock(), threading.Event()
+        self.threads: list[threading.Thread] = []
+        self.socks: set[socket.socket] = set()
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._listener.settimeout(0.1)
-        self._acceptor = threading.Thread(target=self._accept, daemon=True)
-        self._acceptor.start()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.listener.settimeout(0.1)
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Let open answers finish, then close everything."""
-        self._stop.set()
-        self._acceptor.join()
-        self._listener.close()
-        for sock in list(self._socks):
+        self.stop.set()
+        self.acceptor.join()
+        self.listener.close()
+        for sock in list(self.socks):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RD)
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(3 * self.timeout)
 
     def url(self, path: str = "/") -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/{path.lstrip('/')}"
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}/{path.lstrip('/')}"
 
     def decisions(self, event_id: str) -> list[Call]:
-        with self._lock:
+        with self.lock:
             return [call for call in self.calls if call.event_id == event_id]
 
-    def _accept(self) -> None:
+    def accept(self) -> None:
         number = 0
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = self.listener.accept()
             except TimeoutError:
                 continue
             number += 1
             sock.setblocking(True)
             sock.settimeout(2 * self.timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socks.add(sock)
-            thread = threading.Thread(target=self._serve, args=(Wire(sock, number),), daemon=True)
-            self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+            self.socks.add(sock)
+            thread = threading.Thread(target=self.serve, args=(Wire(sock, number),), daemon=True)
+            self.threads = [t for t in self.threads if t.is_alive()] + [thread]
             thread.start()
 
-    def _serve(self, wire: Wire) -> None:
+    def serve(self, wire: Wire) -> None:
         try:
-            self._greet(wire)
-            while not self._stop.is_set():
-                self._one(wire)
+            self.greet(wire)
+            while not self.stop.is_set():
+                self.one(wire)
         except (GoneError, OSError):
             pass
         except Exception as error:  # noqa: BLE001  # a fault of this server must be seen, not be taken for a trick
             self.faults.append(f"connection {wire.number}: {error!r}")
         finally:
             wire.sock.close()
-            self._socks.discard(wire.sock)
+            self.socks.discard(wire.sock)
 
-    def _greet(self, wire: Wire) -> None:
+    def greet(self, wire: Wire) -> None:
         """early_fresh: an unsolicited answer on some new connections."""
         rng = random.Random(f"{self.seed}/connection/{wire.number}")
         if "early_fresh" in self.tricks and rng.random() < EARLY_FRESH_SHARE:
@@ -163,10 +163,10 @@ class HostileApi:
             wire.sock.sendall(ask.answer())
             wire.poison(ask.word, "early_fresh", apart=True)
 
-    def _one(self, wire: Wire) -> None:
+    def one(self, wire: Wire) -> None:
         """Read one request, decide, act, keep the record."""
         while not wire.readable(0.2):
-            if self._stop.is_set():
+            if self.stop.is_set():
                 raise GoneError
         arrived = time.monotonic()
         head = wire.until(b"\r\n\r\n", 2 * self.timeout).decode("latin-1")
@@ -174,29 +174,29 @@ class HostileApi:
         headers = {n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)}
         call = Call(headers.get("idempotency-key"), None, [*first.split(), "", ""][1], wire.number, arrived)
         if "idempotency-key" not in headers:
-            self._body(wire, call, headers)
-        name, plan, ask = self._draw(wire, call)
-        with self._lock:
+            self.body(wire, call, headers)
+        name, plan, ask = self.draw(wire, call)
+        with self.lock:
             self.calls.append(call)
         if name != "before_body":
-            self._body(wire, call, headers)
+            self.body(wire, call, headers)
         if wire.doomed:
             call.trick, call.note = wire.stale_by or "keepalive_race", f"cut off{call.note}"
-            self._taint(wire, call)
+            self.taint(wire, call)
             wire.end(reset=ask.rng.random() < 0.5)
-        self._settle(wire, call, name, plan, ask)
-        self._act(wire, call, plan)
+        self.settle(wire, call, name, plan, ask)
+        self.act(wire, call, plan)
         if name == "before_body":
-            self._body(wire, call, headers)
-        self._after(wire, call, plan, ask)
+            self.body(wire, call, headers)
+        self.after(wire, call, plan, ask)
 
-    def _draw(self, wire: Wire, call: Call) -> tuple[str, Plan, Ask]:
+    def draw(self, wire: Wire, call: Call) -> tuple[str, Plan, Ask]:
         """Return the decision and the trick for this call."""
-        with self._lock:
-            self._seen[call.event_id] += 1
-            nth = self._seen[call.event_id]
+        with self.lock:
+            self.seen[call.event_id] += 1
+            nth = self.seen[call.event_id]
         rng = random.Random(f"{self.seed}/{call.event_id}/{nth}")
-        name = rng.choices(self._names, [TRICKS[n][0] for n in self._names])[0]
+        name = rng.choices(self.names, [TRICKS[n][0] for n in self.names])[0]
         name = "plain" if wire.stale_word else name
         while True:
             status, retry_after = rng.choices(list(OUTCOMES), list(OUTCOMES.values()))[0]
@@ -207,14 +207,14 @@ class HostileApi:
             ask.status = 200
         return name, TRICKS[name][1](ask), ask
 
-    def _body(self, wire: Wire, call: Call, headers: Mapping[str, str]) -> None:
+    def body(self, wire: Wire, call: Call, headers: Mapping[str, str]) -> None:
         """Read the request's body (once) and complete the call from it."""
         if call.attempt is not None or "bad body" in call.note:
             return
         if headers.get("expect"):
             wire.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
-            sent = json.loads(self._raw_body(wire, headers))
+            sent = json.loads(self.raw_body(wire, headers))
             event_id, call.attempt = sent["event_id"], sent["attempt"]
         except (ValueError, KeyError, TypeError) as error:
             call.note += f" bad body: {error!r}"
@@ -223,7 +223,7 @@ class HostileApi:
             call.note += f" body names {event_id!r}, Idempotency-Key {headers.get('idempotency-key')!r}"
             call.event_id = call.event_id or event_id
 
-    def _raw_body(self, wire: Wire, headers: Mapping[str, str]) -> bytes:
+    def raw_body(self, wire: Wire, headers: Mapping[str, str]) -> bytes:
         limit, whole = 2 * self.timeout, b""
         if "chunked" not in headers.get("transfer-encoding", "").lower():
             return wire.exactly(int(headers.get("content-length", 0)), limit)
@@ -233,40 +233,40 @@ class HostileApi:
             pass
         return whole
 
-    def _settle(self, wire: Wire, call: Call, name: str, plan: Plan, ask: Ask) -> None:
+    def settle(self, wire: Wire, call: Call, name: str, plan: Plan, ask: Ask) -> None:
         """Record, before a byte is sent, the decision and what a client may make of it."""
         call.trick, call.meant, call.note = name, ask.status, f"{plan.note}{call.note}"
         call.decision = ask.status if plan.whole else None
         call.acceptable = frozenset(plan.allowed)
-        self._taint(wire, call)
+        self.taint(wire, call)
 
-    def _taint(self, wire: Wire, call: Call) -> None:
+    def taint(self, wire: Wire, call: Call) -> None:
         """Note the unsolicited bytes that this call may meet; finding them and giving up is always right."""
         if wire.stale_word:
             call.poisoned_by, call.acceptable = wire.stale_by, call.acceptable | {"retry"}
             if wire.stale_at is not None:
                 call.gap = 0.0 if wire.raced else call.arrived_at - wire.stale_at
 
-    def _act(self, wire: Wire, call: Call, plan: Plan) -> None:
+    def act(self, wire: Wire, call: Call, plan: Plan) -> None:
         """Send the answer; a late one may also be given up."""
         try:
             for pause, data in plan.pieces:
                 if pause:
                     time.sleep(pause)
                 wire.sock.sendall(data)
-            self._drag(wire, call, plan)
+            self.drag(wire, call, plan)
         except OSError:
             call.note += f" client left after {time.monotonic() - call.arrived_at:.3f} s"
-            self._late(call)
+            self.late(call)
             raise GoneError from None
         call.complete = plan.whole
-        self._late(call)
+        self.late(call)
 
-    def _late(self, call: Call) -> None:
+    def late(self, call: Call) -> None:
         if time.monotonic() - call.arrived_at > 0.5 * self.timeout:
             call.complete, call.acceptable = False, call.acceptable | {"retry"}
 
-    def _drag(self, wire: Wire, call: Call, plan: Plan) -> None:
+    def drag(self, wire: Wire, call: Call, plan: Plan) -> None:
         """Send endlessly or nothing, until the client leaves or twice its time-out is over."""
         count, end = 0, call.arrived_at + 2 * self.timeout
         while plan.endless or plan.silent:
@@ -277,7 +277,7 @@ class HostileApi:
                 wire.sock.sendall(plan.endless(count))
                 count += 1
 
-    def _after(self, wire: Wire, call: Call, plan: Plan, ask: Ask) -> None:
+    def after(self, wire: Wire, call: Call, plan: Plan, ask: Ask) -> None:
         """Treat the connection after the answer.
 
         A poisoned one is ended only after one more request was read: otherwise the unsolicited bytes could answer a

@@ -138,7 +138,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: c
 # name -> (weight, what to do). First those that leave a 204 a 204.
 ANY_STATUS: dict[str, tuple[float, Callable[[Ask], Plan]]] = {
     "plain": (12, proper),
-    "before_body": (1, proper),  # sent before the request's body is read, see HostileApi._one
+    "before_body": (1, proper),  # sent before the request's body is read, see HostileApi.one
     "delayed": (1, lambda a: Plan([(a.between(0, 400), a.answer())], {a.word})),
     "too_late": (0.25, lambda a: Plan([(1.3 * a.timeout, a.answer())], {a.word, "retry"}, then="fin")),
     "continue_100": (1, lambda a: proper(a, b"HTTP/1.1 100 Continue\r\n\r\n" + a.answer())),

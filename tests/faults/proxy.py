@@ -36,30 +36,30 @@ class Proxy:
         self.bytes_per_second = 0
         #: Seconds that forwarded data takes in either direction.
         self.delay_seconds = 0.0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy({target})", daemon=True)
-        self._server: asyncio.Server | None = None
-        self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name=f"proxy({target})", daemon=True)
+        self.server: asyncio.Server | None = None
+        self.open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
 
     def __enter__(self):
-        self._thread.start()
-        self._ask(self._listen())
+        self.thread.start()
+        self.ask(self.listen())
         return self
 
     def __exit__(self, *_exc):
-        self._ask(self._unlisten())
-        self._ask(self._loop.shutdown_asyncgens())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self.ask(self.unlisten())
+        self.ask(self.loop.shutdown_asyncgens())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
 
     def refuse(self) -> None:
         """Cut every connection and refuse new ones, as if nobody listened."""
-        self._ask(self._unlisten())
+        self.ask(self.unlisten())
 
     def accept(self) -> None:
         """Listen again, on the same port."""
-        self._ask(self._listen())
+        self.ask(self.listen())
 
     @contextmanager
     def away(self):
@@ -72,43 +72,43 @@ class Proxy:
 
     def cut(self) -> None:
         """Reset every connection; new ones are accepted."""
-        self._ask(self._cut())
+        self.ask(self.cut_through())
 
-    def _ask(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+    def ask(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
-    async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, backlog=1024)
-            self.port = self._server.sockets[0].getsockname()[1]
+    async def listen(self) -> None:
+        if self.server is None:
+            self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port, backlog=1024)
+            self.port = self.server.sockets[0].getsockname()[1]
 
-    async def _unlisten(self) -> None:
-        server, self._server = self._server, None
+    async def unlisten(self) -> None:
+        server, self.server = self.server, None
         if server is not None:
             server.close()
-            await self._cut()
+            await self.cut_through()
 
-    async def _cut(self) -> None:
-        tasks = list(self._open.values())
+    async def cut_through(self) -> None:
+        tasks = list(self.open.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, reader, writer) -> None:
+    async def serve(self, reader, writer) -> None:
         self.connections += 1
-        self._open[writer] = asyncio.current_task()
+        self.open[writer] = asyncio.current_task()
         upstream = None
         try:
-            upstream = await self._reach()
+            upstream = await self.reach()
             await self.carry(reader, writer, *upstream)
         except (OSError, EOFError, asyncio.CancelledError):
             pass  # either side went, or was cut: so does the other
         finally:
-            del self._open[writer]
+            del self.open[writer]
             for one in (writer, *(upstream or ())[1:]):
                 _reset(one)
 
-    async def _reach(self):
+    async def reach(self):
         if isinstance(self.target, str):
             return await asyncio.open_unix_connection(self.target, limit=2**24)
         return await asyncio.open_connection("127.0.0.1", self.target, limit=2**24)
@@ -186,7 +186,7 @@ class RedisProxy(Proxy):
     def __init__(self, target: str) -> None:
         super().__init__(target)
         self.seen: dict[str, int] = {}
-        self._armed: Arming | None = None
+        self.armed: Arming | None = None
 
     @property
     def url(self) -> str:
@@ -195,19 +195,19 @@ class RedisProxy(Proxy):
 
     def arm(self, site: str, fault: Fault, nth: int = 1) -> Arming:
         """Fail the `nth` request of a call site from now on, once; `fired` of the result is when."""
-        self._armed = Arming(site, fault, nth)
-        return self._armed
+        self.armed = Arming(site, fault, nth)
+        return self.armed
 
     def disarm(self) -> None:
         """Let everything pass."""
-        self._armed = None
+        self.armed = None
 
     async def carry(self, reader, writer, up_reader, up_writer) -> None:
         """Carry one client's connection."""
         lost = _Lost()
-        await first_of(self._requests(reader, up_writer, lost), self._replies(up_reader, writer, lost))
+        await first_of(self.requests(reader, up_writer, lost), self.replies(up_reader, writer, lost))
 
-    async def _requests(self, reader, up_writer, lost: _Lost) -> None:
+    async def requests(self, reader, up_writer, lost: _Lost) -> None:
         parser, raw = hiredis.Reader(), b""
         commands: list[list[bytes]] = []
         while data := await reader.read(_CHUNK):
@@ -217,11 +217,11 @@ class RedisProxy(Proxy):
                 commands.append(command)
             if parser.has_data() or _is_open(commands):
                 continue  # the rest of it is on its way
-            fault = self._fault(site_of(commands))
+            fault = self.fault(site_of(commands))
             if fault is Fault.RESET:
                 return
             if fault is Fault.FLUSH:
-                await self._flush_scripts()
+                await self.flush_scripts()
             elif fault is not None:
                 lost.replies = len(commands)
             if fault is Fault.STALL:
@@ -229,28 +229,28 @@ class RedisProxy(Proxy):
             await self.write(up_writer, raw)
             raw, commands = b"", []
 
-    async def _replies(self, up_reader, writer, lost: _Lost) -> None:
+    async def replies(self, up_reader, writer, lost: _Lost) -> None:
         while data := await up_reader.read(_CHUNK):
             if lost.replies is None:
                 await self.write(writer, data)
             elif lost.all_in(data):
                 return
 
-    async def _flush_scripts(self) -> None:
-        reader, writer = await self._reach()
+    async def flush_scripts(self) -> None:
+        reader, writer = await self.reach()
         writer.write(b"SCRIPT FLUSH\r\n")
         assert await reader.readline() == b"+OK\r\n"
         writer.close()
 
-    def _fault(self, site: str) -> Fault | None:
+    def fault(self, site: str) -> Fault | None:
         self.seen[site] = self.seen.get(site, 0) + 1
-        armed = self._armed
+        armed = self.armed
         if armed is None or armed.site != site:
             return None
         armed.nth -= 1
         if armed.nth:
             return None
-        self._armed = None
+        self.armed = None
         armed.fired.set()
         return armed.fault
 
@@ -260,11 +260,11 @@ class _Lost:
 
     def __init__(self) -> None:
         self.replies: int | None = None
-        self._parser = hiredis.Reader()
+        self.parser = hiredis.Reader()
 
     def all_in(self, data: bytes) -> bool:
-        self._parser.feed(data)
-        while self.replies and self._parser.gets() is not False:
+        self.parser.feed(data)
+        while self.replies and self.parser.gets() is not False:
             self.replies -= 1
         return not self.replies
 

@@ -99,8 +99,8 @@ class Sentinels:
     options: dict[str, object] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        self._stack = ExitStack()
-        self._ended = threading.Event()
+        self.stack = ExitStack()
+        self.ended = threading.Event()
         self.binary = program("redis-server")
         self.directory.mkdir(parents=True, exist_ok=True)
         if self.tls:
@@ -109,24 +109,24 @@ class Sentinels:
             self.key, self.certificate = make_certificate(
                 openssl, self.directory, self.ca, "DNS:localhost,IP:127.0.0.1"
             )
-        self.servers = [self._server(number) for number in range(1 + self.replicas)]
+        self.servers = [self.server(number) for number in range(1 + self.replicas)]
         for one in self.servers:
             one.start()
-            self._stack.callback(one.kill)
-        wait_until(self._in_line, timeout=20, message="the replicas are in line")
-        self.sentinels = [self._sentinel(number) for number in range(3)]
+            self.stack.callback(one.kill)
+        wait_until(self.in_line, timeout=20, message="the replicas are in line")
+        self.sentinels = [self.sentinel(number) for number in range(3)]
         for one in self.sentinels:
             one.start()
-            self._stack.callback(one.kill)
-        wait_until(self._agreed, timeout=30, message="the sentinels know all")
-        listener = threading.Thread(target=self._listen, daemon=True)
+            self.stack.callback(one.kill)
+        wait_until(self.agreed, timeout=30, message="the sentinels know all")
+        listener = threading.Thread(target=self.listen, daemon=True)
         listener.start()
-        self._stack.callback(listener.join)
-        self._stack.callback(self._ended.set)
+        self.stack.callback(listener.join)
+        self.stack.callback(self.ended.set)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._stack.close()
+        self.stack.close()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()  # of what Python's ssl left open: see test_failover.py
@@ -153,14 +153,14 @@ class Sentinels:
     @property
     def primary(self) -> Server:
         """The server that most sentinels name."""
-        named = [self._named(one) for one in self.sentinels]
+        named = [self.named(one) for one in self.sentinels]
         port = max(set(named), key=named.count)
         return next(one for one in self.servers if one.port == port)
 
     def failover(self) -> None:
         """Replace it by another primary, like an operator who follows docs/operations.md."""
         with self.admin(self.primary.port) as admin:
-            admin.config_set("min-replicas-to-write", max(1, self._alive() - 1))
+            admin.config_set("min-replicas-to-write", max(1, self.alive() - 1))
         with self.admin(self.sentinels[0].port) as admin:
             admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
 
@@ -172,25 +172,25 @@ class Sentinels:
         except redis.RedisError:
             return False
 
-    def _alive(self) -> int:
+    def alive(self) -> int:
         return sum(one.process is not None for one in self.servers)
 
-    def _named(self, sentinel: Server) -> int:
+    def named(self, sentinel: Server) -> int:
         with self.admin(sentinel.port) as admin:
             return int(admin.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
-    def _listen(self) -> None:
-        while not self._ended.is_set():
+    def listen(self) -> None:
+        while not self.ended.is_set():
             with suppress(redis.RedisError), self.admin(self.sentinels[-1].port) as admin, admin.pubsub() as heard:
                 heard.subscribe("+switch-master")
-                while not self._ended.is_set():
+                while not self.ended.is_set():
                     if (told := heard.get_message(timeout=0.05)) and told["type"] == "message":
                         words = told["data"].decode().split()
                         self.switches.append((time.monotonic(), words[3], int(words[4])))
 
     # -- how it is set up
 
-    def _listening(self, port: int) -> list[str]:
+    def listening(self, port: int) -> list[str]:
         if not self.tls:
             return [f"port {port}"]
         return [
@@ -203,13 +203,13 @@ class Sentinels:
             "tls-replication yes",
         ]
 
-    def _server(self, number: int) -> Server:
+    def server(self, number: int) -> Server:
         port, directory = free_port(), self.directory / f"server{number}"
         directory.mkdir()
         rules = " ".join(documented_users()["rlm"]).replace("PASSWORD", PASSWORD)
         (directory / "users.acl").write_text(_USERS.format(admin=_ADMIN, rlm=rules).lstrip())
         lines = [
-            *self._listening(port),
+            *self.listening(port),
             "bind 127.0.0.1",
             f"dir {directory}",
             "aclfile users.acl",
@@ -232,12 +232,12 @@ class Sentinels:
         self.servers.append(server)
         return server
 
-    def _sentinel(self, number: int) -> Server:
+    def sentinel(self, number: int) -> Server:
         port, directory = free_port(), self.directory / f"sentinel{number}"
         directory.mkdir()
         (directory / "users.acl").write_text(_SENTINEL_USERS.format(admin=_ADMIN, asker=_asker()).lstrip())
         lines = [
-            *self._listening(port),
+            *self.listening(port),
             "bind 127.0.0.1",
             f"dir {directory}",
             "aclfile users.acl",
@@ -251,7 +251,7 @@ class Sentinels:
         (directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
         return Server(port, directory, [self.binary, str(directory / "sentinel.conf"), "--sentinel"])
 
-    def _in_line(self) -> bool:
+    def in_line(self) -> bool:
         try:
             with self.admin(self.servers[0].port) as admin:
                 told = admin.info("replication")
@@ -260,7 +260,7 @@ class Sentinels:
         states = [told[f"slave{number}"]["state"] for number in range(int(told.get("connected_slaves", 0)))]
         return states.count("online") == self.replicas
 
-    def _agreed(self) -> bool:
+    def agreed(self) -> bool:
         try:
             for one in self.sentinels:
                 with self.admin(one.port) as admin:

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from rlm.core.errors import StoreError
+from rlm.ledger.books import books
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Role
-from rlm.ledger.reading.books import books
 from rlm.sandbox.mockapi import exceeded
 from tests.acceptance.system import System, assert_balanced, make_item
 from tests.leftbehind import nothing_left_behind
@@ -73,26 +73,26 @@ class Storm:
         self.tally = Tally()
         self.events: list[str] = []
         self.records: list[dict[str, Any]] = []
-        self._directory = directory
-        self._server = OwnServer(directory / "redis")
+        self.directory = directory
+        self.server = OwnServer(directory / "redis")
 
     def run(self, windows: int, tell: Callable[[str], object] = print) -> Tally:
         """Live through `windows` windows with faults; raises AssertionError if a promise was broken."""
-        (self._directory / "rlm").mkdir()
-        self._server.start()
+        (self.directory / "rlm").mkdir()
+        self.server.start()
         env = {"RLM_RUN__GUARD_SECONDS": str(GUARD_SECONDS), "RLM_WORKERS__MAX": "12"}
         try:
-            with System(self._directory / "rlm", redis_url=self._server.url, env=env) as self.system:
-                self._start()
+            with System(self.directory / "rlm", redis_url=self.server.url, env=env) as self.system:
+                self.start()
                 for number in range(1, windows + 1):
-                    tell(self._window(number))
+                    tell(self.window(number))
                     if number % HEAL_EVERY == 0 or number == windows:
-                        tell(self._heal())
+                        tell(self.heal())
         finally:
-            self._server.__exit__()
+            self.server.__exit__()
         return self.tally
 
-    def _start(self) -> None:
+    def start(self) -> None:
         system = self.system
         system.start("scheduler")
         system.start("standby", "scheduler")
@@ -100,7 +100,7 @@ class Storm:
         wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
         wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor is alive")
 
-    def _start_again(self) -> None:
+    def start_again(self) -> None:
         """Start processes again that found no Redis when they came up, as who started them would."""
         for name, process in list(self.system.processes.items()):
             if (status := process.poll()) is not None:
@@ -109,7 +109,7 @@ class Storm:
 
     # -- one window
 
-    def _window(self, number: int) -> str:
+    def window(self, number: int) -> str:
         system, rng = self.system, self.rng
         waiting = len(system.pending())
         new = max(0, rng.randint(FULL // 2, FULL) - waiting)
@@ -119,7 +119,7 @@ class Storm:
             for index in range(new)
         ]
         self.events += system.push(items)
-        run_id = self._ask()
+        run_id = self.ask()
         began = time.monotonic()
         run = system.store.runs.current()
         window = system.settings.run.window_seconds
@@ -129,14 +129,14 @@ class Storm:
             fault = rng.choice(FAULTS)
             hit.append(f"{fault.__name__} at {time.monotonic() - began:.1f}")
             fault(self)
-            self._start_again()
+            self.start_again()
             self.tally.faults[fault.__name__] += 1
         for name in system.settings.endpoints:
             system.api.set_fault(name)
         record = wait_until(
-            lambda: self._record(run_id), timeout=window + OVERDUE_SECONDS + 20, message=f"run {run_id} is closed"
+            lambda: self.record(run_id), timeout=window + OVERDUE_SECONDS + 20, message=f"run {run_id} is closed"
         )
-        self._judge(record, run.deadline if run else None)
+        self.judge(record, run.deadline if run else None)
         self.tally.windows += 1
         counts = record["counts"]
         return (
@@ -144,13 +144,13 @@ class Storm:
             f"{counts['completed']} completed, {counts['leftover']} left; {', '.join(hit)}"
         )
 
-    def _heal(self) -> str:
+    def heal(self) -> str:
         """Check liveness: without faults all remaining events must be done."""
         windows = 0
         while True:
-            run_id = self._ask()
-            record = wait_until(lambda asked=run_id: self._record(asked), timeout=60, message=f"{run_id} is closed")
-            self._judge(record, None)
+            run_id = self.ask()
+            record = wait_until(lambda asked=run_id: self.record(asked), timeout=60, message=f"{run_id} is closed")
+            self.judge(record, None)
             windows += 1
             if not record["counts"]["leftover"]:
                 break
@@ -161,11 +161,11 @@ class Storm:
         assert repeats <= self.tally.repeats_allowed, f"{repeats} repeats, {self.tally.repeats_allowed} allowed"
         return f"healed in {windows} windows: {len(self.events)} events in all, {repeats} answered twice"
 
-    def _ask(self) -> str:
+    def ask(self) -> str:
         """Request a run; it may take a while if the conductor has just died or an earlier run is open."""
         until = time.monotonic() + 40
         while time.monotonic() < until:
-            self._start_again()
+            self.start_again()
             with suppress(StoreError):
                 request = self.system.store.schedule.request()
                 reply = wait_until(
@@ -173,17 +173,17 @@ class Storm:
                 )
                 if reply.run_id:
                     return reply.run_id
-                wait_until(lambda open_id=reply.open: self._record(open_id), timeout=40, message="it is closed")
+                wait_until(lambda open_id=reply.open: self.record(open_id), timeout=40, message="it is closed")
             time.sleep(0.1)
         raise AssertionError("no run could be started for 40 s")
 
-    def _record(self, run_id: str) -> dict[str, Any] | None:
+    def record(self, run_id: str) -> dict[str, Any] | None:
         try:
             return as_json(self.system.store.runs.record(run_id))
         except StoreError:
             return None
 
-    def _judge(self, record: dict[str, Any], deadline: float | None) -> None:
+    def judge(self, record: dict[str, Any], deadline: float | None) -> None:
         """Check the five promises for everything so far."""
         system = self.system
         self.records.append(record)
@@ -210,9 +210,9 @@ class Storm:
 
     def under_way(self) -> int:
         """Return how many calls all lanes may have in flight."""
-        return len(self._workers()) * self.system.settings.workers.threads
+        return len(self.workers()) * self.system.settings.workers.threads
 
-    def _workers(self) -> list[int]:
+    def workers(self) -> list[int]:
         with suppress(StoreError):
             return [pid for pid in self.system.workers() if Path(f"/proc/{pid}").exists()]
         return []
@@ -221,63 +221,63 @@ class Storm:
 
     def kill_worker(self) -> None:
         """KILL one worker."""
-        if workers := self._workers():
+        if workers := self.workers():
             self.allow(self.system.settings.workers.threads)
             _signal(self.rng.choice(workers), signal.SIGKILL)
 
     def freeze_worker(self) -> None:
         """STOP one worker, for less or more than its lease."""
-        if workers := self._workers():
+        if workers := self.workers():
             self.allow(self.system.settings.workers.threads)
-            self._freeze(self.rng.choice(workers), self.rng.uniform(0.2, 4.5))
+            self.freeze(self.rng.choice(workers), self.rng.uniform(0.2, 4.5))
 
     def kill_conductor(self) -> None:
         """KILL the scheduler that conducts; start another."""
-        self._kill_role(self._conductor())
+        self.kill_role(self.conductor())
 
     def freeze_conductor(self) -> None:
         """STOP the scheduler that conducts, for less or more than its lease."""
-        process = self.system.processes[self._conductor()]
-        self._freeze(process.pid, self.rng.uniform(0.2, 5.0))
+        process = self.system.processes[self.conductor()]
+        self.freeze(process.pid, self.rng.uniform(0.2, 5.0))
 
     def kill_standby(self) -> None:
         """KILL the other scheduler."""
-        self._kill_role("standby" if self._conductor() == "scheduler" else "scheduler")
+        self.kill_role("standby" if self.conductor() == "scheduler" else "scheduler")
 
     def kill_supervisor(self) -> None:
         """KILL the supervisor: its workers exit once they have finished their calls."""
-        self._kill_role("supervisor")
+        self.kill_role("supervisor")
 
     def kill_redis(self) -> None:
         """KILL the server, and restart it after a moment with its append-only file."""
         self.allow(self.under_way())
-        _signal(self._server_pid(), signal.SIGKILL)
+        _signal(self.server_pid(), signal.SIGKILL)
         time.sleep(self.rng.uniform(0.0, 1.5))
-        self._server.start()
+        self.server.start()
 
     def freeze_redis(self) -> None:
         """STOP the server."""
         self.allow(self.under_way())
-        self._freeze(self._server_pid(), self.rng.uniform(0.1, 4.0))
+        self.freeze(self.server_pid(), self.rng.uniform(0.1, 4.0))
 
     def cut_connections(self) -> None:
         """Cut every connection to the server at once."""
         self.allow(self.under_way())
         with suppress(redis.RedisError, StoreError):
-            self._client().client_kill_filter(_type="normal", skipme=True)
+            self.client().client_kill_filter(_type="normal", skipme=True)
 
     def flush_scripts(self) -> None:
         """Let the server forget its scripts."""
         with suppress(redis.RedisError, StoreError):
-            self._client().script_flush()
+            self.client().script_flush()
 
     def fill_memory(self) -> None:
         """Let the server refuse writes for a moment: OOM."""
         self.allow(self.under_way())
         with suppress(redis.RedisError, StoreError):
-            self._client().config_set("maxmemory", 1)
+            self.client().config_set("maxmemory", 1)
             time.sleep(self.rng.uniform(0.1, 1.5))
-            self._client().config_set("maxmemory", 0)
+            self.client().config_set("maxmemory", 0)
 
     def fail_endpoint(self) -> None:
         """Let one endpoint fail in some way until the window is over, or until another fault of it."""
@@ -294,29 +294,29 @@ class Storm:
                 if run := self.system.store.runs.current():
                     self.system.store.runs.cancel(run.id)
 
-    def _conductor(self) -> str:
+    def conductor(self) -> str:
         with suppress(StoreError):
             holder = self.system.store.leases.holder() or ""
             if f":{self.system.processes['standby'].pid}:" in holder:
                 return "standby"
         return "scheduler"
 
-    def _kill_role(self, name: str) -> None:
+    def kill_role(self, name: str) -> None:
         process = self.system.processes[name]
         process.kill()
         process.wait()
         self.system.start(name, "supervisor" if name == "supervisor" else "scheduler")
 
-    def _freeze(self, pid: int, seconds: float) -> None:
+    def freeze(self, pid: int, seconds: float) -> None:
         if _signal(pid, signal.SIGSTOP):
             time.sleep(seconds)
             _signal(pid, signal.SIGCONT)
 
-    def _client(self) -> redis.Redis:
+    def client(self) -> redis.Redis:
         return self.system.store.client
 
-    def _server_pid(self) -> int:
-        with make_client(self._server.url) as client:
+    def server_pid(self) -> int:
+        with make_client(self.server.url) as client:
             return int(client.info("server")["process_id"])
 
 

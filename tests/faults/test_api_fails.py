@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from rlm.core.window import FAILING
+from rlm.core.endpoint import FAILING
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until

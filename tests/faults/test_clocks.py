@@ -41,15 +41,15 @@ class WrongClock:
     """A clock for other processes: `environ` makes one use it."""
 
     def __init__(self, directory: Path) -> None:
-        self._file, library = directory / "clock", directory / "clock.so"
+        self.file, library = directory / "clock", directory / "clock.so"
         source = Path(__file__).with_name("clock.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
-        self.environ = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)}
-        self._file.write_bytes(struct.pack("dd", 0.0, 0.0))
+        self.environ = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self.file)}
+        self.file.write_bytes(struct.pack("dd", 0.0, 0.0))
 
     def set(self, seconds: float, gain: float = 0.0) -> None:
         """Put it ahead; from now on it gains a share of the time that passes."""
-        with self._file.open("r+b") as file:
+        with self.file.open("r+b") as file:
             file.write(struct.pack("dd", seconds - gain * time.monotonic(), gain))
 
 

@@ -59,7 +59,7 @@ def busy_run(make_system, *others: str, far: Iterable[str] = ("scheduler",)):
     with ExitStack() as stack:
         system = stack.enter_context(make_system(document=DOCUMENT, env=env, speed=1.0))
         proxy = stack.enter_context(SilentProxy(system.store.client.connection_pool.connection_kwargs["path"]))
-        system._redis_of.update(dict.fromkeys(far, f"redis://127.0.0.1:{proxy.port}/0"))
+        system.redis_of.update(dict.fromkeys(far, f"redis://127.0.0.1:{proxy.port}/0"))
         system.start_both()
         if "standby" in others:
             start_standby(system)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import Raw
 
-from rlm.core.trail import CallEnd
+from rlm.core.call import CallEnd
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.http_message import Request
 from tests.acceptance.scripted import endpoint
@@ -47,25 +47,25 @@ class Recorder:
 
     def __init__(self, api: HostileApi, call: Callable[[str, str, int], str | None]) -> None:
         self.recorded: dict[tuple[str, int], str] = {}
-        self._api = api
-        self._call = call
+        self.api = api
+        self.call = call
 
     def send(self, calls: int) -> None:
         """Make `calls` calls, for each event at most four, each as another attempt."""
         left = iter(range(calls))
-        lanes = [threading.Thread(target=self._lane, args=(number, left)) for number in range(LANES)]
+        lanes = [threading.Thread(target=self.lane, args=(number, left)) for number in range(LANES)]
         for lane in lanes:
             lane.start()
         for lane in lanes:
             lane.join()
 
-    def _lane(self, number: int, left) -> None:
+    def lane(self, number: int, left) -> None:
         for event in itertools.count():
             for attempt in range(1, 5):
                 if next(left, None) is None:
                     return
                 event_id = f"i{number}-{event}:T"
-                word = self._call(self._api.url("/x"), event_id, attempt)
+                word = self.call(self.api.url("/x"), event_id, attempt)
                 if word:
                     self.recorded[event_id, attempt] = word
                 if word in {"delivered", "rejected"}:
@@ -93,7 +93,7 @@ def judge(calls, seed):
         recorder = Recorder(api, by_dispatcher(sender))
         recorder.send(calls)
         sender.close()
-        for thread in list(api._threads):  # what was sent is read before the server leaves
+        for thread in list(api.threads):  # what was sent is read before the server leaves
             thread.join(PATIENCE)
     print(f"seed {seed}: {len(api.calls)} calls read over {max(one.connection for one in api.calls)} connections")
 

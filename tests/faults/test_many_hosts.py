@@ -31,36 +31,36 @@ class Samples:
     def __init__(self, supervisors):
         self.supervisors = supervisors
         self.most, self.worst = 0, {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.sample, daemon=True)
 
     def __enter__(self):
-        self._thread.start()
+        self.thread.start()
         return self
 
     def __exit__(self, *_exc):
-        self._stopped.set()
-        self._thread.join()
+        self.stopped.set()
+        self.thread.join()
 
-    def _sample(self):
-        while not self._stopped.wait(SAMPLE_SECONDS):
+    def sample(self):
+        while not self.stopped.wait(SAMPLE_SECONDS):
             if (count := sum((now := self.now()).values())) > self.most:
                 self.most, self.worst = count, now
 
     def now(self):
         """Return how many workers each host has: the living forks of its template."""
-        return {name: sum(map(self._workers, self._children(pid))) for name, pid in self.supervisors.items()}
+        return {name: sum(map(self.workers, self.children(pid))) for name, pid in self.supervisors.items()}
 
-    def _workers(self, template):
-        return sum(self._lives(pid) for pid in self._children(template))
+    def workers(self, template):
+        return sum(self.lives(pid) for pid in self.children(template))
 
-    def _children(self, pid):
+    def children(self, pid):
         try:
             return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         except OSError:
             return []
 
-    def _lives(self, pid):
+    def lives(self, pid):
         try:
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
         except OSError:
@@ -114,7 +114,7 @@ def test_a_clock_step_moves_no_worker(hosts):
 def test_the_share_of_a_host_that_vanished_is_taken_over(hosts):
     """Frozen with its workers, as where a host is gone; when it is back, nobody has more than there may be for long."""
     frozen = hosts.processes["c"]
-    workers = [pid for template in hosts.samples._children(frozen.pid) for pid in hosts.samples._children(template)]
+    workers = [pid for template in hosts.samples.children(frozen.pid) for pid in hosts.samples.children(template)]
     for pid in (frozen.pid, *workers):
         os.kill(pid, signal.SIGSTOP)
     took = seconds_until(hosts.samples, {"a": MOST // 2, "b": MOST // 2, "c": MOST // 3})

@@ -10,8 +10,10 @@ from contextlib import suppress
 
 import pytest
 
+from rlm.ledger.processes import Role
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run, busiest, calls_held
+from tests.store import looks
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -79,9 +81,9 @@ def test_no_list_and_no_key_grows_with_the_runs(make_system, runs):
 
         records += [run_with_a_kill(system, index) for index in range(WARM_UP, WARM_UP + runs)]
         store = system.store
-        assert store.runs.count() == HISTORY
+        assert len(store.runs.history()) == HISTORY
         wait_until(
-            lambda: not store.processes.missing("worker"), timeout=40, message="the dead host's workers are forgotten"
+            lambda: not looks.missing(store, Role.WORKER), timeout=40, message="the dead host's workers are forgotten"
         )
 
         after = kinds(system)

@@ -9,8 +9,8 @@ from contextlib import suppress
 import pytest
 
 from rlm.core.item import Reason
-from rlm.ledger.held import lanes_of
-from rlm.ledger.recovery import POISON_DEATHS
+from rlm.ledger.events import POISON_DEATHS
+from rlm.ledger.processes import lanes_of
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
@@ -25,29 +25,29 @@ class Poison:
     """
 
     def __init__(self, system, event_id, most=POISON_DEATHS):
-        self._most = most
-        self._system = system
-        self._event_id = event_id
+        self.most = most
+        self.system = system
+        self.event_id = event_id
         self.killed = []
 
     def strike(self):
         """Kill the worker that holds the event now, if any; return the number of dead letters by then."""
-        store = self._system.store
+        store = self.system.store
         for worker in store.processes.alive("worker"):
-            if len(self.killed) < self._most and worker.pid not in self.killed and self._holds(worker):
+            if len(self.killed) < self.most and worker.pid not in self.killed and self.holds(worker):
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid, signal.SIGSTOP)
                     store.client.ping()  # what it had sent before is carried out by then
-                    dies = self._holds(worker)
+                    dies = self.holds(worker)
                     os.kill(worker.pid, signal.SIGKILL if dies else signal.SIGCONT)
                     self.killed += [worker.pid] if dies else []
         return store.letters.count()
 
-    def _holds(self, worker):
+    def holds(self, worker):
         """Return whether a worker has the event."""
-        store = self._system.store
+        store = self.system.store
         notes = store.client.hgetall(store.keys.held(worker.id))
-        return any(lane.event_id == self._event_id for lane in lanes_of(notes))
+        return any(lane.event_id == self.event_id for lane in lanes_of(notes))
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.long)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlm.core.clock import timestamp
-from rlm.ledger.held import lanes_of
+from rlm.ledger.processes import lanes_of
 from tests.stopwatch import Stopwatch
 from tests.wait import wait_until
 

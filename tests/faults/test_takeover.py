@@ -57,7 +57,7 @@ def two_schedulers(make_system, tmp_path, *, late: bool = False, **options):
     with make_system(document=document, env=env, **options) as system:
         socket = system.store.client.connection_pool.connection_kwargs["path"]
         with SilentProxy(socket) as proxy:
-            system._redis_of["scheduler"] = f"redis://127.0.0.1:{proxy.port}/0"
+            system.redis_of["scheduler"] = f"redis://127.0.0.1:{proxy.port}/0"
             system.start_both()
             if not late:
                 start_standby(system)

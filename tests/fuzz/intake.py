@@ -180,13 +180,13 @@ class _no_hang:  # noqa: N801  # reads like a function
     """Raise if the block takes longer than `HANG_SECONDS`."""
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGALRM, self._hangs)
+        signal.signal(signal.SIGALRM, self.hangs)
         signal.alarm(HANG_SECONDS)
 
     def __exit__(self, *_: object) -> None:
         signal.alarm(0)
 
-    def _hangs(self, *_: object) -> None:
+    def hangs(self, *_: object) -> None:
         raise AssertionError(f"the drain takes longer than {HANG_SECONDS} s")
 
 

@@ -36,28 +36,28 @@ class SeenCall:
 
 class StrictApi:
     def __init__(self, log: IO[str], amount: int, period: float, takes: float) -> None:
-        self._log, self._amount, self._period, self._takes = log, amount, period, takes
-        self._arrivals: defaultdict[str, deque[float]] = defaultdict(deque)
+        self.log, self.amount, self.period, self.takes = log, amount, period, takes
+        self.arrivals: defaultdict[str, deque[float]] = defaultdict(deque)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = writer.get_extra_info("peername")[0]
         try:
             while True:
-                await self._answer(reader, writer, host)
+                await self.answer(reader, writer, host)
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, OSError):
             pass
         finally:
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         call = _read(head[0].split()[1].strip("/"), headers, body, host)
-        too_many = self._count(call)
+        too_many = self.count(call)
         try:
             if not too_many:
-                await asyncio.sleep(self._takes)
+                await asyncio.sleep(self.takes)
             call.gone = writer.is_closing() or reader.at_eof()
             call.status = 429 if too_many else 200
             status = "429 Too Many Requests" if too_many else "200 OK"
@@ -65,14 +65,14 @@ class StrictApi:
             await writer.drain()
         finally:
             call.ended = time.time()
-            self._log.write(json.dumps(asdict(call)) + "\n")
+            self.log.write(json.dumps(asdict(call)) + "\n")
 
-    def _count(self, call: SeenCall) -> bool:
-        recent = self._arrivals[call.endpoint]
-        while recent and recent[0] <= call.at - self._period:
+    def count(self, call: SeenCall) -> bool:
+        recent = self.arrivals[call.endpoint]
+        while recent and recent[0] <= call.at - self.period:
             recent.popleft()
         recent.append(call.at)
-        return len(recent) > self._amount
+        return len(recent) > self.amount
 
 
 def _read(endpoint: str, headers: dict[str, str], body: bytes, host: str) -> SeenCall:

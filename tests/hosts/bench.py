@@ -95,10 +95,10 @@ class Machine:
         return self.port.command(sys.executable, "-m", "rlm", *arguments, "--config", str(self.config))
 
     def environment(self) -> dict[str, str]:
-        clock = {"LD_PRELOAD": self._wrong_clock()} if "CLOCK_OFF" in self.env else {}
+        clock = {"LD_PRELOAD": self.wrong_clock()} if "CLOCK_OFF" in self.env else {}
         return {**os.environ, "PYTHONPATH": str(_ROOT), "RLM_LOG_FORMAT": "text", **self.env, **clock}
 
-    def _wrong_clock(self) -> str:
+    def wrong_clock(self) -> str:
         library = self.directory / "skew.so"
         if not library.exists():
             subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, _SKEW, "-ldl"], check=True)
@@ -139,26 +139,26 @@ class HostBench:
         self.redis, self.api = self.network.ports["redis"], self.network.ports["api"]
         for number, address in enumerate(self.api.addresses, start=1):
             self.network.name(f"api{number}.bench", address)
-        self._env = env or {}
-        self._apis = [f"api{number}.bench" for number in range(1, len(self.api.addresses) + 1)]
+        self.env = env or {}
+        self.apis = [f"api{number}.bench" for number in range(1, len(self.api.addresses) + 1)]
         url = f"redis://:{_PASSWORD}@{self.redis.address}:6379/0"
-        toml = self.layout.toml(url, self._apis)
-        self.hosts = {name: self._host(name, toml) for name in self.names}
-        self.desk = self._host("desk", toml)
+        toml = self.layout.toml(url, self.apis)
+        self.hosts = {name: self.host(name, toml) for name in self.names}
+        self.desk = self.host("desk", toml)
         #: The events that were pushed, and when.
         self.pushed: dict[str, float] = {}
-        self._servers: list[subprocess.Popen[bytes]] = []
+        self.servers: list[subprocess.Popen[bytes]] = []
 
-    def _host(self, name: str, toml: str) -> Machine:
-        return Machine(self.network.ports[name], self.directory / name, toml, self._env.get(name, {}))
+    def host(self, name: str, toml: str) -> Machine:
+        return Machine(self.network.ports[name], self.directory / name, toml, self.env.get(name, {}))
 
     def __enter__(self) -> Self:
         try:
-            self._start_servers()
+            self.start_servers()
             for host in self.hosts.values():
                 host.start("scheduler")
                 host.start("supervisor")
-            wait_until(self._all_there, timeout=60, message="every host has a scheduler and a supervisor")
+            wait_until(self.all_there, timeout=60, message="every host has a scheduler and a supervisor")
         except BaseException:
             self.network.close()
             raise
@@ -166,29 +166,29 @@ class HostBench:
 
     def __exit__(self, *exc: object) -> None:
         self.network.close()
-        for process in (*self._servers, *(one for host in self.hosts.values() for one in host.started.values())):
+        for process in (*self.servers, *(one for host in self.hosts.values() for one in host.started.values())):
             process.wait()
 
-    def _start_servers(self) -> None:
+    def start_servers(self) -> None:
         data = self.directory / "redis"
         data.mkdir()
         options = (
             f"--bind {self.redis.address} --requirepass {_PASSWORD} --appendonly yes --maxmemory-policy noeviction"
         )
-        self._serve(self.redis, "redis-server", *options.split(), "--save", "", "--dir", str(data))
+        self.serve(self.redis, "redis-server", *options.split(), "--save", "", "--dir", str(data))
         layout = self.layout
         self.api_log.touch()
         measures = (layout.amount, layout.period, layout.takes)
         arguments = (",".join(self.api.addresses), _API_PORT, self.api_log, *measures)
-        self._serve(self.api, sys.executable, str(_API), *map(str, arguments))
+        self.serve(self.api, sys.executable, str(_API), *map(str, arguments))
         wait_until(lambda: self.redis_cli("ping") == "PONG", timeout=20, message="Redis answers")
 
-    def _serve(self, port: Port, *command: str) -> None:
+    def serve(self, port: Port, *command: str) -> None:
         with (self.directory / f"{port.name}.log").open("ab") as log:
             options = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL, "start_new_session": True}
-            self._servers.append(subprocess.Popen(port.command(*command), cwd=_ROOT, **options))
+            self.servers.append(subprocess.Popen(port.command(*command), cwd=_ROOT, **options))
 
-    def _all_there(self) -> bool:
+    def all_there(self) -> bool:
         """Return whether all are ready, by the logs only, so that a version without hosts can be judged too."""
         return all(host.log("scheduler") and host.log("supervisor") for host in self.hosts.values())
 

@@ -52,18 +52,18 @@ class Network:
     """
 
     def __init__(self, names: Sequence[str], extra: Mapping[str, int] | None = None) -> None:
-        self._prefix = f"{FAMILY}{os.getpid()}-"
-        self._net = f"10.213.{os.getpid() % 250 + 1}"
-        self._switch = f"{self._prefix}sw"
+        self.prefix = f"{FAMILY}{os.getpid()}-"
+        self.net = f"10.213.{os.getpid() % 250 + 1}"
+        self.switch = f"{self.prefix}sw"
         self.ports: dict[str, Port] = {}
         delete_abandoned()
-        run("ip", "netns", "add", self._switch)
-        run("ip", "-n", self._switch, "link", "add", "br0", "type", "bridge")
-        run("ip", "-n", self._switch, "link", "set", "br0", "up")
+        run("ip", "netns", "add", self.switch)
+        run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
+        run("ip", "-n", self.switch, "link", "set", "br0", "up")
         for number, name in enumerate(names, start=1):
             more = (extra or {}).get(name, 0)
-            addresses = [f"{self._net}.{number}", *(f"{self._net}.{100 + number + one}" for one in range(more))]
-            self.ports[name] = Port(self._switch, f"{self._prefix}{name}", name, addresses)
+            addresses = [f"{self.net}.{number}", *(f"{self.net}.{100 + number + one}" for one in range(more))]
+            self.ports[name] = Port(self.switch, f"{self.prefix}{name}", name, addresses)
 
     def name(self, host: str, address: str) -> None:
         """Let every port find `host` at `address`."""
@@ -73,7 +73,7 @@ class Network:
 
     def close(self) -> None:
         """End every process in the namespaces, and delete them."""
-        delete_all(self._prefix)
+        delete_all(self.prefix)
 
 
 class Port:
@@ -82,11 +82,11 @@ class Port:
     def __init__(self, switch: str, namespace: str, name: str, addresses: Sequence[str]) -> None:
         self.namespace, self.name, self.addresses = namespace, name, list(addresses)
         self.names: dict[str, str] = {}
-        self._switch, self._plug = switch, f"p-{name}"
+        self.switch, self.plug = switch, f"p-{name}"
         run("ip", "netns", "add", namespace)
-        ends = ("name", self._plug, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ends = ("name", self.plug, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         run("ip", "-n", switch, "link", "add", *ends)
-        run("ip", "-n", switch, "link", "set", self._plug, "master", "br0", "up")
+        run("ip", "-n", switch, "link", "set", self.plug, "master", "br0", "up")
         for address in addresses:
             run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
@@ -110,21 +110,21 @@ class Port:
 
     def cut(self) -> None:
         """Pull the cable."""
-        run("ip", "-n", self._switch, "link", "set", self._plug, "down")
+        run("ip", "-n", self.switch, "link", "set", self.plug, "down")
 
     def mend(self) -> None:
         """Plug it in again."""
-        run("ip", "-n", self._switch, "link", "set", self._plug, "up")
+        run("ip", "-n", self.switch, "link", "set", self.plug, "up")
 
     def drop(self, *addresses: str) -> None:
         """Drop packets to `addresses` silently."""
-        self._filter("drop", addresses)
+        self.filter("drop", addresses)
 
     def refuse(self, *addresses: str) -> None:
         """Refuse connections to `addresses` at once, as if nobody listened."""
-        self._filter("meta l4proto tcp reject with tcp reset", addresses)
+        self.filter("meta l4proto tcp reject with tcp reset", addresses)
 
-    def _filter(self, verdict: str, addresses: Sequence[str]) -> None:
+    def filter(self, verdict: str, addresses: Sequence[str]) -> None:
         condition = f"ip daddr {{ {', '.join(addresses)} }}"
         lines = (
             "table inet fault {",

@@ -38,42 +38,42 @@ class Observer:
     workers: list[tuple[float, dict[str, int]]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._over = threading.Event()
+        self.over = threading.Event()
         desk = self.bench.desk
         asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "doctor")
-        self._asker = self._open(asker)
-        self._status = self._open(desk.command("status", "--follow", "--json"))
-        self._threads = [threading.Thread(target=one) for one in (self._follow, self._ask, self._count)]
-        for thread in self._threads:
+        self.asker = self.open(asker)
+        self.status = self.open(desk.command("status", "--follow", "--json"))
+        self.threads = [threading.Thread(target=one) for one in (self.follow, self.ask, self.count)]
+        for thread in self.threads:
             thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._over.set()
-        for process in (self._asker, self._status):
+        self.over.set()
+        for process in (self.asker, self.status):
             process.kill()
             process.wait()
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join()
-        for process in (self._asker, self._status):
+        for process in (self.asker, self.status):
             process.communicate()
 
-    def _open(self, command: list[str]) -> subprocess.Popen[bytes]:
+    def open(self, command: list[str]) -> subprocess.Popen[bytes]:
         desk = self.bench.desk
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=desk.directory, env=desk.environment(), start_new_session=True, **streams)
 
-    def _follow(self) -> None:
-        for line in self._status.stdout or ():
+    def follow(self) -> None:
+        for line in self.status.stdout or ():
             self.seen.append((time.time(), "status", json.loads(line)))
 
-    def _ask(self) -> None:
-        for line in self._asker.stdout or ():
+    def ask(self) -> None:
+        for line in self.asker.stdout or ():
             asked, command, document = json.loads(line)
             self.seen.append((asked, command, document))
 
-    def _count(self) -> None:
-        while not self._over.wait(0.25):
+    def count(self) -> None:
+        while not self.over.wait(0.25):
             hosts = self.bench.hosts.values()
             self.workers.append((time.time(), {host.name: sum(map(_works, host.port.pids())) for host in hosts}))
 

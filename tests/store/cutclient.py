@@ -15,28 +15,28 @@ class CutClient:
     """A client whose connection is cut at one of its calls: before the server gets it, or before the reply."""
 
     def __init__(self, client: Any, *, at: int | None = None, applied: bool = False) -> None:
-        self._client = client
-        self._at = at
-        self._applied = applied
+        self.client = client
+        self.at = at
+        self.applied = applied
         self.calls = 0
         self.address = client.address
 
     def execute_command(self, *args: Any) -> Any:
-        return self._call(self._client.execute_command, *args)
+        return self.call(self.client.execute_command, *args)
 
     def ask(self, *args: Any) -> Any:
-        return self._call(self._client.execute_command, *args)
+        return self.call(self.client.execute_command, *args)
 
     def pipeline(self, **options: Any) -> Any:
-        pipeline = self._client.pipeline(**options)
-        pipeline.execute = partial(self._call, pipeline.execute)
+        pipeline = self.client.pipeline(**options)
+        pipeline.execute = partial(self.call, pipeline.execute)
         return pipeline
 
-    def _call(self, command: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def call(self, command: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self.calls += 1
-        if self.calls == self._at and not self._applied:
+        if self.calls == self.at and not self.applied:
             raise redis.ConnectionError("cut before the server had it")
         reply = command(*args, **options)
-        if self.calls == self._at:
+        if self.calls == self.at:
             raise redis.ConnectionError("cut before the reply was back")
         return reply

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.item import type_of
 from rlm.core.run import make_run_id
-from rlm.core.trail import CallEnd
 from tests.store.looks import redis_us
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from tests.store.steps import TYPE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rlm.core.trail import Counts
+    from rlm.core.item import Counts
+    from rlm.ledger.processes import Role
     from rlm.ledger.store import Store
 
 
@@ -89,6 +90,11 @@ def _read(pipeline: Any, key: bytes, kind: bytes) -> None:
             pipeline.zrange(key, 0, -1, withscores=True)
         case b"stream":
             pipeline.xrange(key)
+
+
+def missing(store: Store, role: Role) -> list[str]:
+    """Return the processes of a role that are unheard of but were not forgotten."""
+    return [process_id for process_id, process, _ in store.processes.register().entries[role] if process is None]
 
 
 @contextmanager

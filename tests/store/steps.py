@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rlm.admin.planning import types_in_force
+from rlm.core.call import CallEnd, Heard
 from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.core.trail import CallEnd, Heard
 from rlm.ledger.processes import Role, host_of
 from rlm.ledger.turns import Ask, Settlement
 from tests.values import replace

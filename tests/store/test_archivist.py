@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from rlm.core.errors import StoreError
-from rlm.ledger import archive as archiving
-from rlm.ledger.archive import Archivist
+from rlm.ledger import letters as archiving
+from rlm.ledger.letters import Archivist
 from tests.store import steps
 
 

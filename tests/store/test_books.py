@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.trail import Counts
-from rlm.ledger.reading.books import books, miscounted, take_snapshot
+from rlm.core.item import Counts
+from rlm.ledger.books import books, miscounted, take_snapshot
 from tests.store.ledgers import OTHER_TYPE, TYPE, open_run, put
 from tests.values import record_from
 

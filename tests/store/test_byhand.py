@@ -57,4 +57,4 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
 
     assert signals.graceful
     assert caught.value.exit_code == ExitCode.INTERRUPTED
-    assert (store.runs.current().id, store.runs.count(), store.leases.holder()) == (run.id, 0, None)
+    assert (store.runs.current().id, store.runs.history(), store.leases.holder()) == (run.id, [], None)

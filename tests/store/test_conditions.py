@@ -12,8 +12,8 @@ from rlm.admin.watch import Watch
 from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery.run_end import make_record
+from rlm.ledger.books import read_ending
 from rlm.ledger.processes import Process, Role, WorkerState
-from rlm.ledger.reading.books import read_ending
 from tests.each import each
 from tests.store import steps
 from tests.store.windows import pass_time, set_record
@@ -105,18 +105,9 @@ def test_an_endpoint_that_throttles_and_one_that_is_used_up_are_told_from_one_th
 @each("number", [0, 3])
 def test_calls_beyond_a_limit_are_of_the_endpoint_until_the_next_run_is_looked_over(led, number):
     close_one(led)
-    led.notes.note_excess({steps.ENDPOINT: number})
+    led.leases.note_end("", {steps.ENDPOINT: number})
 
     assert (("limit_exceeded", steps.ENDPOINT) in found(led)) == bool(number)
-
-
-def test_events_that_were_put_back_are_shown_until_the_next_run_ends(led):
-    led.notes.note_adopted(led.now(), 2, "i1:T")
-    assert "2 events" in found(led)["events_adopted", "ledger"].sentence
-
-    close_one(led)
-
-    assert found(led).keys() & {("events_adopted", "ledger")} == set()
 
 
 def close_one(store, **changes):

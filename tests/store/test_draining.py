@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.run import State
 from rlm.ledger import intake
-from rlm.ledger.drain import Drain
+from rlm.ledger.intake import Drain
 from scheduler.conductor import Conductor
 from tests.store import looks, steps
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from rlm.admin.deal import Deal, Dealing
-from rlm.admin.letters import LetterFilter
+from rlm.admin.letters import Deal, LetterFilter, deal_with
 from rlm.core.item import Reason, encode_letter
 from tests.store import looks, steps
 from tests.store.deadletters import close, drop, reject, reject_at_intake
@@ -55,8 +54,8 @@ def test_a_search_drops_what_it_lists(store):
     ):
         detail = '"id" is no text' if why is Reason.WRONG_TYPE else "an array"
         store.client.lpush(store.keys.failed, encode_letter(item, why, detail, failed_at=1.0, run_id=None, event=None))
-    dealing = Dealing(Deal.DROP, chosen=LetterFilter(text='"id"'))
-    listed = [json.loads(one)["id"] for one in dealing.chosen.find(store)]
+    chosen = LetterFilter(text='"id"')
+    listed = [json.loads(one)["id"] for one in chosen.find(store)]
 
-    assert dealing.count(store) == (2, 0, 0)
-    assert [one.id for one in dealing.carry_out(store, 100)] == listed[::-1]
+    assert deal_with(store, Deal.DROP, chosen, 100).dropped == (*listed[::-1],)
+    assert len(listed) == 2

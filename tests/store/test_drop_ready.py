@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.delivery import run_end
-from rlm.ledger.reading.books import books, miscounted
+from rlm.ledger.books import books, miscounted
 from tests.store import looks, steps
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from rlm.core.errors import FencedError, StoreUnreachableError
 from rlm.ledger import intake
-from rlm.ledger.archive import Archivist
 from rlm.ledger.intake import Intake
+from rlm.ledger.letters import Archivist
 from rlm.ledger.scripts import Access, Script
 from tests.store import looks, steps
 from tests.store.cutclient import CutClient
@@ -30,7 +30,7 @@ def small_chunks(monkeypatch):
 GIANT = b"G" * 70_000
 #: Count the letters, read (twice for two items), take and read; stage; count, and read and take six chunks, four of
 #: them with letters, for which the time is asked, and which are counted; read that nothing is left.
-CALL_SITES = 37
+CALL_SITES = 27
 
 
 @pytest.fixture

@@ -58,12 +58,12 @@ def test_what_a_dead_worker_left_is_removed(store, janitor, clock, left):
     """Once no lease of its can be running: its calls, its heartbeat, its name."""
     assert store.client.hlen(store.keys.held(DEAD.id)) == 1
     janitor.step()
-    assert store.processes.missing(Role.WORKER) == [DEAD.id]
+    assert looks.missing(store, Role.WORKER) == [DEAD.id]
 
     clock(60)
     janitor.step()
 
-    assert store.processes.missing(Role.WORKER) == []
+    assert looks.missing(store, Role.WORKER) == []
     assert [key for key in looks.snapshot(store) if "held" in key or "worker" in key] == []
     assert looks.counts(store).pending == 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.ledger.processes import Process, Role, WorkerState
-from tests.store import steps
+from tests.store import looks, steps
 from tests.values import replace
 
 pytestmark = pytest.mark.both_servers
@@ -23,9 +23,9 @@ def test_a_process_that_is_heard_of_no_more_is_gone(store, role):
 
     [heard] = store.processes.alive(role)
     assert replace(heard, said_at=0.0) == other
-    assert store.processes.missing(role) == [WORKER.id]
+    assert looks.missing(store, role) == [WORKER.id]
     store.processes.forget(role, WORKER.id)
-    assert store.processes.missing(role) == []
+    assert looks.missing(store, role) == []
     assert store.client.hkeys(store.keys.processes) == [f"{role} other".encode()]
 
 
@@ -36,7 +36,7 @@ def test_after_a_step_of_the_clock_who_lives_is_heard_again_soon(store, ahead):
     field = f"{Role.WORKER} {WORKER.id}"
     at, _, entry = store.client.hget(store.keys.processes, field).partition(b" ")
     store.client.hset(store.keys.processes, field, b"%d %s" % (int(at) + ahead, entry))
-    assert store.processes.missing(Role.WORKER) == [WORKER.id]
+    assert looks.missing(store, Role.WORKER) == [WORKER.id]
 
     store.processes.announce(Role.WORKER, WORKER)
 

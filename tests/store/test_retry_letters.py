@@ -8,7 +8,7 @@ import redis
 
 from rlm.core.errors import StoreError
 from rlm.core.item import BadItemError
-from rlm.ledger.reading.books import books
+from rlm.ledger.books import books
 from tests.store import looks, steps
 from tests.store.deadletters import close, newest, reject, reject_at_intake, retry
 

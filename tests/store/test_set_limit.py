@@ -28,7 +28,7 @@ def test_one_set_before_the_first_run_holds(store, token, endpoint):
     store.publish_limits(token)
 
     assert in_force(store).limit.text == "5/minute"
-    assert [one.by for one in store.changes.newest() if one.name == steps.ENDPOINT] == [BY]
+    assert [one.by for one in store.control.changes() if one.name == steps.ENDPOINT] == [BY]
 
 
 def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint):
@@ -38,4 +38,4 @@ def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint
 
     store.control.limit(endpoint, "5/minute", BY)
 
-    assert store.changes.newest(1)[0].before == "9/  minute "
+    assert store.control.changes(1)[0].before == "9/  minute "

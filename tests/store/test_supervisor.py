@@ -28,15 +28,15 @@ class Worker:
 
     def __init__(self, worker_id, command):
         self.id = worker_id
-        self._process = subprocess.Popen(["sh", "-c", command])
-        self.pid = self._process.pid
+        self.process = subprocess.Popen(["sh", "-c", command])
+        self.pid = self.process.pid
 
     @property
     def exitcode(self):
-        return self._process.poll()
+        return self.process.poll()
 
     def join(self, timeout):
-        self._process.wait(timeout)
+        self.process.wait(timeout)
 
 
 class Host:
@@ -48,10 +48,10 @@ class Host:
         self.command = IDLE
         self.broken = None
         self.stop = SimpleNamespace(graceful=False, immediate=False, wakeup=Wakeup())
-        self.supervisor = Supervisor(store, self._spawn, self.stop)
-        self._thread = threading.Thread(target=self.supervisor.run)
+        self.supervisor = Supervisor(store, self.spawn, self.stop)
+        self.thread = threading.Thread(target=self.supervisor.run)
 
-    def _spawn(self, worker_id, _supervisor_id):
+    def spawn(self, worker_id, _supervisor_id):
         if self.broken:
             raise self.broken
         self.workers.append(Worker(worker_id, self.command))
@@ -69,7 +69,7 @@ class Host:
         wait_until(lambda: len(self.running) == number, timeout=timeout, message=f"{number} workers run")
 
     def start(self):
-        self._thread.start()
+        self.thread.start()
         wait_until(lambda: self.store.processes.alive(Role.SUPERVISOR), message="it has announced itself")
 
     def ask(self, *, at_once=False):
@@ -78,8 +78,8 @@ class Host:
         self.stop.wakeup.wake()
 
     def end(self):
-        self._thread.join(20)
-        assert not self._thread.is_alive()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core import trail
-from rlm.core.trail import CallEnd
+from rlm.core.call import CallEnd
+from rlm.core.call import trail_of as read_trail
 from tests.store import steps
 
 
@@ -16,7 +16,7 @@ def run(running):
 
 def trail_of(store):
     """Read the event's trail."""
-    return trail.read(store.client.hgetall(store.keys.event(steps.event_id(1))))
+    return read_trail(store.client.hgetall(store.keys.event(steps.event_id(1))))
 
 
 @pytest.mark.parametrize("lost", ["died", "froze", "closed"])
@@ -32,7 +32,7 @@ def test_a_call_that_was_lost_stands_there_with_nobody_knowing_its_answer(store,
         steps.finish(store, token, run)
 
     (one,) = trail_of(store)
-    assert (one.run_id, one.number, one.endpoint) == (run.id, 1, claim.endpoint)
+    assert (one.run_id, one.attempt, one.endpoint) == (run.id, 1, claim.endpoint)
     assert (one.answer, one.seconds) == (CallEnd.UNKNOWN, None)
     assert [call.end for call in store.calls.of_run(run.id)] == [CallEnd.UNKNOWN]
     assert not steps.complete(store, claim)

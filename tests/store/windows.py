@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, cast
 from rlm.core.endpoint import Budget, Endpoint, Limit
 
 if TYPE_CHECKING:
-    from rlm.core.endpoint import Limited
-    from rlm.core.window import WindowState
+    from rlm.core.endpoint import Limited, WindowState
     from rlm.ledger.store import Store
 
 #: The fields of an endpoint's health that are moments of Redis time.

@@ -185,7 +185,7 @@ class Storm:
         assert world.store.runs.close(world.run.id, record_from(run_id=world.run.id), wanted=0) == 1
         for each in self.types:
             world.ready(each.name, 3)
-            first = world._events[each.name]
+            first = world.events[each.name]
             self.events += [f"i{number}:{each.name}" for number in range(first - 2, first + 1)]
         self.open()
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from rlm.core.endpoint import Endpoint, EventType, all_limited
-from rlm.core.expected import Expected
-from rlm.core.window import WindowState
+from rlm.core.call import Expected
+from rlm.core.endpoint import Endpoint, EventType, WindowState, all_limited
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Horizon, Situation, Underway, Workload
 from tests.turns.virtual import Begun, VirtualWorld
@@ -25,10 +24,10 @@ class Scene:
     """A random world, in whole milliseconds: its types, what each has ready, its windows, lanes and deadline."""
 
     def __init__(self, seed: int) -> None:
-        draw = self._draw = random.Random(seed)
-        budgets = [budget(f"account{number}", self._limit()) for number in range(draw.choice((0, 0, 1, 2)))]
+        draw = self.draw = random.Random(seed)
+        budgets = [budget(f"account{number}", self.limit()) for number in range(draw.choice((0, 0, 1, 2)))]
         pool = [
-            endpoint(f"e{number}", self._limit(), draw.choice([None, *budgets]) if budgets else None)
+            endpoint(f"e{number}", self.limit(), draw.choice([None, *budgets]) if budgets else None)
             for number in range(draw.randint(1, 9))
         ]
         self.types: tuple[EventType, ...] = tuple(
@@ -56,15 +55,15 @@ class Scene:
             for pair, each in self.expected.items()
         }
         self.limited = all_limited(at for each in self.types for at in each.endpoints)
-        self.windows = {each.name: self._window(each) for each in self.limited if draw.random() < 0.5}
+        self.windows = {each.name: self.window(each) for each in self.limited if draw.random() < 0.5}
 
-    def _limit(self) -> str:
-        draw = self._draw
+    def limit(self) -> str:
+        draw = self.draw
         rules = [(draw.choice((1, 2, 5, 12)), draw.choice((0.2, 0.5, 1, 3, 10))) for _ in range(draw.choice((1, 1, 2)))]
         return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in rules)
 
-    def _window(self, limited: Any) -> WindowState:
-        draw = self._draw
+    def window(self, limited: Any) -> WindowState:
+        draw = self.draw
         rest = draw.randint(1, 4000) / 1000 if draw.random() < 0.3 else 0.0
         most = min(rule.amount for rule in limited.limit.rules)
         longest = round(1000 * max(rule.seconds for rule in limited.limit.rules))
@@ -123,7 +122,7 @@ class Scene:
                 world.client.zadd(world.keys.window(each.window_id), ages)
             if state.rest_seconds:
                 rest = now + round(1e6 * state.rest_seconds)
-                world.client.hset(world.keys.endpoint(each.window_id), self._draw.choice(("asked", "pause")), rest)
+                world.client.hset(world.keys.endpoint(each.window_id), self.draw.choice(("asked", "pause")), rest)
         for name, number in self.backlog.items():
             world.ready(name, number)
         fields = {"most": "1"} if self.most else {}

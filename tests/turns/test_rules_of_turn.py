@@ -1348,7 +1348,7 @@ def test_an_event_that_was_forgotten_and_comes_again_counts_anew(world):
     lane = world.lane()
     first = lane.call()
     lane.ask(completed(first), dedupe_ms=0)
-    world._events.clear()
+    world.events.clear()
     assert world.ready("A", 2)[0] == first.event
     world.publish(*world.types)
 
@@ -1365,7 +1365,7 @@ def test_a_late_answer_for_a_forgotten_event_settles_nothing_of_its_next_claim(w
     lane = world.lane()
     first = lane.call()
     world.client.delete(world.keys.event(first.event), world.keys.held(lane.worker), world.keys.due)
-    world._events.clear()
+    world.events.clear()
     world.ready("A")
     world.publish(*world.types)
     second = lane.call(n=1)

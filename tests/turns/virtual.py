@@ -39,31 +39,31 @@ class VirtualWorld(World):
         assert _CLOCK in SOURCES["turn"]
         read = cache(lambda name: Script(name, SOURCES[name].replace(_CLOCK, virtual)))
         monkeypatch.setattr(Part, "_script", staticmethod(read))
-        self._clock, self._now = clock, store.now_us()
+        self.clock, self.instant = clock, store.now_us()
         store.client.rpush(clock, 0, 0)
-        monkeypatch.setattr(store, "now_us", lambda: self._now)
+        monkeypatch.setattr(store, "now_us", lambda: self.instant)
         super().__init__(store)
-        self.set(self._now)
+        self.set(self.instant)
 
     @property
     def expected_now(self) -> int:
         """The time as lanes expect it."""
-        return self._now
+        return self.instant
 
     @property
     def now_us(self) -> int:
         """The time, microseconds."""
-        return self._now
+        return self.instant
 
     def set(self, now: int) -> None:
         """Let it be `now`, microseconds."""
-        self._now = now
-        self.client.lset(self._clock, 0, str(now // 1_000_000))
-        self.client.lset(self._clock, 1, str(now % 1_000_000))
+        self.instant = now
+        self.client.lset(self.clock, 0, str(now // 1_000_000))
+        self.client.lset(self.clock, 1, str(now % 1_000_000))
 
     def play(self, lanes: int, takes: dict[tuple[str, str], int]) -> list[Begun]:
         """Let so many lanes carry events until the run is to be closed; `takes`: of each type at each endpoint, us."""
-        began, idle, calls = self._now, [self.lane(number) for number in range(lanes, 0, -1)], []
+        began, idle, calls = self.instant, [self.lane(number) for number in range(lanes, 0, -1)], []
         busy: list[tuple[int, int, LaneDouble, Settlement]] = []
         asks_at: int | None = began
 
@@ -72,17 +72,17 @@ class VirtualWorld(World):
             reply: TurnReply = lane.ask(settlement)
             if reply.event:
                 name = reply.event.rpartition(":")[2]
-                calls.append(Begun(self._now - began, name, reply.endpoint))
-                ends = self._now + takes[name, reply.endpoint]
+                calls.append(Begun(self.instant - began, name, reply.endpoint))
+                ends = self.instant + takes[name, reply.endpoint]
                 heapq.heappush(busy, (ends, len(calls), lane, completed(reply)))
                 return asks_at
             idle.append(lane)
             assert reply.wait is not None or reply.close, reply
-            return None if reply.wait is None else self._now + reply.wait
+            return None if reply.wait is None else self.instant + reply.wait
 
         while busy or (idle and asks_at is not None):
             if idle and asks_at is not None and (not busy or asks_at < busy[0][0]):
-                self.set(max(self._now, asks_at))
+                self.set(max(self.instant, asks_at))
                 asks_at = turn(idle.pop(), None)
             else:
                 ends, _, lane, settlement = heapq.heappop(busy)

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import structs
 
+from rlm.core.call import CallEnd
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.run import Run, State, Trigger, make_run_id
-from rlm.core.trail import CallEnd
 from rlm.ledger.turns import Ask, Settlement, TurnReply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from rlm.core.call import Expected, Pair
     from rlm.core.endpoint import Limited
-    from rlm.core.expected import Expected, Pair
     from rlm.ledger.store import Store
 
 #: The revision of the configuration of the run and of all workers that do not say otherwise.
@@ -62,7 +62,7 @@ class World:
         self.client.hset(self.keys.lease, mapping={"server": self.server, "epoch": "1"})
         self.types: tuple[EventType, ...] = ()
         self.run: Run | None = None
-        self._events: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()
 
     @property
     def now(self) -> int:
@@ -83,14 +83,14 @@ class World:
         """Let events of a type be ready; return their ids, in order of use."""
         ids = []
         for _ in range(number):
-            self._events[name] += 1
-            event_id, score = f"i{self._events[name]}:{name}", self._events.total() - priority * PRIORITY_UNIT
+            self.events[name] += 1
+            event_id, score = f"i{self.events[name]}:{name}", self.events.total() - priority * PRIORITY_UNIT
             fields = {"item": '{"id": "i"}', "wallet": "w", "score": score, "taken_at": repr(time.time())}
             self.client.hset(self.keys.event(event_id), mapping=cast("Any", fields))
             self.client.zadd(self.keys.ready(name), {event_id: score})
             ids.append(event_id)
         self.client.hincrby(self.keys.totals, f"taken:{name}", 0)
-        self.client.hset(self.keys.lease, "sequence", self._events.total())
+        self.client.hset(self.keys.lease, "sequence", self.events.total())
         return ids
 
     def open(self, window: float = 100.0, **fields: str) -> Run:
@@ -193,15 +193,15 @@ class Woken:
     """What woke the lanes since it was made."""
 
     def __init__(self, world: World) -> None:
-        self._pubsub = world.client.pubsub()
-        self._pubsub.subscribe(f"{world.keys.prefix}wake:workers")
-        while (self._pubsub.get_message(timeout=1.0) or {}).get("type") != "subscribe":
+        self.pubsub = world.client.pubsub()
+        self.pubsub.subscribe(f"{world.keys.prefix}wake:workers")
+        while (self.pubsub.get_message(timeout=1.0) or {}).get("type") != "subscribe":
             pass
 
     def read(self) -> list[str]:
         """Return why, in order."""
         found = []
-        while message := self._pubsub.get_message(timeout=0.02):
+        while message := self.pubsub.get_message(timeout=0.02):
             found.append(message["data"].decode())
         return found
 
@@ -210,7 +210,7 @@ class LaneDouble:
     """A lane: its asks are numbered."""
 
     def __init__(self, world: World, worker: str, number: int, host: str) -> None:
-        self._world = world
+        self.world = world
         self.worker, self.number, self.host = worker, number, host
         self.n = 0
         self.epoch = "1"
@@ -219,17 +219,17 @@ class LaneDouble:
     def ask(self, settle: Settlement | None = None, **changes: Any) -> TurnReply:
         """Ask with the next number."""
         self.n = changes.pop("n", self.n + 1)
-        expects = self._world.expected_now
+        expects = self.world.expected_now
         usual = Ask(
             self.worker, self.number, self.n, self.host, REVISION, 3_600_000, self.epoch, expects, settle=settle
         )
         self.last = structs.replace(usual, **changes)
-        return self._world.store.turns.take(self.last)
+        return self.world.store.turns.take(self.last)
 
     def repeat(self) -> TurnReply:
         """Ask the same again, as after an answer was lost."""
         assert self.last is not None
-        return self._world.store.turns.take(structs.replace(self.last, expects=self._world.expected_now))
+        return self.world.store.turns.take(structs.replace(self.last, expects=self.world.expected_now))
 
     def call(self, settle: Settlement | None = None, **changes: Any) -> TurnReply:
         """Ask, and get a call."""

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
+from rlm.core.call import CallEnd
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
-from rlm.core.trail import CallEnd
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.connection import UnreachableError
 from rlm.delivery.outcome import Kind, Outcome
-from rlm.ledger import clock_of_redis
-from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped
+from rlm.ledger.values import RedisClock
 from tests.clocks import SetClock
 
 GUARD, TIMEOUT = 0.5, 10.0
@@ -95,7 +95,7 @@ class Scene:
 def scene(monkeypatch):
     clock = SetClock()
     monkeypatch.setattr(attempt, "system_clock", clock)
-    monkeypatch.setattr(clock_of_redis, "system_clock", clock)
+    monkeypatch.setattr(values, "system_clock", clock)
     return Scene(clock)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rlm.core.documents import Reasons
-from rlm.core.endpoint import Endpoint, EventType, Limit
+from rlm.core.endpoint import Endpoint, EventType, Limit, WindowState
+from rlm.core.item import Counts
 from rlm.core.run import Run, State, Trigger, Waited
-from rlm.core.trail import Counts
-from rlm.core.window import WindowState
 from rlm.plan.causes import (
     SLOW_SECONDS,
     Look,

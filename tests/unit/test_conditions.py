@@ -18,11 +18,9 @@ TABLE = re.compile(r"^\| code \| severity \|.*\n(?:\|.*\n)*", re.MULTILINE)
 def table():
     rows = [("code", "severity", "what it means", "what to do"), ("---",) * 4]
     for code, kind in KINDS.items():
-        remedy = kind.remedy.replace("{remedy}", "what it says, by the cause").replace("{subject}", "NAME")
-        remedy = (
-            re.sub(r"\{more\}|, \{limit\},", "", remedy).replace("{{", "{").replace("}}", "}").replace("{run}", "ID")
-        )
-        rows.append((f"`{code}`", kind.severity, kind.meaning, remedy))
+        remedy = re.sub(r", \{limit\},", "", kind.remedy).replace("{fix}", "what it says, by the cause")
+        names = {"subject": "NAME", "run": "ID", "pid": "PID"}
+        rows.append((f"`{code}`", kind.severity, kind.meaning, remedy.format_map(names)))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -38,7 +36,7 @@ def test_the_page_has_them_all_as_they_are():
 def test_a_remedy_is_a_command_a_setting_or_a_thing_by_name():
     """Something in backticks, a path, or what the cause asks for; never a look at another line."""
     for code, kind in KINDS.items():
-        assert re.search(r"`|/|\{remedy\}|it ends|keep a copy", kind.remedy), code
+        assert re.search(r"`|/|\{fix\}|it ends|keep a copy", kind.remedy), code
         assert not re.search(r"see above|find out", kind.remedy), code
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlm.core.call import Expected, Outcome, expect
 from rlm.core.endpoint import EventType
-from rlm.core.expected import Expected, Outcome, expect
 
 KIND = EventType("A", 1, 2.0, ())
 

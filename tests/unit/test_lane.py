@@ -12,8 +12,8 @@ import pytest
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
 from rlm.delivery.lane import Lanes
-from rlm.ledger.clock_of_redis import RedisClock
 from rlm.ledger.turns import Settlement, TurnReply
+from rlm.ledger.values import RedisClock
 from tests.wait import wait_until
 
 FAR = 3600.0
@@ -43,10 +43,10 @@ class Turns:
     def __init__(self):
         self.asks = []
         self.answer = lambda _ask: waits()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def take(self, ask):
-        with self._lock:
+        with self.lock:
             self.asks.append(ask)
         return self.answer(ask)
 
@@ -55,7 +55,7 @@ class Turns:
         left = list(answers)
 
         def answer(ask):
-            with self._lock:
+            with self.lock:
                 made = left.pop(0) if left else waits()
             made = made(ask) if callable(made) else made
             if isinstance(made, Exception):

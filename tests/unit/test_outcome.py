@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.core.trail import CallEnd
+from rlm.core.call import CallEnd
 from rlm.delivery import outcome as kinds
 from rlm.delivery.outcome import (
     MAX_RETRY_AFTER_SECONDS,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
-from rlm.core.window import WindowState
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, WindowState
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload

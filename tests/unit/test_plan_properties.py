@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, all_limited
-from rlm.core.expected import Expected
-from rlm.core.window import WindowState
+from rlm.core.call import Expected
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, WindowState, all_limited
 from rlm.plan import best_course, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND

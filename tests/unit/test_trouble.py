@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.endpoint import Endpoint, Limit
-from rlm.core.tally import (
-    address_of,
-)
+from rlm.core.endpoint import Endpoint, Limit, address_of
 
 ONE, TWO = (
     Endpoint(name, f"https://user:secret@api.example/{name}", Limit.parse("9/minute"), 1.0) for name in ("one", "two")

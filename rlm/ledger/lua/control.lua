@@ -1,7 +1,6 @@
---- set_pause(prefix; window, names: json, pause_us: number, by, record)
+--- set_pause(prefix; name, window, pause_us: number, by, record)
 -- Pauses an endpoint or a budget, or resumes it: that also ends a rest because of its answers; its next call is a probe.
--- names          of the endpoints with that window: one, or those of a budget
--- pause_us       how long, microseconds; negative: until it is resumed; 0: it is resumed
+-- pause_us  how long, microseconds; negative: until it is resumed; 0: it is resumed
 -- Returns  {paused, rested}: what it was; a resume of neither is not recorded. A hold continues, for a slot might not be free
 -- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
 -- include endpoints
@@ -17,9 +16,10 @@ else
   call('HSET', place, 'pause', until_us, 'paused_by', by, 'paused_at', seconds(now))
 end
 if before or pause_us ~= 0 then record_change(now, before, record) end
-for _, name in ipairs(names) do refresh(now, name) end
+local sharing = call('HGET', P .. 'rules', 'sharing ' .. window)
+for _, endpoint in ipairs(sharing and cjson.decode(sharing) or {name}) do refresh(now, endpoint) end
 call('PUBLISH', P .. 'wake:workers', pause_us == 0 and 'resumed' or 'paused')
-return named{paused = paused, rested = rested}
+return cmsgpack.pack{paused = paused, rested = rested}
 
 --- set_limits(prefix; token, limits: json)
 -- Sets limits by hand, or publishes those of the configuration file, except for limits set by hand that still apply. A limit
@@ -32,15 +32,15 @@ return named{paused = paused, rested = rested}
 if token ~= '' and fenced(token) then return FENCED end
 local now, rules, before = now_us(), P .. 'rules', ''
 for _, each in ipairs(limits) do
-  local filed = 'filed ' .. each.window
+  local limit, filed = 'limit ' .. each.window, 'filed ' .. each.window
   local known = call('HGET', rules, filed)
-  before = call('HGET', rules, 'limit ' .. each.window) or token == '' and each.in_file
+  before = call('HGET', rules, limit) or token == '' and each.in_file
   call('HSET', P .. 'endpoint:' .. each.window, 'named', each.name)
   -- Also by hand, for otherwise the first publication would take the file for changed.
   if token ~= '' or not known then call('HSET', rules, filed, each.in_file) end
   if token == '' or known ~= each.in_file then
-    call('HSET', rules, 'limit ' .. each.window, each.limit)
+    call('HSET', rules, limit, each.limit)
     if before ~= each.limit then record_change(now, before, each.record) end
   end
 end
-return before
+return before or ''

@@ -1,7 +1,6 @@
---- reap(prefix, failed; worker, death: number, poison: number, letters: json, dedupe_ms: number)
+--- reap(prefix, failed; worker, poison: number, letters: json, dedupe_ms: number)
 -- Takes back what the lanes of a dead worker held: it waits again behind the others, for it may have killed the worker.
--- death      1: it counts for these events, because RLM did not cause it
--- poison     so many deaths make an event a dead letter
+-- poison     so many deaths make an event a dead letter; 0: this one is not counted, because RLM caused it
 -- letters    EVENT -> that dead letter, JSON
 -- Returns  how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
@@ -14,10 +13,10 @@ for _, value in ipairs(call('HVALS', P .. 'held:' .. worker)) do
   if record and record[1] and string.match(record[1], '^%S+') == worker and record[2] == claims then
     revoke(now, run_id, id, {text = 'nobody knows: its worker died'})
     taken = taken + 1
-    local deaths = death == 1 and call('HINCRBY', event_key(id), 'deaths', 1) or 0
-    if deaths >= poison and letters[id] then
+    local left = poison == 0 and FAR or poison - call('HINCRBY', event_key(id), 'deaths', 1)
+    if left <= 0 and letters[id] then
       bury(failed, id, letters[id], dedupe_ms)
-    elseif deaths == poison - 1 then
+    elseif left == 1 then
       -- These come back one after the other, so that only the one that kills its worker dies a last time.
       call('HDEL', event_key(id), 'owner')
       call('ZADD', P .. 'due', us(now + apart), 'later ' .. id)
@@ -40,11 +39,8 @@ return taken
 --        because a run that opens takes all leftovers into its books, and none may vanish after that.
 -- include moving
 local kind, tally = kind_of(event_id), P .. 'tally'
-if letter ~= '' then
-  if fenced(token) then return FENCED end
-elseif call('EXISTS', P .. 'run') == 1 then
-  return -1
-end
+if letter ~= '' and fenced(token) then return FENCED end
+if letter == '' and call('EXISTS', P .. 'run') == 1 then return -1 end
 call('LLEN', failed)  -- fails, if it must, before anything is changed
 if call('ZREM', P .. 'ready:' .. kind, event_id) == 0 then return 0 end
 if letter ~= '' then
@@ -57,18 +53,20 @@ if retried > left then call('HSET', tally, 'taken:' .. kind, left)
 else count('dropped:' .. kind) end  -- the books miss it until the next run opens
 return 1
 
---- adopt(prefix; ids: json)
--- Makes events ready again that are in no set of the ledger, because a key was deleted; returns their ids. Not while a run is
--- open.
+--- adopt(prefix; cursor)
+-- Makes events ready again that are in no set of the ledger, because a key was deleted. Not while a run is open.
+-- cursor   of SCAN
+-- Returns  the next cursor, and the events
 -- Atomic because an event must be in exactly one state at any instant, and a run that opens counts what is ready.
 -- include moving
-local adopted = {}
-for _, id in ipairs(call('EXISTS', P .. 'run') == 0 and ids or {}) do
-  local fields = redis.pcall('HMGET', event_key(id), 'item', 'state')
+local scan = call('SCAN', cursor, 'MATCH', P .. 'event:*', 'COUNT', 200)
+local answer = {scan[1]}
+for _, key in ipairs(call('EXISTS', P .. 'run') == 0 and scan[2] or {}) do
+  local id, fields = string.sub(key, #event_key('') + 1), redis.pcall('HMGET', key, 'item', 'state')
   if not fields.err and fields[1] and not fields[2] and not redis.pcall('ZSCORE', P .. 'ready:' .. kind_of(id), id)
     and not call('ZSCORE', P .. 'due', id) and not call('ZSCORE', P .. 'due', 'later ' .. id) then
     make_ready(id)
-    adopted[#adopted + 1] = id
+    answer[#answer + 1] = id
   end
 end
-return adopted
+return answer

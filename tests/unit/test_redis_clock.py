@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.ledger.clock_of_redis import RedisClock
+from rlm.ledger.values import RedisClock
 from tests.each import each
 
 GUARD_SECONDS = 0.5

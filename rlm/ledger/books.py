@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from rlm.core.documents import Record, TypeCounts
-from rlm.core.endpoint import Endpoint, Limited, all_limited, in_force
-from rlm.core.expected import CallEntry, completed
-from rlm.core.item import type_of
+from rlm.core.call import CallEnd, CallEntry
+from rlm.core.documents import CallTrouble, Record, TypeCounts
+from rlm.core.endpoint import Endpoint, Limited, address_of, all_limited, in_force
+from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
-from rlm.core.trail import Counts
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
-from rlm.ledger.held import lanes_of
+from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store
@@ -192,7 +191,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     tally = numbers(fields, keys.tally)
     limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in endpoints.items()}
-    calls = completed(made)
+    calls = [call for call in made if call.end is CallEnd.COMPLETED]
     return Ending(
         tally=tally,
         endpoints=endpoints,
@@ -211,3 +210,17 @@ def _sent(calls: Sequence[CallEntry], endpoints: Mapping[str, Endpoint]) -> dict
             for each in all_limited([endpoint]):
                 sent.setdefault(each.name, []).append(call.sent_us)
     return sent
+
+
+def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:
+    """Return the entries of a record for calls without a good answer, the hundred most frequent first.
+
+    The step that settles an event counts it in the field `trouble:ENDPOINT WHAT` of the run's tally.
+    """
+    entries = []
+    for field, number in tally.items():
+        if field.startswith("trouble:"):
+            name, _, what = field.removeprefix("trouble:").partition(" ")
+            address = address_of(endpoints[name].url) if name in endpoints else None
+            entries.append(CallTrouble(endpoint=name, address=address, what=what, calls=number))
+    return tuple(sorted(entries, key=lambda entry: (-entry.calls, entry.endpoint, entry.what))[:100])

@@ -6,18 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from rlm.core import trail
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, decode_item, event_id, type_of
-from rlm.core.run import Run
-from rlm.core.trail import Place, TrailCall
+from rlm.core.call import trail_of
+from rlm.core.documents import Attempt
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Place, decode_item, type_of
+from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import LATER, read_due, scored
-from rlm.ledger.reading.books import Books, books
 from rlm.ledger.scripts import CHUNK, Command, ask, batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
@@ -28,7 +27,6 @@ WAITING = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.
 MOST_ITEMS = MOST_LOOKED = 100_000
 #: How many events are read at once.
 PAGE = 200
-_FIRST = "WITHSCORES", "LIMIT", 0, PAGE
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -51,7 +49,7 @@ class Whereabouts(msgspec.Struct, frozen=True):
     runs: int = 0
     calls: int = 0
     taken_at: float | None = None
-    attempts: tuple[TrailCall, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
 
 
 def event_state(store: Store, event_id: str) -> Whereabouts | None:
@@ -86,9 +84,9 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
         calling_since=reading(moment_of_us, fields.get(b"stamp"), key, None) if is_calling else None,
         attempt=reading(whole, fields.get(b"attempt"), key, 0),
         runs=reading(whole, fields.get(b"runs"), key, 0),
-        calls=trail.written_in(fields),
+        calls=reading(whole, fields.get(b"trail"), key, 0),
         taken_at=reading(moment, fields.get(b"taken_at"), key, None),
-        attempts=tuple(trail.read(fields)),
+        attempts=tuple(trail_of(fields)),
     )
 
 
@@ -186,26 +184,19 @@ class EventFilter(msgspec.Struct, frozen=True):
         )
 
 
-class WaitingPage(NamedTuple):
-    """Some events, and the place at which the list goes on, None at its end."""
-
-    events: list[Waiter]
-    after: int | None
-
-
-def waiting_page(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingPage:
+def waiting_page(store: Store, chosen: EventFilter, number: int, after: int = 0) -> tuple[list[Waiter], int | None]:
     """Return the first `number` matching events behind the first `after` places, and where the list goes on.
 
-    Types come in the configured order. Within a type, ready events come first, then those backing off and those out of
-    attempts. Staging and the audit list come last, the oldest item first; an item is one place. Events that move
-    meanwhile may be missed or appear twice.
+    That is None at its end. Types come in the configured order. Within a type, ready events come first, then those
+    backing off and those out of attempts. Staging and the audit list come last, the oldest item first; an item is one
+    place. Events that move meanwhile may be missed or appear twice.
     """
     events, now = list[Waiter](), store.now()
     for place, at_place in enumerate(islice(walk(store, chosen, after), MOST_LOOKED), start=after + 1):
         events += [event for event in at_place if chosen.fits(event, now)]
         if len(events) >= number or place == after + MOST_LOOKED:
-            return WaitingPage(events, place)
-    return WaitingPage(events, None)
+            return events, place
+    return events, None
 
 
 def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[Waiter]]:
@@ -215,30 +206,20 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
     for name in store.known_types:
         if chosen.types and name not in chosen.types:
             continue
-        key = store.keys.ready(name)
         if not chosen.states or ready in chosen.states:
-            if chosen.item:  # its id follows from the item and the type
-                event = event_id(chosen.item, name)
-                score = ask(store.client, "ZSCORE", key, event)
-                yield from _waiters(store, [] if score is None else [(event, score)], ready)
-            else:
-                size = ask(store.client, "ZCARD", key)
-                yield from _waiters(store, _ready(store, key, after), ready)
-                after = max(0, after - size)
+            yield from _waiters(store, _ready(store, name, after), ready)
+            after = max(0, after - ask(store.client, "ZCARD", store.keys.ready(name)))
         for place in (Place.BACKING_OFF, Place.SPENT):
             if not chosen.states or place in chosen.states:
                 due = sorted((at, event) for event, where, at in later.get(name, ()) if where is place)
                 yield from _waiters(store, ((event, at) for at, event in due[after:]), place)
                 after = max(0, after - len(due))
     if not chosen.states or Place.QUEUED in chosen.states:
-        for items in (store.keys.processing, store.keys.events):
-            length = ask(store.client, "LLEN", items)
-            for page in pages(store, items, after):
-                yield from (events_in(store, raw) for raw in page)
-            after = max(0, after - length)
+        yield from (events_in(store, raw) for raw in items_of(store, after))
 
 
-def _ready(store: Store, key: str, start: int) -> Iterator[tuple[str, float]]:
+def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, float]]:
+    key = store.keys.ready(name)
     while page := list(scored(ask(store.client, "ZRANGE", key, start, start + PAGE - 1, "WITHSCORES"))):
         yield from page
         start += len(page)
@@ -246,11 +227,10 @@ def _ready(store: Store, key: str, start: int) -> Iterator[tuple[str, float]]:
 
 def _waiters(store: Store, ids: Iterable[tuple[str, float]], place: Place) -> Iterator[Sequence[Waiter]]:
     """Read events page by page; with each id comes its order if it is ready, else the moment when it is due."""
-    ids = iter(ids)
+    ids, is_ready = iter(ids), place in {Place.PENDING, Place.LEFTOVER}
     while page := list(islice(ids, PAGE)):
         entries = _fields_of(store, (event for event, _ in page), "wallet", "item", "taken_at", "score")
         for (event, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
-            is_ready = place in {Place.PENDING, Place.LEFTOVER}
             score = int(at) if is_ready else reading(whole, order, event, 0)
             priority = max(0, MAX_PRIORITY - score // PRIORITY_STEP)
             due = at if place is Place.BACKING_OFF else None
@@ -258,54 +238,47 @@ def _waiters(store: Store, ids: Iterable[tuple[str, float]], place: Place) -> It
             yield [waiter] if item is not None else []
 
 
-def pages(store: Store, items: str, skip: int = 0, most: int = MOST_ITEMS) -> Iterator[list[bytes]]:
-    """Yield pages of a list of items behind the `skip` oldest, oldest first; one too large to be taken comes empty."""
-    end = skip + most
-    while page := store.intake.look(items, skip, min(end - skip, CHUNK)) if skip < end else []:
-        yield page
-        skip += len(page)
+def items_of(store: Store, skip: int = 0) -> Iterator[bytes]:
+    """Yield the items of staging, then of the audit list, behind the `skip` oldest; one too large comes empty."""
+    for items in (store.keys.processing, store.keys.events):
+        length = ask(store.client, "LLEN", items)
+        while page := store.intake.look(items, skip, CHUNK):
+            yield from page
+            skip += len(page)
+        skip = max(0, skip - length)
 
 
 class Backlog(msgspec.Struct, frozen=True):
     """What waits: events by type, and since when the oldest waits, seconds since 1970; `books` are of the same instant.
 
-    `unread` items were not read, because too many wait. `run` is the open run, which works on those in the ledger.
+    `unread` items were not read, because too many wait.
     """
 
     events: Mapping[str, int]
     oldest: Mapping[str, float]
     books: Books
     unread: int
-    run: Run | None
-
-
-def _in_items(store: Store) -> tuple[Counter[str], dict[str, float], int]:
-    """Count the events of configured types in the `MOST_ITEMS` oldest items of staging and audit list.
-
-    Return also since when the oldest of each type waits, and how many items were read.
-    """
-    events, oldest, read = Counter[str](), dict[str, float](), 0
-    for items in (store.keys.processing, store.keys.events):
-        for page in pages(store, items, most=MOST_ITEMS - read):
-            read += len(page)
-            for event in chain.from_iterable(events_in(store, raw) for raw in page):
-                if event.type in store.settings.types:
-                    events[event.type] += 1
-                    if event.since is not None:
-                        oldest[event.type] = min(event.since, oldest.get(event.type, math.inf))
-    return events, oldest, read
 
 
 def backlog(store: Store) -> Backlog:
-    """Count what waits, and since when; events that a drain takes meanwhile may count twice."""
-    (queued, since_queued, read), entries = _in_items(store), books(store)
-    unread = max(0, entries.events + entries.staged - read)
+    """Count what waits, and since when; events that a drain takes meanwhile may count twice.
+
+    On staging and audit list, the events of configured types in the `MOST_ITEMS` oldest items are counted.
+    """
+    queued, since_queued, read = Counter[str](), dict[str, float](), 0
+    for raw in islice(items_of(store), MOST_ITEMS):
+        read += 1
+        for event in events_in(store, raw):
+            if event.type in store.settings.types:
+                queued[event.type] += 1
+                _note(since_queued, event.type, event.since)
+    entries = books(store)
     oldest = oldest_in_ledger(store, list(entries.by_type))
     for name, since in since_queued.items():
-        oldest[name] = min(since, oldest.get(name, since))
+        _note(oldest, name, since)
     in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
     events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
-    return Backlog(events, oldest, entries, unread, store.runs.current())
+    return Backlog(events, oldest, entries, max(0, entries.events + entries.staged - read))
 
 
 def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
@@ -316,12 +289,17 @@ def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
     """
     ids = [event for events in _later(store).values() for event, *_ in events[:PAGE]]
     for name in types:
-        start = 0
-        while page := list(scored(ask(store.client, "ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", *_FIRST))):
+        key, start = store.keys.ready(name), 0
+        first = "WITHSCORES", "LIMIT", 0, PAGE
+        while page := list(scored(ask(store.client, "ZRANGEBYSCORE", key, start, "+inf", *first))):
             ids += [event for event, _ in page]
             start = (int(page[-1][1]) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
     for event, entry in zip(ids, _fields_of(store, ids, "item", "taken_at"), strict=True):
-        if (since := _since(*entry)) is not None:
-            oldest[type_of(event)] = min(since, oldest.get(type_of(event), since))
+        _note(oldest, type_of(event), _since(*entry))
     return oldest
+
+
+def _note(oldest: dict[str, float], name: str, since: float | None) -> None:
+    if since is not None:
+        oldest[name] = min(since, oldest.get(name, since))

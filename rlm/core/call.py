@@ -1,0 +1,186 @@
+"""Calls: how one ends, what is kept of it, what those made show of the next ones, and the wait after a failure. Pure.
+
+An event has a trail, which is kept in its hash: the newest `TRAIL_LENGTH` calls, each in a field `t` and a number below
+that. The field `trail` counts all calls ever written, so a new one replaces the oldest in constant time. The script
+that settles or gives back an event writes the call in the same step, with the time of Redis in front: `seconds
+microseconds call`.
+
+Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed
+temporarily. Throttled and rejected calls do not count, because they depend on the limit or on the event.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from rlm.core.clock import isoformat
+from rlm.core.documents import Attempt
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType
+
+#: How many calls an event keeps. The scripts rely on this number.
+TRAIL_LENGTH = 50
+#: Earlier runs count from `MEASURED` calls on; the open run alone from `MEASURED_NOW` completed calls on.
+MEASURED, MEASURED_NOW = 20, 5
+#: Seconds a lane needs from an answer to its next call: it settles, and asks. Measured on two cores with 100 lanes.
+TURNAROUND_SECONDS: Final = 0.008
+#: Seconds from when a slot comes back until it is taken again, if events wait only for it: a lane wakes, and asks. So a
+#: plan adds it to every period.
+REFILL_SECONDS: Final = 0.003
+#: Seconds between two calls if there is work for many lanes at once: Redis answers one turn after the other.
+APART_SECONDS: Final = 0.0003
+#: The wait after the first failed attempt, seconds. Each further failure doubles it.
+FIRST_BACKOFF_SECONDS: Final = 0.5
+
+#: The name of a type and of an endpoint.
+Pair: TypeAlias = tuple[str, str]
+
+
+class CallEnd(StrEnum):
+    """How a call ended. The values appear in Redis and the JSON."""
+
+    COMPLETED = "completed"
+    THROTTLED = "throttled"
+    #: A temporary failure: the event may be sent again.
+    ERROR = "error"
+    REJECTED = "rejected"
+    #: Not known: the worker died or froze, or the run closed during the call.
+    UNKNOWN = "unknown"
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """The answer to a call in words, and how many seconds it took (None without an answer).
+
+    `kind` is the word under which the run's troubles count it, empty if it is no trouble.
+    """
+
+    text: str = ""
+    seconds: float | None = None
+    kind: str = ""
+
+
+def encode(run_id: str, number: int, endpoint: str, answer: CallEnd, heard: Heard, worker_id: str = "") -> bytes:
+    """Return a call for the trail. Of `worker_id` it keeps the host, which is the first part."""
+    text = heard.text[:200].encode("utf-8", "backslashreplace").decode()  # an error may quote invalid text
+    seconds = None if heard.seconds is None else round(heard.seconds, 3)
+    host = worker_id.partition(":")[0]
+    return msgspec.json.encode((run_id, number, endpoint or None, answer, text, seconds, host or None))
+
+
+def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
+    """Return the trail in an event's hash, oldest call first."""
+    written = int(fields.get(b"trail", 0))
+    places = (b"t%d" % (number % TRAIL_LENGTH) for number in range(max(1, written - TRAIL_LENGTH + 1), written + 1))
+    return [_attempt(fields[place]) for place in places if place in fields]
+
+
+def _attempt(field: bytes) -> Attempt:
+    seconds, microseconds, raw = field.split(b" ", 2)
+    run_id, number, endpoint, answer, text, took, host = msgspec.json.decode(raw)
+    at = isoformat(int(seconds) + int(microseconds) / 1_000_000)
+    return Attempt(
+        attempt=number,
+        run_id=run_id,
+        endpoint=endpoint,
+        at=at,
+        answer=answer,
+        text=text,
+        seconds=took,
+        host=host or None,
+    )
+
+
+class CallEntry(msgspec.Struct, frozen=True):
+    """A call that was sent, by its event's claim number `claims`.
+
+    `sent_us` is when it was sent, microseconds of Redis time; the others are milliseconds: from its request to its
+    end, and from taking its event to its end. `window_id` is the endpoint's.
+    """
+
+    run_id: str
+    type: str
+    endpoint: str
+    window_id: str
+    sent_us: int
+    end: CallEnd
+    milliseconds: float
+    age_ms: float
+    event_id: str
+    claims: int
+
+    @property
+    def ended_us(self) -> int:
+        """When it ended, microseconds of Redis time; right even if that clock was set meanwhile."""
+        return self.sent_us + round(self.milliseconds * 1000)
+
+
+class Outcome(NamedTuple):
+    """How a call of a run ended: completed after so many seconds, or failed (None)."""
+
+    run_id: str
+    seconds: float | None
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What to expect of calls of one type to one endpoint, as measured.
+
+    A call takes `seconds` (the median). It begins only if `needed_seconds` are left before the deadline; nearly all
+    calls take no longer. `error_rate` is the share of calls that fail and are tried again.
+    """
+
+    seconds: float
+    needed_seconds: float
+    error_rate: float = 0.0
+
+
+def expect(event_type: EventType, outcomes: Iterable[Outcome], run_id: str = "") -> Expected | None:
+    """Return what to expect of the next call, None if nothing better than the configured time is known.
+
+    `outcomes` are those of the newest calls of the type to an endpoint, oldest first. Of the open run only the newest
+    ten completed calls count. One slow call changes nothing: `needed_seconds` is their second longest.
+    """
+    calls = list(outcomes)
+    now = [call for call in calls if call.run_id == run_id]
+    counted = now if len(now) >= MEASURED else calls
+    errors = sum(call.seconds is None for call in counted)
+    # No higher, because with more failures the endpoint will soon be rested.
+    rate = min(0.5, errors / len(counted)) if len(counted) >= MEASURED else 0.0
+    if len(took := [call.seconds for call in now if call.seconds is not None][-10:]) >= MEASURED_NOW:
+        return Expected(quantile(sorted(took), 0.50), sorted(took)[-2], rate)
+    if len(took := sorted(call.seconds for call in calls if call.seconds is not None)) >= MEASURED:
+        return Expected(quantile(took, 0.50), quantile(took, 0.95), rate)
+    configured = event_type.processing_seconds
+    return Expected(configured, configured, rate) if rate else None
+
+
+def quantile(ascending: Sequence[float], share: float) -> float:
+    """Return the value below which `share` of the ascending values lie (nearest rank), 0 without any."""
+    return ascending[math.ceil(share * len(ascending)) - 1] if ascending else 0
+
+
+def call_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
+    """Return the expected duration of a call of a type to an endpoint: as measured, else as configured.
+
+    It is never zero. A measured duration may be, if the answer was there before RLM waited for it.
+    """
+    measured = expected.get((event_type.name, endpoint))
+    return max(0.0001, measured.seconds if measured else event_type.processing_seconds)
+
+
+def needed_seconds(event_type: EventType, endpoint: str, expected: Mapping[Pair, Expected]) -> float:
+    """Return the seconds that must be left before the deadline to begin a call; planner and lanes use it."""
+    measured = expected.get((event_type.name, endpoint))
+    return (measured.needed_seconds if measured else event_type.processing_seconds) + ANSWER_SLACK_SECONDS
+
+
+def backoff_seconds(failed: int) -> float:
+    """Return how long an event waits after `failed` attempts (1 or more).
+
+    It varies at random, so events that failed together do not return together.
+    """
+    return FIRST_BACKOFF_SECONDS * 2.0 ** (failed - 1) * random.uniform(0.5, 1.5)

@@ -1,1 +1,0 @@
-"""The reading side of the ledger: the content of Redis as plain values; nothing is changed."""
