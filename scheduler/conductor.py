@@ -92,7 +92,7 @@ class Conductor:
         self._forecaster = Forecaster(office, run, self._drain)
         self._plan: Plan | None = None
         self._waits = run.waits or Waited(run.started_at)
-        self._has_looked = False
+        self._due_at = float("inf")  #: when the next look is due, monotonic seconds
         self._left_seconds = self._answer_seconds = 0.0  #: when the run was last read: to its deadline, and that took
 
     def conduct(self) -> None:
@@ -186,6 +186,7 @@ class Conductor:
                 pause = AWAY_SECONDS
             else:
                 outage.over()
+                self._due_at = system_clock.monotonic() + pause
             office.wait(pause)
         return None
 
@@ -207,13 +208,13 @@ class Conductor:
     def _look_once(self) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
         office, store = self._office, self._store
+        is_away = bool(office.unfit) or system_clock.monotonic() > self._due_at + GAP_SECONDS
         office.keep()
         if not self._read() or self._run.state is State.FINISHING:
             return None
         if office.cancels and office.stopping and store.runs.cancel(self._run.id):
             self._run = replace(self._run, cancelled=True)
-        left, is_late = self._left_seconds, self._has_looked and self._since_look > LOOK_SECONDS + GAP_SECONDS
-        is_away = bool(office.unfit) or is_late
+        left = self._left_seconds
         if self._run.cancelled or self._run.failure or left <= 0:
             return self._wind_up(is_away=is_away)
         if left < max(LAST_SECONDS, LAST_ANSWERS * self._answer_seconds):
@@ -252,7 +253,6 @@ class Conductor:
         team = forecaster.team(workers, run.revision, max(wanted, store.settings.workers.min))
         look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
         self._note(replace(look, away=is_away), types)
-        self._has_looked = True
         plan = forecaster.plan(look, team, wanted, run)
         if plan.workers > wanted and not team.shortage:  # never fewer: workers leave when the run closes
             store.runs.want(token, plan.workers)

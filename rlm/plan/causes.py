@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from rlm.core.call import Expected, Pair
+from rlm.core.call import Expected, Pair, call_seconds
 from rlm.core.documents import Cause, Reasons
 from rlm.core.endpoint import Circuit, EventType, WindowState, circuit_of
 from rlm.core.item import Counts
@@ -32,7 +32,7 @@ SENTENCES: Final = {
     "workers": "no worker was ready, or nobody conducted",
     "redis": "Redis was away, slow or not fit",
 }
-#: If Redis takes longer for an answer, seconds, idle lanes wait for it.
+#: If Redis takes longer for an answer, seconds, idle lanes wait for it; busy ones, if it is half of a call.
 SLOW_SECONDS: Final = 0.05
 
 _SHUT: Final = {
@@ -67,7 +67,9 @@ def reason_of(look: Look, kind: EventType) -> str:
     places = [[each.name for each in (end, end.budget) if each is not None] for end in kind.endpoints]
     has_slot = any(all(_has_slot(look.windows[name]) for name in names) for names in places)
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())
-    if look.away or (look.answer_seconds > SLOW_SECONDS and has_slot and not is_busy):
+    shortest = min(call_seconds(kind, end.name, look.expected) for end in kind.endpoints)
+    is_slow = look.answer_seconds > max(SLOW_SECONDS, is_busy * shortest / 2)
+    if look.away or (is_slow and has_slot):
         return "redis"
     if not has_slot:
         shut = (
