@@ -183,7 +183,7 @@ class Conductor:
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
                 if office.stopping:
                     raise
-                pause = AWAY_SECONDS
+                pause, self._due_at = AWAY_SECONDS, float("-inf")
             else:
                 outage.over()
                 self._due_at = system_clock.monotonic() + pause
