@@ -81,7 +81,7 @@ def test_with_a_faulty_file_it_says_what_lives(led):
 
     done = led.rlm("doctor", code=2)
 
-    assert "ok    scheduler" in done.stdout
+    assert "ok  scheduler" in done.stdout
     assert "workers.max = 0" in done.stderr
 
 
