@@ -113,7 +113,6 @@ class Forecaster:
             workers=plan.workers,
             binds=binds,
             shortage=team.shortage or None,
-            leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
             untaken=beyond,
             course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.course),
         )

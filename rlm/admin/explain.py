@@ -18,7 +18,7 @@ from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EventView, Gate, ItemView, Letter
+from rlm.core.documents import Condition, EndpointView, EventView, ItemView, Letter
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import Run, State
@@ -111,19 +111,13 @@ def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
 def _view(store: Store, event: Whereabouts) -> EventView:
     run, kind, waits = store.runs.current(), type_of(event.event_id), event.place in _WAITING
     gates = _gates(store, kind) if waits else ()
-    hinder = (
-        _hindering(store, {kind, *(name for gate in gates for name in (gate.endpoint, gate.budget))}) if waits else ()
-    )
+    hinder = _hindering(store, {kind, *(name for gate in gates for name in (gate.name, gate.budget))}) if waits else ()
     return EventView(
         event_id=event.event_id,
         type=kind,
         state=event.place,
         sentence=f"{event.event_id} {_sentence(store, event, _Waits(run, gates, hinder))}",
-        position=event.position,
-        of=event.of,
-        run_id=run.id if run else None,
         taken_at=None if event.taken_at is None else isoformat(event.taken_at),
-        worker=event.worker or None,
         runs_spent=event.runs,
         calls=event.calls,
         attempts=event.attempts,
@@ -136,7 +130,7 @@ class _Waits(NamedTuple):
     """What a waiting event waits with: the open run, the endpoints of its type, the conditions that may hinder it."""
 
     run: Run | None
-    gates: Sequence[Gate]
+    gates: Sequence[EndpointView]
     hinder: tuple[Condition, ...]
 
 
@@ -145,21 +139,10 @@ def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Con
     return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
 
 
-def _gates(store: Store, type_name: str) -> tuple[Gate, ...]:
+def _gates(store: Store, type_name: str) -> tuple[EndpointView, ...]:
     kind = next((kind for kind in store.settings.event_types if kind.name == type_name), None)
     _, standings = standing(store)
-    return tuple(
-        Gate(
-            endpoint=endpoint.name,
-            budget=endpoint.budget.name if endpoint.budget else None,
-            health=now.health,
-            reason=now.circuit_reason,
-            free=now.free,
-            wait_seconds=now.next_slot_seconds,
-        )
-        for endpoint in (kind.endpoints if kind else ())
-        if (now := standings.get(endpoint.name))
-    )
+    return tuple(now for endpoint in (kind.endpoints if kind else ()) if (now := standings.get(endpoint.name)))
 
 
 def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
@@ -202,8 +185,8 @@ def _why(store: Store, event: Whereabouts, waits: _Waits) -> str:
     return f"no endpoint lets a call through ({healths}); {_opens(gates)}"
 
 
-def _opens(gates: Sequence[Gate]) -> str:
-    waits = [(gate.wait_seconds, gate.endpoint) for gate in gates if gate.wait_seconds is not None]
+def _opens(gates: Sequence[EndpointView]) -> str:
+    waits = [(gate.next_slot_seconds, gate.name) for gate in gates if gate.next_slot_seconds is not None]
     return f"{min(waits)[1]} has a slot in {span(min(waits)[0])}" if waits else "none opens before it is resumed"
 
 
@@ -215,6 +198,6 @@ def _next_run(store: Store, event_id: str, waits: _Waits) -> str:
         return grave.sentence
     every_seconds, now = ticks_every_seconds(store), store.now()
     starts = (now // every_seconds + 1) * every_seconds
-    opens = [gate.wait_seconds for gate in waits.gates if gate.wait_seconds is not None]
+    opens = [gate.next_slot_seconds for gate in waits.gates if gate.next_slot_seconds is not None]
     later = f", and {_opens(waits.gates)}" if waits.gates and (not opens or min(opens) > starts - now) else ""
     return f"the next run starts at about {isoformat(starts)[11:19]} UTC{later}"

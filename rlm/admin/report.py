@@ -13,12 +13,9 @@ from rlm.admin.endpoints import standing
 from rlm.admin.queue import lengths
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import (
-    CallCounts,
     CallNow,
-    EndpointView,
     IdleStatus,
     Installation,
-    LiveCallCounts,
     LiveTypeCounts,
     LiveWorkers,
     Record,
@@ -28,7 +25,6 @@ from rlm.core.documents import (
     RunWorkers,
     Scaling,
     Worker,
-    WorkerNow,
 )
 from rlm.core.errors import AmbiguousRunError, NoSuchRunError
 from rlm.core.item import Counts
@@ -128,7 +124,7 @@ def at_rest(store: Store, idle: IdleStatus) -> Rest:
         next_tick=isoformat(next_tick),
         next_tick_seconds=next_tick - now,
         waiting=lengths(books(store)),
-        by_endpoint=standing(store)[1],
+        endpoints=standing(store)[1],
         schedulers=len(there.living(Role.SCHEDULER)),
         supervisors=len(there.living(Role.SUPERVISOR)),
         workers=len(there.living(Role.WORKER)),
@@ -153,10 +149,9 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     common |= {"state": run.state, "by_type": _live_types(store, known)}
-    for part in ("by_endpoint", "by_budget"):
-        common[part] = {name: _live_calls(calls, standings.get(name)) for name, calls in common[part].items()}
     return RunStatus(
         **common,
+        endpoints=standings,
         plan=run.plan,
         forecast=run.forecast,
         workers=_workers(store, run, now_us, there, known.workers),
@@ -180,13 +175,6 @@ def _live_types(store: Store, known: Record) -> dict[str, LiveTypeCounts]:
     return live
 
 
-def _live_calls(entry: CallCounts, view: EndpointView | None) -> LiveCallCounts:
-    """Return the calls of an endpoint or budget with its window now; a read-only user of Redis sees none."""
-    counts = structs.asdict(entry)
-    fields = [name for name in LiveCallCounts.__struct_fields__ if view and name not in counts]
-    return LiveCallCounts(**counts, **{name: getattr(view, name) for name in fields})
-
-
 def _workers(store: Store, run: Run, now_us: int, there: Present, so_far: RunWorkers) -> LiveWorkers:
     alive = there.living(Role.WORKER)
     lanes = store.processes.lanes([worker.id for worker in alive])
@@ -202,7 +190,7 @@ def _workers(store: Store, run: Run, now_us: int, there: Present, so_far: RunWor
     )
 
 
-def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> WorkerNow:
+def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Worker:
     calls = tuple(
         CallNow(
             event_id=lane.event_id,
@@ -211,7 +199,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Wo
         )
         for lane in lanes
     )
-    return WorkerNow(**structs.asdict(_listed(worker, len(lanes), run.revision)), calls=calls)
+    return structs.replace(_listed(worker, len(lanes), run.revision), calls=calls)
 
 
 def worker_list(store: Store) -> list[Worker]:

@@ -12,7 +12,6 @@ from rlm.core.documents import (
     Condition,
     EndpointView,
     IdleStatus,
-    LiveCallCounts,
     LiveTypeCounts,
     Now,
     Record,
@@ -22,7 +21,7 @@ from rlm.core.documents import (
     RunStatus,
     TypeCounts,
     View,
-    WorkerNow,
+    Worker,
 )
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
@@ -171,13 +170,13 @@ def told(condition: Condition) -> str:
     return f"{condition.sentence}: {condition.remedy}"
 
 
-def next_slot(entry: EndpointView | LiveCallCounts) -> str:
+def next_slot(entry: EndpointView) -> str:
     """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known."""
     seconds = entry.next_slot_seconds
     return "now" if seconds == 0 else "-" if seconds is None else span(math.ceil(seconds))
 
 
-def doing(worker: WorkerNow) -> str:
+def doing(worker: Worker) -> str:
     """Return what a worker does: its state, or the endpoints that it calls."""
     if worker.other_configuration:
         return "another configuration"

@@ -28,20 +28,20 @@ def init(config: Path | None, directory: Path) -> None:
     They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
     exists is kept. Prints what to type next.
     """
-    from rlm.settings.template import first_files
+    from rlm.settings.layers import FIRST
 
     if config is not None:
         settings_of(config)  # it is not used, but a faulty file is reported
     files: dict[str, list[str]] = {"written": [], "kept": []}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in first_files().items():
+        for name in ("rlm.toml", "Procfile"):
             path = directory / name
             what = "kept" if path.exists() or path.is_symlink() else "written"
             files[what].append(name)
             show(f"{what:<7}  {path}")
             if what == "written":
-                path.write_text(text, encoding="utf-8")
+                path.write_bytes((FIRST / name).read_bytes())
     except OSError as error:
         where = error.filename or directory
         raise RLMError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
@@ -73,7 +73,7 @@ def config() -> None:
 @command("rlm config show", "rlm config show --json | jq '.settings[\"redis.url\"]'", name="show", group=config)
 def show_settings(config: Path | None) -> None:
     """Show every setting, its value, and where the value comes from; secrets are masked."""
-    from rlm.settings.toml import toml_value
+    from rlm.settings.layers import toml_value
 
     settings = settings_of(config)
     file = settings.source and str(settings.source)
@@ -116,17 +116,11 @@ def check(config: Path | None) -> None:
 def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     """Check the installation; print every condition with what to do, the worst first, and what is well.
 
-    With a faulty configuration, what lives at its Redis. Exits with 0 if no condition is an error; with 2 for the
-    configuration, 4 if one of Redis is an error, 1 if any other is.
+    Exits with 0 if no condition is an error; with 4 if one of Redis is, 1 if any other is.
     """
     from rlm.admin.conditions import examine
-    from rlm.settings import salvaged
 
-    try:
-        settings, fault = settings_of(config), None
-    except ConfigurationError as error:
-        settings, fault = salvaged(config), error
-    examination = examine(settings, allow_volatile=allow_volatile, salvaged=fault is not None)
+    examination = examine(settings_of(config), allow_volatile=allow_volatile)
     print_json(examination)
     styles = {"error": "bold red", "warning": "yellow", "info": "cyan"}
     rows: list[list[object]] = [
@@ -135,9 +129,6 @@ def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     ]
     rows += [[("ok", "green"), each.name] for each in examination.findings if each.ok]
     table("state|check|what, and what to do", rows)
-    if fault:
-        show("\nThe configuration has faults. What lives goes on with that with which it began; nothing new starts.")
-        raise fault
     number = Counter[str](condition.severity for condition in examination.conditions)
     parts = [counted(number[severity], severity) for severity in styles if number[severity]]
     show(f"\n{', '.join(parts)}." if parts else "\nAll is well.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import click
 from rlm.cli.common import command, opened, print_json, say, settings_of, several, show, table
 
 if TYPE_CHECKING:
-    from rlm.admin.whatif import Forecast, PlanAnswer, PlanAsk
+    from rlm.admin.whatif import Forecast, Question
+    from rlm.admin.words import Verdict
 
 
 @command(
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
     params=[
         several("--count counts", "TYPE=N", "Plan for N events of a type; repeatable."),
-        click.Option(["--workers"], type=click.IntRange(min=1), metavar="N", help="With exactly N workers."),
+        click.Option(["--workers"], type=click.IntRange(1, 1000), metavar="N", help="With exactly N workers."),
         several("--set told", "KEY=VALUE", "With this value of a setting; repeatable."),
         several("--add-endpoint add", "TYPE=NAME", "With one more endpoint of a type, of this name; repeatable."),
     ],
@@ -34,46 +36,41 @@ def plan(*, config: Path | None, **options: Any) -> None:
     --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. The last line says when the
     backlog is gone if as many events arrive in each window as in the last 20 runs.
     """
-    from rlm.admin.whatif import PlanAsk, side_by_side
+    from rlm.admin.whatif import side_by_side
 
-    answered = _answer(config, PlanAsk(**options))
-    if answered.unread:
-        say(f"Only the oldest items were read; {answered.unread:,} more wait and are not planned for.")
-    today, last = answered.forecasts[0], answered.forecasts[-1]
+    question, forecasts = _answer(config, **options)
+    today, last = forecasts[0], forecasts[-1]
+    if last.unread:
+        say(f"Only the oldest items were read; {last.unread:,} more wait and are not planned for.")
     if last.open_run:
         show("A run is open (`rlm status`); this plans a new window for what waits now.\n")
     if not last.events:
         show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
         return
-    show(_verdict(today) if last is today else f"Today: {_verdict(today)}")
+    show(_sentence(today.verdict) if last is today else f"Today: {_sentence(today.verdict)}")
     if last is not today:
-        show(f"What if ({last.case.assumptions}): {_verdict(last)}")
+        show(f"What if ({' '.join(question.asked.assumptions)}): {_sentence(last.verdict)}")
     show()
-    table("|#today" if last is today else "|#today|#what if", side_by_side(*answered.forecasts))
+    table("|#today" if last is today else "|#today|#what if", side_by_side(*forecasts))
     if last.outlook:
         show(f"\n{last.outlook.sentence}")
 
 
 def print_verdict(config: Path | None) -> None:
     """Print the plan for what waits now, in one sentence for people."""
-    from rlm.admin.whatif import PlanAsk
-
-    show(_verdict(_answer(config, PlanAsk()).forecasts[0]))
+    show(_sentence(_answer(config)[1][0].verdict))
 
 
-def _answer(config: Path | None, ask: PlanAsk) -> PlanAnswer:
-    from rlm.admin.whatif import answer, read_question
+def _answer(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:
+    from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 
     settings = settings_of(config)
-    question = read_question(settings, ask)
+    question = read_question(settings, PlanAsk(**options))
     with opened(settings) as store:
-        answered = answer(store, question)
-    print_json(answered.view())
-    return answered
+        forecasts = answer(store, question)
+    print_json(view_of(forecasts, question))
+    return question, forecasts
 
 
-def _verdict(forecast: Forecast) -> str:
-    from rlm.admin.whatif import verdict_on
-
-    verdict = verdict_on(forecast)
+def _sentence(verdict: Verdict) -> str:
     return f"{verdict.words}: {verdict.more}." if verdict.more else f"{verdict.words}."

@@ -158,14 +158,14 @@ def web(*, config: Path | None) -> None:
     "Authorization: Bearer TOKEN", a browser logs in. The Host of a request must be this host's loopback, the address at
     which it arrived, or listed in web.hosts.
     """
-    from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, serve
 
     settings = settings_of(config)
     token = read_token(settings.web.token, os.environ)
     with long_running(settings, "web", answer_seconds=2.0) as (store, stop):  # its users want to know soon
-        bound = bind(*split_listen(settings.web.listen), stop, has_token=bool(token))
+        address, _, port = settings.web.listen.rpartition(":")
+        bound = bind(address.strip("[]"), int(port), stop, has_token=bool(token))
         if bound is None:
             return
         host, port = bound.getsockname()[:2]

@@ -291,10 +291,10 @@ def _describe(view: EventView) -> None:
         show()
         gates = [
             [
-                gate.endpoint,
-                f"{gate.health} ({gate.reason})" if gate.reason else gate.health,
+                gate.name,
+                f"{gate.health} ({gate.circuit_reason})" if gate.circuit_reason else gate.health,
                 gate.free,
-                "until resumed" if gate.wait_seconds is None else span(gate.wait_seconds),
+                "until resumed" if gate.next_slot_seconds is None else span(gate.next_slot_seconds),
             ]
             for gate in view.endpoints
         ]

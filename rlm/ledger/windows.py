@@ -6,7 +6,6 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -18,15 +17,7 @@ from rlm.ledger.scripts import Access, Command, Part, ScriptReply
 from rlm.ledger.values import LATEST, MICROSECONDS, moment, moment_of_us, reading, us_of, whole
 
 
-class WindowsReply(ScriptReply, frozen=True):
-    """What `use_windows` answers, microseconds of Redis time; `windows`: the names and values of each window's look."""
-
-    now_us: int
-    wait_us: int
-    windows: list[Any]
-
-
-class WindowLook(ScriptReply, frozen=True):
+class WindowLook(msgspec.Struct, frozen=True):
     """One window of a look, times in microseconds from then on."""
 
     free: int
@@ -42,6 +33,14 @@ class WindowLook(ScriptReply, frozen=True):
             us / MICROSECONDS for us in (self.wait_us, self.rest_us, self.held_us, self.paused_us)
         )
         return WindowState(self.free, wait, rest, self.suspect, held, paused)
+
+
+class WindowsReply(ScriptReply, frozen=True):
+    """What `use_windows` answers, microseconds of Redis time."""
+
+    now_us: int
+    wait_us: int
+    windows: list[WindowLook]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -82,8 +81,7 @@ class Windows(Part):
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
         looks = self._use(limited, 0)
-        states = map(WindowLook.read, looks.windows)
-        return looks.now_us, {each.name: state.state() for each, state in zip(limited, states, strict=True)}
+        return looks.now_us, {each.name: look.state() for each, look in zip(limited, looks.windows, strict=True)}
 
     def _use(self, limited: Sequence[Limited], cost: int) -> WindowsReply:
         windows, name = [WindowRules.of(each, self._guard_seconds) for each in limited], f"shared:{uuid4().hex}"

@@ -30,7 +30,7 @@ from rlm.admin.letters import grouped as in_groups
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
-from rlm.admin.whatif import PlanAsk, answer, read_question
+from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
@@ -149,7 +149,7 @@ def plan(
     if wrong := [text for text in set if not text.startswith(allowed) or ".headers" in text]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be set here; settings of {', '.join(allowed)} can")
     question = read_question(call.store.settings, PlanAsk(count, workers, set, add_endpoint))
-    return answer(call.store, question).view()
+    return view_of(answer(call.store, question), question)
 
 
 @_serves("GET", "/api/endpoints")

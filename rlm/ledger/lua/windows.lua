@@ -12,7 +12,7 @@
 -- include endpoints
 local now, latest, looks = now_us(), 0, {}
 if cost > 0 and trust().server ~= server then  -- nor while none is trusted
-  return named{now_us = now, wait_us = 20000, windows = looks}
+  return cmsgpack.pack{now_us = now, wait_us = 20000, windows = looks}
 end
 for place, window in ipairs(windows) do
   local at, _, state = left_at(now, window, math.max(cost, 1), cost == 0)
@@ -24,7 +24,7 @@ for place, window in ipairs(windows) do
     for _, rule in ipairs(free > 0 and window.rules or {}) do
       free = math.min(free, rule[1] - call('ZCOUNT', P .. 'window:' .. window.id, '(' .. us(now - rule[2]), '+inf'))
     end
-    looks[place] = named{free = math.max(0, free), wait_us = left(at), suspect = state[5] and 1 or 0, held_us = held,
+    looks[place] = {free = math.max(0, free), wait_us = left(at), suspect = state[5] and 1 or 0, held_us = held,
       rest_us = math.max(held, paused, left(state[1]), left(state[2])), paused_us = paused}
   end
 end
@@ -32,7 +32,7 @@ local wait_us = latest == FAR and -1 or math.ceil(math.max(0, latest - now))
 for _, window in ipairs(wait_us == 0 and windows or {}) do  -- `free:` is a lower bound and is not written here
   for slot = 1, cost do call('ZADD', P .. 'window:' .. window.id, now, name .. ' ' .. slot) end
 end
-return named{now_us = now, wait_us = wait_us, windows = looks}
+return cmsgpack.pack{now_us = now, wait_us = wait_us, windows = looks}
 
 --- write_rules(prefix; token, rules: json, types: json, sharing: json, gone: json)
 -- Publishes a part of what lanes must know of endpoints and types.

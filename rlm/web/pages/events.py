@@ -29,7 +29,7 @@ def _queue(store: Store, question: Query) -> Mapping[str, object]:
     page = WaitingList(events=(), next=None)
     if not form.fault:
         page = list_waiting(store, form.chosen, ON_A_PAGE, form.after)
-    ahead = answer(store, read_question(store.settings, PlanAsk())).forecasts[0].outlook
+    ahead = answer(store, read_question(store.settings, PlanAsk()))[0].outlook
     return {
         "stats": stats,
         "most": max((each.pending for each in stats.by_type.values()), default=0),

@@ -9,7 +9,7 @@ from rlm.admin import report, words
 from rlm.admin.letters import grouped
 from rlm.admin.runs import course, runs_page
 from rlm.admin.words import against_plan, call_troubles, troubles, used, verdict
-from rlm.core.documents import EndpointView, LiveCallCounts, Now, Record, RunStatus, WorkerNow
+from rlm.core.documents import EndpointView, Now, Record, RunStatus, Worker
 from rlm.core.run import State
 from rlm.ledger.processes import WorkerState
 from rlm.ledger.store import Store
@@ -39,7 +39,7 @@ def _now(store: Store, _question: Query) -> Mapping[str, object]:
         "plot": run_plot(shown, course(store, shown), 300) if shown else None,
         "run_id": shown.run_id if shown else "",
         "plan": against_plan(shown) if shown else {},
-        "types": _types(shown, now.by_endpoint) if shown else [],
+        "types": _types(shown, now.endpoints) if shown else [],
         **_team(run.workers.each if run else ()),
         "hosts": now.hosts if len(now.hosts) > 1 else (),
         "team_words": words.workers(run) if run else f"{now.workers:,} alive",
@@ -51,7 +51,7 @@ def _now(store: Store, _question: Query) -> Mapping[str, object]:
     }
 
 
-def _team(workers: Sequence[WorkerNow]) -> dict[str, object]:
+def _team(workers: Sequence[Worker]) -> dict[str, object]:
     """Return the workers to show with their activity, busy ones first; and how many are `hidden`."""
     first = sorted(workers, key=lambda worker: not worker.calls and worker.state == WorkerState.READY)[:10]
     return {"team": [(worker, words.doing(worker)) for worker in first], "hidden": len(workers) - len(first)}
@@ -86,15 +86,13 @@ def _figures(now: Now) -> list[tuple[str, str, str]]:
     return shown
 
 
-def _types(
-    shown: RunStatus | Record, by_endpoint: Mapping[str, EndpointView] | Mapping[str, LiveCallCounts]
-) -> list[dict[str, object]]:
+def _types(shown: RunStatus | Record, limited: Mapping[str, EndpointView]) -> list[dict[str, object]]:
     """Return for each type its counts and its endpoints, with the use of their windows."""
     waits_in = "leftover" if isinstance(shown, Record) else "waiting"
     rows = []
     for name, entry in shown.by_type.items():
         counts = words.counts_of(entry)
-        endpoints = [(end, health) for end, health in by_endpoint.items() if name in health.types]
+        endpoints = [(end, health) for end, health in limited.items() if name in health.types]
         waiting = {"leftover": 0, "waiting": 0} | {waits_in: max(0, counts.waiting)}
         rows.append({"name": name, "counts": counts, **waiting, "endpoints": endpoints})
     return rows

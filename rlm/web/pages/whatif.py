@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from rlm.admin.planning import types_in_force
-from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side, verdict_on
+from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
 from rlm.ledger.waiting import backlog
+from rlm.settings.layers import dotted
 from rlm.settings.model import MOST_WORKERS
-from rlm.settings.toml import dotted
 from rlm.web.pages.page import Page, Query
 
 
@@ -119,15 +119,15 @@ def _context(store: Store, question: Query) -> Mapping[str, object]:
 
 
 def _answer(store: Store, options: PlanAsk) -> Mapping[str, object]:
-    forecasts = answer(store, read_question(store.settings, options)).forecasts
+    forecasts = answer(store, read_question(store.settings, options))
     today, last = forecasts[0], forecasts[-1]
     return {
-        "verdict": verdict_on(last),
-        "today": verdict_on(today) if last is not today else None,
-        "assumptions": last.case.assumptions,
+        "verdict": last.verdict,
+        "today": today.verdict if last is not today else None,
+        "assumptions": " ".join(options.assumptions),
         "rows": list(side_by_side(*forecasts)),
         "forecasts": forecasts,
-        "window_seconds": last.case.settings.run.window_seconds,
+        "window_seconds": last.window_seconds,
         "outlook": last.outlook.sentence if last.outlook else "",
     }
 
