@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,11 +21,10 @@ def endpoint() -> None:
     """See the endpoints and budgets; pause, resume, change or share a limit."""
 
 
-#: The arguments that choose endpoints and budgets, and the reason of an order.
+#: The arguments that choose endpoints and budgets.
 _chosen = [
     click.Argument(["names"], metavar="[NAME]...", nargs=-1),
     click.Option(["--type", "type_name"], metavar="TYPE", help="All endpoints of this type."),
-    click.Option(["--reason"], metavar="TEXT", default="", help="Why; kept with the change."),
 ]
 _for = click.Option(
     ["--for", "seconds"],
@@ -40,7 +40,7 @@ _for = click.Option(
     group=endpoint,
     params=[*_chosen, _for],
 )
-def pause(store: Store, seconds: float | None, reason: str, **which: Any) -> None:
+def pause(store: Store, seconds: float | None, **which: Any) -> None:
     """Send no new call to endpoints, or to any endpoint of a budget.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). The others take their share. The pause applies
@@ -49,7 +49,7 @@ def pause(store: Store, seconds: float | None, reason: str, **which: Any) -> Non
     from rlm.admin import endpoints
 
     until = "it is resumed" if seconds is None else f"{span(seconds)} have passed, or it is resumed"
-    for each in _change(store, lambda limited, by: endpoints.pause(store, limited, by, seconds, reason), **which):
+    for each in _change(store, partial(endpoints.pause, seconds=seconds), **which):
         show(f"{each.name} is paused until {until}; calls under way are not cut.")
 
 
@@ -59,7 +59,7 @@ def pause(store: Store, seconds: float | None, reason: str, **which: Any) -> Non
     group=endpoint,
     params=_chosen,
 )
-def resume(store: Store, reason: str, **which: Any) -> None:
+def resume(store: Store, **which: Any) -> None:
     """End a pause, or a rest that is due to an endpoint's answers.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). If an endpoint was throttled or failing, its
@@ -67,7 +67,7 @@ def resume(store: Store, reason: str, **which: Any) -> None:
     """
     from rlm.admin import endpoints
 
-    for each in _change(store, lambda limited, by: endpoints.resume(store, limited, by, reason), **which):
+    for each in _change(store, endpoints.resume, **which):
         ended = [word for word, was in (("paused", each.paused), ("resting", each.rested)) if was]
         show(f"{each.name} {'is no longer' if ended else 'was neither'} {' or '.join(ended) or 'paused nor resting'}.")
         if each.held_seconds > 0:
@@ -81,7 +81,7 @@ def resume(store: Store, reason: str, **which: Any) -> None:
     group=endpoint,
     params=[*_chosen, click.Argument(["rate"], metavar="RATE")],
 )
-def limit(store: Store, rate: str, reason: str, **which: Any) -> None:
+def limit(store: Store, rate: str, **which: Any) -> None:
     """Change the limit of endpoints or budgets to RATE, now.
 
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). RATE is written as in the file. It applies at
@@ -91,12 +91,12 @@ def limit(store: Store, rate: str, reason: str, **which: Any) -> None:
     from rlm.admin import endpoints
 
     rate = endpoints.check_rate(rate)
-    for each in _change(store, lambda limited, by: endpoints.limit(store, limited, by, rate, reason), **which):
+    for each in _change(store, partial(endpoints.limit, rate=rate), **which):
         show(f"The limit of {each.name} was {each.before} and is {rate} now, for the calls already made as well.")
 
 
 def _change(
-    store: Store, change: Callable[[Limited, str], Any], names: Sequence[str], type_name: str | None
+    store: Store, change: Callable[[Store, Limited, str], Any], names: Sequence[str], type_name: str | None
 ) -> list[Any]:
     """Change each endpoint in turn, or none if a name is unknown; return the results of `change`.
 
@@ -106,7 +106,7 @@ def _change(
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
-    changed = [change(limited, who()) for limited in choose_limited(store.settings, names, type_name)]
+    changed = [change(store, limited, who()) for limited in choose_limited(store.settings, names, type_name)]
     print_json(changed[0] if [each.name for each in changed] == [*names][:1] else {"endpoints": changed})
     return changed
 
