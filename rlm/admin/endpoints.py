@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -26,7 +27,7 @@ from rlm.core.endpoint import (
 )
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
-from rlm.core.text import cut, did_you_mean, safe_line, span
+from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Health
@@ -40,26 +41,13 @@ _Named = TypeVar("_Named")
 FAILING_WITH = "failing: "
 #: The longest limited pause, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
-#: The most characters of a reason.
-LONGEST_REASON = 200
-#: The most characters of a name in the record of changes.
-_LONGEST_WHO = 200
 
 
-def endpoint_list(store: Store) -> list[EndpointView]:
-    """Return the configured endpoints, then the budgets."""
-    return list(_look(store)[1].values())
-
-
-def standing(store: Store) -> tuple[int, dict[str, EndpointView]]:
-    """Return the time of Redis in microseconds, and the state of each endpoint and budget by name.
-
-    A read-only user gets no states, because it may run no script.
-    """
-    try:
-        return _look(store)
-    except StoreForbiddenError:
-        return store.now_us(), {}
+def standing(store: Store) -> dict[str, EndpointView]:
+    """Return the state of each endpoint and budget by name; none to a read-only user, which may run no script."""
+    with suppress(StoreForbiddenError):
+        return {view.name: view for view in endpoint_list(store)}
+    return {}
 
 
 class _Seen(NamedTuple):
@@ -73,7 +61,8 @@ class _Seen(NamedTuple):
     doubted: str
 
 
-def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
+def endpoint_list(store: Store) -> list[EndpointView]:
+    """Return the configured endpoints, then the budgets."""
     limited = all_limited(store.endpoints().values())
     now_us, windows = store.windows.look(limited)
     seen = _Seen(
@@ -84,7 +73,7 @@ def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         _why_held(store, limited, windows),
     )
-    return now_us, {each.name: _view(store, each, seen) for each in limited}
+    return [_view(store, each, seen) for each in limited]
 
 
 def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
@@ -157,15 +146,9 @@ def changes_made(store: Store, number: int) -> list[EndpointChange]:
     made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
     return [
         EndpointChange(
-            at=isoformat(change.at),
-            by=change.by,
-            name=change.name,
-            what=change.what,
-            before=change.before,
-            after=change.after,
-            reason=change.reason or None,
+            at=isoformat(each.at), by=each.by, name=each.name, what=each.what, before=each.before, after=each.after
         )
-        for change in made[:number]
+        for each in made[:number]
     ]
 
 
@@ -256,19 +239,18 @@ def health_beside(view: EndpointView) -> str:
 
 def who() -> str:
     """Return the user of this process as `user@host`, for the record of changes."""
-    name = f"{user_name(os.getuid())}@{socket.gethostname()}"[:_LONGEST_WHO]
-    return name.encode("utf-8", "replace").decode()
+    return f"{user_name(os.getuid())}@{socket.gethostname()}"[:200].encode("utf-8", "replace").decode()
 
 
-def pause(store: Store, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> Paused:
+def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> Paused:
     """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
-    store.control.pause(limited, by, seconds, check_reason(reason))
+    store.control.pause(limited, by, seconds)
     return Paused(name=limited.name, paused_seconds=seconds, by=by)
 
 
-def resume(store: Store, limited: Limited, by: str, reason: str = "") -> Resumed:
+def resume(store: Store, limited: Limited, by: str) -> Resumed:
     """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
-    ended = store.control.resume(limited, by, check_reason(reason))
+    ended = store.control.resume(limited, by)
     window = store.windows.look([limited])[1][limited.name]
     return Resumed(
         name=limited.name,
@@ -279,10 +261,9 @@ def resume(store: Store, limited: Limited, by: str, reason: str = "") -> Resumed
     )
 
 
-def limit(store: Store, limited: Limited, by: str, rate: str, reason: str = "") -> LimitChanged:
+def limit(store: Store, limited: Limited, by: str, rate: str) -> LimitChanged:
     """Change a limit to a `rate` that `check_rate` has returned."""
-    before = store.control.limit(limited, rate, by, check_reason(reason))
-    return LimitChanged(name=limited.name, before=before, after=rate, by=by)
+    return LimitChanged(name=limited.name, before=store.control.limit(limited, rate, by), after=rate, by=by)
 
 
 def check_rate(rate: str) -> str:
@@ -291,10 +272,3 @@ def check_rate(rate: str) -> str:
         return check_limit(" ".join(rate.split()))
     except ValueError as error:
         raise BadQuestionError(f"RATE {rate!r}: {error}") from None
-
-
-def check_reason(reason: str) -> str:
-    """Return a reason on one line, as it is stored; raise a BadQuestionError if it is too long."""
-    if len(reason) > LONGEST_REASON:
-        raise BadQuestionError(f"the reason {cut(safe_line(reason), 40)!r} is longer than {LONGEST_REASON} characters")
-    return " ".join(reason.split()).encode("utf-8", "replace").decode()

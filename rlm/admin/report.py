@@ -124,7 +124,7 @@ def at_rest(store: Store, idle: IdleStatus) -> Rest:
         next_tick=isoformat(next_tick),
         next_tick_seconds=next_tick - now,
         waiting=lengths(books(store)),
-        endpoints=standing(store)[1],
+        endpoints=standing(store),
         schedulers=len(there.living(Role.SCHEDULER)),
         supervisors=len(there.living(Role.SUPERVISOR)),
         workers=len(there.living(Role.WORKER)),

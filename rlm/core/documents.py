@@ -578,7 +578,6 @@ class EndpointChange(JsonDocument, frozen=True, kw_only=True):
     what: str
     before: str | None = msgspec.field(name="from")
     after: str | None = msgspec.field(name="to")
-    reason: str | None
 
 
 class Paused(JsonDocument, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,8 +15,7 @@ from starlette.routing import BaseRoute, Route
 from rlm.admin.conditions import KINDS, conditions, stops
 from rlm.core import errors
 from rlm.ledger.store import Store
-from rlm.settings.checks import check_token_text
-from rlm.settings.secrets import mask, resolve_token
+from rlm.settings.secrets import mask, resolve
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
 from rlm.web.access import HEADERS, Access
 from rlm.web.answers import refused, wants_page
@@ -78,10 +78,11 @@ async def of_fault(request: Request, _error: Exception) -> Response:
 
 def read_token(configured: str, environ: Mapping[str, str]) -> str:
     """Return the token of `web.token`, empty if unset; raise ConfigurationError if its source has no valid token."""
-    token = resolve_token(configured, environ)
-    if token:
-        try:
-            check_token_text(token)
-        except ValueError as error:
-            raise errors.ConfigurationError(f"web.token: the value of {configured}: {error}") from None
+    try:
+        token = resolve(configured, environ)
+    except ValueError:
+        token = ""
+    if configured and not re.fullmatch(r"[!-~]{16,200}", token):
+        words = f"web.token: {configured} must hold 16 to 200 visible ASCII characters; see `openssl rand -hex 32`"
+        raise errors.ConfigurationError(words)
     return token

@@ -120,11 +120,9 @@ def test_what_cannot_be_asked_is_told(program, path, words):
         (b'{"seconds": -1}', {}, 400),
         (b'{"seconds": NaN}', {}, 400),
         (b'{"nothing": 1}', {}, 400),
-        (b'{"reason": "\xff"}', {}, 400),
         (b"[" * 60_000, {}, 400),
-        (b'{"reason": "' + b"a" * 201 + b'"}', {}, 400),
         (b"", {}, 200),
-        (b'{"seconds": 5, "reason": ""}', {}, 200),
+        (b'{"seconds": 5}', {}, 200),
     ],
 )
 def test_a_body_is_checked(inst, program, body, headers, status):

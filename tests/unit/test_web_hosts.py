@@ -7,7 +7,6 @@ import asyncio
 import pytest
 from starlette.applications import Starlette
 
-from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
 from rlm.web.access import Access
 from tests.each import each
@@ -77,22 +76,3 @@ def test_the_address_at_which_the_request_arrived_is_allowed(server):
     """It is no name that could be made to lead here: a probe or Prometheus needs no setting."""
     assert ask("10.0.0.5:8088", server=server) == 404
     assert ask("10.0.0.6", server=server) == 421
-
-
-@each(
-    ("value", "message"),
-    [
-        ('["rlm.example.com:80"]', "scheme and port"),
-        ('["http://rlm.example.com"]', "without scheme"),
-        ('["*"]', "name of letters"),
-        ('["127.1"]', "four decimal numbers"),
-        ('"rlm.example.com"', "must be a list"),
-    ],
-)
-def test_what_is_no_host_is_a_fault_of_the_configuration(tmp_path, value, message):
-    """The message names the entry and what is allowed."""
-    file = tmp_path / "rlm.toml"
-    file.write_text(f"[web]\nhosts = {value}\n")
-
-    with pytest.raises(ConfigurationError, match=rf"web\.hosts.*{message}"):
-        load_settings(file, {})

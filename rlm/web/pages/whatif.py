@@ -16,8 +16,8 @@ from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
 from rlm.ledger.waiting import backlog
+from rlm.settings.layers import dotted
 from rlm.settings.model import MOST_WORKERS
-from rlm.settings.toml import dotted
 from rlm.web.pages.page import Page, Query
 
 
