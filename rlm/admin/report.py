@@ -25,7 +25,7 @@ from rlm.core.documents import (
     View,
     Worker,
 )
-from rlm.core.errors import AmbiguousRunError, NoSuchRunError
+from rlm.core.errors import BadQuestionError, NoSuchRunError
 from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named
@@ -95,12 +95,12 @@ def record(store: Store, run_id: str | None) -> Record:
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
-    """Return the id that begins with `prefix`, or `prefix` if none does; raise an AmbiguousRunError for several."""
+    """Return the id that begins with `prefix`, or `prefix` if none does; raise a BadQuestionError for several."""
     if not prefix:
         return prefix
     matching = runs_beginning(store, prefix)
     if len(matching) > 1 and prefix not in matching:
-        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(matching, 5)}.")
+        raise BadQuestionError(f"{prefix!r} begins the ids of several runs: {named(matching, 5)}.")
     return prefix if prefix in matching or not matching else matching[0]
 
 
