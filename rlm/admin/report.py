@@ -66,7 +66,6 @@ def now(store: Store, *, measured: bool = False) -> RunStatus | Rest:
         last=scene.last.run_id if scene.last else None,
         last_tick=None if ticked_at is None else isoformat(ticked_at),
         conditions=conditions(store, scene),
-        as_of=isoformat(now),
         installation=installation(store),
         last_record=scene.last,
         next_tick=isoformat((now // every_seconds + 1) * every_seconds),

@@ -305,7 +305,7 @@ class Installation(JsonDocument, frozen=True, kw_only=True):
 
 
 class Rest(JsonDocument, frozen=True, kw_only=True):
-    """The time between two runs as of a moment: the last run and tick, the next tick, the queues, who is there.
+    """The time between two runs: the last run and tick, the next tick, the queues, who is there.
 
     The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
     seconds.
@@ -315,7 +315,6 @@ class Rest(JsonDocument, frozen=True, kw_only=True):
     last: str | None
     last_tick: str | None
     next_tick: str
-    as_of: str
     conditions: tuple[Condition, ...]
     installation: Installation
     last_record: Record | None

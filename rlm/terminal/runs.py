@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.core.clock import timestamp
 from rlm.core.documents import CallCounts, EndpointView, QueueStats, Record, Rest, RunDocument, RunStatus, View
 from rlm.core.endpoint import WELL
 from rlm.core.text import counted, harmless, span
@@ -190,17 +189,13 @@ def _endpoints(shown: Mapping[str, CallCounts]) -> Table:
 def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
     """Yield the facts about the state between two runs, each with its name."""
     if record := state.last_record:
-        ended = Text(f"{record.run_id}, {span(_between(record.finished_at, state.as_of))} ago, ")
+        ended = Text(f"{record.run_id}, at {words.clock(record.finished_at)} UTC, ")
         yield "last run", ended.append(words.summary(record), state_text(record.state).style)
     else:
         yield "last run", Text(f"none yet; `rlm start{'' if state.schedulers else ' --wait'}` starts one now")
-    last = "none yet"
-    if state.last_tick:
-        last = f"{words.clock(state.last_tick)} UTC, {span(_between(state.last_tick, state.as_of))} ago"
-    yield "last tick", Text(last)
+    yield "last tick", Text(f"{words.clock(state.last_tick)} UTC" if state.last_tick else "none yet")
     if state.schedulers and not words.halted(state):
-        soon = span(_between(state.as_of, state.next_tick))
-        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC, in {soon}", style="cyan")
+        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC", style="cyan")
     yield "waiting", Text(_waiting(state.waiting))
     if letters := state.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")
@@ -210,10 +205,6 @@ def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
     place = state.installation
     where = f"{place.config or 'the built-in defaults'}, Redis {place.redis}, prefix {place.prefix}"
     yield "looking at", Text(where, style=QUIET)
-
-
-def _between(first: str, then: str) -> float:
-    return max(0.0, timestamp(then) - timestamp(first))
 
 
 def _waiting(stats: QueueStats) -> str:
