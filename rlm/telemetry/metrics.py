@@ -174,8 +174,7 @@ def _queues(store: Store) -> Iterator[Sample]:
             continue
         for state in ("pending", "inflight", "backoff", "spent"):
             yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
-        since = oldest.get(name)
-        yield Sample("rlm_queue_oldest_seconds", {"type": name}, max(0.0, ledger.now - since) if since else 0.0)
+        yield Sample("rlm_queue_oldest_seconds", {"type": name}, oldest.get(name, 0.0))
     yield Sample("rlm_audit_list_items", {}, ledger.events)
     yield Sample("rlm_dead_letters", {}, ledger.letters)
 
