@@ -26,7 +26,7 @@ from rlm.core.documents import (
     Scaling,
     Worker,
 )
-from rlm.core.errors import AmbiguousRunError, NoSuchRunError
+from rlm.core.errors import BadQuestionError, NoSuchRunError
 from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named
@@ -73,12 +73,12 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record
 
 
 def find_run(store: Store, prefix: str | None) -> str | None:
-    """Return the id that begins with `prefix`, or `prefix` if none does; raise an AmbiguousRunError for several."""
+    """Return the id that begins with `prefix`, or `prefix` if none does; raise an BadQuestionError for several."""
     if not prefix:
         return prefix
     found = runs_beginning(store, prefix)
     if len(found) > 1 and prefix not in found:
-        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
+        raise BadQuestionError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
     return prefix if prefix in found or not found else found[0]
 
 
