@@ -119,8 +119,7 @@ def list_workers(store: Store) -> None:
 
     With --json, the workers alone.
     """
-    from rlm.admin.attendance import hosts
-    from rlm.admin.report import worker_list
+    from rlm.admin.report import hosts, worker_list
 
     workers, places = worker_list(store), hosts(store)
     print_json(workers)

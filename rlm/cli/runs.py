@@ -30,7 +30,7 @@ from rlm.cli.common import (
     wants_json,
 )
 from rlm.core.clock import system_clock
-from rlm.core.documents import IdleStatus, Record, RunStatus
+from rlm.core.documents import Record, RunStatus
 from rlm.core.errors import InterruptedByHandError, StoreError
 from rlm.core.run import State
 from rlm.core.text import counted, span
@@ -133,13 +133,7 @@ def status(store: Store, run_id: str | None) -> None:
     """
     from rlm.admin import report
 
-    document = report.status(store, report.find_run(store, run_id), measured=wants_json())
-    if not isinstance(document, IdleStatus):
-        _show_run(document)
-    elif wants_json():
-        print_json(document)
-    else:
-        _show_run(report.at_rest(store, document))
+    _show_run(report.status(store, report.find_run(store, run_id), measured=wants_json()))
 
 
 @store_command("rlm result", "rlm result 20261125T101500123Z-1a2b", params=[_run_argument])
