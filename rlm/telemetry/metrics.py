@@ -136,7 +136,7 @@ def _queues(store: Store, scene: Scene) -> Iterator[_Sample]:
             continue
         for state in ("pending", "inflight", "backoff", "spent"):
             yield _one("rlm_queue_events", getattr(account.counts, state), type=name, state=state)
-        yield _one("rlm_queue_oldest_seconds", max(0.0, ledger.now - (oldest.get(name) or ledger.now)), type=name)
+        yield _one("rlm_queue_oldest_seconds", oldest.get(name, 0.0), type=name)
     yield _one("rlm_audit_list_items", ledger.events)
     yield _one("rlm_dead_letters", ledger.letters)
 
