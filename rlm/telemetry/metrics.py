@@ -21,7 +21,6 @@ from prometheus_client.core import Metric as Family
 
 from rlm import __version__
 from rlm.admin.conditions import conditions, look
-from rlm.admin.report import IDLE
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
@@ -174,16 +173,15 @@ def _queues(store: Store) -> Iterator[Sample]:
             continue
         for state in ("pending", "inflight", "backoff", "spent"):
             yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
-        since = oldest.get(name)
-        yield Sample("rlm_queue_oldest_seconds", {"type": name}, max(0.0, ledger.now - since) if since else 0.0)
+        yield Sample("rlm_queue_oldest_seconds", {"type": name}, oldest.get(name, 0.0))
     yield Sample("rlm_audit_list_items", {}, ledger.events)
     yield Sample("rlm_dead_letters", {}, ledger.letters)
 
 
 def _open_run(store: Store) -> Iterator[Sample]:
     run = store.runs.current()
-    now = run.state if run else IDLE
-    for state in (IDLE, *(state for state in State if state in MOVES)):
+    now = run.state if run else "idle"
+    for state in ("idle", *(state for state in State if state in MOVES)):
         yield Sample("rlm_run_state", {"state": state}, int(state == now))
     yield Sample("rlm_run_deadline_timestamp_seconds", {}, run.deadline if run else 0.0)
 

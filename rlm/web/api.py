@@ -23,7 +23,7 @@ from starlette.routing import Route
 from rlm import __version__
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS, LONGEST_REASON
+from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS
 from rlm.admin.explain import explanation
 from rlm.admin.letters import Deal, deal_with
 from rlm.admin.letters import grouped as in_groups
@@ -47,12 +47,6 @@ _Limit = Annotated[int, Meta(ge=1, le=1000, description="How many, the newest fi
 log = logging.getLogger(__name__)
 
 
-class Ordered(Asked):
-    """Why, if a reason is given."""
-
-    reason: Annotated[str, Meta(max_length=LONGEST_REASON, description="Why; kept in the log.")] = ""
-
-
 class Call(NamedTuple):
     """A request to an operation, and who makes it; `about` is the parameter in its path, if any."""
 
@@ -71,9 +65,7 @@ class Call(NamedTuple):
 
     def note(self, what: str, about: str = "") -> None:
         """Log an order before it is carried out."""
-        reason = live.check_reason(self.asked.reason)
-        why = f" ({reason})" if reason else ""
-        log.info("%s ordered %s %s%s", self.by, what, about or self.about, why, extra={"action": "order"})
+        log.info("%s ordered %s %s", self.by, what, about or self.about, extra={"action": "order"})
 
 
 class Operation(NamedTuple):
@@ -89,7 +81,7 @@ class Operation(NamedTuple):
 OPERATIONS: Final = list[Operation]()
 
 
-def _serves(method: str, path: str, also: type[Asked] | None = None) -> Callable[[_Handler], _Handler]:
+def _serves(method: str, path: str, also: type[Asked] = Asked) -> Callable[[_Handler], _Handler]:
     """Serve a function at a path; `also` are parameters that it finds in `call.asked`, besides its own."""
 
     def add(handle: _Handler) -> _Handler:
@@ -97,8 +89,7 @@ def _serves(method: str, path: str, also: type[Asked] | None = None) -> Callable
         fields = [
             (each.name, hints[each.name], *([] if each.default is each.empty else [each.default])) for each in own
         ]
-        base = also or (Asked if method == "GET" else Ordered)
-        takes = msgspec.defstruct(handle.__name__, fields, bases=(base,), kw_only=True)
+        takes = msgspec.defstruct(handle.__name__, fields, bases=(also,), kw_only=True)
         OPERATIONS.append(Operation(method, path, takes, tuple(each.name for each in own), handle))
         return handle
 
@@ -198,7 +189,7 @@ def cancel_run(call: Call) -> object:
     return cancelled(call.store, ending)
 
 
-class LettersOrdered(Ordered):
+class LettersOrdered(Asked):
     """Which dead letters: by `ids`, by a `filter`, or `all`.
 
     If `most` is the number counted before, letters written since then stay.
@@ -241,7 +232,7 @@ def pause_endpoint(call: Call, seconds: Annotated[float, Meta(gt=0, le=LONGEST_P
     """Send no new call to an endpoint, or to any endpoint of a budget; without `seconds` until it is resumed."""
     limited = call.limited
     call.note("pause_endpoint")
-    return live.pause(call.store, limited, call.by, seconds, call.asked.reason)
+    return live.pause(call.store, limited, call.by, seconds)
 
 
 @_serves("POST", "/api/endpoints/{name}/resume")
@@ -249,7 +240,7 @@ def resume_endpoint(call: Call) -> object:
     """End a pause, or a rest that is due to an endpoint's answers."""
     limited = call.limited
     call.note("resume_endpoint")
-    return live.resume(call.store, limited, call.by, call.asked.reason)
+    return live.resume(call.store, limited, call.by)
 
 
 @_serves("POST", "/api/endpoints/{name}/limit")
@@ -257,7 +248,7 @@ def limit_endpoint(call: Call, rate: Annotated[str, Meta(min_length=1, max_lengt
     """Change a limit now, to a `rate` as in the configuration; the window keeps its history."""
     limited, checked = call.limited, live.check_rate(rate)
     call.note("limit_endpoint", f"{call.about} to {checked}")
-    return live.limit(call.store, limited, call.by, checked, call.asked.reason)
+    return live.limit(call.store, limited, call.by, checked)
 
 
 def api_routes(store: Store) -> list[Route]:

@@ -141,13 +141,13 @@ def _happened(run: RunStatus | Record, course: RunCourse, began: float | None) -
 
 def _changed(change: EndpointChange) -> str:
     """Return what an operator or the configuration file changed of an endpoint or budget."""
-    name, why = change.name, f": {change.reason}" if change.reason else ""
+    name = change.name
     what = f"{name} resumed"
     if change.what == "limit":
         what = f"limit of {name} from {change.before} to {change.after}"
     elif change.what == "pause":
         what = f"{name} paused {change.after if change.after == 'until resumed' else f'for {change.after}'}"
-    return f"{what}, by {change.by}{why}"
+    return f"{what}, by {change.by}"
 
 
 def _curve(
