@@ -90,9 +90,7 @@ class Forecaster:
             self._types, self._published = types, self.expected
         limited = all_limited(end for kind in types for end in kind.endpoints)
         snapshot = take_snapshot(self._store, [kind.name for kind in types], limited, team.ids)
-        _, windows = self._store.windows.look(limited)
-        windows = {name: replace(windows[name], ages=ages) for name, ages in snapshot.ages.items()}
-        there = snapshot.counts, windows, team.lanes, left_seconds, self.expected, snapshot.calls
+        there = snapshot.counts, snapshot.windows, team.lanes, left_seconds, self.expected, snapshot.calls
         return Look(*there, answer_seconds=answer_seconds)
 
     def plan(self, look: Look, team: Team, wanted: int, run: Run) -> Plan:

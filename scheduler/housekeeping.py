@@ -75,7 +75,7 @@ class Housekeeper:
         store = self._store
         if record.trigger == Trigger.SCHEDULE:
             due, ok = timestamp(record.started_at), record.state != State.FAILED
-            telemetry.tick_ended(store.settings, due, ok=ok, seconds=record.duration_seconds)
+            telemetry.tick(store.settings, due, ok=ok, seconds=record.duration_seconds)
         excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
         store.leases.note_end(record.run_id, excess)

@@ -23,7 +23,7 @@ from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, 
 from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.text import counted, listed, named, safe_line, span
+from rlm.core.text import counted, named, safe_line, span
 from rlm.ledger.books import Books, books, miscounted, troubles_of
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import WRITES, Flaw, check_fitness
@@ -624,7 +624,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
         yield _condition("leftovers", "last run", run=last.run_id, why="; ".join(causes))
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
-        yield _condition("backlog_grows", "leftovers", numbers=listed([f"{number:,}" for number in reversed(left)]))
+        yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
     for name, number in scene.store.leases.excess().items():
         if number:
             yield _condition("limit_exceeded", name, number=number)

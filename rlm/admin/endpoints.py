@@ -30,7 +30,6 @@ from rlm.core.files import user_name
 from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
-from rlm.ledger.windows import Health
 from rlm.settings import Settings
 from rlm.settings.checks import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
@@ -54,8 +53,6 @@ class _Seen(NamedTuple):
     """What is read of all endpoints and budgets at once, each by name; `doubted` is why Redis was doubted, or ''."""
 
     windows: Mapping[str, WindowState]
-    ages: Mapping[str, Sequence[float]]
-    health: Mapping[str, Health]
     changes: Mapping[str, Change]
     by_file: Mapping[str, str]
     doubted: str
@@ -64,11 +61,9 @@ class _Seen(NamedTuple):
 def endpoint_list(store: Store) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
     limited = all_limited(store.endpoints().values())
-    now_us, windows = store.windows.look(limited)
+    _, windows = store.windows.look(limited)
     seen = _Seen(
         windows,
-        store.windows.ages(limited, now_us),
-        store.windows.health(limited),
         newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         _why_held(store, limited, windows),
@@ -159,23 +154,23 @@ def _budget(limited: Limited) -> str | None:
 
 def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
     name, text, budget = limited.name, limited.limit.text, _budget(limited)
-    window, health, change = seen.windows[name], seen.health[name], seen.changes.get(name)
+    window, change = seen.windows[name], seen.changes.get(name)
     both = [seen.windows[each] for each in (name, budget) if each]
-    guard_seconds, ages = store.settings.run.guard_seconds, seen.ages[name]
+    guard_seconds = store.settings.run.guard_seconds
     # The rule with the fewest slots left counts.
     used, allowed = min(
-        ((sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limited.limit.rules),
+        ((sum(age < rule.seconds + guard_seconds for age in window.ages), rule.amount) for rule in limited.limit.rules),
         key=lambda use: use[1] - use[0],
     )
     free = min(each.free for each in both)
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
     circuit, is_paused = circuit_of(window, seen.windows.get(budget or "")), window.paused_seconds > 0
     left = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}
-    if health.paused_until is not None:
+    if window.paused_until is not None:
         left[Circuit.PAUSED] = window.paused_seconds
-    since = health.paused_at if circuit is Circuit.PAUSED else None
-    if circuit in RECOVERING and health.failures >= FAILING:
-        since = health.opened_at
+    since = window.paused_at if circuit is Circuit.PAUSED else None
+    if circuit in RECOVERING and window.failures >= FAILING:
+        since = window.opened_at
     if change is None or change.after != text:  # a limit of the file may have no record of its publication
         limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
     else:
@@ -199,11 +194,11 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
         health=circuit,
         since=None if since is None else isoformat(since),
         circuit_seconds=round(left[circuit], 3) if circuit in left else None,
-        circuit_reason=_reason_of(circuit, health, seen.doubted),
-        paused_by=health.paused_by if is_paused else None,
-        paused_at=isoformat(health.paused_at) if is_paused and health.paused_at is not None else None,
-        paused_until=isoformat(health.paused_until) if is_paused and health.paused_until is not None else None,
-        failures=health.failures,
+        circuit_reason=_reason_of(circuit, window, seen.doubted),
+        paused_by=window.paused_by if is_paused else None,
+        paused_at=isoformat(window.paused_at) if is_paused and window.paused_at is not None else None,
+        paused_until=isoformat(window.paused_until) if is_paused and window.paused_until is not None else None,
+        failures=window.failures,
     )
 
 
@@ -217,14 +212,14 @@ def _why_held(store: Store, limited: Iterable[Limited], windows: Mapping[str, Wi
     return doubt.why if store.now() <= until else ""
 
 
-def _reason_of(circuit: Circuit, health: Health, doubted: str) -> str | None:
+def _reason_of(circuit: Circuit, window: WindowState, doubted: str) -> str | None:
     """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
     if circuit is Circuit.HELD:
         return f"its window cannot be trusted: {doubted}" if doubted else "its window cannot be trusted"
     if circuit not in RECOVERING:
         return None
-    failing = f"{FAILING_WITH}{health.failed_with}" if health.failed_with else "failing"
-    return failing if health.failures >= FAILING else "throttled"
+    failing = f"{FAILING_WITH}{window.failed_with}" if window.failed_with else "failing"
+    return failing if window.failures >= FAILING else "throttled"
 
 
 def health_beside(view: EndpointView) -> str:

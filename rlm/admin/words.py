@@ -11,7 +11,6 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
     EndpointView,
-    IdleStatus,
     LiveTypeCounts,
     Now,
     Record,
@@ -160,7 +159,7 @@ def outcome(counts: RunCounts) -> str:
     return f"{counts.completed:,} completed, {counts.failed:,} failed, {counts.leftover:,} left over"
 
 
-def halted(now: RunStatus | IdleStatus) -> str:
+def halted(now: Now) -> str:
     """Return why nothing is delivered now, the worst condition; empty if something is."""
     return next((each.sentence for each in now.conditions if stops(each)), "")
 
@@ -214,7 +213,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(now: Now) -> Verdict:
-    """Return the verdict on the result of `report.overview`: its worst condition, else its forecast or its last run."""
+    """Return the verdict on what is now: its worst condition, else its forecast or its last run."""
     worst = next((each for each in now.conditions if each.severity != "info"), None)
     expected = forecast(now) if isinstance(now, RunStatus) else None
     if worst:

@@ -252,15 +252,6 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     called_seconds: float | None
 
 
-class IdleStatus(JsonDocument, frozen=True, kw_only=True):
-    """The time between two runs: the last run and the last tick."""
-
-    state: str = "idle"
-    last: str | None
-    last_tick: str | None
-    conditions: tuple[Condition, ...]
-
-
 class RunListed(JsonDocument, frozen=True, kw_only=True):
     """A finished run in a list."""
 
@@ -305,25 +296,24 @@ class Installation(JsonDocument, frozen=True, kw_only=True):
     prefix: str
 
 
-class Rest(IdleStatus, frozen=True, kw_only=True):
-    """What a view shows between two runs: the last record, the next tick, the queues, who is there.
+class Rest(JsonDocument, frozen=True, kw_only=True):
+    """The time between two runs: the last run and tick, the next tick, the queues, who is there.
 
     The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
-    seconds; `conductor` is the present leader.
+    seconds.
     """
 
+    state: str = "idle"
+    last: str | None
+    last_tick: str | None
+    next_tick: str
+    conditions: tuple[Condition, ...]
     installation: Installation
     last_record: Record | None
-    last_ended_seconds: float | None
-    last_tick_seconds: float | None
-    next_tick: str
-    next_tick_seconds: float
     waiting: QueueStats
     endpoints: Mapping[str, EndpointView]
     schedulers: int
-    supervisors: int
     workers: int
-    conductor: str | None
     hosts: tuple[Host, ...]
 
 
@@ -653,19 +643,18 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
 
 
 class Host(JsonDocument, frozen=True, kw_only=True):
-    """A host: its workers and lanes, and its share of the wanted workers."""
+    """A host: how many workers it takes, its share of the wanted ones, and those it has.
+
+    `unsupervised`: only a scheduler, or workers started by hand, run there; `silent`: its supervisor is not heard from,
+    and did not sign off.
+    """
 
     host: str
-    state: str
-    sleeping: int
+    state: Literal["ready", "unsupervised", "silent"]
     capacity: int | None
-    share: int = 0
+    share: int
     workers: int
-    ready: int
-    lanes: int
-    busy: int = 0
     scheduler: str | None
-    since: str | None
 
 
 class Scaling(JsonDocument, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from rlm import __version__
-from rlm.core.errors import DispatchError
+from rlm.core.errors import RLMError
 
 #: How many bytes of an answer are read so that its connection can be reused; a longer answer is cut.
 MAX_ANSWER_BYTES = 262_144
@@ -60,7 +60,7 @@ def render(head: bytes, request: Request) -> bytes:
     return b"%bContent-Length: %d\r\nIdempotency-Key: %b\r\n\r\n%b" % (head, len(body), key.encode("ascii"), body)
 
 
-class BrokenAnswerError(DispatchError):
+class BrokenAnswerError(RLMError):
     """Raised when the data received is not a complete HTTP/1.1 answer. Whether the event was taken is not known."""
 
 

@@ -6,15 +6,16 @@ record is read in two round trips, so a run closes in time even if Redis is far 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
-from rlm.core.endpoint import Endpoint, Limited, address_of, all_limited, in_force
+from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
+from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
 from rlm.ledger.processes import lanes_of
@@ -130,10 +131,10 @@ def miscounted(store: Store, state: Books, record: Record) -> list[str]:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """`counts` by type; `ages` (seconds) of the slots that count, by name of endpoint or budget; `calls` under way."""
+    """`counts` by type; `windows` by name of endpoint or budget; `calls` under way."""
 
     counts: Mapping[str, Counts]
-    ages: Mapping[str, tuple[float, ...]]
+    windows: Mapping[str, WindowState]
     calls: tuple[Underway, ...]
 
 
@@ -142,22 +143,20 @@ def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
 ) -> Snapshot:
     """Read everything at one instant; the calls are those of the named workers."""
-    counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
+    counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
-    ages_end = len(counts) + len(ages)
+    *replies, (seconds, microseconds) = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
+    windows_end = len(counts) + len(windows)
     now_us = seconds * MICROSECONDS + microseconds
     return Snapshot(
         store.ledger.read_counts(replies[: len(counts)], types),
-        store.windows.read_ages(replies[len(counts) : ages_end], limited, now_us),
-        tuple(call for notes in replies[ages_end:] for call in _underway(notes, now_us)),
+        store.windows.read(replies[len(counts) : windows_end], limited, now_us),
+        tuple(
+            Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
+            for notes in replies[windows_end:]
+            for lane in lanes_of(notes)
+        ),
     )
-
-
-def _underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[Underway]:
-    """Yield a worker's calls; `now_us` is the time of Redis, microseconds."""
-    for lane in lanes_of(notes):
-        yield Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
 
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -197,19 +196,9 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         endpoints=endpoints,
         calls=calls,
         restarts=reading(whole, restarts, keys.processes, 0),
-        sent=_sent(made, endpoints),
+        sent=sent_by(made, endpoints.values()),
         now_us=seconds * MICROSECONDS + microseconds,
     )
-
-
-def _sent(calls: Sequence[CallEntry], endpoints: Mapping[str, Endpoint]) -> dict[str, list[int]]:
-    """Return when these calls were sent, by endpoint and budget, ascending."""
-    sent: dict[str, list[int]] = {}
-    for call in sorted(calls, key=lambda call: call.sent_us):
-        if endpoint := endpoints.get(call.endpoint):
-            for each in all_limited([endpoint]):
-                sent.setdefault(each.name, []).append(call.sent_us)
-    return sent
 
 
 def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:

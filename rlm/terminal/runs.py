@@ -189,14 +189,13 @@ def _endpoints(shown: Mapping[str, CallCounts]) -> Table:
 def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
     """Yield the facts about the state between two runs, each with its name."""
     if record := state.last_record:
-        ended = Text(f"{record.run_id}, {span(state.last_ended_seconds)} ago, ")
+        ended = Text(f"{record.run_id}, at {words.clock(record.finished_at)} UTC, ")
         yield "last run", ended.append(words.summary(record), state_text(record.state).style)
     else:
         yield "last run", Text(f"none yet; `rlm start{'' if state.schedulers else ' --wait'}` starts one now")
-    last = f"{words.clock(state.last_tick)} UTC, {span(state.last_tick_seconds)} ago" if state.last_tick else ""
-    yield "last tick", Text(last or "none yet")
+    yield "last tick", Text(f"{words.clock(state.last_tick)} UTC" if state.last_tick else "none yet")
     if state.schedulers and not words.halted(state):
-        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC, in {span(state.next_tick_seconds)}", style="cyan")
+        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC", style="cyan")
     yield "waiting", Text(_waiting(state.waiting))
     if letters := state.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")

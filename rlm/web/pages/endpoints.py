@@ -19,7 +19,7 @@ from rlm.web.pages.page import Page, Query
 
 
 def _endpoints(store: Store, _question: Query) -> Mapping[str, object]:
-    views, now = endpoint_list(store), report.overview(store)
+    views, now = endpoint_list(store), report.now(store)
     entries = [{**asdict(view), "beside": health_beside(view), "next": _next(view)} for view in views]
     run = now if isinstance(now, RunStatus) else now.last_record
     return {

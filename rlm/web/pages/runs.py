@@ -21,7 +21,7 @@ _PHASES: Final = {State.DRAINING: "drain", State.PLANNING: "plan", State.RUNNING
 
 
 def _now(store: Store, _question: Query) -> Mapping[str, object]:
-    now = report.overview(store)
+    now = report.now(store)
     run = now if isinstance(now, RunStatus) else None
     shown = now if isinstance(now, RunStatus) else now.last_record
     letters = grouped(store.letters.all())
@@ -33,7 +33,6 @@ def _now(store: Store, _question: Query) -> Mapping[str, object]:
         "conditions": now.conditions,
         "halted": words.halted(now),
         "place": report.installation(store),
-        "is_overdue": run is not None and words.overdue_seconds(run) > 0,
         "phases": [*zip(_PHASES.values(), when, strict=False)],
         "figures": _figures(now),
         "plot": run_plot(shown, course(store, shown), 300) if shown else None,
@@ -99,7 +98,7 @@ def _types(shown: RunStatus | Record, limited: Mapping[str, EndpointView]) -> li
 
 
 def _runs(store: Store, question: Query) -> Mapping[str, object]:
-    before, now = question.get("before"), report.status(store, None, measured=False)
+    before, now = question.get("before"), report.now(store)
     page = runs_page(store, ON_A_PAGE, before)
     opened = isinstance(now, RunStatus) and not before and (now, words.counts_in_all(now), words.forecast(now).words)
     totals = (each.counts.completed + each.counts.failed + each.counts.leftover for each in page.records)
@@ -115,7 +114,7 @@ def _runs(store: Store, question: Query) -> Mapping[str, object]:
 
 
 def _run(store: Store, question: Query) -> Mapping[str, object]:
-    run = report.status(store, report.find_run(store, question.about) or question.about)
+    run = report.status_of(store, report.find_run(store, question.about) or question.about)
     is_open = isinstance(run, RunStatus)
     return {
         "title": f"Run {run.run_id}",
