@@ -25,7 +25,7 @@ from rlm.admin.report import IDLE
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.run import MOVES, State
+from rlm.core.run import OPEN, State
 from rlm.ledger.books import books
 from rlm.ledger.calls import BOUNDS, Histogram, histograms
 from rlm.ledger.processes import Role, WorkerState
@@ -183,7 +183,7 @@ def _queues(store: Store) -> Iterator[Sample]:
 def _open_run(store: Store) -> Iterator[Sample]:
     run = store.runs.current()
     now = run.state if run else IDLE
-    for state in (IDLE, *(state for state in State if state in MOVES)):
+    for state in (IDLE, *OPEN):
         yield Sample("rlm_run_state", {"state": state}, int(state == now))
     yield Sample("rlm_run_deadline_timestamp_seconds", {}, run.deadline if run else 0.0)
 
@@ -209,7 +209,7 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
     for name in endpoints:
         for answer, field in ANSWERS.items():
             yield Sample("rlm_calls_total", {"endpoint": name, "answer": answer}, totals.get(f"{field}:{name}", 0))
-    for state in sorted(MOVES[State.FINISHING]):
+    for state in sorted({*State} - {*OPEN}):
         yield Sample("rlm_runs_total", {"state": state}, totals.get(f"runs:{state}", 0))
     for metric, what, label, names in (
         ("rlm_call_duration_seconds", "call", "endpoint", endpoints),

@@ -4,6 +4,7 @@
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
+-- include doubt
 collectgarbage('setpause', 400)  -- with the default of 200 it takes a quarter of a turn
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
