@@ -275,11 +275,10 @@ class Conductor:
         wanted = store.processes.wanted()
         team = forecaster.team(workers, self._run.revision, max(wanted, store.settings.workers.min))
         snapshot = take_snapshot(store, [kind.name for kind in types], limited, team.ids)
-        _, windows = store.windows.look(limited)
         expected = forecaster.measure(types)
         late = stuck(snapshot.calls, types, expected)
         overdue = sum((call.type, call.endpoint) in late for call in snapshot.calls)
-        look = Look(snapshot.counts, windows, team.lanes, left, expected, is_away, answer_seconds, overdue)
+        look = Look(snapshot.counts, snapshot.windows, team.lanes, left, expected, is_away, answer_seconds, overdue)
         self._waits, self._look = add_look(self._waits, run.deadline - left, look, types), look
         forecast, plan = forecaster.look(replace(look, expected={**expected, **late}), snapshot, team, wanted, run)
         fields: dict[str, str | int] = {

@@ -113,7 +113,6 @@ class Forecaster:
             workers=plan.workers,
             binds=binds,
             shortage=team.shortage or None,
-            leftover_by_type={name: of_type.expected_leftover for name, of_type in plan.by_type.items()},
             untaken=beyond,
             course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.course),
         )
@@ -133,7 +132,7 @@ class Forecaster:
             begun[name] = max(0, self._drain.taken.get(name, 0) + self._carried.get(name, 0) + new - waiting[name])
         lead = 0.0 if look.lanes else COMING_UP_SECONDS
         progress = RunProgress(snapshot.calls, begun)
-        windows = {name: replace(look.windows[name], ages=ages).later(lead) for name, ages in snapshot.ages.items()}
+        windows = {name: window.later(lead) for name, window in look.windows.items()}
         windows |= {name: replace(windows[name], suspect=True) for name in self._measuring.down & {*windows}}
         workload = Workload(waiting, self._types, windows, look.expected, progress)
         settings, turnaround = self._store.settings, max(TURNAROUND_SECONDS, look.answer_seconds)

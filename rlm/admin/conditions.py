@@ -23,7 +23,7 @@ from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, 
 from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
-from rlm.core.text import counted, listed, named, safe_line, span
+from rlm.core.text import counted, named, safe_line, span
 from rlm.ledger.books import Books, books, miscounted, troubles_of
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import WRITES, Flaw, check_fitness
@@ -78,7 +78,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "redis_doubted": Kind(
         "warning", "endpoints are held, because their windows cannot be trusted",
-        "{held:window} held, once, for the longest period of each: {why}",
+        "{held:window} held, once, for the longest period of each, because {why}",
         "it ends by itself; if Redis was restored, failed over or crashed, or its clock was set, see its log",
     ),
     "clock_apart": Kind(
@@ -295,7 +295,7 @@ def look(store: Store, *, insists: bool = False) -> Scene:
             unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
-    return Scene(store, there, unfit, run, now_us, standing(store)[1], books(store), records)
+    return Scene(store, there, unfit, run, now_us, standing(store), books(store), records)
 
 
 def conditions(store: Store, scene: Scene | None = None, *, keys: bool = True) -> tuple[Condition, ...]:
@@ -357,24 +357,19 @@ class Examination(JsonDocument, frozen=True, kw_only=True):
     findings: tuple[Checked, ...]
 
 
-def examine(settings: Settings, *, allow_volatile: bool, salvaged: bool = False) -> Examination:
-    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`.
-
-    Of `salvaged` settings only the Redis is known: check who lives there, and goes on as it began.
-    """
+def examine(settings: Settings, *, allow_volatile: bool) -> Examination:
+    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`."""
     try:
         with Store(settings) as store:
             found = examined(store, insists=not allow_volatile)
     except StoreError as error:
         found = {"redis": [_away(error)]}
-    if salvaged:
-        found = {name: each for name, each in found.items() if name in {"redis", *ANNOUNCED}}
     lasting = _worst_first(found)
     findings = tuple(
         Checked(name=name, ok=not of_check, remedy="; ".join(each.remedy for each in of_check))
         for name, of_check in found.items()
     )
-    is_well = not salvaged and not any(each.severity == "error" for each in lasting)
+    is_well = not any(each.severity == "error" for each in lasting)
     return Examination(ok=is_well, conditions=lasting, findings=findings)
 
 
@@ -405,10 +400,7 @@ def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
         yield _condition("redis_unfit", flaw.name, "as it says", why=flaw.message, remedy=flaw.remedy)
     if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
-        doubt = scene.store.leases.doubt()
-        why = doubt.why if doubt else "a longer rule came into force"
-        since = isoformat(doubt.at) if doubt else None
-        yield _condition("redis_doubted", "redis", since=since, held=len(held), why=why)
+        yield _condition("redis_doubted", "redis", held=len(held), why=held[0].circuit_reason)
 
 
 def _clock(scene: Scene) -> Iterator[Condition]:
@@ -633,7 +625,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
         yield _condition("leftovers", "last run", run=last.run_id, why="; ".join(causes))
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
-        yield _condition("backlog_grows", "leftovers", numbers=listed([f"{number:,}" for number in reversed(left)]))
+        yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
     for name, number in scene.store.leases.excess().items():
         if number:
             yield _condition("limit_exceeded", name, number=number)

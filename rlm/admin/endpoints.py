@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -26,10 +27,9 @@ from rlm.core.endpoint import (
 )
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
 from rlm.core.files import user_name
-from rlm.core.text import cut, did_you_mean, safe_line, span
+from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
-from rlm.ledger.windows import Health
 from rlm.settings import Settings
 from rlm.settings.checks import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
@@ -40,51 +40,35 @@ _Named = TypeVar("_Named")
 FAILING_WITH = "failing: "
 #: The longest limited pause, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
-#: The most characters of a reason.
-LONGEST_REASON = 200
-#: The most characters of a name in the record of changes.
-_LONGEST_WHO = 200
 
 
-def endpoint_list(store: Store) -> list[EndpointView]:
-    """Return the configured endpoints, then the budgets."""
-    return list(_look(store)[1].values())
-
-
-def standing(store: Store) -> tuple[int, dict[str, EndpointView]]:
-    """Return the time of Redis in microseconds, and the state of each endpoint and budget by name.
-
-    A read-only user gets no states, because it may run no script.
-    """
-    try:
-        return _look(store)
-    except StoreForbiddenError:
-        return store.now_us(), {}
+def standing(store: Store) -> dict[str, EndpointView]:
+    """Return the state of each endpoint and budget by name; none to a read-only user, which may run no script."""
+    with suppress(StoreForbiddenError):
+        return {view.name: view for view in endpoint_list(store)}
+    return {}
 
 
 class _Seen(NamedTuple):
     """What is read of all endpoints and budgets at once, each by name; `doubted` is why Redis was doubted, or ''."""
 
     windows: Mapping[str, WindowState]
-    ages: Mapping[str, Sequence[float]]
-    health: Mapping[str, Health]
     changes: Mapping[str, Change]
     by_file: Mapping[str, str]
     doubted: str
 
 
-def _look(store: Store) -> tuple[int, dict[str, EndpointView]]:
+def endpoint_list(store: Store) -> list[EndpointView]:
+    """Return the configured endpoints, then the budgets."""
     limited = all_limited(store.endpoints().values())
-    now_us, windows = store.windows.look(limited)
+    _, windows = store.windows.look(limited)
     seen = _Seen(
         windows,
-        store.windows.ages(limited, now_us),
-        store.windows.health(limited),
         newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
         _why_held(store, limited, windows),
     )
-    return now_us, {each.name: _view(store, each, seen) for each in limited}
+    return [_view(store, each, seen) for each in limited]
 
 
 def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
@@ -157,15 +141,9 @@ def changes_made(store: Store, number: int) -> list[EndpointChange]:
     made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
     return [
         EndpointChange(
-            at=isoformat(change.at),
-            by=change.by,
-            name=change.name,
-            what=change.what,
-            before=change.before,
-            after=change.after,
-            reason=change.reason or None,
+            at=isoformat(each.at), by=each.by, name=each.name, what=each.what, before=each.before, after=each.after
         )
-        for change in made[:number]
+        for each in made[:number]
     ]
 
 
@@ -176,23 +154,23 @@ def _budget(limited: Limited) -> str | None:
 
 def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
     name, text, budget = limited.name, limited.limit.text, _budget(limited)
-    window, health, change = seen.windows[name], seen.health[name], seen.changes.get(name)
+    window, change = seen.windows[name], seen.changes.get(name)
     both = [seen.windows[each] for each in (name, budget) if each]
-    guard_seconds, ages = store.settings.run.guard_seconds, seen.ages[name]
+    guard_seconds = store.settings.run.guard_seconds
     # The rule with the fewest slots left counts.
     used, allowed = min(
-        ((sum(age < rule.seconds + guard_seconds for age in ages), rule.amount) for rule in limited.limit.rules),
+        ((sum(age < rule.seconds + guard_seconds for age in window.ages), rule.amount) for rule in limited.limit.rules),
         key=lambda use: use[1] - use[0],
     )
     free = min(each.free for each in both)
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
     circuit, is_paused = circuit_of(window, seen.windows.get(budget or "")), window.paused_seconds > 0
     left = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}
-    if health.paused_until is not None:
+    if window.paused_until is not None:
         left[Circuit.PAUSED] = window.paused_seconds
-    since = health.paused_at if circuit is Circuit.PAUSED else None
-    if circuit in RECOVERING and health.failures >= FAILING:
-        since = health.opened_at
+    since = window.paused_at if circuit is Circuit.PAUSED else None
+    if circuit in RECOVERING and window.failures >= FAILING:
+        since = window.opened_at
     if change is None or change.after != text:  # a limit of the file may have no record of its publication
         limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
     else:
@@ -216,11 +194,11 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
         health=circuit,
         since=None if since is None else isoformat(since),
         circuit_seconds=round(left[circuit], 3) if circuit in left else None,
-        circuit_reason=_reason_of(circuit, health, seen.doubted),
-        paused_by=health.paused_by if is_paused else None,
-        paused_at=isoformat(health.paused_at) if is_paused and health.paused_at is not None else None,
-        paused_until=isoformat(health.paused_until) if is_paused and health.paused_until is not None else None,
-        failures=health.failures,
+        circuit_reason=_reason_of(circuit, window, seen.doubted),
+        paused_by=window.paused_by if is_paused else None,
+        paused_at=isoformat(window.paused_at) if is_paused and window.paused_at is not None else None,
+        paused_until=isoformat(window.paused_until) if is_paused and window.paused_until is not None else None,
+        failures=window.failures,
     )
 
 
@@ -234,14 +212,14 @@ def _why_held(store: Store, limited: Iterable[Limited], windows: Mapping[str, Wi
     return doubt.why if store.now() <= until else ""
 
 
-def _reason_of(circuit: Circuit, health: Health, doubted: str) -> str | None:
+def _reason_of(circuit: Circuit, window: WindowState, doubted: str) -> str | None:
     """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
     if circuit is Circuit.HELD:
         return f"its window cannot be trusted: {doubted}" if doubted else "its window cannot be trusted"
     if circuit not in RECOVERING:
         return None
-    failing = f"{FAILING_WITH}{health.failed_with}" if health.failed_with else "failing"
-    return failing if health.failures >= FAILING else "throttled"
+    failing = f"{FAILING_WITH}{window.failed_with}" if window.failed_with else "failing"
+    return failing if window.failures >= FAILING else "throttled"
 
 
 def health_beside(view: EndpointView) -> str:
@@ -256,19 +234,18 @@ def health_beside(view: EndpointView) -> str:
 
 def who() -> str:
     """Return the user of this process as `user@host`, for the record of changes."""
-    name = f"{user_name(os.getuid())}@{socket.gethostname()}"[:_LONGEST_WHO]
-    return name.encode("utf-8", "replace").decode()
+    return f"{user_name(os.getuid())}@{socket.gethostname()}"[:200].encode("utf-8", "replace").decode()
 
 
-def pause(store: Store, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> Paused:
+def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> Paused:
     """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
-    store.control.pause(limited, by, seconds, check_reason(reason))
+    store.control.pause(limited, by, seconds)
     return Paused(name=limited.name, paused_seconds=seconds, by=by)
 
 
-def resume(store: Store, limited: Limited, by: str, reason: str = "") -> Resumed:
+def resume(store: Store, limited: Limited, by: str) -> Resumed:
     """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
-    ended = store.control.resume(limited, by, check_reason(reason))
+    ended = store.control.resume(limited, by)
     window = store.windows.look([limited])[1][limited.name]
     return Resumed(
         name=limited.name,
@@ -279,10 +256,9 @@ def resume(store: Store, limited: Limited, by: str, reason: str = "") -> Resumed
     )
 
 
-def limit(store: Store, limited: Limited, by: str, rate: str, reason: str = "") -> LimitChanged:
+def limit(store: Store, limited: Limited, by: str, rate: str) -> LimitChanged:
     """Change a limit to a `rate` that `check_rate` has returned."""
-    before = store.control.limit(limited, rate, by, check_reason(reason))
-    return LimitChanged(name=limited.name, before=before, after=rate, by=by)
+    return LimitChanged(name=limited.name, before=store.control.limit(limited, rate, by), after=rate, by=by)
 
 
 def check_rate(rate: str) -> str:
@@ -291,10 +267,3 @@ def check_rate(rate: str) -> str:
         return check_limit(" ".join(rate.split()))
     except ValueError as error:
         raise BadQuestionError(f"RATE {rate!r}: {error}") from None
-
-
-def check_reason(reason: str) -> str:
-    """Return a reason on one line, as it is stored; raise a BadQuestionError if it is too long."""
-    if len(reason) > LONGEST_REASON:
-        raise BadQuestionError(f"the reason {cut(safe_line(reason), 40)!r} is longer than {LONGEST_REASON} characters")
-    return " ".join(reason.split()).encode("utf-8", "replace").decode()

@@ -6,7 +6,7 @@ It searches the ledger, then the items that wait, then the dead letters.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EventView, Gate, ItemView, Letter
+from rlm.core.documents import Condition, EndpointView, EventView, ItemView, Letter
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import Run, State
@@ -80,8 +80,8 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
             where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
             hinder = _hindering(store)
             for event in events:
-                name, waits = event.event_id, _Waits(None, (), hinder)
-                told = f"{name} {where}; {_next_run(store, name, waits)}"
+                name = event.event_id
+                told = f"{name} {where}; {_next_run(store, name, hinder)}"
                 yield EventView(event_id=name, type=event.type, state=Place.QUEUED, sentence=told, conditions=hinder)
             return
 
@@ -109,25 +109,21 @@ def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
 
 
 def _view(store: Store, event: Whereabouts) -> EventView:
-    run, kind, waits = store.runs.current(), type_of(event.event_id), event.place in _WAITING
-    gates = _gates(store, kind) if waits else ()
-    hinder = (
-        _hindering(store, {kind, *(name for gate in gates for name in (gate.endpoint, gate.budget))}) if waits else ()
-    )
+    run, kind = store.runs.current(), type_of(event.event_id)
+    endpoints, hinder = tuple[EndpointView, ...](), tuple[Condition, ...]()
+    if event.place in _WAITING:
+        endpoints = tuple(each for each in standing(store).values() if kind in each.types and each.kind == "endpoint")
+        hinder = _hindering(store, {kind, *(name for each in endpoints for name in (each.name, each.budget))})
     return EventView(
         event_id=event.event_id,
         type=kind,
         state=event.place,
-        sentence=f"{event.event_id} {_sentence(store, event, _Waits(run, gates, hinder))}",
-        position=event.position,
-        of=event.of,
-        run_id=run.id if run else None,
+        sentence=f"{event.event_id} {_sentence(store, event, _Waits(run, endpoints, hinder))}",
         taken_at=None if event.taken_at is None else isoformat(event.taken_at),
-        worker=event.worker or None,
         runs_spent=event.runs,
         calls=event.calls,
         attempts=event.attempts,
-        endpoints=gates,
+        endpoints=endpoints,
         conditions=hinder,
     )
 
@@ -136,30 +132,13 @@ class _Waits(NamedTuple):
     """What a waiting event waits with: the open run, the endpoints of its type, the conditions that may hinder it."""
 
     run: Run | None
-    gates: Sequence[Gate]
+    endpoints: Sequence[EndpointView]
     hinder: tuple[Condition, ...]
 
 
 def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Condition, ...]:
     """Return the conditions by which nothing is sent, and those of these subjects."""
     return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
-
-
-def _gates(store: Store, type_name: str) -> tuple[Gate, ...]:
-    kind = next((kind for kind in store.settings.event_types if kind.name == type_name), None)
-    _, standings = standing(store)
-    return tuple(
-        Gate(
-            endpoint=endpoint.name,
-            budget=endpoint.budget.name if endpoint.budget else None,
-            health=now.health,
-            reason=now.circuit_reason,
-            free=now.free,
-            wait_seconds=now.next_slot_seconds,
-        )
-        for endpoint in (kind.endpoints if kind else ())
-        if (now := standings.get(endpoint.name))
-    )
 
 
 def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
@@ -170,7 +149,7 @@ def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
         case Place.PENDING:
             sentence = f"is pending{order}: {_why(store, event, waits)}"
         case Place.LEFTOVER:
-            sentence = f"is left over{order}: {_next_run(store, event.event_id, waits)}"
+            sentence = f"is left over{order}: {_next_run(store, event.event_id, waits.hinder)}"
         case Place.IN_FLIGHT:
             for_seconds = f" for {span(max(0.0, event.now - event.calling_since))}" if event.calling_since else ""
             sentence = f"is in flight at {event.endpoint}{for_seconds}, its {attempt} attempt, in worker {event.worker}"
@@ -178,8 +157,7 @@ def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
             sentence = f"waits {span(max(0.0, event.due - event.now))} before its {attempt} attempt (back-off)"
         case Place.SPENT:
             runs = f"the {ordinal(max(1, event.runs))} of at most {store.settings.retry.max_runs:,} such runs"
-            after = _next_run(store, event.event_id, waits)
-            sentence = f"has spent its attempts of this run, {runs}: it will be left over; {after}"
+            sentence = f"has spent its attempts of this run, {runs}: it will be left over"
         case Place.COMPLETED:
             at = f" at {last.at} by {last.endpoint}" if last and last.answer is CallEnd.COMPLETED else ""
             sentence = f"was completed{at} at its {ordinal(event.attempt)} attempt"
@@ -190,31 +168,27 @@ def _sentence(store: Store, event: Whereabouts, waits: _Waits) -> str:
 
 def _why(store: Store, event: Whereabouts, waits: _Waits) -> str:
     """Return what a pending event waits for."""
-    run, gates = waits.run, waits.gates
+    run, endpoints = waits.run, waits.endpoints
     if run is None or any(map(is_grave, waits.hinder)) or type_of(event.event_id) not in store.settings.types:
-        return _next_run(store, event.event_id, waits)
+        return _next_run(store, event.event_id, waits.hinder)
     if run.cancelled or run.state is not State.RUNNING:
-        ends = run.cancelled or run.state is State.FINISHING
-        return f"run {run.id} {'ends, so it will be left over' if ends else f'is still {run.state}'}"
-    if free := sum(gate.free for gate in gates):
+        return f"run {run.id} is {'cancelled' if run.cancelled else run.state}"
+    if free := sum(each.free for each in endpoints):
         return f"{free:,} slots of its endpoints are free, and {(event.position or 1) - 1:,} of its type go first"
-    healths = ", ".join(f"{number} {health}" for health, number in Counter(gate.health for gate in gates).items())
-    return f"no endpoint lets a call through ({healths}); {_opens(gates)}"
+    healths = ", ".join(f"{number} {health}" for health, number in Counter(each.health for each in endpoints).items())
+    waiting = [(each.next_slot_seconds, each.name) for each in endpoints if each.next_slot_seconds is not None]
+    opens = "none opens before it is resumed"
+    if waiting:
+        opens = f"{min(waiting)[1]} has a slot in {span(min(waiting)[0])}"
+    return f"no endpoint lets a call through ({healths}); {opens}"
 
 
-def _opens(gates: Sequence[Gate]) -> str:
-    waits = [(gate.wait_seconds, gate.endpoint) for gate in gates if gate.wait_seconds is not None]
-    return f"{min(waits)[1]} has a slot in {span(min(waits)[0])}" if waits else "none opens before it is resumed"
-
-
-def _next_run(store: Store, event_id: str, waits: _Waits) -> str:
+def _next_run(store: Store, event_id: str, hinder: Iterable[Condition]) -> str:
     """Return when an event may be sent that is not sent in the open run, or why not."""
     if type_of(event_id) not in store.settings.types:
         return "its type is not configured, so it becomes a dead letter when the next run starts"
-    if grave := next(filter(is_grave, waits.hinder), None):
+    if grave := next(filter(is_grave, hinder), None):
         return grave.sentence
-    every_seconds, now = ticks_every_seconds(store), store.now()
-    starts = (now // every_seconds + 1) * every_seconds
-    opens = [gate.wait_seconds for gate in waits.gates if gate.wait_seconds is not None]
-    later = f", and {_opens(waits.gates)}" if waits.gates and (not opens or min(opens) > starts - now) else ""
-    return f"the next run starts at about {isoformat(starts)[11:19]} UTC{later}"
+    every_seconds = ticks_every_seconds(store)
+    starts = (store.now() // every_seconds + 1) * every_seconds
+    return f"the next run starts at about {isoformat(starts)[11:19]} UTC"

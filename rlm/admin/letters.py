@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rlm.core.clock import isoformat
 from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
-from rlm.core.errors import NoSuchLetterError
+from rlm.core.errors import NoSuchRunError
 from rlm.core.item import BadItemError
 from rlm.ledger.letters import Envelope, Removal, archive_hint, is_letter
 from rlm.ledger.store import Store
@@ -101,12 +101,12 @@ def grouped(letters: Iterable[bytes]) -> list[LetterGroup]:
 
 
 def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
-    """Return the letters with these ids, in the given order; raise a NoSuchLetterError for an unknown id."""
+    """Return the letters with these ids, in the given order; raise a NoSuchRunError for an unknown id."""
     letters = {handle: raw for raw in store.letters.all() if (handle := DeadLetter.read(raw).id) in ids}
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in letters]:
         older = archive_hint(store.settings.archive_dir)
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
-        raise NoSuchLetterError(words + older)
+        raise NoSuchRunError(words + older)
     return {handle: letters[handle] for handle in ids}
 
 

@@ -50,10 +50,8 @@ def live_windows(
     `guard_seconds` replaces the guard of the settings.
     """
     limited = all_limited(endpoints)
-    windows = Windows(store, guard_seconds)
-    now_us, views = windows.look(limited)
-    ages = windows.ages(limited, now_us)
-    return {name: replace(view, ages=ages[name]).later(ahead_seconds) for name, view in views.items()}
+    _, windows = Windows(store, guard_seconds).look(limited)
+    return {name: window.later(ahead_seconds) for name, window in windows.items()}
 
 
 def room_of(store: Store) -> int | None:

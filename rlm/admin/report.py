@@ -1,24 +1,19 @@
-"""The status of an open run, with the keys of its record, and the records of finished runs."""
+"""What is now: the open run, with the keys of its record, or the time between two; workers and hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 from msgspec import structs
 
-from rlm.admin.attendance import hosts, revision_in_force, ticks_every_seconds
+from rlm.admin.attendance import revision_in_force, ticks_every_seconds
 from rlm.admin.conditions import conditions, look
-from rlm.admin.endpoints import standing
 from rlm.admin.queue import lengths
-from rlm.core.clock import isoformat, timestamp
+from rlm.core.clock import isoformat
 from rlm.core.documents import (
-    CallCounts,
     CallNow,
-    EndpointView,
-    IdleStatus,
+    Host,
     Installation,
-    LiveCallCounts,
     LiveTypeCounts,
     LiveWorkers,
     Record,
@@ -27,70 +22,100 @@ from rlm.core.documents import (
     RunStatus,
     RunWorkers,
     Scaling,
+    View,
     Worker,
-    WorkerNow,
 )
-from rlm.core.errors import AmbiguousRunError, NoSuchRunError
+from rlm.core.errors import BadQuestionError, NoSuchRunError
 from rlm.core.item import Counts
 from rlm.core.run import Run, State
 from rlm.core.text import named
 from rlm.delivery.run_end import make_record
-from rlm.ledger.books import books, read_ending
+from rlm.ledger.books import read_ending
 from rlm.ledger.leases import Present, present
-from rlm.ledger.processes import Lane, Process, Role, WorkerState
+from rlm.ledger.processes import Lane, Process, Role, WorkerState, host_of
 from rlm.ledger.store import Store
+from rlm.ledger.values import MICROSECONDS
+from rlm.processes.sharing import divide, serving
 from rlm.settings.secrets import EMBEDDED, mask_url
 
-#: The state in a status while no run is open.
-IDLE = "idle"
-#: Newest runs to search for the prefix of an id, and matches to name.
-_MOST_RUNS = 100_000
-_MOST_NAMED = 5
-#: Newest records to try if that of the last run cannot be read.
-_TRIED = 10
+
+def status(store: Store, run_id: str | None, *, measured: bool = True) -> View:
+    """Return what is now, or the open or finished run with this id; `measured` is as for `open_status`."""
+    return now(store, measured=measured) if run_id is None else status_of(store, run_id, measured=measured)
 
 
-@overload
-def status(store: Store, run_id: None, *, measured: bool = ...) -> RunStatus | IdleStatus: ...
-@overload
-def status(store: Store, run_id: str, *, measured: bool = ...) -> Record | RunStatus: ...
-@overload
-def status(store: Store, run_id: str | None, *, measured: bool = ...) -> Record | RunStatus | IdleStatus: ...
-def status(store: Store, run_id: str | None, *, measured: bool = True) -> Record | RunStatus | IdleStatus:
-    """Return the status of the open or the named run, or that none is open.
-
-    `measured` is as for `open_status`. Raise a NoSuchRunError if no run with that id is open or on record.
-    """
-    while (run := store.runs.current()) is not None and run_id in {None, run.id}:
+def status_of(store: Store, run_id: str, *, measured: bool = True) -> RunStatus | Record:
+    """Return the open or finished run with this id; raise a NoSuchRunError if none has it."""
+    run = store.runs.current()
+    if run is not None and run.id == run_id:
         opened = open_status(store, run, measured=measured)
-        if store.runs.is_open(run.id):  # otherwise it was closed while it was read
+        if store.runs.is_open(run_id):  # otherwise it was closed while it was read
             return opened
-    if run_id is not None:
-        return record(store, run_id)
-    last, ticked_at = next(iter(store.runs.history(1)), None), store.schedule.last_tick()
-    scene = look(store)
-    return IdleStatus(
-        last=last,
+    return record(store, run_id)
+
+
+def now(store: Store, *, measured: bool = False) -> RunStatus | Rest:
+    """Return the open run, or the time between two runs."""
+    while (run := store.runs.current()) is not None:
+        opened = open_status(store, run, measured=measured)
+        if store.runs.is_open(run.id):
+            return opened
+    scene, ticked_at = look(store), store.schedule.last_tick()
+    there, now, every_seconds = scene.there, scene.now_us / MICROSECONDS, ticks_every_seconds(store, scene.there)
+    return Rest(
+        last=scene.last.run_id if scene.last else None,
         last_tick=None if ticked_at is None else isoformat(ticked_at),
         conditions=conditions(store, scene),
+        installation=installation(store),
+        last_record=scene.last,
+        next_tick=isoformat((now // every_seconds + 1) * every_seconds),
+        waiting=lengths(scene.books),
+        endpoints=scene.standings,
+        schedulers=len(there.living(Role.SCHEDULER)),
+        workers=len(there.living(Role.WORKER)),
+        hosts=hosts(store, there),
     )
 
 
+def record(store: Store, run_id: str | None) -> Record:
+    """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
+    if run_id is None:
+        newest = next(iter(store.runs.recent(10)), None)  # the last may be damaged
+        if newest is None:
+            raise NoSuchRunError(none_finished(store))
+        return newest
+    finished = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
+    if finished is None:
+        run = store.runs.current()
+        if run is not None and run.id == run_id:
+            raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
+        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.")
+    return finished
+
+
 def find_run(store: Store, prefix: str | None) -> str | None:
-    """Return the id that begins with `prefix`, or `prefix` if none does; raise an AmbiguousRunError for several."""
+    """Return the id that begins with `prefix`, or `prefix` if none does; raise a BadQuestionError for several."""
     if not prefix:
         return prefix
-    found = runs_beginning(store, prefix)
-    if len(found) > 1 and prefix not in found:
-        raise AmbiguousRunError(f"{prefix!r} begins the ids of several runs: {named(found, _MOST_NAMED)}.")
-    return prefix if prefix in found or not found else found[0]
+    matching = runs_beginning(store, prefix)
+    if len(matching) > 1 and prefix not in matching:
+        raise BadQuestionError(f"{prefix!r} begins the ids of several runs: {named(matching, 5)}.")
+    return prefix if prefix in matching or not matching else matching[0]
 
 
 def runs_beginning(store: Store, prefix: str) -> list[str]:
     """Return the ids of runs that begin with `prefix`: the open run first, then those on record, newest first."""
     run = store.runs.current()
-    known = dict.fromkeys([*([run.id] if run else []), *store.runs.history(_MOST_RUNS)])
-    return [one for one in known if one.startswith(prefix)]
+    known = dict.fromkeys([*([run.id] if run else []), *store.runs.history()])
+    return [run_id for run_id in known if run_id.startswith(prefix)]
+
+
+def none_finished(store: Store) -> str:
+    """Return the message that there is no record, with the next command to type."""
+    run = store.runs.current()
+    if run is not None:
+        return f"No run has finished yet; {run.id} is under way, see `rlm status`."
+    return "No run has finished yet. Start one with `rlm start --wait`."
 
 
 def installation(store: Store) -> Installation:
@@ -102,43 +127,6 @@ def installation(store: Store) -> Installation:
         redis=f"{redis} ({settings.data_dir})" if redis == EMBEDDED else redis,
         prefix=settings.redis.prefix,
     )
-
-
-def overview(store: Store) -> RunStatus | Rest:
-    """Return what a view shows: the open run or the time between two runs.
-
-    Views call it often, so it omits what is `measured`.
-    """
-    now = status(store, None, measured=False)
-    return now if isinstance(now, RunStatus) else at_rest(store, now)
-
-
-def at_rest(store: Store, idle: IdleStatus) -> Rest:
-    """Return what a view shows between two runs: the status `idle`, the last record, the next tick, the queues."""
-    now, there = store.now(), present(store)
-    last = store.runs.record(idle.last) if idle.last else None
-    every_seconds = ticks_every_seconds(store, there)
-    next_tick = (now // every_seconds + 1) * every_seconds
-    return Rest(
-        **structs.asdict(idle),
-        installation=installation(store),
-        last_record=last,
-        last_ended_seconds=_since(last.finished_at, now) if last else None,
-        last_tick_seconds=_since(idle.last_tick, now) if idle.last_tick else None,
-        next_tick=isoformat(next_tick),
-        next_tick_seconds=next_tick - now,
-        waiting=lengths(books(store)),
-        by_endpoint=standing(store)[1],
-        schedulers=len(there.living(Role.SCHEDULER)),
-        supervisors=len(there.living(Role.SUPERVISOR)),
-        workers=len(there.living(Role.WORKER)),
-        conductor=there.holder,
-        hosts=hosts(store, there),
-    )
-
-
-def _since(moment: str, now: float) -> float:
-    return max(0.0, now - timestamp(moment))
 
 
 def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
@@ -153,10 +141,9 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
     common |= {"state": run.state, "by_type": _live_types(store, known)}
-    for part in ("by_endpoint", "by_budget"):
-        common[part] = {name: _live_calls(calls, standings.get(name)) for name, calls in common[part].items()}
     return RunStatus(
         **common,
+        endpoints=standings,
         plan=run.plan,
         forecast=run.forecast,
         workers=_workers(store, run, now_us, there, known.workers),
@@ -180,13 +167,6 @@ def _live_types(store: Store, known: Record) -> dict[str, LiveTypeCounts]:
     return live
 
 
-def _live_calls(entry: CallCounts, view: EndpointView | None) -> LiveCallCounts:
-    """Return the calls of an endpoint or budget with its window now; a read-only user of Redis sees none."""
-    counts = structs.asdict(entry)
-    fields = [name for name in LiveCallCounts.__struct_fields__ if view and name not in counts]
-    return LiveCallCounts(**counts, **{name: getattr(view, name) for name in fields})
-
-
 def _workers(store: Store, run: Run, now_us: int, there: Present, so_far: RunWorkers) -> LiveWorkers:
     alive = there.living(Role.WORKER)
     lanes = store.processes.lanes([worker.id for worker in alive])
@@ -202,7 +182,7 @@ def _workers(store: Store, run: Run, now_us: int, there: Present, so_far: RunWor
     )
 
 
-def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> WorkerNow:
+def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Worker:
     calls = tuple(
         CallNow(
             event_id=lane.event_id,
@@ -211,7 +191,7 @@ def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Wo
         )
         for lane in lanes
     )
-    return WorkerNow(**structs.asdict(_listed(worker, len(lanes), run.revision)), calls=calls)
+    return structs.replace(_listed(worker, len(lanes), run.revision), calls=calls)
 
 
 def worker_list(store: Store) -> list[Worker]:
@@ -244,25 +224,24 @@ def scaling(store: Store) -> Scaling:
     )
 
 
-def none_finished(store: Store) -> str:
-    """Return the message that there is no record, with the next command to type."""
-    run = store.runs.current()
-    if run is not None:
-        return f"No run has finished yet; {run.id} is under way, see `rlm status`."
-    return "No run has finished yet. Start one with `rlm start --wait`."
-
-
-def record(store: Store, run_id: str | None) -> Record:
-    """Return the record of a run, or of the last finished one; raise a NoSuchRunError if there is none."""
-    if run_id is None:
-        newest = next(iter(store.runs.recent(_TRIED)), None)
-        if newest is None:
-            raise NoSuchRunError(none_finished(store))
-        return newest
-    found = store.runs.record(run_id) if run_id.isascii() else None  # every id is ASCII
-    if found is None:
-        run = store.runs.current()
-        if run is not None and run.id == run_id:
-            raise NoSuchRunError(f"Run {run_id!r} has not finished; see `rlm status`.")
-        raise NoSuchRunError(f"No run {run_id!r} is known. `rlm list` names the recent ones.")
-    return found
+def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
+    """Return every host that works, stands by or did not sign off, by name."""
+    there = there or present(store)
+    schedulers, supervisors, workers = map(there.living, (Role.SCHEDULER, Role.SUPERVISOR, Role.WORKER))
+    shares = divide(store.processes.wanted(), serving(supervisors, store.leases.revision()))
+    supervised = {supervisor.host for supervisor in supervisors}
+    silent = {host_of(name) for name, entry, _ in there.entries[Role.SUPERVISOR] if entry is None} - supervised
+    entries = []
+    for host in sorted(silent.union(process.host for process in (*schedulers, *supervisors, *workers))):
+        own = [supervisor for supervisor in supervisors if supervisor.host == host]
+        standing_by = ["leader" if each.id == there.holder else "standby" for each in schedulers if each.host == host]
+        entry = Host(
+            host=host,
+            state="silent" if host in silent else "ready" if own else "unsupervised",
+            capacity=max((each.offer.capacity for each in own if each.offer), default=None),
+            share=sum(shares.get(each.id, 0) for each in own),
+            workers=sum(worker.host == host for worker in workers),
+            scheduler=min(standing_by, default=None),
+        )
+        entries.append(entry)
+    return tuple(entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rlm.admin.endpoints import changes_made
-from rlm.admin.report import find_run, status
+from rlm.admin.report import find_run, status_of
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import ChangeInRun, Record, RunCourse, RunListed, RunStatus
@@ -75,4 +75,4 @@ def cancelled(store: Store, run: Run) -> Record | RunStatus:
     until = system_clock.monotonic() + ANSWER_SECONDS
     while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
         system_clock.sleep(POLL_SECONDS)
-    return record or status(store, run.id)
+    return record or status_of(store, run.id)

@@ -11,8 +11,6 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
     EndpointView,
-    IdleStatus,
-    LiveCallCounts,
     LiveTypeCounts,
     Now,
     Record,
@@ -22,7 +20,7 @@ from rlm.core.documents import (
     RunStatus,
     TypeCounts,
     View,
-    WorkerNow,
+    Worker,
 )
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
@@ -161,7 +159,7 @@ def outcome(counts: RunCounts) -> str:
     return f"{counts.completed:,} completed, {counts.failed:,} failed, {counts.leftover:,} left over"
 
 
-def halted(now: RunStatus | IdleStatus) -> str:
+def halted(now: Now) -> str:
     """Return why nothing is delivered now, the worst condition; empty if something is."""
     return next((each.sentence for each in now.conditions if stops(each)), "")
 
@@ -171,13 +169,13 @@ def told(condition: Condition) -> str:
     return f"{condition.sentence}: {condition.remedy}"
 
 
-def next_slot(entry: EndpointView | LiveCallCounts) -> str:
+def next_slot(entry: EndpointView) -> str:
     """Return when an endpoint has a free slot: `now`, a duration, or a dash if that is not known."""
     seconds = entry.next_slot_seconds
     return "now" if seconds == 0 else "-" if seconds is None else span(math.ceil(seconds))
 
 
-def doing(worker: WorkerNow) -> str:
+def doing(worker: Worker) -> str:
     """Return what a worker does: its state, or the endpoints that it calls."""
     if worker.other_configuration:
         return "another configuration"
@@ -215,7 +213,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(now: Now) -> Verdict:
-    """Return the verdict on the result of `report.overview`: its worst condition, else its forecast or its last run."""
+    """Return the verdict on what is now: its worst condition, else its forecast or its last run."""
     worst = next((each for each in now.conditions if each.severity != "info"), None)
     expected = forecast(now) if isinstance(now, RunStatus) else None
     if worst:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rlm import telemetry
 from rlm.admin.start_run import ask_scheduler
 from rlm.cli import uncollected
-from rlm.cli.starting import check_uninterrupted, wait_for
+from rlm.cli.runs import check_uninterrupted, wait_for
 from rlm.core.errors import FencedError
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role

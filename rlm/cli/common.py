@@ -1,82 +1,141 @@
-"""Shared by all commands: exit codes, errors, questions to the user, the store."""
+"""Shared by all commands: their frame and options, the store, and how they print.
+
+A command prints its answer both ways: with `--json` only `print_json` writes to stdout, otherwise only the others do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from enum import IntEnum
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from rlm.cli.options import JSON, STANDARD
-from rlm.cli.printing import say, say_error
-from rlm.core.text import did_you_mean, safe_words
+from rlm.core.text import DURATIONS, LONGEST_LINE, cut, safe, safe_line, safe_words, seconds_of, span
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
+# -- options
 
-class ExitCode(IntEnum):
-    """The exit status of a command."""
 
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    REDIS = 4
-    INTERRUPTED = 130
-    PIPE = 141
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
+    """A duration above 0, of at most `longest` seconds: `90`, `90s`, `10m`, `2d`."""
+
+    name = "duration"
+
+    def __init__(self, longest: float = 1e14) -> None:
+        self._longest = longest
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse a duration. A number without a unit is in seconds."""
+        seconds = seconds_of(value) if isinstance(value, str) else float(value)
+        if not 0 < seconds <= self._longest:  # also true for NaN
+            words = f"{value!r} is not a duration of at most {span(self._longest)}; write for example {DURATIONS}"
+            self.fail(words, param, ctx)
+        return seconds
+
+
+def _remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
+    ctx.meta[f"rlm.{flag.name}"] = value
+
+
+def flag(name: str, meaning: str, **more: Any) -> click.Option:
+    """Return an option without a value."""
+    return click.Option([*name.split()], is_flag=True, help=meaning, **more)
+
+
+def several(names: str, metavar: str, meaning: str, of: Iterable[str] = ()) -> click.Option:
+    """Return an option that can be repeated, each time with one of the values `of`, if there are any."""
+    kind = click.Choice([*map(str, of)]) if of else None
+    return click.Option(names.split(), metavar=metavar, multiple=True, type=kind, help=meaning)
 
 
 def command(
-    *lines: str, name: str | None = None, group: click.Group | None = None, prints_data: bool = True
+    *examples: str,
+    name: str | None = None,
+    group: click.Group | None = None,
+    params: Iterable[click.Parameter] = (),
+    prints_data: bool = True,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Return a decorator for a command with examples, `--config`, `--debug` and, if it prints data, `--json`.
 
     `name` is by default the function's name. A command without a `group` is added to one elsewhere.
     """
+    config = "The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults."
+    standard = [
+        click.Option(["--config"], type=click.Path(path_type=Path, dir_okay=False), help=config),
+        flag("--debug", "Show the traceback of an error.", expose_value=False, callback=_remember),
+        flag("--json", "Print one JSON document and nothing else.", expose_value=False, callback=_remember),
+    ]
 
     def decorate(function: Callable[..., Any]) -> click.Command:
-        made = (group.command if group else click.command)(name, epilog=examples(*lines))(function)
-        made.params += [*STANDARD, JSON] if prints_data else STANDARD
+        made = (group.command if group else click.command)(name, params=[*params], epilog=in_lines(*examples))(function)
+        made.params += standard if prints_data else standard[:2]
         return made
 
     return decorate
 
 
-def examples(*lines: str) -> str:
-    """Return the `epilog` of a command: its examples, one a line."""
-    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+def store_command(*examples: str, **frame: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return a decorator for a `command` that is called with the store of its configuration, which must answer."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def body(config: Path | None, **given: Any) -> None:
+            with opened(settings_of(config)) as store:
+                function(store, **given)
+
+        return command(*examples, **frame)(body)
+
+    return decorate
 
 
-class CommandError(click.ClickException):
-    """Raised to end a command with a message and an exit code."""
-
-    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__(safe_words(message))
-        self.exit_code = int(code)  # type: ignore[misc]  # as click does
-
-    def show(self, _file: Any = None) -> None:
-        """Print the message as an error; that of an interrupted command is only information."""
-        if self.exit_code == ExitCode.INTERRUPTED:
-            say(self.message)
-        else:
-            say_error(self.message)
+def in_lines(*examples: str) -> str:
+    """Return the `epilog` of a command: its examples, each on a line."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in examples)])
 
 
-def confirm(question: str, done: str = "removed") -> None:
-    """Ask before something that cannot be undone; without a yes raise CommandError: Nothing was `done`."""
-    try:
-        if click.confirm(safe_words(question), err=True):
-            return
-    except click.Abort as abort:  # nobody can answer, or Ctrl-C
-        if isinstance(abort.__context__, KeyboardInterrupt):
-            raise CommandError(f"Nothing was {done}.", ExitCode.INTERRUPTED) from abort
-    raise CommandError(f"Nothing was {done}. With --yes it is done without asking.")
+yes_option = flag("--yes", "Do not ask.")
+all_option = flag("--all every", "All of them.")
+volatile_option = flag("--allow-volatile", "Accept a Redis that keeps nothing on disk, and loses all if it restarts.")
+number_argument = click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), default=20)
+
+
+def _choose_format(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:  # for this process and those that it starts
+        os.environ["RLM_LOG_FORMAT"] = value
+
+
+log_format_option = click.Option(
+    ["--log-format"],
+    type=click.Choice(["auto", "text", "json"], case_sensitive=False),
+    envvar="RLM_LOG_FORMAT",
+    expose_value=False,
+    callback=_choose_format,
+    help="How log lines are written to stderr; auto: text on a terminal, JSON elsewhere.",
+)
+
+
+# -- what a command works with
+
+
+def settings_of(config: Path | None, *, warns: bool = False) -> Settings:
+    """Load the settings, whose modules a mere help does not need; `warns` prints `new_server`."""
+    from rlm.settings import load_settings
+
+    settings = load_settings(config)
+    if warns and (words := new_server(settings)):
+        say(words)
+    return settings
 
 
 def new_server(settings: Settings) -> str:
@@ -89,39 +148,6 @@ def new_server(settings: Settings) -> str:
     )
 
 
-def tell_unknown(store: Store, types: Iterable[str], endpoints: Iterable[str] = ()) -> None:
-    """Print which of `types` and `endpoints`, for which nothing was found, are not configured."""
-    settings = store.settings
-    for kind, names, configured in (("type", types, settings.types), ("endpoint", endpoints, settings.endpoints)):
-        for name in sorted(set(names) - set(configured)):
-            say(f"No {kind} {safe_words(name)!r} is configured{did_you_mean(name, configured)}.")
-
-
-def settings_of(config: Path | None, *, warns: bool = False) -> Settings:
-    """Load the settings. Their modules are imported when a command runs, not for its help.
-
-    `warns`: print it if an embedded server is about to be created without a configuration.
-    """
-    from rlm.settings import load_settings
-
-    settings = load_settings(config)
-    if warns and (words := new_server(settings)):
-        say(words)
-    return settings
-
-
-def stop_signals(each_turn: Callable[[], None] = lambda: None) -> StopSignals:
-    """Return a context manager that counts the stop signals of this process; `each_turn` is for `Wakeup`."""
-    from rlm.processes.signals import StopSignals, Wakeup
-
-    return StopSignals(Wakeup(each_turn))
-
-
-def store_of(config: Path | None) -> AbstractContextManager[Store]:
-    """Load the settings and open their store; an embedded server must run."""
-    return opened(settings_of(config))
-
-
 @contextmanager
 def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]:
     """Open the store of `settings` and check that it answers; `keeps_server` keeps an embedded server running."""
@@ -131,3 +157,80 @@ def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]
         store.ping()
         store.require_schema()
         yield store
+
+
+def stop_signals(each_turn: Callable[[], None] = lambda: None) -> StopSignals:
+    """Return a context manager that counts the stop signals of this process; `each_turn` is for `Wakeup`."""
+    from rlm.processes.signals import StopSignals, Wakeup
+
+    return StopSignals(Wakeup(each_turn))
+
+
+# -- what a command prints
+
+
+def wants_json() -> bool:
+    """Return whether the command was given `--json`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get("rlm.json"))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout, if `--json` was given; `safe` turns characters into equivalent escapes."""
+    if wants_json():
+        click.echo(safe(msgspec.json.format(msgspec.json.encode(document), indent=2).decode()))
+
+
+def say(text: str) -> None:
+    """Print a message on stderr."""
+    click.echo(safe_words(text), err=True)
+
+
+def say_error(text: str) -> None:
+    """Print an error message on stderr."""
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {safe_words(text)}", err=True)
+
+
+def show(text: str = "") -> None:
+    """Print a part of the answer on stdout."""
+    if not wants_json():
+        click.echo(safe_words(text))
+
+
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal that can draw, not a pipe, a file or a dumb terminal."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def table(headings: str, rows: Iterable[Sequence[object]]) -> None:
+    """Print a table with a dash for None and times to the second. Of a tuple the second part is the cell's style.
+
+    `headings` are separated by `|`; one that begins with # is over numbers. On a terminal that is too narrow, cells are
+    wrapped. Elsewhere they are not, because programs read them.
+    """
+    if wants_json():
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    def cell(value: object) -> Text:
+        text, style = value if isinstance(value, tuple) else (value, "")
+        text = re.sub(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z", r"\1 \2", "-" if text is None else str(text))
+        return Text(cut(safe_line(text), LONGEST_LINE), style)
+
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
+    for heading in headings.split("|"):
+        grid.add_column(heading.lstrip("#"), justify="right" if heading.startswith("#") else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(cell, row))
+    console = Console(width=None if is_terminal() else 1_000_000, highlight=False)
+    with console.capture() as captured:
+        console.print(grid)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(), color=True)
+
+
+def confirm(question: str) -> None:
+    """Ask before something that cannot be undone; end the command without a yes."""
+    click.confirm(safe_words(question), abort=True, err=True)

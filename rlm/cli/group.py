@@ -14,10 +14,8 @@ from typing import Any, cast
 import click
 
 from rlm import __version__
-from rlm.cli.common import CommandError, ExitCode, examples
-from rlm.cli.options import DEBUG_OPTION
-from rlm.cli.printing import is_terminal, say, say_error
-from rlm.core.errors import RLMError
+from rlm.cli.common import in_lines, say, say_error
+from rlm.core.errors import InterruptedByHandError, RLMError
 
 
 class LastWords(logging.Handler):
@@ -29,48 +27,36 @@ class LastWords(logging.Handler):
 
 
 @contextmanager
-def orderly(ctx: click.Context) -> Iterator[None]:
-    """End a failing command with one message and an `ExitCode`; with `--debug` print the traceback first.
+def orderly(ctx: click.Context | None = None) -> Iterator[None]:
+    """End a failing command with one message and an exit code; with `--debug` print the traceback first.
 
-    click handles its own exceptions. After a closed pipe or Ctrl-C the command ends silently, with the exit code that a
-    shell gives for the signal: 128 plus its number.
+    click handles its own exceptions. After a closed pipe or Ctrl-C the command ends with the exit code that a shell
+    gives for the signal: 128 plus its number.
     """
     logging.lastResort = LastWords(logging.WARNING)
     try:
         yield
-    except (click.ClickException, click.Abort, click.exceptions.Exit):
-        raise
-    except RLMError as error:
-        raise _end(ctx, error, str(error), error.exit_code) from error
     except BrokenPipeError as error:
-        raise unread() from error
-    except KeyboardInterrupt as error:
-        if is_terminal(err=True):
-            say("")  # end the line that shows ^C
-        raise SystemExit(int(ExitCode.INTERRUPTED)) from error
-    except OSError as error:
-        raise _end(ctx, error, str(error)) from error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        raise SystemExit(141) from error
+    except (KeyboardInterrupt, click.Abort) as error:
+        is_by_hand = isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
+        say("Nothing was changed; with --yes nobody is asked." if isinstance(error, click.Abort) else "")
+        raise SystemExit(130 if is_by_hand else 1) from error
+    except (click.ClickException, click.exceptions.Exit):
+        raise
     except Exception as error:
-        if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
-            logging.getLogger("rlm.process").critical(
-                "The process ends with an unexpected error", exc_info=error, extra={"action": "end_process"}
-            )
-        what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-        words = f"{what}. This is a fault of RLM. Run it again with --debug, and report what that prints."
-        raise _end(ctx, error, words) from error
-
-
-def unread() -> SystemExit:
-    """Return the exit for a closed pipe, and discard what is still buffered for it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return SystemExit(int(ExitCode.PIPE))
-
-
-def _end(ctx: click.Context, error: Exception, words: str, code: int = ExitCode.FAILED) -> SystemExit:
-    if ctx.meta.get("rlm.debug") or os.environ.get("RLM_DEBUG", "0") not in {"", "0"}:
-        say(_masked("".join(traceback.format_exception(error))).rstrip())
-    (say if code == ExitCode.INTERRUPTED else say_error)(_masked(words))
-    return SystemExit(code)
+        code, words = getattr(error, "exit_code", 1), str(error)
+        if not isinstance(error, RLMError | OSError):
+            if logging.getLogger().handlers:  # this process keeps a log, which Sentry reads
+                words = "The process ends with an unexpected error"
+                logging.getLogger("rlm.process").critical(words, exc_info=error, extra={"action": "end_process"})
+            what = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+            words = f"{what}. This is a fault of RLM. Run it again with --debug, and report what that prints."
+        if ctx and ctx.meta.get("rlm.debug"):
+            say(_masked("".join(traceback.format_exception(error))).rstrip())
+        (say if isinstance(error, InterruptedByHandError) else say_error)(_masked(words))
+        raise SystemExit(code) from error
 
 
 def _masked(words: str) -> str:
@@ -89,11 +75,11 @@ OVERVIEW = {
         "mock-api": ("sandbox", "mock_api", "Serve an API that enforces the limits strictly."),
     },
     "Set it up": {
-        "init": ("config", "init", "Write a commented configuration to begin with."),
-        "config": ("config", "config", "See the configuration and where each value comes from; check it."),
+        "init": ("check", "init", "Write a commented configuration to begin with."),
+        "config": ("check", "config", "See the configuration and where each value comes from; check it."),
     },
     "Run it": {
-        "up": ("up", "up", "Run all processes of the Procfile in this terminal."),
+        "up": ("processes", "up", "Run all processes of the Procfile in this terminal."),
         "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
         "supervisor": ("processes", "supervisor", "Keep the wanted workers alive on this host."),
         "worker": ("processes", "worker", "Start a worker by hand; list the workers and hosts."),
@@ -104,7 +90,7 @@ OVERVIEW = {
         "list": ("runs", "list_runs", "List recent runs, newest first."),
         "result": ("runs", "result", "Show the record of the last run, or of another."),
         "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
-        "explain": ("events", "explain", "Show where one event is, why it waited, and each attempt."),
+        "explain": ("queue", "explain", "Show where one event is, why it waited, and each attempt."),
     },
     "Steer it": {
         "start": ("runs", "start", "Start a run now."),
@@ -114,9 +100,9 @@ OVERVIEW = {
         "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
     },
     "Check it": {
-        "doctor": ("doctor", "doctor", "Check the installation; print what is wrong and what to do."),
+        "doctor": ("check", "doctor", "Check the installation; print what is wrong and what to do."),
         "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "compliance": ("doctor", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
+        "compliance": ("endpoint", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
     },
 }
 COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in commands.items()}
@@ -138,22 +124,17 @@ class LazyGroup(click.Group):
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by section, without importing them."""
-        width = max(map(len, COMMANDS))
         for title, commands in OVERVIEW.items():
             with formatter.section(title):
-                formatter.write_dl([(f"{name:<{width}}", line) for name, (_, _, line) in commands.items()])
+                formatter.write_dl([(f"{name:<10}", line) for name, (_, _, line) in commands.items()])
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the command line up to the command; `--help` and `--version` are answered here."""
-        try:
+        with orderly():
             return super().make_context(*args, **extra)
-        except BrokenPipeError as error:
-            raise unread() from error
-        except OSError as error:
-            raise CommandError(str(error)) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command inside `orderly`."""
+        """Run a command."""
         with orderly(ctx):
             return super().invoke(ctx)
 
@@ -169,9 +150,8 @@ def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> Non
 
 @click.group(
     cls=LazyGroup,
-    params=[DEBUG_OPTION],
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples(
+    epilog=in_lines(
         "rlm demo                  # see the whole system at work, in half a minute",
         "rlm init                  # write a configuration to begin with",
         "rlm queue push FILE       # push items, then ...",
@@ -179,9 +159,7 @@ def _tie(ctx: click.Context, _param: click.Parameter, parent: int | None) -> Non
         "rlm status --help         # what a command does, and examples",
     ),
 )
-@click.option(
-    "--tied-to", type=int, hidden=True, is_eager=True, expose_value=False, callback=_tie, help="The starter's pid."
-)
+@click.option("--tied-to", type=int, hidden=True, is_eager=True, expose_value=False, callback=_tie)
 @click.version_option(__version__, prog_name="rlm")
 def rlm() -> None:
     """RLM, the Rate Limit Manager.

@@ -2,89 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import command, opened, settings_of
-from rlm.cli.options import several
-from rlm.cli.printing import print_json, say, show, table
-from rlm.core.errors import BadQuestionError
-from rlm.core.text import sentence
+from rlm.cli.common import command, opened, print_json, say, settings_of, several, show, table
 
 if TYPE_CHECKING:
-    from rlm.admin.whatif import Forecast
-
-_ADDED = "What if a type had one more endpoint, of this name? Repeatable."
+    from rlm.admin.whatif import Forecast, Question
+    from rlm.admin.words import Verdict
 
 
 @command(
     "rlm plan",
     "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED=a5",
     "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
+    params=[
+        several("--count counts", "TYPE=N", "Plan for N events of a type; repeatable."),
+        click.Option(["--workers"], type=click.IntRange(1, 1000), metavar="N", help="With exactly N workers."),
+        several("--set told", "KEY=VALUE", "With this value of a setting; repeatable."),
+        several("--add-endpoint add", "TYPE=NAME", "With one more endpoint of a type, of this name; repeatable."),
+    ],
 )
-@several("--count", "counts", "TYPE=N", "Plan for N events of a type; repeatable.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="What if there were exactly N workers?")
-@several("--set", "told", "KEY=VALUE", "What if a setting had this value? Repeatable.")
-@several("--add-endpoint", "add", "TYPE=NAME", _ADDED)
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
     Without --count the forecast is for what waits now, leftovers included, and for the endpoints' windows as far as
     they are open now. With --count it is for those numbers, and for windows that are all open. Nothing is taken, sent
-    or changed. Both need Redis, because the limits in force, and how long calls take, are read there.
+    or changed.
 
-    --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. An added endpoint has the limit
-    of its type and an open window. The last line says when the backlog is gone if as many events arrive in each window
-    as in the last 20 runs.
+    --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. The last line says when the
+    backlog is gone if as many events arrive in each window as in the last 20 runs.
     """
-    from rlm.admin.whatif import PlanAsk, answer, read_question, side_by_side
+    from rlm.admin.whatif import side_by_side
 
-    settings = settings_of(config)
-    try:
-        question = read_question(settings, PlanAsk(**options))
-    except BadQuestionError as error:
-        if error.option:
-            raise click.BadParameter(str(error), param_hint=error.option) from None
-        raise click.UsageError(str(error)) from None
-    with opened(settings) as store:
-        answered = answer(store, question)
-    print_json(answered.view())
-    if answered.unread:
-        say(f"Only the oldest items were read; {answered.unread:,} more wait and are not planned for.")
-    today, last = answered.forecasts[0], answered.forecasts[-1]
+    question, forecasts = _answer(config, **options)
+    today, last = forecasts[0], forecasts[-1]
+    if last.unread:
+        say(f"Only the oldest items were read; {last.unread:,} more wait and are not planned for.")
     if last.open_run:
         show("A run is open (`rlm status`); this plans a new window for what waits now.\n")
     if not last.events:
         show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
         return
-    show(_verdict(today) if last is today else f"Today: {_verdict(today)}")
+    show(_sentence(today.verdict) if last is today else f"Today: {_sentence(today.verdict)}")
     if last is not today:
-        show(f"What if ({last.case.assumptions}): {_verdict(last)}")
+        show(f"What if ({' '.join(question.asked.assumptions)}): {_sentence(last.verdict)}")
     show()
-    table(
-        ["", "today", "what if"][: 1 + len(answered.forecasts)],
-        side_by_side(*answered.forecasts),
-        right=["today", "what if"],
-    )
+    table("|#today" if last is today else "|#today|#what if", side_by_side(*forecasts))
     if last.outlook:
         show(f"\n{last.outlook.sentence}")
 
 
 def print_verdict(config: Path | None) -> None:
     """Print the plan for what waits now, in one sentence for people."""
-    from rlm.admin.whatif import PlanAsk, answer, read_question
+    show(_sentence(_answer(config)[1][0].verdict))
+
+
+def _answer(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:
+    from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 
     settings = settings_of(config)
+    question = read_question(settings, PlanAsk(**options))
     with opened(settings) as store:
-        answered = answer(store, read_question(settings, PlanAsk()))
-    print_json(answered.view())
-    show(_verdict(answered.forecasts[0]))
+        forecasts = answer(store, question)
+    print_json(view_of(forecasts, question))
+    return question, forecasts
 
 
-def _verdict(forecast: Forecast) -> str:
-    from rlm.admin.whatif import verdict_on
-
-    verdict = verdict_on(forecast)
-    return sentence(f"{verdict.words}: {verdict.more}" if verdict.more else verdict.words)
+def _sentence(verdict: Verdict) -> str:
+    return f"{verdict.words}: {verdict.more}." if verdict.more else f"{verdict.words}."

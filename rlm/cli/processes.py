@@ -1,11 +1,14 @@
-"""The long-running processes, as the Procfile starts them: scheduler, supervisor, worker, web."""
+"""The long-running processes, as the Procfile starts them, and `rlm up`, which runs all of them in one terminal."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+import shlex
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,22 +16,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rlm.cli.common import command, new_server, settings_of, stop_signals, store_of
-from rlm.cli.options import log_format_option, process_options
-from rlm.cli.printing import print_json, show, styled, table
-from rlm.core.errors import StoreError, StoreUnfitError
+from rlm.cli.common import (
+    command,
+    log_format_option,
+    new_server,
+    print_json,
+    settings_of,
+    show,
+    stop_signals,
+    store_command,
+    table,
+    volatile_option,
+)
+from rlm.core.errors import ConfigurationError, StoreError, StoreUnfitError
 
 if TYPE_CHECKING:
-    from rlm.core.documents import Worker
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
-log = logging.getLogger(__name__)
+_options = [volatile_option, log_format_option]
 
-#: Seconds that `rlm web` waits for an answer of Redis: its users want to know soon if Redis is away.
-_WEB_ANSWER_SECONDS = 2.0
-_STATE_KINDS = {"ready": "ok", "starting": "busy", "stopping": "warn"}
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -54,8 +63,7 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
             yield store, stop
 
 
-@command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", prints_data=False)
-@process_options
+@command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", params=_options, prints_data=False)
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(settings_of(config), "scheduler") as (store, stop):
@@ -66,8 +74,7 @@ def scheduler(config: Path | None, allow_volatile: bool) -> None:
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
-@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", prints_data=False)
-@process_options
+@command("rlm supervisor", "rlm supervisor --config /etc/rlm/rlm.toml", params=_options, prints_data=False)
 def supervisor(config: Path | None, allow_volatile: bool) -> None:
     """Keep this host's share of the wanted workers alive. TERM lets calls in flight end; a second TERM does not.
 
@@ -96,8 +103,7 @@ def worker() -> None:
     """Start a worker by hand; list the workers."""
 
 
-@command("rlm worker start", name="start", group=worker, prints_data=False)
-@process_options
+@command("rlm worker start", name="start", group=worker, params=_options, prints_data=False)
 def start_worker(config: Path | None, allow_volatile: bool) -> None:
     """Run one worker in the foreground, beside those of the supervisors."""
     from actors.worker import run_worker
@@ -107,70 +113,58 @@ def start_worker(config: Path | None, allow_volatile: bool) -> None:
     run_worker(settings, worker_id, allow_volatile=allow_volatile)
 
 
-@command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
-def list_workers(config: Path | None) -> None:
+@store_command("rlm worker list", "rlm worker list --json | jq length", name="list", group=worker)
+def list_workers(store: Store) -> None:
     """List the workers: where and since when they run, and how many events each works on; the hosts with their shares.
 
     With --json, the workers alone.
     """
-    from rlm.admin.attendance import hosts
-    from rlm.admin.report import worker_list
+    from rlm.admin.report import hosts, worker_list
 
-    with store_of(config) as store:
-        workers, places = worker_list(store), hosts(store)
+    workers, places = worker_list(store), hosts(store)
     print_json(workers)
-    if not workers:
-        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
+    rows = [
+        [
+            each.pid,
+            each.host,
+            "another configuration" if each.other_configuration else "sleeping" if each.sleeping else each.state,
+            each.threads,
+            each.busy,
+            each.started_at,
+        ]
+        for each in workers
+    ]
+    if workers:
+        table("#pid|host|state|#threads|#busy|started at", rows)
     else:
-        names = ["pid", "host", "state", "threads", "busy", "started_at"]
-        rows = [[each.pid, each.host, _state(each), each.threads, each.busy, each.started_at] for each in workers]
-        table(names, rows, right=["pid", "threads", "busy"])
+        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
     if places:
         show()
-        names = ["host", "state", "capacity", "share", "workers", "scheduler"]
-        rows = [
-            [
-                each.host,
-                styled(each.state, "warn" if each.state == "silent" else "ok"),
-                *(getattr(each, name) for name in names[2:]),
-            ]
-            for each in places
-        ]
-        table(names, rows, right=names[2:5])
+        rows = [[each.host, each.state, each.capacity, each.share, each.workers, each.scheduler] for each in places]
+        table("host|state|#capacity|#share|#workers|scheduler", rows)
 
 
-def _state(worker: Worker) -> str:
-    if worker.other_configuration:
-        return styled(f"{worker.state}, another configuration", "warn")
-    return (
-        styled("sleeping", "warn") if worker.sleeping else styled(worker.state, _STATE_KINDS.get(worker.state, "dim"))
-    )
-
-
-@command("rlm web", "RLM_WEB__LISTEN=[::]:8088 RLM_WEB__TOKEN=env:RLM_TOKEN rlm web", prints_data=False)
-@log_format_option
+@command("rlm web", params=[log_format_option], prints_data=False)
 def web(*, config: Path | None) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
-    /metrics has what the ledger holds at that moment, over all processes and hosts; one `rlm web` is enough for all of
-    them. /healthz answers 200 while Redis answers and is fit and a scheduler leads, or is about to, else 503 with the
-    reason. It also starts without Redis, and then reports that Redis is away.
+    /metrics has what the ledger holds at that moment, over all processes and hosts. /healthz answers 200 while Redis
+    answers and is fit and a scheduler leads, or is about to, else 503 with the reason.
 
     It listens on web.listen, and waits for it while another process does. On an address outside the loopback interface
     it starts only with a token (web.token), which is then required for all but /healthz: a program sends
-    "Authorization: Bearer TOKEN", a browser logs in.
-
-    The Host of a request must be this host's loopback, the address at which it arrived, or listed in web.hosts.
+    "Authorization: Bearer TOKEN", a browser logs in. The Host of a request must be this host's loopback, the address at
+    which it arrived, or listed in web.hosts.
     """
-    from rlm.settings.checks import split_listen
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, serve
 
     settings = settings_of(config)
     token = read_token(settings.web.token, os.environ)
-    with long_running(settings, "web", answer_seconds=_WEB_ANSWER_SECONDS) as (store, stop):
-        bound = bind(*split_listen(settings.web.listen), stop, has_token=bool(token))
+    with long_running(settings, "web", answer_seconds=2.0) as (store, stop):  # its users want to know soon
+        address, _, port = settings.web.listen.rpartition(":")
+        bound = bind(address.strip("[]"), int(port), stop, has_token=bool(token))
         if bound is None:
             return
         host, port = bound.getsockname()[:2]
@@ -183,3 +177,74 @@ def web(*, config: Path | None) -> None:
         except StoreError as error:
             log.warning("Nothing can be read yet: %s", error, extra={"action": "serve"})
         serve(make_app(store, token, settings.web.hosts), bound, stop)
+
+
+@command("rlm up", "rlm up --config /etc/rlm/rlm.toml", params=_options, prints_data=False)
+def up(config: Path | None, allow_volatile: bool) -> None:
+    """Run all processes of the Procfile in this terminal.
+
+    They are those of the Procfile beside the configuration file or, without one, a scheduler, a supervisor and the
+    dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them, unless the
+    environment has them. The first that needs the embedded server, if it is configured, starts it; the last ends it.
+
+    TERM or Ctrl-C stops them: workers finish the calls in flight, and the next start goes on with an open run. A
+    second one ends all at once. If one process ends by itself, all are stopped, and this command exits with its exit
+    code.
+    """
+    from honcho.environ import parse
+    from setproctitle import setproctitle
+
+    from rlm.ledger.store import url_in_use
+    from rlm.processes.procfile import Foreman, LinePrinter
+    from rlm.processes.signals import Layer, grace_seconds
+    from rlm.settings import load_settings
+    from rlm.settings.secrets import mask_url
+    from rlm.telemetry.logs import FORMAT_VARIABLE, is_coloured, is_json
+
+    setproctitle("rlm up")
+    environ = {**parse(_read(Path(".env").absolute()) or ""), **os.environ}
+    settings = load_settings(config, environ)
+    # The processes see only a pipe, and this installation's `rlm` must be found first.
+    as_json, coloured = is_json(environ, sys.stdout), is_coloured(environ, sys.stdout)
+    environ |= {FORMAT_VARIABLE: "json" if as_json else "text"} | ({"FORCE_COLOR": "1"} if coloured else {})
+    environ |= {"RLM_CONFIG": str(settings.source)} if settings.source else {}
+    environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), environ.get("PATH", os.defpath)])
+    foreman = Foreman(LinePrinter(sys.stdout, as_json=as_json, coloured=coloured), grace_seconds(settings, Layer.GROUP))
+    root = settings.source.parent if settings.source else Path.cwd()
+    for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
+        foreman.add_process(name, words, env=environ, cwd=str(root))
+    port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
+    others = f", and for other programs at redis://127.0.0.1:{port}/0" if port else ""
+    for words in filter(None, (new_server(settings), f"Redis is at {mask_url(url_in_use(settings))}{others}")):
+        foreman.say(words)
+    raise SystemExit(foreman.run())
+
+
+def _commands(procfile: Path, *, allow_volatile: bool) -> Mapping[str, str]:
+    """Return the processes of a Procfile; the default ones if there is none."""
+    from honcho.environ import parse_procfile
+
+    text = _read(procfile)
+    if text is None:
+        rlm, flags = ["exec", sys.executable, "-P", "-m", "rlm"], ["--allow-volatile"] if allow_volatile else []
+        words = {"scheduler": ["scheduler", *flags], "supervisor": ["supervisor", *flags], "web": ["web"]}
+        return {name: shlex.join([*rlm, *each]) for name, each in words.items()}
+    if allow_volatile:
+        raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")
+    try:
+        commands: dict[str, str] = parse_procfile(text).processes
+    except AssertionError as error:  # a name is repeated
+        raise ConfigurationError(f"file {procfile}: cannot be used: {error}") from error
+    if not commands:
+        raise ConfigurationError(f"file {procfile}: has no process; write `scheduler: exec rlm scheduler`, for example")
+    return commands
+
+
+def _read(path: Path) -> str | None:
+    """Return the text of a file that the user trusts; None if there is none."""
+    from rlm.core.files import read_trusted
+
+    try:
+        return read_trusted(path).decode().replace("\r\n", "\n") if os.path.lexists(path) else None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"file {path}: cannot be used: {error}") from error

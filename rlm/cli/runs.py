@@ -1,41 +1,66 @@
-"""Runs: start, show, cancel and list them."""
+"""Runs: start, show, cancel and list them.
+
+A run that waits for its command waits for what that imports: the rest is imported once the scheduler is asked.
+"""
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.cli import uncollected
-from rlm.cli.common import CommandError, ExitCode, command, opened, settings_of, stop_signals, store_of
-from rlm.cli.options import number_argument, volatile_option
-from rlm.cli.printing import print_json, show, styled, table, wants_json
+from rlm.cli.common import (
+    command,
+    flag,
+    number_argument,
+    opened,
+    print_json,
+    say_error,
+    settings_of,
+    show,
+    stop_signals,
+    store_command,
+    table,
+    volatile_option,
+    wants_json,
+)
+from rlm.core.clock import system_clock
+from rlm.core.documents import Record, RunStatus
+from rlm.core.errors import InterruptedByHandError, StoreError
 from rlm.core.run import State
 from rlm.core.text import counted, span
 
-#: The style of the states of finished runs in a list.
-STATE_KINDS = {State.COMPLETED: "ok", State.PARTIAL: "warn", State.CANCELLED: "warn", State.FAILED: "error"}
+if TYPE_CHECKING:
+    from rlm.core.documents import View as Shown
+    from rlm.core.run import Run
+    from rlm.ledger.store import Store
+    from rlm.processes.signals import StopSignals
+
+_run_argument = click.Argument(["run_id"], metavar="[RUN]", required=False)
 
 
 @command(
     "rlm start           # the scheduler of `rlm up` conducts it",
     "rlm start --wait    # until its end, conducted here if there is no scheduler",
     "rlm start --wait --json | jq .counts",
-    "rlm start --dry-run    # what it would come to",
+    params=[
+        flag("--wait", "Wait for the end; conduct the run here if no scheduler takes it up."),
+        flag("--dry-run", "Start nothing: print what it would come to, as `rlm plan` does."),
+        volatile_option,
+    ],
 )
-@click.option("--wait", is_flag=True, help="Wait for the end; conduct the run here if no scheduler takes it up.")
-@click.option("--dry-run", is_flag=True, help="Start nothing: print what it would come to, as `rlm plan` does.")
-@volatile_option
 def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: bool) -> None:
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the live supervisors or one of
-    its own. If interrupted, the command cancels a run that it conducts, leaves any other alone, and exits with 130
-    either way.
+    its own. If interrupted, the command cancels a run that it conducts, leaves any other alone, and exits with 130.
 
-    With --wait the progress is shown on stderr: drawn on a terminal, elsewhere as a line every 10 s if something has
-    changed; the log, if the run is conducted here. Exits with 1 if the run or every call of it failed.
+    With --wait the progress is shown on stderr. Exits with 1 if the run or every call of it failed.
     """
     if dry_run:
         from rlm.cli.plan import print_verdict
@@ -47,7 +72,6 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
             stop = stack.enter_context(stop_signals())
             settings = settings_of(config, warns=True)
             from rlm.admin.start_run import ask_scheduler, started
-            from rlm.cli.starting import check_uninterrupted, wait_for
 
             store = stack.enter_context(opened(settings, keeps_server=wait))
             run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
@@ -63,99 +87,137 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
             from rlm.cli.by_hand import conduct_here
 
             record = conduct_here(store, stop, allow_volatile=allow_volatile)
-    from rlm.cli.status import show_run, tell
-
+    _show_run(record)
     if stop.graceful and record.state == State.CANCELLED:
-        show_run(record)
         left = counted(record.counts.leftover, "event")
         words = f"Interrupted: run {record.run_id} was cancelled; {left} left over for the next run."
-        raise CommandError(words, ExitCode.INTERRUPTED)
-    tell(record, waited=True)
+        raise InterruptedByHandError(words)
+    _end_with(record, waited=True)
 
 
-@command(
-    "rlm status",
-    "rlm status --follow                     # until Ctrl-C, from run to run",
-    "rlm status 20261125T101500123Z-1a2b -f  # until that run is closed",
-    "rlm status --json | jq .seconds_left",
-)
-@click.argument("run_id", metavar="[RUN]", required=False)
-@click.option("--follow", "-f", is_flag=True, help="Keep showing it until RUN is closed or Ctrl-C.")
-def status(config: Path | None, run_id: str | None, *, follow: bool) -> None:
+def check_uninterrupted(stop: StopSignals) -> None:
+    """End the command if a signal came before a run was started."""
+    if stop.graceful:
+        raise InterruptedByHandError("Interrupted before a run was started.")
+
+
+def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
+    """Show the progress of a run that another process conducts; return its record. Redis may go away meanwhile."""
+    from rlm.admin import report
+    from rlm.admin.words import line
+    from rlm.terminal.live import View
+    from rlm.terminal.runs import picture_of
+
+    shown_at = float("-inf")
+    with View(sys.stderr, picture_of, line, transient=True) as view:
+        while not stop.graceful:
+            try:
+                if record := store.runs.record(run_id):
+                    return record
+                if system_clock.monotonic() - shown_at >= (1.0 if view.is_drawn else 10.0):
+                    shown_at = system_clock.monotonic()
+                    now = report.status(store, run_id, measured=False)
+                    if isinstance(now, RunStatus):
+                        view.show(now)
+            except StoreError as error:
+                view.trouble(str(error))
+            stop.wakeup.wait(POLL_SECONDS)
+    raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
+
+
+@store_command("rlm status", "rlm status --json | jq .seconds_left", params=[_run_argument])
+def status(store: Store, run_id: str | None) -> None:
     """Show the current run, or RUN: phase, countdown, progress by type, endpoint and budget, workers.
 
     RUN is the id of a run, or a beginning that no other id has.
-
-    With --follow the picture is redrawn each second on a terminal; elsewhere a line is printed whenever something has
-    changed, with --json one document per line. Ctrl-C ends the view, not the run.
     """
     from rlm.admin import report
-    from rlm.cli.status import beside, follow_status, show_run
 
-    with store_of(config) as store:
-        run_id = report.find_run(store, run_id)
-        if follow:
-            follow_status(store, run_id)
-            return
-        document = beside(store, report.status(store, run_id, measured=wants_json()))
-    show_run(document)
+    _show_run(report.status(store, report.find_run(store, run_id), measured=wants_json()))
 
 
-@command("rlm result", "rlm result 20261125T101500123Z-1a2b", "rlm result --json | jq .by_type")
-@click.argument("run_id", metavar="[RUN]", required=False)
-def result(config: Path | None, run_id: str | None) -> None:
-    """Show the record of the last finished run, or of RUN.
-
-    RUN is the id of a run, or a beginning that no other id has.
-    """
+@store_command("rlm result", "rlm result 20261125T101500123Z-1a2b", params=[_run_argument])
+def result(store: Store, run_id: str | None) -> None:
+    """Show the record of the last finished run, or of RUN, which is an id or a beginning that no other id has."""
     from rlm.admin import report
-    from rlm.cli.status import show_run
 
-    with store_of(config) as store:
-        record = report.record(store, report.find_run(store, run_id))
-    show_run(record)
+    _show_run(report.record(store, report.find_run(store, run_id)))
 
 
-@command("rlm list", "rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'", name="list")
-@number_argument
-def list_runs(config: Path | None, number: int) -> None:
+def _show_run(document: Shown) -> None:
+    """Print a status or record: as JSON, or as a picture, which is plain text in a pipe."""
+    print_json(document)
+    if not wants_json():
+        from rlm.terminal.live import console_on
+        from rlm.terminal.runs import picture_of
+
+        console_on(sys.stdout).print(picture_of(document))
+
+
+def _end_with(record: Record, *, waited: bool = False) -> None:
+    """Raise SystemExit if a run failed, or if it was `waited` for and every call of it failed."""
+    if waited and record.every_call_failed:
+        say_error(f"every call of run {record.run_id} failed: {record.failures}")
+    elif record.state == State.FAILED:
+        say_error(f"run {record.run_id} failed: {record.failure}")
+    else:
+        return
+    raise SystemExit(1)
+
+
+@store_command("rlm list 100 --json | jq '.[] | select(.counts.leftover > 0)'", name="list", params=[number_argument])
+def list_runs(store: Store, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
     from rlm.admin.runs import entry_of, runs_page
 
-    with store_of(config) as store:
-        entries = [entry_of(record) for record in runs_page(store, number).records]
-        nothing = "" if entries else report.none_finished(store)
+    styles = {State.COMPLETED: "green", State.FAILED: "bold red"}
+    entries = [entry_of(record) for record in runs_page(store, number).records]
     print_json(entries)
-    if nothing:
-        show(nothing)
+    if not entries:
+        show(report.none_finished(store))
         return
     columns = ["taken", "carried_over", "completed", "failed", "leftover"]
     rows = [
         [
             entry.run_id,
-            styled(entry.state, STATE_KINDS.get(State(entry.state), "warn")),
+            (entry.state, styles.get(State(entry.state), "yellow")),
             entry.started_at,
             span(entry.duration_seconds),
-            *(str(getattr(entry.counts, name)) for name in columns),
+            *(getattr(entry.counts, name) for name in columns),
         ]
         for entry in entries
     ]
-    table(["run", "state", "started", "took", *columns], rows, right=["took", *columns])
+    table(f"run|state|started|#took|#{'|#'.join(columns)}", rows)
 
 
-@command("rlm cancel")
-@click.argument("run_id", metavar="[RUN]", required=False)
-def cancel(config: Path | None, run_id: str | None) -> None:
-    """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover.
-
-    RUN is the id of a run, or a beginning that no other id has.
-    """
+@store_command("rlm cancel", params=[_run_argument])
+def cancel(store: Store, run_id: str | None) -> None:
+    """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover."""
     from rlm.admin import runs
-    from rlm.cli.starting import await_close
-    from rlm.cli.status import tell
 
-    with stop_signals() as stop, store_of(config) as store:
+    with stop_signals() as stop:
         run = runs.open_run(store, run_id)
         runs.cancel(store, run)
-        tell(await_close(store, run, stop))
+        record = _await_close(store, run, stop)
+    _show_run(record)
+    _end_with(record)
+
+
+def _await_close(store: Store, run: Run, stop: StopSignals) -> Record:
+    """Wait until a run is closed and return its record; close it here if no conductor answers."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None:
+        if stop.graceful:
+            raise InterruptedByHandError(f"Run {run.id} is being cancelled; see `rlm status`.")
+        if system_clock.monotonic() > until and store.leases.holder() is None:
+            from scheduler.byhand import HandConductor
+
+            conductor = HandConductor(store, stop, allow_volatile=True)  # whatever opened it may close
+            try:
+                conductor.campaign(ANSWER_SECONDS)
+                conductor.close_open(run.id)
+            finally:
+                conductor.resign()
+        system_clock.sleep(POLL_SECONDS)
+    return record

@@ -12,37 +12,30 @@ from urllib.parse import urlsplit
 import click
 
 from rlm import __version__
-from rlm.cli.common import ExitCode, command, settings_of, stop_signals
-from rlm.cli.options import volatile_option
-from rlm.cli.printing import print_json, say, show, wants_json
+from rlm.cli.common import (
+    command,
+    print_json,
+    say,
+    settings_of,
+    show,
+    stop_signals,
+    volatile_option,
+    wants_json,
+)
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
     from rlm.sandbox.judge import DemoVerdict
 
-#: The default divisor of all times.
-DEFAULT_SPEED = 10.0
-#: How many events a test has.
-TEST_EVENTS = 50
-#: What to do after a demo.
-NEXT = (
-    "Next: `rlm init` in an empty directory writes a configuration of your own to\n"
-    "begin with, and prints what to type to see a run of it."
-)
-
 
 @command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
+@click.option("--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many events.")
 @click.option(
-    "--events", default=900, show_default=True, type=click.IntRange(1, 100_000), help="How many events, over all types."
-)
-@click.option(
-    "--speed",
-    type=click.FloatRange(0.1, 60),
-    help=f"Divide the window, the limits and the times of calls by this.  [default: {DEFAULT_SPEED:g}]",
+    "--speed", default=10.0, show_default=True, type=click.FloatRange(0.1, 60), help="Divide all times by this."
 )
 @click.option("--real-time", is_flag=True, help="The same as --speed 1.")
-def demo(*, events: int, speed: float | None, real_time: bool, config: Path | None) -> None:
+def demo(*, events: int, speed: float, real_time: bool, config: Path | None) -> None:
     """Show the whole system at work on one window, live, then report what happened.
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers
@@ -52,61 +45,56 @@ def demo(*, events: int, speed: float | None, real_time: bool, config: Path | No
     Exits with 1 if anything was not as promised: a call refused, an event lost or left over that should have fitted;
     with 130 if it was ended early.
     """
-    if real_time and speed is not None:
-        raise click.UsageError("--real-time is --speed 1; give only one of them.")
     from rlm.sandbox.demo import play, prologue, view_on
     from rlm.sandbox.stage import set_up
 
-    pace = 1.0 if real_time else speed or DEFAULT_SPEED
+    pace, output = 1.0 if real_time else speed, sys.stderr if wants_json() else sys.stdout
     with stop_signals() as stop:
         settings = settings_of(config)
         for line in prologue(settings, events, pace):
             (say if wants_json() else show)(line)
-        view = view_on(
-            sys.stderr if wants_json() else sys.stdout, f"RLM demo, {events:,} events, {pace:g} times as fast"
-        )
+        view = view_on(output, f"RLM demo, {events:,} events, {pace:g} times as fast")
         with set_up(settings, pace, stop) as stage:
             verdict = play(stage, view, events, pace)
-    _report(verdict, settings.event_types, NEXT)
+    _report(verdict, settings.event_types)
+    show("Next: `rlm init` in an empty directory writes a configuration of your own to\nbegin with.")
 
 
-@command("rlm test", "rlm test --config /etc/rlm/rlm.toml --json", name="test")
-@volatile_option
+@command("rlm test", "rlm test --config /etc/rlm/rlm.toml --json", name="test", params=[volatile_option])
 def test(*, config: Path | None, allow_volatile: bool) -> None:
     """Test the installation: a small demo on the configured Redis, with real processes and a mock API.
 
     A few events of the configured types are sent to an API on this host that enforces the configured limits, all ten
     times as fast. The configured endpoints get no call. Everything happens under a prefix of its own, beside a running
     system, and is removed again, also after Ctrl-C. Only if it is killed its keys, PREFIX-test-..., stay.
-
-    Exits with 0 if all was well, 1 if something was not, 4 if Redis was not, 130 if interrupted.
     """
     from rlm.ledger.fitness import require_fit
     from rlm.ledger.store import Store
     from rlm.sandbox.demo import play, view_on
     from rlm.sandbox.stage import set_up
 
+    events, speed = 50, 10.0
     with stop_signals() as stop:
         settings = settings_of(config, warns=True)
-        view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {TEST_EVENTS} events")
+        view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {events} events")
         options = ["--allow-volatile"] if allow_volatile else []
         with Store(settings, keeps_server=True) as store:
             require_fit(store, allow_volatile=allow_volatile, claim=False)
-            with set_up(settings, DEFAULT_SPEED, stop, store.url, options) as stage:
-                verdict = play(stage, view, TEST_EVENTS, DEFAULT_SPEED)
+            with set_up(settings, speed, stop, store.url, options) as stage:
+                verdict = play(stage, view, events, speed)
     _report(verdict, settings.event_types)
 
 
-def _report(verdict: DemoVerdict, types: Sequence[EventType], then: str = "") -> None:
-    """Print what happened, and `then`; end the command if anything was not as promised."""
+def _report(verdict: DemoVerdict, types: Sequence[EventType]) -> None:
+    """Print what happened; end the command if anything was not as promised."""
     from rlm.sandbox.demo import summary
 
     print_json(verdict)
     show()
-    for line in (*summary(verdict, types), then):
+    for line in summary(verdict, types):
         show(line)
     if verdict.broken:
-        raise SystemExit(int(ExitCode.FAILED))
+        raise SystemExit(1)
 
 
 @command("rlm mock-api", "rlm mock-api --port 9000", name="mock-api", prints_data=False)

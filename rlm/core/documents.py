@@ -52,38 +52,36 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
     p95_ms: float = 0.0
 
 
-class RunPlan(JsonDocument, frozen=True, kw_only=True):
-    """The plan that a run began with; times count from the first call, `course` are pairs of a time and calls by then.
+class Foreseen(JsonDocument, frozen=True, kw_only=True):
+    """How a run will end; times count from the first call, `course` are pairs of a time and calls by then.
 
-    `actual_seconds` is the time from the first call to the last answer that completed an event, once it is known.
+    `binds` says what keeps the end from being earlier.
     """
 
     workers: int = 0
-    threads: int = 0
     forecast_seconds: float = 0.0
-    lower_bound_seconds: float = 0.0
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
+
+
+class RunPlan(Foreseen, frozen=True, kw_only=True):
+    """The plan that a run began with; `actual_seconds` from the first call to the last good answer, once known."""
+
+    threads: int = 0
+    lower_bound_seconds: float = 0.0
     actual_seconds: float | None = None
 
 
-class RunForecast(JsonDocument, frozen=True, kw_only=True):
-    """How an open run will end, as of a moment: the same simulation from the present state.
+class RunForecast(Foreseen, frozen=True, kw_only=True):
+    """The same simulation from the present state of an open run; `untaken` items stay on the audit list.
 
-    `binds` says what keeps the end from being earlier; `shortage` says which workers are missing; `untaken` items stay
-    on the audit list.
+    `shortage` says which workers are missing.
     """
 
     as_of: str
-    forecast_seconds: float
-    expected_leftover: int
-    workers: int
-    binds: str = ""
     shortage: str | None = None
-    leftover_by_type: Mapping[str, int] = {}
     untaken: int = 0
-    course: tuple[tuple[float, float], ...] = ()
 
 
 class Reasons(JsonDocument, frozen=True, kw_only=True):
@@ -209,23 +207,6 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
     spent: int = 0
 
 
-class LiveCallCounts(CallCounts, frozen=True, kw_only=True):
-    """The calls of an open run to an endpoint, or with a budget, and its window and health now.
-
-    `used` calls count of those `allowed` by the rule with the fewest left; a read-only user of Redis sees 0 of 0.
-    """
-
-    types: tuple[str, ...] = ()
-    used: int = 0
-    allowed: int = 0
-    free: int = 0
-    next_slot_seconds: float | None = None
-    health: str = "ok"
-    since: str | None = None
-    circuit_seconds: float | None = None
-    circuit_reason: str | None = None
-
-
 class CallNow(JsonDocument, frozen=True, kw_only=True):
     """What a lane of a worker does: the event, and the endpoint it calls since so long; null before it has a slot."""
 
@@ -235,7 +216,7 @@ class CallNow(JsonDocument, frozen=True, kw_only=True):
 
 
 class Worker(JsonDocument, frozen=True, kw_only=True):
-    """A living worker. `sleeping` says why it makes no calls now."""
+    """A living worker. `sleeping` says why it makes no calls now; `calls` are those of its lanes in an open run."""
 
     pid: int
     host: str
@@ -245,11 +226,6 @@ class Worker(JsonDocument, frozen=True, kw_only=True):
     started_at: str
     other_configuration: bool
     sleeping: str | None = None
-
-
-class WorkerNow(Worker, frozen=True, kw_only=True):
-    """A living worker in an open run, and the calls of its lanes."""
-
     calls: tuple[CallNow, ...] = ()
 
 
@@ -260,18 +236,18 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
     ready: int
     wanted: int
     other_configuration: int
-    each: tuple[WorkerNow, ...]
+    each: tuple[Worker, ...]
 
 
 class RunStatus(RunDocument, frozen=True, kw_only=True):
     """An open run, as far as it is known, and its present state as of a moment.
 
-    `to_take` items are still on the audit list.
+    `to_take` items are still on the audit list. `endpoints` are those and the budgets now; a read-only user of Redis
+    sees none.
     """
 
     by_type: Mapping[str, LiveTypeCounts]
-    by_endpoint: Mapping[str, LiveCallCounts]
-    by_budget: Mapping[str, LiveCallCounts] = {}
+    endpoints: Mapping[str, EndpointView]
     plan: RunPlan | None
     forecast: RunForecast | None
     workers: LiveWorkers
@@ -282,15 +258,6 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     as_of: str
     seconds_left: float
     called_seconds: float | None
-
-
-class IdleStatus(JsonDocument, frozen=True, kw_only=True):
-    """The time between two runs: the last run and the last tick."""
-
-    state: str = "idle"
-    last: str | None
-    last_tick: str | None
-    conditions: tuple[Condition, ...]
 
 
 class RunListed(JsonDocument, frozen=True, kw_only=True):
@@ -337,25 +304,24 @@ class Installation(JsonDocument, frozen=True, kw_only=True):
     prefix: str
 
 
-class Rest(IdleStatus, frozen=True, kw_only=True):
-    """What a view shows between two runs: the last record, the next tick, the queues, who is there.
+class Rest(JsonDocument, frozen=True, kw_only=True):
+    """The time between two runs: the last run and tick, the next tick, the queues, who is there.
 
     The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
-    seconds; `conductor` is the present leader.
+    seconds.
     """
 
+    state: str = "idle"
+    last: str | None
+    last_tick: str | None
+    next_tick: str
+    conditions: tuple[Condition, ...]
     installation: Installation
     last_record: Record | None
-    last_ended_seconds: float | None
-    last_tick_seconds: float | None
-    next_tick: str
-    next_tick_seconds: float
     waiting: QueueStats
-    by_endpoint: Mapping[str, EndpointView]
+    endpoints: Mapping[str, EndpointView]
     schedulers: int
-    supervisors: int
     workers: int
-    conductor: str | None
     hosts: tuple[Host, ...]
 
 
@@ -382,27 +348,12 @@ class ReleaseView(JsonDocument, frozen=True, kw_only=True):
     events: int
 
 
-class AddedEndpoint(JsonDocument, frozen=True, kw_only=True):
-    """A hypothetical endpoint."""
-
-    endpoint: str
-    rate_limit: str
-
-
-class Assumptions(JsonDocument, frozen=True, kw_only=True):
-    """What a plan assumes otherwise than it is: settings by key, more endpoints, the number of workers."""
-
-    settings: Mapping[str, object]
-    added_endpoints: tuple[AddedEndpoint, ...]
-    workers: int | None
-
-
 class PlanView(JsonDocument, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
     `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
-    the backlog is gone if as many events arrive as in the last runs; `lacking` why nothing would be done now. If it is
-    hypothetical, `what_if` has the assumptions and `today` the plan as things are.
+    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `what_if` has the options
+    that say so, and `today` the plan as things are.
     """
 
     workers: int
@@ -417,10 +368,7 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     releases: tuple[ReleaseView, ...]
     binds: str
     gone_in_windows: int | None = None
-    open_run: str | None = None
-    lacking: str | None = None
-    unread: int = 0
-    what_if: Assumptions | UnsetType = UNSET
+    what_if: str | UnsetType = UNSET
     today: PlanView | UnsetType = UNSET
 
 
@@ -453,11 +401,9 @@ class ServerState(JsonDocument, frozen=True, kw_only=True):
     max_bytes: int
 
 
-class RunNow(JsonDocument, frozen=True, kw_only=True):
+class RunNow(Started, frozen=True, kw_only=True):
     """The open run, in a view of the queues."""
 
-    run_id: str
-    state: str
     seconds_left: float
 
 
@@ -521,17 +467,6 @@ class Attempt(JsonDocument, frozen=True, kw_only=True):
     host: str | None
 
 
-class Gate(JsonDocument, frozen=True, kw_only=True):
-    """An endpoint that may take an event: its health, free slots, and seconds to the next one; null if paused."""
-
-    endpoint: str
-    budget: str | None
-    health: str
-    reason: str | None
-    free: int
-    wait_seconds: float | None
-
-
 class Letter(JsonDocument, frozen=True, kw_only=True):
     """The dead letter of an event."""
 
@@ -551,15 +486,11 @@ class EventView(JsonDocument, frozen=True, kw_only=True):
     type: str | None
     state: str
     sentence: str
-    position: int | None = None
-    of: int | None = None
-    run_id: str | None = None
     taken_at: str | None = None
-    worker: str | None = None
     runs_spent: int = 0
     calls: int = 0
     attempts: tuple[Attempt, ...] = ()
-    endpoints: tuple[Gate, ...] = ()
+    endpoints: tuple[EndpointView, ...] = ()
     conditions: tuple[Condition, ...] = ()
     letter: Letter | None = None
 
@@ -637,7 +568,6 @@ class EndpointChange(JsonDocument, frozen=True, kw_only=True):
     what: str
     before: str | None = msgspec.field(name="from")
     after: str | None = msgspec.field(name="to")
-    reason: str | None
 
 
 class Paused(JsonDocument, frozen=True, kw_only=True):
@@ -721,19 +651,18 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
 
 
 class Host(JsonDocument, frozen=True, kw_only=True):
-    """A host: its workers and lanes, and its share of the wanted workers."""
+    """A host: how many workers it takes, its share of the wanted ones, and those it has.
+
+    `unsupervised`: only a scheduler, or workers started by hand, run there; `silent`: its supervisor is not heard from,
+    and did not sign off.
+    """
 
     host: str
-    state: str
-    sleeping: int
+    state: Literal["ready", "unsupervised", "silent"]
     capacity: int | None
-    share: int = 0
+    share: int
     workers: int
-    ready: int
-    lanes: int
-    busy: int = 0
     scheduler: str | None
-    since: str | None
 
 
 class Scaling(JsonDocument, frozen=True, kw_only=True):

@@ -198,7 +198,9 @@ class WindowState(msgspec.Struct, frozen=True):
     `free` slots are available now, the next in `wait_seconds`. `rest_seconds` is what is left of the longest rest of
     any kind, `held_seconds` of a rest because the window cannot be trusted, `paused_seconds` of an operator's pause.
     `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are the seconds since
-    each call that may still count, in any order; only plans fill them in, to count slots.
+    each call that may still count, in any order. `failures` counts them in a row, `failed_with` describes the last one
+    in a few words, `opened_at` is when it last began to rest for them. The last pause was by `paused_by`, at
+    `paused_at`, until `paused_until`, None if that is endless; moments are seconds since 1970.
     """
 
     free: int = 0
@@ -208,6 +210,12 @@ class WindowState(msgspec.Struct, frozen=True):
     held_seconds: float = 0.0
     paused_seconds: float = 0.0
     ages: tuple[float, ...] = ()
+    failures: int = 0
+    failed_with: str = ""
+    opened_at: float | None = None
+    paused_by: str = ""
+    paused_at: float | None = None
+    paused_until: float | None = None
 
     def later(self, seconds: float) -> WindowState:
         """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""

@@ -64,7 +64,7 @@ class RunError(RLMError):
 
 
 class NoSuchRunError(RunError):
-    """Raised when a run or an event is not known. `rlm list` names the runs."""
+    """Raised when a run, an event or a dead letter is not known."""
 
     exit_code = 3
 
@@ -75,18 +75,6 @@ class RunUnderWayError(RunError):
 
 class NobodyConductsError(RunError):
     """Raised when no scheduler took up a run in time. `rlm up` or `rlm scheduler` starts one."""
-
-
-class NoSuchLetterError(RLMError):
-    """Raised when no dead letter has this id. `rlm failed list` shows the ids."""
-
-    exit_code = 3
-
-
-class AmbiguousRunError(RunError):
-    """Raised when the typed prefix of a run id fits several runs. The message names them; type more of the id."""
-
-    exit_code = 2
 
 
 class NoSuchEndpointError(RLMError):
@@ -113,10 +101,6 @@ class InterruptedByHandError(RunError):
 
 class ArchiveError(RLMError):
     """Raised when the archive cannot be written. Redis keeps the letters until then: free space, or mend its owner."""
-
-
-class DispatchError(RLMError):
-    """Raised when a call could not be prepared. The event stays unsettled."""
 
 
 class ListenError(RLMError):

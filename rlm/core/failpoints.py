@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from rlm.core.errors import ConfigurationError
@@ -36,28 +37,16 @@ _passed: dict[str, int] = {}
 
 def crash_point(name: str) -> None:
     """Kill this process if the environment names this point; raise a ConfigurationError if it names an unknown one."""
-    if _at:
-        _come_by(name)
-
-
-def _come_by(name: str) -> None:
-    file = Path(_at[1:]) if _at.startswith("@") else None
-    try:
-        order = file.read_text(encoding="utf-8").strip() if file else _at
-    except FileNotFoundError:
+    if not _at:
         return
-    point, _, number = order.partition(":")
-    if point not in POINTS or not (number or "1").isdecimal():
-        raise ConfigurationError(f"RLM_CRASH_AT: {order!r} is no crash point; write NAME or NAME:NUMBER, of {POINTS}")
-    if point != name:
-        return
-    with _lock:
-        _passed[order] = _passed.get(order, 0) + 1
-        if _passed[order] < int(number or "1"):
-            return
-        try:
-            if file:
+    file = Path(_at.removeprefix("@"))
+    with suppress(FileNotFoundError), _lock:  # not ordered yet, or another process dies
+        order = file.read_text(encoding="utf-8").strip() if _at.startswith("@") else _at
+        point, _, number = order.partition(":")
+        if point not in POINTS:
+            raise ConfigurationError(f"RLM_CRASH_AT: {order!r} is no crash point; there are {POINTS}")
+        _passed[order] = _passed.get(order, 0) + (point == name)
+        if point == name and _passed[order] >= int(number or "1"):
+            if _at.startswith("@"):
                 file.unlink()
-        except FileNotFoundError:  # another process dies
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)

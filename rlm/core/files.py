@@ -25,17 +25,16 @@ def read_trusted(path: Path) -> bytes:
         UnsafeError: another user can change it, or it is not such a file: reading a pipe or a device may block.
         OSError: it cannot be read.
     """
-    facts, quoted = path.stat(), shlex.quote(str(path))
+    facts = path.stat()
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_FILE:
-        why = f"it is no regular file of at most {LARGEST_FILE:,} bytes"
-        raise UnsafeError(f"file {path}: cannot be read: {why}", "name another file")
+        what = f"file {path}: cannot be read: it is no regular file of at most {LARGEST_FILE:,} bytes"
+        raise UnsafeError(what, "name another file")
     if facts.st_uid not in {0, os.geteuid()}:
-        owner, here = user_name(facts.st_uid), user_name(os.geteuid())
-        what = f"file {path}: it belongs to {owner}, not to {here}, so {owner} can change what RLM does"
-        raise UnsafeError(what, f"run RLM as {owner}, or, if its content is yours: chown {here} {quoted}")
+        owner = user_name(facts.st_uid)
+        what = f"file {path}: it belongs to {owner}, who can change what RLM does"
+        raise UnsafeError(what, f"run RLM as {owner}, or, if its content is yours, chown it")
     if facts.st_mode & stat.S_IWOTH:
-        mode = f"{stat.S_IMODE(facts.st_mode):04o}"
-        raise UnsafeError(f"file {path}: others can change it (mode {mode})", f"chmod o-w {quoted}")
+        raise UnsafeError(f"file {path}: others can change it", f"chmod o-w {shlex.quote(str(path))}")
     return path.read_bytes()
 
 
@@ -66,7 +65,6 @@ def require_own(directory: Path) -> None:
     """Raise an UnsafeError unless `directory` is a directory of this user, and an OSError if it is missing."""
     facts = directory.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-        what = "a directory" if stat.S_ISDIR(facts.st_mode) else "a file or a link"
         owner, us = user_name(facts.st_uid), user_name(os.geteuid())
-        remedy = f"run RLM as {owner}, or, if what is there is yours, chown or remove {shlex.quote(str(directory))}"
-        raise UnsafeError(f"{str(directory)!r} is not a directory of user {us} but {what} of {owner}", remedy)
+        what = f"{str(directory)!r} is not a directory of user {us}, but of {owner}, or a file or a link"
+        raise UnsafeError(what, f"run RLM as {owner}, or, if what is there is yours, chown or remove it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, Required, TypeAlias, TypedDict, Unpack
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from rlm.core.clock import isoformat
-from rlm.core.text import cut, is_name, named
+from rlm.core.text import cut, named
 
 #: How deep an item may nest arrays and objects, and how many distinct types it may hold.
 MAX_DEPTH = MAX_TYPES = 100
@@ -56,23 +56,13 @@ class BadItemError(ValueError):
     @classmethod
     def unknown_types(cls, names: Sequence[str]) -> BadItemError:
         """Return the error of events whose types are not in the configuration."""
-        quoted = named([repr(cut(name, 100)) for name in names], 5)
-        return cls(
-            Reason.UNKNOWN_TYPE,
-            f"{quoted} {'is not a configured type' if len(names) == 1 else 'are not configured types'}",
-        )
+        what = "is not a configured type" if len(names) == 1 else "are not configured types"
+        return cls(Reason.UNKNOWN_TYPE, f"{named([repr(cut(name, 100)) for name in names], 5)} {what}")
 
     @classmethod
     def too_large(cls, size: int, most: int) -> BadItemError:
         """Return the error of an item that has `size` bytes when at most `most` are allowed."""
         return cls(Reason.TOO_LARGE, f"{size} bytes, at most {most} are accepted (queue.max_item_bytes)")
-
-
-class Event(msgspec.Struct, frozen=True):
-    """One type of one item."""
-
-    id: str
-    type: str
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -83,29 +73,17 @@ class Item(msgspec.Struct, frozen=True):
     types: tuple[str, ...]
     priority: int | None
 
-    @property
-    def events(self) -> Iterator[Event]:
-        """The item's events, one for each type."""
-        return (Event(event_id(self.id, name), name) for name in self.types)
-
     def offset(self, own: int) -> int:
-        """Return what its priority adds to the order score of an event whose type has the priority `own`."""
-        return order_offset(own if self.priority is None else self.priority)
+        """Return what its priority adds to the order score of an event whose type has the priority `own`.
 
-
-def order_offset(priority: int) -> int:
-    """Return what `priority` adds to an event's order score. A higher priority adds less, so the event goes earlier."""
-    return (MAX_PRIORITY - priority) * PRIORITY_STEP
+        A higher priority adds less, so the event goes earlier.
+        """
+        return (MAX_PRIORITY - (own if self.priority is None else self.priority)) * PRIORITY_STEP
 
 
 def event_id(item_id: str, type_name: str) -> str:
     """Return the id of an item's event of type `type_name`. Type names have no colon, so `type_of` is the inverse."""
     return f"{item_id}:{type_name}"
-
-
-def is_type_name(raw: bytes) -> bool:
-    """Return whether a type may have this name."""
-    return is_name(raw.decode("latin-1"))
 
 
 def type_of(event: str) -> str:

@@ -5,20 +5,18 @@ Only this file decides which characters of a text are shown, how wide it is, and
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from unicodedata import category, east_asian_width
 
-#: Unicode categories of characters that a terminal may take for commands, that hide or reorder their neighbours
-#: (controls, formats, line separators, surrogates), or that have no known look (private, unassigned).
-_UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
-#: Invisible letters, signs and marks: Hangul fillers, variation selectors, the Braille blank and others.
+#: Invisible letters, signs and marks that count as printable: Hangul fillers, variation selectors, the Braille blank.
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
 _BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
-#: Marks that combine with the letter before them, and how many a letter may have; no language needs more.
-_MARKS, _MOST_MARKS = frozenset({"Mn", "Me"}), 4
+#: Marks that combine with the letter before them.
+_MARKS = frozenset({"Mn", "Me"})
 #: The most columns of a text that shares a line with others (an event id has at most 301), and of a line for people.
 LONGEST_TEXT, LONGEST_LINE = 320, 2000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -62,22 +60,13 @@ def harmless(document: Any) -> Any:
 
 
 def _seen(text: str, keep: str) -> Iterator[str]:
-    """Yield the characters of a text; unsafe and invisible ones and surplus marks are escaped."""
-    marks = _MOST_MARKS  # a mark at the beginning would combine with what precedes the text
+    """Yield the characters of a text; unsafe and invisible ones are escaped, and marks after the fourth on a letter."""
+    marks = 4  # a mark at the beginning would combine with what precedes the text
     for character in text:
-        kind = category(character)
-        if kind in _MARKS:
-            marks += 1
-        else:
-            marks = _MOST_MARKS if kind in _UNSAFE or character.isspace() else 0
-        hidden = kind in _UNSAFE or character in _BLANK or marks > _MOST_MARKS
-        if hidden and character not in keep:
-            units = character.encode(
-                "utf-16-be", "surrogatepass"
-            ).hex()  # escaped as in JSON, so JSON keeps its meaning
-            yield "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-        else:
-            yield character
+        is_shown = character.isprintable() and character not in _BLANK
+        marks = marks + 1 if category(character) in _MARKS else 0 if is_shown and character != " " else 4
+        is_shown = is_shown and marks <= 4  # noqa: PLR2004
+        yield character if is_shown or character in keep else json.dumps(character)[1:-1]
 
 
 def columns(text: str) -> int:
@@ -142,11 +131,6 @@ def named(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return all names: `a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def span(seconds: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlm.core.clock import system_clock
 from rlm.core.endpoint import target_of
-from rlm.core.errors import DispatchError
+from rlm.core.errors import RLMError
 from rlm.delivery.http_message import Answer
 from rlm.delivery.outcome import Outcome, kind_of_error, lies_here
 
@@ -41,7 +41,7 @@ _OPTIONS = (
 _DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
-class UnreachableError(DispatchError):
+class UnreachableError(RLMError):
     """Raised when no connection to an endpoint could be opened. `outcome` is that of the intended call."""
 
     def __init__(self, message: str, kind: str, *, here: bool = False) -> None:

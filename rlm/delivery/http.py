@@ -26,7 +26,7 @@ from rlm.delivery.outcome import (
     kind_of_error,
     parse_date,
 )
-from rlm.settings.secrets import mask, resolve_headers
+from rlm.settings.secrets import mask, resolve
 
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
@@ -89,7 +89,7 @@ class Dispatcher:
         the whole request leaves; otherwise it is not an answer.
         """
         try:
-            message = render(self._head(endpoint.name, endpoint.url, *endpoint.headers.items()), request)
+            message = render(self._head(endpoint.url, *endpoint.headers.items()), request)
             connection.send(message, deadline)
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
@@ -133,8 +133,8 @@ class Dispatcher:
             self._idle.clear()
 
 
-def _head(name: str, url: str, *headers: tuple[str, str]) -> bytes:
-    return head_of(url, resolve_headers(name, dict(headers)))
+def _head(url: str, *headers: tuple[str, str]) -> bytes:
+    return head_of(url, {name: resolve(value) for name, value in headers})
 
 
 def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:

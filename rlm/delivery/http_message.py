@@ -6,7 +6,6 @@ answer that is not exactly what HTTP/1.1 allows is rejected, because it could be
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from rlm import __version__
-from rlm.core.errors import DispatchError
+from rlm.core.errors import RLMError
 
 #: How many bytes of an answer are read so that its connection can be reused; a longer answer is cut.
 MAX_ANSWER_BYTES = 262_144
@@ -61,7 +60,7 @@ def render(head: bytes, request: Request) -> bytes:
     return b"%bContent-Length: %d\r\nIdempotency-Key: %b\r\n\r\n%b" % (head, len(body), key.encode("ascii"), body)
 
 
-class BrokenAnswerError(DispatchError):
+class BrokenAnswerError(RLMError):
     """Raised when the data received is not a complete HTTP/1.1 answer. Whether the event was taken is not known."""
 
 
@@ -78,7 +77,8 @@ class Answer:
         self._keeps = False
         self._received = 0
         self._unread = b""
-        self._head = ""
+        #: The fields of the final header; names in lower case.
+        self._fields: list[tuple[str, str]] = []
         #: Reads the chunks of its body; other bodies are counted by their length.
         self._parser: HttpResponseParser | None = None
         self._length = sys.maxsize
@@ -104,8 +104,8 @@ class Answer:
         return MAX_HEAD_BYTES - self._received
 
     def values(self, name: str) -> list[str]:
-        """Return all values of a header field of the final answer; llhttp has checked its lines."""
-        return re.findall(rf"\r\n{name}:[ \t]*([^\r]*?)[ \t]*(?=\r)", self._head, re.IGNORECASE)
+        """Return all values of a header field of the final answer; `name` is in lower case."""
+        return [value for field, value in self._fields if field == name]
 
     def feed(self, data: bytes) -> None:
         """Process received data; empty data means that the connection ended.
@@ -143,7 +143,7 @@ class Answer:
             self.whole, self.surplus = len(data) >= missing, len(data) > missing
 
     def _take_head(self, head: bytes) -> None:
-        self._head = head.decode("latin-1")
+        self._fields.clear()
         self._parser = parser = HttpResponseParser(self)
         self._parse(parser, head)
         self._parser = None
@@ -177,6 +177,11 @@ class Answer:
             self.surplus = True
 
     # -- what the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field of the header, none of what follows a body in chunks."""
+        if not self.status:
+            self._fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
 
     def on_headers_complete(self) -> None:
         """Record whether the endpoint keeps the connection; the parser knows it only here."""

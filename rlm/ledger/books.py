@@ -12,7 +12,7 @@ import msgspec
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
-from rlm.core.endpoint import Endpoint, Limited, address_of, all_limited, in_force
+from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.connect import text, translated
@@ -130,10 +130,10 @@ def miscounted(store: Store, state: Books, record: Record) -> list[str]:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """`counts` by type; `ages` (seconds) of the slots that count, by name of endpoint or budget; `calls` under way."""
+    """`counts` by type; `windows` by name of endpoint or budget; `calls` under way."""
 
     counts: Mapping[str, Counts]
-    ages: Mapping[str, tuple[float, ...]]
+    windows: Mapping[str, WindowState]
     calls: tuple[Underway, ...]
 
 
@@ -142,15 +142,15 @@ def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
 ) -> Snapshot:
     """Read everything at one instant; the calls are those of the named workers."""
-    counts, ages = store.ledger.count_commands(types), store.windows.age_commands(limited)
+    counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    *replies, (seconds, microseconds) = batch(store.client, [*counts, *ages, *calls, ("TIME",)], transaction=True)
-    ages_end = len(counts) + len(ages)
+    *replies, (seconds, microseconds) = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
+    windows_end = len(counts) + len(windows)
     now_us = seconds * MICROSECONDS + microseconds
     return Snapshot(
         store.ledger.read_counts(replies[: len(counts)], types),
-        store.windows.read_ages(replies[len(counts) : ages_end], limited, now_us),
-        tuple(call for notes in replies[ages_end:] for call in _underway(notes, now_us)),
+        store.windows.read(replies[len(counts) : windows_end], limited, now_us),
+        tuple(call for notes in replies[windows_end:] for call in _underway(notes, now_us)),
     )
 
 

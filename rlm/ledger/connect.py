@@ -41,9 +41,25 @@ _REFUSING = (
     exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
 )
-#: What Redis says if it cannot serve now, the login is refused, or a key holds what RLM does not write. The words stand
+#: What Redis says if it cannot serve now, or the system if it cannot be reached, and what to do. The words stand
 #: anywhere in the text, because older servers wrap errors of scripts.
-_REFUSALS = re.compile("MISCONF|OOM|READONLY|NOREPLICAS|DENIED|DB index|LOADING|BUSY |MASTERDOWN")
+_REFUSALS = {
+    "MISCONF": "make room on its disk; its log says what it cannot write",
+    "OOM": "raise its `maxmemory`, or remove what other programs keep there",
+    "READONLY": "name its primary in redis.url (or REDIS_URL)",
+    "NOREPLICAS": "bring its replicas back, or lower `min-replicas-to-write`",
+    "DENIED": "give its user `default` a password, and name it in redis.url (or REDIS_URL)",
+    "DB index": "name another database in redis.url (or REDIS_URL)",
+    "LOADING": "wait until it has read its data; its log says how far it is",
+    "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
+    "MASTERDOWN": "see its log",
+}
+_UNREACHED = {
+    "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
+    "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
+    "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
+}
+#: What it says if the login is refused, or a key holds what RLM does not write.
 _FORBIDDEN = re.compile("NOPERM|ACL failure|WRONGPASS|NOAUTH")
 _GARBLED = re.compile("WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument")
 
@@ -204,18 +220,33 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
         remedy = (
             "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md"
         )
-    elif isinstance(error, _REFUSING) or _REFUSALS.search(said):
+    elif isinstance(error, _REFUSING) or any(words in said for words in _REFUSALS):
         kind, what = errors.StoreRefusingError, "cannot be used now"
-        remedy = "see its log, and docs/operations.md"
+        remedy = next((remedy for words, remedy in _REFUSALS.items() if words in str(error)), "see its log")
         if client is not None:
             client.connection_pool.disconnect(inuse_connections=False)
     elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
         kind, what = errors.StoreUnreachableError, "cannot be reached"
-        remedy = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
+        if client is not None and re.search("Broken pipe|Connection closed|Connection reset", str(error)):
+            error = redis.ConnectionError(_farewell(client) or str(error))
+        start = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
+        remedy = next((remedy for words, remedy in _UNREACHED.items() if words in str(error)), start)
     elif _GARBLED.search(said):
         kind, what, remedy = errors.StoreGarbledError, "holds what RLM does not write", "`rlm doctor` names the key"
     what = f"{_place(client)} {what} ({error})"
     return kind(f"{doing}: {what}" if doing else what, remedy)
+
+
+def _farewell(client: redis.Redis) -> str:
+    """Return what a server says before it closes a new connection: why it takes none; empty if it says nothing."""
+    facts = client.connection_pool.connection_kwargs
+    is_local = "path" in facts
+    place = facts["path"] if is_local else (facts.get("host", "localhost"), facts.get("port", 6379))
+    with socket.socket(socket.AF_UNIX) if is_local else socket.socket() as connection, suppress(OSError):
+        connection.settimeout(0.2)
+        connection.connect(place)
+        return connection.recv(200).decode(errors="replace").removeprefix("-ERR ").strip()
+    return ""
 
 
 def _place(client: redis.Redis | None) -> str:

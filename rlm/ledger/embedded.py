@@ -9,6 +9,7 @@ started it and whatever became of that process.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import threading
@@ -26,6 +27,8 @@ from rlm.core.errors import StoreError, UnsafeError
 from rlm.core.files import CAREFUL, FILE_MODE, claim_directory, require_own
 from rlm.ledger.connect import make_client
 
+#: Linux allows no longer path for a socket, bytes.
+SOCKET_PATH_BYTES = 107
 #: Seconds between two looks of a user whether the server still runs.
 LOOK_SECONDS = 0.5
 #: Seconds for which the server may take to start, it reads its append-only file, or to stop.
@@ -33,8 +36,16 @@ WAIT_SECONDS = 60.0
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Return the path of the server's socket. Links are resolved on the way to the directory, but not in its place."""
-    return data_dir.parent.resolve() / data_dir.name / "valkey.sock"
+    """Return the path of the server's socket: in its directory or, where that is too long, in a short one.
+
+    Links are resolved on the way to the directory, but not in its place.
+    """
+    path = data_dir.parent.resolve() / data_dir.name / "valkey.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    # Not `$TMPDIR`, which may be another in another process. The directory is refused unless it is this user's alone.
+    return Path("/tmp", f"rlm-{os.geteuid()}-{digest}", path.name)  # noqa: S108
 
 
 def url_of(data_dir: Path) -> str:
@@ -70,6 +81,7 @@ class EmbeddedServer:
         """
         self.url = url_of(data_dir)
         self._socket = socket_path(data_dir)
+        self._directory = data_dir.parent.resolve() / data_dir.name
         self._port, self._lease = port, lease
         self._users = -1
         self._child: subprocess.Popen[bytes] | None = None
@@ -114,6 +126,7 @@ class EmbeddedServer:
         """Be the only process that starts or stops the server."""
         try:
             claim_directory(self._directory)
+            claim_directory(self._socket.parent)
             with open(self._open("start.lock")) as lock:  # noqa: PTH123  # it is open
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
@@ -132,12 +145,17 @@ class EmbeddedServer:
             return False
 
         if not running(self._directory):
+            if self._child is not None:
+                self._child.wait()  # it was killed
             self._start()
         with closing(make_client(self.url)) as client:
             self._await(answers, "does not answer")
 
     def _start(self) -> None:
         """Start the server without this process's environment, which has secrets."""
+        if self._child is not None:
+            self._child.kill()  # unless it has ended, it is that of a directory that was removed
+            self._child.wait()
         settings = {
             "dir": str(self._directory),
             "unixsocket": str(self._socket),
@@ -173,6 +191,8 @@ class EmbeddedServer:
         if self._child is not None:
             self._child.wait()
         self._socket.unlink(missing_ok=True)
+        if self._socket.parent != self._directory:
+            self._socket.parent.rmdir()
 
     def _await(self, is_done: Callable[[], bool], trouble: str) -> None:
         deadline = system_clock.monotonic() + WAIT_SECONDS
@@ -181,10 +201,6 @@ class EmbeddedServer:
                 what = f"the embedded server of {str(self._directory)!r} {trouble}, for {WAIT_SECONDS:.0f} s by now"
                 raise StoreError(what, f"read {str(self._log)!r}, and end its process if it hangs; nothing is lost")
             system_clock.sleep(0.01)
-
-    @property
-    def _directory(self) -> Path:
-        return self._socket.parent
 
     @property
     def _log(self) -> Path:

@@ -9,7 +9,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.item import Counts, Reason, encode_letter, is_type_name, type_of
+from rlm.core.item import Counts, Reason, encode_letter, type_of
+from rlm.core.text import is_name
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.scripts import CHUNK, Access, Command, Part
@@ -53,8 +54,8 @@ class Ledger(Part):
 
 def types_in(fields: Iterable[bytes]) -> set[str]:
     """Return the types of which events were taken, or carried over, by the fields of a tally or of the totals."""
-    counts = (field.partition(b":") for field in fields)
-    return {name.decode() for what, _, name in counts if what in {b"taken", b"carried"} and is_type_name(name)}
+    counts = (field.decode("latin-1").partition(":") for field in fields)
+    return {name for what, _, name in counts if what in {"taken", "carried"} and is_name(name)}
 
 
 def read_due(reply: Sequence[bytes]) -> Iterator[tuple[str, bool, float]]:

@@ -169,8 +169,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename={"before": 
     """One change. `at` is seconds since 1970 by the clock of Redis; `by` is user@host or `BY_FILE`.
 
     For a limit, `before` and `after` are its texts; `before` is None for the first that was published. For a pause,
-    `after` says how long; for a resume, `before` says what was ended. `reason` is the given reason, if any. `window` is
-    the window's id, because a renamed endpoint keeps its window.
+    `after` says how long; for a resume, `before` says what was ended. `window` is the window's id,
+    because a renamed endpoint keeps its window.
     """
 
     by: str
@@ -178,7 +178,6 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename={"before": 
     what: What
     after: str | None
     window: str = ""
-    reason: str = ""
     at: Moment = 0.0
     before: str | None = None
 
@@ -231,13 +230,13 @@ class Control(Part):
         """
         self._set(token, ((each, Change(BY_FILE, each.name, What.LIMIT, each.limit.text)) for each in limited))
 
-    def limit(self, limited: Limited, limit: str, by: str, reason: str = "") -> str:
+    def limit(self, limited: Limited, limit: str, by: str) -> str:
         """Set a limit, which holds until the file's value for it changes; return the one before.
 
         The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
         Rules(self._store).limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
-        return self._set("", [(limited, Change(by, limited.name, What.LIMIT, limit, reason=reason))])
+        return self._set("", [(limited, Change(by, limited.name, What.LIMIT, limit))])
 
     def _set(self, token: int | str, changed: Iterable[tuple[Limited, Change]]) -> str:
         limits = [
@@ -246,18 +245,18 @@ class Control(Part):
         ]
         return text(self._run("set_limits", token=token, limits=limits))
 
-    def pause(self, limited: Limited, by: str, seconds: float | None = None, reason: str = "") -> None:
+    def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
-        change = Change(by, limited.name, What.PAUSE, how_long, reason=reason)
+        change = Change(by, limited.name, What.PAUSE, how_long)
         self._pause(limited, change, -1 if seconds is None else us_of(seconds))
 
-    def resume(self, limited: Limited, by: str, reason: str = "") -> Resumed:
+    def resume(self, limited: Limited, by: str) -> Resumed:
         """End a pause, and a rest because of the endpoint's answers; its next call is then a probe.
 
         A rest because the window cannot be trusted continues; without it a limit could be exceeded.
         """
-        return Resumed.read(self._pause(limited, Change(by, limited.name, What.RESUME, None, reason=reason), 0))
+        return Resumed.read(self._pause(limited, Change(by, limited.name, What.RESUME, None), 0))
 
     def _pause(self, limited: Limited, change: Change, pause_us: int) -> Any:
         return self._run("set_pause", pause_us=pause_us, by=change.by, **_recorded(limited, change))

@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from rlm.core.endpoint import FAILING
 from rlm.core.item import PRIORITY_STEP
-from rlm.ledger.connect import LedgerClient, in_own_words, make_client, text, translated
+from rlm.ledger.connect import LedgerClient, in_own_words, make_client, translated
 from rlm.ledger.keys import Keys
 from rlm.ledger.values import MICROSECONDS, RedisClock, name_unreadable
 from rlm.settings import Settings
@@ -101,7 +101,7 @@ SOURCES = {name: _assemble(name).encode() for name, section in _SECTIONS.items()
 class Script:
     """One script of `rlm/ledger/lua`, called with its arguments by name.
 
-    A call returns a number or a text, or a list of names and values, which a `ScriptReply` reads.
+    A call returns a number, a text, or an object, which a `ScriptReply` reads.
     """
 
     def __init__(self, name: str, source: bytes | None = None) -> None:
@@ -163,38 +163,19 @@ def _pipelined(client: redis.Redis, commands: Sequence[Command], *, transaction:
 
 
 class ScriptReply(msgspec.Struct, frozen=True):
-    """What a script answers by name, as `named` of `lua/include.lua` builds it. A field that is left out is nil.
+    """What a script answers, an object in MessagePack: a list of names and values takes twice as long on both sides.
 
-    Each subclass stands beside the method that calls its script. Only a field of the type `bytes` may be no text; one
-    of the type `list[Any]` has the names and values of other replies.
+    Each subclass stands beside the method that calls its script.
     """
 
     @classmethod
-    def read(cls, reply: Sequence[Any]) -> Self:
+    def read(cls, reply: bytes) -> Self:
         """Return the answer in a reply.
 
         Raises:
             ValueError: the reply has a field of another type, because a key holds what RLM does not write.
         """
-        names, raw = _fields(cls)
-        pairs = zip(reply[::2], reply[1::2], strict=True)
-        values = {names[name]: value if name in raw else _decoded(value) for name, value in pairs}
-        return msgspec.convert(values, cls, strict=False)
-
-
-@cache
-def _fields(reply: type[ScriptReply]) -> tuple[dict[bytes, str], frozenset[bytes]]:
-    """Return the fields of a reply by their names in Redis, and those of them that stay as they come."""
-    fields = msgspec.structs.fields(reply)
-    raw = frozenset(field.name.encode() for field in fields if field.type in {bytes, list[Any]})
-    return {field.name.encode(): field.name for field in fields}, raw
-
-
-def _decoded(value: Any) -> Any:
-    """Return a value with texts in place of bytes."""
-    if value.__class__ is bytes:
-        return text(value)
-    return [_decoded(each) for each in value] if value.__class__ is list else value
+        return msgspec.msgpack.decode(reply, type=cls, strict=False)
 
 
 def ask(client: redis.Redis, *command: Argument) -> Any:

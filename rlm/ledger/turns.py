@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import structs
 
 from rlm.core.call import CallEnd, Heard, encode
 from rlm.core.item import type_of
@@ -156,7 +157,9 @@ class Turns(Part):
         Raises:
             StoreError: what became of it is not known; ask again with the same number.
         """
-        return TurnReply.read(self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID))
+        packed, *item = self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID)
+        reply = TurnReply.read(packed)
+        return structs.replace(reply, item=item[0]) if item else reply
 
     def restamp(self, claim: Claim, lane: int) -> Restamped:
         """Let the slot of a call count from now, because the call leaves only now."""

@@ -13,7 +13,7 @@ import msgspec
 
 from rlm.core.call import trail_of
 from rlm.core.documents import Attempt
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Place, decode_item, type_of
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Place, decode_item, event_id, type_of
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import LATER, read_due, scored
@@ -143,7 +143,10 @@ def events_in(store: Store, raw: bytes) -> list[Waiter]:
     except BadItemError:
         return []
     since = stamped_at(raw)
-    return [Waiter(event.id, item.wallet_name, Place.QUEUED, item.priority, since, item=raw) for event in item.events]
+    return [
+        Waiter(event_id(item.id, name), item.wallet_name, Place.QUEUED, item.priority, since, item=raw)
+        for name in item.types
+    ]
 
 
 def _fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:

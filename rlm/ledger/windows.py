@@ -5,59 +5,18 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
-
-import msgspec
 
 from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
 from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
-from rlm.ledger.scripts import Access, Command, Part, ScriptReply
+from rlm.ledger.scripts import Access, Command, Part
 from rlm.ledger.values import LATEST, MICROSECONDS, moment, moment_of_us, reading, us_of, whole
 
-
-class WindowsReply(ScriptReply, frozen=True):
-    """What `use_windows` answers, microseconds of Redis time; `windows`: the names and values of each window's look."""
-
-    now_us: int
-    wait_us: int
-    windows: list[Any]
-
-
-class WindowLook(ScriptReply, frozen=True):
-    """One window of a look, times in microseconds from then on."""
-
-    free: int
-    wait_us: int
-    rest_us: int
-    suspect: bool
-    held_us: int
-    paused_us: int
-
-    def state(self) -> WindowState:
-        """Return it in seconds."""
-        wait, rest, held, paused = (
-            us / MICROSECONDS for us in (self.wait_us, self.rest_us, self.held_us, self.paused_us)
-        )
-        return WindowState(self.free, wait, rest, self.suspect, held, paused)
-
-
-class Health(msgspec.Struct, frozen=True):
-    """What is known of an endpoint or a budget beside its window: failures in a row, and its last pause and by whom.
-
-    Times are seconds since 1970. `paused_until` is None for an endless pause and without a pause. `opened_at` is when
-    it last began to rest because of failures. `failed_with` describes its last failure in a few
-    words; empty if unknown.
-    """
-
-    failures: int
-    paused_by: str
-    paused_at: float | None
-    paused_until: float | None
-    opened_at: float | None
-    failed_with: str
+#: What is read of an endpoint or a budget beside its window.
+_FIELDS = ("rest", "asked", "pause", "hold", "since", "failures", "paused_by", "paused_at", "opened_us", "failed_with")
 
 
 class Windows(Part):
@@ -76,58 +35,71 @@ class Windows(Part):
         Raises:
             StoreError: Redis did not answer; do not assume that a slot was taken.
         """
-        wait_us = self._use(all_limited([endpoint]), cost).wait_us
+        windows = [WindowRules.of(each, self._guard_seconds) for each in all_limited([endpoint])]
+        name = f"shared:{uuid4().hex}"
+        wait_us = int(self._run("take_slots", windows=windows, cost=cost, name=name, server=SERVER_ID))
         return None if wait_us < 0 else wait_us / MICROSECONDS
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        looks = self._use(limited, 0)
-        states = map(WindowLook.read, looks.windows)
-        return looks.now_us, {each.name: state.state() for each, state in zip(limited, states, strict=True)}
+        (seconds, microseconds), *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
+        now_us = seconds * MICROSECONDS + microseconds
+        return now_us, self.read(replies, limited, now_us)
 
-    def _use(self, limited: Sequence[Limited], cost: int) -> WindowsReply:
-        windows, name = [WindowRules.of(each, self._guard_seconds) for each in limited], f"shared:{uuid4().hex}"
-        return WindowsReply.read(self._run("use_windows", windows=windows, cost=cost, name=name, server=SERVER_ID))
-
-    def ages(self, limited: Sequence[Limited], now_us: int) -> dict[str, tuple[float, ...]]:
-        """Return by name the ages of the slots that still count for a rule, seconds, newest first."""
-        return self.read_ages(self._batch(self.age_commands(limited)), limited, now_us)
-
-    def age_commands(self, limited: Sequence[Limited]) -> list[Command]:
-        """Return the commands whose replies `read_ages` reads."""
-        amounts = [max(rule.amount for rule in each.limit.rules) for each in limited]
-        keys = [self._keys.window(each.window_id) for each in limited]
-        return [("ZREVRANGE", key, 0, amount - 1, "WITHSCORES") for key, amount in zip(keys, amounts, strict=True)]
+    def commands(self, limited: Sequence[Limited]) -> list[Command]:
+        """Return the commands whose replies `read` reads."""
+        read: list[Command] = [("HGET", self._keys.lease, "doubted_us")]
+        for each in limited:
+            most = max(rule.amount for rule in each.limit.rules)
+            read.append(("HMGET", self._keys.endpoint(each.window_id), *_FIELDS))
+            read.append(("ZREVRANGE", self._keys.window(each.window_id), 0, most - 1, "WITHSCORES"))
+        return read
 
     @translated()
-    def read_ages(
-        self, replies: Sequence[list[bytes]], limited: Sequence[Limited], now_us: int
-    ) -> dict[str, tuple[float, ...]]:
-        """Read the replies to the commands of `age_commands`."""
-        ages = {}
-        for each, slots in zip(limited, replies, strict=True):
-            span = each.limit.longest_seconds + self._guard_seconds
-            taken = ((now_us - whole(stamp)) / MICROSECONDS for stamp in slots[1::2])
-            ages[each.name] = tuple(max(0.0, age) for age in taken if age < span)
-        return ages
+    def read(self, replies: Sequence[Any], limited: Sequence[Limited], now_us: int) -> dict[str, WindowState]:
+        """Read the replies to `commands`: each window by name."""
+        doubted, *rest = replies
+        doubted_us = reading(whole, doubted, self._keys.lease, 0)
+        pairs = zip(limited, rest[::2], rest[1::2], strict=True)
+        return {each.name: self._state(each, fields, slots, doubted_us, now_us) for each, fields, slots in pairs}
 
-    @translated()
-    def health(self, limited: Sequence[Limited]) -> dict[str, Health]:
-        """Return the health of each, by name."""
-        names = ("failures", "paused_by", "paused_at", "pause", "opened_us", "failed_with")
-        replies = self._batch([("HMGET", self._keys.endpoint(each.window_id), *names) for each in limited])
-        return {each.name: _health(f"the health of {each.name}", *r) for each, r in zip(limited, replies, strict=True)}
+    def _state(
+        self, limited: Limited, fields: Sequence[bytes | None], slots: Sequence[bytes], doubted_us: int, now_us: int
+    ) -> WindowState:
+        """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
+        key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._guard_seconds)
+        rest, asked, pause, hold = (reading(whole, field, key, 0) for field in fields[:4])
+        since, failures, paused_by, paused_at, opened_us, failed_with = fields[4:]
+        stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first
+        held_us, shut_us = max(doubted_us + rules.longest, hold), max(rest, asked)
+        opens_us = max([now_us, held_us, shut_us, pause, *_full_until(stamps, rules)])
+
+        def left(until_us: int) -> float:
+            return max(0, until_us - now_us) / MICROSECONDS
+
+        return WindowState(
+            free=0 if opens_us > now_us else 1 if since is not None else _free(stamps, rules, now_us),
+            wait_seconds=left(opens_us),
+            rest_seconds=left(max(held_us, shut_us, pause)),
+            suspect=since is not None,
+            held_seconds=left(held_us),
+            paused_seconds=left(pause),
+            ages=tuple(max(0, now_us - stamp) / MICROSECONDS for stamp in stamps if now_us - stamp < rules.keep),
+            failures=reading(whole, failures, key, 0),
+            failed_with=text(failed_with or b""),
+            opened_at=reading(moment_of_us, opened_us, key, None),
+            paused_by=text(paused_by or b""),
+            paused_at=reading(moment, paused_at, key, None),
+            # `set_pause` writes an endless pause as the last moment, which may be moved with a clock that steps.
+            paused_until=moment_of_us(pause) if 0 < pause < us_of(LATEST) // 2 else None,
+        )
 
 
-def _health(key: str, *values: bytes | None) -> Health:
-    failures, paused_by, paused_at, pause, opened_us, failed_with = values
-    until_us, endless_us = reading(whole, pause, key, None), us_of(LATEST)  # as `set_pause` writes an endless one
-    is_endless = until_us is None or until_us > endless_us // 2  # which may be moved with a clock that steps
-    return Health(
-        failures=reading(whole, failures, key, 0),
-        paused_by=text(paused_by or b""),
-        paused_at=reading(moment, paused_at, key, None),
-        paused_until=None if is_endless else moment_of_us(until_us or 0),
-        opened_at=reading(moment_of_us, opened_us, key, None),
-        failed_with=text(failed_with or b""),
-    )
+def _full_until(stamps: Sequence[int], rules: WindowRules) -> Iterator[int]:
+    """Yield until when the window is full by each of its rules that counts so many calls, microseconds."""
+    return (stamps[amount - 1] + span for amount, span in rules.rules if len(stamps) >= amount)
+
+
+def _free(stamps: Sequence[int], rules: WindowRules, now_us: int) -> int:
+    """Return how many calls the rule with the fewest slots left still admits."""
+    return min(max(0, amount - sum(stamp > now_us - span for stamp in stamps)) for amount, span in rules.rules)

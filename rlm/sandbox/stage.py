@@ -7,7 +7,6 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
@@ -24,9 +23,9 @@ from rlm.ledger.store import Store
 from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 from rlm.sandbox.mockapi import MockApi
-from rlm.settings import Settings, load_settings, settings_under
+from rlm.settings import Settings, load_settings
+from rlm.settings.layers import toml_key, toml_value
 from rlm.settings.secrets import EMBEDDED
-from rlm.settings.toml import toml_document, toml_key
 
 T = TypeVar("T")
 
@@ -147,7 +146,7 @@ def set_up(
     )  # of 50 characters at most
     guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
     workers = structs.replace(settings.workers, min=max(1, settings.workers.min))  # one is there, as after a run
-    guarded = replace(settings, run=structs.replace(settings.run, guard_seconds=guard), workers=workers)
+    guarded = structs.replace(settings, run=structs.replace(settings.run, guard_seconds=guard), workers=workers)
     with ExitStack() as stack:
         directory = stack.enter_context(TemporaryDirectory(prefix=f"rlm-{what}-"))
         config = Path(directory).resolve() / "rlm.toml"
@@ -186,11 +185,10 @@ def demo_document(settings: Settings, speed: float, base_url: str, prefix: str =
     def timeout(seconds: float) -> float:  # with a shorter one, calls on a busy machine would time out
         return max(seconds / speed, min(seconds, 1.0))
 
-    own = settings_under(settings, prefix) if prefix else settings
-    place = {} if prefix else {"url": EMBEDDED, "embedded_port": 0}
+    lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")} if prefix else {}
     tables: dict[str, dict[str, Any]] = {
-        "redis": {**place, "prefix": own.redis.prefix},
-        "queue": _faster(structs.asdict(own.queue), speed),
+        "redis": {"prefix": prefix} if prefix else {"url": EMBEDDED, "prefix": settings.redis.prefix},
+        "queue": _faster(structs.asdict(settings.queue), speed) | lists,
         "run": _faster(structs.asdict(settings.run), speed),
         "workers": structs.asdict(settings.workers),
         "retry": {**structs.asdict(settings.retry), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
@@ -212,8 +210,11 @@ def demo_document(settings: Settings, speed: float, base_url: str, prefix: str =
             ],
         }
     for name, budget in settings.budgets.items():
-        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(budget.limit, speed)}
-    return toml_document(tables)
+        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(Limit.parse(budget.rate_limit), speed)}
+    lines: list[str] = []
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items()), ""]
+    return "\n".join(lines)
 
 
 def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from msgspec import structs
 
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
 from rlm.core.errors import ConfigurationError
-from rlm.settings import model, rules, secrets
+from rlm.core.text import did_you_mean
+from rlm.settings import model, secrets
 from rlm.settings.checks import check_endpoint_url
-from rlm.settings.layers import Layers, layers_of, leaves, masked
-from rlm.settings.toml import dotted
+from rlm.settings.layers import Place, dotted, layers_of, leaves, masked
 
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
-_PARTS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads")
-_DIGITS = 6
+_PARTS, _DIGITS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads"), 6
+#: A call takes a slot in each window of its budget in one step of Redis, which grows with their number.
+_MOST_OF_A_BUDGET = 100
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -32,8 +33,7 @@ class Shown(msgspec.Struct, frozen=True):
     where: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(model.Document, frozen=True, kw_only=True):
     """The whole configuration. Its representation shows no secret; `shown` is for people, the rest for programs.
 
     `event_types` are ordered by descending priority, equal ones as configured. `endpoints` has each endpoint by name.
@@ -42,25 +42,17 @@ class Settings:
     current directory without a file; `data_dir` is where RLM keeps files.
     """
 
-    redis: model.RedisSettings
-    queue: model.QueueSettings
-    run: model.RunSettings
-    workers: model.WorkersSettings
-    host: model.HostSettings
-    retry: model.RetrySettings
-    archive: model.ArchiveSettings
-    alarm: model.AlarmSettings
-    web: model.WebSettings
-    types: Mapping[str, model.TypeSettings]
-    event_types: tuple[EventType, ...] = field(repr=False)
-    endpoints: Mapping[str, Endpoint] = field(repr=False)
-    budgets: Mapping[str, Budget]
+    event_types: tuple[EventType, ...]
+    endpoints: Mapping[str, Endpoint]
     revision: str
     home: Path
     data_dir: Path
     source: Path | None
-    sentry_dsn: str | None = field(repr=False)
-    shown: tuple[Shown, ...] = field(repr=False)
+    sentry_dsn: str | None
+    shown: tuple[Shown, ...]
+
+    def __repr__(self) -> str:
+        return f"Settings({str(self.source)!r})"
 
     @property
     def host_name(self) -> str:
@@ -93,47 +85,23 @@ def load_settings(
     layers = layers_of(path, environ)
     layers.put_environment(environ)
     layers.put_options(overrides)
-    document = layers.read()
-    for place, problem in rules.problems(document, environ):
+    document = layers.read(environ)
+    event_types = tuple(_event_types(document, environ))
+    for place, problem in (*_clashes(event_types), *_problems(document)):
         layers.refuse(place, problem)
     if layers.faults:
         raise ConfigurationError("\n".join(layers.faults[:100]))
-    settings = _settings_of(document, layers, environ)
-    secrets.remember(secrets_of(settings, environ))
-    return settings
 
-
-def salvaged(path: Path | None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the built-in settings with the section `[redis]` of a file that has faults elsewhere, to see who lives.
-
-    Raises:
-        ConfigurationError: that section has faults as well, or the file cannot be read.
-    """
-    file = layers_of(path, environ)
-    layers = Layers({"redis": file.tables.get("redis", {})}, file.source)
-    layers.put_environment({name: text for name, text in environ.items() if "REDIS_" in name})
-    document = layers.read()
-    if layers.faults:
-        raise ConfigurationError("\n".join(layers.faults))
-    return _settings_of(document, layers, environ)
-
-
-def _settings_of(document: model.Document, layers: Layers, environ: Mapping[str, str]) -> Settings:
-    """Return the settings of a document without faults."""
-    home = layers.source.parent if layers.source else Path.cwd()
-    dsn = environ.get("SENTRY_DSN") or None
-    budgets = {name: Budget(name, Limit.parse(budget.rate_limit)) for name, budget in document.budgets.items()}
-    kinds = [_event_type(name, document, budgets, environ) for name in document.types]
-    event_types = tuple(sorted(kinds, key=lambda kind: -kind.priority))
     endpoints: dict[str, Endpoint] = {}
     for endpoint in (endpoint for kind in event_types for endpoint in kind.endpoints):
         endpoints.setdefault(endpoint.name, endpoint)
+    home, dsn = layers.source.parent if layers.source else Path.cwd(), environ.get("SENTRY_DSN") or None
     shown = [
         Shown(dotted(at), masked(at, value), layers.where(at)) for at, value in leaves(msgspec.to_builtins(document))
     ]
     shown.append(Shown("sentry_dsn", dsn and secrets.MASK, "environment SENTRY_DSN" if dsn else "default"))
-    return Settings(
-        **{**structs.asdict(document), "budgets": budgets},  # the sections and the types unchanged
+    settings = Settings(
+        **structs.asdict(document),
         event_types=event_types,
         endpoints=endpoints,
         revision=_revision(document, event_types),
@@ -143,28 +111,68 @@ def _settings_of(document: model.Document, layers: Layers, environ: Mapping[str,
         sentry_dsn=dsn,
         shown=tuple(shown),
     )
+    secrets.remember(secrets_of(settings, environ))
+    return settings
 
 
-def _event_type(
-    name: str, document: model.Document, budgets: Mapping[str, Budget], environ: Mapping[str, str]
-) -> EventType:
-    kind = document.types[name]
-    endpoints = []
-    for endpoint in kind.endpoints:
-        success = endpoint.success or kind.success
-        endpoints.append(
-            Endpoint(
-                name=endpoint.name,
-                url=check_endpoint_url(secrets.resolve_url(endpoint.url, environ)),
-                limit=Limit.parse(endpoint.rate_limit or kind.rate_limit or ""),  # the rules require one of the two
-                timeout_seconds=endpoint.timeout_seconds or document.retry.timeout_seconds,
-                headers=endpoint.headers,
-                budget=budgets[endpoint.budget] if endpoint.budget else None,
-                success=Success(**structs.asdict(success)) if success else None,
+def _event_types(document: model.Document, environ: Mapping[str, str]) -> list[EventType]:
+    """Return the types, by descending priority."""
+    budgets = {name: Budget(name, Limit.parse(each.rate_limit)) for name, each in document.budgets.items()}
+    kinds = []
+    for name, kind in document.types.items():
+        endpoints = []
+        for each in kind.endpoints:
+            success = each.success or kind.success
+            endpoints.append(
+                Endpoint(
+                    name=each.name,
+                    url=check_endpoint_url(secrets.resolve_url(each.url, environ)),
+                    limit=Limit.parse(each.rate_limit or kind.rate_limit or ""),  # one of the two is there
+                    timeout_seconds=each.timeout_seconds or document.retry.timeout_seconds,
+                    headers=each.headers,
+                    budget=budgets.get(each.budget or ""),
+                    success=Success(**structs.asdict(success)) if success else None,
+                )
             )
-        )
-    own = Limit.parse(kind.rate_limit) if kind.rate_limit else None
-    return EventType(name, kind.priority, kind.processing_seconds, tuple(endpoints), kind.share, own)
+        own = Limit.parse(kind.rate_limit) if kind.rate_limit else None
+        kinds.append(EventType(name, kind.priority, kind.processing_seconds, tuple(endpoints), kind.share, own))
+    return sorted(kinds, key=lambda kind: -kind.priority)
+
+
+def _clashes(event_types: Iterable[EventType]) -> Iterator[tuple[Place, str]]:
+    """Yield which endpoints have the name or the URL of another. Two limits of one window would exceed the lower."""
+    first: dict[str, Endpoint] = {}
+    for kind in event_types:
+        for each in kind.endpoints:
+            others = first.setdefault(each.name, each), first.setdefault(each.url, each)
+            of_others = {(other.name, other.url, other.limit.rules, other.budget) for other in others}
+            if of_others != {(each.name, each.url, each.limit.rules, each.budget)}:
+                names = " and ".join({other.name: None for other in (each, *others)})
+                problem = f"{names} clash; one URL has one name, one limit, one budget"
+                yield ("types", kind.name, "endpoints"), problem
+
+
+def _problems(document: model.Document) -> Iterator[tuple[Place, str]]:
+    """Yield what else is wrong between tables."""
+    own, queue = f"{document.redis.prefix}:", document.queue
+    lists = {"events": queue.events, "processing": queue.processing, "failed": queue.failed}
+    if len({*lists.values()}) < len(lists):
+        yield ("queue", "failed"), f"the three lists must have different names, not {', '.join(lists.values())}"
+    for key in (key for key, name in lists.items() if name.startswith(own)):
+        yield ("queue", key), f"must not begin with '{own}', where RLM keeps its own keys (redis.prefix)"
+    shares = {name: kind.share for name, kind in document.types.items() if kind.share}
+    if sum(shares.values()) > 1 + 1e-9:  # ten shares of 0.1 are 1 despite floating-point errors
+        words = " + ".join(f"{name} {share:g}" for name, share in shares.items())
+        yield ("types", [*shares][-1], "share"), f"the shares of all types must be at most 1 together; {words} is more"
+    members = {each.name: each.budget for kind in document.types.values() for each in kind.endpoints}
+    for name, number in Counter(members.values()).items():
+        if name and name not in document.budgets:
+            near = did_you_mean(name, document.budgets)
+            yield ("budgets", name), f"an endpoint's budget has no right table{near}; add one with its rate_limit"
+        if name and number > _MOST_OF_A_BUDGET:
+            yield ("budgets", name), f"{number} endpoints name it; at most {_MOST_OF_A_BUDGET} may share one"
+    for name in document.budgets.keys() & members.keys():
+        yield ("budgets", name), "an endpoint has this name; give one of them another"
 
 
 def _revision(document: model.Document, event_types: tuple[EventType, ...]) -> str:
@@ -185,18 +193,8 @@ def apart_of(event_types: Iterable[EventType]) -> str:
 
 def differing(revision: str, other: str) -> list[str]:
     """Return the parts of the configuration in which two revisions differ."""
-    slices = [slice(start, start + _DIGITS) for start in range(0, len(_PARTS) * _DIGITS, _DIGITS)]
-    return [part for part, at in zip(_PARTS, slices, strict=True) if revision[at] != other[at]]
-
-
-def settings_under(settings: Settings, prefix: str) -> Settings:
-    """Return `settings` with all keys, including the three lists, under `prefix`."""
-    lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")}
-    return replace(
-        settings,
-        redis=structs.replace(settings.redis, prefix=prefix),
-        queue=structs.replace(settings.queue, **lists),
-    )
+    places = {part: number * _DIGITS for number, part in enumerate(_PARTS)}
+    return [part for part, at in places.items() if revision[at : at + _DIGITS] != other[at : at + _DIGITS]]
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secrets:
@@ -207,9 +205,11 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secret
 def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
     yield from secrets.url_secrets(settings.redis.url)
     yield from secrets.url_secrets(settings.sentry_dsn or "")
-    yield secrets.resolve(settings.web.token, environ)
-    for endpoint in (endpoint for described in settings.types.values() for endpoint in described.endpoints):
+    values = [settings.web.token]
+    for endpoint in (endpoint for kind in settings.types.values() for endpoint in kind.endpoints):
         yield from (environ.get(name, "") for name in secrets.VARIABLE.findall(endpoint.url))
-        for value in endpoint.headers.values():
-            if value.startswith(secrets.FROM_ENVIRONMENT):
-                yield from secrets.header_secrets(secrets.resolve(value, environ))
+        values += endpoint.headers.values()
+    yield settings.web.token
+    for value in (value for value in values if value.startswith(secrets.FROM_ENVIRONMENT)):
+        secret = environ.get(value.removeprefix(secrets.FROM_ENVIRONMENT), "")
+        yield from (secret, secret.strip().partition(" ")[2].strip())  # also what follows a scheme (`Bearer X`)

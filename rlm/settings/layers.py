@@ -6,12 +6,13 @@ once.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -21,32 +22,48 @@ from rlm.core.text import cut, did_you_mean, is_name, safe_line
 from rlm.settings.checks import NAMES
 from rlm.settings.model import Document, Section, Setting, settings_of
 from rlm.settings.secrets import MASK, mask_url, mask_value
-from rlm.settings.toml import Place, Tables, dotted, toml_value
 
+#: A tree of TOML as `tomllib` reads it. It is untyped until a `Document` is made of it.
+Tables: TypeAlias = dict[str, Any]
+#: The place of a setting: names of tables and keys, indexes of list entries.
+Place: TypeAlias = tuple[str | int, ...]
+#: The files that `rlm init` writes; their types are the built-in ones.
+FIRST = Path(__file__).parent / "first"
 #: The command option that overrides all other layers; also the origin of its values.
 OPTION = "--set"
-#: The longest key or value in a message.
-_LONGEST = 200
+T = TypeVar("T", bound=Section)
+
+
+def toml_key(name: str) -> str:
+    """Return one part of a key, quoted if necessary."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+
+
+def toml_value(value: Any) -> str:
+    """Return a string, number, boolean, date, list or table as TOML on one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case list() | tuple():
+            return f"[{', '.join(map(toml_value, value))}]"
+        case dict():
+            pairs = ", ".join(f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
+        case _:
+            return str(value)
+
+
+def dotted(place: Place) -> str:
+    """Return the place of a setting as a key: `run.target`, `types.X.endpoints[1].url`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}" for part in place)
+    return "".join(parts).removeprefix(".")
 
 
 def built_in_types() -> Tables:
     """Return the tables of the built-in types."""
-    tables = {}
-    for name, priority, seconds, primary in (
-        ("REBALANCE_NEEDED", 5, 2.0, "rebalance_api"),
-        ("OPEN_POSITION_DETECTED", 4, 1.5, "open_position_api"),
-        ("OPEN_ORDER_DETECTED", 3, 1.0, "open_order_api"),
-        ("NEW_BALANCE_UPDATE", 2, 0.8, "balance_update_api"),
-        ("BALANCE_CHECK_REQUIRED", 1, 1.2, "balance_check_api"),
-    ):
-        endpoints = [primary, *(f"overflow_{primary}_{number}" for number in (1, 2, 3))]
-        tables[name] = {
-            "priority": priority,
-            "processing_seconds": seconds,
-            "rate_limit": "30/minute",
-            "endpoints": [{"name": endpoint, "url": f"http://127.0.0.1:8090/{endpoint}"} for endpoint in endpoints],
-        }
-    return tables
+    return Tables(tomllib.loads((FIRST / "rlm.toml").read_text())["types"])
 
 
 class Layers:
@@ -58,10 +75,11 @@ class Layers:
         self.faults: list[str] = []
         self._origins = {place: f"file {source}" for place, value in leaves(file) if value != {}}
         self._settings = dict(_settings_in(self.tables))
+        self._single = [place for place, setting in self._settings.items() if setting.section is None]
 
     def put_environment(self, environ: Mapping[str, str]) -> None:
         """Put in `environ`, `REDIS_URL` below the others; a variable without effect is a fault."""
-        variables = {_variable(place): place for place in self._single_values() if "endpoints" not in place}
+        variables = {_variable(place): place for place in self._single if "endpoints" not in place}
         if environ.get("REDIS_URL"):
             self._put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
         for variable in sorted(environ):
@@ -74,17 +92,14 @@ class Layers:
 
     def put_options(self, texts: Iterable[str]) -> None:
         """Put in `texts` (`KEY=VALUE` each). Keys are written as in messages: `types.X.endpoints[1].rate_limit`."""
-        places = {dotted(place): place for place in self._single_values()}
+        places = {dotted(place): place for place in self._single}
         for text in texts:
-            key, equals, value = text.partition("=")
-            if equals and key in places:
+            key, _, value = text.partition("=")
+            if key in places:
                 self._put(places[key], value, OPTION)
             else:
-                problem = f"no such setting{did_you_mean(key, places)}" if equals else "is not KEY=VALUE"
-                self.faults.append(f"{OPTION}: {safe_line(key)}: {problem}; write for example run.target=0.5")
-
-    def _single_values(self) -> list[Place]:
-        return [place for place, setting in self._settings.items() if setting.section is None]
+                problem = f"no such setting{did_you_mean(key, places)}; write for example run.target=0.5"
+                self.faults.append(f"{OPTION}: {safe_line(key)}: {problem}")
 
     def _put(self, place: Place, text: str, origin: str) -> None:
         """Set a value. If something else is where its table should be, keep that, so that the fault shows."""
@@ -101,67 +116,67 @@ class Layers:
         upwards = (place[:length] for length in range(len(place), 0, -1))
         return next((self._origins[each] for each in upwards if each in self._origins), "default")
 
-    def read(self) -> Document:
-        """Return the document that the layers make, and note what is wrong.
+    def read(self, environ: Mapping[str, str]) -> Document:
+        """Return the document that the layers make, and note what is wrong; that is left out of it."""
+        return self._section(Document, self.tables, (), environ) or Document()
 
-        What is wrong by itself is None in it: a section, a type, an endpoint, a budget.
-        """
-        values, _ = self._values(Document, self.tables, ())
-        return Document(**{"types": {}, **values})
-
-    def _read(self, section: type[Section], table: Any, place: Place) -> Any:
+    def _section(self, section: type[T], table: Any, place: Place, environ: Mapping[str, str]) -> T | None:
+        settings, values, is_right = settings_of(section), Tables(), True
         if not isinstance(table, dict):
-            self.refuse(place, f"must be a table of {', '.join(settings_of(section))}")
+            self.refuse(place, f"must be a table of {', '.join(settings)}")
             return None
-        values, right = self._values(section, table, place)
-        return section(**values) if right else None
-
-    def _values(self, section: type[Section], table: Tables, place: Place) -> tuple[Tables, bool]:
-        """Return the values of a table that are right, and whether all are; its inner tables do not count."""
-        settings, values, right = settings_of(section), {}, True
         for key in [key for key in table if key not in settings]:
-            right = False
-            self.refuse(
-                (*place, key), f"unknown key{did_you_mean(key, settings)}; allowed here are {', '.join(settings)}"
-            )
+            near = did_you_mean(key, settings)
+            self.refuse((*place, key), f"unknown key{near}; allowed here are {', '.join(settings)}")
         for key, setting in settings.items():
+            at, value = (*place, key), table.get(key)
             try:
                 if key in table:
-                    values[key] = self._value(setting, table[key], (*place, key))
+                    value = self._value(setting, value, at, environ)
+                    values |= {} if value is None else {key: value}
                 elif setting.default is msgspec.NODEFAULT:
-                    right = False
-                    self.refuse((*place, key), f"is missing; give {setting.allowed}")
-            except (msgspec.ValidationError, ValueError) as error:
-                right = False
-                is_told = isinstance(error, msgspec.ValidationError)
-                self.refuse((*place, key), f"must be {setting.allowed}" if is_told else str(error))
-        return values, right
+                    is_right = False
+                    self.refuse(at, f"is missing; give {setting.allowed}")
+            except msgspec.ValidationError:
+                is_right = False
+                self.refuse(at, f"must be {setting.allowed}", value)
+            except ValueError as error:
+                is_right = False
+                self.refuse(at, str(error), value)
+        try:
+            return section(**values) if is_right else None
+        except ValueError as error:  # its first word is the key
+            key, _, problem = str(error).partition(" ")
+            self.refuse((*place, key), problem, table.get(key))
+            return None
 
-    def _value(self, setting: Setting, value: Any, place: Place) -> Any:
+    def _value(self, setting: Setting, value: Any, place: Place, environ: Mapping[str, str]) -> Any:
+        """Return the value of a setting, its tables without those that are wrong."""
         section = setting.section
         if section is None:
-            return setting.check(msgspec.convert(value, setting.kind))
+            value = msgspec.convert(value, setting.kind)
+            if setting.check:
+                setting.check(value, environ)
+            return value
         if section is setting.plain:
-            return self._read(section, value, place)
-        if place[-1] == "endpoints":
-            entries = msgspec.convert(value, Annotated[list[Any], *get_args(setting.kind)[1:]])
-            return tuple(self._read(section, entry, (*place, number)) for number, entry in enumerate(entries))
-        tables = msgspec.convert(value, Annotated[Tables, *get_args(setting.kind)[1:]])
-        for name in tables:
-            if not is_name(name):
+            return self._section(section, value, place, environ)
+        shape: Any = list[Any] if place[-1] == "endpoints" else Tables
+        entries = msgspec.convert(value, Annotated[shape, *get_args(setting.kind)[1:]])
+        right = {key: self._section(section, entry, (*place, key), environ) for key, entry in _entries(entries)}
+        for name in right:
+            if isinstance(name, str) and not is_name(name):
                 self.refuse((*place, name), f"a name has {NAMES}")
-        return {name: self._read(section, table, (*place, name)) for name, table in tables.items()}
+        right = {key: entry for key, entry in right.items() if entry}
+        return tuple(right.values()) if isinstance(entries, list) else right
 
-    def refuse(self, place: Place, problem: str) -> None:
+    def refuse(self, place: Place, problem: str, value: Any = None) -> None:
         """Note what is wrong at a place: where its value comes from, its key, the value, and what is allowed."""
         origin = self.where(place)
         if origin == "default" and self.source:  # what is missing is missing in the file
             origin = f"file {self.source}"
-        subject, setting = cut(safe_line(dotted(place)), _LONGEST), self._settings.get(place)
-        if setting and setting.section is None:
-            value = setting.default if (value := dig(self.tables, place)) is None else value
-            if value not in (None, msgspec.NODEFAULT):
-                subject += f" = {cut(safe_line(toml_value(masked(place, value))), _LONGEST)}"
+        subject, setting = cut(safe_line(dotted(place)), 200), self._settings.get(place)
+        if value is not None and setting and setting.section is None:
+            subject += f" = {cut(safe_line(toml_value(masked(place, value))), 200)}"
         self.faults.append(f"{origin}: {subject}: {problem}")
 
 
@@ -172,16 +187,10 @@ def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
         UnsafeError: another user could change the file, or it is not a regular file.
         ConfigurationError: it does not exist, cannot be read, or is not TOML in UTF-8.
     """
-    named_by = "--config" if path else "environment RLM_CONFIG"
-    if path is None and (variable := environ.get("RLM_CONFIG")):
-        path = Path(variable)
-    if path is None:
-        path = Path.cwd() / "rlm.toml"
-        if not os.path.lexists(path):
-            return Layers({})
-    elif not path.exists():
-        raise ConfigurationError(f"{named_by}: there is no file {str(path)!r}; name an existing file or leave it out")
-    path = path.absolute()
+    named = path or environ.get("RLM_CONFIG")
+    path = Path(named or "rlm.toml").absolute()
+    if not named and not os.path.lexists(path):
+        return Layers({})
     try:
         return Layers(tomllib.loads(read_trusted(path).decode("utf-8-sig")), path)
     except (ValueError, RecursionError) as error:
@@ -213,16 +222,6 @@ def _entries(value: Any) -> Sequence[tuple[str | int, Any]]:
     return [*enumerate(value)] if isinstance(value, list | tuple) else []
 
 
-def dig(tables: Any, place: Place) -> Any:
-    """Return the value at `place`; None, which TOML cannot express, if there is none."""
-    for part in place:
-        try:
-            tables = tables[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return tables
-
-
 def _settings_in(table: Any, section: type[Section] = Document, place: Place = ()) -> Iterator[tuple[Place, Setting]]:
     """Yield each setting that there is, set or not, in a table and in the tables in it, with its place."""
     for key, setting in settings_of(section).items():
@@ -242,7 +241,7 @@ def _variable(place: Place) -> str:
 
 def _converted(text: str, plain: Any) -> Any:
     """Return `text` converted to a setting's type if possible; `read` reports text that cannot be converted."""
-    if plain == list[str]:
+    if get_origin(plain) is list:
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
         return msgspec.convert(text, plain, strict=False)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote
 
-from rlm.core.errors import ConfigurationError
+from rlm.core.text import safe_line
 
 MASK = "***"
 #: A header value or token that names an environment variable begins with this.
@@ -49,51 +49,24 @@ def url_secrets(url: str) -> Iterator[str]:
     yield from (match["secret"] for match in (_LOGIN.match(url), *_PASSWORD.finditer(url)) if match)
 
 
-def resolve(value: str, environ: Mapping[str, str]) -> str:
-    """Return the value of the variable that `value` names with `env:`, empty if not set; otherwise return `value`."""
-    return environ.get(value.removeprefix(FROM_ENVIRONMENT), "") if value.startswith(FROM_ENVIRONMENT) else value
-
-
-def resolve_headers(
-    endpoint: str, headers: Mapping[str, str], environ: Mapping[str, str] = os.environ
-) -> dict[str, str]:
-    """Return the headers to send to an endpoint, each `env:NAME` replaced by the value of that variable.
-
-    The values are secrets: send them, but do not store them.
+def resolve(value: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the value of the variable that `value` names with `env:`; otherwise return `value`.
 
     Raises:
-        ConfigurationError: a variable is not set; the message names endpoint, header and variable.
+        ValueError: that variable is not set or empty.
     """
-    return {
-        name: _required(value, f"endpoint {endpoint!r}, header {name!r}", environ) for name, value in headers.items()
-    }
-
-
-def resolve_token(token: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the secret token of `web.token`, empty if none; raise a ConfigurationError if its variable is not set."""
-    return _required(token, "web.token", environ)
-
-
-def _required(value: str, subject: str, environ: Mapping[str, str]) -> str:
-    resolved = resolve(value, environ)
-    if value and not resolved:
-        raise ConfigurationError(f"{subject}: {unset(value)}")
-    return resolved
+    return _variable(value.removeprefix(FROM_ENVIRONMENT), environ) if value.startswith(FROM_ENVIRONMENT) else value
 
 
 def resolve_url(url: str, environ: Mapping[str, str]) -> str:
-    """Return the URL of an endpoint with the value of each `${NAME}`; nothing for a variable that is not set."""
-    return VARIABLE.sub(lambda match: environ.get(match[1], ""), url)
+    """Return the URL of an endpoint with the value of each `${NAME}`; raise a ValueError if one is not set."""
+    return VARIABLE.sub(lambda match: _variable(match[1], environ), url)
 
 
-def unset(value: str) -> str:
-    """Return what is wrong if the variable that `value` names has no value."""
-    return f"the environment variable {value.removeprefix(FROM_ENVIRONMENT)} is not set or empty; set it"
-
-
-def header_secrets(value: str) -> Iterator[str]:
-    """Yield a header's value, and the part after its scheme (`Bearer X`)."""
-    yield from (value, value.strip().partition(" ")[2].strip())
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    if not (value := environ.get(name)):
+        raise ValueError(f"the environment variable {safe_line(name)} is not set or empty; set it")
+    return value
 
 
 class Secrets:

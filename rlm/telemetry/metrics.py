@@ -21,7 +21,6 @@ from prometheus_client.core import Metric as Family
 
 from rlm import __version__
 from rlm.admin.conditions import conditions, look
-from rlm.admin.report import IDLE
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
@@ -182,8 +181,8 @@ def _queues(store: Store) -> Iterator[Sample]:
 
 def _open_run(store: Store) -> Iterator[Sample]:
     run = store.runs.current()
-    now = run.state if run else IDLE
-    for state in (IDLE, *OPEN):
+    now = run.state if run else "idle"
+    for state in ("idle", *OPEN):
         yield Sample("rlm_run_state", {"state": state}, int(state == now))
     yield Sample("rlm_run_deadline_timestamp_seconds", {}, run.deadline if run else 0.0)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.core.documents import CallCounts, LiveCallCounts, QueueStats, Record, Rest, RunDocument, RunStatus, View
+from rlm.core.documents import CallCounts, EndpointView, QueueStats, Record, Rest, RunDocument, RunStatus, View
 from rlm.core.endpoint import WELL
 from rlm.core.text import counted, harmless, span
 from rlm.terminal.drawing import QUIET, Bar, Picture, columns, facts, name_text, number, state_text
@@ -51,7 +51,7 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
         yield Text(expected.binds, style=QUIET)
     yield Text()
     yield _live_types(run)
-    limited = {name: each for name, each in {**run.by_endpoint, **run.by_budget}.items() if each.allowed}
+    limited = {name: each for name, each in run.endpoints.items() if each.allowed}
     if len(limited) > LISTED_ENDPOINTS:
         limited = {name: each for name, each in limited.items() if each.health not in WELL}
     if limited:  # a read-only user of Redis sees none
@@ -75,7 +75,7 @@ def _live_types(run: RunStatus) -> Table:
     for name, entry in run.by_type.items():
         counts = words.counts_of(entry)
         settled = (counts.completed, "█", "green"), (counts.failed, "X", "red")
-        own = [end for end in run.by_endpoint.values() if name in end.types and end.allowed]
+        own = [end for end in run.endpoints.values() if end.kind == "endpoint" and name in end.types and end.allowed]
         used = f"{sum(end.used for end in own):,}/{sum(end.allowed for end in own):,}" if own else "-"
         table.add_row(
             name_text(name, "" if counts.total else QUIET),
@@ -89,7 +89,7 @@ def _live_types(run: RunStatus) -> Table:
     return table
 
 
-def _live_endpoints(limited: Mapping[str, LiveCallCounts]) -> Table:
+def _live_endpoints(limited: Mapping[str, EndpointView]) -> Table:
     table = columns("endpoint", "#used", "#next slot", "limit", "health", bar=True)
     for name, each in limited.items():
         is_full = each.free <= 0
@@ -189,14 +189,13 @@ def _endpoints(shown: Mapping[str, CallCounts]) -> Table:
 def _rest(state: Rest) -> Iterator[tuple[str, Text]]:
     """Yield the facts about the state between two runs, each with its name."""
     if record := state.last_record:
-        ended = Text(f"{record.run_id}, {span(state.last_ended_seconds)} ago, ")
+        ended = Text(f"{record.run_id}, at {words.clock(record.finished_at)} UTC, ")
         yield "last run", ended.append(words.summary(record), state_text(record.state).style)
     else:
         yield "last run", Text(f"none yet; `rlm start{'' if state.schedulers else ' --wait'}` starts one now")
-    last = f"{words.clock(state.last_tick)} UTC, {span(state.last_tick_seconds)} ago" if state.last_tick else ""
-    yield "last tick", Text(last or "none yet")
+    yield "last tick", Text(f"{words.clock(state.last_tick)} UTC" if state.last_tick else "none yet")
     if state.schedulers and not words.halted(state):
-        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC, in {span(state.next_tick_seconds)}", style="cyan")
+        yield "next tick", Text(f"{words.clock(state.next_tick)} UTC", style="cyan")
     yield "waiting", Text(_waiting(state.waiting))
     if letters := state.waiting.failed:
         yield "dead letters", Text(f"{letters:,}; see `rlm failed list`", style="yellow")

@@ -1,33 +1,104 @@
-"""How requests are read and answered: bodies of limited length, documents, refusals with a remedy."""
+"""How requests are read and answered: their parameters with the rules for each, bodies, documents, refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
+from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
+from rlm.admin.letters import LetterFilter
+from rlm.core.clock import system_clock
+from rlm.core.errors import BadQuestionError
+from rlm.core.item import Place, Reason
+from rlm.core.text import DURATIONS, seconds_of
+from rlm.ledger.waiting import EventFilter
+
 #: Most bytes of a body.
 MOST_BYTES: Final = 65_536
+_Asked = TypeVar("_Asked", bound=Struct)
+
+After = Annotated[int, Meta(ge=0, le=10**9)]
+Duration = Annotated[str, Meta(max_length=30, description="A duration: 90, 90s, 10m, 24h; above 0.")]
+Text = Annotated[str, Meta(max_length=200)]
+Texts = Annotated[list[Text], Meta(max_length=100)]
+
+
+class Asked(Struct, forbid_unknown_fields=True, omit_defaults=True, rename="kebab"):
+    """Parameters, and no others."""
+
+
+class LettersAsked(Asked):
+    """Which dead letters: those that match each criterion given."""
+
+    type: Texts = []
+    reason: Annotated[list[Reason], Meta(max_length=100)] = []
+    endpoint: Texts = []
+    since: Duration | None = None
+    search: Text = ""
+
+    def chosen(self) -> LetterFilter:
+        """Return the filter that it describes."""
+        since = None if self.since is None else system_clock.now() - seconds_in(self.since)
+        return LetterFilter(self.type, self.reason, self.endpoint, since, self.search)
+
+
+class LettersShown(LettersAsked):
+    """Which dead letters a page shows: those after so many."""
+
+    after: After = 0
+
+
+class EventsShown(Asked):
+    """Which waiting events a page shows."""
+
+    type: Texts = []
+    state: Annotated[list[Place], Meta(max_length=10)] = []
+    wallet: Text = ""
+    item: Text = ""
+    older_than: Duration | None = None
+    after: After = 0
+
+    def chosen(self) -> EventFilter:
+        """Return the filter that it describes."""
+        older = None if self.older_than is None else seconds_in(self.older_than)
+        return EventFilter(frozenset(self.type), self.wallet, self.item, older, frozenset(self.state))
+
+
+def seconds_in(duration: str) -> float:
+    """Return a duration in seconds; raise BadQuestionError if it is none or 0."""
+    if not (seconds := seconds_of(duration)) > 0:
+        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
+    return seconds
+
+
+def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:
+    """Read a query; raise BadQuestionError if it contains what `kind` does not allow."""
+    values: dict[str, Any] = dict(items)
+    for field in msgspec.structs.fields(kind):
+        if field.default_factory is list:
+            values[field.encode_name] = [value for name, value in items if name == field.encode_name]
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadQuestionError(f"the query cannot be used: {error}") from None
 
 
 async def read_body(request: Request) -> bytes:
     """Return the body; raise HTTPException if it is too long or the client has gone."""
-    body = bytearray()
+    body = b""
     try:
-        if int(request.headers.get("Content-Length", "0")) <= MOST_BYTES:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    break
-            else:
-                return bytes(body)
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes", {"Connection": "close"})
     except ClientDisconnect:
         raise HTTPException(400, "The connection ended before the body") from None
-    raise HTTPException(413, f"A body has at most {MOST_BYTES:,} bytes", {"Connection": "close"})
+    return body
 
 
 def wants_page(request: Request) -> bool:
@@ -41,9 +112,9 @@ def document(content: object, status: int = 200, headers: Mapping[str, str] | No
 
 
 def refused(
-    request: Request, status: int, error: str, remedy: str = "", headers: Mapping[str, str] | None = None
+    request: Request, status: int, error: str, remedy: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the answer to a refused request, with `error` and `remedy` as sentences."""
     if request.url.path.startswith(("/api/", "/openapi.json")):
         return document({"error": error, "remedy": remedy}, status, headers)
-    return PlainTextResponse(f"{error}\n{remedy}\n" if remedy else f"{error}\n", status, headers)
+    return PlainTextResponse(f"{error}\n{remedy}\n", status, headers)

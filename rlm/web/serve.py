@@ -1,4 +1,4 @@
-"""Serves the application until a signal: uvicorn in a thread, with bounds and a time-out."""
+"""The server of the application: uvicorn, with bounds and a time-out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import logging
 import os
 import resource
 import socket
-import threading
 from contextlib import closing
-from typing import cast
+from typing import Final, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,18 +22,10 @@ from rlm.web.answers import MOST_BYTES
 
 #: Seconds from one answer on a connection to the next; then it is cut: its client sent no complete request, or does
 #: not read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
-PATIENCE_SECONDS = 20.0
-#: Seconds for open answers when the process is to end. Nothing is lost if one is cut.
-GRACE_SECONDS = 1
+PATIENCE_SECONDS: Final = 20.0
 #: Most simultaneous connections, at most half of the file descriptors; a browser keeps a few.
-MOST_CONNECTIONS = min(250, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-#: Clients that wait to be accepted. asyncio accepts as many in one iteration, so it is well below the descriptors.
-_WAITING = 128
-#: Most bytes of a request before its body, and of all that a client sends until it is answered.
-_MOST_BYTES = 16_384
-_MOST_WITH_BODY = _MOST_BYTES + 2 * MOST_BYTES  # as chunks, a body is longer
-#: Seconds between two attempts to bind a busy address, and between two checks that the server still serves.
-_AGAIN_SECONDS, _LOOK_SECONDS = 2.0, 1.0
+MOST_CONNECTIONS: Final = min(250, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
 log = logging.getLogger(__name__)
 
 
@@ -63,24 +54,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Read the data, unless it is too much."""
+        """Read the data, unless it is more than a head and a body, which is longer in chunks."""
         self.unanswered_bytes += len(data)
-        super().data_received(data)
-        if self.unanswered_bytes > (_MOST_WITH_BODY if self.rank[0] else _MOST_BYTES):
+        if self.unanswered_bytes > 3 * MOST_BYTES:
             self.transport.abort()
-
-    def on_headers_complete(self) -> None:
-        """Refuse a request that is too long, names a host in its target, or has an encoding in HTTP/1.0.
-
-        A proxy in front may otherwise see another host, or another end of the body.
-        """
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > _MOST_BYTES:
-            raise ValueError("a request of more bytes than any request needs")
-        if not self.url.startswith((b"/", b"*")):
-            raise ValueError("a target that names a host")
-        if self.parser.get_http_version() < "1.1" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            raise ValueError("Transfer-Encoding in HTTP/1.0")
-        super().on_headers_complete()
+        else:
+            super().data_received(data)
 
     def on_response_complete(self) -> None:
         """Restart the time-out."""
@@ -114,8 +93,7 @@ def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.
             f"web.listen: others can reach {host}, and there is no token to keep them out. Set web.token, best as "
             'token = "env:RLM_TOKEN", or listen on 127.0.0.1 only'
         )
-    is_dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    level = logging.WARNING
+    is_dual, level = family == socket.AF_INET6 and socket.has_dualstack_ipv6(), logging.WARNING
     while not stop.graceful:
         try:
             return socket.create_server(address, family=family, dualstack_ipv6=is_dual)
@@ -125,12 +103,17 @@ def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.
                 raise why from error
             log.log(level, "Waiting for the port: %s", why, extra={"action": "serve"})
             level = logging.DEBUG
-        stop.wakeup.wait(_AGAIN_SECONDS)
+        stop.wakeup.wait(2.0)
     return None
 
 
 def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
-    """Serve `app` on a bound socket until a signal; TERM ends it at once. Raise RuntimeError if it ends by itself."""
+    """Serve `app` on a bound socket until a signal; an answer that takes a second longer is cut."""
+
+    async def look() -> None:
+        stop.wakeup.drain()
+        server.should_exit |= stop.graceful  # uvicorn itself heeds TERM and INT only
+
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -142,20 +125,13 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=_WAITING,
+        backlog=128,  # asyncio accepts as many in one iteration, so it is well below the file descriptors
         limit_concurrency=4 * MOST_CONNECTIONS,  # what a cut connection asked goes on to its end
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=1,
+        callback_notify=look,
+        timeout_notify=0,  # in each turn of its loop
     )
     server = uvicorn.Server(config)
     with closing(bound):
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="uvicorn", daemon=True)
-        thread.start()
-        while not stop.graceful and thread.is_alive():
-            stop.wakeup.wait(_LOOK_SECONDS)
-        served_on = thread.is_alive()
-        server.should_exit = True
-        server.force_exit = stop.immediate
-        thread.join(GRACE_SECONDS + 1)
-    if not served_on:
-        raise RuntimeError("the HTTP server ended by itself")
+        server.run(sockets=[bound])
     log.info("Stopped serving", extra={"action": "stop"})

@@ -28,7 +28,7 @@ def test_what_comes_while_somebody_is_asked_stays(inst, letters, monkeypatch, co
     new = encode_letter(b"{}", Reason.REJECTED, "new", failed_at=1703169025.0, run_id="r", event=None)
     client, failed, asked = inst.store.client, inst.store.keys.failed, []
 
-    def think(question, _done):
+    def think(question):
         asked.append(question)
         client.lpush(failed, new)
 

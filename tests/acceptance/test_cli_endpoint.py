@@ -107,10 +107,8 @@ def test_every_face_has_the_same_word_for_a_state(inst, state, word):
     if told:
         windows.set_record(inst.store, one, **told)
 
-    (explained,) = [
-        each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["endpoint"] == one.name
-    ]
+    (explained,) = [each for each in inst.json("explain", f"i1:{steps.TYPE}")["endpoints"] if each["name"] == one.name]
 
     assert entry(inst)["health"] == word
-    assert inst.json("status")["by_endpoint"][one.name]["health"] == word
+    assert inst.json("status")["endpoints"][one.name]["health"] == word
     assert explained["health"] == word

@@ -59,7 +59,7 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     found = inst.json("explain", EVENT)
 
     assert [one["health"] for one in found["endpoints"]] == ["paused", "held", "resting", "full"]
-    assert found["endpoints"][0]["wait_seconds"] is None
+    assert found["endpoints"][0]["next_slot_seconds"] is None
     assert "no endpoint lets a call through (1 paused, 1 held, 1 resting, 1 full); " in found["sentence"]
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
 

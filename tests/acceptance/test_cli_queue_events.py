@@ -62,8 +62,6 @@ def test_events_are_chosen_by_type_wallet_item_and_age(inst):
     assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
     assert listed(inst, "--older-than", "4h") == {}
     assert "No such event is waiting" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
-    for words in (["list"], ["drop"], ["drop", "--dry-run"]):
-        assert "No type 'NOPE' is configured." in inst.rlm("queue", *words, "--type", "NOPE").stderr
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 7])
@@ -102,7 +100,7 @@ def test_leftovers_are_dropped_by_the_same_filters(inst):
     assert inst.json("queue", "drop", "--wallet", "w", "--dry-run") == {"dropped": 0, "would_be_dropped": 1}
     said = inst.rlm("queue", "drop", "--wallet", "w", input="n\n", code=1).stderr
     assert "Drop 1 leftover event for good?" in said
-    assert "Nothing was dropped" in said
+    assert "Nothing was changed" in said
     assert len(listed(inst)) == 5
     assert inst.json("queue", "drop", "--wallet", "w", "--yes") == {"dropped": 1}
 

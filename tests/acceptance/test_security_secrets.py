@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.ledger.connect import make_client
 from tests.acceptance.redisusers import PASSWORD, documented_users, make_user, make_users, url_of
+from tests.acceptance.system import make_item
 from tests.conftest import running_server
 from tests.faults.test_processes_die import assert_next_run
 from tests.ingest import Ingest
@@ -39,7 +40,9 @@ def test_a_system_in_trouble_lets_no_secret_out(make_system, tmp_path, monkeypat
         monkeypatch.setenv("API_TOKEN", TOKEN)
         monkeypatch.setenv("SENTRY_DSN", sentry.dsn.replace("public", DSN_KEY))
         monkeypatch.setenv("RLM_REDIS__URL", url_of(url, "rlm"))
-        with make_system(env={"RLM_REDIS__URL": url_of(url, "rlm"), "RLM_WORKERS__MAX": "2"}) as system:
+        with make_system(
+            env={"RLM_REDIS__URL": url_of(url, "rlm"), "RLM_WORKERS__MAX": "2", "RLM_ALARM__FAILED": "1"}
+        ) as system:
             text = system.config.read_text()
             headers = 'headers = { Authorization = "env:API_TOKEN" }'
             system.config.write_text(text.replace('name = "rebalance_api",', f'name = "rebalance_api", {headers},'))
@@ -55,10 +58,13 @@ def test_a_system_in_trouble_lets_no_secret_out(make_system, tmp_path, monkeypat
             system.api.set_fault("open_position_api", down=True)
             system.api.set_fault("open_order_api", status=400)
             events = system.push_evenly(150)
+            system.push(
+                make_item(f"u{number}", "UNKNOWN") for number in range(2)
+            )  # an error, so that Sentry hears of it
             run_id = system.ask_for_run()
             wait_until(lambda: len(system.answered()) > 20, message="calls are made", timeout=20)
             shown = command_lines(tmp_path)
-            os.kill(system.workers()[0], signal.SIGKILL)  # which is an error, so that Sentry hears of it
+            os.kill(system.workers()[0], signal.SIGKILL)
             wait_until(lambda: "ended unexpectedly" in system.log("supervisor"), message="its death is noticed")
 
             make_user(admin, "rlm", ["resetpass", ">another"])

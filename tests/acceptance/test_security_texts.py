@@ -159,7 +159,7 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     for terminal in (True, False):
-        monkeypatch.setattr("rlm.cli.printing.is_terminal", lambda terminal=terminal, **_options: terminal)
+        monkeypatch.setattr("rlm.cli.common.is_terminal", lambda terminal=terminal: terminal)
         for args in (*FIXED, ["failed", "show", letters[0]["id"]]):
             done = CliRunner().invoke(rlm, [*args, "--config", str(installation.config)])
             most = 80 if terminal and args[-1] == "list" else 4100

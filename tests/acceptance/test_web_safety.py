@@ -49,14 +49,10 @@ def test_a_browser_on_this_host_may_order_by_its_session(inst, open_client):
 @each(
     ("said", "status"),
     [
-        ({"Origin": "http://evil.example", "Sec_Fetch_Site": None}, 403),
         ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null", "Sec_Fetch_Site": None}, 403),
-        ({"Origin": "http://127.0.0.1:1", "Sec_Fetch_Site": None}, 403),  # another program of this host
-        ({"Sec_Fetch_Site": "cross-site"}, 403),
-        ({"Sec_Fetch_Site": "same-site"}, 403),
-        ({"Sec_Fetch_Site": "none"}, 403),
-        ({"Origin": None, "Sec_Fetch_Site": None}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),  # another program of this host
+        ({"Origin": None}, 403),
         ({"X_CSRF_Token": None}, 403),
         ({"X_CSRF_Token": "0" * 64}, 403),
         ({"X_CSRF_Token": "ü"}, 403),
@@ -155,7 +151,7 @@ def test_few_log_ins_may_fail_a_minute(client, caplog):
     late = browser.log_in(TOKEN)
 
     assert set(wrong) == {401}
-    assert (late.status, late.headers["Retry-After"], "Set-Cookie" in late.headers) == (429, "60", False)
+    assert (late.status, "Set-Cookie" in late.headers) == (429, False)
     assert client.program(TOKEN).get("/api/status").status == 200  # programs are not kept out by that
     assert "127.0.0.1" in caplog.text
     assert not any(one in caplog.text for one in (TOKEN, "x" * 24))
@@ -173,24 +169,14 @@ def test_a_log_in_leads_nowhere_else(client, target):
     assert (answer.status, answer.headers["Location"]) == (303, "/")
 
 
-@each(
-    ("said", "status", "is_secure"),
-    [
-        ({"Host": "rlm.example.com", "Origin": "https://rlm.example.com"}, 303, True),
-        ({"Host": "rlm.example.com", "Origin": "http://rlm.example.com", "Sec_Fetch_Site": None}, 403, False),
-        ({"Host": "localhost:1", "Origin": "https://localhost:1"}, 303, True),
-        ({"Host": "localhost:1", "Origin": "http://localhost:1"}, 303, False),
-    ],
-)
-def test_off_the_loopback_interface_a_session_needs_https(inst, said, status, is_secure):
-    """Its cookie goes over nothing else, and the token over plain HTTP is refused before it is looked at."""
+@each("said", [{"Host": "rlm.example.com", "Origin": "https://rlm.example.com"}, {}])
+def test_a_session_of_the_token_needs_https(inst, said):
+    """A browser sends its cookie over nothing else, except to its own host."""
     with served(inst.store, TOKEN, ["rlm.example.com"]) as client:
-        page = client.browser().get("/login", Host=said["Host"])
-        answer = client.browser().post("/login", f"token={TOKEN}".encode(), **said)
+        answer = client.browser().log_in(TOKEN, **said)
 
-    assert answer.status == status
-    assert (b"begins with <code>https:" in page.data) is (said["Host"] != "localhost:1")
-    assert ("secure" in answer.headers.get("Set-Cookie", "")) is is_secure
+    assert answer.status == 303
+    assert "secure" in answer.headers["Set-Cookie"].split("; ")
 
 
 def test_the_log_in_page_repeats_what_it_is_told_as_text(client):
@@ -239,14 +225,13 @@ def test_each_order_is_logged_with_who_and_from_where(inst, client, caplog):
     caplog.set_level(logging.INFO)
     program, browser = client.program(TOKEN), client.browser()
     browser.log_in(TOKEN)
-    program.post(PAUSE, {"seconds": 5, "reason": "a deploy\nof theirs"})
+    program.post(PAUSE, {"seconds": 5})
     browser.post("/api/runs/2026/cancel", {})  # no run is open: it is no order
     browser.post(f"/api/endpoints/{ENDPOINT}/limit", {"rate": "20 / minute"})
     browser.post("/api/failed/drop", {"all": True})
 
-    assert inst.store.control.changes(2)[1].reason == "a deploy of theirs"
     lines = [one.getMessage() for one in caplog.records if getattr(one, "action", "") == "order"]
-    assert lines[0] == f"token at 127.0.0.1 ordered pause_endpoint {ENDPOINT} (a deploy of theirs)"
+    assert lines[0] == f"token at 127.0.0.1 ordered pause_endpoint {ENDPOINT}"
     assert lines[1].startswith("session ")
     assert f" at 127.0.0.1 ordered limit_endpoint {ENDPOINT} to 20 / minute" in lines[1]
     assert lines[2].endswith("0 dead letters: all")

@@ -80,7 +80,7 @@ class Browser(Client):
     """Sends its origin, keeps its cookie, and sends the CSRF token of the page loaded last."""
 
     def __init__(self, http, port):
-        super().__init__(http, port, Accept="text/html", Sec_Fetch_Site="same-origin")
+        super().__init__(http, port, Accept="text/html")
         self.headers["Origin"] = self.origin
         self.load()
 

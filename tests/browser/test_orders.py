@@ -36,8 +36,8 @@ def test_enter_twice_is_one_order(shown):
     inst, driver, base = shown
     driver.get(f"{base}/endpoints")
     driver.execute_script("document.getElementById(arguments[0]).click()", BUTTON)
-    driver.find_element("css selector", "#ask [name=reason]").send_keys("twice", Keys.ENTER, Keys.ENTER)
+    driver.find_element("css selector", "#ask [name=seconds]").send_keys("60", Keys.ENTER, Keys.ENTER)
     wait_until(lambda: not driver.execute_script("return document.getElementById('ask').open"), timeout=BEHIND)
 
-    assert [one.what for one in inst.store.control.changes() if one.reason == "twice"] == ["pause"]
+    assert [one.what for one in inst.store.control.changes() if one.what == "pause"] == ["pause"]
     inst.rlm("endpoint", "resume", steps.ENDPOINT)

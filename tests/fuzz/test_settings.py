@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings, load_settings
-from rlm.settings.toml import toml_key, toml_value
+from rlm.settings.layers import toml_key, toml_value
 from tests.each import each
 
 pytestmark = pytest.mark.rest

@@ -1,4 +1,4 @@
-"""What an operator would have read, and when: the status followed, hosts and doctor queried repeatedly.
+"""What an operator would have read, and when: status and doctor queried repeatedly.
 
 It also counts the processes of the hosts, whatever RLM says of them.
 """
@@ -40,32 +40,25 @@ class Observer:
     def __enter__(self) -> Self:
         self.over = threading.Event()
         desk = self.bench.desk
-        asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "doctor")
+        asker = desk.port.command(sys.executable, str(_ASKER), str(desk.config), "doctor", "status")
         self.asker = self.open(asker)
-        self.status = self.open(desk.command("status", "--follow", "--json"))
-        self.threads = [threading.Thread(target=one) for one in (self.follow, self.ask, self.count)]
+        self.threads = [threading.Thread(target=each) for each in (self.ask, self.count)]
         for thread in self.threads:
             thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.over.set()
-        for process in (self.asker, self.status):
-            process.kill()
-            process.wait()
+        self.asker.kill()
+        self.asker.wait()
         for thread in self.threads:
             thread.join()
-        for process in (self.asker, self.status):
-            process.communicate()
+        self.asker.communicate()
 
     def open(self, command: list[str]) -> subprocess.Popen[bytes]:
         desk = self.bench.desk
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=desk.directory, env=desk.environment(), start_new_session=True, **streams)
-
-    def follow(self) -> None:
-        for line in self.status.stdout or ():
-            self.seen.append((time.time(), "status", json.loads(line)))
 
     def ask(self) -> None:
         for line in self.asker.stdout or ():

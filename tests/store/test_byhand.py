@@ -9,8 +9,7 @@ import pytest
 
 from rlm import telemetry
 from rlm.cli.by_hand import conduct_here
-from rlm.cli.common import CommandError, ExitCode
-from rlm.core.errors import StoreUnfitError
+from rlm.core.errors import InterruptedByHandError, StoreUnfitError
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
 from scheduler.byhand import HandConductor
@@ -49,9 +48,9 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
     monkeypatch.setattr(HandConductor, "finish_open", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
-    with pytest.raises(CommandError, match="Interrupted before a run was started") as caught:
+    with pytest.raises(InterruptedByHandError, match="Interrupted before a run was started") as caught:
         conduct_here(store, signals, allow_volatile=True)
 
     assert signals.graceful
-    assert caught.value.exit_code == ExitCode.INTERRUPTED
+    assert caught.value.exit_code == 130
     assert (store.runs.current(), len(store.runs.history()), store.leases.holder()) == (None, 0, None)

@@ -128,7 +128,7 @@ def test_a_failed_run_is_an_error_until_the_next_one_ends(led):
 def test_a_backlog_that_grows_over_three_windows_is_told(led):
     for left in (1, 2, 3):
         close_one(led, counts=RunCounts(leftover=left))
-    assert "1, 2 and 3" in found(led)["backlog_grows", "leftovers"].sentence
+    assert "1, 2, 3" in found(led)["backlog_grows", "leftovers"].sentence
 
 
 def test_what_the_calls_of_the_last_run_show_is_told_of_the_endpoint(led):

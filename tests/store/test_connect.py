@@ -144,3 +144,15 @@ def test_a_forked_process_has_connections_of_its_own(server_url):
 
         assert int(pipe.read()) != mine
         assert client.client_id() == mine
+
+
+def test_a_server_that_takes_no_more_clients_says_so(tmp_path):
+    """It is there, so nobody is told to start it."""
+    with EmbeddedServer(tmp_path / "data") as server, make_client(server.url) as first:
+        first.config_set("maxclients", 1)
+        try:
+            with make_client(server.url) as second, pytest.raises(StoreUnreachableError) as refusal, translated(second):
+                second.ping()
+        finally:
+            first.config_set("maxclients", 100)
+    assert "maxclients" in refusal.value.remedy

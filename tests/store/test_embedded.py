@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm.core.errors import StoreError
 from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from rlm.ledger.embedded import EmbeddedServer, binary_path, running
@@ -84,6 +85,23 @@ def test_users_at_the_same_instant_start_one_server_and_the_last_to_leave_stops_
     assert not (data_dir / "valkey.sock").exists()
     with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
         assert client.get("k") == b"v"
+
+
+def test_in_a_deep_directory_the_socket_is_in_a_short_private_one(tmp_path):
+    """It goes with the server, and somebody else's link in its place is refused."""
+    data_dir = tmp_path / ("d" * 100)
+    short = embedded.socket_path(data_dir).parent
+    with EmbeddedServer(data_dir) as server, make_client(server.url) as client:
+        assert client.config_get("dir")["dir"] == str(data_dir)
+        assert stat.S_IMODE(short.stat().st_mode) == 0o700
+    assert not short.exists()
+
+    short.symlink_to(tmp_path)
+    try:
+        with pytest.raises(StoreError, match="is not a directory of user"), EmbeddedServer(data_dir):
+            pass
+    finally:
+        short.unlink()
 
 
 def test_the_directory_is_closed_to_others(data_dir):

@@ -14,8 +14,9 @@ from rlm.admin.planning import plan_run
 from rlm.cli.group import rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
-from rlm.settings.model import SECTIONS, EndpointSettings, TypeSettings, settings_of
+from rlm.settings.model import EndpointSettings, TypeSettings, settings_of
 from tests.each import each
+from tests.unit.test_settings_reference import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 PROCESSES = {
     "any command": "import rlm.cli.group",
     "start": (
-        "import rlm.cli.group, rlm.cli.runs, rlm.cli.starting, rlm.settings, rlm.processes.signals; "
+        "import rlm.cli.group, rlm.cli.runs, rlm.settings, rlm.processes.signals; "
         "from click import Context; group = rlm.cli.group.rlm; group.resolve_command(Context(group), ['start']); "
         "rlm.settings.load_settings(None, {})"
     ),
-    "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.cli.status, rlm.admin.report, rlm.settings",
+    "status --json": "import rlm.cli.group, rlm.cli.runs, rlm.admin.report, rlm.settings",
     "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
     "supervisor": (
         "import rlm.cli.group, rlm.cli.processes, rlm.settings, rlm.processes.launcher, actors.worker, "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.core.item import BadItemError, Reason, decode_item, encode_letter
+from rlm.core.item import BadItemError, Reason, decode_item, encode_letter, event_id
 from rlm.settings import load_settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -38,9 +38,8 @@ def outcome_of(text):
         item = decode_item(text.encode(), SETTINGS.queue.max_item_bytes)
     except BadItemError as error:
         return [], [error.reason]
-    events = list(item.events)
-    unknown = [Reason.UNKNOWN_TYPE for one in events if one.type not in KNOWN]
-    return [one.id for one in events if one.type in KNOWN], unknown
+    unknown = [Reason.UNKNOWN_TYPE for name in item.types if name not in KNOWN]
+    return [event_id(item.id, name) for name in item.types if name in KNOWN], unknown
 
 
 def test_the_item_shown_is_taken():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from rlm.web.app import api_routes, machine_routes
-from rlm.web.openapi import openapi
+from rlm.web.api import api_routes, openapi
+from rlm.web.app import machine_routes
 
 DESCRIBED = openapi()
 

@@ -1,4 +1,4 @@
-"""No secret leaves the settings except through `resolve_headers` and the URL of a call."""
+"""No secret leaves the settings except in the headers and the URL of a call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.settings.secrets import MASK, Secrets, mask, mask_url, remember, resolve_headers
+from rlm.settings.secrets import MASK, Secrets, mask, mask_url, remember
 from tests.each import each
 
 TEXT = """
@@ -196,10 +196,3 @@ def test_shown_masks_secrets(settings):
     assert shown["web.token"] == "***"
     assert shown["sentry_dsn"] == "***"
     assert shown["run.target"] == 0.75
-
-
-def test_resolve_headers_without_the_variable():
-    with pytest.raises(
-        ConfigurationError, match="endpoint 'a', header 'Authorization': the environment variable TOKEN"
-    ):
-        resolve_headers("a", {"Authorization": "env:TOKEN"}, {})

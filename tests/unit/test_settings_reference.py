@@ -1,6 +1,7 @@
-"""The configuration page agrees with the code.
+"""The configuration page and the file of `rlm init` agree with the code.
 
-`uv run python -m tests.unit.test_settings_reference` regenerates its tables.
+`uv run python -m tests.unit.test_settings_reference` writes keys, defaults and what is allowed into the page's tables;
+their last column is written by hand.
 """
 
 from __future__ import annotations
@@ -9,42 +10,47 @@ import re
 import tomllib
 from pathlib import Path
 
-from rlm.settings.layers import built_in_types
-from rlm.settings.model import SECTIONS, BudgetSettings, EndpointSettings, TypeSettings
-from rlm.settings.template import Row, reference
-from rlm.settings.toml import toml_value
+import msgspec
+
+from rlm.settings.layers import FIRST, built_in_types, toml_value
+from rlm.settings.model import BudgetSettings, Document, EndpointSettings, TypeSettings, settings_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 #: A table of settings, or of built-in types, in the page.
 TABLE = re.compile(r"^\| (?:key|type) \|.*\n(?:\|.*\n)*", re.MULTILINE)
+SECTIONS = {
+    name: setting.section for name, setting in settings_of(Document).items() if name not in {"types", "budgets"}
+}
 
 
 def with_tables(page):
     """Return the Markdown `page` with its tables of settings regenerated, in their order on the page."""
     sections = (*SECTIONS.values(), TypeSettings, EndpointSettings, BudgetSettings)
-    tables = [*(_settings(section) for section in sections), _built_in_types()]
-    assert len(TABLE.findall(page)) == len(tables)
-    remaining = iter(tables)
-    return TABLE.sub(lambda _: _table(next(remaining)), page)
+    makers = iter([*((settings, section) for section in sections), (types, None)])
+    return TABLE.sub(lambda match: table(*next(makers), match[0]), page)
 
 
-def _settings(section):
-    yield Row._fields
-    for row in reference(section):
-        default = row.default if row.default in {"none", "required"} else f"`{row.default}`"
-        yield row._replace(key=f"`{row.key}`", default=default)
-
-
-def _built_in_types():
-    yield "type", "priority", "processing_seconds", "rate_limit", "endpoints"
-    for name, table in built_in_types().items():
-        endpoints = ", ".join(f"`{endpoint['name']}`" for endpoint in table["endpoints"])
-        yield f"`{name}`", str(table["priority"]), str(table["processing_seconds"]), table["rate_limit"], endpoints
-
-
-def _table(rows):
-    head, *body = rows
+def table(rows, section, old):
+    lines = [line.strip("| ").split(" | ") for line in old.splitlines()]
+    meanings = {cells[0]: cells[-1] for cells in lines}
+    head, *body = rows(section, meanings)
     return "".join(f"| {' | '.join(row)} |\n" for row in [head, ("---",) * len(head), *body])
+
+
+def settings(section, meanings):
+    yield "key", "default", "allowed", "meaning"
+    for key, setting in settings_of(section).items():
+        default = f"`{toml_value(setting.default)}`".replace(".0`", "`")
+        if setting.default is msgspec.NODEFAULT or setting.default in (None, {}):
+            default = "required" if setting.default is msgspec.NODEFAULT else "none"
+        yield f"`{key}`", default, setting.allowed, meanings.get(f"`{key}`", "TO BE WRITTEN")
+
+
+def types(_section, _meanings):
+    yield "type", "priority", "processing_seconds", "rate_limit", "endpoints"
+    for name, kind in built_in_types().items():
+        endpoints = ", ".join(f"`{endpoint['name']}`" for endpoint in kind["endpoints"])
+        yield f"`{name}`", str(kind["priority"]), str(kind["processing_seconds"]), kind["rate_limit"], endpoints
 
 
 def test_page_is_up_to_date():
@@ -55,9 +61,21 @@ def test_page_is_up_to_date():
     assert headings == [*SECTIONS, "types", "budgets"]
 
 
+def test_the_first_file_shows_every_setting_with_its_default():
+    text = (FIRST / "rlm.toml").read_text()
+    shown = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text.partition("\n[types.")[0], flags=re.MULTILINE))
+
+    assert shown == {
+        name: {key: each.default for key, each in settings_of(SECTIONS[name]).items()} for name in SECTIONS
+    }
+    assert re.findall(r"^# Allowed: (.*)\.$", text, re.MULTILINE) == [
+        setting.allowed for section in SECTIONS.values() for setting in settings_of(section).values()
+    ]
+
+
 def test_there_are_at_most_40_settings():
     sections = (*SECTIONS.values(), TypeSettings, EndpointSettings, BudgetSettings)
-    assert sum(len(reference(section)) for section in sections) <= 40
+    assert sum(len(settings_of(section)) for section in sections) <= 40
 
 
 def test_toml_values_read_back():

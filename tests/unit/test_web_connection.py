@@ -10,12 +10,10 @@ from contextlib import ExitStack, suppress
 import pytest
 import urllib3
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from rlm.web import serve
-from rlm.web.access import KnownHosts
 from rlm.web.answers import MOST_BYTES, read_body
 from tests.acceptance.webapp import serving
 from tests.each import each
@@ -75,7 +73,7 @@ def test_a_client_that_sends_more_than_a_request_can_have_is_cut(port):
     """No header is that long."""
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.settimeout(10)
-        client.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 20_000)
+        client.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 300_000)
 
         assert receive(client) == b""
 
@@ -99,7 +97,6 @@ def test_a_connection_that_is_used_stays(port):
         b"Content-Length: 5\r\nContent-Length: 6",
         b"Content-Length: 5, 5",
         b"Content-Length: 5\r\n , 5",
-        b"Host: x",
     ],
 )
 @each("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"])
@@ -136,7 +133,7 @@ def test_a_body_may_be_longer_than_a_request():
                 client.sendall(post + b"a" * MOST_BYTES)
                 wait_until(lambda: client.recv(1000).endswith(str(MOST_BYTES).encode()))
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n")
+            client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n" + b"a" * 70_000)
             assert client.recv(1000).startswith(b"HTTP/1.1 413")
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -145,34 +142,6 @@ def test_a_body_may_be_longer_than_a_request():
                     client.sendall(b"4000\r\n" + b"a" * 0x4000 + b"\r\n")
             said = b"".join(iter(lambda: receive(client), b""))
             assert b"200 OK" not in said
-
-
-def test_a_whole_request_of_more_than_any_needs_is_refused(port):
-    """Though all of it comes at once."""
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.settimeout(10)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 20_000 + b"\r\n\r\n")
-
-        assert client.recv(1000).startswith(b"HTTP/1.1 400")
-
-
-@each(
-    ("target", "status"),
-    [
-        (b"http://evil.example/", b"400"),
-        (b"http://localhost/", b"400"),
-        (b"/", b"200"),
-    ],
-)
-def test_a_target_names_no_host(target, status):
-    """It would count more than `Host`, and only a proxy is asked so."""
-    routes = [Route("/", lambda _request: PlainTextResponse("ok"))]
-    app = Starlette(routes=routes, middleware=[Middleware(KnownHosts, ())])
-    with serving(app) as port, socket.create_connection(("127.0.0.1", port)) as client:
-        client.settimeout(10)
-        client.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-        assert client.recv(1000).startswith(b"HTTP/1.1 " + status)
 
 
 def test_a_client_that_does_not_read_is_cut(monkeypatch):

@@ -19,7 +19,7 @@ if before or pause_us ~= 0 then record_change(now, before, record) end
 local sharing = call('HGET', P .. 'rules', 'sharing ' .. window)
 for _, endpoint in ipairs(sharing and cjson.decode(sharing) or {name}) do refresh(now, endpoint) end
 call('PUBLISH', P .. 'wake:workers', pause_us == 0 and 'resumed' or 'paused')
-return named{paused = paused, rested = rested}
+return cmsgpack.pack{paused = paused, rested = rested}
 
 --- set_limits(prefix; token, limits: json)
 -- Sets limits by hand, if the token is empty; or publishes those of the configuration file, except for limits set by hand that

@@ -49,15 +49,15 @@ local function catch_up(now, window, key, place, since)
   call('HDEL', place, 'well')
   call('HSET', place, 'epoch', trust().epoch)
 end
--- When a window has `cost` slots, and when once more if they are taken now; then what else is known: {rest, asked, pause,
--- hold, since it fails}. Unless it only `looks`, it makes up for a doubt and for a longer rule, and forgets old calls.
-local function left_at(now, window, cost, looks)
+-- When a window has `cost` slots, and when once more if they are taken now; then since when it fails. It makes up for a
+-- doubt and for a longer rule, and forgets old calls.
+local function left_at(now, window, cost)
   local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
   local state = try('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch', 'longest')
-  if state.err then return FAR, FAR, {} end
+  if state.err then return FAR, FAR end
   local longest = number(state[7])
-  if not looks and (state[6] or '1') ~= trust().epoch then catch_up(now, window, key, place, state[5]) end
-  if not looks and window.keep > longest then  -- calls were not kept for so long: until enough are, none is made
+  if (state[6] or '1') ~= trust().epoch then catch_up(now, window, key, place, state[5]) end
+  if window.keep > longest then  -- calls were not kept for so long: until enough are, none is made
     call('HSET', place, 'longest', window.keep)
     if longest > 0 and call('EXISTS', key) == 1 then
       state[4] = math.max(number(state[4]), now + window.keep - longest)
@@ -70,13 +70,13 @@ local function left_at(now, window, cost, looks)
   local after = at
   for _, rule in ipairs(window.rules) do
     local nth, span = rule[1] - cost, rule[2]
-    if nth < 0 then return FAR, FAR, state end
+    if nth < 0 then return FAR, FAR end
     local calls = try('ZREVRANGE', key, nth > 0 and nth - 1 or 0, nth, 'WITHSCORES')
-    if calls.err then return FAR, FAR, state end
+    if calls.err then return FAR, FAR end
     local oldest = calls[nth > 0 and 4 or 2]
     if oldest then
       at = math.max(at, oldest + span)
-      if not looks and oldest + span < now then  -- a thousand calls at a time, for a million take half a second
+      if oldest + span < now then  -- a thousand calls at a time, for a million take half a second
         local gone = call('ZCOUNT', key, '-inf', now - math.max(window.keep, longest))
         if gone > 0 then call('ZREMRANGEBYRANK', key, 0, math.min(gone, 1000) - 1) end
       end
@@ -85,15 +85,15 @@ local function left_at(now, window, cost, looks)
     local next = nth == 0 and now or calls[2] and math.min(now, calls[2])
     if next then after = math.max(after, next + span) end
   end
-  return at, math.max(at, after), state
+  return at, math.max(at, after), state[5]
 end
 -- When it takes its next call, when the one after that, and whether it fails.
 local function opens(now, endpoint)
   local of, at, after, failing = rules_of(endpoint), now, now, nil
   if not of then return FAR, FAR end
   for _, window in ipairs(of.windows) do
-    local free_at, next_at, state = left_at(now, window, 1)
-    at, after, failing = math.max(at, free_at), math.max(after, next_at), failing or state[5]
+    local free_at, next_at, since = left_at(now, window, 1)
+    at, after, failing = math.max(at, free_at), math.max(after, next_at), failing or since
   end
   return at, failing and math.max(after, now + of.probe) or after, failing
 end

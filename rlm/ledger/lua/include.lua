@@ -9,15 +9,6 @@ local function now_us()
 end
 local function seconds(now) return string.format('%d.%06d', math.floor(now / 1000000), now % 1000000) end
 local function number(text) return tonumber(text or nil) or 0 end
--- A reply: names and values in one list; a nil is left out; numbers must be whole.
-local function named(fields)
-  local list = {}
-  for name, value in pairs(fields) do
-    if type(value) == 'boolean' then value = value and 1 or 0 end
-    list[#list + 1], list[#list + 2] = name, value
-  end
-  return list
-end
 -- A change of the live system; before: the old value, or nil; record: JSON without that and the time.
 local function record_change(now, before, record)
   local old = before and '"' .. string.gsub(before, '[%c"\\]', ' ') .. '"' or 'null'

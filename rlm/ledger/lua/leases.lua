@@ -27,4 +27,4 @@ else
   call('HSET', lease, 'owner', owner, 'expires_us', us(now + ttl_us), 'apart', apart, 'revision', revision)
   answer.token, answer.holder = token, owner
 end
-return named(answer)
+return cmsgpack.pack(answer)

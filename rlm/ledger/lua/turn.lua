@@ -1,18 +1,16 @@
 --- turn(prefix, failed; ask: json, server)
 -- Settles the call that a lane has made, if any, and gives the lane its next call, with its slot.
 -- ask      who asks, and what for: `Ask` of rlm/ledger/turns.py, and its `Settlement`, without what is empty
--- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty
+-- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
 -- include doubt
-collectgarbage('setpause', 400)  -- with the default of 200 it takes a quarter of a turn
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
   'cancelled', 'shares', 'barred', 'first_release_at')
 local run_id, state, deadline, shares, gave_back = run[1], run[3], tonumber(run[4] or nil), run[9], nil
-local answer = {'now', now}
-local function say(name, value) answer[#answer + 1], answer[#answer + 2] = name, value end
+local answer = {now = now}
 running = state == 'running'  -- as `index` asks
 
 -- Nothing is owned unless the run is running, so a call that is told late changes no more than its windows.
@@ -38,7 +36,7 @@ local function judge(made)
       call('HDEL', place, 'failures', 'refusals', 'rest', 'since', 'failed_with')
       freed(now, made.endpoint)
       wake('well')
-      if since then say('reopened', 1) end
+      if since then answer.reopened = 1 end
     end
     return
   end
@@ -51,7 +49,7 @@ local function judge(made)
     if after_rest then
       call('HDEL', place, 'rest')  -- it was the probe, and is answered
       call('HSET', place, 'since', now)
-      say('rested', asked - now)
+      answer.rested = asked - now
     end
     refresh(now, made.endpoint)
   elseif after_rest then
@@ -64,7 +62,7 @@ local function judge(made)
       call('HSET', place, 'rest', now + rest, 'since', now)
       if failures == FAILING then
         call('HSET', place, 'opened_us', now)
-        say('opened', rest)
+        answer.opened = rest
       end
       refresh(now, made.endpoint)
     end
@@ -94,7 +92,7 @@ local function settle(made)
   end
   local to, delay_us, spends, tried = made.to, made.delay_us or 0, made.spends, made.tried
   if judge(made) then  -- it spends no attempt
-    say('elsewhere', 1)
+    answer.elsewhere = 1
     to, delay_us, spends, tried = 'backoff', made.delay_us or 500000, nil, nil
   end
   local fields = {}
@@ -145,8 +143,8 @@ end
 local function done(name, value)  -- no call this time
   call('HSET', held, ask.lane, ask.n)
   if gave_back then wake('unsent') end
-  say(name, value)
-  return answer
+  answer[name] = value
+  return {cmsgpack.pack(answer)}
 end
 local function look(id)
   local record = redis.pcall('HMGET', event_key(id), 'wallet', 'item', 'attempt', 'tries', 'tries_in', 'runs', 'last', 'claims')
@@ -154,11 +152,11 @@ local function look(id)
 end
 local function give(id, claims, endpoint, stamp, kind, record)
   local terms = terms_of(endpoint, kind) or {'', 0, 0}
-  local made = {'event', id, 'claims', claims, 'endpoint', endpoint, 'stamp', stamp,
-    'wallet', record[1] or '', 'item', record[2] or '', 'attempt', record[3] or 0, 'tries', record[5] == run_id and record[4] or 0,
-    'runs', record[6] or 0, 'run_id', run_id, 'deadline_us', deadline, 'call_us', terms[2], 'need_us', terms[3]}
-  for place = 1, #answer do made[#made + 1] = answer[place] end
-  return made
+  local made = {event = id, claims = claims, endpoint = endpoint, stamp = stamp, wallet = record[1] or '',
+    attempt = record[3] or 0, tries = record[5] == run_id and record[4] or 0, runs = record[6] or 0, run_id = run_id,
+    deadline_us = deadline, call_us = terms[2], need_us = terms[3]}
+  for name, value in pairs(answer) do made[name] = value end
+  return {cmsgpack.pack(made), record[2] or ''}
 end
 
 -- The same ask repeats its answer, an older one does nothing, and a newer one gives back unsent what it did not settle.
@@ -166,11 +164,11 @@ local last = call('HGET', held, ask.lane) or '0'
 local last_n, claims, endpoint, stamp, event = string.match(last, '^(%d+) (%d+) (%S+) (%d+) (.*)$')
 last_n = number(last_n or last)
 if ask.n < last_n then
-  say('stale', 1)
-  return answer
+  answer.stale = 1
+  return {cmsgpack.pack(answer)}
 elseif ask.n > last_n then
   local made = ask.settle
-  if made then say('settled', settle(made)) end
+  if made then answer.settled = settle(made) end
   if event and not (made and made.event == event and made.claims == tonumber(claims)) then
     settle{event = event, claims = tonumber(claims), endpoint = endpoint, stamp = tonumber(stamp), to = 'ready', sent = false}
   end
@@ -189,7 +187,7 @@ suspect(now, server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
 if math.abs(now - (ask.expects or 0)) > math.max(number(run[6]), 50000) then return done('clock', 1) end
 local function close()
-  say('deadline_us', deadline)
+  answer.deadline_us = deadline
   return done('close', run_id)
 end
 if now > deadline + 300000 then return close() end
@@ -328,4 +326,4 @@ if owned then  -- its time-out counts from now, and so does its lease
   local of, deadline = rules_of(endpoint), tonumber(call('HGET', P .. 'run', 'deadline_us') or nil)
   if of and deadline then call('ZADD', P .. 'due', 'XX', lease_end(now, of.timeout, deadline), event_id) end
 end
-return named{now = now, owned = owned}
+return cmsgpack.pack{now = now, owned = owned}

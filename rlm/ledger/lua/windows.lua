@@ -1,38 +1,20 @@
---- use_windows(prefix; windows: json, cost: number, name, server)
--- Looks at the windows of endpoints and budgets; or takes slots in all of them, or in none, for a call that is not RLM's: the
--- storage of `limits`, with which other programs share the windows.
+--- take_slots(prefix; windows: json, cost: number, name, server)
+-- Takes slots in all of some windows, or in none, for a call that is not RLM's: the storage of `limits`, with which other
+-- programs share the windows.
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
--- cost     how many slots; 0: it only looks
 -- name     of these slots, which no other has
--- Returns  {now_us, wait_us, windows}: microseconds until there are so many slots everywhere, 0: they are taken, -1: never; and
---          after a look for each window {free, wait_us, rest_us, suspect, held_us, paused_us}: free slots; the time to the
---          next one; what is left of a rest of any kind; whether it rested because of its answers and none was good since;
---          what is left of a rest because its window cannot be trusted; and of a pause
--- Atomic because all windows give a slot, or none, and a look must be of one instant, by the clock of the stamps.
+-- Returns  0: they are taken; else microseconds until there are so many slots everywhere; -1: never
+-- Atomic because all windows give a slot, or none.
 -- include endpoints
-local now, latest, looks = now_us(), 0, {}
-if cost > 0 and trust().server ~= server then  -- nor while none is trusted
-  return named{now_us = now, wait_us = 20000, windows = looks}
-end
-for place, window in ipairs(windows) do
-  local at, _, state = left_at(now, window, math.max(cost, 1), cost == 0)
-  local function left(until_us) return math.max(0, number(until_us) - now) end
-  latest = math.max(latest, at)
-  if cost == 0 then
-    local held, paused = math.max(left(trust().doubted + window.longest), left(state[4])), left(state[3])
-    local free = at > now and 0 or state[5] and 1 or math.huge
-    for _, rule in ipairs(free > 0 and window.rules or {}) do
-      free = math.min(free, rule[1] - call('ZCOUNT', P .. 'window:' .. window.id, '(' .. us(now - rule[2]), '+inf'))
-    end
-    looks[place] = named{free = math.max(0, free), wait_us = left(at), suspect = state[5] and 1 or 0, held_us = held,
-      rest_us = math.max(held, paused, left(state[1]), left(state[2])), paused_us = paused}
-  end
-end
-local wait_us = latest == FAR and -1 or math.ceil(math.max(0, latest - now))
-for _, window in ipairs(wait_us == 0 and windows or {}) do  -- `free:` is a lower bound and is not written here
+local now, latest = now_us(), 0
+if trust().server ~= server then return 20000 end  -- nor while none is trusted
+for _, window in ipairs(windows) do latest = math.max(latest, (left_at(now, window, cost))) end
+if latest == FAR then return -1 end
+if latest > now then return math.ceil(latest - now) end
+for _, window in ipairs(windows) do  -- `free:` is a lower bound and is not written here
   for slot = 1, cost do call('ZADD', P .. 'window:' .. window.id, now, name .. ' ' .. slot) end
 end
-return named{now_us = now, wait_us = wait_us, windows = looks}
+return 0
 
 --- write_rules(prefix; token, rules: json, types: json, sharing: json, gone: json)
 -- Publishes a part of what lanes must know of endpoints and types.

@@ -5,7 +5,9 @@ docs/development.md explains how to add a page.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -15,21 +17,63 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.admin.report import runs_beginning
-from rlm.core.errors import RLMError, StoreError
+from rlm.core.clock import system_clock
+from rlm.core.errors import RLMError, StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger.store import Store
-from rlm.web.pages import endpoints, events, now, runs, whatif
-from rlm.web.pages.live import Documents, is_silent
+from rlm.web.pages import endpoints, events, runs, whatif
 from rlm.web.pages.page import TEMPLATES, Page, Query, Viewer, event_address, render, run_address
 
 #: Every page, in the order of the navigation.
-PAGES: Final = (*(now.PAGE, endpoints.PAGE, *runs.PAGES, *events.PAGES, whatif.PAGE, endpoints.COMPLIANCE),)
-#: What the page of trouble shows of an address at which there is nothing.
-_MISSING: Final[dict[str, object]] = {"is_away": False, "is_silent": False, "event": ""}
+PAGES: Final = (runs.NOW, *endpoints.PAGES[:1], *runs.PAGES, *events.PAGES, whatif.PAGE, *endpoints.PAGES[1:])
+
+
+@dataclass
+class _Shared:
+    """The values of a page for all viewers; one thread at a time reads them, and the others wait for it."""
+
+    lock: Lock = field(default_factory=Lock)
+    values: Mapping[str, object] | RLMError = field(default_factory=dict)
+    good_until: float = float("-inf")
+
+
+class _Pages:
+    """Answers requests for pages. A browser asks for its page once a second; all viewers share what is read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._shared: dict[tuple[Page, Query], _Shared] = {}
+
+    def handler(self, page: Page) -> Callable[[Request], object]:
+        """Return what answers a request for a page."""
+
+        async def answer(request: Request) -> Response:
+            question = Query(next(iter(request.path_params.values()), ""), request.url.query)
+            values = await run_in_threadpool(self._values, page, question)
+            if isinstance(values, Mapping):
+                return HTMLResponse(render(page, PAGES, viewer_of(request), values))
+            return _trouble_page(request, page, values, question.about if page is events.EVENT else "")
+
+        return answer
+
+    def _values(self, page: Page, question: Query) -> Mapping[str, object] | RLMError:
+        """Return what a page shows, or why it cannot, a second old or three times as old as it takes to read."""
+        if len(self._shared) > 200:  # noqa: PLR2004  # anybody may ask for any address
+            self._shared.clear()
+        shared = self._shared.setdefault((page, question), _Shared())
+        with shared.lock:
+            began = system_clock.monotonic()
+            if began >= shared.good_until:
+                try:
+                    shared.values = page.context(self._store, question)
+                except RLMError as error:
+                    shared.values = error
+                now = system_clock.monotonic()
+                shared.good_until = now + max(0.9, 3 * (now - began))
+            return shared.values
 
 
 def page_routes(store: Store) -> list[BaseRoute]:
     """Return the routes of all pages, of the search, and of `/static`."""
-    documents = Documents(store)
 
     def search(request: Request) -> Response:
         """Lead to the page of the run whose id begins with the text, else to that of the event or item."""
@@ -37,41 +81,32 @@ def page_routes(store: Store) -> list[BaseRoute]:
         is_run = len(text) >= len("20261125") and runs_beginning(store, text)
         return RedirectResponse(run_address(text) if is_run else event_address(text), 303)
 
-    static = StaticFiles(directory=TEMPLATES.with_name("static"))
-    pages = [Route(page.path, _handler(documents, page)) for page in PAGES]
-    return [*pages, Route("/search", search), Mount("/static", static, name="static")]
+    pages, static = _Pages(store), StaticFiles(directory=TEMPLATES.with_name("static"))
+    routes = [Route(page.path, pages.handler(page)) for page in PAGES]
+    return [*routes, Route("/search", search), Mount("/static", static, name="static")]
 
 
 def missing_page(request: Request) -> Response:
     """Return the page for an unknown address."""
-    page = Page("", "Not found", "trouble.html", lambda *_: {})
-    why = "There is no page at this address"
-    return HTMLResponse(render(page, PAGES, viewer_of(request), _MISSING | {"why": why}), 404)
+    page = Page("", "Not found", "", lambda *_: {})
+    return _trouble_page(request, page, RLMError("There is no page at this address"))
 
 
 def viewer_of(request: Request) -> Viewer:
     """Return the viewer of the page that answers `request`."""
     visit = request.state.visit
-    return Viewer(visit.may_write, visit.csrf_token, bool(visit.session) and not visit.is_open)
+    return Viewer(visit.is_open or bool(visit.session), visit.csrf_token, bool(visit.session) and not visit.is_open)
 
 
-def _handler(documents: Documents, page: Page) -> Callable[[Request], object]:
-    async def answer(request: Request) -> Response:
-        html, status = await run_in_threadpool(_page, documents, page, Query.of(request), viewer_of(request))
-        return HTMLResponse(html, status)
-
-    return answer
-
-
-def _page(documents: Documents, page: Page, question: Query, viewer: Viewer) -> tuple[str, int]:
-    """Return a page with its status; a page with the reason if it cannot be shown."""
-    try:
-        return render(page, PAGES, viewer, page.context(documents, question)), 200
-    except StoreError as error:
-        trouble, status = documents.away(error), 503
-        values = {"is_away": True, "is_silent": is_silent(error), "event": "", "trouble": trouble}
-    except RLMError as error:
-        values, status = _MISSING | {"event": question.about if page is events.EVENT else ""}, 404
-        trouble = str(error)
-    why = {"why": trouble.rstrip(".")}
-    return render(page._replace(template="trouble.html"), PAGES, viewer, values | why), status
+def _trouble_page(request: Request, page: Page, error: RLMError, event: str = "") -> Response:
+    """Return the page that says why another cannot be shown, without the address of Redis."""
+    is_away, why = isinstance(error, StoreError), str(error)
+    is_silent = isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
+    if is_away:
+        why = "Redis does not answer" if is_silent else "Redis refuses what this page needs"
+    if isinstance(error, StoreGarbledError):
+        why = "What is in Redis cannot be read; see rlm doctor"
+    values = {"is_away": is_away, "is_silent": is_silent, "event": event, "why": why.rstrip(".")}
+    values["trouble"] = why if is_away else ""
+    html = render(page._replace(template="trouble.html"), PAGES, viewer_of(request), values)
+    return HTMLResponse(html, 503 if is_away else 404)

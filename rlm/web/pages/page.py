@@ -1,13 +1,13 @@
-"""A page: a function from documents to the values of a template, and its rendering as HTML. It knows no Redis.
+"""A page: a function that reads documents and returns the values of a template; its address, its rendering as HTML.
 
-This module also reads the query of a page, including the filter of a list, and makes addresses.
+This module also reads the query of a page, including the filter of a list.
 """
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -16,29 +16,24 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from msgspec import to_builtins
 from starlette.datastructures import QueryParams
-from starlette.requests import Request
 
 from rlm import __version__
 from rlm.core.clock import isoformat, system_clock
+from rlm.core.endpoint import Circuit
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
+from rlm.ledger.store import Store
+from rlm.web.answers import of_query
 from rlm.web.pages import plots
-from rlm.web.pages.live import SERVER, Documents
-from rlm.web.parameters import of_query
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 
 
 class Query(NamedTuple):
-    """A request for a page: the parameter in its path, and its query as it was sent. Equal ones share an answer."""
+    """A request for a page: the parameter in its path, and its query as it was sent."""
 
     about: str
     text: str
-
-    @classmethod
-    def of(cls, request: Request) -> Query:
-        """Read it from a request."""
-        return cls(next(iter(request.path_params.values()), ""), request.url.query)
 
     def get(self, name: str, default: str = "") -> str:
         """Return the value of a parameter, the last one given."""
@@ -99,7 +94,7 @@ class Page(NamedTuple):
     path: str
     title: str
     template: str
-    context: Callable[[Documents, Query], Mapping[str, object]]
+    context: Callable[[Store, Query], Mapping[str, object]]
     command: str = ""
     label: str = ""
 
@@ -115,22 +110,14 @@ class Viewer(NamedTuple):
 def render(page: Page, pages: tuple[Page, ...], viewer: Viewer, values: Mapping[str, object]) -> str:
     """Render a page in the frame of all, which has the navigation among `pages` and the time."""
     now = system_clock.now()
-    frame = {
-        "page": page,
-        "pages": pages,
-        "viewer": viewer,
-        "now_at": now,
-        "clock": isoformat(now)[11:19],
-        "live": _live,
-    }
-    defaults = {
-        "title": page.title,
-        "command": page.command,
-        "server": SERVER,
-        "trouble": "",
-        "may_write": viewer.may_write,
-    }
+    frame = {"page": page, "pages": pages, "viewer": viewer, "now_at": now, "clock": isoformat(now)[11:19]}
+    defaults = {"title": page.title, "command": page.command, "trouble": "", "may_write": viewer.may_write}
     return alone(page.template, **{**frame, **defaults, **values})
+
+
+def alone(template: str, **values: object) -> str:
+    """Render a template without the frame of the dashboard."""
+    return _ENVIRONMENT.get_template(template).render(values)
 
 
 def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], Markup]) -> Markup:
@@ -139,20 +126,14 @@ def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], Ma
     return shape.format(name, kind, label, caller())
 
 
-def alone(template: str, **values: object) -> str:
-    """Render a template without the frame of the dashboard."""
-    return _ENVIRONMENT.get_template(template).render(values)
+def moment(when: str | None, kind: str = "ago") -> Markup | str:
+    """Return a time, ISO 8601, as HTML, which the script shows: `ago`, `until` (counted down), `past` or `clock`.
 
-
-def moment(when: str | float | datetime | None, kind: str = "ago") -> Markup | str:
-    """Return a time as HTML, which the script shows: `ago`, `until` (counted down), `past` (counted up) or `clock`.
-
-    `when` is an ISO 8601 text, as in every document. Without the script it is the time of day in UTC.
+    Without the script it is the time of day in UTC.
     """
     if not when:
         return "never"
-    text = str(when)
-    return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(text, kind, text[11:19])
+    return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(when, kind, when[11:19])
 
 
 def words(text: str) -> Markup:
@@ -178,4 +159,10 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
 _ENVIRONMENT.filters |= {"one_line": one_line, "event_address": event_address, "run_address": run_address}
 _ENVIRONMENT.filters |= {"capital": capital}
-_ENVIRONMENT.globals |= {"plots": plots, "version": __version__}
+_ENVIRONMENT.globals |= {
+    "plots": plots,
+    "version": __version__,
+    "live": _live,
+    "server": secrets.token_hex(4),  # lets a page notice that another process serves it now; it then reloads itself
+    "healths": dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"},
+}

@@ -1,4 +1,4 @@
-"""The pictures of the dashboard as SVG: pure functions of numbers. Colours come from the style sheet, by class.
+"""The pictures of the dashboard as SVG: pure functions of numbers and documents. Colours come from the style sheet.
 
 A picture is as wide as its place: horizontal positions are percentages, so lines and text in it keep their size. Curves
 are in an inner picture that is stretched. Classes of parts: `done`, `busy`, `wait`, `fail` and `left` of
@@ -7,35 +7,22 @@ events; `measured`, `planned` and `forecast` of lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from rlm.core.text import safe_line, span
+from rlm.admin import words
+from rlm.admin.words import against_plan
+from rlm.core.documents import EndpointChange, Record, RunCourse, RunStatus
+from rlm.core.text import counted, safe_line, span
 
-Point = tuple[float, float]
-#: Width and height of the stretched inner picture, in its units.
-_UNITS: Final = 1000
+_Points = Sequence[tuple[float, float]]
 #: Pixels below a curve for the numbers along it, and above it for the names of marks.
 _BELOW, _ABOVE = 20, 18
-_LINES: Final = frozenset({"measured", "planned", "forecast"})
-
-
-class Line(NamedTuple):
-    """A line of a class that rises at its points; `filled`: the area below it has a colour."""
-
-    points: Sequence[Point]
-    kind: str
-    filled: bool = False
-
-
-class PlotMark(NamedTuple):
-    """A moment, drawn as a vertical line with words above it."""
-
-    x: float
-    words: str
-    kind: str
+_EMPTY: Final = Markup("")
 
 
 def bar(label: str, *parts: tuple[float, str], whole: float = 0, height: int = 12) -> Markup:
@@ -47,93 +34,185 @@ def bar(label: str, *parts: tuple[float, str], whole: float = 0, height: int = 1
     total = max(whole, sum(number for number, _ in shown)) or 1.0
     widths = [max(0.4, 100 * number / total) for number, _ in shown]
     scale = min(1.0, 100 / sum(widths)) if widths else 1.0
-    drawn, at = [Markup('<rect class="ground" width="100%" height="{}" rx="2"/>').format(height)], 0.0
-    for width, (_, kind) in zip(widths, shown, strict=True):
-        shape = Markup('<rect class="{}" x="{}%" width="{}%" height="{}"/>')
-        drawn.append(shape.format(kind, _short(at), _short(width * scale), height))
-        at += width * scale
+    drawn = Markup('<rect class="ground" width="100%" height="{}" rx="2"/>').format(height)
+    shape = Markup('<rect class="{}" x="{}%" width="{}%" height="{}"/>')
+    for at, width, (_, kind) in zip(accumulate(widths, initial=0.0), widths, shown, strict=False):
+        drawn += shape.format(kind, _short(at * scale), _short(width * scale), height)
     return _frame("bar", label, height, drawn)
-
-
-def curve(label: str, ends: Point, lines: Sequence[Line], marks: Iterable[PlotMark] = (), height: int = 260) -> Markup:
-    """Return lines over seconds and a number, from 0 to `ends`, later lines on top, with marks.
-
-    `label` describes it in words. The highest point of a line has its number.
-    """
-    room, (x_end, y_end) = height - _ABOVE - _BELOW, ends
-    top = max(number for line in lines for _, number in line.points)
-    drawn = [_y_tick(top / y_end, f"{top:,.0f}", room)]
-    drawn += [_x_tick(at / x_end, words, height) for at, words in time_ticks(x_end)]
-    inner = Markup(
-        '<svg y="{0}" width="100%" height="{1}" viewBox="0 0 {2} {2}" preserveAspectRatio="none" overflow="visible">'
-        "{3}</svg>"
-    )
-    drawn.append(inner.format(_ABOVE, room, _UNITS, _join(_path(line, x_end, y_end) for line in lines)))
-    drawn += [_mark(mark, mark.x / x_end, room) for mark in marks]
-    return _frame("curve", label, height, drawn)
 
 
 def legend(**kinds: str) -> Markup:
     """Return the list of kinds of parts or lines, each with a sample of its colour and its word; none without one."""
-    drawn = {
-        "sample": Markup('<line class="{}" x1="0" x2="22" y1="5" y2="5"/>'),
-        "swatch": Markup('<rect class="{}" width="10" height="10" rx="2"/>'),
-    }
-    entry = Markup('<li><svg class="plot {}" aria-hidden="true">{}</svg>{}</li>')
-    shapes = ((kind, word, "sample" if kind in _LINES else "swatch") for kind, word in kinds.items() if word)
-    return Markup('<ul class="legend">{}</ul>').format(
-        _join(entry.format(shape, drawn[shape].format(kind), word) for kind, word, shape in shapes)
+    line = Markup(
+        '<li><svg class="plot sample" aria-hidden="true"><line class="{}" x1="0" x2="22" y1="5" y2="5"/></svg>'
     )
+    part = Markup(
+        '<li><svg class="plot swatch" aria-hidden="true"><rect class="{}" width="10" height="10" rx="2"/></svg>'
+    )
+    lines = {"measured", "planned", "forecast"}
+    drawn = (
+        (line if kind in lines else part).format(kind) + word + Markup("</li>") for kind, word in kinds.items() if word
+    )
+    return Markup('<ul class="legend">{}</ul>').format(_EMPTY.join(drawn))
 
 
-def time_ticks(end: float) -> list[tuple[float, str]]:
-    """Return at most seven round times from 0 to `end` seconds, each with its words."""
-    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
-    step = next((seconds for seconds in steps if end <= 6 * seconds), 86400)
-    return [(float(at), span(at) if at else "0") for at in range(0, int(end) + 1, step)]
+class RunPlot(NamedTuple):
+    """The `curve`, empty if there is nothing to draw; `happened`, numbered in the curve; calls no longer in the log."""
+
+    curve: Markup
+    legend: Markup
+    happened: list[str]
+    missing: int
 
 
-def _y_tick(part: float, words: str, room: int) -> Markup:
-    """Return a horizontal line with its number below it, because the names of marks are above the highest line."""
-    y = _ABOVE + room * (1 - part)
-    shape = Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2}</text>')
-    return shape.format(_short(y), _short(y + 13), words)
+def run_plot(run: RunStatus | Record, course: RunCourse, height: int = 210) -> RunPlot:
+    """Return the picture of a run: plan and actual course on one time axis, and what happened."""
+    sent = sorted(at for calls in course.calls.values() for at in calls)
+    until, began = _until(run), _first_call(run, sent)
+    measured = [
+        (0.0, 0.0),
+        *((at, float(number)) for number, at in enumerate(sent, start=1)),
+        (until, float(len(sent))),
+    ]
+    lines = {"measured": measured, "planned": _planned(run, began), "forecast": _forecast(run, began, len(sent))}
+    happened, missing = _happened(run, course, began), sum(course.missing.values())
+    told = [what for _, _, what in happened]
+    if not sent and not lines["planned"]:
+        return RunPlot(_EMPTY, _EMPTY, told, missing)
+    label = f"{counted(len(sent), 'call')} sent in {span(until)} of {span(run.window_seconds)}. "
+    label += against_plan(run).get("planned", "")
+    names = {"measured": "calls sent", "planned": "planned", "forecast": "expected now"}
+    drawn = legend(**{kind: names[kind] for kind, points in lines.items() if points})
+    return RunPlot(_curve(label, run.window_seconds, lines, happened, height), drawn, told, missing)
 
 
-def _x_tick(part: float, words: str, height: int) -> Markup:
-    anchor = "start" if part <= 0 else "end" if part >= 1 else "middle"
-    shape = Markup('<text x="{}%" y="{}" text-anchor="{}">{}</text>')
-    return shape.format(_short(100 * part), height - 5, anchor, words)
+def _until(run: RunStatus | Record) -> float:
+    """Return up to when the run is known, in seconds from its start."""
+    until = datetime.fromisoformat(run.finished_at if isinstance(run, Record) else run.as_of)
+    return (until - datetime.fromisoformat(run.started_at)).total_seconds()
 
 
-def _path(line: Line, x_end: float, y_end: float) -> Markup:
-    shown = line.points[:: -max(1, -(-len(line.points) // 300))][::-1]  # enough for its width, and the last one
-    if not shown:
-        return Markup("")
-    (x, y), *more = [(_UNITS * x / x_end, _UNITS * (1 - y / y_end)) for x, y in shown]
-    drawn = f"M{_short(x)} {_short(y)}" + "".join(f"H{_short(x)}V{_short(y)}" for x, y in more)
-    shape = Markup('<path class="{}" d="{}"/>')
-    area = shape.format(f"{line.kind} area", f"{drawn}V{_UNITS}H{_short(x)}Z") if line.filled else Markup("")
-    return area + shape.format(line.kind, drawn)
+def _first_call(run: RunStatus | Record, sent: Sequence[float]) -> float | None:
+    """Return when the first call was due, in seconds from the start; None if there was none."""
+    if isinstance(run, RunStatus) and run.called_seconds is not None:
+        return max(0.0, _until(run) - run.called_seconds)
+    return sent[0] if sent else None
 
 
-def _mark(mark: PlotMark, part: float, room: int) -> Markup:
-    x, turned = _short(100 * min(1.0, max(0.0, part))), part > 0.65  # noqa: PLR2004  # else its words were cut
-    shape = Markup(
+def _planned(run: RunStatus | Record, began: float | None) -> _Points:
+    """Return the planned answers over time from the first call on; nothing without a plan."""
+    course = run.plan.course if run.plan else ()
+    if began is None or not course:
+        return []
+    points = ((began + at, float(number)) for at, number in course)
+    return [(began, 0.0), *points, (run.window_seconds, float(course[-1][1]))]
+
+
+def _forecast(run: RunStatus | Record, began: float | None, sent: int) -> _Points:
+    """Return the expected course of an open run from now on, up to all calls that are expected."""
+    if isinstance(run, Record) or run.forecast is None or began is None:
+        return []
+    now, expected = _until(run), run.forecast
+    whole = sent + max(0, words.counts_in_all(run).waiting - expected.expected_leftover)
+    course = expected.course or [(expected.forecast_seconds, whole)]
+    short = whole - course[-1][1]  # done or in flight, so the forecast does not count it
+    ahead = [(began + at, float(max(sent, number + short))) for at, number in course if began + at > now]
+    return [(now, float(sent)), *ahead] if ahead else []
+
+
+def _happened(run: RunStatus | Record, course: RunCourse, began: float | None) -> list[tuple[float, str, str]]:
+    """Return what happened, in the order of time: when, the class of its line, and a text."""
+    happened = [
+        (each.at_seconds, "event" if each.change.what == "resume" else "halt", _changed(each.change))
+        for each in course.changes
+    ]
+    if began is not None:
+        happened.append((began, "event", f"first call, {span(began)} after the start"))
+    actual = run.plan.actual_seconds if run.plan else None
+    if actual is not None and began is not None:
+        done = counted(run.counts.completed, "event")
+        happened.append((began + actual, "event", f"last of {done} completed, {span(began + actual)} after the start"))
+    if isinstance(run, Record):
+        happened.append((_until(run), "deadline", f"closed after {span(run.duration_seconds)}"))
+    else:
+        happened.append((_until(run), "forecast", f"now, {span(run.seconds_left)} left"))
+    return sorted(happened, key=lambda each: each[0])
+
+
+def _changed(change: EndpointChange) -> str:
+    """Return what an operator or the configuration file changed of an endpoint or budget."""
+    name = change.name
+    what = f"{name} resumed"
+    if change.what == "limit":
+        what = f"limit of {name} from {change.before} to {change.after}"
+    elif change.what == "pause":
+        what = f"{name} paused {change.after if change.after == 'until resumed' else f'for {change.after}'}"
+    return f"{what}, by {change.by}"
+
+
+def _curve(
+    label: str, window: float, lines: dict[str, _Points], happened: Sequence[tuple[float, str, str]], height: int
+) -> Markup:
+    """Return lines over the seconds of a window, later ones on top; the highest point has its number.
+
+    Each happening has a vertical line with its number; close neighbours share one, `2, 3`.
+    """
+    room = height - _ABOVE - _BELOW
+    top = max(number for points in lines.values() for _, number in points)
+    whole = 1.12 * max(1.0, top)
+    y = _ABOVE + room * (1 - top / whole)  # its number is below the line, because those of happenings are above it
+    drawn = Markup('<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2:,.0f}</text>').format(
+        _short(y), _short(y + 13), top
+    )
+    tick = Markup('<text x="{}%" y="{}" text-anchor="{}">{}</text>')
+    for seconds in _ticks(window):
+        anchor = "start" if seconds <= 0 else "end" if seconds >= window else "middle"
+        drawn += tick.format(_short(100 * seconds / window), height - 5, anchor, span(seconds) if seconds else "0")
+    inner = Markup(
+        '<svg y="{0}" width="100%" height="{1}" viewBox="0 0 1000 1000" preserveAspectRatio="none" overflow="visible">'
+        "{2}</svg>"
+    )
+    drawn += inner.format(
+        _ABOVE, room, _EMPTY.join(_path(kind, points, window, whole) for kind, points in lines.items())
+    )
+    marks: list[tuple[float, str, str]] = []
+    for number, (at, kind, _) in enumerate(happened, start=1):
+        if marks and at - marks[-1][0] < window / 25:
+            marks[-1] = *marks[-1][:2], f"{marks[-1][2]}, {number}"
+        else:
+            marks.append((at, kind, str(number)))
+    mark = Markup(
         '<line class="mark {0}" x1="{1}%" x2="{1}%" y1="{2}" y2="{3}"/>'
         '<text x="{1}%" y="11" text-anchor="{4}" class="{0}">{5}</text>'
     )
-    return shape.format(mark.kind, x, _ABOVE - 3, _ABOVE + room, "end" if turned else "start", safe_line(mark.words))
+    for at, kind, numbers in marks:
+        part = min(1.0, max(0.0, at / window))
+        anchor = "end" if part > 0.65 else "start"  # noqa: PLR2004  # else it was cut
+        drawn += mark.format(kind, _short(100 * part), _ABOVE - 3, _ABOVE + room, anchor, numbers)
+    return _frame("curve", label, height, drawn)
 
 
-def _frame(kind: str, label: str, height: int, drawn: Iterable[Markup]) -> Markup:
+def _ticks(end: float) -> range:
+    """Return at most seven round times from 0 to `end` seconds."""
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
+    return range(0, int(end) + 1, next((seconds for seconds in steps if end <= 6 * seconds), 86400))
+
+
+def _path(kind: str, points: _Points, x_end: float, y_end: float) -> Markup:
+    shown = points[:: -max(1, -(-len(points) // 300))][::-1]  # enough for its width, and the last one
+    if not shown:
+        return _EMPTY
+    (x, y), *more = [(1000 * x / x_end, 1000 * (1 - y / y_end)) for x, y in shown]
+    drawn = f"M{_short(x)} {_short(y)}" + "".join(f"H{_short(x)}V{_short(y)}" for x, y in more)
+    shape = Markup('<path class="{}" d="{}"/>')
+    area = shape.format("measured area", f"{drawn}V1000H{_short(x)}Z") if kind == "measured" else _EMPTY
+    return area + shape.format(kind, drawn)
+
+
+def _frame(kind: str, label: str, height: int, drawn: Markup) -> Markup:
     """Return a picture, whose content is its label for a screen reader."""
     shape = Markup('<svg class="plot {}" height="{}" role="img" aria-label="{}">{}</svg>')
-    return shape.format(kind, height, safe_line(label), _join(drawn))
-
-
-def _join(parts: Iterable[Markup]) -> Markup:
-    return Markup("").join(parts)
+    return shape.format(kind, height, safe_line(label), drawn)
 
 
 def _short(number: float) -> str:

@@ -11,25 +11,20 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from rlm.admin.planning import types_in_force
-from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side, verdict_on
+from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
 from rlm.ledger.waiting import backlog
+from rlm.settings.layers import dotted
 from rlm.settings.model import MOST_WORKERS
-from rlm.settings.toml import dotted
-from rlm.web.pages.live import Documents
 from rlm.web.pages.page import Page, Query
-
-#: Seconds for which an answer is shared.
-_PLAN_SECONDS = 5.0
-_AMOUNT: Final = re.compile(r"\d+")
 
 
 class Number(NamedTuple):
     """A number of the form, with a slider from `least` to `most`; `today` is the present value.
 
-    The number of a limit is followed by `unit`, and the limit is the setting `key`.
+    The number of a limit is followed by `unit`.
     """
 
     name: str
@@ -39,7 +34,6 @@ class Number(NamedTuple):
     least: int
     most: int
     unit: str = ""
-    key: str = ""
 
 
 class TypeFields(NamedTuple):
@@ -77,64 +71,63 @@ class Form:
         name, limit = kind.name, None
         own = [bool(each.rate_limit) for each in store.settings.types[name].endpoints]
         if not all(own):
-            text = kind.endpoints[own.index(False)].limit.text
-            amount = _AMOUNT.match(text)
-            calls, unit = (int(amount[0]), text[amount.end() :]) if amount else (0, text)
-            field = self._number(f"limit.{name}", f"limit of {name}", calls, (1, 10**9), _round_up(4 * calls))
-            limit = field._replace(unit=unit, key=dotted(("types", name, "rate_limit")))
-        most = _round_up(max(500, 4 * events))
+            calls, unit = re.fullmatch(r"(\d*)(.*)", kind.endpoints[own.index(False)].limit.text).groups()  # type: ignore[union-attr]  # it fits
+            limit = self._number(
+                f"limit.{name}", f"limit of {name}", int(calls), (1, 10**9), _round_up(4 * int(calls))
+            )._replace(unit=unit)
         return TypeFields(
             name,
-            self._number(f"events.{name}", f"events of {name}", events, (0, MOST_EVENTS), most),
+            self._number(
+                f"events.{name}", f"events of {name}", events, (0, MOST_EVENTS), _round_up(max(500, 4 * events))
+            ),
             limit,
             self._number(f"add.{name}", f"more endpoints for {name}", 0, (0, 9), 3),
         )
 
     def _number(self, name: str, label: str, today: int, bounds: tuple[int, int], slider: int) -> Number:
         """Read a whole number within `bounds`; without one use today's."""
-        text, (least, most) = self._question.get(name).strip(), bounds
-        value = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(most)) else None
-        if text and (value is None or not least <= value <= most):
+        text, (least, most), value = self._question.get(name).strip(), bounds, today
+        if re.fullmatch(r"[0-9]{1,16}", text) and least <= int(text) <= most:
+            value = int(text)
+        elif text:
             self.faults.append(f"{label}: {text[:40]!r} is not a whole number from {least:,} to {most:,}")
-            value = None
-        value = today if value is None else value
         return Number(name, label, value, today, least, min(most, max(slider, today, value)))
 
     @property
     def question(self) -> PlanAsk:
         """The question in the form of `rlm plan`."""
         counts = [f"{kind.name}={kind.events.value}" for kind in self.types if kind.events.value]
-        limits = [kind.limit for kind in self.types if kind.limit and kind.limit.value != kind.limit.today]
+        limits = {kind.name: kind.limit for kind in self.types if kind.limit and kind.limit.value != kind.limit.today}
         return PlanAsk(
             counts=() if self.basis == "waiting" else counts or [f"{self.types[0].name}=0"],
             workers=self.workers.value or None,
-            told=[f"{limit.key}={limit.value}{limit.unit}" for limit in limits],
+            told=[f"{dotted(('types', name, 'rate_limit'))}={each.value}{each.unit}" for name, each in limits.items()],
             add=[f"{kind.name}={kind.name}_more_{n + 1}" for kind in self.types for n in range(kind.added.value)],
         )
 
 
-def context(documents: Documents, question: Query) -> Mapping[str, object]:
+def _context(store: Store, question: Query) -> Mapping[str, object]:
     """Return the values of the page: the form, and the answers if the form is valid."""
-    form = documents.get(("what if", question.text), lambda store: Form(store, question), _PLAN_SECONDS)
+    form = Form(store, question)
     faults, plan = form.faults, None
     if not faults:
         try:
-            plan = documents.get(("plan", question.text), lambda store: _answer(store, form.question), _PLAN_SECONDS)
+            plan = _answer(store, form.question)
         except (BadQuestionError, ConfigurationError) as error:
             faults = str(error).splitlines()
     return {"form": form, "faults": faults, "answer": plan, "command": form.question.command}
 
 
 def _answer(store: Store, options: PlanAsk) -> Mapping[str, object]:
-    forecasts = answer(store, read_question(store.settings, options)).forecasts
+    forecasts = answer(store, read_question(store.settings, options))
     today, last = forecasts[0], forecasts[-1]
     return {
-        "verdict": verdict_on(last),
-        "today": verdict_on(today) if last is not today else None,
-        "assumptions": last.case.assumptions,
+        "verdict": last.verdict,
+        "today": today.verdict if last is not today else None,
+        "assumptions": " ".join(options.assumptions),
         "rows": list(side_by_side(*forecasts)),
         "forecasts": forecasts,
-        "window_seconds": last.case.settings.run.window_seconds,
+        "window_seconds": last.window_seconds,
         "outlook": last.outlook.sentence if last.outlook else "",
     }
 
@@ -145,4 +138,4 @@ def _round_up(number: int) -> int:
     return math.ceil(number / step) * step
 
 
-PAGE = Page("/whatif", "What if", "whatif.html", context, label="What if")
+PAGE: Final = Page("/whatif", "What if", "whatif.html", _context, label="What if")
