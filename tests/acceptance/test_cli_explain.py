@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rlm.core.call import CallEnd, Heard
 from rlm.ledger.processes import Process, Role
 from tests.store import looks, steps, windows
 
@@ -35,15 +34,6 @@ def conducted(inst):
     )
 
 
-def tell(inst, event=EVENT):
-    """Return the state and the sentence."""
-    found = inst.json("explain", event)
-    return found["state"], found["sentence"].removeprefix(f"{event} ")
-
-
-# -- in an open run
-
-
 def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     """Each for its own reason, and one of them until somebody resumes it."""
     inst.push(*steps.items(1, steps.TYPE))
@@ -62,24 +52,3 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     assert found["endpoints"][0]["next_slot_seconds"] is None
     assert "no endpoint lets a call through (1 paused, 1 held, 1 resting, 1 full); " in found["sentence"]
     assert "until resumed" in inst.rlm("explain", EVENT).stdout
-
-
-def test_an_event_in_back_off_says_how_long_and_what_it_has_behind_it(inst):
-    """Each attempt stands in the list; what comes from outside cannot command the terminal."""
-    inst.push(*steps.items(1, steps.TYPE))
-    inst.start_run(window_seconds=600)
-    store, heard = inst.store, Heard("HTTP 500: \x1b[2J\nbad", 2.5)
-    steps.settle(store, steps.claim(store), "ready", CallEnd.THROTTLED, heard=Heard("HTTP 429", 0.1))
-    steps.settle(store, steps.claim(store), "ready")
-    steps.fail(store, steps.claim(store), "backoff", delay_us=60_000_000, heard=heard)
-
-    state, sentence = tell(inst)
-    found = inst.json("explain", EVENT)
-    shown = inst.rlm("explain", EVENT).stdout
-
-    assert state == "backing_off"
-    assert sentence.startswith("waits ")
-    assert sentence.endswith((" s before its 2nd attempt (back-off)", " min before its 2nd attempt (back-off)"))
-    assert [(one["answer"], one["seconds"]) for one in found["attempts"]] == [("throttled", 0.1), ("error", 2.5)]
-    assert found["calls"] == 2
-    assert "HTTP 500: \\u001b[2J bad" in shown

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from tests.each import each
 from tests.store import steps
@@ -30,9 +31,6 @@ def letters_of_events(inst, number, type_name=steps.TYPE):
 def ids(inst):
     """Return the ids of the existing letters, newest first."""
     return [one["id"] for one in inst.json("failed", "list", "1000")]
-
-
-# -- list and show
 
 
 @pytest.mark.parametrize("reason", [Reason.REJECTED, Reason.BAD_VALUE])
@@ -59,20 +57,6 @@ def test_an_item_that_was_damaged_in_the_ledger_hides_no_letter(inst, reason, da
     assert inst.store.letters.count() == 0
 
 
-# -- retry
-
-
-def test_an_unknown_id_changes_nothing_at_all(inst):
-    """All ids are looked up first: exit 3, naming those that are unknown."""
-    (handle,) = letters_of_events(inst, 1)
-
-    for command in ("retry", "drop"):
-        done = inst.rlm("failed", command, handle, "nobody", "\x1b[2J", code=3)
-        assert "'nobody'" in done.stderr
-        assert "\x1b" not in done.stderr
-        assert ids(inst) == [handle]
-
-
 def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
     """A type that is no longer configured, an event that is under way again: exit 1, each with its reason."""
     good = letter(inst, steps.item("i1", steps.TYPE), event=steps.event_id(1))
@@ -89,3 +73,100 @@ def test_what_cannot_be_retried_says_why_and_the_others_are(inst):
     assert f"rlm failed drop {former}" in reasons[former]
     assert "under way again" in reasons[again]
     assert ids(inst) == [again, former]
+
+
+@pytest.fixture
+def kinds(inst):
+    """Five letters of different kinds, by name; the first is the oldest."""
+    now = system_clock.now()
+
+    def put(item, reason, detail, age=0.0, event=None, **also):
+        return push(encode_letter(item, reason, detail, failed_at=now - age, run_id="r", event=event, **also))
+
+    def push(raw):
+        inst.store.client.lpush(inst.store.keys.failed, raw)
+        return json.loads(raw)["id"]
+
+    first, second, third = (steps.item(f"i{n}", steps.TYPE, wallet_name=f"Wället {n}") for n in (1, 2, 3))
+    answered = "rebalance_api answered HTTP"
+    at = {"endpoint": steps.ENDPOINT}
+    return {
+        "old": put(first, Reason.REJECTED, f"{answered} 422: no", 7200, steps.event_id(1), **at),
+        "new": put(second, Reason.REJECTED, f"{answered} 422: never", 0, steps.event_id(2), **at),
+        "other": put(third, Reason.REJECTED, f"{answered} 404", 0, steps.event_id(3), **at),
+        "not_json": put(b"{wallet 9", Reason.NOT_JSON, "not JSON"),
+        "too_large": push(
+            encode_letter(
+                b"null", Reason.TOO_LARGE, "70000 bytes", failed_at=now, run_id="r", event=None, aside="rlm:aside"
+            )
+        ),
+    }
+
+
+def chosen(inst, kinds, *how):
+    found = [one["id"] for one in inst.json("failed", "list", *how)]
+    return {name for name, handle in kinds.items() if handle in found}
+
+
+@each(
+    ("how", "names"),
+    [
+        (["--type", steps.TYPE], {"old", "new", "other"}),
+        (["--type", "NOBODY"], set()),
+        (["--reason", "not_json", "--reason", "too_large"], {"not_json", "too_large"}),
+        (["--endpoint", steps.ENDPOINT, "--since", "1h"], {"new", "other"}),
+        (["--since", "999999999d"], {"old", "new", "other", "not_json", "too_large"}),
+        (["--search", "wÄLLET 2"], {"new"}),
+        (["--search", "i1:"], {"old"}),
+        (["--search", "wallet 9"], {"not_json"}),
+        (["--search", "http 404"], {"other"}),
+    ],
+)
+def test_letters_are_chosen_by_what_is_known_of_them(inst, kinds, how, names):
+    """All that is asked for must fit; of one option said several times any does."""
+    assert chosen(inst, kinds, *how) == names
+
+
+def test_a_retry_of_all_says_what_stays(inst, kinds):
+    """An item without an event goes back to its list; one that was moved aside cannot."""
+    done = inst.json("failed", "retry", "--all", code=1)
+
+    assert set(done["retried"]) == {kinds["old"], kinds["new"], kinds["other"], kinds["not_json"]}
+    assert [one["id"] for one in done["refused"]] == [kinds["too_large"]]
+    assert chosen(inst, kinds) == {"too_large"}
+    assert inst.json("queue", "stats")["events"] == 1
+
+
+def test_a_retry_of_all_never_multiplies_letters_nor_brings_back_a_sibling(inst):
+    """Of an item with one good type and three that are no names the letter is left, however often it is tried."""
+    inst.push(steps.item("m", steps.TYPE, "x y", "ä", "<b>"))
+    inst.start_run()
+    (before,) = inst.json("failed", "list")
+    assert (before["event_id"], before["types"]) == (None, ["x y", "ä", "<b>"])
+
+    for _ in range(2):
+        done = inst.json("failed", "retry", "--all", "--yes", code=1)
+        assert (done["retried"], len(done["refused"])) == ([], 1)
+    assert inst.json("failed", "list") == [before]
+
+
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_what_comes_while_somebody_is_asked_stays(inst, monkeypatch, command):
+    """Done is what was counted: a letter that nobody has seen is not dropped with the others, nor is what is none."""
+    # Something of another program among three letters, and a person who thinks while the next comes
+    new = encode_letter(b"{}", Reason.REJECTED, "new", failed_at=1703169025.0, run_id="r", event=None)
+    letters_of_events(inst, 3)
+    client, failed, asked = inst.store.client, inst.store.keys.failed, []
+
+    def think(question):
+        asked.append(question)
+        client.lpush(failed, new)
+
+    client.rpush(failed, b"no letter")
+    monkeypatch.setattr("rlm.cli.failed.confirm", think)
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
+
+    inst.rlm("failed", command, "--all")
+
+    assert "3 dead letters" in asked[0]
+    assert client.lrange(failed, 0, -1) == [new, b"no letter"]

@@ -1,14 +1,15 @@
-"""`rlm queue`: stats, push and clear, on a real server."""
+"""`rlm queue`: numbers, pushing, waiting events page by page, unwanted leftovers; on a real server."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
-from rlm.admin.queue import PUSH_ITEMS
-from rlm.core.errors import StoreUnreachableError
-from rlm.ledger.intake import Intake
+import pytest
+
+from rlm.ledger import waiting
 from rlm.ledger.keys import READABLE_BYTES
-from tests.store import steps
+from tests.store import looks, steps
 
 #: A moment in 2023 that items tell, and seconds since then at least.
 THEN = "2023-12-21T14:30:25.123Z"
@@ -18,9 +19,6 @@ LONG_AGO = 60_000_000
 def queued(inst):
     """The audit list, oldest first."""
     return inst.store.client.lrange(inst.store.keys.events, 0, -1)[::-1]
-
-
-# -- stats
 
 
 def test_while_a_run_is_open_its_events_are_processing(inst):
@@ -41,9 +39,6 @@ def test_while_a_run_is_open_its_events_are_processing(inst):
     assert "open run" in inst.rlm("queue", "stats").stdout
 
 
-# -- push
-
-
 def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     """They are named and counted, exit 1; the lines around them are pushed, and one at the bound is."""
     first, last, most = *steps.items(2, steps.TYPE), b"m" * READABLE_BYTES
@@ -59,38 +54,91 @@ def test_push_refuses_lines_that_are_too_long_even_for_a_dead_letter(inst):
     assert "3 lines not pushed" in done.stderr
 
 
-def test_push_says_how_far_it_came_when_redis_fails(inst, monkeypatch):
-    """What was pushed is pushed, what was on its way may be; exit 4."""
-    push = Intake.push
-
-    def fail_second_time(self, items):
-        if queued(inst):
-            raise StoreUnreachableError("Redis cannot be reached")
-        return push(self, items)
-
-    monkeypatch.setattr(Intake, "push", fail_second_time)
-
-    done = inst.rlm("queue", "push", "--json", input=b"\n".join(steps.items(PUSH_ITEMS + 1, steps.TYPE)), code=4)
-
-    assert done.stdout == ""
-    assert f"{PUSH_ITEMS} items had been pushed before this" in done.stderr
-    assert "cannot be reached" in done.stderr
-    assert len(queued(inst)) == PUSH_ITEMS
+def listed(inst, *how):
+    return {one["event_id"]: one["state"] for one in inst.json("queue", "list", *how)["events"]}
 
 
-# -- clear
+def leave_over(inst, *items):
+    """Let a run leave items over."""
+    inst.push(*items)
+    inst.close_run(inst.start_run())
 
 
-def test_clear_asks_and_removes_the_audit_list_alone(inst):
-    """What a run has taken, what is staged and what failed stay."""
-    inst.push(*steps.items(2, steps.TYPE), b"bad")
-    inst.start_run()
-    inst.store.client.lpush(inst.store.keys.processing, b"staged")
-    inst.push(*steps.items(4, steps.TYPE, first=10))
+def test_every_state_in_which_an_event_waits_is_listed(inst):
+    """What is under way or settled is not."""
+    inst.push(*steps.items(5, steps.TYPE))
+    inst.start_run(600)
+    claims = [steps.claim(inst.store) for _ in range(3)]
+    steps.fail(inst.store, claims[0], "backoff", delay_us=60_000_000)
+    steps.fail(inst.store, claims[1], "spent")
+    inst.push(steps.item("new", steps.TYPE, steps.OTHER_TYPE, priority=7), b"no JSON")
 
-    done = inst.rlm("queue", "clear", input="y\n")
+    assert listed(inst) == {
+        steps.event_id(4): "pending",
+        steps.event_id(5): "pending",
+        steps.event_id(1): "backing_off",
+        steps.event_id(2): "spent",
+        f"new:{steps.TYPE}": "queued",
+        f"new:{steps.OTHER_TYPE}": "queued",
+    }
+    (backing_off,) = inst.json("queue", "list", "--state", "backing_off")["events"]
+    assert 50 < backing_off["due_in_seconds"] <= 90
+    assert inst.json("queue", "list", "--item", "new")["events"][0]["priority"] == 7
 
-    assert "Remove 4 items" in done.stderr
-    assert "4 items removed" in done.stdout
-    found = inst.json("queue", "stats")
-    assert (found["events"], found["staged"], found["processing"], found["failed"]) == (0, 1, 2, 1)
+
+def test_events_are_chosen_by_type_wallet_item_and_age(inst):
+    """All that is asked for must fit; the age is by the item's timestamp, else by its arrival."""
+    old = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
+    leave_over(
+        inst,
+        steps.item("a", steps.TYPE, steps.OTHER_TYPE, timestamp=old),
+        steps.item("b", steps.TYPE, wallet_name="Wället"),
+    )
+    inst.push(steps.item("c", steps.TYPE, wallet_name="Wället"))
+
+    a, a_other, b, c = f"a:{steps.TYPE}", f"a:{steps.OTHER_TYPE}", f"b:{steps.TYPE}", f"c:{steps.TYPE}"
+    assert set(listed(inst)) == {a, a_other, b, c}
+    assert set(listed(inst, "--type", steps.OTHER_TYPE)) == {a_other}
+    assert set(listed(inst, "--wallet", "Wället")) == {b, c}
+    assert set(listed(inst, "--wallet", "Wället", "--state", "leftover")) == {b}
+    assert set(listed(inst, "--item", "a")) == {a, a_other}
+    assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
+    assert listed(inst, "--older-than", "4h") == {}
+    assert "No such event is waiting" in inst.rlm("queue", "list", "--wallet", "nobody").stdout
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 7])
+def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
+    """Across types, states and lists, also within an item of several types and where many have the same score."""
+    monkeypatch.setattr(waiting, "PAGE", 2)
+    inst.push(*steps.items(4, steps.TYPE, steps.OTHER_TYPE))
+    inst.start_run(600)
+    backing_off = {f"e{number}:{steps.TYPE}": 5 for number in range(5)}
+    inst.store.client.zadd(inst.store.keys.due, {f"later {one}": at for one, at in backing_off.items()})
+    for one in backing_off:
+        inst.store.client.hset(inst.store.keys.event(one), mapping={"item": b"{}", "wallet": "w", "score": "0"})
+    inst.push(*steps.items(3, steps.TYPE, steps.OTHER_TYPE, first=7))
+    whole = list(listed(inst, "1000"))
+    assert len(whole) == 8 + 5 + 6
+
+    found, after = [], []
+    while True:
+        document = inst.json("queue", "list", str(page), *after)
+        found += [one["event_id"] for one in document["events"]]
+        if document["next"] is None:
+            break
+        after = ["--after", str(document["next"])]
+
+    assert found == whole
+
+
+def test_a_run_that_opens_while_somebody_is_asked_has_them(inst, monkeypatch):
+    """None is taken from its books, and that is told."""
+    leave_over(inst, *steps.items(3, steps.TYPE))
+    monkeypatch.setattr("rlm.cli.queue.confirm", lambda *_words: inst.start_run())
+
+    done = inst.rlm("queue", "drop", "--all", "--json", code=1)
+
+    assert json.loads(done.stdout) == {"dropped": 0}
+    assert "A run was opened meanwhile" in done.stderr
+    assert looks.counts(inst.store).pending == 3

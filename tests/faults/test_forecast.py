@@ -48,9 +48,7 @@ class Followed:
 
 
 def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
-    first_call_at = wait_until(
-        lambda: system.api.arrivals or system.api.summary()[endpoint].cut, message="a first call"
-    )
+    first_call_at = wait_until(lambda: system.api.arrivals or system.api.cut[endpoint], message="a first call")
     changed_at = began = time.monotonic() if not isinstance(first_call_at, list) else first_call_at[0].at
     seen: dict[str, tuple[float, dict[str, Any]]] = {}
     changed = change.after is None

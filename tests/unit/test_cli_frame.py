@@ -1,4 +1,4 @@
-"""How a command ends if something fails in it that nobody foresaw."""
+"""How a command ends if something fails in it that nobody foresaw; `rlm init` replaces no file."""
 
 from __future__ import annotations
 
@@ -31,3 +31,13 @@ def test_an_error_nobody_foresaw_is_one_line_and_with_debug_a_traceback(broken):
     assert "Traceback (most recent call last)" in debugged.stderr
     assert "hunter2" not in debugged.stderr
     assert debugged.stderr.splitlines()[-1] == done.stderr.strip()
+
+
+def test_what_is_there_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rlm.toml").write_text("# mine\n")
+
+    said = CliRunner().invoke(rlm, ["init"])
+
+    assert (said.exit_code, (tmp_path / "rlm.toml").read_text()) == (0, "# mine\n")
+    assert (tmp_path / "Procfile").exists()

@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from rlm.admin.report import runs_beginning
 from rlm.core.clock import system_clock
-from rlm.core.errors import RLMError, StoreError, StoreGarbledError, StoreRefusingError, StoreUnreachableError
+from rlm.core.errors import RLMError, StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger.store import Store
 from rlm.web.pages import endpoints, events, runs, whatif
 from rlm.web.pages.page import TEMPLATES, Page, Query, Viewer, event_address, render, run_address
@@ -51,7 +51,7 @@ class _Pages:
             values = await run_in_threadpool(self._values, page, question)
             if isinstance(values, Mapping):
                 return HTMLResponse(render(page, PAGES, viewer_of(request), values))
-            return _trouble_page(request, page, values, question.about if page is events.EVENT else "")
+            return _trouble_page(request, page, values)
 
         return answer
 
@@ -98,15 +98,12 @@ def viewer_of(request: Request) -> Viewer:
     return Viewer(visit.is_open or bool(visit.session), visit.csrf_token, bool(visit.session) and not visit.is_open)
 
 
-def _trouble_page(request: Request, page: Page, error: RLMError, event: str = "") -> Response:
+def _trouble_page(request: Request, page: Page, error: RLMError) -> Response:
     """Return the page that says why another cannot be shown, without the address of Redis."""
-    is_away, why = isinstance(error, StoreError), str(error)
-    is_silent = isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
+    is_away, why = isinstance(error, StoreError), str(error).rstrip(".")
     if is_away:
-        why = "Redis does not answer" if is_silent else "Redis refuses what this page needs"
-    if isinstance(error, StoreGarbledError):
-        why = "What is in Redis cannot be read; see rlm doctor"
-    values = {"is_away": is_away, "is_silent": is_silent, "event": event, "why": why.rstrip(".")}
-    values["trouble"] = why if is_away else ""
+        is_silent = isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
+        why = "Redis does not answer" if is_silent else "Redis refuses, or holds, what this page cannot use"
+    values = {"is_away": is_away, "why": why, "trouble": why if is_away else ""}
     html = render(page._replace(template="trouble.html"), PAGES, viewer_of(request), values)
     return HTMLResponse(html, 503 if is_away else 404)

@@ -127,7 +127,7 @@ def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], Ma
 
 
 def moment(when: str | None, kind: str = "ago") -> Markup | str:
-    """Return a time, ISO 8601, as HTML, which the script shows: `ago`, `until` (counted down), `past` or `clock`.
+    """Return a time, ISO 8601, as HTML, which the script shows: `ago`, `until` (counted down) or `clock`.
 
     Without the script it is the time of day in UTC.
     """
@@ -160,6 +160,7 @@ _ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".form
 _ENVIRONMENT.filters |= {"one_line": one_line, "event_address": event_address, "run_address": run_address}
 _ENVIRONMENT.filters |= {"capital": capital}
 _ENVIRONMENT.globals |= {
+    "parts": _ENVIRONMENT.get_template("parts.html").module,
     "plots": plots,
     "version": __version__,
     "live": _live,

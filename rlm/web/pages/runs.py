@@ -33,7 +33,6 @@ def _now(store: Store, _question: Query) -> Mapping[str, object]:
         "conditions": now.conditions,
         "halted": words.halted(now),
         "place": report.installation(store),
-        "is_overdue": run is not None and words.overdue_seconds(run) > 0,
         "phases": [*zip(_PHASES.values(), when, strict=False)],
         "figures": _figures(now),
         "plot": run_plot(shown, course(store, shown), 300) if shown else None,

@@ -11,11 +11,11 @@
   let goodAt = Date.now(); // of what is shown
   let trouble = byId("trouble").textContent;
   let failed = 0; // tries to reach the server, in a row
-  let spoken; // the value of the last `data-spoken`
+  let spoken; // the last `data-spoken`
   const shown = new Map(); // by id, the HTML that was put there last
 
   /* Times. A time of day names its zone, because sentences have theirs in UTC. */
-  const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+  const CLOCK = { timeStyle: "long", hourCycle: "h23" };
   const two = (number) => String(Math.floor(number)).padStart(2, "0");
   function span(seconds) {
     if (seconds < 59.5) return `${Math.round(seconds)} s`;
@@ -23,8 +23,8 @@
     return seconds < 172_800 ? `${Math.floor(seconds / 3600)}:${two((seconds / 60) % 60)} h` : `${(seconds / 86_400).toFixed(1)} d`;
   }
   function countdown(seconds) {
-    const left = Math.ceil(Math.max(0, seconds)), hours = Math.floor(left / 3600);
-    return `${hours ? `${hours}:${two((left / 60) % 60)}` : Math.floor(left / 60)}:${two(left % 60)}`;
+    const left = Math.ceil(Math.max(0, seconds));
+    return `${Math.floor(left / 60)}:${two(left % 60)}`;
   }
   function writeTimes(within) {
     for (const time of within.querySelectorAll("time[datetime]")) {
@@ -32,9 +32,7 @@
       if (Number.isNaN(seconds)) continue;
       let text = `${span(Math.max(0, seconds))} ago`;
       if ("until" in dataset) text = countdown(-seconds);
-      else if ("past" in dataset) text = countdown(seconds);
-      else if ("in" in dataset) text = seconds < 0 ? `in ${span(-seconds)}` : "now";
-      else if ("clock" in dataset) text = then.toLocaleString(undefined, seconds < 43_200 ? CLOCK : { day: "numeric", month: "short", ...CLOCK });
+      else if ("clock" in dataset) text = then.toLocaleString(undefined, seconds < 43_200 ? CLOCK : { dateStyle: "medium", ...CLOCK });
       if (time.textContent !== text) time.textContent = text;
     }
   }
@@ -44,7 +42,7 @@
     const active = document.activeElement, chosen = getSelection();
     if (section.matches(":active")) return true; // a click on what is replaced in between would be lost
     if (section.contains(active) && active.matches("input, select")) return true;
-    return Boolean(chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode));
+    return chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode);
   }
   function put(section, html) {
     const { id } = section.contains(document.activeElement) ? document.activeElement : section;
@@ -130,12 +128,9 @@
     const headers = { "Content-Type": "application/json", Accept: "application/json", "X-CSRF-Token": meta("csrf-token") };
     const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
     const text = await answer.text();
-    try {
-      const { error, remedy, refused } = JSON.parse(text);
-      return answer.ok ? (refused?.length ? `${refused.length} refused: ${refused[0].reason}` : "") : `${error} ${remedy}`;
-    } catch {
-      return answer.ok ? "" : text || `HTTP ${answer.status}`;
-    }
+    const { error, remedy, refused } = text.startsWith("{") ? JSON.parse(text) : { error: text, remedy: "" };
+    if (answer.ok) return refused?.length ? `${refused.length} refused: ${refused[0].reason}` : "";
+    return `${error} ${remedy}`;
   }
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
