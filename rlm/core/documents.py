@@ -238,8 +238,7 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
 class RunStatus(RunDocument, frozen=True, kw_only=True):
     """An open run, as far as it is known, and its present state as of a moment.
 
-    `to_take` items are still on the audit list. `endpoints` are those and the budgets now; a read-only user of Redis
-    sees none.
+    `to_take` items are still on the audit list. `endpoints` are those and the budgets now.
     """
 
     by_type: Mapping[str, LiveTypeCounts]
