@@ -4,6 +4,7 @@
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
+-- include doubt
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
