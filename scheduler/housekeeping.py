@@ -71,13 +71,14 @@ class Housekeeper:
         self._seen, self._adopts_at = newest, float("-inf")
 
     def _look_over(self, record: Record) -> None:
-        """Report the end of the tick, and note by how much the run exceeded its limits; forget the oldest calls."""
+        """Report the end of its tick, note by how much it exceeded the limits, and forget the oldest of what is kept."""
         store = self._store
         if record.trigger == Trigger.SCHEDULE:
             due, ok = timestamp(record.started_at), record.state != State.FAILED
             telemetry.tick(store.settings, due, ok=ok, seconds=record.duration_seconds)
         excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
+        store.runs.trim()
         store.leases.note_end(record.run_id, excess)
 
     def _tidy_up(self) -> None:

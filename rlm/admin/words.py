@@ -16,7 +16,6 @@ from rlm.core.documents import (
     Record,
     RunCounts,
     RunDocument,
-    RunForecast,
     RunStatus,
     TypeCounts,
     View,
@@ -73,20 +72,6 @@ def countdown(run: RunStatus) -> str:
     return f"{left} of {span(run.window_seconds)}"
 
 
-def expected_of(run: RunStatus) -> RunForecast | None:
-    """Return the present forecast of an open run, or else its plan in the same form; None before the plan."""
-    plan = run.plan
-    if run.forecast or not plan or not plan.threads:
-        return run.forecast
-    return RunForecast(
-        as_of=run.as_of,
-        forecast_seconds=plan.forecast_seconds,
-        expected_leftover=plan.expected_leftover,
-        workers=plan.workers,
-        binds=plan.binds,
-    )
-
-
 #: The expectation for a run that has no forecast yet, or needs none any more.
 _PHASES = {
     State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",
@@ -105,7 +90,7 @@ class Expectation(NamedTuple):
 
 def forecast(run: RunStatus) -> Expectation:
     """Return the present forecast of an open run."""
-    expected, phase = expected_of(run), _PHASES.get(State(run.state), "")
+    expected, phase = run.forecast, _PHASES.get(State(run.state), "")
     if phase or expected is None:
         return Expectation(phase or _PHASES[State.PLANNING])
     if halted(run):

@@ -199,9 +199,9 @@ def monitor(store: Store, interval: float) -> None:
 def push(store: Store, file: BinaryIO) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
-    Each line that is not empty is pushed as it is; the first line is the oldest item. A line that will become a dead
-    letter is pushed, too, with a warning for each and a summary. A line of more than a megabyte, or of more than
-    `queue.max_item_bytes` if that is larger, is not pushed, and the command exits with 1.
+    Each line that is not empty is pushed as it is; the first line is the oldest item. What is no item becomes a dead
+    letter when a run takes it. A line of more than a megabyte, or of more than `queue.max_item_bytes`, is not pushed,
+    and the command exits with 1.
 
     The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
     """
@@ -211,19 +211,16 @@ def push(store: Store, file: BinaryIO) -> None:
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
-    pushed, most_warnings = Pushed(), 20
+    pushed = Pushed()
     lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
     try:
         for warning in push_lines(store, lines, pushed):
-            if pushed.bad + pushed.refused <= most_warnings:
-                say(f"Warning: {one_line(warning, 200)}")
+            say(f"Warning: {warning}")
     except StoreError:
         say(f"{counted(pushed.pushed, 'item')} had been pushed before this; the next may have been.")
         raise
     pushed.waiting = store.intake.lengths()[1]
     print_json(pushed)
-    if pushed.bad:
-        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters.")
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
     show(f"{counted(pushed.pushed, 'item')} pushed; {pushed.waiting:,} on the audit list now.")

@@ -53,7 +53,7 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
 class Foreseen(JsonDocument, frozen=True, kw_only=True):
     """How a run will end; times count from the first call, `course` are pairs of a time and calls by then.
 
-    `binds` says what keeps the end from being earlier.
+    `binds` says what keeps the end from being earlier, `shortage` which workers are missing.
     """
 
     workers: int = 0
@@ -61,6 +61,7 @@ class Foreseen(JsonDocument, frozen=True, kw_only=True):
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
+    shortage: str | None = None
 
 
 class RunPlan(Foreseen, frozen=True, kw_only=True):
@@ -72,13 +73,8 @@ class RunPlan(Foreseen, frozen=True, kw_only=True):
 
 
 class RunForecast(Foreseen, frozen=True, kw_only=True):
-    """The same simulation from the present state of an open run; `untaken` items stay on the audit list.
+    """The same simulation from the present state of an open run; `untaken` items stay on the audit list."""
 
-    `shortage` says which workers are missing.
-    """
-
-    as_of: str
-    shortage: str | None = None
     untaken: int = 0
 
 
@@ -234,8 +230,7 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
 class RunStatus(RunDocument, frozen=True, kw_only=True):
     """An open run, as far as it is known, and its present state as of a moment.
 
-    `to_take` items are still on the audit list. `endpoints` are those and the budgets now; a read-only user of Redis
-    sees none.
+    `to_take` items are still on the audit list. `endpoints` are those and the budgets now.
     """
 
     by_type: Mapping[str, LiveTypeCounts]
@@ -270,15 +265,11 @@ class ChangeInRun(JsonDocument, frozen=True, kw_only=True):
 
 
 class RunCourse(JsonDocument, frozen=True, kw_only=True):
-    """A run over time, in seconds from its start: the `calls` by endpoint, what was changed, when workers started.
+    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
 
-    `missing` counts the calls that are no longer in the log.
-    """
-
-    calls: Mapping[str, tuple[float, ...]]
-    missing: Mapping[str, int]
+    calls: tuple[float, ...]
+    missing: int
     changes: tuple[ChangeInRun, ...]
-    workers: tuple[float, ...]
 
 
 class Started(JsonDocument, frozen=True, kw_only=True):
@@ -432,14 +423,10 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 
 
 class Pushed(msgspec.Struct, kw_only=True):
-    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
-
-    A `bad` item is pushed and will become a dead letter.
-    """
+    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long."""
 
     pushed: int = 0
     waiting: int = 0
-    bad: int = 0
     refused: int = 0
 
 

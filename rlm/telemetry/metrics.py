@@ -22,7 +22,7 @@ from rlm.admin.conditions import Scene, conditions, look
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.run import MOVES, State
+from rlm.core.run import OPEN, State
 from rlm.ledger.calls import BOUNDS, Histogram, histograms
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
@@ -147,7 +147,7 @@ def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
     yield _one("rlm_tick_interval_seconds", settings.every_seconds)
     yield _one("rlm_run_target_seconds", settings.target * settings.window_seconds)
     yield _one("rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0)
-    for state in ("idle", *(state for state in State if state in MOVES)):
+    for state in ("idle", *OPEN):
         yield _one("rlm_run_state", int(state == (run.state if run else "idle")), state=state)
     yield _one("rlm_run_deadline_timestamp_seconds", run.deadline if run else 0.0)
     for reason, number in asdict(last.leftover_by_reason if last else Reasons()).items():
@@ -178,7 +178,7 @@ def _totals(store: Store) -> Iterator[_Sample]:
     for name in endpoints:
         for answer, field in {"completed": "delivered", "throttled": "throttled", "error": "errors"}.items():
             yield _one("rlm_calls_total", totals.get(f"{field}:{name}", 0), endpoint=name, answer=answer)
-    for state in sorted(MOVES[State.FINISHING]):
+    for state in sorted({*State} - {*OPEN}):
         yield _one("rlm_runs_total", totals.get(f"runs:{state}", 0), state=state)
     for metric, what, label, names in (
         ("rlm_call_duration_seconds", "call", "endpoint", endpoints),

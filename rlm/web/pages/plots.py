@@ -67,7 +67,7 @@ class RunPlot(NamedTuple):
 
 def run_plot(run: RunStatus | Record, course: RunCourse, height: int = 210) -> RunPlot:
     """Return the picture of a run: plan and actual course on one time axis, and what happened."""
-    sent = sorted(at for calls in course.calls.values() for at in calls)
+    sent = course.calls
     until, began = _until(run), _first_call(run, sent)
     measured = [
         (0.0, 0.0),
@@ -75,7 +75,7 @@ def run_plot(run: RunStatus | Record, course: RunCourse, height: int = 210) -> R
         (until, float(len(sent))),
     ]
     lines = {"measured": measured, "planned": _planned(run, began), "forecast": _forecast(run, began, len(sent))}
-    happened, missing = _happened(run, course, began), sum(course.missing.values())
+    happened, missing = _happened(run, course, began), course.missing
     told = [what for _, _, what in happened]
     if not sent and not lines["planned"]:
         return RunPlot(_EMPTY, _EMPTY, told, missing)
