@@ -71,7 +71,7 @@ class Housekeeper:
         self._seen, self._adopts_at = newest, float("-inf")
 
     def _look_over(self, record: Record) -> None:
-        """Report the end of its tick, note by how much it exceeded the limits, and forget the oldest of what is kept."""
+        """Report the end of its tick, note by how much it exceeded the limits, and forget the oldest calls."""
         store = self._store
         if record.trigger == Trigger.SCHEDULE:
             due, ok = timestamp(record.started_at), record.state != State.FAILED
