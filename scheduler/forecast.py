@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of
 from rlm.core.call import TURNAROUND_SECONDS, Expected, Pair
-from rlm.core.clock import isoformat, system_clock
+from rlm.core.clock import system_clock
 from rlm.core.documents import RunForecast
 from rlm.core.endpoint import EventType
 from rlm.core.run import Run
@@ -107,7 +107,6 @@ class Forecaster:
         binds += f"; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else ""
         end = round(self._seconds_in_all(plan, now, run), 3)
         forecast = RunForecast(
-            as_of=isoformat(now),
             forecast_seconds=end,
             expected_leftover=plan.expected_leftover + spent,
             workers=plan.workers,

@@ -76,7 +76,7 @@ class Housekeeper:
         """Report how the tick ended that the run served, if it served one."""
         if record.trigger == Trigger.SCHEDULE:
             due, ok = timestamp(record.started_at), record.state != State.FAILED and not went_wrong(record.why)
-            telemetry.tick_ended(self._store.settings, due, ok=ok, seconds=record.duration_seconds)
+            telemetry.tick(self._store.settings, due, ok=ok, seconds=record.duration_seconds)
 
     def _tidy_up(self) -> None:
         """If a look is due, clean up after processes that are missing for too long.

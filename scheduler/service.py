@@ -192,14 +192,14 @@ class SchedulerService:
             schedule.note_tick(now)
             return False
         crash_point("tick.due")
-        telemetry.tick_began(store.settings, due)
+        telemetry.tick(store.settings, due)
         present = books(store)
         if has_work := bool(present.events or present.staged or present.unsettled):
             open_run(store, self._office.token, Trigger.SCHEDULE, due)
         schedule.note_tick(now)
         crash_point("tick.noted")
         if not has_work:  # otherwise the end of the tick is reported with the run's end
-            telemetry.tick_ended(store.settings, due, ok=True, seconds=now - due)
+            telemetry.tick(store.settings, due, ok=True, seconds=now - due)
         return has_work
 
     def _announce(self) -> None:

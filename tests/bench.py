@@ -12,8 +12,9 @@ from rlm.core.run import Run, State, Trigger
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
-from rlm.sandbox.mockapi import MockApi, exceeded
+from rlm.sandbox.mockapi import exceeded
 from rlm.settings import load_settings
+from tests.acceptance.faultyapi import FaultyApi
 from tests.store.windows import stamps
 from tests.values import replace
 from tests.wait import wait_until
@@ -63,7 +64,7 @@ class Bench:
         self.url = url
         self.prefix = f"t{uuid4().hex[:8]}"
         self.config = directory / f"{self.prefix}.toml"
-        self.api = MockApi(self.load("http://127.0.0.1:1").event_types)
+        self.api = FaultyApi(self.load("http://127.0.0.1:1").event_types)
 
     def load(self, base):
         endpoints = ", ".join(f'{{name = "{name}", url = "{base}/{name}"}}' for name in (FIRST, SECOND))
@@ -206,7 +207,7 @@ class Bench:
         held = [self.store.client.hvals(key) for key in self.store.client.scan_iter(match=self.store.keys.held("*"))]
         assert all(b" " not in one for lanes in held for one in lanes), "no call is noted that has ended"
         arrivals = self.api.arrivals
-        assert exceeded(arrivals, self.settings.endpoints.values()) == [], "no limit is exceeded"
+        assert list(exceeded(arrivals, self.settings.endpoints.values())) == [], "no limit is exceeded"
         for name in self.settings.endpoints:
             mine = [one for one in arrivals if one.endpoint == name]
             answered = sum(tally.get(f"{what}:{name}", 0) for what in ("delivered", "throttled", "errors"))

@@ -6,7 +6,6 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -25,7 +24,7 @@ from rlm.core.endpoint import (
     circuit_of,
     shut_by,
 )
-from rlm.core.errors import BadQuestionError, NoSuchEndpointError, StoreForbiddenError
+from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
 from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
@@ -43,10 +42,8 @@ LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
 
 def standing(store: Store) -> dict[str, EndpointView]:
-    """Return the state of each endpoint and budget by name; none to a read-only user, which may run no script."""
-    with suppress(StoreForbiddenError):
-        return {view.name: view for view in endpoint_list(store)}
-    return {}
+    """Return the state of each endpoint and budget by name."""
+    return {view.name: view for view in endpoint_list(store)}
 
 
 class _Seen(NamedTuple):

@@ -17,7 +17,7 @@ from rlm.ledger.books import Books
 from rlm.ledger.keys import longest_item
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
-from rlm.ledger.waiting import EventFilter, Waiter, backlog, waiting_page, walk
+from rlm.ledger.waiting import EventFilter, backlog, waiting_page, walk
 from rlm.settings import Settings
 
 #: Most items in one push; a push is also made at this many bytes.
@@ -33,9 +33,7 @@ def queue_stats(store: Store) -> QueueStats:
     by_type = {}
     for name, number in waiting.events.items():
         if number or name in store.settings.types:
-            since = waiting.oldest.get(name)
-            age = None if since is None else round(max(0.0, waiting.books.now - since), 3)  # a clock may be ahead
-            by_type[name] = TypeQueue(pending=number, oldest_seconds=age)
+            by_type[name] = TypeQueue(pending=number, oldest_seconds=waiting.oldest.get(name))
     return replace(lengths(waiting.books), by_type=by_type)
 
 
@@ -53,29 +51,11 @@ def lengths(entries: Books) -> QueueStats:
 
 def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingList:
     """Return a page of waiting events; see `waiting_page`."""
-    events, behind = waiting_page(store, chosen, number, after)
-    now = store.now()
-    return WaitingList(
-        events=tuple(
-            WaitingEvent(
-                event_id=event.event_id,
-                type=event.type,
-                item_id=event.item_id,
-                wallet_name=event.wallet_name,
-                state=event.state,
-                priority=event.priority,
-                since=None if event.since is None else isoformat(event.since),
-                waiting_seconds=None if event.since is None else round(max(0.0, now - event.since), 3),
-                due_in_seconds=None if event.due is None else round(max(0.0, event.due - now), 3),
-                item=_item_of(event),
-            )
-            for event in events
-        ),
-        next=behind,
-    )
+    page = waiting_page(store, chosen, number, after)
+    return replace(page, events=tuple(replace(event, item=_item_of(event)) for event in page.events))
 
 
-def _item_of(event: Waiter) -> msgspec.Raw:
+def _item_of(event: WaitingEvent) -> msgspec.Raw:
     """Return the item of an event as it came, with this event alone: pushed again, it is the same event."""
     try:
         fields = msgspec.json.decode(event.item, type=dict[str, msgspec.Raw])
@@ -161,8 +141,8 @@ def _flaw_of(item: bytes, settings: Settings) -> BadItemError | None:
 
 def leftovers(store: Store, chosen: EventFilter) -> list[str]:
     """Return the ids of the matching leftovers; while a run is open there are none."""
-    left, now = replace(chosen, states=frozenset({Place.LEFTOVER})), store.now()
-    return [event.event_id for place in walk(store, left) for event in place if left.fits(event, now)]
+    left = replace(chosen, states=frozenset({Place.LEFTOVER}))
+    return [event.event_id for place in walk(store, left) for event in place if left.fits(event)]
 
 
 class Dropped(NamedTuple):

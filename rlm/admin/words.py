@@ -11,12 +11,12 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
     EndpointView,
+    Foreseen,
     LiveTypeCounts,
     Now,
     Record,
     RunCounts,
     RunDocument,
-    RunForecast,
     RunStatus,
     TypeCounts,
     View,
@@ -73,18 +73,9 @@ def countdown(run: RunStatus) -> str:
     return f"{left} of {span(run.window_seconds)}"
 
 
-def expected_of(run: RunStatus) -> RunForecast | None:
-    """Return the present forecast of an open run, or else its plan in the same form; None before the plan."""
-    plan = run.plan
-    if run.forecast or not plan or not plan.threads:
-        return run.forecast
-    return RunForecast(
-        as_of=run.as_of,
-        forecast_seconds=plan.forecast_seconds,
-        expected_leftover=plan.expected_leftover,
-        workers=plan.workers,
-        binds=plan.binds,
-    )
+def expected_of(run: RunStatus) -> Foreseen | None:
+    """Return the present forecast of an open run, or else its plan; None before the plan."""
+    return run.forecast or (run.plan if run.plan and run.plan.threads else None)
 
 
 #: The expectation for a run that has no forecast yet, or needs none any more.

@@ -26,7 +26,7 @@ from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import EventType
-    from rlm.sandbox.judge import DemoVerdict
+    from rlm.sandbox.demo import DemoVerdict
 
 
 @command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
@@ -114,8 +114,8 @@ def mock_api(*, config: Path | None, port: int) -> None:
 
     api.serve_forever(tell)
     for name, seen in api.summary().items():
-        if seen.calls or seen.cut:
+        if seen.calls:
             show(
                 f"{name}: {counted(seen.calls, 'call')}, {seen.accepted} accepted, {seen.refused} refused, "
-                f"{seen.cut} cut, at most {seen.most} in any period of {seen.limit}"
+                f"at most {seen.most} in any period of {seen.limit}"
             )

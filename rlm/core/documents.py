@@ -55,7 +55,7 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
 class Foreseen(JsonDocument, frozen=True, kw_only=True):
     """How a run will end; times count from the first call, `course` are pairs of a time and calls by then.
 
-    `binds` says what keeps the end from being earlier.
+    `binds` says what keeps the end from being earlier, `shortage` which workers are missing.
     """
 
     workers: int = 0
@@ -63,6 +63,7 @@ class Foreseen(JsonDocument, frozen=True, kw_only=True):
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
+    shortage: str | None = None
 
 
 class RunPlan(Foreseen, frozen=True, kw_only=True):
@@ -74,13 +75,8 @@ class RunPlan(Foreseen, frozen=True, kw_only=True):
 
 
 class RunForecast(Foreseen, frozen=True, kw_only=True):
-    """The same simulation from the present state of an open run; `untaken` items stay on the audit list.
+    """The same simulation from the present state of an open run; `untaken` items stay on the audit list."""
 
-    `shortage` says which workers are missing.
-    """
-
-    as_of: str
-    shortage: str | None = None
     untaken: int = 0
 
 
@@ -242,8 +238,7 @@ class LiveWorkers(RunWorkers, frozen=True, kw_only=True):
 class RunStatus(RunDocument, frozen=True, kw_only=True):
     """An open run, as far as it is known, and its present state as of a moment.
 
-    `to_take` items are still on the audit list. `endpoints` are those and the budgets now; a read-only user of Redis
-    sees none.
+    `to_take` items are still on the audit list. `endpoints` are those and the budgets now.
     """
 
     by_type: Mapping[str, LiveTypeCounts]

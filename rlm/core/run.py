@@ -1,4 +1,4 @@
-"""A run: its states, and the allowed moves between them. docs/reliability.md describes each state."""
+"""A run: its states. docs/reliability.md describes each state."""
 
 from __future__ import annotations
 
@@ -26,13 +26,8 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-#: The states that each open state may move to.
-MOVES: Mapping[State, frozenset[State]] = {
-    State.DRAINING: frozenset({State.PLANNING, State.FINISHING}),
-    State.PLANNING: frozenset({State.RUNNING, State.FINISHING}),
-    State.RUNNING: frozenset({State.FINISHING}),
-    State.FINISHING: frozenset({State.COMPLETED, State.PARTIAL, State.CANCELLED, State.FAILED}),
-}
+#: The states of an open run, in their order.
+OPEN = (State.DRAINING, State.PLANNING, State.RUNNING, State.FINISHING)
 
 
 class Trigger(StrEnum):

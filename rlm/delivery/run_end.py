@@ -218,13 +218,14 @@ def _used(settings: Settings, record: Record, ending: Ending, seconds: float) ->
 
 
 def look_over(store: Store, record: Record) -> None:
-    """Note by how much a run exceeded its limits, and that this is done; forget the oldest calls.
+    """Note by how much a run exceeded its limits, and that this is done; forget the oldest calls and records.
 
     If Redis fails, the next conductor does it.
     """
     try:
         excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
+        store.runs.trim()
         store.leases.note_end(record.run_id, excess)
     except StoreError as error:
         extra = {"action": "inspect", "run_id": record.run_id}

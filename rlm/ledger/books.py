@@ -6,7 +6,7 @@ record is read in two round trips, so a run closes in time even if Redis is far 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from rlm.core.documents import CallTrouble, Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
+from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
 from rlm.ledger.processes import lanes_of
@@ -150,14 +151,12 @@ def take_snapshot(
     return Snapshot(
         store.ledger.read_counts(replies[: len(counts)], types),
         store.windows.read(replies[len(counts) : windows_end], limited, now_us),
-        tuple(call for notes in replies[windows_end:] for call in _underway(notes, now_us)),
+        tuple(
+            Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
+            for notes in replies[windows_end:]
+            for lane in lanes_of(notes)
+        ),
     )
-
-
-def _underway(notes: Mapping[bytes, bytes], now_us: int) -> Iterator[Underway]:
-    """Yield a worker's calls; `now_us` is the time of Redis, microseconds."""
-    for lane in lanes_of(notes):
-        yield Underway(type_of(lane.event_id), lane.endpoint, max(0, now_us - lane.taken_us) / MICROSECONDS)
 
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -197,19 +196,9 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         endpoints=endpoints,
         calls=calls,
         restarts=reading(whole, restarts, keys.processes, 0),
-        sent=_sent(made, endpoints),
+        sent=sent_by(made, endpoints.values()),
         now_us=seconds * MICROSECONDS + microseconds,
     )
-
-
-def _sent(calls: Sequence[CallEntry], endpoints: Mapping[str, Endpoint]) -> dict[str, list[int]]:
-    """Return when these calls were sent, by endpoint and budget, ascending."""
-    sent: dict[str, list[int]] = {}
-    for call in sorted(calls, key=lambda call: call.sent_us):
-        if endpoint := endpoints.get(call.endpoint):
-            for each in all_limited([endpoint]):
-                sent.setdefault(each.name, []).append(call.sent_us)
-    return sent
 
 
 def troubles_of(tally: Mapping[str, int], endpoints: Mapping[str, Endpoint]) -> tuple[CallTrouble, ...]:

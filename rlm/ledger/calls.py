@@ -23,7 +23,7 @@ import msgspec
 
 from rlm.core.call import CallEnd, CallEntry, Expected, Outcome, Pair, expect
 from rlm.core.documents import Record
-from rlm.core.endpoint import Budget, EventType, Limited
+from rlm.core.endpoint import Endpoint, EventType, all_limited
 from rlm.core.run import started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import SLICE, Access, Command, Part
@@ -96,23 +96,9 @@ class Calls(Part):
         )
         return [call for call in calls if call.run_id == run_id]
 
-    def sent_each(self, limited: Collection[Limited], since_us: int = 0) -> dict[str, list[int]]:
-        """Return by name when the calls of each endpoint or budget were sent since a moment, ascending.
-
-        Both are microseconds of Redis time. The calls of a budget are those of the endpoints that share it now.
-        """
-        users: dict[str, list[str]] = {}
-        endpoints = self._store.settings.endpoints.values()
-        for each in limited:
-            sharing = [end.window_id for end in endpoints if end.budget and end.budget.name == each.name]
-            for window_id in dict.fromkeys(sharing if isinstance(each, Budget) else [each.window_id]):
-                users.setdefault(window_id, []).append(each.name)
-        sent: dict[str, list[int]] = {each.name: [] for each in limited}
-        for call in self.follow(_behind(since_us / 1000))[0]:
-            if call.sent_us >= since_us:
-                for name in users.get(call.window_id, ()):
-                    sent[name].append(call.sent_us)
-        return {name: sorted(moments) for name, moments in sent.items()}
+    def since(self, moment_us: int) -> list[CallEntry]:
+        """Return the calls that were sent since a moment, microseconds of Redis time."""
+        return [call for call in self.follow(_behind(moment_us / 1000))[0] if call.sent_us >= moment_us]
 
     def begins(self) -> float | None:
         """Return when the oldest call of the log ended, seconds since 1970; None without any."""
@@ -128,6 +114,16 @@ class Calls(Part):
 def _behind(milliseconds: float) -> str:
     """Return the id after which the entries of a moment come."""
     return f"{max(0, int(milliseconds - 1))}-0"
+
+
+def sent_by(calls: Iterable[CallEntry], endpoints: Collection[Endpoint]) -> dict[str, list[int]]:
+    """Return by name when the calls to each endpoint, and with its budget, were sent, ascending."""
+    names = {endpoint.window_id: [each.name for each in all_limited([endpoint])] for endpoint in endpoints}
+    sent: dict[str, list[int]] = {each.name: [] for each in all_limited(endpoints)}
+    for call in sorted(calls, key=lambda call: call.sent_us):
+        for name in names.get(call.window_id, ()):
+            sent[name].append(call.sent_us)
+    return sent
 
 
 class Measures(Part):

@@ -12,7 +12,7 @@ from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Record
 from rlm.core.endpoint import Limit, all_limited
 from rlm.core.text import capital
-from rlm.ledger.calls import KEEP_SECONDS
+from rlm.ledger.calls import KEEP_SECONDS, sent_by
 from rlm.ledger.rules import limits_of
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
@@ -32,9 +32,8 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     limits = [(each, limits_of(each, changes)) for each in all_limited(endpoints.values())]
     longest = [each.limit.longest_seconds for each, _ in limits]
     longest += [Limit.parse(text).longest_seconds for _, history in limits for _, text in history]
-    sent = store.calls.sent_each(
-        [each for each, _ in limits], max(0, since_us - round(max(longest, default=0.0) * MICROSECONDS))
-    )
+    calls = store.calls.since(max(0, since_us - round(max(longest, default=0.0) * MICROSECONDS)))
+    sent = sent_by(calls, endpoints.values())
     judged = {
         each.name: LimitedCompliance(
             calls=sum(moment >= since_us for moment in sent[each.name]),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
-from rlm.core.errors import StoreError
 from rlm.core.item import Counts
-from rlm.core.run import MOVES, Run, State, Trigger, Waited, started_at_of
+from rlm.core.run import Run, State, Trigger, Waited, started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
@@ -92,25 +91,17 @@ class Runs(Part):
         return bool(self._ask("HGET", self._keys.run, "run_id") == run_id.encode())
 
     def advance(self, token: int, run_id: str, state: State, **fields: str | float) -> bool:
-        """Move the open run to `state` and write `fields`; return False if it is no longer open. May be repeated.
-
-        Raises:
-            StoreError: the run's current state may not move there (`rlm.core.run.MOVES`); nothing was written.
-        """
-        barred = [other for other in State if other is not state and state not in MOVES.get(other, ())]
+        """Move the open run to `state` and write `fields`; return False if it is not open, or finishing."""
         why = "running" if state is State.RUNNING else ""
-        was = self._write(token, run_id, {"state": state, **fields}, barred=barred, why=why)
-        if was in barred:
-            raise StoreError(f"run {run_id} is {was}, and from there no run moves to {state}")
-        return bool(was)
+        return self._write(token, run_id, {"state": state, **fields}, why=why)
 
     def note(self, token: int, run_id: str, *, gone: Sequence[str] = (), **fields: str | float) -> bool:
-        """Write `fields` of the open run in any state, and delete those `gone`; return False if it is not open."""
-        return bool(self._write(token, run_id, fields, gone=gone, why=" ".join(gone)))
+        """Write `fields` of the open run, and delete those `gone`; return False if it is not open, or finishing."""
+        return self._write(token, run_id, fields, gone=gone, why=" ".join(gone))
 
     def cancel(self, run_id: str) -> bool:
-        """Ask the conductor to end a run now, unless it is at it; return False if it is not open."""
-        return bool(self._write("", run_id, {"cancelled": 1}, barred=[State.FINISHING], why="cancelled"))
+        """Ask the conductor to end a run now; return False if it is not open, or finishing."""
+        return self._write("", run_id, {"cancelled": 1}, why="cancelled")
 
     def want(self, token: int, workers: int) -> None:
         """Publish how many workers are wanted, over all hosts, and wake the supervisors."""
@@ -118,18 +109,12 @@ class Runs(Part):
         Processes(self._store).wake("supervisors")
 
     def _write(
-        self,
-        token: int | str,
-        run_id: str,
-        fields: Mapping[str, str | float],
-        barred: Collection[State] = (),
-        **named: str | Sequence[str],
-    ) -> str:
-        """Write what is known of the open run; return the state that it was in, empty if it is not open."""
+        self, token: int | str, run_id: str, fields: Mapping[str, str | float], **named: str | Sequence[str]
+    ) -> bool:
         # As texts, because a float would lose digits on its way through Lua.
         texts = {name: str(value) for name, value in fields.items()}
-        usual: dict[str, Any] = {"gone": (), "wanted": "", "why": "", "barred": dict.fromkeys(barred, True)}
-        return text(self._run("write_run", token=token, run_id=run_id, fields=texts, **(usual | named)))
+        usual: dict[str, Any] = {"gone": (), "wanted": "", "why": ""}
+        return bool(self._run("write_run", token=token, run_id=run_id, fields=texts, **(usual | named)))
 
     def end(self, run_id: str, token: int | None = None, **fields: str) -> bool:
         """End the open run: from here on nothing is owned, and all that is not settled becomes ready again.
@@ -151,11 +136,9 @@ class Runs(Part):
     ) -> int | None:
         """Close a finishing run; return 1 if closed, 0 if another closed it, None if something is still unsettled.
 
-        Records beyond `run.history` are removed, the oldest first. `added` is what the run adds to the totals beside
-        its counts, see `rlm.ledger.calls`.
+        `added` is what the run adds to the totals beside its counts, see `rlm.ledger.calls`.
         """
-        history, written = self._store.settings.run.history, msgspec.json.encode(record)
-        named = {"run_id": run_id, "record": written, "workers": wanted, "history": history, "added": added or {}}
+        named = {"run_id": run_id, "record": msgspec.json.encode(record), "wanted": wanted, "added": added or {}}
         reply = int(self._run("close_run", **named))
         return None if reply < 0 else reply
 
@@ -171,6 +154,11 @@ class Runs(Part):
     def history(self, number: int | None = None) -> list[str]:
         """Return the ids of the last `number` closed runs, by default of all, newest first."""
         return sorted(map(text, self._ask("HKEYS", self._keys.records)), reverse=True)[:number]
+
+    def trim(self) -> None:
+        """Remove the oldest records beyond `run.history`, a thousand at a time."""
+        if old := self.history()[self._store.settings.run.history :]:
+            self._ask("HDEL", self._keys.records, *old[-1000:])
 
     def recent(self, number: int) -> list[Record]:
         """Return the records of the last `number` closed runs, newest first, without invalid ones."""

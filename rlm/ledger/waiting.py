@@ -6,14 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import Any
 
 import msgspec
 
 from rlm.core.call import trail_of
-from rlm.core.documents import Attempt
-from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Place, decode_item, event_id, type_of
+from rlm.core.clock import isoformat
+from rlm.core.documents import Attempt, WaitingEvent, WaitingList
+from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, Place, decode_item, event_id, type_of
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import LATER, read_due, scored
@@ -90,31 +92,6 @@ def event_state(store: Store, event_id: str) -> Whereabouts | None:
     )
 
 
-class Waiter(NamedTuple):
-    """A waiting event. `since` and `due` (the end of its back-off) are in seconds since 1970.
-
-    On the audit list, `priority` is None if the item has none. `item` is the item as it came.
-    """
-
-    event_id: str
-    wallet_name: str
-    state: Place
-    priority: int | None
-    since: float | None
-    due: float | None = None
-    item: bytes = b""
-
-    @property
-    def item_id(self) -> str:
-        """The id of its item."""
-        return self.event_id.rpartition(":")[0]
-
-    @property
-    def type(self) -> str:
-        """The name of its type."""
-        return type_of(self.event_id)
-
-
 class _Stamped(msgspec.Struct):
     timestamp: str = ""
 
@@ -128,25 +105,41 @@ def stamped_at(raw: bytes) -> float | None:
     return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).timestamp()
 
 
-def _since(item: bytes | None, taken_at: bytes | None) -> float | None:
-    """Return since when an event waits, from its item or else from when it was taken; None for a settled event."""
-    if item is None:
-        return None
+def _since(item: bytes, taken_at: bytes | None) -> float | None:
+    """Return since when an event in the ledger waits, from its item or else from when it was taken."""
     stamped = stamped_at(item)
-    return stamped if stamped is not None or taken_at is None else reading(moment, taken_at, "taken_at", None)
+    return stamped if stamped is not None else reading(moment, taken_at, "taken_at", None)
 
 
-def events_in(store: Store, raw: bytes) -> list[Waiter]:
-    """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
+def _decoded(store: Store, raw: bytes) -> Item | None:
+    """Return an item that is not taken yet; None if it will be a dead letter as a whole."""
     try:
-        item = decode_item(raw, store.settings.queue.max_item_bytes)
+        return decode_item(raw, store.settings.queue.max_item_bytes)
     except BadItemError:
+        return None
+
+
+def events_in(store: Store, raw: bytes, now: float = 0.0) -> list[WaitingEvent]:
+    """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
+    if (item := _decoded(store, raw)) is None:
         return []
-    since = stamped_at(raw)
-    return [
-        Waiter(event_id(item.id, name), item.wallet_name, Place.QUEUED, item.priority, since, item=raw)
-        for name in item.types
-    ]
+    make = partial(_waiting, wallet_name=item.wallet_name, state=Place.QUEUED, priority=item.priority)
+    times = now, stamped_at(raw)
+    return [make(event_id(item.id, name), times, item=msgspec.Raw(raw)) for name in item.types]
+
+
+def _waiting(event: str, times: tuple[float, float | None], due: float | None = None, **more: Any) -> WaitingEvent:
+    """Return an event that waits; `times` are now and since when, `due` when its back-off ends."""
+    (item_id, _, type_name), (now, since) = event.rpartition(":"), times
+    return WaitingEvent(
+        event_id=event,
+        type=type_name,
+        item_id=item_id,
+        since=None if since is None else isoformat(since),
+        waiting_seconds=None if since is None else round(max(0.0, now - since), 3),
+        due_in_seconds=None if due is None else round(max(0.0, due - now), 3),
+        **more,
+    )
 
 
 def _fields_of(store: Store, event_ids: Iterable[str], *fields: str) -> list[list[bytes | None]]:
@@ -176,49 +169,49 @@ class EventFilter(msgspec.Struct, frozen=True):
     older_seconds: float | None = None
     states: Collection[str] = ()
 
-    def fits(self, event: Waiter, now: float) -> bool:
+    def fits(self, event: WaitingEvent) -> bool:
         """Return whether an event matches."""
         return (
             (not self.types or event.type in self.types)
             and (not self.wallet or event.wallet_name == self.wallet)
             and (not self.item or event.item_id == self.item)
-            and (self.older_seconds is None or (event.since is not None and now - event.since >= self.older_seconds))
+            and (self.older_seconds is None or (event.waiting_seconds or 0.0) >= self.older_seconds)
             and (not self.states or event.state in self.states)
         )
 
 
-def waiting_page(store: Store, chosen: EventFilter, number: int, after: int = 0) -> tuple[list[Waiter], int | None]:
-    """Return the first `number` matching events behind the first `after` places, and where the list goes on.
+def waiting_page(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingList:
+    """Return the first `number` matching events behind the first `after` places.
 
-    That is None at its end. Types come in the configured order. Within a type, ready events come first, then those
+    Types come in the configured order. Within a type, ready events come first, then those
     backing off and those out of attempts. Staging and the audit list come last, the oldest item first; an item is one
     place. Events that move meanwhile may be missed or appear twice.
     """
-    events, now = list[Waiter](), store.now()
+    events = list[WaitingEvent]()
     for place, at_place in enumerate(islice(walk(store, chosen, after), MOST_LOOKED), start=after + 1):
-        events += [event for event in at_place if chosen.fits(event, now)]
+        events += [event for event in at_place if chosen.fits(event)]
         if len(events) >= number or place == after + MOST_LOOKED:
-            return events, place
-    return events, None
+            return WaitingList(events=tuple(events), next=place)
+    return WaitingList(events=tuple(events), next=None)
 
 
-def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[Waiter]]:
+def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence[WaitingEvent]]:
     """Yield what may match: at each place an event of the ledger, or the events of an item; nothing if it is gone."""
     ready = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
-    later = _later(store)
+    later, now = _later(store), store.now()
     for name in store.known_types:
         if chosen.types and name not in chosen.types:
             continue
         if not chosen.states or ready in chosen.states:
-            yield from _waiters(store, _ready(store, name, after), ready)
+            yield from _waiters(store, _ready(store, name, after), ready, now)
             after = max(0, after - ask(store.client, "ZCARD", store.keys.ready(name)))
         for place in (Place.BACKING_OFF, Place.SPENT):
             if not chosen.states or place in chosen.states:
                 due = sorted((at, event) for event, where, at in later.get(name, ()) if where is place)
-                yield from _waiters(store, ((event, at) for at, event in due[after:]), place)
+                yield from _waiters(store, ((event, at) for at, event in due[after:]), place, now)
                 after = max(0, after - len(due))
     if not chosen.states or Place.QUEUED in chosen.states:
-        yield from (events_in(store, raw) for raw in items_of(store, after))
+        yield from (events_in(store, raw, now) for raw in items_of(store, after))
 
 
 def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, float]]:
@@ -228,17 +221,23 @@ def _ready(store: Store, name: str, start: int) -> Iterator[tuple[str, float]]:
         start += len(page)
 
 
-def _waiters(store: Store, ids: Iterable[tuple[str, float]], place: Place) -> Iterator[Sequence[Waiter]]:
+def _waiters(
+    store: Store, ids: Iterable[tuple[str, float]], place: Place, now: float
+) -> Iterator[Sequence[WaitingEvent]]:
     """Read events page by page; with each id comes its order if it is ready, else the moment when it is due."""
     ids, is_ready = iter(ids), place in {Place.PENDING, Place.LEFTOVER}
     while page := list(islice(ids, PAGE)):
         entries = _fields_of(store, (event for event, _ in page), "wallet", "item", "taken_at", "score")
         for (event, at), (wallet, item, taken_at, order) in zip(page, entries, strict=True):
             score = int(at) if is_ready else reading(whole, order, event, 0)
-            priority = max(0, MAX_PRIORITY - score // PRIORITY_STEP)
+            more = {
+                "wallet_name": text(wallet or b""),
+                "state": place,
+                "priority": max(0, MAX_PRIORITY - score // PRIORITY_STEP),
+                "item": msgspec.Raw(item or b""),
+            }
             due = at if place is Place.BACKING_OFF else None
-            waiter = Waiter(event, text(wallet or b""), place, priority, _since(item, taken_at), due, item or b"")
-            yield [waiter] if item is not None else []
+            yield [] if item is None else [_waiting(event, (now, _since(item, taken_at)), due, **more)]
 
 
 def items_of(store: Store, skip: int = 0) -> Iterator[bytes]:
@@ -252,7 +251,7 @@ def items_of(store: Store, skip: int = 0) -> Iterator[bytes]:
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits: events by type, and since when the oldest waits, seconds since 1970; `books` are of the same instant.
+    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant.
 
     `unread` items were not read, because too many wait.
     """
@@ -268,41 +267,40 @@ def backlog(store: Store) -> Backlog:
 
     On staging and audit list, the events of configured types in the `MOST_ITEMS` oldest items are counted.
     """
-    queued, since_queued, read = Counter[str](), dict[str, float](), 0
+    now, (staged, listed) = store.now(), store.intake.lengths()
+    queued, oldest = Counter[str](), dict[str, float]()
     for raw in islice(items_of(store), MOST_ITEMS):
-        read += 1
-        for event in events_in(store, raw):
-            if event.type in store.settings.types:
-                queued[event.type] += 1
-                _note(since_queued, event.type, event.since)
+        item = _decoded(store, raw)
+        for name in store.settings.types.keys() & (item.types if item else ()):
+            queued[name] += 1
+            _note(oldest, name, now, stamped_at(raw))
     entries = books(store)
-    oldest = oldest_in_ledger(store, list(entries.by_type))
-    for name, since in since_queued.items():
-        _note(oldest, name, since)
+    for name, seconds in oldest_in_ledger(store, list(entries.by_type)).items():
+        oldest[name] = max(seconds, oldest.get(name, 0.0))
     in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
     events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
-    return Backlog(events, oldest, entries, max(0, entries.events + entries.staged - read))
+    return Backlog(events, oldest, entries, max(0, staged + listed - MOST_ITEMS))
 
 
 def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
-    """Return by type since when the oldest event waits in the ledger, seconds since 1970, without types that have none.
+    """Return by type for how many seconds the oldest event waits in the ledger, without types that have none.
 
-    This is the item's `timestamp` or else the time when it was taken. The first `PAGE` ready events of each priority
-    are read, which came before its others, and the first of those that are not ready.
+    It counts from the item's `timestamp`, or else from when it was taken. The first `PAGE` ready events of each
+    priority are read, which came before its others, and the first of those that are not ready.
     """
-    ids = [event for events in _later(store).values() for event, *_ in events[:PAGE]]
+    now, ids = store.now(), [event for events in _later(store).values() for event, *_ in events[:PAGE]]
     for name in types:
-        key, start = store.keys.ready(name), 0
-        first = "WITHSCORES", "LIMIT", 0, PAGE
-        while page := list(scored(ask(store.client, "ZRANGEBYSCORE", key, start, "+inf", *first))):
+        start, first = 0, ("WITHSCORES", "LIMIT", 0, PAGE)
+        while page := list(scored(ask(store.client, "ZRANGEBYSCORE", store.keys.ready(name), start, "+inf", *first))):
             ids += [event for event, _ in page]
             start = (int(page[-1][1]) // PRIORITY_STEP + 1) * PRIORITY_STEP
     oldest: dict[str, float] = {}
-    for event, entry in zip(ids, _fields_of(store, ids, "item", "taken_at"), strict=True):
-        _note(oldest, type_of(event), _since(*entry))
+    for event, (item, taken_at) in zip(ids, _fields_of(store, ids, "item", "taken_at"), strict=True):
+        if item is not None:
+            _note(oldest, type_of(event), now, _since(item, taken_at))
     return oldest
 
 
-def _note(oldest: dict[str, float], name: str, since: float | None) -> None:
+def _note(oldest: dict[str, float], name: str, now: float, since: float | None) -> None:
     if since is not None:
-        oldest[name] = min(since, oldest.get(name, since))
+        oldest[name] = max(round(now - since, 3), oldest.get(name, 0.0))  # a clock may be ahead

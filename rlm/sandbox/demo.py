@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from textwrap import wrap
@@ -14,14 +15,33 @@ from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
+from rlm.core.run import State
 from rlm.core.text import counted, sentence
 from rlm.ledger.books import books
-from rlm.sandbox.judge import DemoVerdict, DemoWork, judge_demo
-from rlm.sandbox.mockapi import EndpointSummary
+from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
 from rlm.sandbox.stage import Stage
 from rlm.settings import Settings
 from rlm.terminal.live import View
 from rlm.terminal.runs import picture_of
+
+
+class DemoVerdict(msgspec.Struct, frozen=True):
+    """The result of a demo of `items` items, `speed` times as fast: what `rlm demo --json` prints.
+
+    `answered_seconds` is from the run's first call to its last answer, None without calls; `doubled` events arrived
+    more than once; `broken` are the broken promises, in words.
+    """
+
+    record: Record
+    api: Mapping[str, EndpointSummary]
+    items: int
+    speed: float
+    forecast_seconds: float
+    answered_seconds: float | None
+    refused: int
+    doubled: int
+    as_promised: bool
+    broken: Sequence[str]
 
 
 def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
@@ -32,7 +52,6 @@ def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
     store = stage.store
     items = make_items(events, [kind.name for kind in stage.settings.event_types], Random(), system_clock.now())
     store.intake.push(items)  # before any process can take some of them
-    stage.start_processes()
     with view:
         run_id = stage.start_run()
 
@@ -40,11 +59,10 @@ def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
             if store.runs.is_open(run_id):
                 view.show(report.status(store, run_id, measured=False))
 
-        record = stage.await_record(run_id, look, 0.25)
+        record = stage.await_record(run_id, look)
         view.show(record)
     stage.group.end()
-    work = DemoWork(events, len(items), speed)
-    return judge_demo(record, stage.settings.event_types, stage.api, work, books(store).unsettled)
+    return _judged(record, stage, events, len(items), speed)
 
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
@@ -72,6 +90,58 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
         )
         for number, names in enumerate(groups, start=1)
     ]
+
+
+def _judged(record: Record, stage: Stage, events: int, items: int, speed: float) -> DemoVerdict:
+    """Judge a run by RLM's promises, after everything has stopped: by its record, the API's arrivals and the books.
+
+    The mock API counts on its own (`rlm/sandbox/mockapi.py`): the judge shares no code with what it judges.
+    """
+    arrivals, seen, types = stage.api.arrivals, stage.api.summary(), stage.settings.event_types
+    own = [call for call in arrivals if call.run_id == record.run_id]
+    reached = Counter(call.event_id for call in own if call.accepted)
+    refused = sum(each.refused for each in seen.values())
+    lost = events - books(stage.store).unsettled - len({call.event_id for call in arrivals if call.accepted})
+    broken = list(_broken(record, events, len(reached), refused, lost))
+    broken += exceeded(arrivals, [endpoint for kind in types for endpoint in kind.endpoints])
+    return DemoVerdict(
+        record=record,
+        api=seen,
+        items=items,
+        speed=speed,
+        forecast_seconds=record.plan.forecast_seconds,
+        answered_seconds=_answered_seconds(own, types),
+        refused=refused,
+        doubled=sum(number > 1 for number in reached.values()),
+        as_promised=not broken,
+        broken=broken,
+    )
+
+
+def _answered_seconds(calls: Sequence[Arrival], types: Sequence[EventType]) -> float | None:
+    """Return the seconds from first call to last answer: the API answers each call after exactly its type's time."""
+    takes = {endpoint.name: kind.processing_seconds for kind in types for endpoint in kind.endpoints}
+    answered = [call.at + takes[call.endpoint] for call in calls if call.status is not None]
+    return round(max(answered) - min(call.at for call in calls), 3) if answered else None
+
+
+def _broken(record: Record, events: int, reached: int, refused: int, lost: int) -> Iterator[str]:
+    """Yield the broken promises; the API saw `reached` of the run's events."""
+    counts = record.counts
+    if record.state not in {State.COMPLETED, State.PARTIAL}:
+        yield f"the run ended {record.state} ({record.failure or 'no failure is on record'})"
+    if refused:
+        yield f"the API refused {counted(refused, 'call')}"
+    if lost > 0:
+        yield f"{counted(lost, 'event')} lost: neither seen by the API nor in the ledger"
+    if counts.taken != events:
+        yield f"{counts.taken} of {counted(events, 'event')} taken"
+    if reached < counts.completed:
+        yield f"{counted(counts.completed, 'event')} completed by the record, {reached} by the API"
+    if counts.failed:
+        yield f"{counted(counts.failed, 'event')} failed"
+    if counts.leftover and not record.plan.expected_leftover:
+        yield f"{counted(counts.leftover, 'event')} left over, though all should have fitted"
 
 
 def view_on(stream: TextIO, title: str) -> View:

@@ -1,4 +1,4 @@
-"""The mock API: an HTTP server that enforces limits strictly by arrival, plays faults, and counts by itself.
+"""The mock API: an HTTP server that enforces limits strictly by arrival and counts by itself.
 
 RLM is judged by it, so it shares no code with how RLM counts.
 """
@@ -7,39 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import signal
 import socket
 import struct
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import Endpoint, EventType, Limit, Limited, Rule, all_limited
+from rlm.core.endpoint import Endpoint, EventType, Limit, Rule, all_limited
 from rlm.core.errors import ConfigurationError, ListenError
 
 #: Most clients that wait to be accepted: all workers of a system connect at the same instant.
 _WAITING = 1024
-#: SO_LINGER with a time of zero: closing sends an RST.
-_RESET = struct.pack("ii", 1, 0)
-#: The shortest wait, in case floating point rounds one to zero.
-_SHORTEST_WAIT = 1e-9
-#: The name that stands for every endpoint in `set_fault`.
-ALL = "*"
-
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Amount = Annotated[float, msgspec.Meta(ge=0)]
-Status = Annotated[int, msgspec.Meta(ge=200, le=599)]
 
 
 class StrictWindow:
@@ -53,12 +42,9 @@ class StrictWindow:
         self._rules = limit.rules
         self._admitted: deque[float] = deque(maxlen=max(rule.amount for rule in limit.rules))
 
-    def admit(self, at: float) -> bool:
-        """Admit or refuse a call that arrived `at` (monotonic seconds, never less than in the last call)."""
-        if self.wait_seconds(at) > 0:
-            return False
+    def admit(self, at: float) -> None:
+        """Count a call that arrived `at` (monotonic seconds, never less than in the last call)."""
         self._admitted.append(at)
-        return True
 
     def wait_seconds(self, at: float) -> float:
         """Return the seconds from `at` until a call will be admitted; 0 if one would be admitted now."""
@@ -68,68 +54,29 @@ class StrictWindow:
                 continue
             first = self._admitted[-rule.amount]  # the oldest of the calls that use the rule up
             if first > at - rule.seconds:
-                wait = max(wait, first + rule.seconds - at, _SHORTEST_WAIT)
+                wait = max(wait, first + rule.seconds - at, 1e-9)  # in case floating point rounds it to zero
         return wait
 
 
-class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The faults of one endpoint, by default none. Of several faults, the first in this order applies."""
-
-    #: Connections are reset before the call is read; it does not count as an arrival.
-    down: bool = False
-    #: Every call is answered 429 at once, with this many seconds as `Retry-After`.
-    throttle: Amount | None = None
-    reset: bool | Share = False  #: the share of calls (true: all) whose connection is reset after reading
-    hang: bool | Share = False  #: the share of calls (true: all) that are read but never answered
-    #: The share of calls answered with `status`; if None, all of them if `status` is set.
-    error_rate: Share | None = None
-    status: Status | None = None  #: the status of those; 500 if None
-    slow: Amount = 1.0  #: processing takes this many times as long
-
-
-class Response(NamedTuple):
-    """The answer of an endpoint, `after_seconds`; None for a call that is never answered, or `cut` off."""
-
-    status: int | None
-    after_seconds: float = 0.0
-    retry_after_seconds: float | None = None
-    cut: bool = False
-
-
 class Site:
-    """One endpoint of the server. `cut` counts the connections reset while it was down.
+    """One endpoint of the server. A call takes a slot in its own window and in that of its budget, or in neither."""
 
-    A call takes a slot in its own window and in the `shared` one of its budget, or in neither.
-    """
-
-    def __init__(self, endpoint: Endpoint, shared: StrictWindow | None) -> None:
+    def __init__(self, endpoint: Endpoint, windows: Sequence[StrictWindow]) -> None:
         self.endpoint = endpoint
-        self.cut = 0
-        #: Seconds that a call takes, by event type; a call of an unknown type takes as long as the first.
+        self.windows = [*windows]
+        #: Seconds that a call takes, by event type.
         self.processing: dict[str, float] = {}
-        self._windows = [StrictWindow(endpoint.limit), *([shared] if shared else [])]
-        self.faults = Faults()
 
-    def receive(self, event_type: object, at: float) -> tuple[bool, Response]:
-        """Return whether the limits admit the call that arrived `at`, and its response."""
-        wait = max(window.wait_seconds(at) for window in self._windows)
-        if wait > 0:
-            return False, Response(429, retry_after_seconds=wait)
-        for window in self._windows:
+    def seconds(self, event_type: object) -> float:
+        """Return how long a call takes; one of an unknown type takes as long as one of the first."""
+        return self.processing.get(str(event_type), next(iter(self.processing.values())))
+
+    def receive(self, at: float) -> float:
+        """Return 0 if the limits admit a call that arrives `at`, else the seconds after which it is worth another."""
+        wait = max(window.wait_seconds(at) for window in self.windows)
+        for window in self.windows if wait == 0 else ():
             window.admit(at)
-        return True, self._response(self.processing.get(str(event_type), next(iter(self.processing.values()))))
-
-    def _response(self, seconds: float) -> Response:
-        """Return the response to an admitted call that takes so long if there is no fault."""
-        faults = self.faults
-        if faults.throttle is not None:
-            return Response(429, retry_after_seconds=faults.throttle)
-        if random.random() < faults.reset:
-            return Response(None, cut=True)
-        if random.random() < faults.hang:
-            return Response(None)
-        error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
-        return Response((faults.status or 500) if random.random() < error_rate else 200, seconds * faults.slow)
+        return wait
 
 
 def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
@@ -139,8 +86,8 @@ def sites_by_path(types: Iterable[EventType]) -> dict[str, Site]:
     for event_type in types:
         for endpoint in event_type.endpoints:
             path, budget = unquote(urlsplit(endpoint.url).path) or "/", endpoint.budget
-            window = shared.setdefault(budget.name, StrictWindow(budget.limit)) if budget else None
-            site = sites.setdefault(path, Site(endpoint, window))
+            of_budget = [shared.setdefault(budget.name, StrictWindow(budget.limit))] if budget else []
+            site = sites.setdefault(path, Site(endpoint, [StrictWindow(endpoint.limit), *of_budget]))
             if site.endpoint.name != endpoint.name:
                 raise ConfigurationError(
                     f"endpoints {endpoint.name!r} and {site.endpoint.name!r} have the path {path!r}: the mock API tells"
@@ -168,7 +115,7 @@ class Arrival(msgspec.Struct):
 
 
 class EndpointSummary(msgspec.Struct, frozen=True):
-    """The calls at one endpoint: `accepted` or `refused` by a limit; `cut` ones were closed before they were read.
+    """The calls at one endpoint: `accepted` or `refused` by a limit.
 
     `most` is the most accepted calls in any period of `limit`; of several rules, by the one that came closest to it.
     """
@@ -176,7 +123,6 @@ class EndpointSummary(msgspec.Struct, frozen=True):
     calls: int
     accepted: int
     refused: int
-    cut: int
     most: int
     limit: str
 
@@ -190,28 +136,37 @@ def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
 
 
-def exceeded(arrivals: Collection[Arrival], endpoints: Collection[Endpoint]) -> list[str]:
-    """Return a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
-    return [
-        f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
-        for limited in all_limited(endpoints)
-        for rule in limited.limit.rules
-        if (most := recount(_at(limited, arrivals, endpoints), rule)) > rule.amount
-    ]
+def exceeded(arrivals: Collection[Arrival], endpoints: Collection[Endpoint]) -> Iterator[str]:
+    """Yield a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
+    for limited in all_limited(endpoints):
+        names = {endpoint.name for endpoint in endpoints if limited in (endpoint, endpoint.budget)}
+        there = [arrival for arrival in arrivals if arrival.endpoint in names]
+        for rule in limited.limit.rules:
+            if (most := recount(there, rule)) > rule.amount:
+                yield f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
 
 
-def _at(limited: Limited, arrivals: Iterable[Arrival], endpoints: Iterable[Endpoint]) -> list[Arrival]:
-    """Return the arrivals at an endpoint, or at those of a budget."""
-    names = {endpoint.name for endpoint in endpoints if limited in (endpoint, endpoint.budget)}
-    return [arrival for arrival in arrivals if arrival.endpoint in names]
+class Streams(NamedTuple):
+    """The two ways of a connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def reset(self) -> None:
+        """Cut it with an RST."""
+        with suppress(OSError):  # the client closed first
+            no_time = struct.pack("ii", 1, 0)
+            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_time)
+        self.writer.transport.abort()
 
 
-class _Call(msgspec.Struct):
-    """The fields of a call's body that are used."""
+class Call(msgspec.Struct):
+    """The fields of a call's body that are used, and the key of its event."""
 
     event_type: Any = None
     attempt: Any = None
     run_id: Any = None
+    event_id: str | None = None
 
 
 class MockApi:
@@ -224,15 +179,13 @@ class MockApi:
     """
 
     def __init__(self, types: Sequence[EventType], *, port: int = 0) -> None:
-        self._sites = sites_by_path(types)
-        self._by_name = {site.endpoint.name: site for site in self._sites.values()}
-        self._arrivals: list[Arrival] = []
+        self._by_path = sites_by_path(types)
+        self.sites = {site.endpoint.name: site for site in self._by_path.values()}
         self.port = port
-        self._alive: set[asyncio.StreamWriter] = set()
+        self._arrivals: list[Arrival] = []
+        self._alive: set[Streams] = set()
         self._thread: threading.Thread | None = None
         self._end: Callable[[], object] = lambda: None
-
-    # -- its use
 
     @property
     def url(self) -> str:
@@ -244,31 +197,18 @@ class MockApi:
         """All arrivals so far, in order; a copy, but the status of its arrivals is still updated."""
         return self._arrivals.copy()
 
-    def faults(self) -> dict[str, Faults]:
-        """Return the faults of each endpoint, by name."""
-        return {name: site.faults for name, site in self._by_name.items()}
-
-    def set_fault(self, name: str, **fields: Any) -> None:
-        """Replace the faults of an endpoint (`"*"`: of all) by these, the others being those of `Faults`."""
-        if name != ALL and name not in self._by_name:
-            names = ", ".join(self._by_name)
-            raise ConfigurationError(f"there is no endpoint {name!r}; there are {names}, and {ALL} for all of them")
-        try:
-            faults = msgspec.convert(fields, Faults)
-        except msgspec.ValidationError as error:
-            allowed = ", ".join(Faults.__struct_fields__)
-            raise ConfigurationError(f"{fields!r} is not a fault: {error}; the fields are {allowed}") from error
-        for site in self._by_name.values() if name == ALL else [self._by_name[name]]:
-            site.faults = faults
-
     def summary(self) -> dict[str, EndpointSummary]:
         """Return the summary of each endpoint, by name; safe to call from any thread."""
-        arrived: dict[str, list[Arrival]] = {name: [] for name in self._by_name}
+        arrived: dict[str, list[Arrival]] = {name: [] for name in self.sites}
         for arrival in self.arrivals:
             arrived[arrival.endpoint].append(arrival)
-        return {name: _summarised(arrived[name], site) for name, site in self._by_name.items()}
-
-    # -- its life
+        summaries = {}
+        for name, arrivals in arrived.items():
+            limit, accepted = self.sites[name].endpoint.limit, sum(arrival.accepted for arrival in arrivals)
+            most = max(((recount(arrivals, rule), rule) for rule in limit.rules), key=lambda of: of[0] / of[1].amount)
+            refused = len(arrivals) - accepted
+            summaries[name] = EndpointSummary(len(arrivals), accepted, refused, most[0], limit.text)
+        return summaries
 
     def start(self) -> None:
         """Serve from its own thread; return once it listens, or raise ListenError."""
@@ -325,97 +265,80 @@ class MockApi:
             await ended.wait()
         finally:
             server.close()
-            for writer in list(self._alive):
-                _reset(writer)
+            for streams in list(self._alive):
+                streams.reset()
             await asyncio.sleep(0)  # the sockets are closed in this turn of the loop
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one client, one after the other; one sent before the last answer arrives after it."""
-        self._alive.add(writer)
+        streams = Streams(reader, writer)
+        self._alive.add(streams)
         try:
             # What ends early, is too long or is no HTTP/1.1 gets no answer.
             with suppress(EOFError, OSError, ValueError, asyncio.LimitOverrunError):
-                while await self._exchange(reader, writer):
+                while await self._exchange(streams):
                     pass
         finally:
-            self._alive.discard(writer)
+            self._alive.discard(streams)
             writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _exchange(self, streams: Streams) -> bool:
         """Read a request and answer it; return whether another may follow."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        head = (await streams.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *lines = head.strip().split("\r\n")
         method, target, version = line.split(" ")
         named = (field.partition(":") for field in lines)
         fields = {name.lower(): value.strip() for name, _, value in named}
         path = unquote(target.partition("?")[0])
-        site = self._sites.get(path)
-        if site and site.faults.down:
-            site.cut += 1
-            _reset(writer)
-            return False
-        body = await reader.readexactly(int(fields.get("content-length", "0")))
+        body = await streams.reader.readexactly(int(fields.get("content-length", "0")))
+        site = self._by_path.get(path)
         if site is None or method != "POST":
-            names = ", ".join(self._sites)
-            writer.write(_render(404, {"error": f"there is nothing to {method} at {path}; the endpoints are {names}"}))
-        elif not await self._call(site, fields.get("idempotency-key"), body, reader, writer):
-            return False
-        await writer.drain()
+            names = ", ".join(self._by_path)
+            error = {"error": f"there is nothing to {method} at {path}; the endpoints are {names}"}
+            streams.writer.write(_render(404, error, {}))
+        else:
+            call = Call()
+            with suppress(msgspec.DecodeError):  # it counts as an arrival even so
+                call = msgspec.json.decode(body, type=Call)
+            call.event_id = fields.get("idempotency-key")
+            if not await self.handle(site, call, streams):
+                return False
+        await streams.writer.drain()
         return version == "HTTP/1.1" and fields.get("connection", "").lower() != "close"
 
-    async def _call(
-        self,
-        site: Site,
-        event_id: str | None,
-        body: bytes,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> bool:
+    async def handle(self, site: Site, call: Call, streams: Streams) -> bool:
         """Answer a call; return whether the client got an answer."""
-        at, call, name = system_clock.monotonic(), _Call(), site.endpoint.name
-        with suppress(msgspec.DecodeError):  # it counts as an arrival even so
-            call = msgspec.json.decode(body, type=_Call)
-        accepted, response = site.receive(call.event_type, at)
-        arrival = Arrival(at, name, event_id, call.attempt, call.run_id, None, accepted)
+        arrival, wait = self.arrive(site, call)
+        await asyncio.sleep(0 if wait else site.seconds(call.event_type))
+        return self.answer(site, arrival, streams, status=429 if wait else 200, rest_seconds=wait)
+
+    def arrive(self, site: Site, call: Call) -> tuple[Arrival, float]:
+        """Note a call that has arrived; return that, and 0 if the limits admit it, else how long to wait."""
+        at, name = system_clock.monotonic(), site.endpoint.name
+        wait = site.receive(at)
+        arrival = Arrival(at, name, call.event_id, call.attempt, call.run_id, status=None, accepted=not wait)
         self._arrivals.append(arrival)
-        if response.cut:
-            _reset(writer)
-        if response.status is None:
-            await reader.read()  # until the client gives up
+        return arrival, wait
+
+    def answer(self, site: Site, arrival: Arrival, streams: Streams, *, status: int, rest_seconds: float = 0) -> bool:
+        """Answer a call that has arrived, unless the client has gone; return whether it got the answer."""
+        if streams.reader.at_eof() or streams.writer.is_closing():
             return False
-        await asyncio.sleep(response.after_seconds)
-        if reader.at_eof() or writer.is_closing():
-            return False
-        arrival.status = response.status  # first, so that it is noted before anybody gets the answer
-        answer: Any = {"endpoint": name, "event_id": event_id, "status": response.status}
-        headers = {}
-        if (rest := response.retry_after_seconds) is not None:  # no fractions are allowed, and 0 would be refused again
-            headers["Retry-After"] = str(max(1, math.ceil(rest)))
-        if (success := site.endpoint.success) and response.status == HTTPStatus.OK:
+        arrival.status = status  # first, so that it is noted before anybody gets the answer
+        answer: Any = {"endpoint": arrival.endpoint, "event_id": arrival.event_id, "status": status}
+        # `Retry-After` has no fractions, and after 0 a call would be refused again.
+        headers = {"Retry-After": str(max(1, math.ceil(rest_seconds)))} if rest_seconds else {}
+        if (success := site.endpoint.success) and status == HTTPStatus.OK:
             value = True if success.value is None else success.value
             answer = answer | {success.field: value} if success.field else success.value or answer
             headers |= {"Content-Type": success.content_type} if success.content_type else {}
-        writer.write(_render(response.status, answer, headers))
+        streams.writer.write(_render(status, answer, headers))
         return True
 
 
-def _summarised(arrivals: Collection[Arrival], site: Site) -> EndpointSummary:
-    accepted, limit = sum(arrival.accepted for arrival in arrivals), site.endpoint.limit
-    counts = ((recount(arrivals, rule), rule.amount) for rule in limit.rules)
-    most, _ = max(counts, key=lambda count: count[0] / count[1])
-    return EndpointSummary(len(arrivals), accepted, len(arrivals) - accepted, site.cut, most, limit.text)
-
-
-def _render(status: int, data: object, headers: Mapping[str, str] | None = None) -> bytes:
+def _render(status: int, data: object, headers: Mapping[str, str]) -> bytes:
     """Return an answer with `data` as JSON."""
     body = b"" if status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} else msgspec.json.encode(data)
     own = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
-    fields = "".join(f"{name}: {value}\r\n" for name, value in {**own, **(headers or {})}.items())
+    fields = "".join(f"{name}: {value}\r\n" for name, value in {**own, **headers}.items())
     return f"HTTP/1.1 {status} \r\n{fields}\r\n".encode("latin-1") + body
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Cut a connection with an RST."""
-    with suppress(OSError):  # the client closed first
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    writer.transport.abort()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,6 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import Record
 from rlm.core.endpoint import Limit
 from rlm.core.errors import InterruptedByHandError, RunError
-from rlm.ledger.embedded import running
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.processes.group import ProcessGroup
@@ -31,20 +30,15 @@ T = TypeVar("T")
 
 #: The shortest guard of a demo, seconds: calls do not travel faster when the clock runs faster.
 SHORTEST_GUARD_SECONDS = 0.05
-#: Seconds for the processes to come up, for the scheduler to start the run, and for the embedded server to end.
-START_SECONDS, SERVER_SECONDS = 30.0, 5.0
-#: Seconds after its deadline by which a run must be on record. RLM promises one second.
-CLOSE_SECONDS = 10.0
-#: Seconds between two checks of a condition.
-POLL_SECONDS = 0.02
+#: Seconds for the processes to come up, and for the scheduler to start the run.
+START_SECONDS = 30.0
 
 
 class Stage(NamedTuple):
     """Everything that one run needs. The processes are not started yet, so that items can be pushed first.
 
-    Its processes share the file `config` and a log beside it; `environ` and `options` are what they are started with.
-    Errors name `what` failed. Each method raises RunError if a process ends or makes no progress, or if a signal
-    interrupts this process.
+    `start` starts one of them, by its command; they share the `log`. Errors name `what` failed. Each method raises
+    RunError if a process ends or makes no progress, or if a signal interrupts this process.
     """
 
     what: str
@@ -53,81 +47,49 @@ class Stage(NamedTuple):
     store: Store
     signals: StopSignals
     group: ProcessGroup
-    config: Path
-    environ: Mapping[str, str]
-    options: Sequence[str]
-
-    def _start(self, *command: str) -> None:
-        """Start `rlm COMMAND...` without any setting of this environment; it stops when this process dies."""
-        bare = {name: value for name, value in os.environ.items() if not name.startswith("RLM_")}
-        bare.pop("REDIS_URL", None)
-        bare.pop("SENTRY_DSN", None)
-        with self._log.open("ab") as log:
-            self.group.start(
-                [*command, "--config", str(self.config), *self.options],
-                stdout=log,
-                stderr=log,
-                cwd=self.config.parent,
-                env={**bare, "RLM_LOG_FORMAT": "text", **self.environ},
-            )
-
-    @property
-    def _log(self) -> Path:
-        """Where the processes write."""
-        return self.config.parent / "processes.log"
-
-    def start_processes(self) -> None:
-        """Start the processes and wait until a worker is ready, as after an earlier run."""
-        for command in ("scheduler", "supervisor"):
-            self._start(command)
-
-        def ready() -> bool | None:
-            alive = self.store.processes.alive
-            workers = [worker.state for worker in alive(Role.WORKER)]
-            return (WorkerState.READY in workers and bool(alive(Role.SCHEDULER))) or None
-
-        self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
+    log: Path
+    start: Callable[[str], None]
 
     def start_run(self) -> str:
-        """Request a run from the scheduler, which conducts it; return the run's id."""
-        schedule = self.store.schedule
+        """Start the processes, and request a run once a worker is ready, as after an earlier run; return its id."""
+        self.start("scheduler")
+        self.start("supervisor")
+        alive, schedule = self.store.processes.alive, self.store.schedule
+
+        def ready() -> bool | None:
+            is_ready = WorkerState.READY in [worker.state for worker in alive(Role.WORKER)]
+            return (is_ready and bool(alive(Role.SCHEDULER))) or None
+
+        self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
         request = schedule.request()
         self.store.processes.wake("scheduler")
         reply = self._wait_for(lambda: schedule.reply(request), START_SECONDS, "its scheduler did not start a run")
         schedule.withdraw(request)
         return reply.run_id or reply.open  # a tick may have come first
 
-    def await_record(self, run_id: str, look: Callable[[], object], pause: float) -> Record:
-        """Call `look` every `pause` seconds until the run is on record; return the record."""
+    def await_record(self, run_id: str, look: Callable[[], object]) -> Record:
+        """Call `look` every 0.25 s until the run is on record; return the record."""
 
         def record() -> Record | None:
             look()
             return self.store.runs.record(run_id)
 
-        patience = self.settings.run.window_seconds + CLOSE_SECONDS
-        return self._wait_for(record, patience, f"run {run_id} did not end", pause)
+        patience = self.settings.run.window_seconds + 10.0  # RLM promises one second after its deadline
+        return self._wait_for(record, patience, f"run {run_id} did not end", pause=0.25)
 
-    def _wait_for(
-        self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = POLL_SECONDS
-    ) -> T:
+    def _wait_for(self, condition: Callable[[], T | None], seconds: float, trouble: str, pause: float = 0.02) -> T:
         """Check `condition` every `pause` seconds until it is not None; on time-out raise an error about `trouble`."""
         until = system_clock.monotonic() + seconds
         while (answer := condition()) is None:
             if self.signals.graceful:
                 raise InterruptedByHandError(f"The {self.what} was interrupted. It has left nothing behind.")
-            if system_clock.monotonic() > until:
-                raise self._trouble(f"{trouble} within {seconds:g} s")
-            self._pause(pause)
+            ended = [f"`rlm {name}` ended unexpectedly ({code})" for name, code in self.group.reap()]
+            if ended or system_clock.monotonic() > until:
+                why = "; ".join(ended) or f"{trouble} within {seconds:g} s"
+                lines = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
+                raise RunError("\n".join([f"The {self.what} broke off: {why}. The log of its processes ends:", *lines]))
+            self.signals.wakeup.wait(pause)
         return answer
-
-    def _pause(self, seconds: float) -> None:
-        for name, code in self.group.reap():
-            raise self._trouble(f"`rlm {name}` ended unexpectedly ({code})")
-        self.signals.wakeup.wait(seconds)
-
-    def _trouble(self, what: str) -> RunError:
-        lines = self._log.read_text(errors="replace").splitlines()[-15:] if self._log.exists() else []
-        return RunError("\n".join([f"The {self.what} broke off: {what}. The log of its processes ends:", *lines]))
 
 
 @contextmanager
@@ -141,36 +103,40 @@ def set_up(
     processes stop first; then its keys or its server, the API and the directory go.
     """
     what, environ = ("test", {"REDIS_URL": installed}) if installed else ("demo", {})
-    prefix = (
-        f"{settings.redis.prefix[:30]}-test-{secrets.token_hex(5)}" if installed else ""
-    )  # of 50 characters at most
+    # A prefix has at most 50 characters.
+    prefix = f"{settings.redis.prefix[:30]}-test-{secrets.token_hex(5)}" if installed else ""
     guard = max(settings.run.guard_seconds, SHORTEST_GUARD_SECONDS * speed)
     workers = structs.replace(settings.workers, min=max(1, settings.workers.min))  # one is there, as after a run
     guarded = structs.replace(settings, run=structs.replace(settings.run, guard_seconds=guard), workers=workers)
     with ExitStack() as stack:
-        directory = stack.enter_context(TemporaryDirectory(prefix=f"rlm-{what}-"))
-        config = Path(directory).resolve() / "rlm.toml"
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix=f"rlm-{what}-"))).resolve()
+        config, log = directory / "rlm.toml", directory / "processes.log"
 
         def calling(url: str) -> Settings:
             config.write_text(demo_document(guarded, speed, url, prefix))
             return load_settings(config, environ)
 
+        def start(name: str) -> None:
+            """Start `rlm NAME` without any setting of this environment; it stops when this process dies."""
+            own = ("REDIS_URL", "SENTRY_DSN")
+            bare = {name: text for name, text in os.environ.items() if not name.startswith("RLM_") and name not in own}
+            with log.open("ab") as file:
+                group.start(
+                    [name, "--config", str(config), *options],
+                    stdout=file,
+                    stderr=file,
+                    cwd=directory,
+                    env={**bare, "RLM_LOG_FORMAT": "text", **environ},
+                )
+
         api = stack.enter_context(MockApi(calling("http://127.0.0.1:1").event_types))
         effective = calling(api.url)
-        stack.callback(_await_server_end, effective.data_dir)
         store = stack.enter_context(Store(effective, keeps_server=True))
         if installed:
             stack.callback(_remove_keys, store)
         group = ProcessGroup(stop, grace_seconds(effective, Layer.GROUP))
         stack.callback(group.end)
-        yield Stage(what, effective, api, store, stop, group, config, environ, options)
-
-
-def _await_server_end(data_dir: Path) -> None:
-    """Wait for a worker that outlived a killed supervisor: the last worker to exit stops the embedded server."""
-    until = system_clock.monotonic() + SERVER_SECONDS
-    while running(data_dir) and system_clock.monotonic() < until:
-        system_clock.sleep(POLL_SECONDS)
+        yield Stage(what, effective, api, store, stop, group, log, start)
 
 
 def demo_document(settings: Settings, speed: float, base_url: str, prefix: str = "") -> str:

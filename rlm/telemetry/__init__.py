@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from rlm.settings import Settings
 
-__all__ = ["flush", "set_up", "tick_began", "tick_ended"]
-
 #: Contains `rlm.telemetry.sentry` if this process reports to Sentry.
 _reporting: list[ModuleType] = []
 
@@ -36,13 +34,7 @@ def flush() -> None:
         sentry.flush()
 
 
-def tick_began(settings: Settings, due: float) -> None:
-    """Report to Sentry's Crons that the tick at `due`, in seconds since 1970, has begun."""
-    for sentry in _reporting:
-        sentry.check_in(settings, due)
-
-
-def tick_ended(settings: Settings, due: float, *, ok: bool, seconds: float | None) -> None:
-    """Report to Sentry's Crons how the tick at `due` ended, whoever began it, and after how many seconds."""
+def tick(settings: Settings, due: float, *, ok: bool | None = None, seconds: float | None = None) -> None:
+    """Report to Sentry's Crons that the tick at `due`, in seconds since 1970, has begun or, with `ok`, how it ended."""
     for sentry in _reporting:
         sentry.check_in(settings, due, ok=ok, seconds=seconds)

@@ -6,12 +6,10 @@ page. It covers all hosts and survives restarts. docs/metrics.md is the table to
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Final, NamedTuple
 
@@ -20,32 +18,18 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.core import Metric as Family
 
 from rlm import __version__
-from rlm.admin.conditions import conditions, look
+from rlm.admin.conditions import Scene, conditions, look
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
-from rlm.core.run import MOVES, State
-from rlm.ledger.books import books
+from rlm.core.run import OPEN, State
 from rlm.ledger.calls import BOUNDS, Histogram, histograms
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waiting import oldest_in_ledger
-from rlm.settings import Settings
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-#: How an event may enter or leave a run, and its name in a tally.
-OUTCOMES: Final = {
-    "taken": "taken",
-    "carried_over": "carried",
-    "completed": "completed",
-    "failed": "failed",
-    "leftover": "leftover",
-}
-#: How a call may be answered, and its name in a tally.
-ANSWERS: Final = {"completed": "delivered", "throttled": "throttled", "error": "errors"}
-
-log = logging.getLogger(__name__)
 
 
 class Metric(NamedTuple):
@@ -53,62 +37,59 @@ class Metric(NamedTuple):
 
     name: str
     kind: str
-    labels: tuple[str, ...]
     meaning: str
+    labels: tuple[str, ...] = ()
 
-
-def _metric(kind: str, name: str, meaning: str, *labels: str) -> Metric:
-    return Metric(name, kind, labels, meaning)
-
-
-_gauge, _counter, _histogram = (partial(_metric, kind) for kind in ("gauge", "counter", "histogram"))
 
 METRICS: Final = (
-    # How it is
-    _gauge("rlm_up", "1 if Redis answered everything that this page asked; else 0, and then no other value is given."),
-    _gauge("rlm_build_info", "1; the version of RLM that serves this page.", "version"),
-    _gauge("rlm_condition", "1 for each condition of `rlm status`, while it lasts.", "code", "subject"),
-    _gauge("rlm_tick_interval_seconds", "run.every_seconds of the configuration here."),
-    _gauge(
-        "rlm_last_tick_timestamp_seconds", "When the scheduler last ticked, by the clock of Redis; 0 before the first."
+    Metric(
+        "rlm_up", "gauge",
+        "1 if Redis answered everything that this page asked; else 0, and then no other value is given.",
     ),
-    # What waits
-    _gauge("rlm_queue_events", "Events in the ledger that are not settled, by state.", "type", "state"),
-    _gauge("rlm_queue_oldest_seconds", "How long the oldest pending event has waited; 0 without any.", "type"),
-    _gauge("rlm_audit_list_items", "Items on the audit list, which the next run takes."),
-    _gauge("rlm_dead_letters", "Dead letters on their list."),
-    # What was done
-    _counter("rlm_events_total", "Events by what became of them, over all runs.", "type", "outcome"),
-    _counter("rlm_invalid_items_total", "Dead letters written at intake."),
-    _counter("rlm_calls_total", "Calls by how they ended.", "endpoint", "answer"),
-    _histogram(
-        "rlm_call_duration_seconds", "From the sending of a completed call to its answer, of finished runs.", "endpoint"
+    Metric("rlm_build_info", "gauge", "1; the version of RLM that serves this page.", ("version",)),
+    Metric("rlm_condition", "gauge", "1 for each condition of `rlm status`, while it lasts.", ("code", "subject")),
+    Metric("rlm_tick_interval_seconds", "gauge", "run.every_seconds of the configuration here."),
+    Metric(
+        "rlm_last_tick_timestamp_seconds", "gauge",
+        "When the scheduler last ticked, by the clock of Redis; 0 before the first.",
     ),
-    _histogram("rlm_event_answer_seconds", "Of completed events: from intake to answer, of finished runs.", "type"),
-    # Runs
-    _gauge("rlm_run_state", "1 for the state that the open run is in, or for idle; else 0.", "state"),
-    _gauge("rlm_run_deadline_timestamp_seconds", "The deadline of the open run; 0 if none is open."),
-    _gauge("rlm_run_target_seconds", "run.target of run.window_seconds: runs are planned to be done by then."),
-    _counter("rlm_runs_total", "Closed runs by their state.", "state"),
-    _histogram("rlm_run_duration_seconds", "From a run's start to its close."),
-    _gauge("rlm_last_run_leftovers", "Events that the last run left over, by reason.", "reason"),
-    _gauge("rlm_last_run_excess_calls", "By how many the last run exceeded the limit in force then.", "endpoint"),
-    # Workers
-    _gauge("rlm_workers_wanted", "Worker processes that the conductor wants, over all hosts."),
-    _gauge("rlm_workers", "Worker processes by state, over all hosts.", "state"),
-    _gauge("rlm_lanes", "Lanes of all workers: events they can have in flight."),
-    _gauge("rlm_lanes_busy", "Lanes that carry an event."),
-    _counter("rlm_worker_restarts_total", "Workers that ended unexpectedly."),
-)
+    Metric("rlm_queue_events", "gauge", "Events in the ledger that are not settled, by state.", ("type", "state")),
+    Metric(
+        "rlm_queue_oldest_seconds", "gauge",
+        "How long the oldest pending event has waited; 0 without any.", ("type",),
+    ),
+    Metric("rlm_audit_list_items", "gauge", "Items on the audit list, which the next run takes."),
+    Metric("rlm_dead_letters", "gauge", "Dead letters on their list."),
+    Metric("rlm_events_total", "counter", "Events by what became of them, over all runs.", ("type", "outcome")),
+    Metric("rlm_invalid_items_total", "counter", "Dead letters written at intake."),
+    Metric("rlm_calls_total", "counter", "Calls by how they ended.", ("endpoint", "answer")),
+    Metric(
+        "rlm_call_duration_seconds", "histogram",
+        "From the sending of a completed call to its answer, of finished runs.", ("endpoint",),
+    ),
+    Metric(
+        "rlm_event_answer_seconds", "histogram",
+        "Of completed events: from intake to answer, of finished runs.", ("type",),
+    ),
+    Metric("rlm_run_state", "gauge", "1 for the state that the open run is in, or for idle; else 0.", ("state",)),
+    Metric("rlm_run_deadline_timestamp_seconds", "gauge", "The deadline of the open run; 0 if none is open."),
+    Metric("rlm_run_target_seconds", "gauge", "run.target of run.window_seconds: runs are planned to be done by then."),
+    Metric("rlm_runs_total", "counter", "Closed runs by their state.", ("state",)),
+    Metric("rlm_run_duration_seconds", "histogram", "From a run's start to its close."),
+    Metric("rlm_last_run_leftovers", "gauge", "Events that the last run left over, by reason.", ("reason",)),
+    Metric(
+        "rlm_last_run_excess_calls", "gauge",
+        "By how many the last run exceeded the limit in force then.", ("endpoint",),
+    ),
+    Metric("rlm_workers_wanted", "gauge", "Worker processes that the conductor wants, over all hosts."),
+    Metric("rlm_workers", "gauge", "Worker processes by state, over all hosts.", ("state",)),
+    Metric("rlm_lanes", "gauge", "Lanes of all workers: events they can have in flight."),
+    Metric("rlm_lanes_busy", "gauge", "Lanes that carry an event."),
+    Metric("rlm_worker_restarts_total", "counter", "Workers that ended unexpectedly."),
+)  # fmt: skip
 
-
-class Sample(NamedTuple):
-    """One line of a metric; `suffix` is added to the metric's name (`_bucket`)."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-    suffix: str = ""
+#: A name, labels and a value; the suffix is added to the metric's name (`_bucket`).
+_Sample = tuple[str, Mapping[str, str], float, str]
 
 
 class MetricsPage:
@@ -117,99 +98,88 @@ class MetricsPage:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._away = False
 
     def write(self) -> bytes:
         """Return the page. If Redis does not answer, the page reports only that, and no old numbers."""
         with self._lock:
             try:
-                samples = [Sample("rlm_up", {}, 1), *self.look()]
-            except StoreError as error:
-                if not self._away:
-                    log.warning("The metrics cannot be read: %s", error, extra={"action": "metrics"})
-                self._away = True
-                samples = [Sample("rlm_up", {}, 0)]
-            else:
-                if self._away:
-                    log.info("The metrics can be read again", extra={"action": "metrics"})
-                self._away = False
-        build = Sample("rlm_build_info", {"version": __version__}, 1)
-        return expose([build, *samples])
-
-    def look(self) -> Iterator[Sample]:
-        """Yield the present state of the ledger; raise StoreError if Redis does not answer."""
-        store = self._store
-        for part in (_conditions, _schedule, _queues, _open_run, _last_run, _workers):
-            yield from part(store)
-        yield from counters(store.settings, store.totals.look())
+                samples = [_one("rlm_up", 1), *_samples(self._store)]
+            except StoreError:
+                samples = [_one("rlm_up", 0)]
+        families = {each.name: Family(each.name.removesuffix("_total"), each.meaning, each.kind) for each in METRICS}
+        for name, labels, value, suffix in [*samples, _one("rlm_build_info", 1, version=__version__)]:
+            families[name].add_sample(name + suffix, dict(labels), value)
+        with_samples = [family for family in families.values() if family.samples]
+        return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # stands in for a registry
 
 
-def _last_run(store: Store) -> Iterator[Sample]:
-    """Yield the samples of the last record; 0 before the first run."""
-    record, excess = next(iter(store.runs.recent(1)), None), store.leases.excess()
-    for reason, number in asdict(record.leftover_by_reason if record else Reasons()).items():
-        yield Sample("rlm_last_run_leftovers", {"reason": reason}, number)
-    for limited in all_limited(store.settings.endpoints.values()):
-        yield Sample("rlm_last_run_excess_calls", {"endpoint": limited.name}, excess.get(limited.name, 0))
+def _one(name: str, value: float, **labels: str) -> _Sample:
+    return name, labels, value, ""
 
 
-def _conditions(store: Store) -> Iterator[Sample]:
-    for code, subject in dict.fromkeys((each.code, each.subject) for each in conditions(store, look(store))):
-        yield Sample("rlm_condition", {"code": code, "subject": subject}, 1)
+def _samples(store: Store) -> Iterator[_Sample]:
+    """Yield the present state of the ledger; raise StoreError if Redis does not answer."""
+    scene = look(store)
+    for code, subject in dict.fromkeys((each.code, each.subject) for each in conditions(store, scene)):
+        yield _one("rlm_condition", 1, code=code, subject=subject)
+    yield from _queues(store, scene)
+    yield from _runs(store, scene)
+    yield from _workers(store, scene)
+    yield from _totals(store)
 
 
-def _schedule(store: Store) -> Iterator[Sample]:
-    run = store.settings.run
-    yield Sample("rlm_tick_interval_seconds", {}, run.every_seconds)
-    yield Sample("rlm_run_target_seconds", {}, run.target * run.window_seconds)
-    yield Sample("rlm_last_tick_timestamp_seconds", {}, store.schedule.last_tick() or 0.0)
-
-
-def _queues(store: Store) -> Iterator[Sample]:
-    ledger = books(store)
-    oldest, configured = oldest_in_ledger(store, list(ledger.by_type)), store.settings.types
+def _queues(store: Store, scene: Scene) -> Iterator[_Sample]:
+    ledger = scene.books
+    oldest = oldest_in_ledger(store, list(ledger.by_type))
     for name, account in ledger.by_type.items():
-        if name not in configured and not account.unsettled:
+        if name not in store.settings.types and not account.unsettled:
             continue
         for state in ("pending", "inflight", "backoff", "spent"):
-            yield Sample("rlm_queue_events", {"type": name, "state": state}, getattr(account.counts, state))
-        since = oldest.get(name)
-        yield Sample("rlm_queue_oldest_seconds", {"type": name}, max(0.0, ledger.now - since) if since else 0.0)
-    yield Sample("rlm_audit_list_items", {}, ledger.events)
-    yield Sample("rlm_dead_letters", {}, ledger.letters)
+            yield _one("rlm_queue_events", getattr(account.counts, state), type=name, state=state)
+        yield _one("rlm_queue_oldest_seconds", oldest.get(name, 0.0), type=name)
+    yield _one("rlm_audit_list_items", ledger.events)
+    yield _one("rlm_dead_letters", ledger.letters)
 
 
-def _open_run(store: Store) -> Iterator[Sample]:
-    run = store.runs.current()
-    now = run.state if run else "idle"
-    for state in ("idle", *(state for state in State if state in MOVES)):
-        yield Sample("rlm_run_state", {"state": state}, int(state == now))
-    yield Sample("rlm_run_deadline_timestamp_seconds", {}, run.deadline if run else 0.0)
+def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
+    """Yield the samples of the schedule, the open run and the last record; 0 before the first run."""
+    settings, run, last, excess = store.settings.run, scene.run, scene.last, store.leases.excess()
+    yield _one("rlm_tick_interval_seconds", settings.every_seconds)
+    yield _one("rlm_run_target_seconds", settings.target * settings.window_seconds)
+    yield _one("rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0)
+    for state in ("idle", *OPEN):
+        yield _one("rlm_run_state", int(state == (run.state if run else "idle")), state=state)
+    yield _one("rlm_run_deadline_timestamp_seconds", run.deadline if run else 0.0)
+    for reason, number in asdict(last.leftover_by_reason if last else Reasons()).items():
+        yield _one("rlm_last_run_leftovers", number, reason=reason)
+    for limited in all_limited(store.settings.endpoints.values()):
+        yield _one("rlm_last_run_excess_calls", excess.get(limited.name, 0), endpoint=limited.name)
 
 
-def _workers(store: Store) -> Iterator[Sample]:
-    workers = store.processes.alive(Role.WORKER)
+def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
+    workers = scene.there.living(Role.WORKER)
     states = Counter(worker.state for worker in workers)
-    yield Sample("rlm_workers_wanted", {}, store.processes.wanted())
+    yield _one("rlm_workers_wanted", store.processes.wanted())
     for state in WorkerState:
-        yield Sample("rlm_workers", {"state": state}, states[state])
-    yield Sample("rlm_lanes", {}, sum(worker.threads for worker in workers))
-    yield Sample("rlm_lanes_busy", {}, sum(map(len, store.processes.lanes([worker.id for worker in workers]))))
-    yield Sample("rlm_worker_restarts_total", {}, store.processes.restarts())
+        yield _one("rlm_workers", states[state], state=state)
+    yield _one("rlm_lanes", sum(worker.threads for worker in workers))
+    yield _one("rlm_lanes_busy", sum(map(len, store.processes.lanes([worker.id for worker in workers]))))
+    yield _one("rlm_worker_restarts_total", store.processes.restarts())
 
 
-def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
+def _totals(store: Store) -> Iterator[_Sample]:
     """Yield the samples of counters and histograms; all configured types and endpoints have them from the start."""
-    types, endpoints = settings.types, settings.endpoints
+    types, endpoints, totals = store.settings.types, store.settings.endpoints, store.totals.look()
+    outcomes = {each: each for each in ("taken", "completed", "failed", "leftover")} | {"carried_over": "carried"}
     for name in types:
-        for outcome, field in OUTCOMES.items():
-            yield Sample("rlm_events_total", {"type": name, "outcome": outcome}, totals.get(f"{field}:{name}", 0))
-    yield Sample("rlm_invalid_items_total", {}, totals.get("invalid", 0))
+        for outcome, field in outcomes.items():
+            yield _one("rlm_events_total", totals.get(f"{field}:{name}", 0), type=name, outcome=outcome)
+    yield _one("rlm_invalid_items_total", totals.get("invalid", 0))
     for name in endpoints:
-        for answer, field in ANSWERS.items():
-            yield Sample("rlm_calls_total", {"endpoint": name, "answer": answer}, totals.get(f"{field}:{name}", 0))
-    for state in sorted(MOVES[State.FINISHING]):
-        yield Sample("rlm_runs_total", {"state": state}, totals.get(f"runs:{state}", 0))
+        for answer, field in {"completed": "delivered", "throttled": "throttled", "error": "errors"}.items():
+            yield _one("rlm_calls_total", totals.get(f"{field}:{name}", 0), endpoint=name, answer=answer)
+    for state in sorted({*State} - {*OPEN}):
+        yield _one("rlm_runs_total", totals.get(f"runs:{state}", 0), state=state)
     for metric, what, label, names in (
         ("rlm_call_duration_seconds", "call", "endpoint", endpoints),
         ("rlm_event_answer_seconds", "answer", "type", types),
@@ -218,20 +188,9 @@ def counters(settings: Settings, totals: Mapping[str, int]) -> Iterator[Sample]:
         by_name = histograms(totals, what)
         empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
         for name in names:
-            yield from _histogram_samples(metric, {label: name} if label else {}, by_name.get(name, empty))
-
-
-def _histogram_samples(metric: str, labels: Mapping[str, str], histogram: Histogram) -> Iterator[Sample]:
-    for bound, number in histogram.at_most.items():
-        yield Sample(metric, {**labels, "le": "+Inf" if bound == math.inf else f"{bound:g}"}, number, "_bucket")
-    yield Sample(metric, labels, histogram.at_most[math.inf], "_count")
-    yield Sample(metric, labels, histogram.seconds, "_sum")
-
-
-def expose(samples: Iterable[Sample]) -> bytes:
-    """Return samples in the text format, in the order of `METRICS`, which must contain them all."""
-    families = {name: Family(name.removesuffix("_total"), meaning, kind) for name, kind, _, meaning in METRICS}
-    for name, labels, value, suffix in samples:
-        families[name].add_sample(name + suffix, dict(labels), value)
-    with_samples = [family for family in families.values() if family.samples]
-    return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # stands in for a registry
+            labels, histogram = {label: name} if label else {}, by_name.get(name, empty)
+            for bound, number in histogram.at_most.items():
+                le = "+Inf" if bound == math.inf else f"{bound:g}"
+                yield metric, {**labels, "le": le}, number, "_bucket"
+            yield metric, labels, histogram.at_most[math.inf], "_count"
+            yield metric, labels, histogram.seconds, "_sum"

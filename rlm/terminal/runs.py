@@ -54,7 +54,7 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     limited = {name: each for name, each in run.endpoints.items() if each.allowed}
     if len(limited) > LISTED_ENDPOINTS:
         limited = {name: each for name, each in limited.items() if each.health not in WELL}
-    if limited:  # a read-only user of Redis sees none
+    if limited:
         yield Text()
         yield _live_endpoints(limited)
     for condition in run.conditions:

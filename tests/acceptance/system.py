@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from rlm.ledger.books import books
 from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
-from rlm.sandbox.mockapi import MockApi, exceeded
+from rlm.sandbox.mockapi import exceeded
 from rlm.sandbox.stage import demo_document
 from rlm.settings import load_settings
+from tests.acceptance.faultyapi import FaultyApi
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -75,7 +76,7 @@ class System:
         self.config.write_text(document)
         self.in_real_time = load_settings(self.config, {})
         self.config.write_text(demo_document(self.in_real_time, speed, "http://127.0.0.1:1"))
-        self.api = MockApi(load_settings(self.config, {}).event_types)
+        self.api = FaultyApi(load_settings(self.config, {}).event_types)
 
     def __enter__(self) -> Self:
         self.api.start()
@@ -234,7 +235,7 @@ class System:
         assert not unknown, f"{len(unknown)} keys are those of no event, {sorted(map(str, unknown))[:5]}"
 
         assert sum(one.refused for one in self.api.summary().values()) == refused
-        assert exceeded(arrivals, self.settings.endpoints.values()) == []
+        assert list(exceeded(arrivals, self.settings.endpoints.values())) == []
 
         for record in records:
             assert_balanced(record)

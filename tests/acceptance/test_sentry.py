@@ -301,10 +301,10 @@ atexit.register(lambda: print(time.monotonic() - ended))  # after all other exit
 settings = load_settings()
 telemetry.set_up(settings, "scheduler")
 began = time.monotonic()
-telemetry.tick_began(settings, 0.0)
+telemetry.tick(settings, 0.0)
 for number in range(300):
     logging.getLogger(f"rlm.part{number}").error("It does not work")
-telemetry.tick_ended(settings, 0.0, ok=False, seconds=1.0)
+telemetry.tick(settings, 0.0, ok=False, seconds=1.0)
 ended = time.monotonic()
 print(ended - began)
 """

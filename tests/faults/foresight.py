@@ -115,7 +115,7 @@ class Worst:
 def took_seconds(system: System) -> float:
     """Return the seconds from the first call to the last completing answer, by the API's log; 0 if there was none."""
     takes = {end.name: one.processing_seconds for one in system.settings.event_types for end in one.endpoints}
-    slow = {name: faults.slow for name, faults in system.api.faults().items()}
+    slow = {name: faults.slow for name, faults in system.api.faults.items()}
     arrivals = system.api.arrivals
     answered = [one.at + takes[one.endpoint] * slow[one.endpoint] for one in arrivals if one.status == 200]
     return max(answered) - min(one.at for one in arrivals) if answered else 0.0

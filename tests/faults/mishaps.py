@@ -11,8 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.core.endpoint import Limit
-from rlm.sandbox.mockapi import StrictWindow
 from tests.acceptance.system import make_item
 from tests.faults.test_bad_days import forecast
 from tests.faults.test_poison import Poison
@@ -38,11 +36,7 @@ def faults(**each: dict[str, Any]) -> Callable[[System], Any]:
 
 def strict(name: str, limit: str) -> Callable[[System], Any]:
     """Let the API allow less than the configured limit."""
-
-    def act(system: System) -> None:
-        system.api._by_name[name]._windows[0] = StrictWindow(Limit.parse(limit))
-
-    return act
+    return lambda system: system.api.set_limit(name, limit)
 
 
 def push(system: System, events: Mapping[str, int], prefix: str = "") -> list[str]:

@@ -194,7 +194,7 @@ class Storm:
         lost = set(self.events) - set(done) - system.pending() - letters
         assert not lost, f"{len(lost)} events are lost, {sorted(lost)[:5]}"
         assert {one.event_id for one in arrivals} <= set(self.events)
-        assert exceeded(arrivals, system.settings.endpoints.values()) == []
+        assert list(exceeded(arrivals, system.settings.endpoints.values())) == []
         refused = {name: one.refused for name, one in system.api.summary().items() if one.refused}
         assert not refused, f"refused by their limit: {refused}"
         assert books(system.store).faults == []

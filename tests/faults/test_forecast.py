@@ -48,11 +48,9 @@ class Followed:
 
 
 def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
-    first_call_at = wait_until(
-        lambda: system.api.arrivals or system.api.summary()[endpoint].cut, message="a first call"
-    )
+    first_call_at = wait_until(lambda: system.api.arrivals or system.api.cut[endpoint], message="a first call")
     changed_at = began = time.monotonic() if not isinstance(first_call_at, list) else first_call_at[0].at
-    seen: dict[str, tuple[float, dict[str, Any]]] = {}
+    seen: list[tuple[float, dict[str, Any]]] = []
     changed = change.after is None
 
     def look() -> dict[str, Any] | None:
@@ -62,11 +60,11 @@ def follow(system, run_id: str, change: Change, endpoint: str) -> Followed:
             system.api.set_fault(endpoint, **change.fault)
         run = system.store.runs.current()
         if run is not None and run.forecast:
-            seen.setdefault(run.forecast.as_of, (time.monotonic(), structs.asdict(run.forecast)))
+            seen.append((time.monotonic(), structs.asdict(run.forecast)))
         return as_json(system.store.runs.record(run_id))
 
     record = wait_until(look, timeout=40, message="the run is closed")
-    return Followed(record, changed_at, list(seen.values()))
+    return Followed(record, changed_at, seen)
 
 
 def outcome_seconds(system, change: Change, endpoint: str) -> float:

@@ -81,7 +81,7 @@ def test_no_list_and_no_key_grows_with_the_runs(make_system, runs):
 
         records += [run_with_a_kill(system, index) for index in range(WARM_UP, WARM_UP + runs)]
         store = system.store
-        assert len(store.runs.history()) == HISTORY
+        wait_until(lambda: len(store.runs.history()) == HISTORY, message="the oldest records are gone")
         wait_until(
             lambda: not looks.missing(store, Role.WORKER), timeout=40, message="the dead host's workers are forgotten"
         )

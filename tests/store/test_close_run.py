@@ -6,7 +6,7 @@ import pytest
 
 from rlm.core.run import State
 from tests.store import looks, steps
-from tests.values import as_json, record_from
+from tests.values import record_from
 
 RECORD = record_from(run_id="r", state="completed")
 
@@ -36,20 +36,10 @@ def test_the_oldest_records_go(make_store, token):
         assert close(store, run) == 1
         ids.append(run.id)
 
+    store.runs.trim()
+
     assert store.runs.history(10) == ids[:1:-1]
     assert store.client.hlen(store.keys.records) == 2
-
-
-def test_no_record_is_removed(store, token):
-    """The oldest stay until they are archived, however many there are."""
-    runs = []
-    for number in range(5):
-        runs.append(steps.open_run(store, token))
-        steps.finish(store, token, runs[-1])
-        close(store, runs[-1], record_from(duration_seconds=number))
-
-    assert store.runs.history(10) == [run.id for run in runs[::-1]]
-    assert [as_json(store.runs.record(run.id))["duration_seconds"] for run in runs] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("state", ["inflight", "backoff", "spent"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import socket
 import socketserver
 import subprocess
@@ -15,7 +14,6 @@ from rlm.core.errors import (
 )
 from rlm.ledger.connect import make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, binary_path
-from tests.store.fakeservers import FakeRedis, FakeSentinel, running
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.both_servers
@@ -109,50 +107,8 @@ def test_sentinel_leads_to_the_master(tmp_path):
             sentinel.wait()
 
 
-def test_a_primary_that_was_replaced_is_left_for_its_successor():
-    """It says that it takes no writes any more; the next try asks the sentinels, of which the first is gone."""
-    first, second = FakeRedis(), FakeRedis()
-    with running(first, second, FakeSentinel(first.port)) as (before, after, sentinel):
-        client = make_client(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port}/main")
-        assert int(client.get("k")) == before.port
-        before.refusal = b"-READONLY You can't write against a read only replica.\r\n"
-        sentinel.named = after.port
-        with pytest.raises(StoreUnreachableError), translated(client):
-            client.get("k")
-
-        assert int(client.get("k")) == after.port
-        client.close()
-
-
 def _answers(client):
     try:
         return client.ping()
     except redis.ConnectionError:
         return False
-
-
-def test_a_forked_process_has_connections_of_its_own(server_url):
-    """Else two processes would read each other's replies."""
-    read, write = os.pipe()
-    with closing(make_client(server_url)) as client, os.fdopen(read, "rb") as pipe:
-        mine = client.client_id()
-        if (child := os.fork()) == 0:
-            os.write(write, b"%d" % client.client_id())
-            os._exit(0)
-        os.waitpid(child, 0)
-        os.close(write)
-
-        assert int(pipe.read()) != mine
-        assert client.client_id() == mine
-
-
-def test_a_server_that_takes_no_more_clients_says_so(tmp_path):
-    """It is there, so nobody is told to start it."""
-    with EmbeddedServer(tmp_path / "data") as server, make_client(server.url) as first:
-        first.config_set("maxclients", 1)
-        try:
-            with make_client(server.url) as second, pytest.raises(StoreUnreachableError) as refusal, translated(second):
-                second.ping()
-        finally:
-            first.config_set("maxclients", 100)
-    assert "maxclients" in refusal.value.remedy

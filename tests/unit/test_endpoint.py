@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.endpoint import Endpoint, Limit, Rule, Success
+from rlm.core.endpoint import Endpoint, Limit, Rule, Success, address_of
 from tests.each import each
 from tests.values import replace
 
@@ -104,3 +104,15 @@ def test_the_window_follows_the_url_alone():
 )
 def test_what_success_is(success, content_type, body, accepted):
     assert success.accepts(content_type, body) is accepted
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://api.example/x?key=s3cret", "api.example:80"),
+        ("https://me:s3cret@api.example", "api.example:443"),
+        ("http://[::1]:81/", "[::1]:81"),
+    ],
+)
+def test_an_address_is_host_and_port_and_nothing_that_may_be_a_secret(url, address):
+    assert address_of(url) == address

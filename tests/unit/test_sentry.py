@@ -179,8 +179,8 @@ def test_without_a_dsn_the_sdk_is_not_even_imported():
         "import sys, scheduler.service, actors.worker\n"
         "from rlm import telemetry\nfrom rlm.settings import load_settings\n"
         "settings = load_settings(None)\ntelemetry.set_up(settings, 'scheduler')\n"
-        "telemetry.tick_began(settings, 0.0)\n"
-        "telemetry.tick_ended(settings, 0.0, ok=True, seconds=0.0)\ntelemetry.flush()\n"
+        "telemetry.tick(settings, 0.0)\n"
+        "telemetry.tick(settings, 0.0, ok=True, seconds=0.0)\ntelemetry.flush()\n"
         "print('sentry_sdk' in sys.modules)"
     )
 
@@ -200,9 +200,9 @@ def test_whoever_finishes_the_run_ends_the_check_in_that_another_began(monkeypat
     monkeypatch.setattr(telemetry, "_reporting", [sentry])
     due = 1_800_000_000.0
 
-    telemetry.tick_began(make_settings(), due)
-    telemetry.tick_ended(make_settings(), due, ok=ok, seconds=3.5)
-    telemetry.tick_began(make_settings(), due + 180)
+    telemetry.tick(make_settings(), due)
+    telemetry.tick(make_settings(), due, ok=ok, seconds=3.5)
+    telemetry.tick(make_settings(), due + 180)
 
     assert [one["status"] for one in sent] == ["in_progress", "ok" if ok else "error", "in_progress"]
     assert [one["duration"] for one in sent] == [None, 3.5, None]  # by the clock of Redis, whatever this host's says

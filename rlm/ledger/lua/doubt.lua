@@ -3,17 +3,7 @@
 -- once. The hash `lease` has server: run id of the server process that is trusted; epoch: grows with each doubt;
 -- doubted_us: when the last one began, to which whoever computes when an endpoint is free adds the longest period; doubt:
 -- why; parted: a server that was stopped in order.
--- include base
-local trusted = nil
--- The server is nil if there is none yet; the epoch is text.
-local function trust()
-  if not trusted then
-    local raw = call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
-    local epoch = tonumber(raw[2] or nil) and raw[2] or '1'  -- what is no number was written by others
-    trusted = {server = raw[1] or nil, epoch = epoch, doubted = number(raw[3]), parted = raw[4] or nil}
-  end
-  return trusted
-end
+-- include endpoints
 -- Doubts, if there is a reason; returns why, nil without one. server: that answers; epoch: as the asker knows it, nil or empty
 -- if it knows none; stepped: by how much the clock stepped as it has seen; expects: the time that it expects; nil or 0 for none.
 local function suspect(now, server, epoch, stepped, expects)
@@ -33,8 +23,7 @@ local function suspect(now, server, epoch, stepped, expects)
   trusted = nil
   call('HDEL', lease, 'parted')
   call('HSET', lease, 'server', server)
-  if not was.server and not why then call('HSET', lease, 'epoch', 1) end
-  if not why then return end
+  if not why then return not was.server and call('HSET', lease, 'epoch', 1) and nil end
   call('HSET', lease, 'epoch', us(math.max(tonumber(was.epoch), known) + 1), 'doubted_us', now, 'doubt', why)
   if step == 0 then return why end
   -- Moments that were written by the old clock move with it: what ends in 5 s still does.
@@ -47,13 +36,10 @@ local function suspect(now, server, epoch, stepped, expects)
   move(lease, 'expires_us')
   local due = call('ZRANGE', P .. 'due', 0, -1, 'WITHSCORES')
   for place = 1, #due, 2 do call('ZADD', P .. 'due', us(due[place + 1] + step), due[place]) end
-  local rules, windows, lists = call('HGETALL', P .. 'rules'), {}, {P .. 'open'}
-  for place = 1, #rules, 2 do
-    local kind = string.match(rules[place], '^type (.*)$')
-    if kind then lists[#lists + 1] = P .. 'free:' .. kind end
-    for id in string.gmatch(rules[place + 1], '"id":"([^"]+)"') do windows[id] = true end  -- decoding takes too long
+  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
+    local id = string.match(field, '^limit (.*)')
+    if id then move(P .. 'endpoint:' .. id, 'rest', 'asked', 'pause', 'hold') end
   end
-  for id in pairs(windows) do move(P .. 'endpoint:' .. id, 'rest', 'asked', 'pause', 'hold') end
-  for _, key in ipairs(lists) do call('ZUNIONSTORE', key, 1, key, 'WEIGHTS', 0) end  -- all of it is looked at again
+  reset()
   return why
 end

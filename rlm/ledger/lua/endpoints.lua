@@ -3,8 +3,18 @@
 -- rlm/ledger/rules.py); `type TYPE` -> rank and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in
 -- microseconds; those of rules have the guard in. A key that holds what RLM does not write closes its type or its endpoint,
 -- and stops nothing else.
--- include doubt
+-- include base
 local FAR = 8000000000000000
+local trusted = nil
+-- Which server is trusted, nil if there is none yet; since when it is doubted, and the epoch, which is text (`doubt`).
+local function trust()
+  if not trusted then
+    local raw = call('HMGET', P .. 'lease', 'server', 'epoch', 'doubted_us', 'parted')
+    local epoch = tonumber(raw[2] or nil) and raw[2] or '1'  -- what is no number was written by others
+    trusted = {server = raw[1] or nil, epoch = epoch, doubted = number(raw[3]), parted = raw[4] or nil}
+  end
+  return trusted
+end
 -- Like `call`, but for a key of another type the reply has `err`; without memory, say, the whole script fails.
 local function try(...)
   local reply = redis.pcall(...)
@@ -107,7 +117,17 @@ local function index(kind)
   if free and waiting[kind] then call('ZADD', P .. 'open', free, ranked(kind))
   else call('ZREM', P .. 'open', ranked(kind)) end
 end
--- The only writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
+-- All endpoints may be free, as far as is known: they are looked at again.
+local function reset()
+  for _, field in ipairs(call('HKEYS', P .. 'rules')) do
+    local kind = string.match(field, '^type (.*)')
+    if kind then
+      try('ZUNIONSTORE', P .. 'free:' .. kind, 1, P .. 'free:' .. kind, 'WEIGHTS', 0)
+      index(kind)
+    end
+  end
+end
+-- The only other writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
 local function refresh(now, endpoint, at)
   local of = rules_of(endpoint)
   if not of then return end

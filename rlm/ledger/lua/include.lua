@@ -15,6 +15,6 @@ local function record_change(now, before, record)
   call('LPUSH', P .. 'changes', '{"at":' .. seconds(now) .. ',"from":' .. old .. ',' .. string.sub(record, 2))
   call('LTRIM', P .. 'changes', 0, 999)
 end
--- The answer to a conductor that has lost its lease, or whose run is no longer open.
+-- The answer to a conductor that has lost its lease, or whose run is no longer open; who has no token conducts nothing.
 local FENCED = {err = 'FENCED by another conductor'}
-local function fenced(token) return call('HGET', P .. 'lease', 'token') ~= token end
+local function fenced(token) return token ~= '' and call('HGET', P .. 'lease', 'token') ~= token end

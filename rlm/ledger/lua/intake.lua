@@ -1,10 +1,8 @@
 --- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: json)
--- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them.
--- staging, events, failed  the staging list, oldest at its right end; the audit list; the list of dead letters
+-- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them. The empty
+-- chunk stages all that is on the audit list, once a run, unless something is staged.
 -- read     the items as they were read, the newest first, with a line break between two
--- chunk    items: their number; letters; events: {id, wallet, offset (what its priority adds to its score), index of its
---          item from 0} of each; giant: the size of a single item that is moved aside instead, 0 for none. Without either,
---          all that is on the audit list is staged, once a run, unless something still is
+-- chunk    `Chunk` of rlm/ledger/intake.py; of each event {id, wallet, offset, index of its item from 0}
 -- Returns  how many events were taken; -1 if staging is no longer as it was read: nothing was written
 -- Atomic because a crash, a lost reply or a late second conductor must neither lose nor double an item.
 -- include moving

@@ -1,11 +1,8 @@
 --- acquire_lease(prefix; owner, ttl_us: number, epoch, stepped_us: number, expects_us: number, revision, apart, gone, server)
--- Takes the conductor's lease if nobody holds it, renews it for its holder, or gives it up; and doubts Redis, whoever asks.
--- ttl_us               how long the lease lasts from now; 0: it is given up, so that a standby need not wait for its end
--- revision, apart      of the asker's configuration: its revision, and a digest of its types and URLs
--- gone                 such a digest of which the asker knows that all who have it are gone: the asker's may replace it
--- Returns  {token, holder, now_us, epoch}: the asker's fencing token, or 0; the holder of the lease. why: Redis is doubted, if
---          the asker does not know the epoch. apart, idle_us: the digest in force, if that keeps the lease from the asker;
---          since when nobody has the lease
+-- Takes the conductor's lease if nobody holds it, renews it for its holder, or gives it up if it is to last 0; and doubts
+-- Redis, whoever asks. The lease is kept from who has other types and URLs (`apart`) than those in force, but not if the
+-- asker knows that all are `gone` that had these.
+-- Returns  `Standing` of rlm/ledger/leases.py
 -- Atomic because two schedulers may ask at once, and a token may be given out only once. It only grows.
 -- include doubt
 local lease, now = P .. 'lease', now_us()
@@ -20,9 +17,8 @@ if ttl_us == 0 then
     call('HSET', lease, 'expires_us', us(now))  -- since when nobody has it
   end
 elseif holder and holder ~= owner and expires > now then
-  if expires > now + ttl_us then  -- the clock was set back; the holder will renew the lease if it is alive
-    call('HSET', lease, 'expires_us', us(now + ttl_us))
-  end
+  -- If the clock was set back, the holder will renew the lease if it is alive.
+  call('HSET', lease, 'expires_us', us(math.min(expires, now + ttl_us)))
 elseif holder ~= owner and in_force and in_force ~= apart and in_force ~= gone then
   answer.apart, answer.idle_us = in_force, us(now - expires)
 else

@@ -1,10 +1,7 @@
 --- remove_letter(prefix, failed, audit; letter, retried: json, item, rest, dropped)
--- Removes a dead letter, and in the same step makes its events ready, pushes its item back, or forgets its event.
--- letter   as it stands in the list
--- retried  the events to be made ready with nothing behind them: {id, wallet, offset} of each
--- item     of these events; if there are none, it is pushed back, unless it is empty
--- rest     the letter of the item's other types, which takes its place; or empty
--- dropped  the event that is forgotten if it is settled and failed with this letter; or empty
+-- Removes a dead letter, and in the same step makes the events `retried` of its item ready with nothing behind them, and puts
+-- the letter of the `rest` of its types in its place; or pushes the item back; or forgets the event `dropped`. Each may be empty.
+-- retried  {id, wallet, offset} of each
 -- Returns  1 done; 0 it is gone; -1 its events are already unsettled, and nothing was changed
 -- Atomic because there must never be both the letter and its events, or neither.
 -- include moving
@@ -20,10 +17,6 @@ if call('LREM', failed, -1, letter) == 0 then return 0 end  -- from the end: mos
 for _, event in ipairs(fresh) do call('DEL', event_key(event[1])) end
 enter(fresh, function() return item end)
 if #retried == 0 and item ~= '' then call('LPUSH', audit, item) end
-if dropped ~= '' then
-  local state = redis.pcall('HMGET', event_key(dropped), 'state', 'letter')  -- a damaged key stays
-  if state[1] == 'failed' and (state[2] or redis.sha1hex(letter)) == redis.sha1hex(letter) then
-    call('DEL', event_key(dropped))
-  end
-end
+local state = dropped ~= '' and redis.pcall('HMGET', event_key(dropped), 'state', 'letter') or {}  -- a damaged key stays
+if state[1] == 'failed' and state[2] == redis.sha1hex(letter) then call('DEL', event_key(dropped)) end
 return 1

@@ -1,7 +1,6 @@
 --- reap(prefix, failed; worker, poison: number, letters: json, dedupe_ms: number)
 -- Takes back what the lanes of a dead worker held: it waits again behind the others, for it may have killed the worker.
--- poison     so many deaths make an event a dead letter; 0: this one is not counted, because RLM caused it
--- letters    EVENT -> that dead letter, JSON
+-- poison   so many deaths make an event one of the dead `letters`; 0: this one is not counted, because RLM caused it
 -- Returns  how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
 -- include moving
@@ -31,15 +30,14 @@ if taken > 0 then wake('reaped') end
 return taken
 
 --- remove_ready(prefix, failed; token, event_id, dedupe_ms: number, letter)
--- Removes an event that waits: a conductor makes a dead letter of one whose type is no longer configured, or a leftover is
--- dropped and forgotten.
--- letter     the dead letter, JSON; empty: it is dropped, by anybody
+-- Removes an event that waits: a conductor makes its dead letter of one whose type is no longer configured; or, without one,
+-- anybody drops and forgets a leftover.
 -- Returns  1 done; 0 the event is no longer ready; -1 a run is open, which owns all leftovers: nothing was changed
 -- Atomic because a deposed conductor with an older configuration must not settle an event that its successor can send, and
 --        because a run that opens takes all leftovers into its books, and none may vanish after that.
 -- include moving
 local kind, tally = kind_of(event_id), P .. 'tally'
-if letter ~= '' and fenced(token) then return FENCED end
+if fenced(token) then return FENCED end
 if letter == '' and call('EXISTS', P .. 'run') == 1 then return -1 end
 call('LLEN', failed)  -- fails, if it must, before anything is changed
 if call('ZREM', P .. 'ready:' .. kind, event_id) == 0 then return 0 end

@@ -1,7 +1,6 @@
 --- open_run(prefix; token, run_id, fields: json, types: json)
--- Opens a run: everything unsettled in the ledger is carried over into it; letters retried by hand since the last one count
+-- Opens a run: everything unsettled of these types is carried over into it; letters retried by hand since the last one count
 -- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
--- types    the names of the types in the ledger
 -- Returns  the id of the open run: this one, or another that was already open
 -- Atomic because the books of a run start from what is ready at the instant it opens.
 -- include moving
@@ -18,45 +17,34 @@ for _, kind in ipairs(types) do
 end
 return run_id
 
---- write_run(prefix; token, run_id, fields: json, gone: json, barred: json, wanted, why)
+--- write_run(prefix; token, run_id, fields: json, gone: json, wanted, why)
 -- Writes what is known of the open run, and moves it to its next state, if `fields` has one.
--- token, run_id  empty: anybody may do this; whichever is open, if any
--- barred   the states in which nothing may be written: {STATE = true}
--- wanted   number of workers wanted from now on; empty: as before
+-- run_id   empty: only the number of workers `wanted` from now on is written, which is empty to leave it
 -- why      why the lanes are woken, for they may get a call again, or none any more; empty: they are not
--- Returns  the state that the run was in; empty: it is not open. In a barred state, or then, nothing was written
+-- Returns  1; 0: it is not open, or finishing, and nothing was written
 -- Atomic because a conductor that lost its lease must not move a run that another one conducts, and because the state could
 --          change between reading and writing it.
 -- include moving
-if token ~= '' and fenced(token) then return FENCED end
-local id, from = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
-if run_id ~= '' and id ~= run_id then return '' end
-if from and barred[from] then return from end
+if fenced(token) then return FENCED end
+local open = call('HMGET', P .. 'run', 'run_id', 'state')
+if run_id ~= '' and (open[1] ~= run_id or open[2] == 'finishing') then return 0 end
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
 for _, field in ipairs(gone) do call('HDEL', P .. 'run', field) end
 if wanted ~= '' then call('HSET', P .. 'processes', 'wanted', wanted) end
-for _, field in ipairs(fields.state == 'running' and call('HKEYS', P .. 'rules') or {}) do
-  local kind = string.match(field, '^type (.*)')
-  -- Where no call could end in time in an earlier run.
-  for _, member in ipairs(kind and call('ZRANGEBYSCORE', P .. 'free:' .. kind, us(FAR), '+inf') or {}) do
-    call('ZADD', P .. 'free:' .. kind, 0, member)
-  end
-  if kind then index(kind) end
-end
+if fields.state == 'running' then reset() end  -- no call there could end in time in the run before
 if why ~= '' then wake(why) end
-return from or 'lost'
+return 1
 
 --- end_run(prefix; token, run_id, fields: json, most: number)
 -- Ends the open run: nothing is owned from here on. Then some of what it left is made ready again: what is in flight, whose
 -- call counts as sent now, and what backs off or is without attempts.
--- token    the conductor's; empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
+-- token    empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
 -- run_id   empty: none is open, and Redis has lost the one that left this
--- most     at most so many events are made ready
--- Returns  how many were; -1 it is not open, or may not be ended yet
+-- Returns  how many were made ready, at `most`; -1 it is not open, or may not be ended yet
 -- Atomic because a late answer must find that nothing is owned; so the counts of a finishing run no longer change, but by
 --          this script, which is called until it finds nothing, because many events take long.
 -- include moving
-if token ~= '' and fenced(token) then return FENCED end
+if fenced(token) then return FENCED end
 local now = now_us()
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
@@ -76,31 +64,24 @@ for _, member in ipairs(due) do
 end
 return #due
 
---- close_run(prefix; run_id, record, workers, history: number, added: json)
--- Closes a finishing run once: writes its record and totals, so that the next run may open.
--- workers  wanted from now on
--- history  number of records that are kept
--- added    the fields of `totals` that are not in the tally, and by how much each grows
+--- close_run(prefix; run_id, record, wanted, added: json)
+-- Closes a finishing run once: writes its record, the workers wanted from now on and the totals, to whose fields it adds its
+-- tally and what is `added`, so that the next run may open.
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again
 -- Atomic because the end-of-run actor and the conductor may both close it, and the second must change nothing.
 --          And because readers that add the open run's tally to the totals must find it in exactly one of the two.
 -- include base
-local id, state = unpack(call('HMGET', P .. 'run', 'run_id', 'state'))
-if id ~= run_id or state ~= 'finishing' then return 0 end
+local open = call('HMGET', P .. 'run', 'run_id', 'state')
+if open[1] ~= run_id or open[2] ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end
 for _, hash in ipairs{'records', 'totals', 'processes'} do call('HLEN', P .. hash) end  -- fails, if it must
-local counts, records = call('HGETALL', P .. 'tally'), P .. 'records'
-call('HSET', records, run_id, record)
-if call('HLEN', records) > history then
-  local ids = call('HKEYS', records)
-  table.sort(ids)  -- by time
-  for index = 1, math.min(1000, #ids - history) do call('HDEL', records, ids[index]) end
-end
+call('HSET', P .. 'records', run_id, record)
+call('HSET', P .. 'processes', 'wanted', wanted)
+local counts = call('HGETALL', P .. 'tally')
 for index = 1, #counts, 2 do
   local field, by = counts[index], number(counts[index + 1])
   if string.sub(field, 1, 5) ~= 'begun' then added[field] = (added[field] or 0) + by end
 end
 for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
-call('HSET', P .. 'processes', 'wanted', workers)
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1

@@ -4,6 +4,7 @@
 -- Returns  `TurnReply` of rlm/ledger/turns.py, without what is empty; and of a call the item, which need not be text
 -- Atomic because only one lane may get an event and a slot, and because a lost reply must neither lose nor double a call.
 -- include moving
+-- include doubt
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
@@ -202,17 +203,10 @@ if due_at <= now then
 end
 
 local function head(key)  -- of what may be used now, that of the lowest rank; else what may be used next
-  local list = call('ZRANGE', key, 0, 7, 'WITHSCORES')
-  if list[16] and tonumber(list[16]) <= now then  -- there may be more of them: they score 0, so that the lowest rank is first
-    for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
-    list = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  end
-  local best, at = list[1], tonumber(list[2] or nil) or math.huge
-  for place = 3, at <= now and #list or 0, 2 do
-    if tonumber(list[place + 1]) > now then break end
-    if list[place] < best then best = list[place] end
-  end
-  return best, at
+  -- All that is open scores 0, so that the lowest rank is first.
+  for _, member in ipairs(call('ZRANGEBYSCORE', key, '(0', now, 'LIMIT', 0, 200)) do call('ZADD', key, 0, member) end
+  local first = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  return first[1], tonumber(first[2] or nil) or math.huge
 end
 local function preferred()  -- the open type that goes before the first, if one does
   local best, most
