@@ -24,7 +24,6 @@ from rlm.cli.common import (
 )
 from rlm.core.documents import ItemView, WaitingList
 from rlm.core.errors import RunError, StoreError
-from rlm.core.item import Place
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
@@ -53,20 +52,15 @@ def _chosen(item: str, **options: Any) -> EventFilter:
     return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
 
-_place = click.IntRange(0, 1_000_000_000)
-_states = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
-
-
 @store_command(
     "rlm queue list --wallet wallet_001",
-    "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
+    "rlm queue list 100 --type REBALANCE_NEEDED --older-than 10m",
     name="list",
     group=queue,
     params=[
         click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False),
         *_filter,
-        several("--state states", "STATE", f"Only events that are {', '.join(_states)}.", of=_states),
-        click.Option(["--after"], type=_place, metavar="PLACE", default=0, help="Go on where a page ended."),
+        click.Option(["--after"], type=click.IntRange(0), metavar="PLACE", default=0, help="Go on where a page ended."),
     ],
 )
 def list_events(store: Store, number: int | None, after: int, **options: Any) -> None:
@@ -193,9 +187,9 @@ def monitor(store: Store, interval: float) -> None:
 def push(store: Store, file: BinaryIO) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
-    Each line that is not empty is pushed as it is, with a warning if it will become a dead letter; the first line is
-    the oldest item. A line of more than a megabyte, or of more than `queue.max_item_bytes` if that is larger, is not
-    pushed, and the command exits with 1. The document of `rlm queue list --json` is taken, too.
+    Each line that is not empty is pushed as it is; the first line is the oldest item. A line of more than a megabyte,
+    or of more than `queue.max_item_bytes`, is not pushed, and the command exits with 1. The document of
+    `rlm queue list --json` is taken, too.
     """
     from rlm.admin.queue import push_lines, read_lines
     from rlm.core.documents import Pushed
@@ -203,19 +197,16 @@ def push(store: Store, file: BinaryIO) -> None:
 
     if file.isatty():
         say("Reading items from the terminal, one JSON object a line; Ctrl-D ends.")
-    pushed, most_warnings = Pushed(), 20
+    pushed = Pushed()
     lines = read_lines(file, longest_item(store.settings.queue.max_item_bytes) + len(b"\r\n"))
     try:
         for warning in push_lines(store, lines, pushed):
-            if pushed.bad + pushed.refused <= most_warnings:
-                say(f"Warning: {one_line(warning, 200)}")
+            say(f"Warning: {warning}")
     except StoreError:
         say(f"{counted(pushed.pushed, 'item')} had been pushed before this; the next may have been.")
         raise
     pushed.waiting = store.intake.lengths()[1]
     print_json(pushed)
-    if pushed.bad:
-        say(f"Warning: {counted(pushed.bad, 'item')} will become dead letters.")
     if pushed.refused:
         say(f"{counted(pushed.refused, 'line')} not pushed: too long (queue.max_item_bytes).")
     show(f"{counted(pushed.pushed, 'item')} pushed; {pushed.waiting:,} on the audit list now.")

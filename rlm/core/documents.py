@@ -273,15 +273,11 @@ class ChangeInRun(JsonDocument, frozen=True, kw_only=True):
 
 
 class RunCourse(JsonDocument, frozen=True, kw_only=True):
-    """A run over time, in seconds from its start: the `calls` by endpoint, what was changed, when workers started.
+    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
 
-    `missing` counts the calls that are no longer in the log.
-    """
-
-    calls: Mapping[str, tuple[float, ...]]
-    missing: Mapping[str, int]
+    calls: tuple[float, ...]
+    missing: int
     changes: tuple[ChangeInRun, ...]
-    workers: tuple[float, ...]
 
 
 class Started(JsonDocument, frozen=True, kw_only=True):
@@ -435,14 +431,10 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 
 
 class Pushed(msgspec.Struct, kw_only=True):
-    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
-
-    A `bad` item is pushed and will become a dead letter.
-    """
+    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long."""
 
     pushed: int = 0
     waiting: int = 0
-    bad: int = 0
     refused: int = 0
 
 

@@ -67,7 +67,7 @@ class RunPlot(NamedTuple):
 
 def run_plot(run: RunStatus | Record, course: RunCourse, height: int = 210) -> RunPlot:
     """Return the picture of a run: plan and actual course on one time axis, and what happened."""
-    sent = sorted(at for calls in course.calls.values() for at in calls)
+    sent = course.calls
     ended = datetime.fromisoformat(run.finished_at if isinstance(run, Record) else run.as_of)
     until = (ended - datetime.fromisoformat(run.started_at)).total_seconds()
     began = sent[0] if sent else None  # when the first call was due, if any was
@@ -80,7 +80,7 @@ def run_plot(run: RunStatus | Record, course: RunCourse, height: int = 210) -> R
     ]
     planned = _planned(run, began)
     lines = {"measured": measured, "planned": planned, "forecast": _forecast(run, began, until, len(sent))}
-    happened, missing = _happened(run, course, began, until), sum(course.missing.values())
+    happened, missing = _happened(run, course, began, until), course.missing
     told = [what for _, _, what in happened]
     if not sent and not planned:
         return RunPlot(_EMPTY, _EMPTY, told, missing)

@@ -67,7 +67,7 @@ def _figures(now: Now) -> list[tuple[str, str, str]]:
             ("workers alive", now.workers, ""),
         ]
     else:
-        counts, halted, expected = words.counts_in_all(now), words.halted(now), words.expected_of(now)
+        counts, halted, expected = words.counts_in_all(now), words.halted(now), now.forecast
         figures = [
             (f"done of {counts.total:,}", counts.completed, ""),
             ("under way", counts.under_way, ""),
