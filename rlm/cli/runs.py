@@ -58,9 +58,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the live supervisors or one of
-    its own. If interrupted, the command cancels a run that it conducts, leaves any other alone, and exits with 130.
-
-    With --wait the progress is shown on stderr. Exits with 1 if the run or every call of it failed.
+    its own, and cancels it if interrupted. Exits with 1 if the run or every call of it failed.
     """
     if dry_run:
         from rlm.cli.plan import print_verdict
