@@ -32,8 +32,7 @@ from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.scripts import batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.processes.alive import entry_of
-from rlm.processes.sharing import room, serving
+from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.

@@ -126,9 +126,8 @@ def retry(store: Store, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters again, as if they were new: those named, those that match, or --all.
 
     A letter is removed and its events made pending in one step, with attempts and runs at zero and without a check for
-    duplicates; a letter of several types stays for those that are still not configured. The letter of a whole item puts
-    the item back on the audit list. If none is named, the command asks first on a terminal. Exits with 1 if any cannot
-    be retried, for example because its type is still not configured.
+    duplicates; that of a whole item puts the item back on the audit list. If none is named, the command asks first on a
+    terminal. Exits with 1 if any cannot be retried, for example because its type is still not configured.
     """
     _deal(store, ids, "retried", **options)
 

@@ -99,14 +99,14 @@ def running(store, token):
 
 
 @pytest.fixture
-def conductor(store):
-    """A conductor in this process, which holds the lease."""
-    from scheduler.byhand import HandConductor  # few tests need it
+def office(store):
+    """The office of a conductor in this process, which holds the lease."""
+    from scheduler.office import Office  # few tests need it
 
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
-        made = HandConductor(store, stop, allow_volatile=True)
-        made.campaign(1)
+        made = Office(store, stop, allow_volatile=True, cancels=True)
+        made.take(1)
         yield made
         made.resign()
     wakeup.close()
