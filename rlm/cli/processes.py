@@ -52,9 +52,8 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
 
     from rlm import telemetry
     from rlm.ledger.store import Store
-    from rlm.processes.alive import AliveFile
 
-    with stop_signals(AliveFile().touch) as stop:
+    with stop_signals(shows_life=True) as stop:
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
         if words := new_server(settings):

@@ -209,13 +209,14 @@ def _await_close(store: Store, run: Run, stop: StopSignals) -> Record:
         if stop.graceful:
             raise InterruptedByHandError(f"Run {run.id} is being cancelled; see `rlm status`.")
         if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.byhand import HandConductor
+            from scheduler.conductor import Conductor
+            from scheduler.office import Office
 
-            conductor = HandConductor(store, stop, allow_volatile=True)  # whatever opened it may close
+            office = Office(store, stop, allow_volatile=True, cancels=True)  # whatever opened it may close
             try:
-                conductor.campaign(ANSWER_SECONDS)
-                conductor.close_open(run.id)
+                office.take(ANSWER_SECONDS)
+                Conductor(office, run).await_end()
             finally:
-                conductor.resign()
+                office.resign()
         system_clock.sleep(POLL_SECONDS)
     return record
