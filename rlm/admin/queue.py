@@ -12,13 +12,12 @@ from msgspec.structs import asdict, replace
 
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, ServerState, TypeQueue, WaitingEvent, WaitingList
-from rlm.core.item import BadItemError, Place, decode_item
+from rlm.core.item import Place
 from rlm.ledger.books import Books
 from rlm.ledger.keys import longest_item
 from rlm.ledger.scripts import CHUNK
 from rlm.ledger.store import Store
 from rlm.ledger.waiting import EventFilter, backlog, waiting_page, walk
-from rlm.settings import Settings
 
 #: Most items in one push; a push is also made at this many bytes.
 PUSH_ITEMS = 500
@@ -64,18 +63,6 @@ def _item_of(event: WaitingEvent) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({**fields, "events": [event.type]}))
 
 
-class _Listed(msgspec.Struct):
-    """The part of an event of `rlm queue list --json` that is pushed."""
-
-    item: msgspec.Raw
-
-
-class _List(msgspec.Struct):
-    """The document of `rlm queue list --json`."""
-
-    events: list[_Listed]
-
-
 def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
     """Yield the lines of a file in constant memory; a line of more than `longest` bytes is cut to `longest` + 1.
 
@@ -85,7 +72,7 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
         if line.strip() == b"{":  # no JSON line
             document = line + file.read()
             try:
-                events = msgspec.json.decode(document, type=_List).events
+                events = msgspec.json.decode(document, type=WaitingList).events
             except ValueError:
                 yield from document.splitlines()
             else:
@@ -99,8 +86,8 @@ def read_lines(file: BinaryIO, longest: int) -> Iterator[bytes]:
 def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[str]:
     """Push each non-empty line unchanged, the first as the oldest, in constant memory; count in `done`.
 
-    Yields a warning for each line that will become a dead letter or is too long even for that. After a StoreError the
-    items after the first `done.pushed` may have been pushed.
+    Yields a warning for each line that is too long even for a dead letter. After a StoreError the items after the first
+    `done.pushed` may have been pushed.
     """
     chunk: list[bytes] = []
     longest, size = longest_item(store.settings.queue.max_item_bytes), 0
@@ -109,14 +96,9 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
         if len(item) > longest:
             done.refused += 1
             yield f"line {number}: not pushed, because it has more than {longest:,} bytes"
-            continue
-        if not item.strip():
-            continue
-        if flaw := _flaw_of(item, store.settings):
-            done.bad += 1
-            yield f"line {number}: {flaw.reason}: {flaw}"
-        chunk.append(item)
-        size += len(item)
+        elif item.strip():
+            chunk.append(item)
+            size += len(item)
         if len(chunk) == PUSH_ITEMS or size >= PUSH_BYTES:
             _push(store, chunk, done)
             chunk, size = [], 0
@@ -125,18 +107,8 @@ def push_lines(store: Store, lines: Iterable[bytes], done: Pushed) -> Iterator[s
 
 def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
     if chunk:
-        done.waiting = store.intake.push(chunk)
+        store.intake.push(chunk)
         done.pushed += len(chunk)
-
-
-def _flaw_of(item: bytes, settings: Settings) -> BadItemError | None:
-    """Return why an item, or a part of its events, will become a dead letter; None for a good item."""
-    try:
-        types = decode_item(item, settings.queue.max_item_bytes).types
-    except BadItemError as error:
-        return error
-    unknown = [name for name in types if name not in settings.types]
-    return BadItemError.unknown_types(unknown) if unknown else None
 
 
 def leftovers(store: Store, chosen: EventFilter) -> list[str]:

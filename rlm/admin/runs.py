@@ -35,25 +35,19 @@ def runs_page(store: Store, number: int, before: str = "") -> RunPage:
 
 
 def course(store: Store, run: Record | RunStatus) -> RunCourse:
-    """Return a finished or an open run over time; the starts of workers are known for an open run only."""
+    """Return a finished or an open run over time."""
     began = timestamp(run.started_at)
     ended = timestamp(run.as_of if isinstance(run, RunStatus) else run.finished_at) + 0.001  # it is truncated
-    called = {name: entry.calls for name, entry in run.by_endpoint.items() if entry.calls}
-    calls: dict[str, list[float]] = {name: [] for name in called}
-    for call in sorted(store.calls.of_run(run.run_id, ended + 1.0), key=lambda call: call.sent_us):
-        if call.endpoint in calls:
-            calls[call.endpoint].append(round(call.sent_us / MICROSECONDS - began, 3))
-    workers = run.workers.each if isinstance(run, RunStatus) else ()
-    return RunCourse(
-        calls={name: tuple(moments) for name, moments in calls.items()},
-        missing={name: number - len(calls[name]) for name, number in called.items() if number > len(calls[name])},
-        changes=tuple(
-            ChangeInRun(at_seconds=round(at - began, 3), change=change)
-            for change in reversed(changes_made(store, MOST_CHANGES))
-            if began <= (at := timestamp(change.at)) <= ended
-        ),
-        workers=tuple(round(timestamp(worker.started_at) - began, 3) for worker in workers),
+    calls = sorted(
+        round(call.sent_us / MICROSECONDS - began, 3) for call in store.calls.of_run(run.run_id, ended + 1.0)
     )
+    changes = tuple(
+        ChangeInRun(at_seconds=round(at - began, 3), change=change)
+        for change in reversed(changes_made(store, MOST_CHANGES))
+        if began <= (at := timestamp(change.at)) <= ended
+    )
+    missing = max(0, sum(entry.calls for entry in run.by_endpoint.values()) - len(calls))
+    return RunCourse(calls=tuple(calls), missing=missing, changes=changes)
 
 
 def open_run(store: Store, prefix: str | None) -> Run:

@@ -11,7 +11,6 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
     EndpointView,
-    Foreseen,
     LiveTypeCounts,
     Now,
     Record,
@@ -73,11 +72,6 @@ def countdown(run: RunStatus) -> str:
     return f"{left} of {span(run.window_seconds)}"
 
 
-def expected_of(run: RunStatus) -> Foreseen | None:
-    """Return the present forecast of an open run, or else its plan; None before the plan."""
-    return run.forecast or (run.plan if run.plan and run.plan.threads else None)
-
-
 #: The expectation for a run that has no forecast yet, or needs none any more.
 _PHASES = {
     State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",
@@ -96,7 +90,7 @@ class Expectation(NamedTuple):
 
 def forecast(run: RunStatus) -> Expectation:
     """Return the present forecast of an open run."""
-    expected, phase = expected_of(run), _PHASES.get(State(run.state), "")
+    expected, phase = run.forecast, _PHASES.get(State(run.state), "")
     if phase or expected is None:
         return Expectation(phase or _PHASES[State.PLANNING])
     if halted(run):
@@ -261,9 +255,9 @@ def used(record: Record) -> str:
 
 
 def troubles(shown: RunStatus | Record) -> list[str]:
-    """Return why a run left events over, how long Redis was away, its failed calls and dead letters."""
+    """Return why a run left events over, its failed calls and dead letters."""
     why = shown.why if isinstance(shown, Record) else ()
-    wrong = [*(safe_line(cause.sentence) for cause in why), shown.away]
+    wrong = [safe_line(cause.sentence) for cause in why]
     wrong += call_troubles(shown)
     if dead := shown.counts.failed + shown.counts.invalid:
         at_intake = f", {shown.counts.invalid:,} of them at intake" if shown.counts.invalid else ""

@@ -12,8 +12,6 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from rlm.core.text import span
-
 #: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
 WEB_PAGE = "web page"
 
@@ -150,7 +148,6 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
     by_budget: Mapping[str, CallCounts] = {}
     failure: str = ""
     untaken: int = 0
-    redis_away_seconds: float = 0.0
     troubles: tuple[CallTrouble, ...] = ()
 
     @property
@@ -158,11 +155,6 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
         """Whether calls were made and none of them succeeded."""
         entries = self.by_endpoint.values()
         return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
-
-    @property
-    def away(self) -> str:
-        """In words, how long Redis was away; empty if that was too short to record."""
-        return f"Redis was away for {span(self.redis_away_seconds)}" if self.redis_away_seconds else ""
 
     @property
     def failures(self) -> str:
@@ -273,15 +265,11 @@ class ChangeInRun(JsonDocument, frozen=True, kw_only=True):
 
 
 class RunCourse(JsonDocument, frozen=True, kw_only=True):
-    """A run over time, in seconds from its start: the `calls` by endpoint, what was changed, when workers started.
+    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
 
-    `missing` counts the calls that are no longer in the log.
-    """
-
-    calls: Mapping[str, tuple[float, ...]]
-    missing: Mapping[str, int]
+    calls: tuple[float, ...]
+    missing: int
     changes: tuple[ChangeInRun, ...]
-    workers: tuple[float, ...]
 
 
 class Started(JsonDocument, frozen=True, kw_only=True):
@@ -435,14 +423,10 @@ class WaitingList(JsonDocument, frozen=True, kw_only=True):
 
 
 class Pushed(msgspec.Struct, kw_only=True):
-    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long.
-
-    A `bad` item is pushed and will become a dead letter.
-    """
+    """What `rlm queue push` did: items `pushed` and now `waiting`, and lines `refused` as too long."""
 
     pushed: int = 0
     waiting: int = 0
-    bad: int = 0
     refused: int = 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
@@ -18,8 +19,6 @@ from rlm.core.text import safe_line
 QUIET = "dim"
 #: The widest picture, columns.
 WIDEST = 160
-#: Replacements for a terminal with only ASCII.
-_IN_ASCII = str.maketrans("█▓░▮▯", "#=.#.")
 
 #: The rich style of each state of a run.
 STATE_STYLES = dict.fromkeys(State, "bold cyan") | {
@@ -35,18 +34,11 @@ def state_text(state: str) -> Text:
     return Text(state, style=STATE_STYLES.get(State(state), "bold"))
 
 
-class Picture:
-    """Parts in a frame as wide as the terminal."""
-
-    def __init__(self, title: Text, parts: Iterable[RenderableType]) -> None:
-        title.stylize_before("not dim")  # otherwise it gets the border's style
-        lines = Group(*parts)
-        self._frame = Panel(lines, box=box.ROUNDED, title=title, title_align="left", border_style=QUIET)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
-        for segment in console.render(self._frame, options.update(width=min(options.max_width, WIDEST))):
-            yield segment._replace(text=segment.text.translate(_IN_ASCII)) if options.ascii_only else segment
+def picture(title: Text, parts: Iterable[RenderableType]) -> RenderableType:
+    """Return parts in a frame as wide as the terminal."""
+    title.stylize_before("not dim")  # otherwise it gets the border's style
+    frame = Panel(Group(*parts), box=box.ROUNDED, title=title, title_align="left", border_style=QUIET)
+    return Constrain(frame, WIDEST)
 
 
 def columns(*headings: str, bar: bool = False) -> Table:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
 from rlm.core.documents import QueueLook, ServerState, TypeQueue
 from rlm.core.text import counted, span
-from rlm.terminal.drawing import QUIET, Bar, Picture, columns, facts, name_text, number, state_text
+from rlm.terminal.drawing import QUIET, Bar, columns, facts, name_text, number, picture, state_text
 
 _MEGABYTE: Final = 1_000_000
 
 
-def queue_picture(look: QueueLook) -> Picture:
+def queue_picture(look: QueueLook) -> RenderableType:
     """Return the picture of the queues from the document of `rlm queue monitor`."""
     title = Text.assemble(("queues", "bold default"), (f" · {words.clock(look.as_of)} UTC", QUIET))
-    return Picture(title, [facts(_facts(look)), Text(), _types(look.by_type)])
+    return picture(title, [facts(_facts(look)), Text(), _types(look.by_type)])
 
 
 def _facts(look: QueueLook) -> Iterator[tuple[str, Text]]:

@@ -13,7 +13,7 @@ from rlm.admin import words
 from rlm.core.documents import CallCounts, EndpointView, QueueStats, Record, Rest, RunDocument, RunStatus, View
 from rlm.core.endpoint import WELL
 from rlm.core.text import counted, harmless, span
-from rlm.terminal.drawing import QUIET, Bar, Picture, columns, facts, name_text, number, state_text
+from rlm.terminal.drawing import QUIET, Bar, columns, facts, name_text, number, picture, state_text
 
 CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
 #: With more endpoints and budgets than this, only those that are not well, and of a finished run those with calls, have
@@ -21,17 +21,17 @@ CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
 LISTED_ENDPOINTS, LISTED_WORKERS = 8, 20
 
 
-def picture_of(document: View, name: str = "", *, endpoints: bool = True) -> Picture:
+def picture_of(document: View, name: str = "", *, endpoints: bool = True) -> RenderableType:
     """Return the picture of a status: of an open run, of a finished run, or of none.
 
     The title has the id of the run, or `name`; without `endpoints` a finished run has only its types.
     """
     shown = msgspec.convert(harmless(msgspec.to_builtins(document)), type(document))
     if isinstance(shown, Rest):
-        return Picture(Text("no run is open", style="bold default"), [facts(_rest(shown))])
+        return picture(Text("no run is open", style="bold default"), [facts(_rest(shown))])
     parts = _of_open(shown) if isinstance(shown, RunStatus) else _of_finished(shown, endpoints=endpoints)
     title = Text.assemble(*([(name, "bold")] if name else ["run ", (shown.run_id, "bold")]), (" · ", QUIET))
-    return Picture(title.append_text(state_text(shown.state)).append(f" · {shown.trigger}", QUIET), parts)
+    return picture(title.append_text(state_text(shown.state)).append(f" · {shown.trigger}", QUIET), parts)
 
 
 # -- an open run

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from rlm.core.clock import system_clock
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Role
+from tests.values import as_json
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -108,6 +110,27 @@ def test_a_clock_step_moves_no_worker(hosts):
 
     assert hosts.samples.now() == dict.fromkeys(NAMES, MOST // 3)
     assert hosts.samples.most <= MOST, hosts.samples.worst
+
+
+def test_at_full_load_no_host_takes_much_more_than_its_share(make_system):
+    """Rule 19: the slots bind, and whoever has just got a call lets others go first."""
+    named = {name: {"RLM_HOST__NAME": name} for name in NAMES}
+    with make_system(env={**ENV, "RLM_WORKERS__THREADS": "5"}, env_of=named) as system:
+        system.start("scheduler")
+        for name in NAMES:
+            system.start(name, "supervisor")
+        wait_until(lambda: len(system.workers()) == MOST, timeout=60, message="all workers are ready")
+        hosts = {worker.id: worker.host for worker in system.store.processes.alive(Role.WORKER)}
+        events, under_way = system.push_evenly(1500), Counter()
+        run_id = system.ask_for_run()
+
+        def closed():
+            for worker, lanes in zip(hosts, system.store.processes.lanes(list(hosts)), strict=True):
+                under_way[hosts[worker]] += len(lanes)
+            return as_json(system.store.runs.record(run_id))
+
+        system.assert_promises(events, [wait_until(closed, timeout=40, message="the run is closed")])
+        assert max(under_way.values()) < 1.5 * sum(under_way.values()) / len(NAMES), under_way
 
 
 @pytest.mark.long
