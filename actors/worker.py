@@ -31,7 +31,7 @@ from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Waker
-from rlm.processes.alive import AliveFile, entry_of
+from rlm.processes.sharing import entry_of
 from rlm.processes.signals import Layer, StopSignals, Wakeup, grace_seconds
 from rlm.settings import Settings, secrets_of
 from rlm.settings.secrets import remember
@@ -58,7 +58,7 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
     """
     if supervisor_id:
         os.setsid()
-    with StopSignals(Wakeup() if supervisor_id else Wakeup(AliveFile().touch)) as stop:
+    with StopSignals(Wakeup(shows_life=not supervisor_id)) as stop:
         setproctitle(f"rlm worker {worker_id} ({settings.workers.threads} lanes)")
         remember(secrets_of(settings, os.environ))  # they were loaded in another process
         telemetry.set_up(settings, Role.WORKER, worker_id)

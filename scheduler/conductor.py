@@ -13,33 +13,33 @@ from contextlib import suppress
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.planning import capacity_of, live_windows, plan_run, room_of, start_seconds, types_in_force
-from rlm.core.call import TURNAROUND_SECONDS
+from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import RunPlan
-from rlm.core.endpoint import EventType, all_limited
+from rlm.core.endpoint import EventType
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
 from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
-from rlm.ledger.books import take_snapshot
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
 from rlm.plan import Plan
-from rlm.plan.causes import GAP_SECONDS, SLOW_SECONDS, Look, add_look
-from rlm.plan.situation import Workload, stuck
+from rlm.plan.causes import Look, add_look, reason_of
 from scheduler.forecast import Forecaster
 from scheduler.office import Office
 
 #: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
 FIRST_ITEMS, FIRST_SECONDS = 10_000, 2.0
-#: Seconds between two looks. A look may take a third of the time: its cost follows the number of endpoints.
+#: Seconds between two looks.
 LOOK_SECONDS = 1.0
-LOOKING_PART = 3
+#: A look that comes so many seconds late was kept back by Redis, and so was what lanes wait for.
+GAP_SECONDS = 2.0
+#: No look begins so shortly before the deadline, seconds, or within so many answers of Redis: it would close late.
+LAST_SECONDS, LAST_ANSWERS = 0.2, 20
 #: Seconds between two looks while only the last calls, or the actor `record`, are awaited; and how long the actor has.
 BUSY_SECONDS = 0.02
 ACTOR_SECONDS = 0.3
@@ -47,8 +47,6 @@ ACTOR_SECONDS = 0.3
 OVERTIME_SECONDS = 0.25
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
-
-LONG_AGO = float("-inf")
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +85,6 @@ class Conductor:
     """
 
     def __init__(self, office: Office, run: Run) -> None:
-        """Conduct `run`, in whatever state another conductor may have left it."""
         self._office = office
         self._store = office.store
         self._run = run
@@ -95,14 +92,11 @@ class Conductor:
         self._forecaster = Forecaster(office, run, self._drain)
         self._plan: Plan | None = None
         self._waits = run.waits or Waited(run.started_at)
-        self._look: Look | None = None
-        self._due_at = LONG_AGO  #: when the next look is due; long ago if Redis was away meanwhile
-        self._took_seconds = 0.0
-        self._away_seconds = run.away_seconds
-        self._barred: bool | None = None  #: whether lanes get no call; None if another may have seen to that
+        self._due_at = float("inf")  #: when the next look is due, monotonic seconds
+        self._left_seconds = self._answer_seconds = 0.0  #: when the run was last read: to its deadline, and that took
 
     def conduct(self) -> None:
-        """Conduct the run to its record."""
+        """Conduct the run to its record, from whatever state another conductor may have left it in."""
         self.drain()
         self.plan()
         self.scale()
@@ -137,39 +131,19 @@ class Conductor:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
         if not self._begins:
             return
-        store, run, token, expected = self._store, self._run, self._office.token, self._forecaster.expected
+        store, run, token, forecaster = self._store, self._run, self._office.token, self._forecaster
         store.publish_limits(token)
         types = types_in_force(store)
-        store.rules.publish(token, types, expected)
+        store.rules.publish(token, types, forecaster.expected)
         crash_point("plan.limits_published")
-        begins_in, counts = start_seconds(store), store.ledger.count([kind.name for kind in types])
-        asked_at = system_clock.monotonic()
-        current, now_us = store.runs.current_at()
-        answer_seconds = system_clock.monotonic() - asked_at
-        left_seconds = (current or run).left_seconds(now_us)
-        untaken = self._drain.untaken(left_seconds)
-        windows = live_windows(store, [end for kind in types for end in kind.endpoints])
-        workload = Workload(
-            {name: count.open + untaken.get(name, 0) for name, count in counts.items()},
-            types,
-            {name: window.later(begins_in) for name, window in windows.items()},
-            expected,
-        )
-        turnaround = answer_seconds if answer_seconds > SLOW_SECONDS else TURNAROUND_SECONDS
-        self._plan = plan = plan_run(
-            store.settings,
-            workload,
-            capacity_of(store.settings, 0, turnaround, room=room_of(store)),
-            gone_seconds=run.window_seconds - left_seconds + begins_in,
-            window_seconds=run.window_seconds,
-        )
-        # A lane may close the run before the first look, so what its events wait for is noted here; and that nobody
-        # conducted before, if that is worth it.
-        look = Look(counts, windows, 1, left_seconds, expected, self._office.lately_away, answer_seconds)
-        now, waits = run.moment(now_us), self._waits
-        if now - waits.until > LOOK_SECONDS:
-            waits = add_look(waits, now, replace(look, lanes=0), types)
-        self._waits = add_look(replace(waits, until=now), now, look, types)
+        self._read()
+        team = forecaster.team(store.processes.alive(Role.WORKER), store.settings.revision, 0)
+        look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
+        self._plan = plan = forecaster.plan(look, team, 0, run)
+        # A lane may close the run before the next look, so what its events wait for is noted here.
+        if self._since_look > LOOK_SECONDS:
+            self._note(replace(look, lanes=0), types)  # nobody conducted so far
+        self._note(look, types)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
@@ -198,7 +172,6 @@ class Conductor:
         A scheduler that is told to stop leaves it open: lanes go on, and close it if no other scheduler comes.
         """
         office, outage = self._office, Outage(log, "conduct")
-        self._due_at = LONG_AGO if office.lately_away else system_clock.monotonic()
         while office.cancels or not office.stopping:
             try:
                 with self._store.guarded():  # whatever stands in Redis is no reason to end
@@ -207,55 +180,60 @@ class Conductor:
             except FencedError:
                 raise
             except StoreError as error:
-                office.note_outage()
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
-                self._due_at = LONG_AGO
                 if office.stopping:
                     raise
-                pause = AWAY_SECONDS
+                pause, self._due_at = AWAY_SECONDS, float("-inf")
             else:
-                if lasted := outage.over():
-                    self._away_seconds, self._due_at = self._away_seconds + lasted, LONG_AGO
+                outage.over()
+                self._due_at = system_clock.monotonic() + pause
             office.wait(pause)
         return None
 
+    def _read(self) -> bool:
+        """Read the run; return whether it is still open."""
+        asked_at = system_clock.monotonic()
+        current, now_us = self._store.runs.current_at()
+        self._answer_seconds = system_clock.monotonic() - asked_at
+        if current is None or current.id != self._run.id:
+            return False
+        self._run, self._left_seconds = current, current.left_seconds(now_us)
+        return True
+
+    @property
+    def _since_look(self) -> float:
+        """The seconds from the last look to when the run was last read, by the clock of Redis."""
+        return self._run.deadline - self._left_seconds - self._waits.until
+
     def _look_once(self) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
-        office, store, began = self._office, self._store, system_clock.monotonic()
+        office, store = self._office, self._store
+        is_away = bool(office.unfit) or system_clock.monotonic() > self._due_at + GAP_SECONDS
         office.keep()
-        asked_at = system_clock.monotonic()
-        current, now_us = store.runs.current_at()
-        answer_seconds = system_clock.monotonic() - asked_at
-        if current is None or current.id != self._run.id:
+        if not self._read() or self._run.state is State.FINISHING:
             return None
-        self._run, left = current, current.left_seconds(now_us)
-        if current.state is State.FINISHING:
-            return None
-        if office.cancels and office.stopping and store.runs.cancel(current.id):
-            self._run = current = replace(current, cancelled=True)
-        is_away = bool(office.unfit) or began - self._due_at > GAP_SECONDS
-        if current.cancelled or current.failure or (left <= 0 and self._look):
-            return self._wind_up(left, is_away=is_away)
-        if 0 < left < 2 * self._took_seconds:  # Redis is far away; the run is to be closed in time all the same
-            self._due_at = system_clock.monotonic() + left
+        if office.cancels and office.stopping and store.runs.cancel(self._run.id):
+            self._run = replace(self._run, cancelled=True)
+        left = self._left_seconds
+        if self._run.cancelled or self._run.failure or left <= 0:
+            return self._wind_up(is_away=is_away)
+        if left < max(LAST_SECONDS, LAST_ANSWERS * self._answer_seconds):
             return left
-        if (barred := bool(office.check_fit())) != self._barred:
-            fields, gone = ({"barred": "1"}, ()) if barred else ({}, ("barred",))
-            store.runs.note(office.token, current.id, gone=gone, **fields)
-            self._barred = barred
-        can_go_on = self._see(left, answer_seconds, is_away=is_away)
-        self._took_seconds = system_clock.monotonic() - began
-        if not can_go_on:
+        if not self._see(is_away=is_away):
             return None
-        return self._next_look(left - self._took_seconds)
+        pause = max(min(LOOK_SECONDS, left), BUSY_SECONDS)
+        if self._drain.over:
+            return pause
+        self._drain.work(pause, self._goes_on)
+        if self._drain.over:
+            store.runs.note(office.token, self._run.id, gone=("draining",))
+        return 0.0
 
-    def _wind_up(self, left: float, *, is_away: bool) -> float | None:
+    def _wind_up(self, *, is_away: bool) -> float | None:
         """Let no call begin any more; return None once none is under way, or all are cut."""
-        run = self._run
-        if left <= 0 and is_away and self._look:
-            self._waits = add_look(
-                self._waits, run.deadline, replace(self._look, away=True), types_in_force(self._store)
-            )
+        run, left = self._run, self._left_seconds
+        if left <= 0 and is_away:
+            self._waits = add_look(self._waits, run.deadline, dict.fromkeys(self._store.settings.types, "redis"))
             self._run = run = replace(run, failure=run.failure or REDIS_AWAY)
         if run.failure or self._office.hurried:
             return None
@@ -266,45 +244,38 @@ class Conductor:
         counts = self._store.ledger.count([*self._store.settings.types])
         return BUSY_SECONDS if any(count.inflight for count in counts.values()) else None
 
-    def _see(self, left: float, answer_seconds: float, *, is_away: bool) -> bool:
-        """Forecast, note what events wait for, answer requests; return whether more can be done."""
-        store, run, token, forecaster = self._store, self._run, self._office.token, self._forecaster
+    def _see(self, *, is_away: bool) -> bool:
+        """Forecast, note what events wait for, answer requests; return whether anything is left to do."""
+        store, token, forecaster = self._store, self._office.token, self._forecaster
         types, workers = types_in_force(store), store.processes.alive(Role.WORKER)
         self._adopt(types, {worker.revision for worker in workers})
-        limited = all_limited(end for kind in types for end in kind.endpoints)
-        wanted = store.processes.wanted()
-        team = forecaster.team(workers, self._run.revision, max(wanted, store.settings.workers.min))
-        snapshot = take_snapshot(store, [kind.name for kind in types], limited, team.ids)
-        expected = forecaster.measure(types)
-        late = stuck(snapshot.calls, types, expected)
-        overdue = sum((call.type, call.endpoint) in late for call in snapshot.calls)
-        look = Look(snapshot.counts, snapshot.windows, team.lanes, left, expected, is_away, answer_seconds, overdue)
-        self._waits, self._look = add_look(self._waits, run.deadline - left, look, types), look
-        forecast, plan = forecaster.look(replace(look, expected={**expected, **late}), snapshot, team, wanted, run)
+        run, wanted = self._run, store.processes.wanted()
+        team = forecaster.team(workers, run.revision, max(wanted, store.settings.workers.min))
+        look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
+        self._note(replace(look, away=is_away), types)
+        plan = forecaster.plan(look, team, wanted, run)
+        if plan.workers > wanted and not team.shortage:  # never fewer: workers leave when the run closes
+            store.runs.want(token, plan.workers)
+            extra = {"action": "scale", "run_id": run.id}
+            log.info("Run %s takes %d workers instead of %d", run.id, plan.workers, wanted, extra=extra)
         fields: dict[str, str | int] = {
             "waits": _json(self._waits),
-            "forecast": _json(forecast),
+            "forecast": _json(forecaster.forecast(plan, look, team, run)),
             "workers_peak": max(run.workers_peak, team.usable),
-            "away_seconds": f"{self._away_seconds:.3f}",
         }
-        gone = () if plan.fits else ("most",)  # *longest queue first* only while everything fits
+        unfit = self._office.check_fit()
+        fields |= {"barred": 1} if unfit else {}  # no call begins
+        gone = [*([] if plan.fits else ["most"]), *([] if unfit else ["barred"])]
         store.runs.note(token, run.id, gone=gone, **fields)
-        self._run = replace(self._run, workers_peak=max(run.workers_peak, team.usable))
+        self._run = replace(run, workers_peak=max(run.workers_peak, team.usable))
         store.archivist.step()  # of the letters that workers write
         self._office.answer_requests(run.id)
-        return not self._drain.over or look.can_send(types) or look.busy > 0
+        return not self._drain.over or any(count.open for count in look.counts.values())
 
-    def _next_look(self, left: float) -> float:
-        """Return in how many seconds to look again; if there is more to drain, drain it now instead."""
-        pause = max(min(max(LOOK_SECONDS, LOOKING_PART * self._took_seconds), left), BUSY_SECONDS)
-        self._due_at = system_clock.monotonic() + pause
-        spare = left - self._took_seconds  # a piece may take as long as a look where Redis is far away
-        if self._drain.over or spare <= 0:
-            return pause
-        self._drain.work(min(pause, spare), self._goes_on)
-        if self._drain.over:
-            self._store.runs.note(self._office.token, self._run.id, gone=("draining",))
-        return 0.0
+    def _note(self, look: Look, types: tuple[EventType, ...]) -> None:
+        """Note what events have waited for since the last look."""
+        reasons = {kind.name: reason for kind in types if (reason := reason_of(look, kind))}
+        self._waits = add_look(self._waits, self._run.deadline - look.left_seconds, reasons)
 
     def _adopt(self, types: tuple[EventType, ...], revisions: set[str]) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""
@@ -326,20 +297,18 @@ class Conductor:
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and store.runs.is_open(run.id):
                 self._office.wait(BUSY_SECONDS)
-            close_run(store, run.id, keep=self._office.keep)
-            return
-        crash_point("finish.due")
-        counts = store.ledger.count([*store.settings.types])
-        is_lacking = any("workers" in seconds for seconds in self._waits.by_type.values())
-        has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
-        if is_lacking and not has_come and not run.cancelled and any(count.unsettled for count in counts.values()):
-            run = replace(run, failure=run.failure or "no worker came up")
-        fields = write_waits(self._waits, counts, self._drain.left) | ({"failure": run.failure} if run.failure else {})
-        if store.runs.end(run.id, self._office.token, **fields):
+        else:
+            crash_point("finish.due")
+            counts, failure = store.ledger.count([*store.settings.types]), run.failure
+            is_lacking = any("workers" in seconds for seconds in self._waits.by_type.values())
+            has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
+            if is_lacking and not has_come and not run.cancelled and any(count.unsettled for count in counts.values()):
+                failure = failure or "no worker came up"
+            fields = write_waits(self._waits, counts, self._drain.left) | ({"failure": failure} if failure else {})
+            if not store.runs.end(run.id, self._office.token, **fields):
+                return
             crash_point("finish.marked")
-            spent = {name: count.spent for name, count in counts.items()}
-            run = replace(run, state=State.FINISHING, waits=self._waits, spent=spent, untaken=self._drain.left)
-            close_run(store, run.id, ended=run, keep=self._office.keep)
+        close_run(store, run.id)
 
     def _advance(self, state: State, **fields: str | float) -> None:
         self._office.keep()

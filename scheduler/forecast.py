@@ -1,8 +1,7 @@
-"""The forecast of an open run: who is there to do it, and what remains, planned anew once a second."""
+"""The plan of a run, and its forecast: who is there to do it, and what remains, planned anew once a second."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -13,22 +12,20 @@ from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of
 from rlm.core.call import TURNAROUND_SECONDS, Expected, Pair
 from rlm.core.clock import system_clock
 from rlm.core.documents import RunForecast
-from rlm.core.endpoint import EventType
+from rlm.core.endpoint import EventType, all_limited
 from rlm.core.run import Run
 from rlm.core.text import counted
-from rlm.ledger.books import Snapshot
+from rlm.ledger.books import take_snapshot
 from rlm.ledger.calls import Measuring
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, WorkerState
 from rlm.plan import Plan
 from rlm.plan.causes import Look
-from rlm.plan.situation import RunProgress, Workload
+from rlm.plan.situation import Workload
 from scheduler.office import Office
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
 PATIENCE_SECONDS = 4.0
-
-log = logging.getLogger(__name__)
 
 
 class Team(msgspec.Struct, frozen=True):
@@ -45,7 +42,7 @@ class Team(msgspec.Struct, frozen=True):
 
 
 class Forecaster:
-    """Follows one run: measures its calls, forecasts its end, and wants more workers if they would help."""
+    """Follows one run: measures its calls, and plans what remains of it."""
 
     def __init__(self, office: Office, run: Run, drain: Drain) -> None:
         self._office = office
@@ -64,17 +61,6 @@ class Forecaster:
         """What to expect of calls, as of the last look."""
         return self._measuring.expected
 
-    def measure(self, types: Sequence[EventType]) -> Mapping[Pair, Expected]:
-        """Read what calls took since the last look; publish what to expect of them if that, or a limit, has changed.
-
-        What was published when a limit was changed may have the limit before.
-        """
-        self._measuring.look()
-        if (self._types, self._published) != (types, self.expected):
-            self._store.rules.adjust(self._office.token, types, self.expected)
-            self._types, self._published = types, self.expected
-        return self.expected
-
     def team(self, workers: Sequence[Process], revision: str, wanted: int) -> Team:
         """Return who of the living `workers` is there for a run of this `revision`, if `wanted` are wanted."""
         ready = [worker for worker in workers if worker.state == WorkerState.READY]
@@ -82,7 +68,7 @@ class Forecaster:
         awake = [worker for worker in usable if not worker.sleeping]
         ids = tuple(worker.id for worker in workers)
         team = Team(len(usable), len(awake), sum(worker.threads for worker in awake), ids)
-        if len(awake) >= wanted or self._office.lately_away:  # after an outage nobody may be in the register yet
+        if len(awake) >= wanted:
             self._short_since = None
             return team
         now = system_clock.monotonic()
@@ -92,21 +78,56 @@ class Forecaster:
         there = f"{counted(len(awake), 'worker')} ready" if awake else "no worker is ready"
         return replace(team, shortage=f"{there} of {wanted} wanted")
 
-    def look(self, look: Look, snapshot: Snapshot, team: Team, wanted: int, run: Run) -> tuple[RunForecast, Plan]:
-        """Plan what remains; want more workers than are `wanted` if they would help."""
-        plan = self._plan(look, snapshot, wanted, team, run)
-        if plan.workers > wanted and not team.shortage:  # never fewer: workers leave when the run closes
-            self._store.runs.want(self._office.token, plan.workers)
-            extra = {"action": "scale", "run_id": run.id}
-            log.info("Run %s takes %d workers instead of %d", run.id, plan.workers, wanted, extra=extra)
-        now = run.deadline - look.remaining_seconds
-        beyond = self._drain.left - self._drain.takes(look.remaining_seconds)
-        spent = sum(count.spent for count in snapshot.counts.values())
+    def look(self, types: Sequence[EventType], team: Team, left_seconds: float, answer_seconds: float) -> Look:
+        """Return what there is of a run `left_seconds` before its deadline; Redis took `answer_seconds` to answer.
+
+        Publish what to expect of calls if that, or a limit, has changed: what was published before may have the limit
+        before.
+        """
+        self._measuring.look()
+        if (self._types, self._published) != (types, self.expected):
+            self._store.rules.adjust(self._office.token, types, self.expected)
+            self._types, self._published = types, self.expected
+        limited = all_limited(end for kind in types for end in kind.endpoints)
+        snapshot = take_snapshot(self._store, [kind.name for kind in types], limited, team.ids)
+        there = snapshot.counts, snapshot.windows, team.lanes, left_seconds, self.expected, snapshot.calls
+        return Look(*there, answer_seconds=answer_seconds)
+
+    def plan(self, look: Look, team: Team, wanted: int, run: Run) -> Plan:
+        """Plan what waits and is still to be taken, from the windows and the calls under way.
+
+        An event in flight without a known call counts as waiting. Without a lane, calls begin once workers are up. An
+        endpoint that has answered no call of the run is not counted on, even before it has failed often enough to rest.
+        """
+        untaken, calls = self._drain.untaken(look.left_seconds), Counter(call.type for call in look.calls)
+        waiting, begun = {}, {}
+        for name, count in look.counts.items():
+            new = untaken.get(name, 0)
+            waiting[name] = count.pending + count.backoff + max(0, count.inflight - calls[name]) + new
+            begun[name] = max(0, self._drain.taken.get(name, 0) + self._carried.get(name, 0) + new - waiting[name])
+        lead, down = 0.0 if look.lanes else COMING_UP_SECONDS, self._measuring.down
+        windows = {
+            name: replace(window, suspect=window.suspect or name in down).later(lead)
+            for name, window in look.windows.items()
+        }
+        workload = Workload(waiting, self._types, windows, look.expected, look.calls, begun)
+        settings, turnaround = self._store.settings, max(TURNAROUND_SECONDS, look.answer_seconds)
+        capacity = capacity_of(settings, wanted, turnaround, room=room_of(self._store))
+        if team.shortage:  # it stays so; otherwise all that are wanted come
+            capacity = capacity.exactly(team.ready)
+        gone = run.window_seconds - look.left_seconds + lead
+        return plan_run(settings, workload, capacity, gone_seconds=gone, window_seconds=run.window_seconds)
+
+    def forecast(self, plan: Plan, look: Look, team: Team, run: Run) -> RunForecast:
+        """Return how the run will end by a plan of what remains."""
+        now = run.deadline - look.left_seconds
+        beyond = self._drain.left - self._drain.takes(look.left_seconds)
+        spent = sum(count.spent for count in look.counts.values())
         binds = team.shortage if plan.expected_leftover and team.shortage else plan.binds
         binds += f"; {counted(spent, 'event')} had all attempts of this run" if spent else ""
         binds += f"; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else ""
         end = round(self._seconds_in_all(plan, now, run), 3)
-        forecast = RunForecast(
+        return RunForecast(
             forecast_seconds=end,
             expected_leftover=plan.expected_leftover + spent,
             workers=plan.workers,
@@ -115,31 +136,6 @@ class Forecaster:
             untaken=beyond,
             course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.course),
         )
-        return forecast, plan
-
-    def _plan(self, look: Look, snapshot: Snapshot, wanted: int, team: Team, run: Run) -> Plan:
-        """Plan what waits and is still to be taken, from the windows and the calls under way.
-
-        An event in flight without a known call counts as waiting. Without a lane, calls begin once workers are up. An
-        endpoint that has answered no call of the run is not counted on, even before it has failed often enough to rest.
-        """
-        untaken, calls = self._drain.untaken(look.remaining_seconds), Counter(call.type for call in snapshot.calls)
-        waiting, begun = {}, {}
-        for name, count in snapshot.counts.items():
-            new = untaken.get(name, 0)
-            waiting[name] = count.pending + count.backoff + max(0, count.inflight - calls[name]) + new
-            begun[name] = max(0, self._drain.taken.get(name, 0) + self._carried.get(name, 0) + new - waiting[name])
-        lead = 0.0 if look.lanes else COMING_UP_SECONDS
-        progress = RunProgress(snapshot.calls, begun)
-        windows = {name: window.later(lead) for name, window in look.windows.items()}
-        windows |= {name: replace(windows[name], suspect=True) for name in self._measuring.down & {*windows}}
-        workload = Workload(waiting, self._types, windows, look.expected, progress)
-        settings, turnaround = self._store.settings, max(TURNAROUND_SECONDS, look.answer_seconds)
-        capacity = capacity_of(settings, wanted, turnaround, room=room_of(self._store))
-        if team.shortage:  # it stays so; otherwise all that are wanted come
-            capacity = capacity.exactly(team.ready)
-        gone = run.window_seconds - look.remaining_seconds + lead
-        return plan_run(settings, workload, capacity, gone_seconds=gone, window_seconds=run.window_seconds)
 
     def _seconds_in_all(self, plan: Plan, now: float, run: Run) -> float:
         """Return the forecast in seconds from the run's first call; if no call remains, until its last answer."""

@@ -18,9 +18,8 @@ from rlm.core.documents import Record
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted
-from rlm.delivery.run_end import look_over
+from rlm.ledger.compliance import excess_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
-from rlm.plan.causes import went_wrong
 from scheduler.office import Office
 
 #: Seconds between two looks for dead processes.
@@ -68,15 +67,19 @@ class Housekeeper:
         with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
             for record in self._store.runs.recent(1):
                 if record.run_id != self._store.leases.last_end():
-                    self._end_tick(record)
-                    look_over(self._store, record)
+                    self._look_over(record)
         self._seen, self._adopts_at = newest, float("-inf")
 
-    def _end_tick(self, record: Record) -> None:
-        """Report how the tick ended that the run served, if it served one."""
+    def _look_over(self, record: Record) -> None:
+        """Report the end of its tick, note by how much it exceeded the limits, and forget the oldest calls."""
+        store = self._store
         if record.trigger == Trigger.SCHEDULE:
-            due, ok = timestamp(record.started_at), record.state != State.FAILED and not went_wrong(record.why)
-            telemetry.tick(self._store.settings, due, ok=ok, seconds=record.duration_seconds)
+            due, ok = timestamp(record.started_at), record.state != State.FAILED
+            telemetry.tick(store.settings, due, ok=ok, seconds=record.duration_seconds)
+        excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
+        store.calls.trim()
+        store.runs.trim()
+        store.leases.note_end(record.run_id, excess)
 
     def _tidy_up(self) -> None:
         """If a look is due, clean up after processes that are missing for too long.

@@ -7,15 +7,18 @@ import os
 import secrets
 
 from rlm.admin.attendance import kept_apart
+from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
-from rlm.core.errors import FencedError, StoreError, StoreUnfitError
+from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.text import capital
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.leases import Reply, Standing
-from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
+from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals
 
+#: Seconds between two attempts of a command to take the lease.
+CAMPAIGN_SECONDS = 0.2
 #: Seconds after which a standby may take the lease of a silent scheduler.
 LEASE_SECONDS = 3.0
 #: Minimum seconds between two renewals.
@@ -41,7 +44,7 @@ class Office:
         self.token = 0
         self.standing: Standing | None = None
         self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
-        self.failed_at = float("-inf")  #: when Redis last failed, monotonic seconds
+        self.watch = Watch(store, lambda _there: bool(self.token))
         self._stop = stop
         self._renewed_at = self._fit_at = float("-inf")
 
@@ -65,6 +68,24 @@ class Office:
         leases.doubted = ""  # whoever leads says so
         return bool(self.token)
 
+    def take(self, seconds: float) -> None:
+        """Take the lease for a command; wait up to `seconds` for one that a dead scheduler left. Then watch.
+
+        Raises:
+            RunError: a living scheduler keeps it, or this one may not lead.
+            StoreUnfitError: it has the lease, but nothing may be sent.
+        """
+        until = system_clock.monotonic() + seconds
+        while not self.campaign():
+            if system_clock.monotonic() > until or self.stopping:
+                apart = self.standing and kept_apart(self.store, self.standing)
+                why = apart or f"{self.store.leases.holder()} conducts the runs and does not answer"
+                raise RunError(f"{capital(why)}; see `rlm doctor`.")
+            self.wait(CAMPAIGN_SECONDS)
+        if unfit := self.check_fit():
+            raise StoreUnfitError(unfit)
+        self.watch.start()
+
     def keep(self) -> None:
         """Extend the lease if that is due.
 
@@ -77,6 +98,7 @@ class Office:
 
     def resign(self) -> None:
         """Release the lease, if it is ours, and sign off. If Redis fails it expires by itself."""
+        self.watch.stop()
         self.token = 0
         try:
             self.store.processes.forget(Role.SCHEDULER, self.owner)
@@ -100,15 +122,6 @@ class Office:
         elif before and not self.unfit:
             log.info("Redis is fit again", extra={"action": "fit"})
         return self.unfit
-
-    def note_outage(self) -> None:
-        """Note that Redis did not answer just now."""
-        self.failed_at = system_clock.monotonic()
-
-    @property
-    def lately_away(self) -> bool:
-        """Whether Redis failed recently: the register may be incomplete, and a run may have stood still."""
-        return system_clock.monotonic() - self.failed_at < HEARTBEAT_TTL_SECONDS
 
     @property
     def stopping(self) -> bool:

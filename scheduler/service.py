@@ -13,7 +13,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from msgspec.structs import replace
 
 from rlm import __version__, telemetry
-from rlm.admin.watch import Watch
 from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
@@ -23,7 +22,7 @@ from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage, Waker
-from rlm.processes.alive import entry_of
+from rlm.processes.sharing import entry_of
 from rlm.processes.signals import StopSignals
 from scheduler.conductor import Conductor, open_run
 from scheduler.housekeeping import Housekeeper
@@ -89,16 +88,12 @@ class SchedulerService:
         self._led_at: float | None = None  #: when it first led, by the clock of Redis
 
     def job(self) -> None:
-        """Serve what is due, one run after the other: drain, plan, scale, wait for the end; then keep house."""
+        """Serve what is due: conduct one run after the other; then keep house."""
         with self._work():
             has_more = True
             while has_more:
                 while run := self._next_run():
-                    conductor = Conductor(self._office, run)
-                    conductor.drain()
-                    conductor.plan()
-                    conductor.scale()
-                    conductor.await_end()
+                    Conductor(self._office, run).conduct()
                     crash_point("run.conducted")
                 has_more = bool(self._office.token) and not self._office.stopping and self._housekeeper.step()
 
@@ -109,9 +104,8 @@ class SchedulerService:
         clock = start_clock(every, store.clock.now, self.job)
         waker.start()
         announcer = threading.Thread(target=self._announce, name="announce", daemon=True)
-        watch = Watch(store, lambda _there: bool(office.token))
-        for thread in (announcer, watch):
-            thread.start()
+        announcer.start()
+        office.watch.start()
         told = "Scheduler %s (rlm %s, pid %d) starts a run every %g s"
         log.info(told, office.owner, __version__, os.getpid(), every, extra={"action": "start_scheduler"})
         try:
@@ -124,7 +118,6 @@ class SchedulerService:
         finally:
             self._stopped.set()
             announcer.join()
-            watch.stop()
             with self._working:
                 self._office.resign()
             clock.shutdown(wait=False)
@@ -142,7 +135,6 @@ class SchedulerService:
                 self._office.token = 0
                 log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
             except StoreError as error:
-                self._office.note_outage()
                 self._outage.tell(error, "no run is started meanwhile")
                 self._office.wait(AWAY_SECONDS)
             else:

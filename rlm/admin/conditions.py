@@ -26,14 +26,13 @@ from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span
 from rlm.ledger.books import Books, books, miscounted, troubles_of
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import WRITES, Flaw, check_fitness
+from rlm.ledger.fitness import Flaw, check_fitness
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.scripts import batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.processes.alive import entry_of
-from rlm.processes.sharing import room, serving
+from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
 
 #: The conductor closes runs at their deadline. What is overdue for more seconds than this is neglected.
@@ -291,8 +290,8 @@ def look(store: Store, *, insists: bool = False) -> Scene:
         unfit = check_fitness(store, allow_volatile=not insists)
         try:
             store.notes.note({}, ())
-        except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
-            unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
+        except StoreRefusingError as error:
+            unfit = (*unfit, Flaw("writes", error.what, error.remedy))
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store), books(store), records)
@@ -323,7 +322,7 @@ def examined(
             if scene is None:
                 store.require_schema()
                 scene = look(store, insists=insists)
-            refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
+            refuses = any(finding.name == "writes" for finding in scene.unfit)  # then nobody can announce itself
             spared = {*(ANNOUNCED if refuses else ()), *(() if keys else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
             begun = store.notes.begun()

@@ -86,11 +86,10 @@ def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: fl
     return Horizon(
         deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
         target_seconds=max(0.0, window * settings.run.target - gone_seconds),
-        guard_seconds=settings.run.guard_seconds,
+        guard_seconds=settings.run.guard_seconds + REFILL_SECONDS,
         max_attempts=settings.retry.max_attempts,
         backoff_seconds=FIRST_BACKOFF_SECONDS,
         gone_seconds=gone_seconds,
-        refill_seconds=REFILL_SECONDS,
         apart_seconds=APART_SECONDS,
     )
 

@@ -255,9 +255,9 @@ def used(record: Record) -> str:
 
 
 def troubles(shown: RunStatus | Record) -> list[str]:
-    """Return why a run left events over, how long Redis was away, its failed calls and dead letters."""
+    """Return why a run left events over, its failed calls and dead letters."""
     why = shown.why if isinstance(shown, Record) else ()
-    wrong = [*(safe_line(cause.sentence) for cause in why), shown.away]
+    wrong = [safe_line(cause.sentence) for cause in why]
     wrong += call_troubles(shown)
     if dead := shown.counts.failed + shown.counts.invalid:
         at_intake = f", {shown.counts.invalid:,} of them at intake" if shown.counts.invalid else ""

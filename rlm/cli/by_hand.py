@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from rlm.admin.start_run import ask_scheduler
 from rlm.cli import uncollected
 from rlm.cli.runs import check_uninterrupted, wait_for
 from rlm.core.errors import FencedError
+from rlm.core.run import Trigger
 from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import Role
 from rlm.processes.group import ProcessGroup
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -39,30 +43,38 @@ def own_supervisor(settings: Settings, stop: StopSignals, *, allow_volatile: boo
 
 
 def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Record:
-    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record."""
+    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record.
+
+    One that a dead conductor left open is finished first.
+    """
     telemetry.set_up(store.settings, "conductor")
     require_fit(store, allow_volatile=allow_volatile)
     with ExitStack() as stack:
         last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
         if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
             stack.enter_context(own_supervisor(store.settings, stop, allow_volatile=allow_volatile))
-        with uncollected():
-            from scheduler.byhand import HandConductor  # Sentry is set up before a broker is built
+        with uncollected():  # Sentry is set up before a broker is built
+            from scheduler.conductor import Conductor, open_run
+            from scheduler.housekeeping import Housekeeper
+            from scheduler.office import Office
 
-        conductor = HandConductor(store, stop, allow_volatile=allow_volatile)
-        last.callback(conductor.resign)  # also if `campaign` raises, since it may hold the lease by then
+        office = Office(store, stop, allow_volatile=allow_volatile, cancels=True)
+        last.callback(office.resign)  # also if `take` raises, since it may hold the lease by then
         # A scheduler may have come up meanwhile: whoever gets the lease conducts.
-        run_id = ask_scheduler(store, patient=True, is_stopped=conductor.leads)
+        run_id = ask_scheduler(store, patient=True, is_stopped=lambda: office.stopping or office.campaign())
         if run_id is None:
-            conductor.campaign(0)
+            office.take(0)
             check_uninterrupted(stop)
-            conductor.finish_open()
+            if run := store.runs.current():
+                extra = {"action": "resume", "run_id": run.id}
+                log.info("Run %s was left open; it is finished first", run.id, extra=extra)
+                Conductor(office, run).conduct()
             check_uninterrupted(stop)
+            run_id = open_run(store, office.token, Trigger.MANUAL, store.now())
             try:
-                record = conductor.conduct()
+                if (run := store.runs.current()) and run.id == run_id:
+                    Conductor(office, run).conduct()
+                    Housekeeper(office).step()
             except FencedError:  # another process goes on with the run, or closes it, which is overdue
-                record = None
-            run_id = conductor.run_id
-            if record:
-                return record
-        return wait_for(store, run_id, stop)
+                pass
+        return store.runs.record(run_id) or wait_for(store, run_id, stop)

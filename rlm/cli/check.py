@@ -23,11 +23,7 @@ from rlm.core.text import counted
     ],
 )
 def init(config: Path | None, directory: Path) -> None:
-    """Write a commented rlm.toml and a Procfile to begin with.
-
-    They have every setting with its meaning and its default, so nothing has to be changed for a first run. A file that
-    exists is kept. Prints what to type next.
-    """
+    """Write a commented rlm.toml and a Procfile to begin with; a file that exists is kept. Prints what to type next."""
     from rlm.settings.layers import FIRST
 
     if config is not None:
@@ -49,20 +45,15 @@ def init(config: Path | None, directory: Path) -> None:
     print_json({"directory": str(here), **files})
     if here != Path.cwd():
         show(f"\nGo to this directory, where the commands find it by themselves:  cd {shlex.quote(str(here))}")
-    show("""\
-
-Next, to see a run with these settings before you change them, all of it in this
-directory:
+    show("""
+Next, to see a run with these settings, in this directory:
 
   1. rlm mock-api        in a second terminal: the API that these settings call
   2. rlm up              in a third one: the server, a scheduler, a supervisor
-  3. echo '{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}' |
-       rlm queue push    an item, as the audit system would push it
+  3. echo '{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}' | rlm queue push
   4. rlm start --wait    sends what waits, and shows what became of it
-  5. rlm result          shows that again; `rlm explain a-1` explains the event
 
-Ctrl-C ends 1 and 2. Then name your own APIs in rlm.toml; `rlm config check`
-checks whether it can be used, and `rlm doctor` whether all is well.""")
+Then name your own APIs in rlm.toml; `rlm doctor` says whether all is well.""")
 
 
 @click.group()
@@ -94,10 +85,7 @@ def show_settings(config: Path | None) -> None:
 
 @command("rlm config check", "rlm config check --config /etc/rlm/rlm.toml && systemctl restart rlm", group=config)
 def check(config: Path | None) -> None:
-    """Check whether the configuration can be used; print everything that is wrong with it. Starts and contacts nothing.
-
-    Exits with 2 if anything is wrong.
-    """
+    """Check whether the configuration can be used; print everything that is wrong with it, and exit with 2 then."""
     try:
         settings = settings_of(config)
     except ConfigurationError as error:

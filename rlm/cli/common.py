@@ -159,11 +159,11 @@ def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]
         yield store
 
 
-def stop_signals(each_turn: Callable[[], None] = lambda: None) -> StopSignals:
-    """Return a context manager that counts the stop signals of this process; `each_turn` is for `Wakeup`."""
+def stop_signals(*, shows_life: bool = False) -> StopSignals:
+    """Return a context manager that counts the stop signals of this process; `shows_life` is for `Wakeup`."""
     from rlm.processes.signals import StopSignals, Wakeup
 
-    return StopSignals(Wakeup(each_turn))
+    return StopSignals(Wakeup(shows_life=shows_life))
 
 
 # -- what a command prints

@@ -69,7 +69,6 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     same reason, endpoint and type.
     """
     from rlm.admin.letters import grouped as group
-    from rlm.ledger.letters import archive_hint
 
     fitting = _chosen(**options).find(store)
     if grouped:
@@ -80,9 +79,9 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
         return
     letters, total = list(islice(fitting, number)), store.letters.count()
     print_json([msgspec.Raw(raw) for raw in letters])
-    older, width = archive_hint(store.settings.archive_dir) if total < number else "", 60 if is_terminal() else 320
+    width = 60 if is_terminal() else 320
     if not letters:
-        show(f"There are no dead letters{' that match' if total else ''}.{older}")
+        show(f"There are no dead letters{' that match' if total else ''}.")
         return
     rows = [
         [raw["id"], raw.get("failed_at"), raw["reason"], raw["event_id"], one_line(raw.get("detail", ""), width)]
@@ -90,7 +89,7 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     ]
     table("id|failed at|reason|event|detail", rows)
     more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
-    show(f"\n{more}`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good.{older}")
+    show(f"\n{more}`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good.")
 
 
 @store_command(
@@ -127,9 +126,8 @@ def retry(store: Store, ids: tuple[str, ...], **options: Any) -> None:
     """Send the events of dead letters again, as if they were new: those named, those that match, or --all.
 
     A letter is removed and its events made pending in one step, with attempts and runs at zero and without a check for
-    duplicates; a letter of several types stays for those that are still not configured. The letter of a whole item puts
-    the item back on the audit list. If none is named, the command asks first on a terminal. Exits with 1 if any cannot
-    be retried, for example because its type is still not configured.
+    duplicates; that of a whole item puts the item back on the audit list. If none is named, the command asks first on a
+    terminal. Exits with 1 if any cannot be retried, for example because its type is still not configured.
     """
     _deal(store, ids, "retried", **options)
 

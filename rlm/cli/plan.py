@@ -29,12 +29,9 @@ if TYPE_CHECKING:
 def plan(*, config: Path | None, **options: Any) -> None:
     """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
 
-    Without --count the forecast is for what waits now, leftovers included, and for the endpoints' windows as far as
-    they are open now. With --count it is for those numbers, and for windows that are all open. Nothing is taken, sent
-    or changed.
-
-    --workers, --set and --add-endpoint ask what if; the answer is shown beside today's. The last line says when the
-    backlog is gone if as many events arrive in each window as in the last 20 runs.
+    Without --count the forecast is for what waits now and for the windows as they are; with --count it is for those
+    numbers, and for windows that are all open. --workers, --set and --add-endpoint ask what if; the answer is shown
+    beside today's. Nothing is taken, sent or changed.
     """
     from rlm.admin.whatif import side_by_side
 

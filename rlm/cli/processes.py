@@ -52,9 +52,8 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
 
     from rlm import telemetry
     from rlm.ledger.store import Store
-    from rlm.processes.alive import AliveFile
 
-    with stop_signals(AliveFile().touch) as stop:
+    with stop_signals(shows_life=True) as stop:
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
         if words := new_server(settings):
@@ -149,13 +148,11 @@ def web(*, config: Path | None) -> None:
     """Serve the dashboard, JSON, metrics for Prometheus and a health check over HTTP. TERM ends it at once.
 
     / is the dashboard. /api has the JSON of the commands, for reading and for orders; /openapi.json describes it.
-    /metrics has what the ledger holds at that moment, over all processes and hosts. /healthz answers 200 while Redis
-    answers and is fit and a scheduler leads, or is about to, else 503 with the reason.
+    /metrics is for Prometheus. /healthz answers 200 while Redis answers and a scheduler leads, else 503 and why.
 
-    It listens on web.listen, and waits for it while another process does. On an address outside the loopback interface
-    it starts only with a token (web.token), which is then required for all but /healthz: a program sends
-    "Authorization: Bearer TOKEN", a browser logs in. The Host of a request must be this host's loopback, the address at
-    which it arrived, or listed in web.hosts.
+    It listens on web.listen, and waits for it while another process does. Outside the loopback interface it needs a
+    token (web.token): a program sends "Authorization: Bearer TOKEN", a browser logs in. The Host of a request must be
+    this host, or listed in web.hosts.
     """
     from rlm.web.app import make_app, read_token
     from rlm.web.serve import bind, serve
@@ -185,11 +182,10 @@ def up(config: Path | None, allow_volatile: bool) -> None:
 
     They are those of the Procfile beside the configuration file or, without one, a scheduler, a supervisor and the
     dashboard on http://127.0.0.1:8088. Variables in a .env file of the current directory are set for them, unless the
-    environment has them. The first that needs the embedded server, if it is configured, starts it; the last ends it.
+    environment has them.
 
-    TERM or Ctrl-C stops them: workers finish the calls in flight, and the next start goes on with an open run. A
-    second one ends all at once. If one process ends by itself, all are stopped, and this command exits with its exit
-    code.
+    TERM or Ctrl-C stops them: workers finish the calls in flight. A second one ends all at once. If one process ends by
+    itself, all are stopped, and this command exits with its exit code.
     """
     from honcho.environ import parse
     from setproctitle import setproctitle
@@ -233,10 +229,10 @@ def _commands(procfile: Path, *, allow_volatile: bool) -> Mapping[str, str]:
         raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")
     try:
         commands: dict[str, str] = parse_procfile(text).processes
-    except AssertionError as error:  # a name is repeated
-        raise ConfigurationError(f"file {procfile}: cannot be used: {error}") from error
+    except AssertionError:  # a name is repeated
+        commands = {}
     if not commands:
-        raise ConfigurationError(f"file {procfile}: has no process; write `scheduler: exec rlm scheduler`, for example")
+        raise ConfigurationError(f"file {procfile}: has no process, or one twice; a line is NAME: COMMAND")
     return commands
 
 

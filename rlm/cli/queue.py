@@ -24,7 +24,6 @@ from rlm.cli.common import (
 )
 from rlm.core.documents import ItemView, WaitingList
 from rlm.core.errors import RunError, StoreError
-from rlm.core.item import Place
 from rlm.core.text import counted, one_line, span
 
 if TYPE_CHECKING:
@@ -53,30 +52,22 @@ def _chosen(item: str, **options: Any) -> EventFilter:
     return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
 
-_place = click.IntRange(0, 1_000_000_000)
-_states = (Place.PENDING, Place.LEFTOVER, Place.BACKING_OFF, Place.SPENT, Place.QUEUED)
-
-
 @store_command(
     "rlm queue list --wallet wallet_001",
-    "rlm queue list 100 --state leftover --type REBALANCE_NEEDED --older-than 10m",
+    "rlm queue list 100 --type REBALANCE_NEEDED --older-than 10m",
     name="list",
     group=queue,
     params=[
         click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False),
         *_filter,
-        several("--state states", "STATE", f"Only events that are {', '.join(_states)}.", of=_states),
-        click.Option(["--after"], type=_place, metavar="PLACE", default=0, help="Go on where a page ended."),
+        click.Option(["--after"], type=click.IntRange(0), metavar="PLACE", default=0, help="Go on where a page ended."),
     ],
 )
 def list_events(store: Store, number: int | None, after: int, **options: Any) -> None:
     """List the first N waiting events (20; with --json all): type by type, then those in items on the audit list.
 
-    They are pending in the open run or left over by the last; in back-off before another attempt; out of attempts in
-    this run; or queued in an item. An option given several times matches any of its values. At most 100,000 events are
-    looked at; `--after` continues from there.
-
-    `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled over to there.
+    An option given several times matches any of its values. At most 100,000 events are looked at; `--after` continues
+    from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
     from rlm.admin.queue import list_waiting
     from rlm.ledger.waiting import MOST_LOOKED
@@ -140,10 +131,7 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
 
 @store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", group=queue)
 def stats(store: Store) -> None:
-    """Show how much waits where, by type, and how old the oldest is.
-
-    "pending" counts all events that wait: in the ledger, and in the 100,000 oldest items on the audit list.
-    """
+    """Show how much waits where, by type, in the ledger and the 100,000 oldest items, and how old the oldest is."""
     from rlm.admin.queue import queue_stats
 
     found = queue_stats(store)
@@ -172,8 +160,8 @@ _interval = click.Option(["--interval"], type=Duration(), default=2.0, help="How
 def monitor(store: Store, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
 
-    On a terminal the picture is redrawn; elsewhere a line is printed if it has changed, with --json one document per
-    line. Rates are over the time since the command began, at most the last minute.
+    Off a terminal a line is printed if it has changed, with --json one document per line. Rates are over the last
+    minute at most.
     """
     from rlm.admin.queue import Monitor
     from rlm.terminal.live import View
@@ -199,11 +187,9 @@ def monitor(store: Store, interval: float) -> None:
 def push(store: Store, file: BinaryIO) -> None:
     """Push items onto the audit list: JSON lines from FILE, or from stdin.
 
-    Each line that is not empty is pushed as it is; the first line is the oldest item. What is no item becomes a dead
-    letter when a run takes it. A line of more than a megabyte, or of more than `queue.max_item_bytes`, is not pushed,
-    and the command exits with 1.
-
-    The document of `rlm queue list --json` is taken, too: its events are pushed, each as an item.
+    Each line that is not empty is pushed as it is; the first line is the oldest item. A line of more than a megabyte,
+    or of more than `queue.max_item_bytes`, is not pushed, and the command exits with 1. The document of
+    `rlm queue list --json` is taken, too.
     """
     from rlm.admin.queue import push_lines, read_lines
     from rlm.core.documents import Pushed
@@ -253,7 +239,7 @@ def explain(store: Store, event: str) -> None:
     """Show where one event is, what it waits for, and each attempt with its endpoint, time and answer.
 
     EVENT is an event id, ITEM:TYPE, or the id of an item, which stands for all its events. Settled events are known for
-    queue.dedupe_seconds. On the audit list the 100,000 oldest items are looked at. Exits with 3 if EVENT is not known.
+    queue.dedupe_seconds. Exits with 3 if EVENT is not known.
     """
     from rlm.admin.explain import explanation
 

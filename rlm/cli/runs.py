@@ -58,9 +58,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     """Start a run now.
 
     The scheduler takes it up within 5 s. If none does, `--wait` conducts it here, with the live supervisors or one of
-    its own. If interrupted, the command cancels a run that it conducts, leaves any other alone, and exits with 130.
-
-    With --wait the progress is shown on stderr. Exits with 1 if the run or every call of it failed.
+    its own, and cancels it if interrupted. Exits with 1 if the run or every call of it failed.
     """
     if dry_run:
         from rlm.cli.plan import print_verdict
@@ -211,13 +209,14 @@ def _await_close(store: Store, run: Run, stop: StopSignals) -> Record:
         if stop.graceful:
             raise InterruptedByHandError(f"Run {run.id} is being cancelled; see `rlm status`.")
         if system_clock.monotonic() > until and store.leases.holder() is None:
-            from scheduler.byhand import HandConductor
+            from scheduler.conductor import Conductor
+            from scheduler.office import Office
 
-            conductor = HandConductor(store, stop, allow_volatile=True)  # whatever opened it may close
+            office = Office(store, stop, allow_volatile=True, cancels=True)  # whatever opened it may close
             try:
-                conductor.campaign(ANSWER_SECONDS)
-                conductor.close_open(run.id)
+                office.take(ANSWER_SECONDS)
+                Conductor(office, run).await_end()
             finally:
-                conductor.resign()
+                office.resign()
         system_clock.sleep(POLL_SECONDS)
     return record

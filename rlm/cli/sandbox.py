@@ -40,10 +40,7 @@ def demo(*, events: int, speed: float, real_time: bool, config: Path | None) -> 
 
     An embedded server, a mock API that refuses every call above its limit, a scheduler, a supervisor and its workers
     are started for this and gone afterwards. If you have a configuration, it is the one shown; its Redis and its APIs
-    are not touched. Ctrl-C ends the demo early, a second one at once.
-
-    Exits with 1 if anything was not as promised: a call refused, an event lost or left over that should have fitted;
-    with 130 if it was ended early.
+    are not touched. Exits with 1 if anything was not as promised, with 130 if it was ended early.
     """
     from rlm.sandbox.demo import play, prologue, view_on
     from rlm.sandbox.stage import set_up
@@ -64,9 +61,8 @@ def demo(*, events: int, speed: float, real_time: bool, config: Path | None) -> 
 def test(*, config: Path | None, allow_volatile: bool) -> None:
     """Test the installation: a small demo on the configured Redis, with real processes and a mock API.
 
-    A few events of the configured types are sent to an API on this host that enforces the configured limits, all ten
-    times as fast. The configured endpoints get no call. Everything happens under a prefix of its own, beside a running
-    system, and is removed again, also after Ctrl-C. Only if it is killed its keys, PREFIX-test-..., stay.
+    A few events of the configured types are sent to an API on this host; the configured endpoints get no call.
+    Everything happens under a prefix of its own, PREFIX-test-..., beside a running system, and is removed again.
     """
     from rlm.ledger.fitness import require_fit
     from rlm.ledger.store import Store

@@ -12,8 +12,6 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from rlm.core.text import span
-
 #: A completed call whose answer was a web page; it is counted among the troubles, because it may be a login page.
 WEB_PAGE = "web page"
 
@@ -150,7 +148,6 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
     by_budget: Mapping[str, CallCounts] = {}
     failure: str = ""
     untaken: int = 0
-    redis_away_seconds: float = 0.0
     troubles: tuple[CallTrouble, ...] = ()
 
     @property
@@ -158,11 +155,6 @@ class RunDocument(JsonDocument, frozen=True, kw_only=True):
         """Whether calls were made and none of them succeeded."""
         entries = self.by_endpoint.values()
         return any(entry.calls for entry in entries) and not any(entry.completed for entry in entries)
-
-    @property
-    def away(self) -> str:
-        """In words, how long Redis was away; empty if that was too short to record."""
-        return f"Redis was away for {span(self.redis_away_seconds)}" if self.redis_away_seconds else ""
 
     @property
     def failures(self) -> str:

@@ -73,8 +73,8 @@ class Run(msgspec.Struct, frozen=True):
 
     `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
     is the first plan, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.causes`);
-    `spent` counts, at the end, the events that used all attempts. `away_seconds` is how long Redis was away during the
-    calls, `untaken` how many items it left on the audit list for lack of time.
+    `spent` counts, at the end, the events that used all attempts, `untaken` the items that it left on the audit list
+    for lack of time.
     """
 
     id: str
@@ -95,7 +95,6 @@ class Run(msgspec.Struct, frozen=True):
     tick: _Moment = 0.0
     waits: Waited | None = None
     spent: Mapping[str, int] | None = None
-    away_seconds: _Seconds = 0.0
     untaken: _Whole = 0
 
     def left_seconds(self, now_us: int) -> float:

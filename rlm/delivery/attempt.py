@@ -17,7 +17,7 @@ from rlm.core.errors import RLMError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.connection import Connection, UnreachableError
 from rlm.delivery.http_message import Request
-from rlm.delivery.outcome import BROKEN, Outcome, settlement_of, unsent
+from rlm.delivery.outcome import Kind, Outcome, settlement_of, unsent
 from rlm.ledger.turns import Claim, Settlement, Turns
 from rlm.ledger.values import MICROSECONDS, RedisClock
 
@@ -66,7 +66,7 @@ class Attempts:
             log.exception("Event %s could not be handled", claim.event_id, extra=extra)
             if not self._begun or isinstance(error, RLMError):  # a header lacks its secret: nothing was sent
                 return replace(unsent(claim), to="backoff", delay_us=AFTER_FAULT_US)
-            fault = Outcome("RLM failed during the call; the log of its worker says how", None, BROKEN)
+            fault = Outcome("RLM failed during the call; the log of its worker says how", None, Kind.BROKEN)
             settlement = settlement_of(claim, fault, self._retry, self._clock.now())
             return replace(settlement, counts_us=0)
 

@@ -16,16 +16,7 @@ from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint
 from rlm.delivery.connection import Connection, connect
 from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
-from rlm.delivery.outcome import (
-    BAD_HEADER,
-    NO_ANSWER,
-    SUCCESS,
-    UNEXPECTED,
-    Outcome,
-    classify,
-    kind_of_error,
-    parse_date,
-)
+from rlm.delivery.outcome import Kind, Outcome, classify, kind_of_error, parse_date
 from rlm.settings.secrets import mask, resolve
 
 #: The most connections that are kept for another call. Those used last are kept.
@@ -94,7 +85,7 @@ class Dispatcher:
         except ValueError:  # not quoted, because it concerns a header, which may be a secret
             connection.close()
             why = "the request could not be sent: a header or the event is not what HTTP allows"
-            return Outcome(why, None, BAD_HEADER)
+            return Outcome(why, None, Kind.BAD_HEADER)
         except OSError as error:
             connection.close()
             why = f"the request could not be sent completely: {mask(str(error))}"
@@ -111,14 +102,14 @@ class Dispatcher:
         except (OSError, BrokenAnswerError) as error:
             connection.close()
             kind, lasted = kind_of_error(error), f"{system_clock.monotonic() - sent_at:.1f} s"
-            detail = f"no answer within {lasted}" if kind == NO_ANSWER else f"{kind} after {lasted}: {error}"
+            detail = f"no answer within {lasted}" if kind == Kind.NO_ANSWER else f"{kind} after {lasted}: {error}"
             return Outcome(mask(detail), None, kind)
         seconds = system_clock.monotonic() - sent_at
         if answer.reusable:
             self.keep(endpoint, connection)
         else:
             connection.close()
-        if answer.status in SUCCESS:
+        if answer.status in range(200, 300):
             return _delivered(answer, endpoint, seconds)
         rests = answer.values("retry-after")
         # By the endpoint's clock, like its `Retry-After`.
@@ -142,7 +133,7 @@ def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
     content_type, text = next(iter(answer.values("content-type")), ""), f"HTTP {answer.status}"
     if endpoint.success and not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
         what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-        return Outcome(f"{text}, {UNEXPECTED}: {what}", seconds, UNEXPECTED)
+        return Outcome(f"{text}, {Kind.UNEXPECTED}: {what}", seconds, Kind.UNEXPECTED)
     if not endpoint.success and content_type.lower().startswith("text/html"):  # perhaps a login page
         return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", seconds, WEB_PAGE, CallEnd.COMPLETED)
     return Outcome(text, seconds, finish=CallEnd.COMPLETED)

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from datetime import UTC
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,67 +22,67 @@ from rlm.ledger.turns import Claim, Settlement
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings.model import RetrySettings
 
-#: Statuses by their meaning for the event: 3xx and most 4xx refuse it for good.
-TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
-SUCCESS, _REFUSALS = range(200, 300), range(300, 500)
-_TRY_AGAIN = frozenset({408, 425})
-
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to this.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
-_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 
-#: The words under which failed calls are counted; there are only a few, whatever an endpoint does.
-REFUSED, NO_ANSWER, CUT, BROKEN = "connection refused", "no answer in time", "connection cut", "broken answer"
-NO_NAME, NO_WAY, NO_RESOLVER = "name not found", "not reachable", "no resolver answers"
-BAD_CERTIFICATE, NO_TLS, BAD_HEADER = "TLS certificate refused", "TLS failed", "not what HTTP allows"
-#: An answer 2xx that is not what the settings say is success.
-UNEXPECTED = "unexpected_answer"
-#: The run's deadline came first. That says nothing about the endpoint.
-DEADLINE = "cut by the deadline"
+
+class Kind(StrEnum):
+    """The words under which failed calls are counted beside `HTTP 503`; they are few, whatever an endpoint does."""
+
+    REFUSED = "connection refused"
+    NO_ANSWER = "no answer in time"
+    CUT = "connection cut"
+    BROKEN = "broken answer"
+    NO_NAME = "name not found"
+    NO_RESOLVER = "no resolver answers"
+    NO_WAY = "not reachable"
+    BAD_CERTIFICATE = "TLS certificate refused"
+    EXPIRED = "TLS certificate expired"
+    NO_TLS = "TLS failed"
+    BAD_HEADER = "not what HTTP allows"
+    UNEXPECTED = "unexpected_answer"  # a 2xx that is not what the settings say is success
+    DEADLINE = "cut by the deadline"  # of the run, which says nothing about the endpoint
+
 
 #: By the error, subclasses before their base classes.
 _OF_ERRORS: Final = (
-    (BrokenAnswerError, BROKEN),
-    (TimeoutError, NO_ANSWER),
-    (ConnectionRefusedError, REFUSED),
-    (ConnectionError, CUT),
-    (ssl.SSLCertVerificationError, BAD_CERTIFICATE),
-    (ssl.SSLError, NO_TLS),
-    (socket.gaierror, NO_NAME),
-    (UnicodeError, NO_NAME),
+    (BrokenAnswerError, Kind.BROKEN),
+    (TimeoutError, Kind.NO_ANSWER),
+    (ConnectionRefusedError, Kind.REFUSED),
+    (ConnectionError, Kind.CUT),
+    (ssl.SSLCertVerificationError, Kind.BAD_CERTIFICATE),
+    (ssl.SSLError, Kind.NO_TLS),
+    (socket.gaierror, Kind.NO_NAME),
+    (UnicodeError, Kind.NO_NAME),
 )
-#: OpenSSL's number for a certificate that has expired, and the word for it.
+#: OpenSSL's number for a certificate that has expired.
 _EXPIRED: Final = 10
-EXPIRED = "TLS certificate expired"
-_KNOWN: Final = frozenset(map(int, HTTPStatus))
-
 #: System errors that mean this host cannot call anyone: no route, forbidden by a local rule, or no more descriptors,
 #: ports or memory. `EHOSTUNREACH` is not among them, because every host gets it if a neighbour or router reports it.
 _NO_ROUTE: Final = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
 _HERE: Final = _NO_ROUTE | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-def kind_of_error(error: BaseException) -> str:
+def kind_of_error(error: BaseException) -> Kind:
     """Return the word for the error that kept a call from being answered."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
-        return NO_RESOLVER
+        return Kind.NO_RESOLVER
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _EXPIRED:
-        return EXPIRED
-    return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), NO_WAY)
+        return Kind.EXPIRED
+    return next((kind for errors, kind in _OF_ERRORS if isinstance(error, errors)), Kind.NO_WAY)
 
 
 def lies_here(error: BaseException) -> bool:
     """Return whether this host is the reason that a call could not be made; then it says nothing about the endpoint."""
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN  # no resolver answers
-    if isinstance(error, ssl.SSLError):  # an OSError with OpenSSL's numbers, so its 1 is not EPERM
-        return False
-    return isinstance(error, OSError) and error.errno in _HERE
+    # An SSLError is an OSError with OpenSSL's numbers, so its 1 is not EPERM.
+    return isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in _HERE
 
 
 def kind_of_status(status: int) -> str:
     """Return the word for an answer. Statuses unknown to HTTP share one, so that there are few words."""
-    return f"HTTP {status}" if status in _KNOWN else f"HTTP {status // 100}xx"
+    return f"HTTP {status}" if status in {*HTTPStatus} else f"HTTP {status // 100}xx"
 
 
 class Outcome(Heard, frozen=True):
@@ -105,12 +106,12 @@ def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: flo
     `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
     """
     text, kind = f"HTTP {status}", kind_of_status(status)
-    if status == TOO_MANY_REQUESTS or (status == _UNAVAILABLE and retry_after):
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after):
         rest = longest_rest(retry_after, now)
         text += "" if rest is None else f", asked for a rest of {rest:.1f} s"
         return Outcome(text, seconds, kind, CallEnd.THROTTLED, rest_seconds=rest)
     text += f": {excerpt}" if excerpt else ""
-    if status in _REFUSALS and status not in _TRY_AGAIN:
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in {408, 425}:
         # Several of these in a row concern the endpoint, or the access to it: the contract lists them.
         return Outcome(text, seconds, kind, CallEnd.REJECTED, of_endpoint=status in {401, 403, 404, 405, 410})
     return Outcome(text, seconds, kind)
@@ -131,7 +132,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
     `now` should be the answer's `Date`, because the endpoint wrote both by the same clock. Negative numbers are
     invalid, and so is what only Python reads as a number: `inf`, `1e9`, `1_0`.
     """
-    if _SECONDS.fullmatch(value.strip()):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value.strip(), re.ASCII):
         seconds = float(value.strip())  # `float` itself strips fewer characters
     elif (moment := parse_date(value)) is not None:
         seconds = moment - now
@@ -164,7 +165,7 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
             fate: dict[str, Any] = {"sick": sick, "well": not sick, "why": outcome.kind, "letter": letter}
             return _made(claim, outcome, to="failed", tried=True, **fate)
         case _ if cut:
-            heard = structs.replace(outcome, text=f"{outcome.text}, cut by the run's deadline", kind=DEADLINE)
+            heard = structs.replace(outcome, text=f"{outcome.text}, cut by the run's deadline", kind=Kind.DEADLINE)
             return _made(claim, heard, to="backoff", tried=True, spends=True)
         case _:
             return _try_again(claim, outcome, retry, now)

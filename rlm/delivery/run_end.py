@@ -8,7 +8,7 @@ run's own state decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 
 from msgspec.structs import replace
@@ -17,74 +17,52 @@ from rlm.core.call import quantile
 from rlm.core.clock import isoformat
 from rlm.core.documents import CallCounts, Record, RunCounts, RunPlan, RunWorkers, TypeCounts, Used
 from rlm.core.endpoint import all_limited
-from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.text import span
 from rlm.ledger.books import ANSWERS, Ending, read_ending, troubles_of
 from rlm.ledger.calls import added_to_totals
-from rlm.ledger.compliance import excess_of, most_in_any
+from rlm.ledger.compliance import most_in_any
 from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.plan.causes import causes, reasons, verdict
+from rlm.plan.causes import causes, reasons
 from rlm.settings import Settings
 
 #: The failure of a run at whose deadline Redis could not be written to.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"
-#: A record shows how long Redis was away during the run from this many seconds on.
-WORTH_TELLING_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-def close_run(
-    store: Store,
-    run_id: str,
-    *,
-    ended: Run | None = None,
-    failure: str = "",
-    keep: Callable[[], object] = lambda: None,
-) -> Record | None:
+def close_run(store: Store, run_id: str, *, failure: str = "") -> Record | None:
     """End the run, if it may be ended by anybody, and close it; return its record, None if it is not to be closed here.
 
-    `ended` is the run as its conductor has ended it; `failure` says why RLM could not conduct it, if so. `keep` is
-    called between steps that may take long, to renew a leader's lease.
-
-    Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing nothing can
-    settle any more, so the counts read then are final.
+    `failure` says why RLM could not conduct it, if so. Closing is one compare-and-set in Redis, so a second caller
+    changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
     """
-    while True:
-        run, ended = ended or store.runs.current(), None
-        if run is None or run.id != run_id:
-            return None
-        if run.state is not State.FINISHING:
+    while (run := store.runs.current()) and run.id == run_id:
+        if run.state is State.FINISHING:
+            crash_point("close.returned")
+            ending = read_ending(store, run)
+            record = make_record(store.settings, run, ending)
+            workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
+            crash_point("close.counted")
+            added = added_to_totals(record, ending.calls)
+            closed = store.runs.close(run_id, record, wanted=max(store.settings.workers.min, workers), added=added)
+            if closed:
+                crash_point("close.recorded")
+                store.processes.wake("supervisors", "scheduler")
+                _log_end(record)
+            if closed is not None:
+                return record if closed else None
+            fields = {}  # whoever ended it may have died before all was ready again
+        else:
             fields = write_waits(run.waits, store.ledger.count(store.known_types), store.intake.untaken(run.id)[0])
             fields |= {"failure": failure} if failure else {}
-            if not store.runs.end(run_id, None, **fields) or (run := store.runs.current()) is None:
-                return None
-        crash_point("close.returned")
-        keep()
-        ending = read_ending(store, run)
-        keep()
-        record = make_record(store.settings, run, ending)
-        workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
-        crash_point("close.counted")
-        closed = store.runs.close(
-            run_id,
-            record,
-            wanted=max(store.settings.workers.min, workers),
-            added=added_to_totals(record, ending.calls),
-        )
-        if closed:
-            crash_point("close.recorded")
-            store.processes.wake("supervisors", "scheduler")
-            _log_end(record)
-            return record
-        if closed is not None:
+        if not store.runs.end(run_id, None, **fields):
             return None
-        if not store.runs.end(run_id):  # whoever ended it may have died before all was ready again
-            return None
+    return None
 
 
 def _log_end(record: Record) -> None:
@@ -94,7 +72,7 @@ def _log_end(record: Record) -> None:
     why = f" ({record.failure})" if record.failure else ""
     parts = [f"{record.state}{why} after {span(record.duration_seconds)}", f"{counts['completed']} completed"]
     parts += [f"{counts[name]} {name}" for name in ("failed", "leftover") if counts[name]]
-    sentences = [record.away, verdict(record.why), record.failures]
+    sentences = ["; ".join(cause.sentence for cause in record.why), record.failures]
     sentence = ". ".join([", ".join(parts), *filter(None, sentences)])
     extra = {"action": "close_run", "run_id": record.run_id}
     log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)
@@ -135,7 +113,6 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         workers=RunWorkers(peak=run.workers_peak, restarted=ending.restarts - run.restarts_before if run.plan else 0),
         failure=run.failure,
         untaken=run.untaken,
-        redis_away_seconds=round(run.away_seconds, 1) if run.away_seconds >= WORTH_TELLING_SECONDS else 0.0,
         troubles=troubles_of(tally, ending.endpoints),
         leftover_by_reason=reasons(run, leftover),
         why=causes(run, leftover),
@@ -215,18 +192,3 @@ def _used(settings: Settings, record: Record, ending: Ending, seconds: float) ->
         answered_p50_seconds=round(quantile(ages, 0.50), 3),
         answered_p95_seconds=round(quantile(ages, 0.95), 3),
     )
-
-
-def look_over(store: Store, record: Record) -> None:
-    """Note by how much a run exceeded its limits, and that this is done; forget the oldest calls and records.
-
-    If Redis fails, the next conductor does it.
-    """
-    try:
-        excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
-        store.calls.trim()
-        store.runs.trim()
-        store.leases.note_end(record.run_id, excess)
-    except StoreError as error:
-        extra = {"action": "inspect", "run_id": record.run_id}
-        log.info("Run %s is not checked, because Redis failed: %s", record.run_id, error, extra=extra)

@@ -27,8 +27,6 @@ EXACT_STARTS: Final = 5000
 GRAINS: Final = 2500
 #: The rounding error of sums of error rates.
 ROUNDING: Final = 1e-9
-#: A lane that goes on after an answer holds the others up for one part in so many of what an idle one does.
-GOES_ON: Final = 4
 #: *Longest queue first* looks at so many open types.
 MOST_LOOKED_AT: Final = 50
 
@@ -158,8 +156,7 @@ class _Simulation:
         lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
         queue.begin(now + (in_a_row - 1) * cost + route.takes, route, calls)
         self._begun += calls
-        woken = lanes.woken(calls)
-        self._next_at = now + (GOES_ON * woken + calls - woken) * self._situation.apart // GOES_ON
+        self._next_at = now + calls * self._situation.apart
         self._starts.append(Start(now, queue.name, route.windows[0], route.takes, calls))
         if grain == 1 and len(self._starts) == EXACT_STARTS:
             self._grain = max(1, self._situation.deadline // GRAINS)
@@ -174,7 +171,6 @@ class _Lanes:
 
     def __init__(self, situation: Situation, lanes: int) -> None:
         self.idle = lanes
-        self._now = self._fresh = 0  #: the present moment, and how many of the idle lanes are free only since then
         self._heap: list[int] = []
         #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
         self._groups: dict[int, tuple[int, int]] = {}
@@ -202,18 +198,8 @@ class _Lanes:
 
     def free_by(self, at: int) -> None:
         """Mark the lanes that are free by `at` as idle."""
-        if at > self._now:
-            self._now, self._fresh = at, 0
         while self._heap and self.next_free <= at:
-            _, lanes = self._groups.pop(heapq.heappop(self._heap))
-            self.idle += lanes
-            self._fresh += lanes
-
-    def woken(self, calls: int) -> int:
-        """Return how many of these calls, which begin now, are for lanes that were idle before."""
-        woken = max(0, calls - self._fresh)
-        self._fresh -= calls - woken
-        return woken
+            self.idle += self._groups.pop(heapq.heappop(self._heap))[1]
 
 
 class _Place(NamedTuple):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.call import Expected, Pair, needed_seconds
+from rlm.core.call import Expected, Pair
 from rlm.core.endpoint import EventType, WindowState, all_limited, shut_by
 from rlm.plan.window import SimulatedWindow, duration, ticks, windows_of
 
@@ -21,26 +21,21 @@ class Underway(msgspec.Struct, frozen=True):
     age_seconds: float
 
 
-class RunProgress(msgspec.Struct, frozen=True):
-    """The progress of a run whose rest is planned: the calls under way, and by type the calls begun so far."""
-
-    underway: tuple[Underway, ...] = ()
-    begun: Mapping[str, int] = {}
-
-
 class Workload(msgspec.Struct, frozen=True):
     """The work to plan and the conditions for it.
 
     `backlog` counts the waiting events by type. Types that are not among `types` are left out, because a run makes
     their events dead letters. `types` are the configured types in descending priority. `windows` are those of endpoints
-    and budgets by name; a missing one is fresh. `expected` is what was measured of calls, if known.
+    and budgets by name; a missing one is fresh. `expected` is what was measured of calls, if known. Of a run whose rest
+    is planned there are calls under way, and `begun` counts by type those begun so far.
     """
 
     backlog: Mapping[str, int]
     types: Sequence[EventType]
     windows: Mapping[str, WindowState] = {}
     expected: Mapping[Pair, Expected] = {}
-    progress: RunProgress = RunProgress()
+    underway: Sequence[Underway] = ()
+    begun: Mapping[str, int] = {}
 
 
 class Capacity(msgspec.Struct, frozen=True):
@@ -67,10 +62,9 @@ class Capacity(msgspec.Struct, frozen=True):
 class Horizon(msgspec.Struct, frozen=True):
     """When calls must be answered, when they should be, and what is added to every period. Seconds.
 
-    Calls to an endpoint are kept its period and the guard apart, and a slot is used again `refill_seconds` after that;
-    calls of idle lanes begin `apart_seconds` after each other. An event whose call fails is tried again
-    `backoff_seconds` later, and left over after `max_attempts`. Times count from the moment planned for, when
-    `gone_seconds` of the run have passed; sentences count from the run's start.
+    A slot is used again a period and the guard after a call, and calls begin `apart_seconds` after each other. An event
+    whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count from the
+    moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
     """
 
     deadline_seconds: float
@@ -79,7 +73,6 @@ class Horizon(msgspec.Struct, frozen=True):
     max_attempts: int = 3
     backoff_seconds: float = 0.5
     gone_seconds: float = 0.0
-    refill_seconds: float = 0.0
     apart_seconds: float = 0.0
 
 
@@ -122,13 +115,11 @@ class Busy(msgspec.Struct, frozen=True):
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """Everything that a simulation starts from, except the number of lanes.
+    """Everything that a simulation starts from, except the number of lanes, in ticks from the moment planned for.
 
     Demands are in descending priority; `windows` are those of the rules of endpoints and budgets by name, `shut` says
-    why some rest. Calls begin `apart`; a
-    lane needs a `turnaround` between two. A failed call is tried again after a `backoff`, `max_attempts` times in all.
-    In a run under way lanes may be `busy`. Moments count from the one planned for, which is `gone` after the run's
-    start.
+    why some rest. A lane needs a `turnaround` between two calls. In a run under way lanes may be `busy`. The other
+    fields are those of `Horizon`.
     """
 
     demands: tuple[Demand, ...]
@@ -143,30 +134,26 @@ class Situation(msgspec.Struct, frozen=True):
     gone: int
 
     @classmethod
-    def of(cls, workload: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
+    def of(cls, work: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
         """Return the situation of a workload, with its times converted to ticks."""
-        deadline, progress = ticks(horizon.deadline_seconds), workload.progress
-        added = ticks(horizon.guard_seconds + horizon.refill_seconds)
-        limited = all_limited(end for kind in workload.types for end in kind.endpoints)
-        busy = _busy(workload, progress.underway)
-        answered = Counter(call.type for call in busy if call.is_answered)
-        back = Counter(call.type for call in busy) - answered  # what is not expected to succeed waits again
+        deadline, added = ticks(horizon.deadline_seconds), ticks(horizon.guard_seconds)
+        limited = all_limited(end for kind in work.types for end in kind.endpoints)
+        busy, fresh = tuple(_busy(work)), WindowState()
+        back = Counter(call.type for call in busy if not call.is_answered)  # they are not expected to succeed
         return cls(
             demands=tuple(
                 Demand(
                     kind.name,
-                    workload.backlog.get(kind.name, 0) + back[kind.name],
-                    tuple(_routes(kind, deadline, workload.expected)),
+                    work.backlog.get(kind.name, 0) + back[kind.name],
+                    tuple(_routes(kind, deadline, work.expected)),
                     kind.share,
-                    max(0, progress.begun.get(kind.name, 0) - back[kind.name]),
+                    max(0, work.begun.get(kind.name, 0) - back[kind.name]),
                 )
-                for kind in workload.types
+                for kind in work.types
             ),
-            windows={
-                each.name: windows_of(each, workload.windows.get(each.name, WindowState()), added) for each in limited
-            },
-            shut={name: why for name, window in workload.windows.items() if (why := shut_by(window))},
-            busy=tuple(busy),
+            windows={each.name: windows_of(each, work.windows.get(each.name, fresh), added) for each in limited},
+            shut={name: why for name, window in work.windows.items() if (why := shut_by(window))},
+            busy=busy,
             deadline=deadline,
             turnaround=ticks(turnaround_seconds),
             apart=ticks(horizon.apart_seconds),
@@ -181,40 +168,25 @@ class Situation(msgspec.Struct, frozen=True):
         return sum(demand.events for demand in self.demands)
 
 
-def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -> list[Route]:
-    routes, usual = [], Expected(kind.processing_seconds, kind.processing_seconds)
+def _usual(kind: EventType) -> Expected:
+    return Expected(kind.processing_seconds, kind.processing_seconds)
+
+
+def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -> Iterator[Route]:
     for end in kind.endpoints:
-        call = expected.get((kind.name, end.name), usual)
+        call = expected.get((kind.name, end.name)) or _usual(kind)
         takes, names = duration(call.seconds), tuple(each.name for each in all_limited([end]))
-        routes.append(Route(names, takes, deadline - max(takes, ticks(call.needed_seconds)), call.error_rate))
-    return routes
+        yield Route(names, takes, deadline - max(takes, ticks(call.needed_seconds)), call.error_rate)
 
 
-def _busy(workload: Workload, calls: Sequence[Underway]) -> list[Busy]:
-    """Return the busy lanes. A call ends when expected; an overdue one after as long again, capped by its time-out."""
-    expected, busy = workload.expected, []
-    ends = {(kind.name, end.name): (kind, end) for kind in workload.types for end in kind.endpoints}
-    for call in calls:
+def _busy(work: Workload) -> Iterator[Busy]:
+    """Yield the busy lanes. A call ends when half of them do; an overdue one when nearly all do, or times out."""
+    ends = {(kind.name, end.name): (kind, end) for kind in work.types for end in kind.endpoints}
+    for call in work.underway:
         if there := ends.get(pair := (call.type, call.endpoint)):
             kind, end = there
-            left = (expected[pair].seconds if pair in expected else kind.processing_seconds) - call.age_seconds
-            left = left if left >= 0 else min(-left, end.timeout_seconds - call.age_seconds)
-            suspect = call.endpoint in workload.windows and workload.windows[call.endpoint].suspect
-            busy.append(Busy(call.type, duration(left), not suspect))
-    return busy
-
-
-def stuck(
-    calls: Sequence[Underway], types: Sequence[EventType], expected: Mapping[Pair, Expected]
-) -> dict[Pair, Expected]:
-    """Return what to expect where most calls under way take twice as long as nearly all should: their time-out."""
-    there, late = Counter((call.type, call.endpoint) for call in calls), Counter[Pair]()
-    pairs = {(kind.name, end.name): (kind, end) for kind in types for end in kind.endpoints}
-    for call in calls:
-        if (pair := (call.type, call.endpoint)) in pairs:
-            late[pair] += call.age_seconds > 2 * needed_seconds(pairs[pair][0], call.endpoint, expected)
-    return {
-        pair: Expected(end.timeout_seconds, end.timeout_seconds)
-        for pair, (_, end) in pairs.items()
-        if 2 * late[pair] > there[pair]
-    }
+            usual = work.expected.get(pair) or _usual(kind)
+            moments = usual.seconds, usual.needed_seconds, end.timeout_seconds
+            left = next((at - call.age_seconds for at in moments if at >= call.age_seconds), 0.0)
+            is_suspect = call.endpoint in work.windows and work.windows[call.endpoint].suspect
+            yield Busy(call.type, duration(left), not is_suspect)

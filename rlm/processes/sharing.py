@@ -1,4 +1,6 @@
-"""How the wanted workers are divided among hosts: all supervisors read the same register, so all get the same result.
+"""What a process announces, and how the wanted workers are divided among hosts.
+
+All supervisors read the same register, so all get the same result.
 
 A supervisor starts no worker that takes a place of another one. Those that others run beyond their shares, because they
 finish their calls, take places too. So there are no more than `workers.max` while hosts take over from one another.
@@ -11,6 +13,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from rlm.ledger.processes import Offer, Process
+from rlm.settings import Settings, apart_of
+
+
+def entry_of(settings: Settings, process_id: str, pid: int, started_at: float) -> Process:
+    """Return the register's entry of a process with these `settings`; `started_at` is in seconds since 1970."""
+    return Process(
+        process_id,
+        pid,
+        settings.host_name,
+        started_at,
+        threads=settings.workers.threads,
+        revision=settings.revision,
+        file=str(settings.source or ""),
+        apart=apart_of(settings.event_types),
+    )
 
 
 def serving(supervisors: Iterable[Process], revision: str) -> dict[str, Offer]:

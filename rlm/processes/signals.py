@@ -6,18 +6,28 @@ a call ends within its time-out, a worker finishes its calls, a supervisor waits
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Self
+
+from rlm.core.clock import system_clock
+from rlm.core.files import FILE_MODE
 
 if TYPE_CHECKING:
     from rlm.settings import Settings
 
+log = logging.getLogger(__name__)
+
+#: Environment variable with the path of the file that a loop touches; if it is unset or empty there is none.
+ALIVE_VARIABLE: Final = "RLM_ALIVE_FILE"
+#: Minimum seconds between two touches of the file. Every loop makes a turn within 5 s.
+TOUCH_SECONDS: Final = 5.0
 #: Seconds of an immediate stop until a process is killed.
 HASTE_SECONDS: Final = 2.0
 
@@ -41,10 +51,15 @@ def grace_seconds(settings: Settings, layer: Layer) -> float:
 
 
 class Wakeup:
-    """An event to select on: `wake` it from any thread or handler, `drain` it each turn, which calls `each_turn`."""
+    """An event to select on: `wake` it from any thread or handler, `drain` it each turn.
 
-    def __init__(self, each_turn: Callable[[], None] = lambda: None) -> None:
-        self._each_turn = each_turn
+    With `shows_life` each turn also touches the file that `RLM_ALIVE_FILE` names, of which an external health check
+    needs only the age. The loop keeps running while Redis is unreachable, so an outage of Redis causes no restart.
+    """
+
+    def __init__(self, *, shows_life: bool = False) -> None:
+        self._alive_file = os.environ.get(ALIVE_VARIABLE, "") if shows_life else ""
+        self._touches_at = float("-inf")
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def fileno(self) -> int:
@@ -58,7 +73,12 @@ class Wakeup:
 
     def drain(self) -> None:
         """Discard all wake-ups so far."""
-        self._each_turn()
+        if self._alive_file and (now := system_clock.monotonic()) >= self._touches_at:
+            self._touches_at = now + TOUCH_SECONDS
+            try:
+                Path(self._alive_file).touch(FILE_MODE)
+            except OSError as error:
+                log.warning("%s cannot be written: %s", ALIVE_VARIABLE, error, extra={"action": "touch"})
         with suppress(BlockingIOError):
             os.eventfd_read(self._event)
 

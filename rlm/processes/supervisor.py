@@ -20,8 +20,7 @@ from rlm.core.failpoints import crash_point
 from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage, Waker
-from rlm.processes.alive import entry_of
-from rlm.processes.sharing import divide, places_left, serving
+from rlm.processes.sharing import divide, entry_of, places_left, serving
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 
 #: Maximum seconds between two turns, and while others still have this host's places.
@@ -171,6 +170,7 @@ class Supervisor:
             if entry is not None and entry.state != WorkerState.STARTING:
                 child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
                 if now > child.spawned_at + QUICK_DEATH_SECONDS:
+                    self._failed_starts = 0
                     self._tell("")
             if is_deaf:
                 child.heard_at = now
@@ -189,6 +189,7 @@ class Supervisor:
         running = [child for child in self._children.values() if not child.is_stopping]
         # The run counts on nobody who is silent, so neither does this: a worker may be frozen long before it is killed.
         running = [child for child in running if not child.was_ready or now < child.heard_at + HEARTBEAT_TTL_SECONDS]
+        running.sort(key=lambda child: child.heard_at, reverse=True)  # the longest silent leaves first
         for child in running[share:]:
             log.info("Worker %s is no longer needed", child.worker_id, extra={"action": "stop_worker"})
             child.stop(grace_seconds(self._store.settings, Layer.SUPERVISOR))
@@ -202,10 +203,9 @@ class Supervisor:
         try:
             self._spawn()
         except (OSError, EOFError) as error:  # the host is out of processes or memory
-            self._hold_back()
+            self._hold_back(f"no worker can be started on {self._entry.host} ({error})")
             message = "No further worker could be started (%s), %d are running"
             log.warning(message, error, len(running), extra={"action": "start_worker"})
-            self._tell(f"no worker can be started on {self._entry.host} ({error})")
         return 0.0  # others may have started some meanwhile
 
     def _spawn(self) -> None:
@@ -235,19 +235,17 @@ class Supervisor:
             log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
             return
         if not child.was_ready or system_clock.monotonic() < child.spawned_at + QUICK_DEATH_SECONDS:
-            self._hold_back()
-        else:
-            self._failed_starts = 0
+            self._hold_back(f"workers end as they start on {self._entry.host}, the last {ended}")
         message = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced"
         extra = {"action": "replace_worker", "worker": child.worker_id}
         log.warning(message, child.worker_id, child.process.pid, ended, extra=extra)
-        if self._failed_starts >= FAILING_STARTS:
-            self._tell(f"workers end as they start on {self._entry.host}, the last {ended}")
 
-    def _hold_back(self) -> None:
-        """Count a failed start, and let the next one wait. Those that fail meanwhile count as one."""
+    def _hold_back(self, trouble: str) -> None:
+        """Let the next start wait after one that failed, and announce several. Those that fail meanwhile are one."""
         if (now := system_clock.monotonic()) >= self._start_at:
             self._failed_starts, self._start_at = self._failed_starts + 1, now + RESTART_SECONDS
+        if self._failed_starts >= FAILING_STARTS:
+            self._tell(trouble)
 
     def _free(self) -> None:
         """Free what dead workers held: until then nobody sends it. What fails stays for the next turn."""

@@ -30,7 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlm.web.answers import read_body, refused, wants_page
-from rlm.web.pages.page import alone
+from rlm.web.pages.page import render
 
 #: A session ends so long after it began, seconds.
 SESSION_SECONDS: Final = 7 * 86_400
@@ -69,6 +69,11 @@ class Visit(NamedTuple):
     def may_read(self) -> bool:
         """Whether it sent the token, has a session, or needs neither."""
         return self.has_token or self.is_open or bool(self.session)
+
+    @property
+    def may_write(self) -> bool:
+        """Whether its pages have buttons."""
+        return self.is_open or bool(self.session)
 
     @property
     def csrf_token(self) -> str:
@@ -221,7 +226,7 @@ def _not_from_here(request: Request, csrf_token: str) -> Response | None:
 def _log_in_page(back: str, why: str = "", status: int = 401) -> Response:
     """Return the page that asks for the token, at any URL; after the log-in the browser goes to `back`."""
     # A URL must not be made visible like other texts, because that would change it.
-    return HTMLResponse(alone("login.html", why=why, next=escape(back)), status)
+    return HTMLResponse(render("login.html", why=why, next=escape(back)), status)
 
 
 def _local(path: str) -> str:

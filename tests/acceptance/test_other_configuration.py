@@ -64,8 +64,7 @@ def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(
         wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=20, message="a supervisor as well")
         ids = system.push_evenly(5)
         first = system.await_record(system.ask_for_run())
-        (why,) = first["why"]
-        assert (why["cause"], why["leftover"]) == ("workers", 5)
+        assert first["leftover_by_reason"]["workers"] == 5
         assert "of another configuration claims nothing" in system.log("scheduler")
 
         system.config.write_text(text)

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from rlm.core.failpoints import POINTS
-from rlm.delivery.outcome import DEADLINE
+from rlm.delivery.outcome import Kind
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
 from tests.leftbehind import nothing_left_behind
@@ -145,7 +145,7 @@ def await_slots(system, number):
 def cut_by_deadlines(records):
     """Count the calls that a deadline cut: on a busy machine a window of 2 s ends in the middle of some."""
     troubles = [one for record in records for one in record.get("troubles", ())]
-    return sum(one["calls"] for one in troubles if one["what"] == DEADLINE)
+    return sum(one["calls"] for one in troubles if one["what"] == Kind.DEADLINE)
 
 
 def kill_conductor_at(system, point, window_seconds):

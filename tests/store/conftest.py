@@ -7,7 +7,6 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from rlm.ledger.scripts import SOURCES
 from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
@@ -15,9 +14,6 @@ from tests.conftest import SERVERS
 from tests.store import deadletters, steps
 from tests.store.windows import trust
 from tests.values import replace
-
-#: Each script has its own test file, which runs on both servers.
-OF_SCRIPTS = {f"test_{script}" for script in SOURCES}
 
 
 def pytest_generate_tests(metafunc):
@@ -27,8 +23,7 @@ def pytest_generate_tests(metafunc):
     """
     if "server_url" not in metafunc.fixturenames or hasattr(metafunc.module, "server_url"):
         return
-    of_script = metafunc.module.__name__.rpartition(".")[2] in OF_SCRIPTS
-    differing = of_script or metafunc.definition.get_closest_marker("both_servers")
+    differing = metafunc.definition.get_closest_marker("both_servers")
     servers = SERVERS if differing else ("valkey", pytest.param("redis", marks=pytest.mark.long))
     metafunc.parametrize("server_url", servers, indirect=True, scope="session")
 
@@ -104,14 +99,14 @@ def running(store, token):
 
 
 @pytest.fixture
-def conductor(store):
-    """A conductor in this process, which holds the lease."""
-    from scheduler.byhand import HandConductor  # few tests need it
+def office(store):
+    """The office of a conductor in this process, which holds the lease."""
+    from scheduler.office import Office  # few tests need it
 
     wakeup = Wakeup()
     with StopSignals(wakeup) as stop:
-        made = HandConductor(store, stop, allow_volatile=True)
-        made.campaign(1)
+        made = Office(store, stop, allow_volatile=True, cancels=True)
+        made.take(1)
         yield made
         made.resign()
     wakeup.close()

@@ -12,7 +12,9 @@ from rlm.cli.by_hand import conduct_here
 from rlm.core.errors import InterruptedByHandError, StoreUnfitError
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup
-from scheduler.byhand import HandConductor
+from scheduler.conductor import Conductor
+from scheduler.office import Office
+from tests.store import steps
 
 
 @pytest.fixture
@@ -24,16 +26,15 @@ def signals():
     wakeup.close()
 
 
-def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
+def test_no_run_is_begun_where_redis_would_lose_it(store, signals):
     """It became unfit after the command had looked: it is said, and nothing waits."""
-    monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
     store.client.config_set("maxmemory", 2**40)
     store.client.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        conductor = HandConductor(store, signals)
+        office = Office(store, signals)
         with pytest.raises(StoreUnfitError, match="noeviction"):
-            conductor.campaign(1)
-        conductor.resign()
+            office.take(1)
+        office.resign()
     finally:
         store.client.config_set("maxmemory-policy", "noeviction")
         store.client.config_set("maxmemory", 0)
@@ -42,10 +43,12 @@ def test_no_run_is_begun_where_redis_would_lose_it(store, signals, monkeypatch):
     assert store.leases.holder() is None
 
 
-def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store, signals, monkeypatch):
+def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store, token, running, signals, monkeypatch):
     """It would be cancelled as it opens, with what waited taken into it."""
+    run = running(0)
+    store.leases.release(steps.CONDUCTOR)
     monkeypatch.setattr(telemetry, "set_up", lambda *_: None)
-    monkeypatch.setattr(HandConductor, "finish_open", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(Conductor, "conduct", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     store.processes.announce(Role.SUPERVISOR, Process(id="one that lives", pid=1, host="here", started_at=0.0))
 
     with pytest.raises(InterruptedByHandError, match="Interrupted before a run was started") as caught:
@@ -53,4 +56,4 @@ def test_who_is_interrupted_while_an_older_run_is_finished_begins_no_other(store
 
     assert signals.graceful
     assert caught.value.exit_code == 130
-    assert (store.runs.current(), len(store.runs.history()), store.leases.holder()) == (None, 0, None)
+    assert (store.runs.current().id, store.runs.history(), store.leases.holder()) == (run.id, [], None)

@@ -12,13 +12,13 @@ from tests.store import looks, steps
 
 
 @pytest.fixture
-def drain(store, conductor, monkeypatch):
+def drain(store, office, monkeypatch):
     """The drain of an open run, with items `i1`, `i2`, ... on the audit list, two per chunk: `drain(5)`."""
     monkeypatch.setattr(intake, "CHUNK_ITEMS", 2)
 
     def begin(number, window_seconds=60.0):
         steps.push(store, *steps.items(number, steps.TYPE))
-        token = conductor.office.token
+        token = office.token
         return Drain(store, token, steps.open_run(store, token, window_seconds))
 
     return begin
@@ -29,17 +29,16 @@ def piece(monkeypatch):
     """Drain no more than a chunk before the plan, and between two looks."""
     monkeypatch.setattr("scheduler.conductor.FIRST_SECONDS", 0.0)
     monkeypatch.setattr("scheduler.conductor.LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("scheduler.conductor.LOOKING_PART", 0)
     monkeypatch.setattr("scheduler.conductor.BUSY_SECONDS", 0.0)
 
 
-def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
+def test_a_successor_goes_on_in_mid_run(store, drain, office):
     """It knows how much is left, and what the run has taken before."""
     drained = drain(5)
     drained.work(0.0)
     steps.put_into(store, State.RUNNING)
 
-    after = Drain(store, conductor.office.token, store.runs.current())
+    after = Drain(store, office.token, store.runs.current())
     assert (after.over, after.taken[steps.TYPE]) == (False, 2)
     after.work(60.0)
 
@@ -47,7 +46,7 @@ def test_a_successor_goes_on_in_mid_run(store, drain, conductor):
     assert looks.pending(store) == steps.event_ids(5)
 
 
-def test_a_run_goes_through_with_pieces(store, drain, conductor, piece, monkeypatch):
+def test_a_run_goes_through_with_pieces(store, drain, office, piece, monkeypatch):
     """Without a worker: it is planned after its first chunk, all is taken all the same, and the books balance."""
     states, drain_on = [], Drain.work
 
@@ -58,7 +57,7 @@ def test_a_run_goes_through_with_pieces(store, drain, conductor, piece, monkeypa
     monkeypatch.setattr(Drain, "work", noted)
     run = drain(7, window_seconds=2.0).run
 
-    Conductor(conductor.office, run).conduct()
+    Conductor(office, run).conduct()
     record = store.runs.record(run.id)
 
     assert states == [State.DRAINING, *[State.RUNNING] * (len(states) - 1)]

@@ -12,7 +12,7 @@ from msgspec import structs
 from rlm.core.call import Expected
 from rlm.core.endpoint import Endpoint, EventType, WindowState, all_limited
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Horizon, RunProgress, Situation, Underway, Workload
+from rlm.plan.situation import Horizon, Situation, Underway, Workload
 from tests.turns.virtual import Begun, VirtualWorld
 from tests.turns.world import GUARD, budget, endpoint, kind
 
@@ -107,8 +107,7 @@ class Scene:
         ]
         backlog = {name: number - begun[name] for name, number in self.backlog.items()}
         horizon = Horizon(self.deadline - 0.02 - seconds, self.deadline - seconds, GUARD, gone_seconds=seconds)
-        progress = RunProgress(tuple(underway), begun)
-        work = Workload(backlog, self.types, windows, self.expected, progress)
+        work = Workload(backlog, self.types, windows, self.expected, underway, begun)
         course = simulate(Situation.of(work, horizon), self.lanes, most=self.most)
         return [Begun(at + each.at, each.type, each.endpoint) for each in course.starts]
 

@@ -14,7 +14,7 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.rules import EndpointRules
-from scheduler.forecast import Forecaster
+from scheduler.forecast import Forecaster, Team
 from tests.turns.world import (
     GUARD,
     budget,
@@ -1421,11 +1421,11 @@ def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_han
     before, by_hand = endpoint("a", "5 per 1 second"), endpoint("a", "2 per 1 second")
     run = world.start(kind("A", before)).run
     forecaster = Forecaster(SimpleNamespace(store=world.store, token=world.token), run, None)
-    forecaster.measure(world.types)
+    forecaster.look(world.types, Team(), 1.0, 0.0)
     world.store.rules.limit(by_hand, GUARD)
     world.store.rules.publish(world.token, world.types, {})
 
-    forecaster.measure((kind("A", by_hand),))
+    forecaster.look((kind("A", by_hand),), Team(), 1.0, 0.0)
 
     entry = msgspec.json.decode(world.client.hget(world.keys.rules, "a"), type=EndpointRules)
     assert entry.windows[0].rules == [[2, round((1 + GUARD) * 1_000_000)]]

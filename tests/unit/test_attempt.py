@@ -12,7 +12,7 @@ from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
 from rlm.delivery.connection import UnreachableError
-from rlm.delivery.outcome import DEADLINE, Outcome
+from rlm.delivery.outcome import Kind, Outcome
 from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped
 from rlm.ledger.values import RedisClock
@@ -225,4 +225,4 @@ def test_a_call_is_awaited_until_the_deadline_and_then_says_nothing_of_its_endpo
     settlement = scene.make(window=3.0)
 
     assert scene.clock.time - scene.began == pytest.approx(3.0)
-    assert (settlement.to, settlement.sick, settlement.kind) == ("backoff", "", DEADLINE)
+    assert (settlement.to, settlement.sick, settlement.kind) == ("backoff", "", Kind.DEADLINE)

@@ -48,8 +48,6 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0, **more):
         (scene({"a": FREE, "b": PAUSED}, lanes=0), "workers"),
         (scene({"a": PROBING}, lanes=0), "workers"),
         (scene({"a": FREE, "account": FULL}), ""),
-        (scene({"a": FULL}, inflight=5, overdue=5), "lanes"),
-        (scene({"a": FULL}, inflight=4, overdue=4), "slots"),
     ],
 )
 def test_what_is_in_the_way_is_named(seen, reason):

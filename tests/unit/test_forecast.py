@@ -7,17 +7,16 @@ from types import SimpleNamespace
 from rlm.core.call import Expected
 from rlm.core.endpoint import Endpoint, EventType, Limit, WindowState
 from rlm.core.item import Counts
-from rlm.ledger.books import Snapshot
 from rlm.plan import Plan
 from rlm.plan.causes import Look
-from rlm.plan.situation import Underway, stuck
+from rlm.plan.situation import Horizon, Situation, Underway, Workload
 from scheduler import forecast
 from scheduler.forecast import Forecaster, Team
 from tests.each import each
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),))
-WELL = WindowState(30, 0.0, 0.0)
 PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), "nothing binds")
+TEAM = Team(1, 1, 5)
 
 
 class Planned:
@@ -31,27 +30,19 @@ class Planned:
         monkeypatch.setattr(forecast, "room_of", lambda _: None)
         workers = SimpleNamespace(min=0, max=20, threads=5)
         settings = SimpleNamespace(workers=workers, types={"T": KIND}, event_types=[KIND])
-        rules = SimpleNamespace(adjust=lambda *_: None)
-        store = SimpleNamespace(measures=None, settings=settings, runs=SimpleNamespace(tally=dict), rules=rules)
-        self.run = SimpleNamespace(
-            id="r",
-            window_seconds=180.0,
-            deadline=200.0,
-            first_release_at=99.0,
-            moment=lambda us: us / 1_000_000,
-        )
+        store = SimpleNamespace(measures=None, settings=settings, runs=SimpleNamespace(tally=dict))
+        self.run = SimpleNamespace(id="r", window_seconds=180.0, deadline=200.0, first_release_at=99.0, moment=float)
         drain = SimpleNamespace(taken={"T": taken}, left=0, takes=lambda _: 0, untaken=lambda _: {})
         self.forecaster = Forecaster(SimpleNamespace(store=store, token=1), self.run, drain)
-        self.forecaster.measure([KIND])
 
     def plan(self, _settings, workload, *_, **__):
-        self.told.append((dict(workload.backlog), dict(workload.progress.begun)))
+        self.told.append((dict(workload.backlog), dict(workload.begun)))
         return PLAN
 
     def look(self, counts, *, calls=0):
-        look = Look({"T": counts}, {"t": WELL}, 5, 100.0)
-        snapshot = Snapshot({"T": counts}, {"t": ()}, (Underway("T", "t", 0.5),) * calls)
-        return self.forecaster.look(look, snapshot, Team(1, 1, 5), 1, self.run)[0]
+        look = Look({"T": counts}, {"t": WindowState(30)}, 5, 100.0, calls=(Underway("T", "t", 0.5),) * calls)
+        plan = self.forecaster.plan(look, TEAM, 1, self.run)
+        return self.forecaster.forecast(plan, look, TEAM, self.run)
 
 
 def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):
@@ -71,14 +62,11 @@ def test_events_without_attempts_left_are_expected_to_be_left_over(monkeypatch):
     assert "4 events had all attempts" in found.binds
 
 
-@each(
-    ("ages", "seconds"),
-    [((), None), ((0.5, 1.5), None), ((0.5, 4.0), None), ((4.0,), 10.0), ((4.0, 5.0, 0.5), 10.0)],
-)
-def test_calls_that_hang_are_expected_to_do_so_until_their_time_out(ages, seconds):
-    """Where most under way take twice as long as nearly all should, the next ones will, too: their lanes are lost."""
-    calls = [Underway("T", "t", age) for age in ages]
+@each(("age", "left"), [(0.25, 0.75), (1.25, 0.25), (2.0, 8.0), (11.0, 0.000001)])
+def test_a_call_past_its_expected_end_counts_until_nearly_all_end_and_then_until_its_time_out(age, left):
+    """A lane whose call hangs is lost until then."""
+    work = Workload({}, [KIND], expected={("T", "t"): Expected(1.0, 1.5)}, underway=[Underway("T", "t", age)])
 
-    found = stuck(calls, [KIND], {("T", "t"): Expected(1.0, 1.5)})
+    (busy,) = Situation.of(work, Horizon(180.0, 135.0, 0.5)).busy
 
-    assert [each.seconds for each in found.values()] == ([seconds] if seconds else [])
+    assert busy.ends_at == round(left * 1_000_000)

@@ -7,7 +7,7 @@ import pytest
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, WindowState
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Workload
+from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND
 
 DEFAULT_TYPES = {
@@ -54,9 +54,8 @@ def plan_of(
     horizon=HORIZON,
     workers=None,
     expected=None,
-    progress=None,
 ):
-    workload = Workload(backlog, types, windows, expected or {}, progress or RunProgress())
+    workload = Workload(backlog, types, windows, expected or {})
     return compute_plan(workload, capacity.exactly(workers), horizon)
 
 

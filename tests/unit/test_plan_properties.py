@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from rlm.core.call import Expected
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, WindowState, all_limited
-from rlm.plan import compute_plan
-from rlm.plan.situation import Capacity, Horizon, RunProgress, Situation, Workload
+from rlm.plan import best_course, compute_plan
+from rlm.plan.situation import Capacity, Horizon, Situation, Workload
 from rlm.plan.window import SECOND
-from rlm.plan.workers import best_course
 from tests.values import replace
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.
@@ -33,7 +32,6 @@ class Case:
     threads: int
     max_workers: int
     expected: dict[tuple[str, str], Expected] = field(default_factory=dict)
-    progress: RunProgress = field(default_factory=RunProgress)
 
     def plan(self):
         capacity = Capacity(0, self.max_workers, self.threads)
@@ -41,7 +39,7 @@ class Case:
 
     @property
     def workload(self):
-        return Workload(self.backlog, self.types, self.windows, self.expected, self.progress)
+        return Workload(self.backlog, self.types, self.windows, self.expected)
 
     @property
     def situation(self):

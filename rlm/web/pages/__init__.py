@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rlm.admin.report import runs_beginning
-from rlm.core.clock import system_clock
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.errors import RLMError, StoreError, StoreRefusingError, StoreUnreachableError
 from rlm.ledger.store import Store
 from rlm.web.pages import endpoints, events, runs, whatif
-from rlm.web.pages.page import TEMPLATES, Page, Query, Viewer, event_address, render, run_address
+from rlm.web.pages.page import TEMPLATES, Page, Query, event_address, render, run_address
 
 #: Every page, in the order of the navigation.
 PAGES: Final = (runs.NOW, *endpoints.PAGES[:1], *runs.PAGES, *events.PAGES, whatif.PAGE, *endpoints.PAGES[1:])
@@ -46,12 +45,10 @@ class _Pages:
     def handler(self, page: Page) -> Callable[[Request], object]:
         """Return what answers a request for a page."""
 
-        async def answer(request: Request) -> Response:
+        def answer(request: Request) -> Response:
             question = Query(next(iter(request.path_params.values()), ""), request.url.query)
-            values = await run_in_threadpool(self._values, page, question)
-            if isinstance(values, Mapping):
-                return HTMLResponse(render(page, PAGES, viewer_of(request), values))
-            return _trouble_page(request, page, values)
+            values = self._values(page, question)
+            return _framed(request, page, values) if isinstance(values, Mapping) else _trouble(request, page, values)
 
         return answer
 
@@ -88,22 +85,22 @@ def page_routes(store: Store) -> list[BaseRoute]:
 
 def missing_page(request: Request) -> Response:
     """Return the page for an unknown address."""
-    page = Page("", "Not found", "", lambda *_: {})
-    return _trouble_page(request, page, RLMError("There is no page at this address"))
+    return _trouble(request, Page("", "Not found", "", lambda *_: {}), RLMError("There is no page at this address"))
 
 
-def viewer_of(request: Request) -> Viewer:
-    """Return the viewer of the page that answers `request`."""
-    visit = request.state.visit
-    return Viewer(visit.is_open or bool(visit.session), visit.csrf_token, bool(visit.session) and not visit.is_open)
-
-
-def _trouble_page(request: Request, page: Page, error: RLMError) -> Response:
+def _trouble(request: Request, page: Page, error: RLMError) -> Response:
     """Return the page that says why another cannot be shown, without the address of Redis."""
     is_away, why = isinstance(error, StoreError), str(error).rstrip(".")
     if is_away:
         is_silent = isinstance(error, StoreUnreachableError) and not isinstance(error, StoreRefusingError)
         why = "Redis does not answer" if is_silent else "Redis refuses, or holds, what this page cannot use"
     values = {"is_away": is_away, "why": why, "trouble": why if is_away else ""}
-    html = render(page._replace(template="trouble.html"), PAGES, viewer_of(request), values)
-    return HTMLResponse(html, 503 if is_away else 404)
+    return _framed(request, page._replace(template="trouble.html"), values, 503 if is_away else 404)
+
+
+def _framed(request: Request, page: Page, values: Mapping[str, object], status: int = 200) -> Response:
+    """Return a page in the frame of all, which has the navigation and the time."""
+    now, visit = system_clock.now(), request.state.visit
+    frame = {"page": page, "pages": PAGES, "visit": visit, "now_at": now, "clock": isoformat(now)[11:19]}
+    defaults = {"title": page.title, "command": page.command, "trouble": "", "may_write": visit.may_write}
+    return HTMLResponse(render(page.template, **{**frame, **defaults, **values}), status)

@@ -39,7 +39,6 @@ def _queue(store: Store, question: Query) -> Mapping[str, object]:
         "events": page.events,
         "on": "" if page.next is None else form.address(page.next),
         "first": form.address() if form.after else "",
-        "command": f"rlm queue list {ON_A_PAGE}{form.options}",
     }
 
 
@@ -61,7 +60,6 @@ def _failures(store: Store, question: Query) -> Mapping[str, object]:
         "older": form.address(after) if after < fitting else "",
         "newer": form.address(max(0, form.after - ON_A_PAGE)) if form.after else "",
         "body": _body(form.given),
-        "command": f"rlm failed list {ON_A_PAGE}{form.options}",
     }
 
 
@@ -90,7 +88,7 @@ def _event(store: Store, question: Query) -> Mapping[str, object]:
 
 EVENT: Final = Page("/events/{event_id:path}", "An event", "event.html", _event, "rlm explain")
 PAGES: Final = (
-    Page("/queue", "Queue", "queue.html", _queue, "rlm queue stats", "Queue"),
-    Page("/failures", "Failures", "failures.html", _failures, "rlm failed list --grouped", "Failures"),
+    Page("/queue", "Queue", "queue.html", _queue, "rlm queue list", "Queue"),
+    Page("/failures", "Failures", "failures.html", _failures, "rlm failed list", "Failures"),
     EVENT,
 )

@@ -6,7 +6,6 @@ This module also reads the query of a page, including the filter of a list.
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +17,6 @@ from msgspec import to_builtins
 from starlette.datastructures import QueryParams
 
 from rlm import __version__
-from rlm.core.clock import isoformat, system_clock
 from rlm.core.endpoint import Circuit
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
@@ -44,7 +42,7 @@ class ListFilter:
     """The filter of a list, of a `kind` that has `chosen()` and a place `after`: what is chosen, and from where on.
 
     With a `fault` nothing is listed: with half of a filter it would show, or drop, what nobody meant. `given` has the
-    values that were read, so that a form, an address or a command can repeat them.
+    values that were read, so that a form or an address can repeat them.
     """
 
     def __init__(self, path: str, question: Query, kind: type[Any]) -> None:
@@ -61,12 +59,6 @@ class ListFilter:
     def address(self, after: int = 0) -> str:
         """Return the address of the same list from a place on."""
         return address(self.path, {**self.given, **({"after": after} if after else {})})
-
-    @property
-    def options(self) -> str:
-        """The filter as options of a command, each after a space."""
-        given = ((name, [value] if isinstance(value, str) else value) for name, value in self.given.items())
-        return "".join(f" --{name} {shlex.quote(value)}" for name, values in given for value in values)
 
 
 def address(path: str, query: Mapping[str, object]) -> str:
@@ -99,24 +91,8 @@ class Page(NamedTuple):
     label: str = ""
 
 
-class Viewer(NamedTuple):
-    """Whether a page has buttons, the token that orders need, and whether one can log out."""
-
-    may_write: bool
-    csrf_token: str
-    is_logged_in: bool
-
-
-def render(page: Page, pages: tuple[Page, ...], viewer: Viewer, values: Mapping[str, object]) -> str:
-    """Render a page in the frame of all, which has the navigation among `pages` and the time."""
-    now = system_clock.now()
-    frame = {"page": page, "pages": pages, "viewer": viewer, "now_at": now, "clock": isoformat(now)[11:19]}
-    defaults = {"title": page.title, "command": page.command, "trouble": "", "may_write": viewer.may_write}
-    return alone(page.template, **{**frame, **defaults, **values})
-
-
-def alone(template: str, **values: object) -> str:
-    """Render a template without the frame of the dashboard."""
+def render(template: str, **values: object) -> str:
+    """Render a template."""
     return _ENVIRONMENT.get_template(template).render(values)
 
 

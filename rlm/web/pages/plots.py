@@ -68,35 +68,27 @@ class RunPlot(NamedTuple):
 def run_plot(run: RunStatus | Record, course: RunCourse, height: int = 210) -> RunPlot:
     """Return the picture of a run: plan and actual course on one time axis, and what happened."""
     sent = course.calls
-    until, began = _until(run), _first_call(run, sent)
+    ended = datetime.fromisoformat(run.finished_at if isinstance(run, Record) else run.as_of)
+    until = (ended - datetime.fromisoformat(run.started_at)).total_seconds()
+    began = sent[0] if sent else None  # when the first call was due, if any was
+    if isinstance(run, RunStatus) and run.called_seconds is not None:
+        began = max(0.0, until - run.called_seconds)
     measured = [
         (0.0, 0.0),
         *((at, float(number)) for number, at in enumerate(sent, start=1)),
         (until, float(len(sent))),
     ]
-    lines = {"measured": measured, "planned": _planned(run, began), "forecast": _forecast(run, began, len(sent))}
-    happened, missing = _happened(run, course, began), course.missing
+    planned = _planned(run, began)
+    lines = {"measured": measured, "planned": planned, "forecast": _forecast(run, began, until, len(sent))}
+    happened, missing = _happened(run, course, began, until), course.missing
     told = [what for _, _, what in happened]
-    if not sent and not lines["planned"]:
+    if not sent and not planned:
         return RunPlot(_EMPTY, _EMPTY, told, missing)
     label = f"{counted(len(sent), 'call')} sent in {span(until)} of {span(run.window_seconds)}. "
     label += against_plan(run).get("planned", "")
     names = {"measured": "calls sent", "planned": "planned", "forecast": "expected now"}
     drawn = legend(**{kind: names[kind] for kind, points in lines.items() if points})
     return RunPlot(_curve(label, run.window_seconds, lines, happened, height), drawn, told, missing)
-
-
-def _until(run: RunStatus | Record) -> float:
-    """Return up to when the run is known, in seconds from its start."""
-    until = datetime.fromisoformat(run.finished_at if isinstance(run, Record) else run.as_of)
-    return (until - datetime.fromisoformat(run.started_at)).total_seconds()
-
-
-def _first_call(run: RunStatus | Record, sent: Sequence[float]) -> float | None:
-    """Return when the first call was due, in seconds from the start; None if there was none."""
-    if isinstance(run, RunStatus) and run.called_seconds is not None:
-        return max(0.0, _until(run) - run.called_seconds)
-    return sent[0] if sent else None
 
 
 def _planned(run: RunStatus | Record, began: float | None) -> _Points:
@@ -108,11 +100,11 @@ def _planned(run: RunStatus | Record, began: float | None) -> _Points:
     return [(began, 0.0), *points, (run.window_seconds, float(course[-1][1]))]
 
 
-def _forecast(run: RunStatus | Record, began: float | None, sent: int) -> _Points:
+def _forecast(run: RunStatus | Record, began: float | None, now: float, sent: int) -> _Points:
     """Return the expected course of an open run from now on, up to all calls that are expected."""
     if isinstance(run, Record) or run.forecast is None or began is None:
         return []
-    now, expected = _until(run), run.forecast
+    expected = run.forecast
     whole = sent + max(0, words.counts_in_all(run).waiting - expected.expected_leftover)
     course = expected.course or [(expected.forecast_seconds, whole)]
     short = whole - course[-1][1]  # done or in flight, so the forecast does not count it
@@ -120,7 +112,9 @@ def _forecast(run: RunStatus | Record, began: float | None, sent: int) -> _Point
     return [(now, float(sent)), *ahead] if ahead else []
 
 
-def _happened(run: RunStatus | Record, course: RunCourse, began: float | None) -> list[tuple[float, str, str]]:
+def _happened(
+    run: RunStatus | Record, course: RunCourse, began: float | None, until: float
+) -> list[tuple[float, str, str]]:
     """Return what happened, in the order of time: when, the class of its line, and a text."""
     happened = [
         (each.at_seconds, "event" if each.change.what == "resume" else "halt", _changed(each.change))
@@ -133,9 +127,9 @@ def _happened(run: RunStatus | Record, course: RunCourse, began: float | None) -
         done = counted(run.counts.completed, "event")
         happened.append((began + actual, "event", f"last of {done} completed, {span(began + actual)} after the start"))
     if isinstance(run, Record):
-        happened.append((_until(run), "deadline", f"closed after {span(run.duration_seconds)}"))
+        happened.append((until, "deadline", f"closed after {span(run.duration_seconds)}"))
     else:
-        happened.append((_until(run), "forecast", f"now, {span(run.seconds_left)} left"))
+        happened.append((until, "forecast", f"now, {span(run.seconds_left)} left"))
     return sorted(happened, key=lambda each: each[0])
 
 

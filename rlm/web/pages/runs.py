@@ -109,7 +109,6 @@ def _runs(store: Store, question: Query) -> Mapping[str, object]:
         "older": address("/runs", {"before": [page.next]}) if page.next else "",
         "newest": "/runs" if before else "",
         "none_finished": report.none_finished(store),
-        "command": f"rlm list {ON_A_PAGE}",
     }
 
 
@@ -124,7 +123,7 @@ def _run(store: Store, question: Query) -> Mapping[str, object]:
         "summary": words.progress(run) if isinstance(run, RunStatus) else words.summary(run),
         "decisions": _decisions(run),
         "plot": run_plot(run, course(store, run)),
-        "command": f"rlm {'status' if is_open else 'result'} {run.run_id}",
+        "command": f"rlm status {run.run_id}",
     }
 
 
@@ -148,5 +147,5 @@ def _decisions(run: RunStatus | Record) -> list[tuple[str, list[str]]]:
 NOW: Final = Page("/", "Now", "now.html", _now, "rlm status", "Now")
 PAGES: Final = (
     Page("/runs", "Runs", "runs.html", _runs, "rlm list", "Runs"),
-    Page("/runs/{run_id}", "A run", "run.html", _run, "rlm result"),
+    Page("/runs/{run_id}", "A run", "run.html", _run),
 )
