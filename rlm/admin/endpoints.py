@@ -160,12 +160,12 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
     )
     free = min(each.free for each in both)
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
-    circuit, is_paused = circuit_of(window, seen.windows.get(budget or "")), window.paused_seconds > 0
-    left = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}
-    if window.paused_until is not None:
-        left[Circuit.PAUSED] = window.paused_seconds
-    since = window.paused_at if circuit is Circuit.PAUSED else None
-    if circuit in RECOVERING and window.failures >= FAILING:
+    circuit = circuit_of(window, seen.windows.get(budget or ""))
+    left, since = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}, None
+    if circuit is Circuit.PAUSED:
+        since = window.paused_at
+        left |= {} if window.paused_until is None else {circuit: window.paused_seconds}
+    elif circuit in RECOVERING and window.failures >= FAILING:
         since = window.opened_at
     if change is None or change.after != text:  # a limit of the file may have no record of its publication
         limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
@@ -191,9 +191,7 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
         since=None if since is None else isoformat(since),
         circuit_seconds=round(left[circuit], 3) if circuit in left else None,
         circuit_reason=_reason_of(circuit, window, seen.doubted),
-        paused_by=window.paused_by if is_paused else None,
-        paused_at=isoformat(window.paused_at) if is_paused and window.paused_at is not None else None,
-        paused_until=isoformat(window.paused_until) if is_paused and window.paused_until is not None else None,
+        paused_by=window.paused_by if window.paused_seconds > 0 else None,
         failures=window.failures,
     )
 

@@ -533,8 +533,6 @@ class EndpointView(JsonDocument, frozen=True, kw_only=True):
     circuit_seconds: float | None
     circuit_reason: str | None
     paused_by: str | None
-    paused_at: str | None
-    paused_until: str | None
     failures: int
 
 
