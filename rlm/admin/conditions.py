@@ -593,7 +593,8 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
     elif entry.health == Circuit.RESTING:
         yield _condition("endpoint_throttled", name, left=entry.circuit_seconds, limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
-        until = f"until {entry.paused_until or 'it is resumed'}"
+        left = entry.circuit_seconds
+        until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
     elif entry.health == Circuit.FULL and not entry.free:
