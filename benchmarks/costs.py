@@ -8,72 +8,36 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import redis
 
 from benchmarks.harness.api import serving
-from benchmarks.harness.processes import NotRunError, Usage, below, memory_mb, private_redis, wait_until
-from benchmarks.harness.rlm import Installation, Rlm
+from benchmarks.harness.contenders import Rlm
+from benchmarks.harness.processes import Usage, below, memory_mb, private_redis
 from benchmarks.harness.work import unlimited
 from benchmarks.report import parser, report
 
-if TYPE_CHECKING:
-    from benchmarks.harness.api import Api
-
-#: The least that a program with Redis imports: the measure for a start.
-IMPORT = "import redis"
 EVENTS, IDLE_WORKERS = 100, 20
 #: Seconds that new processes get to settle.
 SETTLING_SECONDS = 3.0
 
 
 def measure_start(rlm: Rlm) -> dict[str, float]:
-    """Return the seconds of an import, and from `rlm start --wait` to the first call; all modules are compiled."""
-    began = time.monotonic()
-    subprocess.run([rlm.python, "-c", IMPORT], check=True)
-    return {
-        f"{IMPORT}, s": time.monotonic() - began,
-        "start where nothing runs, s": _cold(rlm),
-        "start with warm workers, s": _warm(rlm),
-    }
-
-
-def _cold(rlm: Rlm) -> float:
-    """Nothing runs, not even the embedded server, which has the items on its disk."""
-    work = unlimited(EVENTS)
-    with tempfile.TemporaryDirectory(prefix="rlm-bench-") as name, serving(work, Path(name)) as api:
-        installation = Installation(rlm.python, Path(name))
-        installation.write(work.configuration(api.url, "").replace("min = 4", "min = 0"))
-        with installation.process("scheduler"):
-            wait_until(lambda: installation.rlm("queue", "stats", check=False).returncode == 0, 20, "a server", 0.3)
-            installation.push(work)
-        return _first_call(installation, api)
-
-
-def _warm(rlm: Rlm) -> float:
-    """A scheduler, a supervisor and its workers are ready."""
+    """Return the seconds from `rlm start --wait` to the first call; its scheduler, supervisor and workers are ready."""
     work = unlimited(EVENTS)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rlm-bench-")))
         api = stack.enter_context(serving(work, directory))
         url = stack.enter_context(private_redis(directory, durable=True))
-        return _first_call(stack.enter_context(rlm.ready(work, api.url, url, directory)), api)
-
-
-def _first_call(installation: Installation, api: Api) -> float:
-    began = time.time()
-    with installation.process("start", "--wait"):
-        api.await_events(EVENTS, 60.0)
-    calls = api.calls()
-    if len(calls) < EVENTS:
-        raise NotRunError(f"{len(calls)} calls came for {EVENTS} events")
-    return calls[0].at - began
+        installation = stack.enter_context(rlm.ready(work, api.url, url, directory))
+        began = time.time()
+        with installation.process("start", "--wait"):
+            api.await_events(EVENTS, 60.0)
+        return {"start with warm workers, s": min(call.at for call in api.calls()) - began}
 
 
 def measure_idle(rlm: Rlm, seconds: float) -> dict[str, float]:

@@ -12,21 +12,16 @@ import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.harness.api import serving
+from benchmarks.harness.api import Call, serving
+from benchmarks.harness.contenders import Program, Rlm
 from benchmarks.harness.processes import private_redis
-from benchmarks.harness.rlm import Rlm
-from benchmarks.harness.work import LOADS, best_schedule, lower_bound, main_job
+from benchmarks.harness.work import LOADS, Work, best_schedule, lower_bound, main_job
 from benchmarks.report import parser, report
-from benchmarks.rivals.programs import PACE, Program
-
-if TYPE_CHECKING:
-    from benchmarks.harness.api import Call
-    from benchmarks.harness.work import Work
 
 #: A contender may try for so many windows; the rest counts as undone.
 PATIENCE_WINDOWS = 3
+RIVALS = [Program(kind, padded) for kind in ("threads", "bullmq") for padded in (False, True)]
 
 
 def measure(work: Work, contender: Rlm | Program) -> dict[str, float]:
@@ -67,7 +62,7 @@ def judge(calls: list[Call], work: Work, started_at: float, forecast: float | No
 
 
 def main() -> None:
-    options = parser(__doc__, PACE)
+    options = parser(__doc__, RIVALS)
     options.add_argument("--speed", type=float, default=10.0, help="what time is divided by")
     options.add_argument("--load", choices=LOADS, action="append", help="only this one; may be repeated")
     chosen = options.parse_args()

@@ -6,25 +6,18 @@ import argparse
 import signal
 import statistics
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.harness.contenders import Program, Rlm
 from benchmarks.harness.processes import NotRunError
-from benchmarks.harness.rlm import Rlm
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from benchmarks.rivals.programs import Program
-
-    Figures = dict[str, float]
-    Measure = Callable[[Rlm | Program], Figures]
+Figures = dict[str, float]
+Measure = Callable[[Rlm | Program], Figures]
 
 
 def parser(about: str, rivals: Sequence[Program] = ()) -> argparse.ArgumentParser:
     """Return the options of every program."""
     options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--beside", type=Path, metavar="CHECKOUT", help="another checkout, with its own .venv")
     options.add_argument("--repeat", type=int, default=3)
     options.set_defaults(rivals=rivals)
     if rivals:
@@ -39,16 +32,14 @@ def report(options: argparse.Namespace, parts: Mapping[str, Measure], computed: 
     `computed` has rows for the tables that nobody measures, by their names; a key of the part precedes each.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all children are ended
-    beside = [Rlm(options.beside.resolve(), "beside")] if options.beside else []
     only = getattr(options, "contender", None)
-    contenders = [each for each in (Rlm(), *beside, *options.rivals) if not only or each.name in {*only, "beside"}]
+    contenders = [each for each in (Rlm(), *options.rivals) if not only or each.name in only]
     runs: dict[str, dict[str, list[Figures]]] = {part: {} for part in parts}
     not_run: dict[str, str] = {}
     for number in range(options.repeat):
         for part, measure in parts.items():
             for contender in [each for each in contenders if each.name not in not_run]:
                 try:
-                    contender.check()
                     figures = measure(contender)
                 except NotRunError as error:
                     not_run[contender.name] = str(error)

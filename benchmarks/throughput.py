@@ -12,24 +12,19 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import redis
 
 from benchmarks.harness.api import serving
+from benchmarks.harness.contenders import Program, Rlm
 from benchmarks.harness.processes import NotRunError, Usage, below, private_redis
-from benchmarks.harness.work import unlimited
+from benchmarks.harness.work import Work, unlimited
 from benchmarks.report import parser, report
-from benchmarks.rivals.programs import THROUGHPUT
-
-if TYPE_CHECKING:
-    from benchmarks.harness.rlm import Rlm
-    from benchmarks.harness.work import Work
-    from benchmarks.rivals.programs import Program
 
 MOST_SECONDS = 60.0
 #: Seconds that a contender has for its remaining work after the last call.
 AFTERWARDS_SECONDS = 0.5
+RIVALS = [Program("threads", lanes=20, processes=2), Program("bullmq", lanes=20)]
 COMMANDS = "Redis commands per event"
 
 
@@ -60,7 +55,7 @@ def measure(work: Work, contender: Rlm | Program) -> dict[str, float]:
 
 
 def main() -> None:
-    options = parser(__doc__, THROUGHPUT)
+    options = parser(__doc__, RIVALS)
     options.add_argument("--events", type=int, default=5000)
     options.add_argument("--types", type=int, default=5)
     options.add_argument("--endpoints", type=int, default=4, help="of each type")

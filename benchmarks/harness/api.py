@@ -12,17 +12,14 @@ import math
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.request import urlopen
 
 from benchmarks.harness.processes import free_port, running, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from benchmarks.harness.work import Work
+from benchmarks.harness.work import Work
 
 
 class Call(NamedTuple):

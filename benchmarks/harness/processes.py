@@ -7,15 +7,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import redis
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 #: The directory from which programs of the benchmarks are run as modules.
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,8 @@ import heapq
 import json
 import random
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 #: The built-in types by priority: the seconds of a call, and the primary endpoint.
 BUILT_IN = {

@@ -13,16 +13,14 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import urllib3
 from limits import RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Barrier, Event
 
 _pool = urllib3.PoolManager(num_pools=4, maxsize=100, retries=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.costs import measure_idle
-from benchmarks.harness.rlm import Rlm
+from benchmarks.harness.contenders import Rlm
 from benchmarks.harness.work import unlimited
 from benchmarks.throughput import COMMANDS, measure
 from rlm.ledger.processes import HEARTBEAT_SECONDS
