@@ -26,7 +26,7 @@ from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span
 from rlm.ledger.books import Books, books, miscounted, troubles_of
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import WRITES, Flaw, check_fitness
+from rlm.ledger.fitness import Flaw, check_fitness
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.scripts import batch
@@ -290,8 +290,8 @@ def look(store: Store, *, insists: bool = False) -> Scene:
         unfit = check_fitness(store, allow_volatile=not insists)
         try:
             store.notes.note({}, ())
-        except StoreRefusingError as error:  # INFO does not say all that keeps it from writing
-            unfit = unfit if any(each.name == WRITES for each in unfit) else (Flaw(WRITES, error.what, error.remedy),)
+        except StoreRefusingError as error:
+            unfit = (*unfit, Flaw("writes", error.what, error.remedy))
     run, now_us = store.runs.current_at()
     records = tuple(store.runs.recent(GROWING_RUNS))
     return Scene(store, there, unfit, run, now_us, standing(store), books(store), records)
@@ -322,7 +322,7 @@ def examined(
             if scene is None:
                 store.require_schema()
                 scene = look(store, insists=insists)
-            refuses = any(finding.name == WRITES for finding in scene.unfit)  # then nobody can announce itself
+            refuses = any(finding.name == "writes" for finding in scene.unfit)  # then nobody can announce itself
             spared = {*(ANNOUNCED if refuses else ()), *(() if keys else ("keys",))}
             found = {name: list(find(scene)) for name, find in CHECKS.items() if name not in spared}
             begun = store.notes.begun()
@@ -593,7 +593,8 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
     elif entry.health == Circuit.RESTING:
         yield _condition("endpoint_throttled", name, left=entry.circuit_seconds, limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
-        until = f"until {entry.paused_until or 'it is resumed'}"
+        left = entry.circuit_seconds
+        until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
     elif entry.health == Circuit.FULL and not entry.free:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointChange, EndpointView, LimitChanged, Paused, Resumed, Share
+from rlm.core.documents import EndpointChange, EndpointView, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
@@ -22,7 +22,6 @@ from rlm.core.endpoint import (
     WindowState,
     all_limited,
     circuit_of,
-    shut_by,
 )
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
@@ -161,12 +160,12 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
     )
     free = min(each.free for each in both)
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
-    circuit, is_paused = circuit_of(window, seen.windows.get(budget or "")), window.paused_seconds > 0
-    left = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}
-    if window.paused_until is not None:
-        left[Circuit.PAUSED] = window.paused_seconds
-    since = window.paused_at if circuit is Circuit.PAUSED else None
-    if circuit in RECOVERING and window.failures >= FAILING:
+    circuit = circuit_of(window, seen.windows.get(budget or ""))
+    left, since = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}, None
+    if circuit is Circuit.PAUSED:
+        since = window.paused_at
+        left |= {} if window.paused_until is None else {circuit: window.paused_seconds}
+    elif circuit in RECOVERING and window.failures >= FAILING:
         since = window.opened_at
     if change is None or change.after != text:  # a limit of the file may have no record of its publication
         limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
@@ -192,9 +191,7 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
         since=None if since is None else isoformat(since),
         circuit_seconds=round(left[circuit], 3) if circuit in left else None,
         circuit_reason=_reason_of(circuit, window, seen.doubted),
-        paused_by=window.paused_by if is_paused else None,
-        paused_at=isoformat(window.paused_at) if is_paused and window.paused_at is not None else None,
-        paused_until=isoformat(window.paused_until) if is_paused and window.paused_until is not None else None,
+        paused_by=window.paused_by if window.paused_seconds > 0 else None,
         failures=window.failures,
     )
 
@@ -234,28 +231,22 @@ def who() -> str:
     return f"{user_name(os.getuid())}@{socket.gethostname()}"[:200].encode("utf-8", "replace").decode()
 
 
-def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> Paused:
-    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
+def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> EndpointView:
+    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed; return how it is now."""
     store.control.pause(limited, by, seconds)
-    return Paused(name=limited.name, paused_seconds=seconds, by=by)
+    return standing(store)[limited.name]
 
 
-def resume(store: Store, limited: Limited, by: str) -> Resumed:
-    """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
-    ended = store.control.resume(limited, by)
-    window = store.windows.look([limited])[1][limited.name]
-    return Resumed(
-        name=limited.name,
-        paused=ended.paused,
-        rested=ended.rested,
-        probing=shut_by(window) is Circuit.PROBING,
-        held_seconds=round(window.held_seconds, 3),
-    )
+def resume(store: Store, limited: Limited, by: str) -> EndpointView:
+    """End a pause, and a rest caused by answers; return how it is now."""
+    store.control.resume(limited, by)
+    return standing(store)[limited.name]
 
 
-def limit(store: Store, limited: Limited, by: str, rate: str) -> LimitChanged:
-    """Change a limit to a `rate` that `check_rate` has returned."""
-    return LimitChanged(name=limited.name, before=store.control.limit(limited, rate, by), after=rate, by=by)
+def limit(store: Store, limited: Limited, by: str, rate: str) -> EndpointView:
+    """Change a limit to a `rate` that `check_rate` has returned; return how it is now."""
+    store.control.limit(limited, rate, by)
+    return standing(store)[limited.name]
 
 
 def check_rate(rate: str) -> str:

@@ -23,7 +23,6 @@ from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import Run, State
 from rlm.core.text import cut, ordinal, span
-from rlm.ledger.letters import archive_hint
 from rlm.ledger.store import Store
 from rlm.ledger.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, items_of
 
@@ -58,11 +57,10 @@ def explain(store: Store, asked: str) -> list[EventView]:
             if view.state == Place.FAILED:
                 views[event] = _with_letter(view, letter)
     if not views:
-        seconds, hint = store.settings.queue.dedupe_seconds, archive_hint(store.settings.archive_dir)
         raise NoSuchRunError(
             f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not among the "
             f"{MOST_ITEMS:,} oldest items on the audit list, and no dead letter. Settled events are forgotten after "
-            f"{seconds:g} s (queue.dedupe_seconds).{hint}"
+            f"{store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
         )
     return list(views.values())
 

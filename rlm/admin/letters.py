@@ -13,7 +13,7 @@ from rlm.core.clock import isoformat
 from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import BadItemError
-from rlm.ledger.letters import Envelope, Removal, archive_hint, is_letter
+from rlm.ledger.letters import Envelope, Removal, is_letter
 from rlm.ledger.store import Store
 
 #: Letters dealt with at a time, for which Redis is held up by milliseconds.
@@ -104,9 +104,8 @@ def find_letters(store: Store, ids: Sequence[str]) -> dict[str, bytes]:
     """Return the letters with these ids, in the given order; raise a NoSuchRunError for an unknown id."""
     letters = {handle: raw for raw in store.letters.all() if (handle := DeadLetter.read(raw).id) in ids}
     if unknown := [repr(handle) for handle in dict.fromkeys(ids) if handle not in letters]:
-        older = archive_hint(store.settings.archive_dir)
         words = f"No dead letter {', '.join(unknown)}; nothing was changed. `rlm failed list` shows those there are."
-        raise NoSuchRunError(words + older)
+        raise NoSuchRunError(words)
     return {handle: letters[handle] for handle in ids}
 
 

@@ -11,9 +11,9 @@ import click
 import msgspec
 
 from rlm.cli.common import (
-    Duration,
     all_option,
     confirm,
+    duration,
     flag,
     is_terminal,
     number_argument,
@@ -44,7 +44,7 @@ _filter = [
     several("--type types", "TYPE", "Only letters of events of this type."),
     several("--reason reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
     several("--endpoint endpoints", "NAME", "Only letters whose event was last sent to this endpoint."),
-    click.Option(["--since"], type=Duration(), metavar="DURATION", help="Only letters written this long ago at most."),
+    click.Option(["--since"], type=duration, help="Only letters written this long ago at most."),
     click.Option(["--search", "text"], metavar="TEXT", default="", help="Only letters with this in item or detail."),
 ]
 
@@ -69,7 +69,6 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     same reason, endpoint and type.
     """
     from rlm.admin.letters import grouped as group
-    from rlm.ledger.letters import archive_hint
 
     fitting = _chosen(**options).find(store)
     if grouped:
@@ -80,9 +79,9 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
         return
     letters, total = list(islice(fitting, number)), store.letters.count()
     print_json([msgspec.Raw(raw) for raw in letters])
-    older, width = archive_hint(store.settings.archive_dir) if total < number else "", 60 if is_terminal() else 320
+    width = 60 if is_terminal() else 320
     if not letters:
-        show(f"There are no dead letters{' that match' if total else ''}.{older}")
+        show(f"There are no dead letters{' that match' if total else ''}.")
         return
     rows = [
         [raw["id"], raw.get("failed_at"), raw["reason"], raw["event_id"], one_line(raw.get("detail", ""), width)]
@@ -90,7 +89,7 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     ]
     table("id|failed at|reason|event|detail", rows)
     more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
-    show(f"\n{more}`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good.{older}")
+    show(f"\n{more}`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good.")
 
 
 @store_command(

@@ -533,8 +533,6 @@ class EndpointView(JsonDocument, frozen=True, kw_only=True):
     circuit_seconds: float | None
     circuit_reason: str | None
     paused_by: str | None
-    paused_at: str | None
-    paused_until: str | None
     failures: int
 
 
@@ -547,33 +545,6 @@ class EndpointChange(JsonDocument, frozen=True, kw_only=True):
     what: str
     before: str | None = msgspec.field(name="from")
     after: str | None = msgspec.field(name="to")
-
-
-class Paused(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint pause` did."""
-
-    name: str
-    paused_seconds: float | None
-    by: str
-
-
-class Resumed(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint resume` ended, and for how long the endpoint is still held."""
-
-    name: str
-    paused: bool
-    rested: bool
-    probing: bool
-    held_seconds: float
-
-
-class LimitChanged(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint limit` changed."""
-
-    name: str
-    before: str = msgspec.field(name="from")
-    after: str = msgspec.field(name="to")
-    by: str
 
 
 class Share(JsonDocument, frozen=True, kw_only=True):

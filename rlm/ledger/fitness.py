@@ -1,4 +1,4 @@
-"""Whether a Redis is fit for RLM's ledger: it takes writes, and does not forget by eviction, restart or failover."""
+"""Whether a Redis is fit for RLM's ledger: it does not forget by eviction or restart."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 #: The oldest Redis that has all commands of RLM's scripts.
 OLDEST_VERSION = (6, 2)
-#: The flaw of one that takes no writes, so running processes cannot announce themselves there.
-WRITES = "writes"
 
 
 class Flaw(NamedTuple):
@@ -65,13 +63,15 @@ def _in_words(flaws: Iterable[Flaw]) -> str:
 
 
 def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Flaw]:
-    """Yield the flaws by the output of INFO."""
+    """Yield the flaws by the output of INFO. That it takes no writes says the first write."""
     version = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
     if tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")) < OLDEST_VERSION:
         message = f"it is Redis {version}, older than {'.'.join(map(str, OLDEST_VERSION))}"
         yield Flaw("version", message, "use a newer one")
-    if refused := _refuses_writes(info):
-        yield Flaw(WRITES, *refused)
+    if info.get("cluster_enabled"):
+        message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
+        remedy = "use one primary with replicas and Sentinel (redis+sentinel://), see docs/operations.md"
+        yield Flaw("cluster", message, remedy)
     policy = info.get("maxmemory_policy", "unknown")
     if policy != "noeviction" and int(info.get("maxmemory", 0)):
         message = f"it drops keys when its memory is full (maxmemory-policy is {policy})"
@@ -80,21 +80,3 @@ def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[
         message = "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
         remedy = "set appendonly to yes, or accept the loss with --allow-volatile"
         yield Flaw("persistence", message, remedy)
-
-
-def _refuses_writes(info: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return why it takes no writes, or none by scripts over all keys, and the remedy; None if it takes them."""
-    if info.get("cluster_enabled"):
-        remedy = "use one primary with replicas and Sentinel (redis+sentinel://), see docs/operations.md"
-        return "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys", remedy
-    if info.get("role") != "master":
-        return "it is a replica, which takes no writes", "name its primary in redis.url"
-    if int(info.get("min_slaves_good_slaves", 1)) == 0:  # shown only with min-replicas-to-write
-        return "it takes no writes: too few replicas keep up with it", "mend them, or lower min-replicas-to-write"
-    if info.get("aof_last_write_status", "ok") != "ok":
-        return "it cannot write its append-only file, and refuses to take more", "read its log; make room on its disk"
-    most = int(info.get("maxmemory", 0))
-    if most and int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0)) > most:
-        message = f"its memory is full (maxmemory {most:,} bytes), and it takes no writes until there is room"
-        return message, "raise maxmemory, or remove what other programs keep there"
-    return None

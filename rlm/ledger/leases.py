@@ -157,13 +157,13 @@ class Notes(Part):
     @translated()
     def begun(self) -> dict[str, float]:
         """Return the conditions whose begin was logged and whose end was not: since when each lasts, seconds."""
-        fields = self._hgetall(self._keys.conditions)
-        return {text(name): reading(moment, raw, self._keys.conditions, 0.0) for name, raw in fields.items()}
+        fields = {text(name): raw for name, raw in self._hgetall(self._keys.conditions).items() if name}
+        return {name: reading(moment, raw, self._keys.conditions, 0.0) for name, raw in fields.items()}
 
     def note(self, begun: Mapping[str, float], ended: Collection[str]) -> None:
         """Note which conditions have begun, and when, and which have ended. A Redis that takes no writes refuses it."""
         key, fields = self._keys.conditions, [part for name, at in begun.items() for part in (name, repr(at))]
-        self._batch([*([("HSET", key, *fields)] if begun else []), ("HDEL", key, "", *ended)])
+        self._batch([("HSET", key, "", "", *fields), ("HDEL", key, "", *ended)])
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -233,9 +233,3 @@ def archive(directory: Path, entries: Sequence[bytes], now: float) -> Path:
         why = getattr(error, "strerror", None) or error
         raise ArchiveError(f"the archive {str(path)!r} cannot be written ({why})") from error
     return path
-
-
-def archive_hint(directory: Path) -> str:
-    """Return a sentence, after a space, about where older letters are; empty if this host has none."""
-    files = directory / "failed-*.jsonl"
-    return f" Older ones are in {files}." if any(directory.glob(files.name)) else ""

@@ -7,7 +7,6 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from rlm.ledger.scripts import SOURCES
 from rlm.ledger.store import Store
 from rlm.processes.signals import StopSignals, Wakeup
 from rlm.settings import load_settings
@@ -15,9 +14,6 @@ from tests.conftest import SERVERS
 from tests.store import deadletters, steps
 from tests.store.windows import trust
 from tests.values import replace
-
-#: Each script has its own test file, which runs on both servers.
-OF_SCRIPTS = {f"test_{script}" for script in SOURCES}
 
 
 def pytest_generate_tests(metafunc):
@@ -27,8 +23,7 @@ def pytest_generate_tests(metafunc):
     """
     if "server_url" not in metafunc.fixturenames or hasattr(metafunc.module, "server_url"):
         return
-    of_script = metafunc.module.__name__.rpartition(".")[2] in OF_SCRIPTS
-    differing = of_script or metafunc.definition.get_closest_marker("both_servers")
+    differing = metafunc.definition.get_closest_marker("both_servers")
     servers = SERVERS if differing else ("valkey", pytest.param("redis", marks=pytest.mark.long))
     metafunc.parametrize("server_url", servers, indirect=True, scope="session")
 

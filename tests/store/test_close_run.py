@@ -8,6 +8,8 @@ from rlm.core.run import State
 from tests.store import looks, steps
 from tests.values import record_from
 
+pytestmark = pytest.mark.both_servers
+
 RECORD = record_from(run_id="r", state="completed")
 
 

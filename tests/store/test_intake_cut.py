@@ -73,19 +73,6 @@ def assert_drained_once(store, run):
     assert sum(store.intake.lengths()) == 0
 
 
-@pytest.mark.rest
-@pytest.mark.parametrize("applied", [False, True], ids=["request lost", "reply lost"])
-@pytest.mark.parametrize("at", range(1, CALL_SITES + 1))
-def test_a_drain_cut_anywhere_is_resumed(store, token, scenario, at, applied):
-    """By the same conductor: whether the server had the last command or not, each item counts once."""
-    with pytest.raises(StoreUnreachableError):
-        drain_by(store, CutClient(store.client, at=at, applied=applied), token, scenario)
-
-    steps.drain(store, token, scenario)
-
-    assert_drained_once(store, scenario)
-
-
 @pytest.mark.parametrize("applied", [False, True], ids=["request lost", "reply lost"])
 @pytest.mark.parametrize("at", range(1, CALL_SITES + 1))
 def test_a_drain_cut_anywhere_is_resumed_by_a_successor(store, token, scenario, at, applied):

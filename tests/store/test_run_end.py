@@ -147,3 +147,12 @@ def test_a_run_closed_by_many_at_once_leaves_one_record(store, token, running):
     assert len([one for one in records if one]) == 1
     assert len(stamps(store, store.settings.endpoints[steps.ENDPOINT])) == 5
     assert {looks.event(store, one)["attempt"] for one in steps.event_ids(5)} == {"1"}
+
+
+def test_a_finishing_run_ends_as_it_would_have(store, token):
+    """It is not marked."""
+    run = steps.open_run(store, token)
+    steps.finish(store, token, run)
+
+    with looks.nothing_changes(store):
+        assert not store.runs.cancel(run.id)

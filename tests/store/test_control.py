@@ -1,4 +1,4 @@
-"""Publishing the file's limits: they apply, unless one set by hand is still in force."""
+"""Limits and pauses by hand: they hold at once, and a limit until the file's value for it changes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,41 @@ from rlm.admin.endpoints import endpoint_list
 from rlm.core.endpoint import Limit
 from rlm.ledger.store import Store
 from tests.store import looks, steps
+from tests.store.windows import make_budget, make_endpoint, refusal, set_limits, take
 from tests.values import replace
+
+BY = "someone@somewhere"
+
+
+@pytest.fixture
+def endpoint(store):
+    """The endpoint of the file: 30 calls a minute."""
+    return store.settings.endpoints[steps.ENDPOINT]
 
 
 def in_force(store):
     """Read the limit of the endpoint like a worker."""
     return store.endpoints()[steps.ENDPOINT].limit.text
+
+
+def test_one_set_before_the_first_run_holds(store, token, endpoint):
+    """The first publication of the file is no change of it, so it does not end what was set by hand before."""
+    assert store.control.limit(endpoint, "5/minute", BY) == "30/minute"
+
+    store.publish_limits(token)
+
+    assert in_force(store) == "5/minute"
+    assert [one.by for one in store.control.changes() if one.name == steps.ENDPOINT] == [BY]
+
+
+def test_a_text_that_is_no_json_does_not_spoil_the_record(store, token, endpoint):
+    """What others wrote there, quotes and line ends among it, is recorded without them."""
+    store.publish_limits(token)
+    set_limits(store, (endpoint, '9/\n"minute\\'))
+
+    store.control.limit(endpoint, "5/minute", BY)
+
+    assert store.control.changes(1)[0].before == "9/  minute "
 
 
 def renamed(store, **limits):
@@ -67,3 +96,14 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
         after.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
+
+
+def test_a_paused_budget_pauses_all_that_hang_on_it(store):
+    """And nobody else."""
+    account = make_budget("100/minute")
+    one, other = make_endpoint(name="one", budget=account), make_endpoint(name="other")
+
+    store.control.pause(account, BY, 30)
+
+    assert 28 < refusal(store, one) <= 30
+    take(store, other)
