@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointChange, EndpointView, LimitChanged, Paused, Resumed, Share
+from rlm.core.documents import EndpointChange, EndpointView, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
@@ -22,7 +22,6 @@ from rlm.core.endpoint import (
     WindowState,
     all_limited,
     circuit_of,
-    shut_by,
 )
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
@@ -232,28 +231,22 @@ def who() -> str:
     return f"{user_name(os.getuid())}@{socket.gethostname()}"[:200].encode("utf-8", "replace").decode()
 
 
-def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> Paused:
-    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
+def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> EndpointView:
+    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed; return how it is now."""
     store.control.pause(limited, by, seconds)
-    return Paused(name=limited.name, paused_seconds=seconds, by=by)
+    return standing(store)[limited.name]
 
 
-def resume(store: Store, limited: Limited, by: str) -> Resumed:
-    """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
-    ended = store.control.resume(limited, by)
-    window = store.windows.look([limited])[1][limited.name]
-    return Resumed(
-        name=limited.name,
-        paused=ended.paused,
-        rested=ended.rested,
-        probing=shut_by(window) is Circuit.PROBING,
-        held_seconds=round(window.held_seconds, 3),
-    )
+def resume(store: Store, limited: Limited, by: str) -> EndpointView:
+    """End a pause, and a rest caused by answers; return how it is now."""
+    store.control.resume(limited, by)
+    return standing(store)[limited.name]
 
 
-def limit(store: Store, limited: Limited, by: str, rate: str) -> LimitChanged:
-    """Change a limit to a `rate` that `check_rate` has returned."""
-    return LimitChanged(name=limited.name, before=store.control.limit(limited, rate, by), after=rate, by=by)
+def limit(store: Store, limited: Limited, by: str, rate: str) -> EndpointView:
+    """Change a limit to a `rate` that `check_rate` has returned; return how it is now."""
+    store.control.limit(limited, rate, by)
+    return standing(store)[limited.name]
 
 
 def check_rate(rate: str) -> str:

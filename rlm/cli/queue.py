@@ -95,7 +95,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
     elif not rows:
-        show("No such event is waiting. `rlm queue stats` shows what is where, `rlm explain EVENT` explains one event.")
+        show("No such event is waiting; see `rlm queue stats` and `rlm explain EVENT`.")
 
 
 @store_command(

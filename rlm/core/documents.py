@@ -547,33 +547,6 @@ class EndpointChange(JsonDocument, frozen=True, kw_only=True):
     after: str | None = msgspec.field(name="to")
 
 
-class Paused(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint pause` did."""
-
-    name: str
-    paused_seconds: float | None
-    by: str
-
-
-class Resumed(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint resume` ended, and for how long the endpoint is still held."""
-
-    name: str
-    paused: bool
-    rested: bool
-    probing: bool
-    held_seconds: float
-
-
-class LimitChanged(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint limit` changed."""
-
-    name: str
-    before: str = msgspec.field(name="from")
-    after: str = msgspec.field(name="to")
-    by: str
-
-
 class Share(JsonDocument, frozen=True, kw_only=True):
     """How another program shares the window of an endpoint: its lines of Python."""
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from unicodedata import category, east_asian_width
 
+from rlm.core.errors import BadQuestionError
+
 #: Invisible letters, signs and marks that count as printable: Hangul fillers, variation selectors, the Braille blank.
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
 _BLANK = frozenset(map(chr, (*_BLANKS, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -158,6 +160,13 @@ def seconds_of(text: str) -> float:
     """Return a typed duration in seconds, NaN for any other text. A number without a unit counts seconds."""
     typed = _DURATION.fullmatch(text)
     return float(typed[1]) * _UNITS[typed[2]] if typed else math.nan
+
+
+def seconds_in(duration: str) -> float:
+    """Return a typed duration in seconds; raise a BadQuestionError if it is none or 0."""
+    if not (seconds := seconds_of(duration)) > 0:
+        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
+    return seconds
 
 
 def one_line(text: object, width: int) -> str:
