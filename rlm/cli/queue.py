@@ -161,7 +161,7 @@ def monitor(store: Store, interval: float) -> None:
     """
     from rlm.admin.queue import Monitor
     from rlm.terminal.live import View
-    from rlm.terminal.queue import queue_line, queue_picture
+    from rlm.terminal.pictures import queue_line, queue_picture
 
     look, view = Monitor(store).look, View(sys.stdout, queue_picture, queue_line, as_json=wants_json())
     with stop_signals() as stop, view:
