@@ -8,13 +8,12 @@ the run closed, and a standby goes on with the looks.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import types_in_force
-from rlm.core.clock import system_clock, timestamp
+from rlm.core.clock import system_clock
 from rlm.core.documents import RunPlan
 from rlm.core.endpoint import EventType
 from rlm.core.errors import FencedError, StoreError
@@ -52,14 +51,8 @@ log = logging.getLogger(__name__)
 
 
 def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
-    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id.
-
-    Its events wait from then on, or from the end of the run before, if that was still open.
-    """
-    window_seconds, last_until = store.settings.run.window_seconds, 0.0
-    for record in store.runs.recent(1):
-        with suppress(ValueError):  # an unreadable record must not prevent a run
-            last_until = min(map(timestamp, (record.finished_at, record.deadline)))
+    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id."""
+    window_seconds = store.settings.run.window_seconds
     run = Run(
         id=make_run_id(tick),
         state=State.DRAINING,
@@ -70,7 +63,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
-        waits=Waited(max(tick, last_until)),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")
@@ -140,10 +132,7 @@ class Conductor:
         team = forecaster.team(store.processes.alive(Role.WORKER), store.settings.revision, 0)
         look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
         self._plan = plan = forecaster.plan(look, team, 0, run)
-        # A lane may close the run before the next look, so what its events wait for is noted here.
-        if self._since_look > LOOK_SECONDS:
-            self._note(replace(look, lanes=0), types)  # nobody conducted so far
-        self._note(look, types)
+        self._note(look, types)  # a lane may close the run before the next look
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
@@ -199,11 +188,6 @@ class Conductor:
             return False
         self._run, self._left_seconds = current, current.left_seconds(now_us)
         return True
-
-    @property
-    def _since_look(self) -> float:
-        """The seconds from the last look to when the run was last read, by the clock of Redis."""
-        return self._run.deadline - self._left_seconds - self._waits.until
 
     def _look_once(self) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""

@@ -64,7 +64,7 @@ def config() -> None:
 @command("rlm config show", "rlm config show --json | jq '.settings[\"redis.url\"]'", name="show", group=config)
 def show_settings(config: Path | None) -> None:
     """Show every setting, its value, and where the value comes from; secrets are masked."""
-    from rlm.settings.layers import toml_value
+    from rlm.settings.layers import written
 
     settings = settings_of(config)
     file = settings.source and str(settings.source)
@@ -75,7 +75,7 @@ def show_settings(config: Path | None) -> None:
     rows = [
         [
             shown.key,
-            "-" if shown.value is None else toml_value(shown.value),
+            "-" if shown.value is None else written(shown.value),
             (shown.where.removeprefix("environment "), "dim" if shown.where == "default" else "cyan"),
         ]
         for shown in settings.shown

@@ -136,7 +136,7 @@ def list_workers(store: Store) -> None:
     if workers:
         table("#pid|host|state|#threads|#busy|started at", rows)
     else:
-        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
+        show("No worker is running; `rlm supervisor` starts them when a run needs them.")
     if places:
         show()
         rows = [[each.host, each.state, each.capacity, each.share, each.workers, each.scheduler] for each in places]

@@ -12,9 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.settings import load_settings
 from tests.faults.test_processes_die import assert_next_run
-from tests.store.windows import stamps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -111,7 +109,6 @@ def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_t
         first_record = system.await_record(system.ask_for_run())
         assert (len(arrived(system, "first")), len(arrived(system, "second"))) == (10, 10)
 
-        kept = stamps(system.store, system.settings.endpoints["first"])
         system.stop("scheduler")
         system.stop("supervisor")
         changed_at = time.monotonic()
@@ -122,8 +119,6 @@ def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_t
 
         assert second_record["counts"]["completed"] == 14, second_record["counts"]
         assert sorted(second_record["by_endpoint"]) == ["renamed", "second"]
-        renamed = load_settings(system.config, {}).endpoints["renamed"]
-        assert stamps(system.store, renamed)[-len(kept) :] == kept
         assert all(one["calls"] > 0 for one in second_record["by_endpoint"].values())
         assert most_in_a_period(arrived(system, "second"), changed_at, time.monotonic(), period=6.0) <= 5
         assert most_in_a_period(arrived(system, "first"), changed_at, time.monotonic(), period=6.0) <= 10
