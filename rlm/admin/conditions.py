@@ -43,8 +43,6 @@ STILL_SECONDS: Final = 30.0
 CLOCK_SECONDS: Final = 1.0
 #: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
 LATE_PART: Final = 0.4
-#: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
-SLOW_PART: Final = 0.8
 #: A backlog grows if it did in so many runs, one after the other.
 GROWING_RUNS: Final = 3
 
@@ -145,11 +143,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "warning", "the slots of a limit are used up for longer than a window",
         "{subject} has used up {limit}: no call before {until} UTC",
         "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
-    ),
-    "endpoint_slow": Kind(
-        "warning", "an endpoint needs nearly its whole time-out",
-        "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
-        "raise its `timeout_seconds`, or have the API look at it",
     ),
     "answers_html": Kind(
         "warning", "an endpoint answers with a web page, which counts as completed",
@@ -433,16 +426,10 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
 
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
-    """Find out whether a scheduler leads.
-
-    The entry of a killed one remains for some seconds; an expired lease that nobody takes shows its death sooner.
-    """
+    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
-    others = any(there.tenure is None or process.id != there.tenure.owner for process in schedulers)
-    if there.holder is not None and (schedulers or scene.run):  # a run may be conducted by a command
-        return
-    if schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0):
+    if there.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
         return
     cause, names = "no leader" if schedulers else "silence", named([process.id for process in schedulers], 3)
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
@@ -560,10 +547,6 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for subject, number, name in down:
         yield _condition("no_endpoint", subject, waiting=number, **_failure(scene, name))
     last = scene.last
-    for name, calls in last.by_endpoint.items() if last else ():
-        most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
-        if calls.p95_ms / 1000 > SLOW_PART * most:
-            yield _condition("endpoint_slow", name, took=calls.p95_ms / 1000, most=most)
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:

@@ -14,16 +14,12 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import BadItemError, Reason
-from rlm.core.text import seconds_in
+from rlm.core.text import Duration, Text, Texts, seconds_in
 from rlm.ledger.letters import Envelope, Removal, is_letter
 from rlm.ledger.store import Store
 
 #: Letters dealt with at a time, for which Redis is held up by milliseconds.
 _PAGE = 100
-#: What programs may ask for.
-Duration = Annotated[str, Meta(max_length=30, description="A duration: 90, 90s, 10m, 24h; above 0.")]
-Text = Annotated[str, Meta(max_length=200)]
-Texts = Annotated[list[Text], Meta(max_length=100)]
 _GONE = "it is no longer there; somebody else has retried or dropped it"
 
 

@@ -29,7 +29,6 @@ from rlm.core.text import counted, one_line, span
 if TYPE_CHECKING:
     from rlm.core.documents import EventView
     from rlm.ledger.store import Store
-    from rlm.ledger.waiting import EventFilter
 
 
 @click.group()
@@ -37,19 +36,13 @@ def queue() -> None:
     """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
 
 
-#: The options that choose events: the arguments of `_chosen`.
+#: The options that choose events: the fields of an `EventFilter`.
 _filter = [
-    several("--type types", "TYPE", "Only events of this type."),
+    several("--type", "TYPE", "Only events of this type."),
     click.Option(["--wallet"], metavar="NAME", default="", help="Only events of this wallet."),
     click.Option(["--item"], metavar="ID", default="", help="Only events of this item."),
-    click.Option(["--older-than", "older_seconds"], type=duration, help="Only events that have waited this long."),
+    click.Option(["--older-than"], metavar="DURATION", help="Only events that have waited this long."),
 ]
-
-
-def _chosen(item: str, **options: Any) -> EventFilter:
-    from rlm.ledger.waiting import EventFilter
-
-    return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
 
 @store_command(
@@ -72,9 +65,9 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
     from rlm.admin.queue import list_waiting
-    from rlm.ledger.waiting import MOST_LOOKED
+    from rlm.ledger.waiting import MOST_LOOKED, EventFilter
 
-    chosen, every = _chosen(**options), number is None and wants_json()
+    chosen, every = EventFilter(**options), number is None and wants_json()
     page = list_waiting(store, chosen, MOST_LOOKED if every else number or 20, after)
     while every and page.next is not None:
         more = list_waiting(store, chosen, MOST_LOOKED, page.next)
@@ -111,9 +104,10 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
     is left over and nothing is dropped; what that run does not send will be left over.
     """
     from rlm.admin.queue import drop_leftovers, leftovers
+    from rlm.ledger.waiting import EventFilter
 
-    wanted, after_it = _chosen(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
-    if every == (wanted != _chosen("")):
+    wanted, after_it = EventFilter(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
+    if every == bool(wanted):
         raise click.UsageError("Choose leftovers with options, or --all; `rlm queue list` shows them.")
     if (run := store.runs.current()) is not None:
         raise RunError(f"Run {run.id} is open, so nothing is left over. {after_it}")
@@ -167,7 +161,7 @@ def monitor(store: Store, interval: float) -> None:
     """
     from rlm.admin.queue import Monitor
     from rlm.terminal.live import View
-    from rlm.terminal.queue import queue_line, queue_picture
+    from rlm.terminal.pictures import queue_line, queue_picture
 
     look, view = Monitor(store).look, View(sys.stdout, queue_picture, queue_line, as_json=wants_json())
     with stop_signals() as stop, view:

@@ -9,8 +9,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 from unicodedata import category, east_asian_width
+
+from msgspec import Meta
 
 from rlm.core.errors import BadQuestionError
 
@@ -160,6 +162,12 @@ def seconds_of(text: str) -> float:
     """Return a typed duration in seconds, NaN for any other text. A number without a unit counts seconds."""
     typed = _DURATION.fullmatch(text)
     return float(typed[1]) * _UNITS[typed[2]] if typed else math.nan
+
+
+#: What programs may ask for: a duration, a text, any of several texts.
+Duration = Annotated[str, Meta(max_length=30, description="A duration: 90, 90s, 10m, 24h; above 0.")]
+Text = Annotated[str, Meta(max_length=200)]
+Texts = Annotated[list[Text], Meta(max_length=100)]
 
 
 def seconds_in(duration: str) -> float:

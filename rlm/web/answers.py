@@ -11,9 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
-from rlm.admin.letters import Duration, LetterFilter, Text, Texts
+from rlm.admin.letters import LetterFilter
 from rlm.core.errors import BadQuestionError
-from rlm.core.item import Place
 from rlm.core.text import seconds_in
 from rlm.ledger.waiting import EventFilter
 
@@ -39,20 +38,15 @@ class LettersShown(LetterFilter):
         return self
 
 
-class EventsShown(Asked):
-    """Which waiting events a page shows."""
+class EventsShown(EventFilter):
+    """Which waiting events a page shows: those after so many."""
 
-    type: Texts = []
-    state: Annotated[list[Place], Meta(max_length=10)] = []
-    wallet: Text = ""
-    item: Text = ""
-    older_than: Duration | None = None
     after: After = 0
 
     def chosen(self) -> EventFilter:
-        """Return the filter that it describes."""
-        older = None if self.older_than is None else seconds_in(self.older_than)
-        return EventFilter(frozenset(self.type), self.wallet, self.item, older, frozenset(self.state))
+        """Return the filter, if it can be used."""
+        seconds_in(self.older_than or "1s")
+        return self
 
 
 def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:

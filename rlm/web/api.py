@@ -25,7 +25,7 @@ from rlm.admin import endpoints as live
 from rlm.admin import report
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS
 from rlm.admin.explain import explanation
-from rlm.admin.letters import Deal, Duration, LetterFilter, Texts, deal_with
+from rlm.admin.letters import Deal, LetterFilter, deal_with
 from rlm.admin.letters import grouped as in_groups
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
@@ -34,7 +34,7 @@ from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import counted, named, seconds_in
+from rlm.core.text import Duration, Texts, counted, named, seconds_in
 from rlm.ledger import compliance as calls_log
 from rlm.ledger.store import Store
 from rlm.web.answers import Asked, document, of_query, read_body
