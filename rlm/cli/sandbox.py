@@ -102,15 +102,13 @@ def mock_api(*, config: Path | None, port: int) -> None:
     from rlm.sandbox.mockapi import MockApi
 
     types = settings_of(config).event_types
-    api = MockApi(types, port=port)
-
-    def tell() -> None:
+    with stop_signals() as stop, MockApi(types, port=port) as api:
         say(f"rlm mock-api serves {len(api.summary())} endpoints on {api.url}")
         urls = [urlsplit(endpoint.url) for kind in types for endpoint in kind.endpoints]
         if not any(url.port == urlsplit(api.url).port for url in urls):
             say(f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like")
-
-    api.serve_forever(tell)
+        while not stop.graceful:
+            stop.wakeup.wait(60.0)
     for name, seen in api.summary().items():
         if seen.calls:
             show(
