@@ -169,14 +169,14 @@ def compliance(store: Store, since: float) -> None:
             f"{rule.period_seconds:g} s",
             rule.at,
             ("EXCEEDED", "bold red") if rule.exceeded else ("ok", "green"),
-            "" if rule.in_force else "an earlier limit",
+            limited.since,
         ]
         for name, limited in log.limited.items()
         for rule in limited.rules
     ]
-    table("endpoint or budget|#calls|#most|#of|in any|last call of those|verdict|", rows)
+    table("endpoint or budget|#calls|#most|#of|in any|last call of those|verdict|since", rows)
     exceeded = f"EXCEEDED since {log.since}: {', '.join(calls.exceeded(log))}."
-    show(f"\nNo limit was exceeded since {log.known_from}." if log.ok else f"\n{exceeded}")
+    show(f"\nNo limit was exceeded since {log.known_from}, or since it was set." if log.ok else f"\n{exceeded}")
     if unknown := calls.gap(log):
         show(unknown)
     if not log.ok:

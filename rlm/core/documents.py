@@ -559,18 +559,17 @@ class Share(JsonDocument, frozen=True, kw_only=True):
 class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
     """The most calls in any period of a rule, against its amount; `at` is the last of those calls."""
 
-    limit: str
     amount: int
     period_seconds: float
-    in_force: bool
-    most: int = 0
-    at: str | None = None
-    exceeded: bool = False
+    most: int
+    at: str | None
+    exceeded: bool
 
 
 class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
-    """The calls of an endpoint or a budget, judged."""
+    """The calls of an endpoint or a budget, judged by the limit in force since then."""
 
+    since: str
     calls: int
     rules: tuple[ComplianceRule, ...]
 

@@ -188,19 +188,6 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
     return {each.name: changes[each.window_id] for each in limited if each.window_id in changes}
 
 
-def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:
-    """Return the limits that an endpoint or a budget had, each with its start (seconds since 1970), oldest first.
-
-    `newest` has changes of anything, newest first. If known, the limit before the oldest change comes first, with the
-    start 0.0.
-    """
-    changes = [each for each in newest if each.window == limited.window_id and each.what is What.LIMIT]
-    limits = [(change.at, change.after or "") for change in reversed(changes)]
-    if changes and changes[-1].before:
-        limits.insert(0, (0.0, changes[-1].before))
-    return limits
-
-
 class Control(Part):
     """Makes changes for all workers at once and records them in the same step. After a StoreError, both may be done."""
 

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.ledger.rules import limits_of
 from tests.faults.test_processes_die import assert_next_run
 from tests.wait import wait_until
 
@@ -82,9 +81,11 @@ def test_a_limit_and_a_pause_hold_in_mid_run_from_the_moment_they_are_set(make_s
         wait_until(lambda: arrived(system, "second", since=resumed_at), message="the second is called again")
         record = system.await_record(run_id)
 
-        limits = limits_of(system.settings.endpoints["first"], system.store.control.changes())
-        assert [limit for _, limit in limits] == ["10 per 3 seconds", "3 per 3 second", "10 per 3 second"]
-        lowered, raised = (at - time.time() + time.monotonic() for at, _ in limits[1:])
+        changes = [
+            each for each in reversed(system.store.control.changes()) if (each.name, each.what) == ("first", "limit")
+        ]
+        assert [each.after for each in changes] == ["10 per 3 seconds", "3 per 3 second", "10 per 3 second"]
+        lowered, raised = (each.at - time.time() + time.monotonic() for each in changes[1:])
         assert most_in_a_period(arrived(system, "first"), lowered + GUARD_SECONDS, raised) == 3
         assert most_in_a_period(arrived(system, "first"), raised_at, time.monotonic()) > 3
         assert [at for at in arrived(system, "second", since=paused_at + GUARD_SECONDS) if at < resumed_at] == []
