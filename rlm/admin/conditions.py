@@ -62,11 +62,9 @@ class Kind(NamedTuple):
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "redis_away": Kind(
-        "error", "Redis does not answer, or refuses", "{cause}", "{fix}", stops=True,
-    ),
+    "redis_away": Kind("error", "Redis does not answer, or refuses", "{why}", "{fix}", stops=True),
     "redis_unfit": Kind(
-        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {cause}", "{fix}", stops=True,
+        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {why}", "{fix}", stops=True,
     ),
     "redis_slow": Kind(
         "warning", "Redis answers so late that slots cannot be used",
@@ -91,12 +89,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "no_scheduler": Kind(
         "error", "no scheduler leads, so no run starts",
-        "{cause}, so no run starts{run}",
+        "no scheduler leads{names}, so no run starts{run}",
         "`rlm up` or `rlm scheduler` starts one", stops=True,
     ),
     "no_supervisor": Kind(
         "error", "no supervisor starts workers",
-        "{cause}, so nothing is sent",
+        "no supervisor with the scheduler's configuration is heard from, so nothing is sent",
         "`rlm up` or `rlm supervisor` starts one",
     ),
     "no_worker": Kind(
@@ -196,20 +194,11 @@ KINDS: Final[Mapping[str, Kind]] = {
 }  # fmt: skip
 #: Causes of conditions: each in words, and what to do about it.
 CAUSES: Final[Mapping[str, tuple[str, str]]] = {
-    "as it says": ("{why}", "{remedy}"),
-    # of no_scheduler and no_supervisor
-    "silence": ("no {role} is heard from", ""),
-    "no leader": ("no scheduler leads: {names} died, or may not lead", ""),
-    "all others": ("all supervisors and workers have another configuration than the scheduler", ""),
-    # of no_worker and workers_missing
+    # of no_worker and workers_missing; of those that sleep, or have another configuration, other conditions say more
     "unsupervised": ("no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"),
-    "asleep": ("{why}", "look at route, resolver and firewall of {hosts}"),
     "ends": ("{why}", "see the log of the supervisor on {hosts} for how they ended"),
-    "strangers": (
-        "{strangers:worker} of another configuration", "restart the supervisor on {hosts} with that of the scheduler",
-    ),
     "no room": ("the hosts take {room:,}", "raise `workers.max_here`, or start `rlm supervisor` on another host"),
-    "not up yet": ("the others are not up yet", "see whether the supervisor on {hosts} lives, and its log"),
+    "not up": ("others are not up yet, or make no calls", "`rlm worker list` shows each; see the log of {hosts}"),
     # of run_stuck
     "overdue": ("should have been closed {seconds:span} ago", "`rlm scheduler` closes it, or `rlm cancel`"),
     "still": (
@@ -330,7 +319,7 @@ def _away(error: StoreError) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
     code = "redis_unfit" if isinstance(error, StoreUnfitError) else "redis_away"
-    return _condition(code, "redis", "as it says", why=error.what, remedy=remedy)
+    return _condition(code, "redis", why=error.what, fix=remedy)
 
 
 class Checked(JsonDocument, frozen=True, kw_only=True):
@@ -390,7 +379,7 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 
 def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
-        yield _condition("redis_unfit", flaw.name, "as it says", why=flaw.message, remedy=flaw.remedy)
+        yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
     if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
         yield _condition("redis_doubted", "redis", held=len(held), why=held[0].circuit_reason)
 
@@ -431,52 +420,30 @@ def _scheduler(scene: Scene) -> Iterator[Condition]:
     free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
     if there.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
         return
-    cause, names = "no leader" if schedulers else "silence", named([process.id for process in schedulers], 3)
+    names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
-    yield _condition("no_scheduler", "scheduler", cause, role=Role.SCHEDULER, names=names, run=run)
+    yield _condition("no_scheduler", "scheduler", names=names, run=run)
 
 
 def _workers(scene: Scene) -> Iterator[Condition]:
     """Find out whether the wanted workers are ready, or will be, and if not why."""
     store, there, run = scene.store, scene.there, scene.run
     revision = revision_in_force(store, there)
-    living = [each for each in there.living(Role.WORKER) if each.state != WorkerState.STOPPING]
-    usable = [each for each in living if each.revision in {"", revision}]
-    supervisors = there.living(Role.SUPERVISOR)
-    able = [each for each in supervisors if each.revision in {"", revision}]
+    workers = [each for each in there.living(Role.WORKER) if each.state != WorkerState.STOPPING]
+    usable = [each for each in workers if each.revision in {"", revision}]
+    able = [each for each in there.living(Role.SUPERVISOR) if each.revision in {"", revision}]
     if not usable and not able:
-        cause = "all others" if supervisors or living else "silence"
-        yield _condition("no_supervisor", "supervisor", cause, role=Role.SUPERVISOR)
+        yield _condition("no_supervisor", "supervisor")
         return
     ready = [each for each in usable if each.state == WorkerState.READY and not each.sleeping]
     wanted, coming = store.processes.wanted(), sum(each.state == WorkerState.STARTING for each in usable)
     lacking = bool(run.forecast and run.forecast.shortage) if run else len(ready) + coming < wanted
     if len(ready) >= wanted or not lacking:
         return
-    asleep, troubled = [each for each in usable if each.sleeping], [each for each in able if each.trouble]
-    strangers, most = [each for each in living if each not in usable], room(serving(able, revision))
-    cause, about, why = "not up yet", able, ""
-    if not able:
-        cause = "unsupervised"
-    elif asleep:
-        cause, about, why = "asleep", asleep, asleep[0].sleeping
-    elif troubled:
-        cause, about, why = "ends", troubled, troubled[0].trouble
-    elif strangers:
-        cause, about = "strangers", strangers
-    elif most < wanted:
-        cause = "no room"
-    yield _condition(
-        "workers_missing" if ready else "no_worker",
-        "workers",
-        cause,
-        ready=len(ready),
-        wanted=wanted,
-        why=why,
-        hosts=_hosts_of(about),
-        strangers=len(strangers),
-        room=most,
-    )
+    why, most = next((each.trouble for each in able if each.trouble), ""), room(serving(able, revision))
+    cause = "unsupervised" if not able else "ends" if why else "no room" if most < wanted else "not up"
+    code, hosts = "workers_missing" if ready else "no_worker", _hosts_of(able)
+    yield _condition(code, "workers", cause, ready=len(ready), wanted=wanted, why=why, room=most, hosts=hosts)
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:

@@ -25,7 +25,7 @@ from rlm.cli.common import (
     yes_option,
 )
 from rlm.core.item import NOT_EMBEDDABLE, Reason
-from rlm.core.text import counted, cut, named, one_line, safe_line
+from rlm.core.text import counted, named, one_line, safe_line
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -96,15 +96,9 @@ def show_letter(store: Store, handle: str) -> None:
 
     raw = find_letters(store, [handle])[handle]
     print_json(msgspec.Raw(raw))
-    for name, value in msgspec.json.decode(raw).items():
-        if name != "item":
-            show(f"{name}: {'-' if value is None else safe_line(value)}")
-    letter = DeadLetter.read(raw)
-    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are content, not layout
-        text = safe_line(letter.item_bytes.decode(errors="backslashreplace"))
-    else:
-        text = msgspec.json.format(bytes(letter.item), indent=2).decode()
-    show(f"item: {cut(text, 4000)}")
+    show(msgspec.json.format(raw, indent=2).decode())
+    if (letter := DeadLetter.read(raw)).reason in NOT_EMBEDDABLE:
+        show(f"The item as text: {safe_line(letter.item_bytes.decode(errors='backslashreplace'))}")
 
 
 @store_command(

@@ -132,14 +132,8 @@ def stats(store: Store) -> None:
 
     found = queue_stats(store)
     print_json(found)
-    places = {
-        "items on the audit list": found.events,
-        "items in staging": found.staged,
-        "events of the open run": found.processing,
-        "left over": found.leftover,
-        "dead letters": found.failed,
-    }
-    show(", ".join(f"{number:,} {what}" for what, number in places.items()) + "\n")
+    show(f"{found.events:,} items on the audit list, {found.staged:,} in staging")
+    show(f"{found.processing:,} events of the open run, {found.leftover:,} left over, {found.failed:,} dead letters\n")
     rows = [[name, f"{each.pending:,}", span(each.oldest_seconds)] for name, each in found.by_type.items()]
     table("type|#pending|#oldest", rows)
 

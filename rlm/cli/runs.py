@@ -68,7 +68,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())
-            settings = settings_of(config, warns=True)
+            settings = settings_of(config)
             from rlm.admin.start_run import ask_scheduler, started
 
             store = stack.enter_context(opened(settings, keeps_server=wait))

@@ -294,10 +294,7 @@ def openapi() -> dict[str, Any]:
         else:
             body = {"schema": {"$ref": reference.format(name=name)}}
             described["requestBody"] = {"content": {"application/json": body}}
-        described["responses"] = {
-            "200": {"description": "The document, in JSON; keys may be added."},
-            "default": {"description": "The `error`, and its `remedy`."},
-        }
+        described["responses"] = {"default": {"description": "A document, or `error` and `remedy`."}}
         paths.setdefault(parameter.sub(r"{\1}", each.path), {})[each.method.lower()] = described
     for path in ("/healthz", "/metrics"):
         paths[path] = {"get": {"responses": {"200": {"description": "Text."}}}}
