@@ -23,7 +23,6 @@ from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
-from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
 from rlm.plan import Plan
@@ -117,7 +116,7 @@ class Conductor:
     def _goes_on(self) -> bool:
         """Keep the lease between chunks of a drain; return whether to continue it."""
         self._office.keep()
-        return not self._office.stopping
+        return not self._office.stop.graceful
 
     def plan(self) -> None:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
@@ -161,7 +160,7 @@ class Conductor:
         A scheduler that is told to stop leaves it open: lanes go on, and close it if no other scheduler comes.
         """
         office, outage = self._office, Outage(log, "conduct")
-        while office.cancels or not office.stopping:
+        while office.cancels or not office.stop.graceful:
             try:
                 with self._store.guarded():  # whatever stands in Redis is no reason to end
                     if (pause := self._look_once()) is None:
@@ -170,13 +169,13 @@ class Conductor:
                 raise
             except StoreError as error:
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
-                if office.stopping:
+                if office.stop.graceful:
                     raise
                 pause, self._due_at = AWAY_SECONDS, float("-inf")
             else:
                 outage.over()
                 self._due_at = system_clock.monotonic() + pause
-            office.wait(pause)
+            office.stop.wakeup.wait(pause)
         return None
 
     def _read(self) -> bool:
@@ -196,7 +195,7 @@ class Conductor:
         office.keep()
         if not self._read() or self._run.state is State.FINISHING:
             return None
-        if office.cancels and office.stopping and store.runs.cancel(self._run.id):
+        if office.cancels and office.stop.graceful and store.runs.cancel(self._run.id):
             self._run = replace(self._run, cancelled=True)
         left = self._left_seconds
         if self._run.cancelled or self._run.failure or left <= 0:
@@ -217,9 +216,8 @@ class Conductor:
         """Let no call begin any more; return None once none is under way, or all are cut."""
         run, left = self._run, self._left_seconds
         if left <= 0 and is_away:
-            self._waits = add_look(self._waits, run.deadline, dict.fromkeys(self._store.settings.types, "redis"))
             self._run = run = replace(run, failure=run.failure or REDIS_AWAY)
-        if run.failure or self._office.hurried:
+        if run.failure or self._office.stop.immediate:
             return None
         if left <= 0:  # one wait without a question, for Redis may be far away
             system_clock.sleep(max(0.0, left + OVERTIME_SECONDS))
@@ -276,23 +274,18 @@ class Conductor:
 
     def _close(self) -> None:
         """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
-        store, run = self._store, self._run
+        store, run, failure = self._store, self._run, self._run.failure
         if run.state is State.FINISHING:
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and store.runs.is_open(run.id):
-                self._office.wait(BUSY_SECONDS)
+                self._office.stop.wakeup.wait(BUSY_SECONDS)
         else:
             crash_point("finish.due")
-            counts, failure = store.ledger.count([*store.settings.types]), run.failure
             is_lacking = any("workers" in seconds for seconds in self._waits.by_type.values())
             has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
-            if is_lacking and not has_come and not run.cancelled and any(count.unsettled for count in counts.values()):
+            if is_lacking and not has_come and not run.cancelled:
                 failure = failure or "no worker came up"
-            fields = write_waits(self._waits, counts, self._drain.left) | ({"failure": failure} if failure else {})
-            if not store.runs.end(run.id, self._office.token, **fields):
-                return
-            crash_point("finish.marked")
-        close_run(store, run.id)
+        close_run(store, run.id, token=self._office.token, failure=failure)
 
     def _advance(self, state: State, **fields: str | float) -> None:
         self._office.keep()

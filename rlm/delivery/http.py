@@ -273,9 +273,6 @@ class Dispatcher:
             connection.close()
             why = f"the request could not be sent completely: {mask(str(error))}"
             return Outcome(why, None, kind_of_error(error))
-        except BaseException:
-            connection.close()
-            raise
         return None
 
     def receive(self, connection: Connection, endpoint: Endpoint, sent_at: float, deadline: float) -> Outcome:
