@@ -585,7 +585,6 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
     ok: bool
     since: str = msgspec.field(name="from")
     known_from: str
-    known_why: str | None
     until: str
     by_endpoint: Mapping[str, LimitedCompliance]
     by_budget: Mapping[str, LimitedCompliance]

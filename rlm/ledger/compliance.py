@@ -8,22 +8,18 @@ from collections.abc import Iterator, Sequence
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Record
 from rlm.core.endpoint import Limit, all_limited
-from rlm.core.text import capital
-from rlm.ledger.calls import KEEP_SECONDS, sent_by
+from rlm.ledger.calls import sent_by
 from rlm.ledger.rules import newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-
-#: A log that begins so much later than calls are kept is as old: no call was made then.
-_QUIET_SECONDS = 900
 
 
 def compliance(store: Store, since_seconds: float) -> Compliance:
     """Judge the calls of the last `since_seconds`, by endpoint and budget; `ok` means that no limit was exceeded.
 
     Each is judged by the limit in force, from when that was set. Calls count when they were sent, by the clock of
-    Redis. Endpoints that are no longer configured are left out. `known_why` says why not all calls are known. The
-    others count, which does not prove that there were not too many.
+    Redis. Endpoints that are no longer configured are left out. Before `known_from` not all calls are known;
+    what is known counts, which does not prove that there were not too many.
     """
     now_us, endpoints = store.now_us(), store.endpoints()
     now, since_us = now_us / MICROSECONDS, max(0, now_us - round(since_seconds * MICROSECONDS))
@@ -39,17 +35,12 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
             calls=len(stamps) - bisect_left(stamps, begin_us),
             rules=tuple(peaks(stamps, each.limit, begin_us)),
         )
-    first, doubt = store.calls.begins(), store.leases.doubt()
-    begins = now if first is None else first
-    bounds = [(since_us / MICROSECONDS, None), (now - KEEP_SECONDS, f"Calls are kept {KEEP_SECONDS / 3600:g} h")]
-    bounds += [(begins, "The log of calls begins then")] if begins > now - KEEP_SECONDS + _QUIET_SECONDS else []
-    bounds += [(doubt.at, capital(doubt.why))] if doubt else []
-    known_from, known_why = max(bounds, key=lambda bound: bound[0])
+    doubt, begins = store.leases.doubt(), store.calls.begins()
+    known_from = max(since_us / MICROSECONDS, begins or 0.0, doubt.at if doubt else 0.0)
     return Compliance(
         ok=not any(each.exceeded for each in judged.values()),
         since=isoformat(since_us / MICROSECONDS),
         known_from=isoformat(min(known_from, now)),
-        known_why=known_why,
         until=isoformat(now),
         by_endpoint={name: each for name, each in judged.items() if name in endpoints},
         by_budget={name: each for name, each in judged.items() if name not in endpoints},
@@ -73,10 +64,9 @@ def exceeded(judged: Compliance) -> list[str]:
 
 
 def gap(judged: Compliance) -> str:
-    """Return from when on and why not all requested calls are known, '' if they are."""
-    if not judged.known_why:
-        return ""
-    return f"{judged.known_why}. Calls before {judged.known_from} are not known, or not all of them."
+    """Return from when on all calls are known, if that is later than was asked for, else ''."""
+    is_known = judged.known_from <= judged.since
+    return "" if is_known else f"Calls before {judged.known_from} are not known, or not all of them."
 
 
 def peaks(stamps: Sequence[int], limit: Limit, since_us: int = 0) -> Iterator[ComplianceRule]:
