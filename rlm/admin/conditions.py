@@ -144,6 +144,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
         "raise its `timeout_seconds`, or have the API look at it",
     ),
+    "endpoint_full": Kind(
+        "warning", "the slots of a limit are used up for longer than a window",
+        "{subject} has used up {limit}: no call before {until} UTC",
+        "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
+    ),
     "answers_html": Kind(
         "warning", "an endpoint answers with a web page, which counts as completed",
         "{subject} answered {number:call} with a web page (2xx of text/html), which counts as completed",
@@ -462,7 +467,9 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
         for name, entry, _ in scene.there.entries[role]
         if entry is None and (role, host_of(name)) not in succeeded
     }
-    for name, role in silent.items():
+    heard = {"", *(process.id for process in scene.there.living(Role.SUPERVISOR))}
+    hanging = {process.supervisor: Role.SUPERVISOR for process in workers if process.supervisor not in heard}
+    for name, role in (hanging | silent).items():
         host, pid, *_ = [*name.split(":"), ""]
         yield _condition("host_silent", host, role=role, name=name, pid=pid)
     asleep = {process.host: process.sleeping for process in workers if process.sleeping}
@@ -551,6 +558,12 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
         until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
+    elif entry.health == Circuit.FULL and not entry.free:
+        wait = entry.next_slot_seconds or 0.0
+        of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
+        if wait > scene.store.settings.run.window_seconds and not of_budget:
+            until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
+            yield _condition("endpoint_full", name, limit=entry.limit, until=until)
 
 
 # -- runs and books

@@ -16,7 +16,7 @@ from rlm.ledger.books import read_ending
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.each import each
 from tests.store import steps
-from tests.store.windows import set_record
+from tests.store.windows import pass_time, set_record
 from tests.values import replace
 
 #: A moment to come, microseconds of Redis time.
@@ -150,6 +150,22 @@ def test_leftovers_are_told_unless_their_cause_is_a_condition_itself(led, cause,
     close_one(led, state="partial", why=(why,))
 
     assert (("leftovers", "last run") in found(led)) == is_told
+
+
+def test_slots_that_are_used_up_for_longer_than_a_window_are_told(make_store):
+    """With when the next one comes; those that come back within the window are not."""
+    store = make_store(run={"window_seconds": 30.0})
+    enter(store, Role.SCHEDULER, "h:1:a")
+    enter(store, Role.SUPERVISOR, "h:2:b")
+    store.leases.acquire("h:1:a", 600.0)
+    endpoint = store.settings.endpoints[steps.ENDPOINT]
+    while store.windows.take(endpoint) == 0:
+        pass
+
+    condition = found(store)["endpoint_full", steps.ENDPOINT]
+    assert "30/minute: no call before" in condition.sentence
+    pass_time(store, endpoint, 40.0)
+    assert found(store) == {}
 
 
 def test_a_host_cut_off_is_told_and_not_where_the_endpoint_fails_for_all(led):
