@@ -23,7 +23,6 @@ from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
-from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
 from rlm.plan import Plan
@@ -132,7 +131,7 @@ class Conductor:
         team = forecaster.team(store.processes.alive(Role.WORKER), store.settings.revision, 0)
         look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
         self._plan = plan = forecaster.plan(look, team, 0, run)
-        self._note(look, types)  # a lane may close the run before the next look
+        self._note(replace(look, lanes=max(1, look.lanes)), types)  # a lane may close the run before the next look
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
@@ -217,7 +216,6 @@ class Conductor:
         """Let no call begin any more; return None once none is under way, or all are cut."""
         run, left = self._run, self._left_seconds
         if left <= 0 and is_away:
-            self._waits = add_look(self._waits, run.deadline, dict.fromkeys(self._store.settings.types, "redis"))
             self._run = run = replace(run, failure=run.failure or REDIS_AWAY)
         if run.failure or self._office.stop.immediate:
             return None
@@ -276,23 +274,18 @@ class Conductor:
 
     def _close(self) -> None:
         """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
-        store, run = self._store, self._run
+        store, run, failure = self._store, self._run, self._run.failure
         if run.state is State.FINISHING:
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and store.runs.is_open(run.id):
                 self._office.stop.wakeup.wait(BUSY_SECONDS)
         else:
             crash_point("finish.due")
-            counts, failure = store.ledger.count([*store.settings.types]), run.failure
             is_lacking = any("workers" in seconds for seconds in self._waits.by_type.values())
             has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
-            if is_lacking and not has_come and not run.cancelled and any(count.unsettled for count in counts.values()):
+            if is_lacking and not has_come and not run.cancelled:
                 failure = failure or "no worker came up"
-            fields = write_waits(self._waits, counts, self._drain.left) | ({"failure": failure} if failure else {})
-            if not store.runs.end(run.id, self._office.token, **fields):
-                return
-            crash_point("finish.marked")
-        close_run(store, run.id)
+        close_run(store, run.id, token=self._office.token, failure=failure)
 
     def _advance(self, state: State, **fields: str | float) -> None:
         self._office.keep()

@@ -43,6 +43,8 @@ STILL_SECONDS: Final = 30.0
 CLOCK_SECONDS: Final = 1.0
 #: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
 LATE_PART: Final = 0.4
+#: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
+SLOW_PART: Final = 0.8
 #: A backlog grows if it did in so many runs, one after the other.
 GROWING_RUNS: Final = 3
 
@@ -136,6 +138,11 @@ KINDS: Final[Mapping[str, Kind]] = {
         "info", "an operator paused an endpoint or a budget",
         "{subject} is paused {until}{by}",
         "`rlm endpoint resume {subject}`",
+    ),
+    "endpoint_slow": Kind(
+        "warning", "an endpoint needs nearly its whole time-out",
+        "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
+        "raise its `timeout_seconds`, or have the API look at it",
     ),
     "endpoint_full": Kind(
         "warning", "the slots of a limit are used up for longer than a window",
@@ -514,6 +521,10 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for subject, number, name in down:
         yield _condition("no_endpoint", subject, waiting=number, **_failure(scene, name))
     last = scene.last
+    for name, calls in last.by_endpoint.items() if last else ():
+        most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
+        if calls.p95_ms / 1000 > SLOW_PART * most:
+            yield _condition("endpoint_slow", name, took=calls.p95_ms / 1000, most=most)
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:

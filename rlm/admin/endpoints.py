@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -36,6 +36,8 @@ _Named = TypeVar("_Named")
 
 #: How the reason begins why an endpoint fails.
 FAILING_WITH = "failing: "
+#: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
+_HELD_SECONDS = 2 * 3600.0
 #: The longest limited pause, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
@@ -57,12 +59,12 @@ class _Seen(NamedTuple):
 def endpoint_list(store: Store) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
     limited = all_limited(store.endpoints().values())
-    _, windows = store.windows.look(limited)
+    (_, windows), doubt = store.windows.look(limited), store.leases.doubt()
     seen = _Seen(
         windows,
         newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
-        _why_held(store, limited, windows),
+        doubt.why if doubt and store.now() < doubt.at + _HELD_SECONDS else "",
     )
     return [_view(store, each, seen) for each in limited]
 
@@ -194,16 +196,6 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
         paused_by=window.paused_by if window.paused_seconds > 0 else None,
         failures=window.failures,
     )
-
-
-def _why_held(store: Store, limited: Iterable[Limited], windows: Mapping[str, WindowState]) -> str:
-    """Return why Redis was doubted, if endpoints or budgets are held for that; else ''."""
-    longest = [each.limit.longest_seconds for each in limited if windows[each.name].held_seconds > 0]
-    if not longest or (doubt := store.leases.doubt()) is None:
-        return ""
-    until = doubt.at + max(longest) + store.settings.run.guard_seconds
-    until += max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
-    return doubt.why if store.now() <= until else ""
 
 
 def _reason_of(circuit: Circuit, window: WindowState, doubted: str) -> str | None:

@@ -257,15 +257,11 @@ def items_of(store: Store, skip: int = 0) -> Iterator[bytes]:
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant.
-
-    `unread` items were not read, because too many wait.
-    """
+    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant."""
 
     events: Mapping[str, int]
     oldest: Mapping[str, float]
     books: Books
-    unread: int
 
 
 def backlog(store: Store) -> Backlog:
@@ -273,8 +269,7 @@ def backlog(store: Store) -> Backlog:
 
     On staging and audit list, the events of configured types in the `MOST_ITEMS` oldest items are counted.
     """
-    now, (staged, listed) = store.now(), store.intake.lengths()
-    queued, oldest = Counter[str](), dict[str, float]()
+    now, queued, oldest = store.now(), Counter[str](), dict[str, float]()
     for raw in islice(items_of(store), MOST_ITEMS):
         item = _decoded(store, raw)
         for name in store.settings.types.keys() & (item.types if item else ()):
@@ -285,7 +280,7 @@ def backlog(store: Store) -> Backlog:
         oldest[name] = max(seconds, oldest.get(name, 0.0))
     in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
     events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
-    return Backlog(events, oldest, entries, max(0, staged + listed - MOST_ITEMS))
+    return Backlog(events, oldest, entries)
 
 
 def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:

@@ -97,19 +97,6 @@ def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(led):
     assert steps.TYPE in codes(led, 1)["books_unbalanced"]
 
 
-def test_an_unfit_redis_is_exit_four(led):
-    led.store.client.config_set("maxmemory-policy", "allkeys-lru")
-    led.store.client.config_set("maxmemory", "200mb")
-    try:
-        document = led.json("doctor", code=4)
-    finally:
-        led.store.client.config_set("maxmemory-policy", "noeviction")
-        led.store.client.config_set("maxmemory", "0")
-
-    assert [(one["code"], one["subject"]) for one in document["conditions"]] == [("redis_unfit", "eviction")]
-    assert "noeviction" in document["conditions"][0]["remedy"]
-
-
 def test_a_damaged_key_is_named_with_what_mends_it(led):
     key = led.store.keys.ready(steps.TYPE)
     led.store.client.set(key, "rubbish")

@@ -9,7 +9,7 @@ import pytest
 from rlm.admin import watch as watching
 from rlm.admin.conditions import conditions
 from rlm.admin.watch import Watch
-from rlm.core.documents import CallTrouble, Cause, RunCounts
+from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
@@ -132,11 +132,14 @@ def test_a_backlog_that_grows_over_three_windows_is_told(led):
 
 
 def test_what_the_calls_of_the_last_run_show_is_told_of_the_endpoint(led):
-    """A web page, which may be a login page."""
+    """A web page that may be a login page; answers that take nearly the whole time-out."""
+    slow = CallCounts(calls=20, completed=20, limit="30/minute", p95_ms=9_000.0)
     page = CallTrouble(endpoint=steps.OVERFLOW, address="127.0.0.1:8090", what="web page", calls=7)
-    close_one(led, troubles=(page,))
+    close_one(led, by_endpoint={steps.ENDPOINT: slow}, troubles=(page,))
 
     shown = found(led)
+    assert "9.0 s" in shown["endpoint_slow", steps.ENDPOINT].sentence
+    assert "timeout_seconds" in shown["endpoint_slow", steps.ENDPOINT].remedy
     assert "7 calls" in shown["answers_html", steps.OVERFLOW].sentence
     assert "content_type" in shown["answers_html", steps.OVERFLOW].remedy
 
