@@ -438,8 +438,8 @@ def _scheduler(scene: Scene) -> Iterator[Condition]:
     The entry of a killed one remains for some seconds; an expired lease that nobody takes shows its death sooner.
     """
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
-    free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
-    others = any(there.tenure is None or process.id != there.tenure.owner for process in schedulers)
+    free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
+    others = any(process.id != there.lease.owner for process in schedulers)
     if there.holder is not None and (schedulers or scene.run):  # a run may be conducted by a command
         return
     if schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0):
@@ -529,7 +529,7 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
     processes = [process for role in Role for process in there.living(role)]
     leads = leader(store, there)
     if there.holder is None:  # a scheduler that is kept apart does not lead next
-        in_force = store.leases.revision()
+        in_force = store.leases.read().revision
         leads = next((process for process in processes if process.revision == in_force), leads)
     if leads is None or not leads.revision:
         return
@@ -625,7 +625,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
-    for name, number in scene.store.leases.excess().items():
+    for name, number in scene.there.lease.excess.items():
         if number:
             yield _condition("limit_exceeded", name, number=number)
 

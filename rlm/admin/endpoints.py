@@ -202,11 +202,12 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
 def _why_held(store: Store, limited: Iterable[Limited], windows: Mapping[str, WindowState]) -> str:
     """Return why Redis was doubted, if endpoints or budgets are held for that; else ''."""
     longest = [each.limit.longest_seconds for each in limited if windows[each.name].held_seconds > 0]
-    if not longest or (doubt := store.leases.doubt()) is None:
+    if not longest:
         return ""
-    until = doubt.at + max(longest) + store.settings.run.guard_seconds
+    lease = store.leases.read()
+    until = lease.doubted_at + max(longest) + store.settings.run.guard_seconds
     until += max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
-    return doubt.why if store.now() <= until else ""
+    return lease.doubt if store.now() <= until else ""
 
 
 def _reason_of(circuit: Circuit, window: WindowState, doubted: str) -> str | None:

@@ -41,11 +41,11 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
         )
         for each, history in limits
     }
-    first, doubt = store.calls.begins(), store.leases.doubt()
+    first, lease = store.calls.begins(), store.leases.read()
     begins = now if first is None else first
     bounds = [(since_us / MICROSECONDS, None), (now - KEEP_SECONDS, f"Calls are kept {KEEP_SECONDS / 3600:g} h")]
     bounds += [(begins, "The log of calls begins then")] if begins > now - KEEP_SECONDS + _QUIET_SECONDS else []
-    bounds += [(doubt.at, capital(doubt.why))] if doubt else []
+    bounds += [(lease.doubted_at, capital(lease.doubt))] if lease.doubt else []
     known_from, known_why = max(bounds, key=lambda bound: bound[0])
     return Compliance(
         ok=not any(each.exceeded for each in judged.values()),
@@ -64,8 +64,8 @@ def excess_of(store: Store, record: Record) -> dict[str, int]:
     What was sent before endpoints were last held does not count: slots that were ahead of a clock set back have its
     time.
     """
-    doubt, since = store.leases.doubt(), timestamp(record.started_at)
-    judged = compliance(store, max(0.0, store.now() - max(since, doubt.at if doubt else 0.0)))
+    since = max(timestamp(record.started_at), store.leases.read().doubted_at)
+    judged = compliance(store, max(0.0, store.now() - since))
     return {name: max(0, *(rule.most - rule.amount for rule in each.rules)) for name, each in judged.limited.items()}
 
 
