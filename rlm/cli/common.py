@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from rlm.core.text import DURATIONS, LONGEST_LINE, cut, safe, safe_line, safe_words, seconds_of, span
+from rlm.core.text import DURATIONS, LONGEST_LINE, cut, safe, safe_line, safe_words, seconds_of
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -27,21 +27,12 @@ if TYPE_CHECKING:
 # -- options
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in some versions of click only
-    """A duration above 0, of at most `longest` seconds: `90`, `90s`, `10m`, `2d`."""
-
-    name = "duration"
-
-    def __init__(self, longest: float = 1e14) -> None:
-        self._longest = longest
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse a duration. A number without a unit is in seconds."""
-        seconds = seconds_of(value) if isinstance(value, str) else float(value)
-        if not 0 < seconds <= self._longest:  # also true for NaN
-            words = f"{value!r} is not a duration of at most {span(self._longest)}; write for example {DURATIONS}"
-            self.fail(words, param, ctx)
-        return seconds
+def duration(value: Any) -> float:
+    """Parse a duration, of more than 0 and at most a year: `90`, `90s`, `10m`, `2d`; seconds without a unit."""
+    seconds = seconds_of(value) if isinstance(value, str) else float(value)
+    if not 0 < seconds <= 366 * 86_400:  # also true for NaN
+        raise click.BadParameter(f"{value!r} is not a duration of a year at most; write for example {DURATIONS}")
+    return seconds
 
 
 def _remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import Duration, print_json, show, store_command, table
+from rlm.cli.common import duration, print_json, show, store_command, table
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ _chosen = [
 ]
 _for = click.Option(
     ["--for", "seconds"],
-    type=Duration(longest=366 * 86_400.0),
-    metavar="DURATION",
+    type=duration,
     help="How long; without it, until resumed.",
 )
 
@@ -154,7 +153,7 @@ def list_endpoints(store: Store) -> None:
             show(f"{entry.name}: {entry.limit} was set by {by} and holds until the file's value for it changes.")
 
 
-_since = click.Option(["--since"], type=Duration(), metavar="DURATION", default="24h", help="How far to look back.")
+_since = click.Option(["--since"], type=duration, default="24h", help="How far to look back.")
 
 
 @store_command("rlm compliance", "rlm compliance --since 2d --json | jq .ok", params=[_since])

@@ -11,9 +11,9 @@ import click
 import msgspec
 
 from rlm.cli.common import (
-    Duration,
     all_option,
     confirm,
+    duration,
     flag,
     is_terminal,
     number_argument,
@@ -44,7 +44,7 @@ _filter = [
     several("--type types", "TYPE", "Only letters of events of this type."),
     several("--reason reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
     several("--endpoint endpoints", "NAME", "Only letters whose event was last sent to this endpoint."),
-    click.Option(["--since"], type=Duration(), metavar="DURATION", help="Only letters written this long ago at most."),
+    click.Option(["--since"], type=duration, help="Only letters written this long ago at most."),
     click.Option(["--search", "text"], metavar="TEXT", default="", help="Only letters with this in item or detail."),
 ]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rlm.cli.common import (
-    Duration,
     all_option,
     confirm,
+    duration,
     flag,
     print_json,
     say,
@@ -42,7 +42,7 @@ _filter = [
     several("--type types", "TYPE", "Only events of this type."),
     click.Option(["--wallet"], metavar="NAME", default="", help="Only events of this wallet."),
     click.Option(["--item"], metavar="ID", default="", help="Only events of this item."),
-    click.Option(["--older-than", "older_seconds"], type=Duration(), help="Only events that have waited this long."),
+    click.Option(["--older-than", "older_seconds"], type=duration, help="Only events that have waited this long."),
 ]
 
 
@@ -60,7 +60,9 @@ def _chosen(item: str, **options: Any) -> EventFilter:
     params=[
         click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False),
         *_filter,
-        click.Option(["--after"], type=click.IntRange(0), metavar="PLACE", default=0, help="Go on where a page ended."),
+        click.Option(
+            ["--after"], type=click.IntRange(0, 10**9), metavar="PLACE", default=0, help="Go on where a page ended."
+        ),
     ],
 )
 def list_events(store: Store, number: int | None, after: int, **options: Any) -> None:
@@ -148,7 +150,7 @@ def stats(store: Store) -> None:
     table("type|#pending|#oldest", rows)
 
 
-_interval = click.Option(["--interval"], type=Duration(), default=2.0, help="How often to look.")
+_interval = click.Option(["--interval"], type=duration, default=2.0, help="How often to look.")
 
 
 @store_command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from urllib.parse import urlsplit
 
 import click
 
-from rlm import __version__
 from rlm.cli.common import (
     command,
     print_json,
@@ -107,7 +105,7 @@ def mock_api(*, config: Path | None, port: int) -> None:
     api = MockApi(types, port=port)
 
     def tell() -> None:
-        say(f"rlm mock-api {__version__}, pid {os.getpid()}, serves {len(api.summary())} endpoints on {api.url}")
+        say(f"rlm mock-api serves {len(api.summary())} endpoints on {api.url}")
         urls = [urlsplit(endpoint.url) for kind in types for endpoint in kind.endpoints]
         if not any(url.port == urlsplit(api.url).port for url in urls):
             say(f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like")

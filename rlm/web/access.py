@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from limits import parse
@@ -47,55 +47,6 @@ HEADERS: Final = {
 EACH: Final = parse("5/minute")
 
 log = logging.getLogger(__name__)
-
-
-class Visit(NamedTuple):
-    """Who makes one request, and what it may do.
-
-    `session`: what its cookie contains, empty without one. `has_token`: it sent the token. `is_open`: no token is
-    configured, so a page starts a session without a log-in.
-    """
-
-    session: dict[str, Any]
-    address: str
-    has_token: bool
-    is_open: bool
-
-    def begin(self) -> None:
-        """Start a session; the answer sets its cookie."""
-        self.session.update(name=secrets.token_hex(8), csrf=secrets.token_hex(32))
-
-    @property
-    def may_read(self) -> bool:
-        """Whether it sent the token, has a session, or needs neither."""
-        return self.has_token or self.is_open or bool(self.session)
-
-    @property
-    def may_write(self) -> bool:
-        """Whether its pages have buttons."""
-        return self.is_open or bool(self.session)
-
-    @property
-    def csrf_token(self) -> str:
-        """The CSRF token of a page, which its script sends back; empty for a program.
-
-        Without a configured token this starts the session of a new visitor.
-        """
-        if not self.session and self.is_open:
-            self.begin()
-        return str(self.session.get("csrf", ""))
-
-    @property
-    def by(self) -> str:
-        """Its name in logs and records: the token or a session, with its address."""
-        who = f"session {self.session['name']}" if self.session else "token"
-        return f"{who} at {self.address}"
-
-
-def visit_of(request: Request) -> Visit:
-    """Return the visit of a request."""
-    visit: Visit = request.state.visit
-    return visit
 
 
 class Access:
@@ -139,15 +90,18 @@ class Access:
         has_token = bool(token) and says_token(request.headers.get("Authorization"), token)
         if session.get("name") in self._ended:
             session.clear()
-        address = request.client.host if request.client else "?"
-        visit = request.state.visit = Visit({} if has_token else session, address, has_token, is_open=not token)
+        who = "token" if has_token else f"session {session.get('name')}"
+        request.state.by = f"{who} at {_address_of(request)}"
+        may_read = has_token or not token or bool(session)
         if request.method in {"GET", "HEAD", "OPTIONS"}:
-            if visit.may_read or path in {"/login", "/healthz"} or path.startswith("/static/"):
+            if may_read and not token and not session and wants_page(request):
+                _begin(session)
+            if may_read or path in {"/login", "/healthz"} or path.startswith("/static/"):
                 return None
             if wants_page(request):
                 return _log_in_page(f"{path}?{request.url.query}" if request.url.query else path)
-        elif visit.may_read or path == "/login":
-            return None if has_token else _not_from_here(request, session.get("csrf", ""))
+        elif may_read or path == "/login":
+            return None if has_token else _not_from_here(request)
         remedy = "Send `Authorization: Bearer TOKEN`, with the token of web.token, or log in at /login."
         challenge = {"WWW-Authenticate": 'Bearer realm="rlm"'}
         return refused(request, 401, "The token is missing or wrong.", remedy, challenge)
@@ -167,27 +121,36 @@ class Access:
         """Ask for the token, or start a session for the right one."""
         if request.method != "POST":
             return _log_in_page("/", status=200)
-        visit = visit_of(request)
+        session, address = request.session, _address_of(request)
         fields = parse_qs((await read_body(request)).decode(errors="replace"))
         back, token = _local(fields.get("next", ["/"])[0]), fields.get("token", [""])[0].strip()
-        if not self._limiter.test(EACH, visit.address):
+        if not self._limiter.test(EACH, address):
             return _log_in_page(back, "Too many wrong attempts; wait 60 s.", 429)
         if not _is_same(token, self._token) or not self._token:
-            self._limiter.hit(EACH, visit.address)
-            log.warning("A log-in failed, from %s", visit.address, extra={"action": "refuse_log_in"})
+            self._limiter.hit(EACH, address)
+            log.warning("A log-in failed, from %s", address, extra={"action": "refuse_log_in"})
             return _log_in_page(back, "This is not the token.")
-        visit.begin()
-        log.info("%s logged in", visit.by, extra={"action": "log_in"})
+        _begin(session)
+        session["may_leave"] = True
+        log.info("session %s at %s logged in", session["name"], address, extra={"action": "log_in"})
         return RedirectResponse(back, 303)
 
     async def log_out(self, request: Request) -> Response:
         """End the session."""
-        visit = visit_of(request)
-        if visit.session:
-            log.info("%s logged out", visit.by, extra={"action": "log_out"})
-            self._ended.add(visit.session["name"])
-            visit.session.clear()
+        if name := request.session.get("name"):
+            log.info("%s logged out", request.state.by, extra={"action": "log_out"})
+            self._ended.add(name)
+            request.session.clear()
         return RedirectResponse("/", 303)
+
+
+def _begin(session: dict[str, Any]) -> None:
+    """Start a session; the answer sets its cookie."""
+    session.update(name=secrets.token_hex(8), csrf=secrets.token_hex(32))
+
+
+def _address_of(request: Request) -> str:
+    return request.client.host if request.client else "?"
 
 
 class _Around:
@@ -208,7 +171,7 @@ class _Around:
         await (self._refusal(Request(scope)) or self._app)(scope, receive, send_with_headers)
 
 
-def _not_from_here(request: Request, csrf_token: str) -> Response | None:
+def _not_from_here(request: Request) -> Response | None:
     """Refuse an order that is not from a page of this origin; it knows the CSRF token, or is the log-in page."""
     origin = ""
     with suppress(ValueError):  # it is not a URL
@@ -217,6 +180,7 @@ def _not_from_here(request: Request, csrf_token: str) -> Response | None:
         why = "The request comes from a page of another origin, or does not name its origin."
         remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
         return refused(request, 403, why, remedy)
+    csrf_token = request.session.get("csrf")
     if request.url.path == "/login" or (csrf_token and _is_same(request.headers.get("X-CSRF-Token", ""), csrf_token)):
         return None
     remedy = "Reload the page. A program sends `Authorization: Bearer TOKEN`, with the token of web.token."

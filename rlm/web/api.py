@@ -37,7 +37,6 @@ from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import counted, named
 from rlm.ledger import compliance as calls_log
 from rlm.ledger.store import Store
-from rlm.web.access import visit_of
 from rlm.web.answers import Asked, Duration, LettersAsked, Texts, document, of_query, read_body, seconds_in
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
@@ -263,7 +262,7 @@ def _answers(store: Store, operation: Operation) -> Callable[[Request], object]:
             asked = of_query(request.query_params.multi_items(), operation.takes)
         else:
             asked = _of_body(await read_body(request), operation.takes)
-        call = Call(store, visit_of(request).by, next(iter(request.path_params.values()), ""), asked)
+        call = Call(store, request.state.by, next(iter(request.path_params.values()), ""), asked)
         own = {name: getattr(asked, name) for name in operation.own}
         content = await run_in_threadpool(operation.handle, call, **own)
         return document(content, 202 if operation.handle is cancel_run and isinstance(content, RunStatus) else 200)

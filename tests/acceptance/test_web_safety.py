@@ -35,7 +35,7 @@ def is_paused(inst):
 
 def test_a_browser_on_this_host_may_order_by_its_session(inst, open_client):
     """The first page begins it, with a cookie that no script can read and no other site sends along."""
-    cookie = open_client.get("/").headers["Set-Cookie"]
+    cookie = open_client.get("/", Accept="text/html").headers["Set-Cookie"]
     browser = open_client.browser()
 
     assert browser.post(PAUSE, {"seconds": 5}).status == 200

@@ -100,7 +100,7 @@ def _trouble(request: Request, page: Page, error: RLMError) -> Response:
 
 def _framed(request: Request, page: Page, values: Mapping[str, object], status: int = 200) -> Response:
     """Return a page in the frame of all, which has the navigation and the time."""
-    now, visit = system_clock.now(), request.state.visit
-    frame = {"page": page, "pages": PAGES, "visit": visit, "now_at": now, "clock": isoformat(now)[11:19]}
-    defaults = {"title": page.title, "command": page.command, "trouble": "", "may_write": visit.may_write}
+    now, session = system_clock.now(), request.session
+    frame = {"page": page, "pages": PAGES, "session": session, "now_at": now, "clock": isoformat(now)[11:19]}
+    defaults = {"title": page.title, "command": page.command, "trouble": "", "may_write": bool(session)}
     return HTMLResponse(render(page.template, **{**frame, **defaults, **values}), status)
