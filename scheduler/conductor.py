@@ -8,13 +8,12 @@ the run closed, and a standby goes on with the looks.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import types_in_force
-from rlm.core.clock import system_clock, timestamp
+from rlm.core.clock import system_clock
 from rlm.core.documents import RunPlan
 from rlm.core.endpoint import EventType
 from rlm.core.errors import FencedError, StoreError
@@ -24,7 +23,6 @@ from rlm.core.text import done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Role
-from rlm.ledger.runs import write_waits
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
 from rlm.plan import Plan
@@ -52,14 +50,8 @@ log = logging.getLogger(__name__)
 
 
 def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
-    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id.
-
-    Its events wait from then on, or from the end of the run before, if that was still open.
-    """
-    window_seconds, last_until = store.settings.run.window_seconds, 0.0
-    for record in store.runs.recent(1):
-        with suppress(ValueError):  # an unreadable record must not prevent a run
-            last_until = min(map(timestamp, (record.finished_at, record.deadline)))
+    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id."""
+    window_seconds = store.settings.run.window_seconds
     run = Run(
         id=make_run_id(tick),
         state=State.DRAINING,
@@ -70,7 +62,6 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
         window_seconds=window_seconds,
         revision=store.settings.revision,
         tick=tick,
-        waits=Waited(max(tick, last_until)),
     )
     opened = store.runs.open(token, run, store.known_types)
     crash_point("run.opened")
@@ -125,7 +116,7 @@ class Conductor:
     def _goes_on(self) -> bool:
         """Keep the lease between chunks of a drain; return whether to continue it."""
         self._office.keep()
-        return not self._office.stopping
+        return not self._office.stop.graceful
 
     def plan(self) -> None:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
@@ -140,10 +131,7 @@ class Conductor:
         team = forecaster.team(store.processes.alive(Role.WORKER), store.settings.revision, 0)
         look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
         self._plan = plan = forecaster.plan(look, team, 0, run)
-        # A lane may close the run before the next look, so what its events wait for is noted here.
-        if self._since_look > LOOK_SECONDS:
-            self._note(replace(look, lanes=0), types)  # nobody conducted so far
-        self._note(look, types)
+        self._note(look, types)  # a lane may close the run before the next look
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
@@ -172,7 +160,7 @@ class Conductor:
         A scheduler that is told to stop leaves it open: lanes go on, and close it if no other scheduler comes.
         """
         office, outage = self._office, Outage(log, "conduct")
-        while office.cancels or not office.stopping:
+        while office.cancels or not office.stop.graceful:
             try:
                 with self._store.guarded():  # whatever stands in Redis is no reason to end
                     if (pause := self._look_once()) is None:
@@ -181,13 +169,13 @@ class Conductor:
                 raise
             except StoreError as error:
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
-                if office.stopping:
+                if office.stop.graceful:
                     raise
                 pause, self._due_at = AWAY_SECONDS, float("-inf")
             else:
                 outage.over()
                 self._due_at = system_clock.monotonic() + pause
-            office.wait(pause)
+            office.stop.wakeup.wait(pause)
         return None
 
     def _read(self) -> bool:
@@ -200,11 +188,6 @@ class Conductor:
         self._run, self._left_seconds = current, current.left_seconds(now_us)
         return True
 
-    @property
-    def _since_look(self) -> float:
-        """The seconds from the last look to when the run was last read, by the clock of Redis."""
-        return self._run.deadline - self._left_seconds - self._waits.until
-
     def _look_once(self) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
         office, store = self._office, self._store
@@ -212,7 +195,7 @@ class Conductor:
         office.keep()
         if not self._read() or self._run.state is State.FINISHING:
             return None
-        if office.cancels and office.stopping and store.runs.cancel(self._run.id):
+        if office.cancels and office.stop.graceful and store.runs.cancel(self._run.id):
             self._run = replace(self._run, cancelled=True)
         left = self._left_seconds
         if self._run.cancelled or self._run.failure or left <= 0:
@@ -233,9 +216,8 @@ class Conductor:
         """Let no call begin any more; return None once none is under way, or all are cut."""
         run, left = self._run, self._left_seconds
         if left <= 0 and is_away:
-            self._waits = add_look(self._waits, run.deadline, dict.fromkeys(self._store.settings.types, "redis"))
             self._run = run = replace(run, failure=run.failure or REDIS_AWAY)
-        if run.failure or self._office.hurried:
+        if run.failure or self._office.stop.immediate:
             return None
         if left <= 0:  # one wait without a question, for Redis may be far away
             system_clock.sleep(max(0.0, left + OVERTIME_SECONDS))
@@ -292,23 +274,18 @@ class Conductor:
 
     def _close(self) -> None:
         """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
-        store, run = self._store, self._run
+        store, run, failure = self._store, self._run, self._run.failure
         if run.state is State.FINISHING:
             until = system_clock.monotonic() + ACTOR_SECONDS
             while system_clock.monotonic() < until and store.runs.is_open(run.id):
-                self._office.wait(BUSY_SECONDS)
+                self._office.stop.wakeup.wait(BUSY_SECONDS)
         else:
             crash_point("finish.due")
-            counts, failure = store.ledger.count([*store.settings.types]), run.failure
             is_lacking = any("workers" in seconds for seconds in self._waits.by_type.values())
             has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
-            if is_lacking and not has_come and not run.cancelled and any(count.unsettled for count in counts.values()):
+            if is_lacking and not has_come and not run.cancelled:
                 failure = failure or "no worker came up"
-            fields = write_waits(self._waits, counts, self._drain.left) | ({"failure": failure} if failure else {})
-            if not store.runs.end(run.id, self._office.token, **fields):
-                return
-            crash_point("finish.marked")
-        close_run(store, run.id)
+        close_run(store, run.id, token=self._office.token, failure=failure)
 
     def _advance(self, state: State, **fields: str | float) -> None:
         self._office.keep()

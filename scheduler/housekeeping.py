@@ -71,15 +71,15 @@ class Housekeeper:
         self._seen, self._adopts_at = newest, float("-inf")
 
     def _look_over(self, record: Record) -> None:
-        """Report the end of its tick, note by how much it exceeded the limits, and forget the oldest calls."""
+        """Note by how much it exceeded the limits, forget the oldest calls, and report the end of its tick."""
         store = self._store
-        if record.trigger == Trigger.SCHEDULE:
-            due, ok = timestamp(record.started_at), record.state != State.FAILED
-            telemetry.tick(store.settings, due, ok=ok, seconds=record.duration_seconds)
         excess = {name: calls for name, calls in excess_of(store, record).items() if calls}
         store.calls.trim()
         store.runs.trim()
         store.leases.note_end(record.run_id, excess)
+        if record.trigger == Trigger.SCHEDULE:
+            due, ok = timestamp(record.started_at), record.state != State.FAILED
+            telemetry.tick(store.settings, due, ok=ok, seconds=record.duration_seconds)
 
     def _tidy_up(self) -> None:
         """If a look is due, clean up after processes that are missing for too long.

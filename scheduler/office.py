@@ -45,7 +45,7 @@ class Office:
         self.standing: Standing | None = None
         self.unfit = ""  #: why this Redis may not be written to for now; empty if it is fit
         self.watch = Watch(store, lambda _there: bool(self.token))
-        self._stop = stop
+        self.stop = stop
         self._renewed_at = self._fit_at = float("-inf")
 
     def campaign(self) -> bool:
@@ -77,11 +77,11 @@ class Office:
         """
         until = system_clock.monotonic() + seconds
         while not self.campaign():
-            if system_clock.monotonic() > until or self.stopping:
+            if system_clock.monotonic() > until or self.stop.graceful:
                 apart = self.standing and kept_apart(self.store, self.standing)
                 why = apart or f"{self.store.leases.holder()} conducts the runs and does not answer"
                 raise RunError(f"{capital(why)}; see `rlm doctor`.")
-            self.wait(CAMPAIGN_SECONDS)
+            self.stop.wakeup.wait(CAMPAIGN_SECONDS)
         if unfit := self.check_fit():
             raise StoreUnfitError(unfit)
         self.watch.start()
@@ -109,33 +109,13 @@ class Office:
 
     def check_fit(self) -> str:
         """Look from time to time whether Redis is fit; return why nothing may be sent, empty if it is."""
-        now = system_clock.monotonic()
-        if now - self._fit_at < FIT_SECONDS:
-            return self.unfit
-        self._fit_at, before, self.unfit = now, self.unfit, ""
-        try:
-            require_fit(self.store, allow_volatile=self.allow_volatile)
-        except StoreUnfitError as error:
-            self.unfit = str(error)
-        if self.unfit and self.unfit != before:
-            log.warning("Nothing is sent until Redis is fit again: %s", self.unfit, extra={"action": "unfit"})
-        elif before and not self.unfit:
-            log.info("Redis is fit again", extra={"action": "fit"})
+        if (now := system_clock.monotonic()) >= self._fit_at + FIT_SECONDS:
+            self._fit_at, self.unfit = now, ""
+            try:
+                require_fit(self.store, allow_volatile=self.allow_volatile)
+            except StoreUnfitError as error:
+                self.unfit = str(error)
         return self.unfit
-
-    @property
-    def stopping(self) -> bool:
-        """Whether this process has been asked to stop."""
-        return self._stop.graceful
-
-    @property
-    def hurried(self) -> bool:
-        """Whether it has been asked a second time: calls in flight are no longer awaited."""
-        return self._stop.immediate
-
-    def wait(self, seconds: float) -> None:
-        """Wait up to `seconds` for a wake-up."""
-        self._stop.wakeup.wait(seconds)
 
     def answer_requests(self, run_id: str) -> None:
         """Answer requests for a run: this one is open, unless a lane has just had it closed. A flood of them waits."""

@@ -95,7 +95,7 @@ class SchedulerService:
                 while run := self._next_run():
                     Conductor(self._office, run).conduct()
                     crash_point("run.conducted")
-                has_more = bool(self._office.token) and not self._office.stopping and self._housekeeper.step()
+                has_more = bool(self._office.token) and not self._office.stop.graceful and self._housekeeper.step()
 
     def run(self) -> None:
         """Schedule until a signal; then release the lease. An open run goes on: lanes and a standby see to it."""
@@ -109,12 +109,12 @@ class SchedulerService:
         told = "Scheduler %s (rlm %s, pid %d) starts a run every %g s"
         log.info(told, office.owner, __version__, os.getpid(), every, extra={"action": "start_scheduler"})
         try:
-            while not office.stopping:
+            while not office.stop.graceful:
                 self.job()
-                if not office.stopping:
+                if not office.stop.graceful:
                     now = store.clock.now()
                     idle = min(IDLE_SECONDS, last_due(now, every) + every - now + JOB_SECONDS)
-                    office.wait(idle if office.token else STANDBY_SECONDS)
+                    office.stop.wakeup.wait(idle if office.token else STANDBY_SECONDS)
         finally:
             self._stopped.set()
             announcer.join()
@@ -136,13 +136,13 @@ class SchedulerService:
                 log.warning("This scheduler does not conduct any more: %s", error, extra={"action": "stand_by"})
             except StoreError as error:
                 self._outage.tell(error, "no run is started meanwhile")
-                self._office.wait(AWAY_SECONDS)
+                self._office.stop.wakeup.wait(AWAY_SECONDS)
             else:
                 self._outage.over()
 
     def _next_run(self) -> Run | None:
         """Return the run to conduct now, as the leader; None if there is none."""
-        if self._office.stopping or not self._office.campaign():
+        if self._office.stop.graceful or not self._office.campaign():
             return None
         if run := self._store.runs.current():  # left open by another scheduler, or by a failure of Redis
             if run.trigger is Trigger.SCHEDULE and (self._store.schedule.last_tick() or 0.0) < run.tick:

@@ -6,9 +6,9 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 from unittest import mock
 from uuid import uuid4
 
@@ -18,9 +18,6 @@ from hypothesis import HealthCheck, settings
 from rlm.ledger import embedded
 from rlm.ledger.connect import make_client
 from tests.side_by_side import SideBySide
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: The servers the store is tested on: the bundled one, and Debian's `redis-server`.
 SERVERS = ("valkey", pytest.param("redis", marks=pytest.mark.rest))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 #: What makes a case fail; a skip does not.
 FAILURES = (Exception, pytest.fail.Exception, BaseExceptionGroup)

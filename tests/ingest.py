@@ -7,10 +7,7 @@ import http.server
 import json
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rlm.ledger.embedded import running, socket_path
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def processes_of(place: Path) -> dict[int, str]:

@@ -43,8 +43,6 @@ STILL_SECONDS: Final = 30.0
 CLOCK_SECONDS: Final = 1.0
 #: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
 LATE_PART: Final = 0.4
-#: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
-SLOW_PART: Final = 0.8
 #: A backlog grows if it did in so many runs, one after the other.
 GROWING_RUNS: Final = 3
 
@@ -64,11 +62,9 @@ class Kind(NamedTuple):
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "redis_away": Kind(
-        "error", "Redis does not answer, or refuses", "{cause}", "{fix}", stops=True,
-    ),
+    "redis_away": Kind("error", "Redis does not answer, or refuses", "{why}", "{fix}", stops=True),
     "redis_unfit": Kind(
-        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {cause}", "{fix}", stops=True,
+        "error", "Redis takes no writes, or could lose events", "Redis is not fit: {why}", "{fix}", stops=True,
     ),
     "redis_slow": Kind(
         "warning", "Redis answers so late that slots cannot be used",
@@ -93,12 +89,12 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "no_scheduler": Kind(
         "error", "no scheduler leads, so no run starts",
-        "{cause}, so no run starts{run}",
+        "no scheduler leads{names}, so no run starts{run}",
         "`rlm up` or `rlm scheduler` starts one", stops=True,
     ),
     "no_supervisor": Kind(
         "error", "no supervisor starts workers",
-        "{cause}, so nothing is sent",
+        "no supervisor with the scheduler's configuration is heard from, so nothing is sent",
         "`rlm up` or `rlm supervisor` starts one",
     ),
     "no_worker": Kind(
@@ -140,16 +136,6 @@ KINDS: Final[Mapping[str, Kind]] = {
         "info", "an operator paused an endpoint or a budget",
         "{subject} is paused {until}{by}",
         "`rlm endpoint resume {subject}`",
-    ),
-    "endpoint_full": Kind(
-        "warning", "the slots of a limit are used up for longer than a window",
-        "{subject} has used up {limit}: no call before {until} UTC",
-        "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
-    ),
-    "endpoint_slow": Kind(
-        "warning", "an endpoint needs nearly its whole time-out",
-        "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
-        "raise its `timeout_seconds`, or have the API look at it",
     ),
     "answers_html": Kind(
         "warning", "an endpoint answers with a web page, which counts as completed",
@@ -203,20 +189,11 @@ KINDS: Final[Mapping[str, Kind]] = {
 }  # fmt: skip
 #: Causes of conditions: each in words, and what to do about it.
 CAUSES: Final[Mapping[str, tuple[str, str]]] = {
-    "as it says": ("{why}", "{remedy}"),
-    # of no_scheduler and no_supervisor
-    "silence": ("no {role} is heard from", ""),
-    "no leader": ("no scheduler leads: {names} died, or may not lead", ""),
-    "all others": ("all supervisors and workers have another configuration than the scheduler", ""),
-    # of no_worker and workers_missing
+    # of no_worker and workers_missing; of those that sleep, or have another configuration, other conditions say more
     "unsupervised": ("no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"),
-    "asleep": ("{why}", "look at route, resolver and firewall of {hosts}"),
     "ends": ("{why}", "see the log of the supervisor on {hosts} for how they ended"),
-    "strangers": (
-        "{strangers:worker} of another configuration", "restart the supervisor on {hosts} with that of the scheduler",
-    ),
     "no room": ("the hosts take {room:,}", "raise `workers.max_here`, or start `rlm supervisor` on another host"),
-    "not up yet": ("the others are not up yet", "see whether the supervisor on {hosts} lives, and its log"),
+    "not up": ("others are not up yet, or make no calls", "`rlm worker list` shows each; see the log of {hosts}"),
     # of run_stuck
     "overdue": ("should have been closed {seconds:span} ago", "`rlm scheduler` closes it, or `rlm cancel`"),
     "still": (
@@ -337,7 +314,7 @@ def _away(error: StoreError) -> Condition:
     """Return the condition that Redis failed, so that nothing else is known."""
     remedy = error.remedy or "`rlm config show` names the Redis in use, redis.url"
     code = "redis_unfit" if isinstance(error, StoreUnfitError) else "redis_away"
-    return _condition(code, "redis", "as it says", why=error.what, remedy=remedy)
+    return _condition(code, "redis", why=error.what, fix=remedy)
 
 
 class Checked(JsonDocument, frozen=True, kw_only=True):
@@ -397,7 +374,7 @@ def _since(condition: Condition, begun: Mapping[str, float]) -> Condition:
 
 def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
-        yield _condition("redis_unfit", flaw.name, "as it says", why=flaw.message, remedy=flaw.remedy)
+        yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
     if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
         yield _condition("redis_doubted", "redis", held=len(held), why=held[0].circuit_reason)
 
@@ -433,63 +410,35 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
 
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
-    """Find out whether a scheduler leads.
-
-    The entry of a killed one remains for some seconds; an expired lease that nobody takes shows its death sooner.
-    """
+    """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
     free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
-    others = any(process.id != there.lease.owner for process in schedulers)
-    if there.holder is not None and (schedulers or scene.run):  # a run may be conducted by a command
+    if there.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
         return
-    if schedulers and free_seconds <= (TAKEOVER_SECONDS if others else 0.0):
-        return
-    cause, names = "no leader" if schedulers else "silence", named([process.id for process in schedulers], 3)
+    names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
     run = f"; nobody conducts run {scene.run.id}" if scene.run else ""
-    yield _condition("no_scheduler", "scheduler", cause, role=Role.SCHEDULER, names=names, run=run)
+    yield _condition("no_scheduler", "scheduler", names=names, run=run)
 
 
 def _workers(scene: Scene) -> Iterator[Condition]:
     """Find out whether the wanted workers are ready, or will be, and if not why."""
     store, there, run = scene.store, scene.there, scene.run
     revision = revision_in_force(store, there)
-    living = [each for each in there.living(Role.WORKER) if each.state != WorkerState.STOPPING]
-    usable = [each for each in living if each.revision in {"", revision}]
-    supervisors = there.living(Role.SUPERVISOR)
-    able = [each for each in supervisors if each.revision in {"", revision}]
+    workers = [each for each in there.living(Role.WORKER) if each.state != WorkerState.STOPPING]
+    usable = [each for each in workers if each.revision in {"", revision}]
+    able = [each for each in there.living(Role.SUPERVISOR) if each.revision in {"", revision}]
     if not usable and not able:
-        cause = "all others" if supervisors or living else "silence"
-        yield _condition("no_supervisor", "supervisor", cause, role=Role.SUPERVISOR)
+        yield _condition("no_supervisor", "supervisor")
         return
     ready = [each for each in usable if each.state == WorkerState.READY and not each.sleeping]
     wanted, coming = store.processes.wanted(), sum(each.state == WorkerState.STARTING for each in usable)
     lacking = bool(run.forecast and run.forecast.shortage) if run else len(ready) + coming < wanted
     if len(ready) >= wanted or not lacking:
         return
-    asleep, troubled = [each for each in usable if each.sleeping], [each for each in able if each.trouble]
-    strangers, most = [each for each in living if each not in usable], room(serving(able, revision))
-    cause, about, why = "not up yet", able, ""
-    if not able:
-        cause = "unsupervised"
-    elif asleep:
-        cause, about, why = "asleep", asleep, asleep[0].sleeping
-    elif troubled:
-        cause, about, why = "ends", troubled, troubled[0].trouble
-    elif strangers:
-        cause, about = "strangers", strangers
-    elif most < wanted:
-        cause = "no room"
-    yield _condition(
-        "workers_missing" if ready else "no_worker",
-        "workers",
-        cause,
-        ready=len(ready),
-        wanted=wanted,
-        why=why,
-        hosts=_hosts_of(about),
-        strangers=len(strangers),
-        room=most,
-    )
+    why, most = next((each.trouble for each in able if each.trouble), ""), room(serving(able, revision))
+    cause = "unsupervised" if not able else "ends" if why else "no room" if most < wanted else "not up"
+    code, hosts = "workers_missing" if ready else "no_worker", _hosts_of(able)
+    yield _condition(code, "workers", cause, ready=len(ready), wanted=wanted, why=why, room=most, hosts=hosts)
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:
@@ -506,9 +455,7 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
         for name, entry, _ in scene.there.entries[role]
         if entry is None and (role, host_of(name)) not in succeeded
     }
-    heard = {"", *(process.id for process in scene.there.living(Role.SUPERVISOR))}
-    hanging = {process.supervisor: Role.SUPERVISOR for process in workers if process.supervisor not in heard}
-    for name, role in (hanging | silent).items():
+    for name, role in silent.items():
         host, pid, *_ = [*name.split(":"), ""]
         yield _condition("host_silent", host, role=role, name=name, pid=pid)
     asleep = {process.host: process.sleeping for process in workers if process.sleeping}
@@ -560,10 +507,6 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for subject, number, name in down:
         yield _condition("no_endpoint", subject, waiting=number, **_failure(scene, name))
     last = scene.last
-    for name, calls in last.by_endpoint.items() if last else ():
-        most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
-        if calls.p95_ms / 1000 > SLOW_PART * most:
-            yield _condition("endpoint_slow", name, took=calls.p95_ms / 1000, most=most)
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:
@@ -593,15 +536,10 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
     elif entry.health == Circuit.RESTING:
         yield _condition("endpoint_throttled", name, left=entry.circuit_seconds, limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
-        until = f"until {entry.paused_until or 'it is resumed'}"
+        left = entry.circuit_seconds
+        until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
-    elif entry.health == Circuit.FULL and not entry.free:
-        wait = entry.next_slot_seconds or 0.0
-        of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
-        if wait > scene.store.settings.run.window_seconds and not of_budget:
-            until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
-            yield _condition("endpoint_full", name, limit=entry.limit, until=until)
 
 
 # -- runs and books

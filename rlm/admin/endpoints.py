@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointChange, EndpointView, LimitChanged, Paused, Resumed, Share
+from rlm.core.documents import EndpointChange, EndpointView, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
@@ -22,7 +22,6 @@ from rlm.core.endpoint import (
     WindowState,
     all_limited,
     circuit_of,
-    shut_by,
 )
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.files import user_name
@@ -37,6 +36,8 @@ _Named = TypeVar("_Named")
 
 #: How the reason begins why an endpoint fails.
 FAILING_WITH = "failing: "
+#: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
+_HELD_SECONDS = 2 * 3600.0
 #: The longest limited pause, seconds.
 LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
@@ -58,12 +59,12 @@ class _Seen(NamedTuple):
 def endpoint_list(store: Store) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
     limited = all_limited(store.endpoints().values())
-    _, windows = store.windows.look(limited)
+    (_, windows), lease = store.windows.look(limited), store.leases.read()
     seen = _Seen(
         windows,
         newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
-        _why_held(store, limited, windows),
+        lease.doubt if store.now() < lease.doubted_at + _HELD_SECONDS else "",
     )
     return [_view(store, each, seen) for each in limited]
 
@@ -110,10 +111,10 @@ def share(store: Store, name: str) -> Share:
     url = written if in_environment else endpoint.url
     identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
 
-    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
+    is_secret = any(url_secrets(store.url))
     parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
     parameters = ("&" if "?" in store.url else "?") + parameters
-    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
+    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{store.url}{parameters}"'
 
     rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
     seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
@@ -161,12 +162,12 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
     )
     free = min(each.free for each in both)
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
-    circuit, is_paused = circuit_of(window, seen.windows.get(budget or "")), window.paused_seconds > 0
-    left = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}
-    if window.paused_until is not None:
-        left[Circuit.PAUSED] = window.paused_seconds
-    since = window.paused_at if circuit is Circuit.PAUSED else None
-    if circuit in RECOVERING and window.failures >= FAILING:
+    circuit = circuit_of(window, seen.windows.get(budget or ""))
+    left, since = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}, None
+    if circuit is Circuit.PAUSED:
+        since = window.paused_at
+        left |= {} if window.paused_until is None else {circuit: window.paused_seconds}
+    elif circuit in RECOVERING and window.failures >= FAILING:
         since = window.opened_at
     if change is None or change.after != text:  # a limit of the file may have no record of its publication
         limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
@@ -192,22 +193,9 @@ def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
         since=None if since is None else isoformat(since),
         circuit_seconds=round(left[circuit], 3) if circuit in left else None,
         circuit_reason=_reason_of(circuit, window, seen.doubted),
-        paused_by=window.paused_by if is_paused else None,
-        paused_at=isoformat(window.paused_at) if is_paused and window.paused_at is not None else None,
-        paused_until=isoformat(window.paused_until) if is_paused and window.paused_until is not None else None,
+        paused_by=window.paused_by if window.paused_seconds > 0 else None,
         failures=window.failures,
     )
-
-
-def _why_held(store: Store, limited: Iterable[Limited], windows: Mapping[str, WindowState]) -> str:
-    """Return why Redis was doubted, if endpoints or budgets are held for that; else ''."""
-    longest = [each.limit.longest_seconds for each in limited if windows[each.name].held_seconds > 0]
-    if not longest:
-        return ""
-    lease = store.leases.read()
-    until = lease.doubted_at + max(longest) + store.settings.run.guard_seconds
-    until += max(endpoint.timeout_seconds for endpoint in store.settings.endpoints.values())
-    return lease.doubt if store.now() <= until else ""
 
 
 def _reason_of(circuit: Circuit, window: WindowState, doubted: str) -> str | None:
@@ -235,28 +223,22 @@ def who() -> str:
     return f"{user_name(os.getuid())}@{socket.gethostname()}"[:200].encode("utf-8", "replace").decode()
 
 
-def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> Paused:
-    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed."""
+def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> EndpointView:
+    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed; return how it is now."""
     store.control.pause(limited, by, seconds)
-    return Paused(name=limited.name, paused_seconds=seconds, by=by)
+    return standing(store)[limited.name]
 
 
-def resume(store: Store, limited: Limited, by: str) -> Resumed:
-    """End a pause, and a rest caused by answers; return what was ended, and for how long it is still held."""
-    ended = store.control.resume(limited, by)
-    window = store.windows.look([limited])[1][limited.name]
-    return Resumed(
-        name=limited.name,
-        paused=ended.paused,
-        rested=ended.rested,
-        probing=shut_by(window) is Circuit.PROBING,
-        held_seconds=round(window.held_seconds, 3),
-    )
+def resume(store: Store, limited: Limited, by: str) -> EndpointView:
+    """End a pause, and a rest caused by answers; return how it is now."""
+    store.control.resume(limited, by)
+    return standing(store)[limited.name]
 
 
-def limit(store: Store, limited: Limited, by: str, rate: str) -> LimitChanged:
-    """Change a limit to a `rate` that `check_rate` has returned."""
-    return LimitChanged(name=limited.name, before=store.control.limit(limited, rate, by), after=rate, by=by)
+def limit(store: Store, limited: Limited, by: str, rate: str) -> EndpointView:
+    """Change a limit to a `rate` that `check_rate` has returned; return how it is now."""
+    store.control.limit(limited, rate, by)
+    return standing(store)[limited.name]
 
 
 def check_rate(rate: str) -> str:

@@ -28,8 +28,6 @@ from rlm.ledger.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, 
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
-#: Most characters of an unknown id to repeat in a message.
-_ECHO_WIDTH = 200
 
 
 def explanation(store: Store, asked: str) -> EventView | ItemView:
@@ -46,19 +44,17 @@ def explain(store: Store, asked: str) -> list[EventView]:
         NoSuchRunError: it is not in the ledger, the waiting items or the dead letters, as far as they are read.
     """
     asked = asked.encode("utf-8", "backslashreplace").decode()  # an id is text
-    views = {view.event_id: view for view in _in_ledger(store, asked)} if asked else {}
-    if not views and asked:
-        views = {view.event_id: view for view in _queued(store, asked)}
-    if not views and asked:  # a drain may have moved it meanwhile
-        views = {view.event_id: view for view in _in_ledger(store, asked)}
-    if asked and (not views or any(view.state == Place.FAILED for view in views.values())):
+    views: dict[str, EventView] = {}
+    for search in (_in_ledger, _queued, _in_ledger):  # a drain may have moved it meanwhile
+        views = views or {view.event_id: view for view in search(store, asked)}
+    if not views or any(view.state == Place.FAILED for view in views.values()):
         for event, letter in _letters(store, asked).items():
             view = views.setdefault(event, EventView(event_id=event, type=letter.type, state=Place.FAILED, sentence=""))
             if view.state == Place.FAILED:
                 views[event] = _with_letter(view, letter)
     if not views:
         raise NoSuchRunError(
-            f"No event or item {cut(asked, _ECHO_WIDTH)!r} is known: it is not in the ledger, not among the "
+            f"No event or item {cut(asked, 200)!r} is known: it is not in the ledger, not among the "
             f"{MOST_ITEMS:,} oldest items on the audit list, and no dead letter. Settled events are forgotten after "
             f"{store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
         )
@@ -97,13 +93,9 @@ def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
 
 
 def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
-    reason, detail, failed_at = letter.reason, str(letter.detail), str(letter.failed_at)
-    sentence = f"{view.event_id} is a dead letter since {failed_at}: {reason}, {detail}"
-    return replace(
-        view,
-        sentence=" ".join(sentence.split()),
-        letter=Letter(id=letter.id, reason=reason, detail=detail, failed_at=failed_at),
-    )
+    sentence = f"{view.event_id} is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
+    shown = Letter(id=letter.id, reason=letter.reason, detail=str(letter.detail), failed_at=str(letter.failed_at))
+    return replace(view, sentence=" ".join(sentence.split()), letter=shown)
 
 
 def _view(store: Store, event: Whereabouts) -> EventView:

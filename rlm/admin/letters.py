@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
-from rlm.core.clock import isoformat
+from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import LetterGroup, LetterOutcome, LettersDealt
 from rlm.core.errors import NoSuchRunError
-from rlm.core.item import BadItemError
+from rlm.core.item import BadItemError, Reason
+from rlm.core.text import Duration, Text, Texts, seconds_in
 from rlm.ledger.letters import Envelope, Removal, is_letter
 from rlm.ledger.store import Store
 
@@ -46,39 +48,44 @@ class DeadLetter(Envelope):
         return fields if isinstance(fields, dict) else {}
 
 
-class LetterFilter(msgspec.Struct, frozen=True):
-    """Criteria for letters: a letter must match each given criterion; of several values, one is enough.
+class LetterFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Which letters: those that match each criterion given; of several values, one is enough.
 
-    `since` is in seconds since 1970. `text` is searched for in the ids of event and item, the wallet name and the
-    detail, ignoring case.
+    `since` is a duration. `search` is looked for in the ids of event and item, the wallet name and the detail, ignoring
+    case.
     """
 
-    types: Collection[str] = ()
-    reasons: Collection[str] = ()
-    endpoints: Collection[str] = ()
-    since: float | None = None
-    text: str = ""
+    type: Texts = []
+    reason: Annotated[list[Reason], Meta(max_length=100)] = []
+    endpoint: Texts = []
+    since: Duration | None = None
+    search: Text = ""
 
     def __bool__(self) -> bool:
         """Return whether there is any criterion; without one all letters match."""
-        return self.since is not None or any((self.types, self.reasons, self.endpoints, self.text))
+        return any((self.type, self.reason, self.endpoint, self.since is not None, self.search))
 
     def find(self, store: Store) -> Iterator[bytes]:
         """Yield the matching letters, newest first."""
-        return filter(self.fits, store.letters.all())
+        return filter(self.matcher(), store.letters.all())
 
-    def fits(self, raw: bytes) -> bool:
-        """Return whether a letter matches."""
-        if not self:
-            return True
-        letter = DeadLetter.read(raw)
-        return (
-            (not self.types or not set(letter.event_types).isdisjoint(self.types))
-            and (not self.reasons or letter.reason in self.reasons)
-            and (not self.endpoints or letter.endpoint in self.endpoints)
-            and (self.since is None or str(letter.failed_at) >= isoformat(max(0.0, self.since)))
-            and (not self.text or self.text.casefold() in _searched(letter).casefold())
-        )
+    def matcher(self) -> Callable[[bytes], bool]:
+        """Return what tells whether a letter matches; raise a BadQuestionError if `since` is no duration."""
+        oldest = "" if self.since is None else isoformat(max(0.0, system_clock.now() - seconds_in(self.since)))
+
+        def fits(raw: bytes) -> bool:
+            if not self:
+                return True
+            letter = DeadLetter.read(raw)
+            return (
+                (not self.type or not set(letter.event_types).isdisjoint(self.type))
+                and (not self.reason or letter.reason in self.reason)
+                and (not self.endpoint or letter.endpoint in self.endpoint)
+                and str(letter.failed_at) >= oldest
+                and (not self.search or self.search.casefold() in _searched(letter).casefold())
+            )
+
+        return fits
 
 
 def _searched(letter: DeadLetter) -> str:
@@ -133,9 +140,9 @@ def deal_with(store: Store, deal: Deal, chosen: Sequence[str] | LetterFilter, mo
 
 def _deal_with_oldest(store: Store, deal: Deal, chosen: LetterFilter, most: int) -> Iterator[LetterOutcome]:
     """Deal with the `most` oldest matching letters, a page at a time; new letters come behind them."""
-    older = 0
+    older, fits = 0, chosen.matcher()
     while most > 0 and (page := store.letters.oldest(older, _PAGE)):
-        matching = [raw for raw in page if is_letter(raw) and chosen.fits(raw)][:most]
+        matching = [raw for raw in page if is_letter(raw) and fits(raw)][:most]
         outcomes = _deal_with_page(store, deal, matching)
         most -= len(matching)
         older += len(page) - sum(each.reason in {"", _GONE} for each in outcomes)

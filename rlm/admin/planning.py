@@ -80,20 +80,6 @@ def capacity_of(
     return Capacity(least, most, workers.threads, turnaround_seconds)
 
 
-def horizon_of(settings: Settings, gone_seconds: float = 0.0, window_seconds: float | None = None) -> Horizon:
-    """Return the time that a run has from its first call; the arguments are those of `plan_run`."""
-    window = settings.run.window_seconds if window_seconds is None else window_seconds
-    return Horizon(
-        deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
-        target_seconds=max(0.0, window * settings.run.target - gone_seconds),
-        guard_seconds=settings.run.guard_seconds + REFILL_SECONDS,
-        max_attempts=settings.retry.max_attempts,
-        backoff_seconds=FIRST_BACKOFF_SECONDS,
-        gone_seconds=gone_seconds,
-        apart_seconds=APART_SECONDS,
-    )
-
-
 def plan_run(
     settings: Settings,
     workload: Workload,
@@ -106,7 +92,17 @@ def plan_run(
 
     `capacity` and `window_seconds` replace those of the settings.
     """
-    return compute_plan(workload, capacity or capacity_of(settings), horizon_of(settings, gone_seconds, window_seconds))
+    window = settings.run.window_seconds if window_seconds is None else window_seconds
+    horizon = Horizon(
+        deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
+        target_seconds=max(0.0, window * settings.run.target - gone_seconds),
+        guard_seconds=settings.run.guard_seconds + REFILL_SECONDS,
+        max_attempts=settings.retry.max_attempts,
+        backoff_seconds=FIRST_BACKOFF_SECONDS,
+        gone_seconds=gone_seconds,
+        apart_seconds=APART_SECONDS,
+    )
+    return compute_plan(workload, capacity or capacity_of(settings), horizon)
 
 
 def measured_arrivals(store: Store) -> dict[str, float] | None:

@@ -113,7 +113,7 @@ def _push(store: Store, chunk: list[bytes], done: Pushed) -> None:
 
 def leftovers(store: Store, chosen: EventFilter) -> list[str]:
     """Return the ids of the matching leftovers; while a run is open there are none."""
-    left = replace(chosen, states=frozenset({Place.LEFTOVER}))
+    left = replace(chosen, state=[Place.LEFTOVER])
     return [event.event_id for place in walk(store, left) for event in place if left.fits(event)]
 
 

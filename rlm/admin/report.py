@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec import structs
 
 from rlm.admin.attendance import revision_in_force, ticks_every_seconds
@@ -32,7 +30,7 @@ from rlm.core.text import named
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
 from rlm.ledger.leases import Present, present
-from rlm.ledger.processes import Lane, Process, Role, WorkerState, host_of
+from rlm.ledger.processes import Role, WorkerState, host_of
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import divide, serving
@@ -146,7 +144,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
         endpoints=standings,
         plan=run.plan,
         forecast=run.forecast,
-        workers=_workers(store, run, now_us, there, known.workers),
+        workers=_team(store, there, known.workers),
         to_take=0 if run.state is State.FINISHING else to_take,
         conductor=there.holder,
         hosts=hosts(store, there),
@@ -167,50 +165,44 @@ def _live_types(store: Store, known: Record) -> dict[str, LiveTypeCounts]:
     return live
 
 
-def _workers(store: Store, run: Run, now_us: int, there: Present, so_far: RunWorkers) -> LiveWorkers:
-    alive = there.living(Role.WORKER)
-    lanes = store.processes.lanes([worker.id for worker in alive])
-    each = tuple(_worker(worker, busy, run, now_us) for worker, busy in zip(alive, lanes, strict=True))
+def _team(store: Store, there: Present, so_far: RunWorkers) -> LiveWorkers:
+    each = worker_list(store, there)
     return LiveWorkers(
         peak=so_far.peak,
         restarted=so_far.restarted,
-        now=len(alive),
-        ready=sum(worker.state == WorkerState.READY for worker in alive),
+        now=len(each),
+        ready=sum(worker.state == WorkerState.READY for worker in each),
         wanted=store.processes.wanted(),
         other_configuration=sum(worker.other_configuration for worker in each),
         each=each,
     )
 
 
-def _worker(worker: Process, lanes: Sequence[Lane], run: Run, now_us: int) -> Worker:
-    calls = tuple(
-        CallNow(
-            event_id=lane.event_id,
-            endpoint=lane.endpoint,
-            seconds=round(max(0, now_us - lane.taken_us) / 1_000_000, 3),
+def worker_list(store: Store, there: Present | None = None) -> tuple[Worker, ...]:
+    """Return the workers with their host, start and calls."""
+    there = there or present(store)
+    workers, revision, now_us = there.living(Role.WORKER), revision_in_force(store, there), store.now_us()
+    lanes = store.processes.lanes([worker.id for worker in workers])
+    return tuple(
+        Worker(
+            pid=worker.pid,
+            host=worker.host,
+            state=worker.state,
+            sleeping=worker.sleeping or None,
+            threads=worker.threads,
+            busy=len(busy),
+            started_at=isoformat(worker.started_at),
+            other_configuration=worker.revision != revision,
+            calls=tuple(
+                CallNow(
+                    event_id=lane.event_id,
+                    endpoint=lane.endpoint,
+                    seconds=round(max(0, now_us - lane.taken_us) / MICROSECONDS, 3),
+                )
+                for lane in busy
+            ),
         )
-        for lane in lanes
-    )
-    return structs.replace(_listed(worker, len(lanes), run.revision), calls=calls)
-
-
-def worker_list(store: Store) -> list[Worker]:
-    """Return the workers with their host, start and number of events."""
-    workers, revision = store.processes.alive(Role.WORKER), revision_in_force(store)
-    busy = map(len, store.processes.lanes([one.id for one in workers]))
-    return [_listed(one, number, revision) for one, number in zip(workers, busy, strict=True)]
-
-
-def _listed(worker: Process, busy: int, revision: str) -> Worker:
-    return Worker(
-        pid=worker.pid,
-        host=worker.host,
-        state=worker.state,
-        sleeping=worker.sleeping or None,
-        threads=worker.threads,
-        busy=busy,
-        started_at=isoformat(worker.started_at),
-        other_configuration=worker.revision != revision,
+        for worker, busy in zip(workers, lanes, strict=True)
     )
 
 

@@ -19,10 +19,8 @@ from rlm.core.errors import StoreError
 from rlm.ledger.leases import Present, present
 from rlm.ledger.store import Store
 
-#: Seconds between two looks, and after one that saw a change. It rests longer where a look takes much of a processor,
-#: because endpoints are many.
+#: Seconds between two looks, and after one that saw a change.
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
-RESTS_TIMES = 20
 #: It asks for the type of each key, a quarter of a look's commands, every so many looks only, or while one is damaged.
 KEYS_LOOKS = 3
 #: Processes that start together are not missed for so many seconds.
@@ -42,7 +40,7 @@ class Watch:
         self._mine, self._up_at = False, system_clock.monotonic()
         self._begun: dict[str, float] = {}  #: what was said, and since when it lasts
         self._before: dict[str, Condition] = {}
-        self._looks = 0
+        self._looks, self._has_changed = 0, False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -57,15 +55,11 @@ class Watch:
             self._thread.join()
 
     def _run(self) -> None:
-        pause = LOOK_SECONDS
-        while not self._stopped.wait(pause):
-            began = system_clock.used()
-            has_changed = self.look()
-            least = AGAIN_SECONDS if has_changed else LOOK_SECONDS
-            pause = max(least, RESTS_TIMES * (system_clock.used() - began))
+        while not self._stopped.wait(AGAIN_SECONDS if self._has_changed else LOOK_SECONDS):
+            self.look()
 
-    def look(self) -> bool:
-        """Look once; say what has begun or ended by this look and the one before. Return whether they differ."""
+    def look(self) -> None:
+        """Look once; say what has begun or ended by this look and the one before."""
         store, was_mine, away = self._store, self._mine, False
         recorded: dict[str, float] = {}
         try:
@@ -77,7 +71,7 @@ class Watch:
             away = True
         if not self._mine:
             self._begun, self._before = {}, {}
-            return False
+            return
         if not was_mine:
             self._begun = recorded
         keys = self._looks % KEYS_LOOKS == 0 or any(each.code == "key_damaged" for each in self._before.values())
@@ -99,13 +93,12 @@ class Watch:
         for name in ended:
             log.info("It is over: %s", name, extra=_facts(name, "end_condition"))
             del self._begun[name]
-        has_changed = self._before.keys() != now.keys()
+        self._has_changed = self._before.keys() != now.keys()
         self._before = now
         if not away:
             with suppress(StoreError):  # one that refuses writes; what was said is known here
                 new = {name: at for name, at in self._begun.items() if name not in recorded and not _is_away(name)}
                 store.notes.note(new, [name for name in recorded if name not in self._begun])
-        return has_changed
 
 
 def _is_away(name: str) -> bool:

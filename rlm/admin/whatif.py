@@ -91,7 +91,7 @@ class Forecast(msgspec.Struct, frozen=True):
     """The plan of one case, and the outlook if it is known what arrives.
 
     `gone_seconds` is the time from a run's start to the moment planned for; `lacking` why a run would come to nothing
-    now, else empty. `open_run` works on part of the planned events. `unread` items are too many to read.
+    now, else empty.
     """
 
     plan: Plan
@@ -99,8 +99,6 @@ class Forecast(msgspec.Struct, frozen=True):
     gone_seconds: float
     window_seconds: float
     lacking: str
-    open_run: str | None
-    unread: int
 
     def view(self) -> PlanView:
         """Return the document of the plan."""
@@ -175,8 +173,6 @@ def _forecast(store: Store, question: Question) -> Forecast:
         gone_seconds,
         settings.run.window_seconds,
         "" if is_fresh or workers else "; ".join(map(told, filter(is_grave, conditions(store)))),
-        waiting.books.run_id if waiting else None,
-        waiting.unread if waiting else 0,
     )
 
 

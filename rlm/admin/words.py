@@ -7,7 +7,6 @@ from collections import Counter
 from typing import Literal, NamedTuple
 
 from rlm.admin.conditions import stops
-from rlm.core.clock import timestamp
 from rlm.core.documents import (
     Condition,
     EndpointView,
@@ -23,9 +22,6 @@ from rlm.core.documents import (
 )
 from rlm.core.run import State
 from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
-
-#: An open run is called overdue if it is not closed so many seconds after its deadline.
-OVERDUE_SECONDS = 1.0
 
 
 class Counted(NamedTuple):
@@ -59,17 +55,9 @@ def counts_in_all(shown: RunDocument) -> Counted:
     return Counted(*map(sum, zip((0, 0, 0, 0), *each, strict=True)))
 
 
-def overdue_seconds(run: RunStatus) -> float:
-    """Return for how long an open run is overdue; 0 if it is not."""
-    overdue = 0.0 if run.seconds_left else timestamp(run.as_of) - timestamp(run.deadline)
-    return overdue if overdue > OVERDUE_SECONDS else 0.0
-
-
 def countdown(run: RunStatus) -> str:
-    """Return how much of its window an open run has left, or for how long it is overdue."""
-    overdue = overdue_seconds(run)
-    left = f"{span(overdue)} past the deadline" if overdue else f"{span(run.seconds_left)} left"
-    return f"{left} of {span(run.window_seconds)}"
+    """Return how much of its window an open run has left."""
+    return f"{span(run.seconds_left)} left of {span(run.window_seconds)}"
 
 
 #: The expectation for a run that has no forecast yet, or needs none any more.
@@ -112,14 +100,11 @@ def forecast(run: RunStatus) -> Expectation:
 
 
 def progress(run: RunStatus) -> str:
-    """Return how much of an open run is done, its rate of calls, and how many calls failed."""
-    counts, (_, errors, throttled) = counts_in_all(run), calls_in_all(run)
-    parts = [f"{counts.completed:,} of {counted(counts.total, 'event')} done"]
-    parts += [f"{counted(run.to_take, 'item')} still to take"] if run.to_take else []
-    parts += [counted(counts.failed, "dead letter")] if counts.failed else []
-    parts += [f"{rate:,.0f} calls a minute"] if (rate := calls_a_minute(run)) else []
-    parts += [counted(errors, "error")] if errors else []
-    return ", ".join(parts + ([f"{throttled:,} throttled"] if throttled else []))
+    """Return how much of an open run is done, and its rate of calls."""
+    counts, rate = counts_in_all(run), calls_a_minute(run)
+    to_take = f", {counted(run.to_take, 'item')} still to take" if run.to_take else ""
+    calling = f", {rate:,.0f} calls a minute" if rate else ""
+    return f"{counts.completed:,} of {counted(counts.total, 'event')} done{to_take}{calling}"
 
 
 def calls_in_all(shown: RunDocument) -> list[int]:

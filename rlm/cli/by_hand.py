@@ -61,7 +61,7 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
         office = Office(store, stop, allow_volatile=allow_volatile, cancels=True)
         last.callback(office.resign)  # also if `take` raises, since it may hold the lease by then
         # A scheduler may have come up meanwhile: whoever gets the lease conducts.
-        run_id = ask_scheduler(store, patient=True, is_stopped=lambda: office.stopping or office.campaign())
+        run_id = ask_scheduler(store, patient=True, is_stopped=lambda: office.stop.graceful or office.campaign())
         if run_id is None:
             office.take(0)
             check_uninterrupted(stop)

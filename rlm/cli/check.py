@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -43,14 +42,12 @@ def init(config: Path | None, directory: Path) -> None:
         raise RLMError(f"{where} cannot be written: {error.strerror}; choose another DIRECTORY") from error
     here = directory.absolute()
     print_json({"directory": str(here), **files})
-    if here != Path.cwd():
-        show(f"\nGo to this directory, where the commands find it by themselves:  cd {shlex.quote(str(here))}")
-    show("""
-Next, to see a run with these settings, in this directory:
+    show(f"""
+Next, to see a run with these settings, in {here}:
 
   1. rlm mock-api        in a second terminal: the API that these settings call
   2. rlm up              in a third one: the server, a scheduler, a supervisor
-  3. echo '{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}' | rlm queue push
+  3. echo '{{"id":"a-1","wallet_name":"w-1","events":["REBALANCE_NEEDED"]}}' | rlm queue push
   4. rlm start --wait    sends what waits, and shows what became of it
 
 Then name your own APIs in rlm.toml; `rlm doctor` says whether all is well.""")
@@ -64,7 +61,7 @@ def config() -> None:
 @command("rlm config show", "rlm config show --json | jq '.settings[\"redis.url\"]'", name="show", group=config)
 def show_settings(config: Path | None) -> None:
     """Show every setting, its value, and where the value comes from; secrets are masked."""
-    from rlm.settings.layers import toml_value
+    from rlm.settings.layers import written
 
     settings = settings_of(config)
     file = settings.source and str(settings.source)
@@ -75,7 +72,7 @@ def show_settings(config: Path | None) -> None:
     rows = [
         [
             shown.key,
-            "-" if shown.value is None else toml_value(shown.value),
+            "-" if shown.value is None else written(shown.value),
             (shown.where.removeprefix("environment "), "dim" if shown.where == "default" else "cyan"),
         ]
         for shown in settings.shown
@@ -92,12 +89,8 @@ def check(config: Path | None) -> None:
         print_json({"ok": False, "file": None, "faults": str(error).splitlines()})
         raise
     print_json({"ok": True, "file": settings.source and str(settings.source), "faults": []})
-    named = {"type": settings.types, "endpoint": settings.endpoints, "budget": settings.budgets}
-    facts = ", ".join(counted(len(those), noun) for noun, those in named.items())
-    what = f"The configuration {settings.source}" if settings.source else "The built-in configuration"
-    show(f"ok  {what} can be used: {facts}. Revision {settings.revision}.")
-    if settings.source is None:
-        show("There is no rlm.toml here; `rlm init` writes one to begin with.")
+    facts = f"{counted(len(settings.types), 'type')}, {counted(len(settings.endpoints), 'endpoint')}"
+    show(f"ok  {settings.source or 'the built-in defaults'} can be used: {facts}. Revision {settings.revision}.")
 
 
 @command("rlm doctor", "rlm doctor --json | jq '.findings[] | select(.ok | not)'", params=[volatile_option])

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from rlm.processes.signals import StopSignals
     from rlm.settings import Settings
 
-# -- options
-
 
 def duration(value: Any) -> float:
     """Parse a duration, of more than 0 and at most a year: `90`, `90s`, `10m`, `2d`; seconds without a unit."""
@@ -116,27 +114,11 @@ log_format_option = click.Option(
 )
 
 
-# -- what a command works with
-
-
-def settings_of(config: Path | None, *, warns: bool = False) -> Settings:
-    """Load the settings, whose modules a mere help does not need; `warns` prints `new_server`."""
+def settings_of(config: Path | None) -> Settings:
+    """Load the settings, whose modules a mere help does not need."""
     from rlm.settings import load_settings
 
-    settings = load_settings(config)
-    if warns and (words := new_server(settings)):
-        say(words)
-    return settings
-
-
-def new_server(settings: Settings) -> str:
-    """Return a warning if a process without a configuration is about to create an embedded server, else ''."""
-    if settings.source is not None or settings.redis.url != "embedded" or settings.data_dir.exists():
-        return ""
-    return (
-        "There is no configuration (no --config, no RLM_CONFIG, no ./rlm.toml): the built-in defaults are used, and an "
-        f"embedded server is created in {settings.data_dir}. `rlm init` writes a configuration to begin with."
-    )
+    return load_settings(config)
 
 
 @contextmanager
@@ -155,9 +137,6 @@ def stop_signals(*, shows_life: bool = False) -> StopSignals:
     from rlm.processes.signals import StopSignals, Wakeup
 
     return StopSignals(Wakeup(shows_life=shows_life))
-
-
-# -- what a command prints
 
 
 def wants_json() -> bool:

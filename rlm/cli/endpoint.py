@@ -12,6 +12,7 @@ from rlm.cli.common import duration, print_json, show, store_command, table
 from rlm.core.text import counted, span
 
 if TYPE_CHECKING:
+    from rlm.core.documents import EndpointView
     from rlm.core.endpoint import Limited
     from rlm.ledger.store import Store
 
@@ -47,9 +48,7 @@ def pause(store: Store, seconds: float | None, **which: Any) -> None:
     """
     from rlm.admin import endpoints
 
-    until = "it is resumed" if seconds is None else f"{span(seconds)} have passed, or it is resumed"
-    for each in _change(store, partial(endpoints.pause, seconds=seconds), **which):
-        show(f"{each.name} is paused until {until}; calls under way are not cut.")
+    _change(store, partial(endpoints.pause, seconds=seconds), **which)
 
 
 @store_command(
@@ -66,11 +65,7 @@ def resume(store: Store, **which: Any) -> None:
     """
     from rlm.admin import endpoints
 
-    for each in _change(store, endpoints.resume, **which):
-        ended = [word for word, was in (("paused", each.paused), ("resting", each.rested)) if was]
-        show(f"{each.name} {'is no longer' if ended else 'was neither'} {' or '.join(ended) or 'paused nor resting'}.")
-        if each.held_seconds > 0:
-            show(f"{each.name} is held for another {span(each.held_seconds)}: its window cannot be trusted until then.")
+    _change(store, endpoints.resume, **which)
 
 
 @store_command(
@@ -89,25 +84,24 @@ def limit(store: Store, rate: str, **which: Any) -> None:
     """
     from rlm.admin import endpoints
 
-    rate = endpoints.check_rate(rate)
-    for each in _change(store, partial(endpoints.limit, rate=rate), **which):
-        show(f"The limit of {each.name} was {each.before} and is {rate} now, for the calls already made as well.")
+    _change(store, partial(endpoints.limit, rate=endpoints.check_rate(rate)), **which)
 
 
 def _change(
-    store: Store, change: Callable[[Store, Limited, str], Any], names: Sequence[str], type_name: str | None
-) -> list[Any]:
-    """Change each endpoint in turn, or none if a name is unknown; return the results of `change`.
+    store: Store, change: Callable[[Store, Limited, str], EndpointView], names: Sequence[str], type_name: str | None
+) -> None:
+    """Change each endpoint in turn, or none if a name is unknown; show how they are then.
 
     The JSON is one document if exactly one was named, otherwise all of them under `endpoints`.
     """
-    from rlm.admin.endpoints import choose_limited, who
+    from rlm.admin.endpoints import choose_limited, health_beside, who
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
     changed = [change(store, limited, who()) for limited in choose_limited(store.settings, names, type_name)]
     print_json(changed[0] if [each.name for each in changed] == [*names][:1] else {"endpoints": changed})
-    return changed
+    for each in changed:
+        show(f"{each.name} is {each.health} {health_beside(each)}".rstrip() + f"; its limit is {each.limit}.")
 
 
 @store_command("rlm endpoint share rebalance_api", group=endpoint, params=[click.Argument(["name"], metavar="NAME")])
@@ -175,14 +169,14 @@ def compliance(store: Store, since: float) -> None:
             f"{rule.period_seconds:g} s",
             rule.at,
             ("EXCEEDED", "bold red") if rule.exceeded else ("ok", "green"),
-            "" if rule.in_force else "an earlier limit",
+            limited.since,
         ]
         for name, limited in log.limited.items()
         for rule in limited.rules
     ]
-    table("endpoint or budget|#calls|#most|#of|in any|last call of those|verdict|", rows)
+    table("endpoint or budget|#calls|#most|#of|in any|last call of those|verdict|since", rows)
     exceeded = f"EXCEEDED since {log.since}: {', '.join(calls.exceeded(log))}."
-    show(f"\nNo limit was exceeded since {log.known_from}." if log.ok else f"\n{exceeded}")
+    show(f"\nNo limit was exceeded since {log.known_from}, or since it was set." if log.ok else f"\n{exceeded}")
     if unknown := calls.gap(log):
         show(unknown)
     if not log.ok:

@@ -13,7 +13,6 @@ import msgspec
 from rlm.cli.common import (
     all_option,
     confirm,
-    duration,
     flag,
     is_terminal,
     number_argument,
@@ -25,12 +24,10 @@ from rlm.cli.common import (
     table,
     yes_option,
 )
-from rlm.core.clock import system_clock
 from rlm.core.item import NOT_EMBEDDABLE, Reason
-from rlm.core.text import counted, cut, named, one_line, safe_line
+from rlm.core.text import counted, named, one_line, safe_line
 
 if TYPE_CHECKING:
-    from rlm.admin.letters import LetterFilter
     from rlm.ledger.store import Store
 
 
@@ -41,18 +38,12 @@ def failed() -> None:
 
 #: The options that choose dead letters: the fields of a `LetterFilter`.
 _filter = [
-    several("--type types", "TYPE", "Only letters of events of this type."),
-    several("--reason reasons", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
-    several("--endpoint endpoints", "NAME", "Only letters whose event was last sent to this endpoint."),
-    click.Option(["--since"], type=duration, help="Only letters written this long ago at most."),
-    click.Option(["--search", "text"], metavar="TEXT", default="", help="Only letters with this in item or detail."),
+    several("--type", "TYPE", "Only letters of events of this type."),
+    several("--reason", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
+    several("--endpoint", "NAME", "Only letters whose event was last sent to this endpoint."),
+    click.Option(["--since"], metavar="DURATION", help="Only letters written this long ago at most."),
+    click.Option(["--search"], metavar="TEXT", default="", help="Only letters with this in item or detail."),
 ]
-
-
-def _chosen(since: float | None, **options: Any) -> LetterFilter:
-    from rlm.admin.letters import LetterFilter
-
-    return LetterFilter(since=None if since is None else system_clock.now() - since, **options)
 
 
 @store_command(
@@ -68,9 +59,10 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     An option given several times matches any of its values. --grouped lists the N largest groups of letters with the
     same reason, endpoint and type.
     """
+    from rlm.admin.letters import LetterFilter
     from rlm.admin.letters import grouped as group
 
-    fitting = _chosen(**options).find(store)
+    fitting = LetterFilter(**options).find(store)
     if grouped:
         groups = group(fitting)[:number]
         print_json(groups)
@@ -89,7 +81,7 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     ]
     table("id|failed at|reason|event|detail", rows)
     more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
-    show(f"\n{more}`rlm failed show ID` shows one, `retry` sends it again, `drop` removes it for good.")
+    show(f"\n{more}`rlm failed show ID` shows one; `retry` and `drop` deal with it.")
 
 
 @store_command(
@@ -104,15 +96,9 @@ def show_letter(store: Store, handle: str) -> None:
 
     raw = find_letters(store, [handle])[handle]
     print_json(msgspec.Raw(raw))
-    for name, value in msgspec.json.decode(raw).items():
-        if name != "item":
-            show(f"{name}: {'-' if value is None else safe_line(value)}")
-    letter = DeadLetter.read(raw)
-    if letter.reason in NOT_EMBEDDABLE:  # its line breaks are content, not layout
-        text = safe_line(letter.item_bytes.decode(errors="backslashreplace"))
-    else:
-        text = msgspec.json.format(bytes(letter.item), indent=2).decode()
-    show(f"item: {cut(text, 4000)}")
+    show(msgspec.json.format(raw, indent=2).decode())
+    if (letter := DeadLetter.read(raw)).reason in NOT_EMBEDDABLE:
+        show(f"The item as text: {safe_line(letter.item_bytes.decode(errors='backslashreplace'))}")
 
 
 @store_command(
@@ -149,9 +135,9 @@ def drop(store: Store, ids: tuple[str, ...], **options: Any) -> None:
 
 def _deal(store: Store, ids: Sequence[str], done: str, *, every: bool, yes: bool, **options: Any) -> None:
     """Retry or drop the named letters, or the oldest matching ones, after asking; none if an id is unknown."""
-    from rlm.admin.letters import Deal, deal_with
+    from rlm.admin.letters import Deal, LetterFilter, deal_with
 
-    chosen, deal = _chosen(**options), Deal(done)
+    chosen, deal = LetterFilter(**options), Deal(done)
     if bool(ids) == (every or bool(chosen)):
         raise click.UsageError("Name dead letters, or choose them by options, or --all; see `rlm failed list`.")
     total = len(ids) or sum(1 for _ in chosen.find(store))

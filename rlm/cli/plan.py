@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.cli.common import command, opened, print_json, say, settings_of, several, show, table
+from rlm.cli.common import command, opened, print_json, settings_of, several, show, table
 
 if TYPE_CHECKING:
     from rlm.admin.whatif import Forecast, Question
@@ -37,10 +37,6 @@ def plan(*, config: Path | None, **options: Any) -> None:
 
     question, forecasts = _answer(config, **options)
     today, last = forecasts[0], forecasts[-1]
-    if last.unread:
-        say(f"Only the oldest items were read; {last.unread:,} more wait and are not planned for.")
-    if last.open_run:
-        show("A run is open (`rlm status`); this plans a new window for what waits now.\n")
     if not last.events:
         show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
         return

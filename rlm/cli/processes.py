@@ -19,7 +19,6 @@ import click
 from rlm.cli.common import (
     command,
     log_format_option,
-    new_server,
     print_json,
     settings_of,
     show,
@@ -38,6 +37,13 @@ if TYPE_CHECKING:
 _options = [volatile_option, log_format_option]
 
 log = logging.getLogger(__name__)
+
+
+def new_server(settings: Settings) -> str:
+    """Return a warning if a process without a configuration is about to create an embedded server, else ''."""
+    if settings.source is not None or settings.redis.url != "embedded" or settings.data_dir.exists():
+        return ""
+    return f"No configuration: the defaults are used, with an embedded server in {settings.data_dir}; see `rlm init`"
 
 
 @contextmanager
@@ -136,7 +142,7 @@ def list_workers(store: Store) -> None:
     if workers:
         table("#pid|host|state|#threads|#busy|started at", rows)
     else:
-        show("No worker is running. The conductor asks for some when a run needs them; `rlm supervisor` starts them.")
+        show("No worker is running; `rlm supervisor` starts them when a run needs them.")
     if places:
         show()
         rows = [[each.host, each.state, each.capacity, each.share, each.workers, each.scheduler] for each in places]
@@ -209,9 +215,7 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     root = settings.source.parent if settings.source else Path.cwd()
     for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
         foreman.add_process(name, words, env=environ, cwd=str(root))
-    port = settings.redis.embedded_port if settings.redis.url == "embedded" else 0
-    others = f", and for other programs at redis://127.0.0.1:{port}/0" if port else ""
-    for words in filter(None, (new_server(settings), f"Redis is at {mask_url(url_in_use(settings))}{others}")):
+    for words in filter(None, (new_server(settings), f"Redis is at {mask_url(url_in_use(settings))}")):
         foreman.say(words)
     raise SystemExit(foreman.run())
 

@@ -29,7 +29,6 @@ from rlm.core.text import counted, one_line, span
 if TYPE_CHECKING:
     from rlm.core.documents import EventView
     from rlm.ledger.store import Store
-    from rlm.ledger.waiting import EventFilter
 
 
 @click.group()
@@ -37,19 +36,13 @@ def queue() -> None:
     """See what waits, event by event or in numbers; push items, clear the audit list, drop leftovers."""
 
 
-#: The options that choose events: the arguments of `_chosen`.
+#: The options that choose events: the fields of an `EventFilter`.
 _filter = [
-    several("--type types", "TYPE", "Only events of this type."),
+    several("--type", "TYPE", "Only events of this type."),
     click.Option(["--wallet"], metavar="NAME", default="", help="Only events of this wallet."),
     click.Option(["--item"], metavar="ID", default="", help="Only events of this item."),
-    click.Option(["--older-than", "older_seconds"], type=duration, help="Only events that have waited this long."),
+    click.Option(["--older-than"], metavar="DURATION", help="Only events that have waited this long."),
 ]
-
-
-def _chosen(item: str, **options: Any) -> EventFilter:
-    from rlm.ledger.waiting import EventFilter
-
-    return EventFilter(item=item.encode("utf-8", "backslashreplace").decode(), **options)  # invalid text matches no id
 
 
 @store_command(
@@ -72,9 +65,9 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
     from rlm.admin.queue import list_waiting
-    from rlm.ledger.waiting import MOST_LOOKED
+    from rlm.ledger.waiting import MOST_LOOKED, EventFilter
 
-    chosen, every = _chosen(**options), number is None and wants_json()
+    chosen, every = EventFilter(**options), number is None and wants_json()
     page = list_waiting(store, chosen, MOST_LOOKED if every else number or 20, after)
     while every and page.next is not None:
         more = list_waiting(store, chosen, MOST_LOOKED, page.next)
@@ -95,7 +88,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
     elif not rows:
-        show("No such event is waiting. `rlm queue stats` shows what is where, `rlm explain EVENT` explains one event.")
+        show("No such event is waiting; see `rlm queue stats` and `rlm explain EVENT`.")
 
 
 @store_command(
@@ -111,9 +104,10 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
     is left over and nothing is dropped; what that run does not send will be left over.
     """
     from rlm.admin.queue import drop_leftovers, leftovers
+    from rlm.ledger.waiting import EventFilter
 
-    wanted, after_it = _chosen(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
-    if every == (wanted != _chosen("")):
+    wanted, after_it = EventFilter(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
+    if every == bool(wanted):
         raise click.UsageError("Choose leftovers with options, or --all; `rlm queue list` shows them.")
     if (run := store.runs.current()) is not None:
         raise RunError(f"Run {run.id} is open, so nothing is left over. {after_it}")
@@ -138,14 +132,8 @@ def stats(store: Store) -> None:
 
     found = queue_stats(store)
     print_json(found)
-    places = {
-        "items on the audit list": found.events,
-        "items in staging": found.staged,
-        "events of the open run": found.processing,
-        "left over": found.leftover,
-        "dead letters": found.failed,
-    }
-    show(", ".join(f"{number:,} {what}" for what, number in places.items()) + "\n")
+    show(f"{found.events:,} items on the audit list, {found.staged:,} in staging")
+    show(f"{found.processing:,} events of the open run, {found.leftover:,} left over, {found.failed:,} dead letters\n")
     rows = [[name, f"{each.pending:,}", span(each.oldest_seconds)] for name, each in found.by_type.items()]
     table("type|#pending|#oldest", rows)
 
@@ -167,7 +155,7 @@ def monitor(store: Store, interval: float) -> None:
     """
     from rlm.admin.queue import Monitor
     from rlm.terminal.live import View
-    from rlm.terminal.queue import queue_line, queue_picture
+    from rlm.terminal.pictures import queue_line, queue_picture
 
     look, view = Monitor(store).look, View(sys.stdout, queue_picture, queue_line, as_json=wants_json())
     with stop_signals() as stop, view:

@@ -68,7 +68,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
             stop = stack.enter_context(stop_signals())
-            settings = settings_of(config, warns=True)
+            settings = settings_of(config)
             from rlm.admin.start_run import ask_scheduler, started
 
             store = stack.enter_context(opened(settings, keeps_server=wait))
@@ -104,7 +104,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
     from rlm.admin import report
     from rlm.admin.words import line
     from rlm.terminal.live import View
-    from rlm.terminal.runs import picture_of
+    from rlm.terminal.pictures import picture_of
 
     shown_at = float("-inf")
     with View(sys.stderr, picture_of, line, transient=True) as view:
@@ -147,7 +147,7 @@ def _show_run(document: Shown) -> None:
     print_json(document)
     if not wants_json():
         from rlm.terminal.live import console_on
-        from rlm.terminal.runs import picture_of
+        from rlm.terminal.pictures import picture_of
 
         console_on(sys.stdout).print(picture_of(document))
 

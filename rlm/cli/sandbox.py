@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
@@ -69,7 +68,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
 
     events, speed = 50, 10.0
     with stop_signals() as stop:
-        settings = settings_of(config, warns=True)
+        settings = settings_of(config)
         view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {events} events")
         options = ["--allow-volatile"] if allow_volatile else []
         with Store(settings, keeps_server=True) as store:
@@ -101,16 +100,10 @@ def mock_api(*, config: Path | None, port: int) -> None:
     """
     from rlm.sandbox.mockapi import MockApi
 
-    types = settings_of(config).event_types
-    api = MockApi(types, port=port)
-
-    def tell() -> None:
+    with stop_signals() as stop, MockApi(settings_of(config).event_types, port=port) as api:
         say(f"rlm mock-api serves {len(api.summary())} endpoints on {api.url}")
-        urls = [urlsplit(endpoint.url) for kind in types for endpoint in kind.endpoints]
-        if not any(url.port == urlsplit(api.url).port for url in urls):
-            say(f"Warning: no endpoint of the configuration points here; they point to {urls[0].netloc} and the like")
-
-    api.serve_forever(tell)
+        while not stop.graceful:
+            stop.wakeup.wait(60.0)
     for name, seen in api.summary().items():
         if seen.calls:
             show(

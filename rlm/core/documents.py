@@ -533,8 +533,6 @@ class EndpointView(JsonDocument, frozen=True, kw_only=True):
     circuit_seconds: float | None
     circuit_reason: str | None
     paused_by: str | None
-    paused_at: str | None
-    paused_until: str | None
     failures: int
 
 
@@ -549,33 +547,6 @@ class EndpointChange(JsonDocument, frozen=True, kw_only=True):
     after: str | None = msgspec.field(name="to")
 
 
-class Paused(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint pause` did."""
-
-    name: str
-    paused_seconds: float | None
-    by: str
-
-
-class Resumed(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint resume` ended, and for how long the endpoint is still held."""
-
-    name: str
-    paused: bool
-    rested: bool
-    probing: bool
-    held_seconds: float
-
-
-class LimitChanged(JsonDocument, frozen=True, kw_only=True):
-    """What `rlm endpoint limit` changed."""
-
-    name: str
-    before: str = msgspec.field(name="from")
-    after: str = msgspec.field(name="to")
-    by: str
-
-
 class Share(JsonDocument, frozen=True, kw_only=True):
     """How another program shares the window of an endpoint: its lines of Python."""
 
@@ -588,18 +559,17 @@ class Share(JsonDocument, frozen=True, kw_only=True):
 class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
     """The most calls in any period of a rule, against its amount; `at` is the last of those calls."""
 
-    limit: str
     amount: int
     period_seconds: float
-    in_force: bool
-    most: int = 0
-    at: str | None = None
-    exceeded: bool = False
+    most: int
+    at: str | None
+    exceeded: bool
 
 
 class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
-    """The calls of an endpoint or a budget, judged."""
+    """The calls of an endpoint or a budget, judged by the limit in force since then."""
 
+    since: str
     calls: int
     rules: tuple[ComplianceRule, ...]
 
@@ -615,7 +585,6 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
     ok: bool
     since: str = msgspec.field(name="from")
     known_from: str
-    known_why: str | None
     until: str
     by_endpoint: Mapping[str, LimitedCompliance]
     by_budget: Mapping[str, LimitedCompliance]

@@ -21,7 +21,7 @@ POINTS = (
     # The life of a run: the scheduler.
     *("tick.due", "request.seen", "run.opened", "tick.noted", "drain.staged", "drain.chunk_taken"),
     *("drain.done", "plan.limits_published", "plan.written", "plan.workers_wanted", "finish.due"),
-    *("finish.marked", "close.returned", "close.counted", "close.recorded", "run.conducted"),
+    *("close.returned", "close.counted", "close.recorded", "run.conducted"),
     # The life of an event: a worker.
     *("worker.started", "worker.fetched", "worker.claimed", "worker.connected", "worker.slot_taken"),
     *("worker.sent", "worker.answered", "worker.settled", "worker.closing", "worker.closed"),

@@ -9,8 +9,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 from unicodedata import category, east_asian_width
+
+from msgspec import Meta
+
+from rlm.core.errors import BadQuestionError
 
 #: Invisible letters, signs and marks that count as printable: Hangul fillers, variation selectors, the Braille blank.
 _BLANKS = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x1D159, 0x13441, 0x13442, 0x16FE4)
@@ -158,6 +162,19 @@ def seconds_of(text: str) -> float:
     """Return a typed duration in seconds, NaN for any other text. A number without a unit counts seconds."""
     typed = _DURATION.fullmatch(text)
     return float(typed[1]) * _UNITS[typed[2]] if typed else math.nan
+
+
+#: What programs may ask for: a duration, a text, any of several texts.
+Duration = Annotated[str, Meta(max_length=30, description="A duration: 90, 90s, 10m, 24h; above 0.")]
+Text = Annotated[str, Meta(max_length=200)]
+Texts = Annotated[list[Text], Meta(max_length=100)]
+
+
+def seconds_in(duration: str) -> float:
+    """Return a typed duration in seconds; raise a BadQuestionError if it is none or 0."""
+    if not (seconds := seconds_of(duration)) > 0:
+        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
+    return seconds
 
 
 def one_line(text: object, width: int) -> str:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from rlm.core.clock import system_clock
 from rlm.core.errors import RLMError, StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.connection import Connection, UnreachableError
+from rlm.delivery.http import Connection, Dispatcher, UnreachableError
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Kind, Outcome, settlement_of, unsent
 from rlm.ledger.turns import Claim, Settlement, Turns
@@ -23,7 +23,6 @@ from rlm.ledger.values import MICROSECONDS, RedisClock
 
 if TYPE_CHECKING:
     from rlm.core.endpoint import Endpoint
-    from rlm.delivery.http import Dispatcher
     from rlm.settings import Settings
 
 #: What stands in for a guard of 0, seconds: a lane that stood still for longer has lost its claim, or its slot.

@@ -35,10 +35,11 @@ REDIS_AWAY = "Redis was away, or not fit, past the deadline"
 log = logging.getLogger(__name__)
 
 
-def close_run(store: Store, run_id: str, *, failure: str = "") -> Record | None:
-    """End the run, if it may be ended by anybody, and close it; return its record, None if it is not to be closed here.
+def close_run(store: Store, run_id: str, *, token: int | None = None, failure: str = "") -> Record | None:
+    """End the run and close it; return its record, None if it is not to be closed here.
 
-    `failure` says why RLM could not conduct it, if so. Closing is one compare-and-set in Redis, so a second caller
+    Without the `token` of its conductor only if it may be ended by anybody. `failure` says why RLM could not conduct
+    it, if so. Closing is one compare-and-set in Redis, so a second caller
     changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
     """
     while (run := store.runs.current()) and run.id == run_id:
@@ -60,7 +61,7 @@ def close_run(store: Store, run_id: str, *, failure: str = "") -> Record | None:
         else:
             fields = write_waits(run.waits, store.ledger.count(store.known_types), store.intake.untaken(run.id)[0])
             fields |= {"failure": failure} if failure else {}
-        if not store.runs.end(run_id, None, **fields):
+        if not store.runs.end(run_id, token, **fields):
             return None
     return None
 

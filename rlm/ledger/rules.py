@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rlm.core.call import Expected, Pair, call_seconds, needed_seconds
 from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
 from rlm.ledger.connect import text, translated
-from rlm.ledger.scripts import Command, Part, ScriptReply
+from rlm.ledger.scripts import Command, Part
 from rlm.ledger.values import Moment, us_of
 
 #: How many records of changes are kept, the newest.
@@ -188,26 +188,6 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
     return {each.name: changes[each.window_id] for each in limited if each.window_id in changes}
 
 
-def limits_of(limited: Limited, newest: Iterable[Change]) -> list[tuple[float, str]]:
-    """Return the limits that an endpoint or a budget had, each with its start (seconds since 1970), oldest first.
-
-    `newest` has changes of anything, newest first. If known, the limit before the oldest change comes first, with the
-    start 0.0.
-    """
-    changes = [each for each in newest if each.window == limited.window_id and each.what is What.LIMIT]
-    limits = [(change.at, change.after or "") for change in reversed(changes)]
-    if changes and changes[-1].before:
-        limits.insert(0, (0.0, changes[-1].before))
-    return limits
-
-
-class Resumed(ScriptReply, frozen=True):
-    """What a resume ended: a pause, a rest because of the endpoint's answers."""
-
-    paused: bool
-    rested: bool
-
-
 class Control(Part):
     """Makes changes for all workers at once and records them in the same step. After a StoreError, both may be done."""
 
@@ -230,20 +210,20 @@ class Control(Part):
         """
         self._set(token, ((each, Change(BY_FILE, each.name, What.LIMIT, each.limit.text)) for each in limited))
 
-    def limit(self, limited: Limited, limit: str, by: str) -> str:
-        """Set a limit, which holds until the file's value for it changes; return the one before.
+    def limit(self, limited: Limited, limit: str, by: str) -> None:
+        """Set a limit, which holds until the file's value for it changes.
 
         The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
         Rules(self._store).limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
-        return self._set("", [(limited, Change(by, limited.name, What.LIMIT, limit))])
+        self._set("", [(limited, Change(by, limited.name, What.LIMIT, limit))])
 
-    def _set(self, token: int | str, changed: Iterable[tuple[Limited, Change]]) -> str:
+    def _set(self, token: int | str, changed: Iterable[tuple[Limited, Change]]) -> None:
         limits = [
             {"limit": change.after, "in_file": limited.limit.text, **_recorded(limited, change)}
             for limited, change in changed
         ]
-        return text(self._run("set_limits", token=token, limits=limits))
+        self._run("set_limits", token=token, limits=limits)
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
@@ -251,15 +231,15 @@ class Control(Part):
         change = Change(by, limited.name, What.PAUSE, how_long)
         self._pause(limited, change, -1 if seconds is None else us_of(seconds))
 
-    def resume(self, limited: Limited, by: str) -> Resumed:
+    def resume(self, limited: Limited, by: str) -> None:
         """End a pause, and a rest because of the endpoint's answers; its next call is then a probe.
 
         A rest because the window cannot be trusted continues; without it a limit could be exceeded.
         """
-        return Resumed.read(self._pause(limited, Change(by, limited.name, What.RESUME, None), 0))
+        self._pause(limited, Change(by, limited.name, What.RESUME, None), 0)
 
-    def _pause(self, limited: Limited, change: Change, pause_us: int) -> Any:
-        return self._run("set_pause", pause_us=pause_us, by=change.by, **_recorded(limited, change))
+    def _pause(self, limited: Limited, change: Change, pause_us: int) -> None:
+        self._run("set_pause", pause_us=pause_us, by=change.by, **_recorded(limited, change))
 
 
 def _recorded(limited: Limited, change: Change) -> dict[str, str]:

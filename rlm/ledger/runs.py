@@ -70,7 +70,6 @@ class Runs(Part):
         names = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision", "tick")
         fields = {name: str(getattr(run, name)) for name in names}
         fields["guard_us"] = str(us_of(self._store.settings.run.guard_seconds))
-        fields |= {"waits": _encoded(run.waits)} if run.waits else {}
         self.end("", token)
         return text(self._run("open_run", token=token, run_id=run.id, fields=fields, types=types))
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from rlm.core.call import trail_of
 from rlm.core.clock import isoformat
 from rlm.core.documents import Attempt, WaitingEvent, WaitingList
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, Place, decode_item, event_id, type_of
+from rlm.core.text import Duration, Text, Texts, seconds_in
 from rlm.ledger.books import Books, books
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import LATER, read_due, scored
@@ -160,23 +162,27 @@ def _later(store: Store) -> dict[str, list[tuple[str, Place, float]]]:
     return by_type
 
 
-class EventFilter(msgspec.Struct, frozen=True):
-    """A filter for events: all given values must match, and one of the types and states."""
+class EventFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, rename="kebab"):
+    """Which events: those that match each criterion given, and one of the types and states."""
 
-    types: Collection[str] = ()
-    wallet: str = ""
-    item: str = ""
-    older_seconds: float | None = None
-    states: Collection[str] = ()
+    type: Texts = []
+    wallet: Text = ""
+    item: Text = ""
+    older_than: Duration | None = None
+    state: Annotated[list[Place], Meta(max_length=10)] = []
+
+    def __bool__(self) -> bool:
+        """Return whether there is any criterion."""
+        return any((self.type, self.wallet, self.item, self.older_than is not None, self.state))
 
     def fits(self, event: WaitingEvent) -> bool:
         """Return whether an event matches."""
         return (
-            (not self.types or event.type in self.types)
+            (not self.type or event.type in self.type)
             and (not self.wallet or event.wallet_name == self.wallet)
             and (not self.item or event.item_id == self.item)
-            and (self.older_seconds is None or (event.waiting_seconds or 0.0) >= self.older_seconds)
-            and (not self.states or event.state in self.states)
+            and (self.older_than is None or (event.waiting_seconds or 0.0) >= seconds_in(self.older_than))
+            and (not self.state or event.state in self.state)
         )
 
 
@@ -200,17 +206,17 @@ def walk(store: Store, chosen: EventFilter, after: int = 0) -> Iterator[Sequence
     ready = Place.PENDING if ask(store.client, "EXISTS", store.keys.run) else Place.LEFTOVER
     later, now = _later(store), store.now()
     for name in store.known_types:
-        if chosen.types and name not in chosen.types:
+        if chosen.type and name not in chosen.type:
             continue
-        if not chosen.states or ready in chosen.states:
+        if not chosen.state or ready in chosen.state:
             yield from _waiters(store, _ready(store, name, after), ready, now)
             after = max(0, after - ask(store.client, "ZCARD", store.keys.ready(name)))
         for place in (Place.BACKING_OFF, Place.SPENT):
-            if not chosen.states or place in chosen.states:
+            if not chosen.state or place in chosen.state:
                 due = sorted((at, event) for event, where, at in later.get(name, ()) if where is place)
                 yield from _waiters(store, ((event, at) for at, event in due[after:]), place, now)
                 after = max(0, after - len(due))
-    if not chosen.states or Place.QUEUED in chosen.states:
+    if not chosen.state or Place.QUEUED in chosen.state:
         yield from (events_in(store, raw, now) for raw in items_of(store, after))
 
 
@@ -251,15 +257,11 @@ def items_of(store: Store, skip: int = 0) -> Iterator[bytes]:
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant.
-
-    `unread` items were not read, because too many wait.
-    """
+    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant."""
 
     events: Mapping[str, int]
     oldest: Mapping[str, float]
     books: Books
-    unread: int
 
 
 def backlog(store: Store) -> Backlog:
@@ -267,8 +269,7 @@ def backlog(store: Store) -> Backlog:
 
     On staging and audit list, the events of configured types in the `MOST_ITEMS` oldest items are counted.
     """
-    now, (staged, listed) = store.now(), store.intake.lengths()
-    queued, oldest = Counter[str](), dict[str, float]()
+    now, queued, oldest = store.now(), Counter[str](), dict[str, float]()
     for raw in islice(items_of(store), MOST_ITEMS):
         item = _decoded(store, raw)
         for name in store.settings.types.keys() & (item.types if item else ()):
@@ -279,7 +280,7 @@ def backlog(store: Store) -> Backlog:
         oldest[name] = max(seconds, oldest.get(name, 0.0))
     in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
     events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
-    return Backlog(events, oldest, entries, max(0, staged + listed - MOST_ITEMS))
+    return Backlog(events, oldest, entries)
 
 
 def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:

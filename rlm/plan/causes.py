@@ -97,12 +97,13 @@ def shares_of(run: Run, leftover: Mapping[str, int]) -> dict[str, dict[str, int]
     """Return by reason and type how many events were left over, whatever ended the run.
 
     What a type waited for at the last look it waited for until the deadline: nothing more could be done, or nobody
-    looked. If nothing was waited for, it is Redis in a failed run, the workers in a cancelled one, else the lanes.
+    looked; in a failed run it was Redis. If nothing was waited for, it is Redis in a failed run, the workers in a
+    cancelled one, else the lanes.
     """
     usual = "redis" if run.failure else "workers" if run.cancelled else "lanes"
     waits, spent = run.waits or Waited(run.deadline), run.spent or {}
     if not run.cancelled:
-        waits = add_look(waits, run.deadline, waits.last)
+        waits = add_look(waits, run.deadline, dict.fromkeys(leftover, usual) if run.failure else waits.last)
     by_reason: dict[str, dict[str, int]] = {}
     for name, number in leftover.items():
         tried = min(number, spent.get(name, 0))

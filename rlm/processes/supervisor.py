@@ -80,7 +80,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._dead: list[Child] = []  #: whose events are not free yet
         self._spawned = 0
-        self._failed_starts = 0
+        self._failed_starts, self._trouble = 0, ""  #: what keeps workers from their work, if anything
         self._start_at = float("-inf")  #: when the next worker may start
         self._said_at = float("-inf")  #: when it last announced itself
         self._listened_at = float("-inf")  #: when it last read the register
@@ -143,20 +143,13 @@ class Supervisor:
                 child.stop(grace)
 
     def _announce(self) -> None:
-        """Announce this supervisor if that is due; a stopping one offers nothing, so that others take its share."""
-        if self._stop.graceful and self._entry.offer is not None:
-            self._entry, self._said_at = replace(self._entry, offer=None), float("-inf")
-        now = system_clock.monotonic()
-        if now < self._said_at + HEARTBEAT_SECONDS:
-            return
-        self._store.processes.announce(Role.SUPERVISOR, self._entry)
-        self._store.processes.wake("supervisors")
-        self._said_at = now
-
-    def _tell(self, trouble: str) -> None:
-        """Announce what keeps workers from their work; empty once it does no more."""
-        if trouble != self._entry.trouble:
-            self._entry, self._said_at = replace(self._entry, trouble=trouble), float("-inf")
+        """Announce this supervisor if that is due or news; a stopping one offers nothing, so that others take over."""
+        offer, now = None if self._stop.graceful else self._entry.offer, system_clock.monotonic()
+        entry = replace(self._entry, offer=offer, trouble=self._trouble)
+        if now >= self._said_at + HEARTBEAT_SECONDS or entry != self._entry:
+            self._store.processes.announce(Role.SUPERVISOR, entry)
+            self._store.processes.wake("supervisors")
+            self._entry, self._said_at = entry, now
 
     def _judge(self, workers: list[Process]) -> None:
         """Kill a worker that was silent for too long, all of it while this process listened."""
@@ -170,8 +163,7 @@ class Supervisor:
             if entry is not None and entry.state != WorkerState.STARTING:
                 child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
                 if now > child.spawned_at + QUICK_DEATH_SECONDS:
-                    self._failed_starts = 0
-                    self._tell("")
+                    self._failed_starts, self._trouble = 0, ""
             if is_deaf:
                 child.heard_at = now
             patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
@@ -245,7 +237,7 @@ class Supervisor:
         if (now := system_clock.monotonic()) >= self._start_at:
             self._failed_starts, self._start_at = self._failed_starts + 1, now + RESTART_SECONDS
         if self._failed_starts >= FAILING_STARTS:
-            self._tell(trouble)
+            self._trouble = trouble
 
     def _free(self) -> None:
         """Free what dead workers held: until then nobody sends it. What fails stays for the next turn."""

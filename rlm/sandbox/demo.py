@@ -22,7 +22,7 @@ from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
 from rlm.sandbox.stage import Stage
 from rlm.settings import Settings
 from rlm.terminal.live import View
-from rlm.terminal.runs import picture_of
+from rlm.terminal.pictures import picture_of
 
 
 class DemoVerdict(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import socket
 import struct
 import threading
@@ -215,7 +214,7 @@ class MockApi:
         if self._thread:
             return
         listening: Future[None] = Future()
-        thread = threading.Thread(target=self._run, args=(listening,), name="mock-api", daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(self._serve(listening)), name="mock-api", daemon=True)
         thread.start()
         listening.result()
         self._thread = thread
@@ -227,16 +226,6 @@ class MockApi:
             self._thread.join()
             self._thread = None
 
-    def serve_forever(self, on_listening: Callable[[], None]) -> None:
-        """Serve from this thread, which must be the main one, until SIGTERM or SIGINT, or raise ListenError."""
-
-        def ready() -> None:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self._end)
-            on_listening()
-
-        asyncio.run(self._serve(ready))
-
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -244,30 +233,21 @@ class MockApi:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _run(self, listening: Future[None]) -> None:
-        try:
-            asyncio.run(self._serve(lambda: listening.set_result(None)))
-        except BaseException as error:
-            if listening.done():
-                raise
-            listening.set_exception(error)
-
-    async def _serve(self, ready: Callable[[], None]) -> None:
+    async def _serve(self, listening: Future[None]) -> None:
         ended = asyncio.Event()
         self._end = partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set)
         try:
             server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, backlog=_WAITING)
         except OSError as error:
-            raise ListenError.at("127.0.0.1", self.port, error) from error
+            listening.set_exception(ListenError.at("127.0.0.1", self.port, error))
+            return
         self.port = server.sockets[0].getsockname()[1]
-        try:
-            ready()
-            await ended.wait()
-        finally:
-            server.close()
-            for streams in list(self._alive):
-                streams.reset()
-            await asyncio.sleep(0)  # the sockets are closed in this turn of the loop
+        listening.set_result(None)
+        await ended.wait()
+        server.close()
+        for streams in list(self._alive):
+            streams.reset()
+        await asyncio.sleep(0)  # the sockets are closed in this turn of the loop
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one client, one after the other; one sent before the last answer arrives after it."""
@@ -338,7 +318,7 @@ class MockApi:
 
 def _render(status: int, data: object, headers: Mapping[str, str]) -> bytes:
     """Return an answer with `data` as JSON."""
-    body = b"" if status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED} else msgspec.json.encode(data)
-    own = {"Content-Type": "application/json", "Content-Length": str(len(body))} if body else {}
-    fields = "".join(f"{name}: {value}\r\n" for name, value in {**own, **headers}.items())
-    return f"HTTP/1.1 {status} \r\n{fields}\r\n".encode("latin-1") + body
+    body = msgspec.json.encode(data)
+    fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} \r\n{head}\r\n".encode("latin-1") + body

@@ -23,7 +23,7 @@ from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import Settings, load_settings
-from rlm.settings.layers import toml_key, toml_value
+from rlm.settings.layers import dotted, written
 from rlm.settings.secrets import EMBEDDED
 
 T = TypeVar("T")
@@ -152,35 +152,30 @@ def demo_document(settings: Settings, speed: float, base_url: str, prefix: str =
         return max(seconds / speed, min(seconds, 1.0))
 
     lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")} if prefix else {}
-    tables: dict[str, dict[str, Any]] = {
-        "redis": {"prefix": prefix} if prefix else {"url": EMBEDDED, "prefix": settings.redis.prefix},
-        "queue": _faster(structs.asdict(settings.queue), speed) | lists,
-        "run": _faster(structs.asdict(settings.run), speed),
-        "workers": structs.asdict(settings.workers),
-        "retry": {**structs.asdict(settings.retry), "timeout_seconds": timeout(settings.retry.timeout_seconds)},
-    }
+    tables: list[tuple[str, dict[str, Any]]] = [
+        ("[redis]", {"prefix": prefix} if prefix else {"url": EMBEDDED, "prefix": settings.redis.prefix}),
+        ("[queue]", _faster(structs.asdict(settings.queue), speed) | lists),
+        ("[run]", _faster(structs.asdict(settings.run), speed)),
+        ("[workers]", structs.asdict(settings.workers)),
+        ("[retry]", structs.asdict(settings.retry) | {"timeout_seconds": timeout(settings.retry.timeout_seconds)}),
+    ]
     for kind in settings.event_types:
-        tables[f"types.{toml_key(kind.name)}"] = {
-            "priority": kind.priority,
-            "share": kind.share,
-            "processing_seconds": kind.processing_seconds / speed,
-            "endpoints": [
-                {
-                    "name": endpoint.name,
-                    "url": f"{base_url.rstrip('/')}/{endpoint.name}",
-                    "rate_limit": _faster_limit(endpoint.limit, speed),
-                    "timeout_seconds": timeout(endpoint.timeout_seconds),
-                    **({"budget": endpoint.budget.name} if endpoint.budget else {}),
-                }
-                for endpoint in kind.endpoints
-            ],
-        }
+        plain = {"priority": kind.priority, "share": kind.share, "processing_seconds": kind.processing_seconds / speed}
+        tables.append((f"[{dotted(('types', kind.name))}]", plain))
+        for endpoint in kind.endpoints:
+            facts: dict[str, Any] = {
+                "name": endpoint.name,
+                "url": f"{base_url.rstrip('/')}/{endpoint.name}",
+                "rate_limit": _faster_limit(endpoint.limit, speed),
+                "timeout_seconds": timeout(endpoint.timeout_seconds),
+            }
+            facts |= {"budget": endpoint.budget.name} if endpoint.budget else {}
+            tables.append((f"[[{dotted(('types', kind.name, 'endpoints'))}]]", facts))
     for name, budget in settings.budgets.items():
-        tables[f"budgets.{toml_key(name)}"] = {"rate_limit": _faster_limit(Limit.parse(budget.rate_limit), speed)}
-    lines: list[str] = []
-    for name, table in tables.items():
-        lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items()), ""]
-    return "\n".join(lines)
+        limit = _faster_limit(Limit.parse(budget.rate_limit), speed)
+        tables.append((f"[{dotted(('budgets', name))}]", {"rate_limit": limit}))
+    lines = ([header, *(f"{key} = {written(value)}" for key, value in table.items())] for header, table in tables)
+    return "\n".join(line for of_table in lines for line in of_table)
 
 
 def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:

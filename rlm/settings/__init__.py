@@ -199,17 +199,13 @@ def differing(revision: str, other: str) -> list[str]:
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> secrets.Secrets:
     """Return the secrets in URLs, headers, the web token and Sentry's DSN, including those in the environment."""
-    return secrets.Secrets(_secret_values(settings, environ))
-
-
-def _secret_values(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
-    yield from secrets.url_secrets(settings.redis.url)
-    yield from secrets.url_secrets(settings.sentry_dsn or "")
-    values = [settings.web.token]
+    values = [settings.web.token, *secrets.url_secrets(settings.redis.url)]
+    values += secrets.url_secrets(settings.sentry_dsn or "")
+    sources = [settings.web.token]
     for endpoint in (endpoint for kind in settings.types.values() for endpoint in kind.endpoints):
-        yield from (environ.get(name, "") for name in secrets.VARIABLE.findall(endpoint.url))
-        values += endpoint.headers.values()
-    yield settings.web.token
-    for value in (value for value in values if value.startswith(secrets.FROM_ENVIRONMENT)):
-        secret = environ.get(value.removeprefix(secrets.FROM_ENVIRONMENT), "")
-        yield from (secret, secret.strip().partition(" ")[2].strip())  # also what follows a scheme (`Bearer X`)
+        values += (environ.get(name, "") for name in secrets.VARIABLE.findall(endpoint.url))
+        sources += endpoint.headers.values()
+    for source in (source for source in sources if source.startswith(secrets.FROM_ENVIRONMENT)):
+        secret = environ.get(source.removeprefix(secrets.FROM_ENVIRONMENT), "")
+        values += (secret, secret.strip().partition(" ")[2].strip())  # also what follows a scheme (`Bearer X`)
+    return secrets.Secrets(values)

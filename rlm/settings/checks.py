@@ -40,7 +40,7 @@ def check_redis_url(url: str) -> str:
             "redis+sentinel://host:port,host:port/service/0; special characters in a password are percent-encoded"
         )
     for host in address.partition("://")[2].partition("/")[0].rpartition("@")[2].split(","):
-        _port(_split(f"//{host}"))
+        _split(f"//{host}")
     seconds = r"(?!0*\.?0*$)[0-9]{1,6}(?:\.[0-9]{1,6})?"
     accepted = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     if "+sentinel" in address:
@@ -63,12 +63,12 @@ def check_endpoint_url(url: str) -> str:
     """
     if not re.fullmatch(rf"[!-~]{{1,{_LONGEST}}}", url):
         raise ValueError(f"a URL is printable ASCII without spaces, of at most {_LONGEST} characters")
-    parts = _split(url)
+    parts, port = _split(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("must be http:// or https:// and a host")
     if "@" in parts.netloc or "#" in url:
         raise ValueError("must not hold a user, a password (send them in a header) or a fragment (#...)")
-    host, port = check_host(parts.hostname, in_brackets="[" in parts.netloc), _port(parts)
+    host = check_host(parts.hostname, in_brackets="[" in parts.netloc)
     netloc = host if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f"{host}:{port}"
     return parts._replace(netloc=netloc, path=parts.path or "/").geturl()
 
@@ -100,22 +100,16 @@ def check_host(host: str, *, in_brackets: bool = False) -> str:
     return f"[{address}]" if in_brackets else str(address)
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    """Return the parts of a URL and its port, None for the default. The library's errors quote the value."""
     try:
-        return urlsplit(url)
-    except ValueError:
-        raise ValueError("is no URL; write it like http://host:port/path") from None
-
-
-def _port(parts: SplitResult) -> int | None:
-    """Return the port, None for the default. Reading it from `urlsplit` may raise an error that quotes the value."""
-    try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
         port = 0
     if port == 0:
-        raise ValueError("the port must be 1 to 65535, and a password percent-encoded")
-    return port
+        raise ValueError("is no URL; write it like http://host:port/path, with a port from 1 to 65535")
+    return parts, port
 
 
 def check_limit(text: str) -> str:

@@ -21,7 +21,7 @@ from rlm.core.files import read_trusted
 from rlm.core.text import cut, did_you_mean, is_name, safe_line
 from rlm.settings.checks import NAMES
 from rlm.settings.model import Document, Section, Setting, settings_of
-from rlm.settings.secrets import MASK, mask_url, mask_value
+from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
 
 #: A tree of TOML as `tomllib` reads it. It is untyped until a `Document` is made of it.
 Tables: TypeAlias = dict[str, Any]
@@ -29,36 +29,20 @@ Tables: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str | int, ...]
 #: The files that `rlm init` writes; their types are the built-in ones.
 FIRST = Path(__file__).parent / "first"
-#: The command option that overrides all other layers; also the origin of its values.
-OPTION = "--set"
 T = TypeVar("T", bound=Section)
 
 
-def toml_key(name: str) -> str:
-    """Return one part of a key, quoted if necessary."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
-
-
-def toml_value(value: Any) -> str:
-    """Return a string, number, boolean, date, list or table as TOML on one line."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case list() | tuple():
-            return f"[{', '.join(map(toml_value, value))}]"
-        case dict():
-            pairs = ", ".join(f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items())
-            return f"{{ {pairs} }}" if pairs else "{}"
-        case _:
-            return str(value)
+def written(value: Any) -> str:
+    """Return a single value or a list as in TOML, on one line; a table as in JSON."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def dotted(place: Place) -> str:
     """Return the place of a setting as a key: `run.target`, `types.X.endpoints[1].url`."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}" for part in place)
-    return "".join(parts).removeprefix(".")
+    names = (
+        part if isinstance(part, int) or re.fullmatch(r"[A-Za-z0-9_-]+", part) else written(part) for part in place
+    )
+    return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
 
 
 def built_in_types() -> Tables:
@@ -79,27 +63,30 @@ class Layers:
 
     def put_environment(self, environ: Mapping[str, str]) -> None:
         """Put in `environ`, `REDIS_URL` below the others; a variable without effect is a fault."""
-        variables = {_variable(place): place for place in self._single if "endpoints" not in place}
+        variables = {
+            # Characters that a variable's name cannot have become `_`.
+            "RLM_" + "__".join(re.sub(r"[^A-Z0-9_]", "_", str(part).upper()) for part in place): place
+            for place in self._single
+            if "endpoints" not in place
+        }
         if environ.get("REDIS_URL"):
             self._put(("redis", "url"), environ["REDIS_URL"], "environment REDIS_URL")
-        for variable in sorted(environ):
-            if place := variables.get(variable.upper()):
-                self._put(place, environ[variable], f"environment {variable}")
-            elif variable.startswith("RLM_") and "__" in variable[4:]:
-                near = did_you_mean(variable, variables, cutoff=0.8)
-                problem = f"no such setting{near}; RLM_<SECTION>__<KEY> sets a single value"
-                self.faults.append(f"environment {safe_line(variable)}: {problem}")
+        for name in sorted(environ):
+            if place := variables.get(name.upper()):
+                self._put(place, environ[name], f"environment {name}")
+            elif name.startswith("RLM_") and "__" in name[4:]:
+                near = did_you_mean(name, variables, cutoff=0.8)
+                self.faults.append(f"environment {safe_line(name)}: no such setting{near}; it is RLM_<SECTION>__<KEY>")
 
     def put_options(self, texts: Iterable[str]) -> None:
         """Put in `texts` (`KEY=VALUE` each). Keys are written as in messages: `types.X.endpoints[1].rate_limit`."""
         places = {dotted(place): place for place in self._single}
-        for text in texts:
-            key, _, value = text.partition("=")
+        for key, _, value in (text.partition("=") for text in texts):
             if key in places:
-                self._put(places[key], value, OPTION)
+                self._put(places[key], value, "--set")
             else:
-                problem = f"no such setting{did_you_mean(key, places)}; write for example run.target=0.5"
-                self.faults.append(f"{OPTION}: {safe_line(key)}: {problem}")
+                near = did_you_mean(key, places)
+                self.faults.append(f"--set: {safe_line(key)}: no such setting{near}; write for example run.target=0.5")
 
     def _put(self, place: Place, text: str, origin: str) -> None:
         """Set a value. If something else is where its table should be, keep that, so that the fault shows."""
@@ -176,7 +163,7 @@ class Layers:
             origin = f"file {self.source}"
         subject, setting = cut(safe_line(dotted(place)), 200), self._settings.get(place)
         if value is not None and setting and setting.section is None:
-            subject += f" = {cut(safe_line(toml_value(masked(place, value))), 200)}"
+            subject += f" = {cut(safe_line(written(masked(place, value))), 200)}"
         self.faults.append(f"{origin}: {subject}: {problem}")
 
 
@@ -200,11 +187,14 @@ def layers_of(path: Path | None, environ: Mapping[str, str]) -> Layers:
 
 
 def masked(place: Place, value: Any) -> Any:
-    """Return what may be shown of the setting at `place`."""
-    mask = mask_url if place[-1] == "url" else mask_value
-    if mask is mask_url or "headers" in place[2:] or place == ("web", "token"):
-        return mask(value) if isinstance(value, str) else value and MASK
-    return value
+    """Return what may be shown of the setting at `place`: of a header or token `env:NAME`, but no literal value."""
+    if place[-1] != "url" and "headers" not in place[2:] and place != ("web", "token"):
+        return value
+    if not isinstance(value, str):
+        return value and MASK
+    if place[-1] == "url":
+        return mask_url(value)
+    return value if value.startswith(FROM_ENVIRONMENT) else value and MASK
 
 
 def leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
@@ -232,11 +222,6 @@ def _settings_in(table: Any, section: type[Section] = Document, place: Place = (
         elif setting.section:
             for name, entry in _entries(value):
                 yield from _settings_in(entry, setting.section, (*at, name))
-
-
-def _variable(place: Place) -> str:
-    """Return the variable that overrides the setting at `place`; characters not allowed in a variable become `_`."""
-    return "RLM_" + "__".join(re.sub(r"[^A-Z0-9_]", "_", str(part).upper()) for part in place)
 
 
 def _converted(text: str, plain: Any) -> Any:

@@ -32,11 +32,6 @@ _PASSWORD = re.compile(r"(?P<start>[?&](?:password|sentinel_password|ssl_passwor
 _SHORTEST = 6
 
 
-def mask_value(value: str) -> str:
-    """Return what may be shown of a configured header or token: `env:NAME`, but no literal value."""
-    return value if not value or value.startswith(FROM_ENVIRONMENT) else MASK
-
-
 def mask_url(url: str) -> str:
     """Return a URL without the login in it; a user before a password stays. Any text is accepted."""
     if login := _LOGIN.match(url):

@@ -28,15 +28,10 @@ FORMAT_VARIABLE = "RLM_LOG_FORMAT"
 LEVEL_VARIABLE = "RLM_LOG"
 
 _OWN = ("rlm", "actors", "scheduler")
-_COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "31;1"}
 
 
 class LineFormatter(logging.Formatter):
     """Formats a record as one line: UTC time, level, sentence, facts; then a traceback with escaped line breaks."""
-
-    def __init__(self, *, colour: bool = False) -> None:
-        super().__init__()
-        self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
@@ -49,11 +44,7 @@ class LineFormatter(logging.Formatter):
         line = mask(line)
         if not line.isprintable() or safe_line(line) != line:
             line = line.encode("unicode_escape").decode("ascii")
-        return f"{isoformat(record.created)[11:23]} {self._level(record.levelname)} {line}"
-
-    def _level(self, name: str) -> str:
-        shown = f"{name:<7}"
-        return f"\x1b[{_COLOURS[name]}m{shown}\x1b[0m" if self._colour and name in _COLOURS else shown
+        return f"{isoformat(record.created)[11:23]} {record.levelname:<7} {line}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -105,8 +96,7 @@ def set_up(role: str, worker: str = "") -> None:
         return record.levelno >= (level if is_own else max(level, logging.WARNING))
 
     handler = logging.StreamHandler(sys.stderr)
-    as_json, coloured = is_json(os.environ, sys.stderr), is_coloured(os.environ, sys.stderr)
-    handler.setFormatter(JsonFormatter(role, worker) if as_json else LineFormatter(colour=coloured))
+    handler.setFormatter(JsonFormatter(role, worker) if is_json(os.environ, sys.stderr) else LineFormatter())
     handler.addFilter(is_shown)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.bar import Bar
+from rich.console import Group, RenderableType
 from rich.constrain import Constrain
-from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -72,29 +72,6 @@ def number(value: int, style: str = "") -> Text:
     return Text(f"{value:,}", style=style) if value else Text("-", style=QUIET)
 
 
-class Bar:
-    """A bar that fills its column; each part is (number, character, style). A number above 0 gets a column."""
-
-    def __init__(self, *parts: tuple[float, str, str]) -> None:
-        self._parts = parts
-
-    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
-        widths = _shares([number for number, _, _ in self._parts], options.max_width)
-        drawn = [(sign * width, style) for width, (_, sign, style) in zip(widths, self._parts, strict=True)]
-        yield Text.assemble(*drawn, no_wrap=True, overflow="crop", end="")
-
-    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the narrowest and the widest width."""
-        return Measurement(min(6, options.max_width), options.max_width)
-
-
-def _shares(numbers: Sequence[float], width: int) -> list[int]:
-    """Divide `width` columns in proportion to the numbers."""
-    whole = sum(numbers)
-    if whole <= 0:
-        return [0] * (len(numbers) - 1) + [width]
-    widths = [max(1, int(number * width / whole)) if number > 0 else 0 for number in numbers]
-    largest = max(range(len(numbers)), key=lambda place: numbers[place])
-    widths[largest] = max(0, widths[largest] + width - sum(widths))
-    return widths
+def bar(part: float, whole: float, colour: str = "cyan") -> RenderableType:
+    """Return a bar that fills its column as far as `part` is of `whole`; nothing of nothing."""
+    return Bar(whole, 0, part, color=colour) if whole > 0 else Text()

@@ -42,8 +42,7 @@ class View:
         self._live = Live(console=console, auto_refresh=False, transient=transient)
         self._stream, self._as_json = stream, as_json
         self._draw, self._line = draw, line
-        self._last: tuple[type, str] | None = None
-        self._written_at = float("-inf")
+        self._last, self._written_at = "", float("-inf")
         self._picture: RenderableType = Text()
         self._seen_at = system_clock.monotonic()
 
@@ -63,15 +62,9 @@ class View:
             self._live.update(self._picture, refresh=True)
         elif self._as_json:
             click.echo(safe(msgspec.json.encode(document).decode()), self._stream)
-        else:
-            self._show_line(type(document), self._line(document))
-
-    def _show_line(self, of: type, line: str) -> None:
-        """Write a line, unless it is the last one, or another of its kind has been written within a second."""
-        is_next = self._last is None or self._last[0] is not of
-        if self._last != (of, line) and (is_next or self._seen_at >= self._written_at + 1.0):
+        elif (line := self._line(document)) != self._last and self._seen_at >= self._written_at + 1.0:
             self._write(line, self._stream)
-            self._last, self._written_at = (of, line), self._seen_at
+            self._last, self._written_at = line, self._seen_at
 
     def trouble(self, why: str) -> None:
         """Show that the present state is unknown, and why: above the last picture, else once."""
@@ -79,8 +72,8 @@ class View:
             words = f"Out of date for {system_clock.monotonic() - self._seen_at:.0f} s, trying again: {safe_line(why)}"
             note = Text(cut(words, LONGEST_TEXT), style="bold red")
             self._live.update(Group(note, self._picture), refresh=True)
-        elif not self._last or self._last[0] is not View:
-            self._last = View, ""
+        elif self._last != why:
+            self._last = why
             self._write(f"out of date, trying again: {why}", None if self._as_json else self._stream)
 
     def _write(self, text: str, stream: TextIO | None) -> None:

@@ -12,10 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from rlm.admin.letters import LetterFilter
-from rlm.core.clock import system_clock
 from rlm.core.errors import BadQuestionError
-from rlm.core.item import Place, Reason
-from rlm.core.text import DURATIONS, seconds_of
+from rlm.core.text import seconds_in
 from rlm.ledger.waiting import EventFilter
 
 #: Most bytes of a body.
@@ -23,57 +21,32 @@ MOST_BYTES: Final = 65_536
 _Asked = TypeVar("_Asked", bound=Struct)
 
 After = Annotated[int, Meta(ge=0, le=10**9)]
-Duration = Annotated[str, Meta(max_length=30, description="A duration: 90, 90s, 10m, 24h; above 0.")]
-Text = Annotated[str, Meta(max_length=200)]
-Texts = Annotated[list[Text], Meta(max_length=100)]
 
 
 class Asked(Struct, forbid_unknown_fields=True, omit_defaults=True, rename="kebab"):
     """Parameters, and no others."""
 
 
-class LettersAsked(Asked):
-    """Which dead letters: those that match each criterion given."""
-
-    type: Texts = []
-    reason: Annotated[list[Reason], Meta(max_length=100)] = []
-    endpoint: Texts = []
-    since: Duration | None = None
-    search: Text = ""
-
-    def chosen(self) -> LetterFilter:
-        """Return the filter that it describes."""
-        since = None if self.since is None else system_clock.now() - seconds_in(self.since)
-        return LetterFilter(self.type, self.reason, self.endpoint, since, self.search)
-
-
-class LettersShown(LettersAsked):
+class LettersShown(LetterFilter):
     """Which dead letters a page shows: those after so many."""
 
     after: After = 0
 
+    def chosen(self) -> LetterFilter:
+        """Return the filter, if it can be used."""
+        self.matcher()
+        return self
 
-class EventsShown(Asked):
-    """Which waiting events a page shows."""
 
-    type: Texts = []
-    state: Annotated[list[Place], Meta(max_length=10)] = []
-    wallet: Text = ""
-    item: Text = ""
-    older_than: Duration | None = None
+class EventsShown(EventFilter):
+    """Which waiting events a page shows: those after so many."""
+
     after: After = 0
 
     def chosen(self) -> EventFilter:
-        """Return the filter that it describes."""
-        older = None if self.older_than is None else seconds_in(self.older_than)
-        return EventFilter(frozenset(self.type), self.wallet, self.item, older, frozenset(self.state))
-
-
-def seconds_in(duration: str) -> float:
-    """Return a duration in seconds; raise BadQuestionError if it is none or 0."""
-    if not (seconds := seconds_of(duration)) > 0:
-        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
-    return seconds
+        """Return the filter, if it can be used."""
+        seconds_in(self.older_than or "1s")
+        return self
 
 
 def of_query(items: list[tuple[str, str]], kind: type[_Asked]) -> _Asked:

@@ -25,7 +25,7 @@ from rlm.admin import endpoints as live
 from rlm.admin import report
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS
 from rlm.admin.explain import explanation
-from rlm.admin.letters import Deal, deal_with
+from rlm.admin.letters import Deal, LetterFilter, deal_with
 from rlm.admin.letters import grouped as in_groups
 from rlm.admin.queue import queue_stats
 from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
@@ -34,10 +34,10 @@ from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import counted, named
+from rlm.core.text import Duration, Texts, counted, named, seconds_in
 from rlm.ledger import compliance as calls_log
 from rlm.ledger.store import Store
-from rlm.web.answers import Asked, Duration, LettersAsked, Texts, document, of_query, read_body, seconds_in
+from rlm.web.answers import Asked, document, of_query, read_body
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
@@ -80,7 +80,7 @@ class Operation(NamedTuple):
 OPERATIONS: Final = list[Operation]()
 
 
-def _serves(method: str, path: str, also: type[Asked] = Asked) -> Callable[[_Handler], _Handler]:
+def _serves(method: str, path: str, also: type[Struct] = Asked) -> Callable[[_Handler], _Handler]:
     """Serve a function at a path; `also` are parameters that it finds in `call.asked`, besides its own."""
 
     def add(handle: _Handler) -> _Handler:
@@ -119,10 +119,10 @@ def queue(call: Call) -> object:
     return queue_stats(call.store)
 
 
-@_serves("GET", "/api/failed", LettersAsked)
+@_serves("GET", "/api/failed", LetterFilter)
 def failed(call: Call, limit: _Limit = 20, grouped: bool = False) -> object:
     """List dead letters, newest first; `grouped` counts those of each kind instead."""
-    letters = call.asked.chosen().find(call.store)
+    letters = call.asked.find(call.store)
     return in_groups(letters)[:limit] if grouped else [*map(msgspec.Raw, islice(letters, limit))]
 
 
@@ -197,7 +197,7 @@ class LettersOrdered(Asked):
     ids: Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(max_length=1000)] = msgspec.field(
         default_factory=list
     )
-    filter: LettersAsked | None = None
+    filter: LetterFilter | None = None
     all: bool = False
     most: Annotated[int, Meta(ge=1, le=10**9)] | None = None
 
@@ -216,7 +216,7 @@ def drop_letters(call: Call) -> object:
 
 def _deal(deal: Deal, call: Call) -> object:
     order: LettersOrdered = call.asked
-    chosen = (order.filter or LettersAsked()).chosen()
+    chosen = order.filter or LetterFilter()
     if [bool(order.ids), bool(chosen), order.all].count(True) != 1:
         raise BadQuestionError("choose letters by exactly one of `ids`, a `filter` with a criterion, or `all`")
     total = len(order.ids) or sum(1 for _ in chosen.find(call.store))
@@ -294,10 +294,7 @@ def openapi() -> dict[str, Any]:
         else:
             body = {"schema": {"$ref": reference.format(name=name)}}
             described["requestBody"] = {"content": {"application/json": body}}
-        described["responses"] = {
-            "200": {"description": "The document, in JSON; keys may be added."},
-            "default": {"description": "The `error`, and its `remedy`."},
-        }
+        described["responses"] = {"default": {"description": "A document, or `error` and `remedy`."}}
         paths.setdefault(parameter.sub(r"{\1}", each.path), {})[each.method.lower()] = described
     for path in ("/healthz", "/metrics"):
         paths[path] = {"get": {"responses": {"200": {"description": "Text."}}}}

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 from uuid import uuid4
 
 from click.testing import CliRunner, Result
 
 from rlm.cli.group import rlm
+from rlm.core.run import Run
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
 from rlm.ledger.store import Store
 from rlm.settings import load_settings
 from tests.store import steps, windows
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rlm.core.run import Run
 
 
 def words_of(done: Result) -> str:

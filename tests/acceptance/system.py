@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from rlm.ledger.books import books
 from rlm.ledger.processes import Role
@@ -23,10 +24,6 @@ from rlm.settings import load_settings
 from tests.acceptance.faultyapi import FaultyApi
 from tests.values import as_json
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Self
 
 #: Seconds between two ticks for tests without ticks.
 A_DAY = 86_400

@@ -50,7 +50,7 @@ def test_an_exceeded_limit_exits_with_1_and_says_which_and_when(inst):
     assert (second["most"], second["exceeded"]) == (6, True)
     assert second["at"].startswith(isoformat(stamps[5] / SECOND)[:19])
     assert "EXCEEDED" in done.stdout
-    assert done.stdout.rstrip().endswith(f"{steps.ENDPOINT}.")
+    assert f": {steps.ENDPOINT}.\n" in done.stdout
 
 
 def test_a_budget_is_judged_by_its_own_slots(inst):
@@ -79,9 +79,8 @@ def test_nothing_is_promised_of_what_redis_forgot(inst):
 
     found = judge(inst, code=1)
 
-    assert found["known_why"] == "Redis has forgotten calls"
     assert 0 <= seconds_before(found, "known_from") < 60
-    assert "Redis has forgotten calls. Calls before 20" in inst.rlm("compliance", code=1).stdout
+    assert "Calls before 20" in inst.rlm("compliance", code=1).stdout
 
 
 def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):
@@ -95,11 +94,6 @@ def test_a_limit_changed_meanwhile_judges_what_came_after_it(inst):
     put(inst, steps.OVERFLOW, 0.0)
     after = judge(inst, code=1)
 
-    assert [
-        (one["limit"], one["in_force"], one["most"], one["exceeded"])
-        for one in before["by_endpoint"][steps.OVERFLOW]["rules"]
-    ] == [
-        ("2/minute", True, 0, False),
-        ("30/minute", False, 20, False),
-    ]
+    (minute,) = before["by_endpoint"][steps.OVERFLOW]["rules"]
+    assert (minute["amount"], minute["most"], minute["exceeded"]) == (2, 0, False)
     assert after["by_endpoint"][steps.OVERFLOW]["rules"][0]["exceeded"]

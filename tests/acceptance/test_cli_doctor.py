@@ -121,14 +121,6 @@ def test_a_damaged_key_is_named_with_what_mends_it(led):
     assert f"redis-cli DEL {key}" in found["remedy"]
 
 
-def test_a_supervisor_that_is_frozen_while_its_workers_work_is_told_from_a_lost_host(led):
-    """Its entry is gone, and its workers are heard from."""
-    led.store.processes.forget(Role.SUPERVISOR, "host:1:abc")
-    announce(led, Role.WORKER, process_id="host:1:abc:1", state=WorkerState.READY, supervisor="host:1:abc")
-
-    assert "it hangs" in codes(led)["host_silent"]
-
-
 def test_dead_letters_above_the_bound_are_an_error(led):
     number = led.settings.alarm.failed
     led.store.client.lpush(led.store.keys.failed, *["{}"] * (number + 1))

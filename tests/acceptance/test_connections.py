@@ -10,9 +10,8 @@ import time
 
 import pytest
 
-from rlm.delivery import connection, http
-from rlm.delivery.connection import UnreachableError
-from rlm.delivery.http import Dispatcher
+from rlm.delivery import http
+from rlm.delivery.http import Dispatcher, UnreachableError
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.stopwatch import Stopwatch
@@ -93,7 +92,7 @@ def test_an_answer_before_the_whole_request_is_none(sender):
 
 def test_a_connection_is_given_up_with_its_age(sender, monkeypatch):
     """However busy it is, it is not used for longer: so a host that moved is followed."""
-    monkeypatch.setattr(connection, "MAX_AGE_SECONDS", 0.2)
+    monkeypatch.setattr(http, "MAX_AGE_SECONDS", 0.2)
     with Server(answering(OK)) as old, Server(answering(OK)) as new:
         where = [old.port]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: [_found(where[0])])

@@ -14,8 +14,7 @@ import pytest
 from msgspec import Raw
 
 from rlm.core.call import CallEnd
-from rlm.delivery.connection import UnreachableError
-from rlm.delivery.http import Dispatcher
+from rlm.delivery.http import Dispatcher, UnreachableError
 from rlm.delivery.http_message import Request
 from rlm.delivery.outcome import Outcome
 from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request

@@ -44,7 +44,7 @@ def test_every_face_names_workers_of_another_configuration(inst):
     assert "1 of another configuration claims nothing" in said
     assert inst.json("worker", "list")[0]["other_configuration"] is True
     assert "another configuration" in inst.rlm("worker", "list").stdout
-    assert "workers have another configuration" in doctor(inst)
+    assert "with the scheduler's configuration" in doctor(inst)
 
     inst.store.processes.forget(Role.WORKER, "astray")
     announce(inst, "ours", inst.settings.revision)

@@ -22,7 +22,7 @@ def test_start_wait_that_is_killed_takes_its_supervisor_with_it(make_system):
         start.kill()
 
         wait_until(lambda: not system.store.processes.alive(Role.SUPERVISOR), timeout=8, message="it has signed off")
-        assert system.store.processes.missing(Role.SUPERVISOR) == []
+        assert system.store.processes.register().entries[Role.SUPERVISOR] == []
 
 
 def test_a_worker_started_by_hand_works_beside_the_others(make_system):

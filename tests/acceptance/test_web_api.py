@@ -70,7 +70,7 @@ def test_each_document_is_the_one_of_its_command(inst, program):
 
 
 #: What differs between two looks.
-MOMENT = {"as_of", "seconds_left", "duration_seconds", "from", "until", "known_from", "oldest_seconds"}
+MOMENT = {"as_of", "since", "seconds_left", "duration_seconds", "from", "until", "known_from", "oldest_seconds"}
 
 
 def still(document):

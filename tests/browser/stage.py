@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from rlm.web.pages import PAGES
 from tests.acceptance.system import System
 from tests.acceptance.webprocess import port_of
 from tests.leftbehind import nothing_left_behind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Windows of 30 s: long enough to open every page during one run.
 SPEED = 6.0

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tests.acceptance.system import System
 from tests.faults.proxy import RedisProxy
 from tests.leftbehind import nothing_left_behind
 from tests.ownserver import OwnServer
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 #: Two workers that always exist, and a guard that two busy cores do not exceed.
 STEADY = {"RLM_WORKERS__MIN": "2", "RLM_WORKERS__MAX": "2", "RLM_RUN__GUARD_SECONDS": "0.1"}

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rlm.core.clock import isoformat
-from rlm.ledger.processes import Role
+from rlm.ledger.leases import Reply
+from rlm.ledger.processes import Process, Role
 from tests.acceptance.system import System
 from tests.stopwatch import Stopwatch
 from tests.values import as_json
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from rlm.ledger.leases import Reply
-    from rlm.ledger.processes import Process
 
 #: The two schedulers of a system, one of which stands by.
 PAIR = ("scheduler", "standby")

@@ -24,14 +24,12 @@ import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tests.faults.hostile_plan import OUTCOMES, Ask, Call, Plan
 from tests.faults.hostile_tricks import ALL_TRICKS, TRICKS, WITH_BODY
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 EARLY_FRESH_SHARE = 0.05  # share of new connections that are greeted with an unsolicited answer
 

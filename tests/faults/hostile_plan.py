@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable
 
 # (status, Retry-After) -> weight
 OUTCOMES = {

@@ -12,17 +12,14 @@ import time
 import warnings
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Self
 
 import redis
 
 from tests.acceptance.redisusers import PAGE, PASSWORD, documented_users
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Self
 
 SERVICE = "main"
 #: The password of the unrestricted user: for replicas, sentinels and this test.

@@ -18,10 +18,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 
@@ -35,9 +36,6 @@ from tests.leftbehind import nothing_left_behind
 from tests.ownserver import OwnServer
 from tests.values import as_json
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Events that the limits allow in a window.
 FULL = 1800

@@ -74,7 +74,7 @@ def test_a_scheduler_killed_at_any_point_is_succeeded_within_five_seconds(place)
 #: Where a scheduler comes by that ends and closes a run itself, such as one that was cancelled.
 ENDING = ("finish.", "close.")
 #: Where a scheduler dies whose run is overdue when the standby takes over.
-OVERDUE = ("drain.staged", "plan.written", "finish.marked", "close.counted")
+OVERDUE = ("drain.staged", "plan.written", "close.returned", "close.counted")
 
 
 #: Where a scheduler of a larger run dies: at every point the first time, in halves, or where it comes by once more.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +16,6 @@ from rlm.delivery.run_end import REDIS_AWAY
 from tests.faults.test_takeover import SilentProxy, cut_off, freeze, kill, start_standby
 from tests.values import as_json
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: The contract's: a run closes so soon after its deadline, seconds.
 LATE_SECONDS = 1.0

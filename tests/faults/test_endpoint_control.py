@@ -12,10 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from rlm.cli.group import rlm
-from rlm.ledger.rules import limits_of
-from rlm.settings import load_settings
 from tests.faults.test_processes_die import assert_next_run
-from tests.store.windows import stamps
 from tests.wait import wait_until
 
 pytestmark = pytest.mark.rest
@@ -84,9 +81,11 @@ def test_a_limit_and_a_pause_hold_in_mid_run_from_the_moment_they_are_set(make_s
         wait_until(lambda: arrived(system, "second", since=resumed_at), message="the second is called again")
         record = system.await_record(run_id)
 
-        limits = limits_of(system.settings.endpoints["first"], system.store.control.changes())
-        assert [limit for _, limit in limits] == ["10 per 3 seconds", "3 per 3 second", "10 per 3 second"]
-        lowered, raised = (at - time.time() + time.monotonic() for at, _ in limits[1:])
+        changes = [
+            each for each in reversed(system.store.control.changes()) if (each.name, each.what) == ("first", "limit")
+        ]
+        assert [each.after for each in changes] == ["10 per 3 seconds", "3 per 3 second", "10 per 3 second"]
+        lowered, raised = (each.at - time.time() + time.monotonic() for each in changes[1:])
         assert most_in_a_period(arrived(system, "first"), lowered + GUARD_SECONDS, raised) == 3
         assert most_in_a_period(arrived(system, "first"), raised_at, time.monotonic()) > 3
         assert [at for at in arrived(system, "second", since=paused_at + GUARD_SECONDS) if at < resumed_at] == []
@@ -110,7 +109,6 @@ def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_t
         first_record = system.await_record(system.ask_for_run())
         assert (len(arrived(system, "first")), len(arrived(system, "second"))) == (10, 10)
 
-        kept = stamps(system.store, system.settings.endpoints["first"])
         system.stop("scheduler")
         system.stop("supervisor")
         changed_at = time.monotonic()
@@ -121,8 +119,6 @@ def test_a_configuration_that_changes_in_the_middle_of_a_window_allows_nothing_t
 
         assert second_record["counts"]["completed"] == 14, second_record["counts"]
         assert sorted(second_record["by_endpoint"]) == ["renamed", "second"]
-        renamed = load_settings(system.config, {}).endpoints["renamed"]
-        assert stamps(system.store, renamed)[-len(kept) :] == kept
         assert all(one["calls"] > 0 for one in second_record["by_endpoint"].values())
         assert most_in_a_period(arrived(system, "second"), changed_at, time.monotonic(), period=6.0) <= 5
         assert most_in_a_period(arrived(system, "first"), changed_at, time.monotonic(), period=6.0) <= 10

@@ -12,7 +12,7 @@ import json
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 from msgspec import Raw
@@ -24,9 +24,6 @@ from tests.acceptance.scripted import endpoint
 from tests.faults.hostile_api import ALL_TRICKS, HostileApi
 from tests.faults.hostile_judge import misjudged, reused
 from tests.faults.hostile_plan import word_for
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.rest
 

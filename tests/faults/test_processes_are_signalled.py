@@ -9,7 +9,6 @@ import time
 import pytest
 
 from rlm.core.clock import isoformat
-from rlm.ledger.processes import Role
 from tests.faults.test_processes_die import assert_next_run, busiest, calls_held
 from tests.values import as_json
 from tests.wait import wait_until
@@ -86,76 +85,6 @@ def test_a_run_whose_workers_all_die_at_their_start_ends_in_time(make_system):
         system.assert_promises(events, records)
         assert_next_run(system)
         system.stop("scheduler")
-
-
-@pytest.mark.long
-def test_all_processes_terminated_at_any_moment_of_a_run_cut_no_call(make_system):
-    """TERM for scheduler and supervisor at once: exit 0; the next start goes on with the run, which is done then."""
-    with make_system(env=LONG) as system:
-        events = []
-        for moment in (opened, calling, ending):
-            system.start_both()
-            events += system.push_evenly(60, prefix=moment.__name__)
-            system.store.schedule.request()
-            wait_until(lambda: opened(system), message="the run is open")
-            wait_until(lambda: moment(system), timeout=20, message=f"the run is {moment.__name__}")  # noqa: B023
-            both = [system.processes.pop("supervisor"), system.processes.pop("scheduler")]
-            for process in both:
-                process.terminate()
-            assert [process.wait(20) for process in both] == [0, 0], moment.__name__
-        system.start_both()
-        wait_until(lambda: not opened(system), timeout=30, message="the run that was open is done")
-        assert_next_run(system)
-
-        records = [as_json(system.store.runs.record(one)) for one in system.store.runs.history(10)]
-        assert set(events) <= set(system.answered())
-        assert not system.repeats()
-        system.assert_promises(events, records)
-
-
-def opened(system):
-    return system.store.runs.current() is not None
-
-
-def calling(system):
-    return system.inflight() > 3
-
-
-def ending(system):
-    """Return whether the last events are in flight, or the run is closed."""
-    return not opened(system) or 0 < len(system.pending()) < 10
-
-
-@pytest.mark.long
-def test_a_leader_paused_beyond_its_lease_is_fenced_when_it_goes_on(make_system):
-    """A standby conducts meanwhile; the old one notices at its next step, changes nothing and stands by."""
-    with make_system(env=LONG) as system:
-        system.start_both()
-        system.start("standby", "scheduler")
-        wait_until(lambda: len(system.store.processes.alive(Role.SCHEDULER)) == 2, timeout=20, message="both are there")
-        events = system.push_evenly(600)
-        run_id = system.ask_for_run()
-        wait_until(lambda: len(system.answered()) > 50, timeout=20, message="the run is in its middle")
-        paused = system.processes["scheduler"]
-        holder = system.store.leases.holder()
-
-        paused.send_signal(signal.SIGSTOP)
-        paused_at = time.monotonic()
-        try:
-            wait_until(lambda: system.store.leases.holder() not in {holder, None}, message="the standby leads")
-            took = time.monotonic() - paused_at
-        finally:
-            paused.send_signal(signal.SIGCONT)
-        wait_until(lambda: "does not conduct any more" in system.log("scheduler"), message="it is fenced")
-
-        record = system.await_record(run_id)
-        assert took < 5
-        assert record["state"] == "completed"
-        assert system.store.runs.history(10) == [run_id]
-        assert not system.repeats()
-        system.assert_promises(events, [record])
-        assert system.stop("standby") == 0
-        assert_next_run(system)
 
 
 @pytest.mark.long

@@ -68,27 +68,6 @@ def test_the_template_killed_and_the_whole_group_terminated_cut_no_call(unhurrie
     assert_next_run(system)
 
 
-@pytest.mark.parametrize("number", [400, pytest.param(900, marks=pytest.mark.long)])
-def test_a_killed_scheduler_is_succeeded_and_the_run_has_one_record(unhurried, number):
-    """The scheduler is killed in the middle of a run: a new one finishes the same run."""
-    system = unhurried
-    events = system.push_evenly(number)
-    run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > number // 4, timeout=30, message="the run is in its middle")
-
-    system.processes["scheduler"].kill()
-    system.processes.pop("scheduler").wait()
-    system.start("scheduler")
-
-    record = system.await_record(run_id)
-    assert record["state"] == "completed"
-    assert record["counts"]["completed"] == number
-    assert system.store.runs.history(10) == [run_id]
-    assert not system.repeats()
-    system.assert_promises(events, [record])
-    assert_next_run(system)
-
-
 def test_a_run_whose_conductor_is_killed_and_not_succeeded_is_done_and_closed_by_a_lane(unhurried):
     """Lanes need no conductor: every event is done, and the run is closed as soon as nothing more can be done."""
     system = unhurried
@@ -110,26 +89,6 @@ def test_a_run_whose_conductor_is_killed_and_not_succeeded_is_done_and_closed_by
 
 
 @pytest.mark.rest
-def test_a_standby_goes_on_with_the_run_of_a_scheduler_that_was_told_to_stop(unhurried):
-    """TERM hands the lease over at once: the run goes on, no call is cut."""
-    system = unhurried
-    system.start("standby", "scheduler")
-    wait_until(lambda: "starts a run every" in system.log("standby"), timeout=30, message="a standby is up")
-    wait_until(lambda: len(system.store.processes.alive("scheduler")) == 2, timeout=30, message="the standby is known")
-    events = system.push_evenly(400)
-    run_id = system.ask_for_run()
-    wait_until(lambda: len(system.answered()) > 100, timeout=30, message="the run is in its middle")
-
-    assert system.stop("scheduler") == 0
-
-    record = system.await_record(run_id)
-    assert record["state"] == "completed"
-    assert not system.repeats()
-    system.assert_promises(events, [record])
-    assert_next_run(system)
-
-
-@pytest.mark.rest
 def test_a_scheduler_told_to_stop_without_a_standby_leaves_its_run_to_the_lanes(unhurried):
     """TERM: calls go on, and a lane has the run closed once all is done."""
     system = unhurried
@@ -146,28 +105,6 @@ def test_a_scheduler_told_to_stop_without_a_standby_leaves_its_run_to_the_lanes(
     system.assert_promises(events, [record])
     system.start("scheduler")
     assert_next_run(system)
-
-
-@pytest.mark.long
-def test_a_frozen_worker_changes_nothing_when_it_comes_back(make_system):
-    """A worker is stopped beyond its leases: its events are done by others, and its late answers change nothing."""
-    with make_system(env={"RLM_RETRY__TIMEOUT_SECONDS": "1.0"}) as system:
-        system.start_both()
-        events = system.push_evenly(600)
-        run_id = system.ask_for_run()
-        worker = wait_until(
-            lambda: next((one for one in busiest(system) if calls_held(system, one) >= 3), None),
-            message="a worker has three calls under way",
-        )
-
-        os.kill(worker.pid, signal.SIGSTOP)
-        wait_until(lambda: not calls_held(system, worker), timeout=15, message="its leases run out")
-        os.kill(worker.pid, signal.SIGCONT)
-
-        record = system.await_record(run_id)
-        assert record["counts"]["completed"] == 600
-        system.assert_promises(events, [record])
-        assert_next_run(system)
 
 
 @pytest.mark.rest

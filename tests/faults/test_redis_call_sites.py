@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from queue import Empty, Queue
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,9 +26,6 @@ from tests.faults.behind import STEADY, Behind, behind_proxies
 from tests.faults.proxy import Fault
 from tests.faults.test_processes_die import calls_held
 from tests.wait import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
 
 pytestmark = pytest.mark.rest
 

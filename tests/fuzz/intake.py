@@ -19,20 +19,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from rlm.core.item import NOT_EMBEDDABLE, Reason
+from rlm.ledger.store import Store
 from tests.fuzz.items import mutated_item, random_item, sized_item
 from tests.store import steps
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from rlm.ledger.store import Store
 
 #: Items to push and drain at a time.
 BATCH = 5000

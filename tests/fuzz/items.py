@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import string
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Sequence
+from collections.abc import Sequence
+from typing import Any
 
 #: `queue.max_item_bytes` by default.
 BOUND = 65_536

@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings, load_settings
-from rlm.settings.layers import toml_key, toml_value
 from tests.each import each
 
 pytestmark = pytest.mark.rest
 
 #: So long may one configuration take at the most, seconds; it is some milliseconds.
 HANG_SECONDS = 5.0
-
-KEYS = (
-    *("redis", "queue", "run", "workers", "retry", "types", "budgets", "url", "prefix", "embedded_port", "events"),
-    *(
-        "failed",
-        "window_seconds",
-        "every_seconds",
-        "target",
-        "max",
-        "min",
-        "threads",
-        "priority",
-        "rate_limit",
-        "share",
-    ),
-    *("endpoints", "name", "headers", "budget", "timeout_seconds", "A", "Authorization", "", "\x1b", "a.b"),
-)
+KEYS = "redis queue run workers types budgets url prefix events failed target max rate_limit endpoints name headers A"
+KEYS = (*KEYS.split(), "", "\x1b", "a.b")
 TEXTS = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(
-        ("embedded", "redis://u:p@h:1", "30/minute", "env:X", "env:HOME", "http://h/", "http://[", "a" * 300)
-    ),
+    st.sampled_from(("embedded", "redis://u:p@h:1", "30/minute", "env:X", "env:HOME", "http://h/", "http://[")),
     st.from_regex(r"[0-9]{1,30}( per |/)[0-9.]{0,20} ?(second|minute|hours?|x)[;,| ]*", fullmatch=True),
     st.from_regex(r"(redis|rediss|unix|redis\+sentinel|https?)://[!-~]{0,20}", fullmatch=True),
 )
-SCALARS = st.one_of(TEXTS, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=True))
+SCALARS = st.one_of(TEXTS, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False))
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)),
@@ -60,8 +43,11 @@ ENDPOINTS = st.lists(
 TYPES = st.dictionaries(
     st.text(max_size=5), st.fixed_dictionaries({"rate_limit": TEXTS, "endpoints": ENDPOINTS}), max_size=2
 )
+VARIABLES = (
+    "REDIS_URL SENTRY_DSN RLM_REDIS__URL RLM_RUN__TARGET RLM_TYPES__A__RATE_LIMIT RLM_TYPES__A__PRIORITY RLM_X__Y"
+)
 
-fuzzed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+fuzzed = settings(max_examples=60, database=None)
 
 
 def outcome(text: bytes, environ: dict[str, str]) -> str:
@@ -79,16 +65,21 @@ def outcome(text: bytes, environ: dict[str, str]) -> str:
     return ""
 
 
+def toml(value):
+    """Return a value as TOML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
+    return json.dumps(value).replace("Infinity", "inf")
+
+
 def write(document):
-    """Return a document as TOML: each of its keys on a line with a value."""
-    return "".join(f"{toml_key(key)} = {toml_value(value)}\n" for key, value in document.items()).encode(
-        "utf-8", "surrogatepass"
-    )
+    return "".join(f"{toml(key)} = {toml(value)}\n" for key, value in document.items()).encode()
 
 
 @fuzzed
 @given(st.binary(max_size=200))
-@example(b"\xff")
 @example(b"a = " + b"[" * 5000)
 @example(b"a." * 5000 + b"b = 1")
 @example(b"x = 1e999999999")
@@ -112,24 +103,9 @@ def test_any_types_endpoints_and_budgets(types, budgets):
 
 
 @fuzzed
-@given(
-    st.dictionaries(
-        st.one_of(
-            st.sampled_from(
-                (
-                    *("REDIS_URL", "SENTRY_DSN", "RLM_REDIS__URL", "RLM_RUN__TARGET", "RLM_WORKERS__MAX"),
-                    *("RLM_TYPES__A__RATE_LIMIT", "RLM_TYPES__A__PRIORITY", "RLM_BUDGETS__B__RATE_LIMIT"),
-                )
-            ),
-            st.text(max_size=10).map(lambda text: f"RLM_{text}__X"),
-        ),
-        st.one_of(TEXTS, st.text(), st.integers().map(str), st.floats().map(str)),
-        max_size=4,
-    )
-)
+@given(st.dictionaries(st.sampled_from(VARIABLES.split()), st.one_of(TEXTS, st.floats().map(str)), max_size=4))
 def test_any_value_of_any_variable(environ):
-    text = b'[types.A]\nrate_limit = "1/second"\nendpoints = [{name = "a", url = "http://h/"}]\n'
-    outcome(text, environ)
+    outcome(b'[types.A]\nrate_limit = "1/second"\nendpoints = [{name = "a", url = "http://h/"}]\n', environ)
 
 
 @each(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from rlm.core.item import BadItemError
+from rlm.core.run import Run
 from rlm.ledger.letters import Removal
+from rlm.ledger.store import Store
 from tests.store import steps
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rlm.core.run import Run
-    from rlm.ledger.store import Store
 
 
 def reject(store: Store) -> bytes:

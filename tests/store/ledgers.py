@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rlm.core.call import CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.item import type_of
 from rlm.core.run import make_run_id
+from rlm.ledger.store import Store
 from tests.store.looks import redis_us
-
-if TYPE_CHECKING:
-    from rlm.ledger.store import Store
 
 #: A type of the built-in configuration, another one, and two endpoints of the first.
 TYPE = "REBALANCE_NEEDED"

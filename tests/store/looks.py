@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from rlm.core.item import type_of
+from rlm.core.item import Counts, type_of
+from rlm.ledger.processes import Role
+from rlm.ledger.store import Store
 from tests.store.steps import TYPE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rlm.core.item import Counts
-    from rlm.ledger.processes import Role
-    from rlm.ledger.store import Store
 
 
 def where(store: Store, event_id: str) -> list[str]:

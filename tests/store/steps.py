@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from rlm.admin.planning import types_in_force
 from rlm.core.call import CallEnd, Heard
@@ -14,14 +15,9 @@ from rlm.core.clock import system_clock
 from rlm.core.item import Reason, encode_letter
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.ledger.processes import Role, host_of
-from rlm.ledger.turns import Ask, Settlement
+from rlm.ledger.store import Store
+from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 from tests.values import replace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rlm.ledger.store import Store
-    from rlm.ledger.turns import Claim, TurnReply
 
 T = TypeVar("T")
 

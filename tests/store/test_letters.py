@@ -179,7 +179,7 @@ def test_a_search_drops_what_it_lists(store):
     ):
         detail = '"id" is no text' if why is Reason.WRONG_TYPE else "an array"
         store.client.lpush(store.keys.failed, encode_letter(item, why, detail, failed_at=1.0, run_id=None, event=None))
-    chosen = LetterFilter(text='"id"')
+    chosen = LetterFilter(search='"id"')
     listed = [json.loads(one)["id"] for one in chosen.find(store)]
 
     assert deal_with(store, Deal.DROP, chosen, 100).dropped == (*listed[::-1],)

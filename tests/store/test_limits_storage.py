@@ -18,8 +18,7 @@ URL = make_endpoint().url
 
 
 def uri_of(store):
-    address = store.url.replace("unix:///", "redis:///")
-    return f"rlm+{address}?prefix={store.settings.redis.prefix}&guard={GUARD}"
+    return f"rlm+{store.url}?prefix={store.settings.redis.prefix}&guard={GUARD}"
 
 
 @pytest.fixture

@@ -240,6 +240,20 @@ def say(host, worker, state=WorkerState.READY):
     host.store.processes.announce(Role.WORKER, entry(worker.id, Role.WORKER, state=state))
 
 
+def test_the_longest_silent_leaves_first(host):
+    """It may be frozen, and the oldest all the same."""
+    host.start()
+    host.want(3)
+    host.wait_for(3)
+    time.sleep(0.5)  # its last turn of them is over
+    for worker in (host.workers[1], host.workers[0], host.workers[2]):
+        say(host, worker)
+    host.want(2)
+    host.wait_for(2)
+
+    assert host.workers[1] not in host.running
+
+
 @pytest.mark.rest
 def test_a_worker_that_falls_silent_or_never_comes_up_is_killed(host, monkeypatch):
     """Nothing else would ever end a frozen one."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from rlm.core.endpoint import Budget, Endpoint, Limit
-
-if TYPE_CHECKING:
-    from rlm.core.endpoint import Limited, WindowState
-    from rlm.ledger.store import Store
+from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, WindowState
+from rlm.ledger.store import Store
 
 #: The fields of an endpoint's health that are moments of Redis time.
 _MOMENTS = ("rest", "asked", "pause", "hold", "since", "opened_us")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import heapq
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import pytest
 
 from rlm.ledger.scripts import SOURCES, Part, Script
+from rlm.ledger.store import Store
+from rlm.ledger.turns import Settlement, TurnReply
 from tests.turns.world import LaneDouble, World, completed
-
-if TYPE_CHECKING:
-    import pytest
-
-    from rlm.ledger.store import Store
-    from rlm.ledger.turns import Settlement, TurnReply
 
 _CLOCK = b"redis.call('TIME')"
 

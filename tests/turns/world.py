@@ -8,21 +8,16 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from msgspec import structs
 
-from rlm.core.call import CallEnd
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
+from rlm.core.call import CallEnd, Expected, Pair
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Limited
 from rlm.core.run import Run, State, Trigger, make_run_id
+from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Settlement, TurnReply
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from rlm.core.call import Expected, Pair
-    from rlm.core.endpoint import Limited
-    from rlm.ledger.store import Store
 
 #: The revision of the configuration of the run and of all workers that do not say otherwise.
 REVISION = "r1"

@@ -11,7 +11,7 @@ from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
-from rlm.delivery.connection import UnreachableError
+from rlm.delivery.http import UnreachableError
 from rlm.delivery.outcome import Kind, Outcome
 from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped

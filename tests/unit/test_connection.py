@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from rlm.core.clock import system_clock
-from rlm.delivery.connection import connect
+from rlm.delivery.http import connect
 
 #: More than a server takes that does not read, less than a client's kernel keeps for it.
 _MUCH = b"x" * 200_000

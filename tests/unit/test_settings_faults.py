@@ -57,7 +57,7 @@ def test_wrong_value(faults, key, value, allowed):
     section, _, name = key.partition(".")
     (line,) = faults(f"[{section}]\n{name} = {value}\n")
 
-    assert line.startswith(f"{key} = {value}: ")
+    assert line.lower().startswith(f"{key} = {value}".lower())
     assert allowed in line
 
 
@@ -162,7 +162,7 @@ def test_wrong_header(faults, header, problem):
     ("variable", "value", "line"),
     [
         ("RLM_WORKERS__MAX", "1_0", 'environment RLM_WORKERS__MAX: workers.max = "1_0": must be a whole number'),
-        ("RLM_RUN__TARGET", "nan", "environment RLM_RUN__TARGET: run.target = nan: must be a number above 0"),
+        ("RLM_RUN__TARGET", "nan", "environment RLM_RUN__TARGET: run.target = NaN: must be a number above 0"),
         ("RLM_WORKER__MAX", "1", "environment RLM_WORKER__MAX: no such setting (did you mean 'RLM_WORKERS__MAX'?)"),
         ("RLM_TYPES__OTHER__PRIORITY", "1", "environment RLM_TYPES__OTHER__PRIORITY: no such setting"),
         ("REDIS_URL", "h:6379", 'environment REDIS_URL: redis.url = "h:6379": must be "embedded" or'),

@@ -1,7 +1,7 @@
 --- set_pause(prefix; name, window, pause_us: number, by, record)
 -- Pauses an endpoint or a budget, for ever if `pause_us` is negative; or resumes it if that is 0, which also ends a rest
 -- because of its answers: its next call is a probe. A hold continues, for a slot might not be free.
--- Returns  {paused, rested}: what it was; a resume of neither is not recorded
+-- A resume of what is neither paused nor rests is not recorded.
 -- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
 -- include endpoints
 local now, place = now_us(), P .. 'endpoint:' .. window
@@ -19,21 +19,19 @@ if before or pause_us ~= 0 then record_change(now, before, record) end
 local sharing = call('HGET', P .. 'rules', 'sharing ' .. window)
 for _, endpoint in ipairs(sharing and cjson.decode(sharing) or {name}) do refresh(now, endpoint) end
 call('PUBLISH', P .. 'wake:workers', pause_us == 0 and 'resumed' or 'paused')
-return cmsgpack.pack{paused = paused, rested = rested}
 
 --- set_limits(prefix; token, limits: json)
 -- Sets limits by hand, if the token is empty; or publishes those of the configuration file, except for limits set by hand that
 -- still apply. A limit belongs to the window, so an endpoint or a budget that is renamed keeps it.
 -- limits   {name, window, limit, in_file, record} of each; in_file: its limit in the file
--- Returns  the limit that was in force before the last of them; if it is the same, nothing is recorded
 -- Atomic because a limit set by hand must hold exactly until the file's value for it changes.
 -- include base
 if fenced(token) then return FENCED end
-local now, rules, before = now_us(), P .. 'rules', nil
+local now, rules = now_us(), P .. 'rules'
 for _, each in ipairs(limits) do
   local limit, filed = 'limit ' .. each.window, 'filed ' .. each.window
   local known = call('HGET', rules, filed)
-  before = call('HGET', rules, limit) or token == '' and each.in_file
+  local before = call('HGET', rules, limit) or token == '' and each.in_file
   call('HSET', P .. 'endpoint:' .. each.window, 'named', each.name)
   -- Also by hand, for otherwise the first publication would take the file for changed.
   if token ~= '' or not known then call('HSET', rules, filed, each.in_file) end
@@ -42,4 +40,3 @@ for _, each in ipairs(limits) do
     if before ~= each.limit then record_change(now, before, each.record) end
   end
 end
-return before or ''

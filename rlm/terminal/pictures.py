@@ -1,4 +1,4 @@
-"""The pictures of an open run, of a finished one, and of the time between two."""
+"""The pictures of an open run, of a finished one, of the time between two, and of the queues."""
 
 from __future__ import annotations
 
@@ -10,10 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm.admin import words
-from rlm.core.documents import CallCounts, EndpointView, QueueStats, Record, Rest, RunDocument, RunStatus, View
+from rlm.core.documents import (
+    CallCounts,
+    EndpointView,
+    QueueLook,
+    QueueStats,
+    Record,
+    Rest,
+    RunDocument,
+    RunStatus,
+    ServerState,
+    TypeQueue,
+    View,
+)
 from rlm.core.endpoint import WELL
 from rlm.core.text import counted, harmless, span
-from rlm.terminal.drawing import QUIET, Bar, columns, facts, name_text, number, picture, state_text
+from rlm.terminal.drawing import QUIET, bar, columns, facts, name_text, number, picture, state_text
 
 CONDITION_STYLES = {"error": "bold red", "warning": "yellow", "info": QUIET}
 #: With more endpoints and budgets than this, only those that are not well, and of a finished run those with calls, have
@@ -41,8 +53,8 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
-    bar = Bar((max(0.0, run.window_seconds - run.seconds_left), "█", "cyan"), (run.seconds_left, "░", QUIET))
-    grid.add_row(bar, Text(words.countdown(run), style="bold cyan"))
+    gone = bar(run.window_seconds - run.seconds_left, run.window_seconds)
+    grid.add_row(gone, Text(words.countdown(run), style="bold cyan"))
     yield grid
     yield Text(words.progress(run))
     expected = words.forecast(run)
@@ -74,12 +86,11 @@ def _live_types(run: RunStatus) -> Table:
     table = columns("type", "#done", "#busy", "#waiting", "#failed", "#slots used", bar=True)
     for name, entry in run.by_type.items():
         counts = words.counts_of(entry)
-        settled = (counts.completed, "█", "green"), (counts.failed, "X", "red")
         own = [end for end in run.endpoints.values() if end.kind == "endpoint" and name in end.types and end.allowed]
         used = f"{sum(end.used for end in own):,}/{sum(end.allowed for end in own):,}" if own else "-"
         table.add_row(
             name_text(name, "" if counts.total else QUIET),
-            Bar(*settled, (counts.under_way, "▓", "cyan"), (counts.waiting, "░", QUIET)) if counts.total else Text(),
+            bar(counts.completed, counts.total, "green"),
             Text(f"{counts.completed:,}/{counts.total:,}") if counts.total else number(0),
             number(counts.under_way, "cyan"),
             number(counts.waiting),
@@ -96,7 +107,7 @@ def _live_endpoints(limited: Mapping[str, EndpointView]) -> Table:
         left = f" for {span(each.circuit_seconds)}" if each.circuit_seconds is not None else ""
         table.add_row(
             name_text(name),
-            Bar((each.used, "█", "yellow" if is_full else "cyan"), (max(0, each.allowed - each.used), "░", QUIET)),
+            bar(each.used, each.allowed, "yellow" if is_full else "cyan"),
             Text(f"{each.used}/{each.allowed}", style="yellow" if is_full else ""),
             Text(words.next_slot(each), style="" if is_full else QUIET),
             name_text(each.limit, QUIET),
@@ -151,10 +162,9 @@ def _of_finished(record: Record, *, endpoints: bool) -> Iterator[RenderableType]
 def _types(record: Record) -> Table:
     table = columns("type", "#taken", "#carried", "#done", "#failed", "#left over", bar=True)
     for name, each in record.by_type.items():
-        bar = Bar((each.completed, "█", "green"), (each.failed, "X", "red"), (each.leftover, "░", "yellow"))
         table.add_row(
             name_text(name),
-            bar if each.taken + each.carried_over else Text(),
+            bar(each.completed, each.taken + each.carried_over, "green"),
             number(each.taken),
             number(each.carried_over),
             number(each.completed, "green"),
@@ -212,3 +222,49 @@ def _waiting(stats: QueueStats) -> str:
     parts += [f"{stats.staged:,} in staging"] if stats.staged else []
     parts += [f"{counted(stats.leftover, 'event')} left over"] if stats.leftover else []
     return ", ".join(parts) or "nothing"
+
+
+# -- the queues
+
+
+def queue_picture(look: QueueLook) -> RenderableType:
+    """Return the picture of the queues from the document of `rlm queue monitor`."""
+    title = Text.assemble(("queues", "bold default"), (f" · {words.clock(look.as_of)} UTC", QUIET))
+    return picture(title, [facts(_queue_facts(look)), Text(), _queue_types(look.by_type)])
+
+
+def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
+    yield "Redis", Text(_redis(look.redis))
+    staged = f", {look.staged:,} in staging" if look.staged else ""
+    yield "audit list", Text(f"{counted(look.events, 'item')}{staged}")
+    if run := look.run:
+        text = Text(f"{look.processing:,} not settled, {span(run.seconds_left)} left; ")
+        yield "open run", text.append_text(state_text(run.state))
+    else:
+        yield "leftovers", Text(counted(look.leftover, "event"))
+    letters = Text(f"{look.failed:,}; see `rlm failed list`", style="yellow") if look.failed else Text("none")
+    yield "dead letters", letters
+    yield "arriving", Text(_rate(look.arriving_per_minute, "item"))
+    yield "settled", Text(_rate(look.settled_per_minute, "event"))
+
+
+def _redis(redis: ServerState) -> str:
+    most = f" of {redis.max_bytes / 1_000_000:,.0f}" if redis.max_bytes else ""
+    return f"answers in {redis.ping_ms:g} ms, uses {redis.used_bytes / 1_000_000:,.0f}{most} MB"
+
+
+def _rate(number: float | None, noun: str) -> str:
+    return "not known yet" if number is None else f"{number:,.0f} {noun}s/min"
+
+
+def _queue_types(by_type: Mapping[str, TypeQueue]) -> Table:
+    table = columns("type", "#waiting", "#oldest", bar=True)
+    most = max((each.pending for each in by_type.values()), default=0)
+    for name, each in by_type.items():
+        table.add_row(name_text(name), bar(each.pending, most), number(each.pending), Text(span(each.oldest_seconds)))
+    return table
+
+
+def queue_line(look: QueueLook) -> str:
+    """Return the queues in one line, for output without a terminal."""
+    return "; ".join(f"{name} {text.plain}" for name, text in _queue_facts(look))
