@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from rlm.core.call import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
+from rlm.core.call import APART_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, WindowState, all_limited
 from rlm.ledger.processes import Role, WorkerState
@@ -97,8 +97,6 @@ def plan_run(
         deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
         target_seconds=max(0.0, window * settings.run.target - gone_seconds),
         guard_seconds=settings.run.guard_seconds + REFILL_SECONDS,
-        max_attempts=settings.retry.max_attempts,
-        backoff_seconds=FIRST_BACKOFF_SECONDS,
         gone_seconds=gone_seconds,
         apart_seconds=APART_SECONDS,
     )
