@@ -131,7 +131,7 @@ class Conductor:
         team = forecaster.team(store.processes.alive(Role.WORKER), store.settings.revision, 0)
         look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
         self._plan = plan = forecaster.plan(look, team, 0, run)
-        self._note(look, types)  # a lane may close the run before the next look
+        self._note(replace(look, lanes=max(1, look.lanes)), types)  # a lane may close the run before the next look
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),

@@ -43,6 +43,8 @@ STILL_SECONDS: Final = 30.0
 CLOCK_SECONDS: Final = 1.0
 #: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
 LATE_PART: Final = 0.4
+#: An endpoint is slow if it takes this part of its time-out for 19 of 20 calls.
+SLOW_PART: Final = 0.8
 #: A backlog grows if it did in so many runs, one after the other.
 GROWING_RUNS: Final = 3
 
@@ -136,6 +138,16 @@ KINDS: Final[Mapping[str, Kind]] = {
         "info", "an operator paused an endpoint or a budget",
         "{subject} is paused {until}{by}",
         "`rlm endpoint resume {subject}`",
+    ),
+    "endpoint_slow": Kind(
+        "warning", "an endpoint needs nearly its whole time-out",
+        "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
+        "raise its `timeout_seconds`, or have the API look at it",
+    ),
+    "endpoint_full": Kind(
+        "warning", "the slots of a limit are used up for longer than a window",
+        "{subject} has used up {limit}: no call before {until} UTC",
+        "it ends then; an endpoint more helps, or `rlm endpoint limit {subject} RATE`",
     ),
     "answers_html": Kind(
         "warning", "an endpoint answers with a web page, which counts as completed",
@@ -412,7 +424,7 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
 def _scheduler(scene: Scene) -> Iterator[Condition]:
     """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
-    free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
+    free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
     if there.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
         return
     names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
@@ -455,7 +467,9 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
         for name, entry, _ in scene.there.entries[role]
         if entry is None and (role, host_of(name)) not in succeeded
     }
-    for name, role in silent.items():
+    heard = {"", *(process.id for process in scene.there.living(Role.SUPERVISOR))}
+    hanging = {process.supervisor: Role.SUPERVISOR for process in workers if process.supervisor not in heard}
+    for name, role in (hanging | silent).items():
         host, pid, *_ = [*name.split(":"), ""]
         yield _condition("host_silent", host, role=role, name=name, pid=pid)
     asleep = {process.host: process.sleeping for process in workers if process.sleeping}
@@ -476,7 +490,7 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
     processes = [process for role in Role for process in there.living(role)]
     leads = leader(store, there)
     if there.holder is None:  # a scheduler that is kept apart does not lead next
-        in_force = store.leases.revision()
+        in_force = store.leases.read().revision
         leads = next((process for process in processes if process.revision == in_force), leads)
     if leads is None or not leads.revision:
         return
@@ -507,6 +521,10 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for subject, number, name in down:
         yield _condition("no_endpoint", subject, waiting=number, **_failure(scene, name))
     last = scene.last
+    for name, calls in last.by_endpoint.items() if last else ():
+        most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
+        if calls.p95_ms / 1000 > SLOW_PART * most:
+            yield _condition("endpoint_slow", name, took=calls.p95_ms / 1000, most=most)
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:
@@ -540,6 +558,12 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
         until = "until it is resumed" if left is None else f"for another {span(left)}"
         by = f", by {entry.paused_by}" if entry.paused_by else ""
         yield _condition("endpoint_paused", name, since=entry.since, until=until, by=by)
+    elif entry.health == Circuit.FULL and not entry.free:
+        wait = entry.next_slot_seconds or 0.0
+        of_budget = entry.budget and scene.standings[entry.budget].next_slot_seconds == entry.next_slot_seconds
+        if wait > scene.store.settings.run.window_seconds and not of_budget:
+            until = isoformat(scene.now_us / MICROSECONDS + wait)[11:19]
+            yield _condition("endpoint_full", name, limit=entry.limit, until=until)
 
 
 # -- runs and books
@@ -563,7 +587,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
-    for name, number in scene.store.leases.excess().items():
+    for name, number in scene.there.lease.excess.items():
         if number:
             yield _condition("limit_exceeded", name, number=number)
 

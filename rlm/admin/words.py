@@ -21,7 +21,7 @@ from rlm.core.documents import (
     Worker,
 )
 from rlm.core.run import State
-from rlm.core.text import capital, counted, done_after, of_another_configuration, safe_line, sentence, span
+from rlm.core.text import capital, counted, done_after, safe_line, sentence, span
 
 
 class Counted(NamedTuple):
@@ -162,7 +162,8 @@ def workers(run: RunStatus) -> str:
         return "no worker is wanted yet"
     lanes, busy = sum(each.threads for each in team.each), sum(each.busy for each in team.each)
     parts = [f"{workers_ready(run)} of {team.wanted} ready, {busy} of {lanes} lanes busy"]
-    parts += [of_another_configuration(team.other_configuration)] if team.other_configuration else []
+    if others := team.other_configuration:
+        parts.append(f"{others:,} of another configuration {'claims' if others == 1 else 'claim'} nothing")
     return "; ".join([*parts, f"{team.restarted} had to be replaced"] if team.restarted else parts)
 
 

@@ -6,7 +6,7 @@ import base64
 import secrets
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Required, TypeAlias, TypedDict, Unpack
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -181,19 +181,19 @@ def _depth(document: Any) -> int:
     return depth
 
 
-class _Origin(TypedDict, total=False):
-    """Where a dead letter comes from, as far as known; `types` are those of its item that made it one."""
-
-    run_id: Required[str | None]
-    event: Required[str | None]
-    types: Sequence[str]
-    endpoint: str
-    aside: str
-
-
-def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float, **origin: Unpack[_Origin]) -> bytes:
+def encode_letter(
+    item: bytes,
+    reason: Reason,
+    detail: str,
+    *,
+    failed_at: float,
+    run_id: str | None,
+    event: str | None,
+    **more: str | Sequence[str],
+) -> bytes:
     """Return the dead letter of `item` as JSON; `failed_at` is in seconds since 1970.
 
+    `more` may have the `types` of its item that made it one, the `endpoint`, and where the item is `aside`.
     If the item was damaged in the ledger so that it cannot be embedded, that becomes the reason, because otherwise
     nobody could read its letter. Of one that was moved `aside` unread, `item` is `null`.
     """
@@ -202,16 +202,15 @@ def encode_letter(item: bytes, reason: Reason, detail: str, *, failed_at: float,
     except BadItemError as flaw:
         if flaw.reason in NOT_EMBEDDABLE and flaw.reason is not reason:
             reason, detail = flaw.reason, f"{detail}; its item is {flaw}"
-    event = origin["event"]
     letter: _Json = {
         "id": secrets.token_hex(8),
         "reason": reason,
         "detail": detail,
         "failed_at": isoformat(failed_at),
-        "run_id": origin["run_id"],
+        "run_id": run_id,
         "event_id": event if event and event.isascii() else None,  # valid event ids are ASCII
+        **more,
     }
-    letter |= {name: origin[name] for name in ("types", "endpoint", "aside") if name in origin}
     is_embedded = reason not in NOT_EMBEDDABLE
     letter["item"] = msgspec.Raw(item) if is_embedded else {"base64": base64.b64encode(item).decode()}
     return msgspec.json.encode(letter)

@@ -126,11 +126,6 @@ def sentence(words: str) -> str:
     return f"{capital(words)}."
 
 
-def of_another_configuration(workers: int) -> str:
-    """Return words for the number of workers whose configuration is not the one in force."""
-    return f"{workers:,} of another configuration {'claims' if workers == 1 else 'claim'} nothing"
-
-
 def named(names: Sequence[str], most: int) -> str:
     """Return the first `most` names and the number of others: `a, b and 1,785 more`."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

@@ -97,19 +97,6 @@ def test_a_leftover_that_is_gone_from_the_ledger_is_an_error(led):
     assert steps.TYPE in codes(led, 1)["books_unbalanced"]
 
 
-def test_an_unfit_redis_is_exit_four(led):
-    led.store.client.config_set("maxmemory-policy", "allkeys-lru")
-    led.store.client.config_set("maxmemory", "200mb")
-    try:
-        document = led.json("doctor", code=4)
-    finally:
-        led.store.client.config_set("maxmemory-policy", "noeviction")
-        led.store.client.config_set("maxmemory", "0")
-
-    assert [(one["code"], one["subject"]) for one in document["conditions"]] == [("redis_unfit", "eviction")]
-    assert "noeviction" in document["conditions"][0]["remedy"]
-
-
 def test_a_damaged_key_is_named_with_what_mends_it(led):
     key = led.store.keys.ready(steps.TYPE)
     led.store.client.set(key, "rubbish")
@@ -119,6 +106,14 @@ def test_a_damaged_key_is_named_with_what_mends_it(led):
     (found,) = [one for one in document["conditions"] if one["code"] == "key_damaged"]
     assert found["subject"] == key
     assert f"redis-cli DEL {key}" in found["remedy"]
+
+
+def test_a_supervisor_that_is_frozen_while_its_workers_work_is_told_from_a_lost_host(led):
+    """Its entry is gone, and its workers are heard from."""
+    led.store.processes.forget(Role.SUPERVISOR, "host:1:abc")
+    announce(led, Role.WORKER, process_id="host:1:abc:1", state=WorkerState.READY, supervisor="host:1:abc")
+
+    assert "it hangs" in codes(led)["host_silent"]
 
 
 def test_dead_letters_above_the_bound_are_an_error(led):

@@ -65,7 +65,8 @@ def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(
         ids = system.push_evenly(5)
         first = system.await_record(system.ask_for_run())
         assert first["leftover_by_reason"]["workers"] == 5
-        assert "of another configuration claims nothing" in system.log("scheduler")
+        told = "condition=other_configuration"
+        wait_until(lambda: told in system.log("scheduler"), timeout=30, message="it is told")
 
         system.config.write_text(text)
         system.stop("supervisor")

@@ -9,14 +9,14 @@ import pytest
 from rlm.admin import watch as watching
 from rlm.admin.conditions import conditions
 from rlm.admin.watch import Watch
-from rlm.core.documents import CallTrouble, Cause, RunCounts
+from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
 from rlm.ledger.processes import Process, Role, WorkerState
 from tests.each import each
 from tests.store import steps
-from tests.store.windows import set_record
+from tests.store.windows import pass_time, set_record
 from tests.values import replace
 
 #: A moment to come, microseconds of Redis time.
@@ -132,11 +132,14 @@ def test_a_backlog_that_grows_over_three_windows_is_told(led):
 
 
 def test_what_the_calls_of_the_last_run_show_is_told_of_the_endpoint(led):
-    """A web page, which may be a login page."""
+    """A web page that may be a login page; answers that take nearly the whole time-out."""
+    slow = CallCounts(calls=20, completed=20, limit="30/minute", p95_ms=9_000.0)
     page = CallTrouble(endpoint=steps.OVERFLOW, address="127.0.0.1:8090", what="web page", calls=7)
-    close_one(led, troubles=(page,))
+    close_one(led, by_endpoint={steps.ENDPOINT: slow}, troubles=(page,))
 
     shown = found(led)
+    assert "9.0 s" in shown["endpoint_slow", steps.ENDPOINT].sentence
+    assert "timeout_seconds" in shown["endpoint_slow", steps.ENDPOINT].remedy
     assert "7 calls" in shown["answers_html", steps.OVERFLOW].sentence
     assert "content_type" in shown["answers_html", steps.OVERFLOW].remedy
 
@@ -147,6 +150,22 @@ def test_leftovers_are_told_unless_their_cause_is_a_condition_itself(led, cause,
     close_one(led, state="partial", why=(why,))
 
     assert (("leftovers", "last run") in found(led)) == is_told
+
+
+def test_slots_that_are_used_up_for_longer_than_a_window_are_told(make_store):
+    """With when the next one comes; those that come back within the window are not."""
+    store = make_store(run={"window_seconds": 30.0})
+    enter(store, Role.SCHEDULER, "h:1:a")
+    enter(store, Role.SUPERVISOR, "h:2:b")
+    store.leases.acquire("h:1:a", 600.0)
+    endpoint = store.settings.endpoints[steps.ENDPOINT]
+    while store.windows.take(endpoint) == 0:
+        pass
+
+    condition = found(store)["endpoint_full", steps.ENDPOINT]
+    assert "30/minute: no call before" in condition.sentence
+    pass_time(store, endpoint, 40.0)
+    assert found(store) == {}
 
 
 def test_a_host_cut_off_is_told_and_not_where_the_endpoint_fails_for_all(led):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from rlm.cli.group import rlm
 from rlm.core.errors import ConfigurationError
 from rlm.settings import load_settings
-from rlm.web.access import is_loopback, says_token
+from rlm.web.access import says_token
 from rlm.web.app import read_token
 from rlm.web.serve import bind
 from tests.each import each
@@ -36,15 +36,6 @@ TOKEN = "a-token-of-24-characters"
 def test_only_who_says_the_token_may_read(header, expected):
     """The scheme is in any case, the token is not."""
     assert says_token(header, TOKEN) is expected
-
-
-@each(
-    ("address", "expected"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0.0.0.0", False), ("::", False), ("10.0.0.1", False)],
-)
-def test_the_loopback_interface_is_this_host_alone(address, expected):
-    """All interfaces are not."""
-    assert is_loopback(address) is expected
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
