@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from rlm.core.call import APART_SECONDS, FIRST_BACKOFF_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
+from rlm.core.call import APART_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, WindowState, all_limited
 from rlm.ledger.processes import Role, WorkerState
@@ -60,7 +60,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(sharing.serving(supervisors, store.leases.revision()))
+        return sharing.room(sharing.serving(supervisors, store.leases.read().revision))
     by_hand = [each for each in store.processes.alive(Role.WORKER) if not each.supervisor]
     able = [each for each in by_hand if each.revision == store.settings.revision and each.state != WorkerState.STOPPING]
     return len(able) or None
@@ -97,8 +97,6 @@ def plan_run(
         deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
         target_seconds=max(0.0, window * settings.run.target - gone_seconds),
         guard_seconds=settings.run.guard_seconds + REFILL_SECONDS,
-        max_attempts=settings.retry.max_attempts,
-        backoff_seconds=FIRST_BACKOFF_SECONDS,
         gone_seconds=gone_seconds,
         apart_seconds=APART_SECONDS,
     )

@@ -5,8 +5,7 @@ that. The field `trail` counts all calls ever written, so a new one replaces the
 that settles or gives back an event writes the call in the same step, with the time of Redis in front: `seconds
 microseconds call`.
 
-Two things are measured for each type at each endpoint: how long completed calls took, and how many calls failed
-temporarily. Throttled and rejected calls do not count, because they depend on the limit or on the event.
+What is measured for each type at each endpoint is how long completed calls took.
 """
 
 from __future__ import annotations
@@ -120,42 +119,34 @@ class CallEntry(msgspec.Struct, frozen=True):
 
 
 class Outcome(NamedTuple):
-    """How a call of a run ended: completed after so many seconds, or failed (None)."""
+    """A call of a run that was completed after so many seconds."""
 
     run_id: str
-    seconds: float | None
+    seconds: float
 
 
 class Expected(msgspec.Struct, frozen=True):
     """What to expect of calls of one type to one endpoint, as measured.
 
     A call takes `seconds` (the median). It begins only if `needed_seconds` are left before the deadline; nearly all
-    calls take no longer. `error_rate` is the share of calls that fail and are tried again.
+    calls take no longer.
     """
 
     seconds: float
     needed_seconds: float
-    error_rate: float = 0.0
 
 
-def expect(event_type: EventType, outcomes: Iterable[Outcome], run_id: str = "") -> Expected | None:
+def expect(outcomes: Iterable[Outcome], run_id: str = "") -> Expected | None:
     """Return what to expect of the next call, None if nothing better than the configured time is known.
 
     `outcomes` are those of the newest calls of the type to an endpoint, oldest first. Of the open run only the newest
     ten completed calls count. One slow call changes nothing: `needed_seconds` is their second longest.
     """
     calls = list(outcomes)
-    now = [call for call in calls if call.run_id == run_id]
-    counted = now if len(now) >= MEASURED else calls
-    errors = sum(call.seconds is None for call in counted)
-    # No higher, because with more failures the endpoint will soon be rested.
-    rate = min(0.5, errors / len(counted)) if len(counted) >= MEASURED else 0.0
-    if len(took := [call.seconds for call in now if call.seconds is not None][-10:]) >= MEASURED_NOW:
-        return Expected(quantile(sorted(took), 0.50), sorted(took)[-2], rate)
-    if len(took := sorted(call.seconds for call in calls if call.seconds is not None)) >= MEASURED:
-        return Expected(quantile(took, 0.50), quantile(took, 0.95), rate)
-    configured = event_type.processing_seconds
-    return Expected(configured, configured, rate) if rate else None
+    if len(took := [call.seconds for call in calls if call.run_id == run_id][-10:]) >= MEASURED_NOW:
+        return Expected(quantile(sorted(took), 0.50), sorted(took)[-2])
+    took = sorted(call.seconds for call in calls)
+    return Expected(quantile(took, 0.50), quantile(took, 0.95)) if len(took) >= MEASURED else None
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

@@ -127,7 +127,7 @@ def sent_by(calls: Iterable[CallEntry], endpoints: Collection[Endpoint]) -> dict
 
 
 class Measures(Part):
-    """Follows the log of calls: how the newest ended, by type and endpoint.
+    """Follows the log of calls: how long the newest completed ones took, by type and endpoint.
 
     Like windows, they belong to the endpoint's URL, not its name.
     """
@@ -145,9 +145,9 @@ class Measures(Part):
         log = Calls(self._store)
         calls, self._after = log.follow(self._after) if self._after else log.newest(2000)
         for call in calls:
-            if call.end in {CallEnd.COMPLETED, CallEnd.ERROR}:
-                seconds = call.milliseconds / 1000 if call.end is CallEnd.COMPLETED else None
-                self._outcomes[call.type, call.window_id].append(Outcome(sys.intern(call.run_id), seconds))
+            if call.end is CallEnd.COMPLETED:
+                outcome = Outcome(sys.intern(call.run_id), call.milliseconds / 1000)
+                self._outcomes[call.type, call.window_id].append(outcome)
         return calls
 
     def expected(
@@ -158,7 +158,7 @@ class Measures(Part):
         With `only`, of these types and windows.
         """
         of = {
-            (kind.name, endpoint.name): expect(kind, outcomes, run_id)
+            (kind.name, endpoint.name): expect(outcomes, run_id)
             for kind in types
             for endpoint in kind.endpoints
             if (outcomes := self._outcomes.get(pair := (kind.name, endpoint.window_id)))

@@ -49,10 +49,8 @@ def what_binds(situation: Situation, course: Course, best: Course, capacity: Cap
 
 def _leaves_over(situation: Situation, course: Course, over: str, deadline: str) -> str:
     """Return why events are left over that more workers would not send."""
-    late = [each for each in situation.demands if course.left[each.name] > course.failed.get(each.name, 0)]
-    limited = [demand for demand in late if demand.events and any(route.latest >= 0 for route in demand.routes)]
-    if not late:
-        return f"failing calls bind: {over}, because they fail as often as they are tried"
+    late = [demand for demand in situation.demands if course.left[demand.name] and demand.events]
+    limited = [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]
     if not limited:
         return f"{deadline} binds: {over}, for which there is no time"
     return f"{_limits_of(limited, situation)} until {deadline}: {over}"

@@ -10,7 +10,6 @@ A long simulation becomes coarser: what happens within a grain of time is treate
 from __future__ import annotations
 
 import heapq
-import math
 from bisect import bisect_left, insort
 from collections.abc import Mapping
 from itertools import chain
@@ -25,8 +24,6 @@ from rlm.plan.window import SimulatedWindow
 EXACT_STARTS: Final = 5000
 #: After that its grain is one part in so many of the available time.
 GRAINS: Final = 2500
-#: The rounding error of sums of error rates.
-ROUNDING: Final = 1e-9
 #: *Longest queue first* looks at so many open types.
 MOST_LOOKED_AT: Final = 50
 
@@ -44,13 +41,12 @@ class Start(NamedTuple):
 class Course(msgspec.Struct):
     """The result of a simulation: all starts ordered by time, and by type what is left and when the last is answered.
 
-    `failed` counts those of the left events that used all attempts, by type. `most`: the longest queue went first.
+    `most`: the longest queue went first.
     """
 
     starts: list[Start]
     left: dict[str, int]
     answered: dict[str, int]
-    failed: dict[str, int]
     most: bool
 
     @property
@@ -60,8 +56,8 @@ class Course(msgspec.Struct):
 
     @property
     def fits(self) -> bool:
-        """Whether no event is left over, except those that used all attempts."""
-        return self.leftover == sum(self.failed.values())
+        """Whether no event is left over."""
+        return self.leftover == 0
 
     @property
     def forecast(self) -> int:
@@ -75,7 +71,7 @@ def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
 
 
 class _Simulation:
-    """A type is open (`_open`, by rank), or it waits for a slot or an event (`_shut`, by the moment it may come)."""
+    """A type is open (`_open`, by rank), or it waits for a slot (`_shut`, by the moment it may come)."""
 
     def __init__(self, situation: Situation, lanes: int, *, most: bool) -> None:
         windows = {name: [window.copy() for window in each] for name, each in situation.windows.items()}
@@ -112,7 +108,6 @@ class _Simulation:
             self._starts,
             left={name: queue.left for name, queue in queues.items()},
             answered={name: queue.answered for name, queue in queues.items() if queue.answered},
-            failed={name: queue.failed for name, queue in queues.items() if queue.failed},
             most=self._most,
         )
 
@@ -154,7 +149,7 @@ class _Simulation:
         for window in place.windows:
             window.take(now + (in_a_row - 1) * cost // 2, calls, grain)
         lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
-        queue.begin(now + (in_a_row - 1) * cost + route.takes, route, calls)
+        queue.begin(now + (in_a_row - 1) * cost + route.takes, calls)
         self._begun += calls
         self._next_at = now + calls * self._situation.apart
         self._starts.append(Start(now, queue.name, route.windows[0], route.takes, calls))
@@ -214,36 +209,27 @@ class _Place(NamedTuple):
 
 
 class _Queue:
-    """The events of one type: those that wait, and those that failed and are in their back-off.
+    """The events of one type that wait. `begun` counts the calls begun, including those before this plan.
 
-    `answered` is when the last event is answered, 0 if none is. `begun` counts the calls begun, including those before
-    this plan; `failed` counts the events that used all attempts.
+    `answered` is when the last event is answered, 0 if none is.
     """
 
     def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, list[SimulatedWindow]]) -> None:
         self.name, self.share = demand.name, demand.share
         self.ready = demand.events
         self.begun = demand.begun
-        self.failed = 0
         answers = [busy.ends_at for busy in situation.busy if busy.is_answered and busy.type == demand.name]
         self.answered = max((at for at in answers if at <= situation.deadline), default=0)
         self._late = sum(at > situation.deadline for at in answers)
-        self._retry = situation.backoff, situation.max_attempts
-        #: What calls owe: failures, from a half, which rounds to the nearest, and events whose every attempt fails.
-        self._owed, self._lost = 0.5, 0.0
-        #: (moment, events) of the events in their back-off.
-        self._coming: list[tuple[int, int]] = []
         self._places = [_Place(route, [*chain(*(windows[name] for name in route.windows))]) for route in demand.routes]
 
     @property
     def left(self) -> int:
         """The number of events that are not answered."""
-        return self.ready + self._late + self.failed + sum(events for _, events in self._coming)
+        return self.ready + self._late
 
     def place(self, now: int) -> _Place | None:
         """Return the first endpoint at which a call can begin now and be answered in time; None if there is none."""
-        while self._coming and self._coming[0][0] <= now:
-            self.ready += heapq.heappop(self._coming)[1]
         if self.ready:
             for place in self._places:
                 if place.opens <= now <= place.route.latest:
@@ -252,26 +238,11 @@ class _Queue:
 
     def waits_until(self, now: int) -> int | None:
         """Return the earliest moment at which a call may begin, if none can begin now; None if there is none."""
-        if not self.ready:
-            if not self._coming:
-                return None
-            now = self._coming[0][0]
         moments = [at for place in self._places if (at := max(now, place.opens)) <= place.route.latest]
-        return min(moments, default=None)
+        return min(moments, default=None) if self.ready else None
 
-    def begin(self, answered_at: int, route: Route, calls: int) -> None:
-        """Begin calls that are answered then, or fail at the expected rate; most of those are tried again."""
+    def begin(self, answered_at: int, calls: int) -> None:
+        """Begin calls that are answered then."""
         self.begun += calls
         self.ready -= calls
-        failed = 0
-        if route.error_rate:
-            backoff, attempts = self._retry
-            self._owed += calls * (rate := route.error_rate)
-            failed = math.floor(self._owed + ROUNDING)
-            self._lost += failed * rate ** (attempts - 1) * (1 - rate) / (1 - rate**attempts)  # of `rate ** attempts`
-            lost = math.floor(self._lost + ROUNDING)
-            self._owed, self._lost, self.failed = self._owed - failed, self._lost - lost, self.failed + lost
-            if failed > lost:
-                heapq.heappush(self._coming, (answered_at + backoff, failed - lost))
-        if calls > failed:
-            self.answered = max(self.answered, answered_at)
+        self.answered = max(self.answered, answered_at)

@@ -62,22 +62,19 @@ class Capacity(msgspec.Struct, frozen=True):
 class Horizon(msgspec.Struct, frozen=True):
     """When calls must be answered, when they should be, and what is added to every period. Seconds.
 
-    A slot is used again a period and the guard after a call, and calls begin `apart_seconds` after each other. An event
-    whose call fails is tried again `backoff_seconds` later, and left over after `max_attempts`. Times count from the
-    moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
+    A slot is used again a period and the guard after a call, and calls begin `apart_seconds` after each other. Times
+    count from the moment planned for, when `gone_seconds` of the run have passed; sentences count from the run's start.
     """
 
     deadline_seconds: float
     target_seconds: float
     guard_seconds: float
-    max_attempts: int = 3
-    backoff_seconds: float = 0.5
     gone_seconds: float = 0.0
     apart_seconds: float = 0.0
 
 
 class Route(msgspec.Struct, frozen=True):
-    """An endpoint for a type's events: a call's time, the latest beginning, and the share that fails.
+    """An endpoint for a type's events: a call's time, and its latest beginning.
 
     `windows` are the names of the endpoint and of its budget, if it has one.
     """
@@ -85,7 +82,6 @@ class Route(msgspec.Struct, frozen=True):
     windows: tuple[str, ...]
     takes: int
     latest: int
-    error_rate: float
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -129,8 +125,6 @@ class Situation(msgspec.Struct, frozen=True):
     deadline: int
     turnaround: int
     apart: int
-    max_attempts: int
-    backoff: int
     gone: int
 
     @classmethod
@@ -157,8 +151,6 @@ class Situation(msgspec.Struct, frozen=True):
             deadline=deadline,
             turnaround=ticks(turnaround_seconds),
             apart=ticks(horizon.apart_seconds),
-            max_attempts=horizon.max_attempts,
-            backoff=ticks(horizon.backoff_seconds),
             gone=ticks(horizon.gone_seconds),
         )
 
@@ -176,7 +168,7 @@ def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -
     for end in kind.endpoints:
         call = expected.get((kind.name, end.name)) or _usual(kind)
         takes, names = duration(call.seconds), tuple(each.name for each in all_limited([end]))
-        yield Route(names, takes, deadline - max(takes, ticks(call.needed_seconds)), call.error_rate)
+        yield Route(names, takes, deadline - max(takes, ticks(call.needed_seconds)))
 
 
 def _busy(work: Workload) -> Iterator[Busy]:

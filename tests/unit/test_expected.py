@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 
 from rlm.core.call import Expected, Outcome, expect
-from rlm.core.endpoint import EventType
-
-KIND = EventType("A", 1, 2.0, ())
 
 
 def outcomes(run_id, *seconds):
@@ -23,12 +20,8 @@ def outcomes(run_id, *seconds):
         (outcomes("old", *[1.0] * 18, 3.0, 3.0), Expected(1.0, 3.0)),
         ([*outcomes("old", *[1.0] * 40), *outcomes("now", *[4.0] * 4)], Expected(1.0, 4.0)),
         ([*outcomes("old", *[1.0] * 40), *outcomes("now", 4.0, 4.0, 5.0, 4.0, 9.0)], Expected(4.0, 5.0)),
-        (outcomes("old", *[None] * 10, *[1.0] * 9), None),
-        (outcomes("old", *[None] * 5, *[1.0] * 15), Expected(2.0, 2.0, 0.25)),
-        (outcomes("old", *[None] * 19, 1.0), Expected(2.0, 2.0, 0.5)),
-        ([*outcomes("old", *[None] * 20), *outcomes("now", *[1.0] * 20)], Expected(1.0, 1.0, 0.0)),
     ],
 )
 def test_the_open_run_decides_from_five_calls_on_and_earlier_ones_from_twenty(calls, expected):
     """Else the configured time holds, of which nothing better is known."""
-    assert expect(KIND, calls, "now") == expected
+    assert expect(calls, "now") == expected
