@@ -58,8 +58,8 @@ class Process(msgspec.Struct, frozen=True):
     scheduler, `ticks_every` is how often it starts runs, seconds; `insists_on_file`: it requires an append-only file.
     `file` is that of its configuration, empty for the built-in one; `apart` is the digest of its types and URLs
     (`rlm.settings.apart_of`). `sleeping` says in a few words why a worker asks for no call for a while, because it can
-    connect to no endpoint; `trouble` what keeps a scheduler or supervisor from its work. A field is
-    empty, 0 or None if it is unknown.
+    connect to no endpoint; `completed` is how many events it has completed; `trouble` what keeps a scheduler or
+    supervisor from its work. A field is empty, 0 or None if it is unknown.
     """
 
     id: str
@@ -77,6 +77,7 @@ class Process(msgspec.Struct, frozen=True):
     file: str = ""
     apart: str = ""
     sleeping: str = ""
+    completed: _Number = 0
     trouble: str = ""
 
 
