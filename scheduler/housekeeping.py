@@ -66,7 +66,7 @@ class Housekeeper:
             return
         with suppress(StoreGarbledError), self._store.guarded():  # a record may hold anything, and runs go on
             for record in self._store.runs.recent(1):
-                if record.run_id != self._store.leases.last_end():
+                if record.run_id != self._store.leases.read().ended:
                     self._look_over(record)
         self._seen, self._adopts_at = newest, float("-inf")
 

@@ -424,7 +424,7 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
 def _scheduler(scene: Scene) -> Iterator[Condition]:
     """Find out whether a scheduler leads: an expired lease that nobody takes shows the death of one."""
     there, schedulers = scene.there, scene.there.living(Role.SCHEDULER)
-    free_seconds = -there.tenure.left_seconds if there.tenure else 0.0
+    free_seconds = -there.lease.left_seconds if there.lease.owner else 0.0
     if there.holder is not None or (schedulers and free_seconds <= TAKEOVER_SECONDS):
         return
     names = f" ({named([process.id for process in schedulers], 3)} died, or may not)" if schedulers else ""
@@ -490,7 +490,7 @@ def _configuration(scene: Scene) -> Iterator[Condition]:
     processes = [process for role in Role for process in there.living(role)]
     leads = leader(store, there)
     if there.holder is None:  # a scheduler that is kept apart does not lead next
-        in_force = store.leases.revision()
+        in_force = store.leases.read().revision
         leads = next((process for process in processes if process.revision == in_force), leads)
     if leads is None or not leads.revision:
         return
@@ -587,7 +587,7 @@ def _run(scene: Scene) -> Iterator[Condition]:
     left = [record.counts.leftover for record in scene.records]
     if len(left) == GROWING_RUNS and left[0] > left[1] > left[2] > 0:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
-    for name, number in scene.store.leases.excess().items():
+    for name, number in scene.there.lease.excess.items():
         if number:
             yield _condition("limit_exceeded", name, number=number)
 

@@ -59,12 +59,12 @@ class _Seen(NamedTuple):
 def endpoint_list(store: Store) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
     limited = all_limited(store.endpoints().values())
-    (_, windows), doubt = store.windows.look(limited), store.leases.doubt()
+    (_, windows), lease = store.windows.look(limited), store.leases.read()
     seen = _Seen(
         windows,
         newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
-        doubt.why if doubt and store.now() < doubt.at + _HELD_SECONDS else "",
+        lease.doubt if store.now() < lease.doubted_at + _HELD_SECONDS else "",
     )
     return [_view(store, each, seen) for each in limited]
 

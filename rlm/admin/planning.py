@@ -60,7 +60,7 @@ def room_of(store: Store) -> int | None:
     Without a supervisor it is the number of workers started by hand, because nobody starts more.
     """
     if supervisors := store.processes.alive(Role.SUPERVISOR):
-        return sharing.room(sharing.serving(supervisors, store.leases.revision()))
+        return sharing.room(sharing.serving(supervisors, store.leases.read().revision))
     by_hand = [each for each in store.processes.alive(Role.WORKER) if not each.supervisor]
     able = [each for each in by_hand if each.revision == store.settings.revision and each.state != WorkerState.STOPPING]
     return len(able) or None

@@ -220,7 +220,7 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
     """Return every host that works, stands by or did not sign off, by name."""
     there = there or present(store)
     schedulers, supervisors, workers = map(there.living, (Role.SCHEDULER, Role.SUPERVISOR, Role.WORKER))
-    shares = divide(store.processes.wanted(), serving(supervisors, store.leases.revision()))
+    shares = divide(store.processes.wanted(), serving(supervisors, store.leases.read().revision))
     supervised = {supervisor.host for supervisor in supervisors}
     silent = {host_of(name) for name, entry, _ in there.entries[Role.SUPERVISOR] if entry is None} - supervised
     entries = []

@@ -35,8 +35,8 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
             calls=len(stamps) - bisect_left(stamps, begin_us),
             rules=tuple(peaks(stamps, each.limit, begin_us)),
         )
-    doubt, begins = store.leases.doubt(), store.calls.begins()
-    known_from = max(since_us / MICROSECONDS, begins or 0.0, doubt.at if doubt else 0.0)
+    lease, begins = store.leases.read(), store.calls.begins()
+    known_from = max(since_us / MICROSECONDS, begins or 0.0, lease.doubted_at)
     return Compliance(
         ok=not any(each.exceeded for each in judged.values()),
         since=isoformat(since_us / MICROSECONDS),
@@ -53,8 +53,8 @@ def excess_of(store: Store, record: Record) -> dict[str, int]:
     What was sent before endpoints were last held does not count: slots that were ahead of a clock set back have its
     time.
     """
-    doubt, since = store.leases.doubt(), timestamp(record.started_at)
-    judged = compliance(store, max(0.0, store.now() - max(since, doubt.at if doubt else 0.0)))
+    since = max(timestamp(record.started_at), store.leases.read().doubted_at)
+    judged = compliance(store, max(0.0, store.now() - since))
     return {name: max(0, *(rule.most - rule.amount for rule in each.rules)) for name, each in judged.limited.items()}
 
 

@@ -48,18 +48,26 @@ class Standing(ScriptReply, frozen=True):
     other: str = ""
 
 
-class Doubt(msgspec.Struct, frozen=True):
-    """When Redis was last doubted (seconds since 1970 by its clock), and why."""
+class Lease(msgspec.Struct, frozen=True):
+    """What the key `lease` says; times are seconds since 1970 by the clock of Redis.
 
-    at: float
-    why: str
+    `owner`, of this `revision` of the configuration, took the lease last and has not given it up; `left_seconds` of it
+    are left, negative once it has run out. All that follows the end of the run `ended` is done, which exceeded limits
+    by `excess` calls. Redis was last doubted at `doubted_at`, and `doubt` says why; empty if it never was.
+    """
 
-
-class Tenure(msgspec.Struct, frozen=True):
-    """Who took the lease last and has not given it up, and the seconds left; negative once it has run out."""
-
-    owner: str
+    owner: str | None
     left_seconds: float
+    revision: str
+    ended: str
+    excess: Mapping[str, int]
+    doubted_at: float
+    doubt: str
+
+    @property
+    def holder(self) -> str | None:
+        """The process that holds the lease, None if it has run out."""
+        return self.owner if self.left_seconds > 0 else None
 
 
 class Leases(Part):
@@ -108,47 +116,28 @@ class Leases(Part):
         """Give the lease up, so that a standby need not wait for its end; return False if it was not the owner's."""
         return self._acquire(owner, 0.0).holder == owner
 
-    @translated()
-    def doubt(self) -> Doubt | None:
-        """Return when and why Redis was last doubted; None if it never was."""
-        since, why = self._ask("HMGET", self._keys.lease, "doubted_us", "doubt")
-        at = reading(moment_of_us, since, self._keys.lease, None)
-        return Doubt(at, text(why)) if at is not None and why else None
-
     def note_end(self, run_id: str, excess: Mapping[str, int]) -> None:
         """Note that all is done that follows the end of a run, and by how many calls it exceeded which limits."""
         self._ask("HSET", self._keys.lease, "ended", run_id, "excess", msgspec.json.encode(excess))
 
-    @translated()
-    def last_end(self) -> str:
-        """Return the last run that `note_end` noted; empty if none is known."""
-        return text(self._ask("HGET", self._keys.lease, "ended") or b"")
-
-    @translated()
-    def excess(self) -> dict[str, int]:
-        """Return by how many calls the last run exceeded the limits of endpoints and budgets."""
-        raw = self._ask("HGET", self._keys.lease, "excess")
-        return reading(msgspec.json.Decoder(dict[str, int]).decode, raw, self._keys.lease, {})
-
     def holder(self) -> str | None:
         """Return the process that holds an unexpired lease, or None."""
-        tenure = self.tenure()
-        return tenure.owner if tenure and tenure.left_seconds > 0 else None
+        return self.read().holder
 
     @translated()
-    def tenure(self) -> Tenure | None:
-        """Return who took the lease last, even if it has expired; None if nobody has, or if it was given up."""
-        asked = [("HMGET", self._keys.lease, "owner", "expires_us"), ("TIME",)]
-        (owner, expires), (seconds, microseconds) = self._batch(asked)
-        if owner is None or expires is None:
-            return None
-        left_us = reading(whole, expires, self._keys.lease, 0) - microseconds
-        return Tenure(text(owner), left_us / MICROSECONDS - seconds)
-
-    @translated()
-    def revision(self) -> str:
-        """Return the revision of the configuration of who took the lease last; empty before the first."""
-        return text(self._ask("HGET", self._keys.lease, "revision") or b"")
+    def read(self) -> Lease:
+        """Read what the lease says."""
+        key = self._keys.lease
+        fields, (seconds, microseconds) = self._batch([("HGETALL", key), ("TIME",)])
+        words = {name: text(fields.get(name.encode(), b"")) for name in ("owner", "revision", "ended", "doubt")}
+        left_us = reading(whole, fields.get(b"expires_us"), key, 0) - microseconds
+        return Lease(
+            owner=words.pop("owner") or None,
+            left_seconds=left_us / MICROSECONDS - seconds,
+            excess=reading(msgspec.json.Decoder(dict[str, int]).decode, fields.get(b"excess"), key, {}),
+            doubted_at=reading(moment_of_us, fields.get(b"doubted_us"), key, 0.0),
+            **words,
+        )
 
 
 class Notes(Part):
@@ -213,10 +202,8 @@ class Schedule(Part):
 
     def withdraw(self, request_id: str) -> Reply | None:
         """Withdraw a request, or fetch its answer, if there is one by now."""
-        requests = self._keys.requests
-        return _read_reply(
-            self._batch([("HGET", requests, request_id), ("HDEL", requests, request_id)], transaction=True)[0]
-        )
+        named = self._keys.requests, request_id
+        return _read_reply(self._batch([("HGET", *named), ("HDEL", *named)], transaction=True)[0])
 
 
 def _read_reply(raw: bytes | None) -> Reply | None:
@@ -224,14 +211,14 @@ def _read_reply(raw: bytes | None) -> Reply | None:
 
 
 class Present(Register, frozen=True):
-    """The register, and who took the lease last, as from `Leases.tenure`."""
+    """The register, and the lease."""
 
-    tenure: Tenure | None
+    lease: Lease
 
     @property
     def holder(self) -> str | None:
         """The process that holds an unexpired lease, or None."""
-        return self.tenure.owner if self.tenure and self.tenure.left_seconds > 0 else None
+        return self.lease.holder
 
     @property
     def deputy(self) -> str | None:
@@ -248,4 +235,4 @@ class Present(Register, frozen=True):
 
 def present(store: Store) -> Present:
     """Read who is there, in three round trips."""
-    return Present(store.processes.register().entries, store.leases.tenure())
+    return Present(store.processes.register().entries, store.leases.read())

@@ -48,7 +48,8 @@ def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) 
     except (ValueError, RecursionError) as error:
         began = started_at_of(run_id) or 0.0
         ends = began + window_seconds
-        usual = (run_id, State.DRAINING, Trigger.MANUAL, began, ends, us_of(ends), window_seconds)
+        state = State.FINISHING if fields.get(b"state") == State.FINISHING.encode() else State.DRAINING
+        usual = (run_id, state, Trigger.MANUAL, began, ends, us_of(ends), window_seconds)
         return Run(*usual, revision="", tick=began, failure=f"{DAMAGED}: {error}")
 
 

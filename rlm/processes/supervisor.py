@@ -175,7 +175,7 @@ class Supervisor:
         """Stop workers, or spawn one, if this host's share is another number; return when to look again, seconds."""
         now = system_clock.monotonic()
         supervisors = {each.id: each for each in self._store.processes.alive(Role.SUPERVISOR)} | {self.id: self._entry}
-        offers = serving(supervisors.values(), self._store.leases.revision())
+        offers = serving(supervisors.values(), self._store.leases.read().revision)
         shares = divide(self._store.processes.wanted(), offers)
         share = shares.get(self.id, 0)
         running = [child for child in self._children.values() if not child.is_stopping]

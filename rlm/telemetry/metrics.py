@@ -143,7 +143,7 @@ def _queues(store: Store, scene: Scene) -> Iterator[_Sample]:
 
 def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
     """Yield the samples of the schedule, the open run and the last record; 0 before the first run."""
-    settings, run, last, excess = store.settings.run, scene.run, scene.last, store.leases.excess()
+    settings, run, last, excess = store.settings.run, scene.run, scene.last, scene.there.lease.excess
     yield _one("rlm_tick_interval_seconds", settings.every_seconds)
     yield _one("rlm_run_target_seconds", settings.target * settings.window_seconds)
     yield _one("rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0)

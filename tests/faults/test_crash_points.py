@@ -119,7 +119,7 @@ def play_points(directory, points, *, window_seconds=150.0, number=EVENTS):
                 await_slots(system, number)
             records.append(kill_conductor_at(system, point, window_seconds))
             wait_until(
-                lambda: system.store.leases.last_end() == records[-1]["run_id"],
+                lambda: system.store.leases.read().ended == records[-1]["run_id"],
                 message=f"the end of the run is seen to after {point}",
             )
             if window_seconds > 10 and number <= EVENTS and not point.startswith(ENDING):

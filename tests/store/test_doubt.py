@@ -56,7 +56,7 @@ def test_a_new_prefix_is_no_doubt(fresh):
 
     assert (standing.epoch, standing.why) == ("1", "")
     assert lease_of(fresh)["server"] == fresh.client.info("server")["run_id"]
-    assert fresh.leases.doubt() is None
+    assert fresh.leases.read().doubt == ""
 
 
 def test_another_server_is_doubted_once(one, make_store):
@@ -75,7 +75,7 @@ def test_another_server_is_doubted_once(one, make_store):
     assert one.leases.contend("one", LONG).why == ""
     assert make_store().leases.contend("three", LONG).why == ""
     assert lease_of(one)["doubted_us"] == doubted
-    assert one.leases.doubt().why == standing.why
+    assert one.leases.read().doubt == standing.why
 
 
 def test_a_server_that_follows_one_that_was_stopped_in_order_is_adopted(one, make_store):

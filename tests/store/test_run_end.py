@@ -156,3 +156,13 @@ def test_a_finishing_run_ends_as_it_would_have(store, token):
 
     with looks.nothing_changes(store):
         assert not store.runs.cancel(run.id)
+
+
+def test_a_run_whose_data_is_damaged_is_closed_as_failed(store, token, running):
+    """However often its hash is read on the way: what is in it is told by its state alone."""
+    run = running(1)
+    store.client.hset(store.keys.run, "deadline_us", "soon")
+
+    record = run_end.close_run(store, run.id, token=token, failure=store.runs.current().failure)
+
+    assert (record.state, record.counts.leftover) == ("failed", 1)

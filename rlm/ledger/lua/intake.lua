@@ -16,8 +16,6 @@ end
 local raw = giant == 0 and call('LRANGE', staging, -items, -1) or {}
 if giant > 0 and #(call('LINDEX', staging, -1) or '') ~= giant then return -1 end
 if #raw < items or table.concat(raw, '\n') ~= read then return -1 end
-call('LLEN', failed)
-check(chunk.events)
 local new = enter(chunk.events, function(event) return raw[items - event[4]] end)
 if #chunk.letters > 0 then call('LPUSH', failed, unpack(chunk.letters)) end
 count('duplicates', #chunk.events - new)

@@ -10,13 +10,12 @@ for _, event in ipairs(retried) do
   if call('HEXISTS', event_key(event[1]), 'item') == 0 then fresh[#fresh + 1] = event end
 end
 if #retried > 0 and #fresh == 0 then return -1 end
-check(fresh)
-call('LLEN', audit)
-if rest ~= '' and call('LINSERT', failed, 'BEFORE', letter, rest) < 1 then return 0 end
-if call('LREM', failed, -1, letter) == 0 then return 0 end  -- from the end: mostly the oldest are removed
+if not call('LPOS', failed, letter, 'RANK', -1) then return 0 end  -- from the end: mostly the oldest are removed
+if #retried == 0 and item ~= '' then call('LPUSH', audit, item) end  -- first, for it fails if that is no list
+if rest ~= '' then call('LINSERT', failed, 'BEFORE', letter, rest) end
+call('LREM', failed, -1, letter)
 for _, event in ipairs(fresh) do call('DEL', event_key(event[1])) end
 enter(fresh, function() return item end)
-if #retried == 0 and item ~= '' then call('LPUSH', audit, item) end
 local state = dropped ~= '' and redis.pcall('HMGET', event_key(dropped), 'state', 'letter') or {}  -- a damaged key stays
 if state[1] == 'failed' and state[2] == redis.sha1hex(letter) then call('DEL', event_key(dropped)) end
 return 1

@@ -5,22 +5,27 @@
 local function event_key(id) return P .. 'event:' .. id end
 local function kind_of(id) return string.match(id, ':([^:]*)$') or id end
 local function wake(why) call('PUBLISH', P .. 'wake:workers', why) end
-local function count(what, by) call('HINCRBY', P .. 'tally', what, by or 1) end
+local function count(what, by) try('HINCRBY', P .. 'tally', what, by or 1) end
 local function lease_end(now, timeout, deadline) return math.min(now + timeout, deadline) + 2000000 end
+-- Scores and events; what else stood there was not RLM's.
+local function line_up(kind, ...)
+  local ready = P .. 'ready:' .. kind
+  if type(try('ZADD', ready, ...)) == 'table' then
+    call('DEL', ready)
+    call('ZADD', ready, ...)
+  end
+end
 -- It waits again; behind: the others of its priority.
 local function make_ready(id, behind)
   local event, kind = event_key(id), kind_of(id)
-  local ready, score = P .. 'ready:' .. kind, redis.pcall('HGET', event, 'score')
+  local score = redis.pcall('HGET', event, 'score')
   score = type(score) == 'string' and tonumber(score) and score or '0'
   if behind then  -- its priority stays, its age becomes that of the newest arrival
     score = us(math.floor(score / PRIORITY_STEP) * PRIORITY_STEP + call('HINCRBY', P .. 'lease', 'sequence', 1))
     redis.pcall('HSET', event, 'score', score)
   end
   redis.pcall('HDEL', event, 'owner')
-  if type(try('ZADD', ready, score, id)) == 'table' then  -- it holds what is not RLM's
-    call('DEL', ready)
-    call('ZADD', ready, score, id)
-  end
+  line_up(kind, score, id)
   waiting[kind] = true
   index(kind)
 end
@@ -71,15 +76,6 @@ end
 -- Whether anything is or may get under way before the deadline. What backs off until 2 s behind it counts, because the lease
 -- of a call may end so late.
 local function may_go_on(deadline, opens_at, due_at) return math.min(opens_at, due_at - 2000000) <= deadline end
--- Fails, if it must because of a damaged key, before anything is changed.
-local function check(events)
-  local checked = {}
-  for _, event in ipairs(events) do
-    local kind = kind_of(event[1])
-    if not checked[kind] then checked[kind] = call('ZCARD', P .. 'ready:' .. kind) end
-  end
-  call('HLEN', P .. 'tally')
-end
 -- Makes events ready that are neither unsettled nor remembered, the first of equal ones; returns how many. events: {id, wallet,
 -- offset} of each; item_of(event): its item.
 local function enter(events, item_of)
@@ -99,7 +95,7 @@ local function enter(events, item_of)
   end
   for kind, scores in pairs(scored) do
     local was_empty = call('EXISTS', P .. 'ready:' .. kind) == 0
-    call('ZADD', P .. 'ready:' .. kind, unpack(scores))
+    line_up(kind, unpack(scores))
     count('taken:' .. kind, #scores / 2)
     if was_empty then
       index(kind)

@@ -39,13 +39,10 @@ return taken
 local kind, tally = kind_of(event_id), P .. 'tally'
 if fenced(token) then return FENCED end
 if letter == '' and call('EXISTS', P .. 'run') == 1 then return -1 end
-call('LLEN', failed)  -- fails, if it must, before anything is changed
-if call('ZREM', P .. 'ready:' .. kind, event_id) == 0 then return 0 end
-if letter ~= '' then
-  bury(failed, event_id, letter, dedupe_ms)
-  return 1
-end
-call('DEL', event_key(event_id))
+if not call('ZSCORE', P .. 'ready:' .. kind, event_id) then return 0 end
+if letter ~= '' then bury(failed, event_id, letter, dedupe_ms) else call('DEL', event_key(event_id)) end
+call('ZREM', P .. 'ready:' .. kind, event_id)
+if letter ~= '' then return 1 end
 local retried, left = number(call('HGET', tally, 'taken:' .. kind)), call('ZCARD', P .. 'ready:' .. kind)
 if retried > left then call('HSET', tally, 'taken:' .. kind, left)
 else count('dropped:' .. kind) end  -- the books miss it until the next run opens

@@ -75,7 +75,6 @@ return #due
 local open = call('HMGET', P .. 'run', 'run_id', 'state')
 if open[1] ~= run_id or open[2] ~= 'finishing' then return 0 end
 if call('ZCARD', P .. 'due') > 0 then return -1 end
-for _, hash in ipairs{'records', 'totals', 'processes'} do call('HLEN', P .. hash) end  -- fails, if it must
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
 local counts = call('HGETALL', P .. 'tally')
