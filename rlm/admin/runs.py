@@ -8,7 +8,7 @@ from rlm.admin.endpoints import changes_made
 from rlm.admin.report import find_run, status_of
 from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
 from rlm.core.clock import system_clock, timestamp
-from rlm.core.documents import ChangeInRun, Record, RunCourse, RunListed, RunStatus
+from rlm.core.documents import Record, RunCourse, RunListed, RunStatus
 from rlm.core.errors import NoSuchRunError
 from rlm.core.run import Run
 from rlm.ledger.rules import MOST_CHANGES
@@ -42,7 +42,7 @@ def course(store: Store, run: Record | RunStatus) -> RunCourse:
         round(call.sent_us / MICROSECONDS - began, 3) for call in store.calls.of_run(run.run_id, ended + 1.0)
     )
     changes = tuple(
-        ChangeInRun(at_seconds=round(at - began, 3), change=change)
+        (round(at - began, 3), change)
         for change in reversed(changes_made(store, MOST_CHANGES))
         if began <= (at := timestamp(change.at)) <= ended
     )

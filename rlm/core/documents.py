@@ -257,19 +257,12 @@ class RunListed(JsonDocument, frozen=True, kw_only=True):
     counts: RunCounts
 
 
-class ChangeInRun(JsonDocument, frozen=True, kw_only=True):
-    """A change of an endpoint or a budget during a run."""
-
-    at_seconds: float
-    change: EndpointChange
-
-
 class RunCourse(JsonDocument, frozen=True, kw_only=True):
     """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
 
     calls: tuple[float, ...]
     missing: int
-    changes: tuple[ChangeInRun, ...]
+    changes: tuple[tuple[float, EndpointChange], ...]
 
 
 class Started(JsonDocument, frozen=True, kw_only=True):

@@ -122,14 +122,10 @@ class Layers:
                     value = self._value(setting, value, at, environ)
                     values |= {} if value is None else {key: value}
                 elif setting.default is msgspec.NODEFAULT:
-                    is_right = False
-                    self.refuse(at, f"is missing; give {setting.allowed}")
-            except msgspec.ValidationError:
-                is_right = False
-                self.refuse(at, f"must be {setting.allowed}", value)
+                    raise ValueError(f"is missing; give {setting.allowed}")  # noqa: TRY301
             except ValueError as error:
-                is_right = False
-                self.refuse(at, str(error), value)
+                is_right, by_rule = False, isinstance(error, msgspec.ValidationError)
+                self.refuse(at, f"must be {setting.allowed}" if by_rule else str(error), value)
         try:
             return section(**values) if is_right else None
         except ValueError as error:  # its first word is the key

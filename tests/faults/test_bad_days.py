@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import time
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ import pytest
 
 from rlm.admin import report
 from rlm.admin.conditions import conditions
-from rlm.ledger.processes import Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from tests.acceptance.system import make_item
+from tests.faults.test_processes_die import assert_next_run
+from tests.stopwatch import Stopwatch
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -54,6 +57,138 @@ def bad_day(make_system):
 def forecast(system):
     """Return the present forecast of the open run."""
     return as_json(report.status(system.store, None)).get("forecast") or {}
+
+
+def codes(system):
+    """Return the codes of the conditions now."""
+    return {one.code for one in conditions(system.store)}
+
+
+@pytest.mark.long
+def test_a_run_whose_supervisor_is_killed_counts_the_workers_there_are(bad_day):
+    """Status, doctor, record, log and alarm name it; the forecast no longer promises what nobody will do."""
+    with bad_day() as system:
+        system.start_both()
+        events = system.push_evenly(900)
+        run_id = system.ask_for_run()
+        wait_until(lambda: len(system.answered()) > 60, timeout=30, message="the run is under way")
+
+        # When the only supervisor is killed, whose workers leave with it
+        system.stop("supervisor", signal.SIGKILL)
+        killed = Stopwatch(system.processes["scheduler"].pid)
+
+        # Then it is said within seconds, with what will be left over
+        wait_until(lambda: "no_supervisor" in codes(system), timeout=30, message="the lack is named")
+        wait_until(lambda: forecast(system).get("shortage"), timeout=10, message="the forecast counts on nobody")
+        assert killed.busy < NAMED_SECONDS + HEARTBEAT_SECONDS
+        status = system.rlm("status").stdout
+        told = forecast(system)
+        assert "will be left over" in status, status
+        assert "however many workers" not in status
+        doctor = system.rlm("doctor", check=False)
+        assert doctor.returncode == 1, doctor.stdout
+        assert "no_supervisor" in doctor.stdout
+
+        record = system.await_record(run_id)
+        left = record["counts"]["leftover"]
+        assert left > 300
+        assert abs(told["expected_leftover"] - left) <= 0.02 * len(events)
+        assert [one["cause"] for one in record["why"]] == ["workers"]
+        result = system.rlm("result").stdout
+        assert record["why"][0]["sentence"] in on_one_line(result)
+        assert "no_supervisor" in alarms(system)
+        assert "leftovers" not in alarms(system)  # its cause is a condition itself
+        system.assert_promises(events, [record])
+        system.start("supervisor")
+        assert_next_run(system)
+
+
+@pytest.mark.long
+def test_a_run_without_a_supervisor_says_so_from_its_first_seconds(bad_day):
+    """Not that all of it fits, until it fails."""
+    with bad_day() as system:
+        system.start("scheduler")
+        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
+        events = system.push_evenly(100)
+        run_id = system.ask_for_run()
+        asked = Stopwatch(system.processes["scheduler"].pid)
+
+        wait_until(lambda: forecast(system).get("shortage"), timeout=30, message="the lack is named")
+
+        assert asked.busy < NAMED_SECONDS + 1  # and a second until it is planned
+        assert forecast(system)["expected_leftover"] == 100
+        assert "nothing is being sent; 100 events will be left over" in system.rlm("status").stdout
+        record = system.await_record(run_id)
+        assert record["state"] == "failed"
+        assert [one["cause"] for one in record["why"]] == ["failed"]
+        await_alarms(system, "no_supervisor", "run_failed")
+        system.assert_promises(events, [record])
+        system.start("supervisor")
+        assert_next_run(system)
+
+
+BUDGET = """
+[types.A]
+priority = 5
+processing_seconds = 2.0
+rate_limit = "30/minute"
+endpoints = [ { name = "a1", url = "http://127.0.0.1:1/a1", budget = "account" },
+              { name = "a2", url = "http://127.0.0.1:1/a2", budget = "account" } ]
+[types.B]
+priority = 1
+processing_seconds = 1.0
+rate_limit = "30/minute"
+endpoints = [ { name = "b1", url = "http://127.0.0.1:1/b1" } ]
+[budgets.account]
+rate_limit = "60/minute"
+"""
+
+
+def changed_in_mid_run(system, *command):
+    """Begin a run of 120 events of A and 150 of B, run a command during it; return its output, and the run's record."""
+    system.start_both()
+    items = [make_item(f"{name}{index}", name) for name, number in (("A", 120), ("B", 150)) for index in range(number)]
+    events = system.push(items)
+    run_id = system.ask_for_run()
+    wait_until(lambda: len(system.answered()) > 30, timeout=30, message="the run is under way")
+    system.rlm(*command)
+    changed_at = time.monotonic()
+    told = {}
+
+    def look():
+        nonlocal told
+        if not told or time.monotonic() < changed_at + 2:  # so long it may take until the forecast follows
+            told = forecast(system) or told
+        return as_json(system.store.runs.record(run_id))
+
+    record = wait_until(look, timeout=40, message="the run is closed")
+    system.assert_promises(events, [record])
+    return told, record
+
+
+@pytest.mark.long
+def test_a_budget_lowered_in_mid_run_is_named_and_no_other_types_leftovers_are_its(bad_day):
+    """B is left over by its own limit."""
+    with bad_day(document=BUDGET) as system:
+        told, record = changed_in_mid_run(system, "endpoint", "limit", "account", "10 per 6 second")
+
+        left = {name: entry["leftover"] for name, entry in record["by_type"].items()}
+        assert left["A"] > 20
+        assert left["B"] > 20
+        assert "the budget account bind" in told["binds"], told
+        assert abs(told["expected_leftover"] - sum(left.values())) <= 0.02 * 270, (told, left)
+        assert [one["cause"] for one in record["why"]] == ["slots"], record["why"]
+        await_alarms(system, "leftovers")
+
+
+def test_endpoints_paused_in_mid_run_are_named(bad_day):
+    """All of a type: its limit has nothing to do with it."""
+    with bad_day(document=BUDGET) as system:
+        told, record = changed_in_mid_run(system, "endpoint", "pause", "b1")
+
+        assert "b1 is paused" in told["binds"], told
+        why = {tuple(one["types"]): one for one in record["why"]}
+        assert why["B",]["cause"] == "paused", record["why"]
 
 
 #: A worker is a fork of the template: it comes up two seconds late.

@@ -116,10 +116,7 @@ def _happened(
     run: RunStatus | Record, course: RunCourse, began: float | None, until: float
 ) -> list[tuple[float, str, str]]:
     """Return what happened, in the order of time: when, the class of its line, and a text."""
-    happened = [
-        (each.at_seconds, "event" if each.change.what == "resume" else "halt", _changed(each.change))
-        for each in course.changes
-    ]
+    happened = [(at, "event" if change.what == "resume" else "halt", _changed(change)) for at, change in course.changes]
     if began is not None:
         happened.append((began, "event", f"first call, {span(began)} after the start"))
     actual = run.plan.actual_seconds if run.plan else None
