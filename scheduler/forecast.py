@@ -9,14 +9,13 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of
-from rlm.core.call import TURNAROUND_SECONDS, Expected, Pair
+from rlm.core.call import TURNAROUND_SECONDS, CallEnd, Expected, Pair
 from rlm.core.clock import system_clock
 from rlm.core.documents import RunForecast
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.run import Run
 from rlm.core.text import counted
 from rlm.ledger.books import take_snapshot
-from rlm.ledger.calls import Measuring
 from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, WorkerState
 from rlm.plan import Plan
@@ -49,17 +48,22 @@ class Forecaster:
         self._store = office.store
         self._run_id = run.id
         self._drain = drain
-        self._measuring = Measuring(office.store.measures, office.store.settings.event_types, run.id)
+        self.expected: Mapping[Pair, Expected] = {}  #: what to expect of calls, as of the last look
+        self._answered_us = 0  #: when the newest call was completed, microseconds of Redis time
         self._types: Sequence[EventType] = ()  #: with the limits in force
         self._published: Mapping[Pair, Expected] | None = None
         tally = office.store.runs.tally()
         self._carried = {name: tally.get(f"carried:{name}", 0) for name in office.store.settings.types}
         self._short_since: float | None = None
 
-    @property
-    def expected(self) -> Mapping[Pair, Expected]:
-        """What to expect of calls, as of the last look."""
-        return self._measuring.expected
+    def _measure(self, types: Sequence[EventType]) -> None:
+        """Read the calls that ended since the last look; the first time, what to expect by earlier ones."""
+        calls = [call for call in self._store.measures.look() if call.run_id == self._run_id]
+        if calls or not self.expected:
+            ended = {(call.type, call.window_id) for call in calls} if self.expected else None
+            self.expected = {**self.expected, **self._store.measures.expected(types, self._run_id, ended)}
+        answered = (call.ended_us for call in calls if call.end is CallEnd.COMPLETED)
+        self._answered_us = max([self._answered_us, *answered])
 
     def team(self, workers: Sequence[Process], revision: str, wanted: int) -> Team:
         """Return who of the living `workers` is there for a run of this `revision`, if `wanted` are wanted."""
@@ -84,7 +88,7 @@ class Forecaster:
         Publish what to expect of calls if that, or a limit, has changed: what was published before may have the limit
         before.
         """
-        self._measuring.look()
+        self._measure(types)
         if (self._types, self._published) != (types, self.expected):
             self._store.rules.adjust(self._office.token, types, self.expected)
             self._types, self._published = types, self.expected
@@ -96,8 +100,7 @@ class Forecaster:
     def plan(self, look: Look, team: Team, wanted: int, run: Run) -> Plan:
         """Plan what waits and is still to be taken, from the windows and the calls under way.
 
-        An event in flight without a known call counts as waiting. Without a lane, calls begin once workers are up. An
-        endpoint that has answered no call of the run is not counted on, even before it has failed often enough to rest.
+        An event in flight without a known call counts as waiting. Without a lane, calls begin once workers are up.
         """
         untaken, calls = self._drain.untaken(look.left_seconds), Counter(call.type for call in look.calls)
         waiting, begun = {}, {}
@@ -105,11 +108,8 @@ class Forecaster:
             new = untaken.get(name, 0)
             waiting[name] = count.pending + count.backoff + max(0, count.inflight - calls[name]) + new
             begun[name] = max(0, self._drain.taken.get(name, 0) + self._carried.get(name, 0) + new - waiting[name])
-        lead, down = 0.0 if look.lanes else COMING_UP_SECONDS, self._measuring.down
-        windows = {
-            name: replace(window, suspect=window.suspect or name in down).later(lead)
-            for name, window in look.windows.items()
-        }
+        lead = 0.0 if look.lanes else COMING_UP_SECONDS
+        windows = {name: window.later(lead) for name, window in look.windows.items()}
         workload = Workload(waiting, self._types, windows, look.expected, look.calls, begun)
         settings, turnaround = self._store.settings, max(TURNAROUND_SECONDS, look.answer_seconds)
         capacity = capacity_of(settings, wanted, turnaround, room=room_of(self._store))
@@ -143,5 +143,4 @@ class Forecaster:
             return plan.forecast_seconds
         if plan.forecast_seconds:
             return now - first_call_at + plan.first_call_seconds + plan.forecast_seconds
-        answered_us = max(self._measuring.answered_us.values(), default=0)
-        return max(0.0, min(now, run.moment(answered_us)) - first_call_at) if answered_us else 0.0
+        return max(0.0, min(now, run.moment(self._answered_us)) - first_call_at) if self._answered_us else 0.0

@@ -172,38 +172,6 @@ class Measures(Part):
         return self.expected(types)
 
 
-class Measuring:
-    """Tracks the calls of an open run."""
-
-    def __init__(self, measures: Measures, types: Sequence[EventType], run_id: str) -> None:
-        self._measures = measures
-        self._types = types
-        self._run_id = run_id
-        self._failed = Counter[str]()
-        #: When the newest completed call of each endpoint was answered, microseconds of Redis time.
-        self.answered_us: dict[str, int] = {}
-        self.look()
-        #: What to expect as of the last look; the same object while no call has ended.
-        self.expected: Mapping[Pair, Expected] = measures.expected(types, run_id)
-
-    @property
-    def down(self) -> set[str]:
-        """The endpoints of which every call of the run has failed so far, two at least: one says nothing."""
-        return {name for name, calls in self._failed.items() if calls > 1 and name not in self.answered_us}
-
-    def look(self) -> None:
-        """Read what happened since the last look."""
-        calls = [call for call in self._measures.look() if call.run_id == self._run_id]
-        for call in calls:
-            if call.end is CallEnd.ERROR:
-                self._failed[call.endpoint] += 1
-            elif call.end is CallEnd.COMPLETED:
-                self.answered_us[call.endpoint] = max(self.answered_us.get(call.endpoint, 0), call.ended_us)
-        if calls:
-            ended = {(call.type, call.window_id) for call in calls}
-            self.expected = {**self.expected, **self._measures.expected(self._types, self._run_id, ended)}
-
-
 class Totals(Part):
     """Reads the totals over all runs, which never decrease while Redis keeps them."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from tests.each import each
 from tests.store import looks, steps
 
-THIRD_TYPE = "BALANCE_CHECK_REQUIRED"
-
 
 def events(plan):
     """Return the planned events by type, without types that have none."""

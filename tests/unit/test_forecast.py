@@ -24,8 +24,6 @@ class Planned:
 
     def __init__(self, monkeypatch, taken=9):
         self.told = []
-        measuring = SimpleNamespace(expected={}, look=list, answered_us={}, down=set())
-        monkeypatch.setattr(forecast, "Measuring", lambda *_: measuring)
         monkeypatch.setattr(forecast, "plan_run", self.plan)
         monkeypatch.setattr(forecast, "room_of", lambda _: None)
         workers = SimpleNamespace(min=0, max=20, threads=5)
