@@ -154,7 +154,7 @@ class WorkerProcess:
             return self._beat_at - now
         self._entry = entry
         try:
-            self._store.processes.announce(Role.WORKER, entry)
+            self._store.processes.announce(Role.WORKER, replace(entry, completed=self._lanes.completed.total()))
             self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
         except StoreError as error:
             log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})

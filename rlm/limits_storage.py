@@ -5,15 +5,15 @@
     limiter = MovingWindowRateLimiter(storage_from_string("rlm+redis://127.0.0.1:6379/0?prefix=rlm&guard=0.5"))
     may_call = limiter.hit(Rate(30, 60), "https://api.example.com/rebalance")
 
-`prefix` is `redis.prefix`, `guard` is `run.guard_seconds`. The identifier is the URL of the endpoint.
-A Unix socket is `rlm+unix:///run/valkey.sock`.
+`prefix` is `redis.prefix`, `guard` is `run.guard_seconds`. The identifier is the URL of the endpoint. A path that is
+not the number of a database is that of a Unix socket: `rlm+redis:///run/valkey.sock`.
 """
 
 from __future__ import annotations
 
 import re
 from types import SimpleNamespace
-from typing import Any, Never
+from typing import Any, Final, Never
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -35,6 +35,9 @@ from rlm.settings.model import QueueSettings, RedisSettings, RunSettings
 
 __all__ = ["MovingWindowRateLimiter", "Rate", "WindowStorage", "storage_from_string"]
 
+#: Put before the scheme of a URL of Redis.
+SCHEME: Final = "rlm+"
+_SOCKET = re.compile(r"\Aredis:///(?=[^\d?])")
 #: The key that `limits` makes of an item and one identifier: a namespace, the identifier, and the item's rule.
 _KEY = re.compile(r"[^/]*/(.+)/[^/]+/[^/]+/[a-z]+")
 
@@ -54,11 +57,11 @@ class WindowStorage(Storage, MovingWindowSupport):
     it: beside the item's limit the one in force there holds, and the endpoint's budget; it may rest or be paused.
     """
 
-    STORAGE_SCHEME = [f"rlm+{scheme}" for scheme in ("redis", "rediss", "unix", *SENTINEL_SCHEMES)]  # noqa: RUF012
+    STORAGE_SCHEME = [f"{SCHEME}{scheme}" for scheme in ("redis", "rediss", "unix", *SENTINEL_SCHEMES)]  # noqa: RUF012
 
     def __init__(self, uri: str, wrap_exceptions: bool = False) -> None:
         super().__init__(uri, wrap_exceptions)
-        url, _, query = uri.removeprefix("rlm+").partition("?")
+        url, _, query = _SOCKET.sub("unix:///", uri.removeprefix(SCHEME)).partition("?")
         parameters = dict(parse_qsl(query))
         self._keys = Keys(parameters.pop("prefix", RedisSettings().prefix), QueueSettings())
         guard_seconds = float(parameters.pop("guard", RunSettings().guard_seconds))

@@ -111,10 +111,10 @@ def share(store: Store, name: str) -> Share:
     url = written if in_environment else endpoint.url
     identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
 
-    is_secret = any(url_secrets(store.url))
+    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
     parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
     parameters = ("&" if "?" in store.url else "?") + parameters
-    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{store.url}{parameters}"'
+    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
 
     rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
     seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds

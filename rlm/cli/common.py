@@ -34,7 +34,7 @@ def duration(value: Any) -> float:
 
 
 def _remember(ctx: click.Context, flag: click.Parameter, value: bool) -> None:
-    ctx.meta[f"rlm.{flag.name}"] = value
+    ctx.meta[f"rlm.{flag.name}"] = value or ctx.meta.get(f"rlm.{flag.name}", False)
 
 
 def flag(name: str, meaning: str, **more: Any) -> click.Option:
@@ -46,6 +46,11 @@ def several(names: str, metavar: str, meaning: str, of: Iterable[str] = ()) -> c
     """Return an option that can be repeated, each time with one of the values `of`, if there are any."""
     kind = click.Choice([*map(str, of)]) if of else None
     return click.Option(names.split(), metavar=metavar, multiple=True, type=kind, help=meaning)
+
+
+def debug_option() -> click.Option:
+    """Return `--debug`, which may stand before the command, too."""
+    return flag("--debug", "Show the traceback of an error.", expose_value=False, callback=_remember)
 
 
 def command(
@@ -62,7 +67,7 @@ def command(
     config = "The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults."
     standard = [
         click.Option(["--config"], type=click.Path(path_type=Path, dir_okay=False), help=config),
-        flag("--debug", "Show the traceback of an error.", expose_value=False, callback=_remember),
+        debug_option(),
         flag("--json", "Print one JSON document and nothing else.", expose_value=False, callback=_remember),
     ]
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import click
 
 from rlm import __version__
-from rlm.cli.common import in_lines, say, say_error
+from rlm.cli.common import debug_option, in_lines, say, say_error
 from rlm.core.errors import InterruptedByHandError, RLMError
 
 
@@ -172,4 +172,5 @@ def rlm() -> None:
     """
 
 
+rlm.params.append(debug_option())
 rlm.commands = dict.fromkeys(COMMANDS, rlm)  # click suggests one of these names for an unknown one

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from rlm.core.clock import system_clock
@@ -127,6 +128,8 @@ class Lanes:
         self._away = False
         #: Why it takes no calls although it lives, in a few words.
         self.sleeping = ""
+        #: How many events each lane has completed; one thread writes each.
+        self.completed: Counter[int] = Counter()
         self._on_change = on_change
         self._numbers = itertools.count(1)
         self._unconnected = 0
@@ -297,6 +300,7 @@ class Lane:
         """Log what came of a settlement."""
         crash_point("worker.settled")
         name = settlement.endpoint
+        self._lanes.completed[self._number] += reply.settled and settlement.to == "completed"
         if not reply.settled:
             message = "The answer for event %s came after its claim was lost; the ledger did not change"
             self._log("late_answer", settlement, message, settlement.event)

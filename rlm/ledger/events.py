@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlm.core.item import Counts, Reason, encode_letter, type_of
 from rlm.core.text import is_name
 from rlm.ledger.connect import text, translated
+from rlm.ledger.letters import Archivist
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.scripts import CHUNK, Access, Command, Part
-
-if TYPE_CHECKING:
-    from rlm.ledger.letters import Archivist
 
 #: Before the id of an event in `due` that waits for another attempt.
 LATER = "later "

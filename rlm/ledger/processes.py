@@ -58,8 +58,8 @@ class Process(msgspec.Struct, frozen=True):
     scheduler, `ticks_every` is how often it starts runs, seconds; `insists_on_file`: it requires an append-only file.
     `file` is that of its configuration, empty for the built-in one; `apart` is the digest of its types and URLs
     (`rlm.settings.apart_of`). `sleeping` says in a few words why a worker asks for no call for a while, because it can
-    connect to no endpoint; `trouble` what keeps a scheduler or supervisor from its work. A field is
-    empty, 0 or None if it is unknown.
+    connect to no endpoint; `completed` is how many events it has completed; `trouble` what keeps a scheduler or
+    supervisor from its work. A field is empty, 0 or None if it is unknown.
     """
 
     id: str
@@ -77,6 +77,7 @@ class Process(msgspec.Struct, frozen=True):
     file: str = ""
     apart: str = ""
     sleeping: str = ""
+    completed: _Number = 0
     trouble: str = ""
 
 
@@ -95,15 +96,11 @@ class Register(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What a busy lane holds: an event, by its claim number `claims`, and since when it has a slot at the endpoint.
-
-    `taken_us` is microseconds by the clock of Redis.
-    """
+    """What a busy lane holds: an event, and since when it has a slot at the endpoint, microseconds of Redis time."""
 
     event_id: str
     endpoint: str
     taken_us: int
-    claims: int = 0
 
 
 def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
@@ -112,7 +109,7 @@ def lanes_of(notes: Mapping[bytes, bytes]) -> list[Lane]:
     The value of a lane is the number of its last ask; while that has a call, `N CLAIMS ENDPOINT STAMP EVENT_ID`.
     """
     values = (text(raw).split(" ") for raw in notes.values())
-    lanes = [Lane(value[4], value[2], whole(value[3]), whole(value[1])) for value in values if len(value) > 1]
+    lanes = [Lane(value[4], value[2], whole(value[3])) for value in values if len(value) > 1]
     return sorted(lanes, key=lambda lane: (lane.taken_us, lane.event_id))
 
 

@@ -85,6 +85,7 @@ METRICS: Final = (
     Metric("rlm_workers", "gauge", "Worker processes by state, over all hosts.", ("state",)),
     Metric("rlm_lanes", "gauge", "Lanes of all workers: events they can have in flight."),
     Metric("rlm_lanes_busy", "gauge", "Lanes that carry an event."),
+    Metric("rlm_worker_completed_total", "counter", "Events that a living worker has completed.", ("worker",)),
     Metric("rlm_worker_restarts_total", "counter", "Workers that ended unexpectedly."),
 )  # fmt: skip
 
@@ -164,6 +165,8 @@ def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
         yield _one("rlm_workers", states[state], state=state)
     yield _one("rlm_lanes", sum(worker.threads for worker in workers))
     yield _one("rlm_lanes_busy", sum(map(len, store.processes.lanes([worker.id for worker in workers]))))
+    for worker in workers:
+        yield _one("rlm_worker_completed_total", worker.completed, worker=worker.id)
     yield _one("rlm_worker_restarts_total", store.processes.restarts())
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -84,12 +85,11 @@ class System:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        try:
-            for name in ("scheduler", "supervisor", *self.processes):
-                self.stop(name)
-        finally:
-            self.store_context.__exit__(None, None, None)
-            self.api.stop()
+        with ExitStack() as ending:  # one that does not leave does not keep the others
+            ending.callback(self.api.stop)
+            ending.callback(self.store_context.__exit__, None, None, None)
+            for name in reversed(["scheduler", "supervisor", *self.processes]):
+                ending.callback(self.stop, name)
 
     # -- processes
 

@@ -326,7 +326,7 @@ def test_every_script_of_a_running_system_is_reached(sites):
     for scenario, own in sites.items():
         print(scenario.name, *own, sep="\n  ")
 
-    assert set(SOURCES) - reached == OF_COMMANDS
+    assert set(SOURCES) - reached == OF_COMMANDS | {"take_slots"}  # that one is for other programs
 
 
 #: What is failed, and what only where there is time.

@@ -18,7 +18,8 @@ URL = make_endpoint().url
 
 
 def uri_of(store):
-    return f"rlm+{store.url}?prefix={store.settings.redis.prefix}&guard={GUARD}"
+    address = store.url.replace("unix:///", "redis:///")
+    return f"rlm+{address}?prefix={store.settings.redis.prefix}&guard={GUARD}"
 
 
 @pytest.fixture
