@@ -20,7 +20,7 @@ from rlm.ledger.intake import Drain
 from rlm.ledger.processes import Process, WorkerState
 from rlm.plan import Plan
 from rlm.plan.causes import Look
-from rlm.plan.situation import Workload
+from rlm.plan.situation import Workload, stuck
 from scheduler.office import Office
 
 #: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
@@ -110,7 +110,8 @@ class Forecaster:
             begun[name] = max(0, self._drain.taken.get(name, 0) + self._carried.get(name, 0) + new - waiting[name])
         lead = 0.0 if look.lanes else COMING_UP_SECONDS
         windows = {name: window.later(lead) for name, window in look.windows.items()}
-        workload = Workload(waiting, self._types, windows, look.expected, look.calls, begun)
+        expected = {**look.expected, **stuck(look.calls, self._types, look.expected)}
+        workload = Workload(waiting, self._types, windows, expected, look.calls, begun)
         settings, turnaround = self._store.settings, max(TURNAROUND_SECONDS, look.answer_seconds)
         capacity = capacity_of(settings, wanted, turnaround, room=room_of(self._store))
         if team.shortage:  # it stays so; otherwise all that are wanted come

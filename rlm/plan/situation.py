@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.call import Expected, Pair
+from rlm.core.call import Expected, Pair, needed_seconds
 from rlm.core.endpoint import EventType, WindowState, all_limited, shut_by
 from rlm.plan.window import SimulatedWindow, duration, ticks, windows_of
 
@@ -182,3 +182,19 @@ def _busy(work: Workload) -> Iterator[Busy]:
             left = next((at - call.age_seconds for at in moments if at >= call.age_seconds), 0.0)
             is_suspect = call.endpoint in work.windows and work.windows[call.endpoint].suspect
             yield Busy(call.type, duration(left), not is_suspect)
+
+
+def stuck(
+    calls: Sequence[Underway], types: Sequence[EventType], expected: Mapping[Pair, Expected]
+) -> dict[Pair, Expected]:
+    """Return what to expect where most calls under way take twice as long as nearly all should: their time-out."""
+    there, late = Counter((call.type, call.endpoint) for call in calls), Counter[Pair]()
+    pairs = {(kind.name, end.name): (kind, end) for kind in types for end in kind.endpoints}
+    for call in calls:
+        if (pair := (call.type, call.endpoint)) in pairs:
+            late[pair] += call.age_seconds > 2 * needed_seconds(pairs[pair][0], call.endpoint, expected)
+    return {
+        pair: Expected(end.timeout_seconds, end.timeout_seconds)
+        for pair, (_, end) in pairs.items()
+        if 2 * late[pair] > there[pair]
+    }
