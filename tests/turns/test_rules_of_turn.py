@@ -968,6 +968,17 @@ def test_a_turn_after_the_deadline_answers_close(world):
     assert world.store.runs.end(world.run.id)
 
 
+def test_a_turn_answers_close_a_second_after_a_run_has_ended(world):
+    """Whoever ended it may have died before it was closed."""
+    world.start(kind("A"))
+    assert world.store.runs.end(world.run.id, world.token)
+    lane = world.lane()
+    assert lane.ask().wait == 1_000_000
+    world.client.hset(world.keys.run, "ended_us", world.now - 1_000_001)
+
+    assert lane.ask().close == world.run.id
+
+
 def test_a_turn_answers_close_when_nothing_is_ready_or_due_or_still_to_drain(world):
     world.start(kind("A"), events=1)
     world.store.runs.note(world.token, world.run.id, draining="1")

@@ -53,7 +53,7 @@ if token == '' and state ~= 'finishing' and now < number(deadline) + 200000
   and (state ~= 'running' or draining or may_go_on(number(deadline), first(P .. 'open'), first(P .. 'due'))) then return -1 end
 running = false  -- so `index` does nothing: the index is deleted below
 if id and state ~= 'finishing' then
-  call('HSET', P .. 'run', 'state', 'finishing')
+  call('HSET', P .. 'run', 'state', 'finishing', 'ended_us', us(now))
   for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end
   call('DEL', P .. 'open')
   call('PUBLISH', P .. 'wake:scheduler', 'ended')

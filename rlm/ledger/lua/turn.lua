@@ -8,7 +8,7 @@
 local now = now_us()
 local me, held = ask.worker .. ' ' .. ask.lane, P .. 'held:' .. ask.worker
 local run = call('HMGET', P .. 'run', 'run_id', 'revision', 'state', 'deadline_us', 'most', 'guard_us', 'draining',
-  'cancelled', 'shares', 'barred', 'first_release_at')
+  'cancelled', 'shares', 'barred', 'first_release_at', 'ended_us')
 local run_id, state, deadline, shares, gave_back = run[1], run[3], tonumber(run[4] or nil), run[9], nil
 local answer = {now = now}
 running = state == 'running'  -- as `index` asks
@@ -180,16 +180,20 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   if ask.settle and not gave_back then wake('settled') end
   return done('nothing', 1)
 end
+local function close()
+  answer.deadline_us = deadline
+  return done('close', run_id)
+end
+if state == 'finishing' then  -- who was to close it may have died
+  if now > number(run[12]) + 1000000 then return close() end
+  return done('wait', 1000000)
+end
 if not running then return done('over', 1) end
 if run[2] ~= ask.revision then return done('outdated', 1) end
 -- Nothing is given unless this is the server that is trusted, and its clock is where the asker expects it.
 suspect(now, server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
 if math.abs(now - (ask.expects or 0)) > math.max(number(run[6]), 50000) then return done('clock', 1) end
-local function close()
-  answer.deadline_us = deadline
-  return done('close', run_id)
-end
 if now > deadline + 300000 then return close() end
 if run[8] or run[10] then return done('wait', deadline + 300001 - now) end  -- cancelled, or no call may begin
 
