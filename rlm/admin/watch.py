@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from rlm.admin.conditions import KINDS, conditions, name_of
+from rlm.admin.conditions import KINDS, conditions, is_grave, name_of
 from rlm.core.clock import system_clock
 from rlm.core.documents import Condition
 from rlm.core.errors import StoreError
@@ -23,9 +23,9 @@ from rlm.ledger.store import Store
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
 #: It asks for the type of each key, a quarter of a look's commands, every so many looks only, or while one is damaged.
 KEYS_LOOKS = 3
-#: Processes that start together are not missed for so many seconds.
+#: Processes that start together, or while Redis takes no entries, are not missed for so many seconds.
 STARTING_SECONDS = 10.0
-_MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing")
+_MISSED = ("no_scheduler", "no_supervisor", "no_worker", "workers_missing", "host_silent")
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class Watch:
             for each in conditions(store, keys=keys)
             if each.severity != "info" and each.code not in passed_over
         }
+        if any(name.startswith("redis_") and is_grave(each) for name, each in now.items()):  # nobody announces itself
+            self._up_at = system_clock.monotonic()
         if any(map(_is_away, now)):  # nothing else is known
             away = True
             now = {name: each for name, each in self._before.items() if not _is_away(name)} | now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
@@ -290,3 +291,27 @@ def test_an_outage_of_redis_is_said_by_who_spoke_before(led, said, monkeypatch):
     look()
     away = [("ERROR", "begin_condition", "redis_away"), ("INFO", "end_condition", "redis_away")]
     assert said() == [BEGUN, *away]
+
+
+def test_nobody_is_missed_who_could_not_announce_himself_just_now(led, said, monkeypatch):
+    """While Redis takes no entries all fall silent; who is silent still some time later is missed."""
+    monkeypatch.setattr(watching, "STARTING_SECONDS", 0.5)
+    look = watch(led)
+    look()
+
+    def fails(*_args):
+        raise StoreUnreachableError("Redis cannot be reached", "start it")
+
+    time.sleep(0.6)
+    with monkeypatch.context() as patch:
+        patch.setattr(led.processes, "register", fails)
+        look()
+    led.client.hset(led.keys.processes, "supervisor g:9:z", "1 -")  # heard from long ago
+    look()
+    look()
+    assert said() == []
+    time.sleep(0.6)
+    look()
+    look()
+
+    assert said() == [("WARNING", "begin_condition", "host_silent")]
