@@ -190,7 +190,7 @@ class Conductor:
 
     def _look_once(self) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
-        office, store = self._office, self._store
+        office, store, began = self._office, self._store, system_clock.monotonic()
         is_away = bool(office.unfit) or system_clock.monotonic() > self._due_at + GAP_SECONDS
         office.keep()
         if not self._read() or self._run.state is State.FINISHING:
@@ -204,7 +204,8 @@ class Conductor:
             return left
         if not self._see(is_away=is_away):
             return None
-        pause = max(min(LOOK_SECONDS, left), BUSY_SECONDS)
+        # Where Redis is far away a look takes long, and what is still to be drained must not wait for it.
+        pause = max(min(max(LOOK_SECONDS, 2 * (system_clock.monotonic() - began)), left), BUSY_SECONDS)
         if self._drain.over:
             return pause
         self._drain.work(pause, self._goes_on)

@@ -73,8 +73,8 @@ class Run(msgspec.Struct, frozen=True):
 
     `deadline_us` (microseconds) is corrected whenever that clock is set. `tick` is the tick that the run serves. `plan`
     is the first plan, `forecast` the current one. `waits` is what its events waited for so far (`rlm.plan.causes`);
-    `spent` counts, at the end, the events that used all attempts, `untaken` the items that it left on the audit list
-    for lack of time.
+    `staged`: it has staged the audit list. `spent` counts, at the end, the events that used all attempts, `untaken` the
+    items that it left on the audit list for lack of time.
     """
 
     id: str
@@ -94,6 +94,7 @@ class Run(msgspec.Struct, frozen=True):
     restarts_before: _Whole = 0
     tick: _Moment = 0.0
     waits: Waited | None = None
+    staged: bool = False
     spent: Mapping[str, int] | None = None
     untaken: _Whole = 0
 

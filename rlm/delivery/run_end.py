@@ -20,10 +20,10 @@ from rlm.core.endpoint import all_limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.text import span
-from rlm.ledger.books import ANSWERS, Ending, read_ending, troubles_of
+from rlm.ledger.books import ANSWERS, Ending, leaving, read_ending, troubles_of
 from rlm.ledger.calls import added_to_totals
 from rlm.ledger.compliance import most_in_any
-from rlm.ledger.runs import write_waits
+from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.plan.causes import causes, reasons
@@ -43,25 +43,24 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
     """
     while (run := store.runs.current()) and run.id == run_id:
-        if run.state is State.FINISHING:
-            crash_point("close.returned")
-            ending = read_ending(store, run)
-            record = make_record(store.settings, run, ending)
-            workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
-            crash_point("close.counted")
-            added = added_to_totals(record, ending.calls)
-            closed = store.runs.close(run_id, record, wanted=max(store.settings.workers.min, workers), added=added)
-            if closed:
-                crash_point("close.recorded")
-                store.processes.wake("supervisors", "scheduler")
-                _log_end(record)
-            if closed is not None:
-                return record if closed else None
-            fields = {}  # whoever ended it may have died before all was ready again
-        else:
-            fields = write_waits(run.waits, store.ledger.count(store.known_types), store.intake.untaken(run.id)[0])
-            fields |= {"failure": failure} if failure else {}
-        if not store.runs.end(run_id, token, **fields):
+        if run.state is not State.FINISHING:
+            run = replace(leaving(store, run), failure=failure or run.failure)  # it is ended here
+            if not store.runs.end(run_id, token, **explained(run)):
+                return None
+        crash_point("close.returned")
+        ending = read_ending(store, run)
+        record = make_record(store.settings, run, ending)
+        workers = record.plan.workers if record.counts.leftover else 0  # the next run needs them again
+        crash_point("close.counted")
+        added = added_to_totals(record, ending.calls)
+        closed = store.runs.close(run_id, record, wanted=max(store.settings.workers.min, workers), added=added)
+        if closed:
+            crash_point("close.recorded")
+            store.processes.wake("supervisors", "scheduler")
+            _log_end(record)
+        if closed is not None:
+            return record if closed else None
+        if not store.runs.end(run_id, token):  # whoever ended it may have died before all was ready again
             return None
     return None
 

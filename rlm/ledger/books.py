@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
-from rlm.core.run import Run
+from rlm.core.run import Run, State
 from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
@@ -176,6 +177,16 @@ class Ending(msgspec.Struct, frozen=True):
     restarts: int
     sent: Mapping[str, Sequence[int]]
     now_us: int
+
+
+@translated()
+def leaving(store: Store, run: Run) -> Run:
+    """Return a run as it ends now: its spent events by type, and how many items it has not taken, in one round trip."""
+    types, keys = [*store.settings.types], store.keys
+    lists: list[Command] = [("LLEN", keys.processing), ("LLEN", keys.events)]
+    *counts, staged, listed = batch(store.client, [*store.ledger.count_commands(types), *lists], transaction=True)
+    spent = {name: count.spent for name, count in store.ledger.read_counts(counts, types).items() if count.spent}
+    return replace(run, state=State.FINISHING, spent=spent, untaken=staged + (0 if run.staged else listed))
 
 
 @translated()

@@ -9,8 +9,7 @@ import msgspec
 
 from rlm.core.clock import timestamp
 from rlm.core.documents import Record
-from rlm.core.item import Counts
-from rlm.core.run import Run, State, Trigger, Waited, started_at_of
+from rlm.core.run import Run, State, Trigger, started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
@@ -20,18 +19,10 @@ from rlm.ledger.values import MICROSECONDS, numbers, reading, us_of
 DAMAGED = "what Redis holds of it is lost or damaged"
 
 
-def write_waits(waits: Waited | None, counts: Mapping[str, Counts], untaken: int) -> dict[str, str]:
-    """Return the fields of a run's hash that explain its leftovers at its end.
-
-    They are what the events waited for, the spent events of each type in `counts`, and how many items were not taken.
-    """
-    spent = {name: count.spent for name, count in counts.items() if count.spent}
-    fields = {"spent": _encoded(spent), "waits": _encoded(waits) if waits else "", "untaken": str(untaken or "")}
-    return {name: value for name, value in fields.items() if value}
-
-
-def _encoded(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+def explained(run: Run) -> dict[str, str]:
+    """Return the fields of a run's hash that explain its leftovers, or its failure, at its end."""
+    fields = {"spent": msgspec.json.encode(run.spent or {}).decode(), "untaken": str(run.untaken)}
+    return fields | ({"failure": run.failure} if run.failure else {})
 
 
 def read_run(run_id: str, fields: Mapping[bytes, bytes], window_seconds: float) -> Run:

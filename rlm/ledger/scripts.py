@@ -262,7 +262,7 @@ class Part:
             if len(page) < number:
                 return
             skip += number
-            number = max(1, min(PAGE, 2 * number, PAGE_BYTES * number // (sum(map(len, page)) or 1)))
+            number = max(1, min(PAGE, 4 * number, PAGE_BYTES * number // (sum(map(len, page)) or 1)))
 
     def _oldest(self, key: str, skip: int, most: int) -> list[bytes]:
         """Return up to `most` entries of a list after the `skip` oldest, oldest first, about a megabyte at the most."""

@@ -51,7 +51,9 @@ class Watch(threading.Thread):
         seen = {}
         while not self.done.wait(0.1):
             now = scrape(self.port)
-            self.fallen += [series for series, number in seen.items() if now.get(series, 0) < number]
+            # What a worker has completed goes with it.
+            gone = {series for series in seen if series[0] == "rlm_worker_completed_total" and series not in now}
+            self.fallen += [one for one, number in seen.items() if now.get(one, 0) < number and one not in gone]
             seen, self.looks = now, self.looks + 1
 
     def stop(self):
@@ -89,6 +91,8 @@ def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system)
         assert watch.looks > 5
         assert watch.fallen == []
         assert_agree(now, records)
+        made = sum(number for (name, _), number in now.items() if name == "rlm_worker_completed_total")
+        assert 0 < made <= sum(one["counts"]["completed"] for one in records)  # two workers are gone
         assert value(now, "rlm_worker_restarts_total") == sum(one["workers"]["restarted"] for one in records) == 2
         states = Counter(one["state"] for one in records)
         for state in ("completed", "partial", "cancelled", "failed"):
