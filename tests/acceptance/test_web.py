@@ -65,7 +65,9 @@ class Watch(threading.Thread):
 
 def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system):
     """To the event and the call, over two runs, with API errors; no number ever goes back, nor with a new process."""
-    with make_system(speed=25, env={"RLM_RUN__WINDOW_SECONDS": "60"}) as system:  # for a busy machine to be done, too
+    with make_system(
+        speed=25, env={"RLM_RUN__WINDOW_SECONDS": "60", "RLM_WORKERS__MIN": "1"}
+    ) as system:  # for a busy machine, too
         system.start("web")
         system.start_both()
         port = port_of(lambda: system.log("web"))
@@ -86,6 +88,7 @@ def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system)
         records = [system.await_record(run_id)]
         events += system.push_evenly(30, prefix="second")
         records.append(system.await_record(system.ask_for_run()))
+        wait_until(lambda: watch.made > 0, timeout=10, message="a worker says what it has completed")
         watch.stop()
         system.stop("web")
         now = scrape_anew(system)
