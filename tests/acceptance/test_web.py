@@ -65,9 +65,7 @@ class Watch(threading.Thread):
 
 def test_counters_agree_with_the_records_after_a_run_with_two_kills(make_system):
     """To the event and the call, over two runs, with API errors; no number ever goes back, nor with a new process."""
-    with make_system(
-        speed=25, env={"RLM_RUN__WINDOW_SECONDS": "60", "RLM_WORKERS__MIN": "1"}
-    ) as system:  # for a busy machine, too
+    with make_system(speed=25, env={"RLM_RUN__WINDOW_SECONDS": "60", "RLM_WORKERS__MIN": "1"}) as system:
         system.start("web")
         system.start_both()
         port = port_of(lambda: system.log("web"))
