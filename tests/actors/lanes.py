@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 
 class FakeLanes:
@@ -11,7 +12,7 @@ class FakeLanes:
     def __init__(self, _store, _settings, _dispatcher, worker_id, on_change):
         self.worker_id, self.on_change = worker_id, on_change
         self.record = None
-        self.sleeping, self.resting = "", True
+        self.sleeping, self.completed = "", Counter[int]()
         self.woken = 0
         self.threads: list[int] = []
         self.end: BaseException | None = None
@@ -28,9 +29,6 @@ class FakeLanes:
 
     def stop(self):
         self.changed.set()
-
-    def rest(self):
-        return self.resting
 
     # -- what a test lets happen
 
