@@ -21,7 +21,7 @@ from rlm.ledger.store import Store
 
 #: Seconds between two looks, and after one that saw a change.
 LOOK_SECONDS, AGAIN_SECONDS = 4.0, 1.0
-#: It asks for the type of each key, a quarter of a look's commands, every so many looks only, or while one is damaged.
+#: It asks for the type of each key, a command each, every so many looks only, or while one is damaged.
 KEYS_LOOKS = 3
 #: Processes that start together, or while Redis takes no entries, are not missed for so many seconds.
 STARTING_SECONDS = 10.0

@@ -17,9 +17,6 @@ class Clock:
     #: A clock that never steps, seconds, which goes on while the machine sleeps: waking up is no step of Redis's clock.
     monotonic = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
 
-    #: The processor time that this thread has used, seconds.
-    used = staticmethod(time.thread_time)
-
     def to_beat(self, period: float) -> float:
         """Return the seconds to the next multiple of `period` on the monotonic clock, which a host's processes share.
 

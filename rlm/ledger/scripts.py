@@ -163,10 +163,7 @@ def _pipelined(client: redis.Redis, commands: Sequence[Command], *, transaction:
 
 
 class ScriptReply(msgspec.Struct, frozen=True):
-    """What a script answers, an object in MessagePack: a list of names and values takes twice as long on both sides.
-
-    Each subclass stands beside the method that calls its script.
-    """
+    """What a script answers, an object in MessagePack. Each subclass stands beside the method that calls its script."""
 
     @classmethod
     def read(cls, reply: bytes) -> Self:

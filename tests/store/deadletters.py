@@ -46,3 +46,14 @@ def retry(store: Store, letter: bytes, priorities: Mapping[str, int] | None = No
 def drop(store: Store, letter: bytes) -> bool:
     """Drop a letter; return whether that was done."""
     return store.letters.drop([letter]) == [Removal.DONE]
+
+
+def outlived(store: Store, token: int) -> bytes:
+    """Return the letter of an event that the run under way has taken anew, because nothing remembered it."""
+    steps.push(store, steps.item("i1", steps.TYPE))
+    run = steps.start_run(store, token)
+    letter = reject(store)
+    close(store, token, run)
+    steps.push(store, steps.item("i1", steps.TYPE))
+    steps.start_run(store, token)
+    return letter

@@ -13,7 +13,7 @@ from rlm.core.errors import StoreError
 from rlm.core.item import BadItemError, Reason, encode_letter
 from rlm.ledger.books import books
 from tests.store import looks, steps
-from tests.store.deadletters import close, drop, newest, reject, reject_at_intake, retry
+from tests.store.deadletters import close, drop, newest, outlived, reject, reject_at_intake, retry
 
 EVENT = f"i1:{steps.TYPE}"
 
@@ -72,12 +72,7 @@ def test_it_stands_in_line_by_its_priority_and_then_as_a_newcomer(store, token):
 def test_an_event_that_is_under_way_again_is_not_retried(make_store, token):
     """Where the same id was taken anew after its dedupe time, the old letter's retry is False and the letter stays."""
     store = make_store(queue={"dedupe_seconds": 0})
-    steps.push(store, steps.item("i1", steps.TYPE))
-    run = steps.start_run(store, token)
-    letter = reject(store)
-    close(store, token, run)
-    steps.push(store, steps.item("i1", steps.TYPE))
-    steps.start_run(store, token)
+    letter = outlived(store, token)
 
     with looks.nothing_changes(store):
         assert not retry(store, letter)
@@ -140,12 +135,7 @@ def test_a_damaged_key_of_the_ledger_loses_nothing(store, letter, damaged):
 def test_an_event_that_is_under_way_again_is_not_forgotten(make_store, token):
     """Where the same id was taken anew after its dedupe time, only the old letter goes."""
     store = make_store(queue={"dedupe_seconds": 0})
-    steps.push(store, steps.item("i1", steps.TYPE))
-    run = steps.start_run(store, token)
-    letter = reject(store)
-    close(store, token, run)
-    steps.push(store, steps.item("i1", steps.TYPE))
-    run = steps.start_run(store, token)
+    letter = outlived(store, token)
 
     assert drop(store, letter)
 
