@@ -156,7 +156,7 @@ def compliance(store: Store, since: float) -> None:
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.ledger import compliance as calls
+    from rlm.admin import compliance as calls
 
     log = calls.compliance(store, since)
     print_json(log)

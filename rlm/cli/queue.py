@@ -64,8 +64,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     An option given several times matches any of its values. At most 100,000 events are looked at; `--after` continues
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
-    from rlm.admin.queue import list_waiting
-    from rlm.ledger.waiting import MOST_LOOKED, EventFilter
+    from rlm.admin.queue import MOST_LOOKED, EventFilter, list_waiting
 
     chosen, every = EventFilter(**options), number is None and wants_json()
     page = list_waiting(store, chosen, MOST_LOOKED if every else number or 20, after)
@@ -103,8 +102,7 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
     Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
     is left over and nothing is dropped; what that run does not send will be left over.
     """
-    from rlm.admin.queue import drop_leftovers, leftovers
-    from rlm.ledger.waiting import EventFilter
+    from rlm.admin.queue import EventFilter, drop_leftovers, leftovers
 
     wanted, after_it = EventFilter(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
     if every == bool(wanted):
