@@ -2,8 +2,8 @@
 
 An event has a trail, which is kept in its hash: the newest `TRAIL_LENGTH` calls, each in a field `t` and a number below
 that. The field `trail` counts all calls ever written, so a new one replaces the oldest in constant time. The script
-that settles or gives back an event writes the call in the same step, with the time of Redis in front: `seconds
-microseconds call`.
+that settles or gives back an event writes the call in the same step, with the time of Redis in front: `microseconds
+call`.
 
 What is measured for each type at each endpoint is how long completed calls took.
 """
@@ -79,9 +79,9 @@ def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
 
 
 def _attempt(field: bytes) -> Attempt:
-    seconds, microseconds, raw = field.split(b" ", 2)
+    microseconds, raw = field.split(b" ", 1)
     run_id, number, endpoint, answer, text, took, host = msgspec.json.decode(raw)
-    at = isoformat(int(seconds) + int(microseconds) / 1_000_000)
+    at = isoformat(int(microseconds) / 1_000_000)
     return Attempt(
         attempt=number,
         run_id=run_id,

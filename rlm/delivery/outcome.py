@@ -154,19 +154,19 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
     """
     match outcome.finish:
         case CallEnd.COMPLETED:
-            return _made(claim, outcome, to="completed", well=True, tried=True)
+            return _made(claim, outcome, to="completed", health="well", fields=claim.counted())
         case CallEnd.THROTTLED:
             rest = outcome.rest_seconds
             asked_us = -1 if rest is None else round(rest * MICROSECONDS)
-            return _made(claim, outcome, to="ready", sick="refusal", why=outcome.kind, asked_us=asked_us)
+            return _made(claim, outcome, to="ready", health="refusal", why=outcome.kind, asked_us=asked_us)
         case CallEnd.REJECTED:
-            sick = "failure" if outcome.of_endpoint else ""
+            health = "failure" if outcome.of_endpoint else "well"
             letter = _letter(claim, Reason.REJECTED, f"{claim.endpoint} answered {outcome.text}", now)
-            fate: dict[str, Any] = {"sick": sick, "well": not sick, "why": outcome.kind, "letter": letter}
-            return _made(claim, outcome, to="failed", tried=True, **fate)
+            fate: dict[str, Any] = {"health": health, "why": outcome.kind, "letter": letter}
+            return _made(claim, outcome, to="failed", fields=claim.counted(), **fate)
         case _ if cut:
             heard = structs.replace(outcome, text=f"{outcome.text}, cut by the run's deadline", kind=Kind.DEADLINE)
-            return _made(claim, heard, to="backoff", tried=True, spends=True)
+            return _made(claim, heard, to="backoff", fields=claim.counted())
         case _:
             return _try_again(claim, outcome, retry, now)
 
@@ -177,12 +177,12 @@ def _try_again(claim: Claim, outcome: Outcome, retry: RetrySettings, now: float)
     If this host cannot call anyone, that spends no attempt.
     """
     tries = claim.tries + 1
-    fate: dict[str, Any] = {"sick": "failure", "why": outcome.kind, "unconnected": outcome.unsent}
+    fate: dict[str, Any] = {"health": "failure", "why": outcome.kind, "unconnected": outcome.unsent}
     fate |= {"to": "backoff", "delay_us": round(backoff_seconds(tries) * MICROSECONDS), "sent": not outcome.unsent}
     if not outcome.here:
-        fate |= {"spends": True, "tried": True}
         if tries >= retry.max_attempts:
             fate["to"] = "spent" if claim.runs + 1 < retry.max_runs else "failed"
+        fate["fields"] = claim.counted(spends_run=fate["to"] == "spent")
         if fate["to"] == "failed":
             last = f"the last at {claim.endpoint}: {outcome.text}"
             why = f"{tries} attempts in each of {retry.max_runs} runs failed, {last}"

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
 from rlm.ledger.connect import SERVER_ID, text, translated
-from rlm.ledger.rules import WindowRules
+from rlm.ledger.rules import ENDLESS_US, WindowRules
 from rlm.ledger.scripts import Access, Command, Part
-from rlm.ledger.values import LATEST, MICROSECONDS, moment, moment_of_us, reading, us_of, whole
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: What is read of an endpoint or a budget beside its window.
-_FIELDS = ("rest", "asked", "pause", "hold", "since", "failures", "paused_by", "paused_at", "opened_us", "failed_with")
+_FIELDS = ("rest", "pause", "hold", "since", "failures", "paused_by", "paused_at", "opened_us", "failed_with")
 
 
 class Windows(Part):
@@ -68,11 +68,11 @@ class Windows(Part):
     ) -> WindowState:
         """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
         key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._guard_seconds)
-        rest, asked, pause, hold = (reading(whole, field, key, 0) for field in fields[:4])
-        since, failures, paused_by, paused_at, opened_us, failed_with = fields[4:]
+        rest, pause, hold = (reading(whole, field, key, 0) for field in fields[:3])
+        since, failures, paused_by, paused_at, opened_us, failed_with = fields[3:]
         stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first
-        held_us, shut_us = max(doubted_us + rules.longest, hold), max(rest, asked)
-        opens_us = max([now_us, held_us, shut_us, pause, *_full_until(stamps, rules)])
+        held_us = max(doubted_us + rules.longest, hold)
+        opens_us = max([now_us, held_us, rest, pause, *_full_until(stamps, rules)])
 
         def left(until_us: int) -> float:
             return max(0, until_us - now_us) / MICROSECONDS
@@ -80,7 +80,7 @@ class Windows(Part):
         return WindowState(
             free=0 if opens_us > now_us else 1 if since is not None else _free(stamps, rules, now_us),
             wait_seconds=left(opens_us),
-            rest_seconds=left(max(held_us, shut_us, pause)),
+            rest_seconds=left(max(held_us, rest, pause)),
             suspect=since is not None,
             held_seconds=left(held_us),
             paused_seconds=left(pause),
@@ -90,8 +90,8 @@ class Windows(Part):
             opened_at=reading(moment_of_us, opened_us, key, None),
             paused_by=text(paused_by or b""),
             paused_at=reading(moment, paused_at, key, None),
-            # `set_pause` writes an endless pause as the last moment, which may be moved with a clock that steps.
-            paused_until=moment_of_us(pause) if 0 < pause < us_of(LATEST) // 2 else None,
+            # An endless pause may be moved with a clock that steps.
+            paused_until=moment_of_us(pause) if 0 < pause < ENDLESS_US // 2 else None,
         )
 
 
