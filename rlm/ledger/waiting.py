@@ -125,7 +125,8 @@ def events_in(store: Store, raw: bytes, now: float = 0.0) -> list[WaitingEvent]:
     """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
     if (item := _decoded(store, raw)) is None:
         return []
-    make = partial(_waiting, wallet_name=item.wallet_name, state=Place.QUEUED, priority=item.priority)
+    priority = None if item.priority is msgspec.UNSET else item.priority
+    make = partial(_waiting, wallet_name=item.wallet_name, state=Place.QUEUED, priority=priority)
     times = now, stamped_at(raw)
     return [make(event_id(item.id, name), times, item=msgspec.Raw(raw)) for name in item.types]
 
