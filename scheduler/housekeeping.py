@@ -13,13 +13,13 @@ import logging
 from contextlib import suppress
 
 from rlm import telemetry
+from rlm.admin.compliance import excess_of
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
 from rlm.core.endpoint import LEASE_SLACK_SECONDS
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted
-from rlm.ledger.compliance import excess_of
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from scheduler.office import Office
 

@@ -5,29 +5,96 @@ It searches the ledger, then the items that wait, then the dead letters.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from rlm.admin.attendance import ticks_every_seconds
 from rlm.admin.conditions import conditions, is_grave
 from rlm.admin.endpoints import standing
 from rlm.admin.letters import DeadLetter
-from rlm.core.call import CallEnd
+from rlm.admin.queue import MOST_LOOKED, events_in, items_of
+from rlm.core.call import CallEnd, trail_of
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EndpointView, EventView, ItemView
+from rlm.core.documents import Attempt, Condition, EndpointView, EventView, ItemView
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import Run, State
 from rlm.core.text import cut, ordinal, span
+from rlm.ledger.connect import text
+from rlm.ledger.events import LATER
+from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store
-from rlm.ledger.waiting import MOST_ITEMS, Whereabouts, event_state, events_in, items_of
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: Places in which an event needs a slot.
 _WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """The state of one event in the ledger. Times are seconds since 1970 by the clock of Redis.
+
+    `due` is when its back-off or lease ends, `calling_since` the start of its call under way to `endpoint`. `position`
+    counts from 1 among `of` ready events of its type. `calls` were made for it, the newest of which are `attempts`.
+    """
+
+    event_id: str
+    now: float
+    place: Place
+    due: float = 0.0
+    position: int | None = None
+    of: int | None = None
+    worker: str = ""
+    endpoint: str = ""
+    calling_since: float | None = None
+    attempt: int = 0
+    runs: int = 0
+    calls: int = 0
+    taken_at: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+
+def event_state(store: Store, event_id: str) -> Whereabouts | None:
+    """Read the state of an event at one instant; None if the ledger does not know it."""
+    keys, key = store.keys, store.keys.event(event_id)
+    ready = keys.ready(type_of(event_id))
+    read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
+    read += [("ZRANK", ready, event_id), ("ZCARD", ready)]
+    read += [("ZSCORE", keys.due, member) for member in (event_id, f"{LATER}{event_id}")]
+    fields, (seconds, microseconds), is_open, rank, pending, lease, due = batch(store.client, read, transaction=True)
+    if not fields:
+        return None
+    ends, state = 0.0, text(fields.get(b"state", b""))
+    if rank is not None:
+        place = Place.PENDING if is_open else Place.LEFTOVER
+    elif lease is not None:
+        place, ends = Place.IN_FLIGHT, lease
+    elif due is not None:
+        place, ends = (Place.SPENT, 0.0) if due == math.inf else (Place.BACKING_OFF, due)
+    else:
+        place = Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE
+    is_calling = place is Place.IN_FLIGHT
+    return Whereabouts(
+        event_id,
+        seconds + microseconds / MICROSECONDS,
+        place,
+        due=ends / MICROSECONDS,
+        position=None if rank is None else rank + 1,
+        of=None if rank is None else pending,
+        worker=text(fields.get(b"owner", b"")).partition(" ")[0],
+        endpoint=text(fields.get(b"endpoint", b"")) if is_calling else "",
+        calling_since=reading(moment_of_us, fields.get(b"stamp"), key, None) if is_calling else None,
+        attempt=reading(whole, fields.get(b"attempt"), key, 0),
+        runs=reading(whole, fields.get(b"runs"), key, 0),
+        calls=reading(whole, fields.get(b"trail"), key, 0),
+        taken_at=reading(moment, fields.get(b"taken_at"), key, None),
+        attempts=tuple(trail_of(fields)),
+    )
 
 
 def explanation(store: Store, asked: str) -> EventView | ItemView:
@@ -55,7 +122,7 @@ def explain(store: Store, asked: str) -> list[EventView]:
     if not views:
         raise NoSuchRunError(
             f"No event or item {cut(asked, 200)!r} is known: it is not in the ledger, not among the "
-            f"{MOST_ITEMS:,} oldest items on the audit list, and no dead letter. Settled events are forgotten after "
+            f"{MOST_LOOKED:,} oldest items on the audit list, and no dead letter. Settled events are forgotten after "
             f"{store.settings.queue.dedupe_seconds:g} s (queue.dedupe_seconds)."
         )
     return list(views.values())
@@ -69,7 +136,7 @@ def _in_ledger(store: Store, asked: str) -> Iterator[EventView]:
 
 def _queued(store: Store, asked: str) -> Iterator[EventView]:
     """Yield the events of the oldest matching item in staging or on the audit list."""
-    for place, raw in enumerate(islice(items_of(store), MOST_ITEMS), start=1):
+    for place, raw in enumerate(islice(items_of(store), MOST_LOOKED), start=1):
         if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
             where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
             hinder = _hindering(store)

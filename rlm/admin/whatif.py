@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from rlm.admin import planning
 from rlm.admin.conditions import conditions, is_grave
+from rlm.admin.queue import backlog
 from rlm.admin.words import Verdict, told
 from rlm.core.documents import PlanView
 from rlm.core.endpoint import EventType, all_limited, in_force
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import counted, did_you_mean, is_name, safe_line, span
 from rlm.ledger.store import Store
-from rlm.ledger.waiting import backlog
 from rlm.plan import Outlook, Plan, look_ahead
 from rlm.plan.situation import Workload
 from rlm.settings import Settings, load_settings

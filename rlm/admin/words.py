@@ -182,6 +182,11 @@ class Verdict(NamedTuple):
     words: str
     more: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """All of it on one line."""
+        return f"{self.words}: {self.more}." if self.more else f"{self.words}."
+
 
 def verdict(now: Now) -> Verdict:
     """Return the verdict on what is now: its worst condition, else its forecast or its last run."""

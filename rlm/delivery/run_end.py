@@ -21,8 +21,7 @@ from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.text import span
 from rlm.ledger.books import ANSWERS, Ending, leaving, read_ending, troubles_of
-from rlm.ledger.calls import added_to_totals
-from rlm.ledger.compliance import most_in_any
+from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
@@ -159,7 +158,7 @@ def _called(ending: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts
         called[limited.name] = CallCounts(
             calls=sum(answers.values()),
             **answers,
-            peak_in_window=most_in_any(ending.sent.get(limited.name, ()), period_us),
+            peak_in_window=fullest(ending.sent.get(limited.name, ()), period_us)[0],
             limit=limited.limit.text,
             p50_ms=quantile(milliseconds, 0.50),
             p95_ms=quantile(milliseconds, 0.95),

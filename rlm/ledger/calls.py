@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
+from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -124,6 +125,20 @@ def sent_by(calls: Iterable[CallEntry], endpoints: Collection[Endpoint]) -> dict
         for name in names.get(call.window_id, ()):
             sent[name].append(call.sent_us)
     return sent
+
+
+def fullest(stamps: Sequence[int], span: int, since: int = 0) -> tuple[int, int | None]:
+    """Return the most of the ascending `stamps` in a period of `span` that ends with one `since` then, and its end.
+
+    A period is half-open: two calls exactly one period apart never share one. Any fullest period can be shifted to end
+    with a call, so only such periods are counted.
+    """
+    most, end, begin = 0, None, 0
+    for index in range(bisect_left(stamps, since), len(stamps)):
+        begin = bisect_left(stamps, stamps[index] - span + 1, begin, index + 1)
+        if index - begin + 1 >= most:
+            most, end = index - begin + 1, stamps[index]
+    return most, end
 
 
 class Measures(Part):

@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from rlm import __version__
 from rlm.admin.conditions import Scene, conditions, look
+from rlm.admin.queue import oldest_in_ledger
 from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
@@ -26,7 +27,6 @@ from rlm.core.run import OPEN, State
 from rlm.ledger.calls import BOUNDS, Histogram, histograms
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
-from rlm.ledger.waiting import oldest_in_ledger
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4

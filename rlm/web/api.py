@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rlm import __version__
+from rlm.admin import compliance as calls_log
 from rlm.admin import endpoints as live
 from rlm.admin import report
 from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS
@@ -35,7 +36,6 @@ from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
 from rlm.core.text import Duration, Texts, counted, named, seconds_in
-from rlm.ledger import compliance as calls_log
 from rlm.ledger.store import Store
 from rlm.web.answers import Asked, document, of_query, read_body
 

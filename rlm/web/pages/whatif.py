@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from rlm.admin.planning import types_in_force
+from rlm.admin.queue import backlog
 from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
-from rlm.ledger.waiting import backlog
 from rlm.settings.layers import dotted
 from rlm.settings.model import MOST_WORKERS
 from rlm.web.pages.page import Page, Query
