@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from rlm.admin.endpoints import FAILING_WITH, standing
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, Record
+from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
 from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
@@ -303,7 +303,7 @@ def _away(error: StoreError) -> Condition:
     return _condition(code, "redis", why=error.what, fix=remedy)
 
 
-class Checked(JsonDocument, frozen=True, kw_only=True):
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """A check of `rlm doctor`: that all is well there, or what to do."""
 
     name: str
@@ -311,7 +311,7 @@ class Checked(JsonDocument, frozen=True, kw_only=True):
     remedy: str
 
 
-class Examination(JsonDocument, frozen=True, kw_only=True):
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
     """What `rlm doctor` prints; `ok` unless a condition is an error."""
 
     ok: bool

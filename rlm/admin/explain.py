@@ -19,7 +19,7 @@ from rlm.admin.letters import DeadLetter
 from rlm.admin.queue import MOST_LOOKED, events_in, items_of
 from rlm.core.call import CallEnd, trail_of
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EndpointView, EventView, ItemView, Letter
+from rlm.core.documents import Condition, EndpointView, EventView, ItemView
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import State
@@ -97,8 +97,7 @@ def _letters(store: Store, asked: str) -> dict[str, DeadLetter]:
 
 def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
     sentence = f"{view.event_id} is a dead letter since {letter.failed_at}: {letter.reason}, {letter.detail}"
-    shown = Letter(id=letter.id, reason=letter.reason, detail=str(letter.detail), failed_at=str(letter.failed_at))
-    return replace(view, sentence=" ".join(sentence.split()), letter=shown)
+    return replace(view, sentence=" ".join(sentence.split()), letter=letter.id)
 
 
 class _Spot(NamedTuple):

@@ -234,7 +234,7 @@ def _describe(view: EventView) -> None:
     for condition in view.conditions:
         show(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
     if view.letter:
-        show(f"`rlm failed show {one_line(view.letter.id, 80)}` shows the letter.")
+        show(f"`rlm failed show {one_line(view.letter, 80)}` shows the letter.")
     if view.attempts:
         show(f"\nThe last {len(view.attempts):,} of {counted(view.calls, 'call')}:")
         table("#attempt|ended=at|endpoint|answer|#took=seconds|in words=text|host", view.attempts)
