@@ -10,7 +10,7 @@ from rlm import SCHEMA
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
-from rlm.ledger.calls import Calls, Measures, Totals
+from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger, Recovery
@@ -45,8 +45,6 @@ class Store(Access):
     ledger = cached_property(Ledger)
     runs = cached_property(Runs)
     calls = cached_property(Calls)
-    measures = cached_property(Measures)
-    totals = cached_property(Totals)
     letters = cached_property(Letters)
     windows = cached_property(Windows)
     control = cached_property(Control)

@@ -236,7 +236,7 @@ class System:
 
         for record in records:
             assert_balanced(record)
-        assert books(self.store).faults == []
+        assert books(self.store).faults() == []
         self.assert_counted()
 
     def assert_counted(self) -> None:

@@ -195,7 +195,7 @@ class Storm:
         assert list(exceeded(arrivals, system.settings.endpoints.values())) == []
         refused = {name: one.refused for name, one in system.api.summary().items() if one.refused}
         assert not refused, f"refused by their limit: {refused}"
-        assert books(system.store).faults == []
+        assert books(system.store).faults() == []
         system.assert_counted()
         if deadline is not None:
             from rlm.core.clock import system_clock
