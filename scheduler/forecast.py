@@ -117,7 +117,7 @@ class Forecaster:
         if team.shortage:  # it stays so; otherwise all that are wanted come
             capacity = capacity.exactly(team.ready)
         gone = run.window_seconds - look.left_seconds + lead
-        return plan_run(settings, workload, capacity, gone_seconds=gone, window_seconds=run.window_seconds)
+        return plan_run(settings, workload, capacity, gone, run.window_seconds)
 
     def forecast(self, plan: Plan, look: Look, team: Team, run: Run) -> RunPlan:
         """Return how the run will end by a plan of what remains."""

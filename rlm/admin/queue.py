@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, pairwise
@@ -39,18 +39,11 @@ PUSH_BYTES = 1_000_000
 RECENT_SECONDS, KNOWN_FROM_SECONDS = 60.0, 5.0
 
 
-class Backlog(msgspec.Struct, frozen=True):
-    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant."""
+def queue_stats(store: Store) -> QueueStats:
+    """Return the lengths of the queues, and by type the pending events and the age of the oldest in seconds.
 
-    events: Mapping[str, int]
-    oldest: Mapping[str, float]
-    books: Books
-
-
-def backlog(store: Store) -> Backlog:
-    """Count what waits, and since when; events that a drain takes meanwhile may count twice.
-
-    On staging and audit list, the events of configured types in the `MOST_LOOKED` oldest items are counted.
+    On staging and audit list, the events of configured types in the `MOST_LOOKED` oldest items are counted; events that
+    a drain takes meanwhile may count twice.
     """
     now, queued, oldest = store.now(), Counter[str](), dict[str, float]()
     for raw in islice(items_of(store), MOST_LOOKED):
@@ -61,9 +54,10 @@ def backlog(store: Store) -> Backlog:
     entries = books(store)
     for name, seconds in oldest_in_ledger(store, list(entries.by_type)).items():
         oldest[name] = max(seconds, oldest.get(name, 0.0))
-    in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
-    events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
-    return Backlog(events, oldest, entries)
+    queued.update({name: account.unsettled for name, account in entries.by_type.items()})
+    names = dict.fromkeys([*store.settings.types, *filter(queued.get, entries.by_type)])
+    by_type = {name: TypeQueue(pending=queued[name], oldest_seconds=oldest.get(name)) for name in names}
+    return replace(lengths(entries), by_type=by_type)
 
 
 def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
@@ -88,16 +82,6 @@ def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
 def _note(oldest: dict[str, float], name: str, now: float, since: float | None) -> None:
     if since is not None:
         oldest[name] = max(round(now - since, 3), oldest.get(name, 0.0))  # a clock may be ahead
-
-
-def queue_stats(store: Store) -> QueueStats:
-    """Return the lengths of the queues, and by type the pending events and the age of the oldest in seconds."""
-    waiting = backlog(store)
-    by_type = {}
-    for name, number in waiting.events.items():
-        if number or name in store.settings.types:
-            by_type[name] = TypeQueue(pending=number, oldest_seconds=waiting.oldest.get(name))
-    return replace(lengths(waiting.books), by_type=by_type)
 
 
 def lengths(entries: Books) -> QueueStats:

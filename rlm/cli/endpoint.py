@@ -13,7 +13,6 @@ from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from rlm.core.documents import EndpointView
-    from rlm.core.endpoint import Limited
     from rlm.ledger.store import Store
 
 
@@ -46,9 +45,7 @@ def pause(store: Store, seconds: float | None, **which: Any) -> None:
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). The others take their share. The pause applies
     at once, in an open run as well; calls under way are not cut. A later pause replaces an earlier one.
     """
-    from rlm.admin import endpoints
-
-    _change(store, partial(endpoints.pause, seconds=seconds), **which)
+    _change(store, partial(store.control.pause, seconds=seconds), **which)
 
 
 @store_command(
@@ -63,9 +60,7 @@ def resume(store: Store, **which: Any) -> None:
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). If an endpoint was throttled or failing, its
     next call is a probe. It stays held while its window cannot be trusted.
     """
-    from rlm.admin import endpoints
-
-    _change(store, endpoints.resume, **which)
+    _change(store, store.control.resume, **which)
 
 
 @store_command(
@@ -82,23 +77,25 @@ def limit(store: Store, rate: str, **which: Any) -> None:
     once to the same window, which keeps its history: nothing is allowed twice. It holds until the file's value for it
     changes.
     """
-    from rlm.admin import endpoints
+    from rlm.admin.endpoints import check_rate
 
-    _change(store, partial(endpoints.limit, rate=endpoints.check_rate(rate)), **which)
+    _change(store, partial(store.control.limit, limit=check_rate(rate)), **which)
 
 
-def _change(
-    store: Store, change: Callable[[Store, Limited, str], EndpointView], names: Sequence[str], type_name: str | None
-) -> None:
-    """Change each endpoint in turn, or none if a name is unknown; show how they are then.
+def _change(store: Store, order: Callable[..., None], names: Sequence[str], type_name: str | None) -> None:
+    """Give an order for each endpoint in turn, or for none if a name is unknown; show how they are then.
 
     The JSON is one document if exactly one was named, otherwise all of them under `endpoints`.
     """
-    from rlm.admin.endpoints import choose_limited, health_beside, who
+    from rlm.admin.endpoints import choose_limited, health_beside, standing, who
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
-    changed = [change(store, limited, who()) for limited in choose_limited(store.settings, names, type_name)]
+    chosen = choose_limited(store.settings, names, type_name)
+    for limited in chosen:
+        order(limited, by=who())
+    views = standing(store)
+    changed = [views[limited.name] for limited in chosen]
     print_json(changed[0] if [each.name for each in changed] == [*names][:1] else {"endpoints": changed})
     for each in changed:
         show(f"{each.name} is {each.health} {health_beside(each)}".rstrip() + f"; its limit is {each.limit}.")

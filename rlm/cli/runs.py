@@ -38,7 +38,7 @@ from rlm.core.run import State
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
-    from rlm.admin.whatif import Forecast, Question
+    from rlm.admin.planning import Forecast, Question
     from rlm.core.documents import View as Shown
     from rlm.core.run import Run
     from rlm.ledger.store import Store
@@ -168,9 +168,8 @@ def _end_with(record: Record, *, waited: bool = False) -> None:
 def list_runs(store: Store, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
-    from rlm.admin.runs import entry_of, runs_page
 
-    entries = [entry_of(record) for record in runs_page(store, number).records]
+    entries = [report.entry_of(record) for record in report.runs_page(store, number).records]
     print_json(entries)
     if not entries:
         show(report.none_finished(store))
@@ -183,11 +182,11 @@ def list_runs(store: Store, number: int) -> None:
 @store_command("rlm cancel", params=[_run_argument])
 def cancel(store: Store, run_id: str | None) -> None:
     """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover."""
-    from rlm.admin import runs
+    from rlm.admin import report
 
     with stop_signals() as stop:
-        run = runs.open_run(store, run_id)
-        runs.cancel(store, run)
+        run = report.open_run(store, run_id)
+        report.cancel(store, run)
         record = _await_close(store, run, stop)
     _show_run(record)
     _end_with(record)
@@ -231,7 +230,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     numbers, and for windows that are all open. --workers, --set and --add-endpoint ask what if; the answer is shown
     beside today's. Nothing is taken, sent or changed.
     """
-    from rlm.admin.whatif import side_by_side
+    from rlm.admin.planning import side_by_side
 
     question, forecasts = _planned(config, **options)
     titles = ("Today", f"What if ({' '.join(question.asked.assumptions)})")[: len(forecasts)]
@@ -247,7 +246,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
 
 
 def _planned(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:
-    from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
+    from rlm.admin.planning import PlanAsk, answer, read_question, view_of
 
     settings = settings_of(config)
     question = read_question(settings, PlanAsk(**options))

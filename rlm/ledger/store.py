@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Self
 
@@ -110,7 +111,7 @@ class Store(Access):
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
 
-    def guarded(self) -> translated:
+    def guarded(self) -> AbstractContextManager[None]:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
 
