@@ -30,7 +30,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger.books import books
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Role
-from rlm.sandbox.mockapi import exceeded
+from tests.acceptance.faultyapi import exceeded
 from tests.acceptance.system import System, assert_balanced, make_item
 from tests.leftbehind import nothing_left_behind
 from tests.ownserver import OwnServer
