@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of
 from rlm.core.call import TURNAROUND_SECONDS, CallEnd, Expected, Pair
 from rlm.core.clock import system_clock
-from rlm.core.documents import RunForecast
+from rlm.core.documents import RunPlan
 from rlm.core.endpoint import EventType, all_limited
 from rlm.core.run import Run
 from rlm.core.text import counted
@@ -58,10 +58,9 @@ class Forecaster:
 
     def _measure(self, types: Sequence[EventType]) -> None:
         """Read the calls that ended since the last look; the first time, what to expect by earlier ones."""
-        calls = [call for call in self._store.measures.look() if call.run_id == self._run_id]
+        calls = [call for call in self._store.calls.look() if call.run_id == self._run_id]
         if calls or not self.expected:
-            ended = {(call.type, call.window_id) for call in calls} if self.expected else None
-            self.expected = {**self.expected, **self._store.measures.expected(types, self._run_id, ended)}
+            self.expected = self._store.calls.expected(types, self._run_id)
         answered = (call.ended_us for call in calls if call.end is CallEnd.COMPLETED)
         self._answered_us = max([self._answered_us, *answered])
 
@@ -93,8 +92,8 @@ class Forecaster:
             self._store.rules.adjust(self._office.token, types, self.expected)
             self._types, self._published = types, self.expected
         limited = all_limited(end for kind in types for end in kind.endpoints)
-        snapshot = take_snapshot(self._store, [kind.name for kind in types], limited, team.ids)
-        there = snapshot.counts, snapshot.windows, team.lanes, left_seconds, self.expected, snapshot.calls
+        counts, windows, calls = take_snapshot(self._store, [kind.name for kind in types], limited, team.ids)
+        there = counts, windows, team.lanes, left_seconds, self.expected, calls
         return Look(*there, answer_seconds=answer_seconds)
 
     def plan(self, look: Look, team: Team, wanted: int, run: Run) -> Plan:
@@ -117,9 +116,9 @@ class Forecaster:
         if team.shortage:  # it stays so; otherwise all that are wanted come
             capacity = capacity.exactly(team.ready)
         gone = run.window_seconds - look.left_seconds + lead
-        return plan_run(settings, workload, capacity, gone_seconds=gone, window_seconds=run.window_seconds)
+        return plan_run(settings, workload, capacity, gone, run.window_seconds)
 
-    def forecast(self, plan: Plan, look: Look, team: Team, run: Run) -> RunForecast:
+    def forecast(self, plan: Plan, look: Look, team: Team, run: Run) -> RunPlan:
         """Return how the run will end by a plan of what remains."""
         now = run.deadline - look.left_seconds
         beyond = self._drain.left - self._drain.takes(look.left_seconds)
@@ -128,13 +127,14 @@ class Forecaster:
         binds += f"; {counted(spent, 'event')} had all attempts of this run" if spent else ""
         binds += f"; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else ""
         end = round(self._seconds_in_all(plan, now, run), 3)
-        return RunForecast(
-            forecast_seconds=end,
-            expected_leftover=plan.expected_leftover + spent,
+        return RunPlan(
             workers=plan.workers,
+            threads=plan.threads,
+            forecast_seconds=end,
+            lower_bound_seconds=round(end - plan.forecast_seconds + plan.lower_bound_seconds, 3),
+            expected_leftover=plan.expected_leftover + spent,
             binds=binds,
             shortage=team.shortage or None,
-            untaken=beyond,
             course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.course),
         )
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from rlm.core.documents import PlannedRelease, TypePlan
 from rlm.core.text import counted
 from rlm.plan.binds import what_binds
 from rlm.plan.simulate import Course, Start, simulate
@@ -27,22 +28,6 @@ COURSE_POINTS: Final = 24
 RELEASE_SHARE: Final = 0.25
 #: *Longest queue first* is worth its disorder if the end comes sooner by more than this part.
 WORTH_DISORDER: Final = 0.01
-
-
-class TypePlan(msgspec.Struct, frozen=True):
-    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
-
-    events: int
-    expected_leftover: int
-    forecast_seconds: float
-
-
-class PlannedRelease(msgspec.Struct, frozen=True):
-    """How many events go to an endpoint in one part of the time; the first goes at `at_seconds`."""
-
-    at_seconds: float
-    endpoint: str
-    events: int
 
 
 class Plan(msgspec.Struct, frozen=True):
