@@ -43,10 +43,13 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     it, if so. Closing is one compare-and-set in Redis, so a second caller
     changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
     """
-    while (run := store.runs.current()) and run.id == run_id:
+    while True:
+        run, now_us = store.runs.current_at()
+        if run is None or run.id != run_id:
+            return None
         if run.state is not State.FINISHING:
             state = books(store, [*store.settings.types])  # it is ended here
-            is_late = token is None and run.left_seconds(round(state.now * MICROSECONDS)) < -LATE_SECONDS
+            is_late = token is None and run.left_seconds(now_us) < -LATE_SECONDS
             failure = failure or run.failure or (REDIS_AWAY if is_late else "")
             spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
             untaken = state.staged + (0 if run.staged else state.events)
@@ -68,7 +71,6 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
             return record if closed else None
         if not store.runs.end(run_id, token):  # whoever ended it may have died before all was ready again
             return None
-    return None
 
 
 def _log_end(record: Record) -> None:
