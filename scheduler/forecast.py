@@ -58,10 +58,9 @@ class Forecaster:
 
     def _measure(self, types: Sequence[EventType]) -> None:
         """Read the calls that ended since the last look; the first time, what to expect by earlier ones."""
-        calls = [call for call in self._store.measures.look() if call.run_id == self._run_id]
+        calls = [call for call in self._store.calls.look() if call.run_id == self._run_id]
         if calls or not self.expected:
-            ended = {(call.type, call.window_id) for call in calls} if self.expected else None
-            self.expected = {**self.expected, **self._store.measures.expected(types, self._run_id, ended)}
+            self.expected = self._store.calls.expected(types, self._run_id)
         answered = (call.ended_us for call in calls if call.end is CallEnd.COMPLETED)
         self._answered_us = max([self._answered_us, *answered])
 
@@ -93,8 +92,8 @@ class Forecaster:
             self._store.rules.adjust(self._office.token, types, self.expected)
             self._types, self._published = types, self.expected
         limited = all_limited(end for kind in types for end in kind.endpoints)
-        snapshot = take_snapshot(self._store, [kind.name for kind in types], limited, team.ids)
-        there = snapshot.counts, snapshot.windows, team.lanes, left_seconds, self.expected, snapshot.calls
+        counts, windows, calls = take_snapshot(self._store, [kind.name for kind in types], limited, team.ids)
+        there = counts, windows, team.lanes, left_seconds, self.expected, calls
         return Look(*there, answer_seconds=answer_seconds)
 
     def plan(self, look: Look, team: Team, wanted: int, run: Run) -> Plan:

@@ -22,7 +22,7 @@ from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span
-from rlm.ledger.books import Books, books, miscounted, troubles_of
+from rlm.ledger.books import Books, books, troubles_of
 from rlm.ledger.connect import text
 from rlm.ledger.fitness import Flaw, check_fitness
 from rlm.ledger.leases import Present, Standing, present
@@ -528,7 +528,7 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for name, entry in scene.standings.items():
         yield from _health(scene, name, entry)
     types, endpoints = scene.store.settings.event_types, scene.store.settings.endpoints
-    waiting = {name: account.unsettled for name, account in scene.books.by_type.items()}
+    waiting = {name: count.unsettled for name, count in scene.books.by_type.items()}
     failing = [kind for kind in types if all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)]
     down = [(kind.name, waiting[kind.name], kind.endpoints[0].name) for kind in failing if waiting.get(kind.name)]
     if down and len(failing) == len(types):
@@ -613,7 +613,7 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
         why = f"should have been closed {span(overdue)} ago"
         yield _condition("run_stuck", "run", run=run.id, why=why, fix="`rlm scheduler` closes it, or `rlm cancel`")
         return
-    waiting = {name: account.counts.pending for name, account in scene.books.by_type.items()}
+    waiting = {name: count.pending for name, count in scene.books.by_type.items()}
     stuck = [
         kind
         for kind in scene.store.settings.event_types
@@ -637,7 +637,8 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last else ())]:
+    is_last = last is not None and store.runs.history(1) == [last.run_id]  # another may have been closed meanwhile
+    if faults := [*scene.books.faults(), *(scene.books.miscounted(last) if last and is_last else ())]:
         yield _condition("books_unbalanced", "books", why="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:

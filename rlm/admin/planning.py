@@ -241,7 +241,8 @@ def _forecast(store: Store, question: Question) -> Forecast:
         windows = {name: window.later(gone_seconds) for name, window in read.items()}
     configured = {(kind.name, kind.processing_seconds) for kind in store.settings.event_types}
     anew = {kind.name for kind in types if (kind.name, kind.processing_seconds) not in configured}
-    expected = {pair: each for pair, each in store.measures.learned(types).items() if pair[0] not in anew}
+    store.calls.look()
+    expected = {pair: each for pair, each in store.calls.expected(types).items() if pair[0] not in anew}
     room = room_of(store) if settings.workers == store.settings.workers else None  # it follows workers.max
     capacity = capacity_of(settings, room=room).exactly(workers)
     workload = Workload({kind.name: numbers.get(kind.name, 0) for kind in types}, types, windows, expected)

@@ -54,7 +54,7 @@ def queue_stats(store: Store) -> QueueStats:
     entries = books(store)
     for name, seconds in oldest_in_ledger(store, list(entries.by_type)).items():
         oldest[name] = max(seconds, oldest.get(name, 0.0))
-    queued.update({name: account.unsettled for name, account in entries.by_type.items()})
+    queued.update({name: count.unsettled for name, count in entries.by_type.items()})
     names = dict.fromkeys([*store.settings.types, *filter(queued.get, entries.by_type)])
     by_type = {name: TypeQueue(pending=queued[name], oldest_seconds=oldest.get(name)) for name in names}
     return replace(lengths(entries), by_type=by_type)

@@ -145,7 +145,7 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     there, now_us, standings = scene.there, scene.now_us, scene.standings
     now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
-    places, each = store.ledger.count(store.known_types), worker_list(store, there)
+    places, each = scene.books.by_type, worker_list(store, there)
     by_type = {}
     for name, entry in known.by_type.items():
         at = places.get(name, Counts())

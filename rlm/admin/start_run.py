@@ -56,10 +56,10 @@ def started(store: Store, run_id: str | None) -> Started:
         StoreUnfitError: Redis is unfit, so no scheduler started the run.
         RunError: no scheduler started it although Redis is fit.
     """
-    from rlm.ledger.fitness import unfit  # noqa: PLC0415  # a run that starts does not need it
+    from rlm.admin.conditions import look  # noqa: PLC0415  # a run that starts does not need it
 
-    if run_id is None and (why := unfit(store)):
-        raise StoreUnfitError(f"no run starts until Redis is fit: {why}")
+    if run_id is None and (flaws := look(store).unfit):
+        raise StoreUnfitError("no run starts until Redis is fit", "; ".join(map(str, flaws)))
     if run_id is None:
         raise RunError(
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "

@@ -6,7 +6,6 @@ page. It covers all hosts and survives restarts. docs/metrics.md is the table to
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -24,9 +23,10 @@ from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import OPEN, State
-from rlm.ledger.calls import BOUNDS, Histogram, histograms
+from rlm.ledger.calls import BOUNDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
+from rlm.ledger.values import MICROSECONDS
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -90,8 +90,8 @@ METRICS: Final = (
 )  # fmt: skip
 
 _FAMILIES: Final = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
-#: The name of a metric, its value, and the values of its labels.
-_Sample: TypeAlias = tuple[str, float | Histogram, *tuple[str, ...]]
+#: The name of a metric, its value (of a histogram how many are at most each bound, and their sum), and its labels.
+_Sample: TypeAlias = tuple[str, float | tuple[list[tuple[str, int]], float], *tuple[str, ...]]
 
 
 class MetricsPage:
@@ -112,13 +112,7 @@ class MetricsPage:
             each.name: _FAMILIES[each.kind](each.name, each.meaning, labels=each.labels) for each in METRICS
         }
         for name, value, *labels in [*samples, ("rlm_build_info", 1, __version__)]:
-            if isinstance(value, Histogram):
-                buckets = [
-                    ("+Inf" if bound == math.inf else f"{bound:g}", number) for bound, number in value.at_most.items()
-                ]
-                families[name].add_metric(labels, buckets, value.seconds)
-            else:
-                families[name].add_metric(labels, value)
+            families[name].add_metric(labels, *(value if isinstance(value, tuple) else (value,)))
         with_samples = [family for family in families.values() if family.samples]
         return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # stands in for a registry
 
@@ -137,10 +131,10 @@ def _samples(store: Store) -> Iterator[_Sample]:
 def _queues(store: Store, scene: Scene) -> Iterator[_Sample]:
     ledger = scene.books
     oldest = oldest_in_ledger(store, list(ledger.by_type))
-    for name, account in ledger.by_type.items():
-        if name not in store.settings.types and not account.unsettled:
+    for name, count in ledger.by_type.items():
+        if name not in store.settings.types and not count.unsettled:
             continue
-        for state, number in asdict(account.counts).items():
+        for state, number in asdict(count).items():
             yield "rlm_queue_events", number, name, state
         yield "rlm_queue_oldest_seconds", oldest.get(name, 0.0), name
     yield "rlm_audit_list_items", ledger.events
@@ -177,7 +171,7 @@ def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
 
 def _totals(store: Store) -> Iterator[_Sample]:
     """Yield the samples of counters and histograms; all configured types and endpoints have them from the start."""
-    types, endpoints, totals = store.settings.types, store.settings.endpoints, store.totals.look()
+    types, endpoints, totals = store.settings.types, store.settings.endpoints, store.calls.totals()
     outcomes = {each: each for each in ("taken", "completed", "failed", "leftover")} | {"carried_over": "carried"}
     for name in types:
         for outcome, field in outcomes.items():
@@ -193,7 +187,9 @@ def _totals(store: Store) -> Iterator[_Sample]:
         ("rlm_event_answer_seconds", "answer", types),
         ("rlm_run_duration_seconds", "run", [""]),
     ):
-        by_name = histograms(totals, what)
-        empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
         for name in names:
-            yield metric, by_name.get(name, empty), *([name] if name else [])
+            at_most = [
+                (f"{bound:g}".replace("inf", "+Inf"), totals.get(f"{what}<={bound:g}:{name}", 0)) for bound in BOUNDS
+            ]
+            seconds = totals.get(f"{what}_us:{name}", 0) / MICROSECONDS
+            yield metric, (at_most, seconds), *([name] if name else [])
