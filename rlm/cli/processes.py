@@ -66,10 +66,9 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
     with long_running(settings_of(config), "scheduler") as (store, stop):
-        from rlm.ledger.fitness import require_fit
         from scheduler.service import SchedulerService
 
-        require_fit(store, allow_volatile=allow_volatile)
+        store.require_fit(allow_volatile=allow_volatile)
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
@@ -86,10 +85,9 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
     with long_running(settings, "supervisor") as (store, stop):
         from rlm.admin.watch import Watch
-        from rlm.ledger.fitness import require_fit
         from rlm.processes.supervisor import Supervisor
 
-        require_fit(store, allow_volatile=allow_volatile)
+        store.require_fit(allow_volatile=allow_volatile)
         made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
         watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
         watch.start()

@@ -61,7 +61,6 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     A few events of the configured types are sent to an API on this host; the configured endpoints get no call.
     Everything happens under a prefix of its own, PREFIX-test-..., beside a running system, and is removed again.
     """
-    from rlm.ledger.fitness import require_fit
     from rlm.ledger.store import Store
     from rlm.sandbox.demo import play, view_on
     from rlm.sandbox.stage import set_up
@@ -72,7 +71,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
         view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {events} events")
         options = ["--allow-volatile"] if allow_volatile else []
         with Store(settings, keeps_server=True) as store:
-            require_fit(store, allow_volatile=allow_volatile, claim=False)
+            store.require_fit(allow_volatile=allow_volatile, claim=False)
             with set_up(settings, speed, stop, store.url, options) as stage:
                 verdict = play(stage, view, events)
     _report(verdict, settings.event_types)
