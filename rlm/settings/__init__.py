@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import did_you_mean
 from rlm.settings import model, secrets
@@ -124,7 +124,6 @@ def _event_types(document: model.Document, environ: Mapping[str, str]) -> list[E
     for name, kind in document.types.items():
         endpoints = []
         for each in kind.endpoints:
-            success = each.success or kind.success
             endpoints.append(
                 Endpoint(
                     name=each.name,
@@ -133,7 +132,7 @@ def _event_types(document: model.Document, environ: Mapping[str, str]) -> list[E
                     timeout_seconds=each.timeout_seconds or document.retry.timeout_seconds,
                     headers=each.headers,
                     budget=budgets.get(each.budget or ""),
-                    success=Success(**structs.asdict(success)) if success else None,
+                    success=each.success or kind.success,
                 )
             )
         own = Limit.parse(kind.rate_limit) if kind.rate_limit else None

@@ -81,23 +81,22 @@ def check_host(host: str, *, in_brackets: bool = False) -> str:
     (`[::ffff:127.0.0.1]`), addresses with a zone, and those of no server.
     """
     label = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"  # the standard has no underscores, but many container names do
-    is_name = re.fullmatch(rf"{label}(\.{label})*", host) and len(host) in range(254)  # as RFC 1035 says
-    if is_name and not in_brackets and not re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
-        return host
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        address = ipaddress.ip_address(0)
-    if isinstance(address, ipaddress.IPv4Address):
-        is_usual = not in_brackets
+        is_number = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2])
+        is_name = re.fullmatch(rf"{label}(\.{label})*", host) and len(host) in range(254)  # as RFC 1035 says
+        is_usual = is_name and not is_number and not in_brackets
     else:
-        is_usual = in_brackets and address.scope_id is None and not 1 < int(address) < 1 << 64
-    if address.is_unspecified or not is_usual:
+        host, is_usual = str(address), in_brackets == (address.version == 6) and not address.is_unspecified
+        if isinstance(address, ipaddress.IPv6Address):
+            is_usual = is_usual and address.scope_id is None and not 1 < int(address) < 1 << 64
+    if not is_usual:
         raise ValueError(
             "a host is a name of letters, digits and `-`, `_` between dots, an address of four decimal numbers, or an "
             "IPv6 address in brackets; each server has one spelling"
         )
-    return f"[{address}]" if in_brackets else str(address)
+    return f"[{host}]" if in_brackets else host
 
 
 def _split(url: str) -> tuple[SplitResult, int | None]:

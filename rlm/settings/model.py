@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import msgspec
-from msgspec.structs import asdict, fields
+from msgspec.structs import fields
 
+from rlm.core.endpoint import Success
 from rlm.settings import checks
 from rlm.settings.secrets import EMBEDDED, resolve_url
 
@@ -51,6 +52,7 @@ RedisUrl: TypeAlias = Annotated[
         lambda url, _: checks.check_redis_url(url),
     ),
 ]
+_Success: TypeAlias = Annotated[Success, _may("a table, { content_type = ..., field = ..., value = ... }")]
 #: A name, an IPv4 address, or an IPv6 address with or without brackets.
 Host: TypeAlias = Annotated[
     str,
@@ -62,9 +64,8 @@ class Section(msgspec.Struct, frozen=True):
     """A table with known keys."""
 
     def __repr__(self) -> str:
-        """Return its settings without those that may be secret."""
-        shown = {key: value for key, value in asdict(self).items() if key not in {"url", "token", "headers"}}
-        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+        """Return its name alone: some of its settings may be secret."""
+        return type(self).__name__
 
 
 class RedisSettings(Section, frozen=True):
@@ -167,19 +168,6 @@ class WebSettings(Section, frozen=True):
     )
 
 
-class SuccessSettings(Section, frozen=True):
-    """What an answer 2xx must be to be a success; each part may be left out."""
-
-    content_type: (
-        Annotated[str, _may('a media type, "application/json"', pattern=r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z")] | None
-    ) = None
-    field: Annotated[str, _may("a text, not empty", min_length=1)] | None = None
-    value: Annotated[str | bool | int | float, _may("a text, a number, true or false")] | None = None
-
-
-Success: TypeAlias = Annotated[SuccessSettings, _may("a table, { content_type = ..., field = ..., value = ... }")]
-
-
 class EndpointSettings(Section, frozen=True, kw_only=True):
     """One API address of a type."""
 
@@ -192,7 +180,7 @@ class EndpointSettings(Section, frozen=True, kw_only=True):
         dict[str, str],
         _may(f"a table of texts; reserved are {', '.join(checks.RESERVED_HEADERS)}", checks.check_headers),
     ] = msgspec.field(default_factory=dict)
-    success: Success | None = None
+    success: _Success | None = None
 
 
 class TypeSettings(Section, frozen=True, kw_only=True):
@@ -202,7 +190,7 @@ class TypeSettings(Section, frozen=True, kw_only=True):
     share: Annotated[float, _may("a number from 0 to 1", ge=0, le=1)] = 0.0
     processing_seconds: Seconds = 1.0
     rate_limit: Rate | None = None
-    success: Success | None = None
+    success: _Success | None = None
     endpoints: Annotated[
         tuple[EndpointSettings, ...],
         _may("a list of one or more tables, { name = ..., url = ... }, primary first", min_length=1),
@@ -248,7 +236,7 @@ class Setting(msgspec.Struct, frozen=True):
     kind: Any
     default: Any
     allowed: str
-    check: Check | None
+    check: Check | None = None
 
     @property
     def plain(self) -> Any:
@@ -256,14 +244,14 @@ class Setting(msgspec.Struct, frozen=True):
         return get_args(self.kind)[0]
 
     @property
-    def section(self) -> type[Section] | None:
+    def section(self) -> type[msgspec.Struct] | None:
         """The section of the table that it is, or of the tables in its list or table; None for a single value."""
         inner = [self.plain, *get_args(self.plain)]
-        return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, Section)), None)
+        return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), None)
 
 
 @lru_cache
-def settings_of(section: type[Section]) -> Mapping[str, Setting]:
+def settings_of(section: type[msgspec.Struct]) -> Mapping[str, Setting]:
     """Return the settings of a section by key, in their order."""
     settings = {}
     for field in fields(section):
