@@ -19,8 +19,7 @@ import msgspec
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import cut, did_you_mean, is_name, safe_line
-from rlm.settings.checks import NAMES
-from rlm.settings.model import Document, Setting, settings_of
+from rlm.settings.model import NAMES, Document, Setting, settings_of
 from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
 
 #: A tree of TOML as `tomllib` reads it. It is untyped until a `Document` is made of it.
