@@ -51,8 +51,8 @@ AWAY_SECONDS = 0.2
 log = logging.getLogger(__name__)
 
 
-def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
-    """Open a run that counts from `tick`, seconds since 1970 by Redis; return its id."""
+def open_run(store: Store, token: int, trigger: Trigger, tick: float, request: str = "") -> str:
+    """Open a run that counts from `tick`, seconds since 1970 by Redis, and answers `request`; return its id."""
     window_seconds = store.settings.run.window_seconds
     run = Run(
         id=make_run_id(tick),
@@ -65,7 +65,7 @@ def open_run(store: Store, token: int, trigger: Trigger, tick: float) -> str:
         revision=store.settings.revision,
         tick=tick,
     )
-    opened = store.runs.open(token, run, store.known_types)
+    opened = store.runs.open(token, run, store.known_types, request)
     crash_point("run.opened")
     return opened
 

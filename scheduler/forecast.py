@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+from msgspec.structs import replace
+
 from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of, types_in_force
 from rlm.core.call import TURNAROUND_SECONDS, CallEnd
 from rlm.core.clock import system_clock
-from rlm.core.documents import RunForecast
+from rlm.core.documents import RunPlan
 from rlm.core.endpoint import all_limited
 from rlm.core.run import Run
 from rlm.core.text import counted
@@ -43,22 +46,22 @@ class Forecaster:
         usable = [each for each in workers if each.state == WorkerState.READY and each.revision == run.revision]
         awake = [worker for worker in usable if not worker.sleeping]
         ended = [
-            call.ended_us for call in store.measures.look() if call.run_id == run.id and call.end is CallEnd.COMPLETED
+            call.ended_us for call in store.calls.look() if call.run_id == run.id and call.end is CallEnd.COMPLETED
         ]
         self._answered_us = max([self._answered_us, *ended])
-        expected = store.measures.expected(types, run.id)
+        expected = store.calls.expected(types, run.id)
         store.rules.adjust(self._token, types, expected)
         limited = all_limited(end for kind in types for end in kind.endpoints)
         names, ids = [kind.name for kind in types], [worker.id for worker in workers]  # all of these may have calls
-        snapshot = take_snapshot(store, names, limited, ids)
+        counts, windows, calls = take_snapshot(store, names, limited, ids)
         return Look(
-            snapshot.counts,
-            snapshot.windows,
+            counts,
+            windows,
             sum(worker.threads for worker in awake),
             left_seconds,
             types,
             expected,
-            snapshot.calls,
+            calls,
             usable=len(usable),
             awake=len(awake),
             shortage=self._shortage(len(awake), wanted),
@@ -96,9 +99,9 @@ class Forecaster:
         if look.shortage:  # it stays so; otherwise all that are wanted come
             capacity = capacity.exactly(look.awake)
         gone = run.window_seconds - look.left_seconds + lead
-        return plan_run(settings, workload, capacity, gone_seconds=gone, window_seconds=run.window_seconds)
+        return plan_run(settings, workload, capacity, gone, run.window_seconds)
 
-    def forecast(self, run: Run, look: Look, plan: Plan) -> RunForecast:
+    def forecast(self, run: Run, look: Look, plan: Plan) -> RunPlan:
         """Return how a run will end by a plan of what remains; its time counts from the run's first call."""
         beyond = self._drain.left - self._drain.takes(look.left_seconds)
         spent = sum(count.spent for count in look.counts.values())
@@ -110,12 +113,13 @@ class Forecaster:
             last = min(now, run.moment(self._answered_us)) if self._answered_us else first_call_at
             # If no call remains, it is the last answer.
             end = now - first_call_at + plan.first_call_seconds + end if end else max(0.0, last - first_call_at)
-        return RunForecast(
+        first_call = end - plan.forecast_seconds
+        return replace(
+            msgspec.convert(plan, RunPlan, from_attributes=True),
             forecast_seconds=round(end, 3),
+            lower_bound_seconds=round(first_call + plan.lower_bound_seconds, 3),
             expected_leftover=plan.expected_leftover + spent,
-            workers=plan.workers,
             binds=binds,
+            course=tuple((round(first_call + at, 1), number) for at, number in plan.course),
             shortage=look.shortage or None,
-            untaken=beyond,
-            course=tuple((round(end - plan.forecast_seconds + at, 1), number) for at, number in plan.course),
         )

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 
-from rlm.admin.attendance import kept_apart
+from rlm.admin.conditions import kept_apart
 from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError

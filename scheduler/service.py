@@ -18,7 +18,6 @@ from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, Trigger
 from rlm.ledger.books import books
-from rlm.ledger.leases import Reply
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage, Waker
@@ -160,8 +159,7 @@ class SchedulerService:
         if (request := self._store.schedule.next_request()) is None:
             return False
         crash_point("request.seen")
-        run_id = open_run(self._store, self._office.token, Trigger.MANUAL, self._store.now())
-        self._store.schedule.answer(request, Reply(run_id=run_id))
+        open_run(self._store, self._office.token, Trigger.MANUAL, self._store.now(), request)
         return True
 
     def _open_due(self) -> bool:

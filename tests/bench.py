@@ -12,9 +12,8 @@ from rlm.core.run import Run, State, Trigger
 from rlm.delivery.http import Dispatcher
 from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
-from rlm.sandbox.mockapi import exceeded
 from rlm.settings import load_settings
-from tests.acceptance.faultyapi import FaultyApi
+from tests.acceptance.faultyapi import FaultyApi, exceeded
 from tests.store.windows import stamps
 from tests.values import replace
 from tests.wait import wait_until

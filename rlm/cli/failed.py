@@ -14,7 +14,6 @@ from rlm.cli.common import (
     all_option,
     confirm,
     flag,
-    is_terminal,
     number_argument,
     print_json,
     say_error,
@@ -25,7 +24,7 @@ from rlm.cli.common import (
     yes_option,
 )
 from rlm.core.item import NOT_EMBEDDABLE, Reason
-from rlm.core.text import counted, named, one_line, safe_line
+from rlm.core.text import counted, named, safe_line
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -59,27 +58,21 @@ def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) ->
     An option given several times matches any of its values. --grouped lists the N largest groups of letters with the
     same reason, endpoint and type.
     """
-    from rlm.admin.letters import LetterFilter
+    from rlm.admin.letters import DeadLetter, LetterFilter
     from rlm.admin.letters import grouped as group
 
     fitting = LetterFilter(**options).find(store)
     if grouped:
         groups = group(fitting)[:number]
         print_json(groups)
-        rows = [[f"{each.letters:,}", each.reason, each.endpoint, each.type, each.newest] for each in groups]
-        table("#letters|reason|endpoint|type|newest", rows)
+        table("#letters|reason|endpoint|type|newest", groups)
         return
     letters, total = list(islice(fitting, number)), store.letters.count()
     print_json([msgspec.Raw(raw) for raw in letters])
-    width = 60 if is_terminal() else 320
     if not letters:
         show(f"There are no dead letters{' that match' if total else ''}.")
         return
-    rows = [
-        [raw["id"], raw.get("failed_at"), raw["reason"], raw["event_id"], one_line(raw.get("detail", ""), width)]
-        for raw in map(msgspec.json.decode, letters)
-    ]
-    table("id|failed at|reason|event|detail", rows)
+    table("id|failed at|reason|event=event_id|detail", map(DeadLetter.read, letters))
     more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
     show(f"\n{more}`rlm failed show ID` shows one; `retry` and `drop` deal with it.")
 

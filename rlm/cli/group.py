@@ -60,10 +60,7 @@ def orderly(ctx: click.Context | None = None) -> Iterator[None]:
 
 
 def _masked(words: str) -> str:
-    """Mask secrets. Without a loaded configuration there are none, and importing the mask would cost time."""
-    if "rlm.settings.secrets" not in sys.modules:
-        return words
-    from rlm.settings.secrets import mask
+    from rlm.settings.secrets import mask  # a command that says nothing does not need it
 
     return mask(words)
 
@@ -89,7 +86,7 @@ OVERVIEW = {
         "status": ("runs", "status", "Show the current run, or another."),
         "list": ("runs", "list_runs", "List recent runs, newest first."),
         "result": ("runs", "result", "Show the record of the last run, or of another."),
-        "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
+        "plan": ("runs", "plan", "Forecast a run for what waits now, or for given counts."),
         "explain": ("queue", "explain", "Show where one event is, why it waited, and each attempt."),
     },
     "Steer it": {
@@ -172,5 +169,5 @@ def rlm() -> None:
     """
 
 
-rlm.params.append(debug_option())
+rlm.params.append(debug_option)
 rlm.commands = dict.fromkeys(COMMANDS, rlm)  # click suggests one of these names for an unknown one

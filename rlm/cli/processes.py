@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shlex
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -36,14 +35,10 @@ if TYPE_CHECKING:
 
 _options = [volatile_option, log_format_option]
 
+#: What is used without a configuration file.
+DEFAULTS = "the built-in defaults; `rlm init` writes a file"
+
 log = logging.getLogger(__name__)
-
-
-def new_server(settings: Settings) -> str:
-    """Return a warning if a process without a configuration is about to create an embedded server, else ''."""
-    if settings.source is not None or settings.redis.url != "embedded" or settings.data_dir.exists():
-        return ""
-    return f"No configuration: the defaults are used, with an embedded server in {settings.data_dir}; see `rlm init`"
 
 
 @contextmanager
@@ -62,8 +57,7 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
     with stop_signals(shows_life=True) as stop:
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
-        if words := new_server(settings):
-            log.warning("%s", words, extra={"action": "use_defaults"})
+        log.info("The configuration is %s", settings.source or DEFAULTS, extra={"action": "configure"})
         with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
             yield store, stop
 
@@ -125,28 +119,21 @@ def list_workers(store: Store) -> None:
     With --json, the workers alone.
     """
     from rlm.admin.report import hosts, worker_list
+    from rlm.admin.words import doing
 
     workers, places = worker_list(store), hosts(store)
     print_json(workers)
-    rows = [
-        [
-            each.pid,
-            each.host,
-            "another configuration" if each.other_configuration else "sleeping" if each.sleeping else each.state,
-            each.threads,
-            each.busy,
-            each.started_at,
-        ]
-        for each in workers
-    ]
     if workers:
-        table("#pid|host|state|#threads|#busy|started at", rows)
+        rows = [
+            [each.pid, each.host, each.sleeping or doing(each), each.threads, each.busy, each.started_at]
+            for each in workers
+        ]
+        table("#pid|host|what it does|#threads|#busy|started at", rows)
     else:
         show("No worker is running; `rlm supervisor` starts them when a run needs them.")
     if places:
         show()
-        rows = [[each.host, each.state, each.capacity, each.share, each.workers, each.scheduler] for each in places]
-        table("host|state|#capacity|#share|#workers|scheduler", rows)
+        table("host|state|#capacity|#share|#workers|scheduler", places)
 
 
 @command("rlm web", params=[log_format_option], prints_data=False)
@@ -210,29 +197,25 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     as_json, coloured = is_json(environ, sys.stdout), is_coloured(environ, sys.stdout)
     environ |= {FORMAT_VARIABLE: "json" if as_json else "text"} | ({"FORCE_COLOR": "1"} if coloured else {})
     environ |= {"RLM_CONFIG": str(settings.source)} if settings.source else {}
+    environ |= {"RLM_ALLOW_VOLATILE": "1"} if allow_volatile else {}
     environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), environ.get("PATH", os.defpath)])
     foreman = Foreman(LinePrinter(sys.stdout, as_json=as_json, coloured=coloured), grace_seconds(settings, Layer.GROUP))
     root = settings.source.parent if settings.source else Path.cwd()
-    for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
+    for name, words in _commands(root / "Procfile").items():
         foreman.add_process(name, words, env=environ, cwd=str(root))
-    for words in filter(None, (new_server(settings), f"Redis is at {mask_url(url_in_use(settings))}")):
-        foreman.say(words)
+    foreman.say(f"The configuration is {settings.source or DEFAULTS}; Redis is at {mask_url(url_in_use(settings))}")
     raise SystemExit(foreman.run())
 
 
-def _commands(procfile: Path, *, allow_volatile: bool) -> Mapping[str, str]:
-    """Return the processes of a Procfile; the default ones if there is none."""
+def _commands(procfile: Path) -> Mapping[str, str]:
+    """Return the processes of a Procfile by name; those of the one that `rlm init` writes if there is none."""
     from honcho.environ import parse_procfile
 
+    from rlm.settings.layers import FIRST
+
     text = _read(procfile)
-    if text is None:
-        rlm, flags = ["exec", sys.executable, "-P", "-m", "rlm"], ["--allow-volatile"] if allow_volatile else []
-        words = {"scheduler": ["scheduler", *flags], "supervisor": ["supervisor", *flags], "web": ["web"]}
-        return {name: shlex.join([*rlm, *each]) for name, each in words.items()}
-    if allow_volatile:
-        raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")
     try:
-        commands: dict[str, str] = parse_procfile(text).processes
+        commands: dict[str, str] = parse_procfile(_read(FIRST / "Procfile") if text is None else text).processes
     except AssertionError:  # a name is repeated
         commands = {}
     if not commands:

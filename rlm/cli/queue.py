@@ -22,9 +22,10 @@ from rlm.cli.common import (
     wants_json,
     yes_option,
 )
+from rlm.cli.endpoint import endpoint_table
 from rlm.core.documents import ItemView, WaitingList
 from rlm.core.errors import RunError, StoreError
-from rlm.core.text import counted, one_line, span
+from rlm.core.text import counted, one_line
 
 if TYPE_CHECKING:
     from rlm.core.documents import EventView
@@ -64,8 +65,7 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     An option given several times matches any of its values. At most 100,000 events are looked at; `--after` continues
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
-    from rlm.admin.queue import list_waiting
-    from rlm.ledger.waiting import MOST_LOOKED, EventFilter
+    from rlm.admin.queue import MOST_LOOKED, EventFilter, list_waiting
 
     chosen, every = EventFilter(**options), number is None and wants_json()
     page = list_waiting(store, chosen, MOST_LOOKED if every else number or 20, after)
@@ -73,21 +73,12 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
         more = list_waiting(store, chosen, MOST_LOOKED, page.next)
         page = WaitingList(events=(*page.events, *more.events), next=more.next)
     print_json(page)
-    rows = [
-        [
-            event.event_id,
-            event.state.replace("_", " ") + (f" {span(event.due_in_seconds)}" if event.due_in_seconds else ""),
-            event.priority,
-            span(event.waiting_seconds),
-            event.wallet_name,
-        ]
-        for event in page.events
-    ]
-    if rows:
-        table("event|state|#priority|#waits for|wallet", rows)
+    if page.events:
+        waiting = "#waits for=waiting_seconds|#due in=due_in_seconds"
+        table(f"event=event_id|state|#priority|{waiting}|wallet=wallet_name", page.events)
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
-    elif not rows:
+    elif not page.events:
         show("No such event is waiting; see `rlm queue stats` and `rlm explain EVENT`.")
 
 
@@ -103,8 +94,7 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
     Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
     is left over and nothing is dropped; what that run does not send will be left over.
     """
-    from rlm.admin.queue import drop_leftovers, leftovers
-    from rlm.ledger.waiting import EventFilter
+    from rlm.admin.queue import EventFilter, drop_leftovers, leftovers
 
     wanted, after_it = EventFilter(**options), "Wait for its end, or `rlm cancel` it; then drop what it left over."
     if every == bool(wanted):
@@ -125,16 +115,16 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
     show(f"{counted(done.number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
 
 
-@store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", group=queue)
-def stats(store: Store) -> None:
+@store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", name="stats", group=queue)
+def show_stats(store: Store) -> None:
     """Show how much waits where, by type, in the ledger and the 100,000 oldest items, and how old the oldest is."""
     from rlm.admin.queue import queue_stats
 
-    found = queue_stats(store)
-    print_json(found)
-    show(f"{found.events:,} items on the audit list, {found.staged:,} in staging")
-    show(f"{found.processing:,} events of the open run, {found.leftover:,} left over, {found.failed:,} dead letters\n")
-    rows = [[name, f"{each.pending:,}", span(each.oldest_seconds)] for name, each in found.by_type.items()]
+    stats = queue_stats(store)
+    print_json(stats)
+    show(f"{stats.events:,} items on the audit list, {stats.staged:,} in staging")
+    show(f"{stats.processing:,} events of the open run, {stats.leftover:,} left over, {stats.failed:,} dead letters\n")
+    rows = [[name, each.pending, each.oldest_seconds] for name, each in stats.by_type.items()]
     table("type|#pending|#oldest", rows)
 
 
@@ -244,31 +234,10 @@ def _describe(view: EventView) -> None:
     for condition in view.conditions:
         show(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
     if view.letter:
-        show(f"`rlm failed show {one_line(view.letter.id, 80)}` shows the letter.")
+        show(f"`rlm failed show {one_line(view.letter, 80)}` shows the letter.")
     if view.attempts:
         show(f"\nThe last {len(view.attempts):,} of {counted(view.calls, 'call')}:")
-        rows = [
-            [
-                call.attempt,
-                call.at,
-                call.endpoint,
-                call.answer,
-                None if call.seconds is None else f"{call.seconds:.2f} s",
-                one_line(call.text, 80),
-                call.host,
-            ]
-            for call in view.attempts
-        ]
-        table("#attempt|ended|endpoint|answer|#took|in words|host", rows)
+        table("#attempt|ended=at|endpoint|answer|#took=seconds|in words=text|host", view.attempts)
     if view.endpoints:
         show()
-        gates = [
-            [
-                gate.name,
-                f"{gate.health} ({gate.circuit_reason})" if gate.circuit_reason else gate.health,
-                gate.free,
-                "until resumed" if gate.next_slot_seconds is None else span(gate.next_slot_seconds),
-            ]
-            for gate in view.endpoints
-        ]
-        table("endpoint|health|#free slots|#next in", gates)
+        endpoint_table(view.endpoints)

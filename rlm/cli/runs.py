@@ -1,4 +1,4 @@
-"""Runs: start, show, cancel and list them.
+"""Runs: start, show, cancel and list them; forecast one (`rlm plan`).
 
 A run that waits for its command waits for what that imports: the rest is imported once the scheduler is asked.
 """
@@ -6,9 +6,10 @@ A run that waits for its command waits for what that imports: the rest is import
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +23,7 @@ from rlm.cli.common import (
     print_json,
     say_error,
     settings_of,
+    several,
     show,
     stop_signals,
     store_command,
@@ -33,9 +35,10 @@ from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.errors import InterruptedByHandError, StoreError
 from rlm.core.run import State
-from rlm.core.text import counted, span
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
+    from rlm.admin.planning import Forecast, Question
     from rlm.core.documents import View as Shown
     from rlm.core.run import Run
     from rlm.ledger.store import Store
@@ -61,9 +64,7 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     its own, and cancels it if interrupted. Exits with 1 if the run or every call of it failed.
     """
     if dry_run:
-        from rlm.cli.plan import print_verdict
-
-        print_verdict(config)
+        show(_planned(config)[1][0].verdict.sentence)
         return
     with ExitStack() as stack:
         with uncollected():  # the run waits for these imports
@@ -167,36 +168,25 @@ def _end_with(record: Record, *, waited: bool = False) -> None:
 def list_runs(store: Store, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
-    from rlm.admin.runs import entry_of, runs_page
 
-    styles = {State.COMPLETED: "green", State.FAILED: "bold red"}
-    entries = [entry_of(record) for record in runs_page(store, number).records]
+    entries = [report.entry_of(record) for record in report.runs_page(store, number).records]
     print_json(entries)
     if not entries:
         show(report.none_finished(store))
         return
-    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
-    rows = [
-        [
-            entry.run_id,
-            (entry.state, styles.get(State(entry.state), "yellow")),
-            entry.started_at,
-            span(entry.duration_seconds),
-            *(getattr(entry.counts, name) for name in columns),
-        ]
-        for entry in entries
-    ]
-    table(f"run|state|started|#took|#{'|#'.join(columns)}", rows)
+    counts = ("taken", "carried_over", "completed", "failed", "leftover")
+    columns = "|".join(f"#{name}=counts.{name}" for name in counts)
+    table(f"run=run_id|state|started=started_at|#took=duration_seconds|{columns}", entries)
 
 
 @store_command("rlm cancel", params=[_run_argument])
 def cancel(store: Store, run_id: str | None) -> None:
     """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover."""
-    from rlm.admin import runs
+    from rlm.admin import report
 
     with stop_signals() as stop:
-        run = runs.open_run(store, run_id)
-        runs.cancel(store, run)
+        run = report.open_run(store, run_id)
+        report.cancel(store, run)
         record = _await_close(store, run, stop)
     _show_run(record)
     _end_with(record)
@@ -220,3 +210,47 @@ def _await_close(store: Store, run: Run, stop: StopSignals) -> Record:
                 office.resign()
         system_clock.sleep(POLL_SECONDS)
     return record
+
+
+@command(
+    "rlm plan",
+    "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED=a5",
+    "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
+    params=[
+        several("--count counts", "TYPE=N", "Plan for N events of a type; repeatable."),
+        click.Option(["--workers"], type=click.IntRange(1, 1000), metavar="N", help="With exactly N workers."),
+        several("--set told", "KEY=VALUE", "With this value of a setting; repeatable."),
+        several("--add-endpoint add", "TYPE=NAME", "With one more endpoint of a type, of this name; repeatable."),
+    ],
+)
+def plan(*, config: Path | None, **options: Any) -> None:
+    """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
+
+    Without --count the forecast is for what waits now and for the windows as they are; with --count it is for those
+    numbers, and for windows that are all open. --workers, --set and --add-endpoint ask what if; the answer is shown
+    beside today's. Nothing is taken, sent or changed.
+    """
+    from rlm.admin.planning import side_by_side
+
+    question, forecasts = _planned(config, **options)
+    titles = ("Today", f"What if ({' '.join(question.asked.assumptions)})")[: len(forecasts)]
+    if not forecasts[-1].events:
+        show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+        return
+    for title, forecast in zip(titles, forecasts, strict=True):
+        show(f"{title}: {forecast.verdict.sentence}")
+    show()
+    table("|#today|#what if" if titles[1:] else "|#today", side_by_side(*forecasts))
+    if forecasts[-1].outlook:
+        show(f"\n{forecasts[-1].outlook}")
+
+
+def _planned(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:
+    from rlm.admin.planning import PlanAsk, answer, read_question, view_of
+
+    settings = settings_of(config)
+    question = read_question(settings, PlanAsk(**options))
+    with opened(settings) as store:
+        forecasts = answer(store, question)
+    print_json(view_of(forecasts, question))
+    return question, forecasts

@@ -49,7 +49,7 @@ def demo(*, events: int, speed: float, real_time: bool, config: Path | None) -> 
             (say if wants_json() else show)(line)
         view = view_on(output, f"RLM demo, {events:,} events, {pace:g} times as fast")
         with set_up(settings, pace, stop) as stage:
-            verdict = play(stage, view, events, pace)
+            verdict = play(stage, view, events)
     _report(verdict, settings.event_types)
     show("Next: `rlm init` in an empty directory writes a configuration of your own to\nbegin with.")
 
@@ -74,7 +74,7 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
         with Store(settings, keeps_server=True) as store:
             require_fit(store, allow_volatile=allow_volatile, claim=False)
             with set_up(settings, speed, stop, store.url, options) as stage:
-                verdict = play(stage, view, events, speed)
+                verdict = play(stage, view, events)
     _report(verdict, settings.event_types)
 
 

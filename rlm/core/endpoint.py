@@ -180,11 +180,6 @@ class EventType(msgspec.Struct, frozen=True):
     share: float = 0.0
     limit: Limit | None = None
 
-    @property
-    def lease_seconds(self) -> float:
-        """How long the lease of an event of this type lasts."""
-        return max(endpoint.timeout_seconds for endpoint in self.endpoints) + LEASE_SLACK_SECONDS
-
     def one_more(self, name: str) -> Endpoint:
         """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""
         last = self.endpoints[-1]

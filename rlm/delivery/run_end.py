@@ -8,7 +8,6 @@ run's own state decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from itertools import chain
 
 from msgspec.structs import replace
@@ -20,15 +19,16 @@ from rlm.core.endpoint import all_limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.text import span
-from rlm.ledger.books import ANSWERS, Ending, leaving, read_ending, troubles_of
-from rlm.ledger.calls import added_to_totals
-from rlm.ledger.compliance import most_in_any
+from rlm.ledger.books import Ending, books, read_ending, troubles_of, type_counts
+from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.plan.causes import causes, reasons
 from rlm.settings import Settings
 
+#: The counts of an endpoint's calls by answer, as named in the tally and in the record.
+ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
 #: The failure of a run at whose deadline Redis could not be written to.
 REDIS_AWAY = "Redis was away, or not fit, past the deadline"
 
@@ -44,7 +44,10 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     """
     while (run := store.runs.current()) and run.id == run_id:
         if run.state is not State.FINISHING:
-            run = replace(leaving(store, run), failure=failure or run.failure)  # it is ended here
+            state = books(store, [*store.settings.types])  # it is ended here
+            spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
+            untaken = state.staged + (0 if run.staged else state.events)
+            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure or run.failure)
             if not store.runs.end(run_id, token, **explained(run)):
                 return None
         crash_point("close.returned")
@@ -88,7 +91,10 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     counted = (key.partition(":") for key, number in tally.items() if number)
     types = [kind.name for kind in settings.event_types]
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - {*types}
-    by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
+    by_type = {name: type_counts(tally, name) for name in [*types, *sorted(others)]}
+    for name, each in by_type.items():
+        if each.leftover < 0:  # a part of the tally was deleted in mid-run
+            by_type[name] = replace(each, taken=each.taken - each.leftover, leftover=0)
     leftover = {name: entry.leftover for name, entry in by_type.items()}
     counts = RunCounts(
         **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
@@ -125,15 +131,6 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     return replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
 
 
-def _type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
-    taken, carried, completed, failed = (
-        tally.get(f"{what}:{name}", 0) for what in ("taken", "carried", "completed", "failed")
-    )
-    taken = max(taken, completed + failed - carried)  # if a part of the tally was deleted in mid-run
-    left = taken + carried - completed - failed
-    return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
-
-
 def _final_state(run: Run, counts: RunCounts) -> State:
     if run.failure:
         return State.FAILED
@@ -159,7 +156,7 @@ def _called(ending: Ending) -> tuple[dict[str, CallCounts], dict[str, CallCounts
         called[limited.name] = CallCounts(
             calls=sum(answers.values()),
             **answers,
-            peak_in_window=most_in_any(ending.sent.get(limited.name, ()), period_us),
+            peak_in_window=fullest(ending.sent.get(limited.name, ()), period_us)[0],
             limit=limited.limit.text,
             p50_ms=quantile(milliseconds, 0.50),
             p95_ms=quantile(milliseconds, 0.95),

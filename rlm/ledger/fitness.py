@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rlm.core.errors import StoreForbiddenError, StoreUnfitError
+from rlm.core.errors import StoreUnfitError
 from rlm.ledger.connect import translated
-from rlm.ledger.leases import present
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -23,6 +21,10 @@ class Flaw(NamedTuple):
     name: str
     message: str
     remedy: str
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.message}: {self.remedy}"
 
 
 def check_fitness(store: Store, *, allow_volatile: bool = False) -> tuple[Flaw, ...]:
@@ -43,23 +45,8 @@ def require_fit(store: Store, *, allow_volatile: bool = False, claim: bool = Tru
         StoreError: it cannot be reached or refuses the login.
     """
     if flaws := check_fitness(store, allow_volatile=allow_volatile):
-        raise StoreUnfitError("this Redis could lose events or refuse them", _in_words(flaws))
+        raise StoreUnfitError("this Redis could lose events or refuse them", "; ".join(map(str, flaws)))
     store.require_schema(claim=claim)
-
-
-def unfit(store: Store) -> str:
-    """Return in words why this Redis is not trusted, '' if it is, or may not be asked.
-
-    An append-only file is required if the leading scheduler insists on it; if none leads, if any scheduler does.
-    """
-    insists = any(scheduler.insists_on_file for scheduler in present(store).candidates)
-    with suppress(StoreForbiddenError):
-        return _in_words(check_fitness(store, allow_volatile=not insists))
-    return ""
-
-
-def _in_words(flaws: Iterable[Flaw]) -> str:
-    return "; ".join(f"{flaw.message}: {flaw.remedy}" for flaw in flaws)
 
 
 def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Flaw]:

@@ -54,16 +54,17 @@ def _read_record(raw: bytes) -> Record:
 class Runs(Part):
     """The open run (at most one), and the records of closed runs."""
 
-    def open(self, token: int, run: Run, types: Sequence[str]) -> str:
+    def open(self, token: int, run: Run, types: Sequence[str], request: str = "") -> str:
         """Open `run`, carrying over the unsettled events of `types`; return the id of the open run.
 
+        In the same step `request` is answered with it; if that was withdrawn, no run is opened, and the id is empty.
         If another run was already open, that is its id.
         """
         names = ("state", "trigger", "started_at", "deadline", "deadline_us", "window_seconds", "revision", "tick")
         fields = {name: str(getattr(run, name)) for name in names}
         fields["guard_us"] = str(us_of(self._store.settings.run.guard_seconds))
         self.end("", token)
-        return text(self._run("open_run", token=token, run_id=run.id, fields=fields, types=types))
+        return text(self._run("open_run", token=token, run_id=run.id, request=request, fields=fields, types=types))
 
     def current(self) -> Run | None:
         """Return the open run, or None."""

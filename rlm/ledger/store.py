@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Self
 
@@ -9,7 +10,7 @@ from rlm import SCHEMA
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
-from rlm.ledger.calls import Calls, Measures, Totals
+from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger, Recovery
@@ -44,8 +45,6 @@ class Store(Access):
     ledger = cached_property(Ledger)
     runs = cached_property(Runs)
     calls = cached_property(Calls)
-    measures = cached_property(Measures)
-    totals = cached_property(Totals)
     letters = cached_property(Letters)
     windows = cached_property(Windows)
     control = cached_property(Control)
@@ -110,7 +109,7 @@ class Store(Access):
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
 
-    def guarded(self) -> translated:
+    def guarded(self) -> AbstractContextManager[None]:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
 

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
+from rlm.core.documents import PlannedRelease, RunPlan, TypePlan
 from rlm.core.text import counted, named
 from rlm.plan.simulate import Course, Start, simulate
 from rlm.plan.situation import SECOND, Capacity, Demand, Horizon, Situation, Workload
@@ -31,43 +30,19 @@ WORTH_IT: Final = 0.9
 MOST_NAMED: Final = 3
 
 
-class TypePlan(msgspec.Struct, frozen=True):
-    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
-
-    events: int
-    expected_leftover: int
-    forecast_seconds: float
-
-
-class PlannedRelease(msgspec.Struct, frozen=True):
-    """How many events go to an endpoint in one part of the time; the first goes at `at_seconds`."""
-
-    at_seconds: float
-    endpoint: str
-    events: int
-
-
-class Plan(msgspec.Struct, frozen=True):
+class Plan(RunPlan, frozen=True, kw_only=True):
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
     `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
     first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
-    schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that says what keeps the
-    end from being earlier. `most`: the longest queue goes first, instead of the highest priority. `course` has at most
-    `COURSE_POINTS` pairs of a time and the calls answered by then.
+    schedule could answer the same events before `lower_bound_seconds`. `most`: the longest queue goes first, instead of
+    the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
-    workers: int
-    threads: int
-    first_call_seconds: float
-    forecast_seconds: float
-    lower_bound_seconds: float
-    expected_leftover: int
-    by_type: Mapping[str, TypePlan]
-    releases: tuple[PlannedRelease, ...]
-    binds: str
+    first_call_seconds: float = 0.0
+    by_type: Mapping[str, TypePlan] = {}
+    releases: tuple[PlannedRelease, ...] = ()
     most: bool = False
-    course: tuple[tuple[float, int], ...] = ()
 
     @property
     def fits(self) -> bool:

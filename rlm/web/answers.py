@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from rlm.admin.letters import LetterFilter
+from rlm.admin.queue import EventFilter
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import seconds_in
-from rlm.ledger.waiting import EventFilter
 
 #: Most bytes of a body.
 MOST_BYTES: Final = 65_536

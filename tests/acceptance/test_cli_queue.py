@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlm.ledger import waiting
+from rlm.admin import queue
 from rlm.ledger.keys import READABLE_BYTES
 from tests.store import looks, steps
 
@@ -109,7 +109,7 @@ def test_events_are_chosen_by_type_wallet_item_and_age(inst):
 @pytest.mark.parametrize("page", [1, 2, 3, 7])
 def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
     """Across types, states and lists, also within an item of several types and where many have the same score."""
-    monkeypatch.setattr(waiting, "PAGE", 2)
+    monkeypatch.setattr(queue, "PAGE", 2)
     inst.push(*steps.items(4, steps.TYPE, steps.OTHER_TYPE))
     inst.start_run(600)
     backing_off = {f"e{number}:{steps.TYPE}": 5 for number in range(5)}

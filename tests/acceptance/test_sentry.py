@@ -97,7 +97,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
     try:
         system.store.schedule.note_tick(system_clock.now())  # a scheduler that comes up late serves the next
         text, headers = system.config.read_text(), 'headers = { Authorization = "env:API_TOKEN" }'
-        system.config.write_text(text.replace(".endpoints]]", f".endpoints]]\n{headers}"))
+        system.config.write_text(text.replace('"name" = ', f'{headers}, "name" = '))
         types = system.types
         system.push(
             make_item(f"e{number}", types[number % len(types)], wallet_name=PAYLOAD, note=PAYLOAD)

@@ -171,3 +171,17 @@ def test_a_run_counts_from_its_tick_however_late_it_opens(store, token):
     assert (run.id, run.started_at, run.deadline) == (run_id, tick, tick + window_seconds)
     left_seconds = (run.deadline_us - looks.redis_us(store)) / 1_000_000
     assert window_seconds - 9.0 < left_seconds <= window_seconds - 7.0 + 0.01
+
+
+def test_a_request_is_answered_by_the_step_that_opens_its_run(store, token):
+    """Its conductor may die right after it; and what nobody waits for any more opens no run."""
+    request, withdrawn = store.schedule.request(), store.schedule.request()
+    store.schedule.withdraw(withdrawn)
+
+    assert open_run(store, token, Trigger.MANUAL, store.now(), withdrawn) == ""
+    assert store.runs.current() is None
+    run_id = open_run(store, token, Trigger.MANUAL, store.now(), request)
+
+    assert store.runs.current().id == run_id
+    assert store.schedule.reply(request).run_id == run_id
+    assert store.schedule.next_request() is None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm.admin.compliance import peaks
 from rlm.core.clock import timestamp
 from rlm.core.endpoint import Limit
-from rlm.ledger.compliance import peaks
 
 SECOND = 1_000_000
 #: Ticks of a quarter of a second: the only moments there are, so that periods often touch.

@@ -15,7 +15,7 @@ from scheduler.forecast import Forecaster
 from tests.each import each
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),), share=0.5)
-PLAN = Plan(1, 5, 0.0, 1.0, 1.0, 0, {}, (), "nothing binds")
+PLAN = Plan(workers=1, threads=5, forecast_seconds=1.0, lower_bound_seconds=1.0, binds="nothing binds")
 
 
 class Planned:

@@ -1,12 +1,18 @@
---- open_run(prefix; token, run_id, fields: json, types: json)
+--- open_run(prefix; token, run_id, request, fields: json, types: json)
 -- Opens a run: everything unsettled of these types is carried over into it; letters retried by hand since the last one count
 -- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
--- Returns  the id of the open run: this one, or another that was already open
--- Atomic because the books of a run start from what is ready at the instant it opens.
+-- request  that it answers, if any
+-- Returns  the id of the open run: this one, or another that was already open; empty: the request was withdrawn
+-- Atomic because the books of a run start from what is ready at the instant it opens, and because a request that is not
+--          answered in the same step would be served twice if the conductor died.
 -- include moving
 if fenced(token) then return FENCED end
 local open = call('HGET', P .. 'run', 'run_id')
 if open then return open end
+if request ~= '' then
+  if call('HEXISTS', P .. 'requests', request) == 0 then return '' end
+  call('HSET', P .. 'requests', request, cjson.encode{run_id = run_id})
+end
 call('DEL', P .. 'open')
 call('HSET', P .. 'run', 'run_id', run_id)
 for field, value in pairs(fields) do call('HSET', P .. 'run', field, value) end

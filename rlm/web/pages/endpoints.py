@@ -9,11 +9,11 @@ from typing import Final
 from msgspec.structs import asdict
 
 from rlm.admin import report, words
+from rlm.admin.compliance import compliance, exceeded, gap
 from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
 from rlm.core.documents import EndpointView, RunStatus
 from rlm.core.endpoint import Circuit
 from rlm.core.text import counted
-from rlm.ledger.compliance import compliance, exceeded, gap
 from rlm.ledger.store import Store
 from rlm.web.pages.page import Page, Query
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rlm.core.clock import isoformat, timestamp
 from rlm.core.documents import Compliance, ComplianceRule, LimitedCompliance, Record
 from rlm.core.endpoint import Limit, all_limited
-from rlm.ledger.calls import sent_by
+from rlm.ledger.calls import fullest, sent_by
 from rlm.ledger.rules import newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
@@ -72,13 +72,10 @@ def gap(judged: Compliance) -> str:
 def peaks(stamps: Sequence[int], limit: Limit, since_us: int = 0) -> Iterator[ComplianceRule]:
     """Yield, for each rule, the fullest period that ends with a call at `since_us` or later.
 
-    `stamps` are the slots in ascending order, microseconds of Redis time. A period is half-open: two calls exactly one
-    period apart never share one.
+    `stamps` are the slots in ascending order, microseconds of Redis time.
     """
-    first = bisect_left(stamps, since_us)
     for rule in limit.rules:
-        by_end = _by_end(stamps, round(rule.seconds * MICROSECONDS), first, len(stamps))
-        most, at_us = max(by_end, default=(0, None))
+        most, at_us = fullest(stamps, round(rule.seconds * MICROSECONDS), since_us)
         yield ComplianceRule(
             amount=rule.amount,
             period_seconds=rule.seconds,
@@ -86,19 +83,3 @@ def peaks(stamps: Sequence[int], limit: Limit, since_us: int = 0) -> Iterator[Co
             at=None if at_us is None else isoformat(at_us / MICROSECONDS),
             exceeded=most > rule.amount,
         )
-
-
-def _by_end(stamps: Sequence[int], span: int, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Yield, for each of `stamps[first:last]`, how many are in the period that ends with it, and the stamp itself.
-
-    Any fullest period can be shifted to end with a call, so only such periods are counted.
-    """
-    begin = 0
-    for index in range(first, last):
-        begin = bisect_left(stamps, stamps[index] - span + 1, begin, index + 1)
-        yield index - begin + 1, stamps[index]
-
-
-def most_in_any(stamps: Sequence[int], span: int) -> int:
-    """Return the most of the ascending `stamps` that lie within any half-open interval of length `span`."""
-    return max(_by_end(stamps, span, 0, len(stamps)), default=(0, 0))[0]
