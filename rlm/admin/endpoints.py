@@ -113,26 +113,18 @@ def share(store: Store, name: str) -> Share:
     endpoint = _named("endpoint", name, store.endpoints())
     kinds = store.settings.types.values()
     written = next(each.url for kind in kinds for each in kind.endpoints if each.name == name)
-    in_environment = bool(VARIABLE.search(written))
-    url = written if in_environment else endpoint.url
-    identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
-
-    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
+    url, rule = written if VARIABLE.search(written) else endpoint.url, endpoint.limit.rules[0]
+    address = "$REDIS_URL" if any(url_secrets(store.url)) else store.url.replace("unix:///", "redis:///", 1)
     parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
-    parameters = ("&" if "?" in store.url else "?") + parameters
-    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
-
-    rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
-    seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
+    storage = f"rlm+{address}{'&' if '?' in store.url else '?'}{parameters}"
     return Share(
         name=name,
         url=url,
         limit=endpoint.limit.text,
         lines=(
-            f"from os import {', '.join(needed)}; " * bool(needed)
-            + "from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
-            f"limiter = MovingWindowRateLimiter(storage_from_string({storage}))",
-            f"may_call = limiter.hit(Rate({rule.amount}, {seconds}), {identifier})",
+            "from os import path; from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
+            f"limiter = MovingWindowRateLimiter(storage_from_string(path.expandvars({json.dumps(storage)})))",
+            f"may_call = limiter.hit(Rate({rule.amount}, {rule.seconds}), path.expandvars({json.dumps(url)}))",
         ),
     )
 
