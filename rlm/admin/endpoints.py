@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointChange, EndpointView, Share
+from rlm.core.documents import EndpointView, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
@@ -30,7 +30,7 @@ from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.settings import Settings
-from rlm.settings.checks import check_limit
+from rlm.settings.model import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
@@ -113,42 +113,25 @@ def share(store: Store, name: str) -> Share:
     endpoint = _named("endpoint", name, store.endpoints())
     kinds = store.settings.types.values()
     written = next(each.url for kind in kinds for each in kind.endpoints if each.name == name)
-    in_environment = bool(VARIABLE.search(written))
-    url = written if in_environment else endpoint.url
-    identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
-
-    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
+    url, rule = written if VARIABLE.search(written) else endpoint.url, endpoint.limit.rules[0]
+    address = "$REDIS_URL" if any(url_secrets(store.url)) else store.url.replace("unix:///", "redis:///", 1)
     parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
-    parameters = ("&" if "?" in store.url else "?") + parameters
-    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
-
-    rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
-    seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
+    storage = f"rlm+{address}{'&' if '?' in store.url else '?'}{parameters}"
     return Share(
         name=name,
         url=url,
         limit=endpoint.limit.text,
         lines=(
-            f"from os import {', '.join(needed)}; " * bool(needed)
-            + "from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
-            f"limiter = MovingWindowRateLimiter(storage_from_string({storage}))",
-            f"may_call = limiter.hit(Rate({rule.amount}, {seconds}), {identifier})",
+            "from os import path; from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
+            f"limiter = MovingWindowRateLimiter(storage_from_string(path.expandvars({json.dumps(storage)})))",
+            f"may_call = limiter.hit(Rate({rule.amount}, {rule.seconds}), path.expandvars({json.dumps(url)}))",
         ),
     )
 
 
-def changes_made(store: Store, number: int) -> list[EndpointChange]:
-    """Return the newest `number` changes, newest first.
-
-    The first publication of a file's limit is recorded, but is not a change.
-    """
-    made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
-    return [
-        EndpointChange(
-            at=isoformat(each.at), by=each.by, name=each.name, what=each.what, before=each.before, after=each.after
-        )
-        for each in made[:number]
-    ]
+def changes_made(store: Store) -> list[Change]:
+    """Return the changes, newest first. The first publication of a file's limit is recorded, but is not a change."""
+    return [each for each in store.control.changes() if each.what is not What.LIMIT or each.before is not None]
 
 
 def _budget(limited: Limited) -> str | None:

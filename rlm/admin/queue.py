@@ -189,17 +189,17 @@ class EventFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
         )
 
 
-def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingList:
-    """Return the first `number` matching events behind the first `after` places.
+def list_waiting(store: Store, chosen: EventFilter, number: int | None, after: int = 0) -> WaitingList:
+    """Return the first `number` matching events behind the first `after` places; all of them without a number.
 
     Types come in the configured order. Within a type, ready events come first, then those
     backing off and those out of attempts. Staging and the audit list come last, the oldest item first; an item is one
     place. Events that move meanwhile may be missed or appear twice.
     """
     events, following = list[WaitingEvent](), None
-    for place, at_place in enumerate(islice(walk(store, chosen, after), MOST_LOOKED), start=after + 1):
+    for place, at_place in enumerate(walk(store, chosen, after), start=after + 1):
         events += [replace(event, item=_item_of(event)) for event in at_place if chosen.fits(event)]
-        if len(events) >= number or place == after + MOST_LOOKED:
+        if number and (len(events) >= number or place == after + MOST_LOOKED):
             following = place
             break
     return WaitingList(events=tuple(events), next=following)
@@ -323,25 +323,18 @@ def leftovers(store: Store, chosen: EventFilter) -> list[str]:
     return [event.event_id for place in walk(store, left) for event in place if left.fits(event)]
 
 
-class Dropped(NamedTuple):
-    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the rest."""
+def drop_leftovers(store: Store, event_ids: Sequence[str]) -> int:
+    """Remove leftovers for good and forget their events: if pushed again they are new; return how many.
 
-    number: int
-    is_open: bool
-
-
-def drop_leftovers(store: Store, event_ids: Sequence[str]) -> Dropped:
-    """Remove leftovers for good and forget their events: if pushed again they are new.
-
-    They are dropped in chunks, until a run is opened; after a StoreError some may be dropped.
+    They are dropped in chunks, until a run is opened, which takes the rest; after a StoreError some may be dropped.
     """
     number = 0
     for start in range(0, len(event_ids), CHUNK):
         dropped, is_open = store.recovery.drop(event_ids[start : start + CHUNK])
         number += dropped
         if is_open:
-            return Dropped(number, is_open=True)
-    return Dropped(number, is_open=number < len(event_ids) and store.runs.current() is not None)
+            break
+    return number
 
 
 class _Sample(NamedTuple):

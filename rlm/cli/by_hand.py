@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from rlm import telemetry
 from rlm.admin.start_run import ask_scheduler
-from rlm.cli import uncollected
 from rlm.cli.runs import check_uninterrupted, wait_for
 from rlm.core.errors import FencedError
 from rlm.core.run import Trigger
@@ -52,10 +51,9 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
         last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
         if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
             stack.enter_context(own_supervisor(store.settings, stop, allow_volatile=allow_volatile))
-        with uncollected():  # Sentry is set up before a broker is built
-            from scheduler.conductor import Conductor, open_run
-            from scheduler.housekeeping import Housekeeper
-            from scheduler.office import Office
+        from scheduler.conductor import Conductor, open_run  # Sentry is set up before a broker is built
+        from scheduler.housekeeping import Housekeeper
+        from scheduler.office import Office
 
         office = Office(store, stop, allow_volatile=allow_volatile, cancels=True)
         last.callback(office.resign)  # also if `take` raises, since it may hold the lease by then

@@ -26,18 +26,13 @@ _chosen = [
     click.Argument(["names"], metavar="[NAME]...", nargs=-1),
     click.Option(["--type", "type_name"], metavar="TYPE", help="All endpoints of this type."),
 ]
-_for = click.Option(
-    ["--for", "seconds"],
-    type=duration,
-    help="How long; without it, until resumed.",
-)
 
 
 @store_command(
     "rlm endpoint pause rebalance_api balance_api --for 10m",
     "rlm endpoint pause 'overflow_*'    # quoted, or the shell reads the pattern",
     group=endpoint,
-    params=[*_chosen, _for],
+    params=[*_chosen, click.Option(["--for", "seconds"], type=duration, help="How long; without it, until resumed.")],
 )
 def pause(store: Store, seconds: float | None, **which: Any) -> None:
     """Send no new call to endpoints, or to any endpoint of a budget.
@@ -119,16 +114,15 @@ def share(store: Store, name: str) -> None:
 
 @store_command("rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint)
 def list_endpoints(store: Store) -> None:
-    """List endpoints and budgets: limit, calls used and free, when the next slot is free, health."""
+    """List endpoints and budgets: limit, calls used and free, when the next slot is free, health.
+
+    A limit that was set by hand, by whom and when is shown, holds until the file's value for it changes.
+    """
     from rlm.admin.endpoints import endpoint_list
 
     entries = endpoint_list(store)
     print_json(entries)
     endpoint_table(entries)
-    for entry in entries:
-        if entry.limit_by != "file":
-            by = f"{entry.limit_by} at {entry.limit_at}" if entry.limit_by else "nobody knows whom"
-            show(f"{entry.name}: {entry.limit} was set by {by} and holds until the file's value for it changes.")
 
 
 def endpoint_table(entries: Iterable[EndpointView]) -> None:
@@ -137,18 +131,22 @@ def endpoint_table(entries: Iterable[EndpointView]) -> None:
 
     styles = {"ok": "green", "full": "green", "resting": "red", "held": "red"}
     rows = [
-        [each.name, of, each.limit, each.used, each.free, each.next_slot_seconds, each.failures, (health, style)]
+        [each.name, of, each.limit, by, each.used, each.free, each.next_slot_seconds, each.failures, (health, style)]
         for each in entries
         for of in [f"budget of {counted(len(each.types), 'type')}" if each.kind == "budget" else ", ".join(each.types)]
+        for by in [
+            " ".join(filter(None, (each.limit_by or "unknown", each.limit_at if each.limit_by != "file" else "")))
+        ]
         for health, style in [(f"{each.health} {health_beside(each)}", styles.get(each.health, "yellow"))]
     ]
-    table("name|of|limit|#used|#free|#next in|#failures|health", rows)
+    table("name|of|limit|set by|#used|#free|#next in|#failures|health", rows)
 
 
-_since = click.Option(["--since"], type=duration, default="24h", help="How far to look back.")
-
-
-@store_command("rlm compliance", "rlm compliance --since 2d --json | jq .ok", params=[_since])
+@store_command(
+    "rlm compliance",
+    "rlm compliance --since 2d --json | jq .ok",
+    params=[click.Option(["--since"], type=duration, default="24h", help="How far to look back.")],
+)
 def compliance(store: Store, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 

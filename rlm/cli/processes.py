@@ -42,10 +42,13 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) -> Iterator[tuple[Store, StopSignals]]:
+def long_running(
+    settings: Settings, role: str, *, allow_volatile: bool | None = None, answer_seconds: float = 5.0
+) -> Iterator[tuple[Store, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer; a caller that needs it checks that. Each command waits `answer_seconds` for its answer.
+    Redis need not answer if `allow_volatile` is None; else it must be fit. Each command waits `answer_seconds` for its
+    answer.
 
     Import modules that build a broker inside the block, because Sentry is set up here and must come first.
     """
@@ -59,16 +62,17 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
         setproctitle(f"rlm {role}")
         log.info("The configuration is %s", settings.source or DEFAULTS, extra={"action": "configure"})
         with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
+            if allow_volatile is not None:
+                store.require_fit(allow_volatile=allow_volatile)
             yield store, stop
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", params=_options, prints_data=False)
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
-    with long_running(settings_of(config), "scheduler") as (store, stop):
+    with long_running(settings_of(config), "scheduler", allow_volatile=allow_volatile) as (store, stop):
         from scheduler.service import SchedulerService
 
-        store.require_fit(allow_volatile=allow_volatile)
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
@@ -83,11 +87,10 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     settings = settings_of(config)
     reporting = ["rlm.telemetry.sentry"] if settings.sentry_dsn else []
     start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
-    with long_running(settings, "supervisor") as (store, stop):
+    with long_running(settings, "supervisor", allow_volatile=allow_volatile) as (store, stop):
         from rlm.admin.watch import Watch
         from rlm.processes.supervisor import Supervisor
 
-        store.require_fit(allow_volatile=allow_volatile)
         made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
         watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
         watch.start()

@@ -23,7 +23,7 @@ from rlm.cli.common import (
     yes_option,
 )
 from rlm.cli.endpoint import endpoint_table
-from rlm.core.documents import ItemView, WaitingList
+from rlm.core.documents import ItemView
 from rlm.core.errors import RunError, StoreError
 from rlm.core.text import counted, one_line
 
@@ -65,13 +65,9 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     An option given several times matches any of its values. At most 100,000 events are looked at; `--after` continues
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
-    from rlm.admin.queue import MOST_LOOKED, EventFilter, list_waiting
+    from rlm.admin.queue import EventFilter, list_waiting
 
-    chosen, every = EventFilter(**options), number is None and wants_json()
-    page = list_waiting(store, chosen, MOST_LOOKED if every else number or 20, after)
-    while every and page.next is not None:
-        more = list_waiting(store, chosen, MOST_LOOKED, page.next)
-        page = WaitingList(events=(*page.events, *more.events), next=more.next)
+    page = list_waiting(store, EventFilter(**options), number or (None if wants_json() else 20), after)
     print_json(page)
     if page.events:
         waiting = "#waits for=waiting_seconds|#due in=due_in_seconds"
@@ -108,11 +104,11 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
         return
     if left and not yes:
         confirm(f"Drop {counted(len(left), 'leftover event')} for good?")
-    done = drop_leftovers(store, left)
-    print_json({"dropped": done.number})
-    if done.is_open:
-        raise RunError(f"A run was opened meanwhile and took the others; {done.number:,} dropped. {after_it}")
-    show(f"{counted(done.number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
+    number = drop_leftovers(store, left)
+    print_json({"dropped": number})
+    if number < len(left) and store.runs.current():
+        raise RunError(f"A run was opened meanwhile and took the others; {number:,} dropped. {after_it}")
+    show(f"{counted(number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
 
 
 @store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", name="stats", group=queue)
@@ -128,14 +124,11 @@ def show_stats(store: Store) -> None:
     table("type|#pending|#oldest", rows)
 
 
-_interval = click.Option(["--interval"], type=duration, default=2.0, help="How often to look.")
-
-
 @store_command(
     "rlm queue monitor --interval 10 | tee -a queue.log",
     "rlm queue monitor --json | jq -c .arriving_per_minute",
     group=queue,
-    params=[_interval],
+    params=[click.Option(["--interval"], type=duration, default=2.0, help="How often to look.")],
 )
 def monitor(store: Store, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.

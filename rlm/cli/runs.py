@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
-from rlm.cli import uncollected
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler, started
 from rlm.cli.common import (
     command,
     flag,
@@ -67,13 +66,9 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
         show(_planned(config)[1][0].verdict.sentence)
         return
     with ExitStack() as stack:
-        with uncollected():  # the run waits for these imports
-            stop = stack.enter_context(stop_signals())
-            settings = settings_of(config)
-            from rlm.admin.start_run import ask_scheduler, started
-
-            store = stack.enter_context(opened(settings, keeps_server=wait))
-            run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+        stop = stack.enter_context(stop_signals())
+        store = stack.enter_context(opened(settings_of(config), keeps_server=wait))
+        run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
@@ -242,7 +237,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     show()
     table("|#today|#what if" if titles[1:] else "|#today", side_by_side(*forecasts))
     if forecasts[-1].outlook:
-        show(f"\n{forecasts[-1].outlook.sentence}")
+        show(f"\n{forecasts[-1].outlook}")
 
 
 def _planned(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:
