@@ -287,7 +287,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     show()
     table("|#today|#what if" if titles[1:] else "|#today", side_by_side(*forecasts))
     if forecasts[-1].outlook:
-        show(f"\n{forecasts[-1].outlook.sentence}")
+        show(f"\n{forecasts[-1].outlook}")
 
 
 def _planned(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:

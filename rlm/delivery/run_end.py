@@ -29,8 +29,9 @@ from rlm.settings import Settings
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
 ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
-#: The failure of a run at whose deadline Redis could not be written to.
-REDIS_AWAY = "Redis was away, or not fit, past the deadline"
+#: The failure of a run at whose deadline nobody could write to Redis. So it was if a lane closes it so late, seconds:
+#: lanes ask at the deadline, and again as soon as Redis answers.
+REDIS_AWAY, LATE_SECONDS = "no process reached a fit Redis at the deadline", 1.5
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,17 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     it, if so. Closing is one compare-and-set in Redis, so a second caller
     changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
     """
-    while (run := store.runs.current()) and run.id == run_id:
+    while True:
+        run, now_us = store.runs.current_at()
+        if run is None or run.id != run_id:
+            return None
         if run.state is not State.FINISHING:
             state = books(store, [*store.settings.types])  # it is ended here
+            is_late = token is None and run.left_seconds(now_us) < -LATE_SECONDS
+            failure = failure or run.failure or (REDIS_AWAY if is_late else "")
             spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
             untaken = state.staged + (0 if run.staged else state.events)
-            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure or run.failure)
+            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure)
             if not store.runs.end(run_id, token, **explained(run)):
                 return None
         crash_point("close.returned")
@@ -65,7 +71,6 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
             return record if closed else None
         if not store.runs.end(run_id, token):  # whoever ended it may have died before all was ready again
             return None
-    return None
 
 
 def _log_end(record: Record) -> None:
