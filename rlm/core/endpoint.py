@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 #: Seconds that a call needs beyond its expected duration to be answered before a deadline: network and scheduling.
@@ -95,15 +96,18 @@ class Budget(msgspec.Struct, frozen=True):
         return _window_id(f"budget {self.name}")
 
 
+_MEDIA_TYPE = {"allowed": 'a media type, "application/json"'}
+
+
 class Success(msgspec.Struct, frozen=True):
     """What an answer 2xx must be to be one: its content type, and `value` in a `field` of its JSON, or as all of it.
 
     A part that is None may be anything; a field must be there.
     """
 
-    content_type: str | None = None
-    field: str | None = None
-    value: str | bool | int | float | None = None
+    content_type: Annotated[str, Meta(pattern=r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z", extra=_MEDIA_TYPE)] | None = None
+    field: Annotated[str, Meta(min_length=1, extra={"allowed": "a text, not empty"})] | None = None
+    value: Annotated[str | bool | int | float, Meta(extra={"allowed": "a text, a number, true or false"})] | None = None
 
     def accepts(self, content_type: str, body: bytes | bytearray) -> bool:
         """Return whether an answer is a success. Parameters of its content type do not matter."""
