@@ -30,8 +30,7 @@ from rlm.ledger.rules import EndpointRules
 from rlm.ledger.scripts import ask
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
-from rlm.settings.checks import check_endpoint_url, check_redis_url
-from rlm.settings.model import QueueSettings, RedisSettings, RunSettings
+from rlm.settings.model import QueueSettings, RedisSettings, RunSettings, check_endpoint_url, check_redis_url
 
 __all__ = ["MovingWindowRateLimiter", "Rate", "WindowStorage", "storage_from_string"]
 

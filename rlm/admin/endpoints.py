@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointChange, EndpointView, Share
+from rlm.core.documents import EndpointView, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
@@ -30,7 +30,7 @@ from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.settings import Settings
-from rlm.settings.checks import check_limit
+from rlm.settings.model import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
@@ -129,18 +129,9 @@ def share(store: Store, name: str) -> Share:
     )
 
 
-def changes_made(store: Store, number: int) -> list[EndpointChange]:
-    """Return the newest `number` changes, newest first.
-
-    The first publication of a file's limit is recorded, but is not a change.
-    """
-    made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
-    return [
-        EndpointChange(
-            at=isoformat(each.at), by=each.by, name=each.name, what=each.what, before=each.before, after=each.after
-        )
-        for each in made[:number]
-    ]
+def changes_made(store: Store) -> list[Change]:
+    """Return the changes, newest first. The first publication of a file's limit is recorded, but is not a change."""
+    return [each for each in store.control.changes() if each.what is not What.LIMIT or each.before is not None]
 
 
 def _budget(limited: Limited) -> str | None:
@@ -163,7 +154,8 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
     if circuit is Circuit.HELD:
         left, reason = window.held_seconds, "its window cannot be trusted" + (f": {seen.doubt}" if seen.doubt else "")
     elif circuit is Circuit.PAUSED:
-        left, since = None if window.paused_until is None else window.paused_seconds, window.paused_at
+        left = window.paused_seconds if window.paused_seconds <= ENDLESS_SECONDS else None
+        since = window.paused_at
     elif circuit in RECOVERING:
         left = window.rest_seconds if circuit is Circuit.RESTING else None
         reason = f"{FAILING_WITH}{window.failed_with}".rstrip(": ") if is_failing else "throttled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -20,7 +21,7 @@ from rlm.core.text import counted, did_you_mean, is_name, safe_line, span
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
-from rlm.plan import Outlook, Plan, compute_plan, look_ahead
+from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
 from rlm.settings import Settings, load_settings
@@ -167,14 +168,15 @@ def _check_type(option: str, name: str, settings: Settings) -> None:
 
 
 class Forecast(msgspec.Struct, frozen=True):
-    """The plan of one case, and the outlook if it is known what arrives.
+    """The plan of one case, and in how many windows the backlog is gone, in words: `outlook`.
 
-    `gone_seconds` is the time from a run's start to the moment planned for; `lacking` why a run would come to nothing
-    now, else empty.
+    It is None if that is never, or if it is not known what arrives; then the outlook is empty. `gone_seconds` is the
+    time from a run's start to the moment planned for; `lacking` why a run would come to nothing now, else empty.
     """
 
     plan: Plan
-    outlook: Outlook | None
+    gone_in_windows: int | None
+    outlook: str
     gone_seconds: float
     window_seconds: float
     lacking: str
@@ -184,7 +186,7 @@ class Forecast(msgspec.Struct, frozen=True):
         return replace(
             msgspec.convert(self.plan, PlanView, from_attributes=True),
             start_seconds=round(self.gone_seconds, 3),
-            gone_in_windows=self.outlook and self.outlook.windows,
+            gone_in_windows=self.gone_in_windows,
         )
 
     @property
@@ -247,14 +249,30 @@ def _forecast(store: Store, question: Question) -> Forecast:
     capacity = capacity_of(settings, room=room).exactly(workers)
     workload = Workload({kind.name: numbers.get(kind.name, 0) for kind in types}, types, windows, expected)
     plan = plan_run(settings, workload, capacity, gone_seconds, window_seconds)
-    rates = measured_arrivals(store)
     return Forecast(
         plan,
-        look_ahead(plan, {name: rate * settings.run.every_seconds for name, rate in rates.items()}) if rates else None,
+        *_look_ahead(plan, measured_arrivals(store), settings.run.every_seconds),
         gone_seconds,
         window_seconds,
         "" if question.counts or workers else "; ".join(map(told, filter(is_grave, conditions(store)))),
     )
+
+
+def _look_ahead(plan: Plan, rates: Mapping[str, float] | None, every_seconds: float) -> tuple[int | None, str]:
+    """Return in how many windows nothing is left over, as a number and in words; `rates` are arrivals a second.
+
+    The same arrives in every window, and each is like the planned one.
+    """
+    if not rates:
+        return None, ""
+    windows = 1
+    for name, part in plan.by_type.items():
+        if part.expected_leftover:
+            shrinks = part.events - part.expected_leftover - rates.get(name, 0.0) * every_seconds
+            if shrinks <= 0:
+                return None, "At the arrivals of the last runs the backlog does not shrink."
+            windows = max(windows, 1 + math.ceil(part.expected_leftover / shrinks))
+    return windows, f"At the arrivals of the last runs the backlog is gone in {counted(windows, 'window')}."
 
 
 def _types(store: Store, question: Question) -> tuple[EventType, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import structs
@@ -19,7 +20,6 @@ from rlm.core.documents import (
     LiveWorkers,
     Record,
     Rest,
-    RunCourse,
     RunDocument,
     RunListed,
     RunStatus,
@@ -35,7 +35,7 @@ from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState, host_of
-from rlm.ledger.rules import MOST_CHANGES
+from rlm.ledger.rules import Change
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import divide, serving
@@ -258,6 +258,14 @@ def runs_page(store: Store, number: int, before: str = "") -> RunPage:
     return RunPage([*store.runs.records(ids[:number])], ids[number - 1] if len(ids) > number else None)
 
 
+class RunCourse(NamedTuple):
+    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
+
+    calls: Sequence[float]
+    missing: int
+    changes: Sequence[tuple[float, Change]]
+
+
 def course(store: Store, run: Record | RunStatus) -> RunCourse:
     """Return a finished or an open run over time."""
     began = timestamp(run.started_at)
@@ -265,13 +273,9 @@ def course(store: Store, run: Record | RunStatus) -> RunCourse:
     calls = sorted(
         round(call.sent_us / MICROSECONDS - began, 3) for call in store.calls.of_run(run.run_id, ended + 1.0)
     )
-    changes = tuple(
-        (round(at - began, 3), change)
-        for change in reversed(changes_made(store, MOST_CHANGES))
-        if began <= (at := timestamp(change.at)) <= ended
-    )
+    changes = [(each.at - began, each) for each in reversed(changes_made(store)) if began <= each.at <= ended]
     missing = max(0, sum(entry.calls for entry in run.by_endpoint.values()) - len(calls))
-    return RunCourse(calls=tuple(calls), missing=missing, changes=changes)
+    return RunCourse(calls, missing, changes)
 
 
 def open_run(store: Store, prefix: str | None) -> Run:

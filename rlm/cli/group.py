@@ -87,13 +87,13 @@ OVERVIEW = {
         "list": ("runs", "list_runs", "List recent runs, newest first."),
         "result": ("runs", "result", "Show the record of the last run, or of another."),
         "plan": ("runs", "plan", "Forecast a run for what waits now, or for given counts."),
-        "explain": ("queue", "explain", "Show where one event is, why it waited, and each attempt."),
+        "explain": ("events", "explain", "Show where one event is, why it waited, and each attempt."),
     },
     "Steer it": {
         "start": ("runs", "start", "Start a run now."),
         "cancel": ("runs", "cancel", "End a run now; nothing is lost."),
-        "queue": ("queue", "queue", "See what waits; push, clear, drop."),
-        "failed": ("failed", "failed", "See dead letters; retry or drop them."),
+        "queue": ("events", "queue", "See what waits; push, clear, drop."),
+        "failed": ("events", "failed", "See dead letters; retry or drop them."),
         "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
     },
     "Check it": {

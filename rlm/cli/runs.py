@@ -5,6 +5,8 @@ A run that waits for its command waits for what that imports: the rest is import
 
 from __future__ import annotations
 
+import logging
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -32,8 +34,8 @@ from rlm.cli.common import (
 )
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunStatus
-from rlm.core.errors import InterruptedByHandError, StoreError
-from rlm.core.run import State
+from rlm.core.errors import FencedError, InterruptedByHandError, StoreError
+from rlm.core.run import State, Trigger
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from rlm.core.run import Run
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
+
+log = logging.getLogger(__name__)
 
 _run_argument = click.Argument(["run_id"], metavar="[RUN]", required=False)
 
@@ -78,8 +82,6 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
         if run_id is not None:
             record = wait_for(store, run_id, stop)
         else:
-            from rlm.cli.by_hand import conduct_here
-
             record = conduct_here(store, stop, allow_volatile=allow_volatile)
     _show_run(record)
     if stop.graceful and record.state == State.CANCELLED:
@@ -117,6 +119,53 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                 view.trouble(str(error))
             stop.wakeup.wait(POLL_SECONDS)
     raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
+
+
+def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Record:
+    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record.
+
+    One that a dead conductor left open is finished first.
+    """
+    from rlm import telemetry
+    from rlm.ledger.processes import Role
+    from rlm.processes.group import ProcessGroup
+    from rlm.processes.signals import Layer, grace_seconds
+
+    settings = store.settings
+    telemetry.set_up(settings, "conductor")
+    store.require_fit(allow_volatile=allow_volatile)
+    with ExitStack() as stack:
+        last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
+        if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
+            group = ProcessGroup(stop, grace_seconds(settings, Layer.GROUP))
+            stack.callback(group.end)
+            config = ["--config", str(settings.source)] if settings.source else []
+            volatile = ["--allow-volatile"] if allow_volatile else []
+            group.start(["supervisor", *config, *volatile], stdout=sys.stderr, stderr=subprocess.STDOUT)
+        from scheduler.conductor import Conductor, open_run  # Sentry is set up before a broker is built
+        from scheduler.housekeeping import Housekeeper
+        from scheduler.office import Office
+
+        office = Office(store, stop, allow_volatile=allow_volatile, cancels=True)
+        last.callback(office.resign)  # also if `take` raises, since it may hold the lease by then
+        # A scheduler may have come up meanwhile: whoever gets the lease conducts.
+        run_id = ask_scheduler(store, patient=True, is_stopped=lambda: office.stop.graceful or office.campaign())
+        if run_id is None:
+            office.take(0)
+            check_uninterrupted(stop)
+            if run := store.runs.current():
+                extra = {"action": "resume", "run_id": run.id}
+                log.info("Run %s was left open; it is finished first", run.id, extra=extra)
+                Conductor(office, run).conduct()
+            check_uninterrupted(stop)
+            run_id = open_run(store, office.token, Trigger.MANUAL, store.now())
+            try:
+                if (run := store.runs.current()) and run.id == run_id:
+                    Conductor(office, run).conduct()
+                    Housekeeper(office).step()
+            except FencedError:  # another process goes on with the run, or closes it, which is overdue
+                pass
+        return store.runs.record(run_id) or wait_for(store, run_id, stop)
 
 
 @store_command("rlm status", "rlm status --json | jq .seconds_left", params=[_run_argument])
@@ -237,7 +286,7 @@ def plan(*, config: Path | None, **options: Any) -> None:
     show()
     table("|#today|#what if" if titles[1:] else "|#today", side_by_side(*forecasts))
     if forecasts[-1].outlook:
-        show(f"\n{forecasts[-1].outlook.sentence}")
+        show(f"\n{forecasts[-1].outlook}")
 
 
 def _planned(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:

@@ -244,14 +244,6 @@ class RunListed(msgspec.Struct, frozen=True, kw_only=True):
     counts: RunCounts
 
 
-class RunCourse(msgspec.Struct, frozen=True, kw_only=True):
-    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
-
-    calls: tuple[float, ...]
-    missing: int
-    changes: tuple[tuple[float, EndpointChange], ...]
-
-
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The run that `rlm start` started."""
 
@@ -499,17 +491,6 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     circuit_reason: str | None
     paused_by: str | None
     failures: int
-
-
-class EndpointChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of an endpoint or a budget by hand or by the file."""
-
-    at: str
-    by: str
-    name: str
-    what: str
-    before: str | None = msgspec.field(name="from")
-    after: str | None = msgspec.field(name="to")
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

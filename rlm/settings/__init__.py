@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import did_you_mean
 from rlm.settings import model, secrets
-from rlm.settings.checks import check_endpoint_url
 from rlm.settings.layers import Place, dotted, layers_of, leaves, masked
+from rlm.settings.model import check_endpoint_url
 
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
 _PARTS, _DIGITS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads"), 6
@@ -122,22 +122,20 @@ def _event_types(document: model.Document, environ: Mapping[str, str]) -> list[E
     budgets = {name: Budget(name, Limit.parse(each.rate_limit)) for name, each in document.budgets.items()}
     kinds = []
     for name, kind in document.types.items():
-        endpoints = []
-        for each in kind.endpoints:
-            success = each.success or kind.success
-            endpoints.append(
-                Endpoint(
-                    name=each.name,
-                    url=check_endpoint_url(secrets.resolve_url(each.url, environ)),
-                    limit=Limit.parse(each.rate_limit or kind.rate_limit or ""),  # one of the two is there
-                    timeout_seconds=each.timeout_seconds or document.retry.timeout_seconds,
-                    headers=each.headers,
-                    budget=budgets.get(each.budget or ""),
-                    success=Success(**structs.asdict(success)) if success else None,
-                )
+        endpoints = tuple(
+            Endpoint(
+                name=each.name,
+                url=check_endpoint_url(secrets.resolve_url(each.url, environ)),
+                limit=Limit.parse(each.rate_limit or kind.rate_limit or ""),  # one of the two is there
+                timeout_seconds=each.timeout_seconds or document.retry.timeout_seconds,
+                headers=each.headers,
+                budget=budgets.get(each.budget or ""),
+                success=each.success or kind.success,
             )
+            for each in kind.endpoints
+        )
         own = Limit.parse(kind.rate_limit) if kind.rate_limit else None
-        kinds.append(EventType(name, kind.priority, kind.processing_seconds, tuple(endpoints), kind.share, own))
+        kinds.append(EventType(name, kind.priority, kind.processing_seconds, endpoints, kind.share, own))
     return sorted(kinds, key=lambda kind: -kind.priority)
 
 

@@ -32,7 +32,7 @@ def _queue(store: Store, question: Query) -> Mapping[str, object]:
     return {
         "stats": stats,
         "most": max((each.pending for each in stats.by_type.values()), default=0),
-        "ahead": ahead.sentence if ahead else "",
+        "ahead": ahead,
         "form": form,
         "states": WAITING,
         "events": page.events,

@@ -128,7 +128,7 @@ def _answer(store: Store, options: PlanAsk) -> Mapping[str, object]:
         "rows": list(side_by_side(*forecasts)),
         "forecasts": forecasts,
         "window_seconds": last.window_seconds,
-        "outlook": last.outlook.sentence if last.outlook else "",
+        "outlook": last.outlook,
     }
 
 
