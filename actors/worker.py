@@ -26,7 +26,6 @@ from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.http import Connections
 from rlm.delivery.lane import Lanes
-from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Waker
@@ -64,7 +63,7 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
         try:
             with Store(settings, keeps_server=True) as store:
                 if not supervisor_id:
-                    require_fit(store, allow_volatile=allow_volatile)
+                    store.require_fit(allow_volatile=allow_volatile)
                 WorkerProcess(store, worker_id, supervisor_id, stop).run()
         except Exception as error:
             if not supervisor_id:

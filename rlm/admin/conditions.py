@@ -24,11 +24,10 @@ from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span
 from rlm.ledger.books import Books, books, troubles_of
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import Flaw, check_fitness
 from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.scripts import batch
-from rlm.ledger.store import Store
+from rlm.ledger.store import Flaw, Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
@@ -250,7 +249,7 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
     unfit = tuple[Flaw, ...]()
     with suppress(StoreForbiddenError):
-        unfit = check_fitness(store, allow_volatile=not insists)
+        unfit = store.flaws(allow_volatile=not insists)
         try:
             store.notes.note({}, ())
         except StoreRefusingError as error:

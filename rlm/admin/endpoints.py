@@ -154,7 +154,8 @@ def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
     if circuit is Circuit.HELD:
         left, reason = window.held_seconds, "its window cannot be trusted" + (f": {seen.doubt}" if seen.doubt else "")
     elif circuit is Circuit.PAUSED:
-        left, since = None if window.paused_until is None else window.paused_seconds, window.paused_at
+        left = window.paused_seconds if window.paused_seconds <= ENDLESS_SECONDS else None
+        since = window.paused_at
     elif circuit in RECOVERING:
         left = window.rest_seconds if circuit is Circuit.RESTING else None
         reason = f"{FAILING_WITH}{window.failed_with}".rstrip(": ") if is_failing else "throttled"

@@ -102,10 +102,10 @@ def _view(store: Store, event: str) -> EventView | None:
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
     read += [("ZSCORE", keys.due, member) for member in (event, f"{LATER}{event}")]
-    fields, (seconds, microseconds), is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
+    fields, now_us, is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
     if not fields:
         return None
-    now, state = seconds + microseconds / MICROSECONDS, text(fields.get(b"state", b""))
+    now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))
     attempt, runs = (reading(whole, fields.get(name), key, 0) for name in (b"attempt", b"runs"))
     attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
@@ -127,10 +127,7 @@ def _view(store: Store, event: str) -> EventView | None:
         at = f" at {last.at} by {last.endpoint}" if last else ""
         place, sentence = Place.COMPLETED, f"was completed{at} at its {ordinal(attempt)} attempt"
     elif state == Place.FAILED:
-        place, sentence = (
-            Place.FAILED,
-            "became a dead letter, which is no longer on the list: it was archived, or removed",
-        )
+        place, sentence = Place.FAILED, "became a dead letter, which was archived, or removed from the list"
     else:
         place, sentence = Place.NOWHERE, "is in none of the ledger's places, which is a fault of RLM; see `rlm doctor`"
     view = EventView(

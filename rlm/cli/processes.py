@@ -55,7 +55,6 @@ def long_running(
     from setproctitle import setproctitle
 
     from rlm import telemetry
-    from rlm.ledger.fitness import require_fit
     from rlm.ledger.store import Store
 
     with stop_signals(shows_life=True) as stop:
@@ -64,7 +63,7 @@ def long_running(
         log.info("The configuration is %s", settings.source or DEFAULTS, extra={"action": "configure"})
         with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
             if allow_volatile is not None:
-                require_fit(store, allow_volatile=allow_volatile)
+                store.require_fit(allow_volatile=allow_volatile)
             yield store, stop
 
 

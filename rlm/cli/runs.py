@@ -127,14 +127,13 @@ def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Re
     One that a dead conductor left open is finished first.
     """
     from rlm import telemetry
-    from rlm.ledger.fitness import require_fit
     from rlm.ledger.processes import Role
     from rlm.processes.group import ProcessGroup
     from rlm.processes.signals import Layer, grace_seconds
 
     settings = store.settings
     telemetry.set_up(settings, "conductor")
-    require_fit(store, allow_volatile=allow_volatile)
+    store.require_fit(allow_volatile=allow_volatile)
     with ExitStack() as stack:
         last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
         if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor

@@ -55,14 +55,13 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     A few events of the configured types are sent to an API on this host; the configured endpoints get no call.
     Everything happens under a prefix of its own, PREFIX-test-..., beside a running system, and is removed again.
     """
-    from rlm.ledger.fitness import require_fit
     from rlm.ledger.store import Store
 
     with stop_signals() as stop:
         settings = settings_of(config)
         options = ["--allow-volatile"] if allow_volatile else []
         with Store(settings, keeps_server=True) as store:
-            require_fit(store, allow_volatile=allow_volatile, claim=False)
+            store.require_fit(allow_volatile=allow_volatile, claim=False)
             _play("RLM test, 50 events", 50, settings, 10.0, stop, store.url, options)
 
 

@@ -199,7 +199,7 @@ class WindowState(msgspec.Struct, frozen=True):
     `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are the seconds since
     each call that may still count, in any order. `failures` counts them in a row, `failed_with` describes the last one
     in a few words, `opened_at` is when it last began to rest for them. The last pause was by `paused_by`, at
-    `paused_at`, until `paused_until`, None if that is endless; moments are seconds since 1970.
+    `paused_at`; moments are seconds since 1970.
     """
 
     free: int = 0
@@ -214,7 +214,6 @@ class WindowState(msgspec.Struct, frozen=True):
     opened_at: float | None = None
     paused_by: str = ""
     paused_at: float | None = None
-    paused_until: float | None = None
 
     def later(self, seconds: float) -> WindowState:
         """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import subprocess
 import threading
 from collections.abc import Callable
@@ -67,12 +68,7 @@ def running(data_dir: Path) -> bool:
 
 
 class EmbeddedServer:
-    """This process's use of the server in a directory; one that died is started again while it has users.
-
-    Example:
-        >>> with EmbeddedServer(Path(".rlm")) as server:
-        ...     client = make_client(server.url)
-    """
+    """This process's use of the server in a directory; one that died is started again while it has users."""
 
     def __init__(self, data_dir: Path, port: int = 0, lease: str = "") -> None:
         """Describe the server of `data_dir`. With `port` it also listens on that port of 127.0.0.1.
@@ -143,22 +139,15 @@ class EmbeddedServer:
 
     def _start(self) -> bool:
         """Start the server without this process's environment, which has secrets; return False if it runs."""
-        settings = {
-            "dir": str(self._directory),
-            "unixsocket": str(self._socket),
-            "unixsocketperm": "700",
-            "bind": "127.0.0.1",
-            "port": str(self._port),
-            "protected-mode": "yes",
-            "appendonly": "yes",
-            "appendfsync": "always",  # a power cut loses nothing; 0.25 ms per write, where everysec takes 0.12
-            "save": "",
-            # An event with its item then takes two thirds of the memory, and is written faster.
-            "hash-max-listpack-value": "4096",
-            "maxmemory-policy": "noeviction",
-            "loglevel": "warning",
-        }
-        command = [str(binary_path()), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        # Each write is on the disk before it is answered: a power cut loses nothing; 0.25 ms, everysec takes 0.12.
+        # Hashes as lists take two thirds of the memory, and are written faster: events with their items.
+        settings = (
+            f"--unixsocketperm 700 --bind 127.0.0.1 --port {self._port} --protected-mode yes --appendonly yes "
+            "--appendfsync always --save '' --hash-max-listpack-value 4096 --maxmemory-policy noeviction "
+            "--loglevel warning"
+        )
+        command = [str(binary_path()), "--dir", str(self._directory), "--unixsocket", str(self._socket)]
+        command += shlex.split(settings)
         output = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | CAREFUL, FILE_MODE)
         with open(output, "a") as log, open(self._open("server.lock")) as lock:  # noqa: PTH123  # they are open
             if not _take(lock.fileno(), fcntl.LOCK_EX):
