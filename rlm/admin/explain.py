@@ -120,10 +120,10 @@ def _view(store: Store, event: str) -> EventView | None:
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
     read += [("ZSCORE", keys.due, member) for member in (event, f"{LATER}{event}")]
-    fields, (seconds, microseconds), is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
+    fields, now_us, is_open, rank, ready, lease, due = batch(store.client, read, transaction=True)
     if not fields:
         return None
-    now, state = seconds + microseconds / MICROSECONDS, text(fields.get(b"state", b""))
+    now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))
     lane = f"{text(fields.get(b'endpoint', b''))}, in worker {text(fields.get(b'owner', b'')).partition(' ')[0]}"
     if rank is not None:
         place, at = Place.PENDING if is_open else Place.LEFTOVER, now

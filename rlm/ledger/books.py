@@ -113,9 +113,8 @@ def take_snapshot(
     """Read at one instant the events by type, the windows by name, and the calls under way of the named workers."""
     counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    *replies, (seconds, microseconds) = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
+    *replies, now_us = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
     windows_end = len(counts) + len(windows)
-    now_us = seconds * MICROSECONDS + microseconds
     return (
         store.ledger.read_counts(replies[: len(counts)], types),
         store.windows.read(replies[len(counts) : windows_end], limited, now_us),
@@ -148,7 +147,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     keys, limited = store.keys, all_limited(store.settings.endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
-    (seconds, microseconds), fields, published, restarts = batch(store.client, read)
+    now_us, fields, published, restarts = batch(store.client, read)
     made, limits = store.calls.of_run(run.id) if measured else [], read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
     return Ending(
@@ -157,7 +156,7 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
         calls=[call for call in made if call.end is CallEnd.COMPLETED],
         restarts=reading(whole, restarts, keys.processes, 0),
         sent=sent_by(made, endpoints.values()),
-        now_us=seconds * MICROSECONDS + microseconds,
+        now_us=now_us,
     )
 
 

@@ -18,6 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from rlm.core import errors
+from rlm.ledger.values import MICROSECONDS
 
 #: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
@@ -86,6 +87,7 @@ class LedgerClient(redis.Redis):
     """A client that can keep a connection for a thread. `address` is where it connects to, without any login.
 
     It leaves the entries of a stream as they come, because making dictionaries of them is half of the time to read one.
+    TIME is in microseconds since 1970.
     """
 
     address = ""
@@ -94,6 +96,7 @@ class LedgerClient(redis.Redis):
         super().__init__(*args, **options)
         for command in ("XRANGE", "XREVRANGE"):
             self.set_response_callback(command, lambda reply, **_: reply)
+        self.set_response_callback("TIME", lambda reply, **_: int(reply[0]) * MICROSECONDS + int(reply[1]))
         self._thread = threading.local()
 
     def ask(self, *command: Any) -> Any:

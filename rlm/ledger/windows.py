@@ -42,8 +42,7 @@ class Windows(Part):
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        (seconds, microseconds), *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
-        now_us = seconds * MICROSECONDS + microseconds
+        now_us, *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
         return now_us, self.read(replies, limited, now_us)
 
     def commands(self, limited: Sequence[Limited]) -> list[Command]:
