@@ -25,8 +25,6 @@ MOST_CHANGES = 1000
 BY_FILE = "file"
 #: A longer rule is not held after a doubt, seconds; what was called in a minute is charged on it instead.
 LONGEST_HOLD_SECONDS = 3600.0
-#: A pause that nobody ends; it ends after all that is in use.
-ENDLESS_US = us_of(LATEST)
 #: How many types are published in one step.
 _AT_ONCE = 50
 
@@ -209,7 +207,7 @@ class Control(Part):
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
-        self._pause(limited, What.PAUSE, by, ENDLESS_US if seconds is None else us_of(seconds), how_long)
+        self._pause(limited, What.PAUSE, by, us_of(LATEST) if seconds is None else us_of(seconds), how_long)
 
     def resume(self, limited: Limited, by: str) -> None:
         """End a pause, and a rest because of the endpoint's answers; its next call is then a probe.

@@ -28,10 +28,10 @@ from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS
 from rlm.admin.explain import explanation
 from rlm.admin.letters import Deal, LetterFilter, deal_with
 from rlm.admin.letters import grouped as in_groups
+from rlm.admin.planning import PlanAsk, answer, read_question, view_of
 from rlm.admin.queue import queue_stats
-from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
+from rlm.admin.report import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
-from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
@@ -231,7 +231,8 @@ def pause_endpoint(call: Call, seconds: Annotated[float, Meta(gt=0, le=LONGEST_P
     """Send no new call to an endpoint, or to any endpoint of a budget; without `seconds` until it is resumed."""
     limited = call.limited
     call.note("pause_endpoint")
-    return live.pause(call.store, limited, call.by, seconds)
+    call.store.control.pause(limited, call.by, seconds)
+    return live.standing(call.store)[call.about]
 
 
 @_serves("POST", "/api/endpoints/{name}/resume")
@@ -239,7 +240,8 @@ def resume_endpoint(call: Call) -> object:
     """End a pause, or a rest that is due to an endpoint's answers."""
     limited = call.limited
     call.note("resume_endpoint")
-    return live.resume(call.store, limited, call.by)
+    call.store.control.resume(limited, call.by)
+    return live.standing(call.store)[call.about]
 
 
 @_serves("POST", "/api/endpoints/{name}/limit")
@@ -247,7 +249,8 @@ def limit_endpoint(call: Call, rate: Annotated[str, Meta(min_length=1, max_lengt
     """Change a limit now, to a `rate` as in the configuration; the window keeps its history."""
     limited, checked = call.limited, live.check_rate(rate)
     call.note("limit_endpoint", f"{call.about} to {checked}")
-    return live.limit(call.store, limited, call.by, checked)
+    call.store.control.limit(limited, checked, call.by)
+    return live.standing(call.store)[call.about]
 
 
 def api_routes(store: Store) -> list[Route]:

@@ -11,8 +11,8 @@ from msgspec.structs import asdict
 
 from rlm.admin.explain import explain
 from rlm.admin.letters import grouped
+from rlm.admin.planning import PlanAsk, answer, read_question
 from rlm.admin.queue import WAITING, list_waiting, queue_stats
-from rlm.admin.whatif import PlanAsk, answer, read_question
 from rlm.core.documents import LetterGroup, WaitingList
 from rlm.core.item import Reason
 from rlm.ledger.store import Store
@@ -32,7 +32,7 @@ def _queue(store: Store, question: Query) -> Mapping[str, object]:
     return {
         "stats": stats,
         "most": max((each.pending for each in stats.by_type.values()), default=0),
-        "ahead": ahead.sentence if ahead else "",
+        "ahead": ahead,
         "form": form,
         "states": WAITING,
         "events": page.events,

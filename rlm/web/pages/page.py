@@ -17,6 +17,7 @@ from msgspec import to_builtins
 from starlette.datastructures import QueryParams
 
 from rlm import __version__
+from rlm.core.clock import isoformat
 from rlm.core.endpoint import Circuit
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
@@ -134,7 +135,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
 _ENVIRONMENT.filters |= {"one_line": one_line, "event_address": event_address, "run_address": run_address}
-_ENVIRONMENT.filters |= {"capital": capital}
+_ENVIRONMENT.filters |= {"capital": capital, "isoformat": isoformat}
 _ENVIRONMENT.globals |= {
     "parts": _ENVIRONMENT.get_template("parts.html").module,
     "plots": plots,

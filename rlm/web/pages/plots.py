@@ -15,9 +15,11 @@ from typing import Final, NamedTuple
 from markupsafe import Markup
 
 from rlm.admin import words
+from rlm.admin.report import RunCourse
 from rlm.admin.words import against_plan
-from rlm.core.documents import EndpointChange, Record, RunCourse, RunStatus
+from rlm.core.documents import Record, RunStatus
 from rlm.core.text import counted, safe_line, span
+from rlm.ledger.rules import Change
 
 _Points = Sequence[tuple[float, float]]
 #: Pixels below a curve for the numbers along it, and above it for the names of marks.
@@ -130,7 +132,7 @@ def _happened(
     return sorted(happened, key=lambda each: each[0])
 
 
-def _changed(change: EndpointChange) -> str:
+def _changed(change: Change) -> str:
     """Return what an operator or the configuration file changed of an endpoint or budget."""
     name = change.name
     what = f"{name} resumed"

@@ -7,7 +7,7 @@ from typing import Final
 
 from rlm.admin import report, words
 from rlm.admin.letters import grouped
-from rlm.admin.runs import course, runs_page
+from rlm.admin.report import course, runs_page
 from rlm.admin.words import against_plan, call_troubles, troubles, used, verdict
 from rlm.core.documents import EndpointView, Now, Record, RunStatus, Worker
 from rlm.core.run import State
@@ -81,7 +81,7 @@ def _figures(now: Now) -> list[tuple[str, str, str]]:
         figures.append(("calls a minute", round(words.calls_a_minute(now)), ""))
     shown = [(word, f"{number:,}", kind if number else "") for word, number, kind in figures]
     if isinstance(now, RunStatus):
-        shown.append(("workers ready", f"{words.workers_ready(now):,} of {now.workers.wanted:,}", ""))
+        shown.append(("workers ready", f"{now.workers.ready:,} of {now.workers.wanted:,}", ""))
     return shown
 
 

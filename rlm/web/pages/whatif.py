@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from rlm.admin.planning import types_in_force
-from rlm.admin.queue import backlog
-from rlm.admin.whatif import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side
+from rlm.admin.planning import MOST_EVENTS, PlanAsk, answer, read_question, side_by_side, types_in_force
+from rlm.admin.queue import queue_stats
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
@@ -57,7 +56,8 @@ class Form:
         self._question = question
         self.faults: list[str] = []
         last = next(iter(store.runs.recent(1)), None)
-        events, self.began_with = backlog(store).events, "waiting now"
+        waiting, self.began_with = queue_stats(store).by_type, "waiting now"
+        events = {name: each.pending for name, each in waiting.items()}
         self.basis = question.get("for") or ("waiting" if any(events.values()) else "counts")
         if last and not any(events.values()):
             events = {name: counts.taken + counts.carried_over for name, counts in last.by_type.items()}
@@ -128,7 +128,7 @@ def _answer(store: Store, options: PlanAsk) -> Mapping[str, object]:
         "rows": list(side_by_side(*forecasts)),
         "forecasts": forecasts,
         "window_seconds": last.window_seconds,
-        "outlook": last.outlook.sentence if last.outlook else "",
+        "outlook": last.outlook,
     }
 
 
