@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from rlm.admin import planning
@@ -15,7 +17,7 @@ from rlm.admin.words import Verdict, told
 from rlm.core.documents import PlanView
 from rlm.core.endpoint import EventType, all_limited, in_force
 from rlm.core.errors import BadQuestionError
-from rlm.core.text import counted, did_you_mean, is_name, safe_line, span
+from rlm.core.text import Texts, counted, did_you_mean, is_name, safe_line, span
 from rlm.ledger.store import Store
 from rlm.plan import Outlook, Plan, look_ahead
 from rlm.plan.situation import Workload
@@ -26,13 +28,16 @@ from rlm.settings.secrets import mask
 MOST_EVENTS = 10**15
 
 
-class PlanAsk(msgspec.Struct, frozen=True):
+_NAMES = {"counts": "count", "told": "set", "add": "add-endpoint"}
+
+
+class PlanAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
     """The options of `rlm plan` as they were typed."""
 
-    counts: Sequence[str] = ()
-    workers: int | None = None
-    told: Sequence[str] = ()
-    add: Sequence[str] = ()
+    counts: Texts = []
+    workers: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    told: Texts = []
+    add: Texts = []
 
     @property
     def assumptions(self) -> list[str]:
