@@ -19,15 +19,13 @@ from dramatiq.brokers.stub import StubBroker
 from msgspec.structs import replace
 from setproctitle import setproctitle
 
-from actors.dispatch import make_dispatch
-from actors.record import make_record
+from actors.dispatch import make_dispatch, make_record
 from rlm import __version__, telemetry
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.delivery.http import Dispatcher
+from rlm.delivery.http import Connections
 from rlm.delivery.lane import Lanes
-from rlm.ledger.fitness import require_fit
 from rlm.ledger.processes import HEARTBEAT_SECONDS, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Waker
@@ -65,7 +63,7 @@ def run_worker(settings: Settings, worker_id: str, supervisor_id: str = "", *, a
         try:
             with Store(settings, keeps_server=True) as store:
                 if not supervisor_id:
-                    require_fit(store, allow_volatile=allow_volatile)
+                    store.require_fit(allow_volatile=allow_volatile)
                 WorkerProcess(store, worker_id, supervisor_id, stop).run()
         except Exception as error:
             if not supervisor_id:
@@ -93,11 +91,10 @@ class WorkerProcess:
         self._entry = replace(entry, state=WorkerState.READY, supervisor=supervisor_id)
         self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
         self._lane_ended = False
-        self._dispatcher = Dispatcher()
-        self._lanes = Lanes(store, self._settings, self._dispatcher, worker_id, stop.wakeup.wake)
+        self._connections = Connections()
         broker = StubBroker(middleware=[])
+        self._lanes = Lanes(store, self._connections, worker_id, make_record(broker, store).send)
         self._dispatch = make_dispatch(broker, self._carry)
-        self._lanes.record = make_record(broker, store).send
         # Lanes never leave their threads, so the end of a run needs one more.
         threads = self._settings.workers.threads + 1
         self._worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
@@ -112,7 +109,7 @@ class WorkerProcess:
     def run(self) -> None:
         """Work until there is a reason to stop, then stop."""
         crash_point("worker.started")
-        waker = Waker(self._store.url, self._store.keys.wake("workers"), self._lanes.wake)
+        waker = Waker(self._store.url, self._store.keys.wake("workers"), self._lanes.gate.wake)
         waker.start()
         self._worker.start()
         for _ in range(self._settings.workers.threads):
@@ -127,7 +124,7 @@ class WorkerProcess:
             whole = not self._lane_ended  # before its lanes end in order
             clean = self._wind_down() and whole
             waker.stop()
-            self._dispatcher.close()
+            self._connections.close()
         if not clean:
             sys.stdout.flush()
             telemetry.flush()
@@ -148,24 +145,23 @@ class WorkerProcess:
                 return "a lane died"
 
     def _keep_announced(self) -> float:
-        """Announce this worker if that is due or it has changed; return the seconds until the next announcement."""
-        now, entry = system_clock.monotonic(), replace(self._entry, sleeping=self._lanes.sleeping)
-        if now < self._beat_at and entry == self._entry:
-            return self._beat_at - now
-        self._entry = entry
-        try:
-            self._store.processes.announce(Role.WORKER, replace(entry, completed=self._lanes.completed.total()))
-            self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
-        except StoreError as error:
-            log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
-            self._beat_at = now + AGAIN_SECONDS
+        """Announce this worker if that is due; return the seconds until the next announcement."""
+        now, lanes = system_clock.monotonic(), self._lanes
+        if now >= self._beat_at:
+            entry = replace(self._entry, sleeping=lanes.sleeping, completed=lanes.completed.total())
+            try:
+                self._store.processes.announce(Role.WORKER, entry)
+                self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
+            except StoreError as error:
+                log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
+                self._beat_at = now + AGAIN_SECONDS
         return self._beat_at - now
 
     def _wind_down(self) -> bool:
         """Finish calls in flight, claim nothing more; return False if that took too long or a signal cut it short."""
         self._entry, self._beat_at = replace(self._entry, state=WorkerState.STOPPING), float("-inf")
         crash_point("worker.leaving")
-        self._lanes.stop()
+        self._lanes.gate.stop()
         # Not `stop`: the threads have nothing to do any more, and notice only when they look around.
         at_work = threading.Thread(target=self._worker.join, name="stop", daemon=True)
         at_work.start()

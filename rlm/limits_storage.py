@@ -30,8 +30,7 @@ from rlm.ledger.rules import EndpointRules
 from rlm.ledger.scripts import ask
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
-from rlm.settings.checks import check_endpoint_url
-from rlm.settings.model import QueueSettings, RedisSettings, RunSettings
+from rlm.settings.model import QueueSettings, RedisSettings, RunSettings, check_endpoint_url, check_redis_url
 
 __all__ = ["MovingWindowRateLimiter", "Rate", "WindowStorage", "storage_from_string"]
 
@@ -65,7 +64,7 @@ class WindowStorage(Storage, MovingWindowSupport):
         parameters = dict(parse_qsl(query))
         self._keys = Keys(parameters.pop("prefix", RedisSettings().prefix), QueueSettings())
         guard_seconds = float(parameters.pop("guard", RunSettings().guard_seconds))
-        self._client = make_client(f"{url}?{urlencode(parameters)}" if parameters else url)
+        self._client = make_client(check_redis_url(f"{url}?{urlencode(parameters)}" if parameters else url))
         store: Any = SimpleNamespace(client=self._client, keys=self._keys)
         self._windows = Windows(store, guard_seconds)
 

@@ -8,6 +8,7 @@ the run closed, and a standby goes on with the looks.
 from __future__ import annotations
 
 import logging
+import math
 
 import msgspec
 from msgspec.structs import replace
@@ -15,7 +16,6 @@ from msgspec.structs import replace
 from rlm.admin.planning import types_in_force
 from rlm.core.clock import system_clock
 from rlm.core.documents import RunPlan
-from rlm.core.endpoint import EventType
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
@@ -43,6 +43,8 @@ BUSY_SECONDS = 0.02
 ACTOR_SECONDS = 0.3
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
+#: While nothing changes, so many seconds pass between two looks that read and plan everything.
+STILL_SECONDS = 4.0
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
 
@@ -80,90 +82,80 @@ class Conductor:
         self._store = office.store
         self._run = run
         self._drain = Drain(self._store, office.token, run)
-        self._forecaster = Forecaster(office, run, self._drain)
-        self._plan: Plan | None = None
-        self._waits = run.waits or Waited(run.started_at)
-        self._due_at = float("inf")  #: when the next look is due, monotonic seconds
+        self._forecaster = Forecaster(self._store, office.token, self._drain)
         self._left_seconds = self._answer_seconds = 0.0  #: when the run was last read: to its deadline, and that took
+        self._scene: object = None  #: what the last full look saw, and when that was, monotonic seconds
+        self._seen_at = -math.inf
 
     def conduct(self) -> None:
         """Conduct the run to its record, from whatever state another conductor may have left it in."""
-        self.drain()
-        self.plan()
-        self.scale()
+        if self._run.state in {State.DRAINING, State.PLANNING} and not self._run.failure:
+            self.drain()
+            self.scale(self.plan())
         self.await_end()
-
-    @property
-    def _begins(self) -> bool:
-        """Whether the run has no plan yet."""
-        return self._run.state in {State.DRAINING, State.PLANNING} and not self._run.failure
 
     def drain(self) -> None:
         """Take what waits on the audit list, or the first piece of it: the rest is taken between looks."""
-        if not self._begins:
-            return
-        for name in self._store.known_types:
-            if name not in self._store.settings.types:
-                failed = self._store.recovery.fail_unknown(self._office.token, self._run.id, name, self._goes_on)
-                if failed:
-                    told = "%d events of %s, which is no longer configured, became dead letters"
-                    extra = {"action": "fail_unknown", "run_id": self._run.id}
-                    log.warning(told, failed, name, extra=extra)
+        store, token, run_id = self._store, self._office.token, self._run.id
+        for name in store.known_types:
+            if name not in store.settings.types and (
+                failed := store.recovery.fail_unknown(token, run_id, name, self._goes_on)
+            ):
+                told = "%d events of %s, which is no longer configured, became dead letters"
+                log.warning(told, failed, name, extra={"action": "fail_unknown", "run_id": run_id})
         self._drain.work(FIRST_SECONDS, self._goes_on, FIRST_ITEMS)
         crash_point("drain.done")
-        self._advance(State.PLANNING)
+        self._office.keep()
+        store.runs.advance(token, run_id, State.PLANNING)
 
     def _goes_on(self) -> bool:
         """Keep the lease between chunks of a drain; return whether to continue it."""
         self._office.keep()
         return not self._office.stop.graceful
 
-    def plan(self) -> None:
+    def plan(self) -> Plan:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
-        if not self._begins:
-            return
-        store, run, token, forecaster = self._store, self._run, self._office.token, self._forecaster
-        store.publish_limits(token)
-        types = types_in_force(store)
-        store.rules.publish(token, types, forecaster.expected)
+        store, token, forecaster = self._store, self._office.token, self._forecaster
+        self._publish()
         crash_point("plan.limits_published")
         self._read()
-        team = forecaster.team(store.processes.alive(Role.WORKER), store.settings.revision, 0)
-        look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
-        self._plan = plan = forecaster.plan(look, team, 0, run)
-        self._note(replace(look, lanes=max(1, look.lanes)), types)  # a lane may close the run before the next look
+        run = self._run
+        look = forecaster.look(run, 0, self._left_seconds, self._answer_seconds)
+        plan = forecaster.plan(run, look, 0)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
-            "waits": _json(self._waits),
+            "waits": self._waits(replace(look, lanes=max(1, look.lanes))),  # a lane may close the run before a look
         }
         fields |= {"most": 1} if plan.most else {}
         fields |= {} if self._drain.over else {"draining": 1}
-        if sharing := [(kind.name, kind.share) for kind in types if kind.share]:
+        if sharing := [(kind.name, kind.share) for kind in look.types if kind.share]:
             fields["shares"] = _json(sharing)
-        self._advance(State.RUNNING, **fields)
+        self._office.keep()
+        store.runs.advance(token, run.id, State.RUNNING, **fields)
         crash_point("plan.written")
         told = "Run %s is planned: workers %d, %s, left over %d: %s"
         extra = {"action": "plan", "run_id": run.id}
         done = done_after(plan.forecast_seconds)
         log.info(told, run.id, plan.workers, done, plan.expected_leftover, plan.binds, extra=extra)
+        return plan
 
-    def scale(self) -> None:
+    def scale(self, plan: Plan) -> None:
         """Want as many workers as planned, on all hosts together."""
-        if self._plan is not None:
-            self._store.runs.want(self._office.token, self._plan.workers)
-            crash_point("plan.workers_wanted")
+        self._store.runs.want(self._office.token, plan.workers)
+        crash_point("plan.workers_wanted")
 
     def await_end(self) -> None:
         """Look at the run until nothing more can be done in it, or it is to end; then close it.
 
         A scheduler that is told to stop leaves it open: lanes go on, and close it if no other scheduler comes.
         """
-        office, outage = self._office, Outage(log, "conduct")
+        office, outage, due_at = self._office, Outage(log, "conduct"), math.inf
         while office.cancels or not office.stop.graceful:
+            is_away = bool(office.unfit) or system_clock.monotonic() > due_at + GAP_SECONDS
             try:
                 with self._store.guarded():  # whatever stands in Redis is no reason to end
-                    if (pause := self._look_once()) is None:
+                    if (pause := self._look_once(is_away=is_away)) is None:
                         return self._close()
             except FencedError:
                 raise
@@ -171,10 +163,10 @@ class Conductor:
                 outage.tell(error, "calls wait meanwhile", run_id=self._run.id)
                 if office.stop.graceful:
                     raise
-                pause, self._due_at = AWAY_SECONDS, float("-inf")
+                pause, due_at = AWAY_SECONDS, -math.inf
             else:
                 outage.over()
-                self._due_at = system_clock.monotonic() + pause
+                due_at = system_clock.monotonic() + pause
             office.stop.wakeup.wait(pause)
         return None
 
@@ -188,10 +180,9 @@ class Conductor:
         self._run, self._left_seconds = current, current.left_seconds(now_us)
         return True
 
-    def _look_once(self) -> float | None:
+    def _look_once(self, *, is_away: bool) -> float | None:
         """Look once; return in how many seconds to look again, None if the run has been closed, or is to end now."""
         office, store, began = self._office, self._store, system_clock.monotonic()
-        is_away = bool(office.unfit) or system_clock.monotonic() > self._due_at + GAP_SECONDS
         office.keep()
         if not self._read() or self._run.state is State.FINISHING:
             return None
@@ -202,7 +193,11 @@ class Conductor:
             return self._wind_up(is_away=is_away)
         if left < max(LAST_SECONDS, LAST_ANSWERS * self._answer_seconds):
             return left
-        if not self._see(is_away=is_away):
+        is_away = bool(office.check_fit()) or is_away
+        goes_on = (not is_away and self._is_still()) or self._see(is_away=is_away)
+        store.archivist.step()  # of the letters that workers write
+        office.answer_requests(self._run.id)
+        if not goes_on:
             return None
         # Where Redis is far away a look takes long, and what is still to be drained must not wait for it.
         pause = max(min(max(LOOK_SECONDS, 2 * (system_clock.monotonic() - began)), left), BUSY_SECONDS)
@@ -227,51 +222,62 @@ class Conductor:
         counts = self._store.ledger.count([*self._store.settings.types])
         return BUSY_SECONDS if any(count.inflight for count in counts.values()) else None
 
+    def _is_still(self) -> bool:
+        """Return whether nothing has changed since the last full look, which is recent: another would show the same."""
+        store, now = self._store, system_clock.monotonic()
+        counts = store.ledger.count([*store.settings.types])
+        workers = [(each.id, each.state, each.sleeping) for each in store.processes.alive(Role.WORKER)]
+        scene = counts, workers, store.control.changes(1)
+        if self._drain.over and scene == self._scene and now < self._seen_at + STILL_SECONDS:
+            return not any(count.inflight for count in counts.values())
+        self._scene, self._seen_at = scene, now
+        return False
+
     def _see(self, *, is_away: bool) -> bool:
-        """Forecast, note what events wait for, answer requests; return whether anything is left to do."""
+        """Forecast, want more workers, note what events wait for; return whether anything is left to do."""
         store, token, forecaster = self._store, self._office.token, self._forecaster
-        types, workers = types_in_force(store), store.processes.alive(Role.WORKER)
-        self._adopt(types, {worker.revision for worker in workers})
-        run, wanted = self._run, store.processes.wanted()
-        team = forecaster.team(workers, run.revision, max(wanted, store.settings.workers.min))
-        look = forecaster.look(types, team, self._left_seconds, self._answer_seconds)
-        self._note(replace(look, away=is_away), types)
-        plan = forecaster.plan(look, team, wanted, run)
-        if plan.workers > wanted and not team.shortage:  # never fewer: workers leave when the run closes
+        self._adopt()
+        run, wanted = self._run, max(store.processes.wanted(), store.settings.workers.min)
+        look = forecaster.look(run, wanted, self._left_seconds, self._answer_seconds, away=is_away)
+        plan = forecaster.plan(run, look, wanted)
+        if plan.workers > wanted and not look.shortage:  # never fewer: workers leave when the run closes
             store.runs.want(token, plan.workers)
             extra = {"action": "scale", "run_id": run.id}
             log.info("Run %s takes %d workers instead of %d", run.id, plan.workers, wanted, extra=extra)
         fields: dict[str, str | int] = {
-            "waits": _json(self._waits),
-            "forecast": _json(forecaster.forecast(plan, look, team, run)),
-            "workers_peak": max(run.workers_peak, team.usable),
+            "waits": self._waits(look),
+            "forecast": _json(forecaster.forecast(run, look, plan)),
+            "workers_peak": max(run.workers_peak, look.usable),
         }
-        unfit = self._office.check_fit()
-        fields |= {"barred": 1} if unfit else {}  # no call begins
-        gone = [*([] if plan.fits else ["most"]), *([] if unfit else ["barred"])]
+        fields |= {"barred": 1} if self._office.unfit else {}  # no call begins
+        gone = [*([] if plan.fits else ["most"]), *([] if self._office.unfit else ["barred"])]
         store.runs.note(token, run.id, gone=gone, **fields)
-        self._run = replace(run, workers_peak=max(run.workers_peak, team.usable))
-        store.archivist.step()  # of the letters that workers write
-        self._office.answer_requests(run.id)
         return not self._drain.over or any(count.open for count in look.counts.values())
 
-    def _note(self, look: Look, types: tuple[EventType, ...]) -> None:
-        """Note what events have waited for since the last look."""
-        reasons = {kind.name: reason for kind in types if (reason := reason_of(look, kind))}
-        self._waits = add_look(self._waits, self._run.deadline - look.left_seconds, reasons)
+    def _waits(self, look: Look) -> str:
+        """Return as JSON what events have waited for up to this look."""
+        run = self._run
+        reasons = {kind.name: reason for kind in look.types if (reason := reason_of(look, kind))}
+        return _json(add_look(run.waits or Waited(run.started_at), run.deadline - look.left_seconds, reasons))
 
-    def _adopt(self, types: tuple[EventType, ...], revisions: set[str]) -> None:
+    def _publish(self) -> None:
+        """Publish the limits, first, so that budgets count earlier calls; then what lanes must know of endpoints."""
+        self._store.publish_limits(self._office.token)
+        self._store.rules.publish(self._office.token, types_in_force(self._store), {})
+
+    def _adopt(self) -> None:
         """Give the run this conductor's configuration if the last worker of the one it began with is gone."""
-        store, token, revision = self._store, self._office.token, self._store.settings.revision
-        if self._run.revision in {revision, *revisions}:
+        store, run, revision = self._store, self._run, self._store.settings.revision
+        if run.revision == revision or any(
+            worker.revision == run.revision for worker in store.processes.alive(Role.WORKER)
+        ):
             return
-        store.publish_limits(token)  # first, so that its budgets count earlier calls
-        store.rules.publish(token, types, self._forecaster.expected)
-        store.runs.note(token, self._run.id, revision=revision)
+        self._publish()
+        store.runs.note(self._office.token, run.id, revision=revision)
         store.processes.wake("workers")
-        self._run = replace(self._run, revision=revision)
+        self._run = replace(run, revision=revision)
         told = "Run %s began with another configuration, of which no worker is left; it continues with this one"
-        log.info(told, self._run.id, extra={"action": "adopt_run", "run_id": self._run.id})
+        log.info(told, run.id, extra={"action": "adopt_run", "run_id": run.id})
 
     def _close(self) -> None:
         """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
@@ -282,15 +288,11 @@ class Conductor:
                 self._office.stop.wakeup.wait(BUSY_SECONDS)
         else:
             crash_point("finish.due")
-            is_lacking = any("workers" in seconds for seconds in self._waits.by_type.values())
+            is_lacking = run.waits and any("workers" in seconds for seconds in run.waits.by_type.values())
             has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
             if is_lacking and not has_come and not run.cancelled:
                 failure = failure or "no worker came up"
         close_run(store, run.id, token=self._office.token, failure=failure)
-
-    def _advance(self, state: State, **fields: str | float) -> None:
-        self._office.keep()
-        self._store.runs.advance(self._office.token, self._run.id, state, **fields)
 
 
 def _json(document: object) -> str:

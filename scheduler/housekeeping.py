@@ -16,6 +16,7 @@ from rlm import telemetry
 from rlm.admin.compliance import excess_of
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
+from rlm.core.endpoint import LEASE_SLACK_SECONDS
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted
@@ -39,7 +40,8 @@ class Housekeeper:
     def __init__(self, office: Office) -> None:
         self._office = office
         self._store = office.store
-        longest = max(kind.lease_seconds for kind in office.store.settings.event_types)
+        timeouts = (each.timeout_seconds for kind in office.store.settings.event_types for each in kind.endpoints)
+        longest = max(timeouts) + LEASE_SLACK_SECONDS
         self._patience = dict.fromkeys(Role, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: HEARTBEAT_TTL_SECONDS + longest}
         self._missed: dict[tuple[Role, str], float] = {}
         self._seen: list[str] = []  #: the last run, if it was inspected

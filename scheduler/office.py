@@ -6,12 +6,11 @@ import logging
 import os
 import secrets
 
-from rlm.admin.attendance import kept_apart
+from rlm.admin.conditions import kept_apart
 from rlm.admin.watch import Watch
 from rlm.core.clock import system_clock
 from rlm.core.errors import FencedError, RunError, StoreError, StoreUnfitError
 from rlm.core.text import capital
-from rlm.ledger.fitness import require_fit
 from rlm.ledger.leases import Reply, Standing
 from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
@@ -112,7 +111,7 @@ class Office:
         if (now := system_clock.monotonic()) >= self._fit_at + FIT_SECONDS:
             self._fit_at, self.unfit = now, ""
             try:
-                require_fit(self.store, allow_volatile=self.allow_volatile)
+                self.store.require_fit(allow_volatile=self.allow_volatile)
             except StoreUnfitError as error:
                 self.unfit = str(error)
         return self.unfit

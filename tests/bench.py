@@ -9,12 +9,11 @@ from uuid import uuid4
 
 from rlm.core.item import type_of
 from rlm.core.run import Run, State, Trigger
-from rlm.delivery.http import Dispatcher
+from rlm.delivery.http import Connections
 from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
-from rlm.sandbox.mockapi import exceeded
 from rlm.settings import load_settings
-from tests.acceptance.faultyapi import FaultyApi
+from tests.acceptance.faultyapi import FaultyApi, exceeded
 from tests.store.windows import stamps
 from tests.values import replace
 from tests.wait import wait_until
@@ -79,14 +78,14 @@ class Bench:
         self.store = self.open_store(self.settings)
         self.token = self.store.leases.acquire("bench", 3600)
         self.trust()
-        self.dispatcher = Dispatcher()
+        self.connections = Connections()
         self.lanes = self.make_lanes("w1")
         self.runs = 0
         self.open_run()
         return self
 
     def __exit__(self, *_exc):
-        self.dispatcher.close()
+        self.connections.close()
         for key in self.store.client.scan_iter(match=f"*{self.prefix}*", count=1000):
             self.store.client.delete(key)
         for store in self.stores:
@@ -94,9 +93,8 @@ class Bench:
         self.api.stop()
 
     def make_lanes(self, worker_id, **changes):
-        settings = replace(self.settings, **changes)
-        store = self.open_store(settings) if changes else self.store
-        return Lanes(store, settings, self.dispatcher, worker_id)
+        store = self.open_store(replace(self.settings, **changes)) if changes else self.store
+        return Lanes(store, self.connections, worker_id)
 
     def open_store(self, settings):
         self.stores.append(Store(settings, self.url))
@@ -141,7 +139,7 @@ class Bench:
         try:
             wait_until(until or self.is_calm, message="the lanes are done")
         finally:
-            self.lanes.stop()
+            self.lanes.gate.stop()
             for thread in threads:
                 thread.join(10)
             self.lanes = self.make_lanes("w1")

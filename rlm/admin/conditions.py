@@ -1,36 +1,33 @@
 """Everything that is not well, as a list of conditions: found here by `conditions`, and shown everywhere as it is.
 
-Each code has one severity, one sentence and one remedy in the table `KINDS`; what depends on the cause is in `CAUSES`.
-The checks below only find facts. docs/operations.md has the same table.
+Each code has one severity, one sentence and one remedy in the table `KINDS`, filled with the facts that the checks
+below find. docs/operations.md has the same table.
 """
 
 from __future__ import annotations
 
 import os
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.attendance import TAKEOVER_SECONDS, leader, revision_in_force
 from rlm.admin.endpoints import FAILING_WITH, standing
 from rlm.core.call import CallEnd
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import WEB_PAGE, Condition, EndpointView, JsonDocument, Record
+from rlm.core.documents import WEB_PAGE, Condition, EndpointView, Record
 from rlm.core.endpoint import FAILING, RECOVERING, Circuit, address_of
 from rlm.core.errors import StoreError, StoreForbiddenError, StoreGarbledError, StoreRefusingError, StoreUnfitError
 from rlm.core.run import Run, State
 from rlm.core.text import counted, named, safe_line, span
-from rlm.ledger.books import Books, books, miscounted, troubles_of
+from rlm.ledger.books import Books, books, troubles_of
 from rlm.ledger.connect import text
-from rlm.ledger.fitness import Flaw, check_fitness
-from rlm.ledger.leases import Present, present
+from rlm.ledger.leases import Present, Standing, present
 from rlm.ledger.processes import Process, Role, WorkerState, host_of
 from rlm.ledger.scripts import batch
-from rlm.ledger.store import Store
+from rlm.ledger.store import Flaw, Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import entry_of, room, serving
 from rlm.settings import Settings, differing
@@ -39,6 +36,8 @@ from rlm.settings import Settings, differing
 OVERDUE_SECONDS: Final = 5.0
 #: A run that completes nothing for so many seconds stands still, if events wait and slots are free.
 STILL_SECONDS: Final = 30.0
+#: Seconds within which a living scheduler takes a free lease; it looks four times a second.
+TAKEOVER_SECONDS: Final = 2.0
 #: The clocks of two hosts may differ by so much, seconds.
 CLOCK_SECONDS: Final = 1.0
 #: A call that leaves later than this part of `run.guard_seconds` after its slot gives the slot back.
@@ -52,7 +51,7 @@ GROWING_RUNS: Final = 3
 class Kind(NamedTuple):
     """What a code says: how bad it is, what it means in general, its sentence and its remedy.
 
-    Both are filled with the facts of a condition, among which `cause` and `fix` are the two parts of its cause.
+    Both are filled with the facts of a condition, among which `why` and `fix` are its cause and what to do about that.
     `stops`: nothing is delivered while it lasts.
     """
 
@@ -70,17 +69,17 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "redis_slow": Kind(
         "warning", "Redis answers so late that slots cannot be used",
-        "Redis takes {took:span} to answer {subject}, so slots come too late to be used",
+        "Redis takes {took} to answer {subject}, so slots come too late to be used",
         "look at its disk (`appendfsync`), `SLOWLOG GET` and the network; else raise `run.guard_seconds`",
     ),
     "redis_doubted": Kind(
         "warning", "endpoints are held, because their windows cannot be trusted",
-        "{held:window} held, once, for the longest period of each, because {why}",
+        "{held} held, once, for the longest period of each, because {why}",
         "it ends by itself; if Redis was restored, failed over or crashed, or its clock was set, see its log",
     ),
     "clock_apart": Kind(
         "warning", "the clocks of Redis and of a host differ",
-        "the clocks of Redis and of {subject} are {seconds:span} apart",
+        "the clocks of Redis and of {subject} are {seconds} apart",
         "synchronise both by NTP (`chronyc tracking`, `timedatectl`)",
     ),
     "key_damaged": Kind(
@@ -101,11 +100,11 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "no_worker": Kind(
         "error", "workers are wanted, and none is ready",
-        "no worker is ready of {wanted:,} wanted: {cause}",
+        "no worker is ready of {wanted:,} wanted: {why}",
         "{fix}", stops=True,
     ),
     "workers_missing": Kind(
-        "warning", "fewer workers are ready than wanted", "{ready:,} ready of {wanted:,} wanted: {cause}", "{fix}",
+        "warning", "fewer workers are ready than wanted", "{ready:,} ready of {wanted:,} wanted: {why}", "{fix}",
     ),
     "host_silent": Kind(
         "warning", "a scheduler or supervisor is not heard from, and did not sign off",
@@ -114,7 +113,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "host_cut_off": Kind(
         "warning", "workers of one host can connect to no endpoint, while others can",
-        "{asleep:worker} of {subject} can connect to no endpoint: {why}",
+        "{asleep} of {subject} can connect to no endpoint: {why}",
         "look at route, resolver (/etc/resolv.conf), firewall and open files (`ulimit -n`) of {subject}",
     ),
     "other_configuration": Kind(
@@ -130,7 +129,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_throttled": Kind(
         "warning", "an endpoint refuses calls, and rests as it asked",
-        "{subject} refuses calls (HTTP 429 or 503) and rests for {left:span}",
+        "{subject} refuses calls (HTTP 429 or 503) and rests for {left}",
         "if `rlm compliance` says that RLM kept its limit, {limit}, the API allows less, or others call it: `rlm "
         "endpoint limit {subject} RATE`",
     ),
@@ -141,7 +140,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "endpoint_slow": Kind(
         "warning", "an endpoint needs nearly its whole time-out",
-        "{subject} answered 19 of 20 calls of the last run in {took:span}, of the {most:span} that it may take",
+        "{subject} answered 19 of 20 calls of the last run in {took}, of the {most} that it may take",
         "raise its `timeout_seconds`, or have the API look at it",
     ),
     "endpoint_full": Kind(
@@ -151,16 +150,16 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "answers_html": Kind(
         "warning", "an endpoint answers with a web page, which counts as completed",
-        "{subject} answered {number:call} with a web page (2xx of text/html), which counts as completed",
+        "{subject} answered {number} with a web page (2xx of text/html), which counts as completed",
         'see whether it is a login page; `success = {{ content_type = "application/json" }}` makes it a failure',
     ),
     "no_endpoint": Kind(
         "error", "no endpoint of a type works, and its events wait",
-        "no endpoint of {subject} works, and {waiting:event} wait: {why}, {address}",
+        "no endpoint of {subject} works, and {waiting} wait: {why}, {address}",
         "{fix}; the first good answer ends it, and `rlm endpoint resume NAME` calls one at once",
     ),
     "run_stuck": Kind(
-        "error", "a run completes nothing, or is not closed", "run {run} {cause}", "{fix}", stops=True,
+        "error", "a run completes nothing, or is not closed", "run {run} {why}", "{fix}", stops=True,
     ),
     "run_failed": Kind(
         "error", "the last run could not be conducted",
@@ -175,7 +174,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "limit_exceeded": Kind(
         "error", "the last run made more calls in a period than a limit allows",
-        "{subject} got {number:call} more in one period than its limit allows",
+        "{subject} got {number} more in one period than its limit allows",
         "`rlm endpoint pause {subject}` stops it; keep the output of `rlm compliance`, and report it",
     ),
     "books_unbalanced": Kind(
@@ -190,27 +189,13 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "dead_letters": Kind(
         "error", "there are more dead letters than alarm.failed",
-        "there are {number:dead letter}, more than alarm.failed ({most})",
+        "there are {number}, more than alarm.failed ({most})",
         "`rlm failed list` says why; `rlm failed retry` sends them, `rlm failed drop` removes them",
     ),
     "no_archive": Kind(
         "error", "dead letters cannot be archived, so no more items are taken once there are too many",
         "on {subject} {why}",
         "make room on the disk of `archive.directory` there, or correct its owner",
-    ),
-}  # fmt: skip
-#: Causes of conditions: each in words, and what to do about it.
-CAUSES: Final[Mapping[str, tuple[str, str]]] = {
-    # of no_worker and workers_missing; of those that sleep, or have another configuration, other conditions say more
-    "unsupervised": ("no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"),
-    "ends": ("{why}", "see the log of the supervisor on {hosts} for how they ended"),
-    "no room": ("the hosts take {room:,}", "raise `workers.max_here`, or start `rlm supervisor` on another host"),
-    "not up": ("others are not up yet, or make no calls", "`rlm worker list` shows each; see the log of {hosts}"),
-    # of run_stuck
-    "overdue": ("should have been closed {seconds:span} ago", "`rlm scheduler` closes it, or `rlm cancel`"),
-    "still": (
-        "has completed nothing for {seconds:span}, although {waiting:event} wait and slots are free",
-        "`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}",
     ),
 }  # fmt: skip
 #: What to do about an endpoint, by how its calls fail.
@@ -232,21 +217,9 @@ FIXES: Final[Mapping[str, str]] = {
 EVERY_TYPE: Final = "any type"
 
 
-class _Words(string.Formatter):
-    """Writes facts: `{took:span}` as a duration, `{number:event}` as a number with its noun."""
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        if format_spec == "span":
-            return span(value)
-        return format(value, format_spec) if format_spec in {"", ","} else counted(value, format_spec)
-
-
-def _condition(code: str, subject: str, cause: str = "", *, since: str | None = None, **facts: object) -> Condition:
-    kind, fill = KINDS[code], _Words().vformat
-    facts["subject"] = subject
-    if cause:
-        facts["cause"], facts["fix"] = (fill(part, (), facts) for part in CAUSES[cause])
-    sentence, remedy = (safe_line(fill(words, (), facts)) for words in (kind.sentence, kind.remedy))
+def _condition(code: str, subject: str, *, since: str | None = None, **facts: object) -> Condition:
+    kind = KINDS[code]
+    sentence, remedy = (safe_line(words.format(subject=subject, **facts)) for words in (kind.sentence, kind.remedy))
     return Condition(
         code=code, subject=safe_line(subject), severity=kind.severity, since=since, sentence=sentence, remedy=remedy
     )
@@ -276,7 +249,7 @@ def look(store: Store, *, insists: bool = False) -> Scene:
     insists = any(each.insists_on_file for each in there.candidates) if there.candidates else insists
     unfit = tuple[Flaw, ...]()
     with suppress(StoreForbiddenError):
-        unfit = check_fitness(store, allow_volatile=not insists)
+        unfit = store.flaws(allow_volatile=not insists)
         try:
             store.notes.note({}, ())
         except StoreRefusingError as error:
@@ -329,7 +302,7 @@ def _away(error: StoreError) -> Condition:
     return _condition(code, "redis", why=error.what, fix=remedy)
 
 
-class Checked(JsonDocument, frozen=True, kw_only=True):
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
     """A check of `rlm doctor`: that all is well there, or what to do."""
 
     name: str
@@ -337,7 +310,7 @@ class Checked(JsonDocument, frozen=True, kw_only=True):
     remedy: str
 
 
-class Examination(JsonDocument, frozen=True, kw_only=True):
+class Examination(msgspec.Struct, frozen=True, kw_only=True):
     """What `rlm doctor` prints; `ok` unless a condition is an error."""
 
     ok: bool
@@ -345,25 +318,19 @@ class Examination(JsonDocument, frozen=True, kw_only=True):
     findings: tuple[Checked, ...]
 
 
-def examine(settings: Settings, *, allow_volatile: bool, is_whole: bool = True) -> Examination:
-    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`.
-
-    Of settings that are not whole only the Redis is known: check who lives there, and goes on as it began.
-    """
+def examine(settings: Settings, *, allow_volatile: bool) -> Examination:
+    """Make all checks. Without a scheduler, a Redis that keeps no file is unfit unless `allow_volatile`."""
     try:
         with Store(settings) as store:
-            found = examined(store, insists=not allow_volatile)
+            checked = examined(store, insists=not allow_volatile)
     except StoreError as error:
-        found = {"redis": [_away(error)]}
-    if not is_whole:
-        found = {name: of_check for name, of_check in found.items() if name in {"redis", *ANNOUNCED}}
-    lasting = _worst_first(found)
+        checked = {"redis": [_away(error)]}
+    lasting = _worst_first(checked)
     findings = tuple(
         Checked(name=name, ok=not of_check, remedy="; ".join(each.remedy for each in of_check))
-        for name, of_check in found.items()
+        for name, of_check in checked.items()
     )
-    is_well = is_whole and not any(each.severity == "error" for each in lasting)
-    return Examination(ok=is_well, conditions=lasting, findings=findings)
+    return Examination(ok=all(each.severity != "error" for each in lasting), conditions=lasting, findings=findings)
 
 
 def name_of(condition: Condition) -> str:
@@ -393,7 +360,7 @@ def _redis(scene: Scene) -> Iterator[Condition]:
     for flaw in scene.unfit:
         yield _condition("redis_unfit", flaw.name, why=flaw.message, fix=flaw.remedy)
     if held := [entry for entry in scene.standings.values() if entry.health == Circuit.HELD]:
-        yield _condition("redis_doubted", "redis", held=len(held), why=held[0].circuit_reason)
+        yield _condition("redis_doubted", "redis", held=counted(len(held), "window"), why=held[0].circuit_reason)
 
 
 def _clock(scene: Scene) -> Iterator[Condition]:
@@ -406,9 +373,9 @@ def _clock(scene: Scene) -> Iterator[Condition]:
         if took < least:
             least, ahead = took, redis - min(max(redis, before), before + took)
     if least > LATE_PART * scene.store.settings.run.guard_seconds:
-        yield _condition("redis_slow", host, took=least)
+        yield _condition("redis_slow", host, took=span(least))
     if abs(ahead) > CLOCK_SECONDS:
-        yield _condition("clock_apart", host, seconds=abs(ahead))
+        yield _condition("clock_apart", host, seconds=span(abs(ahead)))
 
 
 def _keys(of: Scene | Store) -> Iterator[Condition]:
@@ -423,7 +390,38 @@ def _keys(of: Scene | Store) -> Iterator[Condition]:
             yield _condition("key_damaged", key, why=f"a {is_now}")
 
 
-# -- processes
+# -- processes: a process that is missing from the register may still live, as Redis may have just lost its entry
+
+
+def leader(store: Store, there: Present | None = None) -> Process | None:
+    """Return the leading scheduler; if none leads or a command conducts, one that may lead next."""
+    return next(iter((there or present(store)).candidates), None)
+
+
+def ticks_every_seconds(store: Store, there: Present | None = None) -> float:
+    """Return the seconds between two runs, by the leading scheduler; by the settings if it does not say."""
+    leads = leader(store, there)
+    return (leads.ticks_every if leads else 0.0) or store.settings.run.every_seconds
+
+
+def revision_in_force(store: Store, there: Present | None = None) -> str:
+    """Return the revision of the open run, else of the scheduler, else of the settings; others claim nothing."""
+    if run := store.runs.current():
+        return run.revision
+    leads = leader(store, there)
+    return leads.revision if leads else store.settings.revision
+
+
+def kept_apart(store: Store, standing: Standing) -> str:
+    """Return why a process with these settings may not lead, if other types or URLs are in force; else ''."""
+    if not standing.apart_seconds:
+        return ""
+    file, host = store.settings.source or "the built-in configuration", store.settings.host_name
+    theirs = f" of {standing.other}" if standing.other else ""
+    return safe_line(
+        f"the types or URLs of {file} on {host} differ from those in force{theirs}: it may lead "
+        f"{standing.apart_seconds:.0f} s after the last process with those has gone"
+    )
 
 
 def _scheduler(scene: Scene) -> Iterator[Condition]:
@@ -452,10 +450,21 @@ def _workers(scene: Scene) -> Iterator[Condition]:
     lacking = bool(run.forecast and run.forecast.shortage) if run else len(ready) + coming < wanted
     if len(ready) >= wanted or not lacking:
         return
-    why, most = next((each.trouble for each in able if each.trouble), ""), room(serving(able, revision))
-    cause = "unsupervised" if not able else "ends" if why else "no room" if most < wanted else "not up"
-    code, hosts = "workers_missing" if ready else "no_worker", _hosts_of(able)
-    yield _condition(code, "workers", cause, ready=len(ready), wanted=wanted, why=why, room=most, hosts=hosts)
+    trouble, most, hosts = (
+        [each.trouble for each in able if each.trouble],
+        room(serving(able, revision)),
+        _hosts_of(able),
+    )
+    why, fix = "others are not up yet, or make no calls", f"`rlm worker list` shows each; see the log of {hosts}"
+    if not able:
+        why, fix = "no supervisor is heard from", "`rlm up` or `rlm supervisor` starts one"
+    elif trouble:
+        why, fix = trouble[0], f"see the log of the supervisor on {hosts} for how they ended"
+    elif most < wanted:
+        why = f"the hosts take {most:,}"
+        fix = "raise `workers.max_here`, or start `rlm supervisor` on another host"
+    code = "workers_missing" if ready else "no_worker"
+    yield _condition(code, "workers", ready=len(ready), wanted=wanted, why=why, fix=fix)
 
 
 def _hosts_of(processes: Iterable[Process]) -> str:
@@ -483,7 +492,7 @@ def _hosts(scene: Scene) -> Iterator[Condition]:
     places = {process.host for process in workers}
     for host, why in asleep.items() if not is_shared and (len(asleep) < len(places) or len(places) == 1) else ():
         number = sum(process.host == host and bool(process.sleeping) for process in workers)
-        yield _condition("host_cut_off", host, asleep=number, why=why)
+        yield _condition("host_cut_off", host, asleep=counted(number, "worker"), why=why)
     for process in scene.there.living(Role.SCHEDULER):
         if process.trouble:
             yield _condition("no_archive", process.host, why=process.trouble)
@@ -518,22 +527,22 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     for name, entry in scene.standings.items():
         yield from _health(scene, name, entry)
     types, endpoints = scene.store.settings.event_types, scene.store.settings.endpoints
-    waiting = {name: account.unsettled for name, account in scene.books.by_type.items()}
+    waiting = {name: count.unsettled for name, count in scene.books.by_type.items()}
     failing = [kind for kind in types if all(_fails(scene.standings.get(each.name)) for each in kind.endpoints)]
     down = [(kind.name, waiting[kind.name], kind.endpoints[0].name) for kind in failing if waiting.get(kind.name)]
     if down and len(failing) == len(types):
         down = [(EVERY_TYPE, sum(number for _, number, _ in down), down[0][2])]
     for subject, number, name in down:
-        yield _condition("no_endpoint", subject, waiting=number, **_failure(scene, name))
+        yield _condition("no_endpoint", subject, waiting=counted(number, "event"), **_failure(scene, name))
     last = scene.last
     for name, calls in last.by_endpoint.items() if last else ():
         most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
         if calls.p95_ms / 1000 > SLOW_PART * most:
-            yield _condition("endpoint_slow", name, took=calls.p95_ms / 1000, most=most)
+            yield _condition("endpoint_slow", name, took=span(calls.p95_ms / 1000), most=span(most))
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:
-            yield _condition("answers_html", trouble.endpoint, number=trouble.calls)
+            yield _condition("answers_html", trouble.endpoint, number=counted(trouble.calls, "call"))
 
 
 def _fails(entry: EndpointView | None) -> bool:
@@ -557,7 +566,7 @@ def _health(scene: Scene, name: str, entry: EndpointView) -> Iterator[Condition]
     if _fails(entry):
         yield _condition("endpoint_failing", name, since=entry.since, **_failure(scene, name))
     elif entry.health == Circuit.RESTING:
-        yield _condition("endpoint_throttled", name, left=entry.circuit_seconds, limit=entry.limit)
+        yield _condition("endpoint_throttled", name, left=span(entry.circuit_seconds), limit=entry.limit)
     elif entry.health == Circuit.PAUSED:
         left = entry.circuit_seconds
         until = "until it is resumed" if left is None else f"for another {span(left)}"
@@ -594,15 +603,16 @@ def _run(scene: Scene) -> Iterator[Condition]:
         yield _condition("backlog_grows", "leftovers", numbers=", ".join(f"{number:,}" for number in reversed(left)))
     for name, number in scene.there.lease.excess.items():
         if number:
-            yield _condition("limit_exceeded", name, number=number)
+            yield _condition("limit_exceeded", name, number=counted(number, "call"))
 
 
 def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
     overdue = -run.left_seconds(scene.now_us)
     if overdue > OVERDUE_SECONDS:
-        yield _condition("run_stuck", "run", "overdue", run=run.id, seconds=overdue)
+        why = f"should have been closed {span(overdue)} ago"
+        yield _condition("run_stuck", "run", run=run.id, why=why, fix="`rlm scheduler` closes it, or `rlm cancel`")
         return
-    waiting = {name: account.counts.pending for name, account in scene.books.by_type.items()}
+    waiting = {name: count.pending for name, count in scene.books.by_type.items()}
     stuck = [
         kind
         for kind in scene.store.settings.event_types
@@ -613,8 +623,11 @@ def _standing_still(scene: Scene, run: Run) -> Iterator[Condition]:
     ends = [call.ended_us for call in scene.store.calls.newest(200)[0] if call.end is CallEnd.COMPLETED]
     silent = (scene.now_us - max([round(run.first_release_at * MICROSECONDS), *ends])) / MICROSECONDS
     if silent > max(STILL_SECONDS, 2 * max(kind.processing_seconds for kind in stuck)):
-        number, hosts = sum(waiting[kind.name] for kind in stuck), _hosts_of(scene.there.living(Role.WORKER))
-        yield _condition("run_stuck", "run", "still", run=run.id, seconds=silent, waiting=number, hosts=hosts)
+        number = counted(sum(waiting[kind.name] for kind in stuck), "event")
+        why = f"has completed nothing for {span(silent)}, although {number} wait and slots are free"
+        hosts = _hosts_of(scene.there.living(Role.WORKER))
+        fix = f"`rlm status` shows what lanes do; restart `rlm supervisor` on {hosts}"
+        yield _condition("run_stuck", "run", run=run.id, why=why, fix=fix)
 
 
 def _takes_calls(entry: EndpointView | None) -> bool:
@@ -623,11 +636,12 @@ def _takes_calls(entry: EndpointView | None) -> bool:
 
 def _books(scene: Scene) -> Iterator[Condition]:
     store, last = scene.store, scene.last
-    if faults := [*scene.books.faults, *(miscounted(store, scene.books, last) if last else ())]:
+    is_last = last is not None and store.runs.history(1) == [last.run_id]  # another may have been closed meanwhile
+    if faults := [*scene.books.faults(), *(scene.books.miscounted(last) if last and is_last else ())]:
         yield _condition("books_unbalanced", "books", why="; ".join(faults))
     most = store.settings.alarm.failed
     if most and scene.books.letters > most:
-        yield _condition("dead_letters", "dead letters", number=scene.books.letters, most=most)
+        yield _condition("dead_letters", "dead letters", number=counted(scene.books.letters, "dead letter"), most=most)
 
 
 #: The checks by name, in the order of the report of `rlm doctor`.

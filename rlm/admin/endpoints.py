@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from rlm.core.clock import isoformat
-from rlm.core.documents import EndpointChange, EndpointView, Share
+from rlm.core.documents import EndpointView, Share
 from rlm.core.endpoint import (
     ENDLESS_SECONDS,
     FAILING,
@@ -29,7 +30,7 @@ from rlm.core.text import did_you_mean, span
 from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.settings import Settings
-from rlm.settings.checks import check_limit
+from rlm.settings.model import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
@@ -48,25 +49,30 @@ def standing(store: Store) -> dict[str, EndpointView]:
 
 
 class _Seen(NamedTuple):
-    """What is read of all endpoints and budgets at once, each by name; `doubted` is why Redis was doubted, or ''."""
+    """What is read of all endpoints and budgets, each by name; `doubt` says why Redis was doubted, or ''."""
 
     windows: Mapping[str, WindowState]
     changes: Mapping[str, Change]
     by_file: Mapping[str, str]
-    doubted: str
+    types: Mapping[str, Sequence[str]]
+    doubt: str
 
 
 def endpoint_list(store: Store) -> list[EndpointView]:
     """Return the configured endpoints, then the budgets."""
-    limited = all_limited(store.endpoints().values())
+    limited, types = all_limited(store.endpoints().values()), defaultdict[str, list[str]](list)
+    for kind in store.settings.event_types:
+        for name in {name for end in kind.endpoints for name in (end.name, _budget(end)) if name}:
+            types[name].append(kind.name)
     (_, windows), lease = store.windows.look(limited), store.leases.read()
     seen = _Seen(
         windows,
         newest_limits(store.control.changes(), limited),
         {each.name: each.limit.text for each in all_limited(store.settings.endpoints.values())},
+        types,
         lease.doubt if store.now() < lease.doubted_at + _HELD_SECONDS else "",
     )
-    return [_view(store, each, seen) for each in limited]
+    return [_view(each, seen, store.settings.run.guard_seconds) for each in limited]
 
 
 def choose_limited(settings: Settings, names: Sequence[str], type_name: str | None = None) -> list[Limited]:
@@ -107,42 +113,25 @@ def share(store: Store, name: str) -> Share:
     endpoint = _named("endpoint", name, store.endpoints())
     kinds = store.settings.types.values()
     written = next(each.url for kind in kinds for each in kind.endpoints if each.name == name)
-    in_environment = bool(VARIABLE.search(written))
-    url = written if in_environment else endpoint.url
-    identifier = f"path.expandvars({json.dumps(url)})" if in_environment else json.dumps(url)
-
-    is_secret, address = any(url_secrets(store.url)), store.url.replace("unix:///", "redis:///", 1)
+    url, rule = written if VARIABLE.search(written) else endpoint.url, endpoint.limit.rules[0]
+    address = "$REDIS_URL" if any(url_secrets(store.url)) else store.url.replace("unix:///", "redis:///", 1)
     parameters = urlencode({"prefix": store.settings.redis.prefix, "guard": store.settings.run.guard_seconds})
-    parameters = ("&" if "?" in store.url else "?") + parameters
-    storage = f'"rlm+" + environ["REDIS_URL"] + "{parameters}"' if is_secret else f'"rlm+{address}{parameters}"'
-
-    rule, needed = endpoint.limit.rules[0], ["environ"] * is_secret + ["path"] * in_environment
-    seconds = int(rule.seconds) if rule.seconds.is_integer() else rule.seconds
+    storage = f"rlm+{address}{'&' if '?' in store.url else '?'}{parameters}"
     return Share(
         name=name,
         url=url,
         limit=endpoint.limit.text,
         lines=(
-            f"from os import {', '.join(needed)}; " * bool(needed)
-            + "from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
-            f"limiter = MovingWindowRateLimiter(storage_from_string({storage}))",
-            f"may_call = limiter.hit(Rate({rule.amount}, {seconds}), {identifier})",
+            "from os import path; from rlm.limits_storage import MovingWindowRateLimiter, Rate, storage_from_string",
+            f"limiter = MovingWindowRateLimiter(storage_from_string(path.expandvars({json.dumps(storage)})))",
+            f"may_call = limiter.hit(Rate({rule.amount}, {rule.seconds}), path.expandvars({json.dumps(url)}))",
         ),
     )
 
 
-def changes_made(store: Store, number: int) -> list[EndpointChange]:
-    """Return the newest `number` changes, newest first.
-
-    The first publication of a file's limit is recorded, but is not a change.
-    """
-    made = [change for change in store.control.changes() if change.what is not What.LIMIT or change.before is not None]
-    return [
-        EndpointChange(
-            at=isoformat(each.at), by=each.by, name=each.name, what=each.what, before=each.before, after=each.after
-        )
-        for each in made[:number]
-    ]
+def changes_made(store: Store) -> list[Change]:
+    """Return the changes, newest first. The first publication of a file's limit is recorded, but is not a change."""
+    return [each for each in store.control.changes() if each.what is not What.LIMIT or each.before is not None]
 
 
 def _budget(limited: Limited) -> str | None:
@@ -150,62 +139,49 @@ def _budget(limited: Limited) -> str | None:
     return budget.name if budget else None
 
 
-def _view(store: Store, limited: Limited, seen: _Seen) -> EndpointView:
-    name, text, budget = limited.name, limited.limit.text, _budget(limited)
-    window, change = seen.windows[name], seen.changes.get(name)
+def _view(limited: Limited, seen: _Seen, guard_seconds: float) -> EndpointView:
+    name, text, budget, window = limited.name, limited.limit.text, _budget(limited), seen.windows[limited.name]
     both = [seen.windows[each] for each in (name, budget) if each]
-    guard_seconds = store.settings.run.guard_seconds
     # The rule with the fewest slots left counts.
     used, allowed = min(
         ((sum(age < rule.seconds + guard_seconds for age in window.ages), rule.amount) for rule in limited.limit.rules),
         key=lambda use: use[1] - use[0],
     )
-    free = min(each.free for each in both)
     wait_seconds = max(0.0 if each.free > 0 else each.wait_seconds for each in both)
     circuit = circuit_of(window, seen.windows.get(budget or ""))
-    left, since = {Circuit.RESTING: window.rest_seconds, Circuit.HELD: window.held_seconds}, None
-    if circuit is Circuit.PAUSED:
+    is_failing = circuit in RECOVERING and window.failures >= FAILING
+    left, since, reason = None, window.opened_at if is_failing else None, None
+    if circuit is Circuit.HELD:
+        left, reason = window.held_seconds, "its window cannot be trusted" + (f": {seen.doubt}" if seen.doubt else "")
+    elif circuit is Circuit.PAUSED:
+        left = window.paused_seconds if window.paused_seconds <= ENDLESS_SECONDS else None
         since = window.paused_at
-        left |= {} if window.paused_until is None else {circuit: window.paused_seconds}
-    elif circuit in RECOVERING and window.failures >= FAILING:
-        since = window.opened_at
-    if change is None or change.after != text:  # a limit of the file may have no record of its publication
-        limit_by, limit_at = (BY_FILE if seen.by_file.get(name) == text else None), None
-    else:
-        limit_by, limit_at = change.by, isoformat(change.at)
+    elif circuit in RECOVERING:
+        left = window.rest_seconds if circuit is Circuit.RESTING else None
+        reason = f"{FAILING_WITH}{window.failed_with}".rstrip(": ") if is_failing else "throttled"
+    change = seen.changes.get(name)
+    if change and change.after != text:
+        change = None
     return EndpointView(
         name=name,
         kind="budget" if isinstance(limited, Budget) else "endpoint",
-        types=tuple(
-            kind.name
-            for kind in store.settings.event_types
-            if any(name in {end.name, _budget(end)} for end in kind.endpoints)
-        ),
+        types=tuple(seen.types[name]),
         budget=budget,
         limit=text,
-        limit_by=limit_by,
-        limit_at=limit_at,
+        # A limit of the file may have no record of its publication.
+        limit_by=change.by if change else BY_FILE if seen.by_file[name] == text else None,
+        limit_at=isoformat(change.at) if change else None,
         used=used,
         allowed=allowed,
-        free=free,
+        free=min(each.free for each in both),
         next_slot_seconds=None if wait_seconds > ENDLESS_SECONDS else round(wait_seconds, 3),
         health=circuit,
         since=None if since is None else isoformat(since),
-        circuit_seconds=round(left[circuit], 3) if circuit in left else None,
-        circuit_reason=_reason_of(circuit, window, seen.doubted),
+        circuit_seconds=None if left is None else round(left, 3),
+        circuit_reason=reason,
         paused_by=window.paused_by if window.paused_seconds > 0 else None,
         failures=window.failures,
     )
-
-
-def _reason_of(circuit: Circuit, window: WindowState, doubted: str) -> str | None:
-    """Return in words why an endpoint or budget rests, is probed or is held; None in other states."""
-    if circuit is Circuit.HELD:
-        return f"its window cannot be trusted: {doubted}" if doubted else "its window cannot be trusted"
-    if circuit not in RECOVERING:
-        return None
-    failing = f"{FAILING_WITH}{window.failed_with}" if window.failed_with else "failing"
-    return failing if window.failures >= FAILING else "throttled"
 
 
 def health_beside(view: EndpointView) -> str:
@@ -221,24 +197,6 @@ def health_beside(view: EndpointView) -> str:
 def who() -> str:
     """Return the user of this process as `user@host`, for the record of changes."""
     return f"{user_name(os.getuid())}@{socket.gethostname()}"[:200].encode("utf-8", "replace").decode()
-
-
-def pause(store: Store, limited: Limited, by: str, seconds: float | None = None) -> EndpointView:
-    """Stop new calls to an endpoint or budget, for `seconds` or until it is resumed; return how it is now."""
-    store.control.pause(limited, by, seconds)
-    return standing(store)[limited.name]
-
-
-def resume(store: Store, limited: Limited, by: str) -> EndpointView:
-    """End a pause, and a rest caused by answers; return how it is now."""
-    store.control.resume(limited, by)
-    return standing(store)[limited.name]
-
-
-def limit(store: Store, limited: Limited, by: str, rate: str) -> EndpointView:
-    """Change a limit to a `rate` that `check_rate` has returned; return how it is now."""
-    store.control.limit(limited, rate, by)
-    return standing(store)[limited.name]
 
 
 def check_rate(rate: str) -> str:

@@ -124,29 +124,26 @@ class Deal(StrEnum):
 
 
 def deal_with(store: Store, deal: Deal, chosen: Sequence[str] | LetterFilter, most: int) -> LettersDealt:
-    """Retry or drop the named letters, or the `most` oldest that match a filter; none if an id is unknown."""
+    """Retry or drop the named letters, or the `most` oldest that match a filter; none if an id is unknown.
+
+    They are dealt with a page at a time, the oldest first; new letters come behind them.
+    """
     if isinstance(chosen, LetterFilter):
-        outcomes = list(_deal_with_oldest(store, deal, chosen, most))
+        fits = chosen.matcher()
     else:
-        letters = [*find_letters(store, chosen).values()]
-        starts = range(0, len(letters), _PAGE)
-        outcomes = [each for start in starts for each in _deal_with_page(store, deal, letters[start : start + _PAGE])]
+        named = find_letters(store, chosen)
+        fits = set(named.values()).__contains__
+    outcomes, older = list[LetterOutcome](), 0
+    while len(outcomes) < most and (page := store.letters.oldest(older, _PAGE)):
+        matching = [raw for raw in page if is_letter(raw) and fits(raw)][: most - len(outcomes)]
+        dealt = _deal_with_page(store, deal, matching)
+        older += len(page) - sum(each.reason in {"", _GONE} for each in dealt)
+        outcomes += dealt
     done = tuple(each.id for each in outcomes if not each.reason)
     refused = tuple(each for each in outcomes if each.reason)
     if deal is Deal.DROP:
         return LettersDealt(dropped=done, refused=refused)
     return LettersDealt(retried=done, refused=refused)
-
-
-def _deal_with_oldest(store: Store, deal: Deal, chosen: LetterFilter, most: int) -> Iterator[LetterOutcome]:
-    """Deal with the `most` oldest matching letters, a page at a time; new letters come behind them."""
-    older, fits = 0, chosen.matcher()
-    while most > 0 and (page := store.letters.oldest(older, _PAGE)):
-        matching = [raw for raw in page if is_letter(raw) and fits(raw)][:most]
-        outcomes = _deal_with_page(store, deal, matching)
-        most -= len(matching)
-        older += len(page) - sum(each.reason in {"", _GONE} for each in outcomes)
-        yield from outcomes
 
 
 def _deal_with_page(store: Store, deal: Deal, page: Sequence[bytes]) -> list[LetterOutcome]:

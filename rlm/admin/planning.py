@@ -1,57 +1,52 @@
-"""The input of a plan, read from the store: arrivals, live windows, workers, the remaining time."""
+"""Plans: their input, read from the store; a question to `rlm plan` and its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
+from rlm.admin.conditions import conditions, is_grave
+from rlm.admin.queue import queue_stats
+from rlm.admin.words import Verdict, told
 from rlm.core.call import APART_SECONDS, REFILL_SECONDS, TURNAROUND_SECONDS
 from rlm.core.clock import timestamp
-from rlm.core.endpoint import ANSWER_SLACK_SECONDS, Endpoint, EventType, WindowState, all_limited
+from rlm.core.documents import PlanView
+from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
+from rlm.core.errors import BadQuestionError
+from rlm.core.text import Texts, counted, did_you_mean, is_name, safe_line, span
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
 from rlm.plan import Plan, compute_plan
 from rlm.plan.situation import Capacity, Horizon, Workload
 from rlm.processes import sharing
-from rlm.settings import Settings
+from rlm.settings import Settings, load_settings
+from rlm.settings.secrets import mask
 
 #: Seconds from a plan to the first call of its run if a worker is ready: its lane is woken, and asks.
 START_SECONDS = 0.05
 #: The same if no worker is ready: each start takes 0.1 to 0.3 s.
 COMING_UP_SECONDS = 0.5
-
 #: The number of newest runs by which arrivals are measured.
 MEASURED_RUNS = 20
-
-
-def start_seconds(store: Store) -> float:
-    """Return the seconds from a run's plan to its first call."""
-    if any(worker.state == WorkerState.READY for worker in store.processes.alive(Role.WORKER)):
-        return START_SECONDS
-    return COMING_UP_SECONDS
+#: The most events to plan for: every JSON reader can represent this number.
+MOST_EVENTS = 10**15
 
 
 def types_in_force(store: Store) -> tuple[EventType, ...]:
     """Return the configured types with the limits in force, from high to low priority."""
-    endpoints = store.endpoints()
-    return tuple(
-        replace(kind, endpoints=tuple(endpoints[endpoint.name] for endpoint in kind.endpoints))
-        for kind in store.settings.event_types
-    )
+    return tuple(_limited(store.settings.event_types, store.limits()))
 
 
-def live_windows(
-    store: Store, endpoints: Iterable[Endpoint], *, ahead_seconds: float = 0.0, guard_seconds: float | None = None
-) -> dict[str, WindowState]:
-    """Return by name the windows of `endpoints` and their budgets, `ahead_seconds` from now if no call is made.
-
-    `guard_seconds` replaces the guard of the settings.
-    """
-    limited = all_limited(endpoints)
-    _, windows = Windows(store, guard_seconds).look(limited)
-    return {name: window.later(ahead_seconds) for name, window in windows.items()}
+def _limited(kinds: Iterable[EventType], limits: Mapping[str, str]) -> Iterator[EventType]:
+    for kind in kinds:
+        yield replace(kind, endpoints=tuple(in_force(endpoint, limits) for endpoint in kind.endpoints))
 
 
 def room_of(store: Store) -> int | None:
@@ -81,26 +76,17 @@ def capacity_of(
 
 
 def plan_run(
-    settings: Settings,
-    workload: Workload,
-    capacity: Capacity | None = None,
-    *,
-    gone_seconds: float = 0.0,
-    window_seconds: float | None = None,
+    settings: Settings, workload: Workload, capacity: Capacity, gone_seconds: float, window_seconds: float
 ) -> Plan:
-    """Plan a run whose first call can be made `gone_seconds` after its start.
-
-    `capacity` and `window_seconds` replace those of the settings.
-    """
-    window = settings.run.window_seconds if window_seconds is None else window_seconds
+    """Plan a run in a window whose first call can be made `gone_seconds` after its start."""
     horizon = Horizon(
-        deadline_seconds=max(0.0, window - gone_seconds - ANSWER_SLACK_SECONDS),
-        target_seconds=max(0.0, window * settings.run.target - gone_seconds),
+        deadline_seconds=max(0.0, window_seconds - gone_seconds - ANSWER_SLACK_SECONDS),
+        target_seconds=max(0.0, window_seconds * settings.run.target - gone_seconds),
         guard_seconds=settings.run.guard_seconds + REFILL_SECONDS,
         gone_seconds=gone_seconds,
         apart_seconds=APART_SECONDS,
     )
-    return compute_plan(workload, capacity or capacity_of(settings), horizon)
+    return compute_plan(workload, capacity, horizon)
 
 
 def measured_arrivals(store: Store) -> dict[str, float] | None:
@@ -117,3 +103,210 @@ def measured_arrivals(store: Store) -> dict[str, float] | None:
     later = [record.by_type for start, record in records if start > first]
     names = [kind.name for kind in store.settings.event_types]
     return {name: sum(by_type[name].taken for by_type in later if name in by_type) / seconds for name in names}
+
+
+# -- a question to `rlm plan`
+
+
+_NAMES = {"counts": "count", "told": "set", "add": "add-endpoint"}
+
+
+class PlanAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
+    """The options of `rlm plan` as they were typed."""
+
+    counts: Texts = []
+    workers: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    told: Texts = []
+    add: Texts = []
+
+    @property
+    def assumptions(self) -> list[str]:
+        """Those that ask what if."""
+        options = [f"--workers {self.workers}"] if self.workers else []
+        options += [f"--set {shlex.quote(mask(each))}" for each in self.told]
+        return options + [f"--add-endpoint {shlex.quote(each)}" for each in self.add]
+
+    @property
+    def command(self) -> str:
+        """The shell command that asks the same question."""
+        return " ".join(["rlm plan", *(f"--count {shlex.quote(each)}" for each in self.counts), *self.assumptions])
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A valid question: its numbers by type, and the settings and additional endpoints of the hypothetical case.
+
+    `added` has the type of each additional endpoint by the endpoint's name.
+    """
+
+    asked: PlanAsk
+    counts: Mapping[str, int]
+    added: Mapping[str, str]
+    settings: Settings
+
+
+def read_question(settings: Settings, asked: PlanAsk) -> Question:
+    """Check a question; raise a BadQuestionError with the faulty `option`, or a ConfigurationError."""
+    counts: dict[str, int] = {}
+    for text in asked.counts:
+        name, _, number = text.rpartition("=")
+        if not (number.isascii() and number.isdecimal() and len(number) < len(str(MOST_EVENTS))):
+            raise BadQuestionError(f"{text[:60]!r} is not TYPE=N, for example REBALANCE_NEEDED=200", "--count")
+        _check_type("--count", name, settings)
+        counts[name] = int(number)
+    other = load_settings(settings.source, overrides=asked.told) if asked.told else settings
+    added: dict[str, str] = {}
+    for text in asked.add:
+        name, _, endpoint = text.partition("=")
+        if not is_name(endpoint):
+            raise BadQuestionError(f"{text!r} is not TYPE=NAME", "--add-endpoint")
+        _check_type("--add-endpoint", name, other)
+        if endpoint in {*added, *other.endpoints, *other.budgets}:
+            raise BadQuestionError(f"{endpoint!r} is an endpoint or a budget already", "--add-endpoint")
+        added[endpoint] = name
+    return Question(asked, counts, added, other)
+
+
+def _check_type(option: str, name: str, settings: Settings) -> None:
+    if name not in settings.types:
+        hint, names = did_you_mean(name, settings.types), ", ".join(kind.name for kind in settings.event_types)
+        raise BadQuestionError(f"{name!r} is not a configured type{hint}; there are {names}", option)
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """The plan of one case, and in how many windows the backlog is gone, in words: `outlook`.
+
+    It is None if that is never, or if it is not known what arrives; then the outlook is empty. `gone_seconds` is the
+    time from a run's start to the moment planned for; `lacking` why a run would come to nothing now, else empty.
+    """
+
+    plan: Plan
+    gone_in_windows: int | None
+    outlook: str
+    gone_seconds: float
+    window_seconds: float
+    lacking: str
+
+    def view(self) -> PlanView:
+        """Return the document of the plan."""
+        return replace(
+            msgspec.convert(self.plan, PlanView, from_attributes=True),
+            start_seconds=round(self.gone_seconds, 3),
+            gone_in_windows=self.gone_in_windows,
+        )
+
+    @property
+    def end_seconds(self) -> float:
+        """When the last event that fits is answered, in seconds from the start of the run."""
+        return self.gone_seconds + self.plan.first_call_seconds + self.plan.forecast_seconds
+
+    @property
+    def events(self) -> int:
+        """The number of planned events."""
+        return sum(part.events for part in self.plan.by_type.values())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether everything is done in time, and what is left over if not."""
+        plan, alone = self.plan, safe_line(self.lacking)
+        if not self.events:
+            return Verdict("rest", "Nothing to do")
+        if not plan.fits:
+            left = f"{plan.expected_leftover:,} of {counted(self.events, 'event')} will be left over"
+            return Verdict("warn" if plan.releases and not alone else "bad", left, alone or plan.binds)
+        early = span(max(0.0, self.window_seconds - self.end_seconds))
+        done = f"{counted(self.events, 'event')} done {early} before the deadline"
+        if alone:
+            return Verdict("bad", f"{done}, once there is somebody to do it", alone)
+        return Verdict("well", done, plan.binds)
+
+
+def answer(store: Store, question: Question) -> list[Forecast]:
+    """Plan as things are and, if that was asked, as they might be; nothing is taken or changed.
+
+    For given numbers, the content of windows and the living processes are ignored.
+    """
+    today = replace(question, asked=replace(question.asked, workers=None), added={}, settings=store.settings)
+    return [_forecast(store, each) for each in ([today, question] if question.asked.assumptions else [today])]
+
+
+def view_of(forecasts: Sequence[Forecast], question: Question) -> PlanView:
+    """Return the document of `rlm plan --json`."""
+    today, *what_if = (forecast.view() for forecast in forecasts)
+    return replace(what_if[0], what_if=" ".join(question.asked.assumptions), today=today) if what_if else today
+
+
+def _forecast(store: Store, question: Question) -> Forecast:
+    """Plan a run that starts now, and look ahead at what becomes of its leftovers."""
+    settings, workers, numbers, windows = question.settings, question.asked.workers, question.counts, {}
+    types, window_seconds = _types(store, question), settings.run.window_seconds
+    is_ready = any(worker.state == WorkerState.READY for worker in store.processes.alive(Role.WORKER))
+    gone_seconds = START_SECONDS if is_ready else COMING_UP_SECONDS
+    if not question.counts:
+        numbers = {name: waiting.pending for name, waiting in queue_stats(store).by_type.items()}
+        limited = all_limited(endpoint for kind in types for endpoint in kind.endpoints)
+        _, read = Windows(store, settings.run.guard_seconds).look(limited)
+        windows = {name: window.later(gone_seconds) for name, window in read.items()}
+    configured = {(kind.name, kind.processing_seconds) for kind in store.settings.event_types}
+    anew = {kind.name for kind in types if (kind.name, kind.processing_seconds) not in configured}
+    store.calls.look()
+    expected = {pair: each for pair, each in store.calls.expected(types).items() if pair[0] not in anew}
+    room = room_of(store) if settings.workers == store.settings.workers else None  # it follows workers.max
+    capacity = capacity_of(settings, room=room).exactly(workers)
+    workload = Workload({kind.name: numbers.get(kind.name, 0) for kind in types}, types, windows, expected)
+    plan = plan_run(settings, workload, capacity, gone_seconds, window_seconds)
+    return Forecast(
+        plan,
+        *_look_ahead(plan, measured_arrivals(store), settings.run.every_seconds),
+        gone_seconds,
+        window_seconds,
+        "" if question.counts or workers else "; ".join(map(told, filter(is_grave, conditions(store)))),
+    )
+
+
+def _look_ahead(plan: Plan, rates: Mapping[str, float] | None, every_seconds: float) -> tuple[int | None, str]:
+    """Return in how many windows nothing is left over, as a number and in words; `rates` are arrivals a second.
+
+    The same arrives in every window, and each is like the planned one.
+    """
+    if not rates:
+        return None, ""
+    windows = 1
+    for name, part in plan.by_type.items():
+        if part.expected_leftover:
+            shrinks = part.events - part.expected_leftover - rates.get(name, 0.0) * every_seconds
+            if shrinks <= 0:
+                return None, "At the arrivals of the last runs the backlog does not shrink."
+            windows = max(windows, 1 + math.ceil(part.expected_leftover / shrinks))
+    return windows, f"At the arrivals of the last runs the backlog is gone in {counted(windows, 'window')}."
+
+
+def _types(store: Store, question: Question) -> tuple[EventType, ...]:
+    """Return the types of a question; a limit in force stands for one in the settings that is as it is today."""
+    today, planned = (
+        {each.name: each.limit for each in all_limited(settings.endpoints.values())}
+        for settings in (store.settings, question.settings)
+    )
+    limits = {name: text for name, text in store.limits().items() if today[name] == planned.get(name)}
+    types = {kind.name: kind for kind in _limited(question.settings.event_types, limits)}
+    for name, of_type in question.added.items():
+        kind = types[of_type]
+        types[of_type] = replace(kind, endpoints=(*kind.endpoints, replace(kind.one_more(name), url=f"what-if:{name}")))
+    return tuple(types.values())
+
+
+def side_by_side(*forecasts: Forecast) -> Iterator[list[str]]:
+    """Yield the rows of a table with one column per forecast. Forecasts count from their first call."""
+    plans = [each.plan for each in forecasts]
+    yield ["workers", *(f"{each.workers:,}" for each in plans)]
+    yield ["first call in", *(f"{each.first_call_seconds:.1f} s" if each.releases else "-" for each in plans)]
+    yield ["forecast", *(_length(each.forecast_seconds) for each in plans)]
+    yield ["lower bound", *(_length(each.lower_bound_seconds) for each in plans)]
+    yield ["left over", *(f"{each.expected_leftover:,}" for each in plans)]
+    for name, part in plans[0].by_type.items():
+        if part.events:
+            done = (each.by_type[name].events - each.by_type[name].expected_leftover for each in plans)
+            yield [f"{name} done", *(f"{number:,}" for number in done)]
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds else "-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice, pairwise
@@ -15,7 +15,7 @@ from msgspec import Meta
 from msgspec.structs import asdict, replace
 
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, ServerState, TypeQueue, WaitingEvent, WaitingList
+from rlm.core.documents import Pushed, QueueLook, QueueStats, RunNow, TypeQueue, WaitingEvent, WaitingList
 from rlm.core.item import MAX_PRIORITY, PRIORITY_STEP, BadItemError, Item, Place, decode_item, event_id, type_of
 from rlm.core.text import Duration, Text, Texts, seconds_in
 from rlm.ledger.books import Books, books
@@ -39,18 +39,11 @@ PUSH_BYTES = 1_000_000
 RECENT_SECONDS, KNOWN_FROM_SECONDS = 60.0, 5.0
 
 
-class Backlog(msgspec.Struct, frozen=True):
-    """What waits: events by type, and for how many seconds the oldest; `books` are of the same instant."""
+def queue_stats(store: Store) -> QueueStats:
+    """Return the lengths of the queues, and by type the pending events and the age of the oldest in seconds.
 
-    events: Mapping[str, int]
-    oldest: Mapping[str, float]
-    books: Books
-
-
-def backlog(store: Store) -> Backlog:
-    """Count what waits, and since when; events that a drain takes meanwhile may count twice.
-
-    On staging and audit list, the events of configured types in the `MOST_LOOKED` oldest items are counted.
+    On staging and audit list, the events of configured types in the `MOST_LOOKED` oldest items are counted; events that
+    a drain takes meanwhile may count twice.
     """
     now, queued, oldest = store.now(), Counter[str](), dict[str, float]()
     for raw in islice(items_of(store), MOST_LOOKED):
@@ -61,9 +54,10 @@ def backlog(store: Store) -> Backlog:
     entries = books(store)
     for name, seconds in oldest_in_ledger(store, list(entries.by_type)).items():
         oldest[name] = max(seconds, oldest.get(name, 0.0))
-    in_ledger = {name: account.unsettled for name, account in entries.by_type.items()}
-    events = {name: in_ledger.get(name, 0) + queued[name] for name in {**store.settings.types, **in_ledger}}
-    return Backlog(events, oldest, entries)
+    queued.update({name: count.unsettled for name, count in entries.by_type.items()})
+    names = dict.fromkeys([*store.settings.types, *filter(queued.get, entries.by_type)])
+    by_type = {name: TypeQueue(pending=queued[name], oldest_seconds=oldest.get(name)) for name in names}
+    return replace(lengths(entries), by_type=by_type)
 
 
 def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
@@ -88,16 +82,6 @@ def oldest_in_ledger(store: Store, types: Iterable[str]) -> dict[str, float]:
 def _note(oldest: dict[str, float], name: str, now: float, since: float | None) -> None:
     if since is not None:
         oldest[name] = max(round(now - since, 3), oldest.get(name, 0.0))  # a clock may be ahead
-
-
-def queue_stats(store: Store) -> QueueStats:
-    """Return the lengths of the queues, and by type the pending events and the age of the oldest in seconds."""
-    waiting = backlog(store)
-    by_type = {}
-    for name, number in waiting.events.items():
-        if number or name in store.settings.types:
-            by_type[name] = TypeQueue(pending=number, oldest_seconds=waiting.oldest.get(name))
-    return replace(lengths(waiting.books), by_type=by_type)
 
 
 def lengths(entries: Books) -> QueueStats:
@@ -143,7 +127,8 @@ def events_in(store: Store, raw: bytes, now: float = 0.0) -> list[WaitingEvent]:
     """Return the events of an item that is not taken yet; empty if the whole item will be a dead letter."""
     if (item := _decoded(store, raw)) is None:
         return []
-    make = partial(_waiting, wallet_name=item.wallet_name, state=Place.QUEUED, priority=item.priority)
+    priority = None if item.priority is msgspec.UNSET else item.priority
+    make = partial(_waiting, wallet_name=item.wallet_name, state=Place.QUEUED, priority=priority)
     times = now, stamped_at(raw)
     return [make(event_id(item.id, name), times, item=msgspec.Raw(raw)) for name in item.types]
 
@@ -204,17 +189,17 @@ class EventFilter(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
         )
 
 
-def list_waiting(store: Store, chosen: EventFilter, number: int, after: int = 0) -> WaitingList:
-    """Return the first `number` matching events behind the first `after` places.
+def list_waiting(store: Store, chosen: EventFilter, number: int | None, after: int = 0) -> WaitingList:
+    """Return the first `number` matching events behind the first `after` places; all of them without a number.
 
     Types come in the configured order. Within a type, ready events come first, then those
     backing off and those out of attempts. Staging and the audit list come last, the oldest item first; an item is one
     place. Events that move meanwhile may be missed or appear twice.
     """
     events, following = list[WaitingEvent](), None
-    for place, at_place in enumerate(islice(walk(store, chosen, after), MOST_LOOKED), start=after + 1):
+    for place, at_place in enumerate(walk(store, chosen, after), start=after + 1):
         events += [replace(event, item=_item_of(event)) for event in at_place if chosen.fits(event)]
-        if len(events) >= number or place == after + MOST_LOOKED:
+        if number and (len(events) >= number or place == after + MOST_LOOKED):
             following = place
             break
     return WaitingList(events=tuple(events), next=following)
@@ -338,25 +323,18 @@ def leftovers(store: Store, chosen: EventFilter) -> list[str]:
     return [event.event_id for place in walk(store, left) for event in place if left.fits(event)]
 
 
-class Dropped(NamedTuple):
-    """How many leftovers were dropped, and whether a run was opened meanwhile, which takes the rest."""
+def drop_leftovers(store: Store, event_ids: Sequence[str]) -> int:
+    """Remove leftovers for good and forget their events: if pushed again they are new; return how many.
 
-    number: int
-    is_open: bool
-
-
-def drop_leftovers(store: Store, event_ids: Sequence[str]) -> Dropped:
-    """Remove leftovers for good and forget their events: if pushed again they are new.
-
-    They are dropped in chunks, until a run is opened; after a StoreError some may be dropped.
+    They are dropped in chunks, until a run is opened, which takes the rest; after a StoreError some may be dropped.
     """
     number = 0
     for start in range(0, len(event_ids), CHUNK):
         dropped, is_open = store.recovery.drop(event_ids[start : start + CHUNK])
         number += dropped
         if is_open:
-            return Dropped(number, is_open=True)
-    return Dropped(number, is_open=number < len(event_ids) and store.runs.current() is not None)
+            break
+    return number
 
 
 class _Sample(NamedTuple):
@@ -382,7 +360,8 @@ class Monitor:
     def look(self) -> QueueLook:
         """Return the present state and the rates."""
         store, stats, run = self._store, queue_stats(self._store), self._store.runs.current()
-        now_us = store.now_us()
+        asked_at, now_us, answered_at = system_clock.monotonic(), store.now_us(), system_clock.monotonic()
+        memory = store.client.info("memory")
         now, unsettled = now_us / 1_000_000, stats.processing + stats.leftover
         self._add(_Sample(now, stats.events + stats.staged, unsettled, store.intake.ever_taken()))
         pairs = [*pairwise(self._samples)]
@@ -392,7 +371,9 @@ class Monitor:
         return QueueLook(
             **asdict(stats),
             as_of=isoformat(now),
-            redis=_server_state(store),
+            ping_ms=round((answered_at - asked_at) * 1000, 1),
+            used_bytes=int(memory.get("used_memory", 0)),
+            max_bytes=int(memory.get("maxmemory", 0)),
             run=RunNow(run_id=run.id, state=run.state, seconds_left=left_seconds) if run else None,
             arriving_per_minute=_a_minute((max(0, after.items - before.items) for before, after in quiet), quiet),
             settled_per_minute=_a_minute((max(0, number) for number in settled), pairs),
@@ -405,15 +386,6 @@ class Monitor:
         self._samples.append(sample)
         while sample.at - self._samples[0].at > RECENT_SECONDS:
             self._samples.popleft()
-
-
-def _server_state(store: Store) -> ServerState:
-    began = system_clock.monotonic()
-    store.ping()
-    milliseconds = round((system_clock.monotonic() - began) * 1000, 1)
-    memory = store.client.info("memory")
-    used, most = (int(memory.get(name, 0)) for name in ("used_memory", "maxmemory"))
-    return ServerState(ping_ms=milliseconds, used_bytes=used, max_bytes=most)
 
 
 def _a_minute(numbers: Iterable[int], intervals: Iterable[tuple[_Sample, _Sample]]) -> float | None:

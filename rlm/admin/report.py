@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from msgspec import structs
 
-from rlm.admin.attendance import revision_in_force, ticks_every_seconds
-from rlm.admin.conditions import conditions, look
+from rlm.admin.conditions import conditions, look, revision_in_force, ticks_every_seconds
+from rlm.admin.endpoints import changes_made
 from rlm.admin.queue import lengths
-from rlm.core.clock import isoformat
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
+from rlm.core.clock import isoformat, system_clock, timestamp
 from rlm.core.documents import (
     CallNow,
     Host,
@@ -17,8 +21,8 @@ from rlm.core.documents import (
     Record,
     Rest,
     RunDocument,
+    RunListed,
     RunStatus,
-    RunWorkers,
     Scaling,
     View,
     Worker,
@@ -31,6 +35,7 @@ from rlm.delivery.run_end import make_record
 from rlm.ledger.books import read_ending
 from rlm.ledger.leases import Present, present
 from rlm.ledger.processes import Role, WorkerState, host_of
+from rlm.ledger.rules import Change
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.processes.sharing import divide, serving
@@ -44,20 +49,22 @@ def status(store: Store, run_id: str | None, *, measured: bool = True) -> View:
 
 def status_of(store: Store, run_id: str, *, measured: bool = True) -> RunStatus | Record:
     """Return the open or finished run with this id; raise a NoSuchRunError if none has it."""
-    run = store.runs.current()
-    if run is not None and run.id == run_id:
+    return _opened(store, run_id, measured=measured) or record(store, run_id)
+
+
+def _opened(store: Store, run_id: str | None = None, *, measured: bool) -> RunStatus | None:
+    """Return the open run, of this id if it is given; None if there is none."""
+    while (run := store.runs.current()) is not None and run_id in {None, run.id}:
         opened = open_status(store, run, measured=measured)
-        if store.runs.is_open(run_id):  # otherwise it was closed while it was read
+        if store.runs.is_open(run.id):  # otherwise it was closed while it was read
             return opened
-    return record(store, run_id)
+    return None
 
 
 def now(store: Store, *, measured: bool = False) -> RunStatus | Rest:
     """Return the open run, or the time between two runs."""
-    while (run := store.runs.current()) is not None:
-        opened = open_status(store, run, measured=measured)
-        if store.runs.is_open(run.id):
-            return opened
+    if opened := _opened(store, measured=measured):
+        return opened
     scene, ticked_at = look(store), store.schedule.last_tick()
     there, now, every_seconds = scene.there, scene.now_us / MICROSECONDS, ticks_every_seconds(store, scene.there)
     return Rest(
@@ -138,13 +145,27 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
     there, now_us, standings = scene.there, scene.now_us, scene.standings
     now = run.moment(now_us)
     common = {field: getattr(known, field) for field in RunDocument.__struct_fields__}
-    common |= {"state": run.state, "by_type": _live_types(store, known)}
+    places, each = scene.books.by_type, worker_list(store, there)
+    by_type = {}
+    for name, entry in known.by_type.items():
+        at = places.get(name, Counts())
+        counts = structs.asdict(entry)
+        by_type[name] = LiveTypeCounts(**counts, inflight=at.inflight, backing_off=at.backoff, spent=at.spent)
+    workers = LiveWorkers(
+        **structs.asdict(known.workers),
+        now=len(each),
+        ready=sum(worker.state == WorkerState.READY and not worker.other_configuration for worker in each),
+        wanted=store.processes.wanted(),
+        other_configuration=sum(worker.other_configuration for worker in each),
+        each=each,
+    )
+    common |= {"state": run.state, "by_type": by_type}
     return RunStatus(
         **common,
         endpoints=standings,
         plan=run.plan,
         forecast=run.forecast,
-        workers=_team(store, there, known.workers),
+        workers=workers,
         to_take=0 if run.state is State.FINISHING else to_take,
         conductor=there.holder,
         hosts=hosts(store, there),
@@ -152,29 +173,6 @@ def open_status(store: Store, run: Run, *, measured: bool = True) -> RunStatus:
         as_of=isoformat(now),
         seconds_left=round(max(0.0, run.left_seconds(now_us)), 3),
         called_seconds=None if run.first_release_at is None else round(max(0.0, now - run.first_release_at), 3),
-    )
-
-
-def _live_types(store: Store, known: Record) -> dict[str, LiveTypeCounts]:
-    places = store.ledger.count(store.known_types)
-    live = {}
-    for name, entry in known.by_type.items():
-        at = places.get(name, Counts())
-        counts = structs.asdict(entry)
-        live[name] = LiveTypeCounts(**counts, inflight=at.inflight, backing_off=at.backoff, spent=at.spent)
-    return live
-
-
-def _team(store: Store, there: Present, so_far: RunWorkers) -> LiveWorkers:
-    each = worker_list(store, there)
-    return LiveWorkers(
-        peak=so_far.peak,
-        restarted=so_far.restarted,
-        now=len(each),
-        ready=sum(worker.state == WorkerState.READY for worker in each),
-        wanted=store.processes.wanted(),
-        other_configuration=sum(worker.other_configuration for worker in each),
-        each=each,
     )
 
 
@@ -237,3 +235,66 @@ def hosts(store: Store, there: Present | None = None) -> tuple[Host, ...]:
         )
         entries.append(entry)
     return tuple(entries)
+
+
+# -- runs: page by page; one over time; the open one cancelled
+
+
+def entry_of(record: Record) -> RunListed:
+    """Return what `rlm list --json` prints of a run."""
+    return RunListed(**{name: getattr(record, name) for name in RunListed.__struct_fields__})
+
+
+class RunPage(NamedTuple):
+    """Some records, and the id before which the list goes on, None at its end."""
+
+    records: list[Record]
+    next: str | None
+
+
+def runs_page(store: Store, number: int, before: str = "") -> RunPage:
+    """Return the newest `number` records before the id `before`; ids sort by time."""
+    ids = [run_id for run_id in store.runs.history() if not before or run_id < before]
+    return RunPage([*store.runs.records(ids[:number])], ids[number - 1] if len(ids) > number else None)
+
+
+class RunCourse(NamedTuple):
+    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
+
+    calls: Sequence[float]
+    missing: int
+    changes: Sequence[tuple[float, Change]]
+
+
+def course(store: Store, run: Record | RunStatus) -> RunCourse:
+    """Return a finished or an open run over time."""
+    began = timestamp(run.started_at)
+    ended = timestamp(run.as_of if isinstance(run, RunStatus) else run.finished_at) + 0.001  # it is truncated
+    calls = sorted(
+        round(call.sent_us / MICROSECONDS - began, 3) for call in store.calls.of_run(run.run_id, ended + 1.0)
+    )
+    changes = [(each.at - began, each) for each in reversed(changes_made(store)) if began <= each.at <= ended]
+    missing = max(0, sum(entry.calls for entry in run.by_endpoint.values()) - len(calls))
+    return RunCourse(calls, missing, changes)
+
+
+def open_run(store: Store, prefix: str | None) -> Run:
+    """Return the open run; raise a NoSuchRunError if there is none, or `prefix` does not begin its id."""
+    run, run_id = store.runs.current(), find_run(store, prefix)
+    if run is None or run_id not in {None, run.id}:
+        raise NoSuchRunError(f"Run {run_id!r} is not open." if run_id else "No run is open; nothing to cancel.")
+    return run
+
+
+def cancel(store: Store, run: Run) -> None:
+    """Cancel a run, so that it ends now; its conductor closes it."""
+    store.runs.cancel(run.id)
+    store.processes.wake("scheduler")
+
+
+def cancelled(store: Store, run: Run) -> Record | RunStatus:
+    """Return the record of a cancelled run; its status if it is still waiting for calls after a while."""
+    until = system_clock.monotonic() + ANSWER_SECONDS
+    while (record := store.runs.record(run.id)) is None and system_clock.monotonic() < until:
+        system_clock.sleep(POLL_SECONDS)
+    return record or status_of(store, run.id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlm.core.clock import system_clock
 from rlm.core.documents import Started
-from rlm.core.errors import NobodyConductsError, RunUnderWayError, StoreUnfitError
+from rlm.core.errors import RunError, StoreUnfitError
 from rlm.core.run import State
 from rlm.ledger.processes import Role
 
@@ -31,7 +31,7 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     stops waiting.
 
     Raises:
-        RunUnderWayError: a run is open; the message names it.
+        RunError: a run is open; the message names it.
     """
     if not patient and store.leases.holder() is None and not store.processes.alive(Role.SCHEDULER):
         return None
@@ -45,7 +45,7 @@ def ask_scheduler(store: Store, *, patient: bool, is_stopped: Callable[[], bool]
     else:
         store.schedule.withdraw(request)  # nobody needs the answer any more
     if reply and reply.open:
-        raise RunUnderWayError(f"Run {reply.open} is under way; see `rlm status`.")
+        raise RunError(f"Run {reply.open} is under way; see `rlm status`.")
     return reply.run_id if reply else None
 
 
@@ -54,14 +54,14 @@ def started(store: Store, run_id: str | None) -> Started:
 
     Raises:
         StoreUnfitError: Redis is unfit, so no scheduler started the run.
-        NobodyConductsError: no scheduler started it although Redis is fit.
+        RunError: no scheduler started it although Redis is fit.
     """
-    from rlm.ledger.fitness import unfit  # noqa: PLC0415  # a run that starts does not need it
+    from rlm.admin.conditions import look  # noqa: PLC0415  # a run that starts does not need it
 
-    if run_id is None and (why := unfit(store)):
-        raise StoreUnfitError(f"no run starts until Redis is fit: {why}")
+    if run_id is None and (flaws := look(store).unfit):
+        raise StoreUnfitError("no run starts until Redis is fit", "; ".join(map(str, flaws)))
     if run_id is None:
-        raise NobodyConductsError(
+        raise RunError(
             "No scheduler took the run up. Start one with `rlm up` or `rlm scheduler`, or conduct it here: "
             "`rlm start --wait`."
         )

@@ -37,8 +37,8 @@ class Watch:
         """Watch `store`; `is_mine` returns whether to speak. While Redis is away, whoever spoke last goes on."""
         self._store = store
         self._is_mine = is_mine
-        self._mine, self._up_at = False, system_clock.monotonic()
-        self._begun: dict[str, float] = {}  #: what was said, and since when it lasts
+        self._up_at = system_clock.monotonic()
+        self._begun: dict[str, float] | None = None  #: what was said, and since when it lasts; None if others speak
         self._before: dict[str, Condition] = {}
         self._looks, self._has_changed = 0, False
         self._stopped = threading.Event()
@@ -60,20 +60,18 @@ class Watch:
 
     def look(self) -> None:
         """Look once; say what has begun or ended by this look and the one before."""
-        store, was_mine, away = self._store, self._mine, False
-        recorded: dict[str, float] = {}
+        store, recorded = self._store, dict[str, float]()
+        is_mine, away = self._begun is not None, False
         try:
             with store.guarded():
-                self._mine = self._is_mine(present(store))
-                if self._mine:
+                if is_mine := self._is_mine(present(store)):
                     recorded = store.notes.begun()
         except StoreError:
             away = True
-        if not self._mine:
-            self._begun, self._before = {}, {}
+        if not is_mine:
+            self._begun, self._before = None, {}
             return
-        if not was_mine:
-            self._begun = recorded
+        said = self._begun = {**recorded} if self._begun is None else self._begun
         keys = self._looks % KEYS_LOOKS == 0 or any(each.code == "key_damaged" for each in self._before.values())
         self._looks += 1
         passed_over = _MISSED if system_clock.monotonic() < self._up_at + STARTING_SECONDS else ()
@@ -87,20 +85,20 @@ class Watch:
         if any(map(_is_away, now)):  # nothing else is known
             away = True
             now = {name: each for name, each in self._before.items() if not _is_away(name)} | now
-        begun = [name for name in now if name in self._before and name not in self._begun]
-        ended = [name for name in self._begun if name not in now and name not in self._before]
+        begun = [name for name in now if name in self._before and name not in said]
+        ended = [name for name in said if name not in now and name not in self._before]
         for name in begun:
             _say(now[name])
-            self._begun[name] = store.clock.now()
+            said[name] = store.clock.now()
         for name in ended:
             log.info("It is over: %s", name, extra=_facts(name, "end_condition"))
-            del self._begun[name]
+            del said[name]
         self._has_changed = self._before.keys() != now.keys()
         self._before = now
         if not away:
             with suppress(StoreError):  # one that refuses writes; what was said is known here
-                new = {name: at for name, at in self._begun.items() if name not in recorded and not _is_away(name)}
-                store.notes.note(new, [name for name in recorded if name not in self._begun])
+                new = {name: at for name, at in said.items() if name not in recorded and not _is_away(name)}
+                store.notes.note(new, [name for name in recorded if name not in said])
 
 
 def _is_away(name: str) -> bool:

@@ -83,17 +83,14 @@ def forecast(run: RunStatus) -> Expectation:
         return Expectation(phase or _PHASES[State.PLANNING])
     if halted(run):
         return Expectation(f"nothing more is sent; waiting: {counted(counts_in_all(run).waiting, 'event')}", fits=False)
-    left, to_go = expected.expected_leftover, expected.forecast_seconds - (run.called_seconds or 0.0)
+    left, to_go = expected.expected_leftover, max(0.0, expected.forecast_seconds - (run.called_seconds or 0.0))
+    when = f"finishes in {span(to_go)} ({span(max(0.0, run.seconds_left - to_go))} to spare)"
     if expected.shortage and not expected.workers:
         when = "nothing is being sent"
     elif run.called_seconds is None:
         when = done_after(expected.forecast_seconds)
-    elif to_go <= 0:
-        when = "no more answers are expected in time" if left else "done any moment now"
     elif left:  # it does not finish, so no time is to spare
         when = f"the last answer comes in {span(to_go)}"
-    else:
-        when = f"finishes in {span(to_go)} ({span(max(0.0, run.seconds_left - to_go))} to spare)"
     if not left:
         return Expectation(when)
     return Expectation(f"{when}; {counted(left, 'event')} will be left over", expected.binds, fits=False)
@@ -161,15 +158,10 @@ def workers(run: RunStatus) -> str:
     if not team.wanted and not team.now:
         return "no worker is wanted yet"
     lanes, busy = sum(each.threads for each in team.each), sum(each.busy for each in team.each)
-    parts = [f"{workers_ready(run)} of {team.wanted} ready, {busy} of {lanes} lanes busy"]
+    parts = [f"{team.ready} of {team.wanted} ready, {busy} of {lanes} lanes busy"]
     if others := team.other_configuration:
         parts.append(f"{others:,} of another configuration {'claims' if others == 1 else 'claim'} nothing")
     return "; ".join([*parts, f"{team.restarted} had to be replaced"] if team.restarted else parts)
-
-
-def workers_ready(run: RunStatus) -> int:
-    """Return how many workers are ready to claim events of this run; those of another configuration never do."""
-    return max(0, run.workers.ready - run.workers.other_configuration)
 
 
 class Verdict(NamedTuple):
@@ -181,6 +173,11 @@ class Verdict(NamedTuple):
     level: Literal["well", "rest", "warn", "bad"]
     words: str
     more: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """All of it on one line."""
+        return f"{self.words}: {self.more}." if self.more else f"{self.words}."
 
 
 def verdict(now: Now) -> Verdict:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import gc
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 def main() -> None:
     """Run the command line. Ctrl-C ends it quietly, even before a command is loaded."""
+    gc.set_threshold(100_000)  # what is imported stays, and scanning it again and again is slow
     try:
-        with uncollected():
-            from rlm.cli.group import rlm
+        from rlm.cli.group import rlm
 
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
@@ -21,14 +19,3 @@ def main() -> None:
         rlm()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep the garbage collector away from imported objects, now and later: they all stay, and scanning is slow."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

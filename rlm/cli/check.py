@@ -70,11 +70,7 @@ def show_settings(config: Path | None) -> None:
     where = f"The file is {file}." if file else "There is no file; `rlm init` writes one."
     show(f"{where} Revision {settings.revision}.\n")
     rows = [
-        [
-            shown.key,
-            "-" if shown.value is None else written(shown.value),
-            (shown.where.removeprefix("environment "), "dim" if shown.where == "default" else "cyan"),
-        ]
+        [shown.key, shown.value if shown.value is None else written(shown.value), shown.where]
         for shown in settings.shown
     ]
     table("setting|value|from", rows)
@@ -97,29 +93,20 @@ def check(config: Path | None) -> None:
 def doctor(*, config: Path | None, allow_volatile: bool) -> None:
     """Check the installation; print every condition with what to do, the worst first, and what is well.
 
-    With a faulty configuration, what lives at its Redis. Exits with 0 if no condition is an error; with 2 for the
-    configuration, 4 if one of Redis is an error, 1 if any other is.
+    Exits with 0 if no condition is an error; with 2 for the configuration, 4 if one of Redis is an error, 1 if any
+    other is.
     """
     from rlm.admin.conditions import examine
-    from rlm.settings import load_settings
 
-    fault = None
-    try:
-        settings = settings_of(config)
-    except ConfigurationError as error:
-        settings, fault = load_settings(config, section="redis"), error
-    examination = examine(settings, allow_volatile=allow_volatile, is_whole=fault is None)
+    examination = examine(settings_of(config), allow_volatile=allow_volatile)
     print_json(examination)
     styles = {"error": "bold red", "warning": "yellow", "info": "cyan"}
     rows: list[list[object]] = [
         [(each.severity, styles[each.severity]), each.code, f"{each.sentence} > {each.remedy}"]
         for each in examination.conditions
     ]
-    rows += [[("ok", "green"), each.name] for each in examination.findings if each.ok]
+    rows += [[("ok", "green"), each.name, None] for each in examination.findings if each.ok]
     table("state|check|what, and what to do", rows)
-    if fault:
-        show("\nThe configuration has faults. What lives goes on with that with which it began; nothing new starts.")
-        raise fault
     number = Counter[str](condition.severity for condition in examination.conditions)
     parts = [counted(number[severity], severity) for severity in styles if number[severity]]
     show(f"\n{', '.join(parts)}." if parts else "\nAll is well.")

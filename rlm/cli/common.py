@@ -9,15 +9,16 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from rlm.core.text import DURATIONS, LONGEST_LINE, cut, safe, safe_line, safe_words, seconds_of
+from rlm.core.text import DURATIONS, LONGEST_LINE, one_line, safe, safe_words, seconds_of, span
 
 if TYPE_CHECKING:
     from rlm.ledger.store import Store
@@ -48,9 +49,14 @@ def several(names: str, metavar: str, meaning: str, of: Iterable[str] = ()) -> c
     return click.Option(names.split(), metavar=metavar, multiple=True, type=kind, help=meaning)
 
 
-def debug_option() -> click.Option:
-    """Return `--debug`, which may stand before the command, too."""
-    return flag("--debug", "Show the traceback of an error.", expose_value=False, callback=_remember)
+config_option = click.Option(
+    ["--config"],
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults.",
+)
+#: It may stand before the command, too.
+debug_option = flag("--debug", "Show the traceback of an error.", expose_value=False, callback=_remember)
+json_option = flag("--json", "Print one JSON document and nothing else.", expose_value=False, callback=_remember)
 
 
 def command(
@@ -64,19 +70,9 @@ def command(
 
     `name` is by default the function's name. A command without a `group` is added to one elsewhere.
     """
-    config = "The configuration file; else $RLM_CONFIG, else ./rlm.toml, else the built-in defaults."
-    standard = [
-        click.Option(["--config"], type=click.Path(path_type=Path, dir_okay=False), help=config),
-        debug_option(),
-        flag("--json", "Print one JSON document and nothing else.", expose_value=False, callback=_remember),
-    ]
-
-    def decorate(function: Callable[..., Any]) -> click.Command:
-        made = (group.command if group else click.command)(name, params=[*params], epilog=in_lines(*examples))(function)
-        made.params += standard if prints_data else standard[:2]
-        return made
-
-    return decorate
+    standard = [config_option, debug_option, *([json_option] if prints_data else [])]
+    make = group.command if group else click.command
+    return make(name, params=[*params, *standard], epilog=in_lines(*examples))
 
 
 def store_command(*examples: str, **frame: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -100,7 +96,11 @@ def in_lines(*examples: str) -> str:
 
 yes_option = flag("--yes", "Do not ask.")
 all_option = flag("--all every", "All of them.")
-volatile_option = flag("--allow-volatile", "Accept a Redis that keeps nothing on disk, and loses all if it restarts.")
+volatile_option = flag(
+    "--allow-volatile",
+    "Accept a Redis that keeps nothing on disk, and loses all if it restarts.",
+    envvar="RLM_ALLOW_VOLATILE",  # for what `rlm up` starts
+)
 number_argument = click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), default=20)
 
 
@@ -172,34 +172,32 @@ def show(text: str = "") -> None:
         click.echo(safe_words(text))
 
 
-def is_terminal() -> bool:
-    """Return whether stdout is a terminal that can draw, not a pipe, a file or a dumb terminal."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+def table(columns: str, rows: Iterable[object]) -> None:
+    """Print a table, a row for each document, or list of cells.
 
-
-def table(headings: str, rows: Iterable[Sequence[object]]) -> None:
-    """Print a table with a dash for None and times to the second. Of a tuple the second part is the cell's style.
-
-    `headings` are separated by `|`; one that begins with # is over numbers. On a terminal that is too narrow, cells are
-    wrapped. Elsewhere they are not, because programs read them.
+    `columns` are separated by `|`: a heading, and after `=` the attribute if it is not named alike; one that begins
+    with # is over numbers. None is a dash, a float a duration, a moment shown to the second; of a tuple the second part
+    is the cell's style. On a terminal that is too narrow cells are wrapped; not elsewhere, because programs read them.
     """
     if wants_json():
         return
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    def cell(value: object) -> Text:
-        text, style = value if isinstance(value, tuple) else (value, "")
-        text = re.sub(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z", r"\1 \2", "-" if text is None else str(text))
-        return Text(cut(safe_line(text), LONGEST_LINE), style)
+    from rlm.terminal.drawing import columns as grid_of
 
-    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
-    for heading in headings.split("|"):
-        grid.add_column(heading.lstrip("#"), justify="right" if heading.startswith("#") else "left", overflow="fold")
+    def cell(value: Any) -> Text:
+        value, style = value if isinstance(value, tuple) else (value, "")
+        shown = span(value) if value is None or isinstance(value, float) else str(value)
+        shown = re.sub(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d+Z", r"\1 \2", shown)
+        return Text(one_line(shown, LONGEST_LINE), style, overflow="fold")
+
+    heads = [column.partition("=") for column in columns.split("|")]
+    grid = grid_of(*(head for head, *_ in heads))
+    fields = attrgetter(*(name or head.lstrip("#").replace(" ", "_") for head, _, name in heads))
     for row in rows:
-        grid.add_row(*map(cell, row))
-    console = Console(width=None if is_terminal() else 1_000_000, highlight=False)
+        grid.add_row(*map(cell, row if isinstance(row, list) else fields(row)))
+    console = Console(width=None if sys.stdout.isatty() else 1_000_000, highlight=False)
     with console.capture() as captured:
         console.print(grid)
     for line in captured.get().splitlines():

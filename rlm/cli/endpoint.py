@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm.cli.common import duration, print_json, show, store_command, table
-from rlm.core.text import counted, span
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
     from rlm.core.documents import EndpointView
-    from rlm.core.endpoint import Limited
     from rlm.ledger.store import Store
 
 
@@ -27,18 +26,13 @@ _chosen = [
     click.Argument(["names"], metavar="[NAME]...", nargs=-1),
     click.Option(["--type", "type_name"], metavar="TYPE", help="All endpoints of this type."),
 ]
-_for = click.Option(
-    ["--for", "seconds"],
-    type=duration,
-    help="How long; without it, until resumed.",
-)
 
 
 @store_command(
     "rlm endpoint pause rebalance_api balance_api --for 10m",
     "rlm endpoint pause 'overflow_*'    # quoted, or the shell reads the pattern",
     group=endpoint,
-    params=[*_chosen, _for],
+    params=[*_chosen, click.Option(["--for", "seconds"], type=duration, help="How long; without it, until resumed.")],
 )
 def pause(store: Store, seconds: float | None, **which: Any) -> None:
     """Send no new call to endpoints, or to any endpoint of a budget.
@@ -46,9 +40,7 @@ def pause(store: Store, seconds: float | None, **which: Any) -> None:
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). The others take their share. The pause applies
     at once, in an open run as well; calls under way are not cut. A later pause replaces an earlier one.
     """
-    from rlm.admin import endpoints
-
-    _change(store, partial(endpoints.pause, seconds=seconds), **which)
+    _change(store, partial(store.control.pause, seconds=seconds), **which)
 
 
 @store_command(
@@ -63,9 +55,7 @@ def resume(store: Store, **which: Any) -> None:
     NAME is an endpoint, a budget, or a pattern of endpoints (`*`, `?`). If an endpoint was throttled or failing, its
     next call is a probe. It stays held while its window cannot be trusted.
     """
-    from rlm.admin import endpoints
-
-    _change(store, endpoints.resume, **which)
+    _change(store, store.control.resume, **which)
 
 
 @store_command(
@@ -82,23 +72,25 @@ def limit(store: Store, rate: str, **which: Any) -> None:
     once to the same window, which keeps its history: nothing is allowed twice. It holds until the file's value for it
     changes.
     """
-    from rlm.admin import endpoints
+    from rlm.admin.endpoints import check_rate
 
-    _change(store, partial(endpoints.limit, rate=endpoints.check_rate(rate)), **which)
+    _change(store, partial(store.control.limit, limit=check_rate(rate)), **which)
 
 
-def _change(
-    store: Store, change: Callable[[Store, Limited, str], EndpointView], names: Sequence[str], type_name: str | None
-) -> None:
-    """Change each endpoint in turn, or none if a name is unknown; show how they are then.
+def _change(store: Store, order: Callable[..., None], names: Sequence[str], type_name: str | None) -> None:
+    """Give an order for each endpoint in turn, or for none if a name is unknown; show how they are then.
 
     The JSON is one document if exactly one was named, otherwise all of them under `endpoints`.
     """
-    from rlm.admin.endpoints import choose_limited, health_beside, who
+    from rlm.admin.endpoints import choose_limited, health_beside, standing, who
 
     if not names and type_name is None:
         raise click.UsageError("Name endpoints or budgets, or --type; `rlm endpoint list` shows them.")
-    changed = [change(store, limited, who()) for limited in choose_limited(store.settings, names, type_name)]
+    chosen = choose_limited(store.settings, names, type_name)
+    for limited in chosen:
+        order(limited, by=who())
+    views = standing(store)
+    changed = [views[limited.name] for limited in chosen]
     print_json(changed[0] if [each.name for each in changed] == [*names][:1] else {"endpoints": changed})
     for each in changed:
         show(f"{each.name} is {each.health} {health_beside(each)}".rstrip() + f"; its limit is {each.limit}.")
@@ -122,62 +114,58 @@ def share(store: Store, name: str) -> None:
 
 @store_command("rlm endpoint list --json | jq '.[] | select(.health != \"ok\")'", name="list", group=endpoint)
 def list_endpoints(store: Store) -> None:
-    """List endpoints and budgets: limit, calls used and free, when the next slot is free, health."""
-    from rlm.admin.endpoints import endpoint_list, health_beside
+    """List endpoints and budgets: limit, calls used and free, when the next slot is free, health.
 
-    entries, styles = endpoint_list(store), {"ok": "green", "full": "green", "resting": "red", "held": "red"}
+    A limit that was set by hand, by whom and when is shown, holds until the file's value for it changes.
+    """
+    from rlm.admin.endpoints import endpoint_list
+
+    entries = endpoint_list(store)
     print_json(entries)
+    endpoint_table(entries)
+
+
+def endpoint_table(entries: Iterable[EndpointView]) -> None:
+    """Print endpoints and budgets: their windows and their health."""
+    from rlm.admin.endpoints import health_beside
+
+    styles = {"ok": "green", "full": "green", "resting": "red", "held": "red"}
     rows = [
-        [
-            entry.name,
-            f"budget of {counted(len(entry.types), 'type')}" if entry.kind == "budget" else ", ".join(entry.types),
-            entry.limit,
-            entry.used,
-            entry.free,
-            "now" if entry.next_slot_seconds == 0 else span(entry.next_slot_seconds),
-            entry.failures,
-            (f"{entry.health} {health_beside(entry)}", styles.get(entry.health, "yellow")),
+        [each.name, of, each.limit, by, each.used, each.free, each.next_slot_seconds, each.failures, (health, style)]
+        for each in entries
+        for of in [f"budget of {counted(len(each.types), 'type')}" if each.kind == "budget" else ", ".join(each.types)]
+        for by in [
+            " ".join(filter(None, (each.limit_by or "unknown", each.limit_at if each.limit_by != "file" else "")))
         ]
-        for entry in entries
+        for health, style in [(f"{each.health} {health_beside(each)}", styles.get(each.health, "yellow"))]
     ]
-    table("name|of|limit|#used|#free|#next|#failures|health", rows)
-    for entry in entries:
-        if entry.limit_by != "file":
-            by = f"{entry.limit_by} at {entry.limit_at}" if entry.limit_by else "nobody knows whom"
-            show(f"{entry.name}: {entry.limit} was set by {by} and holds until the file's value for it changes.")
+    table("name|of|limit|set by|#used|#free|#next in|#failures|health", rows)
 
 
-_since = click.Option(["--since"], type=duration, default="24h", help="How far to look back.")
-
-
-@store_command("rlm compliance", "rlm compliance --since 2d --json | jq .ok", params=[_since])
+@store_command(
+    "rlm compliance",
+    "rlm compliance --since 2d --json | jq .ok",
+    params=[click.Option(["--since"], type=duration, default="24h", help="How far to look back.")],
+)
 def compliance(store: Store, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.admin import compliance as calls
+    from rlm.admin import compliance as sent
 
-    log = calls.compliance(store, since)
+    log = sent.compliance(store, since)
     print_json(log)
     rows = [
-        [
-            name,
-            f"{limited.calls:,}",
-            f"{rule.most:,}",
-            f"{rule.amount:,}",
-            f"{rule.period_seconds:g} s",
-            rule.at,
-            ("EXCEEDED", "bold red") if rule.exceeded else ("ok", "green"),
-            limited.since,
-        ]
-        for name, limited in log.limited.items()
-        for rule in limited.rules
+        [name, calls.calls, rule.most, rule.amount, rule.period_seconds, rule.at, verdict, calls.since]
+        for name, calls in log.limited.items()
+        for rule in calls.rules
+        for verdict in [("EXCEEDED", "bold red") if rule.exceeded else ("ok", "green")]
     ]
-    table("endpoint or budget|#calls|#most|#of|in any|last call of those|verdict|since", rows)
-    exceeded = f"EXCEEDED since {log.since}: {', '.join(calls.exceeded(log))}."
+    table("endpoint or budget|#calls|#most|#of|#in any|last call of those|verdict|since", rows)
+    exceeded = f"EXCEEDED since {log.since}: {', '.join(sent.exceeded(log))}."
     show(f"\nNo limit was exceeded since {log.known_from}, or since it was set." if log.ok else f"\n{exceeded}")
-    if unknown := calls.gap(log):
+    if unknown := sent.gap(log):
         show(unknown)
     if not log.ok:
         raise SystemExit(1)

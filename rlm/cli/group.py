@@ -60,10 +60,7 @@ def orderly(ctx: click.Context | None = None) -> Iterator[None]:
 
 
 def _masked(words: str) -> str:
-    """Mask secrets. Without a loaded configuration there are none, and importing the mask would cost time."""
-    if "rlm.settings.secrets" not in sys.modules:
-        return words
-    from rlm.settings.secrets import mask
+    from rlm.settings.secrets import mask  # a command that says nothing does not need it
 
     return mask(words)
 
@@ -89,14 +86,14 @@ OVERVIEW = {
         "status": ("runs", "status", "Show the current run, or another."),
         "list": ("runs", "list_runs", "List recent runs, newest first."),
         "result": ("runs", "result", "Show the record of the last run, or of another."),
-        "plan": ("plan", "plan", "Forecast a run for what waits now, or for given counts."),
-        "explain": ("queue", "explain", "Show where one event is, why it waited, and each attempt."),
+        "plan": ("runs", "plan", "Forecast a run for what waits now, or for given counts."),
+        "explain": ("events", "explain", "Show where one event is, why it waited, and each attempt."),
     },
     "Steer it": {
         "start": ("runs", "start", "Start a run now."),
         "cancel": ("runs", "cancel", "End a run now; nothing is lost."),
-        "queue": ("queue", "queue", "See what waits; push, clear, drop."),
-        "failed": ("failed", "failed", "See dead letters; retry or drop them."),
+        "queue": ("events", "queue", "See what waits; push, clear, drop."),
+        "failed": ("events", "failed", "See dead letters; retry or drop them."),
         "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
     },
     "Check it": {
@@ -172,5 +169,5 @@ def rlm() -> None:
     """
 
 
-rlm.params.append(debug_option())
+rlm.params.append(debug_option)
 rlm.commands = dict.fromkeys(COMMANDS, rlm)  # click suggests one of these names for an unknown one

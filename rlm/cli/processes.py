@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shlex
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -36,21 +35,20 @@ if TYPE_CHECKING:
 
 _options = [volatile_option, log_format_option]
 
+#: What is used without a configuration file.
+DEFAULTS = "the built-in defaults; `rlm init` writes a file"
+
 log = logging.getLogger(__name__)
 
 
-def new_server(settings: Settings) -> str:
-    """Return a warning if a process without a configuration is about to create an embedded server, else ''."""
-    if settings.source is not None or settings.redis.url != "embedded" or settings.data_dir.exists():
-        return ""
-    return f"No configuration: the defaults are used, with an embedded server in {settings.data_dir}; see `rlm init`"
-
-
 @contextmanager
-def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) -> Iterator[tuple[Store, StopSignals]]:
+def long_running(
+    settings: Settings, role: str, *, allow_volatile: bool | None = None, answer_seconds: float = 5.0
+) -> Iterator[tuple[Store, StopSignals]]:
     """Set up a process that runs until a signal: log, title, store; yield the store and the signals.
 
-    Redis need not answer; a caller that needs it checks that. Each command waits `answer_seconds` for its answer.
+    Redis need not answer if `allow_volatile` is None; else it must be fit. Each command waits `answer_seconds` for its
+    answer.
 
     Import modules that build a broker inside the block, because Sentry is set up here and must come first.
     """
@@ -62,20 +60,19 @@ def long_running(settings: Settings, role: str, *, answer_seconds: float = 5.0) 
     with stop_signals(shows_life=True) as stop:
         telemetry.set_up(settings, role)
         setproctitle(f"rlm {role}")
-        if words := new_server(settings):
-            log.warning("%s", words, extra={"action": "use_defaults"})
+        log.info("The configuration is %s", settings.source or DEFAULTS, extra={"action": "configure"})
         with Store(settings, keeps_server=True, answer_seconds=answer_seconds) as store:
+            if allow_volatile is not None:
+                store.require_fit(allow_volatile=allow_volatile)
             yield store, stop
 
 
 @command("rlm scheduler", "rlm scheduler --config /etc/rlm/rlm.toml", params=_options, prints_data=False)
 def scheduler(config: Path | None, allow_volatile: bool) -> None:
     """Start runs on the wall clock and conduct them. TERM hands an open run over, or closes it."""
-    with long_running(settings_of(config), "scheduler") as (store, stop):
-        from rlm.ledger.fitness import require_fit
+    with long_running(settings_of(config), "scheduler", allow_volatile=allow_volatile) as (store, stop):
         from scheduler.service import SchedulerService
 
-        require_fit(store, allow_volatile=allow_volatile)
         SchedulerService(store, stop, allow_volatile=allow_volatile).run()
 
 
@@ -90,12 +87,10 @@ def supervisor(config: Path | None, allow_volatile: bool) -> None:
     settings = settings_of(config)
     reporting = ["rlm.telemetry.sentry"] if settings.sentry_dsn else []
     start_template(["actors.preload", "rlm.cli", *reporting])  # it imports while this process does
-    with long_running(settings, "supervisor") as (store, stop):
+    with long_running(settings, "supervisor", allow_volatile=allow_volatile) as (store, stop):
         from rlm.admin.watch import Watch
-        from rlm.ledger.fitness import require_fit
         from rlm.processes.supervisor import Supervisor
 
-        require_fit(store, allow_volatile=allow_volatile)
         made = Supervisor(store, partial(spawn, "actors.worker", "run_worker", settings), stop)
         watch = Watch(store, lambda there: not stop.graceful and there.deputy == made.id)
         watch.start()
@@ -125,28 +120,21 @@ def list_workers(store: Store) -> None:
     With --json, the workers alone.
     """
     from rlm.admin.report import hosts, worker_list
+    from rlm.admin.words import doing
 
     workers, places = worker_list(store), hosts(store)
     print_json(workers)
-    rows = [
-        [
-            each.pid,
-            each.host,
-            "another configuration" if each.other_configuration else "sleeping" if each.sleeping else each.state,
-            each.threads,
-            each.busy,
-            each.started_at,
-        ]
-        for each in workers
-    ]
     if workers:
-        table("#pid|host|state|#threads|#busy|started at", rows)
+        rows = [
+            [each.pid, each.host, each.sleeping or doing(each), each.threads, each.busy, each.started_at]
+            for each in workers
+        ]
+        table("#pid|host|what it does|#threads|#busy|started at", rows)
     else:
         show("No worker is running; `rlm supervisor` starts them when a run needs them.")
     if places:
         show()
-        rows = [[each.host, each.state, each.capacity, each.share, each.workers, each.scheduler] for each in places]
-        table("host|state|#capacity|#share|#workers|scheduler", rows)
+        table("host|state|#capacity|#share|#workers|scheduler", places)
 
 
 @command("rlm web", params=[log_format_option], prints_data=False)
@@ -210,29 +198,25 @@ def up(config: Path | None, allow_volatile: bool) -> None:
     as_json, coloured = is_json(environ, sys.stdout), is_coloured(environ, sys.stdout)
     environ |= {FORMAT_VARIABLE: "json" if as_json else "text"} | ({"FORCE_COLOR": "1"} if coloured else {})
     environ |= {"RLM_CONFIG": str(settings.source)} if settings.source else {}
+    environ |= {"RLM_ALLOW_VOLATILE": "1"} if allow_volatile else {}
     environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), environ.get("PATH", os.defpath)])
     foreman = Foreman(LinePrinter(sys.stdout, as_json=as_json, coloured=coloured), grace_seconds(settings, Layer.GROUP))
     root = settings.source.parent if settings.source else Path.cwd()
-    for name, words in _commands(root / "Procfile", allow_volatile=allow_volatile).items():
+    for name, words in _commands(root / "Procfile").items():
         foreman.add_process(name, words, env=environ, cwd=str(root))
-    for words in filter(None, (new_server(settings), f"Redis is at {mask_url(url_in_use(settings))}")):
-        foreman.say(words)
+    foreman.say(f"The configuration is {settings.source or DEFAULTS}; Redis is at {mask_url(url_in_use(settings))}")
     raise SystemExit(foreman.run())
 
 
-def _commands(procfile: Path, *, allow_volatile: bool) -> Mapping[str, str]:
-    """Return the processes of a Procfile; the default ones if there is none."""
+def _commands(procfile: Path) -> Mapping[str, str]:
+    """Return the processes of a Procfile by name; those of the one that `rlm init` writes if there is none."""
     from honcho.environ import parse_procfile
 
+    from rlm.settings.layers import FIRST
+
     text = _read(procfile)
-    if text is None:
-        rlm, flags = ["exec", sys.executable, "-P", "-m", "rlm"], ["--allow-volatile"] if allow_volatile else []
-        words = {"scheduler": ["scheduler", *flags], "supervisor": ["supervisor", *flags], "web": ["web"]}
-        return {name: shlex.join([*rlm, *each]) for name, each in words.items()}
-    if allow_volatile:
-        raise click.UsageError(f"--allow-volatile belongs after the commands in {procfile}.")
     try:
-        commands: dict[str, str] = parse_procfile(text).processes
+        commands: dict[str, str] = parse_procfile(_read(FIRST / "Procfile") if text is None else text).processes
     except AssertionError:  # a name is repeated
         commands = {}
     if not commands:

@@ -1,19 +1,21 @@
-"""Runs: start, show, cancel and list them.
+"""Runs: start, show, cancel and list them; forecast one (`rlm plan`).
 
 A run that waits for its command waits for what that imports: the rest is imported once the scheduler is asked.
 """
 
 from __future__ import annotations
 
+import logging
+import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS
-from rlm.cli import uncollected
+from rlm.admin.start_run import ANSWER_SECONDS, POLL_SECONDS, ask_scheduler, started
 from rlm.cli.common import (
     command,
     flag,
@@ -22,6 +24,7 @@ from rlm.cli.common import (
     print_json,
     say_error,
     settings_of,
+    several,
     show,
     stop_signals,
     store_command,
@@ -31,15 +34,18 @@ from rlm.cli.common import (
 )
 from rlm.core.clock import system_clock
 from rlm.core.documents import Record, RunStatus
-from rlm.core.errors import InterruptedByHandError, StoreError
-from rlm.core.run import State
-from rlm.core.text import counted, span
+from rlm.core.errors import FencedError, InterruptedByHandError, StoreError
+from rlm.core.run import State, Trigger
+from rlm.core.text import counted
 
 if TYPE_CHECKING:
+    from rlm.admin.planning import Forecast, Question
     from rlm.core.documents import View as Shown
     from rlm.core.run import Run
     from rlm.ledger.store import Store
     from rlm.processes.signals import StopSignals
+
+log = logging.getLogger(__name__)
 
 _run_argument = click.Argument(["run_id"], metavar="[RUN]", required=False)
 
@@ -61,18 +67,12 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
     its own, and cancels it if interrupted. Exits with 1 if the run or every call of it failed.
     """
     if dry_run:
-        from rlm.cli.plan import print_verdict
-
-        print_verdict(config)
+        show(_planned(config)[1][0].verdict.sentence)
         return
     with ExitStack() as stack:
-        with uncollected():  # the run waits for these imports
-            stop = stack.enter_context(stop_signals())
-            settings = settings_of(config)
-            from rlm.admin.start_run import ask_scheduler, started
-
-            store = stack.enter_context(opened(settings, keeps_server=wait))
-            run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
+        stop = stack.enter_context(stop_signals())
+        store = stack.enter_context(opened(settings_of(config), keeps_server=wait))
+        run_id = ask_scheduler(store, patient=not wait, is_stopped=lambda: bool(stop.graceful))
         if run_id is None:
             check_uninterrupted(stop)
         if not wait:
@@ -82,8 +82,6 @@ def start(config: Path | None, *, wait: bool, dry_run: bool, allow_volatile: boo
         if run_id is not None:
             record = wait_for(store, run_id, stop)
         else:
-            from rlm.cli.by_hand import conduct_here
-
             record = conduct_here(store, stop, allow_volatile=allow_volatile)
     _show_run(record)
     if stop.graceful and record.state == State.CANCELLED:
@@ -121,6 +119,53 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                 view.trouble(str(error))
             stop.wakeup.wait(POLL_SECONDS)
     raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
+
+
+def conduct_here(store: Store, stop: StopSignals, *, allow_volatile: bool) -> Record:
+    """Conduct a run in this process, with a supervisor of its own if none is alive; return the record.
+
+    One that a dead conductor left open is finished first.
+    """
+    from rlm import telemetry
+    from rlm.ledger.processes import Role
+    from rlm.processes.group import ProcessGroup
+    from rlm.processes.signals import Layer, grace_seconds
+
+    settings = store.settings
+    telemetry.set_up(settings, "conductor")
+    store.require_fit(allow_volatile=allow_volatile)
+    with ExitStack() as stack:
+        last = stack.enter_context(ExitStack())  # whoever leads next must not count on the supervisor of this command
+        if not store.processes.alive(Role.SUPERVISOR):  # one comes up while this process imports the conductor
+            group = ProcessGroup(stop, grace_seconds(settings, Layer.GROUP))
+            stack.callback(group.end)
+            config = ["--config", str(settings.source)] if settings.source else []
+            volatile = ["--allow-volatile"] if allow_volatile else []
+            group.start(["supervisor", *config, *volatile], stdout=sys.stderr, stderr=subprocess.STDOUT)
+        from scheduler.conductor import Conductor, open_run  # Sentry is set up before a broker is built
+        from scheduler.housekeeping import Housekeeper
+        from scheduler.office import Office
+
+        office = Office(store, stop, allow_volatile=allow_volatile, cancels=True)
+        last.callback(office.resign)  # also if `take` raises, since it may hold the lease by then
+        # A scheduler may have come up meanwhile: whoever gets the lease conducts.
+        run_id = ask_scheduler(store, patient=True, is_stopped=lambda: office.stop.graceful or office.campaign())
+        if run_id is None:
+            office.take(0)
+            check_uninterrupted(stop)
+            if run := store.runs.current():
+                extra = {"action": "resume", "run_id": run.id}
+                log.info("Run %s was left open; it is finished first", run.id, extra=extra)
+                Conductor(office, run).conduct()
+            check_uninterrupted(stop)
+            run_id = open_run(store, office.token, Trigger.MANUAL, store.now())
+            try:
+                if (run := store.runs.current()) and run.id == run_id:
+                    Conductor(office, run).conduct()
+                    Housekeeper(office).step()
+            except FencedError:  # another process goes on with the run, or closes it, which is overdue
+                pass
+        return store.runs.record(run_id) or wait_for(store, run_id, stop)
 
 
 @store_command("rlm status", "rlm status --json | jq .seconds_left", params=[_run_argument])
@@ -167,36 +212,25 @@ def _end_with(record: Record, *, waited: bool = False) -> None:
 def list_runs(store: Store, number: int) -> None:
     """List the last N runs (20), newest first."""
     from rlm.admin import report
-    from rlm.admin.runs import entry_of, runs_page
 
-    styles = {State.COMPLETED: "green", State.FAILED: "bold red"}
-    entries = [entry_of(record) for record in runs_page(store, number).records]
+    entries = [report.entry_of(record) for record in report.runs_page(store, number).records]
     print_json(entries)
     if not entries:
         show(report.none_finished(store))
         return
-    columns = ["taken", "carried_over", "completed", "failed", "leftover"]
-    rows = [
-        [
-            entry.run_id,
-            (entry.state, styles.get(State(entry.state), "yellow")),
-            entry.started_at,
-            span(entry.duration_seconds),
-            *(getattr(entry.counts, name) for name in columns),
-        ]
-        for entry in entries
-    ]
-    table(f"run|state|started|#took|#{'|#'.join(columns)}", rows)
+    counts = ("taken", "carried_over", "completed", "failed", "leftover")
+    columns = "|".join(f"#{name}=counts.{name}" for name in counts)
+    table(f"run=run_id|state|started=started_at|#took=duration_seconds|{columns}", entries)
 
 
 @store_command("rlm cancel", params=[_run_argument])
 def cancel(store: Store, run_id: str | None) -> None:
     """End the current run, or RUN, now: calls under way are awaited, what was not sent is leftover."""
-    from rlm.admin import runs
+    from rlm.admin import report
 
     with stop_signals() as stop:
-        run = runs.open_run(store, run_id)
-        runs.cancel(store, run)
+        run = report.open_run(store, run_id)
+        report.cancel(store, run)
         record = _await_close(store, run, stop)
     _show_run(record)
     _end_with(record)
@@ -220,3 +254,47 @@ def _await_close(store: Store, run: Run, stop: StopSignals) -> Record:
                 office.resign()
         system_clock.sleep(POLL_SECONDS)
     return record
+
+
+@command(
+    "rlm plan",
+    "rlm plan --count REBALANCE_NEEDED=500 --add-endpoint REBALANCE_NEEDED=a5",
+    "rlm plan --set types.REBALANCE_NEEDED.rate_limit=60/minute --workers 10",
+    params=[
+        several("--count counts", "TYPE=N", "Plan for N events of a type; repeatable."),
+        click.Option(["--workers"], type=click.IntRange(1, 1000), metavar="N", help="With exactly N workers."),
+        several("--set told", "KEY=VALUE", "With this value of a setting; repeatable."),
+        several("--add-endpoint add", "TYPE=NAME", "With one more endpoint of a type, of this name; repeatable."),
+    ],
+)
+def plan(*, config: Path | None, **options: Any) -> None:
+    """Forecast a run without starting it: workers, when it is done, what will be left over, what binds.
+
+    Without --count the forecast is for what waits now and for the windows as they are; with --count it is for those
+    numbers, and for windows that are all open. --workers, --set and --add-endpoint ask what if; the answer is shown
+    beside today's. Nothing is taken, sent or changed.
+    """
+    from rlm.admin.planning import side_by_side
+
+    question, forecasts = _planned(config, **options)
+    titles = ("Today", f"What if ({' '.join(question.asked.assumptions)})")[: len(forecasts)]
+    if not forecasts[-1].events:
+        show("Nothing to do. `rlm plan --count TYPE=N` plans for a number; `rlm queue push FILE` pushes items.")
+        return
+    for title, forecast in zip(titles, forecasts, strict=True):
+        show(f"{title}: {forecast.verdict.sentence}")
+    show()
+    table("|#today|#what if" if titles[1:] else "|#today", side_by_side(*forecasts))
+    if forecasts[-1].outlook:
+        show(f"\n{forecasts[-1].outlook}")
+
+
+def _planned(config: Path | None, **options: Any) -> tuple[Question, Sequence[Forecast]]:
+    from rlm.admin.planning import PlanAsk, answer, read_question, view_of
+
+    settings = settings_of(config)
+    question = read_question(settings, PlanAsk(**options))
+    with opened(settings) as store:
+        forecasts = answer(store, question)
+    print_json(view_of(forecasts, question))
+    return question, forecasts

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,8 +21,7 @@ from rlm.cli.common import (
 from rlm.core.text import counted
 
 if TYPE_CHECKING:
-    from rlm.core.endpoint import EventType
-    from rlm.sandbox.demo import DemoVerdict
+    from rlm.settings import Settings
 
 
 @command("rlm demo", "rlm demo --events 300 --speed 20", "rlm demo --real-time    # three minutes, as in life")
@@ -39,18 +37,14 @@ def demo(*, events: int, speed: float, real_time: bool, config: Path | None) -> 
     are started for this and gone afterwards. If you have a configuration, it is the one shown; its Redis and its APIs
     are not touched. Exits with 1 if anything was not as promised, with 130 if it was ended early.
     """
-    from rlm.sandbox.demo import play, prologue, view_on
-    from rlm.sandbox.stage import set_up
+    from rlm.sandbox.demo import prologue
 
-    pace, output = 1.0 if real_time else speed, sys.stderr if wants_json() else sys.stdout
+    pace = 1.0 if real_time else speed
     with stop_signals() as stop:
         settings = settings_of(config)
         for line in prologue(settings, events, pace):
             (say if wants_json() else show)(line)
-        view = view_on(output, f"RLM demo, {events:,} events, {pace:g} times as fast")
-        with set_up(settings, pace, stop) as stage:
-            verdict = play(stage, view, events, pace)
-    _report(verdict, settings.event_types)
+        _play(f"RLM demo, {events:,} events, {pace:g} times as fast", events, settings, pace, stop)
     show("Next: `rlm init` in an empty directory writes a configuration of your own to\nbegin with.")
 
 
@@ -61,30 +55,27 @@ def test(*, config: Path | None, allow_volatile: bool) -> None:
     A few events of the configured types are sent to an API on this host; the configured endpoints get no call.
     Everything happens under a prefix of its own, PREFIX-test-..., beside a running system, and is removed again.
     """
-    from rlm.ledger.fitness import require_fit
     from rlm.ledger.store import Store
-    from rlm.sandbox.demo import play, view_on
-    from rlm.sandbox.stage import set_up
 
-    events, speed = 50, 10.0
     with stop_signals() as stop:
         settings = settings_of(config)
-        view = view_on(sys.stderr if wants_json() else sys.stdout, f"RLM test, {events} events")
         options = ["--allow-volatile"] if allow_volatile else []
         with Store(settings, keeps_server=True) as store:
-            require_fit(store, allow_volatile=allow_volatile, claim=False)
-            with set_up(settings, speed, stop, store.url, options) as stage:
-                verdict = play(stage, view, events, speed)
-    _report(verdict, settings.event_types)
+            store.require_fit(allow_volatile=allow_volatile, claim=False)
+            _play("RLM test, 50 events", 50, settings, 10.0, stop, store.url, options)
 
 
-def _report(verdict: DemoVerdict, types: Sequence[EventType]) -> None:
-    """Print what happened; end the command if anything was not as promised."""
-    from rlm.sandbox.demo import summary
+def _play(title: str, events: int, settings: Settings, *staged: Any) -> None:
+    """Play a demo on a stage, and print what happened; end the command if anything was not as promised."""
+    from rlm.sandbox.demo import play, summary, view_on
+    from rlm.sandbox.stage import set_up
 
+    view = view_on(sys.stderr if wants_json() else sys.stdout, title)
+    with set_up(settings, *staged) as stage:
+        verdict = play(stage, view, events)
     print_json(verdict)
     show()
-    for line in summary(verdict, types):
+    for line in summary(verdict, settings.event_types):
         show(line)
     if verdict.broken:
         raise SystemExit(1)

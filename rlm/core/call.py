@@ -75,23 +75,8 @@ def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
     """Return the trail in an event's hash, oldest call first."""
     written = int(fields.get(b"trail", 0))
     places = (b"t%d" % (number % TRAIL_LENGTH) for number in range(max(1, written - TRAIL_LENGTH + 1), written + 1))
-    return [_attempt(fields[place]) for place in places if place in fields]
-
-
-def _attempt(field: bytes) -> Attempt:
-    seconds, microseconds, raw = field.split(b" ", 2)
-    run_id, number, endpoint, answer, text, took, host = msgspec.json.decode(raw)
-    at = isoformat(int(seconds) + int(microseconds) / 1_000_000)
-    return Attempt(
-        attempt=number,
-        run_id=run_id,
-        endpoint=endpoint,
-        at=at,
-        answer=answer,
-        text=text,
-        seconds=took,
-        host=host or None,
-    )
+    calls = (fields[place].split(b" ", 2) for place in places if place in fields)
+    return [Attempt(isoformat(int(s) + int(us) / 1_000_000), *msgspec.json.decode(call)) for s, us, call in calls]
 
 
 class CallEntry(msgspec.Struct, frozen=True):

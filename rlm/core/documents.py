@@ -16,11 +16,7 @@ from msgspec import UNSET, UnsetType
 WEB_PAGE = "web page"
 
 
-class JsonDocument(msgspec.Struct, frozen=True):
-    """A document with its fields by name."""
-
-
-class TypeCounts(JsonDocument, frozen=True, kw_only=True):
+class TypeCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The events of one type in a run: taken + carried_over = completed + failed + leftover."""
 
     taken: int = 0
@@ -37,7 +33,7 @@ class RunCounts(TypeCounts, frozen=True, kw_only=True):
     duplicates: int = 0
 
 
-class CallCounts(JsonDocument, frozen=True, kw_only=True):
+class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of a run to an endpoint, or with a budget; the most in a period of its limit's first rule."""
 
     calls: int = 0
@@ -50,35 +46,26 @@ class CallCounts(JsonDocument, frozen=True, kw_only=True):
     p95_ms: float = 0.0
 
 
-class Foreseen(JsonDocument, frozen=True, kw_only=True):
-    """How a run will end; times count from the first call, `course` are pairs of a time and calls by then.
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run will end: as planned at its beginning, or as foreseen from its present state.
 
-    `binds` says what keeps the end from being earlier, `shortage` which workers are missing.
+    Times count from the first call, `course` are pairs of a time and calls by then. `binds` says what keeps the end
+    from being earlier, `shortage` which workers are missing. `actual_seconds` is the time to the last good answer, once
+    known.
     """
 
     workers: int = 0
+    threads: int = 0
     forecast_seconds: float = 0.0
+    lower_bound_seconds: float = 0.0
     expected_leftover: int = 0
     binds: str = ""
     course: tuple[tuple[float, float], ...] = ()
     shortage: str | None = None
-
-
-class RunPlan(Foreseen, frozen=True, kw_only=True):
-    """The plan that a run began with; `actual_seconds` from the first call to the last good answer, once known."""
-
-    threads: int = 0
-    lower_bound_seconds: float = 0.0
     actual_seconds: float | None = None
 
 
-class RunForecast(Foreseen, frozen=True, kw_only=True):
-    """The same simulation from the present state of an open run; `untaken` items stay on the audit list."""
-
-    untaken: int = 0
-
-
-class Reasons(JsonDocument, frozen=True, kw_only=True):
+class Reasons(msgspec.Struct, frozen=True, kw_only=True):
     """Why events of a run were left over, in events."""
 
     slots: int = 0
@@ -91,7 +78,7 @@ class Reasons(JsonDocument, frozen=True, kw_only=True):
     redis: int = 0
 
 
-class Used(JsonDocument, frozen=True, kw_only=True):
+class Used(msgspec.Struct, frozen=True, kw_only=True):
     """What a run used from its first call to its last answer: fractions of the time of lanes, and of slots."""
 
     calls_per_minute: float = 0.0
@@ -101,14 +88,14 @@ class Used(JsonDocument, frozen=True, kw_only=True):
     answered_p95_seconds: float = 0.0
 
 
-class RunWorkers(JsonDocument, frozen=True, kw_only=True):
+class RunWorkers(msgspec.Struct, frozen=True, kw_only=True):
     """The most workers of a run at once, and how many ended unexpectedly."""
 
     peak: int = 0
     restarted: int = 0
 
 
-class CallTrouble(JsonDocument, frozen=True, kw_only=True):
+class CallTrouble(msgspec.Struct, frozen=True, kw_only=True):
     """Calls without a good answer, or an endpoint that no host reaches; `what` is in a few words.
 
     `address` is null for an endpoint that is no longer configured.
@@ -120,7 +107,7 @@ class CallTrouble(JsonDocument, frozen=True, kw_only=True):
     calls: int
 
 
-class Cause(JsonDocument, frozen=True, kw_only=True):
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """Why events were left over: a reason, or how the run ended."""
 
     cause: str
@@ -129,7 +116,7 @@ class Cause(JsonDocument, frozen=True, kw_only=True):
     sentence: str
 
 
-class RunDocument(JsonDocument, frozen=True, kw_only=True):
+class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What the record of a run and the status of an open one have in common.
 
     `failure` says why it failed, `untaken` how many items it left on the audit list for lack of time.
@@ -176,7 +163,7 @@ class Record(RunDocument, frozen=True, kw_only=True):
     why: tuple[Cause, ...] = ()
 
 
-class Condition(JsonDocument, frozen=True, kw_only=True):
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is not well, for as long as it lasts. An error pages."""
 
     code: str
@@ -195,7 +182,7 @@ class LiveTypeCounts(TypeCounts, frozen=True, kw_only=True):
     spent: int = 0
 
 
-class CallNow(JsonDocument, frozen=True, kw_only=True):
+class CallNow(msgspec.Struct, frozen=True, kw_only=True):
     """What a lane of a worker does: the event, and the endpoint it calls since so long; null before it has a slot."""
 
     event_id: str
@@ -203,7 +190,7 @@ class CallNow(JsonDocument, frozen=True, kw_only=True):
     seconds: float | None
 
 
-class Worker(JsonDocument, frozen=True, kw_only=True):
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """A living worker. `sleeping` says why it makes no calls now; `calls` are those of its lanes in an open run."""
 
     pid: int
@@ -236,7 +223,7 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     by_type: Mapping[str, LiveTypeCounts]
     endpoints: Mapping[str, EndpointView]
     plan: RunPlan | None
-    forecast: RunForecast | None
+    forecast: RunPlan | None
     workers: LiveWorkers
     to_take: int
     conductor: str | None
@@ -247,7 +234,7 @@ class RunStatus(RunDocument, frozen=True, kw_only=True):
     called_seconds: float | None
 
 
-class RunListed(JsonDocument, frozen=True, kw_only=True):
+class RunListed(msgspec.Struct, frozen=True, kw_only=True):
     """A finished run in a list."""
 
     run_id: str
@@ -257,22 +244,14 @@ class RunListed(JsonDocument, frozen=True, kw_only=True):
     counts: RunCounts
 
 
-class RunCourse(JsonDocument, frozen=True, kw_only=True):
-    """A run over time, in seconds from its start: the calls, those `missing` from the log, and what was changed."""
-
-    calls: tuple[float, ...]
-    missing: int
-    changes: tuple[tuple[float, EndpointChange], ...]
-
-
-class Started(JsonDocument, frozen=True, kw_only=True):
+class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The run that `rlm start` started."""
 
     run_id: str
     state: str
 
 
-class Installation(JsonDocument, frozen=True, kw_only=True):
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
     """What a view looks at: the configuration file or null, Redis, the prefix."""
 
     config: str | None
@@ -280,7 +259,7 @@ class Installation(JsonDocument, frozen=True, kw_only=True):
     prefix: str
 
 
-class Rest(JsonDocument, frozen=True, kw_only=True):
+class Rest(msgspec.Struct, frozen=True, kw_only=True):
     """The time between two runs: the last run and tick, the next tick, the queues, who is there.
 
     The next tick assumes a living scheduler. `schedulers` counts those in the register, where a dead one stays for some
@@ -308,23 +287,23 @@ View: TypeAlias = RunStatus | Rest | Record
 # -- plans
 
 
-class TypePlanView(JsonDocument, frozen=True, kw_only=True):
-    """The part of a plan for one type."""
+class TypePlan(msgspec.Struct, frozen=True):
+    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
 
     events: int
     expected_leftover: int
     forecast_seconds: float
 
 
-class ReleaseView(JsonDocument, frozen=True, kw_only=True):
-    """Calls of a plan to one endpoint that begin in one filling of its window, the first of them at `at_seconds`."""
+class PlannedRelease(msgspec.Struct, frozen=True):
+    """How many events go to an endpoint in one part of the time; the first goes at `at_seconds`."""
 
     at_seconds: float
     endpoint: str
     events: int
 
 
-class PlanView(JsonDocument, frozen=True, kw_only=True):
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
     `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
@@ -340,8 +319,8 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
     lower_bound_seconds: float
     expected_leftover: int
     fits: bool
-    by_type: Mapping[str, TypePlanView]
-    releases: tuple[ReleaseView, ...]
+    by_type: Mapping[str, TypePlan]
+    releases: tuple[PlannedRelease, ...]
     binds: str
     gone_in_windows: int | None = None
     what_if: str | UnsetType = UNSET
@@ -351,14 +330,14 @@ class PlanView(JsonDocument, frozen=True, kw_only=True):
 # -- queues
 
 
-class TypeQueue(JsonDocument, frozen=True, kw_only=True):
+class TypeQueue(msgspec.Struct, frozen=True, kw_only=True):
     """The events of a type that wait, in the ledger and on the audit list, and the age of the oldest."""
 
     pending: int
     oldest_seconds: float | None
 
 
-class QueueStats(JsonDocument, frozen=True, kw_only=True):
+class QueueStats(msgspec.Struct, frozen=True, kw_only=True):
     """The lengths of the queues: of the audit list and staging in items, of the others in events and dead letters."""
 
     events: int
@@ -369,14 +348,6 @@ class QueueStats(JsonDocument, frozen=True, kw_only=True):
     by_type: Mapping[str, TypeQueue]
 
 
-class ServerState(JsonDocument, frozen=True, kw_only=True):
-    """How long Redis takes to answer, and the memory that it uses and may use; 0 means as much as there is."""
-
-    ping_ms: float
-    used_bytes: int
-    max_bytes: int
-
-
 class RunNow(Started, frozen=True, kw_only=True):
     """The open run, in a view of the queues."""
 
@@ -384,16 +355,18 @@ class RunNow(Started, frozen=True, kw_only=True):
 
 
 class QueueLook(QueueStats, frozen=True, kw_only=True):
-    """What `rlm queue monitor` shows; a rate is null while it is unknown."""
+    """What `rlm queue monitor` shows; a rate is null while it is unknown, `max_bytes` is 0 if Redis may use all."""
 
     as_of: str
-    redis: ServerState
+    ping_ms: float
+    used_bytes: int
+    max_bytes: int
     run: RunNow | None
     arriving_per_minute: float | None
     settled_per_minute: float | None
 
 
-class WaitingEvent(JsonDocument, frozen=True, kw_only=True):
+class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A waiting event; `item` is its item with this event alone, so that it can be pushed again."""
 
     event_id: str
@@ -408,7 +381,7 @@ class WaitingEvent(JsonDocument, frozen=True, kw_only=True):
     item: msgspec.Raw
 
 
-class WaitingList(JsonDocument, frozen=True, kw_only=True):
+class WaitingList(msgspec.Struct, frozen=True, kw_only=True):
     """A page of waiting events, and the place behind which the list goes on; null at its end."""
 
     events: tuple[WaitingEvent, ...]
@@ -426,32 +399,23 @@ class Pushed(msgspec.Struct, kw_only=True):
 # -- events and dead letters
 
 
-class Attempt(JsonDocument, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True):
     """A call that was made for an event."""
 
-    attempt: int
-    run_id: str
-    endpoint: str | None
     at: str
+    run_id: str
+    attempt: int
+    endpoint: str | None
     answer: str
     text: str
     seconds: float | None
     host: str | None
 
 
-class Letter(JsonDocument, frozen=True, kw_only=True):
-    """The dead letter of an event."""
-
-    id: str
-    reason: str
-    detail: str
-    failed_at: str
-
-
-class EventView(JsonDocument, frozen=True, kw_only=True):
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """Where an event is, why it waits, and its attempts, the newest of `calls`; the endpoints that it waits for.
 
-    `conditions` are those that may keep it waiting.
+    `conditions` are those that may keep it waiting. `letter` is the id of its dead letter.
     """
 
     event_id: str
@@ -464,17 +428,17 @@ class EventView(JsonDocument, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     endpoints: tuple[EndpointView, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    letter: Letter | None = None
+    letter: str | None = None
 
 
-class ItemView(JsonDocument, frozen=True, kw_only=True):
+class ItemView(msgspec.Struct, frozen=True, kw_only=True):
     """The events of an item."""
 
     item_id: str
     events: tuple[EventView, ...]
 
 
-class LetterGroup(JsonDocument, frozen=True, kw_only=True):
+class LetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Dead letters of one kind, and when the newest of them was written."""
 
     letters: int
@@ -484,14 +448,14 @@ class LetterGroup(JsonDocument, frozen=True, kw_only=True):
     newest: str
 
 
-class LetterOutcome(JsonDocument, frozen=True, kw_only=True):
+class LetterOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing was done to a dead letter; empty if it was done."""
 
     id: str
     reason: str
 
 
-class LettersDealt(JsonDocument, frozen=True, kw_only=True):
+class LettersDealt(msgspec.Struct, frozen=True, kw_only=True):
     """What was done to dead letters; `more` match and were not handled."""
 
     retried: tuple[str, ...] | UnsetType = UNSET
@@ -503,7 +467,7 @@ class LettersDealt(JsonDocument, frozen=True, kw_only=True):
 # -- endpoints
 
 
-class EndpointView(JsonDocument, frozen=True, kw_only=True):
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint or a budget: its limit and who set it, its window, its health.
 
     `used` calls count of those `allowed` by the rule with the fewest left; the next slot is null if it is paused until
@@ -529,18 +493,7 @@ class EndpointView(JsonDocument, frozen=True, kw_only=True):
     failures: int
 
 
-class EndpointChange(JsonDocument, frozen=True, kw_only=True):
-    """A change of an endpoint or a budget by hand or by the file."""
-
-    at: str
-    by: str
-    name: str
-    what: str
-    before: str | None = msgspec.field(name="from")
-    after: str | None = msgspec.field(name="to")
-
-
-class Share(JsonDocument, frozen=True, kw_only=True):
+class Share(msgspec.Struct, frozen=True, kw_only=True):
     """How another program shares the window of an endpoint: its lines of Python."""
 
     name: str
@@ -549,7 +502,7 @@ class Share(JsonDocument, frozen=True, kw_only=True):
     lines: tuple[str, ...]
 
 
-class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
+class ComplianceRule(msgspec.Struct, frozen=True, kw_only=True):
     """The most calls in any period of a rule, against its amount; `at` is the last of those calls."""
 
     amount: int
@@ -559,7 +512,7 @@ class ComplianceRule(JsonDocument, frozen=True, kw_only=True):
     exceeded: bool
 
 
-class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
+class LimitedCompliance(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of an endpoint or a budget, judged by the limit in force since then."""
 
     since: str
@@ -572,7 +525,7 @@ class LimitedCompliance(JsonDocument, frozen=True, kw_only=True):
         return any(rule.exceeded for rule in self.rules)
 
 
-class Compliance(JsonDocument, frozen=True, kw_only=True):
+class Compliance(msgspec.Struct, frozen=True, kw_only=True):
     """Whether any limit was exceeded; all calls are known from `known_from` on."""
 
     ok: bool
@@ -591,7 +544,7 @@ class Compliance(JsonDocument, frozen=True, kw_only=True):
 # -- processes
 
 
-class Host(JsonDocument, frozen=True, kw_only=True):
+class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A host: how many workers it takes, its share of the wanted ones, and those it has.
 
     `unsupervised`: only a scheduler, or workers started by hand, run there; `silent`: its supervisor is not heard from,
@@ -606,7 +559,7 @@ class Host(JsonDocument, frozen=True, kw_only=True):
     scheduler: str | None
 
 
-class Scaling(JsonDocument, frozen=True, kw_only=True):
+class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     """How many workers are wanted and exist, for a program that starts hosts accordingly."""
 
     wanted: int

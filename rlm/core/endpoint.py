@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 #: Seconds that a call needs beyond its expected duration to be answered before a deadline: network and scheduling.
@@ -95,15 +96,18 @@ class Budget(msgspec.Struct, frozen=True):
         return _window_id(f"budget {self.name}")
 
 
+_MEDIA_TYPE = {"allowed": 'a media type, "application/json"'}
+
+
 class Success(msgspec.Struct, frozen=True):
     """What an answer 2xx must be to be one: its content type, and `value` in a `field` of its JSON, or as all of it.
 
     A part that is None may be anything; a field must be there.
     """
 
-    content_type: str | None = None
-    field: str | None = None
-    value: str | bool | int | float | None = None
+    content_type: Annotated[str, Meta(pattern=r"\A[\w!#$&^.+-]+/[\w!#$&^.+-]+\Z", extra=_MEDIA_TYPE)] | None = None
+    field: Annotated[str, Meta(min_length=1, extra={"allowed": "a text, not empty"})] | None = None
+    value: Annotated[str | bool | int | float, Meta(extra={"allowed": "a text, a number, true or false"})] | None = None
 
     def accepts(self, content_type: str, body: bytes | bytearray) -> bool:
         """Return whether an answer is a success. Parameters of its content type do not matter."""
@@ -180,11 +184,6 @@ class EventType(msgspec.Struct, frozen=True):
     share: float = 0.0
     limit: Limit | None = None
 
-    @property
-    def lease_seconds(self) -> float:
-        """How long the lease of an event of this type lasts."""
-        return max(endpoint.timeout_seconds for endpoint in self.endpoints) + LEASE_SLACK_SECONDS
-
     def one_more(self, name: str) -> Endpoint:
         """Return another overflow endpoint like the last, with the type's limit, and the budget if all share one."""
         last = self.endpoints[-1]
@@ -200,7 +199,7 @@ class WindowState(msgspec.Struct, frozen=True):
     `suspect`: it rested because of its answers, and no probe has been answered well since. `ages` are the seconds since
     each call that may still count, in any order. `failures` counts them in a row, `failed_with` describes the last one
     in a few words, `opened_at` is when it last began to rest for them. The last pause was by `paused_by`, at
-    `paused_at`, until `paused_until`, None if that is endless; moments are seconds since 1970.
+    `paused_at`; moments are seconds since 1970.
     """
 
     free: int = 0
@@ -215,7 +214,6 @@ class WindowState(msgspec.Struct, frozen=True):
     opened_at: float | None = None
     paused_by: str = ""
     paused_at: float | None = None
-    paused_until: float | None = None
 
     def later(self, seconds: float) -> WindowState:
         """Return the window as it is `seconds` later if no call is made. `free` stays as it was read."""

@@ -69,14 +69,6 @@ class NoSuchRunError(RunError):
     exit_code = 3
 
 
-class RunUnderWayError(RunError):
-    """Raised when a run cannot be started because another is open. The message names the open run."""
-
-
-class NobodyConductsError(RunError):
-    """Raised when no scheduler took up a run in time. `rlm up` or `rlm scheduler` starts one."""
-
-
 class NoSuchEndpointError(RLMError):
     """Raised when no configured endpoint, budget or type has this name. `rlm endpoint list` shows the names."""
 

@@ -66,19 +66,24 @@ class BadItemError(ValueError):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One valid record of the audit list. `types`: its distinct event types. `priority`: None means the type's own."""
+    """What RLM reads of one valid record of the audit list. Without a `priority` it has that of each type."""
 
-    id: str
-    wallet_name: str
-    types: tuple[str, ...]
-    priority: int | None
+    id: Annotated[str, Meta(pattern=r"\A[!-~]{1,200}\Z")]
+    wallet_name: Annotated[str, Meta(min_length=1, max_length=500)]
+    events: Annotated[list[str], Meta(min_length=1)]
+    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] | UnsetType = UNSET
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Its distinct event types."""
+        return tuple(dict.fromkeys(self.events))
 
     def offset(self, own: int) -> int:
         """Return what its priority adds to the order score of an event whose type has the priority `own`.
 
         A higher priority adds less, so the event goes earlier.
         """
-        return (MAX_PRIORITY - (own if self.priority is None else self.priority)) * PRIORITY_STEP
+        return (MAX_PRIORITY - (own if self.priority is UNSET else self.priority)) * PRIORITY_STEP
 
 
 def event_id(item_id: str, type_name: str) -> str:
@@ -125,32 +130,22 @@ class Counts(msgspec.Struct, frozen=True):
         return self.unsettled - self.spent
 
 
-class _Fields(msgspec.Struct):
-    """What RLM reads of an item."""
-
-    id: Annotated[str, Meta(pattern=r"\A[!-~]{1,200}\Z")]
-    wallet_name: Annotated[str, Meta(min_length=1, max_length=500)]
-    events: Annotated[list[str], Meta(min_length=1)]
-    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] | UnsetType = UNSET
-
-
 def decode_item(raw: bytes, max_bytes: int) -> Item:
     """Decode and validate an item of at most `max_bytes` bytes; raise a BadItemError for the first fault."""
     document = _decode_document(raw, max_bytes)
     if isinstance(priority := document.get("priority"), float) and priority.is_integer():
         document["priority"] = int(priority)
     try:
-        fields = msgspec.convert(document, _Fields)
+        item = msgspec.convert(document, Item)
     except msgspec.ValidationError as error:
         words = str(error)
         is_missing = "missing required" in words
         is_another = ", got `" in words and "`int`, got `float`" not in words  # 0.5 is a number
         reason = Reason.MISSING_FIELD if is_missing else Reason.WRONG_TYPE if is_another else Reason.BAD_VALUE
         raise BadItemError(reason, words) from None
-    types = tuple(dict.fromkeys(fields.events))
-    if len(types) > MAX_TYPES:
-        raise BadItemError(Reason.BAD_VALUE, f"events holds {len(types)} types, at most {MAX_TYPES} are accepted")
-    return Item(fields.id, fields.wallet_name, types, None if fields.priority is UNSET else fields.priority)
+    if (number := len(item.types)) > MAX_TYPES:
+        raise BadItemError(Reason.BAD_VALUE, f"events holds {number} types, at most {MAX_TYPES} are accepted")
+    return item
 
 
 def _decode_document(raw: bytes, max_bytes: int) -> _Json:

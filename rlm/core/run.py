@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from rlm.core.documents import RunForecast, RunPlan
+from rlm.core.documents import RunPlan
 
 
 class State(StrEnum):
@@ -86,7 +86,7 @@ class Run(msgspec.Struct, frozen=True):
     window_seconds: _Seconds
     revision: str
     plan: RunPlan | None = None
-    forecast: RunForecast | None = None
+    forecast: RunPlan | None = None
     first_release_at: _Moment | None = None
     cancelled: bool = False
     failure: str = ""

@@ -1,35 +1,40 @@
-"""One HTTP call for one event: connect, send, receive. Each step ends by its deadline, whatever the endpoint does.
+"""One exchange of HTTP/1.1: connect, send, receive. Each step ends by its deadline, whatever the endpoint does.
 
-The steps are separate because connecting takes time: the slot of a call counts from when it is sent.
+The steps are separate because connecting takes time: the slot of a call counts from when it is sent. llhttp parses
+heads and chunks; what it lets pass is checked here. Interim answers (1xx) are read and skipped. An answer that is not
+exactly what HTTP/1.1 allows is rejected, because it could be understood in two ways.
 """
 
 from __future__ import annotations
 
-import re
 import select
 import socket
 import ssl
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
-from rlm.core.call import CallEnd
+import msgspec
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from rlm import __version__
 from rlm.core.clock import system_clock
-from rlm.core.documents import WEB_PAGE
 from rlm.core.endpoint import Endpoint, target_of
 from rlm.core.errors import RLMError
-from rlm.delivery.http_message import Answer, BrokenAnswerError, Request, head_of, render
-from rlm.delivery.outcome import Kind, Outcome, classify, kind_of_error, lies_here, parse_date
-from rlm.settings.secrets import mask, resolve
+from rlm.settings.secrets import resolve
 
+#: How many bytes of an answer are read so that its connection can be reused; a longer answer is cut.
+MAX_ANSWER_BYTES = 262_144
+#: Within how many bytes the final answer's header must end, including interim answers.
+MAX_HEAD_BYTES = 65_536
 #: The most connections that are kept for another call. Those used last are kept.
 MOST_KEPT = 100
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 #: The age from which a connection gets no more calls, seconds: a busy one would stay with its address for ever, though
 #: DNS has changed. One new connection a minute costs nothing measurable.
 MAX_AGE_SECONDS = 60.0
@@ -38,7 +43,6 @@ CONNECT_SECONDS = 3.5
 #: The kernel cuts a connection on which nothing was acknowledged for this long, seconds. A host that is there
 #: acknowledges at once, however slow its API is.
 SILENT_SECONDS = 4
-
 #: No delay, and detection of a cut way.
 _OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -51,29 +55,208 @@ _OPTIONS = (
 #: SO_LINGER on with time 0, as the kernel reads it: closing, or the death of the process, drops unsent data. Otherwise
 #: the kernel would go on sending, and an abandoned call could arrive minutes later, when its slot is free again.
 _DROP, _DELIVER = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
+_SWITCHING_PROTOCOLS = 101
 
 
 class UnreachableError(RLMError):
-    """Raised when no connection to an endpoint could be opened. `outcome` is that of the intended call."""
+    """Raised when no connection to an endpoint could be opened, so nothing was sent; its cause is the error."""
 
-    def __init__(self, message: str, kind: str, *, here: bool = False) -> None:
-        super().__init__(message)
-        self.outcome = Outcome(message, None, kind, unsent=True, here=here)
+
+class BrokenAnswerError(RLMError):
+    """Raised when the data received is not a complete HTTP/1.1 answer. Whether the event was taken is not known."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The request for an event, as its body has it. `attempt` counts from 1 over all runs; `item` is as it came."""
+
+    event_id: str
+    event_type: str
+    wallet_name: str
+    run_id: str
+    attempt: int
+    item: msgspec.Raw
+
+
+@cache  # it holds secrets, which a cache does not show
+def _head(url: str, *headers: tuple[str, str]) -> bytes:
+    """Return the part of a request that is the same in each call."""
+    parts = urlsplit(url)
+    fields = {"Host": parts.netloc.rpartition("@")[2], **{name: resolve(value) for name, value in headers}}
+    fields |= {"Content-Type": "application/json", "User-Agent": f"rlm/{__version__}"}
+    if "accept-encoding" not in map(str.lower, fields):
+        fields["Accept-Encoding"] = "identity"  # people may read the answer
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return b"".join(map(_line, [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]))
+
+
+def _line(text: str) -> bytes:
+    """Return a line of the header; raise a ValueError if it would be more than one, which the settings do not allow."""
+    if {"\r", "\n", "\0"} & {*text}:
+        raise ValueError("a header holds a line break or a NUL")
+    return text.encode("latin-1") + b"\r\n"
+
+
+def render(endpoint: Endpoint, request: Request) -> bytes:
+    """Return a request as it is sent; raise a ValueError, which quotes nothing, if HTTP does not allow it."""
+    try:
+        head = _head(endpoint.url, *endpoint.headers.items()) + _line(f"Idempotency-Key: {request.event_id}")
+        msgspec.json.decode(request.item)  # the ledger may have been damaged
+        body = msgspec.json.encode(request)
+    except ValueError:  # about a header, which may be a secret, or the event
+        raise ValueError("a header or the event is not what HTTP allows") from None
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+class Answer:
+    """An answer being received. `status` is 0 until the header of the final answer has ended."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = bytearray()
+        #: It was read to its end.
+        self.whole = False
+        #: More data followed it in the same read.
+        self.surplus = False
+        self._keeps = False
+        self._received = 0
+        self._unread = b""
+        #: The fields of the final header; names in lower case.
+        self.fields: list[tuple[str, str]] = []
+        #: Reads the chunks of its body; other bodies are counted by their length.
+        self._parser: HttpResponseParser | None = None
+        self._length = sys.maxsize
+
+    @property
+    def reusable(self) -> bool:
+        """Return whether its connection may serve another call: it ended by its framing, and neither end closes."""
+        return self.whole and self._keeps and not self.surplus
+
+    @property
+    def encoded(self) -> bool:
+        """Return whether the body is compressed, so that people cannot read it."""
+        codings = self.values("content-encoding") + self.values("transfer-encoding")
+        return any(value.lower() not in {"identity", "chunked"} for value in codings)
+
+    @property
+    def room(self) -> int:
+        """How many more bytes may be read, 0 if it is cut; raise a BrokenAnswerError if the header is too long."""
+        if self.status:
+            return max(0, MAX_ANSWER_BYTES - self._received)
+        if self._received >= MAX_HEAD_BYTES:
+            raise BrokenAnswerError(f"its header is longer than {MAX_HEAD_BYTES // 1024} KiB")
+        return MAX_HEAD_BYTES - self._received
+
+    def values(self, name: str) -> list[str]:
+        """Return all values of a header field of the final answer; `name` is in lower case."""
+        return [value for field, value in self.fields if field == name]
+
+    def feed(self, data: bytes) -> None:
+        """Process received data; empty data means that the connection ended.
+
+        Each header is parsed as a whole by a parser of its own, so an interim answer has no body whatever it announces.
+
+        Raises:
+            BrokenAnswerError: this is not an HTTP/1.1 answer.
+            ConnectionError: the connection ended before the answer did.
+        """
+        self._received += len(data)
+        if not data:
+            if not self.status or self._parser or self._length < sys.maxsize:
+                raise ConnectionError(
+                    f"the endpoint closed it {'within its answer' if self._received else 'unanswered'}"
+                )
+            self.whole = True
+        while data and not self.status:
+            head, end, data = (self._unread + data).partition(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1."[: len(head)]):
+                raise BrokenAnswerError("it is not HTTP/1.1")
+            self._unread = b"" if end else head
+            if end:
+                self._take_head(head + end)
+        if self._parser and not self.whole:
+            # The last byte is parsed by itself: if the answer is complete without it, unasked data follows.
+            for part in filter(None, (data[:-1], data[-1:])):
+                if self.whole:
+                    self.surplus = True
+                else:
+                    self._parse(self._parser, part)
+        elif data:
+            missing = 0 if self.whole else self._length - len(self.body)
+            self.body += data[:missing]
+            self.whole, self.surplus = len(data) >= missing, len(data) > missing
+
+    def _take_head(self, head: bytes) -> None:
+        self.fields.clear()
+        self._parser = parser = HttpResponseParser(self)
+        self._parse(parser, head)
+        self._parser = None
+        status, version = parser.get_status_code(), parser.get_http_version()
+        codings, lengths = self.values("transfer-encoding"), self.values("content-length")
+        if version not in {"1.0", "1.1"} or (codings and version == "1.0"):
+            raise BrokenAnswerError("its version of HTTP is another, or does not know its Transfer-Encoding")
+        if ",".join(codings).lower().count("chunked") > 1:
+            raise BrokenAnswerError("it is chunked twice")
+        if status not in range(100, 600) or status == _SWITCHING_PROTOCOLS:
+            raise BrokenAnswerError(f"HTTP {status} is no answer")
+        if status in range(100, 200):
+            self.whole = False
+            return
+        self.status = status
+        if codings:
+            self._parser = parser
+        elif lengths:
+            self._length = int(lengths[0])
+        # An answer without a body that announces one may be followed by it.
+        self._keeps &= not (status in {204, 304} and (codings or self._length not in {0, sys.maxsize}))
+
+    def _parse(self, parser: HttpResponseParser, part: bytes) -> None:
+        try:
+            parser.feed_data(part)
+        except HttpParserUpgrade:
+            raise BrokenAnswerError("it switches protocols, which nobody asked for") from None
+        except HttpParserError as error:
+            if not self.whole:
+                raise BrokenAnswerError(f"it is not HTTP/1.1 ({error})") from None
+            self.surplus = True
+
+    # -- what the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field of the header, none of what follows a body in chunks."""
+        if not self.status:
+            self.fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")))
+
+    def on_headers_complete(self) -> None:
+        """Record whether the endpoint keeps the connection; the parser knows it only here."""
+        if self._parser is not None and not self.status:
+            self._keeps = self._parser.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a part of the body."""
+        if not self.whole:
+            self.body += data
+
+    def on_message_complete(self) -> None:
+        """Record the end of an answer."""
+        self.whole = True
 
 
 class Connection:
-    """An open connection, with or without TLS, for one call at a time."""
+    """An open connection, with or without TLS, for one call to `url` at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, url: str) -> None:
         self._sock = sock
         self._set_linger(_DROP)
         sock.setblocking(False)  # time-outs took 10 % of a worker's processor time, for their system calls
         self._poll = select.poll()
         self._opened_at = system_clock.monotonic()
-        #: A call is under way on it, or was abandoned.
-        self._busy = False
+        self.url = url
         #: It was kept after an earlier call, so a call leaves on it at once.
         self.kept = False
+        #: A call is under way on it, or was abandoned.
+        self._busy = False
+        #: It had no call yet, or the last one left nothing behind.
+        self.reusable = True
 
     def is_usable(self) -> bool:
         """Return whether it may serve another call: it is young, and nothing can be read, neither an end nor data.
@@ -92,7 +275,12 @@ class Connection:
         return False
 
     def send(self, data: bytes, deadline: float) -> None:
-        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent."""
+        """Send all of `data` by `deadline` (monotonic seconds), or raise an OSError; part of it may have been sent.
+
+        What an endpoint sends before the request is complete is read only if the whole request leaves; otherwise it is
+        not an answer.
+        """
+        self.reusable = False
         if not (self.kept or self.is_usable()):  # taking a slot for a new one took time
             raise ConnectionError("the endpoint closed the connection, or sent data unasked")
         self._busy = True
@@ -120,14 +308,13 @@ class Connection:
                 answer.feed(data)
         if system_clock.monotonic() >= deadline:
             raise TimeoutError("timed out")
-        self._busy = False
+        self._busy, self.reusable = False, answer.reusable
         return answer
 
     def _await(self, event: int, deadline: float) -> None:
         """Wait until the socket is ready for a step; raise a TimeoutError at `deadline`."""
         self._poll.register(self._sock, event)
-        left = deadline - system_clock.monotonic()
-        if left <= 0 or not self._poll.poll(1000 * left):
+        if not self._poll.poll(1000 * _left(deadline)):
             raise TimeoutError("timed out")
 
     def close(self) -> None:
@@ -141,13 +328,20 @@ class Connection:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
+def _left(deadline: float) -> float:
+    """Return the seconds until `deadline`; raise a TimeoutError if it has passed."""
+    if (left := deadline - system_clock.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
 def connect(url: str, seconds: float, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> Connection:
     """Return a new connection to the host of `url`, made within `seconds`, including look-up, TCP and TLS.
 
     `tls` returns the context, which checks certificates against the host's trust store.
 
     Raises:
-        UnreachableError: it refused, did not answer in time, or has the wrong certificate; nothing was sent.
+        UnreachableError: it refused, did not answer in time, or has the wrong certificate.
     """
     deadline = system_clock.monotonic() + seconds
     host, port, scheme = target_of(url)
@@ -157,20 +351,12 @@ def connect(url: str, seconds: float, tls: Callable[[], ssl.SSLContext] = ssl.cr
             if scheme == "https":
                 sock.settimeout(_left(deadline))
                 sock = tls().wrap_socket(sock, server_hostname=host)
-            return Connection(sock)
+            return Connection(sock, url)
         except BaseException:
             sock.close()
             raise
     except (OSError, UnicodeError) as error:  # UnicodeError: an impossible name
-        message = f"no connection to {host}:{port}: {error}"
-        raise UnreachableError(message, kind_of_error(error), here=lies_here(error)) from error
-
-
-def _left(deadline: float) -> float:
-    """Return the seconds until `deadline`; raise a TimeoutError if it has passed."""
-    if (left := deadline - system_clock.monotonic()) <= 0:
-        raise TimeoutError("timed out")
-    return left
+        raise UnreachableError(f"no connection to {host}:{port}: {error}") from error
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[Any]:
@@ -208,119 +394,55 @@ def _reach(addresses: list[Any], deadline: float) -> socket.socket:
     raise failure
 
 
-class Dispatcher:
-    """Sends events over kept-alive connections, which the lanes of one worker process share.
+class Connections:
+    """The connections of one worker process, which its lanes share and keep for further calls.
 
     Redirects are not followed, and no proxy is taken from the environment.
     """
 
     def __init__(self) -> None:
         self._tls = cache(ssl.create_default_context)
-        #: The heads of requests; they hold secrets, which a cache does not show.
-        self._head = cache(_head)
-        #: The kept connections with the URLs of their endpoints; the one used last is last.
-        self._idle: list[tuple[str, Connection]] = []
+        #: The connections without a call; the one used last is last.
+        self._idle: list[Connection] = []
         self._lock = threading.Lock()
 
-    def connect(self, endpoint: Endpoint, seconds: float, *, fresh: bool = False) -> Connection:
-        """Return an open connection to `endpoint` within `seconds`: a kept one or a new one, always new if `fresh`.
+    def connect(self, url: str, seconds: float, *, fresh: bool = False) -> Connection:
+        """Return an open connection for `url` within `seconds`: a kept one or a new one, always new if `fresh`.
 
         A new one replaces a kept one, so that no more are open than calls were under way at one time.
 
         Raises:
-            UnreachableError: it refused or did not answer in time; nothing was sent.
+            UnreachableError: it refused or did not answer in time.
         """
-        while connection := self._take(endpoint.url):
+        while connection := self._take(url):
             is_usable = connection.is_usable()
             if is_usable and not fresh:
                 return connection
             connection.close()
             if is_usable:
                 break
-        return connect(endpoint.url, seconds, self._tls)
+        return connect(url, seconds, self._tls)
 
     def _take(self, url: str) -> Connection | None:
         with self._lock:
-            for place in range(len(self._idle) - 1, -1, -1):
-                if self._idle[place][0] == url:
-                    connection = self._idle.pop(place)[1]
-                    connection.kept = True
-                    return connection
-        return None
+            connection = next((each for each in reversed(self._idle) if each.url == url), None)
+            if connection:
+                self._idle.remove(connection)
+                connection.kept = True
+        return connection
 
-    def keep(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Put back a connection without a call under way; it is checked before its next call."""
-        with self._lock:
-            self._idle.append((endpoint.url, connection))
-            unused = self._idle.pop(0)[1] if len(self._idle) > MOST_KEPT else None
+    def put_back(self, connection: Connection) -> None:
+        """Keep a connection for another call, before which it is checked, or close it if it is not reusable."""
+        unused: Connection | None = connection
+        if connection.reusable:
+            with self._lock:
+                self._idle.append(connection)
+                unused = self._idle.pop(0) if len(self._idle) > MOST_KEPT else None
         if unused:
             unused.close()
 
-    def send(self, connection: Connection, endpoint: Endpoint, request: Request, deadline: float) -> Outcome | None:
-        """Send a request by `deadline` (monotonic seconds); return None if it left, else why it may not have.
-
-        If it did not, the connection is closed. What an endpoint sends before the request is complete is read only if
-        the whole request leaves; otherwise it is not an answer.
-        """
-        try:
-            message = render(self._head(endpoint.url, *endpoint.headers.items()), request)
-            connection.send(message, deadline)
-        except ValueError:  # not quoted, because it concerns a header, which may be a secret
-            connection.close()
-            why = "the request could not be sent: a header or the event is not what HTTP allows"
-            return Outcome(why, None, Kind.BAD_HEADER)
-        except OSError as error:
-            connection.close()
-            why = f"the request could not be sent completely: {mask(str(error))}"
-            return Outcome(why, None, kind_of_error(error))
-        return None
-
-    def receive(self, connection: Connection, endpoint: Endpoint, sent_at: float, deadline: float) -> Outcome:
-        """Read the answer by `deadline` (monotonic seconds) and classify it. The connection is kept or closed."""
-        try:
-            answer = connection.receive(deadline)
-        except (OSError, BrokenAnswerError) as error:
-            connection.close()
-            kind, lasted = kind_of_error(error), f"{system_clock.monotonic() - sent_at:.1f} s"
-            detail = f"no answer within {lasted}" if kind == Kind.NO_ANSWER else f"{kind} after {lasted}: {error}"
-            return Outcome(mask(detail), None, kind)
-        seconds = system_clock.monotonic() - sent_at
-        if answer.reusable:
-            self.keep(endpoint, connection)
-        else:
-            connection.close()
-        if answer.status in range(200, 300):
-            return _delivered(answer, endpoint, seconds)
-        rests = answer.values("retry-after")
-        # By the endpoint's clock, like its `Retry-After`.
-        now = next(map(parse_date, answer.values("date")), None) if rests else None
-        return classify(answer.status, rests, _excerpt(answer), seconds, system_clock.now() if now is None else now)
-
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the connections without a call."""
         with self._lock:
-            for _, connection in self._idle:
-                connection.close()
-            self._idle.clear()
-
-
-def _head(url: str, *headers: tuple[str, str]) -> bytes:
-    return head_of(url, {name: resolve(value) for name, value in headers})
-
-
-def _delivered(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
-    """Return the outcome of a 2xx, which may be another answer than the settings call a success."""
-    content_type, text = next(iter(answer.values("content-type")), ""), f"HTTP {answer.status}"
-    if endpoint.success and not endpoint.success.accepts(content_type, b"" if answer.encoded else answer.body):
-        what = _excerpt(answer, f"{content_type or 'no content type'}: ")
-        return Outcome(f"{text}, {Kind.UNEXPECTED}: {what}", seconds, Kind.UNEXPECTED)
-    if not endpoint.success and content_type.lower().startswith("text/html"):  # perhaps a login page
-        return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", seconds, WEB_PAGE, CallEnd.COMPLETED)
-    return Outcome(text, seconds, finish=CallEnd.COMPLETED)
-
-
-def _excerpt(answer: Answer, before: str = "") -> str:
-    """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
-    body = "" if answer.encoded else answer.body.decode("latin-1")
-    text = mask(before + body, torn=not answer.whole)
-    return _UNPRINTABLE.sub(" ", text)[:200].strip()
+            while self._idle:
+                self._idle.pop().close()

@@ -17,13 +17,12 @@ from rlm.core.endpoint import FAILING
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
 from rlm.delivery.attempt import Attempts
-from rlm.delivery.http import Dispatcher
-from rlm.delivery.outcome import is_given_back, unsent
+from rlm.delivery.http import Connections
+from rlm.delivery.outcome import unsent
 from rlm.ledger.processes import host_of
 from rlm.ledger.store import Store
 from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 from rlm.ledger.values import MICROSECONDS
-from rlm.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +32,6 @@ LONGEST_SLEEP_SECONDS, IDLE_SECONDS = 5.0, 15.0
 AFTER_SECONDS = 0.0005
 #: Pause after Redis failed, seconds, and up to which the pause grows while its clock cannot be measured well enough.
 AGAIN_SECONDS, MEASURE_SECONDS = 0.1, 1.0
-#: An answer that took so long says that Redis was away until then, seconds.
-AWAY_SECONDS = 1.0
 #: How long a lane waits before it says again that a run is to be closed, seconds.
 CLOSE_SECONDS = 0.3
 #: After so many calls in a row that could not connect while other hosts could, a worker sleeps for so long, seconds.
@@ -48,15 +45,15 @@ class Gate:
     """What the lane that asks waits on: a moment, a wake-up, a nearer moment that another lane learned, the stop."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._until = 0.0
-        #: The time of Redis in the answer that named that moment; and when the last wake-up came, monotonic seconds.
-        self._heard_us = 0
-        self._woken_at = 0.0
-        #: Nobody asks before that, whatever was learned, monotonic seconds.
-        self._sleeps_until = 0.0
+        #: Held by the lane that asks for all.
+        self.asking = threading.Lock()
         #: No lane gets a call any more.
         self.stopped = False
+        self._changed = threading.Condition()
+        #: What it waits for, the time of Redis in the answer that named that, and when the last wake-up came.
+        self._until, self._heard_us, self._woken_at = 0.0, 0, 0.0
+        #: Nobody asks before that, whatever was learned, monotonic seconds.
+        self._sleeps_until = 0.0
 
     def wait(self) -> bool:
         """Wait until it makes sense to ask; return whether to ask, which no lane may after the stop."""
@@ -74,11 +71,10 @@ class Gate:
         An answer that is older than the last one, or than a wake-up, says nothing.
         """
         with self._changed:
-            if asked_at < self._woken_at or redis_us <= self._heard_us:
-                return
-            is_nearer, self._until, self._heard_us = until < self._until, until, redis_us
-            if is_nearer:
-                self._changed.notify_all()
+            if asked_at >= self._woken_at and redis_us > self._heard_us:
+                is_nearer, self._until, self._heard_us = until < self._until, until, redis_us
+                if is_nearer:
+                    self._changed.notify_all()
 
     def sleep(self, seconds: float) -> None:
         """Let nobody ask for so long."""
@@ -86,18 +82,18 @@ class Gate:
             self._sleeps_until = max(self._sleeps_until, system_clock.monotonic() + seconds)
 
     @property
-    def sleeps(self) -> bool:
+    def is_shut(self) -> bool:
         """Whether nobody is to ask now."""
-        return system_clock.monotonic() < self._sleeps_until
+        return self.stopped or system_clock.monotonic() < self._sleeps_until
 
     def wake(self) -> None:
         """Let the lane that waits ask now, or after the sleep."""
         with self._changed:
-            self._woken_at, self._until, self._heard_us = system_clock.monotonic(), 0.0, 0
+            self._until, self._heard_us, self._woken_at = 0.0, 0, system_clock.monotonic()
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let nobody wait any more."""
+        """Let every lane end once its call is settled."""
         with self._changed:
             self.stopped = True
             self._changed.notify_all()
@@ -107,84 +103,55 @@ class Lanes:
     """The lanes of one worker process, and what they share; `carry` is called by one thread per lane."""
 
     def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        dispatcher: Dispatcher,
-        worker_id: str,
-        on_change: Callable[[], object] = lambda: None,
+        self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object] = lambda _run: None
     ) -> None:
-        """Carry events for the worker `worker_id`; call `on_change` when it falls asleep."""
+        """Carry events for the worker `worker_id`; `close` closes a run in which nothing more can be done."""
         self.store = store
-        self.settings = settings
-        self.dispatcher = dispatcher
+        self.connections = connections
         self.worker_id = worker_id
         self.gate = Gate()
-        self.asking = threading.Lock()
-        #: Closes a run, of which Redis was away at the deadline or not; set by the worker.
-        self.record: Callable[[str, bool], object] = lambda _run_id, _away: None
-        #: Until when Redis was away last, monotonic seconds; and whether it is, as far as was said.
-        self.failed_at = float("-inf")
-        self._away = False
         #: Why it takes no calls although it lives, in a few words.
         self.sleeping = ""
         #: How many events each lane has completed; one thread writes each.
         self.completed: Counter[int] = Counter()
-        self._on_change = on_change
-        self._numbers = itertools.count(1)
-        self._unconnected = 0
+        self._close = close
         self._closes_at = 0.0
-
-    def wake(self) -> None:
-        """Ask now: something may have come free."""
-        self.gate.wake()
-
-    def stop(self) -> None:
-        """Let every lane end once its call is settled."""
-        self.gate.stop()
+        self._numbers = itertools.count(1)
+        self._is_away = False
+        self._unconnected = 0
 
     def carry(self) -> None:
-        """Carry events in one lane until `stop`."""
+        """Carry events in one lane until the gate is stopped."""
         crash_point("worker.fetched")
         with self.store.client.keeping_connection():
             Lane(self, next(self._numbers)).run()
 
-    def close(self, run_id: str, deadline: float) -> None:
-        """Have a run closed in which nothing more can be done; `deadline` is its own, monotonic seconds."""
+    def close(self, run_id: str) -> None:
+        """Have a run closed in which nothing more can be done."""
         now = system_clock.monotonic()
         if now >= self._closes_at:  # closing twice would change nothing, so no lock keeps two lanes from it
             self._closes_at = now + CLOSE_SECONDS
-            self.record(run_id, self.failed_at >= deadline)
+            self._close(run_id)
 
-    def note_failure(self, error: StoreError) -> None:
-        """Note that Redis failed; say so once until it answers again."""
-        level, self._away = logging.DEBUG if self._away else logging.INFO, True
-        self.failed_at = system_clock.monotonic()
-        extra = {"action": "turn", "worker": self.worker_id}
-        log.log(level, "No lane of worker %s gets a call, because Redis failed: %s", self.worker_id, error, extra=extra)
-
-    def note_answer(self, asked_at: float, heard_at: float) -> None:
-        """Note that Redis answered between two moments of `system_clock.monotonic`."""
-        self._away = False
-        if heard_at - asked_at > AWAY_SECONDS:
-            self.failed_at = heard_at
+    def note_answer(self, error: StoreError | None = None) -> None:
+        """Note whether Redis answered; say once that it does not."""
+        if error and not self._is_away:
+            extra = {"action": "turn", "worker": self.worker_id}
+            log.info("No lane of worker %s gets a call, because Redis failed: %s", self.worker_id, error, extra=extra)
+        self._is_away = error is not None
 
     def note_connected(self, settlement: Settlement, reply: TurnReply) -> None:
         """Sleep after several calls in a row that could not connect from here while other hosts could."""
         if settlement.sent and not settlement.unconnected:
             self._unconnected, self.sleeping = 0, ""
-        if not reply.elsewhere:
-            return
-        self._unconnected += 1
-        if self._unconnected < UNCONNECTED:
-            return
-        self.gate.sleep(SLEEP_SECONDS)
-        if not self.sleeping:
-            message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
-            extra = {"action": "sleep", "endpoint": settlement.endpoint}
-            log.warning(message, self.worker_id, settlement.why, extra=extra)
-        self.sleeping = f"it can connect to no endpoint: {settlement.why}"
-        self._on_change()
+        self._unconnected += reply.elsewhere
+        if reply.elsewhere and self._unconnected >= UNCONNECTED:
+            self.gate.sleep(SLEEP_SECONDS)
+            if not self.sleeping:
+                message = "Worker %s can connect to no endpoint that other hosts reach (%s); it sleeps, and tries again"
+                extra = {"action": "sleep", "endpoint": settlement.endpoint}
+                log.warning(message, self.worker_id, settlement.why, extra=extra)
+            self.sleeping = f"it can connect to no endpoint: {settlement.why}"
 
 
 class Lane:
@@ -193,38 +160,33 @@ class Lane:
     def __init__(self, lanes: Lanes, number: int) -> None:
         self._lanes = lanes
         self._gate = lanes.gate
-        self._clock = lanes.store.clock
-        self._turns = lanes.store.turns
-        self._attempts = Attempts(lanes.settings, lanes.dispatcher, self._turns, self._clock, number)
+        self._clock, self._turns = lanes.store.clock, lanes.store.turns
+        self._attempts = Attempts(lanes.store, lanes.connections, number)
         self._number = number
         self._asks = 0
-        self._host = host_of(lanes.worker_id)
 
     def run(self) -> None:
         """Make calls until the lane is told to stop; settle the last one in a turn that asks for nothing."""
-        settlement: Settlement | None = None
-        while True:
-            claim, asked_at = self._next_call(settlement)
-            if claim is None:
-                return
+        claim, asked_at = self._queue()
+        while claim is not None:
             if self._gate.stopped:  # it came after the flag
                 settlement = unsent(claim)
-                continue
-            settlement = self._attempts.make(claim, asked_at)
-            if is_given_back(settlement):
-                self._gate.sleep(GIVEN_BACK_SECONDS)
+            else:
+                settlement = self._attempts.make(claim, asked_at)
+                if settlement.finish is None:
+                    self._gate.sleep(GIVEN_BACK_SECONDS)
+            claim, asked_at = self._turn(settlement, nothing=self._gate.is_shut)
+            if claim is None:
+                claim, asked_at = self._queue()
 
-    def _next_call(self, settlement: Settlement | None) -> tuple[Claim | None, float]:
-        """Settle, and return the next call and when it was asked for; None if the lane is to end."""
-        gate, asked_at = self._gate, 0.0
-        claim: Claim | None = None
-        if settlement is not None or not self._lanes.asking.locked():
-            claim, asked_at = self._turn(settlement, nothing=gate.stopped or gate.sleeps)
-        if claim is None:
-            with self._lanes.asking:
-                while claim is None and gate.wait():
-                    claim, asked_at = self._turn(None)
-        return claim, asked_at
+    def _queue(self) -> tuple[Claim | None, float]:
+        """Wait for the next call, and be the one that asks for it; return it and when it was asked for."""
+        with self._gate.asking:
+            while self._gate.wait():
+                claim, asked_at = self._turn(None)
+                if claim is not None:
+                    return claim, asked_at
+        return None, 0.0
 
     def _turn(self, settlement: Settlement | None, *, nothing: bool = False) -> tuple[Claim | None, float]:
         """Settle and ask; return the call, if the lane got one, and when it was asked for."""
@@ -232,12 +194,18 @@ class Lane:
         self._asks += 1
         while True:
             asked_at = system_clock.monotonic()
-            reply = self._ask(settlement, nothing=nothing)
-            if reply is None:  # whatever became of it, the same number repeats its answer
+            try:
+                reply = self._turns.take(self._ask(settlement, nothing=nothing))
+            except StoreError as error:  # whatever became of it, the same number repeats its answer
+                self._lanes.note_answer(error)
                 if self._gate.stopped and settlement is None:
                     return None, asked_at
                 system_clock.sleep(AGAIN_SECONDS)
                 continue
+            self._lanes.note_answer()
+            self._clock.hear(asked_at, reply.now, system_clock.monotonic(), reply.epoch)
+            if reply.epoch:
+                self._gate.wake()  # moments from before a doubt say nothing
             if settlement is not None:
                 self._settled(settlement, reply)
             if not (reply.epoch or reply.clock) or self._gate.stopped:
@@ -251,15 +219,14 @@ class Lane:
             self._learn(reply, asked_at)
         return claim, asked_at
 
-    def _ask(self, settlement: Settlement | None, *, nothing: bool) -> TurnReply | None:
-        """Ask once; return the answer, None if Redis failed."""
+    def _ask(self, settlement: Settlement | None, *, nothing: bool) -> Ask:
         epoch, stepped_us = self._clock.doubts
-        ask = Ask(
+        return Ask(
             worker=self._lanes.worker_id,
             lane=self._number,
             n=self._asks,
-            host=self._host,
-            revision=self._lanes.settings.revision,
+            host=host_of(self._lanes.worker_id),
+            revision=self._lanes.store.settings.revision,
             dedupe_ms=self._turns.dedupe_ms,
             epoch=epoch,
             expects=self._clock.expects_us(),
@@ -267,26 +234,14 @@ class Lane:
             nothing=nothing,
             settle=settlement,
         )
-        asked_at = system_clock.monotonic()
-        try:
-            reply = self._turns.take(ask)
-        except StoreError as error:
-            self._lanes.note_failure(error)
-            return None
-        heard_at = system_clock.monotonic()
-        self._lanes.note_answer(asked_at, heard_at)
-        self._clock.hear(asked_at, reply.now, heard_at, reply.epoch)
-        if reply.epoch:
-            self._gate.wake()  # moments from before a doubt say nothing
-        return reply
 
     def _learn(self, reply: TurnReply, asked_at: float) -> None:
         """Let the lane that asks wait as an answer without a call says."""
-        lanes, now, until = self._lanes, system_clock.monotonic(), None
+        now, until = system_clock.monotonic(), None
         if reply.nothing:
             self._gate.wake()  # there may be a call
         elif reply.close:
-            lanes.close(reply.close, self._clock.reached_at(reply.deadline_us))
+            self._lanes.close(reply.close)
             until = now + CLOSE_SECONDS
         elif reply.wait is not None:
             at = self._clock.reached_at(reply.now + reply.wait) + AFTER_SECONDS

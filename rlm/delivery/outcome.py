@@ -1,4 +1,4 @@
-"""The four outcomes of a call: how answers are classified, words for failures, and what each means for the event."""
+"""The four outcomes of a call: what an answer or a failure is, in a few words, and what it means for the event."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Sequence
 from datetime import UTC
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from rlm.core.call import CallEnd, Heard, backoff_seconds
+from rlm.core.clock import system_clock
+from rlm.core.documents import WEB_PAGE
+from rlm.core.endpoint import Endpoint
 from rlm.core.item import Reason, encode_letter
-from rlm.delivery.http_message import BrokenAnswerError
+from rlm.delivery.http import Answer, BrokenAnswerError, UnreachableError
 from rlm.ledger.turns import Claim, Settlement
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings.model import RetrySettings
+from rlm.settings.secrets import mask
 
 #: A `Retry-After` beyond this many seconds is taken for a mistake and shortened to this.
 MAX_RETRY_AFTER_SECONDS = 86_400.0
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
 class Kind(StrEnum):
@@ -54,6 +58,7 @@ _OF_ERRORS: Final = (
     (ssl.SSLError, Kind.NO_TLS),
     (socket.gaierror, Kind.NO_NAME),
     (UnicodeError, Kind.NO_NAME),
+    (ValueError, Kind.BAD_HEADER),
 )
 #: OpenSSL's number for a certificate that has expired.
 _EXPIRED: Final = 10
@@ -100,21 +105,53 @@ class Outcome(Heard, frozen=True):
     here: bool = False
 
 
-def classify(status: int, retry_after: Sequence[str], excerpt: str, seconds: float, now: float) -> Outcome:
-    """Return the outcome of a final answer that is no 2xx.
-
-    `retry_after` has all `Retry-After` values. `seconds` counts from sending; `now` is in seconds since 1970.
-    """
-    text, kind = f"HTTP {status}", kind_of_status(status)
-    if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after):
-        rest = longest_rest(retry_after, now)
+def outcome_of(answer: Answer, endpoint: Endpoint, seconds: float) -> Outcome:
+    """Return the outcome of a call that was answered `seconds` after it was sent."""
+    status, text, success = answer.status, f"HTTP {answer.status}", endpoint.success
+    if status in range(200, 300):
+        content_type = next(iter(answer.values("content-type")), "")
+        if success and not success.accepts(content_type, b"" if answer.encoded else answer.body):
+            what = _excerpt(answer, f"{content_type or 'no content type'}: ")
+            return Outcome(f"{text}, {Kind.UNEXPECTED}: {what}", seconds, Kind.UNEXPECTED)
+        if not success and content_type.lower().startswith("text/html"):  # perhaps a login page
+            return Outcome(f"{text}, {_excerpt(answer, f'{content_type}: ')}", seconds, WEB_PAGE, CallEnd.COMPLETED)
+        return Outcome(text, seconds, finish=CallEnd.COMPLETED)
+    kind, rests = kind_of_status(status), answer.values("retry-after")
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.SERVICE_UNAVAILABLE and rests):
+        date = next(map(parse_date, answer.values("date")), None)  # by the endpoint's clock, like its `Retry-After`
+        now = system_clock.now() if date is None else date
+        # A proxy may have added one, and both count.
+        rest = max((rest for value in rests if (rest := parse_retry_after(value, now)) is not None), default=None)
         text += "" if rest is None else f", asked for a rest of {rest:.1f} s"
         return Outcome(text, seconds, kind, CallEnd.THROTTLED, rest_seconds=rest)
+    excerpt = _excerpt(answer)
     text += f": {excerpt}" if excerpt else ""
     if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in {408, 425}:
         # Several of these in a row concern the endpoint, or the access to it: the contract lists them.
         return Outcome(text, seconds, kind, CallEnd.REJECTED, of_endpoint=status in {401, 403, 404, 405, 410})
     return Outcome(text, seconds, kind)
+
+
+def failure_of(error: Exception, seconds: float | None = None) -> Outcome:
+    """Return the outcome of a call without an answer, `seconds` after it was sent; None: not, or not completely."""
+    cause, why = error.__cause__ or error, mask(str(error))
+    kind = kind_of_error(cause)
+    if isinstance(error, UnreachableError):
+        return Outcome(why, None, kind, unsent=True, here=lies_here(cause))
+    if seconds is None:
+        text = f"the request could not be sent completely: {why}"
+    elif kind is Kind.NO_ANSWER:
+        text = f"no answer within {seconds:.1f} s"
+    else:
+        text = f"{kind} after {seconds:.1f} s: {why}"
+    return Outcome(text, None, kind)
+
+
+def _excerpt(answer: Answer, before: str = "") -> str:
+    """Return the beginning of an answer's body, with what goes before it, without secrets and safe to show."""
+    body = "" if answer.encoded else answer.body.decode("latin-1")
+    text = mask(before + body, torn=not answer.whole)
+    return _UNPRINTABLE.sub(" ", text)[:200].strip()
 
 
 def parse_date(value: str) -> float | None:
@@ -141,70 +178,60 @@ def parse_retry_after(value: str, now: float) -> float | None:
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
-def longest_rest(values: Sequence[str], now: float) -> float | None:
-    """Return the longest rest of an answer's `Retry-After` values; a proxy may have added one, and both count."""
-    rests = (parse_retry_after(value, now) for value in values)
-    return max((rest for rest in rests if rest is not None), default=None)
-
-
 def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: float, *, cut: bool = False) -> Settlement:
     """Return what becomes of an event after its call, `now` by the clock of Redis; `cut`: the run's deadline ended it.
 
-    What is missing is what only the lane knows: the stamp, how long the call took, from when its slot counts.
+    What is missing is what only the lane knows: how long the call took, and from when its slot counts.
     """
-    match outcome.finish:
+    finish = outcome.finish
+    if cut and finish is CallEnd.ERROR:
+        kind, text = Kind.DEADLINE, f"{outcome.text}, cut by the run's deadline"
+        outcome = replace(outcome, kind=kind, text=text)
+    made = Settlement(
+        event=claim.event_id,
+        claims=claim.number,
+        endpoint=claim.endpoint,
+        stamp=claim.stamp,
+        to="backoff",
+        sent=not outcome.unsent,
+        finish=finish,
+        why=outcome.kind,
+        kind=outcome.kind,
+        entry=claim.entry(finish, outcome),
+    )
+    match finish:
         case CallEnd.COMPLETED:
-            return _made(claim, outcome, to="completed", well=True, tried=True)
+            return replace(made, to="completed", well=True, tried=True)
         case CallEnd.THROTTLED:
-            rest = outcome.rest_seconds
-            asked_us = -1 if rest is None else round(rest * MICROSECONDS)
-            return _made(claim, outcome, to="ready", sick="refusal", why=outcome.kind, asked_us=asked_us)
+            asked_us = -1 if outcome.rest_seconds is None else round(outcome.rest_seconds * MICROSECONDS)
+            return replace(made, to="ready", sick="refusal", asked_us=asked_us)
         case CallEnd.REJECTED:
-            sick = "failure" if outcome.of_endpoint else ""
             letter = _letter(claim, Reason.REJECTED, f"{claim.endpoint} answered {outcome.text}", now)
-            fate: dict[str, Any] = {"sick": sick, "well": not sick, "why": outcome.kind, "letter": letter}
-            return _made(claim, outcome, to="failed", tried=True, **fate)
+            sick = "failure" if outcome.of_endpoint else ""
+            return replace(made, to="failed", tried=True, sick=sick, well=not sick, letter=letter)
         case _ if cut:
-            heard = structs.replace(outcome, text=f"{outcome.text}, cut by the run's deadline", kind=Kind.DEADLINE)
-            return _made(claim, heard, to="backoff", tried=True, spends=True)
+            return replace(made, tried=True, spends=True)
         case _:
-            return _try_again(claim, outcome, retry, now)
+            delay_us = round(backoff_seconds(claim.tries + 1) * MICROSECONDS)
+            made = replace(made, sick="failure", unconnected=outcome.unsent, delay_us=delay_us)
+            # If this host cannot call anyone, that spends no attempt.
+            return made if outcome.here else _spent(replace(made, tried=True, spends=True), claim, outcome, retry, now)
 
 
-def _try_again(claim: Claim, outcome: Outcome, retry: RetrySettings, now: float) -> Settlement:
-    """Return the settlement of an event whose call failed: retried, left over, or dead once all runs are spent.
-
-    If this host cannot call anyone, that spends no attempt.
-    """
+def _spent(made: Settlement, claim: Claim, outcome: Outcome, retry: RetrySettings, now: float) -> Settlement:
+    """Return the settlement of an attempt that failed: the event is retried, left over, or dead after all its runs."""
     tries = claim.tries + 1
-    fate: dict[str, Any] = {"sick": "failure", "why": outcome.kind, "unconnected": outcome.unsent}
-    fate |= {"to": "backoff", "delay_us": round(backoff_seconds(tries) * MICROSECONDS), "sent": not outcome.unsent}
-    if not outcome.here:
-        fate |= {"spends": True, "tried": True}
-        if tries >= retry.max_attempts:
-            fate["to"] = "spent" if claim.runs + 1 < retry.max_runs else "failed"
-        if fate["to"] == "failed":
-            last = f"the last at {claim.endpoint}: {outcome.text}"
-            why = f"{tries} attempts in each of {retry.max_runs} runs failed, {last}"
-            fate["letter"] = _letter(claim, Reason.ATTEMPTS_SPENT, why, now)
-    return _made(claim, outcome, **fate)
-
-
-def _made(claim: Claim, outcome: Outcome, *, sent: bool = True, **fate: Any) -> Settlement:
-    """Return the settlement of a call that was made, with its entry in the trail."""
-    event, finish, entry = claim.event_id, outcome.finish, claim.entry(outcome.finish, outcome)
-    places: dict[str, Any] = {"endpoint": claim.endpoint, "stamp": claim.stamp, "kind": outcome.kind}
-    return Settlement(event, claim.number, **places, finish=finish, entry=entry, sent=sent, **fate)
+    if tries < retry.max_attempts:
+        return made
+    if claim.runs + 1 < retry.max_runs:
+        return replace(made, to="spent")
+    why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {outcome.text}"
+    return replace(made, to="failed", letter=_letter(claim, Reason.ATTEMPTS_SPENT, why, now))
 
 
 def unsent(claim: Claim) -> Settlement:
     """Return the settlement of a call that was not made: its slot is given back, and its event waits again."""
     return Settlement(claim.event_id, claim.number, claim.endpoint, claim.stamp, "ready")
-
-
-def is_given_back(settlement: Settlement) -> bool:
-    """Return whether it is of a call that was not made, and not tried either."""
-    return settlement.to == "ready" and settlement.finish is None
 
 
 def _letter(claim: Claim, reason: Reason, detail: str, now: float) -> str:

@@ -8,7 +8,6 @@ run's own state decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from itertools import chain
 
 from msgspec.structs import replace
@@ -20,7 +19,7 @@ from rlm.core.endpoint import all_limited
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State
 from rlm.core.text import span
-from rlm.ledger.books import ANSWERS, Ending, leaving, read_ending, troubles_of
+from rlm.ledger.books import Ending, books, read_ending, troubles_of, type_counts
 from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
@@ -28,8 +27,11 @@ from rlm.ledger.values import MICROSECONDS
 from rlm.plan.causes import causes, reasons
 from rlm.settings import Settings
 
-#: The failure of a run at whose deadline Redis could not be written to.
-REDIS_AWAY = "Redis was away, or not fit, past the deadline"
+#: The counts of an endpoint's calls by answer, as named in the tally and in the record.
+ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
+#: The failure of a run at whose deadline nobody could write to Redis. So it was if a lane closes it so late, seconds:
+#: lanes ask at the deadline, and again as soon as Redis answers.
+REDIS_AWAY, LATE_SECONDS = "no process reached a fit Redis at the deadline", 1.5
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +43,17 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     it, if so. Closing is one compare-and-set in Redis, so a second caller
     changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
     """
-    while (run := store.runs.current()) and run.id == run_id:
+    while True:
+        run, now_us = store.runs.current_at()
+        if run is None or run.id != run_id:
+            return None
         if run.state is not State.FINISHING:
-            run = replace(leaving(store, run), failure=failure or run.failure)  # it is ended here
+            state = books(store, [*store.settings.types])  # it is ended here
+            is_late = token is None and run.left_seconds(now_us) < -LATE_SECONDS
+            failure = failure or run.failure or (REDIS_AWAY if is_late else "")
+            spent = {name: count.spent for name, count in state.by_type.items() if count.spent}
+            untaken = state.staged + (0 if run.staged else state.events)
+            run = replace(run, state=State.FINISHING, spent=spent, untaken=untaken, failure=failure)
             if not store.runs.end(run_id, token, **explained(run)):
                 return None
         crash_point("close.returned")
@@ -61,7 +71,6 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
             return record if closed else None
         if not store.runs.end(run_id, token):  # whoever ended it may have died before all was ready again
             return None
-    return None
 
 
 def _log_end(record: Record) -> None:
@@ -87,7 +96,10 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     counted = (key.partition(":") for key, number in tally.items() if number)
     types = [kind.name for kind in settings.event_types]
     others = {name for what, _, name in counted if what in {"taken", "carried", "completed", "failed"}} - {*types}
-    by_type = {name: _type_counts(tally, name) for name in [*types, *sorted(others)]}
+    by_type = {name: type_counts(tally, name) for name in [*types, *sorted(others)]}
+    for name, each in by_type.items():
+        if each.leftover < 0:  # a part of the tally was deleted in mid-run
+            by_type[name] = replace(each, taken=each.taken - each.leftover, leftover=0)
     leftover = {name: entry.leftover for name, entry in by_type.items()}
     counts = RunCounts(
         **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
@@ -122,15 +134,6 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     actual = round((max(call.ended_us for call in ending.calls) - begun[0]) / MICROSECONDS, 3)
     used = _used(settings, record, ending, max(actual, (begun[-1] - begun[0]) / MICROSECONDS))
     return replace(record, plan=replace(record.plan, actual_seconds=actual), used=used)
-
-
-def _type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
-    taken, carried, completed, failed = (
-        tally.get(f"{what}:{name}", 0) for what in ("taken", "carried", "completed", "failed")
-    )
-    taken = max(taken, completed + failed - carried)  # if a part of the tally was deleted in mid-run
-    left = taken + carried - completed - failed
-    return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
 
 
 def _final_state(run: Run, counts: RunCounts) -> State:

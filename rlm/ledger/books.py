@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from rlm.core.call import CallEnd, CallEntry
 from rlm.core.documents import CallTrouble, Record, TypeCounts
 from rlm.core.endpoint import Endpoint, Limited, WindowState, address_of, all_limited, in_force
 from rlm.core.item import Counts, type_of
-from rlm.core.run import Run, State
+from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
 from rlm.ledger.events import types_in
@@ -26,130 +25,97 @@ from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, numbers, reading, whole
 from rlm.plan.situation import Underway
 
-#: The counts of the tally that an account has, in its order.
-_ACCOUNTED = ("taken", "carried", "completed", "failed", "dropped")
-
-
-class Account(msgspec.Struct, frozen=True):
-    """One type: what the open run took and carried over, what it settled, and where the rest is.
-
-    Between runs, `taken` counts dead letters that were retried for the next run, and `dropped` leftovers that were
-    dropped, both since the last run.
-    """
-
-    counts: Counts
-    taken: int
-    carried_over: int
-    completed: int
-    failed: int
-    dropped: int
-
-    @property
-    def unsettled(self) -> int:
-        """The events in the ledger."""
-        return self.counts.unsettled
-
-    @property
-    def difference(self) -> int:
-        """How many events are unaccounted for; 0 if the books balance."""
-        return self.taken + self.carried_over - self.completed - self.failed - self.unsettled
-
 
 class Books(msgspec.Struct, frozen=True):
-    """The accounts of all types and the lengths of the three lists at one instant, `now` by the clock of Redis.
+    """What is where at one instant: the events of each type, the lengths of the three lists, and the tally.
 
-    `run_id` is the open run, None between runs.
+    `run_id` is the open run, None between runs; then the tally counts dead letters that were retried for the next run,
+    as `taken`, and leftovers that were dropped, both since the last run.
     """
 
-    now: float
     run_id: str | None
     events: int
     staged: int
     letters: int
-    by_type: Mapping[str, Account]
+    tally: Mapping[str, int]
+    by_type: Mapping[str, Counts]
 
     @property
     def unsettled(self) -> int:
         """The events in the ledger over all types."""
-        return sum(account.unsettled for account in self.by_type.values())
+        return sum(count.unsettled for count in self.by_type.values())
 
-    @property
     def faults(self) -> list[str]:
-        """Sentences about what does not add up, one per type; empty if the books balance."""
+        """Return sentences about what does not add up, one per type; empty if the books balance."""
         if self.run_id is None:
-            astray = ((name, account.unsettled - account.counts.pending) for name, account in self.by_type.items())
+            astray = ((name, count.unsettled - count.pending) for name, count in self.by_type.items())
             return [f"{name}: no run is open, but {number} events are not ready" for name, number in astray if number]
-        wrong = ((name, account) for name, account in self.by_type.items() if account.difference)
         return [
             f"{name}: {each.taken} taken and {each.carried_over} carried over, but {each.completed} completed, "
-            f"{each.failed} failed and {each.unsettled} unsettled"
-            for name, each in wrong
+            f"{each.failed} failed and {count.unsettled} unsettled"
+            for name, count in self.by_type.items()
+            if (each := type_counts(self.tally, name)).leftover != count.unsettled
+        ]
+
+    def miscounted(self, record: Record) -> list[str]:
+        """Return sentences about leftovers of the last run, by its record, that the ledger does not hold, one per type.
+
+        A record's leftover is computed as what came minus what was settled, so a record alone always balances.
+        """
+        left = {
+            name: record.by_type.get(name, TypeCounts()).leftover
+            + self.tally.get(f"taken:{name}", 0)
+            - self.tally.get(f"dropped:{name}", 0)
+            for name in self.by_type
+        }
+        return [
+            f"{name}: {left[name]} left over by what came and was settled, but {count.pending} are pending"
+            for name, count in self.by_type.items()
+            if self.run_id is None and count.pending != left[name]
         ]
 
 
+def type_counts(tally: Mapping[str, int], name: str) -> TypeCounts:
+    """Return the events of a type by the tally of a run; what is not settled is left over."""
+    taken, carried, completed, failed = (
+        tally.get(f"{what}:{name}", 0) for what in ("taken", "carried", "completed", "failed")
+    )
+    left = taken + carried - completed - failed
+    return TypeCounts(taken=taken, carried_over=carried, completed=completed, failed=failed, leftover=left)
+
+
 @translated()
-def books(store: Store) -> Books:
-    """Read the books of this instant in one transaction.
+def books(store: Store, types: Sequence[str] = ()) -> Books:
+    """Read the books of this instant in one transaction, of these types, or of all that are known.
 
     They balance at every instant: for each type, taken + carried over = completed + failed + unsettled. Between runs
     nothing is in flight, backing off or out of attempts.
     """
     keys, ledger = store.keys, store.ledger
-    lists = keys.events, keys.processing, keys.failed
     while True:
-        names = store.known_types
-        read: list[Command] = [("TIME",), ("HGET", keys.run, "run_id")]
-        read += [("HGETALL", keys.tally), *(("LLEN", each) for each in lists)]
-        replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
-        (seconds, microseconds), run_id, fields, events, staged, letters, *more = replies
+        names = types or store.known_types
+        read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
+        read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
+        run_id, fields, events, staged, letters, *counts = batch(
+            store.client, [*read, *ledger.count_commands(names)], transaction=True
+        )
         # The commands depend on the types; if there are others by now, read again.
-        if types_in(fields) <= {*names}:
+        if types or types_in(fields) <= {*names}:
             break
-    tally, counts = numbers(fields, keys.tally), ledger.read_counts(more, names)
-    accounts = {name: Account(counts[name], *(tally.get(f"{word}:{name}", 0) for word in _ACCOUNTED)) for name in names}
-    now = seconds + microseconds / MICROSECONDS
-    return Books(now, text(run_id) if run_id else None, events, staged, letters, accounts)
-
-
-def miscounted(store: Store, state: Books, record: Record) -> list[str]:
-    """Compare a record's leftovers with what the ledger holds according to the books `state`; one sentence per type.
-
-    A record's leftover is computed as what came minus what was settled, so a record alone always balances. Events that
-    were dropped by hand since are excepted, and dead letters that were retried. Nothing is compared if a later run was
-    opened, which took the leftovers.
-    """
-    if state.run_id is not None or store.runs.history(1) != [record.run_id]:
-        return []
-    left = {
-        name: record.by_type.get(name, TypeCounts()).leftover + account.taken - account.dropped
-        for name, account in state.by_type.items()
-    }
-    return [
-        f"{name}: {left[name]} left over by what came and was settled, but {account.counts.pending} are pending"
-        for name, account in state.by_type.items()
-        if account.counts.pending != left[name]
-    ]
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """`counts` by type; `windows` by name of endpoint or budget; `calls` under way."""
-
-    counts: Mapping[str, Counts]
-    windows: Mapping[str, WindowState]
-    calls: tuple[Underway, ...]
+    tally, by_type = numbers(fields, keys.tally), ledger.read_counts(counts, names)
+    return Books(text(run_id) if run_id else None, events, staged, letters, tally, by_type)
 
 
 @translated()
 def take_snapshot(
     store: Store, types: Sequence[str], limited: Sequence[Limited], worker_ids: Sequence[str]
-) -> Snapshot:
-    """Read everything at one instant; the calls are those of the named workers."""
+) -> tuple[Mapping[str, Counts], Mapping[str, WindowState], tuple[Underway, ...]]:
+    """Read at one instant the events by type, the windows by name, and the calls under way of the named workers."""
     counts, windows = store.ledger.count_commands(types), store.windows.commands(limited)
     calls = [("HGETALL", store.keys.held(worker_id)) for worker_id in worker_ids]
-    *replies, (seconds, microseconds) = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
+    *replies, now_us = batch(store.client, [*counts, *windows, *calls, ("TIME",)], transaction=True)
     windows_end = len(counts) + len(windows)
-    now_us = seconds * MICROSECONDS + microseconds
-    return Snapshot(
+    return (
         store.ledger.read_counts(replies[: len(counts)], types),
         store.windows.read(replies[len(counts) : windows_end], limited, now_us),
         tuple(
@@ -160,15 +126,11 @@ def take_snapshot(
     )
 
 
-#: The counts of an endpoint's calls by answer, as named in the tally and in the record.
-ANSWERS = {"delivered": "completed", "throttled": "throttled", "errors": "errors"}
-
-
 class Ending(msgspec.Struct, frozen=True):
     """What Redis holds of a run: its counts, the endpoints in force, its completed calls.
 
     `sent` has when the run's calls were sent, by endpoint and budget, microseconds of Redis time, oldest first; it and
-    `calls` are empty unless `measured`. `now_us` is the time of Redis then, microseconds.
+    `calls` are empty unless measured. `now_us` is the time of Redis then, microseconds.
     """
 
     tally: Mapping[str, int]
@@ -180,35 +142,21 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 @translated()
-def leaving(store: Store, run: Run) -> Run:
-    """Return a run as it ends now: its spent events by type, and how many items it has not taken, in one round trip."""
-    types, keys = [*store.settings.types], store.keys
-    lists: list[Command] = [("LLEN", keys.processing), ("LLEN", keys.events)]
-    *counts, staged, listed = batch(store.client, [*store.ledger.count_commands(types), *lists], transaction=True)
-    spent = {name: count.spent for name, count in store.ledger.read_counts(counts, types).items() if count.spent}
-    return replace(run, state=State.FINISHING, spent=spent, untaken=staged + (0 if run.staged else listed))
-
-
-@translated()
 def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     """Read the data for the record of a run."""
-    keys, endpoints = store.keys, store.settings.endpoints
-    limited = all_limited(endpoints.values())
+    keys, limited = store.keys, all_limited(store.settings.endpoints.values())
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
-    (seconds, microseconds), fields, published, restarts = batch(store.client, read)
-    made = store.calls.of_run(run.id) if measured else []
-    tally = numbers(fields, keys.tally)
-    limits = read_limits(published, limited)
-    endpoints = {name: in_force(endpoint, limits) for name, endpoint in endpoints.items()}
-    calls = [call for call in made if call.end is CallEnd.COMPLETED]
+    now_us, fields, published, restarts = batch(store.client, read)
+    made, limits = store.calls.of_run(run.id) if measured else [], read_limits(published, limited)
+    endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
     return Ending(
-        tally=tally,
+        tally=numbers(fields, keys.tally),
         endpoints=endpoints,
-        calls=calls,
+        calls=[call for call in made if call.end is CallEnd.COMPLETED],
         restarts=reading(whole, restarts, keys.processes, 0),
         sent=sent_by(made, endpoints.values()),
-        now_us=seconds * MICROSECONDS + microseconds,
+        now_us=now_us,
     )
 
 

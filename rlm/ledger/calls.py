@@ -6,21 +6,19 @@ It is a stream that the scripts write, one entry when a call ends. Its field `c`
 The totals are one hash of integers that only grow. Closing a run adds its counts there, as `what:name`, and
 
 - `leftover:TYPE`, `runs:STATE`,
-- histograms: `what<=BOUND:NAME` counts values of at most BOUND seconds and above the bound before; `what_us:NAME` sums
-  their microseconds, as integers so that rounding never makes a counter decrease.
+- histograms: `what<=BOUND:NAME` counts values of at most BOUND seconds; `what_us:NAME` sums their microseconds, as
+  integers so that rounding never makes a counter decrease. `call`: from request to answer; `answer`: from taking an
+  event to the answer that completed it; `run`: from a run's start to its close.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import accumulate
-from typing import Final, TypeAlias, cast
-
-import msgspec
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, TypeAlias
 
 from rlm.core.call import CallEnd, CallEntry, Expected, Outcome, Pair, expect
 from rlm.core.documents import Record
@@ -32,15 +30,8 @@ from rlm.ledger.values import MICROSECONDS, name_unreadable, number, numbers, re
 
 #: Calls are kept so long, if the newest half million reach back so far.
 KEEP_SECONDS = 24 * 3600
-#: Where the log begins: before the first entry.
-START = "0-0"
-#: The histograms and their bounds in seconds. `call`: from request to answer; `answer`: from taking an event to the
-#: answer that completed it; `run`: from a run's start to its close.
-BOUNDS: Final[Mapping[str, tuple[float, ...]]] = {
-    "call": (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30),
-    "answer": (1, 5, 15, 30, 60, 120, 180, 300, 600, 1800, 3600),
-    "run": (1, 5, 15, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600),
-}
+#: The bounds of the histograms in seconds.
+BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 90, 120, 150, 180, 300, 600, 1800, 3600, math.inf)
 #: An entry as Redis has it: its id, and its fields with their values in one list.
 Entry: TypeAlias = "tuple[bytes, Sequence[bytes]]"
 
@@ -56,13 +47,22 @@ def read_call(raw: bytes) -> CallEntry:
 
 
 class Calls(Part):
-    """Reads the log. What RLM did not write there is named in the program's log and left out."""
+    """Reads the log and the totals. What RLM did not write there is named in the program's log and left out.
 
-    def follow(self, after: str = START, until: str = "+") -> tuple[list[CallEntry], str]:
+    It follows how long the newest completed calls took, by type and endpoint: like windows, by the endpoint's URL.
+    """
+
+    def __init__(self, store: Access) -> None:
+        super().__init__(store)
+        self._outcomes: dict[Pair, deque[Outcome]] = defaultdict(lambda: deque(maxlen=100))
+        self._after = ""
+
+    @translated()
+    def follow(self, after: str, until: str = "+") -> tuple[list[CallEntry], str]:
         """Return the calls behind an entry, oldest first, and the id of the last entry, or `after` if there is none."""
         calls: list[CallEntry] = []
         while True:
-            entries = self._page(after, until)
+            entries = self._ask("XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE)
             calls += self._read(entries)
             after = text(entries[-1][0]) if entries else after
             if len(entries) < SLICE:
@@ -72,11 +72,7 @@ class Calls(Part):
     def newest(self, number: int) -> tuple[list[CallEntry], str]:
         """Return the newest `number` calls, oldest first, and the id of the last entry, as `follow` returns them."""
         entries = self._ask("XREVRANGE", self._keys.calls, "+", "-", "COUNT", number)[::-1]
-        return self._read(entries), text(entries[-1][0]) if entries else START
-
-    @translated()
-    def _page(self, after: str, until: str) -> list[Entry]:
-        return cast("list[Entry]", self._ask("XRANGE", self._keys.calls, f"({after}", until, "COUNT", SLICE))
+        return self._read(entries), text(entries[-1][0]) if entries else "0-0"
 
     def _read(self, entries: Sequence[Entry]) -> list[CallEntry]:
         calls: list[CallEntry | None] = []
@@ -87,14 +83,31 @@ class Calls(Part):
                 name_unreadable(self._keys.calls, entry_id, ValueError("an entry without `c`"))
         return [call for call in calls if call is not None]
 
+    def look(self) -> list[CallEntry]:
+        """Read what was logged since the last look, at the first one the newest 2,000 calls; return them.
+
+        So many are a full window of the built-in types, and are read in 0.1 s.
+        """
+        calls, self._after = self.follow(self._after) if self._after else self.newest(2000)
+        for call in calls:
+            if call.end is CallEnd.COMPLETED:
+                outcome = Outcome(sys.intern(call.run_id), call.milliseconds / 1000)
+                self._outcomes[call.type, call.window_id].append(outcome)
+        return calls
+
+    def expected(self, types: Sequence[EventType], run_id: str = "") -> dict[Pair, Expected]:
+        """Return what to expect by the looks, by type and endpoint, without pairs that have too few calls."""
+        pairs = [(kind.name, endpoint) for kind in types for endpoint in kind.endpoints]
+        of = {(name, each.name): expect(self._outcomes.get((name, each.window_id), ()), run_id) for name, each in pairs}
+        return {pair: expected for pair, expected in of.items() if expected}
+
     def of_run(self, run_id: str, until: float | None = None) -> list[CallEntry]:
         """Return the calls of a run, in the order of their ends, that ended until then, seconds since 1970.
 
         This holds even if the clock of Redis was set since the run opened, because the ids of a stream only grow.
         """
-        calls, _ = self.follow(
-            _behind((started_at_of(run_id) or 0.0) * 1000), "+" if until is None else f"{until * 1000:.0f}"
-        )
+        last = "+" if until is None else f"{until * 1000:.0f}"
+        calls, _ = self.follow(_behind((started_at_of(run_id) or 0.0) * 1000), last)
         return [call for call in calls if call.run_id == run_id]
 
     def since(self, moment_us: int) -> list[CallEntry]:
@@ -110,6 +123,20 @@ class Calls(Part):
         """Remove calls that are older than they are kept."""
         least = max(0, round((self._store.now() - KEEP_SECONDS) * 1000))
         self._ask("XTRIM", self._keys.calls, "MINID", f"{least}-0")
+
+    @translated()
+    def totals(self) -> Counter[str]:
+        """Return the totals with the tally of the open run, of one instant; histograms are of finished runs.
+
+        They never decrease while Redis keeps them.
+        """
+        keys = self._keys
+        read: list[Command] = [("HGETALL", keys.totals), ("HGETALL", keys.tally), ("EXISTS", keys.run)]
+        totals, tally, is_open = self._batch(read, transaction=True)
+        counts = Counter(numbers(totals, keys.totals))
+        if is_open:
+            counts.update(numbers(tally, keys.tally))
+        return counts
 
 
 def _behind(milliseconds: float) -> str:
@@ -141,100 +168,16 @@ def fullest(stamps: Sequence[int], span: int, since: int = 0) -> tuple[int, int 
     return most, end
 
 
-class Measures(Part):
-    """Follows the log of calls: how long the newest completed ones took, by type and endpoint.
-
-    Like windows, they belong to the endpoint's URL, not its name.
-    """
-
-    def __init__(self, store: Access) -> None:
-        super().__init__(store)
-        self._outcomes: dict[Pair, deque[Outcome]] = defaultdict(lambda: deque(maxlen=100))
-        self._after = ""
-
-    def look(self) -> list[CallEntry]:
-        """Read what was logged since the last look, at the first one the newest 2,000 calls; return them.
-
-        So many are a full window of the built-in types, and are read in 0.1 s.
-        """
-        log = Calls(self._store)
-        calls, self._after = log.follow(self._after) if self._after else log.newest(2000)
-        for call in calls:
-            if call.end is CallEnd.COMPLETED:
-                outcome = Outcome(sys.intern(call.run_id), call.milliseconds / 1000)
-                self._outcomes[call.type, call.window_id].append(outcome)
-        return calls
-
-    def expected(
-        self, types: Sequence[EventType], run_id: str = "", only: Collection[Pair] | None = None
-    ) -> dict[Pair, Expected]:
-        """Return what to expect, by type and endpoint, without pairs that have too few calls; see `expect`.
-
-        With `only`, of these types and windows.
-        """
-        of = {
-            (kind.name, endpoint.name): expect(outcomes, run_id)
-            for kind in types
-            for endpoint in kind.endpoints
-            if (outcomes := self._outcomes.get(pair := (kind.name, endpoint.window_id)))
-            and (only is None or pair in only)
-        }
-        return {pair: expected for pair, expected in of.items() if expected}
-
-    def learned(self, types: Sequence[EventType]) -> dict[Pair, Expected]:
-        """Return what to expect by all that was logged."""
-        self.look()
-        return self.expected(types)
-
-
-class Totals(Part):
-    """Reads the totals over all runs, which never decrease while Redis keeps them."""
-
-    @translated()
-    def look(self) -> Counter[str]:
-        """Return the totals with the tally of the open run, of one instant; histograms are of finished runs."""
-        keys = self._keys
-        read: list[Command] = [("HGETALL", keys.totals), ("HGETALL", keys.tally), ("EXISTS", keys.run)]
-        totals, tally, is_open = self._batch(read, transaction=True)
-        counts = Counter(numbers(totals, keys.totals))
-        if is_open:
-            counts.update(numbers(tally, keys.tally))
-        return counts
-
-
-class Histogram(msgspec.Struct, frozen=True):
-    """How many values are at most each bound (the last is infinite), and their sum, `seconds`."""
-
-    at_most: Mapping[float, int]
-    seconds: float
-
-
-def observe(fields: Counter[str], what: str, seconds: float, name: str = "") -> None:
-    """Add a value to the histogram `what` of `name`. A negative time (the clock was set back) counts as 0."""
-    seconds = max(0.0, seconds)
-    bound = next((each for each in BOUNDS[what] if seconds <= each), math.inf)
-    fields[f"{what}<={bound:g}:{name}"] += 1
-    fields[f"{what}_us:{name}"] += round(seconds * MICROSECONDS)
-
-
-def histograms(fields: Mapping[str, int], what: str) -> dict[str, Histogram]:
-    """Return the histograms of `what` by name."""
-    by_name, bounds = {}, (*BOUNDS[what], math.inf)
-    for name in {field.partition(":")[2] for field in fields if field.startswith(f"{what}<=")}:
-        each = accumulate(fields.get(f"{what}<={bound:g}:{name}", 0) for bound in bounds)
-        at_most = dict(zip(bounds, each, strict=True))
-        by_name[name] = Histogram(at_most, fields.get(f"{what}_us:{name}", 0) / MICROSECONDS)
-    return by_name
-
-
 def added_to_totals(record: Record, calls: Iterable[CallEntry]) -> Counter[str]:
     """Return what closing a run with these completed calls adds to the totals, besides the run's own counts."""
-    fields: Counter[str] = Counter()
+    measured: dict[tuple[str, str], list[float]] = defaultdict(list, {("run", ""): [record.duration_seconds]})
     for call in calls:
-        observe(fields, "call", call.milliseconds / 1000, call.endpoint)
-        observe(fields, "answer", call.age_ms / 1000, call.type)
-    for name, entry in record.by_type.items():
-        fields[f"leftover:{name}"] += entry.leftover
-    fields[f"runs:{record.state}"] += 1
-    observe(fields, "run", record.duration_seconds)
-    return fields
+        measured["call", call.endpoint].append(call.milliseconds / 1000)
+        measured["answer", call.type].append(call.age_ms / 1000)
+    added = Counter({f"leftover:{name}": entry.leftover for name, entry in record.by_type.items()})
+    added[f"runs:{record.state}"] = 1
+    for (what, name), times in measured.items():
+        ascending = sorted(max(0.0, seconds) for seconds in times)  # the clock may have been set back
+        added[f"{what}_us:{name}"] = round(sum(ascending) * MICROSECONDS)
+        added |= {f"{what}<={bound:g}:{name}": bisect_right(ascending, bound) for bound in BOUNDS}
+    return +added

@@ -6,9 +6,9 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Any, cast
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis import exceptions
@@ -18,7 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from rlm.core import errors
-from rlm.settings.secrets import mask_url
+from rlm.ledger.values import MICROSECONDS
 
 #: The schemes of a URL that names sentinels; the second uses TLS for sentinels and primary.
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
@@ -33,35 +33,49 @@ _KEEPALIVE = {
     socket.TCP_KEEPCNT: 2,
     socket.TCP_USER_TIMEOUT: 2000,
 }
-_FORBIDDING = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
-_REFUSING = (
-    exceptions.BusyLoadingError,
-    exceptions.ClusterDownError,
-    exceptions.MasterDownError,
-    exceptions.OutOfMemoryError,
-    exceptions.ReadOnlyError,
-)
-#: What Redis says if it cannot serve now, or the system if it cannot be reached, and what to do. The words stand
-#: anywhere in the text, because older servers wrap errors of scripts.
-_REFUSALS = {
-    "MISCONF": "make room on its disk; its log says what it cannot write",
-    "OOM": "raise its `maxmemory`, or remove what other programs keep there",
-    "READONLY": "name its primary in redis.url (or REDIS_URL)",
-    "NOREPLICAS": "bring its replicas back, or lower `min-replicas-to-write`",
-    "DENIED": "give its user `default` a password, and name it in redis.url (or REDIS_URL)",
-    "DB index": "name another database in redis.url (or REDIS_URL)",
-    "LOADING": "wait until it has read its data; its log says how far it is",
-    "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
-    "MASTERDOWN": "see its log",
+#: The errors of RLM: what each says and, by what the names of the classes of redis-py's error and its text may hold,
+#: what to do; the first that fits counts. The words of a server stand anywhere in the text, because older ones wrap
+#: errors of scripts.
+_TROUBLES: dict[type[errors.StoreError], tuple[str, dict[str, str]]] = {
+    errors.FencedError: ("says that another process leads, or that the run is no longer open", {"FENCED": ""}),
+    errors.StoreForbiddenError: (
+        "refuses the login or a command of RLM's user",
+        {
+            "Authentication|Authorization|NoPermission|NOPERM|ACL failure|WRONGPASS|NOAUTH": "correct user and "
+            "password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md"
+        },
+    ),
+    errors.StoreRefusingError: (
+        "cannot be used now",
+        {
+            "MISCONF": "make room on its disk; its log says what it cannot write",
+            "OOM|OutOfMemory": "raise its `maxmemory`, or remove what other programs keep there",
+            "READONLY|ReadOnly": "name its primary in redis.url (or REDIS_URL)",
+            "NOREPLICAS": "bring its replicas back, or lower `min-replicas-to-write`",
+            "DENIED": "give its user `default` a password, and name it in redis.url (or REDIS_URL)",
+            "DB index": "name another database in redis.url (or REDIS_URL)",
+            "LOADING|BusyLoading": "wait until it has read its data; its log says how far it is",
+            "BUSY ": "a script of another program runs too long: `redis-cli SCRIPT KILL`",
+            "MASTERDOWN|MasterDown|ClusterDown": "see its log",
+        },
+    ),
+    errors.StoreUnreachableError: (
+        "cannot be reached",
+        {
+            "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
+            "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
+            "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
+            "CERTIFICATE": "renew its certificate, or name its authority in redis.url (`ssl_ca_certs`)",
+            "ConnectionError|TimeoutError": "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded "
+            "server again by itself",
+        },
+    ),
+    errors.StoreGarbledError: (
+        "holds what RLM does not write",
+        {"WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument": "`rlm doctor` names the key"},
+    ),
+    errors.StoreError: ("refused a command", {"": ""}),
 }
-_UNREACHED = {
-    "max number of clients": "raise its `maxclients`, or end some of those that `redis-cli CLIENT LIST` shows",
-    "name resolution": "see whether a resolver of this host's /etc/resolv.conf answers",
-    "Name or service not known": "correct the name in redis.url (or REDIS_URL), or its DNS entry",
-}
-#: What it says if the login is refused, or a key holds what RLM does not write.
-_FORBIDDEN = re.compile("NOPERM|ACL failure|WRONGPASS|NOAUTH")
-_GARBLED = re.compile("WRONGTYPE|is not an integer|is not a valid float|attempt to |bad argument")
 
 
 def text(raw: bytes) -> str:
@@ -73,6 +87,7 @@ class LedgerClient(redis.Redis):
     """A client that can keep a connection for a thread. `address` is where it connects to, without any login.
 
     It leaves the entries of a stream as they come, because making dictionaries of them is half of the time to read one.
+    TIME is in microseconds since 1970.
     """
 
     address = ""
@@ -81,6 +96,7 @@ class LedgerClient(redis.Redis):
         super().__init__(*args, **options)
         for command in ("XRANGE", "XREVRANGE"):
             self.set_response_callback(command, lambda reply, **_: reply)
+        self.set_response_callback("TIME", lambda reply, **_: int(reply[0]) * MICROSECONDS + int(reply[1]))
         self._thread = threading.local()
 
     def ask(self, *command: Any) -> Any:
@@ -118,14 +134,11 @@ class LedgerClient(redis.Redis):
 
 
 def make_client(url: str, *, socket_timeout: float | None = 5.0) -> LedgerClient:
-    """Make a client for `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
+    """Make a client for a checked `url`: redis://, rediss://, unix:// or redis+sentinel://host:port[,host:port]/service[/db].
 
     rediss+sentinel:// uses TLS for sentinels and primary. The client connects at the first command and waits
     `socket_timeout` seconds for an answer, for ever if that is None. If the answer is lost, it reports that and does
     not repeat the command as redis-py would, because the command may have been carried out.
-
-    Raises:
-        ConfigurationError: `url` names no Redis.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -138,41 +151,30 @@ def make_client(url: str, *, socket_timeout: float | None = 5.0) -> LedgerClient
     if not url.startswith("unix://"):
         options |= {"socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
     parts = urlsplit(url)
-    try:
-        if parts.scheme in SENTINEL_SCHEMES:
-            client = _sentinel_client(url, options)
-        else:
-            client = cast("LedgerClient", LedgerClient.from_pool(redis.ConnectionPool.from_url(url, **options)))
-    except ValueError:
-        raise errors.ConfigurationError(
-            f"redis.url (or REDIS_URL) {mask_url(url)!r} names no Redis; write redis://host:6379/0, rediss://, "
-            f"unix:///path or redis+sentinel://host:26379,host:26379/service/0"
-        ) from None  # the original message may quote part of the password
+    if parts.scheme in SENTINEL_SCHEMES:
+        client = _sentinel_client(url, options)
+    else:
+        client = cast("LedgerClient", LedgerClient.from_url(url, **options))
     client.address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return client
 
 
 def _sentinel_client(url: str, options: dict[str, Any]) -> LedgerClient:
-    """Return a client that asks the sentinels of `url` for the primary whenever it connects. Raises ValueError."""
+    """Return a client that asks the sentinels of `url` for the primary whenever it connects."""
     parts = urlsplit(url)
     login, _, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
     places = [urlsplit(f"//{host}") for host in hosts.split(",")]
-    if not service or not all(place.hostname for place in places):
-        raise ValueError("a service or a host is missing")
-    parameters = dict(parse_qsl(parts.query))
-    asking = {name: parameters.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     parsed: Any = parse_url  # it has no types
-    connecting = parsed(f"redis://{login}@host/{int(database or 0)}?{urlencode(parameters)}")
+    connecting = parsed(f"redis://{login}@/{int(database or 0)}?{parts.query}")
     connecting["ssl"] = parts.scheme == SENTINEL_SCHEMES[1]
-    del connecting["host"]
+    asking = {name: connecting.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     asking |= {name: value for name, value in connecting.items() if name.startswith("ssl")}
-    shared = {name: value for name, value in options.items() if name != "redis_connect_func"}
-    sentinels: Any = Sentinel
+    asking |= {name: value for name, value in options.items() if name != "redis_connect_func"} | {"socket_timeout": 1.0}
     addresses = [(place.hostname, place.port or 26379) for place in places]
-    manager = sentinels(addresses, sentinel_kwargs=shared | {"socket_timeout": 1.0} | asking)
-    made = manager.master_for(unquote(service), redis_class=LedgerClient, **(options | connecting))
-    return cast("LedgerClient", made)
+    sentinels: Any = Sentinel
+    manager = sentinels(addresses, sentinel_kwargs=asking, **options | connecting)
+    return cast("LedgerClient", manager.master_for(unquote(service), redis_class=LedgerClient))
 
 
 def _greet(connection: Any) -> None:
@@ -185,25 +187,19 @@ def _greet(connection: Any) -> None:
         connection.server_id = match[1] if match else b""
 
 
-class translated(ContextDecorator):  # noqa: N801  # it reads like a function
+@contextmanager
+def translated(client: redis.Redis | None = None, doing: str = "") -> Iterator[None]:
     """Raise RLM's errors in place of redis-py's, of a statement or a function, with `client` and what it was `doing`.
 
     Errors in reading an answer are translated too, because the key holds something that RLM does not write.
     """
-
-    def __init__(self, client: redis.Redis | None = None, doing: str = "") -> None:
-        self._client = client
-        self._doing = doing
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, redis.RedisError):
-            raise in_own_words(error, self._client, self._doing) from error
-        if isinstance(error, ValueError | LookupError | ArithmeticError | AttributeError | TypeError):
-            what = f"{_place(self._client)} holds what RLM cannot read ({type(error).__name__}: {error})"
-            raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
+    try:
+        yield
+    except redis.RedisError as error:
+        raise in_own_words(error, client, doing) from error
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError) as error:
+        what = f"{_place(client)} holds what RLM cannot read ({type(error).__name__}: {error})"
+        raise errors.StoreGarbledError(what, "`rlm doctor` names the key") from error
 
 
 def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str = "") -> errors.StoreError:
@@ -211,28 +207,18 @@ def in_own_words(error: redis.RedisError, client: redis.Redis | None, doing: str
 
     If the server cannot serve now, the idle connections are dropped: another may have taken its place meanwhile.
     """
-    said = str(error) if isinstance(error, redis.ResponseError) else ""
-    kind, what, remedy = errors.StoreError, "refused a command", ""
-    if "FENCED" in said:
-        kind, what = errors.FencedError, "says that another process leads, or that the run is no longer open"
-    elif isinstance(error, _FORBIDDING) or _FORBIDDEN.search(said):
-        kind, what = errors.StoreForbiddenError, "refuses the login or a command of RLM's user"
-        remedy = (
-            "correct user and password in redis.url (or REDIS_URL), and give that user the rights of docs/security.md"
-        )
-    elif isinstance(error, _REFUSING) or any(words in said for words in _REFUSALS):
-        kind, what = errors.StoreRefusingError, "cannot be used now"
-        remedy = next((remedy for words, remedy in _REFUSALS.items() if words in str(error)), "see its log")
-        if client is not None:
-            client.connection_pool.disconnect(inuse_connections=False)
-    elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        kind, what = errors.StoreUnreachableError, "cannot be reached"
-        if client is not None and re.search("Broken pipe|Connection closed|Connection reset", str(error)):
-            error = redis.ConnectionError(_farewell(client) or str(error))
-        start = "start it, or correct redis.url (or REDIS_URL); RLM starts its embedded server again by itself"
-        remedy = next((remedy for words, remedy in _UNREACHED.items() if words in str(error)), start)
-    elif _GARBLED.search(said):
-        kind, what, remedy = errors.StoreGarbledError, "holds what RLM does not write", "`rlm doctor` names the key"
+    if client is not None and re.search("Broken pipe|Connection closed|Connection reset", str(error)):
+        error = redis.ConnectionError(_farewell(client) or str(error))
+    # redis-py may take the code of an error from its text, and make a class of it.
+    described = f"{' '.join(each.__name__ for each in type(error).__mro__)} {error}"
+    kind, what, remedy = next(
+        (kind, what, remedy)
+        for kind, (what, remedies) in _TROUBLES.items()
+        for words, remedy in remedies.items()
+        if re.search(words, described)
+    )
+    if kind is errors.StoreRefusingError and client is not None:
+        client.connection_pool.disconnect(inuse_connections=False)
     what = f"{_place(client)} {what} ({error})"
     return kind(f"{doing}: {what}" if doing else what, remedy)
 

@@ -128,12 +128,11 @@ class Leases(Part):
     def read(self) -> Lease:
         """Read what the lease says."""
         key = self._keys.lease
-        fields, (seconds, microseconds) = self._batch([("HGETALL", key), ("TIME",)])
+        fields, now_us = self._batch([("HGETALL", key), ("TIME",)])
         words = {name: text(fields.get(name.encode(), b"")) for name in ("owner", "revision", "ended", "doubt")}
-        left_us = reading(whole, fields.get(b"expires_us"), key, 0) - microseconds
         return Lease(
             owner=words.pop("owner") or None,
-            left_seconds=left_us / MICROSECONDS - seconds,
+            left_seconds=(reading(whole, fields.get(b"expires_us"), key, 0) - now_us) / MICROSECONDS,
             excess=reading(msgspec.json.Decoder(dict[str, int]).decode, fields.get(b"excess"), key, {}),
             doubted_at=reading(moment_of_us, fields.get(b"doubted_us"), key, 0.0),
             **words,

@@ -136,15 +136,15 @@ class Processes(Part):
     def register(self) -> Register:
         """Read who is there."""
         key, asked_at = self._keys.processes, system_clock.monotonic()
-        fields, (seconds, microseconds) = self._batch([("HGETALL", key), ("TIME",)])
-        self._store.clock.hear(asked_at, seconds * MICROSECONDS + microseconds, system_clock.monotonic())
+        fields, now_us = self._batch([("HGETALL", key), ("TIME",)])
+        self._store.clock.hear(asked_at, now_us, system_clock.monotonic())
         entries: dict[Role, list[tuple[str, Process | None, float]]] = {role: [] for role in Role}
         for name, value in sorted(fields.items()):
             role, _, process_id = text(name).partition(" ")
             if role not in entries:  # one of the numbers
                 continue
             at, _, entry = value.partition(b" ")
-            silence = seconds + (microseconds - reading(whole, at, key, 0)) / MICROSECONDS
+            silence = (now_us - reading(whole, at, key, 0)) / MICROSECONDS
             process = reading(_decode, entry, key, None) if abs(silence) <= HEARTBEAT_TTL_SECONDS else None
             entries[Role(role)].append((process_id, process, max(0.0, silence)))
         return Register(entries)

@@ -13,7 +13,7 @@ from rlm.core.run import Run, State, Trigger, started_at_of
 from rlm.ledger.connect import text, translated
 from rlm.ledger.processes import Processes
 from rlm.ledger.scripts import CHUNK, Part
-from rlm.ledger.values import MICROSECONDS, numbers, reading, us_of
+from rlm.ledger.values import numbers, reading, us_of
 
 #: How the failure of a run begins whose hash is lost or damaged.
 DAMAGED = "what Redis holds of it is lost or damaged"
@@ -73,10 +73,9 @@ class Runs(Part):
     @translated()
     def current_at(self) -> tuple[Run | None, int]:
         """Return the open run, or None, and the time by the clock of Redis, microseconds since 1970."""
-        fields, (seconds, microseconds) = self._batch([("HGETALL", self._keys.run), ("TIME",)])
+        fields, now_us = self._batch([("HGETALL", self._keys.run), ("TIME",)])
         run_id = text(fields.get(b"run_id", b""))
-        run = read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None
-        return run, seconds * MICROSECONDS + microseconds
+        return read_run(run_id, fields, self._store.settings.run.window_seconds) if run_id else None, now_us
 
     def is_open(self, run_id: str) -> bool:
         """Return whether this is the open run."""

@@ -214,8 +214,7 @@ class Access:
 
     def now_us(self) -> int:
         """Return the time by the clock of Redis, microseconds since 1970; records use it, whoever writes them."""
-        seconds, microseconds = ask(self.client, "TIME")
-        return int(seconds * MICROSECONDS + microseconds)
+        return int(ask(self.client, "TIME"))
 
     def now(self) -> float:
         """Return the same in seconds since 1970."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 from rlm import SCHEMA
 from rlm.core.endpoint import Endpoint, all_limited, in_force
 from rlm.core.errors import StoreUnfitError, StoreUnreachableError
 from rlm.core.text import safe_line
-from rlm.ledger.calls import Calls, Measures, Totals
+from rlm.ledger.calls import Calls
 from rlm.ledger.connect import text, translated
 from rlm.ledger.embedded import EmbeddedServer, running, url_of
 from rlm.ledger.events import Ledger, Recovery
@@ -24,6 +26,21 @@ from rlm.ledger.turns import Turns
 from rlm.ledger.windows import Windows
 from rlm.settings import Settings
 from rlm.settings.secrets import EMBEDDED
+
+#: The oldest Redis that has all commands of RLM's scripts.
+OLDEST_VERSION = (6, 2)
+
+
+class Flaw(NamedTuple):
+    """One thing that makes a Redis unfit: it could lose events, or refuse them."""
+
+    name: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.message}: {self.remedy}"
 
 
 class Store(Access):
@@ -44,8 +61,6 @@ class Store(Access):
     ledger = cached_property(Ledger)
     runs = cached_property(Runs)
     calls = cached_property(Calls)
-    measures = cached_property(Measures)
-    totals = cached_property(Totals)
     letters = cached_property(Letters)
     windows = cached_property(Windows)
     control = cached_property(Control)
@@ -93,6 +108,25 @@ class Store(Access):
         """Return once Redis has answered."""
         ask(self.client, "PING")
 
+    def flaws(self, *, allow_volatile: bool = False) -> tuple[Flaw, ...]:
+        """Return what makes this Redis unfit; `allow_volatile`: that it keeps no file does not.
+
+        That it takes no writes says the first write.
+        """
+        with translated(self.client, "INFO, by which RLM sees whether a Redis is fit"):
+            return tuple(judge(self.client.info(), allow_volatile=allow_volatile))
+
+    def require_fit(self, *, allow_volatile: bool = False, claim: bool = True) -> None:
+        """Return if this Redis is fit; `claim`: then note the form in which this version keeps its keys.
+
+        Raises:
+            StoreUnfitError: it is not; the message names all flaws with their remedies.
+            StoreError: it cannot be reached or refuses the login.
+        """
+        if flaws := self.flaws(allow_volatile=allow_volatile):
+            raise StoreUnfitError("this Redis could lose events or refuse them", "; ".join(map(str, flaws)))
+        self.require_schema(claim=claim)
+
     def require_schema(self, *, claim: bool = False) -> None:
         """Return if the keys have the form of this version, or there are none; then `claim` notes the form.
 
@@ -110,7 +144,7 @@ class Store(Access):
                 "`rlm queue list --json`, piped into `rlm queue push` of this one with another redis.prefix",
             )
 
-    def guarded(self) -> translated:
+    def guarded(self) -> AbstractContextManager[None]:
         """Raise a StoreError if something that is read inside cannot be understood, so that no process ends by it."""
         return translated(self.client)
 
@@ -138,3 +172,23 @@ class Store(Access):
 def url_in_use(settings: Settings) -> str:
     """Return the URL of the Redis of `settings`, which need not run."""
     return url_of(settings.data_dir) if settings.redis.url == EMBEDDED else settings.redis.url
+
+
+def judge(info: Mapping[str, Any], *, allow_volatile: bool = False) -> Iterator[Flaw]:
+    """Yield the flaws by the output of INFO."""
+    version = str(info["redis_version"])  # for Valkey, the Redis version that it is compatible with
+    if tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")) < OLDEST_VERSION:
+        message = f"it is Redis {version}, older than {'.'.join(map(str, OLDEST_VERSION))}"
+        yield Flaw("version", message, "use a newer one")
+    if info.get("cluster_enabled"):
+        message = "it is a Redis Cluster, where no script can reach both the audit list and RLM's keys"
+        remedy = "use one primary with replicas and Sentinel (redis+sentinel://), see docs/operations.md"
+        yield Flaw("cluster", message, remedy)
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy != "noeviction" and int(info.get("maxmemory", 0)):
+        message = f"it drops keys when its memory is full (maxmemory-policy is {policy})"
+        yield Flaw("eviction", message, "set maxmemory-policy to noeviction")
+    if not info.get("aof_enabled") and not allow_volatile:
+        message = "it keeps snapshots at most, so a crash loses what came after the last (appendonly is no)"
+        remedy = "set appendonly to yes, or accept the loss with --allow-volatile"
+        yield Flaw("persistence", message, remedy)

@@ -6,11 +6,9 @@ A lost wake-up only costs time, because all poll.
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import redis
 
@@ -21,40 +19,31 @@ from rlm.ledger.connect import make_client
 _RECONNECT_SECONDS = 0.5
 
 
-class Waker:
+class Waker(threading.Thread):
     """A thread that calls back for each message on a channel, and once after each (re)connection."""
 
     def __init__(self, url: str, channel: str, callback: Callable[[], None]) -> None:
-        self._url = url
-        self._channel = channel
-        self._callback = callback
-        self._stopped = threading.Event()
-        self._subscriber: Any = None
-        self._thread = threading.Thread(target=self._listen, name=f"waker({channel})", daemon=True)
-
-    def start(self) -> None:
-        """Start listening."""
-        self._thread.start()
+        super().__init__(name=f"waker({channel})", daemon=True)
+        # No time-out: a server that is gone is noticed by the kernel (`connect.py`).
+        self._client = make_client(url, socket_timeout=None)
+        self._channel, self._callback = channel, callback
+        self._ended = threading.Event()
 
     def stop(self) -> None:
         """Stop listening; return when the thread has ended."""
-        self._stopped.set()
-        with suppress(AttributeError, OSError):  # not connected
-            self._subscriber.connection._sock.shutdown(socket.SHUT_RDWR)  # noqa: SLF001  # ends its waiting
-        if self._thread.is_alive():
-            self._thread.join(timeout=2 * _RECONNECT_SECONDS)
+        self._ended.set()
+        self._client.close()  # ends its waiting
+        if self.is_alive():
+            self.join(timeout=2 * _RECONNECT_SECONDS)
 
-    def _listen(self) -> None:
-        while not self._stopped.is_set():
-            # No time-out: a server that is gone is noticed by the kernel (`connect.py`).
-            with suppress(redis.RedisError), make_client(self._url, socket_timeout=None) as client:
-                self._subscriber = client.pubsub()
-                with self._subscriber:
-                    self._subscriber.subscribe(self._channel)
-                    for _ in self._subscriber.listen():  # first the confirmation
-                        self._callback()
-            if not self._stopped.is_set():
-                system_clock.sleep(_RECONNECT_SECONDS)
+    def run(self) -> None:
+        """Listen; `start` begins it in the thread."""
+        while not self._ended.is_set():
+            with suppress(redis.RedisError), self._client.pubsub() as subscriber:  # type: ignore[no-untyped-call]
+                subscriber.subscribe(self._channel)
+                for _ in subscriber.listen():  # first the confirmation
+                    self._callback()
+            self._ended.wait(_RECONNECT_SECONDS)
 
 
 class Outage:
@@ -77,11 +66,9 @@ class Outage:
             extra = {"action": self._action, **facts}
             self._log.warning("Redis failed; %s: %s", then, error, exc_info=garbled, extra=extra)
 
-    def over(self) -> float:
-        """Record that Redis answered. If it had failed, log and return for how many seconds."""
-        if self._since is None:
-            return 0.0
-        lasted = system_clock.monotonic() - self._since
-        self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
-        self._since = None
-        return lasted
+    def over(self) -> None:
+        """Record that Redis answered. If it had failed, log for how many seconds."""
+        if self._since is not None:
+            lasted = system_clock.monotonic() - self._since
+            self._log.info("Redis answers again, after %.1f s", lasted, extra={"action": self._action})
+            self._since = None

@@ -5,7 +5,7 @@ RLM's slots are taken by the script `turn`, which also rests endpoints and reope
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +13,10 @@ from rlm.core.endpoint import Endpoint, Limited, WindowState, all_limited
 from rlm.ledger.connect import SERVER_ID, text, translated
 from rlm.ledger.rules import WindowRules
 from rlm.ledger.scripts import Access, Command, Part
-from rlm.ledger.values import LATEST, MICROSECONDS, moment, moment_of_us, reading, us_of, whole
+from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: What is read of an endpoint or a budget beside its window.
-_FIELDS = ("rest", "asked", "pause", "hold", "since", "failures", "paused_by", "paused_at", "opened_us", "failed_with")
+_FIELDS = ("rest", "asked", "pause", "hold", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
 
 
 class Windows(Part):
@@ -42,8 +42,7 @@ class Windows(Part):
 
     def look(self, limited: Sequence[Limited]) -> tuple[int, dict[str, WindowState]]:
         """Look at several windows at one instant: the time of Redis in microseconds, and each window by name."""
-        (seconds, microseconds), *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
-        now_us = seconds * MICROSECONDS + microseconds
+        now_us, *replies = self._batch([("TIME",), *self.commands(limited)], transaction=True)
         return now_us, self.read(replies, limited, now_us)
 
     def commands(self, limited: Sequence[Limited]) -> list[Command]:
@@ -68,38 +67,28 @@ class Windows(Part):
     ) -> WindowState:
         """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
         key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._guard_seconds)
-        rest, asked, pause, hold = (reading(whole, field, key, 0) for field in fields[:4])
-        since, failures, paused_by, paused_at, opened_us, failed_with = fields[4:]
+        rest, asked, pause, hold, failures = (reading(whole, field, key, 0) for field in fields[:5])
+        since, failed_with, opened_us, paused_by, paused_at = fields[5:]
         stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first
         held_us, shut_us = max(doubted_us + rules.longest, hold), max(rest, asked)
-        opens_us = max([now_us, held_us, shut_us, pause, *_full_until(stamps, rules)])
+        full_us = [stamps[amount - 1] + span for amount, span in rules.rules if len(stamps) >= amount]
+        opens_us = max([now_us, held_us, shut_us, pause, *full_us])
+        left = min(amount - sum(stamp > now_us - span for stamp in stamps) for amount, span in rules.rules)
 
-        def left(until_us: int) -> float:
-            return max(0, until_us - now_us) / MICROSECONDS
+        def seconds_until(moment_us: int) -> float:
+            return max(0, moment_us - now_us) / MICROSECONDS
 
         return WindowState(
-            free=0 if opens_us > now_us else 1 if since is not None else _free(stamps, rules, now_us),
-            wait_seconds=left(opens_us),
-            rest_seconds=left(max(held_us, shut_us, pause)),
+            free=0 if opens_us > now_us else 1 if since is not None else left,
+            wait_seconds=seconds_until(opens_us),
+            rest_seconds=seconds_until(max(held_us, shut_us, pause)),
             suspect=since is not None,
-            held_seconds=left(held_us),
-            paused_seconds=left(pause),
+            held_seconds=seconds_until(held_us),
+            paused_seconds=seconds_until(pause),
             ages=tuple(max(0, now_us - stamp) / MICROSECONDS for stamp in stamps if now_us - stamp < rules.keep),
-            failures=reading(whole, failures, key, 0),
+            failures=failures,
             failed_with=text(failed_with or b""),
             opened_at=reading(moment_of_us, opened_us, key, None),
             paused_by=text(paused_by or b""),
             paused_at=reading(moment, paused_at, key, None),
-            # `set_pause` writes an endless pause as the last moment, which may be moved with a clock that steps.
-            paused_until=moment_of_us(pause) if 0 < pause < us_of(LATEST) // 2 else None,
         )
-
-
-def _full_until(stamps: Sequence[int], rules: WindowRules) -> Iterator[int]:
-    """Yield until when the window is full by each of its rules that counts so many calls, microseconds."""
-    return (stamps[amount - 1] + span for amount, span in rules.rules if len(stamps) >= amount)
-
-
-def _free(stamps: Sequence[int], rules: WindowRules, now_us: int) -> int:
-    """Return how many calls the rule with the fewest slots left still admits."""
-    return min(max(0, amount - sum(stamp > now_us - span for stamp in stamps)) for amount, span in rules.rules)

@@ -1,7 +1,7 @@
-"""The plan: what a backlog needs and when it will be done. A pure function of counts, without clock or I/O.
+"""The plan: what a backlog needs, when it will be done, and what binds. A pure function, without clock or I/O.
 
-The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what lanes
-will do (`simulate`), chooses the number of workers and finds what keeps the run from ending sooner (`binds`).
+The run, `rlm plan`, the dashboard's what-if and the forecast all call `compute_plan`. It simulates what lanes will do
+(`simulate`), chooses the number of workers and finds what keeps the run from ending sooner.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from rlm.core.text import counted
-from rlm.plan.binds import what_binds
+from rlm.core.documents import PlannedRelease, RunPlan, TypePlan
+from rlm.core.text import counted, named
 from rlm.plan.simulate import Course, Start, simulate
-from rlm.plan.situation import Capacity, Demand, Horizon, Situation, Workload
-from rlm.plan.window import NEVER, SECOND, openings, ticks
+from rlm.plan.situation import SECOND, Capacity, Demand, Horizon, Situation, Workload
 
 #: The most points in the course of a plan.
 COURSE_POINTS: Final = 24
@@ -27,45 +24,25 @@ COURSE_POINTS: Final = 24
 RELEASE_SHARE: Final = 0.25
 #: *Longest queue first* is worth its disorder if the end comes sooner by more than this part.
 WORTH_DISORDER: Final = 0.01
+#: Something binds if more of it would shorten the time by a tenth or more.
+WORTH_IT: Final = 0.9
+#: The most types, endpoints or budgets that a sentence names.
+MOST_NAMED: Final = 3
 
 
-class TypePlan(msgspec.Struct, frozen=True):
-    """One type's part in a plan. `forecast_seconds` is when its last event that fits is answered, 0 if none does."""
-
-    events: int
-    expected_leftover: int
-    forecast_seconds: float
-
-
-class PlannedRelease(msgspec.Struct, frozen=True):
-    """How many events go to an endpoint in one part of the time; the first goes at `at_seconds`."""
-
-    at_seconds: float
-    endpoint: str
-    events: int
-
-
-class Plan(msgspec.Struct, frozen=True):
+class Plan(RunPlan, frozen=True, kw_only=True):
     """How many workers the backlog needs, when it will be done, what will be left over, and why not sooner.
 
-    `first_call_seconds` counts from the moment planned for to the first free slot, even after the deadline; all other
-    times count from that first call. `forecast_seconds` is when the last event that fits is answered. With the most
-    workers allowed, no schedule could answer the same events before `lower_bound_seconds`. `binds` is a sentence that
-    says what keeps the end from being earlier. `most`: the longest queue goes first, instead of the highest priority.
-    `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
+    `first_call_seconds` counts from the moment planned for to the first free slot; all other times count from that
+    first call. `forecast_seconds` is when the last event that fits is answered. With the most workers allowed, no
+    schedule could answer the same events before `lower_bound_seconds`. `most`: the longest queue goes first, instead of
+    the highest priority. `course` has at most `COURSE_POINTS` pairs of a time and the calls answered by then.
     """
 
-    workers: int
-    threads: int
-    first_call_seconds: float
-    forecast_seconds: float
-    lower_bound_seconds: float
-    expected_leftover: int
-    by_type: Mapping[str, TypePlan]
-    releases: tuple[PlannedRelease, ...]
-    binds: str
+    first_call_seconds: float = 0.0
+    by_type: Mapping[str, TypePlan] = {}
+    releases: tuple[PlannedRelease, ...] = ()
     most: bool = False
-    course: tuple[tuple[float, int], ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -83,9 +60,8 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
     takes a lane that a higher one could have used a moment later.
     """
     situation = Situation.of(workload, horizon, capacity.turnaround_seconds)
-    target = ticks(horizon.target_seconds)
-    workers, course, best = choose_workers(situation, capacity, target)
-    first_call = min((start.at for start in course.starts), default=_soonest_slot(situation))
+    workers, course, best = choose_workers(situation, capacity)
+    first_call = min((start.at for start in course.starts), default=0)
     soonest = _soonest_end(situation, course, capacity.lanes)
 
     def from_first_call(moment: int) -> float:
@@ -104,20 +80,18 @@ def compute_plan(workload: Workload, capacity: Capacity, horizon: Horizon) -> Pl
         lower_bound_seconds=from_first_call(soonest),
         expected_leftover=course.leftover,
         by_type={
-            demand.name: TypePlan(
-                demand.events, course.left[demand.name], from_first_call(course.answered.get(demand.name, 0))
-            )
-            for demand in situation.demands
+            before.name: TypePlan(before.waiting, after.left, from_first_call(after.answered))
+            for before, after in zip(situation.demands, course.demands, strict=True)
         },
         releases=tuple(PlannedRelease(from_first_call(at), key[0], events) for key, (at, events) in releases.items()),
-        binds=what_binds(situation, course, best, capacity, target),
+        binds=_what_binds(situation, course, best, capacity),
         most=course.most,
         course=tuple((from_first_call(at), number) for at, number in _points(course.starts)),
     )
 
 
-def choose_workers(situation: Situation, capacity: Capacity, target: int) -> tuple[int, Course, Course]:
-    """Return the number of workers, their course, and the course of the most workers; `target` is in ticks.
+def choose_workers(situation: Situation, capacity: Capacity) -> tuple[int, Course, Course]:
+    """Return the number of workers, their course, and the course of the most workers.
 
     They are the fewest that leave as little over as the most would, and are done by the target. If the limits keep the
     end beyond it, there is no time to spare: then there are as many lanes as can be busy at once, so that a late start,
@@ -126,12 +100,12 @@ def choose_workers(situation: Situation, capacity: Capacity, target: int) -> tup
     most = capacity.max_workers
     course_of = functools.cache(lambda workers: best_course(situation, workers * capacity.threads))
     best, needed = course_of(most), 1 if situation.events or situation.busy else 0
-    goal, fewest = max(target, best.forecast), min(most, max(capacity.min_workers, needed))
+    goal, fewest = max(situation.target, best.forecast), min(most, max(capacity.min_workers, needed))
 
     def is_enough(workers: int) -> bool:
         return course_of(workers).left == best.left and course_of(workers).forecast <= goal
 
-    if best.forecast > target:
+    if best.forecast > situation.target:
         busy = min(most, max(fewest, -(-_most_at_once(situation) // capacity.threads)))
         workers = busy if is_enough(busy) else most
     else:
@@ -145,11 +119,11 @@ def best_course(situation: Situation, lanes: int) -> Course:
     It is better only where everything fits with it, and does not by priority or is done later.
     """
     course = simulate(situation, lanes)
-    if sum(demand.events > 0 for demand in situation.demands) <= 1:
+    if sum(demand.waiting > 0 for demand in situation.demands) <= 1:
         return course
     other = simulate(situation, lanes, most=True)
-    is_better = not course.fits or other.forecast <= (1 - WORTH_DISORDER) * course.forecast
-    return other if other.fits and is_better else course
+    is_better = course.leftover or other.forecast <= (1 - WORTH_DISORDER) * course.forecast
+    return other if is_better and not other.leftover else course
 
 
 def _most_at_once(situation: Situation) -> int:
@@ -157,15 +131,8 @@ def _most_at_once(situation: Situation) -> int:
     busy = len(situation.busy)
     for demand in situation.demands:
         windows = ((situation.windows[route.windows[0]], route.takes) for route in demand.routes)
-        busy += min(demand.events, sum(min(rule.most_within(takes) for rule in rules) for rules, takes in windows))
+        busy += min(demand.waiting, sum(min(rule.most_within(takes) for rule in rules) for rules, takes in windows))
     return busy
-
-
-def _soonest_slot(situation: Situation) -> int:
-    """Return when an event that waits may be sent, whatever the deadline; 0 if that is unknown."""
-    routes = [route for demand in situation.demands if demand.events for route in demand.routes]
-    opens = [max(rule.opens for name in route.windows for rule in situation.windows[name]) for route in routes]
-    return min((at for at in opens if at < NEVER), default=0)
 
 
 def _soonest_end(situation: Situation, course: Course, lanes: int) -> int:
@@ -175,31 +142,33 @@ def _soonest_end(situation: Situation, course: Course, lanes: int) -> int:
     k-th call sooner, whatever fails. Also, the calls that cannot begin before a moment must all be done after it on the
     available lanes.
     """
-    work, end = 0, 0
-    soonest = [
-        (at, events, demand.takes) for demand in situation.demands for at, events in _first(demand, situation, course)
-    ]
+    work, end, soonest = 0, 0, []
+    for before, after in zip(situation.demands, course.demands, strict=True):
+        begun = _openings(before, situation, before.waiting - after.waiting)
+        soonest += [(at, slots, before.takes) for at, slots in begun]
     for at, events, takes in sorted(soonest, reverse=True):
         work += events * takes
         end = max(end, at + takes, at - -work // lanes if lanes else 0)
     return end
 
 
-def _first(demand: Demand, situation: Situation, course: Course) -> Iterator[tuple[int, int]]:
-    """Yield (moment, events): the earliest beginnings of the events of a type that a course answers."""
-    late = sum(
-        busy.type == demand.name and busy.is_answered and busy.ends_at > situation.deadline for busy in situation.busy
-    )
-    lacking = demand.events + late - course.left[demand.name]
+def _openings(demand: Demand, situation: Situation, calls: int) -> Iterator[tuple[int, int]]:
+    """Yield (moment, calls): the earliest beginnings of so many calls of a type, if it had its endpoints alone.
+
+    They are the earliest under several rules too: under each, a call waits only for the one a fixed number before it.
+    """
     opening = Counter[int]()
-    for route in demand.routes:
-        for at, slots in openings(situation.windows[route.windows[0]], route.latest) if lacking > 0 else ():
+    for route in demand.routes if calls else ():
+        windows, at = [window.copy() for window in situation.windows[route.windows[0]]], 0
+        while (at := max(at, *[window.opens for window in windows])) <= route.latest:
+            slots = min(window.free_at(at) for window in windows)
             opening[at] += slots
+            for window in windows:
+                window.take(at, slots)
     for at, slots in sorted(opening.items()):
-        if lacking <= 0:
-            return
-        yield at, min(slots, lacking)
-        lacking -= slots
+        if calls > 0:
+            yield at, min(slots, calls)
+            calls -= slots
 
 
 def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
@@ -212,25 +181,48 @@ def _points(starts: Sequence[Start]) -> list[tuple[int, int]]:
     return list(points.values())
 
 
-class Outlook(msgspec.Struct, frozen=True):
-    """The number of `windows` after which nothing is left over; None if that never happens."""
+def _what_binds(situation: Situation, course: Course, best: Course, capacity: Capacity) -> str:
+    """Return in a sentence what keeps a plan's `course` from ending sooner or leaving less over.
 
-    windows: int | None
+    It is found by comparison with the `best` course, of the most workers, and with a lane for every event.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """The answer in words."""
-        gone = "does not shrink" if self.windows is None else f"is gone in {counted(self.windows, 'window')}"
-        return f"At the arrivals of the last runs the backlog {gone}."
+    def clock(moment: int) -> str:
+        """Return a moment in minutes and seconds since the run's start: `1:40`."""
+        minutes, seconds = divmod(round((situation.gone + moment) / SECOND), 60)
+        return f"{minutes}:{seconds:02}"
+
+    if not course.starts and not course.leftover:
+        return f"nothing binds: {'the last calls are under way' if situation.busy else 'there is nothing to do'}"
+    plenty = simulate(situation, max(capacity.lanes, situation.events + len(situation.busy)))
+    left, is_late = counted(course.leftover, "event"), course.forecast > situation.target
+    if (
+        2 * plenty.leftover < course.leftover
+        if course.leftover
+        else is_late and plenty.forecast < WORTH_IT * best.forecast
+    ):
+        now = f"{left} left over" if course.leftover else f"all is done at {clock(best.forecast)}"
+        better = f"{plenty.leftover:,}" if course.leftover else clock(plenty.forecast)
+        return f"workers bind: with {counted(capacity.max_workers, 'worker')} {now}; with more it could be {better}"
+    if course.leftover:
+        deadline = f"the deadline at {clock(situation.deadline)}"
+        late = [demand for demand in situation.demands if demand.waiting and course.left[demand.name]]
+        if limited := [demand for demand in late if any(route.latest >= 0 for route in demand.routes)]:
+            return f"{_limits_of(limited, situation)} until {deadline}: {left} left over"
+        return f"{deadline} binds: {left} left over, for which there is no time"
+    last = max(plenty.starts, key=lambda start: start.at + start.takes)
+    if plenty.forecast < WORTH_IT * course.forecast or last.at < last.takes:
+        return f"nothing binds: all is done at {clock(course.forecast)}"
+    begins = {start.type: start.at for start in plenty.starts}
+    limited = [demand for demand in situation.demands if begins.get(demand.name, 0) >= WORTH_IT * last.at]
+    return f"{_limits_of(limited, situation)} until {clock(last.at)}; more workers change nothing"
 
 
-def look_ahead(plan: Plan, arrivals: Mapping[str, float]) -> Outlook:
-    """Return the outlook of a plan if so many events of each type arrive in every window, each like the planned one."""
-    windows = 1
-    for name, part in plan.by_type.items():
-        if part.expected_leftover:
-            shrinks = part.events - part.expected_leftover - arrivals.get(name, 0.0)
-            if shrinks <= 0:
-                return Outlook(None)
-            windows = max(windows, 1 + math.ceil(part.expected_leftover / shrinks))
-    return Outlook(windows)
+def _limits_of(demands: Sequence[Demand], situation: Situation) -> str:
+    """Return in words that the limits of types bind, with those of their endpoints and budgets that are shut."""
+    names = dict.fromkeys(name for demand in demands for route in demand.routes for name in route.windows)
+    budgets = sorted({name for demand in demands for route in demand.routes for name in route.windows[1:]})
+    besides = f" and the budget {named(budgets, MOST_NAMED)}" if budgets else ""
+    shut = [f"{name} is {situation.shut[name]}" for name in names if name in situation.shut]
+    facts = f" ({named(shut, MOST_NAMED)})" if shut else ""
+    return f"the limits of {named([demand.name for demand in demands], MOST_NAMED)}{besides} bind{facts}"

@@ -15,7 +15,7 @@ import msgspec
 
 from rlm.core.call import Expected, Pair, call_seconds
 from rlm.core.documents import Cause, Reasons
-from rlm.core.endpoint import Circuit, EventType, WindowState, circuit_of
+from rlm.core.endpoint import Circuit, EventType, WindowState, all_limited, shut_by
 from rlm.core.item import Counts
 from rlm.core.run import Run, Waited
 from rlm.core.text import counted, named
@@ -35,27 +35,26 @@ SENTENCES: Final = {
 #: If Redis takes longer for an answer, seconds, idle lanes wait for it; busy ones, if it is half of a call.
 SLOW_SECONDS: Final = 0.05
 
-_SHUT: Final = {
-    Circuit.HELD: "held",
-    Circuit.PAUSED: "paused",
-    Circuit.RESTING: "resting",
-    Circuit.PROBING: "resting",
-}
-
 
 class Look(msgspec.Struct, frozen=True):
     """What the conductor of a run sees at one look, `left_seconds` before the deadline.
 
-    `counts` are by type, `windows` by the name of endpoint or budget, `lanes` are those of all ready workers, and
-    `calls` are under way. `away`: Redis was away or not fit since the last look; it took `answer_seconds` to answer.
+    `counts` are by type, `windows` by the name of endpoint or budget, `types` have the limits in force, and `calls` are
+    under way. Of the workers that are ready for the run, `usable`, those `awake` do not sleep and have the `lanes`;
+    `shortage` says how many are missing, empty if they are on their way. `away`: Redis was away or not fit since the
+    last look; it took `answer_seconds` to answer.
     """
 
     counts: Mapping[str, Counts]
     windows: Mapping[str, WindowState]
     lanes: int
     left_seconds: float
+    types: Sequence[EventType] = ()
     expected: Mapping[Pair, Expected] = {}
     calls: Sequence[Underway] = ()
+    usable: int = 0
+    awake: int = 0
+    shortage: str = ""
     away: bool = False
     answer_seconds: float = 0.0
 
@@ -64,24 +63,17 @@ def reason_of(look: Look, kind: EventType) -> str:
     """Return why a waiting event of a type is not under way; empty if none waits, or one is about to go."""
     if not look.counts[kind.name].pending:
         return ""
-    places = [[each.name for each in (end, end.budget) if each is not None] for end in kind.endpoints]
-    has_slot = any(all(_has_slot(look.windows[name]) for name in names) for names in places)
+    places = [[look.windows[each.name] for each in all_limited([end])] for end in kind.endpoints]
+    has_slot = any(all(window.free > 0 or window.wait_seconds <= 0 for window in place) for place in places)
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())
     shortest = min(call_seconds(kind, end.name, look.expected) for end in kind.endpoints)
     is_slow = look.answer_seconds > max(SLOW_SECONDS, is_busy * shortest / 2)
     if look.away or (is_slow and has_slot):
         return "redis"
     if not has_slot:
-        shut = (
-            next((_SHUT[at] for name in names if (at := circuit_of(look.windows[name])) in _SHUT), "slots")
-            for names in places
-        )
-        return Counter(shut).most_common(1)[0][0]
+        shut = (next(filter(None, map(shut_by, place)), "slots") for place in places)
+        return Counter("resting" if why is Circuit.PROBING else str(why) for why in shut).most_common(1)[0][0]
     return "lanes" if is_busy else "" if look.lanes else "workers"
-
-
-def _has_slot(window: WindowState) -> bool:
-    return window.free > 0 or window.wait_seconds <= 0
 
 
 def add_look(waited: Waited, now: float, reasons: Mapping[str, str]) -> Waited:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
-from rlm.plan.situation import Demand, Route, Situation
-from rlm.plan.window import SimulatedWindow
+from rlm.plan.situation import NEVER, Demand, Route, SimulatedWindow, Situation
 
 #: A simulation is exact up to so many calls.
 EXACT_STARTS: Final = 5000
@@ -39,35 +39,33 @@ class Start(NamedTuple):
 
 
 class Course(msgspec.Struct):
-    """The result of a simulation: all starts ordered by time, and by type what is left and when the last is answered.
+    """The result of a simulation: all starts ordered by time, and what has become of the demands.
 
     `most`: the longest queue went first.
     """
 
     starts: list[Start]
-    left: dict[str, int]
-    answered: dict[str, int]
+    demands: Sequence[Demand]
     most: bool
+
+    @property
+    def left(self) -> dict[str, int]:
+        """The events of each type that cannot be answered by the deadline."""
+        return {demand.name: demand.left for demand in self.demands}
 
     @property
     def leftover(self) -> int:
         """The events that cannot be answered by the deadline."""
-        return sum(self.left.values())
-
-    @property
-    def fits(self) -> bool:
-        """Whether no event is left over."""
-        return self.leftover == 0
+        return sum(demand.left for demand in self.demands)
 
     @property
     def forecast(self) -> int:
         """When the last event that fits is answered, in ticks; 0 if none fits."""
-        return max(self.answered.values(), default=0)
+        return max((demand.answered for demand in self.demands), default=0)
 
 
-def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
-    """Return the course of the run with that many lanes; `most`: of the open types, the longest queue goes first."""
-    return _Simulation(situation, lanes, most=most).run()
+#: An endpoint for the calls of a type, with the windows of its rules and of those of its budget.
+_Place: TypeAlias = "tuple[Route, list[SimulatedWindow]]"
 
 
 class _Simulation:
@@ -77,11 +75,15 @@ class _Simulation:
         windows = {name: [window.copy() for window in each] for name, each in situation.windows.items()}
         self._situation = situation
         self._lanes = _Lanes(situation, lanes)
-        self._queues = [_Queue(demand, situation, windows) for demand in situation.demands]
+        self._demands = [replace(demand) for demand in situation.demands]
+        self._places = [
+            [(route, [*chain(*(windows[name] for name in route.windows))]) for route in demand.routes]
+            for demand in situation.demands
+        ]
         self._sharing = [rank for rank, demand in enumerate(situation.demands) if demand.share]
-        self._begun = sum(queue.begun for queue in self._queues)
+        self._begun = sum(demand.begun for demand in situation.demands)
         self._most = most
-        self._open = [rank for rank, queue in enumerate(self._queues) if queue.ready]
+        self._open = [rank for rank, demand in enumerate(situation.demands) if demand.waiting]
         self._shut: list[tuple[int, int]] = []
         self._starts: list[Start] = []
         self._grain = 1
@@ -92,9 +94,9 @@ class _Simulation:
         while self._open or self._shut:
             now = max(now, self._next_at)
             if lanes.idle <= 0:
-                if not lanes.any_busy:
+                if (free_at := lanes.next_free) == NEVER:
                     break
-                now = max(now, lanes.next_free)
+                now = max(now, free_at)
             lanes.free_by(now)
             while self._shut and self._shut[0][0] <= now:
                 insort(self._open, heapq.heappop(self._shut)[1])
@@ -103,56 +105,59 @@ class _Simulation:
                     self._begin(now, *chosen)
                 elif self._shut:
                     now = self._shut[0][0]
-        queues = {queue.name: queue for queue in self._queues}
-        return Course(
-            self._starts,
-            left={name: queue.left for name, queue in queues.items()},
-            answered={name: queue.answered for name, queue in queues.items() if queue.answered},
-            most=self._most,
-        )
+        return Course(self._starts, self._demands, self._most)
 
-    def _choose(self, now: int) -> tuple[_Queue, _Place] | None:
+    def _choose(self, now: int) -> tuple[Demand, _Place] | None:
         """Return the type that gets the next call and the endpoint, None if no call can begin now."""
         for rank in self._sharing:
-            queue = self._queues[rank]
-            is_owed = queue.share * (self._begun + 1) > queue.begun
+            demand = self._demands[rank]
+            is_owed = demand.share * (self._begun + 1) > demand.begun
             if is_owed and rank in self._open and (place := self._place(rank, now)):
-                return queue, place
+                return demand, place
         while self._open:
             rank = self._open[0]
             if self._most:
-                rank = max(self._open[:MOST_LOOKED_AT], key=lambda rank: self._queues[rank].ready)
+                rank = max(self._open[:MOST_LOOKED_AT], key=lambda rank: self._demands[rank].waiting)
             if place := self._place(rank, now):
-                return self._queues[rank], place
+                return self._demands[rank], place
         return None
 
     def _place(self, rank: int, now: int) -> _Place | None:
-        """Return the endpoint at which a call of an open type can begin; without one, the type is open no longer."""
-        queue = self._queues[rank]
-        if place := queue.place(now):
-            return place
+        """Return the first endpoint at which a call of an open type can begin now and be answered in time.
+
+        Without one, the type is open no longer, until one opens.
+        """
+        opens_at = NEVER
+        for route, windows in self._places[rank] if self._demands[rank].waiting else ():
+            at = max([window.opens for window in windows])
+            if max(at, now) <= route.latest:
+                if at <= now:
+                    return route, windows
+                opens_at = min(opens_at, at)
         del self._open[bisect_left(self._open, rank)]
-        if (at := queue.waits_until(now)) is not None:
-            heapq.heappush(self._shut, (at, rank))
+        if opens_at < NEVER:
+            heapq.heappush(self._shut, (opens_at, rank))
         return None
 
-    def _begin(self, now: int, queue: _Queue, place: _Place) -> None:
+    def _begin(self, now: int, demand: Demand, place: _Place) -> None:
         """Begin a call; in a coarse simulation also those that would follow within a grain anyway."""
-        lanes, grain, route = self._lanes, self._grain, place.route
+        lanes, grain, (route, windows) = self._lanes, self._grain, place
         cost, calls, in_a_row = route.takes + self._situation.turnaround, 1, 1
-        free = min([window.free_at(now) for window in place.windows])
+        free = min([window.free_at(now) for window in windows])
         if grain > 1:
             in_a_row = min(max(1, grain // cost), (route.latest - now) // cost + 1)
-            calls = min(lanes.idle * in_a_row, queue.ready, free)
+            calls = min(lanes.idle * in_a_row, demand.waiting, free)
             calls = -(-calls // 2) if self._most or self._sharing else calls  # then types take turns
             in_a_row = -(-calls // lanes.idle)
-        for window in place.windows:
+        for window in windows:
             window.take(now + (in_a_row - 1) * cost // 2, calls, grain)
         lanes.begin(now + in_a_row * cost, -(-calls // in_a_row), grain)
-        queue.begin(now + (in_a_row - 1) * cost + route.takes, calls)
+        demand.begun += calls
+        demand.waiting -= calls
+        demand.answered = max(demand.answered, now + (in_a_row - 1) * cost + route.takes)
         self._begun += calls
         self._next_at = now + calls * self._situation.apart
-        self._starts.append(Start(now, queue.name, route.windows[0], route.takes, calls))
+        self._starts.append(Start(now, demand.name, route.windows[0], route.takes, calls))
         if grain == 1 and len(self._starts) == EXACT_STARTS:
             self._grain = max(1, self._situation.deadline // GRAINS)
 
@@ -169,16 +174,14 @@ class _Lanes:
         self._heap: list[int] = []
         #: By the moment at which the grain of a group begins: the sum of the moments of its lanes, and their number.
         self._groups: dict[int, tuple[int, int]] = {}
-        for busy in situation.busy:
-            self.begin(busy.ends_at + situation.turnaround, 1, 1)
-
-    @property
-    def any_busy(self) -> bool:
-        return bool(self._heap)
+        for ends_at in situation.busy:
+            self.begin(ends_at + situation.turnaround, 1, 1)
 
     @property
     def next_free(self) -> int:
-        """When the next group becomes free."""
+        """When the next group becomes free, `NEVER` without any."""
+        if not self._heap:
+            return NEVER
         moments, lanes = self._groups[self._heap[0]]
         return moments // lanes
 
@@ -193,56 +196,10 @@ class _Lanes:
 
     def free_by(self, at: int) -> None:
         """Mark the lanes that are free by `at` as idle."""
-        while self._heap and self.next_free <= at:
+        while self.next_free <= at:
             self.idle += self._groups.pop(heapq.heappop(self._heap))[1]
 
 
-class _Place(NamedTuple):
-    """An endpoint for the calls of a type, with the windows of its rules and of those of its budget."""
-
-    route: Route
-    windows: list[SimulatedWindow]
-
-    @property
-    def opens(self) -> int:
-        return max([window.opens for window in self.windows])
-
-
-class _Queue:
-    """The events of one type that wait. `begun` counts the calls begun, including those before this plan.
-
-    `answered` is when the last event is answered, 0 if none is.
-    """
-
-    def __init__(self, demand: Demand, situation: Situation, windows: Mapping[str, list[SimulatedWindow]]) -> None:
-        self.name, self.share = demand.name, demand.share
-        self.ready = demand.events
-        self.begun = demand.begun
-        answers = [busy.ends_at for busy in situation.busy if busy.is_answered and busy.type == demand.name]
-        self.answered = max((at for at in answers if at <= situation.deadline), default=0)
-        self._late = sum(at > situation.deadline for at in answers)
-        self._places = [_Place(route, [*chain(*(windows[name] for name in route.windows))]) for route in demand.routes]
-
-    @property
-    def left(self) -> int:
-        """The number of events that are not answered."""
-        return self.ready + self._late
-
-    def place(self, now: int) -> _Place | None:
-        """Return the first endpoint at which a call can begin now and be answered in time; None if there is none."""
-        if self.ready:
-            for place in self._places:
-                if place.opens <= now <= place.route.latest:
-                    return place
-        return None
-
-    def waits_until(self, now: int) -> int | None:
-        """Return the earliest moment at which a call may begin, if none can begin now; None if there is none."""
-        moments = [at for place in self._places if (at := max(now, place.opens)) <= place.route.latest]
-        return min(moments, default=None) if self.ready else None
-
-    def begin(self, answered_at: int, calls: int) -> None:
-        """Begin calls that are answered then."""
-        self.begun += calls
-        self.ready -= calls
-        self.answered = max(self.answered, answered_at)
+def simulate(situation: Situation, lanes: int, *, most: bool = False) -> Course:
+    """Return the course of the run with that many lanes; `most`: of the open types, the longest queue goes first."""
+    return _Simulation(situation, lanes, most=most).run()

@@ -1,16 +1,32 @@
-"""The input of a plan, in seconds, and the start of a simulation, in ticks: demands, routes, windows, busy lanes."""
+"""The input of a plan, in seconds, and what its simulations start from, in ticks: demands, windows, busy lanes.
+
+Ticks are whole microseconds. Their sums are exact, so simultaneous events compare as equal.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.core.call import Expected, Pair, needed_seconds
-from rlm.core.endpoint import EventType, WindowState, all_limited, shut_by
-from rlm.plan.window import SimulatedWindow, duration, ticks, windows_of
+from rlm.core.call import Expected, Pair
+from rlm.core.endpoint import (
+    ANSWER_SLACK_SECONDS,
+    ENDLESS_SECONDS,
+    EventType,
+    Limited,
+    WindowState,
+    all_limited,
+    shut_by,
+)
+
+#: Ticks in a second.
+SECOND: Final = 1_000_000
+#: Later than any moment that matters.
+NEVER: Final = 1 << 62
 
 
 class Underway(msgspec.Struct, frozen=True):
@@ -73,6 +89,59 @@ class Horizon(msgspec.Struct, frozen=True):
     apart_seconds: float = 0.0
 
 
+class SimulatedWindow:
+    """A rule's slots: how many are `free`, and when the `taken` ones come back, in ascending order.
+
+    `opens` is when the next slot can be taken if none is taken before. An endpoint has a slot only if all its rules and
+    those of its budget have one.
+    """
+
+    __slots__ = ("free", "opens", "period", "rest", "taken")
+
+    def __init__(self, rest: int, period: int, free: int, taken: deque[tuple[int, int]]) -> None:
+        self.rest = rest
+        self.period = period
+        self.free = free  # negative for a while after a limit was lowered below the calls that were made
+        self.taken = taken
+        self.opens = self._next_opening()
+
+    def copy(self) -> SimulatedWindow:
+        """Return a copy that can be used up without changing this one."""
+        return SimulatedWindow(self.rest, self.period, self.free, self.taken.copy())
+
+    def most_within(self, span: int) -> int:
+        """Return the most slots that can be taken within `span` ticks."""
+        return (self.free + sum(slots for _, slots in self.taken)) * (1 + span // self.period)
+
+    def free_at(self, at: int) -> int:
+        """Return the slots that can be taken at `at`, which must not decrease between calls."""
+        if at < self.opens:
+            return 0
+        taken = self.taken
+        while taken and taken[0][0] <= at:
+            self.free += taken.popleft()[1]
+        return self.free
+
+    def take(self, at: int, slots: int, grain: int = 1) -> None:
+        """Take `slots` of the free ones. Those that come back within a `grain` of ticks form one group."""
+        back, taken = at + self.period, self.taken
+        self.free -= slots
+        if taken and back - taken[-1][0] < grain:
+            last, before = taken[-1]
+            taken[-1] = last + (back - last) * slots // (before + slots), before + slots
+        else:
+            taken.append((back, slots))
+        self.opens = self._next_opening()
+
+    def _next_opening(self) -> int:
+        lacking = 1 - self.free
+        for back, slots in self.taken if lacking > 0 else ():
+            lacking -= slots
+            if lacking <= 0:
+                return max(self.rest, back)
+        return self.rest
+
+
 class Route(msgspec.Struct, frozen=True):
     """An endpoint for a type's events: a call's time, and its latest beginning.
 
@@ -84,17 +153,25 @@ class Route(msgspec.Struct, frozen=True):
     latest: int
 
 
-class Demand(msgspec.Struct, frozen=True):
-    """A type's waiting events and their routes, the primary's first.
+class Demand(msgspec.Struct):
+    """A type's events that wait, and their routes, the primary's first. A simulation begins the calls of a copy.
 
-    `begun` of its events have begun already. `share` is the part of all begun events that the type should get.
+    `share` is the part of all calls begun that the type should get, `begun` how many it had. `answered` is when the
+    last of those under way or begun is answered in time, 0 if none is; `late` ones under way are not.
     """
 
     name: str
-    events: int
+    waiting: int
     routes: tuple[Route, ...]
     share: float
     begun: int
+    answered: int
+    late: int
+
+    @property
+    def left(self) -> int:
+        """The events that are not answered."""
+        return self.waiting + self.late
 
     @property
     def takes(self) -> int:
@@ -102,53 +179,59 @@ class Demand(msgspec.Struct, frozen=True):
         return min(route.takes for route in self.routes)
 
 
-class Busy(msgspec.Struct, frozen=True):
-    """A lane with a call of a type under way, and when that ends; one to a suspect endpoint is not answered well."""
-
-    type: str
-    ends_at: int
-    is_answered: bool
-
-
 class Situation(msgspec.Struct, frozen=True):
     """Everything that a simulation starts from, except the number of lanes, in ticks from the moment planned for.
 
     Demands are in descending priority; `windows` are those of the rules of endpoints and budgets by name, `shut` says
-    why some rest. A lane needs a `turnaround` between two calls. In a run under way lanes may be `busy`. The other
-    fields are those of `Horizon`.
+    why some rest. A lane needs a `turnaround` between two calls. In a run under way lanes may be `busy` until then. The
+    other fields are those of `Horizon`.
     """
 
     demands: tuple[Demand, ...]
     windows: Mapping[str, list[SimulatedWindow]]
     shut: Mapping[str, str]
-    busy: tuple[Busy, ...]
+    busy: tuple[int, ...]
     deadline: int
+    target: int
     turnaround: int
     apart: int
     gone: int
 
     @classmethod
     def of(cls, work: Workload, horizon: Horizon, turnaround_seconds: float = 0.0) -> Situation:
-        """Return the situation of a workload, with its times converted to ticks."""
-        deadline, added = ticks(horizon.deadline_seconds), ticks(horizon.guard_seconds)
-        limited = all_limited(end for kind in work.types for end in kind.endpoints)
-        busy, fresh = tuple(_busy(work)), WindowState()
-        back = Counter(call.type for call in busy if not call.is_answered)  # they are not expected to succeed
-        return cls(
-            demands=tuple(
+        """Return the situation of a workload. Calls under way to a suspect endpoint are not expected to succeed."""
+        deadline, added, fresh = ticks(horizon.deadline_seconds), ticks(horizon.guard_seconds), WindowState()
+        moments, demands, ends = _moments(work), [], list[tuple[str, int, bool]]()
+        for call in work.underway:
+            if there := moments.get((call.type, call.endpoint)):
+                left = next((at - call.age_seconds for at in there if at >= call.age_seconds), 0.0)
+                ends.append((call.type, duration(left), work.windows.get(call.endpoint, fresh).suspect))
+        for kind in work.types:
+            answers = [at for name, at, is_suspect in ends if name == kind.name and not is_suspect]
+            routes = []
+            for end in kind.endpoints:
+                seconds, needed_seconds, _ = moments[kind.name, end.name]
+                takes, names = duration(seconds), tuple(each.name for each in all_limited([end]))
+                routes.append(Route(names, takes, deadline - max(takes, ticks(needed_seconds))))
+            demands.append(
                 Demand(
-                    kind.name,
-                    work.backlog.get(kind.name, 0) + back[kind.name],
-                    tuple(_routes(kind, deadline, work.expected)),
-                    kind.share,
-                    max(0, work.begun.get(kind.name, 0) - back[kind.name]),
+                    name=kind.name,
+                    waiting=work.backlog.get(kind.name, 0) + sum(end[0] == kind.name and end[2] for end in ends),
+                    routes=tuple(routes),
+                    share=kind.share,
+                    begun=work.begun.get(kind.name, 0),
+                    answered=max((at for at in answers if at <= deadline), default=0),
+                    late=sum(at > deadline for at in answers),
                 )
-                for kind in work.types
-            ),
-            windows={each.name: windows_of(each, work.windows.get(each.name, fresh), added) for each in limited},
+            )
+        limited = all_limited(end for kind in work.types for end in kind.endpoints)
+        return cls(
+            demands=tuple(demands),
+            windows={each.name: _windows_of(each, work.windows.get(each.name, fresh), added) for each in limited},
             shut={name: why for name, window in work.windows.items() if (why := shut_by(window))},
-            busy=busy,
+            busy=tuple(at for _, at, _ in ends),
             deadline=deadline,
+            target=ticks(horizon.target_seconds),
             turnaround=ticks(turnaround_seconds),
             apart=ticks(horizon.apart_seconds),
             gone=ticks(horizon.gone_seconds),
@@ -157,44 +240,48 @@ class Situation(msgspec.Struct, frozen=True):
     @property
     def events(self) -> int:
         """The waiting events of all types."""
-        return sum(demand.events for demand in self.demands)
+        return sum(demand.waiting for demand in self.demands)
 
 
-def _usual(kind: EventType) -> Expected:
-    return Expected(kind.processing_seconds, kind.processing_seconds)
+def ticks(seconds: float) -> int:
+    """Return `seconds` in ticks."""
+    return round(seconds * SECOND)
 
 
-def _routes(kind: EventType, deadline: int, expected: Mapping[Pair, Expected]) -> Iterator[Route]:
-    for end in kind.endpoints:
-        call = expected.get((kind.name, end.name)) or _usual(kind)
-        takes, names = duration(call.seconds), tuple(each.name for each in all_limited([end]))
-        yield Route(names, takes, deadline - max(takes, ticks(call.needed_seconds)))
+def duration(seconds: float) -> int:
+    """Return a duration in ticks, at least one so that every step advances time."""
+    return max(1, ticks(seconds))
 
 
-def _busy(work: Workload) -> Iterator[Busy]:
-    """Yield the busy lanes. A call ends when half of them do; an overdue one when nearly all do, or times out."""
-    ends = {(kind.name, end.name): (kind, end) for kind in work.types for end in kind.endpoints}
+def _moments(work: Workload) -> dict[Pair, tuple[float, float, float]]:
+    """Return when a call ends after its begin: when half of them do, when nearly all do, and when it times out.
+
+    One under way that is overdue ends at the next of these. Where most of those under way take twice as long as nearly
+    all should, calls are expected to go on timing out.
+    """
+    under_way, late = Counter((call.type, call.endpoint) for call in work.underway), Counter[Pair]()
+    moments = {}
+    for kind in work.types:
+        usual = Expected(kind.processing_seconds, kind.processing_seconds)
+        for end in kind.endpoints:
+            each = work.expected.get((kind.name, end.name), usual)
+            moments[kind.name, end.name] = each.seconds, each.needed_seconds, end.timeout_seconds
     for call in work.underway:
-        if there := ends.get(pair := (call.type, call.endpoint)):
-            kind, end = there
-            usual = work.expected.get(pair) or _usual(kind)
-            moments = usual.seconds, usual.needed_seconds, end.timeout_seconds
-            left = next((at - call.age_seconds for at in moments if at >= call.age_seconds), 0.0)
-            is_suspect = call.endpoint in work.windows and work.windows[call.endpoint].suspect
-            yield Busy(call.type, duration(left), not is_suspect)
+        if (pair := (call.type, call.endpoint)) in moments:
+            late[pair] += call.age_seconds > 2 * (moments[pair][1] + ANSWER_SLACK_SECONDS)
+    hang = {pair: moments[pair][2] for pair in late if 2 * late[pair] > under_way[pair]}
+    return moments | {pair: (timeout, timeout, timeout) for pair, timeout in hang.items()}
 
 
-def stuck(
-    calls: Sequence[Underway], types: Sequence[EventType], expected: Mapping[Pair, Expected]
-) -> dict[Pair, Expected]:
-    """Return what to expect where most calls under way take twice as long as nearly all should: their time-out."""
-    there, late = Counter((call.type, call.endpoint) for call in calls), Counter[Pair]()
-    pairs = {(kind.name, end.name): (kind, end) for kind in types for end in kind.endpoints}
-    for call in calls:
-        if (pair := (call.type, call.endpoint)) in pairs:
-            late[pair] += call.age_seconds > 2 * needed_seconds(pairs[pair][0], call.endpoint, expected)
-    return {
-        pair: Expected(end.timeout_seconds, end.timeout_seconds)
-        for pair, (_, end) in pairs.items()
-        if 2 * late[pair] > there[pair]
-    }
+def _windows_of(limited: Limited, window: WindowState, added: int) -> list[SimulatedWindow]:
+    """Return the windows of its rules at the start. Slots come back a period and `added` ticks after a call.
+
+    A suspect window never opens, nor does one with an endless pause.
+    """
+    is_endless = window.suspect or window.rest_seconds > ENDLESS_SECONDS
+    rest, windows = NEVER if is_endless else ticks(window.rest_seconds), []
+    for rule in limited.limit.rules:
+        period = duration(rule.seconds) + added
+        taken = deque(sorted((back, 1) for age in window.ages if (back := period - ticks(age)) > 0))
+        windows.append(SimulatedWindow(rest, period, rule.amount - len(taken), taken))
+    return windows

@@ -16,9 +16,9 @@ from rlm.core.clock import isoformat, system_clock
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import EventType
 from rlm.core.run import State
-from rlm.core.text import counted, sentence
+from rlm.core.text import capital, counted, sentence
 from rlm.ledger.books import books
-from rlm.sandbox.mockapi import Arrival, EndpointSummary, exceeded
+from rlm.sandbox.mockapi import EndpointSummary
 from rlm.sandbox.stage import Stage
 from rlm.settings import Settings
 from rlm.terminal.live import View
@@ -26,25 +26,21 @@ from rlm.terminal.pictures import picture_of
 
 
 class DemoVerdict(msgspec.Struct, frozen=True):
-    """The result of a demo of `items` items, `speed` times as fast: what `rlm demo --json` prints.
+    """The result of a demo of `items` items: what `rlm demo --json` prints.
 
-    `answered_seconds` is from the run's first call to its last answer, None without calls; `doubled` events arrived
-    more than once; `broken` are the broken promises, in words.
+    `doubled` events arrived more than once; `broken` are the broken promises, in words.
     """
 
     record: Record
     api: Mapping[str, EndpointSummary]
     items: int
-    speed: float
-    forecast_seconds: float
-    answered_seconds: float | None
     refused: int
     doubled: int
     as_promised: bool
     broken: Sequence[str]
 
 
-def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
+def play(stage: Stage, view: View, events: int) -> DemoVerdict:
     """Show one run of `events` events, stop the processes, and judge the result.
 
     Raise RunError if a process ends or makes no progress, or at a signal, and StoreError if the server is gone.
@@ -62,7 +58,7 @@ def play(stage: Stage, view: View, events: int, speed: float) -> DemoVerdict:
         record = stage.await_record(run_id, look)
         view.show(record)
     stage.group.end()
-    return _judged(record, stage, events, len(items), speed)
+    return _judged(record, stage, events, len(items))
 
 
 def make_items(events: int, types: Sequence[str], random: Random, now: float) -> list[bytes]:
@@ -92,37 +88,25 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
     ]
 
 
-def _judged(record: Record, stage: Stage, events: int, items: int, speed: float) -> DemoVerdict:
+def _judged(record: Record, stage: Stage, events: int, items: int) -> DemoVerdict:
     """Judge a run by RLM's promises, after everything has stopped: by its record, the API's arrivals and the books.
 
     The mock API counts on its own (`rlm/sandbox/mockapi.py`): the judge shares no code with what it judges.
     """
-    arrivals, seen, types = stage.api.arrivals, stage.api.summary(), stage.settings.event_types
-    own = [call for call in arrivals if call.run_id == record.run_id]
-    reached = Counter(call.event_id for call in own if call.accepted)
+    accepted, seen = [call for call in stage.api.arrivals if call.accepted], stage.api.summary()
+    reached = Counter(call.event_id for call in accepted if call.run_id == record.run_id)
     refused = sum(each.refused for each in seen.values())
-    lost = events - books(stage.store).unsettled - len({call.event_id for call in arrivals if call.accepted})
+    lost = events - books(stage.store).unsettled - len({call.event_id for call in accepted})
     broken = list(_broken(record, events, len(reached), refused, lost))
-    broken += exceeded(arrivals, [endpoint for kind in types for endpoint in kind.endpoints])
     return DemoVerdict(
         record=record,
         api=seen,
         items=items,
-        speed=speed,
-        forecast_seconds=record.plan.forecast_seconds,
-        answered_seconds=_answered_seconds(own, types),
         refused=refused,
         doubled=sum(number > 1 for number in reached.values()),
         as_promised=not broken,
         broken=broken,
     )
-
-
-def _answered_seconds(calls: Sequence[Arrival], types: Sequence[EventType]) -> float | None:
-    """Return the seconds from first call to last answer: the API answers each call after exactly its type's time."""
-    takes = {endpoint.name: kind.processing_seconds for kind in types for endpoint in kind.endpoints}
-    answered = [call.at + takes[call.endpoint] for call in calls if call.status is not None]
-    return round(max(answered) - min(call.at for call in calls), 3) if answered else None
 
 
 def _broken(record: Record, events: int, reached: int, refused: int, lost: int) -> Iterator[str]:
@@ -184,26 +168,15 @@ def summary(verdict: DemoVerdict, types: Sequence[EventType]) -> list[str]:
 
 
 def _outcome(verdict: DemoVerdict) -> Iterator[str]:
-    record, plan, workers = verdict.record, verdict.record.plan, verdict.record.workers
+    record = verdict.record
     yield f"{counted(record.counts.taken, 'event')} in {counted(verdict.items, 'item')} were taken off the audit list."
     yield f"The run ended {words.summary(record)}."
     if record.counts.leftover:
         for cause in record.why:
             yield from wrap(sentence(cause.sentence), 80)
         yield "Nothing is lost: what is left over stays in the ledger; the next run would take it first."
-    if verdict.answered_seconds is None:
-        yield "No call was answered."
-        return
-    late = verdict.answered_seconds - verdict.forecast_seconds
-    share = f" ({abs(late) / verdict.forecast_seconds:.1%})" if verdict.forecast_seconds else ""
-    yield f"Forecast: {verdict.forecast_seconds:.1f} s from the first call to the last answer."
-    yield f"Outcome: {verdict.answered_seconds:.1f} s, {abs(late):.2f} s{share} {'more' if late > 0 else 'less'}."
-    if plan.expected_leftover:
-        yield f"Left over: {plan.expected_leftover:,} expected, {record.counts.leftover:,} in fact."
-    yield (
-        f"{counted(plan.workers, 'worker')} of {counted(plan.threads, 'lane')} were planned for it, "
-        f"{workers.peak} worked; {workers.restarted} had to be replaced."
-    )
+    for name, fact in words.against_plan(record).items():
+        yield f"{capital(name)}: {fact}."
 
 
 def _by_type(api: Mapping[str, EndpointSummary], types: Sequence[EventType]) -> list[str]:

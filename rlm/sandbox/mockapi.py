@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
-import struct
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -23,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from rlm.core.clock import system_clock
-from rlm.core.endpoint import Endpoint, EventType, Limit, Rule, all_limited
+from rlm.core.endpoint import Endpoint, EventType, Limit, Rule
 from rlm.core.errors import ConfigurationError, ListenError
 
 #: Most clients that wait to be accepted: all workers of a system connect at the same instant.
@@ -135,28 +133,11 @@ def recount(arrivals: Iterable[Arrival], rule: Rule) -> int:
     return max((bisect_right(times, end) - bisect_right(times, end - rule.seconds) for end in times), default=0)
 
 
-def exceeded(arrivals: Collection[Arrival], endpoints: Collection[Endpoint]) -> Iterator[str]:
-    """Yield a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
-    for limited in all_limited(endpoints):
-        names = {endpoint.name for endpoint in endpoints if limited in (endpoint, endpoint.budget)}
-        there = [arrival for arrival in arrivals if arrival.endpoint in names]
-        for rule in limited.limit.rules:
-            if (most := recount(there, rule)) > rule.amount:
-                yield f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"
-
-
 class Streams(NamedTuple):
     """The two ways of a connection."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-
-    def reset(self) -> None:
-        """Cut it with an RST."""
-        with suppress(OSError):  # the client closed first
-            no_time = struct.pack("ii", 1, 0)
-            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_time)
-        self.writer.transport.abort()
 
 
 class Call(msgspec.Struct):
@@ -246,7 +227,7 @@ class MockApi:
         await ended.wait()
         server.close()
         for streams in list(self._alive):
-            streams.reset()
+            streams.writer.transport.abort()
         await asyncio.sleep(0)  # the sockets are closed in this turn of the loop
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

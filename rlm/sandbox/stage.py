@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from msgspec import structs
 
 from rlm.core.clock import system_clock
@@ -23,7 +23,7 @@ from rlm.processes.group import ProcessGroup
 from rlm.processes.signals import Layer, StopSignals, grace_seconds
 from rlm.sandbox.mockapi import MockApi
 from rlm.settings import Settings, load_settings
-from rlm.settings.layers import dotted, written
+from rlm.settings.layers import written
 from rlm.settings.secrets import EMBEDDED
 
 T = TypeVar("T")
@@ -54,18 +54,21 @@ class Stage(NamedTuple):
         """Start the processes, and request a run once a worker is ready, as after an earlier run; return its id."""
         self.start("scheduler")
         self.start("supervisor")
-        alive, schedule = self.store.processes.alive, self.store.schedule
+        alive, runs = self.store.processes.alive, self.store.runs
 
         def ready() -> bool | None:
             is_ready = WorkerState.READY in [worker.state for worker in alive(Role.WORKER)]
             return (is_ready and bool(alive(Role.SCHEDULER))) or None
 
         self._wait_for(ready, START_SECONDS, "its scheduler, its supervisor and a first worker did not come up")
-        request = schedule.request()
+
+        def begun() -> str | None:
+            run = runs.current()
+            return run.id if run else next(iter(runs.history()), None)
+
+        self.store.schedule.request()
         self.store.processes.wake("scheduler")
-        reply = self._wait_for(lambda: schedule.reply(request), START_SECONDS, "its scheduler did not start a run")
-        schedule.withdraw(request)
-        return reply.run_id or reply.open  # a tick may have come first
+        return self._wait_for(begun, START_SECONDS, "its scheduler did not start a run")
 
     def await_record(self, run_id: str, look: Callable[[], object]) -> Record:
         """Call `look` every 0.25 s until the run is on record; return the record."""
@@ -143,48 +146,40 @@ def demo_document(settings: Settings, speed: float, base_url: str, prefix: str =
     """Return TOML like `settings`, calling `base_url`/<name>, with times divided by `speed`; no headers, so no secrets.
 
     It is on an embedded server or, with a `prefix`, under that on the Redis of REDIS_URL. Time-outs stay at one second
-    or more. Raise ValueError if `speed` is not a finite number above 0.
+    or more: with shorter ones, calls on a busy machine would time out.
     """
-    if not (math.isfinite(speed) and speed > 0):
-        raise ValueError(f"the speed must be a number above 0, not {speed!r}")
 
-    def timeout(seconds: float) -> float:  # with a shorter one, calls on a busy machine would time out
-        return max(seconds / speed, min(seconds, 1.0))
+    def faster(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: faster(each, name) for name, each in value.items() if each is not None}
+        if isinstance(value, list | tuple):
+            return [faster(each) for each in value]
+        if key == "timeout_seconds":
+            return max(value / speed, min(value, 1.0))
+        return _faster_limit(value, speed) if key == "rate_limit" else value / speed if "_seconds" in key else value
 
-    lists = {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")} if prefix else {}
-    tables: list[tuple[str, dict[str, Any]]] = [
-        ("[redis]", {"prefix": prefix} if prefix else {"url": EMBEDDED, "prefix": settings.redis.prefix}),
-        ("[queue]", _faster(structs.asdict(settings.queue), speed) | lists),
-        ("[run]", _faster(structs.asdict(settings.run), speed)),
-        ("[workers]", structs.asdict(settings.workers)),
-        ("[retry]", structs.asdict(settings.retry) | {"timeout_seconds": timeout(settings.retry.timeout_seconds)}),
-    ]
-    for kind in settings.event_types:
-        plain = {"priority": kind.priority, "share": kind.share, "processing_seconds": kind.processing_seconds / speed}
-        tables.append((f"[{dotted(('types', kind.name))}]", plain))
-        for endpoint in kind.endpoints:
-            facts: dict[str, Any] = {
-                "name": endpoint.name,
-                "url": f"{base_url.rstrip('/')}/{endpoint.name}",
-                "rate_limit": _faster_limit(endpoint.limit, speed),
-                "timeout_seconds": timeout(endpoint.timeout_seconds),
-            }
-            facts |= {"budget": endpoint.budget.name} if endpoint.budget else {}
-            tables.append((f"[[{dotted(('types', kind.name, 'endpoints'))}]]", facts))
-    for name, budget in settings.budgets.items():
-        limit = _faster_limit(Limit.parse(budget.rate_limit), speed)
-        tables.append((f"[{dotted(('budgets', name))}]", {"rate_limit": limit}))
-    lines = ([header, *(f"{key} = {written(value)}" for key, value in table.items())] for header, table in tables)
-    return "\n".join(line for of_table in lines for line in of_table)
+    parts = ("queue", "run", "workers", "retry", "types", "budgets")
+    tables = faster({name: msgspec.to_builtins(getattr(settings, name)) for name in parts})
+    tables["redis"] = {"prefix": prefix} if prefix else {"url": EMBEDDED, "prefix": settings.redis.prefix}
+    if prefix:
+        tables["queue"] |= {name: f"{prefix}_{name}" for name in ("events", "processing", "failed")}
+    for endpoint in (endpoint for kind in tables["types"].values() for endpoint in kind["endpoints"]):
+        endpoint["url"] = f"{base_url}/{endpoint['name']}"
+        del endpoint["headers"]
+    return "\n".join(f"{name} = {_toml(table)}" for name, table in tables.items())
 
 
-def _faster(table: dict[str, Any], speed: float) -> dict[str, Any]:
-    return {key: value / speed if key.endswith("_seconds") else value for key, value in table.items()}
+def _toml(value: Any) -> str:
+    """Return a value as in TOML, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{written(key)} = {_toml(each)}' for key, each in value.items())}}}"
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list) else written(value)
 
 
-def _faster_limit(limit: Limit, speed: float) -> str:
+def _faster_limit(limit: str, speed: float) -> str:
     """Return a limit with shorter periods, without exponents: its notation has none."""
-    periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in limit.rules)
+    rules = Limit.parse(limit).rules
+    periods = ((rule.amount, f"{rule.seconds / speed:.9f}".rstrip("0").rstrip(".")) for rule in rules)
     return "; ".join(f"{amount} per {seconds} seconds" for amount, seconds in periods)
 
 

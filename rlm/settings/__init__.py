@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Success
+from rlm.core.endpoint import Budget, Endpoint, EventType, Limit
 from rlm.core.errors import ConfigurationError
 from rlm.core.text import did_you_mean
 from rlm.settings import model, secrets
-from rlm.settings.checks import check_endpoint_url
-from rlm.settings.layers import Layers, Place, dotted, layers_of, leaves, masked
+from rlm.settings.layers import Place, dotted, layers_of, leaves, masked
+from rlm.settings.model import check_endpoint_url
 
 #: The parts of the configuration that workers depend on; a revision has so many digits for each.
 _PARTS, _DIGITS = ("types", "retry", "queue", "run.guard_seconds", "workers.threads"), 6
@@ -74,23 +74,17 @@ def load_settings(
     path: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     overrides: Sequence[str] = (),
-    *,
-    section: str = "",
 ) -> Settings:
     """Return the settings of the file at `path`, else `$RLM_CONFIG`, else `./rlm.toml`, else the built-in ones.
 
     The variables `RLM_<SECTION>__<KEY>`, `REDIS_URL` and `SENTRY_DSN` of `environ` override the file; `overrides`
     (`KEY=VALUE` each, from `--set`) override both. The same file and environment give the same `revision` in every
-    process. With a `section` all others are the built-in ones: it may be good in a file that has faults.
+    process.
 
     Raises:
         ConfigurationError: there are faults; the message has a line for each, with origin, key, value, what is allowed.
     """
     layers = layers_of(path, environ)
-    if section:
-        layers = Layers({name: table for name, table in layers.tables.items() if name == section}, layers.source)
-        own = f"RLM_{section}__".upper()
-        environ = {name: value for name, value in environ.items() if "__" not in name or name.startswith(own)}
     layers.put_environment(environ)
     layers.put_options(overrides)
     document = layers.read(environ)
@@ -128,22 +122,20 @@ def _event_types(document: model.Document, environ: Mapping[str, str]) -> list[E
     budgets = {name: Budget(name, Limit.parse(each.rate_limit)) for name, each in document.budgets.items()}
     kinds = []
     for name, kind in document.types.items():
-        endpoints = []
-        for each in kind.endpoints:
-            success = each.success or kind.success
-            endpoints.append(
-                Endpoint(
-                    name=each.name,
-                    url=check_endpoint_url(secrets.resolve_url(each.url, environ)),
-                    limit=Limit.parse(each.rate_limit or kind.rate_limit or ""),  # one of the two is there
-                    timeout_seconds=each.timeout_seconds or document.retry.timeout_seconds,
-                    headers=each.headers,
-                    budget=budgets.get(each.budget or ""),
-                    success=Success(**structs.asdict(success)) if success else None,
-                )
+        endpoints = tuple(
+            Endpoint(
+                name=each.name,
+                url=check_endpoint_url(secrets.resolve_url(each.url, environ)),
+                limit=Limit.parse(each.rate_limit or kind.rate_limit or ""),  # one of the two is there
+                timeout_seconds=each.timeout_seconds or document.retry.timeout_seconds,
+                headers=each.headers,
+                budget=budgets.get(each.budget or ""),
+                success=each.success or kind.success,
             )
+            for each in kind.endpoints
+        )
         own = Limit.parse(kind.rate_limit) if kind.rate_limit else None
-        kinds.append(EventType(name, kind.priority, kind.processing_seconds, tuple(endpoints), kind.share, own))
+        kinds.append(EventType(name, kind.priority, kind.processing_seconds, endpoints, kind.share, own))
     return sorted(kinds, key=lambda kind: -kind.priority)
 
 

@@ -19,8 +19,7 @@ import msgspec
 from rlm.core.errors import ConfigurationError
 from rlm.core.files import read_trusted
 from rlm.core.text import cut, did_you_mean, is_name, safe_line
-from rlm.settings.checks import NAMES
-from rlm.settings.model import Document, Section, Setting, settings_of
+from rlm.settings.model import NAMES, Document, Setting, settings_of
 from rlm.settings.secrets import FROM_ENVIRONMENT, MASK, mask_url
 
 #: A tree of TOML as `tomllib` reads it. It is untyped until a `Document` is made of it.
@@ -29,7 +28,7 @@ Tables: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str | int, ...]
 #: The files that `rlm init` writes; their types are the built-in ones.
 FIRST = Path(__file__).parent / "first"
-T = TypeVar("T", bound=Section)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def written(value: Any) -> str:
@@ -208,7 +207,9 @@ def _entries(value: Any) -> Sequence[tuple[str | int, Any]]:
     return [*enumerate(value)] if isinstance(value, list | tuple) else []
 
 
-def _settings_in(table: Any, section: type[Section] = Document, place: Place = ()) -> Iterator[tuple[Place, Setting]]:
+def _settings_in(
+    table: Any, section: type[msgspec.Struct] = Document, place: Place = ()
+) -> Iterator[tuple[Place, Setting]]:
     """Yield each setting that there is, set or not, in a table and in the tables in it, with its place."""
     for key, setting in settings_of(section).items():
         at, value = (*place, key), table.get(key) if isinstance(table, dict) else None

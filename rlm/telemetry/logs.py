@@ -41,10 +41,7 @@ class LineFormatter(logging.Formatter):
             line = f"{line}  [{facts}]"
         if record.exc_info:
             line = f"{line} | {self.formatException(record.exc_info)}"
-        line = mask(line)
-        if not line.isprintable() or safe_line(line) != line:
-            line = line.encode("unicode_escape").decode("ascii")
-        return f"{isoformat(record.created)[11:23]} {record.levelname:<7} {line}"
+        return f"{isoformat(record.created)[11:23]} {record.levelname:<7} {safe_line(mask(line))}"
 
 
 class JsonFormatter(logging.Formatter):

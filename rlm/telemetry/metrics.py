@@ -6,16 +6,15 @@ page. It covers all hosts and survives restarts. docs/metrics.md is the table to
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from msgspec.structs import asdict
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.core import Metric as Family
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from rlm import __version__
 from rlm.admin.conditions import Scene, conditions, look
@@ -24,9 +23,10 @@ from rlm.core.documents import Reasons
 from rlm.core.endpoint import all_limited
 from rlm.core.errors import StoreError
 from rlm.core.run import OPEN, State
-from rlm.ledger.calls import BOUNDS, Histogram, histograms
+from rlm.ledger.calls import BOUNDS
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
+from rlm.ledger.values import MICROSECONDS
 
 #: The content type of the page.
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -89,8 +89,9 @@ METRICS: Final = (
     Metric("rlm_worker_restarts_total", "counter", "Workers that ended unexpectedly."),
 )  # fmt: skip
 
-#: A name, labels and a value; the suffix is added to the metric's name (`_bucket`).
-_Sample = tuple[str, Mapping[str, str], float, str]
+_FAMILIES: Final = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+#: The name of a metric, its value (of a histogram how many are at most each bound, and their sum), and its labels.
+_Sample: TypeAlias = tuple[str, float | tuple[list[tuple[str, int]], float], *tuple[str, ...]]
 
 
 class MetricsPage:
@@ -104,25 +105,23 @@ class MetricsPage:
         """Return the page. If Redis does not answer, the page reports only that, and no old numbers."""
         with self._lock:
             try:
-                samples = [_one("rlm_up", 1), *_samples(self._store)]
+                samples: list[_Sample] = [("rlm_up", 1), *_samples(self._store)]
             except StoreError:
-                samples = [_one("rlm_up", 0)]
-        families = {each.name: Family(each.name.removesuffix("_total"), each.meaning, each.kind) for each in METRICS}
-        for name, labels, value, suffix in [*samples, _one("rlm_build_info", 1, version=__version__)]:
-            families[name].add_sample(name + suffix, dict(labels), value)
+                samples = [("rlm_up", 0)]
+        families: dict[str, Any] = {
+            each.name: _FAMILIES[each.kind](each.name, each.meaning, labels=each.labels) for each in METRICS
+        }
+        for name, value, *labels in [*samples, ("rlm_build_info", 1, __version__)]:
+            families[name].add_metric(labels, *(value if isinstance(value, tuple) else (value,)))
         with_samples = [family for family in families.values() if family.samples]
         return generate_latest(SimpleNamespace(collect=lambda: with_samples))  # stands in for a registry
-
-
-def _one(name: str, value: float, **labels: str) -> _Sample:
-    return name, labels, value, ""
 
 
 def _samples(store: Store) -> Iterator[_Sample]:
     """Yield the present state of the ledger; raise StoreError if Redis does not answer."""
     scene = look(store)
     for code, subject in dict.fromkeys((each.code, each.subject) for each in conditions(store, scene)):
-        yield _one("rlm_condition", 1, code=code, subject=subject)
+        yield "rlm_condition", 1, code, subject
     yield from _queues(store, scene)
     yield from _runs(store, scene)
     yield from _workers(store, scene)
@@ -132,68 +131,65 @@ def _samples(store: Store) -> Iterator[_Sample]:
 def _queues(store: Store, scene: Scene) -> Iterator[_Sample]:
     ledger = scene.books
     oldest = oldest_in_ledger(store, list(ledger.by_type))
-    for name, account in ledger.by_type.items():
-        if name not in store.settings.types and not account.unsettled:
+    for name, count in ledger.by_type.items():
+        if name not in store.settings.types and not count.unsettled:
             continue
-        for state in ("pending", "inflight", "backoff", "spent"):
-            yield _one("rlm_queue_events", getattr(account.counts, state), type=name, state=state)
-        yield _one("rlm_queue_oldest_seconds", oldest.get(name, 0.0), type=name)
-    yield _one("rlm_audit_list_items", ledger.events)
-    yield _one("rlm_dead_letters", ledger.letters)
+        for state, number in asdict(count).items():
+            yield "rlm_queue_events", number, name, state
+        yield "rlm_queue_oldest_seconds", oldest.get(name, 0.0), name
+    yield "rlm_audit_list_items", ledger.events
+    yield "rlm_dead_letters", ledger.letters
 
 
 def _runs(store: Store, scene: Scene) -> Iterator[_Sample]:
     """Yield the samples of the schedule, the open run and the last record; 0 before the first run."""
     settings, run, last, excess = store.settings.run, scene.run, scene.last, scene.there.lease.excess
-    yield _one("rlm_tick_interval_seconds", settings.every_seconds)
-    yield _one("rlm_run_target_seconds", settings.target * settings.window_seconds)
-    yield _one("rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0)
+    yield "rlm_tick_interval_seconds", settings.every_seconds
+    yield "rlm_run_target_seconds", settings.target * settings.window_seconds
+    yield "rlm_last_tick_timestamp_seconds", store.schedule.last_tick() or 0.0
     for state in ("idle", *OPEN):
-        yield _one("rlm_run_state", int(state == (run.state if run else "idle")), state=state)
-    yield _one("rlm_run_deadline_timestamp_seconds", run.deadline if run else 0.0)
+        yield "rlm_run_state", int(state == (run.state if run else "idle")), state
+    yield "rlm_run_deadline_timestamp_seconds", run.deadline if run else 0.0
     for reason, number in asdict(last.leftover_by_reason if last else Reasons()).items():
-        yield _one("rlm_last_run_leftovers", number, reason=reason)
+        yield "rlm_last_run_leftovers", number, reason
     for limited in all_limited(store.settings.endpoints.values()):
-        yield _one("rlm_last_run_excess_calls", excess.get(limited.name, 0), endpoint=limited.name)
+        yield "rlm_last_run_excess_calls", excess.get(limited.name, 0), limited.name
 
 
 def _workers(store: Store, scene: Scene) -> Iterator[_Sample]:
     workers = scene.there.living(Role.WORKER)
     states = Counter(worker.state for worker in workers)
-    yield _one("rlm_workers_wanted", store.processes.wanted())
+    yield "rlm_workers_wanted", store.processes.wanted()
     for state in WorkerState:
-        yield _one("rlm_workers", states[state], state=state)
-    yield _one("rlm_lanes", sum(worker.threads for worker in workers))
-    yield _one("rlm_lanes_busy", sum(map(len, store.processes.lanes([worker.id for worker in workers]))))
+        yield "rlm_workers", states[state], state
+    yield "rlm_lanes", sum(worker.threads for worker in workers)
+    yield "rlm_lanes_busy", sum(map(len, store.processes.lanes([worker.id for worker in workers])))
     for worker in workers:
-        yield _one("rlm_worker_completed_total", worker.completed, worker=worker.id)
-    yield _one("rlm_worker_restarts_total", store.processes.restarts())
+        yield "rlm_worker_completed_total", worker.completed, worker.id
+    yield "rlm_worker_restarts_total", store.processes.restarts()
 
 
 def _totals(store: Store) -> Iterator[_Sample]:
     """Yield the samples of counters and histograms; all configured types and endpoints have them from the start."""
-    types, endpoints, totals = store.settings.types, store.settings.endpoints, store.totals.look()
+    types, endpoints, totals = store.settings.types, store.settings.endpoints, store.calls.totals()
     outcomes = {each: each for each in ("taken", "completed", "failed", "leftover")} | {"carried_over": "carried"}
     for name in types:
         for outcome, field in outcomes.items():
-            yield _one("rlm_events_total", totals.get(f"{field}:{name}", 0), type=name, outcome=outcome)
-    yield _one("rlm_invalid_items_total", totals.get("invalid", 0))
+            yield "rlm_events_total", totals.get(f"{field}:{name}", 0), name, outcome
+    yield "rlm_invalid_items_total", totals.get("invalid", 0)
     for name in endpoints:
         for answer, field in {"completed": "delivered", "throttled": "throttled", "error": "errors"}.items():
-            yield _one("rlm_calls_total", totals.get(f"{field}:{name}", 0), endpoint=name, answer=answer)
+            yield "rlm_calls_total", totals.get(f"{field}:{name}", 0), name, answer
     for state in sorted({*State} - {*OPEN}):
-        yield _one("rlm_runs_total", totals.get(f"runs:{state}", 0), state=state)
-    for metric, what, label, names in (
-        ("rlm_call_duration_seconds", "call", "endpoint", endpoints),
-        ("rlm_event_answer_seconds", "answer", "type", types),
-        ("rlm_run_duration_seconds", "run", "", [""]),
+        yield "rlm_runs_total", totals.get(f"runs:{state}", 0), state
+    for metric, what, names in (
+        ("rlm_call_duration_seconds", "call", endpoints),
+        ("rlm_event_answer_seconds", "answer", types),
+        ("rlm_run_duration_seconds", "run", [""]),
     ):
-        by_name = histograms(totals, what)
-        empty = Histogram(dict.fromkeys((*BOUNDS[what], math.inf), 0), 0.0)
         for name in names:
-            labels, histogram = {label: name} if label else {}, by_name.get(name, empty)
-            for bound, number in histogram.at_most.items():
-                le = "+Inf" if bound == math.inf else f"{bound:g}"
-                yield metric, {**labels, "le": le}, number, "_bucket"
-            yield metric, labels, histogram.at_most[math.inf], "_count"
-            yield metric, labels, histogram.seconds, "_sum"
+            at_most = [
+                (f"{bound:g}".replace("inf", "+Inf"), totals.get(f"{what}<={bound:g}:{name}", 0)) for bound in BOUNDS
+            ]
+            seconds = totals.get(f"{what}_us:{name}", 0) / MICROSECONDS
+            yield metric, (at_most, seconds), *([name] if name else [])

@@ -1,7 +1,7 @@
 """Sends errors to Sentry, and ticks to its Crons, with ids of runs and events but never a payload.
 
-Code that logs does not know Sentry: a log handler sends each record of level ERROR. One that says that a condition has
-begun (rlm/admin/watch.py) is one issue by its code and subject.
+Code that logs does not know Sentry: its integration sends each record of level ERROR. One that says that a condition
+has begun (rlm/admin/watch.py) is one issue by its code and subject.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from uuid import NAMESPACE_URL, uuid5
 import sentry_sdk
 from sentry_sdk.crons import capture_checkin
 from sentry_sdk.integrations.atexit import AtexitIntegration
+from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.types import Event, Hint
-from sentry_sdk.utils import BadDsn, event_from_exception
+from sentry_sdk.utils import BadDsn
 
 from rlm import __version__
 from rlm.core.clock import system_clock
@@ -37,8 +38,6 @@ _ALLOWED = (
     "sdk", "tags", "logentry", "exception", "fingerprint",
     "type", "check_in_id", "monitor_slug", "status", "duration", "monitor_config",
 )  # fmt: skip
-#: Loggers of the transport to Sentry are not reported.
-_NOT_SENT = ("sentry_sdk", "urllib3")
 #: RLM's own messages have a placeholder for each value; those of libraries may contain them already.
 _OWN = ("rlm.", "actors.", "scheduler.")
 
@@ -58,7 +57,10 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
             release=os.environ.get("SENTRY_RELEASE") or f"rlm@{__version__}",
             default_integrations=False,
             auto_enabling_integrations=False,
-            integrations=[AtexitIntegration(callback=lambda _pending, _timeout: None)],  # without its message on stderr
+            integrations=[
+                AtexitIntegration(callback=lambda _pending, _timeout: None),  # without its message on stderr
+                LoggingIntegration(level=None, sentry_logs_level=None),
+            ],
             include_local_variables=False,
             max_request_body_size="never",
             max_breadcrumbs=0,
@@ -74,7 +76,6 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
     for name, value in (("role", role), ("worker", worker)):
         if value:
             sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope belongs to this thread only
-    logging.getLogger().addHandler(Reporter(role))
 
 
 def flush() -> None:
@@ -82,42 +83,8 @@ def flush() -> None:
     sentry_sdk.flush(timeout=FLUSH_SECONDS)
 
 
-class Reporter(logging.Handler):
-    """Sends log records that are errors, at most one per cause in `QUIET_SECONDS`."""
-
-    def __init__(self, role: str) -> None:
-        super().__init__(logging.ERROR)
-        self._role = role
-        #: When each cause was last sent, monotonic seconds. There are few, because they hold no values.
-        self._sent_at: dict[tuple[str, ...], float] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send a record if it is an error; never raises."""
-        if record.name.startswith(_NOT_SENT):
-            return
-        try:
-            now, cause = system_clock.monotonic(), fingerprint_of(record)
-            if now >= self._sent_at.get(cause, float("-inf")) + QUIET_SECONDS:
-                self._sent_at[cause] = now
-                sentry_sdk.capture_event(self._event(record))
-        except Exception:  # noqa: BLE001  # like other handlers
-            self.handleError(record)
-
-    def _event(self, record: logging.LogRecord) -> Event:
-        """Return the event for a record; its title is what its condition means, or the message without values."""
-        title = getattr(record, "headline", "") or _title(record)
-        event: Any = {
-            "level": "fatal" if record.levelno >= logging.CRITICAL else "error",
-            "logger": record.name,
-            "transaction": f"{self._role}: {getattr(record, 'action', '') or record.funcName}",
-            "logentry": {"message": title, "formatted": title, "params": []},
-            "fingerprint": fingerprint_of(record),
-            "tags": {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)},
-        }
-        if record.exc_info and record.exc_info[0] is not None:
-            options = sentry_sdk.get_client().options
-            event["exception"] = event_from_exception(record.exc_info, options)[0]["exception"]
-        return event  # type: ignore[no-any-return]
+#: When each cause was last sent, monotonic seconds. There are few, because they hold no values.
+_sent_at: dict[tuple[str, ...], float] = {}
 
 
 def fingerprint_of(record: logging.LogRecord) -> tuple[str, ...]:
@@ -137,9 +104,23 @@ def _title(record: logging.LogRecord) -> str:
     return record.msg
 
 
-def _strip(event: Event, _hint: Hint) -> Event | None:
-    """Return an event with only the allowed keys, secrets masked, and no exception messages: they may quote data."""
+def _strip(event: Event, hint: Hint) -> Event | None:
+    """Return an event with only the allowed keys, secrets masked, and no exception messages: they may quote data.
+
+    That of a log record is None if its cause was sent in the last `QUIET_SECONDS`. Its title is what its condition
+    means, or the message without values.
+    """
     allowed: Any = {key: event[key] for key in _ALLOWED if key in event}  # type: ignore[literal-required]
+    if record := hint.get("log_record"):
+        now, cause = system_clock.monotonic(), fingerprint_of(record)
+        if now < _sent_at.get(cause, float("-inf")) + QUIET_SECONDS:
+            return None
+        _sent_at[cause] = now
+        title, tags = getattr(record, "headline", "") or _title(record), allowed.get("tags", {})
+        allowed["transaction"] = f"{tags.get('role')}: {getattr(record, 'action', '') or record.funcName}"
+        allowed["logentry"] = {"message": title, "formatted": title, "params": []}
+        allowed["fingerprint"] = cause
+        allowed["tags"] = tags | {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)}
     for exception in (allowed.get("exception") or {}).get("values", []):
         exception["value"] = ""
     return _masked(allowed)  # type: ignore[no-any-return]

@@ -19,7 +19,6 @@ from rlm.core.documents import (
     Rest,
     RunDocument,
     RunStatus,
-    ServerState,
     TypeQueue,
     View,
 )
@@ -234,7 +233,8 @@ def queue_picture(look: QueueLook) -> RenderableType:
 
 
 def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
-    yield "Redis", Text(_redis(look.redis))
+    memory = f" of {look.max_bytes / 1_000_000:,.0f}" if look.max_bytes else ""
+    yield "Redis", Text(f"answers in {look.ping_ms:g} ms, uses {look.used_bytes / 1_000_000:,.0f}{memory} MB")
     staged = f", {look.staged:,} in staging" if look.staged else ""
     yield "audit list", Text(f"{counted(look.events, 'item')}{staged}")
     if run := look.run:
@@ -246,11 +246,6 @@ def _queue_facts(look: QueueLook) -> Iterator[tuple[str, Text]]:
     yield "dead letters", letters
     yield "arriving", Text(_rate(look.arriving_per_minute, "item"))
     yield "settled", Text(_rate(look.settled_per_minute, "event"))
-
-
-def _redis(redis: ServerState) -> str:
-    most = f" of {redis.max_bytes / 1_000_000:,.0f}" if redis.max_bytes else ""
-    return f"answers in {redis.ping_ms:g} ms, uses {redis.used_bytes / 1_000_000:,.0f}{most} MB"
 
 
 def _rate(number: float | None, noun: str) -> str:

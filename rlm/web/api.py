@@ -22,10 +22,10 @@ from rlm.admin import report
 from rlm.admin.compliance import compliance
 from rlm.admin.explain import explanation
 from rlm.admin.letters import Deal, LetterFilter, deal_with, grouped
+from rlm.admin.planning import PlanAsk, answer, read_question, view_of
 from rlm.admin.queue import queue_stats
-from rlm.admin.runs import cancel, cancelled, entry_of, open_run, runs_page
+from rlm.admin.report import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
-from rlm.admin.whatif import PlanAsk, answer, read_question, view_of
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
@@ -143,15 +143,18 @@ def _deal(call: Call, deal: Deal) -> object:
 
 
 def _pause(call: Call) -> object:
-    return live.pause(call.store, call.limited, call.by, call.given.seconds)
+    call.store.control.pause(call.limited, call.by, call.given.seconds)
+    return live.standing(call.store)[call.about]
 
 
 def _resume(call: Call) -> object:
-    return live.resume(call.store, call.limited, call.by)
+    call.store.control.resume(call.limited, call.by)
+    return live.standing(call.store)[call.about]
 
 
 def _limit(call: Call) -> object:
-    return live.limit(call.store, call.limited, call.by, live.check_rate(call.given.rate))
+    call.store.control.limit(call.limited, live.check_rate(call.given.rate), call.by)
+    return live.standing(call.store)[call.about]
 
 
 class Operation(NamedTuple):

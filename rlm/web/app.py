@@ -62,8 +62,8 @@ def machine_routes(store: Store) -> list[BaseRoute]:
 
 async def of_error(request: Request, error: errors.RLMError) -> Response:
     """Return the answer for an error of RLM, with secrets masked."""
-    special = {errors.NoSuchEndpointError: 404, errors.RunUnderWayError: 409, errors.NobodyConductsError: 503}
-    status = special.get(type(error)) or {2: 400, 3: 404, 4: 503}.get(error.exit_code, 500)
+    status = {1: 409, 2: 400, 3: 404, 4: 503}.get(error.exit_code, 500)
+    status = 404 if isinstance(error, errors.NoSuchEndpointError) else status
     what, remedy = str(error), "/openapi.json describes what may be asked."
     if isinstance(error, errors.StoreError):
         what, remedy = error.what, error.remedy or "`rlm doctor` on the host says more."

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from rlm.core.endpoint import Limit
-from rlm.sandbox.mockapi import MockApi, StrictWindow
+from rlm.core.endpoint import Limit, all_limited
+from rlm.sandbox.mockapi import MockApi, StrictWindow, recount
 
 
 class Faults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,13 +48,13 @@ class FaultyApi(MockApi):
         faults = self.faults[site.endpoint.name]
         if faults.down:
             self.cut[site.endpoint.name] += 1
-            streams.reset()
+            reset(streams)
             return False
         arrival, wait = self.arrive(site, call)
         if wait or faults.throttle is not None:
             return self.answer(site, arrival, streams, status=429, rest_seconds=wait or faults.throttle)
         if random.random() < faults.reset:
-            streams.reset()
+            reset(streams)
             return False
         if random.random() < faults.hang:
             await streams.reader.read()  # until the client gives up
@@ -60,3 +63,20 @@ class FaultyApi(MockApi):
         error_rate = faults.error_rate if faults.error_rate is not None else float(faults.status is not None)
         status = (faults.status or 500) if random.random() < error_rate else 200
         return self.answer(site, arrival, streams, status=status)
+
+
+def reset(streams):
+    """Cut a connection with an RST."""
+    with suppress(OSError):  # the client closed first
+        streams.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    streams.writer.transport.abort()
+
+
+def exceeded(arrivals, endpoints):
+    """Yield a sentence for each rule of an endpoint or budget that accepted more calls than it allows."""
+    for limited in all_limited(endpoints):
+        names = {endpoint.name for endpoint in endpoints if limited in (endpoint, endpoint.budget)}
+        there = [arrival for arrival in arrivals if arrival.endpoint in names]
+        for rule in limited.limit.rules:
+            if (most := recount(there, rule)) > rule.amount:
+                yield f"{limited.name} let {most} calls through in {rule.seconds:g} s, not {rule.amount}"

@@ -11,7 +11,8 @@ from contextlib import suppress
 from msgspec import Raw
 
 from rlm.core.endpoint import Endpoint, Limit
-from rlm.delivery.http_message import Request
+from rlm.delivery.http import BrokenAnswerError, Request, render
+from rlm.delivery.outcome import failure_of, outcome_of
 
 #: Seconds after which an expected event has not happened.
 PATIENCE = 10.0
@@ -158,11 +159,20 @@ def request(number=1, item=ITEM):
     return Request(f"i{number}:T", "T", "w", "r1", 1, Raw(item))
 
 
-def call(dispatcher, target, wanted=None, seconds=PATIENCE):
+def call(connections, target, wanted=None, seconds=PATIENCE):
     """Connect, send, receive, like a lane."""
     deadline = time.monotonic() + seconds
-    connection = dispatcher.connect(target, seconds)
-    trouble = dispatcher.send(connection, target, wanted or request(), deadline)
-    if trouble:
-        return trouble
-    return dispatcher.receive(connection, target, time.monotonic(), deadline)
+    return exchange(connections, connections.connect(target.url, seconds), target, deadline, wanted)
+
+
+def exchange(connections, connection, target, deadline, wanted=None):
+    """Send and receive over a connection, and put it back."""
+    sent_at = None
+    try:
+        connection.send(render(target, wanted or request()), deadline)
+        sent_at = time.monotonic()
+        return outcome_of(connection.receive(deadline), target, time.monotonic() - sent_at)
+    except (OSError, ValueError, BrokenAnswerError) as error:
+        return failure_of(error, sent_at and time.monotonic() - sent_at)
+    finally:
+        connections.put_back(connection)

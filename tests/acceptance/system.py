@@ -19,10 +19,9 @@ from typing import Any, Self
 from rlm.ledger.books import books
 from rlm.ledger.processes import Role
 from rlm.ledger.store import Store
-from rlm.sandbox.mockapi import exceeded
 from rlm.sandbox.stage import demo_document
 from rlm.settings import load_settings
-from tests.acceptance.faultyapi import FaultyApi
+from tests.acceptance.faultyapi import FaultyApi, exceeded
 from tests.values import as_json
 from tests.wait import wait_until
 
@@ -236,7 +235,7 @@ class System:
 
         for record in records:
             assert_balanced(record)
-        assert books(self.store).faults == []
+        assert books(self.store).faults() == []
         self.assert_counted()
 
     def assert_counted(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rlm.core.clock import isoformat
 from tests.acceptance.cli import Installation
-from tests.store import looks, steps
+from tests.store import steps
 from tests.store.ledgers import called
 
 SECTIONS = """
@@ -73,7 +73,7 @@ def seconds_before(found, key):
 
 def test_nothing_is_promised_of_what_redis_forgot(inst):
     """From when its windows could not be trusted on, and why, is said instead; what is still there is judged."""
-    doubt = {"doubted_us": looks.redis_us(inst.store), "doubt": "Redis has forgotten calls"}
+    doubt = {"doubted_us": inst.store.now_us(), "doubt": "Redis has forgotten calls"}
     inst.store.client.hset(inst.store.keys.lease, mapping=doubt)
     put(inst, steps.ENDPOINT, *[300.0] * 6)
 

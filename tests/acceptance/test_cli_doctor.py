@@ -75,16 +75,6 @@ def test_missing_workers_are_no_worker_or_too_few(led):
     assert codes(led) == {}
 
 
-def test_with_a_faulty_file_it_says_what_lives(led):
-    """And what is wrong in the file, with exit 2."""
-    led.config.write_text(led.config.read_text() + "[workers]\nmax = 0\n")
-
-    done = led.rlm("doctor", code=2)
-
-    assert "scheduler" in done.stdout
-    assert "workers.max = 0" in done.stderr
-
-
 def test_an_overdue_run_is_an_error(led):
     """Somebody has to close it."""
     led.push(*steps.items(2, steps.TYPE))

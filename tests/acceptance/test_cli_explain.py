@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlm.ledger.processes import Process, Role
-from tests.store import looks, steps, windows
+from tests.store import steps, windows
 
 EVENT = steps.event_id(1)
 
@@ -40,7 +40,7 @@ def test_paused_held_and_resting_endpoints_are_told_apart(inst):
     inst.start_run()
     conducted(inst)
     fill(inst)
-    later = looks.redis_us(inst.store) + 100_000_000
+    later = inst.store.now_us() + 100_000_000
     primary, first, second, _ = endpoints(inst)
     inst.store.control.pause(primary, "somebody")
     windows.set_record(inst.store, first, hold=later)

@@ -162,7 +162,7 @@ def test_what_comes_while_somebody_is_asked_stays(inst, monkeypatch, command):
         client.lpush(failed, new)
 
     client.rpush(failed, b"no letter")
-    monkeypatch.setattr("rlm.cli.failed.confirm", think)
+    monkeypatch.setattr("rlm.cli.events.confirm", think)
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True, raising=False)
 
     inst.rlm("failed", command, "--all")

@@ -134,7 +134,7 @@ def test_pages_hold_every_event_once_in_order(inst, monkeypatch, page):
 def test_a_run_that_opens_while_somebody_is_asked_has_them(inst, monkeypatch):
     """None is taken from its books, and that is told."""
     leave_over(inst, *steps.items(3, steps.TYPE))
-    monkeypatch.setattr("rlm.cli.queue.confirm", lambda *_words: inst.start_run())
+    monkeypatch.setattr("rlm.cli.events.confirm", lambda *_words: inst.start_run())
 
     done = inst.rlm("queue", "drop", "--all", "--json", code=1)
 

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from rlm.delivery import http
-from rlm.delivery.http import Dispatcher, UnreachableError
-from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
+from rlm.delivery.http import Connections, UnreachableError
+from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, exchange, once, request
 from tests.acceptance.tlsserver import make_ca, make_certificate, program
 from tests.stopwatch import Stopwatch
 from tests.wait import wait_until
@@ -22,36 +22,36 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
 
 @pytest.fixture
-def sender():
-    sender = Dispatcher()
-    yield sender
-    sender.close()
+def connections():
+    connections = Connections()
+    yield connections
+    connections.close()
 
 
-def test_what_comes_with_an_answer_costs_its_connection(sender):
+def test_what_comes_with_an_answer_costs_its_connection(connections):
     """It is nobody's answer."""
     with Server(answering(OK + REFUSED)) as server:
-        outcomes = [call(sender, endpoint(server.url), request(number)) for number in range(3)]
+        outcomes = [call(connections, endpoint(server.url), request(number)) for number in range(3)]
 
         assert [outcome.text for outcome in outcomes] == ["HTTP 200"] * 3
         assert server.connections == 3
 
 
-def test_of_many_kept_connections_those_used_last_stay(sender, monkeypatch):
+def test_of_many_kept_connections_those_used_last_stay(connections, monkeypatch):
     """A worker with thousands of endpoints does not run out of descriptors."""
     monkeypatch.setattr(http, "MOST_KEPT", 2)
     with Server(answering(OK)) as server:
         first, second, third = (endpoint(f"{server.url}/{name}", name=name) for name in ("1", "2", "3"))
         for target in (first, second, third, second):
-            call(sender, target)
+            call(connections, target)
         assert server.connections == 3
         wait_until(lambda: server.open == 2, message="the one used longest ago is closed")
 
-        call(sender, first)
+        call(connections, first)
         assert server.connections == 4
 
 
-def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
+def test_what_is_said_before_the_request_is_no_answer_to_it(connections):
     """An answer that was there first is refused before anything is sent, on a new connection and on a kept one."""
 
     def script(peer):
@@ -60,10 +60,10 @@ def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
 
     with Server(script) as server:
         target = endpoint(server.url)
-        opened = sender.connect(target, PATIENCE)
+        opened = connections.connect(target.url, PATIENCE)
         wait_until(lambda: not opened.is_usable(), message="the answer is there")
 
-        trouble = sender.send(opened, target, request(), time.monotonic() + PATIENCE)
+        trouble = exchange(connections, opened, target, time.monotonic() + PATIENCE)
 
         assert trouble.text == (
             "the request could not be sent completely: the endpoint closed the connection, or sent data unasked"
@@ -72,7 +72,7 @@ def test_what_is_said_before_the_request_is_no_answer_to_it(sender):
         assert server.requests == []
 
 
-def test_an_answer_before_the_whole_request_is_none(sender):
+def test_an_answer_before_the_whole_request_is_none(connections):
     """A server that refuses half a request and hangs up leaves a call that was not sent whole."""
 
     def script(peer):
@@ -84,24 +84,24 @@ def test_an_answer_before_the_whole_request_is_none(sender):
         target = endpoint(server.url)
         big = request(item=b'{"x":"' + b"y" * 20_000_000 + b'"}')
 
-        outcome = call(sender, target, big)
+        outcome = call(connections, target, big)
 
         assert outcome.seconds is None
         assert outcome.text.startswith("the request could not be sent completely: ")
 
 
-def test_a_connection_is_given_up_with_its_age(sender, monkeypatch):
+def test_a_connection_is_given_up_with_its_age(connections, monkeypatch):
     """However busy it is, it is not used for longer: so a host that moved is followed."""
     monkeypatch.setattr(http, "MAX_AGE_SECONDS", 0.2)
     with Server(answering(OK)) as old, Server(answering(OK)) as new:
         where = [old.port]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: [_found(where[0])])
         target = endpoint("http://api.test/")
-        call(sender, target)
+        call(connections, target)
         where[0] = new.port
         until = time.monotonic() + 0.4
         while time.monotonic() < until:
-            assert call(sender, target).text == "HTTP 200"
+            assert call(connections, target).text == "HTTP 200"
 
         assert old.connections == 1
         assert len(old.requests) > 1
@@ -113,7 +113,7 @@ def _found(port):
     return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)
 
 
-def test_a_resolver_that_hangs_holds_no_call(sender, monkeypatch):
+def test_a_resolver_that_hangs_holds_no_call(connections, monkeypatch):
     """Each call waits its own time for the name, and once it answers calls go on."""
     answers, asked = threading.Event(), []
     with Server(answering(OK)) as server:
@@ -132,7 +132,7 @@ def test_a_resolver_that_hangs_holds_no_call(sender, monkeypatch):
         def connect():
             took = Stopwatch()
             with pytest.raises(UnreachableError, match=r"no connection to api\.test:80: .*name"):
-                sender.connect(target, 0.2)
+                connections.connect(target.url, 0.2)
             failures.append((took.seconds, took.busy))
 
         for _ in range(2):
@@ -146,10 +146,10 @@ def test_a_resolver_that_hangs_holds_no_call(sender, monkeypatch):
         assert all(took >= 0.19 and busy < 0.5 for took, busy in failures)
         assert all(thread.daemon for thread in asked)
         answers.set()
-        assert call(sender, target).text == "HTTP 200"
+        assert call(connections, target).text == "HTTP 200"
 
 
-def test_each_address_of_a_host_has_its_part_of_the_time(sender, monkeypatch):
+def test_each_address_of_a_host_has_its_part_of_the_time(connections, monkeypatch):
     """One that never answers does not take the time of the next."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, Server(answering(OK)) as server:
         waiting = [socket.socket() for _ in range(4)]
@@ -159,7 +159,7 @@ def test_each_address_of_a_host_has_its_part_of_the_time(sender, monkeypatch):
         found = [_found(full.getsockname()[1]), _found(server.port)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: found)
 
-        opened = sender.connect(endpoint("http://api.test/"), 0.4)
+        opened = connections.connect("http://api.test/", 0.4)
 
         opened.close()
         for one in waiting:
@@ -187,61 +187,62 @@ def encrypted(context, script):
     return over_tls
 
 
-def test_calls_over_tls_share_a_connection_and_its_tickets_are_no_answer(sender, certified, monkeypatch):
+def test_calls_over_tls_share_a_connection_and_its_tickets_are_no_answer(connections, certified, monkeypatch):
     """What TLS says for itself is not taken for something unasked, not even where no call has been made yet."""
     ca, context = certified
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     with Server(encrypted(context, answering(HINTS + OK, REFUSED))) as server:
         target = endpoint(f"https://localhost:{server.port}/")
-        sender.keep(target, sender.connect(target, PATIENCE))
-        outcomes = [call(sender, target, request(number)) for number in range(3)]
+        connections.put_back(connections.connect(target.url, PATIENCE))
+        outcomes = [call(connections, target, request(number)) for number in range(3)]
 
         assert [outcome.text[:8] for outcome in outcomes] == ["HTTP 200", "HTTP 422", "HTTP 422"]
         assert server.connections == 1
         assert server.requests[0][0].startswith("POST / HTTP/1.1\r\nHost: localhost:")
-        sender.close()  # the server waits for that
+        connections.close()  # the server waits for that
 
 
-def test_what_comes_unasked_over_tls_is_no_answer_either(sender, certified, monkeypatch):
+def test_what_comes_unasked_over_tls_is_no_answer_either(connections, certified, monkeypatch):
     """The kept connection is given up for what lies on it, decrypted or not."""
     ca, context = certified
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     with Server(encrypted(context, answering(OK + REFUSED))) as server:
-        outcomes = [call(sender, endpoint(f"https://localhost:{server.port}/")) for _ in range(2)]
+        outcomes = [call(connections, endpoint(f"https://localhost:{server.port}/")) for _ in range(2)]
 
         assert [outcome.text for outcome in outcomes] == ["HTTP 200"] * 2
         assert server.connections == 2
 
 
 @pytest.mark.parametrize(("host", "trusted"), [("localhost", False), ("127.0.0.1", True)])
-def test_a_server_that_cannot_prove_who_it_is_gets_nothing(sender, certified, monkeypatch, host, trusted):
+def test_a_server_that_cannot_prove_who_it_is_gets_nothing(connections, certified, monkeypatch, host, trusted):
     """An unknown CA, or a certificate for another name: no connection, so no request."""
     ca, context = certified
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     with Server(encrypted(context, answering(OK))) as server:
         with pytest.raises(UnreachableError, match=rf"no connection to {host}:{server.port}: .*certificate"):
-            sender.connect(endpoint(f"https://{host}:{server.port}/"), PATIENCE)
+            connections.connect(f"https://{host}:{server.port}/", PATIENCE)
 
         assert server.requests == []
 
 
-def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(sender, certified, monkeypatch):
+def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(connections, certified, monkeypatch):
     """Over TLS each step has one deadline as well."""
     ca, context = certified
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     with Server(Peer.until_closed) as silent:
         took = Stopwatch()
         with pytest.raises(UnreachableError, match="timed out"):
-            sender.connect(endpoint(f"https://localhost:{silent.port}/"), 0.2)
+            connections.connect(f"https://localhost:{silent.port}/", 0.2)
         assert took.busy < 0.5
         assert took.seconds >= 0.19
     done = threading.Event()
     with Server(encrypted(context, lambda _peer: done.wait(PATIENCE))) as deaf:
         target = endpoint(f"https://localhost:{deaf.port}/")
-        opened = sender.connect(target, PATIENCE)
+        opened = connections.connect(target.url, PATIENCE)
         took = Stopwatch()
-        trouble = sender.send(opened, target, request(item=b'"' + b"y" * 20_000_000 + b'"'), time.monotonic() + 0.3)
+        big = request(item=b'"' + b"y" * 20_000_000 + b'"')
+        trouble = exchange(connections, opened, target, time.monotonic() + 0.3, big)
         busy = took.busy
         done.set()
 
@@ -250,12 +251,12 @@ def test_a_handshake_that_hangs_and_a_reader_that_does_not_read_end_in_time(send
         assert took.seconds >= 0.29
 
 
-def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(sender, certified, monkeypatch):
+def test_an_answer_that_trickles_over_tls_is_cut_at_the_deadline(connections, certified, monkeypatch):
     """A byte each 0.1 s, each of them in time."""
     ca, context = certified
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     with Server(encrypted(context, once(lambda peer: peer.trickle(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100)))) as server:
-        outcome = call(sender, endpoint(f"https://localhost:{server.port}/"), seconds=0.5)
+        outcome = call(connections, endpoint(f"https://localhost:{server.port}/"), seconds=0.5)
 
         assert re.match(r"no answer within 0\.[0-5] s", outcome.text), "what is left once it is connected"
         assert (outcome.seconds, outcome.kind) == (None, "no answer in time")

@@ -14,10 +14,9 @@ import pytest
 from msgspec import Raw
 
 from rlm.core.call import CallEnd
-from rlm.delivery.http import Dispatcher, UnreachableError
-from rlm.delivery.http_message import Request
+from rlm.delivery.http import Connections, Request, UnreachableError
 from rlm.delivery.outcome import Outcome
-from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, once, request
+from tests.acceptance.scripted import OK, PATIENCE, Peer, Server, answering, call, endpoint, exchange, once, request
 from tests.stopwatch import Stopwatch
 from tests.wait import wait_until
 
@@ -26,10 +25,10 @@ LATE = 0.2
 
 
 @pytest.fixture
-def dispatcher():
-    dispatcher = Dispatcher()
-    yield dispatcher
-    dispatcher.close()
+def connections():
+    connections = Connections()
+    yield connections
+    connections.close()
 
 
 @contextmanager
@@ -46,28 +45,28 @@ def ends_by(seconds):
 @pytest.mark.parametrize(
     ("date", "seconds"), [("Date: Wed, 21 Oct 2015 07:28:00 GMT\r\n", 30.0), ("Date: soon\r\n", 0.0), ("", 0.0)]
 )
-def test_a_rest_until_a_date_is_reckoned_by_the_clock_of_the_server(dispatcher, date, seconds):
+def test_a_rest_until_a_date_is_reckoned_by_the_clock_of_the_server(connections, date, seconds):
     """Its own `Date` says how far away that is, whatever this host takes the time to be; only without one it counts."""
     head = f"HTTP/1.1 429 X\r\n{date}Retry-After: Wed, 21 Oct 2015 07:28:30 GMT\r\nContent-Length: 0\r\n\r\n"
     with Server(answering(head.encode())) as server:
-        assert call(dispatcher, endpoint(server.url)).rest_seconds == seconds
+        assert call(connections, endpoint(server.url)).rest_seconds == seconds
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced(dispatcher):
+def test_a_connection_that_the_server_closed_meanwhile_is_replaced(connections):
     """An idle connection that the server gave up costs nothing: the next call goes over a new one."""
     with Server(once(lambda peer: peer.send(OK))) as server:
         target = endpoint(server.url)
-        first = call(dispatcher, target)
+        first = call(connections, target)
         wait_until(lambda: server.open == 0, message="the server has closed it")
 
-        second = call(dispatcher, target)
+        second = call(connections, target)
 
         assert [first.text, second.text] == ["HTTP 200"] * 2
         assert (server.connections, len(server.requests)) == (2, 2)
 
 
 @pytest.mark.parametrize("status", [200, 429, 500])
-def test_a_body_that_trickles_is_cut_at_the_deadline(dispatcher, status):
+def test_a_body_that_trickles_is_cut_at_the_deadline(connections, status):
     """A byte each 0.1 s never lets a socket time out; the deadline is that of the whole call."""
     head = f"HTTP/1.1 {status} X\r\nContent-Length: 1000\r\n\r\n".encode()
 
@@ -77,54 +76,54 @@ def test_a_body_that_trickles_is_cut_at_the_deadline(dispatcher, status):
 
     with Server(once(act)) as server:
         with ends_by(0.6):
-            outcome = call(dispatcher, endpoint(server.url), seconds=0.6)
+            outcome = call(connections, endpoint(server.url), seconds=0.6)
 
         assert outcome.seconds is None
         assert outcome.text.startswith("no answer within 0.")
         wait_until(lambda: server.open == 0, message="the connection is closed")
 
 
-def test_a_server_that_never_answers_is_left_at_the_deadline(dispatcher):
+def test_a_server_that_never_answers_is_left_at_the_deadline(connections):
     """Silence is cut at the deadline, and the server sees the connection close then."""
     with Server(once(Peer.until_closed)) as server:
         with ends_by(0.3):
-            outcome = call(dispatcher, endpoint(server.url), seconds=0.3)
+            outcome = call(connections, endpoint(server.url), seconds=0.3)
 
         assert outcome == Outcome("no answer within 0.3 s", None, "no answer in time")
         wait_until(lambda: server.open == 0, message="the server saw it close")
 
 
-def test_a_server_that_does_not_read_is_left_at_the_deadline(dispatcher):
+def test_a_server_that_does_not_read_is_left_at_the_deadline(connections):
     """A body too large for the buffers between here and there does not hold a lane beyond the deadline."""
     done = threading.Event()
     with Server(lambda peer: done.wait(PATIENCE)) as server:
         big = request(item=b'{"x":"' + b"y" * 50_000_000 + b'"}')
         with ends_by(0.4):
-            outcome = call(dispatcher, endpoint(server.url), big, seconds=0.4)
+            outcome = call(connections, endpoint(server.url), big, seconds=0.4)
         done.set()
 
         assert outcome.seconds is None
 
 
-def test_a_deadline_that_is_over_before_the_call_sends_nothing(dispatcher):
+def test_a_deadline_that_is_over_before_the_call_sends_nothing(connections):
     """Neither is a connection opened for it."""
     with Server(once(Peer.until_closed)) as server:
         target = endpoint(server.url)
-        connection = dispatcher.connect(target, PATIENCE)
+        connection = connections.connect(target.url, PATIENCE)
 
-        trouble = dispatcher.send(connection, target, request(), time.monotonic())
+        trouble = exchange(connections, connection, target, time.monotonic())
         with pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(target, 0.0)
+            connections.connect(target.url, 0.0)
 
         assert trouble == Outcome("the request could not be sent completely: timed out", None, "no answer in time")
         wait_until(lambda: server.connections == 1 and server.open == 0, message="the server saw it close")
         assert server.requests == []
 
 
-def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(dispatcher):
+def test_a_name_that_does_not_resolve_is_known_before_anything_is_sent(connections):
     """A host without an address cannot be connected to, which is an error of connecting."""
     with pytest.raises(UnreachableError, match="no connection to "):
-        dispatcher.connect(endpoint("http://no-such-host.invalid/"), PATIENCE)
+        connections.connect("http://no-such-host.invalid/", PATIENCE)
 
 
 def resolve(monkeypatch, *ports):
@@ -146,32 +145,32 @@ def crowded():
 
 
 @pytest.mark.parametrize("addresses", [1, 3])
-def test_a_server_that_accepts_nobody_is_given_up_in_time(dispatcher, monkeypatch, addresses):
+def test_a_server_that_accepts_nobody_is_given_up_in_time(connections, monkeypatch, addresses):
     """A connection that does not come about ends in the time given for it, however many addresses its host has."""
     with crowded() as port:
         resolve(monkeypatch, *[port] * addresses)
         with ends_by(0.3), pytest.raises(UnreachableError, match="timed out"):
-            dispatcher.connect(endpoint("http://api.test/"), 0.3)
+            connections.connect("http://api.test/", 0.3)
 
 
-def test_a_host_is_reached_at_the_first_address_that_answers(dispatcher, monkeypatch):
+def test_a_host_is_reached_at_the_first_address_that_answers(connections, monkeypatch):
     """One that refuses costs nothing but the time to say so."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         refusing = listener.getsockname()[1]
     with Server(answering(OK)) as server:
         resolve(monkeypatch, refusing, server.port)
 
-        assert call(dispatcher, endpoint("http://api.test/")).text == "HTTP 200"
+        assert call(connections, endpoint("http://api.test/")).text == "HTTP 200"
 
 
-def test_proxies_of_the_environment_are_ignored(dispatcher, monkeypatch):
+def test_proxies_of_the_environment_are_ignored(connections, monkeypatch):
     """What the machine uses for browsing sees no event."""
     with Server(answering(OK)) as proxy, Server(answering(OK)) as server:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", "")
 
-        outcome = call(dispatcher, endpoint(server.url))
+        outcome = call(connections, endpoint(server.url))
 
         assert (outcome.text, server.connections, proxy.connections) == ("HTTP 200", 1, 0)
 
@@ -188,11 +187,11 @@ def test_proxies_of_the_environment_are_ignored(dispatcher, monkeypatch):
     ],
     ids=["float", "escapes", "numbers", "duplicate", "utf8", "deep"],
 )
-def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
+def test_the_item_is_passed_on_byte_for_byte(connections, item):
     """The body has the contract's six keys, and in it the item exactly as it came."""
     with Server(answering(OK)) as server:
         wanted = Request("i:T", "T", "w€", "run-1", 7, Raw(item))
-        call(dispatcher, endpoint(server.url), wanted)
+        call(connections, endpoint(server.url), wanted)
 
         _head, body = server.requests[0]
         assert body.count(item) == 1
@@ -209,21 +208,21 @@ def test_the_item_is_passed_on_byte_for_byte(dispatcher, item):
 @pytest.mark.parametrize(
     ("content_type", "kind"), [("text/html", "web page"), ("Text/HTML; charset=utf-8", "web page"), ("text/plain", "")]
 )
-def test_any_2xx_is_delivered_and_one_that_is_a_web_page_is_counted(dispatcher, content_type, kind):
+def test_any_2xx_is_delivered_and_one_that_is_a_web_page_is_counted(connections, content_type, kind):
     """It may be a login page; who answers so and means it says so by `success`."""
     answer = f"HTTP/1.1 202 X\r\nRetry-After: 5\r\nContent-Type: {content_type}\r\nContent-Length: 0\r\n\r\n"
     with Server(answering(answer.encode())) as server:
-        outcome = call(dispatcher, endpoint(server.url))
+        outcome = call(connections, endpoint(server.url))
 
         assert (outcome.finish, outcome.text[:8], outcome.kind) == (CallEnd.COMPLETED, "HTTP 202", kind)
 
 
-def test_what_the_answer_says_is_safe_to_show(dispatcher):
+def test_what_the_answer_says_is_safe_to_show(connections):
     """The excerpt of a rejection is printable ASCII and short, whatever the server wrote."""
     body = b"\x1b]0;title\x07no \xff\xfe such\r\nwallet" + b"!" * 1000
     answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     with Server(answering(answer)) as server:
-        outcome = call(dispatcher, endpoint(server.url))
+        outcome = call(connections, endpoint(server.url))
 
         assert re.match(r"HTTP 404: \]0;title no +such wallet!!!", outcome.text)
         assert outcome.text.isprintable()
@@ -235,36 +234,35 @@ def test_a_secret_is_sent_and_nowhere_shown(monkeypatch, caplog):
     secret = "s3cr3t-0f-the-house"
     monkeypatch.setenv("API_TOKEN", secret)
     caplog.set_level(logging.DEBUG)
-    dispatcher = Dispatcher()
+    connections = Connections()
     with Server(once(Peer.reset)) as server:
         target = endpoint(server.url, {"Authorization": "env:API_TOKEN"})
 
-        outcome = call(dispatcher, target)
+        outcome = call(connections, target)
 
         assert f"Authorization: {secret}" in server.requests[0][0].split("\r\n")
-        shown = [repr(dispatcher), repr(target), repr(outcome), repr(vars(dispatcher)), caplog.text]
+        shown = [repr(connections), repr(target), repr(outcome), repr(vars(connections)), caplog.text]
         assert not [text for text in shown if secret in text]
-    dispatcher.close()
+    connections.close()
 
 
-def test_an_event_that_was_damaged_in_the_ledger_is_not_sent(dispatcher):
+def test_an_event_that_was_damaged_in_the_ledger_is_not_sent(connections):
     """Its item is no JSON any more, so neither would be the body."""
     with Server(answering(OK)) as server:
-        outcome = call(dispatcher, endpoint(server.url), request(item=b"{"))
+        outcome = call(connections, endpoint(server.url), request(item=b"{"))
 
         assert (outcome.kind, server.requests) == ("not what HTTP allows", [])
 
 
-def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, dispatcher):
+def test_a_secret_that_cannot_be_sent_is_not_quoted(monkeypatch, connections):
     """A value that no header can have, changed after the start, fails the call without being told to anybody."""
     monkeypatch.setenv("API_TOKEN", "s3cr3t\nSmuggled: yes")
     with Server(answering(OK)) as server:
         target = endpoint(server.url, {"Authorization": "env:API_TOKEN"})
-        connection = dispatcher.connect(target, PATIENCE)
-
-        trouble = dispatcher.send(connection, target, request(), time.monotonic() + PATIENCE)
+        trouble = call(connections, target)
 
         assert trouble.kind == "not what HTTP allows"
         assert "s3cr3t" not in trouble.text
+        connections.close()
         wait_until(lambda: server.connections == 1 and server.open == 0, message="the server has read to the end")
         assert server.requests == []

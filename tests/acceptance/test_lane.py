@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 
 from rlm.core.errors import StoreUnreachableError
+from rlm.delivery.http import Connection
 from tests.acceptance.scripted import OK, Server
 from tests.bench import FIRST, TYPE, Bench
 from tests.ownserver import OwnServer
@@ -85,9 +86,8 @@ def test_a_retry_goes_over_a_fresh_connection(bench):
     with Server(script) as server:
         bench.change_endpoints(lambda one: replace(one, url=f"{server.url}/{one.name}"))
         targets = [*bench.settings.endpoints.values()] * 2
-        opened = [bench.dispatcher.connect(target, PATIENCE) for target in targets]
-        for target, connection in zip(targets, opened, strict=True):
-            bench.dispatcher.keep(target, connection)
+        for connection in [bench.connections.connect(target.url, PATIENCE) for target in targets]:
+            bench.connections.put_back(connection)
         wait_until(lambda: server.open == kept, message="all are open, and would die of a call")
         bench.take()
 
@@ -100,7 +100,7 @@ def test_a_connection_that_was_closed_meanwhile_costs_neither_event_nor_slot(ben
     """A new one is opened."""
     bench.take()
     bench.carry()
-    ((_, kept),) = bench.dispatcher._idle
+    (kept,) = bench.connections._idle
     kept._sock.shutdown(socket.SHUT_RD)
     bench.take()
     bench.carry()
@@ -116,14 +116,14 @@ def test_a_connection_that_was_closed_meanwhile_costs_neither_event_nor_slot(ben
 def test_a_run_that_is_cancelled_keeps_what_was_answered(bench):
     """The event in hand is settled with the turn that gets no other one."""
     bench.take(2)
-    real = bench.dispatcher.receive
+    real = Connection.receive
 
     def receive(*args):
-        outcome = real(*args)
+        answer = real(*args)
         bench.store.runs.cancel(bench.run_id)
-        return outcome
+        return answer
 
-    with mock.patch.object(bench.dispatcher, "receive", receive):
+    with mock.patch.object(Connection, "receive", receive):
         bench.carry(until=bench.calls)
 
     assert bench.calls() == [(FIRST, 1, 200)]
@@ -149,16 +149,16 @@ def test_a_call_whose_slot_could_not_be_moved_is_not_made_then(bench):
 def test_an_answer_after_the_claim_was_lost_changes_nothing(bench, caplog):
     """A worker taken for dead that comes back finds its event gone: no second settlement, no second count."""
     bench.take()
-    real = bench.dispatcher.receive
+    real = Connection.receive
 
     def receive(*args):
-        outcome = real(*args)
+        answer = real(*args)
         bench.store.recovery.reap("w1")
         bench.store.runs.cancel(bench.run_id)
-        return outcome
+        return answer
 
     with (
-        mock.patch.object(bench.dispatcher, "receive", receive),
+        mock.patch.object(Connection, "receive", receive),
         caplog.at_level(logging.INFO, "rlm.delivery.lane"),
     ):
         bench.carry(until=lambda: "came after its claim was lost" in caplog.text)
@@ -183,7 +183,7 @@ def test_a_server_killed_between_answer_and_settlement_loses_nothing(tmp_path):
         assert all(lane.is_alive() for lane in lanes)
         server.start()
         wait_until(lambda: bench.where() == {}, message="both are settled")
-        bench.lanes.stop()
+        bench.lanes.gate.stop()
         for lane in lanes:
             lane.join(PATIENCE)
 

@@ -59,7 +59,7 @@ def test_a_supervisor_that_was_started_with_another_file_is_named_by_the_record(
         text = system.config.read_text()
         system.start("scheduler")
         wait_until(system.store.leases.holder, timeout=20, message="a scheduler has read the file")
-        system.config.write_text(text.replace("threads = 5", "threads = 4"))
+        system.config.write_text(text.replace('"threads" = 5', '"threads" = 4'))
         system.start("supervisor")
         wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=20, message="a supervisor as well")
         ids = system.push_evenly(5)

@@ -90,7 +90,7 @@ def test_a_data_directory_that_another_made_is_refused(folder, victim, kind):
         data_dir.symlink_to(victim.parent)
     else:
         data_dir.mkdir()
-        for name in ("valkey.log", "server.lock", "users.lock", "start.lock"):
+        for name in ("valkey.log", "server.lock", "users.lock"):
             (data_dir / name).symlink_to(victim)
     give(data_dir)
 

@@ -45,7 +45,7 @@ def test_a_system_in_trouble_lets_no_secret_out(make_system, tmp_path, monkeypat
         ) as system:
             text = system.config.read_text()
             headers = 'headers = { Authorization = "env:API_TOKEN" }'
-            system.config.write_text(text.replace('name = "rebalance_api"', f'name = "rebalance_api"\n{headers}'))
+            system.config.write_text(text.replace('"name" = "rebalance_api"', f'"name" = "rebalance_api", {headers}'))
             assert headers in system.config.read_text()
 
             def command(*args):

@@ -157,9 +157,10 @@ def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(installation, monk
     for letter in letters:
         installation.store.client.lpush(installation.settings.queue.failed, json.dumps(letter))
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
     for terminal in (True, False):
-        monkeypatch.setattr("rlm.cli.common.is_terminal", lambda terminal=terminal: terminal)
+        isatty = "click.testing._NamedTextIOWrapper.isatty"
+        monkeypatch.setattr(isatty, lambda _self, terminal=terminal: terminal, raising=False)
         for args in (*FIXED, ["failed", "show", letters[0]["id"]]):
             done = CliRunner().invoke(rlm, [*args, "--config", str(installation.config)])
             most = 80 if terminal and args[-1] == "list" else 4100

@@ -97,7 +97,7 @@ def live_through(make_system, ingest, proxies, *, events, window_seconds, seed_f
     try:
         system.store.schedule.note_tick(system_clock.now())  # a scheduler that comes up late serves the next
         text, headers = system.config.read_text(), 'headers = { Authorization = "env:API_TOKEN" }'
-        system.config.write_text(text.replace(".endpoints]]", f".endpoints]]\n{headers}"))
+        system.config.write_text(text.replace('"name" = ', f'{headers}, "name" = '))
         types = system.types
         system.push(
             make_item(f"e{number}", types[number % len(types)], wallet_name=PAYLOAD, note=PAYLOAD)
@@ -253,17 +253,17 @@ def test_an_error_is_one_envelope_with_ids_and_without_a_payload(ingest):
 REFUSED = """
 import threading, time
 from pathlib import Path
-from rlm.delivery.http import Dispatcher
+from rlm.delivery.http import Connections
 from rlm.delivery.lane import Lanes
 from rlm.ledger.store import Store
 settings = load_settings(Path(sys.argv[1]))
 telemetry.set_up(settings, "worker")
 with Store(settings, keeps_server=True) as store:
-    lanes = Lanes(store, settings, Dispatcher(), "w1")
+    lanes = Lanes(store, Connections(), "w1")
     lane = threading.Thread(target=lanes.carry)
     lane.start()
     time.sleep(1.5)
-    lanes.stop()
+    lanes.gate.stop()
     lane.join()
     logging.getLogger("rlm.delivery.lane").error("The end")
 """

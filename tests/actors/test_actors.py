@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
 from unittest import mock
 from uuid import uuid4
 
@@ -15,9 +14,8 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.stub import StubBroker
 
-from actors import record as actors_record
-from actors.dispatch import make_dispatch
-from actors.record import make_record
+from actors import dispatch as actors
+from actors.dispatch import make_dispatch, make_record
 from rlm.ledger.connect import make_client
 from tests.wait import wait_until
 
@@ -54,18 +52,9 @@ def work(broker):
 
 @pytest.fixture
 def closing(monkeypatch):
-    """What closing a run does; its records, of which the first call gets one."""
-    closing = SimpleNamespace(close_run=mock.Mock(side_effect=["the record", None, None, None]))
-    monkeypatch.setattr(actors_record, "close_run", closing.close_run)
+    closing = mock.Mock()
+    monkeypatch.setattr(actors, "close_run", closing)
     return closing
-
-
-@pytest.fixture
-def store():
-    """A store with a run open. What a mock makes on its first use, two threads may each make one of."""
-    store = mock.MagicMock()
-    store.runs.current.return_value = "the run"
-    return store
 
 
 def test_each_message_is_a_lane(broker, work):
@@ -87,19 +76,19 @@ def test_each_message_is_a_lane(broker, work):
     assert len(set(under_way)) == LANES
 
 
-def test_a_run_is_recorded_while_every_lane_carries(broker, work, store, closing):
+def test_a_run_is_recorded_while_every_lane_carries(broker, work, closing):
     """With one thread more than lanes."""
-    leave = threading.Event()
+    leave, store = threading.Event(), mock.MagicMock()
     dispatch, record = make_dispatch(broker, lambda: leave.wait(10)), make_record(broker, store)
     work(LANES + 1)
     for _ in range(LANES):
         dispatch.send()
     for _ in range(3):
         record.send("run-1")
-    wait_until(lambda: closing.close_run.call_count == 3, message="the messages are worked off")
+    wait_until(lambda: closing.call_count == 3, message="the messages are worked off")
     leave.set()
 
-    closing.close_run.assert_called_with(store, "run-1", failure="")
+    closing.assert_called_with(store, "run-1")
 
 
 def test_a_supervisor_that_is_killed_leaves_no_directory_of_its_template(tmp_path):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
-from actors import record as actors_record
+from actors import dispatch
 from actors import worker as actors_worker
 from actors.worker import UNFIT, WorkerProcess
 from rlm.core.errors import StoreError
@@ -20,12 +21,26 @@ from rlm.ledger.store import Store
 from rlm.processes.signals import Wakeup
 from rlm.settings import load_settings
 from rlm.settings.secrets import Secrets, mask, remember
-from tests.actors.lanes import FakeLanes
 from tests.wait import wait_until
 
 ID = "host:1:a:1"
 #: Seconds in which an idle worker is watched, and the most commands of that: a heartbeat of three, and this test's own.
 WATCHED_SECONDS, MOST_COMMANDS = 1.5, 7
+
+
+class FakeLanes:
+    """Lanes that carry nothing: each waits for the stop, or for its end."""
+
+    def __init__(self, _store, _connections, _worker_id, close):
+        self.close, self.sleeping, self.completed = close, "", Counter()
+        self.threads, self.end, self.ended = [], None, threading.Event()
+        self.gate = SimpleNamespace(wake=lambda: None, stop=self.ended.set)
+
+    def carry(self):
+        self.threads.append(threading.get_ident())
+        self.ended.wait()
+        if self.end is not None:
+            raise self.end
 
 
 class Running:
@@ -65,7 +80,7 @@ def running(valkey_only_url, monkeypatch, tmp_path):
     store = Store(settings, valkey_only_url)
     running = Running(store, prefix)
     yield running
-    running.lanes.stop()
+    running.lanes.ended.set()
     for key in store.client.keys(f"{prefix}*"):
         store.client.delete(key)
     store.close()
@@ -97,11 +112,11 @@ def test_an_idle_worker_costs_its_heartbeats(running):
 def test_a_lane_that_hears_that_a_run_is_over_has_it_closed(running, monkeypatch):
     """Though every lane is busy: the actor has a thread of its own."""
     close_run = mock.Mock(return_value=None)
-    monkeypatch.setattr(actors_record, "close_run", close_run)
+    monkeypatch.setattr(dispatch, "close_run", close_run)
     running.start()
-    running.lanes.record("run-1")
+    running.lanes.close("run-1")
 
-    closed = [mock.call(running.store, "run-1", failure="")]
+    closed = [mock.call(running.store, "run-1")]
     wait_until(lambda: close_run.mock_calls == closed, timeout=1.0, message="it is closed")
     running.leave()
 
@@ -112,7 +127,8 @@ def test_a_worker_whose_lane_has_ended_is_unfit(running, monkeypatch, end):
     ends = []
     monkeypatch.setattr(actors_worker.os, "_exit", ends.append)
     running.start()
-    running.lanes.die(end)
+    running.lanes.end = end
+    running.lanes.ended.set()
     running.thread.join(5)
 
     assert ends == [UNFIT]
@@ -122,7 +138,7 @@ def test_a_call_that_does_not_end_is_cut_by_a_second_signal(running, monkeypatch
     """And before that the worker waits, and says that it is stopping."""
     ends = []
     monkeypatch.setattr(actors_worker.os, "_exit", ends.append)
-    monkeypatch.setattr(running.lanes, "stop", lambda: None)
+    running.lanes.gate.stop = lambda: None
     running.start()
     running.stop.graceful = True
     running.stop.wakeup.wake()
@@ -132,7 +148,6 @@ def test_a_call_that_does_not_end_is_cut_by_a_second_signal(running, monkeypatch
     running.thread.join(5)
 
     assert ends == [UNFIT]
-    FakeLanes.stop(running.lanes)
 
 
 def test_a_worker_hides_the_secrets_of_its_settings(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from rlm.core.errors import StoreError
 from rlm.ledger.books import books
 from rlm.ledger.connect import make_client
 from rlm.ledger.processes import Role
-from rlm.sandbox.mockapi import exceeded
+from tests.acceptance.faultyapi import exceeded
 from tests.acceptance.system import System, assert_balanced, make_item
 from tests.leftbehind import nothing_left_behind
 from tests.ownserver import OwnServer
@@ -195,7 +195,7 @@ class Storm:
         assert list(exceeded(arrivals, system.settings.endpoints.values())) == []
         refused = {name: one.refused for name, one in system.api.summary().items() if one.refused}
         assert not refused, f"refused by their limit: {refused}"
-        assert books(system.store).faults == []
+        assert books(system.store).faults() == []
         system.assert_counted()
         if deadline is not None:
             from rlm.core.clock import system_clock

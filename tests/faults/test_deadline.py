@@ -118,7 +118,7 @@ def test_a_run_is_closed_soon_after_redis_is_back(make_system, dead):
         if dead:
             kill(system, proxy)
         proxy.refuse()
-        wait_until(lambda: left_seconds(system) < -1, timeout=20, message="the deadline is over")
+        wait_until(lambda: left_seconds(system) < -2, timeout=20, message="the deadline is over")
         proxy.accept()
         back = system.store.now()
         record = system.await_record(run_id, timeout=20)

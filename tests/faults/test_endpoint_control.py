@@ -136,12 +136,11 @@ def command(system, *args):
 
 def reconfigured(document):
     """Rename the first endpoint but keep its URL; lower the limit of the second."""
-    renamed = document.replace('name = "first"', 'name = "renamed"')
+    renamed = document.replace('"name" = "first"', '"name" = "renamed"')
     assert renamed != document
-    head, name, tail = renamed.partition('name = "second"')
-    lowered = tail.replace("10 per 6 seconds", "5 per 6 seconds", 1)
-    assert lowered != tail
-    return head + name + lowered
+    lowered = renamed.replace('"name" = "second"', '"rate_limit" = "5 per 6 seconds", "name" = "second"')
+    assert lowered != renamed
+    return lowered
 
 
 def arrived(system, endpoint, since=float("-inf")):

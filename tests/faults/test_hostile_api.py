@@ -21,8 +21,8 @@ import pytest
 from msgspec import Raw
 
 from rlm.core.call import CallEnd
-from rlm.delivery.http import Dispatcher
-from rlm.delivery.http_message import Request
+from rlm.delivery.http import Connections, Request
+from tests.acceptance.scripted import call as call_once
 from tests.acceptance.scripted import endpoint
 
 pytestmark = pytest.mark.rest
@@ -253,20 +253,16 @@ def misjudged(api, understood):
 
 
 def judge(number, seed):
-    """Make calls with a dispatcher; its understanding must agree with the API's decisions."""
-    sender = Dispatcher()
+    """Make calls as lanes do; what they understand must agree with the API's decisions."""
+    connections = Connections()
 
     def call(url, event_id, attempt):
-        target = endpoint(url)
-        connection = sender.connect(target, TIMEOUT_SECONDS)
-        until = time.monotonic() + TIMEOUT_SECONDS
-        if sender.send(connection, target, Request(event_id, "T", "w", "r1", attempt, Raw(b"{}")), until):
-            return "retry"  # it may have been read or not
-        return OF_END[sender.receive(connection, target, time.monotonic(), until).finish]
+        wanted = Request(event_id, "T", "w", "r1", attempt, Raw(b"{}"))
+        return OF_END[call_once(connections, endpoint(url), wanted, TIMEOUT_SECONDS).finish]
 
     with HostileApi(seed) as api:
         understood = send(api, call, number)
-        sender.close()
+        connections.close()
     print(f"seed {seed}: {len(api.calls)} calls read over {max(each.connection for each in api.calls)} connections")
 
     assert api.faults == []

@@ -68,35 +68,6 @@ def test_away_for_a_second_in_mid_run(behind):
     assert_next_run(system)
 
 
-@pytest.mark.long
-def test_away_for_more_than_two_ticks(tmp_path):
-    """No call, one run when Redis is back, and the scheduler says which ticks had none."""
-    env = {**STEADY, "RLM_RUN__EVERY_SECONDS": "2", "RLM_RUN__WINDOW_SECONDS": "2"}
-    with behind_proxies(tmp_path, speed=20, ticks=True, env=env) as system:
-        system.start_both()
-        first = wait_until(system.store.schedule.last_tick, message="there was a tick")
-
-        away(system)
-        events = system.push_evenly(10)
-        wait_until(lambda: system_clock.now() > first + 5.5, message="two ticks have passed")
-        assert system.api.arrivals == []
-        assert system.store.schedule.last_tick() == first
-        back(system)
-
-        record = wait_until(lambda: _last_record(system), timeout=30, message="a run is closed")
-        assert record["counts"]["taken"] == 10
-        wait_until(lambda: "Ticks were missed since" in system.log("scheduler"), message="they are told")
-        wait_until(lambda: set(events) <= set(system.answered()), timeout=30, message="all is done")
-        records = [as_json(system.store.runs.record(one)) for one in system.store.runs.history(50)]
-        system.assert_promises(events, records)
-        system.assert_slots()
-
-
-def _last_record(system):
-    newest = system.store.runs.history(1)
-    return as_json(system.store.runs.record(newest[0])) if newest else None
-
-
 def test_killed_and_restarted_with_its_file_in_mid_run(behind, tmp_path, monkeypatch):
     """KILL for a server of one's own: while it loads it is waited for, then the run goes on where it was."""
     system = behind

@@ -7,7 +7,6 @@ from rlm.core.clock import system_clock
 from rlm.core.item import type_of
 from rlm.core.run import make_run_id
 from rlm.ledger.store import Store
-from tests.store.looks import redis_us
 
 #: A type of the built-in configuration, another one, and two endpoints of the first.
 TYPE = "REBALANCE_NEEDED"
@@ -24,7 +23,7 @@ def put(store: Store, event_id: str, place: str, due: float = 60.0, **fields: st
     if place == "ready":
         store.client.zadd(keys.ready(name), {event_id: int(score)})
     else:
-        at = float("inf") if place == "spent" else redis_us(store) + round(due * 1_000_000)
+        at = float("inf") if place == "spent" else store.now_us() + round(due * 1_000_000)
         store.client.zadd(keys.due, {event_id if place == "inflight" else f"later {event_id}": at})
 
 
@@ -39,7 +38,7 @@ def open_run(store: Store, state: str = "running", **fields: str) -> str:
         "started_at": repr(now),
         "tick": repr(now),
         "deadline": repr(now + 60.0),
-        "deadline_us": str(redis_us(store) + 60_000_000),
+        "deadline_us": str(store.now_us() + 60_000_000),
         "window_seconds": "60.0",
         "revision": store.settings.revision,
     }
@@ -62,7 +61,7 @@ def called(
 
     Those that ended earlier must be written earlier.
     """
-    sent_us = redis_us(store) - round(ago * 1_000_000)
+    sent_us = store.now_us() - round(ago * 1_000_000)
     ended_ms = (sent_us + round(seconds * 1_000_000)) // 1000
     window_id = store.settings.endpoints[endpoint].window_id if endpoint in store.settings.endpoints else "0" * 16
     times = f"{seconds * 1000:g} {age * 1000:g}"

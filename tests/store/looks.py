@@ -52,12 +52,6 @@ def letters(store: Store) -> list[dict[str, Any]]:
     return [json.loads(raw) for raw in reversed(cast("list[bytes]", store.client.lrange(store.keys.failed, 0, -1)))]
 
 
-def redis_us(store: Store) -> int:
-    """Return the time by the clock of Redis, in microseconds."""
-    seconds, microseconds = cast("tuple[int, int]", store.client.time())
-    return seconds * 1_000_000 + microseconds
-
-
 def snapshot(store: Store) -> dict[str, Any]:
     """Return every key of the test and whether it expires, in two round trips."""
     client: Any = store.client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlm.admin.attendance import leader, revision_in_force, ticks_every_seconds
+from rlm.admin.conditions import leader, revision_in_force, ticks_every_seconds
 from rlm.ledger.processes import Process, Role
 
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from rlm import telemetry
-from rlm.cli.by_hand import conduct_here
+from rlm.cli.runs import conduct_here
 from rlm.core.errors import InterruptedByHandError, StoreUnfitError
 from rlm.ledger.processes import Process, Role
 from rlm.processes.signals import StopSignals, Wakeup

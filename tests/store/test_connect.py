@@ -8,11 +8,12 @@ from contextlib import closing, contextmanager
 
 import pytest
 import redis
+from redis._parsers.base import BaseParser
 
 from rlm.core.errors import (
     StoreUnreachableError,
 )
-from rlm.ledger.connect import make_client, translated
+from rlm.ledger.connect import in_own_words, make_client, translated
 from rlm.ledger.embedded import EmbeddedServer, binary_path
 from tests.wait import wait_until
 
@@ -112,3 +113,17 @@ def _answers(client):
         return client.ping()
     except redis.ConnectionError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", "`maxmemory`"),
+        ("LOADING Redis is loading the dataset in memory", "wait until it has read its data"),
+        ("READONLY You can't write against a read only replica.", "its primary"),
+        ("MISCONF Redis is configured to save RDB snapshots, but is currently unable to persist", "its disk"),
+    ],
+)
+def test_what_a_server_refuses_names_the_thing(said, remedy):
+    """Also where redis-py takes the code from the text."""
+    assert remedy in in_own_words(BaseParser.parse_error(said), None).remedy

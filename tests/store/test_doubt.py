@@ -16,7 +16,6 @@ from rlm.ledger.processes import Process, Role
 from rlm.ledger.store import Store
 from rlm.settings import apart_of, load_settings
 from tests.each import each
-from tests.store import looks
 from tests.values import replace
 from tests.wait import wait_until
 
@@ -61,7 +60,7 @@ def test_a_new_prefix_is_no_doubt(fresh):
 
 def test_another_server_is_doubted_once(one, make_store):
     """By the first that hears it, which need not lead; the others learn why, and doubt it no more."""
-    before_us, other = looks.redis_us(one), make_store()
+    before_us, other = one.now_us(), make_store()
     other.leases.contend("two", LONG)
     one.client.hset(one.keys.lease, "server", "f" * 40)
 
@@ -102,7 +101,7 @@ def test_one_that_was_to_stop_and_did_not_is_doubted_if_it_dies_later(one):
 @each("forget", [("lease",), ("lease", "records")])
 def test_a_redis_that_was_emptied_is_doubted_by_who_remembers_it(one, forget):
     """As after FLUSHALL."""
-    before_us, before = looks.redis_us(one), one.clock.doubts[0]
+    before_us, before = one.now_us(), one.clock.doubts[0]
     for name in forget:
         one.client.delete(getattr(one.keys, name))
 
@@ -139,7 +138,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
     """Deadline, lease, and what is in flight or backs off; what is past stays so."""
     other, keys, prefix = make_store(), one.keys, one.keys.prefix
     other.leases.contend("two", LONG)
-    now = looks.redis_us(one)
+    now = one.now_us()
     was = now - step_us  # by the old clock
     one.client.hset(f"{prefix}run", mapping={"run_id": "r", "deadline_us": was + 60_000_000})
     one.client.hset(keys.lease, "expires_us", was + 30_000_000)
@@ -164,7 +163,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
         "rest": int(one.client.hget(f"{prefix}endpoint:w", "rest")) - 50_000_000,
     }
     assert moved == dict.fromkeys(moved, was + step_us)
-    assert one.client.zscore(keys.due, "past") < looks.redis_us(one)
+    assert one.client.zscore(keys.due, "past") < one.now_us()
     assert one.client.zscore(keys.due, "later spent") == float("inf")
     assert one.client.hget(f"{prefix}endpoint:w", "since") == b"%d" % (was - 5)
     assert one.client.zscore(f"{prefix}free:A", "1 api") == 0
@@ -173,7 +172,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
 def test_the_clock_of_another_server_moves_what_is_to_come(one):
     """After a fail-over to a host whose clock is an hour behind; the expectation shows it."""
     one.leases.contend("one", LONG)
-    now = looks.redis_us(one)
+    now = one.now_us()
     one.client.hset(f"{one.keys.prefix}run", mapping={"run_id": "r", "deadline_us": now + HOUR_US + 60_000_000})
     least, most, at = one.clock._ahead
     one.clock._ahead = (least + HOUR_US / 1_000_000, most + HOUR_US / 1_000_000, at)
@@ -203,9 +202,9 @@ def test_another_configuration_does_not_take_a_lease_that_was_given_up_just_now(
     assert ALONE_SECONDS - 5 < standing.apart_seconds <= ALONE_SECONDS
     assert standing.other == ""
 
-    one.client.hset(one.keys.lease, "expires_us", looks.redis_us(one) - round((ALONE_SECONDS - 1) * 1_000_000))
+    one.client.hset(one.keys.lease, "expires_us", one.now_us() - round((ALONE_SECONDS - 1) * 1_000_000))
     assert not other.leases.acquire("other", LONG)
-    one.client.hset(one.keys.lease, "expires_us", looks.redis_us(one) - round((ALONE_SECONDS + 1) * 1_000_000))
+    one.client.hset(one.keys.lease, "expires_us", one.now_us() - round((ALONE_SECONDS + 1) * 1_000_000))
     assert other.leases.acquire("other", LONG)
 
     other.leases.release("other")
@@ -230,7 +229,7 @@ def test_another_configuration_does_not_lead_while_a_process_of_the_one_in_force
     other = differing(settings)
     one.processes.announce(Role.SUPERVISOR, theirs)
     one.leases.release("one")
-    long_ago = looks.redis_us(one) - HOUR_US
+    long_ago = one.now_us() - HOUR_US
     one.client.hset(one.keys.lease, "expires_us", long_ago)
 
     standing = other.leases.contend("other", LONG)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from rlm.core.errors import StoreForbiddenError, StoreUnfitError
-from rlm.ledger.connect import make_client
-from rlm.ledger.fitness import check_fitness, judge, require_fit
+from rlm.ledger.store import Store, judge
+from rlm.settings import load_settings
 from tests.conftest import SERVERS, running_server
 from tests.each import each
 
@@ -22,16 +20,11 @@ INFO = {
 }
 
 
-def over(client):
-    """A store of which only its client matters."""
-    return SimpleNamespace(client=client, require_schema=lambda **_: None)
-
-
 @pytest.fixture(params=SERVERS)
-def own_client(request, tmp_path):
-    """A client of a server that only this test uses and may damage."""
-    with running_server(request.param, tmp_path / "server") as url, make_client(url) as client:
-        yield client
+def own(request, tmp_path):
+    """A store on a server that only this test uses and may damage."""
+    with running_server(request.param, tmp_path / "server") as url, Store(load_settings(None, {}), url) as made:
+        yield made
 
 
 @each(
@@ -54,44 +47,29 @@ def test_each_flaw_is_found_alone(info, flaws):
     assert [flaw.name for flaw in judge(INFO | info)] == flaws
 
 
-def test_a_server_set_up_like_the_embedded_one_is_fit(redis_client):
-    """The settings RLM gives its own server leave nothing to remark, on Valkey and on Redis."""
-    assert check_fitness(over(redis_client)) == ()
-    require_fit(over(redis_client))
+def test_what_the_embedded_server_is_set_up_with_is_fit_and_may_be_volatile_on_demand(own):
+    """And nothing else is let through, nor hidden by an ACL that forbids CONFIG."""
+    own.require_fit()
+    own.client.config_set("appendonly", "no")
+    own.require_fit(allow_volatile=True)
 
+    own.client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
+    with as_user(own) as user:
+        assert user.flaws(allow_volatile=True) == ()
 
-def test_a_volatile_server_may_be_allowed(own_client):
-    """And nothing else is let through."""
-    own_client.config_set("appendonly", "no")
-
-    require_fit(over(own_client), allow_volatile=True)
-
-    own_client.config_set("maxmemory", "100mb")
-    own_client.config_set("maxmemory-policy", "allkeys-lru")
-    with pytest.raises(StoreUnfitError, match="allkeys-lru"):
-        require_fit(over(own_client), allow_volatile=True)
-
-
-def test_a_user_who_may_not_ask_for_settings_is_judged_by_what_is_left(own_client):
-    """An ACL that forbids CONFIG does not hide an evicting server, and does not refuse a good one."""
-    own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-config"], keys=["*"])
-    with client_as(own_client, "rlm") as client:
-        assert check_fitness(over(client)) == ()
-
-        own_client.config_set("maxmemory", "100mb")
-        own_client.config_set("maxmemory-policy", "allkeys-lru")
+        own.client.config_set("maxmemory", "100mb")
+        own.client.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(StoreUnfitError, match="allkeys-lru"):
-            require_fit(over(client))
+            user.require_fit(allow_volatile=True)
 
 
-def test_a_user_who_may_not_ask_at_all_is_refused(own_client):
+def test_a_user_who_may_not_ask_at_all_is_refused(own):
     """An ACL that forbids INFO leaves nothing to judge by, so the server is refused."""
-    own_client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-info"], keys=["*"])
+    own.client.acl_setuser("rlm", enabled=True, nopass=True, commands=["+@all", "-info"], keys=["*"])
 
-    with client_as(own_client, "rlm") as client, pytest.raises(StoreForbiddenError, match="INFO"):
-        require_fit(over(client))
+    with as_user(own) as user, pytest.raises(StoreForbiddenError, match="INFO"):
+        user.require_fit()
 
 
-def client_as(client, user):
-    path = client.connection_pool.connection_kwargs["path"]
-    return make_client(f"unix://{path}?username={user}&password=any")
+def as_user(store):
+    return Store(store.settings, f"{store.url}?username=rlm&password=any")

@@ -45,7 +45,7 @@ def test_the_run_under_way_takes_it(store, token, running):
         assert woken.get_message(timeout=5)
 
     assert looks.tally(store) == before | {f"taken:{steps.TYPE}": 2}
-    assert books(store).faults == []
+    assert books(store).faults() == []
     assert steps.claim(store).event_id == EVENT
 
 

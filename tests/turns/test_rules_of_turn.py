@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from rlm.core.errors import StoreError
 from rlm.delivery.run_end import make_record
 from rlm.ledger.rules import EndpointRules
-from scheduler.forecast import Forecaster, Team
 from tests.turns.world import (
     GUARD,
     budget,
@@ -1430,13 +1428,13 @@ def test_a_window_of_many_calls_is_trimmed_a_thousand_at_a_time(world):
 def test_a_conductor_that_published_the_limit_before_takes_up_the_one_set_by_hand(world):
     """It had read the limits just before they were changed, and published what was to be expected just after."""
     before, by_hand = endpoint("a", "5 per 1 second"), endpoint("a", "2 per 1 second")
-    run = world.start(kind("A", before)).run
-    forecaster = Forecaster(SimpleNamespace(store=world.store, token=world.token), run, None)
-    forecaster.look(world.types, Team(), 1.0, 0.0)
-    world.store.rules.limit(by_hand, GUARD)
-    world.store.rules.publish(world.token, world.types, {})
+    world.start(kind("A", before))
+    rules = world.store.rules
+    rules.adjust(world.token, world.types, {})
+    rules.limit(by_hand, GUARD)
+    rules.publish(world.token, world.types, {})
 
-    forecaster.look((kind("A", by_hand),), Team(), 1.0, 0.0)
+    rules.adjust(world.token, (kind("A", by_hand),), {})
 
     entry = msgspec.json.decode(world.client.hget(world.keys.rules, "a"), type=EndpointRules)
     assert entry.windows[0].rules == [[2, round((1 + GUARD) * 1_000_000)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.delivery.http_message import MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Answer, BrokenAnswerError
+from rlm.delivery.http import MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Answer, BrokenAnswerError
 from tests.each import each
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

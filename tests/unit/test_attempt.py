@@ -6,13 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from rlm.core.call import CallEnd
 from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import attempt
 from rlm.delivery.attempt import Attempts
-from rlm.delivery.http import UnreachableError
-from rlm.delivery.outcome import Kind, Outcome
+from rlm.delivery.http import Answer
+from rlm.delivery.outcome import Kind
 from rlm.ledger import values
 from rlm.ledger.turns import Claim, Restamped
 from rlm.ledger.values import RedisClock
@@ -30,9 +29,8 @@ class Scene:
         self.clock = clock
         self.kept, self.connecting, self.sending, self.answering = True, 0.0, 0.0, 0.1
         self.owned, self.restamping, self.away = True, 0.0, False
-        self.unreachable = self.broken = self.trouble = None
         self.guard = GUARD
-        self.sent, self.put_back, self.restamps = [], [], []
+        self.sent, self.put_back_to, self.restamps = [], [], []
 
     def make(self, *, window=60.0, asked=0.0, item=b"{}", endpoint="a", **changes):
         began = self.clock.time
@@ -51,37 +49,35 @@ class Scene:
             retry=SimpleNamespace(max_attempts=3, max_runs=5),
         )
         self.began = began
-        return Attempts(settings, self, self, redis, 1).make(claim, began - asked)
+        store = SimpleNamespace(settings=settings, turns=self, clock=redis)
+        return Attempts(store, self, 1).make(claim, began - asked)
 
     @staticmethod
     def us(moment):
         return round(moment * 1_000_000)
 
-    # The dispatcher, and the turns.
+    # The connections, and the turns.
 
-    def connect(self, _endpoint, _seconds, *, fresh):
+    def connect(self, url, _seconds, *, fresh):
         self.clock.sleep(self.connecting)
-        if self.broken:
-            raise self.broken
-        if self.unreachable:
-            raise UnreachableError("no connection", self.unreachable)
-        return SimpleNamespace(kept=self.kept and not fresh)
+        return SimpleNamespace(url=url, kept=self.kept and not fresh, send=self.send, receive=self.receive)
 
-    def keep(self, endpoint, _connection):
-        self.put_back.append(endpoint.name)
+    def put_back(self, connection):
+        self.put_back_to.append(connection.url)
 
-    def send(self, _connection, _endpoint, request, _deadline):
-        self.request = request
+    def send(self, data, _deadline):
+        self.request = data
         self.clock.sleep(self.sending)
         self.sent.append(pytest.approx(self.clock.time - self.began))
-        return self.trouble
 
-    def receive(self, _connection, _endpoint, sent_at, deadline):
-        answers_at = sent_at + self.answering
+    def receive(self, deadline):
+        answers_at = self.clock.time + self.answering
         self.clock.time = min(answers_at, deadline)
-        if answers_at < deadline:
-            return Outcome("HTTP 200", self.clock.time - sent_at, finish=CallEnd.COMPLETED)
-        return Outcome("no answer", None, "no answer in time")
+        if answers_at >= deadline:
+            raise TimeoutError
+        answer = Answer()
+        answer.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        return answer
 
     def restamp(self, _claim, _lane):
         self.clock.sleep(self.restamping)
@@ -113,7 +109,7 @@ def test_over_a_kept_connection_it_leaves_at_once_and_counts_from_its_stamp(scen
 def test_the_attempt_of_a_request_counts_over_all_runs(scene):
     scene.make(attempt=4, tries=1)
 
-    assert scene.request.attempt == 5
+    assert b'"attempt":5,' in scene.request
 
 
 def test_without_one_it_connects_first_and_counts_from_then(scene):
@@ -133,7 +129,7 @@ def test_an_event_that_failed_before_goes_over_a_new_connection(scene):
 
 def test_a_call_that_cannot_leave_within_its_share_of_the_guard_is_given_back(scene):
     assert is_unsent(scene.make(asked=LEAVES + 0.01))
-    assert (scene.sent, scene.put_back) == ([], ["a"])
+    assert (scene.sent, scene.put_back_to) == ([], ["http://a:1"])
 
 
 def test_so_is_one_whose_event_is_the_lanes_no_longer_or_if_nobody_knows(scene):
@@ -141,32 +137,20 @@ def test_so_is_one_whose_event_is_the_lanes_no_longer_or_if_nobody_knows(scene):
     for scene.owned, scene.away in ((False, False), (True, True)):
         assert is_unsent(scene.make())
 
-    assert (scene.sent, scene.put_back) == ([], ["a", "a"])
+    assert (scene.sent, scene.put_back_to) == ([], ["http://a:1"] * 2)
 
 
 def test_so_is_one_that_no_longer_fits_before_the_deadline_once_it_is_connected(scene):
     scene.kept, scene.connecting = False, 0.6
 
     assert is_unsent(scene.make(window=1.0))
-    assert (scene.sent, scene.put_back) == ([], ["a"])
+    assert (scene.sent, scene.put_back_to) == ([], ["http://a:1"])
 
 
-def test_so_is_one_to_an_endpoint_that_is_not_configured(scene):
-    assert is_unsent(scene.make(endpoint="another"))
-
-
-def test_after_a_fault_before_it_was_sent_the_event_waits_a_second(scene):
-    scene.broken = RuntimeError("a fault")
-
-    settlement = scene.make()
-
-    assert (settlement.to, settlement.sent, settlement.finish) == ("backoff", False, None)
-    assert settlement.delay_us == 1_000_000
-
-
-def test_after_a_fault_once_it_may_be_sent_its_slot_counts_from_now_and_an_attempt_is_spent(scene):
+@pytest.mark.parametrize("step", ["connect", "receive"])
+def test_after_a_fault_its_slot_counts_from_now_and_an_attempt_is_spent(scene, step):
     """Otherwise a fault in reading answers would call an endpoint as fast as lanes can."""
-    scene.receive = None  # is called all the same
+    setattr(scene, step, None)  # is called all the same
 
     settlement = scene.make()
 

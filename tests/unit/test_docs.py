@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rlm.admin.planning import plan_run
+from rlm.admin.planning import capacity_of, plan_run
 from rlm.cli.group import rlm
 from rlm.plan.situation import Workload
 from rlm.settings import load_settings
@@ -195,7 +195,8 @@ def test_every_file_named_exists(page):
 def test_the_run_worked_out_by_hand_is_what_the_plan_computes():
     """The timeline of docs/quickstart.md has the plan's fillings, end, bound and number of workers, to a tenth."""
     settings = load_settings(None, {})
-    plan = plan_run(settings, Workload({"OPEN_ORDER_DETECTED": 150}, settings.event_types))
+    workload = Workload({"OPEN_ORDER_DETECTED": 150}, settings.event_types)
+    plan = plan_run(settings, workload, capacity_of(settings), 0.0, settings.run.window_seconds)
     text = Page(DOCS / "quickstart.md").text
     rows = re.findall(r"^\| 12:(\d+):([\d.]+) \| ([\d.]+) \| (\d+) \|", text, re.MULTILINE)
 

@@ -21,7 +21,7 @@ PROCESSES = {
     "scheduler": "import rlm.cli.group, rlm.cli.processes, rlm.settings, scheduler.service",
     "supervisor": (
         "import rlm.cli.group, rlm.cli.processes, rlm.settings, rlm.processes.launcher, actors.worker, "
-        "rlm.ledger.fitness, rlm.processes.supervisor"
+        "rlm.processes.supervisor"
     ),
     "workers": "import actors.preload",
 }

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from rlm.core.item import (
     NOT_EMBEDDABLE,
@@ -148,7 +149,7 @@ def test_any_bytes_are_an_item_or_a_bad_item(raw):
     assert 1 <= len(item.id) <= 200
     assert 1 <= len(item.wallet_name) <= 500
     assert len(set(item.types)) == len(item.types) > 0
-    assert item.priority is None or 0 <= item.priority <= 100
+    assert item.priority is UNSET or 0 <= item.priority <= 100
 
 
 @each("reason", sorted(set(Reason) - NOT_EMBEDDABLE))

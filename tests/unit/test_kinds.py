@@ -9,7 +9,7 @@ import ssl
 import pytest
 
 from rlm.delivery import outcome as kinds
-from rlm.delivery.http_message import BrokenAnswerError
+from rlm.delivery.http import BrokenAnswerError
 from tests.each import each
 
 

@@ -11,24 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.core.call import CallEnd
+from rlm.core.endpoint import Endpoint, Limit
 from rlm.delivery import outcome as kinds
-from rlm.delivery.outcome import (
-    MAX_RETRY_AFTER_SECONDS,
-    Outcome,
-    classify,
-    parse_retry_after,
-    settlement_of,
-)
+from rlm.delivery.http import Answer
+from rlm.delivery.outcome import MAX_RETRY_AFTER_SECONDS, Outcome, outcome_of, parse_retry_after, settlement_of
 from rlm.ledger.turns import Claim
 from rlm.settings.model import RetrySettings
 from tests.each import each
 
 #: Wednesday, 21 October 2015, 07:28:00 UTC.
 NOW = 1_445_412_480.0
+API = Endpoint("api", "http://api.test/", Limit.parse("30/minute"), 10.0)
 
 
-def outcome_of(status, *retry_after, excerpt=""):
-    return classify(status, retry_after, excerpt, 0.25, NOW)
+def outcome(status, *retry_after, excerpt=""):
+    """Return the outcome of such an answer."""
+    answer = Answer()
+    answer.status, answer.whole, answer.body = status, True, bytearray(excerpt.encode())
+    answer.fields += [("date", email.utils.formatdate(NOW)), *(("retry-after", value) for value in retry_after)]
+    return outcome_of(answer, API, 0.25)
 
 
 @each(
@@ -48,42 +49,42 @@ def outcome_of(status, *retry_after, excerpt=""):
 )
 def test_429_and_503_with_retry_after_throttle(status, retry_after, seconds):
     """The endpoint wants a rest: the longest it asks for, or its own period if it asks for none."""
-    outcome = outcome_of(status, *retry_after, excerpt="slow down")
-    assert (outcome.finish, outcome.rest_seconds) == (CallEnd.THROTTLED, seconds)
+    heard = outcome(status, *retry_after, excerpt="slow down")
+    assert (heard.finish, heard.rest_seconds) == (CallEnd.THROTTLED, seconds)
 
 
 @each("status", [408, 425, 500, 501, 502, 503, 504, 505, 507, 511, 599])
 def test_408_425_and_other_5xx_are_tried_again(status):
     """The event may be sent again; the answer was one, so its time is known."""
-    assert outcome_of(status) == Outcome(f"HTTP {status}", 0.25, kinds.kind_of_status(status))
+    assert outcome(status) == Outcome(f"HTTP {status}", 0.25, kinds.kind_of_status(status))
 
 
 @each("status", [300, 301, 302, 303, 304, 307, 308, 399])
 def test_any_3xx_is_rejected(status):
     """No redirect is followed: the event would never arrive where it should."""
-    assert outcome_of(status).finish is CallEnd.REJECTED
+    assert outcome(status).finish is CallEnd.REJECTED
 
 
 @each("status", sorted(set(range(400, 500)) - {408, 425, 429}))
 def test_any_other_4xx_is_rejected(status):
     """The event will never be taken as it is, and the answer says why."""
-    outcome = outcome_of(status, "5", excerpt="no such wallet")
-    assert (outcome.finish, outcome.text) == (CallEnd.REJECTED, f"HTTP {status}: no such wallet")
+    heard = outcome(status, "5", excerpt="no such wallet")
+    assert (heard.finish, heard.text) == (CallEnd.REJECTED, f"HTTP {status}: no such wallet")
 
 
 def test_of_refusals_five_alone_speak_of_the_endpoint():
     """Several of 401, 403, 404, 405 and 410 in a row rest it; any other is about its event, a redirect as well."""
-    assert [status for status in range(300, 500) if outcome_of(status).of_endpoint] == [401, 403, 404, 405, 410]
+    assert [status for status in range(300, 500) if outcome(status).of_endpoint] == [401, 403, 404, 405, 410]
 
 
 @given(st.integers(300, 599), st.lists(st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]))))
 def test_every_answer_there_can_be_has_an_outcome(status, retry_after):
     """No status and no header is an exception, and a throttle's rest is never negative nor without end."""
-    outcome = outcome_of(status, *retry_after, excerpt="x")
+    heard = outcome(status, *retry_after, excerpt="x")
 
-    assert outcome.finish is not CallEnd.COMPLETED
-    if outcome.rest_seconds is not None:
-        assert 0 <= outcome.rest_seconds <= MAX_RETRY_AFTER_SECONDS
+    assert heard.finish is not CallEnd.COMPLETED
+    if heard.rest_seconds is not None:
+        assert 0 <= heard.rest_seconds <= MAX_RETRY_AFTER_SECONDS
 
 
 @each(

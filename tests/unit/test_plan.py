@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, WindowState
+from rlm.core.endpoint import Endpoint, EventType, Limit
 from rlm.plan import compute_plan
 from rlm.plan.simulate import simulate
-from rlm.plan.situation import Capacity, Horizon, Situation, Workload
-from rlm.plan.window import SECOND
+from rlm.plan.situation import SECOND, Capacity, Horizon, Situation, Workload
 
 DEFAULT_TYPES = {
     "REBALANCE_NEEDED": ("rebalance_api", 2.0),
@@ -131,18 +130,6 @@ def test_priority_decides_where_not_everything_fits():
     assert most(by_priority - 0.5)  # only so does everything fit
     assert not most(9.0)
     assert not plan_of({"LONG": 10}, types=UNEVEN).most
-
-
-def test_a_budget_that_is_used_up_until_after_the_deadline_says_when_it_opens():
-    """Nothing can be called in this window: the first call is foretold for when a slot comes back."""
-    budget = Budget("account", Limit.parse("10/hour"))
-    end = Endpoint("a", "http://h/a", Limit.parse("30/minute"), timeout_seconds=10, budget=budget)
-    used = {"account": WindowState(0, 1560.0, ages=(2040.0,) * 10)}
-
-    plan = plan_of({"A": 5}, types=(EventType("A", 1, 2.0, (end,)),), windows=used)
-
-    assert (plan.expected_leftover, plan.first_call_seconds) == (5, 3600.5 - 2040)
-    assert "the budget account bind until the deadline" in plan.binds
 
 
 SLOW = (EventType("A", 1, 2.0, (endpoint("a", "6/minute"),)),)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from rlm.core.call import Expected
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Rule, WindowState, all_limited
 from rlm.plan import best_course, compute_plan
-from rlm.plan.situation import Capacity, Horizon, Situation, Workload
-from rlm.plan.window import SECOND
+from rlm.plan.situation import SECOND, Capacity, Horizon, Situation, Workload
 from tests.values import replace
 
 #: Times are multiples of an eighth of a second: floats count them exactly, as ticks do.

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm.core.call import CallEnd, CallEntry
 from rlm.core.run import Run, State, Trigger
 from rlm.delivery.run_end import make_record
+from rlm.ledger.calls import added_to_totals
 from tests.each import each
 from tests.values import ending_of
 
@@ -87,3 +89,15 @@ def test_the_books_balance_by_type_and_in_all(tally, cancelled, failure):
     for name, counts in record.by_type.items():
         assert counts.leftover >= 0
         assert counts.taken == tally.get(f"taken:{name}", 0) or not counts.leftover
+
+
+def test_a_closed_run_adds_how_many_calls_took_at_most_so_long():
+    """A time below zero, because the clock was set back, counts as zero."""
+    calls = [CallEntry("r1", "A", "api", "w", 0, CallEnd.COMPLETED, *times, "e", 1) for times in ((50, -1), (70, 4000))]
+
+    added = added_to_totals(record_of({"taken:A": 3, "completed:A": 2}), calls)
+
+    assert [added[f"call<={bound}:api"] for bound in ("0.05", "0.1", "inf")] == [1, 2, 2]
+    assert [added[f"answer<={bound}:A"] for bound in ("0.05", "3", "5")] == [1, 1, 2]
+    assert (added["call_us:api"], added["answer_us:A"]) == (120_000, 4_000_000)
+    assert (added["leftover:A"], added["runs:partial"], added["run<=inf:"]) == (1, 1, 1)

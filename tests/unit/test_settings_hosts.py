@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm.settings.checks import check_endpoint_url, check_headers, check_host, check_redis_url
+from rlm.settings.model import check_endpoint_url, check_headers, check_host, check_redis_url
 from tests.each import each
 
 

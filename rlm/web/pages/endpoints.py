@@ -31,7 +31,7 @@ def _endpoints(store: Store, _question: Query) -> Mapping[str, object]:
         "summary": f"{counted(len(views), 'window')}: {', '.join(states)}" if views else "none is configured",
         "calls": {**run.by_endpoint, **run.by_budget} if run else {},
         "of_run": "in this run" if isinstance(now, RunStatus) else "in the last run",
-        "changes": changes_made(store, 20),
+        "changes": changes_made(store)[:20],
     }
 
 

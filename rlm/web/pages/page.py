@@ -20,6 +20,7 @@ from starlette.datastructures import QueryParams
 from rlm import __version__
 from rlm.admin import words
 from rlm.admin.endpoints import health_beside
+from rlm.core.clock import isoformat
 from rlm.core.endpoint import Circuit
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
@@ -125,7 +126,7 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": said}
-_ENVIRONMENT.filters |= {"one_line": one_line, "quoted": quoted, "capital": capital}
+_ENVIRONMENT.filters |= {"one_line": one_line, "quoted": quoted, "capital": capital, "isoformat": isoformat}
 _ENVIRONMENT.globals |= {"words": words, "health_beside": health_beside, "address": address, "version": __version__}
 _ENVIRONMENT.globals |= vars(_ENVIRONMENT.get_template("parts.html").module)
 _ENVIRONMENT.globals |= {

@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rlm.admin import words
-from rlm.core.documents import EndpointChange, Record, RunCourse, RunStatus
+from rlm.admin.report import RunCourse
+from rlm.core.documents import Record, RunStatus
 from rlm.core.text import counted, span
+from rlm.ledger.rules import Change
 
 _Points = Sequence[tuple[float, float]]
 
@@ -106,7 +108,7 @@ def _happened(run: RunStatus | Record, course: RunCourse, began: float | None, u
         yield _Happening(until, "forecast", f"now, {span(run.seconds_left)} left")
 
 
-def _changed(change: EndpointChange) -> str:
+def _changed(change: Change) -> str:
     """Return what an operator or the configuration file changed of an endpoint or budget."""
     name, after = change.name, change.after
     what = f"{name} resumed"

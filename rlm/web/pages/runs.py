@@ -7,7 +7,7 @@ from typing import Final
 
 from rlm.admin import report, words
 from rlm.admin.letters import grouped
-from rlm.admin.runs import course, runs_page
+from rlm.admin.report import course, runs_page
 from rlm.core.documents import Now, Record, RunStatus
 from rlm.ledger.store import Store
 from rlm.web.pages.events import ON_A_PAGE
@@ -49,7 +49,7 @@ def _figures(now: Now) -> Iterator[tuple[str, int, str]]:
     if now.forecast is not None and not halted:  # otherwise nobody knows
         yield "expected to be left over", now.forecast.expected_leftover, "warn"
     yield "calls a minute", round(words.calls_a_minute(now)), ""
-    yield f"workers ready of {now.workers.wanted:,}", words.workers_ready(now), ""
+    yield f"workers ready of {now.workers.wanted:,}", now.workers.ready, ""
 
 
 def _runs(store: Store, question: Query) -> Mapping[str, object]:

@@ -12,9 +12,16 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from rlm.admin.planning import types_in_force
-from rlm.admin.queue import backlog
-from rlm.admin.whatif import MOST_EVENTS, Forecast, PlanAsk, answer, read_question, side_by_side
+from rlm.admin.planning import (
+    MOST_EVENTS,
+    Forecast,
+    PlanAsk,
+    answer,
+    read_question,
+    side_by_side,
+    types_in_force,
+)
+from rlm.admin.queue import queue_stats
 from rlm.core.endpoint import EventType
 from rlm.core.errors import BadQuestionError, ConfigurationError
 from rlm.ledger.store import Store
@@ -46,7 +53,8 @@ class Form:
     def __init__(self, store: Store, question: Query) -> None:
         self._query = question
         self.faults, self.question = list[str](), PlanAsk()
-        events, began_with = backlog(store).events, "waiting now"
+        events = {name: each.pending for name, each in queue_stats(store).by_type.items()}
+        began_with = "waiting now"
         self.basis = question.get("for") or ("waiting" if any(events.values()) else "counts")
         if (last := next(iter(store.runs.recent(1)), None)) and not any(events.values()):
             events = {name: counts.taken + counts.carried_over for name, counts in last.by_type.items()}

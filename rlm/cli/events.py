@@ -1,19 +1,24 @@
-"""`rlm queue`: what waits; push items, clear the audit list, drop leftovers. `rlm explain`: one event."""
+"""Events: what waits (`rlm queue`), what failed (`rlm failed`), one of them (`rlm explain`)."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+import msgspec
 
 from rlm.cli.common import (
     all_option,
     confirm,
     duration,
     flag,
+    number_argument,
     print_json,
     say,
+    say_error,
     several,
     show,
     stop_signals,
@@ -22,9 +27,11 @@ from rlm.cli.common import (
     wants_json,
     yes_option,
 )
-from rlm.core.documents import ItemView, WaitingList
+from rlm.cli.endpoint import endpoint_table
+from rlm.core.documents import ItemView
 from rlm.core.errors import RunError, StoreError
-from rlm.core.text import counted, one_line, span
+from rlm.core.item import NOT_EMBEDDABLE, Reason
+from rlm.core.text import counted, named, one_line, safe_line
 
 if TYPE_CHECKING:
     from rlm.core.documents import EventView
@@ -37,7 +44,7 @@ def queue() -> None:
 
 
 #: The options that choose events: the fields of an `EventFilter`.
-_filter = [
+_events = [
     several("--type", "TYPE", "Only events of this type."),
     click.Option(["--wallet"], metavar="NAME", default="", help="Only events of this wallet."),
     click.Option(["--item"], metavar="ID", default="", help="Only events of this item."),
@@ -52,7 +59,7 @@ _filter = [
     group=queue,
     params=[
         click.Argument(["number"], metavar="[N]", type=click.IntRange(1, 1_000_000_000), required=False),
-        *_filter,
+        *_events,
         click.Option(
             ["--after"], type=click.IntRange(0, 10**9), metavar="PLACE", default=0, help="Go on where a page ended."
         ),
@@ -64,39 +71,27 @@ def list_events(store: Store, number: int | None, after: int, **options: Any) ->
     An option given several times matches any of its values. At most 100,000 events are looked at; `--after` continues
     from there. `rlm queue list --json | rlm queue push` with another redis.prefix carries all that is unsettled there.
     """
-    from rlm.admin.queue import MOST_LOOKED, EventFilter, list_waiting
+    from rlm.admin.queue import EventFilter, list_waiting
 
-    chosen, every = EventFilter(**options), number is None and wants_json()
-    page = list_waiting(store, chosen, MOST_LOOKED if every else number or 20, after)
-    while every and page.next is not None:
-        more = list_waiting(store, chosen, MOST_LOOKED, page.next)
-        page = WaitingList(events=(*page.events, *more.events), next=more.next)
+    page = list_waiting(store, EventFilter(**options), number or (None if wants_json() else 20), after)
     print_json(page)
-    rows = [
-        [
-            event.event_id,
-            event.state.replace("_", " ") + (f" {span(event.due_in_seconds)}" if event.due_in_seconds else ""),
-            event.priority,
-            span(event.waiting_seconds),
-            event.wallet_name,
-        ]
-        for event in page.events
-    ]
-    if rows:
-        table("event|state|#priority|#waits for|wallet", rows)
+    if page.events:
+        waiting = "#waits for=waiting_seconds|#due in=due_in_seconds"
+        table(f"event=event_id|state|#priority|{waiting}|wallet=wallet_name", page.events)
     if page.next is not None:
         show(f"\nMore: `rlm queue list --after {page.next}` with the same options.")
-    elif not rows:
+    elif not page.events:
         show("No such event is waiting; see `rlm queue stats` and `rlm explain EVENT`.")
 
 
 @store_command(
     "rlm queue drop --wallet wallet_001 --dry-run",
     "rlm queue drop --all --yes    # in a script",
+    name="drop",
     group=queue,
-    params=[*_filter, all_option, yes_option, flag("--dry-run", "Show how many it would be, and change nothing.")],
+    params=[*_events, all_option, yes_option, flag("--dry-run", "Show how many it would be, and change nothing.")],
 )
-def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
+def drop_events(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any) -> None:
     """Remove leftovers of the last run for good: those that match the options, or --all. Asks first.
 
     Their ids are forgotten, too: the same event seen again is a new one, not a duplicate. While a run is open, nothing
@@ -116,34 +111,31 @@ def drop(store: Store, *, every: bool, yes: bool, dry_run: bool, **options: Any)
         return
     if left and not yes:
         confirm(f"Drop {counted(len(left), 'leftover event')} for good?")
-    done = drop_leftovers(store, left)
-    print_json({"dropped": done.number})
-    if done.is_open:
-        raise RunError(f"A run was opened meanwhile and took the others; {done.number:,} dropped. {after_it}")
-    show(f"{counted(done.number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
+    number = drop_leftovers(store, left)
+    print_json({"dropped": number})
+    if number < len(left) and store.runs.current():
+        raise RunError(f"A run was opened meanwhile and took the others; {number:,} dropped. {after_it}")
+    show(f"{counted(number, 'leftover event')} dropped and forgotten: if pushed again, they are new.")
 
 
-@store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", group=queue)
-def stats(store: Store) -> None:
+@store_command("rlm queue stats", "rlm queue stats --json | jq .by_type", name="stats", group=queue)
+def show_stats(store: Store) -> None:
     """Show how much waits where, by type, in the ledger and the 100,000 oldest items, and how old the oldest is."""
     from rlm.admin.queue import queue_stats
 
-    found = queue_stats(store)
-    print_json(found)
-    show(f"{found.events:,} items on the audit list, {found.staged:,} in staging")
-    show(f"{found.processing:,} events of the open run, {found.leftover:,} left over, {found.failed:,} dead letters\n")
-    rows = [[name, f"{each.pending:,}", span(each.oldest_seconds)] for name, each in found.by_type.items()]
+    stats = queue_stats(store)
+    print_json(stats)
+    show(f"{stats.events:,} items on the audit list, {stats.staged:,} in staging")
+    show(f"{stats.processing:,} events of the open run, {stats.leftover:,} left over, {stats.failed:,} dead letters\n")
+    rows = [[name, each.pending, each.oldest_seconds] for name, each in stats.by_type.items()]
     table("type|#pending|#oldest", rows)
-
-
-_interval = click.Option(["--interval"], type=duration, default=2.0, help="How often to look.")
 
 
 @store_command(
     "rlm queue monitor --interval 10 | tee -a queue.log",
     "rlm queue monitor --json | jq -c .arriving_per_minute",
     group=queue,
-    params=[_interval],
+    params=[click.Option(["--interval"], type=duration, default=2.0, help="How often to look.")],
 )
 def monitor(store: Store, interval: float) -> None:
     """Watch Redis and the queues: what waits, how old, and how it moves. Ctrl-C ends the view.
@@ -218,6 +210,125 @@ def clear(store: Store, *, yes: bool) -> None:
     show(f"{counted(cleared, 'item')} removed from the audit list. Ledger, staging and dead letters are untouched.")
 
 
+@click.group()
+def failed() -> None:
+    """See dead letters; retry or drop them."""
+
+
+_ids = click.Argument(["ids"], nargs=-1, metavar="[ID]...")
+#: The options that choose dead letters: the fields of a `LetterFilter`.
+_letters = [
+    several("--type", "TYPE", "Only letters of events of this type."),
+    several("--reason", "REASON", f"Only letters with this reason: {', '.join(Reason)}.", of=Reason),
+    several("--endpoint", "NAME", "Only letters whose event was last sent to this endpoint."),
+    click.Option(["--since"], metavar="DURATION", help="Only letters written this long ago at most."),
+    click.Option(["--search"], metavar="TEXT", default="", help="Only letters with this in item or detail."),
+]
+
+
+@store_command(
+    "rlm failed list --reason rejected --since 24h --grouped",
+    "rlm failed list 100 --json | jq -r '.[].id'",
+    name="list",
+    group=failed,
+    params=[number_argument, *_letters, flag("--grouped", "Count the letters of each kind instead.")],
+)
+def list_letters(store: Store, number: int, *, grouped: bool, **options: Any) -> None:
+    """List the last N dead letters (20), newest first: of all, or of those that match the options.
+
+    An option given several times matches any of its values. --grouped lists the N largest groups of letters with the
+    same reason, endpoint and type.
+    """
+    from rlm.admin.letters import DeadLetter, LetterFilter
+    from rlm.admin.letters import grouped as group
+
+    fitting = LetterFilter(**options).find(store)
+    if grouped:
+        groups = group(fitting)[:number]
+        print_json(groups)
+        table("#letters|reason|endpoint|type|newest", groups)
+        return
+    letters, total = list(islice(fitting, number)), store.letters.count()
+    print_json([msgspec.Raw(raw) for raw in letters])
+    if not letters:
+        show(f"There are no dead letters{' that match' if total else ''}.")
+        return
+    table("id|failed at|reason|event=event_id|detail", map(DeadLetter.read, letters))
+    more = f"{len(letters):,} of {total:,}. " if total > len(letters) else ""
+    show(f"\n{more}`rlm failed show ID` shows one; `retry` and `drop` deal with it.")
+
+
+@store_command(
+    "rlm failed show 3f2a9c51d07e8b46 --json | jq .item",
+    name="show",
+    group=failed,
+    params=[click.Argument(["handle"], metavar="ID")],
+)
+def show_letter(store: Store, handle: str) -> None:
+    """Show one dead letter with its item."""
+    from rlm.admin.letters import DeadLetter, find_letters
+
+    raw = find_letters(store, [handle])[handle]
+    print_json(msgspec.Raw(raw))
+    show(msgspec.json.format(raw, indent=2).decode())
+    if (letter := DeadLetter.read(raw)).reason in NOT_EMBEDDABLE:
+        show(f"The item as text: {safe_line(letter.item_bytes.decode(errors='backslashreplace'))}")
+
+
+@store_command(
+    "rlm failed retry 3f2a9c51d07e8b46",
+    "rlm failed retry --endpoint balance_check_api --since 24h",
+    "rlm failed retry --all --yes    # in a script",
+    group=failed,
+    params=[_ids, *_letters, all_option, yes_option],
+)
+def retry(store: Store, ids: tuple[str, ...], **options: Any) -> None:
+    """Send the events of dead letters again, as if they were new: those named, those that match, or --all.
+
+    A letter is removed and its events made pending in one step, with attempts and runs at zero and without a check for
+    duplicates; that of a whole item puts the item back on the audit list. If none is named, the command asks first on a
+    terminal. Exits with 1 if any cannot be retried, for example because its type is still not configured.
+    """
+    _deal(store, ids, "retried", **options)
+
+
+@store_command(
+    "rlm failed drop 3f2a9c51d07e8b46",
+    "rlm failed drop --reason not_json",
+    "rlm failed drop --all --yes    # in a script",
+    name="drop",
+    group=failed,
+    params=[_ids, *_letters, all_option, yes_option],
+)
+def drop_letters(store: Store, ids: tuple[str, ...], **options: Any) -> None:
+    """Remove dead letters for good: those named, those that match, or --all. Asks first if none is named.
+
+    Their event ids are forgotten, too: the same event seen again is a new one, not a duplicate.
+    """
+    _deal(store, ids, "dropped", **options)
+
+
+def _deal(store: Store, ids: Sequence[str], done: str, *, every: bool, yes: bool, **options: Any) -> None:
+    """Retry or drop the named letters, or the oldest matching ones, after asking; none if an id is unknown."""
+    from rlm.admin.letters import Deal, LetterFilter, deal_with
+
+    chosen, deal = LetterFilter(**options), Deal(done)
+    if bool(ids) == (every or bool(chosen)):
+        raise click.UsageError("Name dead letters, or choose them by options, or --all; see `rlm failed list`.")
+    total = len(ids) or sum(1 for _ in chosen.find(store))
+    # A retry loses nothing, so a script need not confirm it.
+    if not ids and total and not yes and (deal is Deal.DROP or sys.stdin.isatty()):
+        confirm(f"{'Retry' if deal is Deal.RETRY else 'Drop'} {counted(total, 'dead letter')}?")
+    dealt = deal_with(store, deal, ids or chosen, total)
+    print_json(dealt)
+    for each in dealt.refused[:10]:
+        say_error(f"dead letter {each.id} is not {done}: {each.reason}")
+    succeeded = [*(dealt.retried or ()), *(dealt.dropped or ())]
+    show(f"{counted(len(succeeded), 'dead letter')} {done}: {named(succeeded, 10)}")
+    if dealt.refused:
+        raise SystemExit(1)
+
+
 @store_command(
     "rlm explain a-1                     # all events of an item",
     "rlm explain a-1:REBALANCE_NEEDED    # one of them",
@@ -242,31 +353,10 @@ def _describe(view: EventView) -> None:
     for condition in view.conditions:
         show(f"{condition.severity}: {condition.sentence}: {condition.remedy}.")
     if view.letter:
-        show(f"`rlm failed show {one_line(view.letter.id, 80)}` shows the letter.")
+        show(f"`rlm failed show {one_line(view.letter, 80)}` shows the letter.")
     if view.attempts:
         show(f"\nThe last {len(view.attempts):,} of {counted(view.calls, 'call')}:")
-        rows = [
-            [
-                call.attempt,
-                call.at,
-                call.endpoint,
-                call.answer,
-                None if call.seconds is None else f"{call.seconds:.2f} s",
-                one_line(call.text, 80),
-                call.host,
-            ]
-            for call in view.attempts
-        ]
-        table("#attempt|ended|endpoint|answer|#took|in words|host", rows)
+        table("#attempt|ended=at|endpoint|answer|#took=seconds|in words=text|host", view.attempts)
     if view.endpoints:
         show()
-        gates = [
-            [
-                gate.name,
-                f"{gate.health} ({gate.circuit_reason})" if gate.circuit_reason else gate.health,
-                gate.free,
-                "until resumed" if gate.next_slot_seconds is None else span(gate.next_slot_seconds),
-            ]
-            for gate in view.endpoints
-        ]
-        table("endpoint|health|#free slots|#next in", gates)
+        endpoint_table(view.endpoints)
