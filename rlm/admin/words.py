@@ -55,11 +55,6 @@ def counts_in_all(shown: RunDocument) -> Counted:
     return Counted(*map(sum, zip((0, 0, 0, 0), *each, strict=True)))
 
 
-def countdown(run: RunStatus) -> str:
-    """Return how much of its window an open run has left."""
-    return f"{span(run.seconds_left)} left of {span(run.window_seconds)}"
-
-
 #: The expectation for a run that has no forecast yet, or needs none any more.
 _PHASES = {
     State.DRAINING: "taking the items off the audit list; the forecast comes with the plan",

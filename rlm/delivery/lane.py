@@ -105,7 +105,7 @@ class Lanes:
     def __init__(
         self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object] = lambda _run: None
     ) -> None:
-        """Carry events for the worker `worker_id`; `close` closes a run in which nothing more can be done."""
+        """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
         self.connections = connections
         self.worker_id = worker_id
@@ -114,8 +114,7 @@ class Lanes:
         self.sleeping = ""
         #: How many events each lane has completed; one thread writes each.
         self.completed: Counter[int] = Counter()
-        self._close = close
-        self._closes_at = 0.0
+        self.close = close
         self._numbers = itertools.count(1)
         self._is_away = False
         self._unconnected = 0
@@ -125,13 +124,6 @@ class Lanes:
         crash_point("worker.fetched")
         with self.store.client.keeping_connection():
             Lane(self, next(self._numbers)).run()
-
-    def close(self, run_id: str) -> None:
-        """Have a run closed in which nothing more can be done."""
-        now = system_clock.monotonic()
-        if now >= self._closes_at:  # closing twice would change nothing, so no lock keeps two lanes from it
-            self._closes_at = now + CLOSE_SECONDS
-            self._close(run_id)
 
     def note_answer(self, error: StoreError | None = None) -> None:
         """Note whether Redis answered; say once that it does not."""

@@ -53,7 +53,7 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     gone = bar(run.window_seconds - run.seconds_left, run.window_seconds)
-    grid.add_row(gone, Text(words.countdown(run), style="bold cyan"))
+    grid.add_row(gone, Text(f"{span(run.seconds_left)} left of {span(run.window_seconds)}", style="bold cyan"))
     yield grid
     yield Text(words.progress(run))
     expected = words.forecast(run)
