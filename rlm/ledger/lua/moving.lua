@@ -25,7 +25,6 @@ local function make_ready(id, behind)
   end
   redis.pcall('HDEL', event, 'owner')
   line_up(kind, score, id)
-  waiting[kind] = true
   index(kind)
 end
 -- A call remains in the log, if it may have been sent, in the counts of its endpoint, and in the trail of its event, which keeps the
@@ -48,8 +47,7 @@ local function retire(id, letter)
   local event, state = event_key(id), letter and 'failed' or 'completed'
   if letter then call('LPUSH', failed, letter) end
   count(state .. ':' .. kind_of(id))
-  if dedupe_ms <= 0 or type(redis.pcall('HLEN', event)) ~= 'number' then return call('DEL', event) end
-  call('HDEL', event, 'item', 'owner')
+  if dedupe_ms <= 0 or type(redis.pcall('HDEL', event, 'item', 'owner')) ~= 'number' then return call('DEL', event) end
   call('HSET', event, 'state', state, 'letter', letter and redis.sha1hex(letter) or '')
   call('PEXPIRE', event, dedupe_ms)
 end

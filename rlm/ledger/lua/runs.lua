@@ -82,10 +82,8 @@ if call('ZCARD', P .. 'due') > 0 then return -1 end
 call('HSET', P .. 'records', run_id, record)
 call('HSET', P .. 'processes', 'wanted', wanted)
 local counts = call('HGETALL', P .. 'tally')
-for index = 1, #counts, 2 do
-  local field, by = counts[index], number(counts[index + 1])
-  if string.sub(field, 1, 5) ~= 'begun' then added[field] = (added[field] or 0) + by end
-end
-for field, by in pairs(added) do redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
+local function add(field, by) redis.pcall('HINCRBY', P .. 'totals', field, by) end  -- a total that is not a number is skipped
+for place = 1, #counts, 2 do add(counts[place], number(counts[place + 1])) end
+for field, by in pairs(added) do add(field, by) end
 call('DEL', P .. 'run', P .. 'tally', P .. 'open')
 return 1
