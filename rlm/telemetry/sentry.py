@@ -25,10 +25,9 @@ from rlm.core.clock import system_clock
 from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
 from rlm.settings.secrets import mask
+from rlm.telemetry import FLUSH_SECONDS
 from rlm.telemetry.logs import FACTS
 
-#: Seconds that an ending process waits for its last errors to be sent.
-FLUSH_SECONDS = 1.0
 #: Each process sends one event per cause in this time, seconds.
 QUIET_SECONDS = 60.0
 
@@ -76,11 +75,6 @@ def set_up(dsn: str, role: str, worker: str = "") -> None:
     for name, value in (("role", role), ("worker", worker)):
         if value:
             sentry_sdk.get_global_scope().set_tag(name, value)  # any other scope belongs to this thread only
-
-
-def flush() -> None:
-    """Wait until everything is sent to Sentry, for a process that ends without exit handlers."""
-    sentry_sdk.flush(timeout=FLUSH_SECONDS)
 
 
 #: When each cause was last sent, monotonic seconds. There are few, because they hold no values.
