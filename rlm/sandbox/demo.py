@@ -66,26 +66,21 @@ def make_items(events: int, types: Sequence[str], random: Random, now: float) ->
 
     An item has one to three events. Every item has its own wallet; `now` is their timestamp, in seconds since 1970.
     """
-    names = [types[number % len(types)] for number in range(events)]
-    groups = []
+    items, names = list[bytes](), [types[number % len(types)] for number in range(events)]
     while names:
         size = random.randint(1, min(3, len(types)))
-        groups.append(names[:size])
+        item = {
+            "id": f"{round(now * 1000) + len(items)}-{random.getrandbits(36):09x}",
+            "wallet_name": f"wallet_{len(items):05d}",
+            "events": names[:size],
+            "worker_id": str(len(items) % 4 + 1),
+            "timestamp": isoformat(now),
+            "retry_count": 0,
+        }
+        items.append(msgspec.json.encode(item))
         del names[:size]
-    random.shuffle(groups)
-    return [
-        msgspec.json.encode(
-            {
-                "id": f"{round(now * 1000) + number}-{random.getrandbits(36):09x}",
-                "wallet_name": f"wallet_{number:05d}",
-                "events": names,
-                "worker_id": str(number % 4 + 1),
-                "timestamp": isoformat(now),
-                "retry_count": 0,
-            }
-        )
-        for number, names in enumerate(groups, start=1)
-    ]
+    random.shuffle(items)
+    return items
 
 
 def _judged(record: Record, stage: Stage, events: int, items: int) -> DemoVerdict:

@@ -26,7 +26,7 @@ from rlm.core.errors import ConfigurationError
 from rlm.settings import Settings
 from rlm.settings.secrets import mask
 from rlm.telemetry import FLUSH_SECONDS
-from rlm.telemetry.logs import FACTS
+from rlm.telemetry.logs import facts_of
 
 #: Each process sends one event per cause in this time, seconds.
 QUIET_SECONDS = 60.0
@@ -114,7 +114,7 @@ def _strip(event: Event, hint: Hint) -> Event | None:
         allowed["transaction"] = f"{tags.get('role')}: {getattr(record, 'action', '') or record.funcName}"
         allowed["logentry"] = {"message": title, "formatted": title, "params": []}
         allowed["fingerprint"] = cause
-        allowed["tags"] = tags | {name: str(getattr(record, name)) for name in FACTS if getattr(record, name, None)}
+        allowed["tags"] = tags | {name: str(fact) for name, fact in facts_of(record).items()}
     for exception in (allowed.get("exception") or {}).get("values", []):
         exception["value"] = ""
     return _masked(allowed)  # type: ignore[no-any-return]
