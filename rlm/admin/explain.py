@@ -23,7 +23,7 @@ from rlm.core.documents import Condition, EndpointView, EventView, ItemView
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import State
-from rlm.core.text import cut, ordinal, span
+from rlm.core.text import cut, span
 from rlm.ledger.connect import text
 from rlm.ledger.events import LATER
 from rlm.ledger.scripts import Command, batch
@@ -74,7 +74,7 @@ def _queued(store: Store, asked: str) -> Iterator[EventView]:
     """Yield the events of the oldest matching item in staging or on the audit list."""
     for place, raw in enumerate(islice(items_of(store), MOST_LOOKED), start=1):
         if events := [event for event in events_in(store, raw) if asked in {event.event_id, event.item_id}]:
-            where = f"is on the audit list, {ordinal(place)} in the order of the items, not taken yet"
+            where = f"is on the audit list, number {place:,} in the order of the items, not taken yet"
             hinder = _hindering(store)
             for event in events:
                 name = event.event_id
@@ -133,7 +133,7 @@ def _view(store: Store, event: str) -> EventView | None:
         place, at = (Place.SPENT, now) if due == math.inf else (Place.BACKING_OFF, due / MICROSECONDS)
     else:
         place, at = Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE, now
-    order = "" if rank is None else f", {ordinal(rank + 1)} of {ready:,} of its type"
+    order = "" if rank is None else f", number {rank + 1:,} of {ready:,} of its type"
     spot = _Spot(reading(whole, fields.get(b"attempt"), key, 0), rank or 0, order, lane, abs(at - now))
     endpoints, hinder = tuple[EndpointView, ...](), tuple[Condition, ...]()
     if place in _WAITING:
@@ -161,7 +161,7 @@ def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Con
 
 
 def _sentence(store: Store, view: EventView, spot: _Spot) -> str:
-    attempt, last = ordinal(spot.attempt + 1), view.attempts[-1] if view.attempts else None
+    attempt, last = spot.attempt + 1, view.attempts[-1] if view.attempts else None
     sentence = "is in the ledger but in none of its places, which is a fault of RLM; see `rlm doctor`"
     match view.state:
         case Place.PENDING:
@@ -169,15 +169,15 @@ def _sentence(store: Store, view: EventView, spot: _Spot) -> str:
         case Place.LEFTOVER:
             sentence = f"is left over{spot.order}: {_next_run(store, view.type, view.conditions)}"
         case Place.IN_FLIGHT:
-            sentence = f"is in flight for {span(spot.seconds)}, its {attempt} attempt, at {spot.lane}"
+            sentence = f"is in flight for {span(spot.seconds)}, attempt {attempt}, at {spot.lane}"
         case Place.BACKING_OFF:
-            sentence = f"waits {span(spot.seconds)} before its {attempt} attempt (back-off)"
+            sentence = f"waits {span(spot.seconds)} before attempt {attempt} (back-off)"
         case Place.SPENT:
-            runs = f"the {ordinal(max(1, view.runs_spent))} of at most {store.settings.retry.max_runs:,} such runs"
+            runs = f"{max(1, view.runs_spent):,} of at most {store.settings.retry.max_runs:,} such runs"
             sentence = f"has spent its attempts of this run, {runs}: it will be left over"
         case Place.COMPLETED:
             at = f" at {last.at} by {last.endpoint}" if last and last.answer == CallEnd.COMPLETED else ""
-            sentence = f"was completed{at} at its {ordinal(spot.attempt)} attempt"
+            sentence = f"was completed{at} at attempt {spot.attempt}"
         case Place.FAILED:
             sentence = "became a dead letter, which is no longer on the list: it was archived, or removed"
     return sentence
