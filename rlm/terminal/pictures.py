@@ -54,9 +54,9 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     yield grid
     yield Text(words.progress(run))
     expected = words.forecast(run)
-    yield Text(expected.words, style="green" if expected.fits else "yellow")
-    if expected.binds:
-        yield Text(expected.binds, style=QUIET)
+    yield Text(expected.words, style="green" if expected.level == "well" else "yellow")
+    if expected.more:
+        yield Text(expected.more, style=QUIET)
     yield Text()
     headings = "type|~|#done|#busy:cyan|#waiting|#failed:bold red|#slots used:dim"
     yield table(headings, (_type(run, name) for name in run.by_type))
