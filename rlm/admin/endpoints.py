@@ -39,8 +39,6 @@ _Named = TypeVar("_Named")
 FAILING_WITH = "failing: "
 #: No hold because of a doubt is longer, in seconds: rules of more than an hour are not held.
 _HELD_SECONDS = 2 * 3600.0
-#: The longest limited pause, seconds.
-LONGEST_PAUSE_SECONDS = 366 * 86_400.0
 
 
 def standing(store: Store) -> dict[str, EndpointView]:

@@ -29,7 +29,7 @@ from rlm.admin.start_run import ask_scheduler, started
 from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import LONGEST_TEXT, Duration, cut, safe_line, seconds_in
+from rlm.core.text import LONGEST_SECONDS, LONGEST_TEXT, Duration, cut, safe_line, seconds_in
 from rlm.ledger.store import Store
 from rlm.web.answers import document, of_query
 
@@ -74,7 +74,7 @@ class LettersOrdered(Asked):
 class Pause(Asked):
     """How long; without `seconds` until it is resumed."""
 
-    seconds: Annotated[float, Meta(gt=0, le=live.LONGEST_PAUSE_SECONDS)] | None = None
+    seconds: Annotated[float, Meta(gt=0, le=LONGEST_SECONDS)] | None = None
 
 
 class Limit(Asked):
