@@ -153,7 +153,7 @@ def compliance(store: Store, since: float) -> None:
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.admin import compliance as sent
+    from rlm.admin import endpoints as sent
 
     log = sent.compliance(store, since)
     print_json(log)

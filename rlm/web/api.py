@@ -19,7 +19,6 @@ from starlette.routing import Route
 from rlm import __version__
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.compliance import compliance
 from rlm.admin.explain import explanation
 from rlm.admin.letters import Deal, LetterFilter, deal_with, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question, view_of
@@ -123,7 +122,7 @@ def _plan(call: Call) -> object:
 
 
 def _compliance(call: Call) -> object:
-    return compliance(call.store, seconds_in(call.given.since))
+    return live.compliance(call.store, seconds_in(call.given.since))
 
 
 def _cancel(call: Call) -> Record | RunStatus:
