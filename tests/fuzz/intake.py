@@ -220,7 +220,7 @@ def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
         giant, began = int(given.giant * 1_000_000), time.monotonic()
         found = fuzz(store, sized_item, given.sized, f"{given.seed} sized", giant)
         yield f"sized, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
-        store.close()
+        store.client.close()
 
 
 if __name__ == "__main__":
