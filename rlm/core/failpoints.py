@@ -15,20 +15,6 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-#: All crash points, in the order in which a run, an event and a worker's death reach them.
-POINTS = (
-    # The life of a run: the scheduler.
-    *("tick.due", "request.seen", "run.opened", "tick.noted", "drain.staged", "drain.chunk_taken"),
-    *("drain.done", "plan.limits_published", "plan.written", "plan.workers_wanted", "finish.due"),
-    *("close.returned", "close.counted", "close.recorded", "run.conducted"),
-    # The life of an event: a worker.
-    *("worker.started", "worker.fetched", "worker.claimed", "worker.connected", "worker.slot_taken"),
-    *("worker.sent", "worker.answered", "worker.settled", "worker.closing", "worker.closed"),
-    *("worker.leaving",),
-    # The life of a worker: its supervisor.
-    *("supervisor.spawned", "supervisor.noticed", "supervisor.orphaned", "supervisor.freed"),
-)
-
 _at = os.environ.get("RLM_CRASH_AT", "")
 _lock = threading.Lock()
 _passed = Counter[str]()

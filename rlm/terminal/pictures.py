@@ -53,13 +53,13 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     gone = bar(run.window_seconds - run.seconds_left, run.window_seconds)
-    grid.add_row(gone, Text(words.countdown(run), style="bold cyan"))
+    grid.add_row(gone, Text(f"{span(run.seconds_left)} left of {span(run.window_seconds)}", style="bold cyan"))
     yield grid
     yield Text(words.progress(run))
     expected = words.forecast(run)
-    yield Text(expected.words, style="green" if expected.fits else "yellow")
-    if expected.binds:
-        yield Text(expected.binds, style=QUIET)
+    yield Text(expected.words, style="green" if expected.level == "well" else "yellow")
+    if expected.more:
+        yield Text(expected.more, style=QUIET)
     yield Text()
     yield _live_types(run)
     limited = {name: each for name, each in run.endpoints.items() if each.allowed}

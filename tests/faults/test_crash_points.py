@@ -6,13 +6,14 @@ A takeover mostly waits for a lease to expire, so several systems are played sid
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from rlm.core.failpoints import POINTS
 from rlm.delivery.outcome import Kind
 from tests.faults.crashes import PAIR, crashing, side_by_side
 from tests.faults.test_processes_die import assert_next_run
@@ -29,6 +30,15 @@ FREED_SECONDS = 1.0
 #: Workers without a supervisor have left within this many seconds.
 ORPHANED_SECONDS = 5.0
 
+#: All crash points of the code.
+POINTS = sorted(
+    {
+        point
+        for folder in ("rlm", "actors", "scheduler")
+        for file in (Path(__file__).parents[2] / folder).rglob("*.py")
+        for point in re.findall(r'crash_point\("([\w.]+)"\)', file.read_text())
+    }
+)
 TICKS = ("tick.due", "tick.noted")
 CONDUCTED = tuple(name for name in POINTS if name.split(".")[0] not in {"tick", "worker", "supervisor"})
 #: Where a lane begins, which is when its worker does.
@@ -294,9 +304,9 @@ def test_a_supervisor_killed_at_any_point_leaves_no_worker_and_another_goes_on(p
 
 def kill_supervisor_at(system, point):
     """Kill a worker with calls under way, and its supervisor at a point; start another when the workers have left."""
-    ready = wait_until(lambda: [pid for pid in system.workers() if alive(pid)], timeout=40, message="one is ready")
     await_others(system)
     wait_until(lambda: system.inflight() >= 2, timeout=30, message="calls are under way")
+    ready = wait_until(lambda: [pid for pid in system.workers() if alive(pid)], timeout=40, message="one is ready")
     system.arm("worker", point)
     os.kill(ready[0], signal.SIGKILL)
     died = system.await_crash("worker")

@@ -1,34 +1,22 @@
-"""Whatever is pushed onto the audit list, each item is events or a dead letter after the drain: none lost or doubled.
-
-Run it for any time, on its own server:
-
-    uv run python -m tests.fuzz.intake --random 1000000 --mutated 100000 --sized 1000000 --seed 1
-
-`--giant` is the size in MB of one item pushed among the sized ones; with `--aof` Redis keeps its file as in production.
-"""
+"""Whatever is pushed onto the audit list, each item is events or a letter after the drain: none lost or doubled."""
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import random
 import re
 import signal
 import sys
-import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
 from rlm.core.item import NOT_EMBEDDABLE, Reason
 from rlm.ledger.store import Store
-from tests.fuzz.items import mutated_item, random_item, sized_item
 from tests.store import steps
 
 #: Items to push and drain at a time.
@@ -185,43 +173,3 @@ class _no_hang:  # noqa: N801  # reads like a function
 
     def hangs(self, *_: object) -> None:
         raise AssertionError(f"the drain takes longer than {HANG_SECONDS} s")
-
-
-def main() -> None:
-    """Fuzz the intake by the command line and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--random", type=int, default=1_000_000, help="random items")
-    parser.add_argument("--mutated", type=int, default=100_000, help="good items that something happened to")
-    parser.add_argument("--sized", type=int, default=1_000_000, help="good items of any size")
-    parser.add_argument("--giant", type=float, default=4.0, help="MB of one item among those")
-    parser.add_argument("--aof", action="store_true", help="have Redis keep its append-only file")
-    parser.add_argument("--seed", default="1")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        for line in _run(Path(directory), given):
-            print(line, flush=True)
-
-
-def _run(directory: Path, given: argparse.Namespace) -> Iterator[str]:
-    from rlm.ledger.store import Store
-    from rlm.settings import load_settings
-    from tests.conftest import running_server
-
-    config = directory / "rlm.toml"
-    config.write_text("")
-    with running_server("valkey", directory / "data") as url:
-        store = Store(load_settings(config, {}), url)
-        store.client.config_set("proto-max-bulk-len", 512_000_000)
-        store.client.config_set("appendonly", "yes" if given.aof else "no")  # gigabytes
-        for name, make, number in (("random", random_item, given.random), ("mutated", mutated_item, given.mutated)):
-            began = time.monotonic()
-            found = fuzz(store, make, number, f"{given.seed} {name}")
-            yield f"{name}, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
-        giant, began = int(given.giant * 1_000_000), time.monotonic()
-        found = fuzz(store, sized_item, given.sized, f"{given.seed} sized", giant)
-        yield f"sized, seed {given.seed}: {found}, {time.monotonic() - began:.0f} s"
-        store.client.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -45,7 +45,8 @@ def test_items_of_any_size_and_a_giant(store):
 
 
 @pytest.mark.long
-def test_a_million_random_and_a_hundred_thousand_mutated_items(store):
+def test_a_million_items_of_each_kind(store):
     """The same, for some minutes."""
     assert fuzz(store, random_item, 1_000_000, "long random").items == 1_000_000
     assert fuzz(store, mutated_item, 100_000, "long mutated").items == 100_000
+    assert fuzz(store, sized_item, 1_000_000, "long sized", giant=4_000_000).items == 1_000_001

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
-from msgspec import UNSET
 
 from rlm.core.item import (
     NOT_EMBEDDABLE,
@@ -35,13 +32,6 @@ def fault_of(raw, max_bytes=MAX_BYTES):
     with pytest.raises(BadItemError) as caught:
         decode_item(raw, max_bytes)
     return caught.value
-
-
-def outcome_of(raw):
-    try:
-        return decode_item(raw, MAX_BYTES)
-    except BadItemError as fault:
-        return fault
 
 
 @each(
@@ -108,48 +98,6 @@ def test_a_depth_beyond_any_parser_is_too_deep_and_no_crash(opening):
 
     assert fault_of(opening * 10_000 + b"1" + closing * 10_000, 10**6).reason is Reason.TOO_DEEP
     assert fault_of(opening * 10_000, 10**6).reason in {Reason.TOO_DEEP, Reason.NOT_JSON}
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
-)
-ITEMS = st.fixed_dictionaries(
-    {},
-    optional={
-        "id": JSON | st.text(st.characters(codec="ascii")),
-        "wallet_name": JSON | st.text(),
-        "events": JSON | st.lists(st.text()),
-        "priority": JSON | st.integers(-5, 105),
-    },
-).map(lambda fields: json.dumps(fields).encode())
-#: A good item in which some bytes were replaced, lost or doubled.
-DAMAGED = st.builds(
-    lambda at, cut, put: item_with()[:at] + put + item_with()[at + cut :],
-    st.integers(0, 100),
-    st.integers(0, 3),
-    st.binary(max_size=3),
-)
-
-
-@given(st.binary() | st.text().map(str.encode) | ITEMS | DAMAGED)
-@example(b"-")
-@example(b'{"id":"a","wallet_name":"w","events":["T"],"priority":-0.0}')
-def test_any_bytes_are_an_item_or_a_bad_item(raw):
-    item = outcome_of(raw)
-
-    if isinstance(item, BadItemError):
-        assert item.detail
-        letter = encode_letter(raw, item.reason, item.detail, failed_at=0.0, run_id=None, event=None)
-        assert isinstance(json.loads(letter), dict)
-        return
-    assert item.id.isascii()
-    assert item.id.isprintable()
-    assert 1 <= len(item.id) <= 200
-    assert 1 <= len(item.wallet_name) <= 500
-    assert len(set(item.types)) == len(item.types) > 0
-    assert item.priority is UNSET or 0 <= item.priority <= 100
 
 
 @each("reason", sorted(set(Reason) - NOT_EMBEDDABLE))

@@ -36,13 +36,6 @@ def event_with(**fields):
     return {"event_id": "0" * 32, "level": "error", "logger": "rlm.delivery.lane", "platform": "python", **fields}
 
 
-def raised():
-    try:
-        int(PAYLOAD)
-    except ValueError:
-        return sys.exc_info()
-
-
 @pytest.fixture
 def clock(monkeypatch):
     clock = SetClock(0.0)
@@ -81,15 +74,6 @@ def reporter(clock, monkeypatch):
 # -- what an event says
 
 
-def test_the_parameters_of_a_log_line_stay_here(reporter, sent):
-    """The sentence leaves without its values, and can still be read as a title."""
-    reporter.handle(record_of("Event %s of %s failed after %.1f s, 5 %% late", "i1:T", PAYLOAD, 2.0))
-
-    (event,) = sent
-    assert event["logentry"]["formatted"] == "Event %s of %s failed after %.1f s, 5 %% late"
-    assert PAYLOAD not in json.dumps(sent)
-
-
 @pytest.mark.parametrize("name", ["lib", "dramatiq.worker"])
 def test_a_library_that_put_the_values_in_itself_is_named_by_its_place(reporter, sent, name):
     """Its message may be made of anything: neither its words leave nor those of an exception in its place."""
@@ -99,36 +83,6 @@ def test_a_library_that_put_the_values_in_itself_is_named_by_its_place(reporter,
         reporter.handle(record)
 
     assert [event["logentry"]["message"] for event in sent] == [f"{name}, line 1", "ValueError"]
-    assert PAYLOAD not in json.dumps(sent)
-
-
-def test_ids_leave_as_tags_numbers_as_context_and_nothing_else(reporter, sent):
-    """Which run, which event, which endpoint, what was done: enough to find it with `rlm explain`."""
-    facts = {"run_id": "r1", "event_id": "i1:T", "endpoint": "api", "worker": "w1", "lane": 2, "item": PAYLOAD}
-
-    reporter.handle(record_of("x", action="give_back", **facts))
-
-    (event,) = sent
-    assert event["tags"] == {
-        "role": "worker",
-        "action": "give_back",
-        "run_id": "r1",
-        "event_id": "i1:T",
-        "endpoint": "api",
-        "lane": "2",
-        "worker": "w1",
-    }
-    assert event["transaction"] == "worker: give_back"
-    assert PAYLOAD not in json.dumps(sent)
-
-
-def test_the_words_of_an_exception_stay_here(reporter, sent):
-    """Its type and its place in the code leave; its message may quote an item."""
-    reporter.handle(record_of("x", exc_info=raised()))
-
-    (exception,) = sent[0]["exception"]["values"]
-    assert (exception["type"], exception["value"]) == ("ValueError", "")
-    assert exception["stacktrace"]["frames"][-1]["function"] == "raised"
     assert PAYLOAD not in json.dumps(sent)
 
 
