@@ -223,7 +223,7 @@ def compliance(store: Store, since_seconds: float) -> Compliance:
     now, since_us = now_us / MICROSECONDS, max(0, now_us - round(since_seconds * MICROSECONDS))
     limited = all_limited(endpoints.values())
     longest = max((each.limit.longest_seconds for each in limited), default=0.0)
-    sent = sent_by(store.calls.since(max(0, since_us - round(longest * MICROSECONDS))), endpoints.values())
+    sent = sent_by(store.calls.since(since_us / MICROSECONDS - longest), endpoints.values())
     changes, judged = newest_limits(store.control.changes(), limited), {}
     for each in limited:
         change, stamps = changes.get(each.name), sent[each.name]

@@ -129,7 +129,6 @@ def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]
     from rlm.ledger.store import Store
 
     with Store(settings, keeps_server=keeps_server) as store:
-        store.ping()
         store.require_schema()
         yield store
 
