@@ -82,28 +82,27 @@ class WorkerProcess:
 
     def __init__(self, store: Store, worker_id: str, supervisor_id: str, stop: StopSignals) -> None:
         self._store = store
-        self._settings = store.settings
         self._stop = stop
         parent = multiprocessing.parent_process()
         #: Readable when its supervisor is gone.
-        self._lifeline = parent.sentinel if parent and supervisor_id else None
+        self._lifeline = [parent.sentinel] if parent and supervisor_id else []
         entry = entry_of(store.settings, worker_id, os.getpid(), system_clock.now())
         self._entry = replace(entry, state=WorkerState.READY, supervisor=supervisor_id)
         self._beat_at = float("-inf")  #: when it announces itself again, monotonic seconds
-        self._lane_ended = False
+        self._is_whole = True  #: no lane has ended yet
         self._connections = Connections()
         broker = StubBroker(middleware=[])
         self._lanes = Lanes(store, self._connections, worker_id, make_record(broker, store).send)
         self._dispatch = make_dispatch(broker, self._carry)
         # Lanes never leave their threads, so the end of a run needs one more.
-        threads = self._settings.workers.threads + 1
+        threads = store.settings.workers.threads + 1
         self._worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
 
     def _carry(self) -> None:
         try:
             self._lanes.carry()
         finally:
-            self._lane_ended = True
+            self._is_whole = False
             self._stop.wakeup.wake()
 
     def run(self) -> None:
@@ -112,50 +111,49 @@ class WorkerProcess:
         waker = Waker(self._store.url, self._store.keys.wake("workers"), self._lanes.gate.wake)
         waker.start()
         self._worker.start()
-        for _ in range(self._settings.workers.threads):
+        for _ in range(self._entry.threads):
             self._dispatch.send()
         message = "Worker %s (rlm %s, pid %d) is ready with %d lanes"
         extra = {"action": "start_worker"}
-        log.info(message, self._entry.id, __version__, os.getpid(), self._settings.workers.threads, extra=extra)
+        log.info(message, self._entry.id, __version__, os.getpid(), self._entry.threads, extra=extra)
         try:
-            reason = self._work()
+            while not (reason := self._reason_to_stop()):
+                self._keep_announced()
             log.info("Worker %s stops: %s", self._entry.id, reason, extra={"action": "stop_worker"})
         finally:
-            whole = not self._lane_ended  # before its lanes end in order
-            clean = self._wind_down() and whole
+            is_whole = self._is_whole  # before its lanes end in order
+            is_clean = self._wind_down() and is_whole
             waker.stop()
             self._connections.close()
-        if not clean:
+        if not is_clean:
             sys.stdout.flush()
             telemetry.flush()
             os._exit(UNFIT)  # hung threads must not keep the process alive; the supervisor frees their events
 
-    def _work(self) -> str:
-        """Announce this worker until there is a reason to stop; return the reason."""
-        watched: list[Wakeup | int] = [self._stop.wakeup]
-        watched += [self._lifeline] if self._lifeline is not None else []
-        while True:
-            readable, _, _ = select.select(watched, [], [], self._keep_announced())
-            self._stop.wakeup.drain()
-            if self._stop.graceful:
-                return "it was asked to"
-            if self._lifeline in readable:
-                return "its supervisor is gone"
-            if self._lane_ended:
-                return "a lane died"
+    def _reason_to_stop(self) -> str:
+        """Wait until the next announcement is due or something happens; return why to stop, empty to go on."""
+        seconds = max(0.0, self._beat_at - system_clock.monotonic())
+        watched: list[Wakeup | int] = [self._stop.wakeup, *self._lifeline]
+        readable, _, _ = select.select(watched, [], [], seconds)
+        self._stop.wakeup.drain()
+        if self._stop.graceful:
+            return "it was asked to"
+        if {*self._lifeline} & {*readable}:
+            return "its supervisor is gone"
+        return "" if self._is_whole else "a lane died"
 
-    def _keep_announced(self) -> float:
-        """Announce this worker if that is due; return the seconds until the next announcement."""
+    def _keep_announced(self) -> None:
+        """Announce this worker if that is due."""
         now, lanes = system_clock.monotonic(), self._lanes
-        if now >= self._beat_at:
-            entry = replace(self._entry, sleeping=lanes.sleeping, completed=lanes.completed.total())
-            try:
-                self._store.processes.announce(Role.WORKER, entry)
-                self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
-            except StoreError as error:
-                log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
-                self._beat_at = now + AGAIN_SECONDS
-        return self._beat_at - now
+        if now < self._beat_at:
+            return
+        entry = replace(self._entry, sleeping=lanes.sleeping, completed=lanes.completed.total())
+        try:
+            self._store.processes.announce(Role.WORKER, entry)
+            self._beat_at = now + system_clock.to_beat(HEARTBEAT_SECONDS)
+        except StoreError as error:
+            log.debug("Worker %s cannot announce itself: %s", entry.id, error, extra={"action": "announce"})
+            self._beat_at = now + AGAIN_SECONDS
 
     def _wind_down(self) -> bool:
         """Finish calls in flight, claim nothing more; return False if that took too long or a signal cut it short."""
@@ -165,13 +163,13 @@ class WorkerProcess:
         # Not `stop`: the threads have nothing to do any more, and notice only when they look around.
         at_work = threading.Thread(target=self._worker.join, name="stop", daemon=True)
         at_work.start()
-        deadline = system_clock.monotonic() + grace_seconds(self._settings, Layer.WORKER)
+        deadline = system_clock.monotonic() + grace_seconds(self._store.settings, Layer.WORKER)
         while at_work.is_alive():
             if self._stop.immediate or system_clock.monotonic() > deadline:
                 return False
             self._keep_announced()
             at_work.join(0.02)
-        if self._lifeline is None or select.select([self._lifeline], [], [], 0)[0]:  # else its supervisor does it
+        if not self._lifeline or select.select(self._lifeline, [], [], 0)[0]:  # else its supervisor does it
             try:
                 self._store.recovery.reap(self._entry.id, died=False)  # what its lanes noted
                 self._store.processes.forget(Role.WORKER, self._entry.id)

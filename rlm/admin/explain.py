@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -19,7 +18,7 @@ from rlm.admin.letters import DeadLetter
 from rlm.admin.queue import MOST_LOOKED, events_in, items_of
 from rlm.core.call import CallEnd, trail_of
 from rlm.core.clock import isoformat
-from rlm.core.documents import Condition, EndpointView, EventView, ItemView
+from rlm.core.documents import Condition, EventView, ItemView
 from rlm.core.errors import NoSuchRunError
 from rlm.core.item import Place, event_id, type_of
 from rlm.core.run import State
@@ -29,9 +28,6 @@ from rlm.ledger.events import LATER
 from rlm.ledger.scripts import Command, batch
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
-
-#: Places in which an event needs a slot.
-_WAITING = frozenset({Place.PENDING, Place.BACKING_OFF, Place.SPENT, Place.LEFTOVER})
 
 
 def explanation(store: Store, asked: str) -> EventView | ItemView:
@@ -100,22 +96,8 @@ def _with_letter(view: EventView, letter: DeadLetter) -> EventView:
     return replace(view, sentence=" ".join(sentence.split()), letter=letter.id)
 
 
-class _Spot(NamedTuple):
-    """What only the sentence about an event in the ledger says.
-
-    That is the number of its attempt, 0 before the first; how many ready events of its type go first, and its place
-    among how many; its lane, and for how many seconds it is there, or until its back-off ends.
-    """
-
-    attempt: int
-    first: int
-    order: str
-    lane: str
-    seconds: float
-
-
 def _view(store: Store, event: str) -> EventView | None:
-    """Return where an event is at one instant, by the ledger; None if it does not know the event."""
+    """Return where an event is at one instant, by the ledger, and what it waits for; None if that does not know it."""
     keys, key, kind = store.keys, store.keys.event(event), type_of(event)
     read: list[Command] = [("HGETALL", key), ("TIME",), ("EXISTS", keys.run)]
     read += [("ZRANK", keys.ready(kind), event), ("ZCARD", keys.ready(kind))]
@@ -124,63 +106,58 @@ def _view(store: Store, event: str) -> EventView | None:
     if not fields:
         return None
     now, state = now_us / MICROSECONDS, text(fields.get(b"state", b""))
-    lane = f"{text(fields.get(b'endpoint', b''))}, in worker {text(fields.get(b'owner', b'')).partition(' ')[0]}"
+    attempt, runs = (reading(whole, fields.get(name), key, 0) for name in (b"attempt", b"runs"))
+    attempts, taken_at = tuple(trail_of(fields)), reading(moment, fields.get(b"taken_at"), key, None)
     if rank is not None:
-        place, at = Place.PENDING if is_open else Place.LEFTOVER, now
+        place, where = Place.PENDING if is_open else Place.LEFTOVER, f"number {rank + 1:,} of {ready:,} of its type"
+        sentence = f"is {'pending' if is_open else 'left over'}, {where}"
     elif lease is not None:
-        place, at = Place.IN_FLIGHT, reading(moment_of_us, fields.get(b"stamp"), key, now)
+        since = reading(moment_of_us, fields.get(b"stamp"), key, now)
+        endpoint, worker = (text(fields.get(name, b"")).partition(" ")[0] for name in (b"endpoint", b"owner"))
+        for_seconds = f"in flight at {endpoint} for {span(max(0.0, now - since))}"
+        place, sentence = Place.IN_FLIGHT, f"is {for_seconds}, attempt {attempt + 1}, in worker {worker}"
+    elif due == math.inf:
+        spent = f"{max(1, runs):,} of at most {store.settings.retry.max_runs:,} such runs"
+        place, sentence = Place.SPENT, f"has spent its attempts of this run, {spent}: it will be left over"
     elif due is not None:
-        place, at = (Place.SPENT, now) if due == math.inf else (Place.BACKING_OFF, due / MICROSECONDS)
+        back_off = span(max(0.0, due / MICROSECONDS - now))
+        place, sentence = Place.BACKING_OFF, f"waits {back_off} before attempt {attempt + 1} (back-off)"
+    elif state == Place.COMPLETED:
+        last = attempts[-1] if attempts and attempts[-1].answer == CallEnd.COMPLETED else None
+        at = f" at {last.at} by {last.endpoint}" if last else ""
+        place, sentence = Place.COMPLETED, f"was completed{at} at attempt {attempt}"
+    elif state == Place.FAILED:
+        place, sentence = Place.FAILED, "became a dead letter, which was archived, or removed from the list"
     else:
-        place, at = Place(state) if state in {Place.COMPLETED, Place.FAILED} else Place.NOWHERE, now
-    order = "" if rank is None else f", number {rank + 1:,} of {ready:,} of its type"
-    spot = _Spot(reading(whole, fields.get(b"attempt"), key, 0), rank or 0, order, lane, abs(at - now))
-    endpoints, hinder = tuple[EndpointView, ...](), tuple[Condition, ...]()
-    if place in _WAITING:
-        endpoints = tuple(each for each in standing(store).values() if kind in each.types and each.kind == "endpoint")
-        hinder = _hindering(store, {kind, *(name for each in endpoints for name in (each.name, each.budget))})
-    taken_at = reading(moment, fields.get(b"taken_at"), key, None)
+        place, sentence = Place.NOWHERE, "is in none of the ledger's places, which is a fault of RLM; see `rlm doctor`"
     view = EventView(
         event_id=event,
         type=kind,
         state=place,
-        sentence="",
+        sentence=f"{event} {sentence}",
         taken_at=None if taken_at is None else isoformat(taken_at),
-        runs_spent=reading(whole, fields.get(b"runs"), key, 0),
+        runs_spent=runs,
         calls=reading(whole, fields.get(b"trail"), key, 0),
-        attempts=tuple(trail_of(fields)),
-        endpoints=endpoints,
-        conditions=hinder,
+        attempts=attempts,
     )
-    return replace(view, sentence=f"{event} {_sentence(store, view, spot)}")
+    is_waiting = rank is not None or (lease is None and due is not None)
+    return _waiting(store, view, rank) if is_waiting else view
+
+
+def _waiting(store: Store, view: EventView, rank: int | None) -> EventView:
+    """Return an event with what it waits for; `rank` of its type go first if it is ready."""
+    endpoints = tuple(each for each in standing(store).values() if view.type in each.types and each.kind == "endpoint")
+    hinder = _hindering(store, {view.type, *(name for each in endpoints for name in (each.name, each.budget))})
+    view = replace(view, endpoints=endpoints, conditions=hinder)
+    if rank is None:
+        return view
+    why = _next_run(store, view.type, hinder) if view.state == Place.LEFTOVER else _why(store, view, rank)
+    return replace(view, sentence=f"{view.sentence}: {why}")
 
 
 def _hindering(store: Store, subjects: Collection[str | None] = ()) -> tuple[Condition, ...]:
     """Return the conditions by which nothing is sent, and those of these subjects."""
     return tuple(each for each in conditions(store) if is_grave(each) or each.subject in subjects)
-
-
-def _sentence(store: Store, view: EventView, spot: _Spot) -> str:
-    attempt, last = spot.attempt + 1, view.attempts[-1] if view.attempts else None
-    sentence = "is in the ledger but in none of its places, which is a fault of RLM; see `rlm doctor`"
-    match view.state:
-        case Place.PENDING:
-            sentence = f"is pending{spot.order}: {_why(store, view, spot.first)}"
-        case Place.LEFTOVER:
-            sentence = f"is left over{spot.order}: {_next_run(store, view.type, view.conditions)}"
-        case Place.IN_FLIGHT:
-            sentence = f"is in flight for {span(spot.seconds)}, attempt {attempt}, at {spot.lane}"
-        case Place.BACKING_OFF:
-            sentence = f"waits {span(spot.seconds)} before attempt {attempt} (back-off)"
-        case Place.SPENT:
-            runs = f"{max(1, view.runs_spent):,} of at most {store.settings.retry.max_runs:,} such runs"
-            sentence = f"has spent its attempts of this run, {runs}: it will be left over"
-        case Place.COMPLETED:
-            at = f" at {last.at} by {last.endpoint}" if last and last.answer == CallEnd.COMPLETED else ""
-            sentence = f"was completed{at} at attempt {spot.attempt}"
-        case Place.FAILED:
-            sentence = "became a dead letter, which is no longer on the list: it was archived, or removed"
-    return sentence
 
 
 def _why(store: Store, view: EventView, first: int) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from pkgutil import resolve_name
+from typing import Any
 
 import click
 
@@ -65,42 +65,26 @@ def _masked(words: str) -> str:
     return mask(words)
 
 
-#: The commands by section of the overview: module of `rlm.cli`, name in it, and summary.
+#: Where the commands are in `rlm.cli`, by section of the overview.
 OVERVIEW = {
-    "Try it": {
-        "demo": ("sandbox", "demo", "Show the whole system at work: one window, live, nothing needed."),
-        "mock-api": ("sandbox", "mock_api", "Serve an API that enforces the limits strictly."),
-    },
-    "Set it up": {
-        "init": ("check", "init", "Write a commented configuration to begin with."),
-        "config": ("check", "config", "See the configuration and where each value comes from; check it."),
-    },
-    "Run it": {
-        "up": ("processes", "up", "Run all processes of the Procfile in this terminal."),
-        "scheduler": ("processes", "scheduler", "Start runs on the wall clock and conduct them."),
-        "supervisor": ("processes", "supervisor", "Keep the wanted workers alive on this host."),
-        "worker": ("processes", "worker", "Start a worker by hand; list the workers and hosts."),
-        "web": ("processes", "web", "Serve the dashboard, JSON, metrics for Prometheus and a health check."),
-    },
+    "Try it": {"demo": "sandbox:demo", "mock-api": "sandbox:mock_api"},
+    "Set it up": {"init": "check:init", "config": "check:config"},
+    "Run it": {name: f"processes:{name}" for name in ("up", "scheduler", "supervisor", "worker", "web")},
     "Watch it": {
-        "status": ("runs", "status", "Show the current run, or another."),
-        "list": ("runs", "list_runs", "List recent runs, newest first."),
-        "result": ("runs", "result", "Show the record of the last run, or of another."),
-        "plan": ("runs", "plan", "Forecast a run for what waits now, or for given counts."),
-        "explain": ("events", "explain", "Show where one event is, why it waited, and each attempt."),
+        "status": "runs:status",
+        "list": "runs:list_runs",
+        "result": "runs:result",
+        "plan": "runs:plan",
+        "explain": "events:explain",
     },
     "Steer it": {
-        "start": ("runs", "start", "Start a run now."),
-        "cancel": ("runs", "cancel", "End a run now; nothing is lost."),
-        "queue": ("events", "queue", "See what waits; push, clear, drop."),
-        "failed": ("events", "failed", "See dead letters; retry or drop them."),
-        "endpoint": ("endpoint", "endpoint", "See the endpoints; pause, resume, change a limit."),
+        "start": "runs:start",
+        "cancel": "runs:cancel",
+        "queue": "events:queue",
+        "failed": "events:failed",
+        "endpoint": "endpoint:endpoint",
     },
-    "Check it": {
-        "doctor": ("check", "doctor", "Check the installation; print what is wrong and what to do."),
-        "test": ("sandbox", "test", "Test the installation: marked events, real processes, a mock API."),
-        "compliance": ("endpoint", "compliance", "Show whether any limit was exceeded, from the log of calls sent."),
-    },
+    "Check it": {"doctor": "check:doctor", "test": "sandbox:test", "compliance": "endpoint:compliance"},
 }
 COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in commands.items()}
 
@@ -108,22 +92,16 @@ COMMANDS = {name: place for commands in OVERVIEW.values() for name, place in com
 class LazyGroup(click.Group):
     """A group that imports a command when it is used, and turns errors into messages and exit codes."""
 
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Return the names of the commands in the order of the overview."""
-        return list(COMMANDS)
-
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, name, _ = COMMANDS[cmd_name]
-        return cast("click.Command", getattr(importlib.import_module(f"rlm.cli.{module}"), name))
+        return resolve_name(f"rlm.cli.{COMMANDS[cmd_name]}") if cmd_name in COMMANDS else None
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by section, without importing them."""
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by section, each with the first sentence of its help."""
         for title, commands in OVERVIEW.items():
             with formatter.section(title):
-                formatter.write_dl([(f"{name:<10}", line) for name, (_, _, line) in commands.items()])
+                made = ((f"{name:<10}", self.get_command(ctx, name)) for name in commands)
+                formatter.write_dl([(name, command.get_short_help_str(120)) for name, command in made if command])
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the command line up to the command; `--help` and `--version` are answered here."""

@@ -105,7 +105,7 @@ class Lanes:
     def __init__(
         self, store: Store, connections: Connections, worker_id: str, close: Callable[[str], object] = lambda _run: None
     ) -> None:
-        """Carry events for the worker `worker_id`; `close` closes a run in which nothing more can be done."""
+        """Carry events for the worker `worker_id`; `close` is called for a run in which nothing more can be done."""
         self.store = store
         self.connections = connections
         self.worker_id = worker_id
@@ -114,8 +114,7 @@ class Lanes:
         self.sleeping = ""
         #: How many events each lane has completed; one thread writes each.
         self.completed: Counter[int] = Counter()
-        self._close = close
-        self._closes_at = 0.0
+        self.close = close
         self._numbers = itertools.count(1)
         self._is_away = False
         self._unconnected = 0
@@ -125,13 +124,6 @@ class Lanes:
         crash_point("worker.fetched")
         with self.store.client.keeping_connection():
             Lane(self, next(self._numbers)).run()
-
-    def close(self, run_id: str) -> None:
-        """Have a run closed in which nothing more can be done."""
-        now = system_clock.monotonic()
-        if now >= self._closes_at:  # closing twice would change nothing, so no lock keeps two lanes from it
-            self._closes_at = now + CLOSE_SECONDS
-            self._close(run_id)
 
     def note_answer(self, error: StoreError | None = None) -> None:
         """Note whether Redis answered; say once that it does not."""
@@ -214,7 +206,7 @@ class Lane:
             if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)
-        claim = reply.claim(self._lanes.worker_id)
+        claim = reply.call
         if claim is None:
             self._learn(reply, asked_at)
         return claim, asked_at
@@ -227,7 +219,6 @@ class Lane:
             n=self._asks,
             host=host_of(self._lanes.worker_id),
             revision=self._lanes.store.settings.revision,
-            dedupe_ms=self._turns.dedupe_ms,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
@@ -258,7 +249,7 @@ class Lane:
         self._lanes.completed[self._number] += reply.settled and settlement.to == "completed"
         if not reply.settled:
             message = "The answer for event %s came after its claim was lost; the ledger did not change"
-            self._log("late_answer", settlement, message, settlement.event)
+            self._log("late_answer", settlement, message, settlement.event_id)
         if reply.reopened:
             self._log("reopen_endpoint", settlement, "%s answers again, and is called as its limit allows", name)
         if reply.rested:
@@ -270,5 +261,5 @@ class Lane:
         self._lanes.note_connected(settlement, reply)
 
     def _log(self, action: str, settlement: Settlement, message: str, *args: object) -> None:
-        extra = {"action": action, "event_id": settlement.event, "endpoint": settlement.endpoint}
+        extra = {"action": action, "event_id": settlement.event_id, "endpoint": settlement.endpoint}
         log.info(message, *args, extra=extra | {"worker": self._lanes.worker_id, "lane": self._number})

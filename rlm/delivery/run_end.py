@@ -24,7 +24,7 @@ from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.plan.causes import causes, reasons
+from rlm.plan.causes import left_over
 from rlm.settings import Settings
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -40,8 +40,8 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
     """End the run and close it; return its record, None if it is not to be closed here.
 
     Without the `token` of its conductor only if it may be ended by anybody. `failure` says why RLM could not conduct
-    it, if so. Closing is one compare-and-set in Redis, so a second caller
-    changes nothing. Once a run is finishing nothing can settle any more, so the counts read then are final.
+    it, if so. Closing is one compare-and-set in Redis, so a second caller changes nothing. Once a run is finishing
+    nothing can settle any more, so the counts read then are final.
     """
     while True:
         run, now_us = store.runs.current_at()
@@ -75,14 +75,11 @@ def close_run(store: Store, run_id: str, *, token: int | None = None, failure: s
 
 def _log_end(record: Record) -> None:
     """Log how a run ended, as a warning if it failed or left events over."""
-    counts = {key: getattr(record.counts, key) for key in TypeCounts.__struct_fields__}
-    is_bad = record.state in {State.FAILED, State.PARTIAL} or record.every_call_failed
-    why = f" ({record.failure})" if record.failure else ""
-    parts = [f"{record.state}{why} after {span(record.duration_seconds)}", f"{counts['completed']} completed"]
-    parts += [f"{counts[name]} {name}" for name in ("failed", "leftover") if counts[name]]
-    sentences = ["; ".join(cause.sentence for cause in record.why), record.failures]
-    sentence = ". ".join([", ".join(parts), *filter(None, sentences)])
-    extra = {"action": "close_run", "run_id": record.run_id}
+    counts, is_bad = record.counts, record.state in {State.FAILED, State.PARTIAL} or record.every_call_failed
+    done = f"{counts.completed} completed, {counts.failed} failed, {counts.leftover} left over"
+    sentences = [f"{record.state} after {span(record.duration_seconds)}, {done}", record.failure]
+    sentences += [*(cause.sentence for cause in record.why), record.failures]
+    sentence, extra = ". ".join(filter(None, sentences)), {"action": "close_run", "run_id": record.run_id}
     log.log(logging.WARNING if is_bad else logging.INFO, "Run %s closed: %s", record.run_id, sentence, extra=extra)
 
 
@@ -100,7 +97,7 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     for name, each in by_type.items():
         if each.leftover < 0:  # a part of the tally was deleted in mid-run
             by_type[name] = replace(each, taken=each.taken - each.leftover, leftover=0)
-    leftover = {name: entry.leftover for name, entry in by_type.items()}
+    reasons, why = left_over(run, {name: entry.leftover for name, entry in by_type.items()})
     counts = RunCounts(
         **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
         invalid=tally.get("invalid", 0),
@@ -125,8 +122,8 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         failure=run.failure,
         untaken=run.untaken,
         troubles=troubles_of(tally, ending.endpoints),
-        leftover_by_reason=reasons(run, leftover),
-        why=causes(run, leftover),
+        leftover_by_reason=reasons,
+        why=why,
     )
     if not ending.calls:
         return record
@@ -177,20 +174,19 @@ def _used(settings: Settings, record: Record, ending: Ending, seconds: float) ->
     """
     with_events = [name for name, entry in record.by_type.items() if entry.taken + entry.carried_over]
     names = {end.name for kind in settings.event_types if kind.name in with_events for end in kind.endpoints}
-    lanes, guard_seconds = record.workers.peak * record.plan.threads, settings.run.guard_seconds
-    ages = sorted(call.age_ms / 1000 for call in ending.calls)
-    busy = sum(call.milliseconds for call in ending.calls) / 1000
-    limits = [ending.endpoints[name].limit for name in names]
+    guard_seconds = settings.run.guard_seconds
     slots = sum(
         min(rule.amount * (1 + int(seconds / (rule.seconds + guard_seconds))) for rule in limit.rules)
-        for limit in limits
+        for limit in (ending.endpoints[name].limit for name in names)
     )
-    made = sum(entry.calls for entry in record.by_endpoint.values())
-    used_of_slots = sum(entry.calls for name, entry in record.by_endpoint.items() if name in names)
+    lane_seconds = record.workers.peak * record.plan.threads * seconds
+    busy_seconds = sum(call.milliseconds for call in ending.calls) / 1000
+    made = {name: entry.calls for name, entry in record.by_endpoint.items()}
+    ages = sorted(call.age_ms / 1000 for call in ending.calls)
     return Used(
-        calls_per_minute=round(made * 60 / seconds, 1) if seconds else 0.0,
-        lanes=round(min(1.0, busy / (lanes * seconds)), 3) if lanes and seconds else 0.0,
-        slots=round(min(1.0, used_of_slots / slots), 3) if slots else 0.0,
+        calls_per_minute=round(sum(made.values()) * 60 / seconds, 1) if seconds else 0.0,
+        lanes=round(min(1.0, busy_seconds / lane_seconds), 3) if lane_seconds else 0.0,
+        slots=round(min(1.0, sum(made[name] for name in names) / slots), 3) if slots else 0.0,
         answered_p50_seconds=round(quantile(ages, 0.50), 3),
         answered_p95_seconds=round(quantile(ages, 0.95), 3),
     )

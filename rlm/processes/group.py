@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlm.core.clock import system_clock
-from rlm.processes.signals import HASTE_SECONDS, StopSignals
+from rlm.processes.signals import StopSignals
 
 _POLL_SECONDS = 0.02
 
 
 class ProcessGroup:
-    """Commands of RLM that run beside this process: each has `grace_seconds` to end, and after a second signal little.
+    """Commands of RLM that run beside this process.
 
-    They are asked by TERM, hurried by QUIT, and killed in the end.
+    They are asked to end by TERM, after a second signal by QUIT, and killed once their `grace_seconds` are over.
     """
 
     def __init__(self, stop: StopSignals, grace_seconds: float) -> None:
@@ -45,21 +45,16 @@ class ProcessGroup:
 
     def end(self) -> None:
         """Stop all processes, and wait until they have ended."""
-        self._signal(signal.SIGTERM)
-        until, is_hurried = system_clock.monotonic() + self._grace_seconds, False
+        until, sent = system_clock.monotonic() + self._grace_seconds, None
         while self._running:
-            now = system_clock.monotonic()
-            if self._stop.immediate and not is_hurried:
-                until, is_hurried = min(until, now + HASTE_SECONDS), True
-                self._signal(signal.SIGQUIT)
-            if now > until:
-                self._signal(signal.SIGKILL)
+            signum = signal.SIGQUIT if self._stop.immediate else signal.SIGTERM
+            signum = signal.SIGKILL if system_clock.monotonic() > until else signum
+            if signum != sent:
+                sent = signum
+                for _, process in self._running:
+                    process.send_signal(signum)
             system_clock.sleep(_POLL_SECONDS)
             self.reap()
-
-    def _signal(self, signum: signal.Signals) -> None:
-        for _, process in self._running:
-            process.send_signal(signum)
 
 
 def die_with(parent: int) -> bool:

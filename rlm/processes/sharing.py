@@ -42,28 +42,24 @@ def serving(supervisors: Iterable[Process], revision: str) -> dict[str, Offer]:
     return {each.id: each.offer for each in newest.values() if each.offer}
 
 
-def shares(wanted: int, capacities: Mapping[str, int]) -> dict[str, int]:
-    """Divide `wanted` workers by capacities; the sum is `wanted`, or the total capacity if that is less.
-
-    Each worker goes where the smallest part of the capacity is used, counting half a worker ahead (Webster's method);
-    ties go by name. So every share is within one of its proportion, and one more or one fewer wanted moves no worker
-    from one host to another, which the largest remainder might do.
-    """
-    given = dict.fromkeys(sorted(capacities), 0)
-    for _ in range(min(wanted, sum(capacities.values()))):
-        able = [name for name in given if given[name] < capacities[name]]
-        given[min(able, key=lambda name: (2 * given[name] + 1) / capacities[name])] += 1
-    return given
-
-
 def divide(wanted: int, offers: Mapping[str, Offer]) -> dict[str, int]:
     """Divide the wanted workers among the supervisors with these offers, by id; nobody else has a share.
 
-    The largest `workers.min` and `workers.max` of all count, so that all hosts get the same result.
+    The largest `workers.min` and `workers.max` of all count, so that all hosts get the same result. Each worker goes
+    where the smallest part of the capacity is used, counting half a worker ahead (Webster's method); ties go by name.
+    So every share is within one of its proportion, and one more or one fewer wanted moves no worker from one host to
+    another, which the largest remainder might do.
     """
     least = max((offer.least for offer in offers.values()), default=0)
-    most = max((offer.most for offer in offers.values()), default=0)
-    return shares(min(max(wanted, least), most), {name: offer.capacity for name, offer in offers.items()})
+    given = dict.fromkeys(sorted(offers), 0)
+    for _ in range(min(max(wanted, least), _most(offers), room(offers))):
+        able = [name for name in given if given[name] < offers[name].capacity]
+        given[min(able, key=lambda name: (2 * given[name] + 1) / offers[name].capacity)] += 1
+    return given
+
+
+def _most(offers: Mapping[str, Offer]) -> int:
+    return max((offer.most for offer in offers.values()), default=0)
 
 
 def room(offers: Mapping[str, Offer]) -> int:
@@ -73,7 +69,6 @@ def room(offers: Mapping[str, Offer]) -> int:
 
 def places_left(own: str, divided: Mapping[str, int], offers: Mapping[str, Offer], workers: Iterable[Process]) -> int:
     """Return how many workers the supervisor `own` may have besides those that others run or are to run."""
-    most = max((offer.most for offer in offers.values()), default=0)
     running = Counter(worker.supervisor for worker in workers)
     others = (divided.keys() | running.keys()) - {own, ""}
-    return max(0, most - sum(max(divided.get(name, 0), running[name]) for name in others))
+    return max(0, _most(offers) - sum(max(divided.get(name, 0), running[name]) for name in others))

@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 ALIVE_VARIABLE: Final = "RLM_ALIVE_FILE"
 #: Minimum seconds between two touches of the file. Every loop makes a turn within 5 s.
 TOUCH_SECONDS: Final = 5.0
-#: Seconds of an immediate stop until a process is killed.
-HASTE_SECONDS: Final = 2.0
 
 
 class Layer(IntEnum):

@@ -17,7 +17,7 @@ from rlm import __version__
 from rlm.core.clock import system_clock
 from rlm.core.errors import StoreError
 from rlm.core.failpoints import crash_point
-from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Role, WorkerState
+from rlm.ledger.processes import HEARTBEAT_SECONDS, HEARTBEAT_TTL_SECONDS, Offer, Process, Register, Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage, Waker
 from rlm.processes.sharing import divide, entry_of, places_left, serving
@@ -27,8 +27,8 @@ from rlm.processes.signals import Layer, StopSignals, grace_seconds
 POLL_SECONDS, CROWDED_SECONDS = 2.0, 0.25
 #: A worker that is silent for so long is frozen; one that was never ready later, for on a busy host a start takes long.
 FROZEN_SECONDS, BOOT_SECONDS = 15.0, 60.0
-#: A worker that dies within so many seconds failed to start. Its successor waits; several in a row are announced.
-QUICK_DEATH_SECONDS, RESTART_SECONDS, FAILING_STARTS = 5.0, 1.0, 3
+#: A worker that dies within so many seconds failed to start. Its successor waits.
+QUICK_DEATH_SECONDS, RESTART_SECONDS = 5.0, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._dead: list[Child] = []  #: whose events are not free yet
         self._spawned = 0
-        self._failed_starts, self._trouble = 0, ""  #: what keeps workers from their work, if anything
+        self._trouble = ""  #: what keeps workers from their work, if anything
         self._start_at = float("-inf")  #: when the next worker may start
         self._said_at = float("-inf")  #: when it last announced itself
         self._listened_at = float("-inf")  #: when it last read the register
@@ -94,9 +94,15 @@ class Supervisor:
         waker.start()
         message, room = "Supervisor %s (rlm %s, pid %d) is ready for up to %d workers", self._store.settings.capacity
         log.info(message, self.id, __version__, os.getpid(), room, extra={"action": "start_supervisor"})
+        pause = 0.0
         try:
             while self._children or not self._stop.graceful:
-                self._turn()
+                for key, _ in self._selector.select(pause):
+                    if key.data:
+                        self._bury(key.data)
+                self._stop.wakeup.drain()
+                self._end()
+                pause = self._turn()
         finally:
             for child in self._children.values():  # only after an error of this loop
                 child.stop(0.0)
@@ -108,28 +114,22 @@ class Supervisor:
             self._selector.close()
         log.info("Supervisor %s has stopped, no worker is left", self.id, extra={"action": "stop_supervisor"})
 
-    def _turn(self) -> None:
-        """Note who died and end who is to end; then announce, free, judge, scale, and wait. Redis may be away."""
-        for key, _ in self._selector.select(0):
-            if key.data:
-                self._bury(key.data)
-        self._end()
+    def _turn(self) -> float:
+        """Free what dead workers held, announce, judge and scale; return when to look again, seconds."""
         pause = POLL_SECONDS
         try:
             with self._store.guarded():  # no content of Redis may end the supervisor
                 self._free()
                 self._announce()
-                workers = self._store.processes.alive(Role.WORKER)
-                self._judge(workers)
+                register = self._store.processes.register()
+                self._judge(register.living(Role.WORKER))
                 if not self._stop.graceful:
-                    pause = self._scale(workers)
+                    pause = self._scale(register)
         except StoreError as error:
             self._outage.tell(error, "the workers stay as they are")
         else:
             self._outage.over()
-        if self._children or not self._stop.graceful:
-            self._selector.select(pause)
-        self._stop.wakeup.drain()
+        return pause
 
     def _end(self) -> None:
         """End who takes too long to stop; once this process is asked to stop, tell all to."""
@@ -163,7 +163,7 @@ class Supervisor:
             if entry is not None and entry.state != WorkerState.STARTING:
                 child.was_ready, child.heard_at = True, max(child.heard_at, entry.said_at)
                 if now > child.spawned_at + QUICK_DEATH_SECONDS:
-                    self._failed_starts, self._trouble = 0, ""
+                    self._trouble = ""
             if is_deaf:
                 child.heard_at = now
             patience = FROZEN_SECONDS if child.was_ready else BOOT_SECONDS
@@ -171,10 +171,10 @@ class Supervisor:
                 child.kill("is frozen")
                 child.heard_at = now  # inside a system call it may take long to die
 
-    def _scale(self, workers: list[Process]) -> float:
+    def _scale(self, register: Register) -> float:
         """Stop workers, or spawn one, if this host's share is another number; return when to look again, seconds."""
         now = system_clock.monotonic()
-        supervisors = {each.id: each for each in self._store.processes.alive(Role.SUPERVISOR)} | {self.id: self._entry}
+        supervisors = {each.id: each for each in register.living(Role.SUPERVISOR)} | {self.id: self._entry}
         offers = serving(supervisors.values(), self._store.leases.read().revision)
         shares = divide(self._store.processes.wanted(), offers)
         share = shares.get(self.id, 0)
@@ -189,13 +189,14 @@ class Supervisor:
             return POLL_SECONDS
         if now < self._start_at:
             return min(POLL_SECONDS, self._start_at - now)
-        room = places_left(self.id, shares, offers, workers)
+        room = places_left(self.id, shares, offers, register.living(Role.WORKER))
         if len(self._children) >= min(self._store.settings.capacity, room):
             return CROWDED_SECONDS
         try:
             self._spawn()
         except (OSError, EOFError) as error:  # the host is out of processes or memory
-            self._hold_back(f"no worker can be started on {self._entry.host} ({error})")
+            self._trouble = f"no worker can be started on {self._entry.host} ({error})"
+            self._start_at = now + RESTART_SECONDS
             message = "No further worker could be started (%s), %d are running"
             log.warning(message, error, len(running), extra={"action": "start_worker"})
         return 0.0  # others may have started some meanwhile
@@ -221,23 +222,17 @@ class Supervisor:
         self._dead.append(child)
         crash_point("supervisor.noticed")
         child.process.join(1.0)  # its template says how it ended
-        code = child.process.exitcode
+        code, now = child.process.exitcode, system_clock.monotonic()
         ended = f"with exit status {code}" if code is None or code >= 0 else f"by {signal.Signals(-code).name}"
         if child.is_stopping:
             log.debug("Worker %s ended %s", child.worker_id, ended, extra={"action": "reap_worker"})
             return
-        if not child.was_ready or system_clock.monotonic() < child.spawned_at + QUICK_DEATH_SECONDS:
-            self._hold_back(f"workers end as they start on {self._entry.host}, the last {ended}")
+        if not child.was_ready or now < child.spawned_at + QUICK_DEATH_SECONDS:
+            self._trouble = f"workers end as they start on {self._entry.host}, the last {ended}"
+            self._start_at = now + RESTART_SECONDS
         message = "Worker %s (pid %d) ended unexpectedly %s; what it held is pending again, and it is replaced"
         extra = {"action": "replace_worker", "worker": child.worker_id}
         log.warning(message, child.worker_id, child.process.pid, ended, extra=extra)
-
-    def _hold_back(self, trouble: str) -> None:
-        """Let the next start wait after one that failed, and announce several. Those that fail meanwhile are one."""
-        if (now := system_clock.monotonic()) >= self._start_at:
-            self._failed_starts, self._start_at = self._failed_starts + 1, now + RESTART_SECONDS
-        if self._failed_starts >= FAILING_STARTS:
-            self._trouble = trouble
 
     def _free(self) -> None:
         """Free what dead workers held: until then nobody sends it. What fails stays for the next turn."""

@@ -36,17 +36,6 @@ def test_while_a_run_is_open_what_is_unsettled_is_planned(inst):
 # -- what if
 
 
-def test_a_setting_is_planned_with_and_nothing_is_changed(inst):
-    """Twice the limit lets twice the calls through, today's plan is what it was."""
-    before = inst.json("plan", "--count", f"{steps.TYPE}=500")
-
-    with looks.nothing_changes(inst.store):
-        found = inst.json("plan", "--count", f"{steps.TYPE}=500", "--set", f"types.{steps.TYPE}.rate_limit=60/minute")
-
-    assert (found["expected_leftover"], found["today"]) == (0, before)
-    assert before["expected_leftover"] == 140
-
-
 @each(
     ("args", "expected"),
     [

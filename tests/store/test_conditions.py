@@ -8,7 +8,7 @@ import time
 import pytest
 
 from rlm.admin import watch as watching
-from rlm.admin.conditions import conditions
+from rlm.admin.conditions import conditions, leader, revision_in_force, ticks_every_seconds
 from rlm.admin.watch import Watch
 from rlm.core.documents import CallCounts, CallTrouble, Cause, RunCounts
 from rlm.core.errors import StoreUnreachableError
@@ -99,7 +99,7 @@ def test_a_type_with_events_and_without_an_endpoint_that_works_is_an_error(led):
 
 def test_an_endpoint_that_throttles_and_one_that_is_used_up_are_told_from_one_that_fails(led):
     endpoint = led.settings.endpoints[steps.ENDPOINT]
-    set_record(led, endpoint, asked=led.now_us() + LATER, since=led.now_us(), refusals=1)
+    set_record(led, endpoint, rest=led.now_us() + LATER, since=led.now_us(), refusals=1)
     assert endpoint.limit.text in found(led)["endpoint_throttled", steps.ENDPOINT].remedy
 
 
@@ -206,6 +206,19 @@ def test_without_redis_that_alone_is_known(led, monkeypatch):
 
     (condition,) = conditions(led)
     assert (condition.code, condition.remedy) == ("redis_away", "start it")
+
+
+def test_the_configuration_in_force_is_that_of_the_scheduler_that_leads(store):
+    """Not that of the file that was read here, nor of the standby that has been there for longest."""
+    settings = store.settings
+    assert (ticks_every_seconds(store), revision_in_force(store)) == (settings.run.every_seconds, settings.revision)
+    enter(store, Role.SCHEDULER, "h:1:a", ticks_every=77.0)
+    enter(store, Role.SCHEDULER, "h:2:b", revision="another", ticks_every=12.0)
+
+    store.leases.acquire("h:2:b", 20.0)
+
+    assert leader(store).id == "h:2:b"
+    assert (ticks_every_seconds(store), revision_in_force(store)) == (12.0, "another")
 
 
 # -- what is said
