@@ -6,4 +6,4 @@ __version__ = "0.1.0"
 
 #: The form in which RLM keeps things in Redis. It grows with any change of that form: a process of another number
 #: refuses to work there.
-SCHEMA = 2
+SCHEMA = 3

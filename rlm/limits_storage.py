@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any, Final, Never
 from urllib.parse import parse_qsl, urlencode
 
-import msgspec
 from limits import RateLimitItemPerSecond
 from limits.storage import MovingWindowSupport, Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
@@ -26,7 +25,7 @@ from rlm.core.endpoint import Budget, Endpoint, Limit, Rule, all_limited
 from rlm.core.errors import StoreError
 from rlm.ledger.connect import SENTINEL_SCHEMES, make_client, text
 from rlm.ledger.keys import Keys
-from rlm.ledger.rules import EndpointRules
+from rlm.ledger.rules import read_rules
 from rlm.ledger.scripts import ask
 from rlm.ledger.values import MICROSECONDS
 from rlm.ledger.windows import Windows
@@ -97,8 +96,8 @@ class WindowStorage(Storage, MovingWindowSupport):
         item = Endpoint("", url, Limit("", (Rule(limit, expiry),)), timeout_seconds=0.0)
         name = text(ask(self._client, "HGET", keys.endpoint(item.window_id), "named") or b"")
         entry = ask(self._client, "HGET", keys.rules, name) if name else None
-        windows = msgspec.json.decode(entry, type=EndpointRules).windows if entry else []
-        shared = [window.id for window in windows if window.shared]
+        windows = read_rules(entry).windows if entry else []
+        shared = [window.id for window in windows[1:]]
         budget = text(ask(self._client, "HGET", keys.endpoint(shared[0]), "named") or b"") if shared else ""
         fields = [f"limit {window_id}" for window_id in (item.window_id, *shared, "")][:2]
         texts = [text(reply or b"") for reply in ask(self._client, "HMGET", keys.rules, *fields)]

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 
 import msgspec
 from msgspec.structs import replace
 
-from rlm.admin.planning import types_in_force
+from rlm.admin.planning import COMING_UP_SECONDS, capacity_of, plan_run, room_of, types_in_force
+from rlm.core.call import TURNAROUND_SECONDS, CallEnd
 from rlm.core.clock import system_clock
 from rlm.core.documents import RunPlan
+from rlm.core.endpoint import all_limited
 from rlm.core.errors import FencedError, StoreError
 from rlm.core.failpoints import crash_point
 from rlm.core.run import Run, State, Trigger, Waited, make_run_id
-from rlm.core.text import done_after
+from rlm.core.text import counted, done_after
 from rlm.delivery.run_end import REDIS_AWAY, close_run
+from rlm.ledger.books import take_snapshot
 from rlm.ledger.intake import Drain
-from rlm.ledger.processes import Role
+from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.waker import Outage
 from rlm.plan import Plan
 from rlm.plan.causes import Look, add_look, reason_of
-from scheduler.forecast import Forecaster
+from rlm.plan.situation import Workload
 from scheduler.office import Office
 
 #: A run drains so many items before it is planned, which takes a moment, or for so many seconds, if Redis is far away.
@@ -38,13 +42,14 @@ LOOK_SECONDS = 1.0
 GAP_SECONDS = 2.0
 #: No look begins so shortly before the deadline, seconds, or within so many answers of Redis: it would close late.
 LAST_SECONDS, LAST_ANSWERS = 0.2, 20
-#: Seconds between two looks while only the last calls, or the actor `record`, are awaited; and how long the actor has.
+#: Seconds between two looks while only the last calls are awaited.
 BUSY_SECONDS = 0.02
-ACTOR_SECONDS = 0.3
 #: Calls are cut at the deadline; results that their workers write within so many seconds still count.
 OVERTIME_SECONDS = 0.25
 #: While nothing changes, so many seconds pass between two looks that read and plan everything.
 STILL_SECONDS = 4.0
+#: Seconds for which missing workers are still counted on: those that start, and successors of the dead.
+PATIENCE_SECONDS = 4.0
 #: Pause after Redis failed, seconds.
 AWAY_SECONDS = 0.2
 
@@ -82,10 +87,11 @@ class Conductor:
         self._store = office.store
         self._run = run
         self._drain = Drain(self._store, office.token, run)
-        self._forecaster = Forecaster(self._store, office.token, self._drain)
         self._left_seconds = self._answer_seconds = 0.0  #: when the run was last read: to its deadline, and that took
         self._scene: object = None  #: what the last full look saw, and when that was, monotonic seconds
         self._seen_at = -math.inf
+        self._answered_us = 0  #: when the newest call was completed, microseconds of Redis time
+        self._short_since = math.inf  #: since when workers are missing, monotonic seconds
 
     def conduct(self) -> None:
         """Conduct the run to its record, from whatever state another conductor may have left it in."""
@@ -115,13 +121,12 @@ class Conductor:
 
     def plan(self) -> Plan:
         """Publish the limits and what lanes must know; plan what is taken and still to take; let lanes begin."""
-        store, token, forecaster = self._store, self._office.token, self._forecaster
+        store, token = self._store, self._office.token
         self._publish()
         crash_point("plan.limits_published")
         self._read()
-        run = self._run
-        look = forecaster.look(run, 0, self._left_seconds, self._answer_seconds)
-        plan = forecaster.plan(run, look, 0)
+        run, look = self._run, self.look(0)
+        plan = self.plan_rest(look, 0)
         fields: dict[str, str | int] = {
             "plan": _json(msgspec.convert(plan, RunPlan, from_attributes=True)),
             "restarts_before": store.processes.restarts(),
@@ -235,24 +240,106 @@ class Conductor:
 
     def _see(self, *, is_away: bool) -> bool:
         """Forecast, want more workers, note what events wait for; return whether anything is left to do."""
-        store, token, forecaster = self._store, self._office.token, self._forecaster
+        store, token = self._store, self._office.token
         self._adopt()
         run, wanted = self._run, max(store.processes.wanted(), store.settings.workers.min)
-        look = forecaster.look(run, wanted, self._left_seconds, self._answer_seconds, away=is_away)
-        plan = forecaster.plan(run, look, wanted)
+        look = self.look(wanted, is_away=is_away)
+        plan = self.plan_rest(look, wanted)
         if plan.workers > wanted and not look.shortage:  # never fewer: workers leave when the run closes
             store.runs.want(token, plan.workers)
             extra = {"action": "scale", "run_id": run.id}
             log.info("Run %s takes %d workers instead of %d", run.id, plan.workers, wanted, extra=extra)
         fields: dict[str, str | int] = {
             "waits": self._waits(look),
-            "forecast": _json(forecaster.forecast(run, look, plan)),
+            "forecast": _json(self.forecast(look, plan)),
             "workers_peak": max(run.workers_peak, look.usable),
         }
         fields |= {"barred": 1} if self._office.unfit else {}  # no call begins
         gone = [*([] if plan.fits else ["most"]), *([] if self._office.unfit else ["barred"])]
         store.runs.note(token, run.id, gone=gone, **fields)
         return not self._drain.over or any(count.open for count in look.counts.values())
+
+    def look(self, wanted: int, *, is_away: bool = False) -> Look:
+        """Return what there is of the run, if so many workers are wanted.
+
+        Publish what to expect of calls, and the limits, as far as they have changed.
+        """
+        store, run, types = self._store, self._run, types_in_force(self._store)
+        workers = store.processes.alive(Role.WORKER)
+        usable = [each for each in workers if each.state == WorkerState.READY and each.revision == run.revision]
+        awake = [worker for worker in usable if not worker.sleeping]
+        calls = [call for call in store.calls.look() if call.run_id == run.id and call.end is CallEnd.COMPLETED]
+        self._answered_us = max([self._answered_us, *(call.ended_us for call in calls)])
+        expected = store.calls.expected(types, run.id)
+        store.rules.adjust(self._office.token, types, expected)
+        limited = all_limited(end for kind in types for end in kind.endpoints)
+        names, ids = [kind.name for kind in types], [worker.id for worker in workers]  # all of these may have calls
+        counts, windows, under_way = take_snapshot(store, names, limited, ids)
+        now, shortage = system_clock.monotonic(), ""
+        self._short_since = min(now, self._short_since) if len(awake) < wanted else math.inf
+        if now - self._short_since >= PATIENCE_SECONDS:
+            there = f"{counted(len(awake), 'worker')} ready" if awake else "no worker is ready"
+            shortage = f"{there} of {wanted} wanted"
+        return Look(
+            counts,
+            windows,
+            sum(worker.threads for worker in awake),
+            self._left_seconds,
+            types,
+            expected,
+            under_way,
+            usable=len(usable),
+            awake=len(awake),
+            shortage=shortage,
+            is_away=is_away,
+            answer_seconds=self._answer_seconds,
+        )
+
+    def plan_rest(self, look: Look, wanted: int) -> Plan:
+        """Plan what waits and is still to be taken, from the windows and the calls under way.
+
+        An event in flight without a known call counts as waiting. Without a lane, calls begin once workers are up.
+        """
+        store, settings, run = self._store, self._store.settings, self._run
+        untaken, calls = self._drain.untaken(look.left_seconds), Counter(call.type for call in look.calls)
+        waiting = {
+            name: count.open - min(count.inflight, calls[name]) + untaken.get(name, 0)
+            for name, count in look.counts.items()
+        }
+        tally = store.runs.tally() if any(kind.share for kind in look.types) else {}
+        begun = {name: tally.get(f"begun:{name}", 0) for name in waiting}
+        lead = 0.0 if look.lanes else COMING_UP_SECONDS
+        windows = {name: window.later(lead) for name, window in look.windows.items()}
+        workload = Workload(waiting, look.types, windows, look.expected, look.calls, begun)
+        turnaround = max(TURNAROUND_SECONDS, look.answer_seconds)
+        capacity = capacity_of(settings, wanted, turnaround, room=room_of(store))
+        if look.shortage:  # it stays so; otherwise all that are wanted come
+            capacity = capacity.exactly(look.awake)
+        gone = run.window_seconds - look.left_seconds + lead
+        return plan_run(settings, workload, capacity, gone, run.window_seconds)
+
+    def forecast(self, look: Look, plan: Plan) -> RunPlan:
+        """Return how the run will end by a plan of what remains; its times count from the run's first call."""
+        run, beyond = self._run, self._drain.left - self._drain.takes(look.left_seconds)
+        spent = sum(count.spent for count in look.counts.values())
+        binds = look.shortage if plan.expected_leftover and look.shortage else plan.binds
+        binds += f"; {counted(spent, 'event')} had all attempts of this run" if spent else ""
+        binds += f"; {counted(beyond, 'item')} cannot be taken before the deadline" if beyond else ""
+        end, first_call_at, now = plan.forecast_seconds, run.first_release_at, run.deadline - look.left_seconds
+        if first_call_at is not None:
+            last = min(now, run.moment(self._answered_us)) if self._answered_us else first_call_at
+            # If no call remains, it is the last answer.
+            end = now - first_call_at + plan.first_call_seconds + end if end else max(0.0, last - first_call_at)
+        first_call = end - plan.forecast_seconds
+        return replace(
+            msgspec.convert(plan, RunPlan, from_attributes=True),
+            forecast_seconds=round(end, 3),
+            lower_bound_seconds=round(first_call + plan.lower_bound_seconds, 3),
+            expected_leftover=plan.expected_leftover + spent,
+            binds=binds,
+            course=tuple((round(first_call + at, 1), number) for at, number in plan.course),
+            shortage=look.shortage or None,
+        )
 
     def _waits(self, look: Look) -> str:
         """Return as JSON what events have waited for up to this look."""
@@ -280,19 +367,14 @@ class Conductor:
         log.info(told, run.id, extra={"action": "adopt_run", "run_id": run.id})
 
     def _close(self) -> None:
-        """End and close the run, unless a lane has, or had it ended: then its actor closes it, if it lives."""
-        store, run, failure = self._store, self._run, self._run.failure
-        if run.state is State.FINISHING:
-            until = system_clock.monotonic() + ACTOR_SECONDS
-            while system_clock.monotonic() < until and store.runs.is_open(run.id):
-                self._office.stop.wakeup.wait(BUSY_SECONDS)
-        else:
-            crash_point("finish.due")
-            is_lacking = run.waits and any("workers" in seconds for seconds in run.waits.by_type.values())
-            has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
-            if is_lacking and not has_come and not run.cancelled:
-                failure = failure or "no worker came up"
-        close_run(store, run.id, token=self._office.token, failure=failure)
+        """End and close the run. If a lane had it ended, its actor may be closing it; whoever is first does."""
+        run, failure = self._run, self._run.failure
+        crash_point("finish.due")
+        is_lacking = run.waits and any("workers" in seconds for seconds in run.waits.by_type.values())
+        has_come = run.workers_peak or run.first_release_at is not None  # it may die between two looks
+        if is_lacking and not has_come and not run.cancelled:
+            failure = failure or "no worker came up"
+        close_run(self._store, run.id, token=self._office.token, failure=failure)
 
 
 def _json(document: object) -> str:

@@ -16,15 +16,12 @@ from rlm import telemetry
 from rlm.admin.compliance import excess_of
 from rlm.core.clock import system_clock, timestamp
 from rlm.core.documents import Record
-from rlm.core.endpoint import LEASE_SLACK_SECONDS
 from rlm.core.errors import FencedError, StoreError, StoreGarbledError
 from rlm.core.run import State, Trigger
 from rlm.core.text import counted
 from rlm.ledger.processes import HEARTBEAT_TTL_SECONDS, Role
 from scheduler.office import Office
 
-#: Seconds between two looks for dead processes.
-LOOK_SECONDS = 5.0
 #: Seconds from one look through all events to the next; a run's end begins one as well.
 STRAY_SECONDS = 60.0
 
@@ -34,20 +31,16 @@ log = logging.getLogger(__name__)
 class Housekeeper:
     """Inspects closed runs, archives dead letters, and removes what dead processes left in Redis.
 
-    Redis does not record since when a worker is missing, so the housekeeper measures that itself.
+    Redis does not record since when a process is missing, so the housekeeper looks twice.
     """
 
     def __init__(self, office: Office) -> None:
         self._office = office
         self._store = office.store
-        timeouts = (each.timeout_seconds for kind in office.store.settings.event_types for each in kind.endpoints)
-        longest = max(timeouts) + LEASE_SLACK_SECONDS
-        self._patience = dict.fromkeys(Role, HEARTBEAT_TTL_SECONDS) | {Role.WORKER: HEARTBEAT_TTL_SECONDS + longest}
-        self._missed: dict[tuple[Role, str], float] = {}
+        self._missing: set[tuple[Role, str]] = set()  #: by the last look
         self._seen: list[str] = []  #: the last run, if it was inspected
-        self._looked_at = float("-inf")
-        #: Where the look through all events is, and when the next one begins, monotonic seconds.
-        self._cursor, self._adopts_at = 0, float("-inf")
+        self._cursor = 0  #: where the look through all events is
+        self._tidies_at = self._adopts_at = float("-inf")  #: when the next looks begin, monotonic seconds
 
     def step(self) -> bool:
         """Do one step when there is nothing else to do; return whether there is more. No run may be open."""
@@ -84,29 +77,22 @@ class Housekeeper:
             telemetry.tick(store.settings, due, ok=ok, seconds=record.duration_seconds)
 
     def _tidy_up(self) -> None:
-        """If a look is due, clean up after processes that are missing for too long.
+        """If a look is due, clean up after processes that were missing at the one before as well.
 
-        After an outage of Redis all are missing briefly. Workers are removed only after any lease has expired.
+        After an outage of Redis all are missing briefly. No run is open, so none of them has a call.
         """
-        now = system_clock.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if system_clock.monotonic() < self._tidies_at:
             return
-        self._looked_at = now
         register = self._store.processes.register().entries
-        missing = [(role, name) for role, there in register.items() for name, entry, _ in there if entry is None]
-        self._missed = {process: self._missed.get(process, now) for process in missing}
-        for (role, process_id), since in self._missed.items():
-            if now - since < self._patience[role]:
-                continue
+        missing = {(role, name) for role, there in register.items() for name, entry, _ in there if entry is None}
+        for role, process_id in missing & self._missing:
             self._office.keep()
             if role is Role.WORKER:
                 self._store.recovery.reap(process_id)
-                told = "Worker %s is gone, and its supervisor with it; nothing of it is left in Redis"
-                log.info(told, process_id, extra={"action": "forget_worker"})
-            else:
-                told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
-                log.warning(told, role, process_id, extra={"action": "forget_process"})
             self._store.processes.forget(role, process_id)
+            told = "The %s %s has not been heard from, and never signed off: it, or its host, died"
+            log.warning(told, role, process_id, extra={"action": "forget_process"})
+        self._missing, self._tidies_at = missing, system_clock.monotonic() + HEARTBEAT_TTL_SECONDS
 
     def _adopt(self) -> None:
         """Look at some events, if a look is due; put back those that are in no set of the ledger."""

@@ -150,17 +150,14 @@ class SchedulerService:
         if self._office.token != self._in_office:  # so that a changed file is in force before the next run
             self._store.publish_limits(self._office.token)
             self._in_office = self._office.token
-        if self._office.check_fit() or not (self._open_requested() or self._open_due()):
+        if self._office.check_fit():
+            return None
+        if request := self._store.schedule.next_request():
+            crash_point("request.seen")
+            open_run(self._store, self._office.token, Trigger.MANUAL, self._store.now(), request)
+        elif not self._open_due():
             return None
         return self._store.runs.current()
-
-    def _open_requested(self) -> bool:
-        """Open the run of the oldest request; return whether there was one."""
-        if (request := self._store.schedule.next_request()) is None:
-            return False
-        crash_point("request.seen")
-        open_run(self._store, self._office.token, Trigger.MANUAL, self._store.now(), request)
-        return True
 
     def _open_due(self) -> bool:
         """Open the run of the tick that is due, then note the tick; return whether there is a run.

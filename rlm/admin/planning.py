@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import replace
 
 from rlm.admin.conditions import conditions, is_grave
@@ -17,7 +19,7 @@ from rlm.core.clock import timestamp
 from rlm.core.documents import PlanView
 from rlm.core.endpoint import ANSWER_SLACK_SECONDS, EventType, all_limited, in_force
 from rlm.core.errors import BadQuestionError
-from rlm.core.text import counted, did_you_mean, is_name, safe_line, span
+from rlm.core.text import Texts, counted, did_you_mean, is_name, safe_line, span
 from rlm.ledger.processes import Role, WorkerState
 from rlm.ledger.store import Store
 from rlm.ledger.windows import Windows
@@ -106,13 +108,16 @@ def measured_arrivals(store: Store) -> dict[str, float] | None:
 # -- a question to `rlm plan`
 
 
-class PlanAsk(msgspec.Struct, frozen=True):
+_NAMES = {"counts": "count", "told": "set", "add": "add-endpoint"}
+
+
+class PlanAsk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=_NAMES):
     """The options of `rlm plan` as they were typed."""
 
-    counts: Sequence[str] = ()
-    workers: int | None = None
-    told: Sequence[str] = ()
-    add: Sequence[str] = ()
+    counts: Texts = []
+    workers: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    told: Texts = []
+    add: Texts = []
 
     @property
     def assumptions(self) -> list[str]:

@@ -128,10 +128,11 @@ def list_endpoints(store: Store) -> None:
 def endpoint_table(entries: Iterable[EndpointView]) -> None:
     """Print endpoints and budgets: their windows and their health."""
     from rlm.admin.endpoints import health_beside
+    from rlm.admin.words import next_slot
 
     styles = {"ok": "green", "full": "green", "resting": "red", "held": "red"}
     rows = [
-        [each.name, of, each.limit, by, each.used, each.free, each.next_slot_seconds, each.failures, (health, style)]
+        [each.name, of, each.limit, by, each.used, each.free, next_slot(each), each.failures, (health, style)]
         for each in entries
         for of in [f"budget of {counted(len(each.types), 'type')}" if each.kind == "budget" else ", ".join(each.types)]
         for by in [
@@ -139,7 +140,7 @@ def endpoint_table(entries: Iterable[EndpointView]) -> None:
         ]
         for health, style in [(f"{each.health} {health_beside(each)}", styles.get(each.health, "yellow"))]
     ]
-    table("name|of|limit|set by|#used|#free|#next in|#failures|health", rows)
+    table("name|of|limit|set by|#used|#free|#next|#failures|health", rows)
 
 
 @store_command(

@@ -2,8 +2,8 @@
 
 An event has a trail, which is kept in its hash: the newest `TRAIL_LENGTH` calls, each in a field `t` and a number below
 that. The field `trail` counts all calls ever written, so a new one replaces the oldest in constant time. The script
-that settles or gives back an event writes the call in the same step, with the time of Redis in front: `seconds
-microseconds call`.
+that settles or gives back an event writes the call in the same step, with the time of Redis in front: `microseconds
+call`.
 
 What is measured for each type at each endpoint is how long completed calls took.
 """
@@ -75,8 +75,8 @@ def trail_of(fields: Mapping[bytes, bytes]) -> list[Attempt]:
     """Return the trail in an event's hash, oldest call first."""
     written = int(fields.get(b"trail", 0))
     places = (b"t%d" % (number % TRAIL_LENGTH) for number in range(max(1, written - TRAIL_LENGTH + 1), written + 1))
-    calls = (fields[place].split(b" ", 2) for place in places if place in fields)
-    return [Attempt(isoformat(int(s) + int(us) / 1_000_000), *msgspec.json.decode(call)) for s, us, call in calls]
+    calls = (fields[place].split(b" ", 1) for place in places if place in fields)
+    return [Attempt(isoformat(int(us) / 1_000_000), *msgspec.json.decode(call)) for us, call in calls]
 
 
 class CallEntry(msgspec.Struct, frozen=True):

@@ -206,7 +206,7 @@ class Lane:
             if reply.clock:  # Redis was slow, or its clock stepped: the next ask says which
                 system_clock.sleep(pause)
                 pause = min(MEASURE_SECONDS, 2 * pause)
-        claim = reply.claim(self._lanes.worker_id)
+        claim = reply.call
         if claim is None:
             self._learn(reply, asked_at)
         return claim, asked_at
@@ -219,7 +219,6 @@ class Lane:
             n=self._asks,
             host=host_of(self._lanes.worker_id),
             revision=self._lanes.store.settings.revision,
-            dedupe_ms=self._turns.dedupe_ms,
             epoch=epoch,
             expects=self._clock.expects_us(),
             stepped=stepped_us,
@@ -250,7 +249,7 @@ class Lane:
         self._lanes.completed[self._number] += reply.settled and settlement.to == "completed"
         if not reply.settled:
             message = "The answer for event %s came after its claim was lost; the ledger did not change"
-            self._log("late_answer", settlement, message, settlement.event)
+            self._log("late_answer", settlement, message, settlement.event_id)
         if reply.reopened:
             self._log("reopen_endpoint", settlement, "%s answers again, and is called as its limit allows", name)
         if reply.rested:
@@ -262,5 +261,5 @@ class Lane:
         self._lanes.note_connected(settlement, reply)
 
     def _log(self, action: str, settlement: Settlement, message: str, *args: object) -> None:
-        extra = {"action": action, "event_id": settlement.event, "endpoint": settlement.endpoint}
+        extra = {"action": action, "event_id": settlement.event_id, "endpoint": settlement.endpoint}
         log.info(message, *args, extra=extra | {"worker": self._lanes.worker_id, "lane": self._number})

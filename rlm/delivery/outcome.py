@@ -188,8 +188,8 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
         kind, text = Kind.DEADLINE, f"{outcome.text}, cut by the run's deadline"
         outcome = replace(outcome, kind=kind, text=text)
     made = Settlement(
-        event=claim.event_id,
-        claims=claim.number,
+        event_id=claim.event_id,
+        number=claim.number,
         endpoint=claim.endpoint,
         stamp=claim.stamp,
         to="backoff",
@@ -201,21 +201,21 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
     )
     match finish:
         case CallEnd.COMPLETED:
-            return replace(made, to="completed", well=True, tried=True)
+            return replace(made, to="completed", health="well", fields=claim.counted())
         case CallEnd.THROTTLED:
             asked_us = -1 if outcome.rest_seconds is None else round(outcome.rest_seconds * MICROSECONDS)
-            return replace(made, to="ready", sick="refusal", asked_us=asked_us)
+            return replace(made, to="ready", health="refusal", asked_us=asked_us)
         case CallEnd.REJECTED:
             letter = _letter(claim, Reason.REJECTED, f"{claim.endpoint} answered {outcome.text}", now)
-            sick = "failure" if outcome.of_endpoint else ""
-            return replace(made, to="failed", tried=True, sick=sick, well=not sick, letter=letter)
+            health = "failure" if outcome.of_endpoint else "well"
+            return replace(made, to="failed", health=health, fields=claim.counted(), letter=letter)
         case _ if cut:
-            return replace(made, tried=True, spends=True)
+            return replace(made, fields=claim.counted())
         case _:
             delay_us = round(backoff_seconds(claim.tries + 1) * MICROSECONDS)
-            made = replace(made, sick="failure", unconnected=outcome.unsent, delay_us=delay_us)
+            made = replace(made, health="failure", unconnected=outcome.unsent, delay_us=delay_us)
             # If this host cannot call anyone, that spends no attempt.
-            return made if outcome.here else _spent(replace(made, tried=True, spends=True), claim, outcome, retry, now)
+            return made if outcome.here else _spent(replace(made, fields=claim.counted()), claim, outcome, retry, now)
 
 
 def _spent(made: Settlement, claim: Claim, outcome: Outcome, retry: RetrySettings, now: float) -> Settlement:
@@ -224,7 +224,7 @@ def _spent(made: Settlement, claim: Claim, outcome: Outcome, retry: RetrySetting
     if tries < retry.max_attempts:
         return made
     if claim.runs + 1 < retry.max_runs:
-        return replace(made, to="spent")
+        return replace(made, to="spent", fields=claim.counted(spends_run=True))
     why = f"{tries} attempts in each of {retry.max_runs} runs failed, the last at {claim.endpoint}: {outcome.text}"
     return replace(made, to="failed", letter=_letter(claim, Reason.ATTEMPTS_SPENT, why, now))
 

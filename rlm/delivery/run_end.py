@@ -24,7 +24,7 @@ from rlm.ledger.calls import added_to_totals, fullest
 from rlm.ledger.runs import explained
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
-from rlm.plan.causes import causes, reasons
+from rlm.plan.causes import left_over
 from rlm.settings import Settings
 
 #: The counts of an endpoint's calls by answer, as named in the tally and in the record.
@@ -97,7 +97,7 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
     for name, each in by_type.items():
         if each.leftover < 0:  # a part of the tally was deleted in mid-run
             by_type[name] = replace(each, taken=each.taken - each.leftover, leftover=0)
-    leftover = {name: entry.leftover for name, entry in by_type.items()}
+    reasons, why = left_over(run, {name: entry.leftover for name, entry in by_type.items()})
     counts = RunCounts(
         **{field: sum(getattr(each, field) for each in by_type.values()) for field in TypeCounts.__struct_fields__},
         invalid=tally.get("invalid", 0),
@@ -122,8 +122,8 @@ def make_record(settings: Settings, run: Run, ending: Ending) -> Record:
         failure=run.failure,
         untaken=run.untaken,
         troubles=troubles_of(tally, ending.endpoints),
-        leftover_by_reason=reasons(run, leftover),
-        why=causes(run, leftover),
+        leftover_by_reason=reasons,
+        why=why,
     )
     if not ending.calls:
         return record

@@ -21,8 +21,8 @@ due                        zset    `ID` of a claimed event -> the end of its lea
 held:WORKER                hash    lane -> the number of its last ask, and the call that it holds
 free:TYPE                  zset    `RANK ENDPOINT` -> when it may take its next call; 0 is now. A lower bound
 open                       zset    `RANK TYPE` -> when it may be used, likewise; of types with ready events, in a run
-rules                      hash    what the scripts know of the configuration: `ENDPOINT` -> its windows, limits, times
-                                   (JSON); `type TYPE` -> its rank and share; `sharing WINDOW` -> endpoints (JSON);
+rules                      hash    what the scripts know of the configuration, in MessagePack: `ENDPOINT` -> its windows
+                                   and times; `type TYPE` -> `RANK TYPE`; `sharing WINDOW` -> endpoints; and as text
                                    `limit WINDOW`, `filed WINDOW` -> the limit in force, and as the file last had it
 window:HASH                zset    calls (`EVENT_ID CLAIMS`) by the stamps of their slots, while a rule counts them;
                                    of a URL, or of a budget's name: its slots are those of its endpoints together

@@ -14,10 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from rlm.core.call import Expected, Pair, call_seconds, needed_seconds
-from rlm.core.endpoint import LEASE_SLACK_SECONDS, Endpoint, EventType, Limit, Limited, all_limited
+from rlm.core.endpoint import LEASE_SLACK_SECONDS, EventType, Limit, Limited, all_limited
 from rlm.ledger.connect import text, translated
 from rlm.ledger.scripts import Command, Part
-from rlm.ledger.values import Moment, us_of
+from rlm.ledger.values import LATEST, Moment, us_of
 
 #: How many records of changes are kept, the newest.
 MOST_CHANGES = 1000
@@ -32,8 +32,7 @@ _AT_ONCE = 50
 class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """A window and its rules, as scripts read them: [calls, period and guard in microseconds].
 
-    `keep` is the longest span, `longest` that for which it is held after a doubt; `charged`: a rule is not held. A
-    budget's window is `shared`.
+    `keep` is the longest span, `longest` that for which it is held after a doubt; `charged`: a rule is not held.
     """
 
     id: str
@@ -41,39 +40,36 @@ class WindowRules(msgspec.Struct, frozen=True, omit_defaults=True):
     longest: int
     rules: list[list[int]]
     charged: bool = False
-    shared: bool = False
 
     @classmethod
-    def of(cls, limited: Limited, guard_seconds: float, *, shared: bool = False) -> WindowRules:
+    def of(cls, limited: Limited, guard_seconds: float) -> WindowRules:
         """Return the window of an endpoint or a budget with its limit."""
         rules = [[rule.amount, us_of(rule.seconds + guard_seconds)] for rule in limited.limit.rules]
         spans = [rule.seconds for rule in limited.limit.rules if rule.seconds <= LONGEST_HOLD_SECONDS]
         keep, longest = (us_of(span + guard_seconds) for span in (limited.limit.longest_seconds, max(spans, default=0)))
-        return cls(limited.window_id, keep, longest if spans else 0, rules, len(spans) < len(rules), shared)
+        return cls(limited.window_id, keep, longest if spans else 0, rules, len(spans) < len(rules))
 
 
 class EndpointRules(msgspec.Struct, frozen=True):
-    """What scripts know of an endpoint, with its own `window`, then its budget's; spans are in microseconds.
+    """What scripts know of an endpoint, with its own window, then its budget's; spans are in microseconds.
 
     `rest` is its longest rest; of each type `types` has the rank, how long a call takes, and how long it needs.
     """
 
-    window: str
     timeout: int
     probe: int
     rest: int
     windows: list[WindowRules]
     types: dict[str, tuple[str, int, int]]
 
-    def encoded(self) -> str:
-        """Return it as scripts read it."""
-        return msgspec.json.encode(self).decode()
+
+read_rules = msgspec.msgpack.Decoder(EndpointRules).decode
 
 
 class Rules(Part):
     """Publishes the rules; a change is in force for the next call of every lane."""
 
-    _published: Mapping[str, str] = {}
+    _published: Mapping[str, EndpointRules] = {}
 
     def publish(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
         """Publish what `types`, in their order of use, and their endpoints with the limits in force mean for lanes.
@@ -82,7 +78,7 @@ class Rules(Part):
             FencedError: another conductor leads.
         """
         entries = self._entries(types, expected)
-        kinds = {kind.name: f"{rank:05d} {kind.share:g}" for rank, kind in enumerate(types)}
+        kinds = {kind.name: f"{rank:05d} {kind.name}" for rank, kind in enumerate(types)}
         sharing: dict[str, list[str]] = {}
         for endpoint in {each.name: each for kind in types for each in kind.endpoints}.values():
             if endpoint.budget:
@@ -90,12 +86,11 @@ class Rules(Part):
         valid = {*entries, *(f"type {name}" for name in kinds), *(f"sharing {window}" for window in sharing)}
         gone = {text(raw) for raw in self._ask("HKEYS", self._keys.rules)} - valid
         gone = {field for field in gone if not field.startswith(("limit ", "filed "))}
-        self._write(token, sharing=sharing, gone=sorted(gone))
+        self.write(token, sharing=sharing, gone=sorted(gone))
         for first in range(0, len(types), _AT_ONCE):
             chunk = types[first : first + _AT_ONCE]
-            names = {endpoint.name for kind in chunk for endpoint in kind.endpoints}
-            rules = {name: entries[name] for name in names}
-            self._write(token, rules=rules, types={kind.name: kinds[kind.name] for kind in chunk})
+            rules = {endpoint.name: entries[endpoint.name] for kind in chunk for endpoint in kind.endpoints}
+            self.write(token, rules=rules, types={kind.name: kinds[kind.name] for kind in chunk})
         self._published = entries
 
     def adjust(self, token: int, types: Sequence[EventType], expected: Mapping[Pair, Expected]) -> None:
@@ -103,53 +98,35 @@ class Rules(Part):
         entries = self._entries(types, expected)
         changed = [name for name, entry in entries.items() if self._published.get(name) != entry]
         for first in range(0, len(changed), 4 * _AT_ONCE):
-            self._write(token, rules={name: entries[name] for name in changed[first : first + 4 * _AT_ONCE]})
+            self.write(token, rules={name: entries[name] for name in changed[first : first + 4 * _AT_ONCE]})
         self._published = entries
-
-    def limit(self, limited: Limited, guard_seconds: float) -> None:
-        """Put a limit that was set by hand in force, for every endpoint with this window."""
-        shared = text(self._ask("HGET", self._keys.rules, f"sharing {limited.window_id}") or b"")
-        names = msgspec.json.decode(shared, type=list[str]) if shared else [limited.name]
-        window, rules = WindowRules.of(limited, guard_seconds, shared=bool(shared)), {}
-        for name, raw in zip(names, self._ask("HMGET", self._keys.rules, *names), strict=True):
-            if raw:
-                entry = msgspec.json.decode(raw, type=EndpointRules)
-                rest = us_of(limited.limit.longest_seconds) if window.id == entry.window else entry.rest
-                windows = [window if each.id == window.id else each for each in entry.windows]
-                rules[name] = replace(entry, windows=windows, rest=rest).encoded()
-        self._write("", rules=rules)
 
     def limits_command(self, limited: Sequence[Limited]) -> Command:
         """Return the command whose reply `read_limits` reads."""
         return ("HMGET", self._keys.rules, *(f"limit {each.window_id}" for each in limited))
 
-    def _write(self, token: int | str, **parts: Any) -> None:
-        self._run("write_rules", token=token, **({"rules": {}, "types": {}, "sharing": {}, "gone": ()} | parts))
+    def write(self, token: int | str, **parts: Any) -> None:
+        """Write some of the parts that `write_rules` takes, in one step."""
+        usual: dict[str, Any] = {"rules": {}, "types": {}, "sharing": {}, "gone": (), "limits": ()}
+        self._run("write_rules", token=token, **(usual | parts))
 
-    def _entries(self, types: Iterable[EventType], expected: Mapping[Pair, Expected]) -> dict[str, str]:
+    def _entries(self, types: Iterable[EventType], expected: Mapping[Pair, Expected]) -> dict[str, EndpointRules]:
         """Return the entry of each endpoint by its name."""
-        endpoints: dict[str, Endpoint] = {}
-        terms: dict[str, dict[str, tuple[str, int, int]]] = {}
+        guard_seconds = self._store.settings.run.guard_seconds
+        entries: dict[str, EndpointRules] = {}
         for kind in types:
             for rank, endpoint in enumerate(kind.endpoints):
-                first = endpoints.setdefault(endpoint.name, endpoint)
-                if endpoint.timeout_seconds > first.timeout_seconds:  # a lease must cover the calls of all its types
-                    endpoints[endpoint.name] = endpoint
                 call_us, need_us = (us_of(of(kind, endpoint.name, expected)) for of in (call_seconds, needed_seconds))
-                terms.setdefault(endpoint.name, {})[kind.name] = (f"{rank:04d}", call_us, need_us)
-        return dict(self._entry(endpoint, terms[name]) for name, endpoint in endpoints.items())
-
-    def _entry(self, endpoint: Endpoint, terms: dict[str, tuple[str, int, int]]) -> tuple[str, str]:
-        guard_seconds, limited = self._store.settings.run.guard_seconds, all_limited([endpoint])
-        entry = EndpointRules(
-            window=endpoint.window_id,
-            timeout=us_of(endpoint.timeout_seconds),
-            probe=us_of(endpoint.timeout_seconds + LEASE_SLACK_SECONDS),
-            rest=us_of(endpoint.limit.longest_seconds),
-            windows=[WindowRules.of(each, guard_seconds, shared=each is not limited[0]) for each in limited],
-            types=terms,
-        )
-        return endpoint.name, entry.encoded()
+                earlier = entries.get(endpoint.name)
+                entries[endpoint.name] = EndpointRules(
+                    # A lease must cover the calls of all its types.
+                    timeout=max(us_of(endpoint.timeout_seconds), earlier.timeout if earlier else 0),
+                    probe=max(us_of(endpoint.timeout_seconds + LEASE_SLACK_SECONDS), earlier.probe if earlier else 0),
+                    rest=us_of(endpoint.limit.longest_seconds),
+                    windows=[WindowRules.of(each, guard_seconds) for each in all_limited([endpoint])],
+                    types={**(earlier.types if earlier else {}), kind.name: (f"{rank:04d}", call_us, need_us)},
+                )
+        return entries
 
 
 def read_limits(texts: Sequence[bytes | None], limited: Sequence[Limited]) -> dict[str, str]:
@@ -176,8 +153,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, rename={"before": 
     by: str
     name: str
     what: What
-    after: str | None
-    window: str = ""
+    window: str
+    after: str | None = None
     at: Moment = 0.0
     before: str | None = None
 
@@ -189,7 +166,7 @@ def newest_limits(newest: Iterable[Change], limited: Iterable[Limited]) -> dict[
 
 
 class Control(Part):
-    """Makes changes for all workers at once and records them in the same step. After a StoreError, both may be done."""
+    """Makes changes for all workers at once and records them in the same step."""
 
     @translated()
     def changes(self, number: int = MOST_CHANGES) -> list[Change]:
@@ -208,41 +185,44 @@ class Control(Part):
 
         A limit belongs to the window, so one set by hand survives a renaming of its endpoint in the file.
         """
-        self._set(token, ((each, Change(BY_FILE, each.name, What.LIMIT, each.limit.text)) for each in limited))
+        Rules(self._store).write(token, limits=[_changed(each, each.limit.text, BY_FILE) for each in limited])
 
     def limit(self, limited: Limited, limit: str, by: str) -> None:
-        """Set a limit, which holds until the file's value for it changes.
+        """Set a limit for every endpoint with this window, which holds until the file's value for it changes.
 
         The window keeps its history, so no slot is given twice. `limited` is as in the configuration.
         """
-        Rules(self._store).limit(replace(limited, limit=Limit.parse(limit)), self._store.settings.run.guard_seconds)
-        self._set("", [(limited, Change(by, limited.name, What.LIMIT, limit))])
-
-    def _set(self, token: int | str, changed: Iterable[tuple[Limited, Change]]) -> None:
-        limits = [
-            {"limit": change.after, "in_file": limited.limit.text, **_recorded(limited, change)}
-            for limited, change in changed
-        ]
-        self._run("set_limits", token=token, limits=limits)
+        new = replace(limited, limit=Limit.parse(limit))
+        window, rules = WindowRules.of(new, self._store.settings.run.guard_seconds), {}
+        sharing = self._ask("HGET", self._keys.rules, f"sharing {window.id}")
+        names = msgspec.msgpack.decode(sharing, type=list[str]) if sharing else [limited.name]
+        for name, raw in zip(names, self._ask("HMGET", self._keys.rules, *names), strict=True):
+            if raw:
+                entry = read_rules(raw)
+                windows = [window if each.id == window.id else each for each in entry.windows]
+                rest = us_of(new.limit.longest_seconds) if windows[0] is window else entry.rest
+                rules[name] = replace(entry, windows=windows, rest=rest)
+        Rules(self._store).write("", rules=rules, limits=[_changed(limited, limit, by)])
 
     def pause(self, limited: Limited, by: str, seconds: float | None = None) -> None:
         """Stop new calls to `limited`, for `seconds` or until it is resumed. Calls under way are not cut."""
         how_long = "until resumed" if seconds is None else f"{seconds:g} s"
-        change = Change(by, limited.name, What.PAUSE, how_long)
-        self._pause(limited, change, -1 if seconds is None else us_of(seconds))
+        self._pause(limited, What.PAUSE, by, us_of(LATEST) if seconds is None else us_of(seconds), how_long)
 
     def resume(self, limited: Limited, by: str) -> None:
         """End a pause, and a rest because of the endpoint's answers; its next call is then a probe.
 
         A rest because the window cannot be trusted continues; without it a limit could be exceeded.
         """
-        self._pause(limited, Change(by, limited.name, What.RESUME, None), 0)
+        self._pause(limited, What.RESUME, by, 0)
 
-    def _pause(self, limited: Limited, change: Change, pause_us: int) -> None:
-        self._run("set_pause", pause_us=pause_us, by=change.by, **_recorded(limited, change))
+    def _pause(self, limited: Limited, what: What, by: str, pause_us: int, after: str | None = None) -> None:
+        record = Change(by, limited.name, what, limited.window_id, after)
+        named = {"name": limited.name, "window": limited.window_id, "pause_us": pause_us, "by": by}
+        self._run("set_pause", **named, record=record)
 
 
-def _recorded(limited: Limited, change: Change) -> dict[str, str]:
-    """Return what scripts need for the record of a change, to which they add the time and the value before."""
-    record = msgspec.json.encode(replace(change, window=limited.window_id)).decode()
-    return {"name": limited.name, "window": limited.window_id, "record": record}
+def _changed(limited: Limited, limit: str, by: str) -> dict[str, Any]:
+    """Return a limit as `write_rules` takes it. Its record gets the time and the limit before there."""
+    record = Change(by, limited.name, What.LIMIT, limited.window_id, limit)
+    return {"window": limited.window_id, "limit": limit, "in_file": limited.limit.text, "record": record}

@@ -35,7 +35,7 @@ _NOTHING: Mapping[Any, Any] = {"ZCARD": 0, "ZRANGE": (), "ZREVRANGE": (), "HMGET
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = "Sequence[Argument]"
-#: The named arguments of a script; lists and mappings reach it as JSON.
+#: The named arguments of a script; lists, mappings and structs reach it as MessagePack.
 Named: TypeAlias = "Mapping[str, Any]"
 
 _SECTION = re.compile(r"^--- ([a-z_]+)(?:\(([^)]*)\))?\n", re.MULTILINE)
@@ -43,7 +43,7 @@ _PARAMETER = re.compile(r"(\w+)(?:: (\w+))?")
 _HEADER = re.compile(r"\A(--[^\n]*\n)+")
 _INCLUDE = re.compile(r"^-- include ([a-z_]+)\n", re.MULTILINE)
 #: What a parameter becomes in Lua, by its kind; one without a kind stays text.
-_KINDS = {"": "ARGV[{}]", "number": "tonumber(ARGV[{}])", "json": "cjson.decode(ARGV[{}])"}
+_KINDS = {"": "ARGV[{}]", "number": "tonumber(ARGV[{}])", "data": "cmsgpack.unpack(ARGV[{}])"}
 
 
 class _Section(NamedTuple):
@@ -57,7 +57,7 @@ def _read_sections() -> dict[str, _Section]:
     """Return the sections of all files in `lua/` by name.
 
     A section begins with `--- NAME(PARAMETERS)`, or with `--- NAME` if it is only included. A parameter that is not
-    text has its kind behind a colon: `number`, or `json` for anything with parts.
+    text has its kind behind a colon: `number`, or `data` for anything with parts.
     """
     sections = {}
     for file in sorted(Path(__file__).with_name("lua").iterdir()):
@@ -141,7 +141,7 @@ class Script:
         if named.keys() != self._parameters.keys():
             raise TypeError(f"{self.name} takes {', '.join(self._parameters)}, not {', '.join(named)}")
         values = (
-            msgspec.json.encode(named[name]) if kind == "json" else named[name]
+            msgspec.msgpack.encode(named[name]) if kind == "data" else named[name]
             for name, kind in self._parameters.items()
         )
         return ("EVALSHA", self.sha, 0, *values)

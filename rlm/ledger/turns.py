@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
-from msgspec import structs
+from msgspec.structs import replace
 
 from rlm.core.call import CallEnd, Heard, encode
 from rlm.core.item import type_of
@@ -28,11 +30,11 @@ class Claim(msgspec.Struct, frozen=True):
     call_us: int
     need_us: int
     wallet_name: str
-    item: bytes
     attempt: int
     tries: int
     runs: int
     worker_id: str
+    item: bytes = b""
 
     @property
     def type(self) -> str:
@@ -44,19 +46,23 @@ class Claim(msgspec.Struct, frozen=True):
         number, worker = self.attempt + 1, self.worker_id
         return encode(self.run_id, number, self.endpoint, finish, heard, worker).decode()
 
+    def counted(self, *, spends_run: bool = False) -> list[str | int]:
+        """Return what an attempt changes of its event; `spends_run`: it is the last one of this run."""
+        fields: list[str | int] = ["attempt", self.attempt + 1, "tries_in", self.run_id, "tries", self.tries + 1]
+        return [*fields, "runs", self.runs + 1] if spends_run else fields
+
 
 class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     """What becomes of a claim. Spans are in microseconds."""
 
-    event: str
-    claims: int
+    event_id: str
+    number: int
     endpoint: str
     stamp: int
     to: str  #: where the event goes: completed, failed, ready, backoff or spent
     sent: bool = False  #: it was, or may have been sent; otherwise its slot is given back
     finish: CallEnd | None = None  #: how it ended, for the log and the trail; None if no call was made
-    well: bool = False  #: the endpoint answered as it should
-    sick: str = ""  #: "failure" or "refusal" of the endpoint
+    health: str = ""  #: "well": the endpoint answered as it should; or its "failure" or "refusal"
     why: str = ""  #: that in a few words
     asked_us: int = 0  #: the rest that it asked for; negative: as long as its longest period
     unconnected: bool = False  #: no connection could be opened
@@ -64,8 +70,7 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
         None  #: how long ago the slot must count from, because the API may have read the call so late
     )
     delay_us: int = 0  #: of a back-off
-    spends: bool = False  #: it spends an attempt of this run
-    tried: bool = False  #: it was an attempt
+    fields: Sequence[str | int] = ()  #: of the event, names and values: what an attempt changes
     kind: str = ""  #: the trouble that is counted
     took_ms: str = ""
     entry: str = ""  #: its entry in the trail, JSON
@@ -80,7 +85,6 @@ class Ask(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int
     host: str
     revision: str  #: of the worker's configuration
-    dedupe_ms: int  #: how long a settled event is remembered, to recognise duplicates
     epoch: str = ""  #: of the lease, as the asker knows it
     expects: int | None = None  #: the time of Redis that it expects now
     stepped: int = 0  #: by how much it has seen that clock step
@@ -97,48 +101,16 @@ class TurnReply(ScriptReply, frozen=True):
     rested: int = 0  #: the rest that a refusal began
     reopened: bool = False  #: the endpoint answers again
     elsewhere: bool = False  #: another host reached it just now
-    event: str = ""
-    claims: int = 0
-    endpoint: str = ""
-    stamp: int = 0
-    run_id: str = ""
-    deadline_us: int = 0
-    call_us: int = 0
-    need_us: int = 0
-    wallet: str = ""
-    item: bytes = b""
-    attempt: int = 0
-    tries: int = 0
-    runs: int = 0
+    call: Claim | None = None
     wait: int | None = None  #: until it makes sense to ask again
     close: str = ""  #: the run in which nothing more can be done, with its deadline
+    deadline_us: int = 0
     over: bool = False  #: no run is running
     outdated: bool = False  #: the run has another configuration
     epoch: str = ""  #: ask again with this one
     clock: bool = False  #: measure the clock, and ask again
     stale: bool = False  #: the lane has asked later than this
     nothing: bool = False  #: as asked
-
-    def claim(self, worker_id: str) -> Claim | None:
-        """Return the call that a lane of this worker got, if it got one."""
-        if not self.event:
-            return None
-        return Claim(
-            event_id=self.event,
-            number=self.claims,
-            endpoint=self.endpoint,
-            stamp=self.stamp,
-            run_id=self.run_id,
-            deadline_us=self.deadline_us,
-            call_us=self.call_us,
-            need_us=self.need_us,
-            wallet_name=self.wallet,
-            item=self.item,
-            attempt=self.attempt,
-            tries=self.tries,
-            runs=self.runs,
-            worker_id=worker_id,
-        )
 
 
 class Restamped(ScriptReply, frozen=True):
@@ -157,23 +129,12 @@ class Turns(Part):
         Raises:
             StoreError: what became of it is not known; ask again with the same number.
         """
-        packed, *item = self._run("turn", failed=self._keys.failed, ask=ask, server=SERVER_ID)
+        named = {"failed": self._keys.failed, "dedupe_ms": self._dedupe_ms}
+        packed, *item = self._run("turn", ask=ask, **named, server=SERVER_ID)
         reply = TurnReply.read(packed)
-        return structs.replace(reply, item=item[0]) if item else reply
+        return reply if reply.call is None else replace(reply, call=replace(reply.call, item=item[0]))
 
     def restamp(self, claim: Claim, lane: int) -> Restamped:
         """Let the slot of a call count from now, because the call leaves only now."""
-        reply = self._run(
-            "restamp",
-            worker=claim.worker_id,
-            lane=lane,
-            event_id=claim.event_id,
-            claims=claim.number,
-            endpoint=claim.endpoint,
-        )
-        return Restamped.read(reply)
-
-    @property
-    def dedupe_ms(self) -> int:
-        """How long a settled event is remembered, milliseconds."""
-        return self._dedupe_ms
+        of = {"worker": claim.worker_id, "event_id": claim.event_id, "claims": claim.number, "endpoint": claim.endpoint}
+        return Restamped.read(self._run("restamp", lane=lane, **of))

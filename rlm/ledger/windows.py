@@ -16,7 +16,7 @@ from rlm.ledger.scripts import Access, Command, Part
 from rlm.ledger.values import MICROSECONDS, moment, moment_of_us, reading, whole
 
 #: What is read of an endpoint or a budget beside its window.
-_FIELDS = ("rest", "asked", "pause", "hold", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
+_FIELDS = ("rest", "pause", "hold", "failures", "since", "failed_with", "opened_us", "paused_by", "paused_at")
 
 
 class Windows(Part):
@@ -67,12 +67,12 @@ class Windows(Part):
     ) -> WindowState:
         """Return a window as the scripts see it (`left_at` in lua/endpoints.lua)."""
         key, rules = f"the health of {limited.name}", WindowRules.of(limited, self._guard_seconds)
-        rest, asked, pause, hold, failures = (reading(whole, field, key, 0) for field in fields[:5])
-        since, failed_with, opened_us, paused_by, paused_at = fields[5:]
+        rest, pause, hold, failures = (reading(whole, field, key, 0) for field in fields[:4])
+        since, failed_with, opened_us, paused_by, paused_at = fields[4:]
         stamps = [whole(stamp) for stamp in slots[1::2]]  # newest first
-        held_us, shut_us = max(doubted_us + rules.longest, hold), max(rest, asked)
+        held_us = max(doubted_us + rules.longest, hold)
         full_us = [stamps[amount - 1] + span for amount, span in rules.rules if len(stamps) >= amount]
-        opens_us = max([now_us, held_us, shut_us, pause, *full_us])
+        opens_us = max([now_us, held_us, rest, pause, *full_us])
         left = min(amount - sum(stamp > now_us - span for stamp in stamps) for amount, span in rules.rules)
 
         def seconds_until(moment_us: int) -> float:
@@ -81,7 +81,7 @@ class Windows(Part):
         return WindowState(
             free=0 if opens_us > now_us else 1 if since is not None else left,
             wait_seconds=seconds_until(opens_us),
-            rest_seconds=seconds_until(max(held_us, shut_us, pause)),
+            rest_seconds=seconds_until(max(held_us, rest, pause)),
             suspect=since is not None,
             held_seconds=seconds_until(held_us),
             paused_seconds=seconds_until(pause),

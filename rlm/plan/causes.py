@@ -7,7 +7,7 @@ of its type, except for events that had all their attempts.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -41,7 +41,7 @@ class Look(msgspec.Struct, frozen=True):
 
     `counts` are by type, `windows` by the name of endpoint or budget, `types` have the limits in force, and `calls` are
     under way. Of the workers that are ready for the run, `usable`, those `awake` do not sleep and have the `lanes`;
-    `shortage` says how many are missing, empty if they are on their way. `away`: Redis was away or not fit since the
+    `shortage` says how many are missing, empty if they are on their way. `is_away`: Redis was away or not fit since the
     last look; it took `answer_seconds` to answer.
     """
 
@@ -55,7 +55,7 @@ class Look(msgspec.Struct, frozen=True):
     usable: int = 0
     awake: int = 0
     shortage: str = ""
-    away: bool = False
+    is_away: bool = False
     answer_seconds: float = 0.0
 
 
@@ -68,7 +68,7 @@ def reason_of(look: Look, kind: EventType) -> str:
     is_busy = 0 < look.lanes <= sum(count.inflight for count in look.counts.values())
     shortest = min(call_seconds(kind, end.name, look.expected) for end in kind.endpoints)
     is_slow = look.answer_seconds > max(SLOW_SECONDS, is_busy * shortest / 2)
-    if look.away or (is_slow and has_slot):
+    if look.is_away or (is_slow and has_slot):
         return "redis"
     if not has_slot:
         shut = (next(filter(None, map(shut_by, place)), "slots") for place in places)
@@ -85,44 +85,32 @@ def add_look(waited: Waited, now: float, reasons: Mapping[str, str]) -> Waited:
     return Waited(max(now, waited.until), by_type, reasons)
 
 
-def shares_of(run: Run, leftover: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Return by reason and type how many events were left over, whatever ended the run.
+def left_over(run: Run, leftover: Mapping[str, int]) -> tuple[Reasons, tuple[Cause, ...]]:
+    """Return by reason how many events a run has left over, `leftover` by type; and the causes, the largest first.
 
     What a type waited for at the last look it waited for until the deadline: nothing more could be done, or nobody
     looked; in a failed run it was Redis. If nothing was waited for, it is Redis in a failed run, the workers in a
-    cancelled one, else the lanes.
+    cancelled one, else the lanes. The cause in a failed or cancelled run is that alone.
     """
     usual = "redis" if run.failure else "workers" if run.cancelled else "lanes"
     waits, spent = run.waits or Waited(run.deadline), run.spent or {}
     if not run.cancelled:
         waits = add_look(waits, run.deadline, dict.fromkeys(leftover, usual) if run.failure else waits.last)
-    by_reason: dict[str, dict[str, int]] = {}
+    shares: dict[str, Counter[str]] = defaultdict(Counter)
     for name, number in leftover.items():
         tried = min(number, spent.get(name, 0))
         seconds = waits.by_type.get(name, {})
-        longest = max(seconds, key=seconds.__getitem__, default=usual)
-        for reason, part in (("retries", tried), (longest, number - tried)):
-            if part:
-                numbers = by_reason.setdefault(reason, {})
-                numbers[name] = numbers.get(name, 0) + part
-    return by_reason
-
-
-def reasons(run: Run, leftover: Mapping[str, int]) -> Reasons:
-    """Return by reason how many events were left over, `leftover` by type."""
-    return Reasons(**{reason: sum(numbers.values()) for reason, numbers in shares_of(run, leftover).items()})
-
-
-def causes(run: Run, leftover: Mapping[str, int]) -> tuple[Cause, ...]:
-    """Return why events were left over by a run, the cause with the most events first."""
-    shares, words = shares_of(run, leftover), SENTENCES
+        shares["retries"][name] += tried
+        shares[max(seconds, key=seconds.__getitem__, default=usual)][name] += number - tried
+    reasons = Reasons(**{reason: numbers.total() for reason, numbers in shares.items()})
+    words: Mapping[str, str] = SENTENCES
     if run.failure or run.cancelled:
         word = "failed" if run.failure else "cancelled"
-        left = {name: number for name, number in leftover.items() if number}
-        shares, words = {word: left} if left else {}, {word: run.failure or "the run was cancelled"}
-    found = []
+        shares, words = {word: Counter(leftover)}, {word: run.failure or "the run was cancelled"}
+    causes = []
     for word, numbers in shares.items():
-        number = sum(numbers.values())
-        sentence = f"{counted(number, 'event')} of {named(list(numbers), 3)} left over: {words[word]}"
-        found.append(Cause(cause=word, types=tuple(numbers), leftover=number, sentence=sentence))
-    return tuple(sorted(found, key=lambda why: -why.leftover))
+        if number := numbers.total():
+            types = tuple(name for name in numbers if numbers[name])
+            sentence = f"{counted(number, 'event')} of {named(types, 3)} left over: {words[word]}"
+            causes.append(Cause(cause=word, types=types, leftover=number, sentence=sentence))
+    return reasons, tuple(sorted(causes, key=lambda why: -why.leftover))

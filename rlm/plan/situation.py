@@ -89,25 +89,26 @@ class Horizon(msgspec.Struct, frozen=True):
     apart_seconds: float = 0.0
 
 
-class SimulatedWindow:
+class SimulatedWindow(msgspec.Struct):
     """A rule's slots: how many are `free`, and when the `taken` ones come back, in ascending order.
 
-    `opens` is when the next slot can be taken if none is taken before. An endpoint has a slot only if all its rules and
-    those of its budget have one.
+    `free` is negative for a while after a limit was lowered below the calls that were made. `opens` is when the next
+    slot can be taken if none is taken before, not in the window's `rest`. An endpoint has a slot only if all its rules
+    and those of its budget have one.
     """
 
-    __slots__ = ("free", "opens", "period", "rest", "taken")
+    rest: int
+    period: int
+    free: int
+    taken: deque[tuple[int, int]]
+    opens: int = 0
 
-    def __init__(self, rest: int, period: int, free: int, taken: deque[tuple[int, int]]) -> None:
-        self.rest = rest
-        self.period = period
-        self.free = free  # negative for a while after a limit was lowered below the calls that were made
-        self.taken = taken
+    def __post_init__(self) -> None:
         self.opens = self._next_opening()
 
     def copy(self) -> SimulatedWindow:
         """Return a copy that can be used up without changing this one."""
-        return SimulatedWindow(self.rest, self.period, self.free, self.taken.copy())
+        return replace(self, taken=self.taken.copy())
 
     def most_within(self, span: int) -> int:
         """Return the most slots that can be taken within `span` ticks."""

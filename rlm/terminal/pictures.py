@@ -57,9 +57,9 @@ def _of_open(run: RunStatus) -> Iterator[RenderableType]:
     yield grid
     yield Text(words.progress(run))
     expected = words.forecast(run)
-    yield Text(expected.words, style="green" if expected.fits else "yellow")
-    if expected.binds:
-        yield Text(expected.binds, style=QUIET)
+    yield Text(expected.words, style="green" if expected.level == "well" else "yellow")
+    if expected.more:
+        yield Text(expected.more, style=QUIET)
     yield Text()
     yield _live_types(run)
     limited = {name: each for name, each in run.endpoints.items() if each.allowed}

@@ -21,19 +21,19 @@ from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from markupsafe import escape
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rlm.web.answers import read_body, refused, wants_page
+from rlm.web.answers import refused, wants_page
 from rlm.web.pages.page import render
 
 #: A session ends so long after it began, seconds.
 SESSION_SECONDS: Final = 7 * 86_400
+#: On every answer, whoever makes it.
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -42,6 +42,7 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
 #: Most wrong attempts to log in from one address; beyond that even the right token is refused.
 EACH: Final = parse("5/minute")
@@ -50,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Access:
-    """Determines who makes a request, refuses what it may not do, sets headers; starts and ends sessions.
+    """Determines who makes a request, refuses what it may not do; starts and ends sessions.
 
     Only those that log out are remembered, in `ended`; the others end with their cookie.
     """
@@ -75,12 +76,18 @@ class Access:
         sessions = Middleware(
             SessionMiddleware, key, name, SESSION_SECONDS, same_site="strict", https_only=bool(self._token)
         )
-        return [sessions, Middleware(_Around, self._refusal)]
+        return [sessions, Middleware(self._guard)]
 
     @property
     def routes(self) -> list[Route]:
         """The routes of the log-in and the log-out."""
         return [Route("/login", self.log_in, methods=["GET", "POST"]), Route("/logout", self.log_out, methods=["POST"])]
+
+    def _guard(self, app: ASGIApp) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await (self._refusal(Request(scope)) or app)(scope, receive, send)
+
+        return answer
 
     def _refusal(self, request: Request) -> Response | None:
         """Return the refusal of a request; None if it may continue."""
@@ -122,7 +129,7 @@ class Access:
         if request.method != "POST":
             return _log_in_page("/", status=200)
         session, address = request.session, _address_of(request)
-        fields = parse_qs((await read_body(request)).decode(errors="replace"))
+        fields = parse_qs((await request.body()).decode(errors="replace"))
         back, token = _local(fields.get("next", ["/"])[0]), fields.get("token", [""])[0].strip()
         if not self._limiter.test(EACH, address):
             return _log_in_page(back, "Too many wrong attempts; wait 60 s.", 429)
@@ -153,26 +160,8 @@ def _address_of(request: Request) -> str:
     return request.client.host if request.client else "?"
 
 
-class _Around:
-    """Passes a request on to the application unless `refusal` answers it; every answer gets the headers."""
-
-    def __init__(self, app: ASGIApp, refusal: Any) -> None:
-        self._app = app
-        self._refusal = refusal
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        await (self._refusal(Request(scope)) or self._app)(scope, receive, send_with_headers)
-
-
 def _not_from_here(request: Request) -> Response | None:
-    """Refuse an order that is not from a page of this origin; it knows the CSRF token, or is the log-in page."""
+    """Refuse what is not from a page of this origin, and an order without the CSRF token of its page."""
     origin = ""
     with suppress(ValueError):  # it is not a URL
         origin = urlsplit(request.headers.get("Origin", "")).netloc.lower()
@@ -181,7 +170,9 @@ def _not_from_here(request: Request) -> Response | None:
         remedy = "Use the page that is served here. A proxy must pass on the Host that the browser names."
         return refused(request, 403, why, remedy)
     csrf_token = request.session.get("csrf")
-    if request.url.path == "/login" or (csrf_token and _is_same(request.headers.get("X-CSRF-Token", ""), csrf_token)):
+    if request.url.path in {"/login", "/logout"} or (
+        csrf_token and _is_same(request.headers.get("X-CSRF-Token", ""), csrf_token)
+    ):
         return None
     remedy = "Reload the page. A program sends `Authorization: Bearer TOKEN`, with the token of web.token."
     return refused(request, 403, "The session is over, or X-CSRF-Token is not that of its page.", remedy)

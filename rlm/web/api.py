@@ -1,16 +1,12 @@
-"""The JSON interface: each operation is a function; its routes, checks and /openapi.json follow from its signature.
-
-A function takes the call, and after it the parameters with their rules: those of the query, or of the body of an order.
-"""
+"""The JSON interface as one table of operations: their routes, their checks and /openapi.json follow from it."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 import re
 from collections.abc import Callable
 from itertools import islice
-from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -21,29 +17,70 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rlm import __version__
-from rlm.admin import compliance as calls_log
 from rlm.admin import endpoints as live
 from rlm.admin import report
-from rlm.admin.endpoints import LONGEST_PAUSE_SECONDS
+from rlm.admin.compliance import compliance
 from rlm.admin.explain import explanation
-from rlm.admin.letters import Deal, LetterFilter, deal_with
-from rlm.admin.letters import grouped as in_groups
+from rlm.admin.letters import Deal, LetterFilter, deal_with, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question, view_of
 from rlm.admin.queue import queue_stats
 from rlm.admin.report import cancel, cancelled, entry_of, open_run, runs_page
 from rlm.admin.start_run import ask_scheduler, started
-from rlm.core.documents import RunStatus
+from rlm.core.documents import Record, RunStatus
 from rlm.core.endpoint import Limited
 from rlm.core.errors import BadQuestionError, NoSuchEndpointError
-from rlm.core.text import Duration, Texts, counted, named, seconds_in
+from rlm.core.text import LONGEST_TEXT, Duration, cut, safe_line, seconds_in
 from rlm.ledger.store import Store
-from rlm.web.answers import Asked, document, of_query, read_body
-
-_Handler = TypeVar("_Handler", bound=Callable[..., Any])
-
-_Limit = Annotated[int, Meta(ge=1, le=1000, description="How many, the newest first.")]
+from rlm.web.answers import document, of_query
 
 log = logging.getLogger(__name__)
+
+
+class Asked(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The parameters of an operation, and no others."""
+
+
+class Newest(Asked):
+    """How many, the newest first."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 20
+
+
+class LettersListed(LetterFilter):
+    """Which dead letters, and how many; `grouped` counts those of each kind instead."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 20
+    grouped: bool = False
+
+
+class Since(Asked):
+    """The time until now."""
+
+    since: Duration = "24h"
+
+
+class LettersOrdered(Asked):
+    """Which dead letters: by `ids`, by a `filter`, or `all`.
+
+    If `most` is the number counted before, letters written since then stay.
+    """
+
+    ids: Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(max_length=1000)] = []
+    filter: LetterFilter | None = None
+    all: bool = False
+    most: Annotated[int, Meta(ge=1, le=10**9)] | None = None
+
+
+class Pause(Asked):
+    """How long; without `seconds` until it is resumed."""
+
+    seconds: Annotated[float, Meta(gt=0, le=live.LONGEST_PAUSE_SECONDS)] | None = None
+
+
+class Limit(Asked):
+    """A limit as in the configuration."""
+
+    rate: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Call(NamedTuple):
@@ -52,7 +89,7 @@ class Call(NamedTuple):
     store: Store
     by: str
     about: str
-    asked: Any
+    given: Any
 
     @property
     def limited(self) -> Limited:
@@ -62,213 +99,116 @@ class Call(NamedTuple):
             raise NoSuchEndpointError(f"No endpoint or budget is named {self.about!r}.")
         return limited
 
-    def note(self, what: str, about: str = "") -> None:
-        """Log an order before it is carried out."""
-        log.info("%s ordered %s %s", self.by, what, about or self.about, extra={"action": "order"})
+
+def _runs(call: Call) -> object:
+    return [entry_of(record) for record in runs_page(call.store, call.given.limit).records]
 
 
-class Operation(NamedTuple):
-    """A method of a path. `handle` returns the document; `own` are those parameters that it takes one by one."""
-
-    method: str
-    path: str
-    takes: type[Struct]
-    own: tuple[str, ...]
-    handle: Callable[..., Any]
-
-
-OPERATIONS: Final = list[Operation]()
-
-
-def _serves(method: str, path: str, also: type[Struct] = Asked) -> Callable[[_Handler], _Handler]:
-    """Serve a function at a path; `also` are parameters that it finds in `call.asked`, besides its own."""
-
-    def add(handle: _Handler) -> _Handler:
-        hints, (_, *own) = get_type_hints(handle, include_extras=True), inspect.signature(handle).parameters.values()
-        fields = [
-            (each.name, hints[each.name], *([] if each.default is each.empty else [each.default])) for each in own
-        ]
-        takes = msgspec.defstruct(handle.__name__, fields, bases=(also,), kw_only=True)
-        OPERATIONS.append(Operation(method, path, takes, tuple(each.name for each in own), handle))
-        return handle
-
-    return add
-
-
-@_serves("GET", "/api/status")
-def status(call: Call) -> object:
-    """Return the open run, or that none is open."""
-    return report.status(call.store, None)
-
-
-@_serves("GET", "/api/runs")
-def runs(call: Call, limit: _Limit = 20) -> object:
-    """List finished runs, newest first."""
-    return [entry_of(record) for record in runs_page(call.store, limit).records]
-
-
-@_serves("GET", "/api/runs/{run}")
-def run(call: Call) -> object:
-    """Return the record of a run, or its status while it is open."""
+def _run(call: Call) -> object:
     return report.status(call.store, report.find_run(call.store, call.about) or call.about)
 
 
-@_serves("GET", "/api/queue")
-def queue(call: Call) -> object:
-    """Return how much waits where, by type, and how old the oldest is."""
-    return queue_stats(call.store)
+def _failed(call: Call) -> object:
+    letters = call.given.find(call.store)
+    most = call.given.limit
+    return grouped(letters)[:most] if call.given.grouped else [*map(msgspec.Raw, islice(letters, most))]
 
 
-@_serves("GET", "/api/failed", LetterFilter)
-def failed(call: Call, limit: _Limit = 20, grouped: bool = False) -> object:
-    """List dead letters, newest first; `grouped` counts those of each kind instead."""
-    letters = call.asked.find(call.store)
-    return in_groups(letters)[:limit] if grouped else [*map(msgspec.Raw, islice(letters, limit))]
-
-
-@_serves("GET", "/api/plan")
-def plan(
-    call: Call,
-    count: Texts = [],  # noqa: B006  # msgspec copies it
-    workers: Annotated[int, Meta(ge=1, le=1000)] | None = None,
-    set: Texts = [],  # noqa: A002, B006  # the name of the option
-    add_endpoint: Texts = [],  # noqa: B006
-) -> object:
-    """Forecast a run as the settings are, or as with the options of `rlm plan`; nothing is taken, sent or changed."""
+def _plan(call: Call) -> object:
     allowed = ("run.", "workers.", "retry.", "types.", "budgets.")
-    if wrong := [text for text in set if not text.startswith(allowed) or ".headers" in text]:
+    if wrong := [text for text in call.given.told if not text.startswith(allowed) or ".headers" in text]:
         raise BadQuestionError(f"set={wrong[0]!r} cannot be set here; settings of {', '.join(allowed)} can")
-    question = read_question(call.store.settings, PlanAsk(count, workers, set, add_endpoint))
+    question = read_question(call.store.settings, call.given)
     return view_of(answer(call.store, question), question)
 
 
-@_serves("GET", "/api/endpoints")
-def endpoints(call: Call) -> object:
-    """List endpoints and budgets: limit, calls used and free, health."""
-    return live.endpoint_list(call.store)
+def _compliance(call: Call) -> object:
+    return compliance(call.store, seconds_in(call.given.since))
 
 
-@_serves("GET", "/api/events/{event:path}")
-def event(call: Call) -> object:
-    """Explain where an event is, and each attempt; likewise all events of an item."""
-    return explanation(call.store, call.about)
-
-
-@_serves("GET", "/api/workers")
-def workers(call: Call) -> object:
-    """List the workers: where and since when they run, and how many events each works on."""
-    return report.worker_list(call.store)
-
-
-@_serves("GET", "/api/compliance")
-def compliance(call: Call, since: Duration = "24h") -> object:
-    """Return the most calls in any period, by endpoint and budget, against its limit."""
-    return calls_log.compliance(call.store, seconds_in(since))
-
-
-@_serves("GET", "/api/scaling")
-def scaling(call: Call) -> object:
-    """Return how many workers are wanted, and how many there are, as KEDA's scaler `metrics-api` reads it."""
-    return report.scaling(call.store)
-
-
-@_serves("POST", "/api/runs")
-def start_run(call: Call) -> object:
-    """Start a run now, by the scheduler."""
-    call.note("start_run")
-    return started(call.store, ask_scheduler(call.store, patient=True))
-
-
-@_serves("POST", "/api/runs/{run}/cancel")
-def cancel_run(call: Call) -> object:
-    """End the open run now: its record, or its status with 202 while calls are still awaited."""
+def _cancel(call: Call) -> Record | RunStatus:
     ending = open_run(call.store, call.about)
-    call.note("cancel_run", ending.id)
     cancel(call.store, ending)
     return cancelled(call.store, ending)
 
 
-class LettersOrdered(Asked):
-    """Which dead letters: by `ids`, by a `filter`, or `all`.
-
-    If `most` is the number counted before, letters written since then stay.
-    """
-
-    ids: Annotated[list[Annotated[str, Meta(max_length=50)]], Meta(max_length=1000)] = msgspec.field(
-        default_factory=list
-    )
-    filter: LetterFilter | None = None
-    all: bool = False
-    most: Annotated[int, Meta(ge=1, le=10**9)] | None = None
-
-
-@_serves("POST", "/api/failed/retry", LettersOrdered)
-def retry_letters(call: Call) -> object:
-    """Send the events of dead letters into the next run; `more` than `most` are left."""
-    return _deal(Deal.RETRY, call)
-
-
-@_serves("POST", "/api/failed/drop", LettersOrdered)
-def drop_letters(call: Call) -> object:
-    """Remove dead letters for good; `more` than `most` are left."""
-    return _deal(Deal.DROP, call)
-
-
-def _deal(deal: Deal, call: Call) -> object:
-    order: LettersOrdered = call.asked
+def _deal(call: Call, deal: Deal) -> object:
+    order: LettersOrdered = call.given
     chosen = order.filter or LetterFilter()
     if [bool(order.ids), bool(chosen), order.all].count(True) != 1:
         raise BadQuestionError("choose letters by exactly one of `ids`, a `filter` with a criterion, or `all`")
     total = len(order.ids) or sum(1 for _ in chosen.find(call.store))
-    which = named(order.ids, 10) if order.ids else msgspec.json.encode(order.filter).decode() if chosen else "all"
-    call.note("retry_letters" if deal is Deal.RETRY else "drop_letters", f"{counted(total, 'dead letter')}: {which}")
     most = min(total, order.most or total)
     return replace(deal_with(call.store, deal, order.ids or chosen, most), more=total - most)
 
 
-@_serves("POST", "/api/endpoints/{name}/pause")
-def pause_endpoint(call: Call, seconds: Annotated[float, Meta(gt=0, le=LONGEST_PAUSE_SECONDS)] | None = None) -> object:
-    """Send no new call to an endpoint, or to any endpoint of a budget; without `seconds` until it is resumed."""
-    limited = call.limited
-    call.note("pause_endpoint")
-    call.store.control.pause(limited, call.by, seconds)
+def _pause(call: Call) -> object:
+    call.store.control.pause(call.limited, call.by, call.given.seconds)
     return live.standing(call.store)[call.about]
 
 
-@_serves("POST", "/api/endpoints/{name}/resume")
-def resume_endpoint(call: Call) -> object:
-    """End a pause, or a rest that is due to an endpoint's answers."""
-    limited = call.limited
-    call.note("resume_endpoint")
-    call.store.control.resume(limited, call.by)
+def _resume(call: Call) -> object:
+    call.store.control.resume(call.limited, call.by)
     return live.standing(call.store)[call.about]
 
 
-@_serves("POST", "/api/endpoints/{name}/limit")
-def limit_endpoint(call: Call, rate: Annotated[str, Meta(min_length=1, max_length=200)]) -> object:
-    """Change a limit now, to a `rate` as in the configuration; the window keeps its history."""
-    limited, checked = call.limited, live.check_rate(rate)
-    call.note("limit_endpoint", f"{call.about} to {checked}")
-    call.store.control.limit(limited, checked, call.by)
+def _limit(call: Call) -> object:
+    call.store.control.limit(call.limited, live.check_rate(call.given.rate), call.by)
     return live.standing(call.store)[call.about]
+
+
+class Operation(NamedTuple):
+    """A method of a path below /api; it `takes` parameters, of the query or of the body, and returns a document."""
+
+    method: str
+    path: str
+    handle: Callable[[Call], object]
+    summary: str
+    takes: type[Struct] = Asked
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/status", lambda call: report.status(call.store, None), "The open run, or that none is open."),
+    Operation("GET", "/runs", _runs, "Finished runs, newest first.", Newest),
+    Operation("GET", "/runs/{run}", _run, "The record of a run, or its status while it is open."),
+    Operation("GET", "/queue", lambda call: queue_stats(call.store), "How much waits where, and for how long."),
+    Operation("GET", "/failed", _failed, "Dead letters, newest first.", LettersListed),
+    Operation("GET", "/plan", _plan, "A forecast, as with the options of `rlm plan`; nothing changes.", PlanAsk),
+    Operation("GET", "/endpoints", lambda call: live.endpoint_list(call.store), "Limits, calls used and free, health."),
+    Operation("GET", "/events/{event:path}", lambda call: explanation(call.store, call.about), "One, or an item's."),
+    Operation("GET", "/workers", lambda call: report.worker_list(call.store), "Who works, where and since when."),
+    Operation("GET", "/compliance", _compliance, "The most calls in any period, against the limit.", Since),
+    Operation("GET", "/scaling", lambda call: report.scaling(call.store), "Wanted and living workers, as for KEDA."),
+    Operation("POST", "/runs", lambda call: started(call.store, ask_scheduler(call.store, patient=True)), "Start one."),
+    Operation("POST", "/runs/{run}/cancel", _cancel, "End it: its record, or 202 with its status while it waits."),
+    Operation("POST", "/failed/retry", lambda call: _deal(call, Deal.RETRY), "Into the next run.", LettersOrdered),
+    Operation("POST", "/failed/drop", lambda call: _deal(call, Deal.DROP), "Remove for good.", LettersOrdered),
+    Operation("POST", "/endpoints/{name}/pause", _pause, "Send no new call to an endpoint, or with a budget.", Pause),
+    Operation("POST", "/endpoints/{name}/resume", _resume, "End a pause, or a rest that is due to its answers."),
+    Operation("POST", "/endpoints/{name}/limit", _limit, "Change it now; the window keeps its history.", Limit),
+)
 
 
 def api_routes(store: Store) -> list[Route]:
     """Return the routes of all operations, and of their description."""
-    routes = [Route(each.path, _answers(store, each), methods=[each.method]) for each in OPERATIONS]
+    routes = [Route(f"/api{each.path}", _answers(store, each), methods=[each.method]) for each in OPERATIONS]
     return [*routes, Route("/openapi.json", lambda _request: document(openapi()))]
 
 
 def _answers(store: Store, operation: Operation) -> Callable[[Request], object]:
+    """Return what answers a request; an order is logged before it is carried out."""
+
     async def answered(request: Request) -> Response:
-        if operation.method == "GET":
-            asked = of_query(request.query_params.multi_items(), operation.takes)
+        by, is_order = request.state.by, operation.method == "POST"
+        if is_order:
+            given = _of_body(await request.body(), operation.takes)
+            body = cut(safe_line(msgspec.json.encode(given).decode()), LONGEST_TEXT)
+            log.info("%s ordered %s %s", by, request.url.path, body, extra={"action": "order"})
         else:
-            asked = _of_body(await read_body(request), operation.takes)
-        call = Call(store, request.state.by, next(iter(request.path_params.values()), ""), asked)
-        own = {name: getattr(asked, name) for name in operation.own}
-        content = await run_in_threadpool(operation.handle, call, **own)
-        return document(content, 202 if operation.handle is cancel_run and isinstance(content, RunStatus) else 200)
+            given = of_query(request.query_params.multi_items(), operation.takes)
+        call = Call(store, by, next(iter(request.path_params.values()), ""), given)
+        content = await run_in_threadpool(operation.handle, call)
+        return document(content, 202 if is_order and isinstance(content, RunStatus) else 200)
 
     return answered
 
@@ -282,23 +222,22 @@ def _of_body(body: bytes, takes: type[Struct]) -> Struct:
 
 def openapi() -> dict[str, Any]:
     """Return the description of all operations; docs/commands.md describes the documents that they answer with."""
-    parameter, reference = re.compile(r"\{(\w+)(:path)?\}"), "#/components/schemas/{name}"
+    parameter, reference = re.compile(r"\{(\w+)(?::path)?\}"), "#/components/schemas/{name}"
     _, schemas = msgspec.json.schema_components([each.takes for each in OPERATIONS], ref_template=reference)
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
-        in_path, name = parameter.findall(each.path), each.takes.__name__
-        parameters = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name, _ in in_path
+        name, described = each.takes.__name__, dict[str, Any](summary=each.summary)
+        in_path = [(name, "path", {"type": "string"}) for name in parameter.findall(each.path)]
+        in_query = [(name, "query", schema) for name, schema in schemas[name]["properties"].items()]
+        described["parameters"] = [
+            {"name": name, "in": place, "required": place == "path", "schema": schema}
+            for name, place, schema in (in_path + in_query if each.method == "GET" else in_path)
         ]
-        described: dict[str, Any] = {"summary": each.handle.__doc__, "operationId": name, "parameters": parameters}
-        if each.method == "GET":
-            in_query = schemas[name]["properties"].items()
-            parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in in_query]
-        else:
+        if each.method == "POST":
             body = {"schema": {"$ref": reference.format(name=name)}}
             described["requestBody"] = {"content": {"application/json": body}}
         described["responses"] = {"default": {"description": "A document, or `error` and `remedy`."}}
-        paths.setdefault(parameter.sub(r"{\1}", each.path), {})[each.method.lower()] = described
+        paths.setdefault("/api" + parameter.sub(r"{\1}", each.path), {})[each.method.lower()] = described
     for path in ("/healthz", "/metrics"):
         paths[path] = {"get": {"responses": {"200": {"description": "Text."}}}}
     token = {"type": "http", "scheme": "bearer", "description": "The token of web.token."}

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -17,7 +17,7 @@ from rlm.core import errors
 from rlm.ledger.store import Store
 from rlm.settings.secrets import mask, resolve
 from rlm.telemetry.metrics import CONTENT_TYPE, MetricsPage
-from rlm.web.access import HEADERS, Access
+from rlm.web.access import Access
 from rlm.web.answers import refused, wants_page
 from rlm.web.api import api_routes
 from rlm.web.pages import missing_page, page_routes
@@ -29,7 +29,13 @@ def make_app(store: Store, token: str, hosts: Iterable[str]) -> Starlette:
     `hosts` are allowed in `Host` besides this host.
     """
     access = Access(token, hosts)
-    handlers: dict[Any, Any] = {errors.RLMError: of_error, HTTPException: of_http, Exception: of_fault}
+    fault = "This is a fault of RLM.", "The log of `rlm web` says more; report it."
+    handlers: dict[Any, Any] = {
+        errors.RLMError: of_error,
+        HTTPException: of_http,
+        ClientDisconnect: lambda request, _error: refused(request, 400, "The body ended too early.", "Send it whole."),
+        Exception: lambda request, _error: refused(request, 500, *fault),
+    }
     routes = [*machine_routes(store), *api_routes(store), *access.routes, *page_routes(store)]
     app = Starlette(routes=routes, middleware=access.middleware, exception_handlers=handlers)
     app.router.redirect_slashes = False  # a redirect would lead to any host that the client named
@@ -69,11 +75,6 @@ async def of_http(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404 and wants_page(request):  # noqa: PLR2004
         return missing_page(request)
     return refused(request, error.status_code, f"{error.detail}.", "/openapi.json lists what there is.", error.headers)
-
-
-async def of_fault(request: Request, _error: Exception) -> Response:
-    """Return the answer for a fault of RLM. It is made outside of `Access`, so it sets the headers itself."""
-    return refused(request, 500, "This is a fault of RLM.", "The log of `rlm web` says more; report it.", HEADERS)
 
 
 def read_token(configured: str, environ: Mapping[str, str]) -> str:

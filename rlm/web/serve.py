@@ -17,9 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rlm.core.errors import ConfigurationError, ListenError
 from rlm.processes.signals import StopSignals
-from rlm.web.access import is_loopback
-from rlm.web.answers import MOST_BYTES
+from rlm.web.access import HEADERS, is_loopback
 
+#: Most bytes of a request: more than 1,000 ids of dead letters. Its connection is cut.
+MOST_BYTES: Final = 65_536
 #: Seconds from one answer on a connection to the next; then it is cut: its client sent no complete request, or does
 #: not read. An answer takes longer only if Redis hangs, and Prometheus has given up by then.
 PATIENCE_SECONDS: Final = 20.0
@@ -30,53 +31,40 @@ log = logging.getLogger(__name__)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's connection with a time-out also before the first answer, and few bytes until an answer.
+    """uvicorn's connection with few bytes until an answer, and the moment of the last one, or of its beginning.
 
     If there are too many connections, a new one replaces the one that is longest without a request.
     """
 
-    unanswered_bytes = 0
-    patience: asyncio.TimerHandle | None = None
+    unanswered_bytes, answered_at = 0, 0.0
 
     @property
     def rank(self) -> tuple[bool, float]:
         """Its place among those that may be cut: first who waits for no answer, and of these the longest idle."""
         is_answering = not getattr(self.cycle, "response_complete", True)  # there is no cycle before the first request
-        return is_answering, self.patience.when() if self.patience else 0.0
+        return is_answering, self.answered_at
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn
-        """Make room for this connection, and start the time-out."""
+        """Make room for this connection."""
         if len(self.connections) >= MOST_CONNECTIONS:
             oldest = min(cast("set[BoundedProtocol]", self.connections), key=lambda other: other.rank)
             self.connections.discard(oldest)
             oldest.transport.abort()
         super().connection_made(transport)
-        self._wait()
+        self.answered_at = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Read the data, unless it is more than a head and a body, which is longer in chunks."""
+        """Read the data, unless it is more than a request may have."""
         self.unanswered_bytes += len(data)
-        if self.unanswered_bytes > 3 * MOST_BYTES:
+        if self.unanswered_bytes > MOST_BYTES:
             self.transport.abort()
         else:
             super().data_received(data)
 
     def on_response_complete(self) -> None:
-        """Restart the time-out."""
+        """Begin anew to count."""
         super().on_response_complete()
-        self.unanswered_bytes = 0
-        self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time-out."""
-        super().connection_lost(exc)
-        if self.patience:
-            self.patience.cancel()
-
-    def _wait(self) -> None:
-        if self.patience:
-            self.patience.cancel()
-        self.patience = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+        self.unanswered_bytes, self.answered_at = 0, self.loop.time()
 
 
 def bind(host: str, port: int, stop: StopSignals, *, has_token: bool) -> socket.socket | None:
@@ -114,6 +102,10 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
     async def look() -> None:
         stop.wakeup.drain()
         server.should_exit |= stop.graceful  # uvicorn itself heeds TERM and INT only
+        good_from = asyncio.get_running_loop().time() - PATIENCE_SECONDS
+        for each in [*cast("set[BoundedProtocol]", server.server_state.connections)]:
+            if each.answered_at < good_from:
+                each.transport.abort()
 
     config = uvicorn.Config(
         app,
@@ -125,6 +117,7 @@ def serve(app: Starlette, bound: socket.socket, stop: StopSignals) -> None:
         log_level="error",  # anybody could fill the log with wrong requests
         access_log=False,
         server_header=False,
+        headers=[*HEADERS.items()],
         proxy_headers=False,
         backlog=128,  # asyncio accepts as many in one iteration, so it is well below the file descriptors
         limit_concurrency=4 * MOST_CONNECTIONS,  # what a cut connection asked goes on to its end

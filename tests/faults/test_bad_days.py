@@ -13,7 +13,7 @@ import pytest
 
 from rlm.admin import report
 from rlm.admin.conditions import conditions
-from rlm.ledger.processes import HEARTBEAT_SECONDS, Role
+from rlm.ledger.processes import HEARTBEAT_SECONDS
 from tests.acceptance.system import make_item
 from tests.faults.test_processes_die import assert_next_run
 from tests.stopwatch import Stopwatch
@@ -189,38 +189,6 @@ def test_endpoints_paused_in_mid_run_are_named(bad_day):
         assert "b1 is paused" in told["binds"], told
         why = {tuple(one["types"]): one for one in record["why"]}
         assert why["B",]["cause"] == "paused", record["why"]
-
-
-#: A worker is a fork of the template: it comes up two seconds late.
-SLOW_START = """\
-import os, sys, time
-if 'forkserver' in str(sys.orig_argv): os.register_at_fork(after_in_child=lambda: time.sleep(2))
-"""
-
-
-@pytest.mark.long
-def test_workers_that_come_up_late_are_planned_for(bad_day, tmp_path):
-    """The first run learns how long they take here; the next says beforehand that this leaves events over."""
-    slow = tmp_path / "slow"
-    slow.mkdir()
-    (slow / "sitecustomize.py").write_text(SLOW_START)
-    with bad_day(env={"RLM_RUN__WINDOW_SECONDS": "8"}, env_of={"supervisor": {"PYTHONPATH": str(slow)}}) as system:
-        system.start("scheduler")
-        wait_until(system.store.leases.holder, timeout=40, message="a scheduler holds the lease")
-        events, records = [], []
-        for prefix in ("learn", "foretell"):
-            system.start("supervisor")
-            wait_until(lambda: system.store.processes.alive(Role.SUPERVISOR), timeout=40, message="a supervisor lives")
-            events += system.push_evenly(700, prefix=prefix)
-            records.append(system.await_record(system.ask_for_run()))
-            system.stop("supervisor")
-            wait_until(lambda: not system.workers(), timeout=20, message="the workers have left")
-
-        assert {one["cause"] for record in records for one in record["why"]} <= {"workers", "slots"}
-        foretold = [record["plan"]["expected_leftover"] for record in records]
-        in_truth = [record["counts"]["leftover"] for record in records]
-        assert foretold[1] - records[0]["counts"]["leftover"] > 0.5 * (in_truth[1] - in_truth[0]), (foretold, in_truth)
-        system.assert_promises(events, records)
 
 
 ALIKE = """

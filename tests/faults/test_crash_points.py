@@ -304,9 +304,9 @@ def test_a_supervisor_killed_at_any_point_leaves_no_worker_and_another_goes_on(p
 
 def kill_supervisor_at(system, point):
     """Kill a worker with calls under way, and its supervisor at a point; start another when the workers have left."""
-    ready = wait_until(lambda: [pid for pid in system.workers() if alive(pid)], timeout=40, message="one is ready")
     await_others(system)
     wait_until(lambda: system.inflight() >= 2, timeout=30, message="calls are under way")
+    ready = wait_until(lambda: [pid for pid in system.workers() if alive(pid)], timeout=40, message="one is ready")
     system.arm("worker", point)
     os.kill(ready[0], signal.SIGKILL)
     died = system.await_crash("worker")

@@ -109,7 +109,6 @@ def ask(store: Store, worker: str = "worker-1", lane: int = 1, **options: Any) -
         "n": next(asks),
         "host": host_of(worker),
         "revision": store.settings.revision,
-        "dedupe_ms": store.turns.dedupe_ms,
         "epoch": epoch,
         "expects": store.now_us(),
     }
@@ -119,9 +118,9 @@ def ask(store: Store, worker: str = "worker-1", lane: int = 1, **options: Any) -
 def claim(store: Store, worker: str = "worker-1", lane: int = 0, **options: Any) -> Claim:
     """Let a lane, by default one that has no call yet, claim the next event."""
     lane = lane or next(_lanes)
-    claimed = ask(store, worker, lane, **options).claim(worker)
-    assert claimed is not None
-    return in_lane(claimed, lane)
+    call = ask(store, worker, lane, **options).call
+    assert call is not None
+    return in_lane(call, lane)
 
 
 def in_lane(claim: Claim, lane: int) -> Claim:
@@ -141,7 +140,7 @@ def settlement(claim: Claim, to: str, finish: CallEnd | None = None, **options: 
     if finish:
         heard = told.pop("heard", Heard())
         told = {"sent": True, "finish": finish, "took_ms": "100", "entry": claim.entry(finish, heard), **told}
-    return Settlement(event=claim.event_id, claims=claim.number, **told)
+    return Settlement(event_id=claim.event_id, number=claim.number, **told)
 
 
 def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, **options: Any) -> bool:
@@ -153,21 +152,20 @@ def settle(store: Store, claim: Claim, to: str, finish: CallEnd | None = None, *
 
 def complete(store: Store, claim: Claim, seconds: float = 0.1, **options: Any) -> bool:
     """Let a call complete its event."""
-    return settle(
-        store, claim, "completed", CallEnd.COMPLETED, well=True, took_ms=f"{seconds * 1000:g}", tried=True, **options
-    )
+    known = {"health": "well", "took_ms": f"{seconds * 1000:g}", "fields": claim.counted()}
+    return settle(store, claim, "completed", CallEnd.COMPLETED, **known, **options)
 
 
 def reject(store: Store, claim: Claim, detail: str = "422", **options: Any) -> bool:
     """Let the endpoint of a call reject its event, which becomes a dead letter."""
     facts = {"run_id": claim.run_id, "event": claim.event_id, "endpoint": claim.endpoint}
     letter = encode_letter(claim.item, Reason.REJECTED, detail, failed_at=store.now(), **facts).decode()
-    return settle(store, claim, "failed", CallEnd.REJECTED, letter=letter, tried=True, spends=True, **options)
+    return settle(store, claim, "failed", CallEnd.REJECTED, letter=letter, fields=claim.counted(), **options)
 
 
 def fail(store: Store, claim: Claim, to: str = "ready", **options: Any) -> bool:
     """Let a call fail temporarily; its event waits again, in `backoff`, or has `spent` its attempts of this run."""
-    known = {"tried": True, "spends": True}
+    known = {"fields": claim.counted(spends_run=to == "spent")}
     return settle(store, claim, to, CallEnd.ERROR, **{**known, **options})
 
 

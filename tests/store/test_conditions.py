@@ -99,7 +99,7 @@ def test_a_type_with_events_and_without_an_endpoint_that_works_is_an_error(led):
 
 def test_an_endpoint_that_throttles_and_one_that_is_used_up_are_told_from_one_that_fails(led):
     endpoint = led.settings.endpoints[steps.ENDPOINT]
-    set_record(led, endpoint, asked=led.now_us() + LATER, since=led.now_us(), refusals=1)
+    set_record(led, endpoint, rest=led.now_us() + LATER, since=led.now_us(), refusals=1)
     assert endpoint.limit.text in found(led)["endpoint_throttled", steps.ENDPOINT].remedy
 
 

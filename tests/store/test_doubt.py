@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from rlm.core.clock import system_clock
@@ -144,7 +145,7 @@ def test_a_step_is_doubted_and_moves_what_is_to_come(one, make_store, step_us):
     one.client.hset(keys.lease, "expires_us", was + 30_000_000)
     one.client.zadd(keys.due, {"a": was + 20_000_000, "past": was - 20_000_000})
     one.client.zadd(keys.due, {"later b": was + 10_000_000, "later spent": float("inf")})
-    one.client.hset(f"{prefix}rules", mapping={"type A": "1 0", "limit w": "1/minute"})
+    one.client.hset(f"{prefix}rules", mapping={"type A": msgspec.msgpack.encode("1 A"), "limit w": "1/minute"})
     one.client.zadd(f"{prefix}free:A", {"1 api": was + 40_000_000})
     one.client.hset(f"{prefix}endpoint:w", mapping={"rest": was + 50_000_000, "since": was - 5})
     other.clock.hear(other.clock.reached_at(now - step_us), now, other.clock.reached_at(now - step_us))

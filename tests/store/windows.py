@@ -8,7 +8,7 @@ from rlm.core.endpoint import Budget, Endpoint, Limit, Limited, WindowState
 from rlm.ledger.store import Store
 
 #: The fields of an endpoint's health that are moments of Redis time.
-_MOMENTS = ("rest", "asked", "pause", "hold", "since", "opened_us")
+_MOMENTS = ("rest", "pause", "hold", "since", "opened_us")
 
 
 def make_endpoint(
@@ -92,7 +92,7 @@ def _window(store: Store, limited: Limited) -> str:
 def rest(store: Store, limited: Limited, seconds: float) -> None:
     """Let an endpoint rest for what it answered."""
     now_us = store.now_us()
-    set_record(store, limited, asked=now_us + round(seconds * 1_000_000), since=now_us)
+    set_record(store, limited, rest=now_us + round(seconds * 1_000_000), since=now_us)
 
 
 def hold(store: Store, limited: Limited, seconds: float) -> None:

@@ -115,7 +115,7 @@ class Storm:
         """Note an answer, or lose it: then the lane repeats itself, or knows nothing."""
         if self.draw.random() < 0.1:
             reply = lane.repeat()
-        self.calls[id(lane)] = reply if reply.event else None
+        self.calls[id(lane)] = reply.call
         self.begun = self.name_of(self.calls[id(lane)])
         if reply.wait is not None and reply.wait != 1000:
             self.check_wait(reply)
@@ -131,7 +131,7 @@ class Storm:
             return set()
         call, lane = self.draw.choice(calls), self.draw.choice(self.lanes)
         mine = self.calls.get(id(lane))
-        lane_has = self.world.event(call.event).get("owner") == f"{lane.worker} {lane.number}"
+        lane_has = self.world.event(call.event_id).get("owner") == f"{lane.worker} {lane.number}"
         settlement = self.settlement(call)
         reply = lane.ask(settlement, nothing=True)
         assert lane_has or not reply.settled
@@ -141,8 +141,7 @@ class Storm:
     def restamp(self) -> None:
         lane = self.draw.choice(self.lanes)
         if call := self.calls.get(id(lane)):
-            claim = call.claim(lane.worker)
-            self.world.store.turns.restamp(claim, lane.number)
+            self.world.store.turns.restamp(call, lane.number)
 
     def reap(self) -> None:
         self.world.store.recovery.reap(self.draw.choice(self.lanes).worker, died=self.draw.random() < 0.2)
@@ -197,10 +196,10 @@ class Storm:
 
     @staticmethod
     def name_of(call) -> set[str]:
-        return {f"{call.event} {call.claims}"} if call else set()
+        return {f"{call.event_id} {call.number}"} if call else set()
 
     def given_back(self, lane, settlement) -> set[str]:
-        return {f"{settlement.event} {settlement.claims}"} if settlement and not settlement.sent else set()
+        return {f"{settlement.event_id} {settlement.number}"} if settlement and not settlement.sent else set()
 
     def check(self, gives_back: set[str]) -> None:
         world, owners = self.world, []
@@ -242,7 +241,7 @@ class Storm:
         at = self.world.now_us
         for limited in all_limited([end]):
             health = self.world.health(limited)
-            at = max(at, *(int(float(health.get(field, 0))) for field in ("rest", "asked", "pause", "hold")))
+            at = max(at, *(int(float(health.get(field, 0))) for field in ("rest", "pause", "hold")))
             stamps = sorted(self.world.stamps(limited).values(), reverse=True)
             for rule in limited.limit.rules:
                 if len(stamps) >= rule.amount:

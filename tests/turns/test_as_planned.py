@@ -122,7 +122,7 @@ class Scene:
                 world.client.zadd(world.keys.window(each.window_id), ages)
             if state.rest_seconds:
                 rest = now + round(1e6 * state.rest_seconds)
-                world.client.hset(world.keys.endpoint(each.window_id), self.draw.choice(("asked", "pause")), rest)
+                world.client.hset(world.keys.endpoint(each.window_id), self.draw.choice(("rest", "pause")), rest)
         for name, number in self.backlog.items():
             world.ready(name, number)
         fields = {"most": "1"} if self.most else {}

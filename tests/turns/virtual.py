@@ -68,11 +68,10 @@ class VirtualWorld(World):
         def turn(lane: LaneDouble, settlement: Settlement | None) -> int | None:
             """Ask; return when the next idle lane is to ask, None if nothing more can be done."""
             reply: TurnReply = lane.ask(settlement)
-            if reply.event:
-                name = reply.event.rpartition(":")[2]
-                calls.append(Begun(self.instant - began, name, reply.endpoint))
-                ends = self.instant + takes[name, reply.endpoint]
-                heapq.heappush(busy, (ends, len(calls), lane, completed(reply)))
+            if call := reply.call:
+                calls.append(Begun(self.instant - began, call.type, call.endpoint))
+                ends = self.instant + takes[call.type, call.endpoint]
+                heapq.heappush(busy, (ends, len(calls), lane, completed(call)))
                 return asks_at
             idle.append(lane)
             assert reply.wait is not None or reply.close, reply

@@ -17,7 +17,7 @@ from rlm.core.call import CallEnd, Expected, Pair
 from rlm.core.endpoint import Budget, Endpoint, EventType, Limit, Limited
 from rlm.core.run import Run, State, Trigger, make_run_id
 from rlm.ledger.store import Store
-from rlm.ledger.turns import Ask, Settlement, TurnReply
+from rlm.ledger.turns import Ask, Claim, Settlement, TurnReply
 
 #: The revision of the configuration of the run and of all workers that do not say otherwise.
 REVISION = "r1"
@@ -215,9 +215,7 @@ class LaneDouble:
         """Ask with the next number."""
         self.n = changes.pop("n", self.n + 1)
         expects = self.world.expected_now
-        usual = Ask(
-            self.worker, self.number, self.n, self.host, REVISION, 3_600_000, self.epoch, expects, settle=settle
-        )
+        usual = Ask(self.worker, self.number, self.n, self.host, REVISION, self.epoch, expects, settle=settle)
         self.last = structs.replace(usual, **changes)
         return self.world.store.turns.take(self.last)
 
@@ -226,49 +224,51 @@ class LaneDouble:
         assert self.last is not None
         return self.world.store.turns.take(structs.replace(self.last, expects=self.world.expected_now))
 
-    def call(self, settle: Settlement | None = None, **changes: Any) -> TurnReply:
+    def call(self, settle: Settlement | None = None, **changes: Any) -> Claim:
         """Ask, and get a call."""
         reply = self.ask(settle, **changes)
-        assert reply.event, reply
-        return reply
+        assert reply.call, reply
+        return reply.call
 
 
-def completed(call: TurnReply, **changes: Any) -> Settlement:
+def completed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that was answered well."""
-    return _made(call, CallEnd.COMPLETED, **{"to": "completed", "well": True, "tried": True} | changes)
+    return _made(call, CallEnd.COMPLETED, **{"to": "completed", "health": "well", "fields": call.counted()} | changes)
 
 
-def failed(call: TurnReply, **changes: Any) -> Settlement:
+def failed(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that failed and is tried again."""
-    usual = {"to": "backoff", "sick": "failure", "why": "HTTP 500", "spends": True, "tried": True}
-    return _made(call, CallEnd.ERROR, **usual | changes)
+    usual = {"to": "backoff", "health": "failure", "why": "HTTP 500"}
+    fields = call.counted(spends_run=changes.get("to") == "spent")
+    return _made(call, CallEnd.ERROR, **usual | {"fields": fields} | changes)
 
 
-def throttled(call: TurnReply, asked: float = 1.0, **changes: Any) -> Settlement:
+def throttled(call: Claim, asked: float = 1.0, **changes: Any) -> Settlement:
     """Return the settlement of a call whose endpoint asked for a rest."""
-    usual = {"to": "ready", "sick": "refusal", "why": "HTTP 429", "asked_us": round(asked * 1_000_000)}
+    usual = {"to": "ready", "health": "refusal", "why": "HTTP 429", "asked_us": round(asked * 1_000_000)}
     return _made(call, CallEnd.THROTTLED, **usual | changes)
 
 
-def unconnected(call: TurnReply, **changes: Any) -> Settlement:
+def unconnected(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call that could not connect."""
-    return failed(call, **{"sent": False, "unconnected": True, "why": "connection refused"} | changes)
+    usual = {"sent": False, "unconnected": True, "why": "connection refused", "delay_us": 500_000}
+    return failed(call, **usual | changes)
 
 
-def unsent(call: TurnReply) -> Settlement:
+def unsent(call: Claim) -> Settlement:
     """Return the settlement of a call that was not made."""
-    return Settlement(call.event, call.claims, call.endpoint, call.stamp, "ready")
+    return Settlement(call.event_id, call.number, call.endpoint, call.stamp, "ready")
 
 
-def dead(call: TurnReply, **changes: Any) -> Settlement:
+def dead(call: Claim, **changes: Any) -> Settlement:
     """Return the settlement of a call after which its event is a dead letter."""
-    letter = json.dumps({"event": call.event})
-    return _made(call, CallEnd.REJECTED, **{"to": "failed", "well": True, "tried": True, "letter": letter} | changes)
+    usual = {"to": "failed", "health": "well", "letter": json.dumps({"event": call.event_id})}
+    return _made(call, CallEnd.REJECTED, **usual | changes)
 
 
-def _made(call: TurnReply, finish: CallEnd, **fields: Any) -> Settlement:
+def _made(call: Claim, finish: CallEnd, **fields: Any) -> Settlement:
     made = {"sent": True, "finish": finish, "took_ms": "10.0", "entry": '["x"]'}
-    return Settlement(call.event, call.claims, call.endpoint, call.stamp, **made | fields)
+    return Settlement(call.event_id, call.number, call.endpoint, call.stamp, **made | fields)
 
 
 def most_within(moments: Iterable[int], seconds: float) -> int:

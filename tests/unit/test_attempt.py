@@ -155,7 +155,7 @@ def test_after_a_fault_its_slot_counts_from_now_and_an_attempt_is_spent(scene, s
     settlement = scene.make()
 
     assert (settlement.to, settlement.sent, settlement.counts_us) == ("backoff", True, 0)
-    assert settlement.spends
+    assert settlement.fields
 
 
 def test_without_a_guard_a_lane_that_stood_still_gives_its_call_back(scene):
@@ -209,4 +209,4 @@ def test_a_call_is_awaited_until_the_deadline_and_then_says_nothing_of_its_endpo
     settlement = scene.make(window=3.0)
 
     assert scene.clock.time - scene.began == pytest.approx(3.0)
-    assert (settlement.to, settlement.sick, settlement.kind) == ("backoff", "", Kind.DEADLINE)
+    assert (settlement.to, settlement.health, settlement.kind) == ("backoff", "", Kind.DEADLINE)

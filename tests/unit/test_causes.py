@@ -6,12 +6,7 @@ from rlm.core.documents import Reasons
 from rlm.core.endpoint import Endpoint, EventType, Limit, WindowState
 from rlm.core.item import Counts
 from rlm.core.run import Run, State, Trigger, Waited
-from rlm.plan.causes import (
-    SLOW_SECONDS,
-    Look,
-    reason_of,
-    reasons,
-)
+from rlm.plan.causes import SLOW_SECONDS, Look, left_over, reason_of
 from tests.each import each
 
 LIMIT = Limit.parse("30/minute")
@@ -44,7 +39,7 @@ def scene(views, *, pending=9, inflight=0, lanes=5, remaining=60.0, **more):
         (scene({"a": RESTING}), "resting"),
         (scene({"a": HELD}), "held"),
         (scene({"a": FREE}, answer_seconds=2 * SLOW_SECONDS), "redis"),
-        (scene({"a": FULL}, away=True), "redis"),
+        (scene({"a": FULL}, is_away=True), "redis"),
         (scene({"a": FREE, "b": PAUSED}, lanes=0), "workers"),
         (scene({"a": PROBING}, lanes=0), "workers"),
         (scene({"a": FREE, "account": FULL}), ""),
@@ -79,4 +74,4 @@ def ended(waited, until=60.0, last=None, **more):
 )
 def test_each_event_is_left_over_for_one_reason(leftover, waited, more, expected):
     """What its type waited for longest."""
-    assert reasons(ended(waited, **more), leftover) == Reasons(**expected)
+    assert left_over(ended(waited, **more), leftover)[0] == Reasons(**expected)

@@ -10,8 +10,7 @@ from rlm.core.item import Counts
 from rlm.plan import Plan
 from rlm.plan.causes import Look
 from rlm.plan.situation import Horizon, Situation, Underway, Workload
-from scheduler import forecast
-from scheduler.forecast import Forecaster
+from scheduler import conductor
 from tests.each import each
 
 KIND = EventType("T", 1, 1.0, (Endpoint("t", "http://localhost/t", Limit.parse("30/minute"), 10.0),), share=0.5)
@@ -19,17 +18,18 @@ PLAN = Plan(workers=1, threads=5, forecast_seconds=1.0, lower_bound_seconds=1.0,
 
 
 class Planned:
-    """A forecaster; the input of each plan is noted."""
+    """A conductor; the input of each plan is noted."""
 
     def __init__(self, monkeypatch):
         self.told = []
-        monkeypatch.setattr(forecast, "plan_run", self.plan)
-        monkeypatch.setattr(forecast, "room_of", lambda _: None)
+        monkeypatch.setattr(conductor, "plan_run", self.plan)
+        monkeypatch.setattr(conductor, "room_of", lambda _: None)
         settings = SimpleNamespace(workers=SimpleNamespace(min=0, max=20, threads=5))
         store = SimpleNamespace(settings=settings, runs=SimpleNamespace(tally=lambda: {"begun:T": 6}))
-        self.run = SimpleNamespace(window_seconds=180.0, deadline=200.0, first_release_at=99.0)
+        run = SimpleNamespace(window_seconds=180.0, deadline=200.0, first_release_at=99.0)
         drain = SimpleNamespace(left=0, takes=lambda _: 0, untaken=lambda _: {})
-        self.forecaster = Forecaster(store, 1, drain)
+        monkeypatch.setattr(conductor, "Drain", lambda *_: drain)
+        self.conductor = conductor.Conductor(SimpleNamespace(store=store, token=1), run)
 
     def plan(self, _settings, workload, *_, **__):
         self.told.append((dict(workload.backlog), dict(workload.begun)))
@@ -38,7 +38,7 @@ class Planned:
     def look(self, counts, *, calls=0):
         under_way = (Underway("T", "t", 0.5),) * calls
         look = Look({"T": counts}, {"t": WindowState(30)}, 5, 100.0, types=[KIND], calls=under_way)
-        return self.forecaster.forecast(self.run, look, self.forecaster.plan(self.run, look, 1))
+        return self.conductor.forecast(look, self.conductor.plan_rest(look, 1))
 
 
 def test_what_waits_is_planned_and_calls_under_way_are_begun(monkeypatch):

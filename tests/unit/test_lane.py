@@ -13,7 +13,7 @@ from rlm.core.call import CallEnd
 from rlm.core.errors import StoreUnreachableError
 from rlm.delivery import lane
 from rlm.delivery.lane import Lanes
-from rlm.ledger.turns import Settlement, TurnReply
+from rlm.ledger.turns import Claim, Settlement, TurnReply
 from rlm.ledger.values import RedisClock
 from tests.wait import wait_until
 
@@ -26,7 +26,10 @@ def reply(**fields):
 
 
 def call(number=1):
-    return reply(event=f"i{number}:T", claims=1, endpoint="a", stamp=1, run_id="r", deadline_us=time.time_ns() // 1000)
+    times = {"stamp": 1, "deadline_us": time.time_ns() // 1000, "call_us": 0, "need_us": 0}
+    counts = {"attempt": 0, "tries": 0, "runs": 0}
+    of = {"endpoint": "a", "run_id": "r", "wallet_name": "w", "worker_id": "here:1:w"}
+    return reply(call=Claim(f"i{number}:T", 1, **of, **times, **counts))
 
 
 def waits(seconds=FAR):
@@ -38,8 +41,6 @@ def waits(seconds=FAR):
 
 class Turns:
     """Answers asks as a test says, and notes them."""
-
-    dedupe_ms = 1000
 
     def __init__(self):
         self.asks = []
@@ -139,7 +140,7 @@ def test_an_answer_that_was_lost_is_asked_for_again_by_the_same_number(scene):
 
     asks = scene.asked(5)
     assert [ask.n for ask in asks] == [1, 1, 1, 2, 2]
-    assert [ask.settle and ask.settle.event for ask in asks] == [None] * 3 + ["i1:T"] * 2
+    assert [ask.settle and ask.settle.event_id for ask in asks] == [None] * 3 + ["i1:T"] * 2
 
 
 def test_after_a_doubt_it_asks_again_with_the_new_epoch_and_a_new_number_and_settles_once(scene):
@@ -167,7 +168,7 @@ def test_a_call_that_comes_after_the_stop_is_given_back(scene):
 
     first, second = scene.turns.asks
     assert (first.nothing, second.nothing) == (False, True)
-    assert (second.settle.event, second.settle.to, second.settle.sent) == ("i1:T", "ready", False)
+    assert (second.settle.event_id, second.settle.to, second.settle.sent) == ("i1:T", "ready", False)
     assert scene.made == []
 
 
@@ -205,9 +206,8 @@ def test_a_worker_that_reaches_no_endpoint_that_others_reach_sleeps(scene, monke
     def answer(ask):
         if ask.nothing or len(scene.made) > 5:
             return waits()
-        return call(1) if ask.settle is None else reply(elsewhere=True, **second)
+        return call(1) if ask.settle is None else reply(elsewhere=True, call=call(2).call)
 
-    second = {name: getattr(call(2), name) for name in ("event", "claims", "endpoint", "stamp")}
     scene.turns.answer = answer
     scene.start()
 

@@ -157,13 +157,14 @@ def test_a_date_as_servers_write_it_is_that_far_away(ahead):
 )
 def test_attempts_are_bounded_in_a_run_and_over_runs(tries, runs, to):
     """Three in a run, and five runs in which all were spent: the values of the contract's table."""
-    claim = Claim("i:T", 1, "e", 0, "run", 0, 0, 0, "w", b"{}", attempt=7, tries=tries, runs=runs, worker_id="h:1:w")
+    claim = Claim("i:T", 1, "e", 0, "run", 0, 0, 0, "w", 7, tries, runs, worker_id="h:1:w", item=b"{}")
     failed = Outcome("HTTP 500", 0.1, "HTTP 500")
 
     settlement = settlement_of(claim, failed, RetrySettings(max_attempts=3, max_runs=5), NOW)
 
     assert settlement.to == to
-    assert settlement.spends
+    assert settlement.fields[:6] == ["attempt", 8, "tries_in", "run", "tries", tries + 1]
+    assert (settlement.fields[6:] == ["runs", runs + 1]) is (to == "spent")
     assert bool(settlement.letter) is (to == "failed")
     assert json.loads(settlement.entry)[1] == 8
 

@@ -6,7 +6,7 @@
 -- include endpoints
 -- Doubts, if there is a reason; returns why, nil without one. server: that answers; epoch: as the asker knows it, nil or empty
 -- if it knows none; stepped: by how much the clock stepped as it has seen; expects: the time that it expects; nil or 0 for none.
-local function suspect(now, server, epoch, stepped, expects)
+local function suspect(server, epoch, stepped, expects)
   if server == '' then return end  -- the asker may not ask which it is, and gets no slot
   local lease, was, known, why, step = P .. 'lease', trust(), number(epoch), nil, 0
   if not was.server and (known > 0 or call('EXISTS', P .. 'run', P .. 'records', P .. 'totals') > 0)
@@ -38,7 +38,7 @@ local function suspect(now, server, epoch, stepped, expects)
   for place = 1, #due, 2 do call('ZADD', P .. 'due', us(due[place + 1] + step), due[place]) end
   for _, field in ipairs(call('HKEYS', P .. 'rules')) do
     local id = string.match(field, '^limit (.*)')
-    if id then move(P .. 'endpoint:' .. id, 'rest', 'asked', 'pause', 'hold') end
+    if id then move(P .. 'endpoint:' .. id, 'rest', 'pause', 'hold') end
   end
   reset()
   return why

@@ -1,8 +1,8 @@
 --- endpoints
--- When endpoints take their next call. `rules` has what the leader publishes of them: ENDPOINT -> JSON (`EndpointRules` of
--- rlm/ledger/rules.py); `type TYPE` -> rank and share; `sharing WINDOW` -> the endpoints of a budget. All spans are in
--- microseconds; those of rules have the guard in. A key that holds what RLM does not write closes its type or its endpoint,
--- and stops nothing else.
+-- When endpoints take their next call. `rules` has what the leader publishes of them, packed: ENDPOINT -> its `EndpointRules`
+-- of rlm/ledger/rules.py; `type TYPE` -> itself behind its rank; `sharing WINDOW` -> the endpoints of a budget. All spans are
+-- in microseconds; those of rules have the guard in. A key that holds what RLM does not write closes its type or its
+-- endpoint, and stops nothing else.
 -- include base
 local FAR = 8000000000000000
 local trusted = nil
@@ -22,24 +22,20 @@ local function try(...)
   return call(...)
 end
 local function first(key) return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or nil) or math.huge end
--- By endpoint its rules; by type itself behind its rank, as in `open`, and whether it has ready events: what is known of them.
-local texts, decoded, ranks, waiting = {}, {}, {}, {}
-local function text_of(endpoint)
-  if texts[endpoint] == nil then texts[endpoint] = call('HGET', P .. 'rules', endpoint) end
-  return texts[endpoint]
+-- What is known of fields of `rules`, and by type of whether it has ready events.
+local published, waiting = {}, {}
+local function rule(field)
+  if published[field] == nil then
+    local packed = call('HGET', P .. 'rules', field)
+    published[field] = packed and cmsgpack.unpack(packed)
+  end
+  return published[field] or nil
 end
-local function rules_of(endpoint)
-  if not decoded[endpoint] and text_of(endpoint) then decoded[endpoint] = cjson.decode(texts[endpoint]) end
-  return decoded[endpoint]
-end
-local function windows_of(endpoint) return (rules_of(endpoint) or {windows = {}}).windows end
-local function terms_of(endpoint, kind) return (rules_of(endpoint) or {types = {}}).types[kind] end
-local function window_of(endpoint)
-  return text_of(endpoint) and string.match(texts[endpoint], '"window":"([^"]*)"')
-end
+local function windows_of(endpoint) return (rule(endpoint) or {windows = {}}).windows end
+local function terms_of(endpoint, kind) return (rule(endpoint) or {types = {}}).types[kind] end
 -- After a doubt, once for each window. Calls ahead of a clock that was set back count as taken now. A rule longer than an
 -- hour is not held; instead, as many calls are charged as the endpoint made in a minute.
-local function catch_up(now, window, key, place, since)
+local function catch_up(window, key, place, since)
   for _, name in ipairs(call('ZRANGEBYSCORE', key, '(' .. us(now), '+inf')) do call('ZADD', key, now, name) end
   local newest = call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
   for charge = 1, window.charged and newest and call('ZCOUNT', key, newest - 60000000, '+inf') or 0 do
@@ -51,25 +47,25 @@ local function catch_up(now, window, key, place, since)
 end
 -- When a window has `cost` slots, and when once more if they are taken now; then since when it fails. It makes up for a
 -- doubt and for a longer rule, and forgets old calls.
-local function left_at(now, window, cost)
+local function left_at(window, cost)
   local key, place = P .. 'window:' .. window.id, P .. 'endpoint:' .. window.id
-  local state = try('HMGET', place, 'rest', 'asked', 'pause', 'hold', 'since', 'epoch', 'longest')
+  local state = try('HMGET', place, 'rest', 'pause', 'hold', 'since', 'epoch', 'longest')
   if state.err then return FAR, FAR end
-  local longest = number(state[7])
-  if (state[6] or '1') ~= trust().epoch then catch_up(now, window, key, place, state[5]) end
+  local longest = number(state[6])
+  if (state[5] or '1') ~= trust().epoch then catch_up(window, key, place, state[4]) end
   if window.keep > longest then  -- calls were not kept for so long: until enough are, none is made
     call('HSET', place, 'longest', window.keep)
     if longest > 0 and call('EXISTS', key) == 1 then
-      state[4] = math.max(number(state[4]), now + window.keep - longest)
-      call('HSET', place, 'hold', state[4])
+      state[3] = math.max(number(state[3]), now + window.keep - longest)
+      call('HSET', place, 'hold', state[3])
     end
     longest = window.keep
   end
   local at = math.max(now, trust().doubted + window.longest)
-  for each = 1, 4 do at = math.max(at, number(state[each])) end
+  for each = 1, 3 do at = math.max(at, number(state[each])) end
   local after = at
-  for _, rule in ipairs(window.rules) do
-    local nth, span = rule[1] - cost, rule[2]
+  for _, limit in ipairs(window.rules) do
+    local nth, span = limit[1] - cost, limit[2]
     if nth < 0 then return FAR, FAR end
     local calls = try('ZREVRANGE', key, nth > 0 and nth - 1 or 0, nth, 'WITHSCORES')
     if calls.err then return FAR, FAR end
@@ -85,37 +81,30 @@ local function left_at(now, window, cost)
     local next = nth == 0 and now or calls[2] and math.min(now, calls[2])
     if next then after = math.max(after, next + span) end
   end
-  return at, math.max(at, after), state[5]
+  return at, math.max(at, after), state[4]
 end
 -- When it takes its next call, when the one after that, and whether it fails.
-local function opens(now, endpoint)
-  local of, at, after, failing = rules_of(endpoint), now, now, nil
+local function opens(endpoint)
+  local of, at, after, failing = rule(endpoint), now, now, nil
   if not of then return FAR, FAR end
   for _, window in ipairs(of.windows) do
-    local free_at, next_at, since = left_at(now, window, 1)
+    local free_at, next_at, since = left_at(window, 1)
     at, after, failing = math.max(at, free_at), math.max(after, next_at), failing or since
   end
   return at, failing and math.max(after, now + of.probe) or after, failing
 end
 local running
-local function ranked(kind)
-  if ranks[kind] == nil then
-    local entry = call('HGET', P .. 'rules', 'type ' .. kind)
-    ranks[kind] = entry and string.match(entry, '^%d+ ') .. kind or false
-  end
-  return ranks[kind]
-end
 -- The place of a type in `open`, while a run is open.
 local function index(kind)
   if running == nil then running = call('HGET', P .. 'run', 'state') == 'running' end
-  if not (running and ranked(kind)) then return end
+  local member = running and rule('type ' .. kind)
+  if not member then return end
   local free = try('ZRANGE', P .. 'free:' .. kind, 0, 0, 'WITHSCORES')[2]
   if waiting[kind] == nil then
     local ready = try('ZCARD', P .. 'ready:' .. kind)
     waiting[kind] = type(ready) == 'number' and ready > 0
   end
-  if free and waiting[kind] then call('ZADD', P .. 'open', free, ranked(kind))
-  else call('ZREM', P .. 'open', ranked(kind)) end
+  if free and waiting[kind] then call('ZADD', P .. 'open', free, member) else call('ZREM', P .. 'open', member) end
 end
 -- All endpoints may be free, as far as is known: they are looked at again.
 local function reset()
@@ -128,29 +117,23 @@ local function reset()
   end
 end
 -- The only other writer of `free:`, so that windows, rest, pause and hold cannot undo one another.
-local function refresh(now, endpoint, at)
-  local of = rules_of(endpoint)
+local function refresh(endpoint, at)
+  local of = rule(endpoint)
   if not of then return end
-  at = at or opens(now, endpoint)
+  at = at or opens(endpoint)
   for kind, terms in pairs(of.types) do
     try('ZADD', P .. 'free:' .. kind, at > now and at or 0, terms[1] .. ' ' .. endpoint)
     index(kind)
   end
 end
--- It, and the others that share a budget with it.
+-- The endpoints with its budget, or it alone.
 local function sharers(endpoint)
-  local names = {endpoint}
-  for _, window in ipairs(windows_of(endpoint)) do
-    local sharing = window.shared and call('HGET', P .. 'rules', 'sharing ' .. window.id)
-    for _, other in ipairs(sharing and cjson.decode(sharing) or {}) do
-      if other ~= endpoint then names[#names + 1] = other end
-    end
-  end
-  return names
+  local shared = windows_of(endpoint)[2]
+  return shared and rule('sharing ' .. shared.id) or {endpoint}
 end
 -- All of these may be free earlier.
-local function freed(now, endpoint)
-  for _, name in ipairs(sharers(endpoint)) do refresh(now, name) end
+local function freed(endpoint)
+  for _, name in ipairs(sharers(endpoint)) do refresh(name) end
 end
 -- The call counts from `at`, if that is later. Needs no ownership: one that may have been sent must count, whoever has its event.
 local function stamp_call(endpoint, name, at)

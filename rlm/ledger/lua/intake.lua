@@ -1,4 +1,4 @@
---- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: json)
+--- take_chunk(prefix, staging, events, failed; token, run_id, read, chunk: data)
 -- Takes the oldest staged items into the ledger: writes their events, dead letters and counts, and trims just them. The empty
 -- chunk stages all that is on the audit list, once a run, unless something is staged.
 -- read     the items as they were read, the newest first, with a line break between two

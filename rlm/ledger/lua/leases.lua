@@ -5,8 +5,8 @@
 -- Returns  `Standing` of rlm/ledger/leases.py
 -- Atomic because two schedulers may ask at once, and a token may be given out only once. It only grows.
 -- include doubt
-local lease, now = P .. 'lease', now_us()
-local doubted = suspect(now, server, epoch, stepped_us, expects_us)
+local lease = P .. 'lease'
+local doubted = suspect(server, epoch, stepped_us, expects_us)
 local holder, expires_us, token, in_force = unpack(call('HMGET', lease, 'owner', 'expires_us', 'token', 'apart'))
 local answer = {token = 0, holder = holder or '', now_us = us(now), epoch = trust().epoch}
 if doubted or (epoch ~= '' and epoch ~= trust().epoch) then answer.why = call('HGET', lease, 'doubt') or nil end

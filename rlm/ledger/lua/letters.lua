@@ -1,4 +1,4 @@
---- remove_letter(prefix, failed, audit; letter, retried: json, item, rest, dropped)
+--- remove_letter(prefix, failed, audit; letter, retried: data, item, rest, dropped)
 -- Removes a dead letter, and in the same step makes the events `retried` of its item ready with nothing behind them, and puts
 -- the letter of the `rest` of its types in its place; or pushes the item back; or forgets the event `dropped`. Each may be empty.
 -- retried  {id, wallet, offset} of each

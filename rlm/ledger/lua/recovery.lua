@@ -1,24 +1,23 @@
---- reap(prefix, failed; worker, poison: number, letters: json, dedupe_ms: number)
+--- reap(prefix, failed; worker, poison: number, letters: data, dedupe_ms: number)
 -- Takes back what the lanes of a dead worker held: it waits again behind the others, for it may have killed the worker.
 -- poison   so many deaths make an event one of the dead `letters`; 0: this one is not counted, because RLM caused it
 -- Returns  how many events were taken back
 -- Atomic because the worker may live after all, and settle at the same moment; only one of the two may succeed.
 -- include moving
-local now, taken, apart = now_us(), 0, 0
-local run_id = call('HGET', P .. 'run', 'run_id') or ''
+local taken, apart = 0, 0
 for _, value in ipairs(call('HVALS', P .. 'held:' .. worker)) do
   local claims, endpoint, id = string.match(value, '^%d+ (%d+) (%S+) %d+ (.*)$')
-  local record = id and redis.pcall('HMGET', event_key(id), 'owner', 'claims')
-  if record and record[1] and string.match(record[1], '^%S+') == worker and record[2] == claims then
-    revoke(now, run_id, id, {text = 'nobody knows: its worker died'})
+  local record = id and claimed(id)
+  if record and record.claims == claims and string.match(record.owner or '', '^%S+') == worker then
+    revoke(id, 'nobody knows: its worker died')
     taken = taken + 1
     local left = poison == 0 and FAR or poison - call('HINCRBY', event_key(id), 'deaths', 1)
     if left <= 0 and letters[id] then
-      bury(failed, id, letters[id], dedupe_ms)
+      retire(id, letters[id])
     elseif left == 1 then
       -- These come back one after the other, so that only the one that kills its worker dies a last time.
       call('HDEL', event_key(id), 'owner')
-      call('ZADD', P .. 'due', us(now + apart), 'later ' .. id)
+      call('ZADD', P .. 'due', now + apart, 'later ' .. id)
       apart = apart + 1000000 + 2 * (terms_of(endpoint, kind_of(id)) or {0, 0})[2]
     else
       make_ready(id, true)
@@ -40,7 +39,7 @@ local kind, tally = kind_of(event_id), P .. 'tally'
 if fenced(token) then return FENCED end
 if letter == '' and call('EXISTS', P .. 'run') == 1 then return -1 end
 if not call('ZSCORE', P .. 'ready:' .. kind, event_id) then return 0 end
-if letter ~= '' then bury(failed, event_id, letter, dedupe_ms) else call('DEL', event_key(event_id)) end
+if letter ~= '' then retire(event_id, letter) else call('DEL', event_key(event_id)) end
 call('ZREM', P .. 'ready:' .. kind, event_id)
 if letter ~= '' then return 1 end
 local retried, left = number(call('HGET', tally, 'taken:' .. kind)), call('ZCARD', P .. 'ready:' .. kind)

@@ -1,4 +1,4 @@
---- open_run(prefix; token, run_id, request, fields: json, types: json)
+--- open_run(prefix; token, run_id, request, fields: data, types: data)
 -- Opens a run: everything unsettled of these types is carried over into it; letters retried by hand since the last one count
 -- as taken already. What a run that Redis has lost left in flight must be ready again before (`end_run`).
 -- request  that it answers, if any
@@ -23,7 +23,7 @@ for _, kind in ipairs(types) do
 end
 return run_id
 
---- write_run(prefix; token, run_id, fields: json, gone: json, wanted, why)
+--- write_run(prefix; token, run_id, fields: data, gone: data, wanted, why)
 -- Writes what is known of the open run, and moves it to its next state, if `fields` has one.
 -- run_id   empty: only the number of workers `wanted` from now on is written, which is empty to leave it
 -- why      why the lanes are woken, for they may get a call again, or none any more; empty, or if nothing was `gone`: not
@@ -42,7 +42,7 @@ if fields.state == 'running' then reset() end  -- no call there could end in tim
 if why ~= '' and matters then wake(why) end
 return 1
 
---- end_run(prefix; token, run_id, fields: json, most: number)
+--- end_run(prefix; token, run_id, fields: data, most: number)
 -- Ends the open run: nothing is owned from here on. Then some of what it left is made ready again: what is in flight, whose
 -- call counts as sent now, and what backs off or is without attempts.
 -- token    empty: of a lane, which may end a run that is overdue, or in which nothing more can be done
@@ -52,7 +52,6 @@ return 1
 --          this script, which is called until it finds nothing, because many events take long.
 -- include moving
 if fenced(token) then return FENCED end
-local now = now_us()
 local id, state, deadline, draining = unpack(call('HMGET', P .. 'run', 'run_id', 'state', 'deadline_us', 'draining'), 1, 4)
 if (id or '') ~= run_id then return -1 end
 if token == '' and state ~= 'finishing' and now < number(deadline) + 200000
@@ -66,12 +65,11 @@ if id and state ~= 'finishing' then
 end
 local due = call('ZRANGE', P .. 'due', 0, most - 1)
 for _, member in ipairs(due) do
-  local why = {text = 'nobody knows: its run was closed before it was answered', kind = 'cut by the deadline'}
-  put_back(now, run_id, member, why)
+  put_back(member, 'nobody knows: its run was closed before it was answered', 'cut by the deadline')
 end
 return #due
 
---- close_run(prefix; run_id, record, wanted, added: json)
+--- close_run(prefix; run_id, record, wanted, added: data)
 -- Closes a finishing run once: writes its record, the workers wanted from now on and the totals, to whose fields it adds its
 -- tally and what is `added`, so that the next run may open.
 -- Returns  1 closed; 0 it was closed already; -1 something is not ready again

@@ -1,4 +1,4 @@
---- take_slots(prefix; windows: json, cost: number, name, server)
+--- take_slots(prefix; windows: data, cost: number, name, server)
 -- Takes slots in all of some windows, or in none, for a call that is not RLM's: the storage of `limits`, with which other
 -- programs share the windows.
 -- windows  {id, longest, keep, charged, rules} of each, as in `endpoints`; there may be rules of the asker's
@@ -6,9 +6,9 @@
 -- Returns  0: they are taken; else microseconds until there are so many slots everywhere; -1: never
 -- Atomic because all windows give a slot, or none.
 -- include endpoints
-local now, latest = now_us(), 0
+local latest = 0
 if trust().server ~= server then return 20000 end  -- nor while none is trusted
-for _, window in ipairs(windows) do latest = math.max(latest, (left_at(now, window, cost))) end
+for _, window in ipairs(windows) do latest = math.max(latest, (left_at(window, cost))) end
 if latest == FAR then return -1 end
 if latest > now then return math.ceil(latest - now) end
 for _, window in ipairs(windows) do  -- `free:` is a lower bound and is not written here
@@ -16,37 +16,42 @@ for _, window in ipairs(windows) do  -- `free:` is a lower bound and is not writ
 end
 return 0
 
---- write_rules(prefix; token, rules: json, types: json, sharing: json, gone: json)
--- Publishes a part of what lanes must know of endpoints and types.
+--- write_rules(prefix; token, rules: data, types: data, sharing: data, gone: data, limits: data)
+-- Publishes a part of what lanes must know of endpoints and types, and of the limits in force.
 -- token    empty: a change by hand, which is everybody's
--- rules    ENDPOINT -> its entry, see `endpoints`, in text
--- types    TYPE -> its rank and share; its list of endpoints is made anew from `rules`
+-- rules    ENDPOINT -> its entry, see `endpoints`
+-- types    TYPE -> itself behind its rank; its list of endpoints is made anew from `rules`
 -- sharing  WINDOW -> the names of the endpoints of a budget; each brings its earlier calls into the budget's window
 -- gone     fields of `rules` that nothing is known of any more
+-- limits   {window, limit, in_file, record} of each; one set by hand holds until the file has another for its window
 -- Returns  1
 -- Atomic because a lane must not find the new limit of one endpoint beside the old window of another's budget.
 -- include endpoints
 if token ~= '' and fenced(token) then return FENCED end
-local now, joins, changed = now_us(), {}, {}
-local function forget(kind)  -- under the rank that it had
-  if ranked(kind) then call('ZREM', P .. 'open', ranked(kind)) end
-  call('DEL', P .. 'free:' .. kind)
-  ranks[kind] = nil
+local joins, changed = {}, {}
+local function write(field, value)
+  call('HSET', P .. 'rules', field, cmsgpack.pack(value))
+  published[field] = value
 end
-for kind, entry in pairs(types) do
+local function forget(kind)  -- under the rank that it had
+  local member = rule('type ' .. kind)
+  if member then call('ZREM', P .. 'open', member) end
+  call('DEL', P .. 'free:' .. kind)
+end
+for kind, member in pairs(types) do
   forget(kind)
-  call('HSET', P .. 'rules', 'type ' .. kind, entry)
+  write('type ' .. kind, member)
 end
 for _, field in ipairs(gone) do
   local kind = string.match(field, '^type (.*)')
   if kind then forget(kind) end
   call('HDEL', P .. 'rules', field)
+  published[field] = false
 end
-for window, names in pairs(sharing) do call('HSET', P .. 'rules', 'sharing ' .. window, cjson.encode(names)) end
+for window, names in pairs(sharing) do write('sharing ' .. window, names) end
 for endpoint, entry in pairs(rules) do
-  local before, own, shared = windows_of(endpoint), unpack(cjson.decode(entry).windows)
-  call('HSET', P .. 'rules', endpoint, entry)
-  texts[endpoint], decoded[endpoint] = nil, nil
+  local before, own, shared = windows_of(endpoint), unpack(entry.windows)
+  write(endpoint, entry)
   if shared and not (before[2] and before[1].id == own.id and before[2].id == shared.id) then
     joins[shared.id] = joins[shared.id] or {P .. 'window:' .. shared.id}
     table.insert(joins[shared.id], P .. 'window:' .. own.id)
@@ -60,6 +65,37 @@ end
 for endpoint in pairs(rules) do
   for _, other in ipairs(sharers(endpoint)) do changed[other] = true end
 end
-for endpoint in pairs(changed) do refresh(now, endpoint) end
+for endpoint in pairs(changed) do refresh(endpoint) end
+for _, each in ipairs(limits) do
+  local limit, filed = 'limit ' .. each.window, 'filed ' .. each.window
+  local before_in_file = call('HGET', P .. 'rules', filed)
+  local before = call('HGET', P .. 'rules', limit) or token == '' and each.in_file or nil
+  call('HSET', P .. 'endpoint:' .. each.window, 'named', each.record.name)
+  -- Also by hand, for otherwise the first publication would take the file for changed.
+  if token ~= '' or not before_in_file then call('HSET', P .. 'rules', filed, each.in_file) end
+  if token == '' or before_in_file ~= each.in_file then
+    call('HSET', P .. 'rules', limit, each.limit)
+    if before ~= each.limit then record_change(before, each.record) end
+  end
+end
 call('PUBLISH', P .. 'wake:workers', 'rules')
 return 1
+
+--- set_pause(prefix; name, window, pause_us: number, by, record: data)
+-- Pauses an endpoint or a budget; or resumes it if `pause_us` is 0, which also ends a rest because of its answers: its next call
+-- is a probe. A hold continues, for a slot might not be free.
+-- A resume of what is neither paused nor rests is not recorded.
+-- Atomic because a crash must not leave a pause without its record, which must say what was replaced or ended.
+-- include endpoints
+local place = P .. 'endpoint:' .. window
+local state, before = call('HMGET', place, 'pause', 'rest'), {}
+if number(state[1]) > now then before[1] = 'paused' end
+if pause_us == 0 then
+  if number(state[2]) > now then before[#before + 1] = 'open' end
+  call('HDEL', place, 'pause', 'paused_by', 'paused_at', 'rest')
+else
+  call('HSET', place, 'pause', us(now + pause_us), 'paused_by', by, 'paused_at', now / 1000000)
+end
+if before[1] or pause_us ~= 0 then record_change(before[1] and table.concat(before, ', '), record) end
+for _, endpoint in ipairs(rule('sharing ' .. window) or {name}) do refresh(endpoint) end
+call('PUBLISH', P .. 'wake:workers', pause_us == 0 and 'resumed' or 'paused')

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
-from msgspec.structs import asdict
-
-from rlm.admin import report, words
+from rlm.admin import report
 from rlm.admin.compliance import compliance, exceeded, gap
-from rlm.admin.endpoints import changes_made, endpoint_list, health_beside
-from rlm.core.documents import EndpointView, RunStatus
+from rlm.admin.endpoints import changes_made, endpoint_list
+from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Circuit
 from rlm.core.text import counted
 from rlm.ledger.store import Store
@@ -20,30 +18,21 @@ from rlm.web.pages.page import Page, Query
 
 def _endpoints(store: Store, _question: Query) -> Mapping[str, object]:
     views, now = endpoint_list(store), report.now(store)
-    entries = [{**asdict(view), "beside": health_beside(view), "next": _next(view)} for view in views]
     run = now if isinstance(now, RunStatus) else now.last_record
+    endpoints = [view for view in views if view.kind == "endpoint"]
+    number = Counter(view.health for view in views)
+    states = [f"{number[health]:,} {health}" for health in reversed(Circuit) if number[health]]
     return {
         "groups": {
-            name: [entry for entry in entries if entry["kind"] == "endpoint" and name in entry["types"]]
-            for name in dict.fromkeys(name for view in views for name in view.types)
+            name: [view for view in endpoints if name in view.types]
+            for name in dict.fromkeys(name for view in endpoints for name in view.types)
         },
-        "budgets": [entry for entry in entries if entry["kind"] == "budget"],
-        "summary": _summary(views),
+        "budgets": [view for view in views if view.kind == "budget"],
+        "summary": f"{counted(len(views), 'window')}: {', '.join(states)}" if views else "none is configured",
         "calls": {**run.by_endpoint, **run.by_budget} if run else {},
         "of_run": "in this run" if isinstance(now, RunStatus) else "in the last run",
         "changes": changes_made(store)[:20],
     }
-
-
-def _next(view: EndpointView) -> str:
-    waits = view.health == Circuit.PAUSED and view.next_slot_seconds is None
-    return "when resumed" if waits else words.next_slot(view)
-
-
-def _summary(views: Sequence[EndpointView]) -> str:
-    number = Counter(view.health for view in views)
-    states = [f"{number[health]:,} {health}" for health in reversed(Circuit) if number[health]]
-    return f"{counted(len(views), 'window')}: {', '.join(states)}" if views else "none is configured"
 
 
 def _compliance(store: Store, _question: Query) -> Mapping[str, object]:

@@ -7,77 +7,52 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
-from msgspec.structs import asdict
 
 from rlm.admin.explain import explain
-from rlm.admin.letters import grouped
+from rlm.admin.letters import LetterFilter, grouped
 from rlm.admin.planning import PlanAsk, answer, read_question
-from rlm.admin.queue import WAITING, list_waiting, queue_stats
+from rlm.admin.queue import WAITING, EventFilter, list_waiting, queue_stats
 from rlm.core.documents import LetterGroup, WaitingList
 from rlm.core.item import Reason
+from rlm.core.text import seconds_in
 from rlm.ledger.store import Store
-from rlm.web.answers import EventsShown, LettersShown
-from rlm.web.pages.page import ListFilter, Page, Query, address
+from rlm.web.pages.page import ListFilter, Page, Query
 
 #: Events, letters or runs on a page of a list.
 ON_A_PAGE: Final = 50
 
 
 def _queue(store: Store, question: Query) -> Mapping[str, object]:
-    stats, form = queue_stats(store), ListFilter("/queue", question, EventsShown)
+    form = ListFilter("/queue", question, EventFilter, lambda chosen: seconds_in(chosen.older_than or "1s"))
     page = WaitingList(events=(), next=None)
     if not form.fault:
         page = list_waiting(store, form.chosen, ON_A_PAGE, form.after)
-    ahead = answer(store, read_question(store.settings, PlanAsk()))[0].outlook
-    return {
-        "stats": stats,
-        "most": max((each.pending for each in stats.by_type.values()), default=0),
-        "ahead": ahead,
-        "form": form,
-        "states": WAITING,
-        "events": page.events,
-        "on": "" if page.next is None else form.address(page.next),
-        "first": form.address() if form.after else "",
-    }
+    outlook = answer(store, read_question(store.settings, PlanAsk()))[0].outlook
+    return {"stats": queue_stats(store), "ahead": outlook, "form": form, "states": WAITING, "waits": page}
 
 
 def _failures(store: Store, question: Query) -> Mapping[str, object]:
-    form = ListFilter("/failures", question, LettersShown)
-    chosen = [] if form.fault else [*form.chosen.find(store)]
-    letters = chosen[form.after : form.after + ON_A_PAGE]
-    groups, fitting, after = grouped(chosen), len(chosen), form.after + len(letters)
+    form = ListFilter("/failures", question, LetterFilter, LetterFilter.matcher)
+    fitting = [] if form.fault else [*form.chosen.find(store)]
+    groups = grouped(fitting)
     return {
-        "letters": [*map(msgspec.json.decode, letters)],
-        "fitting": fitting,
+        "letters": [*map(msgspec.json.decode, fitting[form.after : form.after + ON_A_PAGE])],
+        "fitting": len(fitting),
         "total": store.letters.count(),
         "form": form,
+        "on_a_page": ON_A_PAGE,
         "types": store.known_types,
         "endpoints": store.settings.endpoints,
         "reasons": tuple(Reason),
-        "groups": [group(each, groups, form.given) for each in groups[:20]],
-        "last": after,
-        "older": form.address(after) if after < fitting else "",
-        "newer": form.address(max(0, form.after - ON_A_PAGE)) if form.after else "",
-        "body": _body(form.given),
+        "groups": [(group, *_alike(group, groups)) for group in groups[:20]],
     }
 
 
-def _body(given: Mapping[str, object]) -> dict[str, object]:
-    """Return the filter in the form of `POST /api/failed/retry` and `drop`; all letters without one."""
-    return {"filter": given} if given else {"all": True}
-
-
-def group(shown: LetterGroup, groups: Sequence[LetterGroup], given: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of a group: its letters, the address of their list, and the body that its buttons send.
-
-    The body is None if the filter would also match letters of other groups; `among` is the number that it matches.
-    """
-    fields = {name: getattr(shown, name) for name in ("reason", "endpoint", "type")}
-    narrow = {name: value for name, value in fields.items() if value}
-    among = sum(each.letters for each in groups if all(getattr(each, name) == value for name, value in narrow.items()))
-    chosen = {**given, **{name: [value] for name, value in narrow.items()}}
-    order = _body(chosen) if among == shown.letters else None
-    return {**asdict(shown), "address": address("/failures", chosen), "body": order, "among": among}
+def _alike(group: LetterGroup, groups: Sequence[LetterGroup]) -> tuple[dict[str, object], int]:
+    """Return the filter for a group, and how many letters it matches: also those of groups with more fields."""
+    fields = {name: [value] for name in ("reason", "endpoint", "type") if (value := getattr(group, name))}
+    matching = (each for each in groups if all([getattr(each, name)] == value for name, value in fields.items()))
+    return {**fields}, sum(each.letters for each in matching)
 
 
 def _event(store: Store, question: Query) -> Mapping[str, object]:

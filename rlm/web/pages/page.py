@@ -5,25 +5,27 @@ This module also reads the query of a page, including the filter of a list.
 
 from __future__ import annotations
 
-import secrets
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from msgspec import to_builtins
+from msgspec import Struct, to_builtins
 from starlette.datastructures import QueryParams
 
 from rlm import __version__
+from rlm.admin import words
+from rlm.admin.endpoints import health_beside
 from rlm.core.clock import isoformat
 from rlm.core.endpoint import Circuit
 from rlm.core.errors import BadQuestionError
 from rlm.core.text import capital, counted, one_line, safe_line, safe_words, span
 from rlm.ledger.store import Store
 from rlm.web.answers import of_query
-from rlm.web.pages import plots
 
 TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 
@@ -40,48 +42,44 @@ class Query(NamedTuple):
 
 
 class ListFilter:
-    """The filter of a list, of a `kind` that has `chosen()` and a place `after`: what is chosen, and from where on.
+    """The filter of a list: what is `chosen`, if that passes a `check`, and from where on.
 
     With a `fault` nothing is listed: with half of a filter it would show, or drop, what nobody meant. `given` has the
     values that were read, so that a form or an address can repeat them.
     """
 
-    def __init__(self, path: str, question: Query, kind: type[Any]) -> None:
-        self.path, self.fault, asked = path, "", kind()
-        parameters = ((name, value.strip()) for name, value in QueryParams(question.text).multi_items())
+    def __init__(self, path: str, question: Query, kind: type[Struct], check: Callable[[Any], object]) -> None:
+        self.path, self.fault = path, ""
+        self.chosen: Any = kind()
+        self.after = int(place[0]) if (place := re.fullmatch(r"[0-9]{1,9}", question.get("after"))) else 0
+        given = [(name, value.strip()) for name, value in QueryParams(question.text).multi_items() if name != "after"]
         try:
-            asked = of_query([(name, value) for name, value in parameters if value], kind)
-            self.chosen = asked.chosen()
+            self.chosen = of_query([(name, value) for name, value in given if value], kind)
+            check(self.chosen)
         except BadQuestionError as error:
             self.fault = str(error)
-        self.given: dict[str, Any] = to_builtins(asked)
-        self.after: int = self.given.pop("after", 0)
+        self.given: dict[str, Any] = to_builtins(self.chosen)
 
-    def address(self, after: int = 0) -> str:
-        """Return the address of the same list from a place on."""
-        return address(self.path, {**self.given, **({"after": after} if after else {})})
+    def address(self, after: int | None = 0) -> str:
+        """Return the address of the same list from a place on; empty without a place."""
+        return "" if after is None else address(self.path, {**self.given, "after": after})
 
 
 def address(path: str, query: Mapping[str, object]) -> str:
-    """Return the address of a page with a query."""
-    return f"{path}?{urlencode(query, doseq=True)}" if query else path
+    """Return the address of a page with the values of a query that are not empty."""
+    text = urlencode({name: value for name, value in query.items() if value}, doseq=True)
+    return f"{path}?{text}" if text else path
 
 
-def event_address(event_id: str) -> str:
-    """Return the address of the page that explains an event, whatever characters its id contains."""
-    return f"/events/{quote(event_id, safe=':')}"
-
-
-def run_address(run_id: str) -> str:
-    """Return the address of the page of a run."""
-    return f"/runs/{quote(run_id, safe='')}"
+#: Makes a text a part of a path, whatever characters it contains.
+quoted = partial(quote, safe=":")
 
 
 class Page(NamedTuple):
     """One page. `context` reads documents and returns the values for `template`.
 
     `path` is a Starlette path. A page with a `label` is in the navigation. `command` is the command that shows the
-    same; a context may replace it by its own value `command`, and `title` likewise.
+    same; `context` may return another one, and another `title`.
     """
 
     path: str
@@ -97,12 +95,6 @@ def render(template: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(template).render(values)
 
 
-def _live(name: str, label: str, kind: str = "panel", *, caller: Callable[[], Markup]) -> Markup:
-    """Make a section that is replaced when its HTML changes, with id, name for a screen reader, and class."""
-    shape = Markup('<section id="{}" class="{}" data-live aria-label="{}">{}</section>')
-    return shape.format(name, kind, label, caller())
-
-
 def moment(when: str | None, kind: str = "ago") -> Markup | str:
     """Return a time, ISO 8601, as HTML, which the script shows: `ago`, `until` (counted down) or `clock`.
 
@@ -113,7 +105,7 @@ def moment(when: str | None, kind: str = "ago") -> Markup | str:
     return Markup('<time datetime="{}" data-{}>{} UTC</time>').format(when, kind, when[11:19])
 
 
-def words(text: str) -> Markup:
+def said(text: str) -> Markup:
     """Return a sentence as HTML; text between backquotes is a command."""
     parts = safe_words(text).split("`")
     command = Markup("<code>{}</code>")
@@ -133,14 +125,10 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": words}
-_ENVIRONMENT.filters |= {"one_line": one_line, "event_address": event_address, "run_address": run_address}
-_ENVIRONMENT.filters |= {"capital": capital, "isoformat": isoformat}
+_ENVIRONMENT.filters |= {"span": span, "counted": counted, "number": "{:,}".format, "moment": moment, "words": said}
+_ENVIRONMENT.filters |= {"one_line": one_line, "quoted": quoted, "capital": capital, "isoformat": isoformat}
+_ENVIRONMENT.globals |= {"words": words, "health_beside": health_beside, "address": address, "version": __version__}
+_ENVIRONMENT.globals |= vars(_ENVIRONMENT.get_template("parts.html").module)
 _ENVIRONMENT.globals |= {
-    "parts": _ENVIRONMENT.get_template("parts.html").module,
-    "plots": plots,
-    "version": __version__,
-    "live": _live,
-    "server": secrets.token_hex(4),  # lets a page notice that another process serves it now; it then reloads itself
     "healths": dict.fromkeys(Circuit, "warn") | {Circuit.OK: "well", Circuit.FULL: "busy", Circuit.RESTING: "bad"},
 }

@@ -62,9 +62,9 @@
   }
   function receive(page) {
     failed = 0;
-    const server = meta("rlm-server", page);
-    if (server && server !== meta("rlm-server")) return loadAnew();
-    trouble = server ? page.getElementById("trouble").textContent : "this page cannot be made; the log of rlm web says why";
+    const box = page.getElementById("trouble");
+    if (box && meta("csrf-token", page) !== meta("csrf-token")) return loadAnew(); // another process serves it now
+    trouble = box ? box.textContent : "this page cannot be made; the log of rlm web says why";
     if (trouble) return;
     skew = Number(meta("rlm-now", page)) * 1000 - Date.now();
     goodAt = Date.now();
@@ -113,7 +113,7 @@
   let ordered; // the button
   function ask(button) {
     ordered = button;
-    const { dataset } = button, names = dataset.fields.split(" ");
+    const { dataset } = button, names = [dataset.fields];
     byId("ask-title").textContent = dataset.ask;
     dialog.querySelector(".note").textContent = dataset.note;
     dialog.querySelector("[type=submit]").textContent = button.textContent;
@@ -151,13 +151,9 @@
   });
   dialog.querySelector("[value=cancel]").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => byId(ordered.id)?.focus());
-  document.addEventListener("click", async ({ target }) => {
-    const button = target.closest("button[data-post]"), leave = target.closest("button[data-leave]")?.dataset.leave;
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("button[data-post]");
     if (button) ask(button);
-    if (leave) {
-      await send(leave, {}).catch(() => {}); // the next page asks for the token, or says what is the matter
-      location.assign("/");
-    }
   });
 
   document.addEventListener("visibilitychange", look);
