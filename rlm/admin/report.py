@@ -270,9 +270,8 @@ def course(store: Store, run: Record | RunStatus) -> RunCourse:
     """Return a finished or an open run over time."""
     began = timestamp(run.started_at)
     ended = timestamp(run.as_of if isinstance(run, RunStatus) else run.finished_at) + 0.001  # it is truncated
-    calls = sorted(
-        round(call.sent_us / MICROSECONDS - began, 3) for call in store.calls.of_run(run.run_id, ended + 1.0)
-    )
+    logged = store.calls.since(began, ended + 1.0)
+    calls = sorted(round(call.sent_us / MICROSECONDS - began, 3) for call in logged if call.run_id == run.run_id)
     changes = [(each.at - began, each) for each in reversed(changes_made(store)) if began <= each.at <= ended]
     missing = max(0, sum(entry.calls for entry in run.by_endpoint.values()) - len(calls))
     return RunCourse(calls, missing, changes)

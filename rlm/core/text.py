@@ -165,10 +165,14 @@ Text = Annotated[str, Meta(max_length=200)]
 Texts = Annotated[list[Text], Meta(max_length=100)]
 
 
+#: The longest duration that may be asked for.
+LONGEST_SECONDS = 366.0 * _DAY
+
+
 def seconds_in(duration: str) -> float:
-    """Return a typed duration in seconds; raise a BadQuestionError if it is none or 0."""
-    if not (seconds := seconds_of(duration)) > 0:
-        raise BadQuestionError(f"{duration!r} is not a duration; write for example {DURATIONS}")
+    """Return a typed duration in seconds; raise a BadQuestionError if it is none, 0, or more than a year."""
+    if not 0 < (seconds := seconds_of(duration)) <= LONGEST_SECONDS:
+        raise BadQuestionError(f"{duration!r} is not a duration of a year at most; write for example {DURATIONS}")
     return seconds
 
 

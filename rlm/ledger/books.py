@@ -148,7 +148,8 @@ def read_ending(store: Store, run: Run, *, measured: bool = True) -> Ending:
     read: list[Command] = [("TIME",), ("HGETALL", keys.tally), store.rules.limits_command(limited)]
     read.append(("HGET", keys.processes, "restarts"))
     now_us, fields, published, restarts = batch(store.client, read)
-    made, limits = store.calls.of_run(run.id) if measured else [], read_limits(published, limited)
+    made = [call for call in store.calls.since(run.started_at) if call.run_id == run.id] if measured else []
+    limits = read_limits(published, limited)
     endpoints = {name: in_force(endpoint, limits) for name, endpoint in store.settings.endpoints.items()}
     return Ending(
         tally=numbers(fields, keys.tally),

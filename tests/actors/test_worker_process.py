@@ -83,7 +83,7 @@ def running(valkey_only_url, monkeypatch, tmp_path):
     running.lanes.ended.set()
     for key in store.client.keys(f"{prefix}*"):
         store.client.delete(key)
-    store.close()
+    store.client.close()
 
 
 def test_it_has_its_lanes_and_leaves_nothing_behind(running):

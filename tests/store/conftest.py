@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 from msgspec import structs
 
@@ -64,13 +62,13 @@ def make_store(settings):
 
     yield make
     for store in made:
-        store.close()
+        store.client.close()
 
 
 @pytest.fixture
 def store(settings):
     """A store without an open run, empty except for the trust in its server; the test's data is deleted."""
-    with closing(Store(settings, settings.redis.url)) as store:
+    with Store(settings, settings.redis.url) as store:
         trust(store)
         yield store
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 
 from rlm.admin.endpoints import endpoint_list
@@ -53,7 +51,7 @@ def renamed(store, **limits):
     endpoints = {name: one for name, one in store.settings.endpoints.items() if name not in old}
     for former, (name, limit) in zip(old, limits.items(), strict=True):
         endpoints[name] = replace(store.settings.endpoints[former], name=name, limit=Limit.parse(limit))
-    return closing(Store(replace(store.settings, endpoints=endpoints), store.url))
+    return Store(replace(store.settings, endpoints=endpoints), store.url)
 
 
 def by_hand(store, limit):
@@ -92,7 +90,7 @@ def test_a_name_given_to_another_url_gets_the_files_limit(store, token):
     other = replace(former, url="http://127.0.0.1:1/other")
     endpoints = {**store.settings.endpoints, "new": replace(former, name="new"), steps.ENDPOINT: other}
 
-    with closing(Store(replace(store.settings, endpoints=endpoints), store.url)) as after:
+    with Store(replace(store.settings, endpoints=endpoints), store.url) as after:
         after.publish_limits(token)
 
         assert (after.limits()["new"], after.limits()[steps.ENDPOINT]) == ("5/minute", "30/minute")
