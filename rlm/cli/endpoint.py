@@ -32,7 +32,7 @@ _chosen = [
     "rlm endpoint pause rebalance_api balance_api --for 10m",
     "rlm endpoint pause 'overflow_*'    # quoted, or the shell reads the pattern",
     group=endpoint,
-    params=[*_chosen, click.Option(["--for", "seconds"], type=duration, help="How long; without it, until resumed.")],
+    params=[*_chosen, duration("--for seconds", "How long; without it, until resumed.")],
 )
 def pause(store: Store, seconds: float | None, **which: Any) -> None:
     """Send no new call to endpoints, or to any endpoint of a budget.
@@ -146,14 +146,14 @@ def endpoint_table(entries: Iterable[EndpointView]) -> None:
 @store_command(
     "rlm compliance",
     "rlm compliance --since 2d --json | jq .ok",
-    params=[click.Option(["--since"], type=duration, default="24h", help="How far to look back.")],
+    params=[duration("--since", "How far to look back.", "24h")],
 )
 def compliance(store: Store, since: float) -> None:
     """Show the most calls in any period, by endpoint and budget, against its limit. Exits with 1 if one was exceeded.
 
     Counts the calls that RLM sent, when it sent them by the clock of Redis, not what a server read.
     """
-    from rlm.admin import compliance as sent
+    from rlm.admin import endpoints as sent
 
     log = sent.compliance(store, since)
     print_json(log)

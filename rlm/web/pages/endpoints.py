@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rlm.admin import report
-from rlm.admin.compliance import compliance, exceeded, gap
-from rlm.admin.endpoints import changes_made, endpoint_list
+from rlm.admin.endpoints import changes_made, compliance, endpoint_list, exceeded, gap
 from rlm.core.documents import RunStatus
 from rlm.core.endpoint import Circuit
 from rlm.core.text import counted
