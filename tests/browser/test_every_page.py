@@ -115,3 +115,17 @@ def test_no_page_has_a_barrier_or_is_cut_off(seen):
         found += [f"{path}: {error}" for error in console_errors(driver)]
 
     assert not found, "\n".join(found)
+
+
+def test_enter_twice_is_one_order(seen):
+    """The second comes before the first is answered."""
+    system, base, driver = seen
+    name = "overflow_rebalance_api_3"
+    driver.get(f"{base}/endpoints")
+    driver.execute_script("document.getElementById(arguments[0]).click()", f"pause-{name}")
+    driver.find_element("css selector", "#ask [name=seconds]").send_keys("60", Keys.ENTER, Keys.ENTER)
+    wait_until(lambda: not driver.execute_script("return document.getElementById('ask').open"), timeout=BEHIND)
+
+    assert [each.what for each in system.store.control.changes() if each.what == "pause" and each.name == name] == [
+        "pause"
+    ]
