@@ -53,7 +53,7 @@ def play(stage: Stage, view: View, events: int) -> DemoVerdict:
 
         def look() -> None:
             if store.runs.is_open(run_id):
-                view.show(report.status(store, run_id, measured=False))
+                view.show(report.status(store, run_id))
 
         record = stage.await_record(run_id, look)
         view.show(record)
