@@ -80,7 +80,7 @@ class Stage(NamedTuple):
                 why = "; ".join(ended) or f"{trouble} within {seconds:g} s"
                 lines = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
                 raise RunError("\n".join([f"The {self.what} broke off: {why}. The log of its processes ends:", *lines]))
-            self.signals.wakeup.wait(pause)
+            self.signals.wait(pause)
         return answer
 
 
