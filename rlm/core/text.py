@@ -105,12 +105,6 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     return f" (did you mean {folded[near[0]]!r}?)" if near else ""
 
 
-def ordinal(number: int) -> str:
-    """Return a number as an ordinal: `1st`, `12th`, `1,203rd`."""
-    ends = {"1": "st", "2": "nd", "3": "rd"}
-    return f"{number:,}{'th' if f'{number:02}'[-2] == '1' else ends.get(str(number)[-1], 'th')}"
-
-
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: `1 event`, `1,785 events`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

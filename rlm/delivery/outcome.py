@@ -195,7 +195,6 @@ def settlement_of(claim: Claim, outcome: Outcome, retry: RetrySettings, now: flo
         to="backoff",
         sent=not outcome.unsent,
         finish=finish,
-        why=outcome.kind,
         kind=outcome.kind,
         entry=claim.entry(finish, outcome),
     )

@@ -17,7 +17,6 @@ from rlm.core.item import Counts, type_of
 from rlm.core.run import Run
 from rlm.ledger.calls import sent_by
 from rlm.ledger.connect import text, translated
-from rlm.ledger.events import types_in
 from rlm.ledger.processes import lanes_of
 from rlm.ledger.rules import read_limits
 from rlm.ledger.scripts import Command, batch
@@ -91,17 +90,11 @@ def books(store: Store, types: Sequence[str] = ()) -> Books:
     They balance at every instant: for each type, taken + carried over = completed + failed + unsettled. Between runs
     nothing is in flight, backing off or out of attempts.
     """
-    keys, ledger = store.keys, store.ledger
-    while True:
-        names = types or store.known_types
-        read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
-        read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
-        run_id, fields, events, staged, letters, *counts = batch(
-            store.client, [*read, *ledger.count_commands(names)], transaction=True
-        )
-        # The commands depend on the types; if there are others by now, read again.
-        if types or types_in(fields) <= {*names}:
-            break
+    keys, ledger, names = store.keys, store.ledger, types or store.known_types
+    read: list[Command] = [("HGET", keys.run, "run_id"), ("HGETALL", keys.tally)]
+    read += [("LLEN", each) for each in (keys.events, keys.processing, keys.failed)]
+    replies = batch(store.client, [*read, *ledger.count_commands(names)], transaction=True)
+    run_id, fields, events, staged, letters, *counts = replies
     tally, by_type = numbers(fields, keys.tally), ledger.read_counts(counts, names)
     return Books(text(run_id) if run_id else None, events, staged, letters, tally, by_type)
 

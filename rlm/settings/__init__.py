@@ -84,10 +84,8 @@ def load_settings(
     Raises:
         ConfigurationError: there are faults; the message has a line for each, with origin, key, value, what is allowed.
     """
-    layers = layers_of(path, environ)
-    layers.put_environment(environ)
-    layers.put_options(overrides)
-    document = layers.read(environ)
+    layers = layers_of(path, environ, overrides)
+    document = layers.read()
     event_types = tuple(_event_types(document, environ))
     for place, problem in (*_clashes(event_types), *_problems(document)):
         layers.refuse(place, problem)

@@ -195,12 +195,12 @@ def test_all_faults_at_once(faults):
     )
 
     assert [line.partition(" = ")[0].partition(": ")[0] for line in lines] == [
-        "environment RLM_X__Y",
         "run.target",
         "--set",
         "environment RLM_RUN__HISTORY",
         "workers.min",
         "types.A.endpoints[1].url",
         "types.A.endpoints[1].headers",
+        "environment RLM_X__Y",
         "types.A.endpoints",
     ]

@@ -49,7 +49,7 @@ local function judge(made)
     -- If another host succeeded there just now, the way from this one is the trouble, and not the endpoint.
     if made.unconnected and well_host and well_host ~= ask.host and now - well_at < 10000000 then return true end
     local failures = call('HINCRBY', place, 'failures', 1)
-    call('HSET', place, 'failed_with', made.why or '')
+    call('HSET', place, 'failed_with', made.kind or '')
     if failures >= FAILING or since then rest = doubled(failures - FAILING) end
     if failures == FAILING then
       call('HSET', place, 'opened_us', now)
@@ -139,12 +139,8 @@ if ask.nothing then  -- nobody else knows what it settled: the run may be over, 
   if ask.settle and not gave_back then wake('settled') end
   return done('nothing', 1)
 end
-local function close()
-  answer.deadline_us = deadline
-  return done('close', run_id)
-end
 if state == 'finishing' then  -- who was to close it may have died
-  if now > number(ended_us) + 1000000 then return close() end
+  if now > number(ended_us) + 1000000 then return done('close', run_id) end
   return done('wait', 1000000)
 end
 if not running then return done('over', 1) end
@@ -153,7 +149,7 @@ if revision ~= ask.revision then return done('outdated', 1) end
 suspect(server, ask.epoch, ask.stepped, ask.expects)
 if ask.epoch ~= trust().epoch then return done('epoch', trust().epoch) end
 if math.abs(now - (ask.expects or 0)) > math.max(number(guard_us), 50000) then return done('clock', 1) end
-if now > deadline + 300000 then return close() end
+if now > deadline + 300000 then return done('close', run_id) end
 if cancelled or barred then return done('wait', deadline + 300001 - now) end  -- no call may begin
 
 -- Whoever turns puts back what is overdue: leases that ended, back-offs that are over.
@@ -211,7 +207,7 @@ for _ = 1, 50 do
 end
 if not opens_next then
   if opens_at <= now then return done('wait', 1000) end
-  if not (draining or may_go_on(deadline, opens_at, due_at)) then return close() end
+  if not (draining or may_go_on(deadline, opens_at, due_at)) then return done('close', run_id) end
   return done('wait', math.max(0, math.min(deadline + 300001, due_at, opens_at) - now))
 end
 
