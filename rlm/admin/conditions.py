@@ -537,8 +537,8 @@ def _endpoints(scene: Scene) -> Iterator[Condition]:
     last = scene.last
     for name, calls in last.by_endpoint.items() if last else ():
         most = endpoints[name].timeout_seconds if name in endpoints else float("inf")
-        if calls.p95_ms / 1000 > SLOW_PART * most:
-            yield _condition("endpoint_slow", name, took=span(calls.p95_ms / 1000), most=span(most))
+        if (took := (calls.p95_ms or 0.0) / 1000) > SLOW_PART * most:
+            yield _condition("endpoint_slow", name, took=span(took), most=span(most))
     tally = troubles_of(scene.store.runs.tally(), endpoints) if scene.run else last.troubles if last else ()
     for trouble in tally:
         if trouble.what == WEB_PAGE:
