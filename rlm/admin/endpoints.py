@@ -34,7 +34,6 @@ from rlm.ledger.rules import BY_FILE, Change, What, newest_limits
 from rlm.ledger.store import Store
 from rlm.ledger.values import MICROSECONDS
 from rlm.settings import Settings
-from rlm.settings.model import check_limit
 from rlm.settings.secrets import VARIABLE, url_secrets
 
 _Named = TypeVar("_Named")
@@ -204,7 +203,7 @@ def who() -> str:
 def check_rate(rate: str) -> str:
     """Return a limit in its canonical spelling; raise a BadQuestionError if it is not a limit."""
     try:
-        return check_limit(" ".join(rate.split()))
+        return Limit.parse(" ".join(rate.split())).text
     except ValueError as error:
         raise BadQuestionError(f"RATE {rate!r}: {error}") from None
 

@@ -134,10 +134,10 @@ def opened(settings: Settings, *, keeps_server: bool = False) -> Iterator[Store]
 
 
 def stop_signals(*, shows_life: bool = False) -> StopSignals:
-    """Return a context manager that counts the stop signals of this process; `shows_life` is for `Wakeup`."""
-    from rlm.processes.signals import StopSignals, Wakeup
+    """Return a context manager that counts the stop signals of this process; `shows_life` is its own."""
+    from rlm.processes.signals import StopSignals
 
-    return StopSignals(Wakeup(shows_life=shows_life))
+    return StopSignals(shows_life=shows_life)
 
 
 def wants_json() -> bool:

@@ -154,7 +154,7 @@ def monitor(store: Store, interval: float) -> None:
                 view.show(look())
             except StoreError as error:
                 view.trouble(str(error))
-            stop.wakeup.wait(interval)
+            stop.wait(interval)
 
 
 @store_command(

@@ -117,7 +117,7 @@ def wait_for(store: Store, run_id: str, stop: StopSignals) -> Record:
                         view.show(now)
             except StoreError as error:
                 view.trouble(str(error))
-            stop.wakeup.wait(POLL_SECONDS)
+            stop.wait(POLL_SECONDS)
     raise InterruptedByHandError(f"Run {run_id} goes on; `rlm status` shows it, `rlm cancel` ends it.")
 
 

@@ -309,14 +309,12 @@ class PlannedRelease(msgspec.Struct, frozen=True):
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """A plan: workers, when it is done, what is left over and what binds.
 
-    `start_seconds` is the time from a run's start to the moment planned for. `gone_in_windows` says in how many windows
-    the backlog is gone if as many events arrive as in the last runs. If it is hypothetical, `what_if` has the options
-    that say so, and `today` the plan as things are.
+    `gone_in_windows` says in how many windows the backlog is gone if as many events arrive as in the last runs. If it
+    is hypothetical, `what_if` has the options that say so, and `today` the plan as things are.
     """
 
     workers: int
     threads: int
-    start_seconds: float = 0.0
     first_call_seconds: float
     forecast_seconds: float
     lower_bound_seconds: float

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 from textwrap import wrap
 from typing import TextIO
 
 import msgspec
-from rich.console import RenderableType
 
 from rlm.admin import report, words
 from rlm.core.clock import isoformat, system_clock
-from rlm.core.documents import Record, RunStatus
+from rlm.core.documents import Record
 from rlm.core.endpoint import EventType
 from rlm.core.run import State
 from rlm.core.text import capital, counted, sentence
@@ -51,11 +51,13 @@ def play(stage: Stage, view: View, events: int) -> DemoVerdict:
     with view:
         run_id = stage.start_run()
 
-        def look() -> None:
+        def finished() -> Record | None:
             if store.runs.is_open(run_id):
                 view.show(report.status(store, run_id))
+            return store.runs.record(run_id)
 
-        record = stage.await_record(run_id, look)
+        patience = stage.settings.run.window_seconds + 10.0  # RLM promises one second after its deadline
+        record = stage.wait_for(finished, patience, f"run {run_id} did not end", pause=0.25)
         view.show(record)
     stage.group.end()
     return _judged(record, stage, events, len(items))
@@ -114,12 +116,11 @@ def _judged(record: Record, stage: Stage, events: int, items: int) -> DemoVerdic
 
 
 def view_on(stream: TextIO, title: str) -> View:
-    """Return the view on `stream`: a picture redrawn in place, whose last state remains, or plain lines."""
+    """Return the view on `stream`: a picture redrawn in place, whose last state remains, or plain lines.
 
-    def picture(run: RunStatus | Record) -> RenderableType:
-        return picture_of(run, title, endpoints=False)  # the summary has them, as the API saw them
-
-    return View(stream, picture, words.line)
+    The endpoints are left to the summary, which has them as the API saw them.
+    """
+    return View(stream, partial(picture_of, name=title, endpoints=False), words.line)
 
 
 def prologue(settings: Settings, events: int, speed: float) -> Iterator[str]:

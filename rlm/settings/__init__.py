@@ -51,9 +51,6 @@ class Settings(model.Document, frozen=True, kw_only=True):
     sentry_dsn: str | None
     shown: tuple[Shown, ...]
 
-    def __repr__(self) -> str:
-        return f"Settings({str(self.source)!r})"
-
     @property
     def host_name(self) -> str:
         """The name of this host. Its processes announce it, and their ids begin with it."""

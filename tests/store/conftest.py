@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from rlm.ledger.store import Store
-from rlm.processes.signals import StopSignals, Wakeup
+from rlm.processes.signals import StopSignals
 from rlm.settings import load_settings
 from tests.conftest import SERVERS
 from tests.store import deadletters, steps
@@ -101,13 +101,11 @@ def office(store):
     """The office of a conductor in this process, which holds the lease."""
     from scheduler.office import Office  # few tests need it
 
-    wakeup = Wakeup()
-    with StopSignals(wakeup) as stop:
+    with StopSignals() as stop:
         made = Office(store, stop, allow_volatile=True, cancels=True)
         made.take(1)
         yield made
         made.resign()
-    wakeup.close()
 
 
 @pytest.fixture
